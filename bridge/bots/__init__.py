@@ -1,0 +1,1 @@
+"""Bots that come with Trestle. Each knows only ``bridge.sdk``."""

@@ -1,0 +1,1 @@
+"""The bridge itself: lanes, portals, ghosts, modules, commands."""

@@ -1,0 +1,181 @@
+"""The core's records, frozen and without I/O, and the clock that everything is given."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from enum import IntEnum, StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RoomId, UserId
+from bridge.sdk.login import LoginKind
+
+
+class Clock(Protocol):
+    """Where every timestamp and day comes from."""
+
+    def now(self) -> datetime:
+        """The time in UTC."""
+        ...
+
+    def today(self) -> date:
+        """The UTC day."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """The time in UTC."""
+        return datetime.now(UTC)
+
+    def today(self) -> date:
+        """The UTC day."""
+        return self.now().date()
+
+
+class Permission(IntEnum):
+    """What a Matrix user may do. Each level includes those below."""
+
+    NONE = 0
+    RELAY = 1
+    USER = 2
+    ADMIN = 3
+
+
+class RowId(NamedTuple):
+    """A journal row: the UTC day it was received, and its number in arrival order."""
+
+    day: date
+    seq: int
+
+
+class ItemId(NamedTuple):
+    """One event of a journal row: the row and the index of the event in its ``events``."""
+
+    day: date
+    seq: int
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.day.isoformat()}.{self.seq}.{self.index}"
+
+
+class Source(StrEnum):
+    """How a journal row came to us."""
+
+    TRANSACTION = "transaction"
+    RECONCILE = "reconcile"
+
+
+@dataclass(slots=True, kw_only=True)
+class Transaction:
+    """What the homeserver put, parsed once. Lists hold whatever it sent, unchecked."""
+
+    id: str
+    body: bytes
+    events: list[Any]
+    ephemeral: list[Any] = field(default_factory=list)
+    to_device: list[Any] = field(default_factory=list)
+    has_device_news: bool = False
+    """Device lists or key counts are in it."""
+    source: Source = Source.TRANSACTION
+
+
+class ParkReason(StrEnum):
+    """Why an item was put aside: a closed set."""
+
+    MALFORMED = "malformed"
+    REFUSED = "refused"
+    UNSUPPORTED = "unsupported"
+    FAILED = "failed"
+    CRASHED = "crashed"
+    HUNG = "hung"
+    UNCERTAIN = "uncertain"
+    TOO_LARGE = "too large"
+    NO_KEY = "no key yet"
+    KEY_WITHHELD = "key withheld"
+    NOT_TRUSTED = "sender not trusted"
+    REPLAYED = "replayed"
+    DEVICE_LOST = "device lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portal:
+    """A Matrix room tied to one remote chat."""
+
+    id: int
+    instance: InstanceId
+    chat: RemoteChatId
+    chat_name: str
+    room: RoomId
+    receiver: LoginId | None = None
+    """The login whose private chat it is; None for chats that all logins share."""
+    created_by: UserId | None = None
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginRow:
+    """A login as stored, without its credentials."""
+
+    id: LoginId
+    instance: InstanceId
+    kind: LoginKind
+    owner: UserId | None
+
+
+class SendKind(StrEnum):
+    """What an outbox entry does in its room."""
+
+    EVENT = "event"
+    STATE = "state"
+    REDACT = "redact"
+    JOIN = "join"
+    LEAVE = "leave"
+    INVITE = "invite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """One thing to do in a Matrix room, as a ghost or a bot. Durable once in the outbox."""
+
+    room: RoomId
+    """Also its lane: entries of one room go out in the order they came in."""
+    user: UserId
+    kind: SendKind
+    type: str = ""
+    """Event type; for STATE the state key follows in ``state_key``."""
+    state_key: str = ""
+    content: dict[str, Any]
+    transaction_id: str
+    """Globally unique over all our users, the same at every attempt."""
+    portal: int | None = None
+    remote_id: str | None = None
+    part: int = 0
+    target: str = ""
+    """REDACT: the event; INVITE: the user."""
+    name: str = ""
+    """The ghost's display name as known now; empty for bots."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedOutgoing:
+    """An outbox entry with its place in the outbox."""
+
+    day: date
+    seq: int
+    received_at: datetime
+    outgoing: Outgoing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageLink:
+    """One event and the remote message (part) that it is."""
+
+    portal: int
+    event_id: EventId
+    remote_id: str | None
+    part: int
+    sender: UserId
+    """The ghost or the Matrix user who wrote it."""
+    kind: str = "message"

@@ -1,0 +1,1 @@
+"""Bridges that come with Trestle. Each knows only ``bridge.sdk``."""

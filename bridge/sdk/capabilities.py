@@ -1,0 +1,35 @@
+"""What a network can do in one chat, so that the core knows what to fall back from."""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class Level(IntEnum):
+    """How well an action crosses."""
+
+    REJECT = -2
+    """Refused, and the sender is told."""
+    DROP = -1
+    """Left out without a word."""
+    FALLBACK = 0
+    """The core says it in plain text."""
+    PARTIAL = 1
+    FULL = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """Levels per action, and limits."""
+
+    puppets: bool = False
+    """The network accepts a login per Matrix user, made by itself on the first message."""
+    acknowledges: bool = False
+    """The network confirms each message; without it the core makes the mark of one message
+    durable before the next one is written."""
+    edits: Level = Level.FALLBACK
+    replies: Level = Level.FALLBACK
+    reactions: Level = Level.DROP
+    redactions: Level = Level.DROP
+    media: Level = Level.REJECT
+    notices: Level = Level.FULL
+    limits: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,252 @@
+"""What a module is, and all that its host gives it."""
+
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import ClassVar, Protocol, runtime_checkable
+
+from pydantic import BaseModel
+
+from bridge.sdk.capabilities import Capabilities
+from bridge.sdk.events import Message, Receipt, RemoteChat, RemoteEvent, RemoteUser, RoomMessage, Sender
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId
+from bridge.sdk.login import Login, LoginFlow, LoginState
+from bridge.sdk.rich import Rich
+
+
+class ModuleState(StrEnum):
+    """The closed set of what a module can be. A failure never switches it off for good."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    RECONNECTING = "reconnecting"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class Holds(StrEnum):
+    """What a stored column or key says about a person."""
+
+    NONE = "none"
+    ID = "id"
+    CONTENT = "content"
+    SECRET = "secret"
+    IP = "ip"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """One kind of thing that a module keeps in its store."""
+
+    prefix: str
+    """Keys that begin with this."""
+    holds: Holds
+    purpose: str
+    keep_for: timedelta | None
+    """None: as long as the module is configured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleInfo:
+    """How a module introduces itself."""
+
+    id: str
+    name: str
+    summary: str
+    docs: str = ""
+    icon: str = ""
+    removal: str = ""
+    """How to get rid of it, in a sentence."""
+    keeps: tuple[Kept, ...] = ()
+
+
+class Store(Protocol):
+    """A durable map of the instance's own, exported, erased and expired by the core."""
+
+    async def get(self, key: str) -> bytes | None: ...
+    async def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        subject: str | None = None,
+        room: RoomId | None = None,
+        keep_for: timedelta | None = None,
+    ) -> None: ...
+    async def delete(self, key: str) -> None: ...
+    async def find(self, prefix: str) -> Mapping[str, bytes]: ...
+
+
+class Host(Protocol):
+    """All that a connector's client gets of the program that hosts it."""
+
+    @property
+    def instance(self) -> InstanceId: ...
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]: ...
+    @property
+    def store(self) -> Store: ...
+
+    def now(self) -> datetime:
+        """The time, in UTC."""
+        ...
+
+    async def receive(self, event: RemoteEvent) -> None:
+        """Take an event from the network. Returns when it is stored and cannot be lost."""
+        ...
+
+    def report(self, state: LoginState, reason: str = "") -> None:
+        """Say how this client's login is, with a sentence."""
+        ...
+
+
+class Client(Protocol):
+    """One login's live connection."""
+
+    async def run(self) -> None:
+        """Stay connected until cancelled; raise a ``ModuleError`` to explain an early end.
+
+        Reconnecting is the host's work: raise ``ModuleNotReady`` and be started again.
+        """
+        ...
+
+    async def send(self, message: Message) -> Receipt:
+        """Bring one message to the network, waiting for the connection if need be.
+
+        Raises a ``DeliveryError``. Called for one message at a time per chat. Cancelled at
+        the host's deadline.
+        """
+        ...
+
+
+class Connector(Protocol):
+    """One configured network. Made once per instance with its checked settings."""
+
+    info: ClassVar[ModuleInfo]
+    settings: ClassVar[type[BaseModel]]
+
+    def __init__(self, settings: BaseModel) -> None: ...
+    def login_flows(self) -> Sequence[LoginFlow]: ...
+    def capabilities(self, chat: RemoteChatId) -> Capabilities: ...
+    def connect(self, login: Login, host: Host) -> Client: ...
+
+
+@runtime_checkable
+class JoinsChats(Protocol):
+    """A client that must be in a chat to hear it."""
+
+    async def join(self, chat: RemoteChat) -> None:
+        """Be in the chat from now on, over reconnects too.
+
+        Returns when the network has let us in. Raises ``PermanentFailure`` with the network's
+        reason (no such channel, banned, invite only), ``TemporaryFailure`` when not connected.
+        """
+        ...
+
+    async def leave(self, chat: RemoteChat, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directory:
+    """What the third-party lookups of the appservice API say about a network."""
+
+    protocol: str
+    chat_field: str
+    user_field: str
+    patterns: Mapping[str, tuple[str, str]]
+    """Field name to (regular expression, placeholder)."""
+
+
+@runtime_checkable
+class FindsChats(Protocol):
+    """A connector that can read what a person types as a chat or a person."""
+
+    @property
+    def directory(self) -> Directory: ...
+
+    async def find_chat(self, text: str) -> RemoteChat:
+        """Read a chat's name. Raises ``PermanentFailure`` with what is wrong with it, or
+        ``TemporaryFailure`` if the network must be asked and is not there."""
+        ...
+
+    async def find_user(self, text: str) -> RemoteUser: ...
+
+
+@runtime_checkable
+class NeedsConsent(Protocol):
+    """A connector whose chats belong to others, who must agree before they are bridged."""
+
+    def refuse_bridge(self, chat: RemoteChat) -> str | None:
+        """Why the chat may not be bridged, in a sentence; None if it may."""
+        ...
+
+
+class Call(Protocol):
+    """A command that somebody gave a bot."""
+
+    @property
+    def room(self) -> RoomId: ...
+    @property
+    def sender(self) -> Sender: ...
+    @property
+    def text(self) -> str:
+        """What follows the command's name."""
+        ...
+
+    @property
+    def random(self) -> random.Random:
+        """Chance, seeded by the item: the same when the item runs twice."""
+        ...
+
+    async def reply(self, answer: str | Rich) -> None:
+        """Say it in the room as a notice. Sent once, though the item may run twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One thing that a bot does on a word."""
+
+    name: str
+    usage: str
+    help: str
+    run: Callable[[Call], Awaitable[None]] = field(repr=False)
+
+
+class BotHost(Protocol):
+    """All that a bot gets of the program that hosts it."""
+
+    @property
+    def instance(self) -> InstanceId: ...
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]: ...
+    @property
+    def store(self) -> Store: ...
+
+    def now(self) -> datetime: ...
+
+
+class Bot(Protocol):
+    """A module that talks in rooms, with no network behind it."""
+
+    info: ClassVar[ModuleInfo]
+    settings: ClassVar[type[BaseModel]]
+
+    def __init__(self, settings: BaseModel, host: BotHost) -> None: ...
+
+    @property
+    def commands(self) -> Sequence[Command]:
+        """What it does on ``!name``, in rooms that it was invited into."""
+        ...
+
+
+@runtime_checkable
+class HearsMessages(Protocol):
+    """A bot that wants every message of its rooms, not only commands."""
+
+    async def on_message(self, message: RoomMessage, call: Call) -> None:
+        """Returning is the acknowledgement."""
+        ...
