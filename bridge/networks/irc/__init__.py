@@ -1,0 +1,1 @@
+"""IRC: one connection per Matrix user (puppets), or one that speaks for all (relay)."""

@@ -1,0 +1,125 @@
+"""What a server says about itself (numeric 005), and how it compares names."""
+
+import string
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from bridge.networks.irc.wire import LINE_BYTES
+
+_ASCII = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_STRICT = _ASCII | str.maketrans("[]\\", "{}|")
+_RFC1459 = _STRICT | str.maketrans("~", "^")
+_MAPPINGS = {"ascii": _ASCII, "rfc1459": _RFC1459, "rfc1459-strict": _STRICT}
+# In the name "strict-rfc1459" some servers turn the words round.
+_MAPPINGS["strict-rfc1459"] = _STRICT
+
+MOST_NUMBER = 8192
+"""Limits above this are taken for it: a server's number sizes nothing of ours."""
+
+
+def fold(name: str, casemapping: str = "rfc1459") -> str:
+    """Map a name so that equal names are equal texts. An unknown mapping folds ASCII only."""
+    return name.translate(_MAPPINGS.get(casemapping, _ASCII))
+
+
+@dataclass(frozen=True)
+class Isupport:
+    """The server's limits, with the protocol's defaults where it says nothing."""
+
+    tokens: Mapping[str, str] = field(default_factory=dict)
+
+    def with_tokens(self, words: Iterable[str]) -> "Isupport":
+        """Return these limits with one 005's words added (or, as ``-WORD``, taken back)."""
+        tokens = dict(self.tokens)
+        for word in words:
+            key, _, value = word.partition("=")
+            if key.startswith("-"):
+                tokens.pop(key[1:].upper(), None)
+            elif key:
+                tokens[key.upper()] = _unescape(value)
+        return Isupport(tokens)
+
+    def fold(self, name: str) -> str:
+        """Map a name of this network so that equal names are equal texts."""
+        return name.translate(self._mapping)
+
+    @cached_property
+    def _mapping(self) -> dict[int, int]:
+        return _MAPPINGS.get(self.casemapping, _ASCII)
+
+    @cached_property
+    def casemapping(self) -> str:
+        return self.tokens.get("CASEMAPPING", "rfc1459").lower()
+
+    @cached_property
+    def nick_length(self) -> int:
+        return self._number("NICKLEN", self._number("MAXNICKLEN", 9))
+
+    @cached_property
+    def channel_length(self) -> int:
+        return self._number("CHANNELLEN", 200)
+
+    @cached_property
+    def line_length(self) -> int:
+        """Bytes in a line, its end included."""
+        return max(self._number("LINELEN", LINE_BYTES), LINE_BYTES)
+
+    @cached_property
+    def user_length(self) -> int:
+        return self._number("USERLEN", 10)
+
+    @cached_property
+    def host_length(self) -> int:
+        return self._number("HOSTLEN", 63)
+
+    @cached_property
+    def channel_types(self) -> str:
+        return self.tokens.get("CHANTYPES", "#&")
+
+    @cached_property
+    def prefixes(self) -> dict[str, str]:
+        """Sign before a nick to the mode it stands for: ``{"@": "o", "+": "v"}``."""
+        modes, _, signs = self.tokens.get("PREFIX", "(ov)@+").removeprefix("(").partition(")")
+        return dict(zip(signs, modes, strict=False))
+
+    @cached_property
+    def status_signs(self) -> str:
+        """Signs that, before a channel's name, address only those who hold them."""
+        return self.tokens.get("STATUSMSG", "") or "".join(self.prefixes)
+
+    @cached_property
+    def channel_modes(self) -> tuple[str, str, str, str]:
+        """Modes: lists, always with a value, with a value when set, without."""
+        groups = (*self.tokens.get("CHANMODES", "b,k,l,imnpst").split(","), "", "", "", "")
+        return groups[0], groups[1], groups[2], groups[3]
+
+    @cached_property
+    def most_targets(self) -> dict[str, int | None]:
+        """Command to how many names it takes at once; None: as many as fit."""
+        return {
+            command.upper(): min(int(number), MOST_NUMBER) if number.isdecimal() else None
+            for command, _, number in (
+                pair.partition(":") for pair in self.tokens.get("TARGMAX", "").split(",") if pair
+            )
+        }
+
+    def is_channel(self, name: str) -> bool:
+        """Whether a target is a channel."""
+        return name[:1] in self.channel_types and name != ""
+
+    def _number(self, key: str, default: int) -> int:
+        value = self.tokens.get(key, "")
+        if not (value.isascii() and value.isdecimal()):
+            return default
+        return min(int(value[:9]), MOST_NUMBER) or default
+
+
+def _unescape(value: str) -> str:
+    head, *parts = value.split("\\x")
+    texts = [head]
+    for part in parts:
+        code, rest = part[:2], part[2:]
+        escaped = len(code) == 2 and all(digit in string.hexdigits for digit in code)
+        texts.append(chr(int(code, 16)) + rest if escaped else f"\\x{part}")
+    return "".join(texts)

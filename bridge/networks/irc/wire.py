@@ -1,0 +1,182 @@
+"""The protocol's lines: bytes in, facts out; and the only way to make a line.
+
+Reading follows RFC 1459 and 2812 as corrected by modern.ircdocs.horse, with IRCv3 message
+tags. Writing goes through :class:`Line`, a type that cannot hold CR, LF or NUL: four published
+vulnerabilities of one other bridge were a line break in a value.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bridge.sdk.errors import PermanentFailure
+
+LINE_BYTES = 512
+"""What a line may take, its CR LF included, where the server says nothing else."""
+MOST_PARAMS = 15
+MOST_UNREAD_BYTES = 16 * 1024
+"""Tags (8,191) and a line (512), doubled: a server that sends more without a line end is none."""
+
+_FORBIDDEN = str.maketrans({"\r": " ", "\n": " ", "\0": " "})
+_TAG_ESCAPES = {":": ";", "s": " ", "\\": "\\", "r": "\r", "n": "\n"}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who a line comes from: a person (with user and host) or a server."""
+
+    nick: str
+    user: str = ""
+    host: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Source":
+        """Read ``nick[!user][@host]``."""
+        # The last @ counts: a user part may hold one, a host may not.
+        rest, _, host = text.rpartition("@") if "@" in text else (text, "", "")
+        nick, _, user = rest.partition("!")
+        return cls(nick, user, host)
+
+    @property
+    def is_person(self) -> bool:
+        """A server has neither user nor host."""
+        return bool(self.user or self.host)
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One line from the server."""
+
+    command: str
+    params: tuple[str, ...] = ()
+    source: Source | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def param(self, index: int) -> str:
+        """Return a parameter, or nothing where the server left it out."""
+        return self.params[index] if -len(self.params) <= index < len(self.params) else ""
+
+
+def decode(raw: bytes) -> str:
+    """Read UTF-8, else the old Windows charset that clients without it use."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("cp1252", "replace")
+
+
+def parse(raw: bytes) -> Incoming | None:
+    """Read one line without its line end. None if there is no command in it."""
+    rest = decode(raw).rstrip("\r\n").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    tags: dict[str, str] = {}
+    source = None
+    if rest.startswith("@"):
+        text, _, rest = rest[1:].partition(" ")
+        tags = _parse_tags(text)
+    rest = rest.lstrip(" ")
+    if rest.startswith(":"):
+        text, _, rest = rest[1:].partition(" ")
+        source = Source.parse(text)
+    head, colon, trailing = (" " + rest).partition(" :")
+    words = [word for word in head.split(" ") if word]
+    if not words:
+        return None
+    params = (*words[1:], trailing) if colon else tuple(words[1:])
+    return Incoming(words[0].upper(), params, source, tags)
+
+
+def _parse_tags(text: str) -> dict[str, str]:
+    tags = {}
+    for tag in text.split(";"):
+        key, _, value = tag.partition("=")
+        if key:
+            tags[key] = _unescape(value) if "\\" in value else value
+    return tags
+
+
+def _unescape(value: str) -> str:
+    characters = iter(value)
+    return "".join(
+        _TAG_ESCAPES.get(following, following)
+        if character == "\\" and (following := next(characters, "")) is not None
+        else character
+        for character in characters
+    )
+
+
+class LineReader:
+    """Cuts what arrives into lines."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take bytes, give the lines that are whole now.
+
+        Raises ``ValueError`` when a line does not end within ``MOST_UNREAD_BYTES``.
+        """
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > MOST_UNREAD_BYTES:
+            raise ValueError(f"a line of over {MOST_UNREAD_BYTES} bytes")
+        return [line for line in lines if line.strip(b"\r ")]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line for the server. What cannot be one line cannot be made.
+
+    Raises ``PermanentFailure`` with what is wrong; :func:`line` cleans the last parameter first.
+    """
+
+    command: str
+    params: tuple[str, ...] = ()
+    limit: int = field(default=LINE_BYTES, compare=False)
+
+    def __post_init__(self) -> None:
+        if not (self.command.isascii() and self.command.isalnum()):
+            raise PermanentFailure(f"{self.command!r} is no IRC command.")
+        if len(self.params) > MOST_PARAMS:
+            raise PermanentFailure(f"{self.command} takes at most {MOST_PARAMS} parameters.")
+        for param in self.params[:-1]:
+            if not param or param.startswith(":") or " " in param:
+                raise PermanentFailure(f"{param!r} cannot stand in the middle of an IRC line.")
+        if any(clean(param) != param for param in self.params):
+            raise PermanentFailure(f"A value of {self.command} holds a line break or a NUL.")
+        if len(self.encode()) > self.limit:
+            raise PermanentFailure(
+                f"A line of {self.command} has {len(self.encode())} bytes; "
+                f"the server takes {self.limit}."
+            )
+
+    def encode(self) -> bytes:
+        """Return the bytes, with the line end."""
+        words = [self.command, *self.params]
+        if self.params:
+            last = self.params[-1]
+            if not last or last.startswith(":") or " " in last or self.command in _SPOKEN:
+                words[-1] = f":{last}"
+        return " ".join(words).encode() + b"\r\n"
+
+
+# Servers agree to read the text of these with or without the colon, but some clients' log
+# filters do not; everybody writes it.
+_SPOKEN = frozenset({"PRIVMSG", "NOTICE", "QUIT", "PART", "USER"})
+
+
+def clean(text: str) -> str:
+    """Replace what no line can hold: CR, LF and NUL by spaces, lone surrogates by ``?``."""
+    return text.translate(_FORBIDDEN).encode("utf-8", "replace").decode()
+
+
+def line(command: str, *params: str, limit: int = LINE_BYTES) -> Line:
+    """Make a line. The last parameter is cleaned; the others must be clean as they are.
+
+    Decided so: the last one is text that a person wrote, where a space does for a line break;
+    in the middle stand names, where a changed name would be another's.
+    """
+    cleaned = (*params[:-1], clean(params[-1])) if params else ()
+    return Line(command.upper(), cleaned, limit)
+
+
+def cut(text: str, most_bytes: int) -> str:
+    """Shorten a text to bytes of UTF-8, on a character's border. For reasons, not for messages."""
+    return clean(text).encode()[: max(0, most_bytes)].decode("utf-8", "ignore")

@@ -1,0 +1,1 @@
+"""The IRC bridge, pure parts and against real servers."""

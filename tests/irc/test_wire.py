@@ -1,0 +1,222 @@
+"""Lines: reading them as the community's vectors say, and making none but one at a time."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import parser_tests.data
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import bridge.networks.irc
+from bridge.networks.irc.isupport import Isupport, fold
+from bridge.networks.irc.wire import (
+    LINE_BYTES,
+    MOST_UNREAD_BYTES,
+    Incoming,
+    Line,
+    LineReader,
+    Source,
+    clean,
+    cut,
+    line,
+    parse,
+)
+from bridge.sdk.errors import PermanentFailure
+from tests.irc.scale import examples
+
+SPLITS = parser_tests.data.msg_split["tests"]
+JOINS = parser_tests.data.msg_join["tests"]
+SOURCES = parser_tests.data.userhost_split["tests"]
+PLAIN_JOINS = [one for one in JOINS if not {"tags", "source"} & one["atoms"].keys()]
+
+
+def text_of(source: Source) -> str:
+    user = f"!{source.user}" if source.user else ""
+    return source.nick + user + (f"@{source.host}" if source.host else "")
+
+
+@pytest.mark.parametrize("vector", SPLITS, ids=lambda vector: vector["input"][:40])
+def test_a_line_is_read_as_the_vectors_say(vector: dict[str, Any]) -> None:
+    atoms = vector["atoms"]
+    message = parse(vector["input"].encode())
+    assert message is not None
+    assert message.command == atoms["verb"].upper()
+    assert list(message.params) == atoms.get("params", [])
+    assert message.tags == atoms.get("tags", {})
+    assert text_of(message.source or Source("")) == atoms.get("source", "")
+
+
+@pytest.mark.parametrize("vector", JOINS, ids=lambda vector: vector["desc"])
+def test_every_spelling_of_a_line_reads_the_same(vector: dict[str, Any]) -> None:
+    atoms = vector["atoms"]
+    for spelling in vector["matches"]:
+        message = parse(spelling.encode())
+        assert message is not None
+        assert message.command == atoms["verb"].upper()
+        assert list(message.params) == atoms.get("params", [])
+        assert message.tags == atoms.get("tags", {})
+
+
+@pytest.mark.parametrize("vector", PLAIN_JOINS, ids=lambda vector: vector["desc"])
+def test_a_line_is_written_as_the_vectors_say(vector: dict[str, Any]) -> None:
+    atoms = vector["atoms"]
+    written = line(atoms["verb"], *atoms.get("params", [])).encode().decode()
+    spellings = [spelling.replace("foo", "FOO", 1) for spelling in vector["matches"]]
+    assert written.removesuffix("\r\n") in spellings
+
+
+@pytest.mark.parametrize("vector", SOURCES, ids=lambda vector: vector["source"])
+def test_a_source_is_read_as_the_vectors_say(vector: dict[str, Any]) -> None:
+    atoms = vector["atoms"]
+    source = Source.parse(vector["source"])
+    assert source == Source(
+        atoms.get("nick", ""), atoms.get("user", ""), atoms.get("host", "")
+    )
+
+
+ANY_TEXT = st.text(st.characters() | st.sampled_from("\r\n\0 :\x01\u2028\u0085"))
+COMMANDS = st.sampled_from(
+    ["PRIVMSG", "NOTICE", "TOPIC", "KICK", "QUIT", "NICK", "AWAY", "USER", "PART", "JOIN"]
+    + ["PASS", "AUTHENTICATE", "MODE", "INVITE"]
+)
+
+
+@examples(500)
+@given(COMMANDS, st.lists(ANY_TEXT, max_size=4))
+def test_any_text_in_any_field_is_one_line_or_none(command: str, params: list[str]) -> None:
+    try:
+        made = line(command, *params)
+    except PermanentFailure:
+        return
+    raw = made.encode()
+    assert raw.endswith(b"\r\n")
+    assert len(raw) <= LINE_BYTES
+    assert not re.search(rb"[\r\n\0]", raw[:-2])
+    reader = LineReader()
+    assert reader.feed(raw) == [raw[:-1]]
+    assert parse(raw) == Incoming(made.command, made.params)
+    assert made.params == (*params[:-1], clean(params[-1])) if params else not made.params
+
+
+@examples(500)
+@given(COMMANDS, ANY_TEXT.filter(lambda text: len(clean(text).encode()) < 400))
+def test_any_text_at_the_end_makes_exactly_one_line(command: str, text: str) -> None:
+    raw = line(command, "#channel", text).encode()
+    assert raw.count(b"\n") == raw.count(b"\r") == 1
+    message = parse(raw)
+    assert message is not None
+    assert message.params == ("#channel", clean(text))
+
+
+@pytest.mark.parametrize("bad", ["", ":x", "a b", "a\rb", "a\nb", "a\0b"])
+def test_a_name_that_cannot_stand_in_the_middle_is_refused(bad: str) -> None:
+    with pytest.raises(PermanentFailure):
+        line("PRIVMSG", bad, "text")
+
+
+@pytest.mark.parametrize("bad", ["", "PRIV MSG", "JOIN\r\nQUIT", "É"])
+def test_a_command_is_letters_and_digits(bad: str) -> None:
+    with pytest.raises(PermanentFailure):
+        Line(bad)
+
+
+def test_the_type_itself_refuses_a_line_break() -> None:
+    with pytest.raises(PermanentFailure, match="line break"):
+        Line("PRIVMSG", ("#channel", "one\r\nQUIT"))
+
+
+def test_a_line_over_the_limit_is_refused_and_not_cut() -> None:
+    with pytest.raises(PermanentFailure, match="512"):
+        line("PRIVMSG", "#channel", "x" * 500)
+    assert line("PRIVMSG", "#channel", "x" * 500, limit=1024).encode()
+
+
+def test_more_parameters_than_the_protocol_has_are_refused() -> None:
+    with pytest.raises(PermanentFailure, match="at most 15"):
+        line("MODE", *["x"] * 16)
+
+
+def test_cutting_keeps_characters_whole() -> None:
+    assert cut("aéé", 4) == "aé"
+    assert cut("one\r\ntwo", 100) == "one  two"
+
+
+def test_a_message_in_an_old_charset_is_still_read() -> None:
+    message = parse(b":a!b@c PRIVMSG #x :caf\xe9")
+    assert message is not None
+    assert message.param(1) == "café"
+
+
+def test_lines_are_cut_wherever_the_bytes_are_torn() -> None:
+    reader = LineReader()
+    assert reader.feed(b"PI") == []
+    assert reader.feed(b"NG :a\r\n\r\nPING :b\nPI") == [b"PING :a\r", b"PING :b"]
+    assert reader.feed(b"NG :c\r\n") == [b"PING :c\r"]
+
+
+def test_a_line_without_end_is_refused() -> None:
+    reader = LineReader()
+    reader.feed(b"x" * MOST_UNREAD_BYTES)
+    with pytest.raises(ValueError, match="bytes"):
+        reader.feed(b"x")
+
+
+@examples(300)
+@given(st.binary(max_size=200))
+def test_nothing_a_server_sends_breaks_the_reader(data: bytes) -> None:
+    for raw in LineReader().feed(data + b"\r\n"):
+        message = parse(raw)
+        assert message is None or message.command
+
+
+@pytest.mark.parametrize(
+    ("mapping", "folded"),
+    [("ascii", "#a[]\\~{}|^"), ("rfc1459", "#a{}|^{}|^"), ("rfc1459-strict", "#a{}|~{}|^")],
+)
+def test_names_compare_as_the_server_says(mapping: str, folded: str) -> None:
+    assert fold("#A[]\\~{}|^", mapping) == folded
+    assert Isupport().with_tokens([f"CASEMAPPING={mapping}"]).fold("#A[]\\~{}|^") == folded
+
+
+def test_limits_are_those_of_the_server_and_else_of_the_protocol() -> None:
+    told = Isupport().with_tokens(
+        "NICKLEN=30 CHANNELLEN=64 CHANTYPES=# PREFIX=(qaohv)~&@%+ LINELEN=1024 "
+        "TARGMAX=NAMES:1,PRIVMSG:4,JOIN: CHANMODES=beI,k,l,imn STATUSMSG=@+ NETWORK=a\\x20b".split()
+    )
+    assert (told.nick_length, told.channel_length, told.line_length) == (30, 64, 1024)
+    assert told.channel_types == "#"
+    assert told.prefixes == {"~": "q", "&": "a", "@": "o", "%": "h", "+": "v"}
+    assert told.most_targets == {"NAMES": 1, "PRIVMSG": 4, "JOIN": None}
+    assert told.channel_modes == ("beI", "k", "l", "imn")
+    assert told.status_signs == "@+"
+    assert told.tokens["NETWORK"] == "a b"
+    assert told.with_tokens(["-NICKLEN"]).nick_length == 9
+    silent = Isupport()
+    assert (silent.nick_length, silent.channel_length, silent.line_length) == (9, 200, 512)
+    assert silent.prefixes == {"@": "o", "+": "v"}
+    assert silent.casemapping == "rfc1459"
+
+
+@examples(200)
+@given(st.lists(st.text(max_size=30), max_size=5))
+def test_no_limits_of_a_server_break_us(words: list[str]) -> None:
+    keys = ["NICKLEN", "LINELEN", "PREFIX", "CHANMODES", "TARGMAX", "CHANTYPES", "HOSTLEN"]
+    told = Isupport().with_tokens(f"{key}={word}" for key, word in zip(keys, words, strict=False))
+    assert 1 <= told.nick_length <= 8192
+    assert told.line_length >= 512
+    assert told.host_length
+    assert len(told.channel_modes) == 4
+    assert isinstance(told.prefixes, dict)
+    assert isinstance(told.most_targets, dict)
+
+
+def test_every_byte_goes_through_one_write() -> None:
+    folder = Path(bridge.networks.irc.__file__).parent
+    writes = [
+        (path.name, found)
+        for path in folder.glob("*.py")
+        for found in re.findall(r"writer\.write\w*\(.*", path.read_text())
+    ]
+    assert writes == [("connection.py", "writer.write(one.encode())")]
