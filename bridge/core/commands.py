@@ -1,0 +1,230 @@
+"""The main bot: what people say to ``!trestle``, in rooms and in direct chats."""
+
+import difflib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.core.bots import BotCall, Seat, Stage
+from bridge.core.doorway import Doorway
+from bridge.core.plumbing import Plumbing
+from bridge.core.portals import Portals
+from bridge.core.router import Item, Router
+from bridge.model import Permission
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
+from bridge.sdk.ids import RoomId, UserId
+
+PREFIX = "!trestle"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One thing that the main bot does."""
+
+    name: str
+    usage: str
+    help: str
+    level: Permission
+    run: Callable[["Order"], Awaitable[str]] = field(repr=False)
+    needs_power: bool = False
+    """The sender must have the power to change the room's settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What somebody asked, in words."""
+
+    call: BotCall
+    words: tuple[str, ...]
+
+    @property
+    def room(self) -> RoomId:
+        """Where it was asked."""
+        return self.call.room
+
+    @property
+    def sender(self) -> UserId:
+        """Who asked."""
+        return self.call.sender.user_id
+
+
+class MainBot:
+    """Declares and runs the main bot's actions."""
+
+    def __init__(
+        self,
+        plumbing: Plumbing,
+        portals: Portals,
+        router: Router,
+        stage: Stage,
+        *,
+        bots: Callable[[], Sequence[tuple[str, str, UserId]]],
+        homeserver_state: Callable[[], str],
+    ) -> None:
+        self._plumbing = plumbing
+        self._portals = portals
+        self._router = router
+        self._stage = stage
+        self._bots = bots
+        self._homeserver_state = homeserver_state
+        user = Permission.USER
+        actions = (
+            Action(name="help", usage="help", level=user, run=self._help,
+                   help="say what I can do"),
+            Action(name="ping", usage="ping", level=user, run=self._ping,
+                   help="see that I am there"),
+            Action(name="modules", usage="modules", level=user, run=self._modules,
+                   help="list the networks and bots here"),
+            Action(name="status", usage="status", level=user, run=self._status,
+                   help="say how this room's bridges are"),
+            Action(name="bridge", usage="bridge <network> <chat>", level=user, run=self._bridge,
+                   needs_power=True, help="bridge this room: bridge libera #channel"),
+            Action(name="unbridge", usage="unbridge [network]", level=user, run=self._unbridge,
+                   needs_power=True, help="end the bridge of this room and tidy up"),
+            Action(name="pause", usage="pause [network]", level=user, run=self._pause,
+                   needs_power=True, help="let nothing cross for now"),
+            Action(name="resume", usage="resume [network]", level=user, run=self._resume,
+                   needs_power=True, help="let messages cross again"),
+        )  # fmt: skip
+        self.actions = {action.name: action for action in actions}
+
+    async def obey(self, call: BotCall, text: str) -> None:
+        """Run the command in ``text`` and say how it went."""
+        words = text.split()
+        name = words[0].casefold() if words else "help"
+        action = self.actions.get(name)
+        if action is None:
+            near = difflib.get_close_matches(name, self.actions, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            await call.reply(f"I do not know {name[:40]!r}.{hint} Say {PREFIX} help for a list.")
+            return
+        order = Order(call, tuple(words[1:]))
+        try:
+            await self._allow(action, order)
+            answer = await action.run(order)
+        except TemporaryFailure as error:
+            answer = f"Not now: {_sentence(error)} Try again in a while."
+        except DeliveryError as error:
+            answer = f"I could not do that: {_sentence(error)}"
+        await call.reply(answer)
+
+    async def _allow(self, action: Action, order: Order) -> None:
+        if not self._stage.permissions.allows(order.sender, action.level):
+            raise PermanentFailure("the settings of this bridge do not let you do that")
+        if action.needs_power and not await self._stage.intents.can(
+            order.room, order.sender, "m.bridge"
+        ):
+            raise PermanentFailure(
+                "you need the power to change this room's settings (usually a moderator's)"
+            )
+
+    # --- the actions ---
+
+    async def _help(self, order: Order) -> str:
+        level = self._stage.permissions.of(order.sender)
+        head = PREFIX if not order.call.direct else ""
+        lines = ["I bridge rooms to other networks and host bots. You can say:"]
+        lines += [
+            f"{head} {action.usage}".strip() + f" — {action.help}"
+            for action in self.actions.values()
+            if level >= action.level
+        ]
+        return "\n".join(lines)
+
+    async def _ping(self, order: Order) -> str:
+        return "I am here."
+
+    async def _modules(self, order: Order) -> str:
+        lines = []
+        for name, instance in sorted(self._plumbing.instances.items()):
+            info = instance.connector.info
+            state, reason = instance.state
+            why = f" ({reason})" if reason else ""
+            lines.append(f"{name}: {info.name}, {state.value}{why}")
+        lines += [f"{name}: {title}; invite {user}" for name, title, user in self._bots()]
+        return "\n".join(lines) or "Nothing is switched on in the settings."
+
+    async def _status(self, order: Order) -> str:
+        doors = self._portals.in_room(order.room)
+        lines = [f"Homeserver: {self._homeserver_state()}."]
+        for door in doors:
+            portal = door.portal
+            lane = self._router.lanes.get(door.name)
+            waiting = len(lane.queue) if lane else 0
+            instance = self._plumbing.instances.get(portal.instance)
+            state = instance.state[0].value if instance else "not switched on"
+            trouble = instance.trouble.get(portal.chat, "") if instance else ""
+            parts = [f"{portal.chat_name} on {portal.instance}: {state}"]
+            parts += ["paused"] if portal.paused else []
+            parts += [f"{waiting} waiting"] if waiting else []
+            parts += [trouble] if trouble else []
+            lines.append(", ".join(parts) + ".")
+        if not doors:
+            lines.append("This room is not bridged.")
+        if self._stage.permissions.allows(order.sender, Permission.ADMIN):
+            lines.append(
+                f"In all: {len(self._portals.all)} bridged rooms, {self._router.waiting} waiting."
+            )
+        return "\n".join(lines)
+
+    async def _bridge(self, order: Order) -> str:
+        if len(order.words) != 2:
+            raise PermanentFailure("say bridge, the network and the chat: bridge libera #channel")
+        instance = self._plumbing.find_instance(order.words[0])
+        door = await self._plumbing.bridge(instance, order.words[1], order.room, order.sender)
+        return f"This room is bridged to {door.portal.chat_name} on {door.portal.instance}."
+
+    async def _unbridge(self, order: Order) -> str:
+        door = self._only_door(order)
+        await self._plumbing.unbridge(door)
+        return f"{door.portal.chat_name} on {door.portal.instance} is no longer bridged here."
+
+    async def _pause(self, order: Order) -> str:
+        door = self._only_door(order)
+        await self._portals.set_paused(door, True)
+        return f"Nothing crosses to or from {door.portal.chat_name} until you say resume."
+
+    async def _resume(self, order: Order) -> str:
+        door = self._only_door(order)
+        await self._portals.set_paused(door, False)
+        return f"Messages cross to and from {door.portal.chat_name} again."
+
+    def _only_door(self, order: Order) -> Doorway:
+        doors = list(self._portals.in_room(order.room))
+        if order.words:
+            doors = [door for door in doors if door.portal.instance == order.words[0]]
+        if not doors:
+            raise PermanentFailure("this room is not bridged" + (" there" if order.words else ""))
+        if len(doors) > 1:
+            names = ", ".join(door.portal.instance for door in doors)
+            raise PermanentFailure(f"this room has several bridges; name one: {names}")
+        return doors[0]
+
+
+class MainSeat(Seat):
+    """The main bot in one room."""
+
+    def __init__(
+        self, bot: MainBot, user: UserId, room: RoomId, stage: Stage, *, direct_with: UserId | None
+    ) -> None:
+        super().__init__("bot:", user, room, stage, direct_with=direct_with)
+        self._bot = bot
+
+    async def hear(self, item: Item, content: dict[str, Any], body: str) -> None:
+        """Obey what begins with the prefix; in a direct chat, anything."""
+        if content.get("msgtype") != "m.text":
+            return
+        if not self.stage.permissions.allows(UserId(item.event["sender"]), Permission.USER):
+            return
+        if body == PREFIX or body.startswith(PREFIX + " "):
+            text = body.removeprefix(PREFIX).strip()
+        elif self.direct_with == item.event["sender"]:
+            text = body.strip()
+        else:
+            return
+        await self._bot.obey(self.call(item, text), text)
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error).strip()
+    return text if text.endswith((".", "!", "?")) else text + "."

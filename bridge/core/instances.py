@@ -1,0 +1,255 @@
+"""The configured modules at work: connectors with their logins, each login supervised."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from bridge.core.supervisor import Supervisor
+from bridge.model import Clock, LoginRow
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
+from bridge.sdk.events import RemoteChat, RemoteEvent
+from bridge.sdk.ids import InstanceId, UserId
+from bridge.sdk.login import Login, LoginKind, LoginState
+from bridge.sdk.module import Connector, JoinsChats, ModuleState, Store
+from bridge.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+Receive = Callable[[InstanceId, LoginRow, RemoteEvent], Awaitable[None]]
+
+
+class Accounts(Protocol):
+    """The part of the storage that keeps logins."""
+
+    async def get_or_add_login(
+        self, instance: InstanceId, kind: LoginKind, owner: UserId | None
+    ) -> LoginRow: ...
+
+
+class ModuleHost:
+    """What a client gets of us (``sdk.Host``): one per login, holding no token and no pool."""
+
+    def __init__(
+        self,
+        instance: InstanceId,
+        store: Store,
+        clock: Clock,
+        receive: Callable[[RemoteEvent], Awaitable[None]],
+        report: Callable[[LoginState, str], None],
+    ) -> None:
+        self._instance = instance
+        self._store = store
+        self._clock = clock
+        self._receive = receive
+        self._report = report
+        self._log = logging.LoggerAdapter(
+            logging.getLogger(f"bridge.module.{instance}"), {"instance": instance}
+        )
+
+    @property
+    def instance(self) -> InstanceId:
+        """The instance's name in the config."""
+        return self._instance
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that names the instance."""
+        return self._log
+
+    @property
+    def store(self) -> Store:
+        """The instance's durable map."""
+        return self._store
+
+    def now(self) -> datetime:
+        """The time in UTC."""
+        return self._clock.now()
+
+    async def receive(self, event: RemoteEvent) -> None:
+        """Take an event from the network; returns when it is stored."""
+        await self._receive(event)
+
+    def report(self, state: LoginState, reason: str = "") -> None:
+        """Say how the login is."""
+        self._report(state, reason)
+
+
+class Session:
+    """One login at work: its row and its supervised client."""
+
+    def __init__(self, row: LoginRow, supervisor: Supervisor) -> None:
+        self.row = row
+        self.supervisor = supervisor
+
+    @property
+    def client(self) -> Any:
+        """The module's client."""
+        return self.supervisor.client
+
+
+class Instance:
+    """One configured network: the connector and its sessions."""
+
+    def __init__(
+        self,
+        name: InstanceId,
+        connector: Connector,
+        accounts: Accounts,
+        store: Store,
+        clock: Clock,
+        telemetry: Telemetry,
+        *,
+        receive: Receive,
+        chats: Callable[[InstanceId], Sequence[RemoteChat]],
+    ) -> None:
+        self.name = name
+        self.connector = connector
+        self._accounts = accounts
+        self._store = store
+        self._clock = clock
+        self._telemetry = telemetry
+        self._receive = receive
+        self._chats = chats
+        self._group: asyncio.TaskGroup | None = None
+        self._sessions: dict[int, Session] = {}
+        self._by_owner: dict[UserId, Session] = {}
+        self._making = asyncio.Lock()
+        self._rejoin = asyncio.Event()
+        self.relay: Session | None = None
+        self.trouble: dict[str, str] = {}
+        """Chats that the relay could not join: id to reason."""
+
+    @property
+    def state(self) -> tuple[ModuleState, str]:
+        """How the module is, and why, in a sentence."""
+        if self.relay is None:
+            return ModuleState.STOPPED, "not started"
+        supervisor = self.relay.supervisor
+        return {
+            LoginState.STARTING: ModuleState.STARTING,
+            LoginState.CONNECTED: ModuleState.RUNNING,
+            LoginState.RECONNECTING: ModuleState.RECONNECTING,
+            LoginState.SIGN_IN_NEEDED: ModuleState.FAILED,
+            LoginState.OFF: ModuleState.STOPPED,
+        }[supervisor.state], supervisor.reason
+
+    @property
+    def sessions(self) -> Sequence[Session]:
+        """All logins at work."""
+        return list(self._sessions.values())
+
+    async def run(self) -> None:
+        """Keep the relay login, and those of people as they come, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                row = await self._accounts.get_or_add_login(self.name, LoginKind.RELAY, None)
+                self.relay = self._open(row, self.name)
+                await self._keep_joined()
+            finally:
+                self._group = None
+                for session in self._sessions.values():
+                    await session.supervisor.stop()
+                self._sessions.clear()
+                self._by_owner.clear()
+
+    async def session_of(self, owner: UserId, name: str) -> Session:
+        """Give the Matrix user's automatic login, made on the first call."""
+        session = self._by_owner.get(owner)
+        if session is not None:
+            return session
+        async with self._making:
+            session = self._by_owner.get(owner)
+            if session is None:
+                row = await self._accounts.get_or_add_login(
+                    self.name, LoginKind.AUTOMATIC, owner
+                )
+                session = self._by_owner[owner] = self._open(row, name)
+        return session
+
+    def find_session(self, owner: UserId) -> Session | None:
+        """Give the Matrix user's login, if there is one at work."""
+        return self._by_owner.get(owner)
+
+    async def join(self, chat: RemoteChat, limit: float = 20) -> None:
+        """Have the relay in the chat. Raises a ``DeliveryError`` with the network's reason."""
+        if self.relay is None:
+            raise TemporaryFailure(f"{self.name} is not started yet")
+        supervisor = self.relay.supervisor
+        client = supervisor.client
+        if not isinstance(client, JoinsChats):
+            return
+        try:
+            async with asyncio.timeout(limit):
+                supervisor.wake()
+                await supervisor.connected.wait()
+                await client.join(chat)
+        except TimeoutError as error:
+            reason = supervisor.reason or "the network did not answer"
+            raise TemporaryFailure(f"{self.name} is not connected: {reason}") from error
+        self.trouble.pop(chat.id, None)
+
+    async def leave(self, chat: RemoteChat, reason: str) -> None:
+        """Have every login out of the chat."""
+        for session in self.sessions:
+            client = session.client
+            if isinstance(client, JoinsChats):
+                try:
+                    async with asyncio.timeout(5):
+                        await client.leave(chat, reason)
+                except (TimeoutError, DeliveryError):
+                    continue  # Not connected: then it is out of the chat already.
+
+    def _open(self, row: LoginRow, name: str) -> Session:
+        if self._group is None:
+            raise TemporaryFailure(f"{self.name} is stopping")
+        login = Login(id=row.id, kind=row.kind, owner=row.owner, name=name)
+        session: Session
+
+        async def receive(event: RemoteEvent) -> None:
+            await self._receive(self.name, row, event)
+
+        def report(state: LoginState, reason: str = "") -> None:
+            session.supervisor.report(state, reason)
+
+        host = ModuleHost(self.name, self._store, self._clock, receive, report)
+        client = self.connector.connect(login, host)
+        supervisor = Supervisor(
+            client, f"{self.name} login {row.id}", lambda state, _: self._count(row, state)
+        )
+        session = Session(row, supervisor)
+        self._sessions[row.id] = session
+        supervisor.start(self._group)
+        return session
+
+    def _count(self, row: LoginRow, state: LoginState) -> None:
+        if row.kind is LoginKind.RELAY and state is LoginState.CONNECTED:
+            self._rejoin.set()
+        for one in LoginState:
+            number = sum(s.supervisor.state is one for s in self._sessions.values())
+            self._telemetry.logins.labels(instance=self.name, state=one.value).set(number)
+        now = self.state[0]
+        for module_state in ModuleState:
+            self._telemetry.module_state.labels(
+                instance=self.name, state=module_state.value
+            ).set(module_state is now)
+
+    async def _keep_joined(self) -> None:
+        """After each connect, have the relay in every bridged chat."""
+        while True:
+            await self._rejoin.wait()
+            self._rejoin.clear()
+            for chat in self._chats(self.name):
+                try:
+                    await self.join(chat)
+                except PermanentFailure as error:
+                    self.trouble[chat.id] = str(error)
+                    log.warning(
+                        "%s cannot join a bridged chat: %s", self.name, error,
+                        extra={"event": "join_refused"},
+                    )  # fmt: skip
+                except DeliveryError as error:
+                    self.trouble[chat.id] = str(error)
+                    break  # Not connected any more; the next connect begins anew.

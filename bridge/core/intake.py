@@ -1,0 +1,316 @@
+"""Where events come in: told apart from known ones, landed, and handed to their lanes."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from bridge.core.inflight import Share
+from bridge.core.progress import Marker, Row
+from bridge.core.router import Item, Lane, Router
+from bridge.core.window import KeyWindow
+from bridge.model import ItemId, ParkReason, RowId, Source, Transaction
+from bridge.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+
+class LandedRow(Protocol):
+    """A journal row as read back."""
+
+    @property
+    def id(self) -> RowId: ...
+    @property
+    def source(self) -> Source: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def progress(self) -> bytes: ...
+
+
+class Journal(Protocol):
+    """The part of the storage that the intake needs."""
+
+    async def land(
+        self, *, source: Source, body: bytes, event_keys: bytes, progress: bytes, done: bool
+    ) -> RowId: ...
+    def unfinished(self) -> AsyncIterator[LandedRow]: ...
+    async def known_keys(self, keys: Sequence[bytes]) -> set[bytes]: ...
+    def recent_keys(self, limit: int) -> AsyncIterator[bytes]: ...
+
+
+class Parking(Protocol):
+    """Where elements that are no events are put."""
+
+    async def park(
+        self, item: ItemId, consumer: str, reason: ParkReason, detail: str, event: bytes
+    ) -> None: ...
+
+
+Route = Callable[[dict[str, Any]], Sequence[Lane]]
+"""Which lanes an event belongs to; none if nobody wants it."""
+
+_EVENT_TYPES = {
+    "m.room.message": "message",
+    "m.sticker": "message",
+    "m.room.encrypted": "encrypted",
+    "m.room.member": "member",
+    "m.room.redaction": "redaction",
+    "m.reaction": "reaction",
+}
+
+
+def fault_of(event: object) -> str | None:
+    """Say why an element of ``events`` is no event, None if it is one.
+
+    Checks only what routing relies on; see the client event format of the Matrix specification.
+    """
+    if not isinstance(event, dict):
+        return "it is not an object"
+    for name in ("event_id", "room_id", "type", "sender"):
+        value = event.get(name)
+        if not isinstance(value, str) or not value:
+            return f"its {name} is not a text"
+    if not isinstance(event.get("content"), dict):
+        return "its content is not an object"
+    unsigned = event.get("unsigned")
+    if unsigned is not None and not isinstance(unsigned, dict):
+        return "its unsigned is not an object"
+    stamp = event.get("origin_server_ts")
+    if stamp is not None and (not isinstance(stamp, int) or isinstance(stamp, bool)):
+        return "its origin_server_ts is not a number"
+    state_key = event.get("state_key")
+    if state_key is not None and not isinstance(state_key, str):
+        return "its state_key is not a text"
+    return None
+
+
+class Intake:
+    """Takes transactions, one at a time, in the order in which they came."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        parking: Parking,
+        router: Router,
+        marker: Marker,
+        telemetry: Telemetry,
+        *,
+        key_of: Callable[[str], bytes],
+        route: Route,
+        parse: Callable[[bytes], Transaction],
+        memory: int = 50_000,
+    ) -> None:
+        self._journal = journal
+        self._malformed = _Malformed(parking)
+        self._router = router
+        self._marker = marker
+        self._telemetry = telemetry
+        self._key_of = key_of
+        self._route = route
+        self._parse = parse
+        self._memory = memory
+        self._window = KeyWindow()
+        self._one_at_a_time = asyncio.Lock()
+        self._last_id = ""
+        self._doubtful = True
+        """Just started: ids may repeat from before."""
+        self._seen_ids: set[str] = set()
+        self._spilled: deque[RowId] = deque()
+        self._counts = {
+            kind: telemetry.events.labels(type=kind, source=Source.TRANSACTION.value)
+            for kind in (*set(_EVENT_TYPES.values()), "state", "other")
+        }
+
+    @property
+    def spilled(self) -> int:
+        """How many rows are landed but not in memory yet, because it was full."""
+        return len(self._spilled)
+
+    async def refill(self) -> None:
+        """Load the newest keys of the journal into the window. Call once before opening."""
+        newest = [key async for key in self._journal.recent_keys(200_000)]
+        self._window.add(reversed(newest))
+
+    async def accept(self, transaction: Transaction) -> None:
+        """Store the transaction and hand its events on.
+
+        Returns after the commit. Raises ``TemporaryFailure`` when the database is away; then
+        nothing is stored and the homeserver repeats it.
+        """
+        async with self._one_at_a_time:
+            await self._accept(transaction)
+
+    async def _accept(self, transaction: Transaction) -> None:
+        events = transaction.events
+        keys = self._keys(events)
+        doubles = await self._doubles(transaction.id, keys)
+        bits = bytearray((len(events) + 7) // 8)
+        for index in doubles:
+            bits[index >> 3] |= 1 << (index & 7)
+        news = bool(transaction.to_device) or transaction.has_device_news
+        if len(doubles) == len(events) and not news:
+            # Nothing new that must be kept: typing and receipts alone are not worth a commit.
+            self._telemetry.transactions.labels(
+                outcome="repeated" if events else "accepted"
+            ).inc()
+            return
+        done = len(doubles) == len(events)
+        row_id = await self._journal.land(
+            source=transaction.source,
+            body=transaction.body,
+            event_keys=b"".join(keys),
+            progress=bytes(bits),
+            done=done,
+        )
+        self._window.add(keys)
+        self._telemetry.transactions.labels(outcome="accepted").inc()
+        if done:
+            return
+        if self._spilled or self._router.waiting + len(events) > self._memory:
+            self._spilled.append(row_id)
+            return
+        now = asyncio.get_running_loop().time()
+        row = Row(row_id, len(events), bytes(bits), landed_at=now)
+        self._dispatch(row, events)
+
+    def _keys(self, events: list[Any]) -> list[bytes]:
+        key_of = self._key_of
+        keys = []
+        for index, event in enumerate(events):
+            event_id = event.get("event_id") if isinstance(event, dict) else None
+            if not isinstance(event_id, str):
+                event_id = f"\0{index}"  # Malformed; it is parked under its row and index.
+            keys.append(key_of(event_id))
+        return keys
+
+    async def _doubles(self, transaction_id: str, keys: list[bytes]) -> list[int]:
+        """Indexes of events that were landed before, or twice in this transaction."""
+        if not keys:
+            return []
+        known = self._window.known(keys)
+        repeated = self._note_id(transaction_id)
+        if self._doubtful or repeated or known:
+            unknown = [key for key in keys if key not in known]
+            if unknown:
+                known |= await self._journal.known_keys(unknown)
+            self._doubtful = False
+        if not known and len(set(keys)) == len(keys):
+            return []
+        doubles = []
+        for index, key in enumerate(keys):
+            if key in known:
+                doubles.append(index)
+            known.add(key)
+        return doubles
+
+    def _note_id(self, transaction_id: str) -> bool:
+        """Whether the id is a sign of repetition: seen before, or not rising."""
+        last, self._last_id = self._last_id, transaction_id
+        if transaction_id in self._seen_ids:
+            return True
+        if len(self._seen_ids) > 10_000:
+            self._seen_ids.clear()
+        self._seen_ids.add(transaction_id)
+        if transaction_id.isascii() and transaction_id.isdigit() and last.isdigit():
+            return (len(transaction_id), transaction_id) <= (len(last), last)
+        return False
+
+    def _dispatch(
+        self, row: Row, events: list[Any], skip: Callable[[int, int], bool] | None = None
+    ) -> None:
+        """Put each event into its lanes. ``skip(index, consumer)`` leaves out what was done."""
+        route, push = self._route, self._router.push
+        counts = self._counts
+        set_aside = self._router.lane(self._malformed)
+        for index, event in enumerate(events):
+            if row.is_done(index):
+                continue
+            fault = fault_of(event)
+            if fault is not None:
+                push(set_aside, Item(row, index, {"fault": fault}, set_aside))
+                continue
+            kind = _EVENT_TYPES.get(event["type"])
+            counts[kind or ("state" if "state_key" in event else "other")].inc()
+            lanes = route(event)
+            if skip is not None and lanes:
+                lanes = [lane for lane in lanes if not skip(index, lane.number)]
+            if not lanes:
+                row.finish_event(index)
+                continue
+            if len(lanes) > 1:
+                row.shares[index] = len(lanes)
+            for lane in lanes:
+                push(lane, Item(row, index, event, lane))
+        if row.open < row.count:
+            self._marker.touch(row)
+
+    async def recover(self, suspects: set[Share], done: set[Share], *, alone: float) -> None:
+        """Take up what the last process left: suspects first and alone, then the rest."""
+        finished = {(share.item, share.consumer) for share in done}
+        guilty = {(share.item, share.consumer) for share in suspects}
+        rows = 0
+        held: list[Item] = []
+        async for landed in self._journal.unfinished():
+            rows += 1
+            if self._spilled or self._router.waiting > self._memory:
+                self._spilled.append(landed.id)
+                continue
+            self._load(landed, finished)
+        for lane in list(self._router.lanes.values()):
+            if lane.queue and (lane.queue[0].id, lane.number) in guilty:
+                held.append(lane.queue[0])
+        held.sort(key=lambda item: item.id)
+        for item in held:
+            if await self._router.run_alone(item, alone):
+                item.lane.queue.popleft()
+                self._router.waiting -= 1
+        if rows:
+            log.info("took up %d unfinished rows", rows, extra={"event": "recovered", "rows": rows})
+
+    def _load(self, landed: LandedRow, finished: set[tuple[ItemId, int]] | None = None) -> None:
+        transaction = self._parse(landed.body)
+        now = asyncio.get_running_loop().time()
+        row = Row(landed.id, len(transaction.events), landed.progress, landed_at=now)
+        if row.open == 0:
+            self._marker.touch(row)
+            return
+
+        def skip(index: int, consumer: int) -> bool:
+            if row.has_done(index, consumer):
+                return True
+            item = ItemId(row.id.day, row.id.seq, index)
+            return finished is not None and (item, consumer) in finished
+
+        self._dispatch(row, transaction.events, skip)
+
+    async def feed(self, read: Callable[[RowId], Awaitable[LandedRow | None]]) -> None:
+        """Bring spilled rows back from the journal as memory allows. Runs until cancelled."""
+        while True:
+            await asyncio.sleep(0.2)
+            while self._spilled and self._router.waiting < self._memory // 2:
+                landed = await read(self._spilled[0])
+                async with self._one_at_a_time:
+                    self._spilled.popleft()
+                    if landed is not None:
+                        self._load(landed)
+
+
+class _Malformed:
+    """Parks elements that are no events; their neighbours are not touched."""
+
+    name = "malformed"
+    deadline = 30.0
+
+    def __init__(self, parking: Parking) -> None:
+        self._parking = parking
+
+    async def handle(self, item: Item) -> None:
+        """Park it. The content is not copied: it stays in its sealed row."""
+        await self._parking.park(
+            item.id, self.name, ParkReason.MALFORMED, item.event["fault"], b""
+        )
+
+    async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
+        """Nobody to tell."""

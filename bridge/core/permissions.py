@@ -1,0 +1,38 @@
+"""Who may do what: levels from the settings, and who is never obeyed."""
+
+from collections.abc import Callable, Mapping
+
+from bridge.model import Permission
+from bridge.sdk.ids import UserId
+
+
+class Permissions:
+    """Levels by Matrix id, else by server, else by ``*``.
+
+    Ghosts and bots (``is_ours``) have none: they are never obeyed.
+    """
+
+    def __init__(
+        self,
+        levels: Mapping[str, Permission],
+        server_name: str,
+        is_ours: Callable[[str], bool],
+    ) -> None:
+        self._levels = dict(levels)
+        self._levels.setdefault("*", Permission.NONE)
+        self._levels.setdefault(server_name, Permission.USER)
+        self._is_ours = is_ours
+
+    def of(self, user: UserId) -> Permission:
+        """Give the level of a Matrix user."""
+        if self._is_ours(user):
+            return Permission.NONE
+        level = self._levels.get(user)
+        if level is None:
+            # A user id has its server behind the first colon; the server may hold a port.
+            level = self._levels.get(user.partition(":")[2])
+        return self._levels["*"] if level is None else level
+
+    def allows(self, user: UserId, level: Permission) -> bool:
+        """Whether the user has at least the level."""
+        return self.of(user) >= level

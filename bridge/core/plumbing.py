@@ -1,0 +1,145 @@
+"""Tying a Matrix room to a remote chat, and untying it without a trace."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from bridge.core.doorway import Doorway, House
+from bridge.core.instances import Instance
+from bridge.core.outgoing import once
+from bridge.core.portals import Portals
+from bridge.model import Outgoing, SendKind
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.events import RemoteChat
+from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.sdk.module import FindsChats, NeedsConsent
+
+log = logging.getLogger(__name__)
+
+BRIDGE_TYPES = ("m.bridge", "uk.half-shot.bridge")
+"""State events that tell clients of a bridge (MSC2346), under both its names."""
+
+
+class Plumbing:
+    """Makes and removes portals, with everything that belongs to them."""
+
+    def __init__(self, house: House, portals: Portals) -> None:
+        self._house = house
+        self._portals = portals
+
+    @property
+    def instances(self) -> Mapping[InstanceId, Instance]:
+        """The networks that are switched on."""
+        return self._house.instances
+
+    def find_instance(self, name: str) -> Instance:
+        """Give the instance of that name. Raises ``PermanentFailure`` naming those there are."""
+        instance = self.instances.get(InstanceId(name))
+        if instance is None:
+            names = ", ".join(sorted(self.instances)) or "none is switched on"
+            raise PermanentFailure(f"there is no network called {name!r} here; networks: {names}")
+        return instance
+
+    async def read_chat(self, instance: Instance, text: str) -> RemoteChat:
+        """Read what somebody typed as a chat of the instance. Raises a ``DeliveryError``."""
+        connector = instance.connector
+        if not isinstance(connector, FindsChats):
+            raise PermanentFailure(f"{instance.name} has no chats to bridge by name")
+        return await connector.find_chat(text)
+
+    async def bridge(self, instance: Instance, text: str, room: RoomId, by: UserId) -> Doorway:
+        """Tie the room to the chat; the relay is in the chat when it returns.
+
+        Raises a ``DeliveryError`` with the reason; then nothing has changed.
+        """
+        chat = await self.read_chat(instance, text)
+        await self._check(instance, chat, room)
+        existing = self._portals.find(instance.name, chat.id)
+        if existing is not None:
+            if existing.portal.room == room:
+                return existing
+            raise PermanentFailure(f"{chat.name} on {instance.name} is bridged to another room")
+        await instance.join(chat)
+        door = await self._portals.add(
+            instance=instance.name, chat=chat, room=room, created_by=by
+        )
+        await self._publish(door, by)
+        log.info("a room is bridged", extra={"event": "bridged", "instance": instance.name})
+        return door
+
+    async def unbridge(self, door: Doorway) -> None:
+        """Untie the room: ghosts leave, the alias and the bridge's state events go."""
+        house, portal = self._house, door.portal
+        ghosts = sorted(await door.present())
+        await self._portals.remove(door)
+        outgoing = [
+            Outgoing(room=portal.room, user=ghost, kind=SendKind.LEAVE, content={},
+                     transaction_id=once())
+            for ghost in ghosts
+        ]  # fmt: skip
+        outgoing += self._states(door, {})
+        await house.sender.put(outgoing)
+        await house.intents.delete_alias(house.namespaces.alias(portal.instance, portal.chat))
+        instance = self.instances.get(portal.instance)
+        if instance is not None:
+            await instance.leave(door.chat, "this room is no longer bridged")
+        log.info("a room is unbridged", extra={"event": "unbridged", "instance": portal.instance})
+
+    async def open_room(self, instance: Instance, text: str) -> Doorway:
+        """Make a room for a chat, with its alias, and bridge it (for alias queries)."""
+        chat = await self.read_chat(instance, text)
+        self._ask_consent(instance, chat)
+        existing = self._portals.find(instance.name, chat.id)
+        house = self._house
+        alias = house.namespaces.alias(instance.name, chat.id)
+        if existing is not None:
+            await house.intents.put_alias(alias, existing.portal.room)
+            return existing
+        await instance.join(chat, limit=4)
+        room = await house.intents.create_room(
+            house.namespaces.bot, alias=alias, preset="public_chat", name=chat.name
+        )
+        door = await self._portals.add(
+            instance=instance.name, chat=chat, room=room, created_by=house.namespaces.bot
+        )
+        await self._publish(door, house.namespaces.bot)
+        return door
+
+    async def _check(self, instance: Instance, chat: RemoteChat, room: RoomId) -> None:
+        self._ask_consent(instance, chat)
+        if await self._house.intents.is_encrypted(room):
+            raise PermanentFailure(
+                "this room is encrypted, and I cannot read encrypted messages yet; "
+                "bridge a room that is not"
+            )
+
+    def _ask_consent(self, instance: Instance, chat: RemoteChat) -> None:
+        connector = instance.connector
+        if isinstance(connector, NeedsConsent):
+            refusal = connector.refuse_bridge(chat)
+            if refusal:
+                raise PermanentFailure(refusal)
+
+    async def _publish(self, door: Doorway, by: UserId) -> None:
+        """Tell clients of the bridge (MSC2346), where the bot has the power to."""
+        house, portal = self._house, door.portal
+        if not await house.intents.can(portal.room, house.namespaces.bot, "m.bridge"):
+            return
+        info = self.instances[portal.instance].connector.info
+        content: dict[str, Any] = {
+            "bridgebot": house.namespaces.bot,
+            "creator": by,
+            "protocol": {"id": info.id, "displayname": info.name},
+            "network": {"id": portal.instance, "displayname": portal.instance},
+            "channel": {"id": portal.chat, "displayname": portal.chat_name},
+        }
+        await house.sender.put(self._states(door, content))
+
+    def _states(self, door: Doorway, content: dict[str, Any]) -> list[Outgoing]:
+        portal = door.portal
+        return [
+            Outgoing(room=portal.room, user=self._house.namespaces.bot, kind=SendKind.STATE,
+                     type=kind, state_key=f"org.trestle://{portal.instance}/{portal.chat}",
+                     content=content, transaction_id=once())
+            for kind in BRIDGE_TYPES
+        ]  # fmt: skip

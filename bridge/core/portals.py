@@ -1,0 +1,95 @@
+"""All portals, by room and by remote chat."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from bridge.core.doorway import Doorway, House
+from bridge.core.router import Lane
+from bridge.model import LoginRow, Portal
+from bridge.sdk.events import RemoteChat, RemoteEvent
+from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RoomId, UserId
+
+
+class Portals:
+    """All portals at work, by room and by remote chat."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._by_room: dict[RoomId, list[Doorway]] = {}
+        self._by_chat: dict[tuple[InstanceId, RemoteChatId, LoginId | None], Doorway] = {}
+
+    async def load(self) -> None:
+        """Open every stored portal. Call once, before events are dispatched."""
+        for portal in await self._house.store.all():
+            self._open(portal)
+
+    @property
+    def all(self) -> Sequence[Doorway]:
+        """Every portal."""
+        return list(self._by_chat.values())
+
+    def in_room(self, room: RoomId) -> Sequence[Doorway]:
+        """The portals of a room."""
+        return self._by_room.get(room, ())
+
+    def find(self, instance: InstanceId, chat: RemoteChatId) -> Doorway | None:
+        """The portal of a chat that all logins share."""
+        return self._by_chat.get((instance, chat, None))
+
+    def chats(self, instance: InstanceId) -> Sequence[RemoteChat]:
+        """The bridged chats of an instance."""
+        return [door.chat for door in self.all if door.portal.instance == instance]
+
+    def lanes(self, event: dict[str, Any]) -> list[Lane]:
+        """The lanes of portals that an event belongs to."""
+        doors = self._by_room.get(event["room_id"])
+        if not doors:
+            return []
+        namespaces = self._house.namespaces
+        ghost = namespaces.parse_ghost(event["sender"]) if len(doors) > 1 else None
+        if ghost is None and namespaces.is_ours(event["sender"]):
+            return []
+        lane = self._house.router.lane
+        return [lane(door) for door in doors if ghost is None or door.portal.instance != ghost[0]]
+
+    async def add(
+        self, *, instance: InstanceId, chat: RemoteChat, room: RoomId, created_by: UserId
+    ) -> Doorway:
+        """Tie the room to the chat. Raises ``PermanentFailure`` if either is taken."""
+        portal = await self._house.store.add(
+            instance=instance, chat=chat.id, chat_name=chat.name, room=room, created_by=created_by
+        )
+        return self._open(portal)
+
+    async def remove(self, door: Doorway) -> None:
+        """Untie the room. What is still in its lane is let go."""
+        await self._house.store.remove(door.portal.id)
+        self._close(door)
+
+    async def set_paused(self, door: Doorway, paused: bool) -> None:
+        """Stop or resume what crosses, both ways."""
+        await self._house.store.set_paused(door.portal.id, paused)
+        door.portal = replace(door.portal, paused=paused)
+
+    async def receive(self, instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:
+        """Take an event from a module's client and put it where it belongs."""
+        door = self._by_chat.get((instance, event.chat, row.id)) or self.find(instance, event.chat)
+        if door is not None:
+            await door.receive(event)
+
+    def _open(self, portal: Portal) -> Doorway:
+        door = Doorway(portal, self._house)
+        self._by_room.setdefault(portal.room, []).append(door)
+        self._by_chat[portal.instance, portal.chat, portal.receiver] = door
+        return door
+
+    def _close(self, door: Doorway) -> None:
+        portal = door.portal
+        doors = self._by_room.get(portal.room, [])
+        if door in doors:
+            doors.remove(door)
+        if not doors:
+            self._by_room.pop(portal.room, None)
+        self._by_chat.pop((portal.instance, portal.chat, portal.receiver), None)
+        self._house.router.close_lane(door.name)

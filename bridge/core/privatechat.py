@@ -1,0 +1,70 @@
+"""For people who write to a bot where it cannot read: one unencrypted direct chat, once."""
+
+import logging
+from typing import Protocol
+
+from bridge.core.outgoing import KeyOf, notice
+from bridge.core.permissions import Permissions
+from bridge.core.sender import Sender
+from bridge.matrix.intents import Intents
+from bridge.model import Permission
+from bridge.sdk.ids import RoomId, UserId
+
+log = logging.getLogger(__name__)
+
+_SENTENCE = (
+    "I cannot read encrypted messages yet, so I opened this chat, which is not encrypted. "
+    "Write help here to see what I can do."
+)
+
+
+class Told(Protocol):
+    """Remembers what a person was told once."""
+
+    async def told(self, person: UserId, what: str) -> bool:
+        """Note it; True if it had been noted before."""
+        ...
+
+    async def add_bot_room(self, user: UserId, room: RoomId, direct_with: UserId | None) -> None: ...
+
+
+class Rooms(Protocol):
+    """Where a bot's new room is made known to the routes."""
+
+    def __call__(self, user: UserId, room: RoomId, direct_with: UserId | None) -> None: ...
+
+
+class PrivateChats:
+    """Opens direct chats of bots, one a person and bot."""
+
+    def __init__(
+        self, told: Told, intents: Intents, sender: Sender, permissions: Permissions, key_of: KeyOf
+    ) -> None:
+        self._told = told
+        self._intents = intents
+        self._sender = sender
+        self._permissions = permissions
+        self._key_of = key_of
+        self.on_room: Rooms | None = None
+
+    async def offer(self, bot: UserId, person: UserId, room: RoomId) -> None:
+        """Invite the person into a new unencrypted chat, unless that was done before."""
+        if not self._permissions.allows(person, Permission.USER):
+            return
+        if await self._told.told(person, f"private chat with {bot}"):
+            return
+        chat = await self._intents.create_room(
+            bot,
+            invite=[person],
+            is_direct=True,
+            preset="trusted_private_chat",
+            name="",
+        )
+        await self._told.add_bot_room(bot, chat, person)
+        if self.on_room is not None:
+            self.on_room(bot, chat, person)
+        source = ("private chat", bot, person)
+        await self._sender.put([
+            notice(self._key_of, room=chat, user=bot, text=_SENTENCE, source=source),
+        ])  # fmt: skip
+        log.info("opened an unencrypted direct chat", extra={"event": "private_chat"})

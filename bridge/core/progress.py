@@ -1,0 +1,165 @@
+"""How far a journal row has come, and the batched writing of it.
+
+Progress of a row is packed as a bitmap of its events, followed by one ``(index, consumer)``
+pair for each event of which some consumers are done and others are not.
+"""
+
+import asyncio
+import logging
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from bridge.core.inflight import InFlight, Share
+from bridge.model import ItemId, RowId
+from bridge.sdk.errors import TemporaryFailure
+
+log = logging.getLogger(__name__)
+
+_PAIR = struct.Struct("<II")
+
+
+class Row:
+    """A landed journal row in memory: which of its events are done."""
+
+    __slots__ = ("bits", "count", "id", "landed_at", "open", "partly", "shares")
+
+    def __init__(self, row_id: RowId, count: int, progress: bytes = b"", *, landed_at: float) -> None:
+        self.id = row_id
+        self.count = count
+        self.landed_at = landed_at
+        width = (count + 7) // 8
+        self.bits = bytearray(progress[:width].ljust(width, b"\0"))
+        self.partly = [pair for pair in _PAIR.iter_unpack(progress[width:]) if pair[0] < count]
+        # For events with several consumers: how many are not done yet.
+        self.shares: dict[int, int] = {}
+        self.open = count - sum(byte.bit_count() for byte in self.bits)
+
+    def is_done(self, index: int) -> bool:
+        """Whether every consumer of the event is done."""
+        return bool(self.bits[index >> 3] & (1 << (index & 7)))
+
+    def finish_event(self, index: int) -> None:
+        """Mark the event as done for all."""
+        if not self.is_done(index):
+            self.bits[index >> 3] |= 1 << (index & 7)
+            self.open -= 1
+
+    def finish_share(self, index: int, consumer: int) -> None:
+        """Mark one consumer's share; the last one finishes the event."""
+        left = self.shares.get(index, 1) - 1
+        if left <= 0:
+            self.shares.pop(index, None)
+            self.finish_event(index)
+        else:
+            self.shares[index] = left
+            self.partly.append((index, consumer))
+
+    def has_done(self, index: int, consumer: int) -> bool:
+        """Whether this consumer's share was done before."""
+        return (index, consumer) in self.partly
+
+    def packed(self) -> bytes:
+        """The progress as stored."""
+        pairs = [pair for pair in self.partly if not self.is_done(pair[0])]
+        return bytes(self.bits) + b"".join(_PAIR.pack(*pair) for pair in pairs)
+
+
+class Marks(Protocol):
+    """Where progress is made durable (the journal)."""
+
+    async def mark(self, marks: Sequence[tuple[RowId, bytes, bool]]) -> None: ...
+
+
+class Marker:
+    """Writes progress in batches; one statement for all rows that moved."""
+
+    def __init__(
+        self,
+        marks: Marks,
+        inflight: InFlight,
+        running: Callable[[], Iterator[tuple[Share, bool]]],
+        *,
+        gather: float = 0.02,
+    ) -> None:
+        self._marks = marks
+        self._inflight = inflight
+        self._running = running
+        self._gather = gather
+        self._dirty: dict[RowId, Row] = {}
+        self._wanted = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._settled = asyncio.Condition()
+        self._writing = False
+        self._written = 0
+
+    def touch(self, row: Row) -> None:
+        """Have the row's progress written soon."""
+        dirty = self._dirty
+        if row.id not in dirty:
+            dirty[row.id] = row
+            if len(dirty) == 1:
+                self._wanted.set()
+        if self._inflight.nearly_full:
+            self._hurry.set()
+
+    async def settle(self) -> None:
+        """Return when all that is marked now is durable."""
+        if not self._dirty and not self._writing:
+            return
+        goal = self._written + bool(self._dirty) + self._writing
+        self._hurry.set()
+        async with self._settled:
+            await self._settled.wait_for(lambda: self._written >= goal)
+
+    async def run(self) -> None:
+        """Write marks until cancelled; what is left is written on the way out."""
+        try:
+            while True:
+                await self._wanted.wait()
+                await self._linger()
+                await self._write()
+        finally:
+            await self._write_last()
+
+    async def _linger(self) -> None:
+        try:
+            async with asyncio.timeout(self._gather):
+                await self._hurry.wait()
+        except TimeoutError:
+            pass  # Nobody is in a hurry: the batch has had its time to grow.
+        self._hurry.clear()
+
+    async def _write(self) -> None:
+        batch, self._dirty = self._dirty, {}
+        self._wanted.clear()
+        if not batch:
+            return
+        position = self._inflight.position
+        self._writing = True
+        try:
+            await self._marks.mark([(row.id, row.packed(), row.open == 0) for row in batch.values()])
+        except TemporaryFailure as error:
+            log.warning("progress is not written yet: %s", error, extra={"event": "marks_waiting"})
+            self._dirty = batch | self._dirty
+            self._wanted.set()
+            await asyncio.sleep(0.5)
+            return
+        finally:
+            self._writing = False
+        self._inflight.forget(position, self._running())
+        async with self._settled:
+            self._written += 1
+            self._settled.notify_all()
+
+    async def _write_last(self) -> None:
+        try:
+            async with asyncio.timeout(5):
+                await self._write()
+        except TimeoutError:
+            log.warning("the last progress was not written in 5 s", extra={"event": "marks_lost"})
+
+
+def item_of(row: Row, index: int) -> ItemId:
+    """The id of one event of the row."""
+    return ItemId(row.id.day, row.id.seq, index)

@@ -1,0 +1,393 @@
+"""Lanes: strictly one item after another inside a lane, lanes side by side.
+
+A slow, hanging or crashing consumer delays its own lanes only. What happens to a failing item
+is said by the class of its error (DESIGN 5).
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from bridge.core.inflight import InFlight, Share, consumer_number
+from bridge.core.progress import Marker, Row, item_of
+from bridge.model import ItemId, ParkReason
+from bridge.sdk.errors import (
+    DeliveryUncertain,
+    LoginRequired,
+    ModuleNotReady,
+    PermanentFailure,
+    TemporaryFailure,
+    Unsupported,
+)
+from bridge.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_BURST = 64
+"""Items that a lane handles before it lets others have the loop."""
+
+
+class _TooLong(Exception):
+    """Handling was cancelled at the consumer's deadline."""
+
+
+class Item:
+    """One event in one lane."""
+
+    __slots__ = ("again", "event", "index", "lane", "late", "row", "written")
+
+    def __init__(self, row: Row, index: int, event: dict[str, Any], lane: "Lane") -> None:
+        self.row = row
+        self.index = index
+        self.event = event
+        self.lane = lane
+        self.again = False
+        """It ran before, and how far it came is not known."""
+        self.late = False
+        self.written = False
+
+    @property
+    def id(self) -> ItemId:
+        """The item's id, as in the journal."""
+        return item_of(self.row, self.index)
+
+    def delivered(self) -> None:
+        """Note at once that the effect is out, before anything else is awaited."""
+        self.written = True
+        self.lane.inflight.done(self.id, self.lane.number)
+
+
+class Consumer(Protocol):
+    """Who handles the items of one lane."""
+
+    name: str
+    """Stable over restarts: ``portal:12``, ``bot:dice``."""
+    deadline: float
+    """Seconds after which handling one item is cancelled."""
+
+    async def handle(self, item: Item) -> None: ...
+    async def parked(self, item: Item, reason: ParkReason, detail: str) -> None: ...
+
+
+class Failures(Protocol):
+    """Where tries and parked items are kept (the journal's items)."""
+
+    async def note_try(self, item: ItemId, consumer: str) -> int: ...
+    async def clear_try(self, item: ItemId, consumer: str) -> None: ...
+    async def park(
+        self, item: ItemId, consumer: str, reason: ParkReason, detail: str, event: bytes
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long and how often."""
+
+    tries: int = 3
+    first_delay: float = 0.2
+    longest_delay: float = 60.0
+
+
+class Lane:
+    """A queue of items for one consumer."""
+
+    __slots__ = (
+        "consumer", "current", "expired", "generation", "inflight", "number", "queue",
+        "running", "since", "task", "waiting_until",
+    )  # fmt: skip
+
+    def __init__(self, consumer: Consumer, inflight: InFlight) -> None:
+        self.consumer = consumer
+        self.inflight = inflight
+        self.number = consumer_number(consumer.name)
+        self.queue: deque[Item] = deque()
+        self.running = False
+        self.current: Item | None = None
+        self.since = 0.0
+        self.expired = False
+        self.generation = 0
+        self.task: asyncio.Task[None] | None = None
+        self.waiting_until: float | None = None
+
+
+class Router:
+    """Runs the lanes. Give it items by :meth:`push`; run it in a task of its own."""
+
+    def __init__(
+        self,
+        inflight: InFlight,
+        failures: Failures,
+        telemetry: Telemetry,
+        *,
+        encode: Callable[[Any], bytes],
+        patience: Patience | None = None,
+    ) -> None:
+        self._inflight = inflight
+        self._failures = failures
+        self._telemetry = telemetry
+        self._encode = encode
+        self._patience = patience or Patience()
+        self._lanes: dict[str, Lane] = {}
+        self._woken: list[Lane] = []
+        self._group: asyncio.TaskGroup | None = None
+        self._stopping = False
+        self.marker: Marker
+        self.waiting = 0
+        """Items in all lanes."""
+
+    @property
+    def lanes(self) -> Mapping[str, Lane]:
+        """The lanes by the name of their consumer."""
+        return self._lanes
+
+    def lane(self, consumer: Consumer) -> Lane:
+        """Give the consumer's lane, made on first use."""
+        lane = self._lanes.get(consumer.name)
+        if lane is None:
+            lane = self._lanes[consumer.name] = Lane(consumer, self._inflight)
+        return lane
+
+    def close_lane(self, name: str) -> None:
+        """Let the lane end; what is still in it counts as done."""
+        lane = self._lanes.pop(name, None)
+        if lane is None:
+            return
+        for item in lane.queue:
+            if item is not lane.current:
+                self._settle(lane, item)
+        lane.queue.clear()
+
+    def push(self, lane: Lane, item: Item) -> None:
+        """Append the item to the lane."""
+        lane.queue.append(item)
+        self.waiting += 1
+        if not lane.running:
+            self._wake(lane)
+
+    def shares_running(self) -> Iterator[tuple[Share, bool]]:
+        """What is being handled now, and whether its effect is out already."""
+        for lane in self._lanes.values():
+            item = lane.current
+            if item is not None:
+                yield Share(item.id, lane.number), item.written
+
+    def oldest(self) -> float | None:
+        """When the oldest unfinished item landed (loop time), None if there is none."""
+        heads = [lane.queue[0].row.landed_at for lane in self._lanes.values() if lane.queue]
+        return min(heads, default=None)
+
+    async def run(self) -> None:
+        """Handle items until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                for lane in self._woken:
+                    self._start(lane)
+                self._woken.clear()
+                await self._sweep()
+            finally:
+                self._group = None
+                for lane in self._lanes.values():
+                    if lane.task is not None:
+                        lane.task.cancel()
+
+    async def drain(self, limit: float) -> None:
+        """Start nothing more, and give what is running ``limit`` seconds to end."""
+        self._stopping = True
+        try:
+            async with asyncio.timeout(limit):
+                while any(lane.current is not None for lane in self._lanes.values()):
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            log.warning("items are cut off by the stop", extra={"event": "drain_timeout"})
+
+    async def run_alone(self, item: Item, limit: float) -> bool:
+        """Run a suspect with nothing beside it. True if it is finished (done or parked)."""
+        lane = item.lane
+        tries = await self._failures.note_try(item.id, lane.consumer.name)
+        if tries > self._patience.tries:
+            await self._park(lane, item, ParkReason.CRASHED, "handling it ended the whole program")
+            return True
+        item.again = True
+        try:
+            async with asyncio.timeout(min(limit, lane.consumer.deadline)):
+                delay = await self._attempt(lane, item)
+        except TimeoutError:
+            delay = 0.0
+        await self._failures.clear_try(item.id, lane.consumer.name)
+        return delay is None
+
+    # --- inside ---
+
+    def _wake(self, lane: Lane) -> None:
+        lane.running = True
+        if self._group is None:
+            self._woken.append(lane)
+        else:
+            self._start(lane)
+
+    def _start(self, lane: Lane) -> None:
+        assert self._group is not None  # noqa: S101 - only called while running
+        lane.task = self._group.create_task(
+            self._run_lane(lane, lane.generation), name=lane.consumer.name
+        )
+
+    async def _run_lane(self, lane: Lane, generation: int) -> None:
+        handled = 0
+        while lane.queue and lane.generation == generation and not self._stopping:
+            item = lane.queue[0]
+            delay = await self._attempt(lane, item)
+            if lane.generation != generation:
+                return  # It was given up while it ran; another task has the lane now.
+            if delay is None:
+                if lane.queue and lane.queue[0] is item:
+                    lane.queue.popleft()
+                self.waiting -= 1
+                handled += 1
+                if handled % _BURST == 0:
+                    await asyncio.sleep(0)
+            elif delay > 0:
+                await asyncio.sleep(delay)
+        if lane.generation == generation:
+            lane.running = False
+
+    async def _attempt(self, lane: Lane, item: Item) -> float | None:
+        """Handle once. None: finished (done or parked); else seconds until the next try."""
+        item_id = item.id
+        self._inflight.started(item_id, lane.number)
+        lane.current = item
+        lane.since = asyncio.get_running_loop().time()
+        lane.expired = False
+        failure: Exception
+        try:
+            await lane.consumer.handle(item)
+        except asyncio.CancelledError:
+            if not lane.expired:
+                raise
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+            failure = _TooLong("it took too long")
+        except Exception as error:  # noqa: BLE001 - A module is a stranger; told apart below.
+            failure = error
+        else:
+            self._inflight.done(item_id, lane.number)
+            self._settle(lane, item)
+            return None
+        finally:
+            lane.current = None
+        return await self._after(lane, item, failure)
+
+    async def _after(self, lane: Lane, item: Item, failure: Exception) -> float | None:
+        """Do what the failure's class says."""
+        match failure:
+            case TemporaryFailure() | ModuleNotReady():
+                return self._later(item, failure)
+            case Unsupported():
+                return await self._park(lane, item, ParkReason.UNSUPPORTED, str(failure))
+            case PermanentFailure() | LoginRequired():
+                return await self._park(lane, item, ParkReason.REFUSED, str(failure))
+            case DeliveryUncertain():
+                item.again = True
+                return await self._failed(lane, item, ParkReason.UNCERTAIN, str(failure))
+            case _TooLong():
+                item.again = True
+                return await self._failed(lane, item, ParkReason.HUNG, str(failure))
+        log.error(
+            "%s failed on an item", lane.consumer.name,
+            exc_info=failure, extra={"event": "item_failed"},
+        )  # fmt: skip
+        detail = f"the module failed with {type(failure).__name__}"
+        return await self._failed(lane, item, ParkReason.FAILED, detail)
+
+    def _settle(self, lane: Lane, item: Item) -> None:
+        item.row.finish_share(item.index, lane.number)
+        self.marker.touch(item.row)
+
+    def _later(self, item: Item, failure: Exception) -> float:
+        advice = getattr(failure, "retry_after", None)
+        if advice is not None:
+            return float(advice)
+        # Without advice from the network: the older the item, the longer the next wait.
+        age = asyncio.get_running_loop().time() - item.row.landed_at
+        wait = min(max(0.5, age / 2), self._patience.longest_delay)
+        return wait * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
+
+    async def _failed(self, lane: Lane, item: Item, reason: ParkReason, detail: str) -> float | None:
+        tries = await self._persistently(
+            lambda: self._failures.note_try(item.id, lane.consumer.name)
+        )
+        if tries >= self._patience.tries:
+            return await self._park(lane, item, reason, f"{detail}, {tries} times")
+        return self._patience.first_delay * 4 ** (tries - 1)
+
+    async def _park(self, lane: Lane, item: Item, reason: ParkReason, detail: str) -> None:
+        name = lane.consumer.name
+        event = self._encode(item.event)
+        await self._persistently(
+            lambda: self._failures.park(item.id, name, reason, detail, event)
+        )
+        self._telemetry.parked.labels(reason=reason.value).inc()
+        log.warning(
+            "an item of %s is parked: %s", name, reason.value, extra={"event": "item_parked"}
+        )
+        self._inflight.done(item.id, lane.number)
+        self._settle(lane, item)
+        try:
+            async with asyncio.timeout(10):
+                await lane.consumer.parked(item, reason, detail)
+        except (TimeoutError, TemporaryFailure, PermanentFailure) as error:
+            log.warning("the sender was not told: %s", error, extra={"event": "sender_not_told"})
+
+    async def _persistently(self, action: Callable[[], Awaitable[_T]]) -> _T:
+        while True:
+            try:
+                return await action()
+            except TemporaryFailure:  # The database is away; the lane can only wait for it.
+                await asyncio.sleep(1)
+
+    async def _sweep(self) -> None:
+        """Cancel what is past its deadline; leave behind what will not be cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(1.0, self._patience.first_delay))
+            now = loop.time()
+            for lane in list(self._lanes.values()):
+                if lane.current is None:
+                    continue
+                late = now - lane.since - lane.consumer.deadline
+                if late > 0 and not lane.expired and lane.task is not None:
+                    lane.expired = True
+                    lane.task.cancel()
+                elif late > 5 and lane.expired:
+                    self._abandon(lane)
+
+    def _abandon(self, lane: Lane) -> None:
+        """Its task swallows the cancellation: the lane goes on without it."""
+        item = lane.current
+        log.error("%s cannot be stopped", lane.consumer.name, extra={"event": "item_abandoned"})
+        lane.generation += 1
+        lane.current = None
+        if item is not None and self._group is not None:
+            lane.task = self._group.create_task(self._give_up(lane, item, lane.generation))
+
+    async def _give_up(self, lane: Lane, item: Item, generation: int) -> None:
+        delay = await self._failed(lane, item, ParkReason.HUNG, "it would not stop")
+        if delay is None:
+            if lane.queue and lane.queue[0] is item:
+                lane.queue.popleft()
+            self.waiting -= 1
+        else:
+            await asyncio.sleep(delay)
+        await self._run_lane(lane, generation)
+
+
+def describe(lanes: Sequence[Lane]) -> list[tuple[str, int]]:
+    """The depth of each lane that has something waiting."""
+    return [(lane.consumer.name, len(lane.queue)) for lane in lanes if lane.queue]

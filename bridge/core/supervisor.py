@@ -1,0 +1,108 @@
+"""Keeps clients of modules running: start, watch, start again with backoff, stop in time."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from bridge.sdk.errors import LoginRequired, ModuleNotReady
+from bridge.sdk.login import LoginState
+from bridge.sdk.module import Client
+
+log = logging.getLogger(__name__)
+
+_STABLE = 60.0
+"""Seconds after which a connection counts as good and the backoff starts anew."""
+
+
+class Supervisor:
+    """Runs one client until stopped. A failure never switches it off for good."""
+
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        on_state: Callable[[LoginState, str], None],
+        *,
+        first_delay: float = 1.0,
+        longest_delay: float = 300.0,
+        stop_limit: float = 5.0,
+    ) -> None:
+        self.client = client
+        self.name = name
+        self._on_state = on_state
+        self._first_delay = first_delay
+        self._longest_delay = longest_delay
+        self._stop_limit = stop_limit
+        self._task: asyncio.Task[None] | None = None
+        self._again = asyncio.Event()
+        self.state = LoginState.STARTING
+        self.reason = ""
+        self.connected = asyncio.Event()
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Begin, as a task of the group."""
+        self._task = group.create_task(self._run(), name=self.name)
+
+    def wake(self) -> None:
+        """Try again now instead of waiting out the backoff."""
+        self._again.set()
+
+    def report(self, state: LoginState, reason: str = "") -> None:
+        """Take note of what the client says of itself."""
+        self.state, self.reason = state, reason
+        if state is LoginState.CONNECTED:
+            self.connected.set()
+        else:
+            self.connected.clear()
+        self._on_state(state, reason)
+
+    async def stop(self) -> None:
+        """End the client within its limit. One that will not stop is left behind, with a word."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=self._stop_limit)
+        if not done:
+            log.error("%s does not stop", self.name, extra={"event": "client_stuck"})
+        self.report(LoginState.OFF, "stopped")
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        delay = self._first_delay
+        while True:
+            self.report(LoginState.STARTING)
+            began = loop.time()
+            state, reason = await self._once()
+            if loop.time() - began > _STABLE:
+                delay = self._first_delay
+            self.report(state, reason)
+            log.warning(
+                "%s is not connected: %s", self.name, reason, extra={"event": "client_ended"}
+            )
+            if state is LoginState.SIGN_IN_NEEDED:
+                await self._again.wait()
+            else:
+                await self._pause(delay * random.uniform(0.7, 1.3))  # noqa: S311 - jitter
+                delay = min(delay * 2, self._longest_delay)
+            self._again.clear()
+
+    async def _once(self) -> tuple[LoginState, str]:
+        try:
+            await self.client.run()
+        except ModuleNotReady as error:
+            return LoginState.RECONNECTING, str(error)
+        except LoginRequired as error:
+            return LoginState.SIGN_IN_NEEDED, str(error)
+        except Exception as error:  # A module is a stranger; its crash is ours to outlive.
+            log.exception("%s crashed", self.name, extra={"event": "client_crashed"})
+            return LoginState.RECONNECTING, f"it failed with {type(error).__name__}"
+        return LoginState.RECONNECTING, "the connection ended"
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._again.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,34 @@
+"""The bounded memory of event keys that tells a repeated event from a new one."""
+
+from collections.abc import Iterable, Sequence
+
+
+class KeyWindow:
+    """Two generations of keyed event hashes; the older one is forgotten as a whole.
+
+    Holds between ``size`` and twice as many keys. Membership is exact within that window;
+    what has fallen out is asked of the journal.
+    """
+
+    def __init__(self, size: int = 200_000) -> None:
+        self._size = size
+        self._young: set[bytes] = set()
+        self._old: set[bytes] = set()
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._young or key in self._old
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def known(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Return those of ``keys`` that are in the window."""
+        asked = set(keys)
+        return (asked & self._young) | (asked & self._old)
+
+    def add(self, keys: Iterable[bytes]) -> None:
+        """Remember ``keys`` as the newest."""
+        self._young.update(keys)
+        if len(self._young) >= self._size:
+            self._old = self._young
+            self._young = set()

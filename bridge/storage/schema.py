@@ -1,0 +1,86 @@
+"""Migrations: numbered, only forwards, each in one database transaction with its number."""
+
+import logging
+import re
+from importlib.resources import files
+
+import asyncpg
+
+from bridge.sdk.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+CORE = "trestle_core"
+SUBJECT = "trestle_subject"
+OWNER = "trestle_owner"
+
+Connection = asyncpg.Connection[asyncpg.Record]
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    """All migrations: (number, name, SQL), in order."""
+    found = []
+    for entry in files("bridge.storage").joinpath("migrations").iterdir():
+        match = re.fullmatch(r"(\d{4})_(\w+)\.sql", entry.name)
+        if match:
+            found.append((int(match[1]), match[2], entry.read_text()))
+    return sorted(found)
+
+
+async def migrate(connection: Connection) -> int:
+    """Bring the schema to this version; return its number.
+
+    Raises ``ConfigError`` when a newer Trestle has been here.
+    """
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(7218451)")
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_version (version integer PRIMARY KEY)"
+        )
+    known = migrations()
+    current = await schema_version(connection)
+    newest = known[-1][0]
+    if current > newest:
+        raise ConfigError(
+            f"the database has schema {current}, made by a newer Trestle; this one knows up to "
+            f"{newest}. Install the newer version again, or restore a backup made before it",
+            path="database.url",
+        )
+    for number, name, sql in known:
+        if number > current:
+            await _apply(connection, number, sql)
+            log.info("schema %04d %s", number, name, extra={"event": "migrated"})
+    return newest
+
+
+async def schema_version(connection: Connection) -> int:
+    """The schema's number; 0 for an empty database."""
+    if not await connection.fetchval("SELECT to_regclass('schema_version') IS NOT NULL"):
+        return 0
+    return int(await connection.fetchval("SELECT coalesce(max(version), 0) FROM schema_version"))
+
+
+async def _apply(connection: Connection, number: int, sql: str) -> None:
+    for role, name in (("{core}", CORE), ("{subject}", SUBJECT), ("{owner}", OWNER)):
+        sql = sql.replace(role, name)
+    async with connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = '2s'")
+        await connection.execute(sql)
+        await connection.execute("INSERT INTO schema_version (version) VALUES ($1)", number)
+
+
+def roles_sql(*, login: str | None = None) -> str:
+    """The statements by which an admin makes the roles where we may not (idempotent).
+
+    ``login`` is the role in ``database.url``, which becomes a member of all three.
+    """
+    lines = [
+        f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') "
+        f"THEN CREATE ROLE {role} NOLOGIN; END IF; END $$;"
+        for role in (OWNER, CORE, SUBJECT)
+    ]
+    if login is not None:
+        quoted = '"' + login.replace('"', '""') + '"'
+        lines.append(f"GRANT {OWNER}, {CORE}, {SUBJECT} TO {quoted};")
+    lines.append(f"GRANT ALL ON SCHEMA public TO {OWNER};")
+    return "\n".join(lines)
