@@ -19,12 +19,10 @@ _SENTENCE = (
 
 
 class Told(Protocol):
-    """Remembers what a person was told once."""
+    """Remembers what a person was told."""
 
-    async def told(self, person: UserId, what: str) -> bool:
-        """Note it; True if it had been noted before."""
-        ...
-
+    async def was_told(self, person: UserId, what: str) -> bool: ...
+    async def note_told(self, person: UserId, what: str) -> None: ...
     async def add_bot_room(self, user: UserId, room: RoomId, direct_with: UserId | None) -> None: ...
 
 
@@ -51,7 +49,8 @@ class PrivateChats:
         """Invite the person into a new unencrypted chat, unless that was done before."""
         if not self._permissions.allows(person, Permission.USER):
             return
-        if await self._told.told(person, f"private chat with {bot}"):
+        what = f"private chat with {bot}"
+        if await self._told.was_told(person, what):
             return
         chat = await self._intents.create_room(
             bot,
@@ -67,4 +66,5 @@ class PrivateChats:
         await self._sender.put([
             notice(self._key_of, room=chat, user=bot, text=_SENTENCE, source=source),
         ])  # fmt: skip
+        await self._told.note_told(person, what)
         log.info("opened an unencrypted direct chat", extra={"event": "private_chat"})

@@ -35,7 +35,7 @@ _SETTINGS = {
     "max_connections": "40",
     "shared_buffers": "64MB",
     "jit": "off",
-    "wal_compression": "lz4",
+    "wal_compression": "off",
     "max_wal_size": "1GB",
     "checkpoint_timeout": "15min",
     "wal_level": "replica",

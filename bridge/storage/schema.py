@@ -3,6 +3,7 @@
 import logging
 import re
 from importlib.resources import files
+from typing import TypeAlias
 
 import asyncpg
 
@@ -14,7 +15,7 @@ CORE = "trestle_core"
 SUBJECT = "trestle_subject"
 OWNER = "trestle_owner"
 
-Connection = asyncpg.Connection[asyncpg.Record]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 def migrations() -> list[tuple[int, str, str]]:

@@ -1,0 +1,120 @@
+"""Items that did not go through at once: how often they were tried, and those put aside."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from bridge.model import ItemId, ParkReason
+from bridge.storage.keys import DayKeys
+from bridge.storage.pool import Database, at_the_door
+
+_PARK = (
+    "INSERT INTO item (day, seq, index, consumer, state, tries, reason, detail, event, since, "
+    "epoch) SELECT $1, $2, $3, $4, 'parked', 1, $5, $6, $7, $8, $9 "
+    "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $9 "
+    "ON CONFLICT (day, seq, index, consumer) DO UPDATE SET state = 'parked', "
+    "reason = excluded.reason, detail = excluded.detail, event = excluded.event"
+)
+_TRY = (
+    "INSERT INTO item (day, seq, index, consumer, state, tries, since, epoch) "
+    "VALUES ($1, $2, $3, $4, 'trying', 1, $5, $6) "
+    "ON CONFLICT (day, seq, index, consumer) DO UPDATE SET tries = item.tries + 1 "
+    "RETURNING tries"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedItem:
+    """An item put aside, visibly."""
+
+    id: ItemId
+    consumer: str
+    reason: ParkReason
+    detail: str
+    event: bytes
+    since: datetime
+
+
+class Items:
+    """Tries and parked items."""
+
+    def __init__(self, database: Database, day_keys: DayKeys) -> None:
+        self._database = database
+        self._day_keys = day_keys
+
+    async def note_try(self, item: ItemId, consumer: str) -> int:
+        """Count a try, durably, and say how many there were with it."""
+        with at_the_door():
+            tries = await self._database.core.fetchval(
+                _TRY, *item, consumer, self._database.clock.now(), self._database.epoch
+            )
+        return int(tries)
+
+    async def clear_try(self, item: ItemId, consumer: str) -> None:
+        """Forget the tries of an item that went through."""
+        with at_the_door():
+            await self._database.core.execute(
+                "DELETE FROM item WHERE (day, seq, index, consumer) = ($1, $2, $3, $4) "
+                "AND state = 'trying'",
+                *item, consumer,
+            )  # fmt: skip
+
+    async def park(
+        self, item: ItemId, consumer: str, reason: ParkReason, detail: str, event: bytes
+    ) -> None:
+        """Put the item aside with the reason in a sentence, and what was received, sealed."""
+        associated = _associated(item, consumer)
+        with at_the_door():
+            await self._database.core.execute(
+                _PARK, *item, consumer, reason.value,
+                self._day_keys.seal(item.day, associated, detail.encode("utf-8", "replace")),
+                self._day_keys.seal(item.day, associated, event),
+                self._database.clock.now(), self._database.epoch,
+            )  # fmt: skip
+
+    async def parked(self) -> Sequence[ParkedItem]:
+        """All parked items, oldest first."""
+        with at_the_door():
+            rows = await self._database.core.fetch(
+                "SELECT * FROM item WHERE state = 'parked' ORDER BY day, seq, index, consumer"
+            )
+        return [self._open(row) for row in rows]
+
+    async def drop_parked(self, item: ItemId, consumer: str) -> bool:
+        """Let a parked item go; False if there is none."""
+        with at_the_door():
+            result = await self._database.core.execute(
+                "DELETE FROM item WHERE (day, seq, index, consumer) = ($1, $2, $3, $4) "
+                "AND state = 'parked'",
+                *item, consumer,
+            )  # fmt: skip
+        return result != "DELETE 0"
+
+    async def count_parked(self) -> dict[ParkReason, int]:
+        """How many are parked, by reason."""
+        with at_the_door():
+            rows = await self._database.core.fetch(
+                "SELECT reason, count(*) AS number FROM ("
+                "SELECT reason FROM item WHERE state = 'parked' "
+                "UNION ALL SELECT reason FROM outbox WHERE state = 'parked') AS aside "
+                "GROUP BY reason"
+            )
+        return {ParkReason(row["reason"]): row["number"] for row in rows}
+
+    def _open(self, row: asyncpg.Record) -> ParkedItem:
+        item = ItemId(row["day"], row["seq"], row["index"])
+        associated = _associated(item, row["consumer"])
+        return ParkedItem(
+            id=item,
+            consumer=row["consumer"],
+            reason=ParkReason(row["reason"]),
+            detail=self._day_keys.open(item.day, associated, row["detail"]).decode(),
+            event=self._day_keys.open(item.day, associated, row["event"]),
+            since=row["since"],
+        )
+
+
+def _associated(item: ItemId, consumer: str) -> bytes:
+    return f"item {item} {consumer}".encode()

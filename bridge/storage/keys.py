@@ -1,0 +1,126 @@
+"""Keys of the state directory: one a day for payloads, one for hashing event ids.
+
+A day's key is made and synced to disk before anything of that day is stored, and destroyed with
+the day, so that backups, replicas and write-ahead logs forget too.
+"""
+
+import hashlib
+import os
+import secrets
+from datetime import date, timedelta
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from bridge.model import Clock
+from bridge.sdk.errors import PermanentFailure
+
+_NONCE = 12
+
+
+class KeyLost(PermanentFailure):
+    """What was sealed cannot be opened: its day's key is gone, or it was tampered with."""
+
+
+class DayKeys:
+    """Seals and opens with the key of a UTC day (AES-256-GCM)."""
+
+    def __init__(self, state_dir: Path, clock: Clock) -> None:
+        self._folder = state_dir / "keys" / "day"
+        self._clock = clock
+        self._ciphers: dict[date, AESGCM] = {}
+
+    def prepare(self) -> None:
+        """Have the keys of today and tomorrow on disk. Call at start and every hour."""
+        make_folder(self._folder)
+        today = self._clock.today()
+        for day in (today, today + timedelta(days=1)):
+            self._cipher(day, make=True)
+
+    def seal(self, day: date, associated: bytes, data: bytes) -> bytes:
+        """Encrypt ``data`` so that it opens only with the day's key and ``associated``."""
+        nonce = os.urandom(_NONCE)
+        return nonce + self._cipher(day, make=True).encrypt(nonce, data, associated)
+
+    def open(self, day: date, associated: bytes, sealed: bytes) -> bytes:
+        """Decrypt. Raises :class:`KeyLost` when it cannot be."""
+        try:
+            cipher = self._cipher(day, make=False)
+            return cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], associated)
+        except InvalidTag as error:
+            raise KeyLost(f"something stored on {day} does not open with that day's key") from error
+
+    def destroy(self, day: date) -> None:
+        """Make everything that was sealed on that day unreadable, here and in every copy."""
+        self._ciphers.pop(day, None)
+        path = self._path(day)
+        if path.exists():
+            with path.open("r+b") as file:
+                file.write(os.urandom(32))
+                file.flush()
+                os.fsync(file.fileno())
+            path.unlink()
+            _sync_folder(self._folder)
+
+    def days(self) -> list[date]:
+        """The days whose keys exist."""
+        if not self._folder.exists():
+            return []
+        return sorted(date.fromisoformat(path.name) for path in self._folder.iterdir())
+
+    def _path(self, day: date) -> Path:
+        return self._folder / day.isoformat()
+
+    def _cipher(self, day: date, *, make: bool) -> AESGCM:
+        cipher = self._ciphers.get(day)
+        if cipher is None:
+            path = self._path(day)
+            if not path.exists():
+                if not make:
+                    raise KeyLost(f"the key of {day} is gone, and with it what was stored then")
+                make_folder(self._folder)
+                write_private(path, secrets.token_bytes(32))
+            cipher = self._ciphers[day] = AESGCM(path.read_bytes())
+        return cipher
+
+
+class EventKeys:
+    """A keyed hash of event ids and the like: nobody without the key can test a guess."""
+
+    def __init__(self, state_dir: Path) -> None:
+        path = state_dir / "keys" / "event-ids"
+        make_folder(path.parent)
+        if not path.exists():
+            write_private(path, secrets.token_bytes(32))
+        self._key = path.read_bytes()
+
+    def key_of(self, text: str) -> bytes:
+        """Hash the text: 16 bytes, always the same for this installation."""
+        data = text.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(data, key=self._key, digest_size=16).digest()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that only we may enter."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only we may read, whole or not at all, and on disk when it returns."""
+    new = path.with_name(path.name + ".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

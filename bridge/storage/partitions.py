@@ -1,0 +1,51 @@
+"""Daily partitions: made ahead, dropped as a whole."""
+
+import re
+from datetime import date, timedelta
+
+from bridge.storage.schema import Connection
+
+DAILY = ("journal", "item", "outbox", "message")
+"""Tables that hold today and 13 days more."""
+
+ACCESS = ("access",)
+"""Tables that hold today and 59 days more."""
+
+AHEAD = 7
+
+
+async def make_partitions(owner: Connection, today: date) -> None:
+    """Have partitions for yesterday, today and a week ahead, without rights of their own."""
+    for table in (*DAILY, *ACCESS):
+        for offset in range(-1, AHEAD + 1):
+            day = today + timedelta(days=offset)
+            name = f"{table}_{day:%Y%m%d}"
+            if await owner.fetchval("SELECT to_regclass($1) IS NOT NULL", name):
+                continue
+            await owner.execute(
+                f"CREATE TABLE {name} PARTITION OF {table} "
+                f"FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
+            )
+            if table == "journal":
+                # Its rows are updated once each, soon after: keep room on their pages.
+                await owner.execute(f"ALTER TABLE {name} SET (fillfactor = 80)")
+
+
+async def days_of(owner: Connection, table: str) -> list[date]:
+    """The days that the table has partitions for, in order."""
+    names = await owner.fetch(
+        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+        "WHERE i.inhparent = $1::regclass",
+        table,
+    )
+    found = []
+    for row in names:
+        match = re.fullmatch(table + r"_(\d{4})(\d{2})(\d{2})", row["relname"])
+        if match:
+            found.append(date(int(match[1]), int(match[2]), int(match[3])))
+    return sorted(found)
+
+
+async def drop_partition(owner: Connection, table: str, day: date) -> None:
+    """Drop one day of the table, with its file."""
+    await owner.execute(f"DROP TABLE IF EXISTS {table}_{day:%Y%m%d}")

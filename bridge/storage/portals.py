@@ -1,0 +1,187 @@
+"""Portals, what crossed them, and which rooms our bots are in."""
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from bridge.model import MessageLink, Portal
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RoomId, UserId
+from bridge.storage.pool import Database, at_the_door
+
+
+class PortalStore:
+    """Rooms tied to remote chats."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(
+        self,
+        *,
+        instance: InstanceId,
+        chat: RemoteChatId,
+        chat_name: str,
+        room: RoomId,
+        receiver: LoginId | None = None,
+        created_by: UserId | None = None,
+    ) -> Portal:
+        """Store a portal. Raises ``PermanentFailure`` if the chat or the room has one already."""
+        if "\0" in chat + chat_name:
+            raise PermanentFailure("a chat's name cannot hold a zero character")
+        try:
+            with at_the_door():
+                row = await self._database.core.fetchrow(
+                    "INSERT INTO portal (instance, chat, chat_name, room, receiver, created_by, "
+                    "paused, made_at) VALUES ($1, $2, $3, $4, $5, $6, false, $7) RETURNING *",
+                    instance, chat, chat_name, room, receiver, created_by,
+                    self._database.clock.now(),
+                )  # fmt: skip
+        except asyncpg.UniqueViolationError as error:
+            raise PermanentFailure(f"{chat_name} on {instance} is bridged already") from error
+        assert row is not None  # noqa: S101 - RETURNING gives the row
+        return _portal(row)
+
+    async def remove(self, portal_id: int) -> None:
+        """Forget a portal and what crossed it."""
+        with at_the_door():
+            async with self._database.core.acquire() as connection, connection.transaction():
+                await connection.execute("DELETE FROM message WHERE portal = $1", portal_id)
+                await connection.execute("DELETE FROM portal WHERE id = $1", portal_id)
+
+    async def all(self) -> Sequence[Portal]:
+        """Every portal, oldest first."""
+        with at_the_door():
+            rows = await self._database.core.fetch("SELECT * FROM portal ORDER BY id")
+        return [_portal(row) for row in rows]
+
+    async def set_paused(self, portal_id: int, paused: bool) -> None:
+        """Note that nothing crosses for now, or that it does again."""
+        with at_the_door():
+            await self._database.core.execute(
+                "UPDATE portal SET paused = $2 WHERE id = $1", portal_id, paused
+            )
+
+    async def add_links(self, links: Sequence[MessageLink]) -> None:
+        """Note which event is which remote message."""
+        today = self._database.clock.today()
+        with at_the_door():
+            await self._database.core.executemany(
+                "INSERT INTO message (day, portal, event_id, remote_id, part, sender, kind) "
+                "VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                [
+                    (today, link.portal, link.event_id,
+                     None if link.remote_id is None
+                     else link.remote_id.encode("utf-8", "surrogatepass"),
+                     link.part, link.sender, link.kind)
+                    for link in links
+                ],
+            )  # fmt: skip
+
+    async def find_message(self, portal_id: int, event_id: EventId) -> Sequence[MessageLink]:
+        """The parts that an event of the portal is; empty if it did not cross, or long ago."""
+        with at_the_door():
+            rows = await self._database.core.fetch(
+                "SELECT * FROM message WHERE portal = $1 AND event_id = $2 ORDER BY part",
+                portal_id, event_id,
+            )  # fmt: skip
+        return [_link(row) for row in rows]
+
+    async def find_remote(self, portal_id: int, remote_id: str, part: int) -> MessageLink | None:
+        """The event that a remote message of the portal is."""
+        with at_the_door():
+            row = await self._database.core.fetchrow(
+                "SELECT * FROM message WHERE (portal, remote_id, part) = ($1, $2, $3)",
+                portal_id, remote_id.encode("utf-8", "surrogatepass"), part,
+            )  # fmt: skip
+        return None if row is None else _link(row)
+
+
+class BotRooms:
+    """Where our bots are, whom they told what, and which rooms are encrypted."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add_bot_room(self, user: UserId, room: RoomId, direct_with: UserId | None) -> None:
+        """Note that the bot is in the room, maybe as a direct chat with a person."""
+        with at_the_door():
+            await self._database.core.execute(
+                "INSERT INTO bot_room (user_id, room, direct_with, since) "
+                "VALUES ($1, $2, $3, $4) ON CONFLICT (user_id, room) "
+                "DO UPDATE SET direct_with = excluded.direct_with",
+                user, room, direct_with, self._database.clock.now(),
+            )  # fmt: skip
+
+    async def remove_bot_room(self, user: UserId, room: RoomId) -> None:
+        """Note that the bot is no longer in the room."""
+        with at_the_door():
+            await self._database.core.execute(
+                "DELETE FROM bot_room WHERE (user_id, room) = ($1, $2)", user, room
+            )
+
+    async def bot_rooms(self) -> Sequence[tuple[UserId, RoomId, UserId | None]]:
+        """All rooms of all bots: (bot, room, direct chat with)."""
+        with at_the_door():
+            rows = await self._database.core.fetch(
+                "SELECT user_id, room, direct_with FROM bot_room ORDER BY since"
+            )
+        return [(row["user_id"], row["room"], row["direct_with"]) for row in rows]
+
+    async def was_told(self, person: UserId, what: str) -> bool:
+        """Whether the person was told before."""
+        with at_the_door():
+            return bool(await self._database.core.fetchval(
+                "SELECT EXISTS (SELECT FROM told WHERE (subject, what) = ($1, $2))", person, what
+            ))  # fmt: skip
+
+    async def note_told(self, person: UserId, what: str) -> None:
+        """Note that the person was told."""
+        with at_the_door():
+            await self._database.core.execute(
+                "INSERT INTO told (subject, what, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                person, what, self._database.clock.now(),
+            )  # fmt: skip
+
+    async def mark_encrypted(self, room: RoomId) -> None:
+        """Note that the room is encrypted. There is no way back: once encrypted, always."""
+        with at_the_door():
+            await self._database.core.execute(
+                "INSERT INTO room (room, encrypted_since) VALUES ($1, $2) ON CONFLICT (room) "
+                "DO UPDATE SET encrypted_since = coalesce(room.encrypted_since, "
+                "excluded.encrypted_since)",
+                room, self._database.clock.now(),
+            )  # fmt: skip
+
+    async def encrypted_rooms(self) -> set[RoomId]:
+        """The rooms known to be encrypted."""
+        with at_the_door():
+            rows = await self._database.core.fetch(
+                "SELECT room FROM room WHERE encrypted_since IS NOT NULL"
+            )
+        return {RoomId(row["room"]) for row in rows}
+
+
+def _portal(row: asyncpg.Record) -> Portal:
+    return Portal(
+        id=row["id"],
+        instance=InstanceId(row["instance"]),
+        chat=RemoteChatId(row["chat"]),
+        chat_name=row["chat_name"],
+        room=RoomId(row["room"]),
+        receiver=None if row["receiver"] is None else LoginId(row["receiver"]),
+        created_by=None if row["created_by"] is None else UserId(row["created_by"]),
+        paused=row["paused"],
+    )
+
+
+def _link(row: asyncpg.Record) -> MessageLink:
+    remote_id = row["remote_id"]
+    return MessageLink(
+        portal=row["portal"],
+        event_id=EventId(row["event_id"]),
+        remote_id=None if remote_id is None else remote_id.decode("utf-8", "surrogatepass"),
+        part=row["part"],
+        sender=UserId(row["sender"]),
+        kind=row["kind"],
+    )
