@@ -1,10 +1,10 @@
 """Lines: reading them as the community's vectors say, and making none but one at a time."""
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
 
-import parser_tests.data
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,9 +26,11 @@ from bridge.networks.irc.wire import (
 from bridge.sdk.errors import PermanentFailure
 from tests.irc.scale import examples
 
-SPLITS = parser_tests.data.msg_split["tests"]
-JOINS = parser_tests.data.msg_join["tests"]
-SOURCES = parser_tests.data.userhost_split["tests"]
+# The package has no types.
+VECTORS: Any = importlib.import_module("parser_tests.data")
+SPLITS = VECTORS.msg_split["tests"]
+JOINS = VECTORS.msg_join["tests"]
+SOURCES = VECTORS.userhost_split["tests"]
 PLAIN_JOINS = [one for one in JOINS if not {"tags", "source"} & one["atoms"].keys()]
 
 
@@ -71,15 +73,12 @@ def test_a_line_is_written_as_the_vectors_say(vector: dict[str, Any]) -> None:
 def test_a_source_is_read_as_the_vectors_say(vector: dict[str, Any]) -> None:
     atoms = vector["atoms"]
     source = Source.parse(vector["source"])
-    assert source == Source(
-        atoms.get("nick", ""), atoms.get("user", ""), atoms.get("host", "")
-    )
+    assert source == Source(atoms.get("nick", ""), atoms.get("user", ""), atoms.get("host", ""))
 
 
 ANY_TEXT = st.text(st.characters() | st.sampled_from("\r\n\0 :\x01\u2028\u0085"))
 COMMANDS = st.sampled_from(
-    ["PRIVMSG", "NOTICE", "TOPIC", "KICK", "QUIT", "NICK", "AWAY", "USER", "PART", "JOIN"]
-    + ["PASS", "AUTHENTICATE", "MODE", "INVITE"]
+    ["PRIVMSG", "NOTICE", "TOPIC", "KICK", "QUIT", "NICK", "AWAY", "USER", "PART", "JOIN", "PASS"]
 )
 
 
@@ -181,10 +180,11 @@ def test_names_compare_as_the_server_says(mapping: str, folded: str) -> None:
 
 
 def test_limits_are_those_of_the_server_and_else_of_the_protocol() -> None:
-    told = Isupport().with_tokens(
-        "NICKLEN=30 CHANNELLEN=64 CHANTYPES=# PREFIX=(qaohv)~&@%+ LINELEN=1024 "
-        "TARGMAX=NAMES:1,PRIVMSG:4,JOIN: CHANMODES=beI,k,l,imn STATUSMSG=@+ NETWORK=a\\x20b".split()
+    words = (
+        r"NICKLEN=30 CHANNELLEN=64 CHANTYPES=# PREFIX=(qaohv)~&@%+ LINELEN=1024 STATUSMSG=@+ "
+        r"TARGMAX=NAMES:1,PRIVMSG:4,JOIN: CHANMODES=beI,k,l,imn NETWORK=a\x20b"
     )
+    told = Isupport().with_tokens(words.split())
     assert (told.nick_length, told.channel_length, told.line_length) == (30, 64, 1024)
     assert told.channel_types == "#"
     assert told.prefixes == {"~": "q", "&": "a", "@": "o", "%": "h", "+": "v"}

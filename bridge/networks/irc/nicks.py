@@ -1,0 +1,132 @@
+"""Matrix user -> nick: named after the user, valid on the network, one owner each.
+
+What a user was given is kept in the instance's store and stays, so that people on IRC know
+who is who. Two users never own the same nick (compared as the network compares), and a user
+owns one. When a stranger holds it, the user goes by the next candidate until it is free.
+"""
+
+import asyncio
+import re
+import unicodedata
+from collections.abc import Iterator
+from itertools import chain, count
+
+from bridge.networks.irc.isupport import Isupport
+from bridge.sdk.errors import ModuleNotReady
+from bridge.sdk.ids import UserId
+from bridge.sdk.module import Store
+
+STORE_PREFIX = "nick:"
+SHORTEST_LIMIT = 9
+"""RFC 1459's limit: what every server takes, before it has told its own."""
+
+_FIRST = r"A-Za-z\[\]\\`_^{|}"
+_NICK = re.compile(rf"[{_FIRST}][{_FIRST}0-9-]*\Z")
+_NOT_NICK = re.compile(rf"[^{_FIRST}0-9-]+")
+_NOT_USER = re.compile(r"[^A-Za-z0-9_-]+")
+# Letters that have no decomposition but a usual spelling.
+_SPELLED = str.maketrans({"ß": "ss", "ø": "o", "Ø": "O", "æ": "ae", "Æ": "Ae", "ł": "l", "Ł": "L"})
+
+
+def is_nick(text: str) -> bool:
+    """Whether every server takes the text as a nick, its length aside."""
+    return _NICK.match(text) is not None
+
+
+def localpart(user: UserId) -> str:
+    """Return what stands between ``@`` and the first ``:``."""
+    return user.removeprefix("@").partition(":")[0]
+
+
+def base_of(user: UserId, name: str) -> str:
+    """Make a nick of the display name, else of the user id, in ASCII, of any length."""
+    for text in (name, localpart(user)):
+        spelled = unicodedata.normalize("NFKD", text.translate(_SPELLED))
+        letters = "".join(mark for mark in spelled if not unicodedata.combining(mark))
+        nick = _NOT_NICK.sub("_", letters).strip("_") or ""
+        if nick[:1] in set("0123456789-"):
+            nick = f"_{nick}"
+        if len(nick) >= 2 and any(character.isalnum() for character in nick):
+            return nick
+    return "matrix"
+
+
+def candidates(base: str, limit: int) -> Iterator[str]:
+    """Yield the nick and others like it, each valid and within the limit, none twice.
+
+    They end when nothing of the name would be left.
+    """
+    yield base[:limit]
+    seen = {base[:limit]}
+    for tail in chain(("_", "__"[: limit - 1]), map(str, count(2))):
+        if len(tail) >= limit:
+            return
+        nick = base[: limit - len(tail)] + tail
+        if nick not in seen:
+            seen.add(nick)
+            yield nick
+
+
+def username_of(user: UserId) -> str:
+    """Make the user name (ident) that all of this user's connections have."""
+    return _NOT_USER.sub("", localpart(user)).lstrip("-_")[:10].lower() or "matrix"
+
+
+class Nicks:
+    """Who owns which nick on this network."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._owned: dict[UserId, str] | None = None
+        self._lock = asyncio.Lock()
+
+    async def find(self, user: UserId) -> str | None:
+        """Return the user's nick, if one was given."""
+        async with self._lock:
+            return (await self._load()).get(user)
+
+    async def assign(self, user: UserId, name: str, limits: Isupport) -> str:
+        """Return the user's nick; the first time choose it, free of other users', and keep it.
+
+        Raises ``ModuleNotReady`` when no nick is left.
+        """
+        async with self._lock:
+            owned = await self._load()
+            taken = {limits.fold(nick): owner for owner, nick in owned.items() if owner != user}
+            current = owned.get(user)
+            if current is not None and self._fits(current, taken, limits):
+                return current
+            base = current or base_of(user, name)
+            for nick in candidates(base, limits.nick_length):
+                if limits.fold(nick) not in taken:
+                    await self._store.put(STORE_PREFIX + user, nick.encode(), subject=user)
+                    owned[user] = nick
+                    return nick
+            raise ModuleNotReady(
+                f"All nicks like {base} that fit in the network's {limits.nick_length} "
+                "characters are given to others."
+            )
+
+    async def others(self, user: UserId | None, limits: Isupport) -> frozenset[str]:
+        """Return the nicks of all other users, folded: no stand-in may be one of them."""
+        async with self._lock:
+            owned = await self._load()
+            return frozenset(limits.fold(nick) for owner, nick in owned.items() if owner != user)
+
+    def nick_of(self, user: UserId) -> str | None:
+        """Return the nick known in memory, for mentions; None if there is none (yet)."""
+        return (self._owned or {}).get(user)
+
+    async def _load(self) -> dict[UserId, str]:
+        if self._owned is None:
+            rows = await self._store.find(STORE_PREFIX)
+            self._owned = {
+                UserId(key.removeprefix(STORE_PREFIX)): value.decode()
+                for key, value in rows.items()
+            }
+        return self._owned
+
+    @staticmethod
+    def _fits(nick: str, taken: dict[str, UserId], limits: Isupport) -> bool:
+        # A network that changed its case mapping or its limit can make two nicks one.
+        return limits.fold(nick) not in taken and len(nick) <= limits.nick_length

@@ -1,0 +1,178 @@
+"""What an admin sets for one IRC network."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from bridge.networks.irc.nicks import is_nick
+from bridge.networks.irc.wire import clean
+from bridge.sdk.secret import Secret
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+def _hide(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return Secret(_one_line(value))
+
+
+SecretText = Annotated[
+    Secret,
+    BeforeValidator(_hide),
+    WithJsonSchema({"type": "string", "format": "password"}),
+]
+"""A text that is shown nowhere once it is read."""
+
+
+def _one_line(text: str) -> str:
+    if clean(text) != text:
+        raise ValueError("it holds a line break or a NUL, which no IRC line can carry")
+    return text
+
+
+class ServerSettings(_Strict):
+    """One server of the network."""
+
+    host: str = Field(min_length=1, description="Host name or address.")
+    port: int = Field(default=0, ge=0, le=65535, description="0: 6697 with TLS, 6667 without.")
+    tls: bool = Field(default=True, description="Encrypt the connection.")
+    tls_verify: bool = Field(
+        default=True,
+        description="Check the server's certificate. Without it anybody in between can read "
+        "and change everything: only for tests.",
+    )
+    ca_file: Path | None = Field(
+        default=None, description="Certificates to trust instead of the system's (PEM)."
+    )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to connect to."""
+        return self.host, self.port or (6697 if self.tls else 6667)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody in between reads what we write."""
+        return self.tls or self.host in {"localhost", "127.0.0.1", "::1"}
+
+    @property
+    def label(self) -> str:
+        """The server's name in sentences."""
+        return f"{self.host}:{self.address[1]}"
+
+
+class IrcSettings(_Strict):
+    """One IRC network."""
+
+    servers: tuple[ServerSettings, ...] = Field(
+        min_length=1, description="The network's servers, tried in this order."
+    )
+    own_network: bool = Field(
+        default=False,
+        description="You run this network, so that no channel operator has to be asked before "
+        "a channel is bridged.",
+    )
+    mode: Literal["puppets", "relay"] = Field(
+        default="puppets",
+        description="puppets: one connection per Matrix user, named after the user. "
+        "relay: one connection speaks for all, as `<name> text`.",
+    )
+    nick: str = Field(default="trestle", description="Nick of the relay, which also listens.")
+    username: str = Field(
+        default="trestle", min_length=1, description="User name (ident) of the relay."
+    )
+    realname: str = Field(
+        default="Trestle, a bridge to Matrix", min_length=1, description="Real name of the relay."
+    )
+    password: SecretText | None = Field(
+        default=None, description="Server password, for the relay and for puppets."
+    )
+    sasl_account: str | None = Field(
+        default=None, min_length=1, description="Account that the relay signs in to (SASL PLAIN)."
+    )
+    sasl_password: SecretText | None = Field(default=None, description="That account's password.")
+    members: Literal["all", "speakers"] = Field(
+        default="all",
+        description="Who of a channel is shown in the room: everybody, or who has spoken "
+        "(better for channels of thousands).",
+    )
+    colours: Literal[16, 99] = Field(
+        default=16, description="Colours to choose from. All clients know 16, many 99."
+    )
+    most_lines: int = Field(
+        default=40, ge=1, le=200, description="A message of more lines is refused."
+    )
+    flood_burst: int = Field(
+        default=5, ge=1, le=1000, description="Lines that one connection may write at once."
+    )
+    flood_rate: float = Field(
+        default=2.0,
+        gt=0,
+        le=10_000,
+        description="Lines a second after the burst. Servers throw out who is faster than they "
+        "allow; on your own network it may be much more.",
+    )
+    connect_seconds: float = Field(
+        default=30, gt=0, le=60, description="Limit for connecting and signing in."
+    )
+    join_seconds: float = Field(
+        default=20, gt=0, le=60, description="Limit for a server's answer to a join."
+    )
+    ping_seconds: float = Field(
+        default=60, gt=0, description="Silence after which the server is asked for a sign of life."
+    )
+    ping_timeout_seconds: float = Field(
+        default=60, gt=0, description="Silence after that which ends the connection."
+    )
+    rejoin_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="Wait before the relay returns to a channel that it was kicked from; "
+        "doubled each time.",
+    )
+
+    @field_validator("realname", "sasl_account")
+    @classmethod
+    def _check_one_line(cls, value: str | None) -> str | None:
+        return None if value is None else _one_line(value)
+
+    @field_validator("nick")
+    @classmethod
+    def _check_nick(cls, value: str) -> str:
+        if not is_nick(value):
+            raise ValueError(
+                f"{value!r} is no IRC nick: letters, digits and []\\`_^{{|}}-, no digit or "
+                "hyphen first"
+            )
+        return value
+
+    @field_validator("username")
+    @classmethod
+    def _check_username(cls, value: str) -> str:
+        if not (value.isascii() and value.replace("-", "").replace("_", "").isalnum()):
+            raise ValueError("a user name has letters, digits, - and _ only")
+        return value
+
+    @model_validator(mode="after")
+    def _check_sasl(self) -> "IrcSettings":
+        if (self.sasl_account is None) != (self.sasl_password is None):
+            raise ValueError("sasl_account and sasl_password go together: give both or neither")
+        exposed = [server.label for server in self.servers if not server.is_private]
+        if self.sasl_account is not None and exposed:
+            raise ValueError(
+                f"the sasl_password would cross to {', '.join(exposed)} in the clear: "
+                "set tls: true"
+            )
+        return self

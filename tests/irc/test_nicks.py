@@ -1,0 +1,105 @@
+"""Each Matrix user has one nick, each nick one user."""
+
+from itertools import islice
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.nicks import Nicks, base_of, candidates, is_nick, username_of
+from bridge.sdk.errors import ModuleNotReady
+from bridge.sdk.ids import UserId
+from tests.irc.scale import examples
+from tests.irc.stores import MemoryStore
+
+LIMITS = Isupport().with_tokens(["NICKLEN=16", "CASEMAPPING=rfc1459"])
+BOB = UserId("@bob:example.org")
+
+
+@pytest.mark.parametrize(
+    ("user", "name", "nick"),
+    [
+        ("@alice:example.org", "Alice", "Alice"),
+        ("@alice:example.org", "Zoë Müller", "Zoe_Muller"),
+        ("@alice:example.org", "Straße", "Strasse"),
+        ("@alice:example.org", "Алиса", "alice"),
+        ("@alice:example.org", "", "alice"),
+        ("@alice:example.org", "4 Real", "_4_Real"),
+        ("@a:example.org", "🎉", "matrix"),
+        ("@_:example.org", "#chan,nel\r\nQUIT :x", "chan_nel_QUIT_x"),
+        ("@_:example.org", "[Cool]|{guy}`", "[Cool]|{guy}`"),
+    ],
+)
+def test_a_nick_is_named_after_the_user(user: str, name: str, nick: str) -> None:
+    assert base_of(UserId(user), name) == nick
+
+
+def test_a_user_name_is_made_of_the_user_id() -> None:
+    assert username_of(UserId("@Alice.B=c/d_long_name:example.org")) == "alicebcd_l"
+    assert username_of(UserId("@=:example.org")) == "matrix"
+
+
+@examples(300)
+@given(st.text(), st.text(), st.integers(2, 40))
+def test_whatever_people_are_called_candidates_are_valid_and_differ(
+    localpart: str, name: str, limit: int
+) -> None:
+    made = list(islice(candidates(base_of(UserId(f"@{localpart}:x"), name), limit), 12))
+    assert all(is_nick(nick) and len(nick) <= limit for nick in made)
+    assert len(set(made)) == len(made)
+
+
+async def test_a_network_with_room_for_no_more_users_says_so() -> None:
+    nicks = Nicks(MemoryStore())
+    tiny = Isupport().with_tokens(["NICKLEN=2"])
+    for number in range(10):
+        await nicks.assign(UserId(f"@{number}:x"), "Bob", tiny)
+    with pytest.raises(ModuleNotReady, match="All nicks like Bob"):
+        await nicks.assign(BOB, "Bob", tiny)
+
+
+@examples(60)
+@given(
+    st.lists(st.tuples(st.text(max_size=12), st.text(max_size=20)), max_size=25),
+    st.sampled_from(["ascii", "rfc1459", "rfc1459-strict"]),
+    st.integers(4, 32),
+)
+async def test_users_and_nicks_are_one_to_one(
+    people: list[tuple[str, str]], mapping: str, length: int
+) -> None:
+    limits = Isupport().with_tokens([f"CASEMAPPING={mapping}", f"NICKLEN={length}"])
+    store = MemoryStore()
+    nicks = Nicks(store)
+    given_out = {}
+    for localpart, name in people:
+        user = UserId(f"@{localpart}:example.org")
+        given_out[user] = await nicks.assign(user, name, limits)
+    assert len({limits.fold(nick) for nick in given_out.values()}) == len(given_out)
+    again = Nicks(store)
+    for user, nick in given_out.items():
+        assert await again.assign(user, "another name", limits) == nick
+        assert limits.fold(nick) not in await again.others(user, limits)
+
+
+async def test_names_that_the_network_takes_for_one_get_a_suffix() -> None:
+    nicks = Nicks(MemoryStore())
+    assert await nicks.assign(UserId("@a:x"), "Bob[x]", LIMITS) == "Bob[x]"
+    assert await nicks.assign(UserId("@b:x"), "bob{X}", LIMITS) == "bob{X}_"
+    assert await nicks.assign(UserId("@c:x"), "BOB[X]", LIMITS) == "BOB[X]__"
+    assert await nicks.assign(UserId("@d:x"), "BOB[X]", LIMITS) == "BOB[X]2"
+
+
+async def test_a_nick_belongs_to_its_subject_in_the_store() -> None:
+    store = MemoryStore()
+    await Nicks(store).assign(BOB, "Bob", LIMITS)
+    assert store.rows == {"nick:@bob:example.org": b"Bob"}
+    assert store.subjects == {"nick:@bob:example.org": BOB}
+
+
+async def test_a_nick_that_became_too_long_for_the_network_is_made_anew() -> None:
+    nicks = Nicks(MemoryStore())
+    assert await nicks.assign(BOB, "Bob the Builder", LIMITS) == "Bob_the_Builder"
+    short = Isupport()
+    assert await nicks.assign(BOB, "Bob the Builder", short) == "Bob_the_B"
+    assert nicks.nick_of(BOB) == "Bob_the_B"
