@@ -1,0 +1,1 @@
+"""Real servers, and scripted ones, that the tests run against."""

@@ -1,0 +1,43 @@
+"""InspIRCd: large networks' software, with the IRCv3 capabilities."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from tests.rigs.ircd import OPERATOR, OPERATOR_PASSWORD, IrcServer, Plan, run_ircd
+
+_MODULES = ("cap", "ircv3", "ircv3_ctctags", "ircv3_msgid", "ircv3_servertime", "namesx")
+
+
+def _configure(plan: Plan) -> Sequence[str]:
+    modules = "\n".join(f'<module name="{name}">' for name in (*_MODULES, "ssl_gnutls"))
+    password = f'password="{plan.password}"' if plan.password else ""
+    config = f"""
+<config format="xml">
+<server name="irc.test" description="A server for tests" network="Test" id="42X">
+<admin name="Test" email="test@example.org" nick="test">
+{modules}
+<sslprofile name="tls" provider="gnutls" certfile="{plan.certificate}" keyfile="{plan.key}">
+<bind address="127.0.0.1" port="{plan.port}" type="clients">
+<bind address="127.0.0.1" port="{plan.tls_port}" type="clients" sslprofile="tls">
+<connect name="main" allow="*" {password} timeout="20" pingfreq="120" threshold="10000"
+  commandrate="100000000" fakelag="off" recvq="65536" softsendq="65536" hardsendq="1048576"
+  localmax="1000" globalmax="1000" maxchans="100" resolvehostnames="no" useconnectban="no">
+<class name="all" commands="*" privs="*" usermodes="*" chanmodes="*">
+<type name="all" classes="all">
+<oper name="{OPERATOR}" password="{OPERATOR_PASSWORD}" host="*@*" type="all">
+<limits maxnick="30" maxchan="64" maxident="10">
+<path configdir="{plan.folder}" datadir="{plan.folder}" logdir="{plan.folder}"
+  moduledir="/usr/lib/inspircd/modules" runtimedir="{plan.folder}">
+<dns server="127.0.0.1" timeout="1">
+<log method="file" type="* -USERINPUT -USEROUTPUT" level="default" target="log">
+"""
+    file = plan.folder / "inspircd.conf"
+    file.write_text(config)
+    return ["inspircd", "--nofork", "--nopid", "--config", str(file)]
+
+
+@asynccontextmanager
+async def run_inspircd(password: str | None = None) -> AsyncIterator[IrcServer]:
+    """Run an InspIRCd; ``password`` is what it asks of everybody."""
+    async with run_ircd("inspircd", _configure, password) as server:
+        yield server

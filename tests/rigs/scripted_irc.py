@@ -1,0 +1,132 @@
+"""An IRC server whose every line a test writes, for what real servers do rarely.
+
+What it says in the usual case is checked against the real ones by the tests that run on both.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+WAIT_SECONDS = 10.0
+
+
+class Peer:
+    """One client's connection, from the server's side."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._lines: asyncio.Queue[str] = asyncio.Queue()
+        self.ended = asyncio.Event()
+        self.nick = "*"
+        self.heard: list[str] = []
+
+    async def listen(self) -> None:
+        """Take lines until the client is gone; close when it says QUIT, as servers do."""
+        try:
+            while raw := await self._reader.readline():
+                text = raw.decode().removesuffix("\r\n")
+                self._lines.put_nowait(text)
+                if text.startswith("QUIT"):
+                    self.close()
+        except ConnectionError:
+            pass  # A reset, which is one more way to be gone.
+        finally:
+            self._lines.put_nowait("")
+            self.ended.set()
+
+    async def read(self) -> str:
+        """Return the client's next line; nothing when it is gone."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            text = await self._lines.get()
+        self.heard.append(text)
+        return text
+
+    async def expect(self, start: str) -> str:
+        """Read until a line that begins so, and return it."""
+        while not (text := await self.read()).startswith(start):
+            if not text:
+                raise AssertionError(f"no {start!r} in {self.heard}")
+        return text
+
+    def say(self, *texts: str) -> None:
+        """Write lines as they are; ``{nick}`` is the client's."""
+        for text in texts:
+            self._writer.write(text.replace("{nick}", self.nick).encode() + b"\r\n")
+
+    def say_bytes(self, raw: bytes) -> None:
+        """Write bytes as they are."""
+        self._writer.write(raw)
+
+    async def welcome(self, isupport: str = "NICKLEN=30 CASEMAPPING=rfc1459") -> None:
+        """Let the client in, without capabilities."""
+        while not (text := await self.read()).startswith("USER"):
+            if text.startswith("CAP LS"):
+                self.say(":irc.test CAP * LS :")
+            if text.startswith("NICK"):
+                self.nick = text.removeprefix("NICK ").removeprefix(":")
+        await self.expect("CAP END")
+        self.let_in(isupport)
+
+    def let_in(self, isupport: str = "NICKLEN=30 CASEMAPPING=rfc1459") -> None:
+        """Say what a server says to one who is in."""
+        self.say(
+            ":irc.test 001 {nick} :Welcome",
+            f":irc.test 005 {{nick}} {isupport} :are supported by this server",
+            ":irc.test 422 {nick} :No message of the day",
+        )
+
+    async def admit(self, names: str = "") -> str:
+        """Let the client into the channel that it asks for, and return the channel."""
+        channel = (await self.expect("JOIN ")).removeprefix("JOIN ")
+        self.say(
+            f":{{nick}}!{{nick}}@client.test JOIN {channel}",
+            f":irc.test 353 {{nick}} = {channel} :{{nick}} {names}",
+            f":irc.test 366 {{nick}} {channel} :End of names",
+        )
+        return channel
+
+    def close(self) -> None:
+        """End the connection from the server's side."""
+        self._writer.close()
+
+    def reset(self) -> None:
+        """End the connection without a word, as a failing network does."""
+        self._writer.transport.abort()
+
+
+class ScriptedServer:
+    """Takes connections; a test plays the server on each."""
+
+    def __init__(self) -> None:
+        self._arrived: asyncio.Queue[Peer] = asyncio.Queue()
+        self.peers: list[Peer] = []
+        self.port = 0
+
+    async def accept(self) -> Peer:
+        """Wait for the next connection."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            return await self._arrived.get()
+
+    async def arrive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take a connection."""
+        peer = Peer(reader, writer)
+        self.peers.append(peer)
+        self._arrived.put_nowait(peer)
+        await peer.listen()
+
+
+@asynccontextmanager
+async def scripted_server() -> AsyncIterator[ScriptedServer]:
+    """Listen on a free port of this machine."""
+    scripted = ScriptedServer()
+    server = await asyncio.start_server(scripted.arrive, "127.0.0.1", 0)
+    scripted.port = server.sockets[0].getsockname()[1]
+    try:
+        yield scripted
+    finally:
+        server.close()
+        for peer in scripted.peers:
+            peer.reset()
+            await peer.ended.wait()
+        await server.wait_closed()
