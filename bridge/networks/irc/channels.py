@@ -1,0 +1,133 @@
+"""The channels that one connection is in, by what its server says."""
+
+import asyncio
+
+from bridge.networks.irc import replies
+from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.wire import Incoming, cut, line
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
+
+REFUSAL_SECONDS = 60.0
+"""How long a channel's refusal to let us speak is believed without a change of its modes."""
+
+_Answer = asyncio.Future[DeliveryError | None]
+
+
+class Channels:
+    """Joins and waits for the answer; knows where we are and where we may not speak."""
+
+    def __init__(self, connection: Connection, join_seconds: float) -> None:
+        self._connection = connection
+        self._join_seconds = join_seconds
+        self._joined: set[str] = set()
+        self._asked: dict[str, _Answer] = {}
+        self._refusals: dict[str, tuple[float, PermanentFailure]] = {}
+
+    def _fold(self, name: str) -> str:
+        return self._connection.isupport.fold(name)
+
+    def is_in(self, name: str) -> bool:
+        """Whether we are in the channel."""
+        return self._fold(name) in self._joined
+
+    async def enter(self, name: str) -> None:
+        """Be in the channel. Raises a ``DeliveryError`` with the server's reason."""
+        key = self._fold(name)
+        if key in self._joined:
+            return
+        if key not in self._asked:
+            await self._connection.say([line("JOIN", name)])
+            if key not in self._asked:
+                self._asked[key] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(self._join_seconds):
+                # Others may wait for the same answer: our cancellation is not theirs.
+                refusal = await asyncio.shield(self._asked[key])
+        except TimeoutError as error:
+            self._asked.pop(key, None)
+            raise TemporaryFailure(
+                f"{self._connection.server} did not answer the join of {name} within "
+                f"{self._join_seconds:g} seconds.",
+                retry_after=5,
+            ) from error
+        if refusal is not None:
+            raise refusal
+
+    def part(self, name: str, reason: str) -> None:
+        """Leave the channel, if we are in it."""
+        key = self._fold(name)
+        if key in self._joined:
+            self._joined.discard(key)
+            self._connection.write(line("PART", name, cut(reason, 200)))
+
+    def find_refusal(self, name: str) -> PermanentFailure | None:
+        """Return why the channel lets us not speak, if it lately said so."""
+        now = asyncio.get_running_loop().time()
+        since, refusal = self._refusals.get(self._fold(name), (now - REFUSAL_SECONDS, None))
+        return refusal if now - since < REFUSAL_SECONDS else None
+
+    def end(self) -> None:
+        """Tell those who wait that the connection is gone."""
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_result(
+                    TemporaryFailure(
+                        f"The connection to {self._connection.server} broke.", retry_after=5
+                    )
+                )
+        self._asked.clear()
+        self._joined.clear()
+
+    def handle(self, message: Incoming) -> PermanentFailure | None:
+        """Follow one line. Returns a refusal to let us speak, when it is one."""
+        match message.command:
+            case "JOIN" if self._connection.is_own(message.source):
+                self._on_own_join(message.param(0))
+            case "PART" if self._connection.is_own(message.source):
+                self._forget(message.param(0))
+            case "KICK" if self._fold(message.param(1)) == self._fold(self._connection.own.nick):
+                self._forget(message.param(0))
+            case "MODE":
+                self._refusals.pop(self._fold(message.param(0)), None)
+            case replies.CANNOT_SEND:
+                return self._on_refused_message(message)
+            case _:
+                self._on_refused_join(message)
+        return None
+
+    def _on_own_join(self, name: str) -> None:
+        key = self._fold(name)
+        answer = self._asked.pop(key, None)
+        if answer is None and key not in self._joined:
+            # The network sent us elsewhere (470). Nobody agreed to be bridged there.
+            self._connection.write(line("PART", name, "Not a bridged channel"))
+            return
+        self._joined.add(key)
+        if answer is not None and not answer.done():
+            answer.set_result(None)
+
+    def _on_refused_message(self, message: Incoming) -> PermanentFailure:
+        refusal = replies.send_refusal(message, message.param(1))
+        key = self._fold(message.param(1))
+        # Out of the channel, after a kick say, the next message joins anew and may be heard.
+        if key in self._joined:
+            self._refusals[key] = (asyncio.get_running_loop().time(), refusal)
+        return refusal
+
+    def _forget(self, name: str) -> None:
+        key = self._fold(name)
+        self._joined.discard(key)
+        self._refusals.pop(key, None)
+
+    def _on_refused_join(self, message: Incoming) -> None:
+        name = message.param(1)
+        refusal = replies.join_refusal(message, name)
+        if refusal is None:
+            return
+        key = self._fold(name)
+        if key not in self._asked and message.command in replies.JOIN_LATER:
+            # These may name the command instead of the channel.
+            key = next(iter(self._asked), "") if len(self._asked) == 1 else ""
+        answer = self._asked.pop(key, None)
+        if answer is not None and not answer.done():
+            answer.set_result(refusal)

@@ -1,0 +1,262 @@
+"""One connection to one server: TLS, signing in, signs of life, flood control."""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from bridge.networks.irc import replies
+from bridge.networks.irc.flood import Flood
+from bridge.networks.irc.handshake import Handshake, Identity
+from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.settings import IrcSettings, ServerSettings
+from bridge.networks.irc.wire import Incoming, Line, LineReader, Source, line, parse
+from bridge.sdk.errors import DeliveryUncertain, ModuleNotReady, TemporaryFailure
+
+READ_BYTES = 64 * 1024
+GOODBYE_SECONDS = 2.0
+"""How long the server gets to take our QUIT and close."""
+
+
+class Connection:
+    """A registered connection. Made by :func:`connect`."""
+
+    def __init__(
+        self,
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        server: ServerSettings,
+        settings: IrcSettings,
+    ) -> None:
+        self._reader, self._writer = streams
+        self._settings = settings
+        self._flood = Flood(settings.flood_burst, settings.flood_rate)
+        self._line_reader = LineReader()
+        self._lines: deque[bytes] = deque()
+        self._error = ""
+        self._ended = False
+        self.server = server.label
+        self.own = Source("")
+        """Our nick, user and host, as others see them; user and host once we joined."""
+        self.isupport = Isupport()
+        self.capabilities: frozenset[str] = frozenset()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether what is written now has a chance to arrive."""
+        return not (self._ended or self._writer.is_closing())
+
+    def is_own(self, source: Source | None) -> bool:
+        """Whether a line comes from ourselves."""
+        fold = self.isupport.fold
+        return source is not None and fold(source.nick) == fold(self.own.nick)
+
+    def write(self, one: Line) -> None:
+        """Write a line at once. On a connection that ended it goes nowhere: see ``is_up``."""
+        if self.is_up:
+            self._writer.write(one.encode())
+
+    def answer(self, one: Line) -> None:
+        """Write a line that may as well be left out, if flood control has room for it."""
+        if self._flood.take():
+            self.write(one)
+
+    async def say(self, lines: Sequence[Line]) -> None:
+        """Write the lines of one message, as fast as flood control lets.
+
+        Returns without a wait after the last one, so that little can happen between the write
+        and the mark that it was written. Raises ``TemporaryFailure`` if nothing was written,
+        ``DeliveryUncertain`` if the connection broke in between.
+        """
+        written = 0
+        for one in lines:
+            if pause := self._flood.reserve():
+                await asyncio.sleep(pause)
+            self._check(written, len(lines))
+            self.write(one)
+            written += 1
+        self._check(written, len(lines))
+
+    def _check(self, written: int, total: int) -> None:
+        if self.is_up:
+            return
+        if written:
+            raise DeliveryUncertain(
+                f"The connection to {self.server} broke after {written} of {total} lines."
+            )
+        raise TemporaryFailure(f"{self.server} is not connected.", retry_after=5)
+
+    async def read(self) -> Incoming:
+        """Return the next line; answers PING itself.
+
+        Raises ``ModuleNotReady`` or ``LoginRequired`` with the reason when the connection ends.
+        """
+        while True:
+            while self._lines:
+                message = parse(self._lines.popleft())
+                if message is not None:
+                    self._observe(message)
+                    return message
+            await self._fill()
+
+    async def _fill(self) -> None:
+        try:
+            data = await self._receive()
+            self._lines.extend(self._line_reader.feed(data))
+        except (OSError, ValueError) as error:
+            self._ended = True
+            raise ModuleNotReady(
+                f"The connection to {self.server} broke: {_reason(error)}"
+            ) from error
+        if not data:
+            self._ended = True
+            raise replies.ended(self.server, self._error)
+
+    async def _receive(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._settings.ping_seconds):
+                return await self._reader.read(READ_BYTES)
+        except TimeoutError:
+            self.write(line("PING", "trestle"))
+        try:
+            async with asyncio.timeout(self._settings.ping_timeout_seconds):
+                return await self._reader.read(READ_BYTES)
+        except TimeoutError as error:
+            self._ended = True
+            silence = self._settings.ping_seconds + self._settings.ping_timeout_seconds
+            raise ModuleNotReady(
+                f"{self.server} gave no sign of life for {silence:g} seconds."
+            ) from error
+
+    def _observe(self, message: Incoming) -> None:
+        match message.command:
+            case "PING":
+                self.write(line("PONG", message.param(-1)))
+            case "ERROR":
+                self._error = message.param(-1)
+            case "NICK" if self.is_own(message.source):
+                self.own = Source(message.param(0), self.own.user, self.own.host)
+            case "JOIN" if self.is_own(message.source) and message.source:
+                self.own = message.source
+            case replies.HOST_HIDDEN:
+                self.own = Source(self.own.nick, self.own.user, message.param(1))
+            case replies.ISUPPORT:
+                self.isupport = self.isupport.with_tokens(message.params[1:-1])
+
+    async def sign_in(self, identity: Identity) -> None:
+        """Register. Raises ``LoginRequired`` or ``ModuleNotReady`` with the server's reason."""
+        handshake = Handshake(identity, self.server)
+        for one in handshake.start():
+            self.write(one)
+        while not handshake.done:
+            for one in handshake.feed(await self.read()):
+                self.write(one)
+            self.own = Source(handshake.nick)
+        self.capabilities = handshake.capabilities
+
+    async def close(self, reason: str) -> None:
+        """Say goodbye and leave no socket."""
+        self.write(line("QUIT", reason))
+        try:
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                # A socket that is closed with unread input is reset, and the server may then
+                # lose what we wrote last. So its side closes first.
+                while self.is_up and await self._reader.read(READ_BYTES):
+                    continue
+                self._writer.close()
+                await self._writer.wait_closed()
+        except (TimeoutError, OSError):
+            self._writer.transport.abort()
+        finally:
+            self._ended = True
+            self._writer.close()
+
+
+@asynccontextmanager
+async def connect(
+    settings: IrcSettings, identity: Callable[[], Identity]
+) -> AsyncIterator[Connection]:
+    """Connect to the first server that answers, sign in, and say goodbye at the end.
+
+    Raises ``ModuleNotReady`` or ``LoginRequired`` with a sentence.
+    """
+    connection = await _open_first(settings)
+    goodbye = "The bridge could not sign in"
+    try:
+        try:
+            async with asyncio.timeout(settings.connect_seconds):
+                await connection.sign_in(identity())
+        except TimeoutError as error:
+            raise ModuleNotReady(
+                f"{connection.server} did not let us in within {settings.connect_seconds:g} "
+                "seconds."
+            ) from error
+        goodbye = "The bridge stops"
+        yield connection
+    finally:
+        await connection.close(goodbye)
+
+
+async def _open_first(settings: IrcSettings) -> Connection:
+    failures = []
+    for server in settings.servers:
+        try:
+            return await _open(server, settings)
+        except ModuleNotReady as error:
+            failures.append(error)
+    if len(failures) == 1:
+        raise failures[0]
+    raise ModuleNotReady(" ".join(str(failure) for failure in failures)) from failures[-1]
+
+
+async def _open(server: ServerSettings, settings: IrcSettings) -> Connection:
+    host, port = server.address
+    context = _tls_context(server) if server.tls else None
+    try:
+        async with asyncio.timeout(settings.connect_seconds):
+            streams = await asyncio.open_connection(
+                host,
+                port,
+                ssl=context,
+                ssl_shutdown_timeout=GOODBYE_SECONDS if context else None,
+            )
+    except ssl.SSLCertVerificationError as error:
+        raise ModuleNotReady(
+            f"The certificate of {server.label} is not trusted: {error.verify_message}. "
+            "If it is your own, name its issuer with ca_file."
+        ) from error
+    except ssl.SSLError as error:
+        raise ModuleNotReady(
+            f"{server.label} does not speak TLS as we do: {_reason(error)}. "
+            "Is it the port for encrypted connections?"
+        ) from error
+    except TimeoutError as error:
+        raise ModuleNotReady(
+            f"{server.label} did not answer within {settings.connect_seconds:g} seconds."
+        ) from error
+    except OSError as error:
+        raise ModuleNotReady(f"{server.label} cannot be reached: {_reason(error)}.") from error
+    return Connection(streams, server, settings)
+
+
+def _tls_context(server: ServerSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(
+            cafile=None if server.ca_file is None else str(server.ca_file)
+        )
+    except OSError as error:
+        raise ModuleNotReady(
+            f"ca_file {server.ca_file} cannot be used: {_reason(error)}."
+        ) from error
+    if not server.tls_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,125 @@
+"""The IRC connector: one configured network."""
+
+import re
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import BaseModel
+
+from bridge.networks.irc import members, nicks
+from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.network import Network
+from bridge.networks.irc.settings import IrcSettings
+from bridge.sdk.capabilities import Capabilities
+from bridge.sdk.errors import ConfigError, PermanentFailure, TemporaryFailure
+from bridge.sdk.events import RemoteChat, RemoteUser
+from bridge.sdk.ids import RemoteChatId, RemoteUserId
+from bridge.sdk.login import Login, LoginFlow
+from bridge.sdk.module import Directory, Holds, Host, Kept, ModuleInfo
+
+# No comma, colon, space or control character: two published takeovers of another bridge's
+# channels began with one of them in a name.
+_CHANNEL = re.compile(r"[#&+!][^\x00-\x20,:\x07\x7f]{1,199}\Z")
+
+
+class IrcConnector:
+    """An IRC network, with its settings checked."""
+
+    info: ClassVar[ModuleInfo] = ModuleInfo(
+        id="irc",
+        name="IRC",
+        summary="Bridges rooms to IRC channels: one connection per Matrix user, or one for all.",
+        docs="docs/reference/irc.md",
+        removal="Unbridge its rooms, then remove the instance from `modules:`.",
+        keeps=(
+            Kept(
+                prefix=nicks.STORE_PREFIX,
+                holds=Holds.ID,
+                purpose="which nick a Matrix user has on the network",
+                keep_for=None,
+            ),
+            Kept(
+                prefix=members.STORE_PREFIX,
+                holds=Holds.ID,
+                purpose="who of a channel has spoken, with `members: speakers`",
+                keep_for=None,
+            ),
+        ),
+    )
+    settings: ClassVar[type[BaseModel]] = IrcSettings
+
+    def __init__(self, settings: BaseModel) -> None:
+        if not isinstance(settings, IrcSettings):
+            raise ConfigError("these are no settings of the irc module")
+        self._settings = settings
+        self._network = Network(settings)
+
+    def login_flows(self) -> Sequence[LoginFlow]:
+        """Nobody signs in: connections are made by themselves."""
+        return ()
+
+    def capabilities(self, chat: RemoteChatId) -> Capabilities:
+        """Say what plain IRC can do."""
+        return Capabilities(
+            puppets=self._settings.mode == "puppets",
+            acknowledges=False,
+            limits={"lines": self._settings.most_lines},
+        )
+
+    def connect(self, login: Login, host: Host) -> IrcClient:
+        """Make a login's client."""
+        return IrcClient(login, host, self._network)
+
+    def refuse_bridge(self, chat: RemoteChat) -> str | None:
+        """Refuse channels of networks where operators would have to be asked."""
+        if self._settings.own_network:
+            return None
+        return (
+            f"{chat.name} belongs to its operators, and asking them is not built yet. If this "
+            "network is your own, set `own_network: true` for it."
+        )
+
+    @property
+    def directory(self) -> Directory:
+        """The fields of third-party lookups."""
+        return Directory(
+            protocol="irc",
+            chat_field="channel",
+            user_field="nick",
+            patterns={
+                "channel": (r"[#&+!][^\s,:]+", "#channel"),
+                "nick": (r"[^\s,:!@]+", "nick"),
+            },
+        )
+
+    async def find_chat(self, text: str) -> RemoteChat:
+        """Read a channel's name. It is not asked whether the channel exists: joining tells."""
+        name = text.strip()
+        limits = self._limits()
+        if not _CHANNEL.match(name) or not limits.is_channel(name):
+            raise PermanentFailure(
+                f"{name[:50]!r} is no channel of this network. A channel's name begins with one "
+                f"of {' '.join(limits.channel_types)} and has no space, comma or colon."
+            )
+        if len(name.encode()) > limits.channel_length:
+            raise PermanentFailure(
+                f"The channel's name has {len(name.encode())} bytes; this network allows "
+                f"{limits.channel_length}."
+            )
+        return RemoteChat(id=RemoteChatId(limits.fold(name)), name=name)
+
+    async def find_user(self, text: str) -> RemoteUser:
+        """Read a nick."""
+        name = text.strip()
+        if not nicks.is_nick(name):
+            raise PermanentFailure(f"{name[:50]!r} is no IRC nick.")
+        return RemoteUser(id=RemoteUserId(self._limits().fold(name)), name=name)
+
+    def _limits(self) -> Isupport:
+        # How names compare is known only from the server. A guess could make one channel two.
+        if self._network.isupport is None:
+            raise TemporaryFailure(
+                "The IRC network has not been reached yet; try again in a moment.", retry_after=5
+            )
+        return self._network.isupport

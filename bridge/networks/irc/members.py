@@ -1,0 +1,228 @@
+"""Who is in which bridged channel, our own people left out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from bridge.networks.irc import replies
+from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.format import strip_codes
+from bridge.networks.irc.wire import Incoming, Source
+from bridge.sdk.events import (
+    RemoteChat,
+    RemoteEvent,
+    RemoteJoin,
+    RemoteLeave,
+    RemoteMembers,
+    RemoteMessage,
+    RemoteRename,
+    RemoteUser,
+)
+from bridge.sdk.ids import RemoteChatId, RemoteUserId
+from bridge.sdk.module import Store
+
+STORE_PREFIX = "speaker:"
+
+
+@dataclass(slots=True)
+class _Member:
+    nick: str
+    ours: bool
+    """Decided when we see the person come, by the order of one connection: a nick that is
+    given back may be a stranger's next."""
+
+
+@dataclass(slots=True)
+class _Channel:
+    chat: RemoteChat
+    members: dict[str, _Member] = field(default_factory=dict)
+    listed: bool = False
+
+
+class Roster:
+    """Follows joins, parts, quits, kicks and nick changes on the listening connection."""
+
+    def __init__(self, connection: Connection, is_ours: Callable[[Source], bool]) -> None:
+        self._connection = connection
+        self._is_ours = is_ours
+        self._channels: dict[str, _Channel] = {}
+
+    def _fold(self, name: str) -> str:
+        return self._connection.isupport.fold(name)
+
+    def follow(self, chat: RemoteChat) -> None:
+        """Begin to follow a chat that we join."""
+        self._channels.setdefault(self._fold(chat.name), _Channel(chat))
+
+    def find_chat(self, name: str) -> RemoteChat | None:
+        """Return the chat behind a channel's name, if we follow it."""
+        channel = self._channels.get(self._fold(name))
+        return channel.chat if channel else None
+
+    def forget(self, chat: RemoteChat) -> None:
+        """Follow the chat no longer."""
+        self._channels.pop(self._fold(chat.name), None)
+
+    def is_one_of_us(self, name: str, source: Source) -> bool:
+        """Whether who speaks in a channel is our own."""
+        if self._connection.is_own(source):
+            return True
+        channel = self._channels.get(self._fold(name))
+        member = channel.members.get(self._fold(source.nick)) if channel else None
+        # Some channels hide joins, others take messages from outside.
+        return member.ours if member else self._is_ours(source)
+
+    def user(self, nick: str) -> RemoteUser:
+        """Make the record of a person."""
+        return RemoteUser(id=RemoteUserId(self._fold(nick)), name=strip_codes(nick))
+
+    def handle(self, message: Incoming) -> list[RemoteEvent]:
+        """Follow one line; return what it means to the room."""
+        source = message.source or Source("")
+        match message.command:
+            case "JOIN":
+                return self._on_join(message.param(0), source)
+            case "PART":
+                return self._on_leave(message.param(0), source.nick, message.params[1:])
+            case "KICK":
+                return self._on_leave(message.param(0), message.param(1), message.params[2:])
+            case "QUIT":
+                return self._on_quit(source.nick, message.params)
+            case "NICK":
+                return self._on_nick(source.nick, message.param(0))
+            case _:
+                return self._on_list(message)
+
+    def _on_list(self, message: Incoming) -> list[RemoteEvent]:
+        if message.command == replies.NAMES:
+            self._on_names(message.param(-2), message.param(-1))
+        elif message.command == replies.END_OF_NAMES:
+            return self._on_end_of_names(message.param(1))
+        return []
+
+    def _on_join(self, name: str, source: Source) -> list[RemoteEvent]:
+        channel = self._channels.get(self._fold(name))
+        if channel is None:
+            return []
+        if self._connection.is_own(source):
+            channel.members.clear()
+            channel.listed = False
+            return []
+        ours = self._is_ours(source)
+        known = channel.members.get(self._fold(source.nick))
+        channel.members[self._fold(source.nick)] = _Member(source.nick, ours)
+        if ours or known or not channel.listed:
+            return []
+        return [RemoteJoin(chat=channel.chat.id, user=self.user(source.nick))]
+
+    def _on_leave(self, name: str, nick: str, reason: tuple[str, ...]) -> list[RemoteEvent]:
+        channel = self._channels.get(self._fold(name))
+        if channel is None:
+            return []
+        return self._take_out(channel, nick, reason)
+
+    def _on_quit(self, nick: str, reason: tuple[str, ...]) -> list[RemoteEvent]:
+        return [
+            event
+            for channel in self._channels.values()
+            for event in self._take_out(channel, nick, reason)
+        ]
+
+    def _take_out(
+        self, channel: _Channel, nick: str, reason: tuple[str, ...]
+    ) -> list[RemoteEvent]:
+        member = channel.members.pop(self._fold(nick), None)
+        if member is None or member.ours or not channel.listed:
+            return []
+        said = strip_codes("".join(reason))
+        return [RemoteLeave(chat=channel.chat.id, user=self.user(member.nick), reason=said)]
+
+    def _on_nick(self, old: str, new: str) -> list[RemoteEvent]:
+        events: list[RemoteEvent] = []
+        for channel in self._channels.values():
+            member = channel.members.pop(self._fold(old), None)
+            if member is None:
+                continue
+            channel.members[self._fold(new)] = _Member(new, member.ours)
+            if channel.listed and not member.ours:
+                events.append(
+                    RemoteRename(
+                        chat=channel.chat.id, old=self.user(member.nick), new=self.user(new)
+                    )
+                )
+        return events
+
+    def _on_names(self, name: str, names: str) -> None:
+        channel = self._channels.get(self._fold(name))
+        if channel is None or channel.listed:
+            return
+        signs = "".join(self._connection.isupport.prefixes)
+        for word in names.split():
+            source = Source.parse(word.lstrip(signs))
+            if source.nick and not self._connection.is_own(source):
+                ours = self._is_ours(source)
+                channel.members[self._fold(source.nick)] = _Member(source.nick, ours)
+
+    def _on_end_of_names(self, name: str) -> list[RemoteEvent]:
+        channel = self._channels.get(self._fold(name))
+        if channel is None or channel.listed:
+            return []
+        channel.listed = True
+        users = (self.user(one.nick) for one in channel.members.values() if not one.ours)
+        return [RemoteMembers(chat=channel.chat.id, users=tuple(users))]
+
+
+class Speakers:
+    """Lets only those through who have spoken, remembered over restarts."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._spoken: dict[RemoteChatId, set[RemoteUserId]] = {}
+
+    async def filter(self, event: RemoteEvent) -> RemoteEvent | None:
+        """Return what of the event concerns people who have spoken."""
+        spoken = await self._load(event.chat)
+        match event:
+            case RemoteMessage():
+                await self._add(event.chat, event.sender.id)
+            case RemoteJoin() if event.user.id not in spoken:
+                return None
+            case RemoteLeave():
+                if event.user.id not in spoken:
+                    return None
+                await self._drop(event.chat, event.user.id)
+            case RemoteRename():
+                if event.old.id not in spoken:
+                    return None
+                await self._add(event.chat, event.new.id)
+                if event.old.id != event.new.id:
+                    await self._drop(event.chat, event.old.id)
+            case RemoteMembers():
+                return await self._match(event, spoken)
+        return event
+
+    async def _match(self, event: RemoteMembers, spoken: set[RemoteUserId]) -> RemoteMembers:
+        users = tuple(user for user in event.users if user.id in spoken)
+        for gone in spoken - {user.id for user in users}:
+            await self._drop(event.chat, gone)
+        return RemoteMembers(chat=event.chat, users=users)
+
+    async def _load(self, chat: RemoteChatId) -> set[RemoteUserId]:
+        if chat not in self._spoken:
+            prefix = _key(chat, "")
+            rows: Mapping[str, bytes] = await self._store.find(prefix)
+            self._spoken[chat] = {RemoteUserId(key.removeprefix(prefix)) for key in rows}
+        return self._spoken[chat]
+
+    async def _add(self, chat: RemoteChatId, user: RemoteUserId) -> None:
+        if user not in self._spoken[chat]:
+            await self._store.put(_key(chat, user), b"")
+            self._spoken[chat].add(user)
+
+    async def _drop(self, chat: RemoteChatId, user: RemoteUserId) -> None:
+        await self._store.delete(_key(chat, user))
+        self._spoken[chat].discard(user)
+
+
+def _key(chat: RemoteChatId, user: str) -> str:
+    # Neither a channel's name nor a nick can hold a space.
+    return f"{STORE_PREFIX}{chat} {user}"

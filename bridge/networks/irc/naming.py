@@ -1,0 +1,69 @@
+"""How one login is called on the network."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+from bridge.networks.irc.handshake import Identity
+from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.network import Network
+from bridge.networks.irc.nicks import SHORTEST_LIMIT, Nicks, base_of, candidates, username_of
+from bridge.sdk.login import Login
+from bridge.sdk.module import Store
+
+
+class Naming:
+    """The relay has the nick of the settings, a puppet one after its owner."""
+
+    def __init__(self, login: Login, store: Store, network: Network) -> None:
+        self._login = login
+        self._network = network
+        self._nicks: Nicks = network.nicks(store)
+
+    async def nick(self, limits: Isupport) -> str:
+        """Return the nick that is this login's own."""
+        owner = self._login.owner
+        if owner is None:
+            return self._network.settings.nick[: limits.nick_length]
+        return await self._nicks.assign(owner, self._login.name, limits)
+
+    async def identity(self) -> Callable[[], Identity]:
+        """Return who signs in, made anew for each server that is tried."""
+        limits = self._network.isupport
+        first: list[str] = []
+        if limits is not None:
+            base, length = await self.nick(limits), limits.nick_length
+        else:
+            # The first connection: the server tells its limits only after it let us in.
+            base, length = await self._guess(), SHORTEST_LIMIT
+            if self._login.owner is None or await self._nicks.find(self._login.owner):
+                first.append(base)
+        owner, settings = self._login.owner, self._network.settings
+        others = await self._nicks.others(owner, limits or Isupport())
+
+        def make() -> Identity:
+            return Identity(
+                nicks=_without(others, self._network.fold, chain(first, candidates(base, length))),
+                username=settings.username if owner is None else username_of(owner),
+                realname=settings.realname if owner is None else owner,
+                password=settings.password,
+                account=settings.sasl_account if owner is None else None,
+                account_password=settings.sasl_password if owner is None else None,
+            )
+
+        return make
+
+    async def _guess(self) -> str:
+        owner = self._login.owner
+        if owner is None:
+            return self._network.settings.nick
+        return await self._nicks.find(owner) or base_of(owner, self._login.name)
+
+
+def _without(
+    others: frozenset[str], fold: Callable[[str], str], nicks: Iterator[str]
+) -> Iterator[str]:
+    seen = set(others)
+    for nick in nicks:
+        if fold(nick) not in seen:
+            seen.add(fold(nick))
+            yield nick

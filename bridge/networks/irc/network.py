@@ -1,0 +1,87 @@
+"""What the clients of one instance share: the network's limits, and which nicks are ours."""
+
+import asyncio
+import secrets
+from itertools import count
+
+from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.nicks import Nicks
+from bridge.networks.irc.settings import IrcSettings
+from bridge.networks.irc.wire import Source
+from bridge.sdk.module import Store
+
+FORMER_SECONDS = 30.0
+"""How long a nick that one of us gave back still marks its user name as ours. The listening
+connection may lag behind the one that changed."""
+
+
+class Network:
+    """One instance's view of its network."""
+
+    def __init__(self, settings: IrcSettings) -> None:
+        self.settings = settings
+        self._isupport: Isupport | None = None
+        self._nicks: Nicks | None = None
+        self._held: dict[int, Source] = {}
+        self._held_nicks: frozenset[str] | None = None
+        self._former: dict[str, tuple[float, str]] = {}
+        # Message ids must differ between runs of the program, too.
+        self._nonce = secrets.token_hex(8)
+        self._numbers = count(1)
+
+    @property
+    def isupport(self) -> Isupport | None:
+        """The network's limits; None until a server has told them."""
+        return self._isupport
+
+    def learn(self, isupport: Isupport) -> None:
+        """Take note of what a server told."""
+        self._isupport = isupport
+        self._held_nicks = None
+
+    def nicks(self, store: Store) -> Nicks:
+        """Return who owns which nick; the instance's store is the same for all its clients."""
+        if self._nicks is None:
+            self._nicks = Nicks(store)
+        return self._nicks
+
+    def fold(self, name: str) -> str:
+        """Map a name by the network's rule, as far as it is known."""
+        return (self.isupport or Isupport()).fold(name)
+
+    def new_message_id(self) -> str:
+        """Make an id for a message, since plain IRC has none."""
+        return f"{self._nonce}-{next(self._numbers)}"
+
+    def hold(self, login: int, own: Source) -> None:
+        """Take note that a client of ours is known by this nick."""
+        if self._held.get(login) != own:
+            self.release(login)
+            self._held[login] = own
+            self._held_nicks = None
+
+    def release(self, login: int) -> None:
+        """Take note that the client's nick is free again."""
+        own = self._held.pop(login, None)
+        self._held_nicks = None
+        if own is not None:
+            now = asyncio.get_running_loop().time()
+            self._former = {
+                nick: one for nick, one in self._former.items() if now - one[0] < FORMER_SECONDS
+            }
+            self._former[own.nick] = (now, own.user.lstrip("~"))
+
+    def is_ours(self, source: Source) -> bool:
+        """Whether somebody seen on the network is a client of this instance."""
+        nick = self.fold(source.nick)
+        if self._held_nicks is None:
+            self._held_nicks = frozenset(self.fold(own.nick) for own in self._held.values())
+        if nick in self._held_nicks:
+            return True
+        now = asyncio.get_running_loop().time()
+        return any(
+            self.fold(former) == nick
+            and now - since < FORMER_SECONDS
+            and (not source.user or source.user.lstrip("~") == user)
+            for former, (since, user) in self._former.items()
+        )

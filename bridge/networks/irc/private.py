@@ -1,0 +1,45 @@
+"""What is said to one of us alone. Not bridged yet: the person is told so."""
+
+from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.network import Network
+from bridge.networks.irc.speech import ACTION, CTCP, read_ctcp
+from bridge.networks.irc.wire import Incoming, cut, line
+
+SENTENCE = (
+    "I am a connection to Matrix. Private messages are not carried there yet: "
+    "please write in the channel."
+)
+VERSION = "Trestle, a bridge to Matrix"
+MOST_PEERS = 1000
+
+
+class Doorman:
+    """Answers private messages once per person and connection, and two CTCP questions."""
+
+    def __init__(self, connection: Connection, network: Network) -> None:
+        self._connection = connection
+        self._network = network
+        self._told: set[str] = set()
+
+    def handle(self, message: Incoming) -> None:
+        """Answer a private PRIVMSG. Never a NOTICE: two programs would answer for ever."""
+        source = message.source
+        if message.command != "PRIVMSG" or source is None or not source.is_person:
+            return
+        fold = self._connection.isupport.fold
+        if fold(message.param(0)) != fold(self._connection.own.nick):
+            return
+        if self._network.is_ours(source):
+            return
+        ctcp = read_ctcp(message)
+        if ctcp is not None and ctcp[0] != ACTION:
+            self._answer_ctcp(source.nick, *ctcp)
+        elif fold(source.nick) not in self._told and len(self._told) < MOST_PEERS:
+            self._told.add(fold(source.nick))
+            self._connection.answer(line("NOTICE", source.nick, SENTENCE))
+
+    def _answer_ctcp(self, nick: str, command: str, rest: str) -> None:
+        answers = {"VERSION": VERSION, "PING": cut(rest.replace(CTCP, ""), 100)}
+        if command in answers:
+            answer = f"{CTCP}{command} {answers[command]}{CTCP}"
+            self._connection.answer(line("NOTICE", nick, answer))

@@ -1,0 +1,115 @@
+"""From a message to lines and back: limits, relayed names, CTCP."""
+
+from datetime import UTC, datetime
+
+from bridge.networks.irc.format import NameOf, clean_text, from_irc, strip_codes, to_irc
+from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.settings import IrcSettings
+from bridge.networks.irc.wire import Incoming, Line, Source, cut, line
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.events import Message, MessageKind
+from bridge.sdk.graphemes import graphemes
+from bridge.sdk.rich import Rich, lines, split
+
+CTCP = "\x01"
+ACTION = "ACTION"
+RELAYED_NAME_GRAPHEMES = 32
+RELAYED_NAME_BYTES = 64
+
+
+def compose(
+    message: Message,
+    channel: str,
+    *,
+    own: Source,
+    limits: Isupport,
+    settings: IrcSettings,
+    name_of: NameOf | None = None,
+) -> list[Line]:
+    """Make the lines of one message. Raises ``PermanentFailure`` if it is empty or too long.
+
+    The budget is what is left of a line once the server has put our full name in front of it
+    for the others. Empty lines are dropped, since IRC has none.
+    """
+    command = "NOTICE" if message.kind is MessageKind.NOTICE else "PRIVMSG"
+    before, after = _frame(message)
+    budget = _budget(command, channel, own, limits) - len((before + after).encode())
+
+    def fits(part: Rich) -> bool:
+        return len(to_irc(part, colours=settings.colours, name_of=name_of).encode()) <= budget
+
+    texts = (
+        to_irc(part, colours=settings.colours, name_of=name_of)
+        for one in lines(message.body)
+        for part in split(one, fits)
+    )
+    made = [
+        line(command, channel, before + text + after, limit=limits.line_length)
+        for text in texts
+        if strip_codes(text).strip()
+    ]
+    if not made:
+        raise PermanentFailure("The message has no text that IRC could show.")
+    if len(made) > settings.most_lines:
+        raise PermanentFailure(
+            f"The message would be {len(made)} lines on IRC; at most {settings.most_lines} are "
+            "sent."
+        )
+    return made
+
+
+def _frame(message: Message) -> tuple[str, str]:
+    emote = message.kind is MessageKind.EMOTE
+    if message.relayed:
+        # On every line: else a second line could pretend to come from somebody else.
+        name = relayed_name(message.sender.name or message.sender.user_id)
+        return (f"* {name} " if emote else f"<{name}> "), ""
+    return (f"{CTCP}{ACTION} ", CTCP) if emote else ("", "")
+
+
+def relayed_name(name: str) -> str:
+    """Make a name that cannot be taken for the brackets around it, and is not too long."""
+    shown = " ".join(clean_text(name).replace("<", "").replace(">", "").split())
+    short = "".join(graphemes(shown)[:RELAYED_NAME_GRAPHEMES])
+    return cut(short, RELAYED_NAME_BYTES).strip() or "?"
+
+
+def _budget(command: str, channel: str, own: Source, limits: Isupport) -> int:
+    # A cloak may change user and host behind our back: room is kept for the longest.
+    user = max(len(own.user.encode()), limits.user_length + 1)
+    host = max(len(own.host.encode()), limits.host_length)
+    nick = max(len(own.nick.encode()), min(limits.nick_length, 64))
+    frame = len(f":!@ {command} {channel} :\r\n".encode())
+    return limits.line_length - frame - nick - user - host
+
+
+def read_text(message: Incoming) -> tuple[MessageKind, Rich] | None:
+    """Read a PRIVMSG or NOTICE. None for CTCP that is no action: see :func:`read_ctcp`."""
+    text = message.param(1)
+    kind = MessageKind.NOTICE if message.command == "NOTICE" else MessageKind.TEXT
+    ctcp = read_ctcp(message)
+    if ctcp is None:
+        return kind, from_irc(text)
+    command, rest = ctcp
+    if command != ACTION or kind is MessageKind.NOTICE:
+        return None
+    return MessageKind.EMOTE, from_irc(rest)
+
+
+def read_ctcp(message: Incoming) -> tuple[str, str] | None:
+    """Read a client-to-client command and what follows it."""
+    text = message.param(1)
+    if not text.startswith(CTCP):
+        return None
+    command, _, rest = text[1:].removesuffix(CTCP).partition(" ")
+    return command.upper(), rest
+
+
+def read_time(message: Incoming) -> datetime | None:
+    """Read the IRCv3 ``server-time`` tag."""
+    text = message.tags.get("time", "")
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at.astimezone(UTC) if at.tzinfo else None

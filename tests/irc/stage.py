@@ -1,0 +1,172 @@
+"""What a client needs around it in a test: a host that remembers, and somebody to run it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.connector import IrcConnector
+from bridge.networks.irc.settings import IrcSettings
+from bridge.sdk.errors import ModuleError
+from bridge.sdk.events import Message, MessageKind, RemoteChat, RemoteEvent, RemoteMessage, Sender
+from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, UserId
+from bridge.sdk.login import Login, LoginKind, LoginState
+from bridge.sdk.rich import Rich, to_plain
+from tests.irc.stores import MemoryStore
+
+WAIT_SECONDS = 20.0
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+class Host:
+    """What ``sdk.Host`` promises; remembers all that it was given."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.instance = InstanceId("test")
+        self.log = logging.LoggerAdapter(logging.getLogger("tests.irc"), {})
+        self.store = store
+        self.events: list[RemoteEvent] = []
+        self.states: list[tuple[LoginState, str]] = []
+        self.failures: list[Exception] = []
+        """Raised by the next calls of ``receive``."""
+        self._changed = asyncio.Event()
+
+    def now(self) -> datetime:
+        """Return always the same time."""
+        return NOW
+
+    async def receive(self, event: RemoteEvent) -> None:
+        """Remember the event."""
+        if self.failures:
+            raise self.failures.pop(0)
+        self.events.append(event)
+        self._changed.set()
+
+    def report(self, state: LoginState, reason: str = "") -> None:
+        """Remember the state."""
+        self.states.append((state, reason))
+        self._changed.set()
+
+    async def wait_until(self, is_so: Callable[["Host"], bool]) -> None:
+        """Wait until what was given is so."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not is_so(self):
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def wait_until_connected(self) -> None:
+        """Wait until the client said that it is connected."""
+        await self.wait_until(lambda host: (LoginState.CONNECTED, "") in host.states)
+
+    async def wait_for(self, kind: type[RemoteEvent], count: int = 1) -> list[Any]:
+        """Wait for events of a kind and return them."""
+        await self.wait_until(lambda host: len(host.of(kind)) >= count)
+        return self.of(kind)
+
+    def of(self, kind: type[RemoteEvent]) -> list[Any]:
+        """Return the events of a kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def texts(self) -> list[str]:
+        """What people said, as ``nick: text``."""
+        return [f"{one.sender.name}: {to_plain(one.body)}" for one in self.of(RemoteMessage)]
+
+
+class Network:
+    """An instance of the connector with a host and a client per login."""
+
+    def __init__(self, port: int, **settings: Any) -> None:
+        server = {"host": "127.0.0.1", "port": port, "tls": False}
+        known: dict[str, Any] = {
+            "servers": [server],
+            "own_network": True,
+            "flood_burst": 100,
+            "flood_rate": 1000,
+            "connect_seconds": 10,
+        }
+        self.connector = IrcConnector(IrcSettings.model_validate(known | settings))
+        self.store = MemoryStore()
+        self._logins = 0
+
+    def _client(self, kind: LoginKind, owner: UserId | None, name: str) -> tuple[IrcClient, Host]:
+        self._logins += 1
+        host = Host(self.store)
+        login = Login(id=LoginId(self._logins), kind=kind, owner=owner, name=name)
+        return self.connector.connect(login, host), host
+
+    def relay(self) -> tuple[IrcClient, Host]:
+        """Make the instance's own client."""
+        return self._client(LoginKind.RELAY, None, "test")
+
+    def puppet(self, name: str) -> tuple[IrcClient, Host]:
+        """Make the client of a Matrix user."""
+        return self._client(LoginKind.AUTOMATIC, user_id(name), name)
+
+
+class Run:
+    """One call of a client's ``run``."""
+
+    def __init__(self) -> None:
+        self.error: ModuleError | None = None
+        self.ended = asyncio.Event()
+
+    async def wait_for_error(self) -> ModuleError:
+        """Wait until the client gave up, and return why."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            await self.ended.wait()
+        assert self.error is not None
+        return self.error
+
+
+@asynccontextmanager
+async def running(*clients: IrcClient) -> AsyncIterator[Run]:
+    """Run clients, and stop them at the end as a host does."""
+    run = Run()
+
+    async def one(client: IrcClient) -> None:
+        try:
+            await client.run()
+        except ModuleError as error:
+            run.error = error
+            run.ended.set()
+
+    async with asyncio.TaskGroup() as tasks:
+        started = [tasks.create_task(one(client)) for client in clients]
+        try:
+            yield run
+        finally:
+            for task in started:
+                task.cancel()
+
+
+def user_id(name: str) -> UserId:
+    """Return the Matrix id of a person in these tests."""
+    return UserId(f"@{name.lower()}:example.org")
+
+
+def chat(name: str) -> RemoteChat:
+    """Return a channel's record."""
+    return RemoteChat(id=RemoteChatId(name.lower()), name=name)
+
+
+def message(
+    channel: str,
+    body: str | Rich,
+    *,
+    sender: str = "Alice",
+    kind: MessageKind = MessageKind.TEXT,
+    relayed: bool = False,
+) -> Message:
+    """Return a message from Matrix."""
+    return Message(
+        chat=chat(channel).id,
+        event_id=EventId("$event"),
+        sender=Sender(user_id=user_id(sender), name=sender),
+        kind=kind,
+        body=Rich.plain(body) if isinstance(body, str) else body,
+        relayed=relayed,
+    )
