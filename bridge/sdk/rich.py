@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from bridge.sdk.graphemes import graphemes
 from bridge.sdk.ids import UserId
 
 

@@ -1,0 +1,196 @@
+"""Requests to the homeserver: the only place that holds the as_token.
+
+No redirect is followed with the token, 429 is told with its delay, every wait has a limit, and
+the path is the same bytes at every attempt. (docs/adr/0002 says why this is not mautrix's client.)
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from bridge.sdk.errors import TemporaryFailure, TrestleError
+from bridge.sdk.ids import UserId
+from bridge.sdk.secret import Secret
+
+log = logging.getLogger(__name__)
+
+_RETRY_AFTER_LIMIT = 3600.0
+
+PING_ERRORS = {
+    "M_URL_NOT_SET": "the registration has no url; put in where the homeserver reaches us, and "
+    "restart the homeserver",
+    "M_CONNECTION_FAILED": "the homeserver cannot reach us at the registration's url; is the "
+    "address right as seen from the homeserver (containers!), and no firewall in between?",
+    "M_CONNECTION_TIMEOUT": "the homeserver's request to us took too long; what answers at the "
+    "registration's url?",
+    "M_BAD_STATUS": "something other than this Trestle answers at the registration's url, or the "
+    "hs_token differs; compare the two files",
+    "M_FORBIDDEN": "the homeserver knows this as_token under another id, or not at all; restart "
+    "it after changing the registration",
+    "M_UNKNOWN_TOKEN": "the homeserver does not know our as_token; name registration.yaml in its "
+    "app_service_config_files, and restart it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: the status and the JSON object in it."""
+
+    status: int
+    content: dict[str, Any]
+
+
+class MatrixError(TrestleError):
+    """The homeserver said no, with an errcode (client-server API, "Standard error response")."""
+
+    def __init__(
+        self, status: int, errcode: str, message: str, retry_after: float | None = None
+    ) -> None:
+        super().__init__(f"the homeserver answered {status} {errcode}: {message[:200]}")
+        self.status = status
+        self.errcode = errcode
+        self.message = message
+        self.retry_after = retry_after
+
+
+def path(*parts: str) -> str:
+    """Spell a path of the client API: each part percent-encoded whole, always the same way."""
+    return "/_matrix/client/" + "/".join(quote(part, safe="") for part in parts)
+
+
+class HomeserverClient:
+    """Speaks to one homeserver as the appservice. Use it as an async context manager."""
+
+    def __init__(self, url: str, as_token: Secret, *, timeout: float = 40.0) -> None:
+        self._url = url.rstrip("/")
+        self._token = as_token
+        self._timeout = timeout
+        self._session: aiohttp.ClientSession | None = None
+        self.supports_device_id = True
+
+    async def __aenter__(self) -> "HomeserverClient":
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=64),
+            timeout=aiohttp.ClientTimeout(total=self._timeout, connect=10),
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        user: UserId | None = None,
+        device: str | None = None,
+        query: Mapping[str, str] | None = None,
+        content: Mapping[str, Any] | bytes | None = None,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        """Send one request as ``user``; give the JSON object of the answer.
+
+        ``content`` is an object or its bytes. Raises :class:`MatrixError` when the homeserver
+        says no, ``TemporaryFailure`` when it is away, slow or asks for patience.
+        """
+        asked = dict(query or {})
+        if user is not None:
+            asked["user_id"] = user
+            if device is not None and self.supports_device_id:
+                asked["device_id"] = device
+        spelled = f"{self._url}{path}" + (f"?{urlencode(asked)}" if asked else "")
+        body = content if isinstance(content, bytes | None) else orjson.dumps(content)
+        if body is None and method in {"POST", "PUT"}:
+            body = b"{}"
+        reply = await self._send(method, URL(spelled, encoded=True), body, timeout)
+        if reply.status < 300:
+            return reply.content
+        raise self._error(reply)
+
+    async def _send(
+        self, method: str, url: URL, body: bytes | None, timeout: float | None
+    ) -> Reply:
+        if self._session is None:
+            raise TemporaryFailure("the connection to the homeserver is closed")
+        headers = {"Authorization": f"Bearer {self._token.reveal()}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            async with (
+                asyncio.timeout(timeout or self._timeout),
+                self._session.request(
+                    method, url, data=body, headers=headers, allow_redirects=False
+                ) as response,
+            ):
+                raw = await response.read()
+                status, retry_header = response.status, response.headers.get("Retry-After")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            reason = str(error) or type(error).__name__
+            raise TemporaryFailure(f"the homeserver cannot be reached: {reason[:200]}") from error
+        return Reply(status, _content(status, raw, retry_header))
+
+    def _error(self, reply: Reply) -> TrestleError:
+        content = reply.content
+        errcode = content.get("errcode")
+        errcode = errcode if isinstance(errcode, str) else "M_UNKNOWN"
+        message = str(content.get("error", ""))
+        error = MatrixError(reply.status, errcode, message, content.get("retry_after"))
+        if reply.status == 429 or errcode == "M_LIMIT_EXCEEDED":
+            return TemporaryFailure("the homeserver asks for patience", retry_after=error.retry_after)
+        if reply.status >= 500 and errcode not in PING_ERRORS:
+            return TemporaryFailure(str(error), retry_after=error.retry_after)
+        if 300 <= reply.status < 400:
+            return TemporaryFailure(
+                "the homeserver's URL redirects; put the place it points to into homeserver.url"
+            )
+        return error
+
+    # --- questions about the homeserver itself ---
+
+    async def versions(self) -> dict[str, Any]:
+        """What the homeserver can do (``GET /_matrix/client/versions``)."""
+        return await self.request("GET", path("versions"), timeout=10)
+
+    async def whoami(self, user: UserId | None = None, device: str | None = None) -> dict[str, Any]:
+        """Whom the homeserver takes us for."""
+        return await self.request(
+            "GET", path("v3", "account", "whoami"), user=user, device=device, timeout=10
+        )
+
+    async def ping(self, appservice_id: str) -> float:
+        """Have the homeserver call us; give the milliseconds it took (MSC2659).
+
+        Raises :class:`MatrixError`; :data:`PING_ERRORS` explains each errcode. A good ping makes
+        Synapse deliver at once what it holds back.
+        """
+        reply = await self.request(
+            "POST", path("v1", "appservice", appservice_id, "ping"), content={}, timeout=70
+        )
+        return float(reply.get("duration_ms", 0))
+
+
+def _content(status: int, raw: bytes, retry_header: str | None) -> dict[str, Any]:
+    try:
+        content = orjson.loads(raw) if raw else {}
+    except orjson.JSONDecodeError:
+        if status < 300:
+            raise TemporaryFailure("the homeserver's answer is no JSON") from None
+        content = {}
+    if not isinstance(content, dict):
+        content = {}
+    delay = content.get("retry_after_ms")
+    if isinstance(delay, int | float) and not isinstance(delay, bool):
+        content["retry_after"] = min(max(delay / 1000, 0.0), _RETRY_AFTER_LIMIT)
+    elif retry_header is not None and retry_header.isdigit():
+        content["retry_after"] = min(float(retry_header), _RETRY_AFTER_LIMIT)
+    return content

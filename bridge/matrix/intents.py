@@ -1,0 +1,329 @@
+"""Acting as one of our Matrix users: register, join, speak, leave."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from bridge.matrix.cache import Recent
+from bridge.matrix.client import HomeserverClient, MatrixError, path
+from bridge.matrix.namespaces import Namespaces
+from bridge.matrix.rooms import RoomQuestions
+from bridge.model import Outgoing, SendKind
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.ids import EventId, RoomId, UserId
+
+log = logging.getLogger(__name__)
+
+DeviceOf = Callable[[UserId], Awaitable[str]]
+
+
+class Intents:
+    """Does things as ghosts and bots, with what they need before: an account, a device, a seat.
+
+    What is known to be so is remembered in bounded caches; a refusal that shows a cache to be
+    wrong clears the entry, and the step is done again, once.
+    """
+
+    def __init__(
+        self,
+        client: HomeserverClient,
+        namespaces: Namespaces,
+        *,
+        device_of: DeviceOf,
+        bot_name: str = "Trestle",
+    ) -> None:
+        self._client = client
+        self._namespaces = namespaces
+        self._device_of = device_of
+        self._bot_name = bot_name
+        self._rooms = RoomQuestions(client, namespaces.bot)
+        self._registered: Recent[UserId, bool] = Recent(20_000)
+        self._devices: Recent[UserId, str] = Recent(20_000)
+        self._names: Recent[UserId, str] = Recent(20_000)
+        self._joined: Recent[tuple[RoomId, UserId], bool] = Recent(50_000)
+        self._member_names: Recent[tuple[RoomId, UserId], str] = Recent(50_000)
+        self.state = self._rooms.state
+        self.joined_members = self._rooms.joined_members
+        self.can = self._rooms.can
+
+    # --- the outbox's door ---
+
+    async def send(self, outgoing: Outgoing) -> EventId | None:
+        """Do one thing in a room; give the event's id where there is one.
+
+        Raises ``TemporaryFailure`` to be tried again with the same transaction id, and
+        ``PermanentFailure`` with the homeserver's reason.
+        """
+        try:
+            match outgoing.kind:
+                case SendKind.EVENT | SendKind.REDACT:
+                    return await self._speak(outgoing)
+                case SendKind.STATE:
+                    return await self._set_state(outgoing)
+                case SendKind.JOIN:
+                    await self.ensure_joined(outgoing.room, outgoing.user, outgoing.name)
+                case SendKind.LEAVE:
+                    reason = str(outgoing.content.get("reason", ""))
+                    await self.leave(outgoing.room, outgoing.user, reason=reason)
+                case SendKind.INVITE:
+                    await self.invite(outgoing.room, outgoing.user, UserId(outgoing.target))
+        except MatrixError as error:
+            raise PermanentFailure(_in_words(error)) from error
+        return None
+
+    async def _speak(self, outgoing: Outgoing) -> EventId | None:
+        room, user = outgoing.room, outgoing.user
+        await self.ensure_joined(room, user, outgoing.name)
+        try:
+            return await self._put_event(outgoing)
+        except MatrixError as error:
+            if error.errcode == "M_UNKNOWN_DEVICE":
+                await self._make_device(user)
+            elif error.errcode == "M_FORBIDDEN" and self._joined.get((room, user)):
+                self._joined.drop((room, user))
+                await self.ensure_joined(room, user, outgoing.name)
+            else:
+                raise
+        return await self._put_event(outgoing)
+
+    async def _put_event(self, outgoing: Outgoing) -> EventId | None:
+        # The path's bytes are the homeserver's key for telling a retry (trust.md, line 102).
+        if outgoing.kind is SendKind.REDACT:
+            tail = ("redact", outgoing.target, outgoing.transaction_id)
+        else:
+            tail = ("send", outgoing.type, outgoing.transaction_id)
+        reply = await self._client.request(
+            "PUT",
+            path("v3", "rooms", outgoing.room, *tail),
+            user=outgoing.user,
+            device=await self._device(outgoing.user),
+            content=outgoing.content,
+        )
+        event_id = reply.get("event_id")
+        return EventId(event_id) if isinstance(event_id, str) else None
+
+    async def _set_state(self, outgoing: Outgoing) -> EventId | None:
+        await self.ensure_joined(outgoing.room, outgoing.user, outgoing.name)
+        place = path("v3", "rooms", outgoing.room, "state", outgoing.type, outgoing.state_key)
+        reply = await self._client.request(
+            "PUT", place, user=outgoing.user, content=outgoing.content
+        )
+        event_id = reply.get("event_id")
+        return EventId(event_id) if isinstance(event_id, str) else None
+
+    # --- accounts ---
+
+    async def ensure_registered(self, user: UserId, name: str = "") -> None:
+        """Have the user's account, called ``name``."""
+        if self._registered.get(user) is None:
+            await self._register(user)
+            self._registered.put(user, True)
+        if name and self._names.get(user) != name:
+            await self._set_name(user, name)
+
+    async def _register(self, user: UserId) -> None:
+        localpart = user[1:].partition(":")[0]
+        content = {
+            "type": "m.login.application_service",
+            "username": localpart,
+            "inhibit_login": True,
+        }
+        try:
+            await self._client.request("POST", path("v3", "register"), content=content)
+        except MatrixError as error:
+            if error.errcode == "M_USER_IN_USE":
+                return
+            if error.errcode == "M_EXCLUSIVE":
+                raise PermanentFailure(
+                    f"the homeserver does not let us make {user}: the registration it has read "
+                    "does not hold our namespaces; compare registration.yaml, and restart it"
+                ) from error
+            raise PermanentFailure(_in_words(error)) from error
+
+    async def _set_name(self, user: UserId, name: str) -> None:
+        try:
+            await self._client.request(
+                "PUT", path("v3", "profile", user, "displayname"),
+                user=user, content={"displayname": name[:250]},
+            )  # fmt: skip
+        except MatrixError as error:
+            log.info("a name is not set: %s", error, extra={"event": "name_refused"})
+        self._names.put(user, name)
+
+    async def _device(self, user: UserId) -> str | None:
+        """The user's fixed device, by which the homeserver remembers transaction ids for a day."""
+        if not self._client.supports_device_id:
+            return None
+        device = self._devices.get(user)
+        if device is None:
+            device = await self._device_of(user)
+            self._devices.put(user, device)
+        return device
+
+    async def _make_device(self, user: UserId) -> None:
+        device = await self._device_of(user)
+        await self._client.request(
+            "PUT", path("v3", "devices", device), user=user,
+            content={"display_name": "Trestle"},
+        )  # fmt: skip
+
+    async def learn_device_support(self) -> bool:
+        """Find out whether the homeserver lets us act as a device (MSC4326), and remember it."""
+        bot = self._namespaces.bot
+        await self.ensure_registered(bot, self._bot_name)
+        self._client.supports_device_id = True
+        await self._make_device(bot)
+        device = await self._device_of(bot)
+        try:
+            reply = await self._client.whoami(bot, device)
+        except MatrixError:
+            reply = {}
+        self._client.supports_device_id = reply.get("device_id") == device
+        return self._client.supports_device_id
+
+    # --- rooms ---
+
+    async def ensure_joined(self, room: RoomId, user: UserId, name: str = "") -> None:
+        """Have the user in the room, invited by the main bot where that is needed.
+
+        Raises ``PermanentFailure`` with the reason when the room stays closed.
+        """
+        await self.ensure_registered(user, name)
+        if self._joined.get((room, user)):
+            return
+        try:
+            try:
+                await self._join(room, user)
+            except MatrixError as error:
+                if error.errcode not in {"M_FORBIDDEN", "M_UNKNOWN"} or user == self._namespaces.bot:
+                    raise
+                await self.invite(room, self._namespaces.bot, user)
+                await self._join(room, user)
+        except MatrixError as error:
+            raise PermanentFailure(f"{user} cannot join the room: {error.message}") from error
+        self._joined.put((room, user), True)
+
+    async def _join(self, room: RoomId, user: UserId) -> None:
+        await self._client.request("POST", path("v3", "rooms", room, "join"), user=user)
+
+    async def invite(self, room: RoomId, inviter: UserId, user: UserId) -> None:
+        """Invite, as a user who is in the room. Raises :class:`MatrixError`."""
+        await self._client.request(
+            "POST", path("v3", "rooms", room, "invite"), user=inviter, content={"user_id": user}
+        )
+
+    async def leave(self, room: RoomId, user: UserId, *, reason: str = "") -> None:
+        """Have the user out of the room (or its invitation declined)."""
+        content = {"reason": reason[:500]} if reason else {}
+        try:
+            await self._client.request(
+                "POST", path("v3", "rooms", room, "leave"), user=user, content=content
+            )
+        except MatrixError as error:
+            if error.errcode not in {"M_FORBIDDEN", "M_NOT_FOUND", "M_UNKNOWN"}:
+                raise
+            # It is not in there: what was asked is so.
+        self._joined.drop((room, user))
+
+    async def create_room(
+        self,
+        user: UserId,
+        *,
+        invite: Sequence[UserId] = (),
+        is_direct: bool = False,
+        preset: str = "private_chat",
+        name: str = "",
+        alias: str = "",
+    ) -> RoomId:
+        """Make a room as one of our bots. Raises ``PermanentFailure`` with the reason.
+
+        It is not encrypted: what we make, we must be able to read.
+        """
+        await self.ensure_registered(user)
+        content: dict[str, Any] = {
+            "preset": preset,
+            "is_direct": is_direct,
+            "invite": list(invite),
+        }
+        if name:
+            content["name"] = name
+        if alias:
+            content["room_alias_name"] = alias[1:].partition(":")[0]
+        try:
+            reply = await self._client.request(
+                "POST", path("v3", "createRoom"), user=user, content=content
+            )
+        except MatrixError as error:
+            raise PermanentFailure(_in_words(error)) from error
+        room = RoomId(str(reply["room_id"]))
+        self._joined.put((room, user), True)
+        return room
+
+    async def put_alias(self, alias: str, room: RoomId) -> None:
+        """Have the alias lead to the room."""
+        try:
+            await self._client.request(
+                "PUT", path("v3", "directory", "room", alias), user=self._namespaces.bot,
+                content={"room_id": room},
+            )  # fmt: skip
+        except MatrixError as error:
+            if error.status != 409:
+                raise PermanentFailure(_in_words(error)) from error
+
+    async def delete_alias(self, alias: str) -> None:
+        """Have no such alias."""
+        try:
+            await self._client.request(
+                "DELETE", path("v3", "directory", "room", alias), user=self._namespaces.bot
+            )
+        except MatrixError as error:
+            if error.status != 404:
+                log.info("an alias stays: %s", error, extra={"event": "alias_stays"})
+
+    async def is_encrypted(self, room: RoomId, user: UserId | None = None) -> bool:
+        """Whether the room is encrypted, as one of our users in it sees it."""
+        return await self._rooms.state(room, "m.room.encryption", user=user) is not None
+
+    async def rooms_of(self, user: UserId) -> set[RoomId]:
+        """The rooms that the user is in."""
+        reply = await self._client.request("GET", path("v3", "joined_rooms"), user=user)
+        rooms = reply.get("joined_rooms")
+        return {RoomId(room) for room in rooms} if isinstance(rooms, list) else set()
+
+    # --- names ---
+
+    def note_member(self, event: dict[str, Any]) -> None:
+        """Learn from a membership event; called for each, before anything else is done."""
+        user, content = event.get("state_key"), event["content"]
+        if not isinstance(user, str):
+            return
+        key = (RoomId(event["room_id"]), UserId(user))
+        if content.get("membership") == "join":
+            name = content.get("displayname")
+            if isinstance(name, str):
+                self._member_names.put(key, name)
+        else:
+            self._joined.drop(key)
+            self._member_names.drop(key)
+
+    def cached_name(self, user: UserId, room: RoomId) -> str:
+        """What the user is called in the room as far as we know; else the localpart."""
+        return self._member_names.get((room, user)) or user[1:].partition(":")[0]
+
+    async def display_name(self, user: UserId, room: RoomId) -> str:
+        """What the user is called in the room, asked once and kept by membership events."""
+        name = self._member_names.get((room, user))
+        if name is None:
+            try:
+                member = await self._rooms.state(room, "m.room.member", user)
+            except (MatrixError, TemporaryFailure):
+                member = None
+            name = str((member or {}).get("displayname") or user[1:].partition(":")[0])
+            self._member_names.put((room, user), name)
+        return name
+
+
+def _in_words(error: MatrixError) -> str:
+    if error.errcode == "M_TOO_LARGE" or error.status == 413:
+        return "the message is too large for Matrix"
+    return f"the homeserver refused it: {error.message or error.errcode}"

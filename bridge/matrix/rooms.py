@@ -1,0 +1,114 @@
+"""Questions about rooms: power, members, encryption (room versions up to 12)."""
+
+from typing import Any
+
+from bridge.matrix.client import HomeserverClient, MatrixError, path
+from bridge.sdk.ids import RoomId, UserId
+
+_NOT_THERE = {"M_NOT_FOUND", "M_FORBIDDEN", "M_UNKNOWN"}
+
+
+class RoomQuestions:
+    """Asks as one user, who must be in the room."""
+
+    def __init__(self, client: HomeserverClient, user: UserId) -> None:
+        self._client = client
+        self._user = user
+
+    async def state(
+        self, room: RoomId, kind: str, key: str = "", *, user: UserId | None = None
+    ) -> dict[str, Any] | None:
+        """The content of a state event, None if there is none or we may not see it."""
+        try:
+            return await self._client.request(
+                "GET", path("v3", "rooms", room, "state", kind, key), user=user or self._user
+            )
+        except MatrixError as error:
+            if error.errcode in _NOT_THERE:
+                return None
+            raise
+
+    async def joined_members(self, room: RoomId) -> dict[UserId, str]:
+        """Who is in the room, with display names; empty if we are not in it."""
+        try:
+            reply = await self._client.request(
+                "GET", path("v3", "rooms", room, "joined_members"), user=self._user
+            )
+        except MatrixError as error:
+            if error.errcode in _NOT_THERE:
+                return {}
+            raise
+        joined = reply.get("joined")
+        if not isinstance(joined, dict):
+            return {}
+        return {
+            UserId(user): str((profile or {}).get("display_name") or "")
+            for user, profile in joined.items()
+            if profile is None or isinstance(profile, dict)
+        }
+
+    async def can(self, room: RoomId, user: UserId, action: str) -> bool:
+        """Whether the user has the power for ``action``: invite, kick, ban, redact, or the type
+        of a state event to send.
+
+        The creators of a room of version 12 stand above all levels.
+        """
+        levels = await self.state(room, "m.room.power_levels")
+        creation = await self._creation(room)
+        if creation is not None and user in _creators(creation):
+            return True
+        if levels is None:
+            # Without power levels the creator alone has power (Matrix specification 10.4).
+            return creation is not None and creation.get("sender") == user
+        users = levels.get("users")
+        mine = _level(users.get(user) if isinstance(users, dict) else None)
+        if mine is None:
+            mine = _level(levels.get("users_default")) or 0
+        return mine >= _needed(levels, action)
+
+    async def _creation(self, room: RoomId) -> dict[str, Any] | None:
+        """The creation event with its sender."""
+        try:
+            event = await self._client.request(
+                "GET", path("v3", "rooms", room, "state", "m.room.create", ""),
+                user=self._user, query={"format": "event"},
+            )  # fmt: skip
+        except MatrixError as error:
+            if error.errcode in _NOT_THERE:
+                return None
+            raise
+        return event
+
+
+def _creators(creation: dict[str, Any]) -> set[str]:
+    content = creation.get("content")
+    content = content if isinstance(content, dict) else {}
+    version = str(content.get("room_version", "1"))
+    if version.isdigit() and int(version) < 12:
+        return set()
+    more = content.get("additional_creators")
+    return {str(creation.get("sender")), *(more if isinstance(more, list) else [])}
+
+
+def _needed(levels: dict[str, Any], action: str) -> int:
+    if action == "invite":
+        return _level(levels.get("invite")) or 0
+    if action in {"kick", "ban", "redact"}:
+        level = _level(levels.get(action))
+        return 50 if level is None else level
+    events = levels.get("events")
+    level = _level(events.get(action) if isinstance(events, dict) else None)
+    if level is None:
+        level = _level(levels.get("state_default"))
+    return 50 if level is None else level
+
+
+def _level(value: object) -> int | None:
+    """Old rooms hold levels as texts."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str) and value.strip().lstrip("-").isdigit():
+        return int(value)
+    return None
