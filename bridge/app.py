@@ -1,52 +1,218 @@
 """Builds every object once, by hand; runs them in one task group; stops in reverse order."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from collections.abc import Sequence
 
-import orjson
-
-from bridge.config import check_options
-from bridge.core.bots import BotHost, ModuleSeat, Seat, Stage
-from bridge.core.catalogue import find_module
-from bridge.core.commands import MainBot, MainSeat
-from bridge.core.directory import Answers
-from bridge.core.doorway import House
-from bridge.core.inflight import InFlight
-from bridge.core.instances import Instance
-from bridge.core.intake import Intake
-from bridge.core.permissions import Permissions
-from bridge.core.plumbing import Plumbing
-from bridge.core.portals import Portals
-from bridge.core.privatechat import PrivateChats
-from bridge.core.progress import Marker
-from bridge.core.router import Lane, Patience, Router
-from bridge.core.sender import Sender
-from bridge.core.watch import Watcher
+from bridge.assembly import Parts, build
 from bridge.core.watchdog import Watchdog
-from bridge.matrix.client import HomeserverClient
-from bridge.matrix.intents import Intents
-from bridge.matrix.namespaces import Namespaces
-from bridge.matrix.receiver import Receiver, parse_transaction
+from bridge.matrix.client import PING_ERRORS, MatrixError
 from bridge.model import Clock, SystemClock
-from bridge.ops import OpsServer
-from bridge.sdk.errors import TrestleError
-from bridge.sdk.ids import InstanceId, RoomId, UserId
-from bridge.sdk.module import Bot
+from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 from bridge.settings import Settings
-from bridge.storage.accounts import Accounts
-from bridge.storage.items import Items
-from bridge.storage.journal import Journal
-from bridge.storage.keys import DayKeys, EventKeys
-from bridge.storage.modulestore import ModuleStores
-from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
-from bridge.storage.portals import PortalStore
-from bridge.storage.retention import Retention
-from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
+
+_STOP_LIMIT = 20.0
+"""Seconds for an orderly stop; then the program ends as it is. Nothing is lost by that."""
+
+
+class App:
+    """The running program."""
+
+    def __init__(self, settings: Settings, parts: Parts) -> None:
+        self.settings = settings
+        self.parts = parts
+        self.ready = asyncio.Event()
+        self._homeserver = "not asked yet"
+
+    async def run(self) -> None:
+        """Run until cancelled. Raises a ``TrestleError`` when it cannot go on."""
+        parts = self.parts
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(parts.database.guard(), name="database"),
+                group.create_task(self._keep_house(), name="housekeeping"),
+                group.create_task(self._greet(), name="homeserver"),
+                group.create_task(self._watchdog().run(), name="watchdog"),
+            ]
+            marker = group.create_task(parts.marker.run(), name="marks")
+            await parts.sender.load()
+            sender = group.create_task(parts.sender.run(), name="sender")
+            networks = [
+                group.create_task(instance.run(), name=f"network {name}")
+                for name, instance in parts.instances.items()
+            ]
+            try:
+                await self._recover()
+                router = group.create_task(parts.router.run(), name="router")
+                feeder = group.create_task(parts.intake.feed(parts.journal.read), name="feeder")
+                parts.intake.open()
+                self.ready.set()
+                log.info("ready", extra={"event": "ready"})
+                await asyncio.Event().wait()
+            finally:
+                self.ready.clear()
+                await parts.receiver.stop()
+                await parts.router.drain(5)
+                if self._began_routing:
+                    await _end([feeder, router])
+                await _end(networks)
+                await _end([sender])
+                await _end([marker])
+                await _end(background)
+
+    @property
+    def _began_routing(self) -> bool:
+        return self.parts.intake.is_open
+
+    def live(self) -> str | None:
+        """None if the program works; else why it should be started again."""
+        return None
+
+    def not_ready(self) -> str | None:
+        """None if events are taken; else why not."""
+        if not self.ready.is_set():
+            return "starting"
+        if not self.parts.database.up:
+            return "the database is away"
+        return None
+
+    def homeserver_state(self) -> str:
+        """How the homeserver is, in words."""
+        return self._homeserver
+
+    # --- inside ---
+
+    def _watchdog(self) -> Watchdog:
+        def running() -> str:
+            lanes = self.parts.router.lanes.values()
+            return ", ".join(lane.consumer.name for lane in lanes if lane.current is not None)
+
+        return Watchdog(self.settings.limits.watchdog, running)
+
+    async def _recover(self) -> None:
+        parts = self.parts
+        suspects, done = parts.inflight.recover()
+        await parts.intake.refill()
+        await parts.intake.recover(suspects, done, alone=10.0)
+        parts.inflight.clear()
+
+    async def _greet(self) -> None:
+        """Introduce ourselves to the homeserver, as often as it takes; learn what it can."""
+        parts = self.parts
+        delay = 1.0
+        while True:
+            try:
+                await self._introduce()
+                self._homeserver = "answers"
+                parts.telemetry.homeserver_up.set(1)
+                delay = 60.0
+            except TemporaryFailure as error:
+                self._note_homeserver(str(error))
+                delay = min(delay * 2, 60.0)
+            except MatrixError as error:
+                self._note_homeserver(PING_ERRORS.get(error.errcode, str(error)))
+                delay = min(delay * 2, 60.0)
+            except TrestleError as error:
+                self._note_homeserver(str(error))
+                delay = min(delay * 2, 60.0)
+            await asyncio.sleep(delay)
+
+    async def _introduce(self) -> None:
+        parts = self.parts
+        if not parts.introduced:
+            await parts.intents.learn_device_support()
+            if not parts.client.supports_device_id:
+                log.warning(
+                    "this homeserver forgets transaction ids when it restarts: a message may be "
+                    "there twice after that (it lacks device_id masquerading, MSC4326)",
+                    extra={"event": "no_device_id"},
+                )
+            await parts.stage_bots()
+            parts.introduced = True
+        # A good ping makes Synapse deliver at once what it holds back.
+        await parts.client.ping(self.settings.appservice.id)
+
+    def _note_homeserver(self, reason: str) -> None:
+        if reason != self._homeserver:
+            log.warning("the homeserver: %s", reason, extra={"event": "homeserver_trouble"})
+        self._homeserver = reason
+        self.parts.telemetry.homeserver_up.set(0)
+
+    async def _keep_house(self) -> None:
+        """Gauges every second; retention every hour."""
+        loop = asyncio.get_running_loop()
+        next_hour = loop.time() + 3600
+        while True:
+            before = loop.time()
+            await asyncio.sleep(1)
+            self.parts.telemetry.loop_lag_seconds.observe(max(0.0, loop.time() - before - 1))
+            self._set_gauges()
+            with contextlib.suppress(TemporaryFailure):
+                await self.parts.note_long_ids()
+                if loop.time() >= next_hour:
+                    next_hour += 3600
+                    await self._hourly()
+
+    async def _hourly(self) -> None:
+        try:
+            await self.parts.retention.run_once()
+        except ConfigError as error:
+            log.error("%s", error, extra={"event": "retention_refused"})
+        await self.parts.count_parked()
+
+    def _set_gauges(self) -> None:
+        parts = self.parts
+        telemetry = parts.telemetry
+        telemetry.lanes.set(len(parts.router.lanes))
+        telemetry.items_waiting.set(parts.router.waiting)
+        oldest = parts.router.oldest()
+        now = asyncio.get_running_loop().time()
+        telemetry.oldest_item_seconds.set(0 if oldest is None else now - oldest)
+        telemetry.database_up.set(parts.database.up)
+
+
+async def run(settings: Settings, clock: Clock | None = None) -> None:
+    """Run Trestle until cancelled.
+
+    Raises ``ConfigError`` with the way out when it cannot start or go on.
+    """
+    clock = clock or SystemClock()
+    try:
+        async with Database.open(settings.database, settings.state_dir, clock) as database:
+            async with build(settings, database) as parts:
+                app = App(settings, parts)
+                async with parts.listening(app.live, app.not_ready, app.homeserver_state):
+                    await app.run()
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+    finally:
+        _stop_for_sure()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended the task group: ours, if one of them is."""
+    ours = group.subgroup(TrestleError)
+    chosen: BaseException = ours if ours is not None else group
+    while isinstance(chosen, BaseExceptionGroup):
+        chosen = chosen.exceptions[0]
+    return chosen
+
+
+def _stop_for_sure() -> None:
+    """A module that refuses to stop must not keep the program alive."""
+    timer = threading.Timer(_STOP_LIMIT, os._exit, (3,))
+    timer.daemon = True
+    timer.start()
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_STOP_LIMIT / 2)

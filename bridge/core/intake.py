@@ -11,6 +11,7 @@ from bridge.core.progress import Marker, Row
 from bridge.core.router import Item, Lane, Router
 from bridge.core.window import KeyWindow
 from bridge.model import ItemId, ParkReason, RowId, Source, Transaction
+from bridge.sdk.errors import TemporaryFailure
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -70,8 +71,8 @@ def fault_of(event: object) -> str | None:
         return "it is not an object"
     for name in ("event_id", "room_id", "type", "sender"):
         value = event.get(name)
-        if not isinstance(value, str) or not value:
-            return f"its {name} is not a text"
+        if not isinstance(value, str) or not value.isprintable():
+            return f"its {name} is not a plain text"
     if not isinstance(event.get("content"), dict):
         return "its content is not an object"
     unsigned = event.get("unsigned")
@@ -112,6 +113,7 @@ class Intake:
         self._parse = parse
         self._memory = memory
         self._window = KeyWindow()
+        self.is_open = False
         self._one_at_a_time = asyncio.Lock()
         self._last_id = ""
         self._doubtful = True
@@ -128,6 +130,10 @@ class Intake:
         """How many rows are landed but not in memory yet, because it was full."""
         return len(self._spilled)
 
+    def open(self) -> None:
+        """Take transactions from now on."""
+        self.is_open = True
+
     async def refill(self) -> None:
         """Load the newest keys of the journal into the window. Call once before opening."""
         newest = [key async for key in self._journal.recent_keys(200_000)]
@@ -139,6 +145,8 @@ class Intake:
         Returns after the commit. Raises ``TemporaryFailure`` when the database is away; then
         nothing is stored and the homeserver repeats it.
         """
+        if not self.is_open:
+            raise TemporaryFailure("Trestle is starting")
         async with self._one_at_a_time:
             await self._accept(transaction)
 

@@ -31,7 +31,6 @@ class Namespaces:
         sender_localpart: str = "",
         networks: Iterable[InstanceId] = (),
         bots: Iterable[InstanceId] = (),
-        long_ids: Mapping[UserId, tuple[InstanceId, str]] | None = None,
     ) -> None:
         self._server = f":{server_name}"
         self._prefix = prefix
@@ -45,8 +44,13 @@ class Namespaces:
             **{self.bot_of(instance): instance for instance in self.bots},
         }
         self._ours = frozenset((*self._bot_ids, self.sender))
-        self._long_ids = dict(long_ids or {})
+        self._long_ids: dict[UserId, tuple[InstanceId, str]] = {}
         self._ghosts: dict[tuple[str, str], UserId] = {}
+        self.new_long_ids: list[tuple[UserId, InstanceId, str]] = []
+
+    def know_long_ids(self, long_ids: Mapping[UserId, tuple[InstanceId, str]]) -> None:
+        """Take in what shortened ids stand for, as stored."""
+        self._long_ids.update(long_ids)
 
     def bot_of(self, instance: InstanceId) -> UserId:
         """The Matrix user of a bot instance."""
@@ -66,8 +70,9 @@ class Namespaces:
             if len(self._ghosts) > 50_000:
                 self._ghosts.clear()
             self._ghosts[key] = ghost
-            if _HASHED in ghost:
+            if _HASHED in ghost and ghost not in self._long_ids:
                 self._long_ids[ghost] = (instance, remote_id)
+                self.new_long_ids.append((ghost, instance, remote_id))
         return ghost
 
     def alias(self, instance: InstanceId, chat: str) -> str:

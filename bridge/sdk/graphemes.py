@@ -50,6 +50,8 @@ def _breaks(text: str, start: int, position: int) -> bool:
         return False
     if _joins_hangul(before, after):
         return False
+    if _is_indic(after) and _conjunct_before(text, start, position):
+        return False
     if before == _ZWJ and _is_pictograph(after):
         return not _pictograph_before(text, start, position - 1)
     if _is_flag(before) and _is_flag(after):
@@ -117,6 +119,28 @@ def _pictograph_before(text: str, start: int, joiner: int) -> bool:
     while position > start and _is_extend(text[position]):
         position -= 1
     return position >= start and _is_pictograph(text[position])
+
+
+def _is_indic(character: str) -> bool:
+    """A consonant of a script that forms conjuncts (rule GB9c)."""
+    return (
+        "\u0915" <= character <= "\u0d3a"
+        and unicodedata.category(character) == "Lo"
+        and not "\u0a00" <= character <= "\u0a7f"
+        and not "\u0b80" <= character <= "\u0bff"
+        and not "\u0c80" <= character <= "\u0cff"
+    )
+
+
+def _conjunct_before(text: str, start: int, position: int) -> bool:
+    linked = False
+    for place in range(position - 1, start - 1, -1):
+        character = text[place]
+        if unicodedata.combining(character) == 9:
+            linked = True
+        elif not _is_extend(character):
+            return linked and _is_indic(character)
+    return False
 
 
 def _joins_hangul(before: str, after: str) -> bool:

@@ -54,7 +54,7 @@ def _lines(nodes: Sequence[Node]) -> list[list[Node]]:
     for node in nodes:
         block = _block_lines(node)
         if block is not None:
-            if not fresh:
+            if not fresh and made[-1]:
                 made.append([])
             made[-1:] = block
             made.append([])
@@ -162,7 +162,7 @@ def _at_a_border(atoms: Sequence[Atom], start: int, end: int) -> int:
     """Back to the last space or line break of the run, if that is not too far."""
     if _is_space(atoms[end]):
         return end
-    for position in range(end - 1, start + (end - start) // 2, -1):
+    for position in range(end - 1, start + (end - start) // 4, -1):
         if _is_space(atoms[position]):
             return position
     return end

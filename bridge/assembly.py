@@ -1,0 +1,287 @@
+"""The parts of the program, each built once and handed to those that need it."""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import orjson
+
+from bridge.config import check_options
+from bridge.core.bots import BotHost, ModuleSeat, Seat, Stage
+from bridge.core.catalogue import find_module
+from bridge.core.commands import MainBot, MainSeat
+from bridge.core.directory import Answers
+from bridge.core.doorway import House
+from bridge.core.inflight import InFlight
+from bridge.core.instances import Instance
+from bridge.core.intake import Intake
+from bridge.core.permissions import Permissions
+from bridge.core.plumbing import Plumbing
+from bridge.core.portals import Portals
+from bridge.core.privatechat import PrivateChats
+from bridge.core.progress import Marker
+from bridge.core.router import Patience, Router
+from bridge.core.routes import Routes
+from bridge.core.sender import Sender
+from bridge.core.watch import Watcher
+from bridge.matrix.body import parse_transaction
+from bridge.matrix.client import HomeserverClient
+from bridge.matrix.intents import Intents
+from bridge.matrix.namespaces import Namespaces
+from bridge.matrix.receiver import Receiver
+from bridge.ops import OpsServer
+from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.sdk.module import Bot, FindsChats
+from bridge.settings import Settings
+from bridge.storage.accounts import Accounts
+from bridge.storage.items import Items
+from bridge.storage.journal import Journal
+from bridge.storage.keys import DayKeys, EventKeys
+from bridge.storage.modulestore import InstanceStore
+from bridge.storage.outbox import Outbox
+from bridge.storage.pool import Database
+from bridge.storage.portals import BotRooms, PortalStore
+from bridge.storage.retention import Retention
+from bridge.telemetry import Telemetry, hide
+
+log = logging.getLogger(__name__)
+
+_MAIN_BOT_NAME = "Trestle"
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """Everything that runs."""
+
+    settings: Settings
+    telemetry: Telemetry
+    database: Database
+    journal: Journal
+    outbox: Outbox
+    items: Items
+    retention: Retention
+    accounts: Accounts
+    bot_rooms: BotRooms
+    inflight: InFlight
+    namespaces: Namespaces
+    client: HomeserverClient
+    intents: Intents
+    router: Router
+    marker: Marker
+    sender: Sender
+    portals: Portals
+    plumbing: Plumbing
+    routes: Routes
+    intake: Intake
+    receiver: Receiver
+    instances: dict[InstanceId, Instance]
+    bots: dict[InstanceId, Bot]
+    stage: Stage
+    main_bot: MainBot
+    homeserver_state: list[Callable[[], str]] = field(default_factory=list)
+    introduced: bool = False
+
+    @asynccontextmanager
+    async def listening(
+        self,
+        live: Callable[[], str | None],
+        ready: Callable[[], str | None],
+        homeserver_state: Callable[[], str],
+    ) -> AsyncIterator[None]:
+        """Have the listeners open. The receiver says 503 until the intake is open."""
+        self.homeserver_state.append(homeserver_state)
+        await self.receiver.start()
+        ops = OpsServer(self.settings.ops.listen, self.telemetry, live=live, ready=ready)
+        try:
+            await ops.start()
+            yield
+        finally:
+            await ops.stop()
+            await self.receiver.stop()
+
+    def seat(self, user: UserId, room: RoomId, direct_with: UserId | None) -> None:
+        """A bot is in a room from now on."""
+        instance = self.namespaces.bot_ids.get(user)
+        seat: Seat
+        if instance == "":
+            seat = MainSeat(self.main_bot, user, room, self.stage, direct_with=direct_with)
+        elif instance is not None and instance in self.bots:
+            seat = ModuleSeat(
+                instance, self.bots[instance], user, room, self.stage, direct_with=direct_with
+            )
+        else:
+            return
+        self.routes.add_seat(seat)
+
+    async def stage_bots(self) -> None:
+        """Have the bots' accounts, and their seats as the homeserver says."""
+        names = {self.namespaces.bot: _MAIN_BOT_NAME}
+        names |= {self.namespaces.bot_of(i): bot.info.name for i, bot in self.bots.items()}
+        for user, name in names.items():
+            await self.intents.ensure_registered(user, name)
+            there = await self.intents.rooms_of(user)
+            known = {room for bot, room in self.routes.seats if bot == user}
+            for room in there - known:
+                await self.bot_rooms.add_bot_room(user, room, None)
+                self.seat(user, room, None)
+            for room in known - there:
+                await self.bot_rooms.remove_bot_room(user, room)
+                self.routes.remove_seat(user, room)
+
+    async def note_long_ids(self) -> None:
+        """Store what newly shortened ids stand for."""
+        fresh = self.namespaces.new_long_ids
+        while fresh:
+            await self.accounts.note_long_id(*fresh[0])
+            fresh.pop(0)
+
+    async def count_parked(self) -> None:
+        """Set the gauges of what is put aside."""
+        for reason, number in (await self.items.count_parked()).items():
+            self.telemetry.parked.labels(reason=reason.value).set(number)
+
+
+def split_modules(settings: Settings) -> tuple[list[InstanceId], list[InstanceId]]:
+    """The instances of networks and those of bots. Raises ``ConfigError`` for unknown modules."""
+    networks, bots = [], []
+    for instance, module in settings.modules.items():
+        found = find_module(module.module, f"modules.{instance}.module")
+        (bots if found.is_bot else networks).append(instance)
+    return networks, bots
+
+
+def namespaces_of(settings: Settings) -> Namespaces:
+    """Who is ours, by the settings."""
+    networks, bots = split_modules(settings)
+    appservice = settings.appservice
+    return Namespaces(
+        server_name=settings.homeserver.server_name,
+        prefix=appservice.prefix,
+        bot_localpart=appservice.bot_localpart,
+        sender_localpart=appservice.sender_localpart,
+        networks=networks,
+        bots=bots,
+    )
+
+
+def protocols_of(settings: Settings) -> list[str]:
+    """The third-party protocols of the configured networks, for the registration."""
+    found = set()
+    for instance in split_modules(settings)[0]:
+        connector = _make_module(settings, instance)
+        if isinstance(connector, FindsChats):
+            found.add(connector.directory.protocol)
+    return sorted(found)
+
+
+def _make_module(settings: Settings, instance: InstanceId, *more: object) -> object:
+    module = settings.modules[instance]
+    path = f"modules.{instance}"
+    loaded = find_module(module.module, f"{path}.module").load()
+    return loaded(check_options(loaded.settings, module.options, path), *more)
+
+
+@asynccontextmanager
+async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
+    """Build the parts on an open database, and let go of them on the way out."""
+    appservice = settings.appservice
+    hide(appservice.as_token, *appservice.hs_tokens)
+    async with AsyncExitStack() as stack:
+        telemetry = Telemetry()
+        day_keys = DayKeys(settings.state_dir, database.clock)
+        retention = Retention(database, day_keys)
+        await retention.run_once()
+        key_of = EventKeys(settings.state_dir).key_of
+        journal, outbox = Journal(database, day_keys), Outbox(database, day_keys)
+        items, accounts, bot_rooms = (
+            Items(database, day_keys), Accounts(database), BotRooms(database),
+        )  # fmt: skip
+        await journal.open()
+        stack.push_async_callback(journal.close)
+        await outbox.open()
+        inflight = InFlight(settings.state_dir / "inflight")
+        stack.callback(inflight.close)
+
+        namespaces = namespaces_of(settings)
+        namespaces.know_long_ids(await accounts.long_ids())
+        client = await stack.enter_async_context(
+            HomeserverClient(settings.homeserver.url, appservice.as_token)
+        )
+        intents = Intents(
+            client, namespaces, device_of=accounts.send_device, bot_name=_MAIN_BOT_NAME
+        )
+
+        encrypted = await bot_rooms.encrypted_rooms()
+        permissions = Permissions(
+            settings.permissions, settings.homeserver.server_name, namespaces.is_ours
+        )
+        router = Router(
+            inflight, items, telemetry, encode=orjson.dumps,
+            patience=Patience(tries=settings.limits.tries),
+        )  # fmt: skip
+        marker = router.marker = Marker(journal, inflight, router.shares_running)
+        sender = Sender(
+            outbox, intents, telemetry, database.clock, is_encrypted=encrypted.__contains__
+        )
+        instances: dict[InstanceId, Instance] = {}
+        house = House(
+            store=PortalStore(database), sender=sender, intents=intents, namespaces=namespaces,
+            permissions=permissions, instances=instances, router=router, marker=marker,
+            telemetry=telemetry, key_of=key_of, deadline=settings.limits.send_deadline,
+        )  # fmt: skip
+        portals = Portals(house)
+        await portals.load()
+        plumbing = Plumbing(house, portals)
+        for instance in namespaces.networks:
+            connector = _make_module(settings, instance)
+            instances[instance] = Instance(
+                instance, connector, accounts, InstanceStore(database, instance),  # type: ignore[arg-type]
+                database.clock, telemetry, receive=portals.receive, chats=portals.chats,
+            )  # fmt: skip
+        bots: dict[InstanceId, Bot] = {}
+        for instance in namespaces.bots:
+            host = BotHost(instance, InstanceStore(database, instance), database.clock)
+            bots[instance] = _make_module(settings, instance, host)  # type: ignore[assignment]
+
+        private_chats = PrivateChats(bot_rooms, intents, sender, permissions, key_of)
+        stage = Stage(
+            sender=sender, intents=intents, permissions=permissions,
+            private_chats=private_chats, key_of=key_of, deadline=settings.limits.item_deadline,
+        )  # fmt: skip
+        states: list[Callable[[], str]] = []
+
+        def list_bots() -> Sequence[tuple[str, str, UserId]]:
+            return [(i, bot.info.name, namespaces.bot_of(i)) for i, bot in sorted(bots.items())]
+
+        main_bot = MainBot(
+            plumbing, portals, router, stage, bots=list_bots,
+            homeserver_state=lambda: states[-1]() if states else "not asked yet",
+        )  # fmt: skip
+        routes = Routes(router, portals, namespaces, intents)
+        intake = Intake(
+            journal, items, router, marker, telemetry, key_of=key_of, route=routes,
+            parse=parse_transaction, memory=settings.limits.items_in_memory,
+        )  # fmt: skip
+        receiver = Receiver(
+            appservice, intake, Answers(plumbing, intents, namespaces), telemetry
+        )
+        parts = Parts(
+            settings=settings, telemetry=telemetry, database=database, journal=journal,
+            outbox=outbox, items=items, retention=retention, accounts=accounts,
+            bot_rooms=bot_rooms, inflight=inflight, namespaces=namespaces, client=client,
+            intents=intents, router=router, marker=marker, sender=sender, portals=portals,
+            plumbing=plumbing, routes=routes, intake=intake, receiver=receiver,
+            instances=instances, bots=bots, stage=stage, main_bot=main_bot,
+            homeserver_state=states,
+        )  # fmt: skip
+        routes.watcher = Watcher(
+            bot_rooms, intents, namespaces, permissions, private_chats,
+            is_bot=namespaces.is_bot, on_join=parts.seat, on_leave=routes.remove_seat,
+            encrypted=encrypted,
+        )  # fmt: skip
+        private_chats.on_room = parts.seat
+        for user, room, direct_with in await bot_rooms.bot_rooms():
+            parts.seat(user, room, direct_with)
+        await parts.count_parked()
+        yield parts

@@ -1,0 +1,82 @@
+"""Which lanes an event belongs to."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bridge.core.bots import Seat
+from bridge.core.portals import Portals
+from bridge.core.router import Lane, Router
+from bridge.core.watch import Watcher
+from bridge.matrix.intents import Intents
+from bridge.matrix.namespaces import Namespaces
+from bridge.sdk.ids import RoomId, UserId
+
+_TALK = frozenset(
+    {"m.room.message", "m.room.encrypted", "m.sticker", "m.reaction", "m.room.redaction"}
+)
+
+
+class Routes:
+    """Knows the bots' seats and the portals of every room."""
+
+    def __init__(
+        self, router: Router, portals: Portals, namespaces: Namespaces, intents: Intents
+    ) -> None:
+        self._router = router
+        self._portals = portals
+        self._namespaces = namespaces
+        self._intents = intents
+        self._seats: dict[RoomId, list[Lane]] = {}
+        self._names: dict[tuple[UserId, RoomId], str] = {}
+        self.watcher: Watcher
+
+    @property
+    def seats(self) -> set[tuple[UserId, RoomId]]:
+        """Which bot is in which room."""
+        return set(self._names)
+
+    def add_seat(self, seat: Seat) -> None:
+        """A bot is in a room from now on."""
+        self.remove_seat(seat.user, seat.room)
+        lane = self._router.lane(seat)
+        self._seats.setdefault(seat.room, []).append(lane)
+        self._names[seat.user, seat.room] = seat.name
+
+    def remove_seat(self, user: UserId, room: RoomId) -> None:
+        """The bot is no longer there."""
+        name = self._names.pop((user, room), None)
+        if name is None:
+            return
+        lanes = [lane for lane in self._seats.get(room, []) if lane.consumer.name != name]
+        if lanes:
+            self._seats[room] = lanes
+        else:
+            self._seats.pop(room, None)
+        self._router.close_lane(name)
+
+    def __call__(self, event: dict[str, Any]) -> Sequence[Lane]:
+        """Give the lanes; none if nobody wants the event."""
+        kind = event["type"]
+        if kind in _TALK:
+            # The presence of state_key decides what is state, not the type.
+            return () if "state_key" in event else self._talk(event)
+        if kind == "m.room.member":
+            return self._member(event)
+        if kind == "m.room.encryption" and self.watcher.wants(event):
+            return self.watcher.lanes(self._router, event)
+        return ()
+
+    def _talk(self, event: dict[str, Any]) -> Sequence[Lane]:
+        lanes: list[Lane] = self._portals.lanes(event)
+        if self._namespaces.is_ours(event["sender"]):
+            return lanes
+        seats = self._seats.get(event["room_id"])
+        if not seats:
+            return lanes
+        return lanes + seats if lanes else seats
+
+    def _member(self, event: dict[str, Any]) -> Sequence[Lane]:
+        self._intents.note_member(event)
+        if self.watcher.wants(event):
+            return self.watcher.lanes(self._router, event)
+        return self._portals.lanes(event)
