@@ -144,7 +144,8 @@ class Parts:
 
 def split_modules(settings: Settings) -> tuple[list[InstanceId], list[InstanceId]]:
     """The instances of networks and those of bots. Raises ``ConfigError`` for unknown modules."""
-    networks, bots = [], []
+    networks: list[InstanceId] = []
+    bots: list[InstanceId] = []
     for instance, module in settings.modules.items():
         found = find_module(module.module, f"modules.{instance}.module")
         (bots if found.is_bot else networks).append(instance)
@@ -263,9 +264,7 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             journal, items, router, marker, telemetry, key_of=key_of, route=routes,
             parse=parse_transaction, memory=settings.limits.items_in_memory,
         )  # fmt: skip
-        receiver = Receiver(
-            appservice, intake, Answers(plumbing, intents, namespaces), telemetry
-        )
+        receiver = Receiver(appservice, intake, Answers(plumbing, intents, namespaces), telemetry)
         parts = Parts(
             settings=settings, telemetry=telemetry, database=database, journal=journal,
             outbox=outbox, items=items, retention=retention, accounts=accounts,

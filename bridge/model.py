@@ -50,14 +50,14 @@ class RowId(NamedTuple):
 
 
 class ItemId(NamedTuple):
-    """One event of a journal row: the row and the index of the event in its ``events``."""
+    """One event of a journal row: the row and the place of the event in its ``events``."""
 
     day: date
     seq: int
-    index: int
+    place: int
 
     def __str__(self) -> str:
-        return f"{self.day.isoformat()}.{self.seq}.{self.index}"
+        return f"{self.day.isoformat()}.{self.seq}.{self.place}"
 
 
 class Source(StrEnum):

@@ -74,7 +74,9 @@ class BotCall:
 
     __slots__ = ("_answers", "_item", "_random", "_seat", "direct", "sender", "text")
 
-    def __init__(self, seat: "Seat", item: Item, sender: Person, text: str, *, direct: bool) -> None:
+    def __init__(
+        self, seat: "Seat", item: Item, sender: Person, text: str, *, direct: bool
+    ) -> None:
         self._seat = seat
         self._item = item
         self._answers = 0

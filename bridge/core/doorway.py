@@ -30,9 +30,19 @@ from bridge.sdk.events import (
     RemoteMessage,
     RemoteRename,
     RemoteUser,
+)
+from bridge.sdk.events import (
     Sender as Person,
 )
-from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RemoteMessageId, RoomId, UserId
+from bridge.sdk.ids import (
+    EventId,
+    InstanceId,
+    LoginId,
+    RemoteChatId,
+    RemoteMessageId,
+    RoomId,
+    UserId,
+)
 from bridge.sdk.login import LoginState
 from bridge.sdk.module import JoinsChats
 from bridge.sdk.rich import Rich, Text
@@ -240,7 +250,9 @@ class Doorway:
         else:
             raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
         if session.supervisor.state is LoginState.SIGN_IN_NEEDED:
-            raise PermanentFailure(f"{instance.name} refused the login: {session.supervisor.reason}")
+            raise PermanentFailure(
+                f"{instance.name} refused the login: {session.supervisor.reason}"
+            )
         if not session.supervisor.connected.is_set():
             session.supervisor.wake()
         return session, message
@@ -330,7 +342,13 @@ class Doorway:
                 type="m.room.message",
                 content=content,
                 transaction_id=transaction_id(
-                    self._house.key_of, "message", self.portal.id, event.id, event.part, piece, ghost
+                    self._house.key_of,
+                    "message",
+                    self.portal.id,
+                    event.id,
+                    event.part,
+                    piece,
+                    ghost,
                 ),
                 portal=self.portal.id,
                 remote_id=event.id,
@@ -344,7 +362,11 @@ class Doorway:
             self._present.add(ghost)
 
     async def _ghosts(
-        self, *, leave: Sequence[RemoteUser] = (), arrive: Sequence[RemoteUser] = (), reason: str = ""
+        self,
+        *,
+        leave: Sequence[RemoteUser] = (),
+        arrive: Sequence[RemoteUser] = (),
+        reason: str = "",
     ) -> None:
         """Have ghosts leave or come; those already so are left alone."""
         present = await self.present()
@@ -376,7 +398,9 @@ class Doorway:
         await self._house.sender.put(outgoing)
         await self._ghosts(arrive=list(wanted.values()))
 
-    def _membership(self, ghost: UserId, user: RemoteUser, kind: SendKind, reason: str) -> Outgoing:
+    def _membership(
+        self, ghost: UserId, user: RemoteUser, kind: SendKind, reason: str
+    ) -> Outgoing:
         return Outgoing(
             room=self.portal.room, user=ghost, kind=kind,
             content={"reason": reason} if reason else {},

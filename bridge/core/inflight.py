@@ -61,7 +61,7 @@ class InFlight:
     @property
     def nearly_full(self) -> bool:
         """A flush of the marks is due at once."""
-        return self._head - self._tail > self._records // 2
+        return bool(self._head - self._tail > self._records // 2)
 
     def started(self, item: ItemId, consumer: int) -> None:
         """Note that the consumer is about to act on the item."""
@@ -108,9 +108,7 @@ class InFlight:
     def _append(self, kind: int, item: ItemId, consumer: int) -> None:
         head = self._head
         offset = _HEADER.size + (head % self._records) * _RECORD.size
-        _RECORD.pack_into(
-            self._map, offset, kind, consumer, item[0].toordinal(), item[2], item[1]
-        )
+        _RECORD.pack_into(self._map, offset, kind, consumer, item[0].toordinal(), item[2], item[1])
         # The count is written after the record: a kill in between leaves the record out.
         self._head = head + 1
         self._write_header()

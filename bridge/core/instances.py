@@ -163,9 +163,7 @@ class Instance:
         async with self._making:
             session = self._by_owner.get(owner)
             if session is None:
-                row = await self._accounts.get_or_add_login(
-                    self.name, LoginKind.AUTOMATIC, owner
-                )
+                row = await self._accounts.get_or_add_login(self.name, LoginKind.AUTOMATIC, owner)
                 session = self._by_owner[owner] = self._open(row, name)
         return session
 
@@ -232,9 +230,9 @@ class Instance:
             self._telemetry.logins.labels(instance=self.name, state=one.value).set(number)
         now = self.state[0]
         for module_state in ModuleState:
-            self._telemetry.module_state.labels(
-                instance=self.name, state=module_state.value
-            ).set(module_state is now)
+            self._telemetry.module_state.labels(instance=self.name, state=module_state.value).set(
+                module_state is now
+            )
 
     async def _keep_joined(self) -> None:
         """After each connect, have the relay in every bridged chat."""

@@ -160,9 +160,7 @@ class Intake:
         news = bool(transaction.to_device) or transaction.has_device_news
         if len(doubles) == len(events) and not news:
             # Nothing new that must be kept: typing and receipts alone are not worth a commit.
-            self._telemetry.transactions.labels(
-                outcome="repeated" if events else "accepted"
-            ).inc()
+            self._telemetry.transactions.labels(outcome="repeated" if events else "accepted").inc()
             return
         done = len(doubles) == len(events)
         row_id = await self._journal.land(
@@ -275,7 +273,9 @@ class Intake:
                 item.lane.queue.popleft()
                 self._router.waiting -= 1
         if rows:
-            log.info("took up %d unfinished rows", rows, extra={"event": "recovered", "rows": rows})
+            log.info(
+                "took up %d unfinished rows", rows, extra={"event": "recovered", "rows": rows}
+            )
 
     def _load(self, landed: LandedRow, finished: set[tuple[ItemId, int]] | None = None) -> None:
         transaction = self._parse(landed.body)

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from bridge.model import ItemId, Outgoing, SendKind
+from bridge.model import Outgoing, SendKind
 from bridge.sdk.ids import RoomId, UserId
 
 KeyOf = Callable[[str], bytes]

@@ -60,9 +60,7 @@ class Plumbing:
                 return existing
             raise PermanentFailure(f"{chat.name} on {instance.name} is bridged to another room")
         await instance.join(chat)
-        door = await self._portals.add(
-            instance=instance.name, chat=chat, room=room, created_by=by
-        )
+        door = await self._portals.add(instance=instance.name, chat=chat, room=room, created_by=by)
         await self._publish(door, by)
         log.info("a room is bridged", extra={"event": "bridged", "instance": instance.name})
         return door

@@ -24,7 +24,9 @@ class Row:
 
     __slots__ = ("bits", "count", "id", "landed_at", "open", "partly", "shares")
 
-    def __init__(self, row_id: RowId, count: int, progress: bytes = b"", *, landed_at: float) -> None:
+    def __init__(
+        self, row_id: RowId, count: int, progress: bytes = b"", *, landed_at: float
+    ) -> None:
         self.id = row_id
         self.count = count
         self.landed_at = landed_at
@@ -138,7 +140,9 @@ class Marker:
         position = self._inflight.position
         self._writing = True
         try:
-            await self._marks.mark([(row.id, row.packed(), row.open == 0) for row in batch.values()])
+            await self._marks.mark(
+                [(row.id, row.packed(), row.open == 0) for row in batch.values()]
+            )
         except TemporaryFailure as error:
             log.warning("progress is not written yet: %s", error, extra={"event": "marks_waiting"})
             self._dirty = batch | self._dirty

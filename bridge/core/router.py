@@ -290,9 +290,11 @@ class Router:
             case TemporaryFailure() | ModuleNotReady():
                 return self._later(item, failure)
             case Unsupported():
-                return await self._park(lane, item, ParkReason.UNSUPPORTED, str(failure))
+                await self._park(lane, item, ParkReason.UNSUPPORTED, str(failure))
+                return None
             case PermanentFailure() | LoginRequired():
-                return await self._park(lane, item, ParkReason.REFUSED, str(failure))
+                await self._park(lane, item, ParkReason.REFUSED, str(failure))
+                return None
             case DeliveryUncertain():
                 item.again = True
                 return await self._failed(lane, item, ParkReason.UNCERTAIN, str(failure))
@@ -319,20 +321,21 @@ class Router:
         wait = min(max(0.5, age / 2), self._patience.longest_delay)
         return wait * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
 
-    async def _failed(self, lane: Lane, item: Item, reason: ParkReason, detail: str) -> float | None:
+    async def _failed(
+        self, lane: Lane, item: Item, reason: ParkReason, detail: str
+    ) -> float | None:
         tries = await self._persistently(
             lambda: self._failures.note_try(item.id, lane.consumer.name)
         )
         if tries >= self._patience.tries:
-            return await self._park(lane, item, reason, f"{detail}, {tries} times")
-        return self._patience.first_delay * 4 ** (tries - 1)
+            await self._park(lane, item, reason, f"{detail}, {tries} times")
+            return None
+        return self._patience.first_delay * float(4 ** (tries - 1))
 
     async def _park(self, lane: Lane, item: Item, reason: ParkReason, detail: str) -> None:
         name = lane.consumer.name
         event = self._encode(item.event)
-        await self._persistently(
-            lambda: self._failures.park(item.id, name, reason, detail, event)
-        )
+        await self._persistently(lambda: self._failures.park(item.id, name, reason, detail, event))
         self._telemetry.parked.labels(reason=reason.value).inc()
         log.warning(
             "an item of %s is parked: %s", name, reason.value, extra={"event": "item_parked"}

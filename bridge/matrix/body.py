@@ -92,7 +92,9 @@ def _read_slowly(body: bytes) -> Any:
     if _depth(text) > _DEEPEST:
         raise Unreadable("M_BAD_JSON", "the body is nested too deeply")
     try:
-        return json.loads(text, parse_constant=_no_constant, parse_int=_bounded, parse_float=_finite)
+        return json.loads(
+            text, parse_constant=_no_constant, parse_int=_bounded, parse_float=_finite
+        )
     except Unreadable:
         raise
     except (ValueError, RecursionError) as error:

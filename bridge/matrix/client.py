@@ -146,7 +146,9 @@ class HomeserverClient:
         message = str(content.get("error", ""))
         error = MatrixError(reply.status, errcode, message, content.get("retry_after"))
         if reply.status == 429 or errcode == "M_LIMIT_EXCEEDED":
-            return TemporaryFailure("the homeserver asks for patience", retry_after=error.retry_after)
+            return TemporaryFailure(
+                "the homeserver asks for patience", retry_after=error.retry_after
+            )
         if reply.status >= 500 and errcode not in PING_ERRORS:
             return TemporaryFailure(str(error), retry_after=error.retry_after)
         if 300 <= reply.status < 400:
@@ -161,7 +163,9 @@ class HomeserverClient:
         """What the homeserver can do (``GET /_matrix/client/versions``)."""
         return await self.request("GET", path("versions"), timeout=10)
 
-    async def whoami(self, user: UserId | None = None, device: str | None = None) -> dict[str, Any]:
+    async def whoami(
+        self, user: UserId | None = None, device: str | None = None
+    ) -> dict[str, Any]:
         """Whom the homeserver takes us for."""
         return await self.request(
             "GET", path("v3", "account", "whoami"), user=user, device=device, timeout=10

@@ -339,9 +339,7 @@ def _inner(nodes: Sequence[Node]) -> str:
     return "".join(_html(node) for node in nodes)
 
 
-def content_for(
-    rich: Rich, kind: MessageKind, *, external_url: str = ""
-) -> list[dict[str, Any]]:
+def content_for(rich: Rich, kind: MessageKind, *, external_url: str = "") -> list[dict[str, Any]]:
     """Make the contents that say it: one, or several where one event would be too large.
 
     ``m.mentions`` is always set, with at most ten people; ``external_url`` only if it is http(s).

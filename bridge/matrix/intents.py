@@ -195,7 +195,10 @@ class Intents:
             try:
                 await self._join(room, user)
             except MatrixError as error:
-                if error.errcode not in {"M_FORBIDDEN", "M_UNKNOWN"} or user == self._namespaces.bot:
+                if (
+                    error.errcode not in {"M_FORBIDDEN", "M_UNKNOWN"}
+                    or user == self._namespaces.bot
+                ):
                     raise
                 await self.invite(room, self._namespaces.bot, user)
                 await self._join(room, user)

@@ -11,7 +11,15 @@ from typing import ClassVar, Protocol, runtime_checkable
 from pydantic import BaseModel
 
 from bridge.sdk.capabilities import Capabilities
-from bridge.sdk.events import Message, Receipt, RemoteChat, RemoteEvent, RemoteUser, RoomMessage, Sender
+from bridge.sdk.events import (
+    Message,
+    Receipt,
+    RemoteChat,
+    RemoteEvent,
+    RemoteUser,
+    RoomMessage,
+    Sender,
+)
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId
 from bridge.sdk.login import Login, LoginFlow, LoginState
 from bridge.sdk.rich import Rich

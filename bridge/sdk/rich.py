@@ -5,8 +5,7 @@ tuple of nodes. One parser makes the tree from Matrix HTML, one renderer per tar
 it out.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from bridge.sdk.ids import UserId

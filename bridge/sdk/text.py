@@ -95,7 +95,9 @@ def _inline_lines(node: Node) -> list[list[Node]]:
     if isinstance(node, Text):
         return [[Text(part)] if part else [] for part in node.text.split("\n")]
     if isinstance(node, Styled | Colour | Link):
-        return [[replace(node, children=tuple(line))] if line else [] for line in _lines(node.children)]
+        return [
+            [replace(node, children=tuple(line))] if line else [] for line in _lines(node.children)
+        ]
     return [[node]]
 
 
@@ -194,7 +196,9 @@ def _gather(atoms: Sequence[Atom], depth: int) -> tuple[Node, ...]:
                 atoms[end][1], Text
             ):  # fmt: skip
                 end += 1
-            made.append(Text("".join(one.text for _, one in atoms[at:end] if isinstance(one, Text))))
+            made.append(
+                Text("".join(one.text for _, one in atoms[at:end] if isinstance(one, Text)))
+            )
         else:
             made.append(node)
         at = end

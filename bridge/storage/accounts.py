@@ -43,9 +43,7 @@ class Accounts:
         """The person's own logins, read as that person: the database shows no others."""
         with at_the_door():
             async with self._database.subject.acquire() as connection, connection.transaction():
-                await connection.execute(
-                    "SELECT set_config('trestle.subject', $1, true)", subject
-                )
+                await connection.execute("SELECT set_config('trestle.subject', $1, true)", subject)
                 rows = await connection.fetch("SELECT * FROM login ORDER BY id")
         return [_login(row) for row in rows]
 

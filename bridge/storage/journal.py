@@ -12,7 +12,8 @@ import asyncpg
 from bridge.model import RowId, Source
 from bridge.sdk.errors import TemporaryFailure
 from bridge.storage.keys import DayKeys
-from bridge.storage.pool import Connection, Database, at_the_door
+from bridge.storage.pool import Database, at_the_door
+from bridge.storage.schema import Connection
 
 KEY_BYTES = 16
 _THREAD_FROM = 256 * 1024

@@ -49,7 +49,9 @@ class DayKeys:
             cipher = self._cipher(day, make=False)
             return cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], associated)
         except InvalidTag as error:
-            raise KeyLost(f"something stored on {day} does not open with that day's key") from error
+            raise KeyLost(
+                f"something stored on {day} does not open with that day's key"
+            ) from error
 
     def destroy(self, day: date) -> None:
         """Make everything that was sealed on that day unreadable, here and in every copy."""

@@ -61,9 +61,7 @@ class Outbox:
         mine = []
         for one in outgoing:
             self._seq += 1
-            queued = QueuedOutgoing(
-                day=now.date(), seq=self._seq, received_at=now, outgoing=one
-            )
+            queued = QueuedOutgoing(day=now.date(), seq=self._seq, received_at=now, outgoing=one)
             mine.append((queued, loop.create_future()))
         self._gathered += mine
         async with self._writing:
@@ -190,7 +188,9 @@ class Outbox:
                 content=payload["content"],
                 transaction_id=row["transaction_id"],
                 portal=row["portal"],
-                remote_id=None if remote_id is None else remote_id.decode("utf-8", "surrogatepass"),
+                remote_id=None
+                if remote_id is None
+                else remote_id.decode("utf-8", "surrogatepass"),
                 part=row["part"],
                 target=payload["target"],
                 name=payload["name"],

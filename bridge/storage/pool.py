@@ -134,7 +134,9 @@ class Database:
                 self.core = await _pool(self._connect["core"], size=8)
                 self.subject = await _pool(self._connect["subject"], size=4)
         except TimeoutError as error:
-            raise ConfigError("the database did not answer in 20 s", path="database.url") from error
+            raise ConfigError(
+                "the database did not answer in 20 s", path="database.url"
+            ) from error
         except asyncpg.InvalidPasswordError as error:
             raise ConfigError(f"the database refuses us: {error}", path="database.url") from error
         except asyncpg.InsufficientPrivilegeError as error:
@@ -232,7 +234,11 @@ class Database:
 
 async def _pool(connect: dict[str, Any], size: int) -> Pool:
     return await asyncpg.create_pool(
-        **connect, min_size=1, max_size=size, max_inactive_connection_lifetime=0, command_timeout=30
+        **connect,
+        min_size=1,
+        max_size=size,
+        max_inactive_connection_lifetime=0,
+        command_timeout=30,
     )
 
 

@@ -120,7 +120,9 @@ class EmbeddedPostgres:
                         await process.wait()
                     break
                 except TimeoutError:
-                    log.warning("the embedded database is slow to stop", extra={"event": "pg_slow"})
+                    log.warning(
+                        "the embedded database is slow to stop", extra={"event": "pg_slow"}
+                    )
         if self._sockets is not None and self._sockets.parent != self._home:
             await asyncio.to_thread(shutil.rmtree, self._sockets, True)
 

@@ -1,6 +1,8 @@
 """From a message to lines and back: limits, relayed names, CTCP."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 
 from bridge.networks.irc.format import NameOf, clean_text, from_irc, strip_codes, to_irc
 from bridge.networks.irc.isupport import Isupport
@@ -9,7 +11,8 @@ from bridge.networks.irc.wire import Incoming, Line, Source, cut, line
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Message, MessageKind
 from bridge.sdk.graphemes import graphemes
-from bridge.sdk.rich import Rich, lines, split
+from bridge.sdk.rich import Rich
+from bridge.sdk.text import lines, split
 
 CTCP = "\x01"
 ACTION = "ACTION"
@@ -39,9 +42,10 @@ def compose(
         return len(to_irc(part, colours=settings.colours, name_of=name_of).encode()) <= budget
 
     texts = (
-        to_irc(part, colours=settings.colours, name_of=name_of)
+        text
         for one in lines(message.body)
         for part in split(one, fits)
+        for text in _cut_monsters(to_irc(part, colours=settings.colours, name_of=name_of), budget)
     )
     made = [
         line(command, channel, before + text + after, limit=limits.line_length)
@@ -58,6 +62,15 @@ def compose(
     return made
 
 
+def _cut_monsters(text: str, budget: int) -> Iterator[str]:
+    """Cut what is one grapheme and still too long for a line: hundreds of accents on a letter."""
+    while len(text.encode()) > budget:
+        start = cut(text, budget)
+        yield start
+        text = text[len(start) :]
+    yield text
+
+
 def _frame(message: Message) -> tuple[str, str]:
     emote = message.kind is MessageKind.EMOTE
     if message.relayed:
@@ -70,7 +83,7 @@ def _frame(message: Message) -> tuple[str, str]:
 def relayed_name(name: str) -> str:
     """Make a name that cannot be taken for the brackets around it, and is not too long."""
     shown = " ".join(clean_text(name).replace("<", "").replace(">", "").split())
-    short = "".join(graphemes(shown)[:RELAYED_NAME_GRAPHEMES])
+    short = "".join(islice(graphemes(shown), RELAYED_NAME_GRAPHEMES))
     return cut(short, RELAYED_NAME_BYTES).strip() or "?"
 
 

@@ -1,0 +1,119 @@
+"""Programs of the local stack, which end when we end, however that is."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from bridge.sdk.errors import ConfigError
+
+_PR_SET_PDEATHSIG = 1
+
+
+def free_port(preferred: int = 0) -> int:
+    """A port of the loopback that nobody listens on, the preferred one if it is free."""
+    for port in (preferred, 0):
+        with contextlib.closing(socket.socket()) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+    raise ConfigError("there is no free port on the loopback")
+
+
+def dies_with_us(then: int = signal.SIGKILL) -> Callable[[], None]:
+    """What a child runs before its program: to be told when its parent is gone."""
+    parent = os.getpid()
+    set_option = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
+
+    def prepare() -> None:
+        if set_option is not None:
+            set_option(_PR_SET_PDEATHSIG, int(then))
+            if os.getppid() != parent:
+                os._exit(1)
+
+    return prepare
+
+
+class Program:
+    """One running program; its output goes to a file."""
+
+    def __init__(self, name: str, log_file: Path) -> None:
+        self.name = name
+        self.log_file = log_file
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended, None while it runs."""
+        return self._process.returncode if self._process is not None else None
+
+    async def start(
+        self, command: Sequence[str], *, env: Mapping[str, str] | None = None,
+        prepare: Callable[[], None] | None = None, cwd: Path | None = None,
+    ) -> None:  # fmt: skip
+        """Start it, in a session of its own: a Ctrl-C is ours to handle."""
+        with self.log_file.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+                env=None if env is None else {**os.environ, **env}, cwd=cwd,
+                start_new_session=True, preexec_fn=prepare or dies_with_us(),
+            )  # fmt: skip
+
+    async def stop(self, number: int = signal.SIGTERM, limit: float = 10.0) -> None:
+        """Ask it to end; after the limit, end it."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+        try:
+            async with asyncio.timeout(limit):
+                await process.wait()
+        except TimeoutError:
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End it at once (``kill -9``)."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+    def last_words(self, lines: int = 5) -> str:
+        """The end of its output."""
+        if not self.log_file.exists():
+            return ""
+        return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
+
+
+async def wait_until_listening(program: Program, port: int, limit: float) -> None:
+    """Return when the program takes connections. Raises ``ConfigError`` if it ends before."""
+    try:
+        async with asyncio.timeout(limit):
+            while True:
+                if program.exit_code is not None:
+                    raise ConfigError(
+                        f"{program.name} ended at once ({program.exit_code}):\n"
+                        f"{program.last_words()}"
+                    )
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.close()
+                    return
+                await asyncio.sleep(0.05)
+    except TimeoutError as error:
+        raise ConfigError(
+            f"{program.name} did not start within {limit:.0f} s:\n{program.last_words()}"
+        ) from error

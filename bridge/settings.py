@@ -1,0 +1,266 @@
+"""The settings as typed, frozen records.
+
+Each key is declared here once: its type, its default, its words for the admin. The reader
+(``bridge.config``), the example file and the reference are made from it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from bridge.model import Permission
+from bridge.sdk.ids import InstanceId
+from bridge.sdk.secret import Secret
+
+
+class Address(NamedTuple):
+    """Where a listener binds. Port 0 is any free port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+RECEIVER = Address("127.0.0.1", 29333)
+"""Where transactions come in, unless the settings say otherwise."""
+
+_OPS = Address("127.0.0.1", 9184)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What a settings key says of itself."""
+
+    doc: str
+    """Sentences for the admin; they become the comment in the example file."""
+    example: object = None
+    """The value in the example file, if it is not the default."""
+    shape: Literal["", "url", "server", "localpart", "database"] = ""
+    """A check beside the type; see ``bridge.config``."""
+    private: bool = False
+    """``<key>_file`` and an environment variable may give it too."""
+    also: Mapping[str, str] = field(default_factory=dict)
+    """Further keys whose values are appended to this one's, with their words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HomeserverSettings:
+    """How we reach the homeserver."""
+
+    url: Annotated[
+        str,
+        Key(
+            doc="The base URL of its client API, as this program reaches it.",
+            example="https://matrix.example.org",
+            shape="url",
+        ),
+    ]
+    server_name: Annotated[
+        str,
+        Key(
+            doc="The part of your Matrix ids behind the colon.",
+            example="example.org",
+            shape="server",
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppserviceSettings:
+    """How the homeserver reaches us, and as whom we speak."""
+
+    listen: Annotated[
+        Address,
+        Key(doc="Where the homeserver's transactions come in. Keep it off the internet."),
+    ] = RECEIVER
+    url: Annotated[
+        str,
+        Key(
+            doc="The URL under which the homeserver reaches that listener. Left out: http:// and "
+            "the address above.",
+            example="http://127.0.0.1:29333",
+            shape="url",
+        ),
+    ] = ""
+    as_token: Annotated[
+        Secret,
+        Key(
+            doc="What we show to the homeserver. `trestle init` makes it.",
+            example="CHANGE ME",
+            private=True,
+        ),
+    ]
+    hs_tokens: Annotated[
+        tuple[Secret, ...],
+        Key(
+            doc="What the homeserver shows to us. `trestle init` makes it.",
+            example="CHANGE ME",
+            private=True,
+            also={
+                "hs_token_old": "The one before, accepted too while you change it: put the new "
+                "one in both files, restart the homeserver, then remove this line."
+            },
+        ),
+    ]
+    legacy_query_token: Annotated[
+        bool,
+        Key(doc="Accept the token as `?access_token=` too. Only very old homeservers need it."),
+    ] = False
+    id: Annotated[
+        str,
+        Key(doc="The registration's id. The homeserver knows us by it; do not change it."),
+    ] = "trestle"
+    sender_localpart: Annotated[
+        str,
+        Key(
+            doc="A random name that the registration needs and nobody sees. `trestle init` makes "
+            "it; it cannot be changed later.",
+            example="CHANGE ME",
+            shape="localpart",
+        ),
+    ]
+    bot_localpart: Annotated[
+        str,
+        Key(doc="The main bot, whom people talk to: @trestle:example.org.", shape="localpart"),
+    ] = "trestle"
+    prefix: Annotated[
+        str,
+        Key(
+            doc="How the user ids and aliases that belong to us begin. Changing it leaves all "
+            "earlier ones behind.",
+            shape="localpart",
+        ),
+    ] = "_trestle_"
+    max_body_bytes: Annotated[
+        int, Key(doc="The longest transaction that is read, in bytes (64 MiB).")
+    ] = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSettings:
+    """Where everything is kept."""
+
+    url: Annotated[
+        str,
+        Key(
+            doc="`embedded` runs a Postgres of our own in state_dir. Or postgresql://...",
+            shape="database",
+            private=True,
+        ),
+    ] = field(default="embedded", repr=False)
+    owner_url: Annotated[
+        str | None,
+        Key(
+            doc="For migrations, if another role owns the tables: postgresql://trestle_owner@...",
+            shape="database",
+            private=True,
+        ),
+    ] = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpsSettings:
+    """For whoever watches over it."""
+
+    listen: Annotated[
+        Address | None,
+        Key(doc="Serves /metrics, /live and /ready. `null` switches it off."),
+    ] = _OPS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What is written to standard error."""
+
+    format: Annotated[
+        Literal["console", "json"],
+        Key(doc="`console` for people, `json` (one object a line) for machines."),
+    ] = "console"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Key(doc="The least important lines that are written."),
+    ] = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """How long, how often, how many."""
+
+    item_deadline: Annotated[
+        float, Key(doc="Seconds that a bot or a command may take for one event.")
+    ] = 30.0
+    send_deadline: Annotated[
+        float, Key(doc="Seconds that a network may take for one message.")
+    ] = 120.0
+    watchdog: Annotated[
+        float,
+        Key(doc="Seconds that a module may block the whole program before it is restarted."),
+    ] = 30.0
+    items_in_memory: Annotated[
+        int, Key(doc="Events kept in memory at once. Others wait in the database.")
+    ] = 50_000
+    tries: Annotated[
+        int, Key(doc="How often an event that fails is tried before it is parked.")
+    ] = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleSettings:
+    """One instance of a module. Its options are checked by the module's own model."""
+
+    instance: InstanceId
+    module: str
+    options: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that config.yaml says."""
+
+    homeserver: Annotated[HomeserverSettings, Key(doc="How we reach the homeserver.")]
+    appservice: Annotated[
+        AppserviceSettings,
+        Key(
+            doc="How the homeserver reaches us. registration.yaml says the same to the "
+            "homeserver: after a change here write it again with `trestle registration`."
+        ),
+    ]
+    database: Annotated[DatabaseSettings, Key(doc="Where everything is kept.")] = field(
+        default_factory=DatabaseSettings
+    )
+    state_dir: Annotated[
+        Path,
+        Key(
+            doc="The embedded database and the keys. Back it up. A relative path begins at this "
+            "file's folder.",
+            example="/var/lib/trestle",
+        ),
+    ] = Path("state")
+    ops: Annotated[OpsSettings, Key(doc="For whoever watches over it.")] = field(
+        default_factory=OpsSettings
+    )
+    permissions: Annotated[
+        Mapping[str, Permission],
+        Key(
+            doc="Who may do what: none < relay < user < admin, by Matrix id, else by server, "
+            "else by `*`. Left out: your own server is `user`, the rest `none`.",
+            example={"*": "none", "example.org": "user", "@admin:example.org": "admin"},
+        ),
+    ] = field(default_factory=dict)
+    modules: Annotated[
+        Mapping[InstanceId, ModuleSettings],
+        Key(
+            doc="What runs. The key is the instance's id (a-z, 0-9, at most 16, a letter first); "
+            "commands name it: `!trestle bridge libera #channel`. `trestle modules` lists what "
+            "is installed.",
+        ),
+    ] = field(default_factory=dict)
+    logging: Annotated[LogSettings, Key(doc="What is written to standard error.")] = field(
+        default_factory=LogSettings
+    )
+    limits: Annotated[LimitSettings, Key(doc="How long, how often, how many.")] = field(
+        default_factory=LimitSettings
+    )
