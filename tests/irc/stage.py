@@ -14,7 +14,8 @@ from bridge.sdk.errors import ModuleError
 from bridge.sdk.events import Message, MessageKind, RemoteChat, RemoteEvent, RemoteMessage, Sender
 from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
-from bridge.sdk.rich import Rich, to_plain
+from bridge.sdk.rich import Rich
+from bridge.sdk.text import to_plain
 from tests.irc.stores import MemoryStore
 
 WAIT_SECONDS = 20.0

@@ -19,8 +19,8 @@ from bridge.sdk.rich import (
     Style,
     Styled,
     Text,
-    to_plain,
 )
+from bridge.sdk.text import to_plain
 from tests.irc.scale import examples
 
 

@@ -167,8 +167,8 @@ async def test_people_are_followed(server: IrcServer, channel: str) -> None:
             await bob.expect("366")
             there.say(f"KICK {channel} Bobby :out")
             await bob.expect("KICK")
-            bob.say(f"JOIN {channel}", "QUIT :bye")
-            await bob.expect("ERROR")
+            bob.say(f"JOIN {channel}")
+            await bob.quit("bye")
         await heard.wait_for(RemoteLeave, 3)
     assert [user.name for user in heard.of(RemoteMembers)[0].users] == ["there"]
     assert [one.user.name for one in heard.of(RemoteJoin)] == ["Bob[1]", "Bobby", "Bobby"]
@@ -192,8 +192,7 @@ async def test_a_nick_in_use_is_regained_when_it_is_free(server: IrcServer, chan
             await stranger.join(channel)
             await carol.send(message(channel, "I am second"))
             assert (await watcher.expect("I am second")).startswith(":Carol_R_!")
-            stranger.say("QUIT")
-            await stranger.expect("ERROR")
+            await stranger.quit()
         assert (await watcher.expect("NICK")).startswith(":Carol_R_!")
         await carol.send(message(channel, "now it is mine"))
         assert (await watcher.expect("now it is mine")).startswith(":Carol_R!")

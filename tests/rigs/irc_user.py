@@ -53,6 +53,16 @@ class IrcUser:
         self.say(f"JOIN {channel}")
         await self.expect(" 366 ", channel)
 
+    async def quit(self, reason: str = "bye") -> None:
+        """Leave the network, and wait until the server has let go of us."""
+        self.say(f"QUIT :{reason}")
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                while True:
+                    await self.read()
+        except ConnectionError:
+            return
+
     async def wait_for_answer_of(self, nick: str) -> None:
         """Wait until a bridge's client has read all that came before this, by a CTCP PING."""
         self.say(f"PRIVMSG {nick} :\x01PING {len(self.heard)}\x01")

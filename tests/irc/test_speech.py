@@ -1,0 +1,146 @@
+"""Messages to lines: within every budget, whole, and nobody's words in another's mouth."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.networks.irc.flood import Flood
+from bridge.networks.irc.format import strip_codes
+from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.settings import IrcSettings
+from bridge.networks.irc.speech import compose, read_text, relayed_name
+from bridge.networks.irc.wire import Line, Source, parse
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.events import Message, MessageKind
+from bridge.sdk.graphemes import graphemes
+from bridge.sdk.rich import Colour, LineBreak, Rich, Style, Styled, Text
+from tests.irc.scale import examples
+from tests.irc.stage import message
+
+SETTINGS = IrcSettings.model_validate({"servers": [{"host": "irc.test"}], "most_lines": 200})
+OWN = Source("Alice", "~alice", "gateway/matrix/alice")
+
+
+def composed(one: Message, limits: Isupport | None = None) -> list[Line]:
+    return compose(one, "#room", own=OWN, limits=limits or Isupport(), settings=SETTINGS)
+
+
+TEXT = st.text(max_size=60) | st.sampled_from(
+    ["\U0001f468\u200d\U0001f469\u200d\U0001f467" * 40, "e\u0301" * 300, "x" * 700, "", " "]
+)
+NODES = st.one_of(
+    TEXT.map(Text),
+    st.builds(Styled, st.sampled_from(Style), st.tuples(TEXT.map(Text))),
+    st.builds(Colour, st.just("#ff0000"), st.none(), st.tuples(TEXT.map(Text))),
+    st.just(LineBreak()),
+)
+
+
+@examples(150)
+@given(
+    st.lists(NODES, max_size=6),
+    st.sampled_from(MessageKind),
+    st.booleans(),
+    st.text(max_size=20),
+    st.sampled_from(["", "LINELEN=1024", "HOSTLEN=150 NICKLEN=30 USERLEN=20"]),
+)
+def test_every_line_fits_once_the_server_has_named_us(
+    nodes: list[Styled | Text], kind: MessageKind, relayed: bool, name: str, limits: str
+) -> None:
+    isupport = Isupport().with_tokens(limits.split())
+    one = message("#room", Rich(tuple(nodes)), kind=kind, relayed=relayed, sender=name)
+    try:
+        made = composed(one, isupport)
+    except PermanentFailure:
+        return
+    for each in made:
+        seen = f":{OWN.nick}!{OWN.user}@{OWN.host} ".encode() + each.encode()
+        assert len(seen) <= isupport.line_length
+        assert seen.count(b"\n") == seen.count(b"\r") == 1
+        if relayed:
+            start = "* " if kind is MessageKind.EMOTE else "<"
+            assert each.params[1].startswith(start + relayed_name(name or "@:example.org"))
+        assert ("\x01" in each.params[1]) == (kind is MessageKind.EMOTE and not relayed)
+
+
+@examples(100)
+@given(st.text(st.characters(exclude_categories=("Cc", "Cs", "Zs")), max_size=60))
+def test_a_split_loses_nothing_and_cuts_no_grapheme(text: str) -> None:
+    word = f"A{text}"
+    long = word * (1 + 1500 // len(word.encode()))
+    parts = [strip_codes(each.params[1]) for each in composed(message("#room", long))]
+    assert "".join(parts) == long
+    whole = list(graphemes(long))
+    assert [one for part in parts for one in graphemes(part)] == whole
+
+
+def test_a_relayed_name_cannot_pretend_to_be_another() -> None:
+    assert relayed_name("bob> hi <alice") == "bob hi alice"
+    assert relayed_name("\x02\r\n<>") == "?"
+    assert len(relayed_name("é" * 200).encode()) <= 64
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "text"),
+    [
+        (b":a!b@c PRIVMSG #r :hi", MessageKind.TEXT, "hi"),
+        (b":a!b@c NOTICE #r :hi", MessageKind.NOTICE, "hi"),
+        (b":a!b@c PRIVMSG #r :\x01ACTION waves\x01", MessageKind.EMOTE, "waves"),
+        (b":a!b@c PRIVMSG #r :\x01action waves", MessageKind.EMOTE, "waves"),
+    ],
+)
+def test_what_people_say_is_read(raw: bytes, kind: MessageKind, text: str) -> None:
+    incoming = parse(raw)
+    assert incoming is not None
+    assert read_text(incoming) == (kind, Rich((Text(text),)))
+
+
+def test_other_questions_between_clients_are_no_speech() -> None:
+    for text in (b"\x01VERSION\x01", b"\x01DCC SEND x\x01", b"\x01\x01"):
+        incoming = parse(b":a!b@c PRIVMSG #r :" + text)
+        assert incoming is not None
+        assert read_text(incoming) is None
+
+
+def test_flood_control_lets_a_burst_through_and_then_a_rate() -> None:
+    now = 100.0
+    flood = Flood(3, 2.0, lambda: now)
+    assert [flood.reserve() for _ in range(5)] == [0, 0, 0, 0.5, 1.0]
+    assert not flood.take()
+    now = 110.0
+    assert flood.take()
+    assert [flood.reserve() for _ in range(3)] == [0, 0, 0.5]
+
+
+def test_the_settings_say_what_is_wrong_with_them() -> None:
+    server = {"host": "irc.test"}
+    for changes, words in (
+        ({"servers": []}, "at least 1 item"),
+        ({"nick": "1bad nick"}, "is no IRC nick"),
+        ({"realname": "a\r\nQUIT"}, "line break"),
+        ({"password": "a\nb"}, "line break"),
+        ({"username": "a b"}, "a user name has letters"),
+        ({"sasl_account": "acc"}, "go together"),
+        ({"colour": 3}, "Extra inputs"),
+        (
+            {"sasl_account": "a", "sasl_password": "b", "servers": [server | {"tls": False}]},
+            "in the clear",
+        ),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            IrcSettings.model_validate({"servers": [server]} | changes)
+
+
+def test_settings_hide_their_secrets_and_describe_every_field() -> None:
+    settings = IrcSettings.model_validate(
+        {"servers": [{"host": "x"}], "password": "hush", "sasl_account": "a"}
+        | {"sasl_password": "hush"}
+    )
+    assert "hush" not in repr(settings)
+    assert settings.servers[0].address == ("x", 6697)
+    schema = IrcSettings.model_json_schema()
+    groups = [schema, *schema["$defs"].values()]
+    for name, field in ((n, f) for group in groups for n, f in group["properties"].items()):
+        assert field.get("description"), name
