@@ -5,7 +5,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bridge.assembly import Parts, build
 from bridge.core.watchdog import Watchdog
@@ -24,10 +24,19 @@ _STOP_LIMIT = 20.0
 class App:
     """The running program."""
 
-    def __init__(self, settings: Settings, parts: Parts) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        parts: Parts,
+        *,
+        on_ready: Callable[["App"], None] | None = None,
+        end_for_sure: bool = False,
+    ) -> None:
         self.settings = settings
         self.parts = parts
         self.ready = asyncio.Event()
+        self._on_ready = on_ready
+        self._end_for_sure = end_for_sure
         self._homeserver = "not asked yet"
 
     async def run(self) -> None:
@@ -54,9 +63,13 @@ class App:
                 parts.intake.open()
                 self.ready.set()
                 log.info("ready", extra={"event": "ready"})
+                if self._on_ready is not None:
+                    self._on_ready(self)
                 await asyncio.Event().wait()
             finally:
                 self.ready.clear()
+                if self._end_for_sure:
+                    _end_later()
                 await parts.receiver.stop()
                 await parts.router.drain(5)
                 if self._began_routing:
@@ -177,22 +190,29 @@ class App:
         telemetry.database_up.set(parts.database.up)
 
 
-async def run(settings: Settings, clock: Clock | None = None) -> None:
+async def run(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    on_ready: Callable[[App], None] | None = None,
+    end_for_sure: bool = False,
+) -> None:
     """Run Trestle until cancelled.
 
-    Raises ``ConfigError`` with the way out when it cannot start or go on.
+    ``on_ready`` is called once events are taken. With ``end_for_sure`` the process ends even if
+    a module refuses to stop. Raises ``ConfigError`` with the way out when it cannot start or go on.
     """
     clock = clock or SystemClock()
     try:
-        async with Database.open(settings.database, settings.state_dir, clock) as database:
-            async with build(settings, database) as parts:
-                app = App(settings, parts)
-                async with parts.listening(app.live, app.not_ready, app.homeserver_state):
-                    await app.run()
+        async with (
+            Database.open(settings.database, settings.state_dir, clock) as database,
+            build(settings, database) as parts,
+        ):
+            app = App(settings, parts, on_ready=on_ready, end_for_sure=end_for_sure)
+            async with parts.listening(app.live, app.not_ready, app.homeserver_state):
+                await app.run()
     except BaseExceptionGroup as group:
         raise _first(group) from group
-    finally:
-        _stop_for_sure()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -204,7 +224,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return chosen
 
 
-def _stop_for_sure() -> None:
+def _end_later() -> None:
     """A module that refuses to stop must not keep the program alive."""
     timer = threading.Timer(_STOP_LIMIT, os._exit, (3,))
     timer.daemon = True

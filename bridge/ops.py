@@ -1,6 +1,6 @@
 """The listener for whoever watches over Trestle: ``/metrics``, ``/live``, ``/ready``."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import orjson
 from aiohttp import web
@@ -60,8 +60,8 @@ class OpsServer:
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     @staticmethod
-    def _health(ask: Health) -> Callable[[web.Request], object]:
-        async def answer(request: web.Request) -> web.Response:
+    def _health(ask: Health) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def answer(request: web.Request) -> web.StreamResponse:
             reason = ask()
             return web.Response(
                 status=200 if reason is None else 503,

@@ -41,7 +41,7 @@ class Holds(StrEnum):
     NONE = "none"
     ID = "id"
     CONTENT = "content"
-    SECRET = "secret"
+    SECRET = "secret"  # noqa: S105 - a word, not one
     IP = "ip"
 
 

@@ -1,0 +1,42 @@
+"""What all tests share: real servers, started once a worker."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from bridge.settings import DatabaseSettings
+from tests.rigs.cluster import Cluster, run_cluster
+from tests.rigs.trestle import Town, run_town
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def cluster() -> AsyncIterator[Cluster]:
+    """A real Postgres."""
+    async with run_cluster() as started:
+        yield started
+
+
+@pytest_asyncio.fixture
+async def database_settings(cluster: Cluster) -> DatabaseSettings:
+    """An empty database of its own."""
+    return await cluster.fresh()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short temporary folder that every user may pass through."""
+    made = Path(tempfile.mkdtemp(prefix="trestle-t-"))
+    made.chmod(0o711)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def town() -> AsyncIterator[Town]:
+    """A real Synapse that knows our registration."""
+    async with run_town() as started:
+        yield started

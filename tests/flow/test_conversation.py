@@ -1,0 +1,203 @@
+"""A real Synapse, a real IRC server, people on both sides."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from bridge.app import App
+from bridge.demo.matrix_user import MatrixUser
+from bridge.settings import DatabaseSettings
+from tests.rigs.inspircd import run_inspircd
+from tests.rigs.irc_user import IrcUser, irc_user
+from tests.rigs.ircd import IrcServer
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.trestle import Town, make_modules, running
+
+RUN = {"ngircd": run_ngircd, "inspircd": run_inspircd}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session", params=list(RUN))
+async def irc(request: pytest.FixtureRequest) -> AsyncIterator[IrcServer]:
+    async with RUN[request.param]() as started:
+        yield started
+
+
+def irc_module(server: IrcServer, **more: object) -> dict[str, tuple[str, dict[str, object]]]:
+    server_options = {"host": "127.0.0.1", "port": server.port, "tls": False}
+    return {"near": ("irc", {"servers": [server_options], "own_network": True, **more})}
+
+
+@pytest_asyncio.fixture
+async def app(
+    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> AsyncIterator[App]:
+    settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
+    async with running(settings) as started:
+        yield started
+
+
+async def bridge(person: MatrixUser, channel: str, network: str = "near") -> str:
+    """Have a room bridged the way people do it; give its id."""
+    room = await person.create_room(preset="public_chat", name=channel)
+    await person.invite(room, "@trestle:test.example")
+    await person.wait_until(
+        lambda: any(
+            e["type"] == "m.room.member" and e["state_key"] == "@trestle:test.example"
+            and e["content"]["membership"] == "join" and e["room_id"] == room
+            for e in person.events
+        )
+    )  # fmt: skip
+    await person.say(room, f"!trestle bridge {network} {channel}")
+    await person.wait_for_text(room, "This room is bridged to")
+    return room
+
+
+async def read_texts(user: IrcUser, count: int) -> list[tuple[str, str]]:
+    """The next messages of the channel: (nick, text)."""
+    found: list[tuple[str, str]] = []
+    async with asyncio.timeout(90):
+        while len(found) < count:
+            line = await user.read()
+            prefix, _, rest = line.removeprefix(":").partition(" ")
+            if rest.startswith("PRIVMSG #"):
+                found.append((prefix.partition("!")[0], rest.partition(" :")[2]))
+    return found
+
+
+async def test_two_hundred_messages_cross_in_order_with_none_missing_or_doubled(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice, bea = await town.person("alice"), await town.person("bea")
+    room = await bridge(alice, "#talk")
+    await bea.join(room)
+    async with irc_user(irc.port, "carl") as carl, irc_user(irc.port, "dora") as dora:
+        await carl.join("#talk")
+        await dora.join("#talk")
+        chance = random.Random(7)
+        expected_on_irc: dict[str, list[str]] = {alice.id: [], bea.id: []}
+        expected_in_matrix: dict[str, list[str]] = {"carl": [], "dora": []}
+        for number in range(200):
+            who = chance.choice([alice, bea, carl, dora])
+            if isinstance(who, MatrixUser):
+                formatted = number % 3 == 0
+                html = f"message <b>{number}</b>" if formatted else ""
+                await who.say(room, f"message {number}", html)
+                shown = f"message \x02{number}\x02" if formatted else f"message {number}"
+                expected_on_irc[who.id].append(shown)
+            else:
+                who.say(f"PRIVMSG #talk :word {number} \x02bold\x02")
+                await who.sync()
+                expected_in_matrix[who.nick].append(f"word {number} bold")
+        total = sum(map(len, expected_on_irc.values()))
+        dora_sees = [
+            (nick, text)
+            for nick, text in await read_texts(dora, total + len(expected_in_matrix["carl"]))
+            if nick != "carl"
+        ]
+        await alice.wait_until(
+            lambda: len([e for e in alice.heard(room) if e["sender"].startswith("@_trestle_near_")])
+            >= sum(map(len, expected_in_matrix.values())), 60,
+        )  # fmt: skip
+        held = await alice.messages(room, 2000)
+
+    by_nick: dict[str, list[str]] = {}
+    for nick, text in dora_sees:
+        by_nick.setdefault(nick, []).append(_closed(text))
+    assert sorted(map(tuple, by_nick.values())) == sorted(map(tuple, expected_on_irc.values()))
+    for nick, texts in expected_in_matrix.items():
+        ghost = f"@_trestle_near_{nick}:test.example"
+        there = [
+            e["content"]["body"] for e in held if e["sender"] == ghost and "body" in e["content"]
+        ]
+        assert there == texts
+    bold = [e for e in held if "formatted_body" in e["content"] and e["sender"].startswith("@_t")]
+    assert all("<strong>bold</strong>" in e["content"]["formatted_body"] for e in bold)
+    assert len(bold) == sum(map(len, expected_in_matrix.values()))
+
+
+def _closed(text: str) -> str:
+    """Formatting that ends with the line may be left open."""
+    return text.replace("\x0f", "\x02") if text.count("\x02") % 2 else text
+
+
+async def test_emotes_and_notices_cross_both_ways(town: Town, irc: IrcServer, app: App) -> None:
+    alice = await town.person("alice")
+    room = await bridge(alice, "#moods")
+    async with irc_user(irc.port, "carl") as carl:
+        await carl.join("#moods")
+        await alice.say(room, "waves", msgtype="m.emote")
+        await carl.expect("PRIVMSG #moods", "\x01ACTION waves\x01")
+        await alice.say(room, "beep", msgtype="m.notice")
+        await carl.expect("NOTICE #moods", "beep")
+        carl.say("PRIVMSG #moods :\x01ACTION nods\x01", "NOTICE #moods :boop")
+        nods = await alice.wait_for_text(room, "nods")
+        boop = await alice.wait_for_text(room, "boop")
+    assert (nods["content"]["msgtype"], boop["content"]["msgtype"]) == ("m.emote", "m.notice")
+
+
+async def test_a_person_who_parts_or_renames_is_followed(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice = await town.person("alice")
+    room = await bridge(alice, "#doors")
+    async with irc_user(irc.port, "carl") as carl:
+        await carl.join("#doors")
+        carl.say("PRIVMSG #doors :here")
+        await alice.wait_for_text(room, "here")
+        carl.say("NICK karl")
+        await alice.wait_until(lambda: "karl" in _joined(alice, room))
+        assert "carl" not in _joined(alice, room)
+        carl.say("PART #doors :gone")
+        await alice.wait_until(lambda: "karl" not in _joined(alice, room))
+
+
+def _joined(person: MatrixUser, room: str) -> set[str]:
+    now: dict[str, str] = {}
+    for event in person.events:
+        if event["type"] == "m.room.member" and event["room_id"] == room:
+            now[event["state_key"]] = event["content"]["membership"]
+    start = "@_trestle_near_"
+    return {
+        user.removeprefix(start).partition(":")[0]
+        for user, membership in now.items()
+        if membership == "join" and user.startswith(start)
+    }
+
+
+async def test_unbridging_leaves_no_ghost_and_no_bridge_state(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice = await town.person("alice")
+    room = await bridge(alice, "#brief")
+    async with irc_user(irc.port, "carl") as carl:
+        await carl.join("#brief")
+        carl.say("PRIVMSG #brief :hello")
+        await alice.wait_for_text(room, "hello")
+        await alice.say(room, "!trestle unbridge")
+        await alice.wait_for_text(room, "no longer bridged")
+        await alice.wait_until(lambda: not _joined(alice, room))
+        carl.say("PRIVMSG #brief :into the void")
+        await carl.sync()
+    state = await alice.call("GET", f"v3/rooms/{room}/state")
+    bridges = [e for e in state if e["type"] == "m.bridge"]  # type: ignore[index]
+    assert all(not e["content"] for e in bridges)  # type: ignore[index]
+    assert not app.parts.portals.in_room(room)  # type: ignore[arg-type]
+
+
+async def test_an_unknown_network_and_a_wrong_channel_get_a_sentence(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice = await town.person("alice")
+    room = await bridge(alice, "#first")
+    await alice.say(room, "!trestle bridge nowhere #x")
+    await alice.wait_for_text(room, "no network called 'nowhere'")
+    await alice.say(room, "!trestle bridge near #a,#b")
+    await alice.wait_for_text(room, "I could not do that")
+    other = await town.person("mallory")
+    await other.join(room)
+    await other.say(room, "!trestle bridge near #x")
+    await alice.wait_for_text(room, "you need the power")

@@ -1,0 +1,56 @@
+"""One real Postgres a test run, and a fresh database in it for each test."""
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from bridge.settings import DatabaseSettings
+from bridge.storage.postgres import EmbeddedPostgres
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A running server; its superuser may make databases."""
+
+    server: EmbeddedPostgres
+    numbers: "itertools.count[int]"
+
+    def url(self, name: str) -> str:
+        """The URL of one of its databases."""
+        return (
+            f"postgresql://postgres:{self.server.password}@/{name}?host={self.server.socket_dir}"
+        )
+
+    async def execute(self, statement: str, database: str = "postgres") -> None:
+        """Run a statement as the superuser."""
+        connection = await asyncpg.connect(self.url(database))
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    async def fresh(self) -> DatabaseSettings:
+        """Make an empty database."""
+        name = f"test_{next(self.numbers)}"
+        await self.execute(f"CREATE DATABASE {name}")
+        return DatabaseSettings(url=self.url(name))
+
+
+@asynccontextmanager
+async def run_cluster() -> AsyncIterator[Cluster]:
+    """Run a server of our own kind in a temporary folder."""
+    folder = Path(tempfile.mkdtemp(prefix="trestle-pg-"))
+    folder.chmod(0o711)
+    server = EmbeddedPostgres(folder)
+    try:
+        await server.start()
+        yield Cluster(server, itertools.count(1))
+    finally:
+        await server.stop()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,144 @@
+"""Trestle itself, in this process or as a program, beside a real Synapse."""
+
+import asyncio
+import contextlib
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from ruamel.yaml import YAML
+
+from bridge.app import App, run
+from bridge.assembly import namespaces_of, protocols_of
+from bridge.demo.matrix_user import MatrixUser
+from bridge.demo.processes import free_port
+from bridge.demo.synapse import Synapse
+from bridge.matrix.registration import random_localpart, random_token, registration
+from bridge.model import Permission
+from bridge.sdk.ids import InstanceId
+from bridge.sdk.secret import Secret
+from bridge.settings import (
+    Address,
+    AppserviceSettings,
+    DatabaseSettings,
+    HomeserverSettings,
+    LimitSettings,
+    ModuleSettings,
+    OpsSettings,
+    Settings,
+)
+
+_NUMBERS = itertools.count(1)
+
+
+def make_settings(
+    state_dir: Path,
+    *,
+    database: DatabaseSettings | None = None,
+    homeserver_url: str = "http://127.0.0.1:9",
+    modules: Mapping[str, tuple[str, Mapping[str, Any]]] | None = None,
+    permissions: Mapping[str, Permission] | None = None,
+    **limits: Any,
+) -> Settings:
+    """Settings with fresh tokens and free ports. ``modules``: instance to (module, options)."""
+    return Settings(
+        homeserver=HomeserverSettings(url=homeserver_url, server_name="test.example"),
+        appservice=AppserviceSettings(
+            listen=Address("127.0.0.1", free_port()),
+            as_token=Secret(random_token()),
+            hs_tokens=(Secret(random_token()),),
+            sender_localpart=random_localpart(),
+        ),
+        database=database or DatabaseSettings(),
+        state_dir=state_dir,
+        ops=OpsSettings(listen=None),
+        permissions=permissions or {},
+        modules=make_modules(modules or {}),
+        limits=replace(LimitSettings(), **limits),
+    )
+
+
+def make_modules(
+    modules: Mapping[str, tuple[str, Mapping[str, Any]]],
+) -> dict[InstanceId, ModuleSettings]:
+    """Module settings from instance to (module, options)."""
+    return {
+        InstanceId(name): ModuleSettings(instance=InstanceId(name), module=module, options=options)
+        for name, (module, options) in modules.items()
+    }
+
+
+@asynccontextmanager
+async def running(settings: Settings, limit: float = 60) -> AsyncIterator[App]:
+    """Run Trestle in this process until the block ends."""
+    ready: asyncio.Future[App] = asyncio.get_running_loop().create_future()
+
+    def note(app: App) -> None:
+        if not ready.done():
+            ready.set_result(app)
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(run(settings, on_ready=note))
+        try:
+            await asyncio.wait({task, ready}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                await task  # Raises why it did not start.
+            yield ready.result()
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+@dataclass(slots=True)
+class Town:
+    """A homeserver whose registration is Trestle's, and people on it."""
+
+    synapse: Synapse
+    settings: Settings
+    session: aiohttp.ClientSession
+
+    async def person(self, name: str = "") -> MatrixUser:
+        """Register somebody; names are made unique."""
+        unique = f"{name or 'person'}{next(_NUMBERS)}"
+        return await MatrixUser(self.session, self.synapse.url, unique).register()
+
+    def settings_for(self, folder: Path, database: DatabaseSettings, **changes: Any) -> Settings:
+        """Settings of a Trestle with its own database beside this homeserver."""
+        return replace(self.settings, state_dir=folder / "state", database=database, **changes)
+
+
+@asynccontextmanager
+async def run_town(options: Mapping[str, Any] | None = None) -> AsyncIterator[Town]:
+    """Run a real Synapse that knows a registration for instances ``near``, ``far``, ``dice``."""
+    folder = Path(tempfile.mkdtemp(prefix="trestle-hs-"))
+    folder.chmod(0o711)
+    settings = make_settings(folder / "state")
+    file = folder / "registration.yaml"
+    with file.open("w") as output:
+        YAML().dump(
+            registration(settings.appservice, namespaces_of(settings), protocols_of(settings)),
+            output,
+        )
+    synapse = Synapse(folder, server_name="test.example", registrations=(file,), options=options)
+    settings = replace(settings, homeserver=replace(settings.homeserver, url=synapse.url))
+    try:
+        await synapse.start()
+        async with aiohttp.ClientSession() as session:
+            yield Town(synapse, settings, session)
+    finally:
+        await synapse.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def wait_until(condition: Callable[[], bool], limit: float = 20.0) -> None:
+    """Return when the condition holds. Raises ``TimeoutError``."""
+    async with asyncio.timeout(limit):
+        while not condition():
+            await asyncio.sleep(0.01)
