@@ -341,7 +341,7 @@ def _is_person_or_server(who: str) -> bool:
     return who == "*" or bool(_SERVER.fullmatch(who))
 
 
-def _scalar(hint: Any, key: Key, value: object, path: str) -> object:  # noqa: PLR0911 - a table
+def _scalar(hint: Any, key: Key, value: object, path: str) -> object:
     if value is None and _accepts_none(hint):
         return None
     kind = get_args(hint)[0] if _accepts_none(hint) else hint

@@ -12,6 +12,8 @@ from bridge.sdk.errors import ConfigError
 
 Event = dict[str, Any]
 
+_ALL_EVENTS = '{"room": {"timeline": {"limit": 1000}}}'
+
 
 class MatrixUser:
     """Registered on a homeserver that lets anybody register; reads by ``/sync``."""
@@ -115,7 +117,7 @@ class MatrixUser:
 
     async def sync(self, wait: float = 1.0) -> None:
         """Read what is new, waiting up to ``wait`` seconds for something."""
-        query = {"timeout": str(int(wait * 1000))}
+        query = {"timeout": str(int(wait * 1000)), "filter": _ALL_EVENTS}
         if self._since:
             query["since"] = self._since
         reply = await self.call("GET", "v3/sync", **query)

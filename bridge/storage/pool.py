@@ -297,7 +297,9 @@ async def _make_roles(dsn: str) -> None:
             "AND pg_has_role(current_user, oid, 'MEMBER')",
             [OWNER, CORE, SUBJECT],
         )
-        if there < 3:
+        if there < 3 or not await connection.fetchval(
+            "SELECT has_schema_privilege($1, 'public', 'CREATE')", OWNER
+        ):
             login = await connection.fetchval("SELECT current_user")
             await connection.execute(roles_sql(login=login))
     finally:

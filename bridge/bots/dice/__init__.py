@@ -1,0 +1,1 @@
+"""A bot that rolls dice: what a bot module looks like."""

@@ -1,0 +1,240 @@
+"""The command line: ``trestle``."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import uvloop
+
+from bridge import __version__
+from bridge.app import run as run_app
+from bridge.config import load
+from bridge.core.catalogue import describe, installed
+from bridge.demo import stage
+from bridge.doctor import Doctor
+from bridge.init import (
+    draft,
+    homeserver_lines,
+    parse_change,
+    write_files,
+    write_registration,
+)
+from bridge.model import SystemClock
+from bridge.sdk.errors import ConfigError, TrestleError
+from bridge.settings import Settings
+from bridge.storage.items import Items, ParkedItem
+from bridge.storage.keys import DayKeys
+from bridge.storage.pool import Database
+from bridge.storage.schema import roles_sql
+from bridge.telemetry import configure_logging, hide
+
+T = TypeVar("T")
+
+_CONFIG = click.option(
+    "-c", "--config", type=click.Path(path_type=Path), default=Path("config.yaml"),
+    show_default=True, help="The settings file.",
+)  # fmt: skip
+
+
+class _Commands(click.Group):
+    """Turns our errors into one sentence and an exit code: 2 for settings, 1 for the rest."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TrestleError as error:
+            click.echo(f"trestle: {error}", err=True)
+            ctx.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="trestle")
+def main() -> None:
+    """Trestle: bridges, bots and their manager for a Matrix homeserver."""
+
+
+@main.command()
+@click.option("--homeserver-url", help="Base URL of the homeserver's client API.")
+@click.option("--server-name", help="The part of your Matrix ids behind the colon.")
+@click.option(
+    "--module", "modules", multiple=True,
+    help="A module to switch on, `irc` or `irc:libera` to name the instance. Repeatable.",
+)  # fmt: skip
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
+              help="Any other setting, by its dotted path. Repeatable.")  # fmt: skip
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=Path(),
+              help="Where the two files go.")  # fmt: skip
+@click.option("--yes", is_flag=True, help="Ask nothing; what is not given takes its default.")
+@click.option("--force", is_flag=True, help="Write over files that are there.")
+@click.option("--print-sql", is_flag=True,
+              help="Print what a database's admin must run where we may not make roles.")  # fmt: skip
+def init(
+    homeserver_url: str | None, server_name: str | None, modules: Sequence[str],
+    changes: Sequence[str], directory: Path, yes: bool, force: bool, print_sql: bool,
+) -> None:  # fmt: skip
+    """Make config.yaml and registration.yaml, with random tokens."""
+    if print_sql:
+        click.echo(roles_sql(login="trestle"))
+        return
+    if not homeserver_url:
+        if yes:
+            raise ConfigError("--homeserver-url is needed with --yes")
+        homeserver_url = click.prompt("URL of the homeserver", default="http://127.0.0.1:8008")
+    if not server_name:
+        if yes:
+            raise ConfigError("--server-name is needed with --yes")
+        server_name = click.prompt("Server name (behind the colon of your Matrix ids)")
+    if not modules and not yes:
+        names = ", ".join(sorted(installed()))
+        answer = click.prompt(f"Modules to switch on, of {names}", default="dice")
+        modules = answer.replace(",", " ").split()
+    document, settings = draft(
+        homeserver_url=str(homeserver_url), server_name=str(server_name), modules=modules,
+        changes=dict(parse_change(change) for change in changes), folder=directory,
+    )  # fmt: skip
+    config, registered = write_files(document, settings, directory, force=force)
+    click.echo(f"Wrote {config} and {registered}.\n\nPut this into homeserver.yaml:\n")
+    click.echo(homeserver_lines(registered, settings))
+    click.echo(
+        f"\nRestart the homeserver, then:\n\n  trestle run -c {config}\n\n"
+        f"and `trestle doctor -c {config}` says what is wrong, if anything is."
+    )
+
+
+@main.command()
+@_CONFIG
+def run(config: Path) -> None:
+    """Run until stopped by Ctrl-C or SIGTERM."""
+    settings = load(config)
+    configure_logging(settings.logging.format, settings.logging.level)
+    _run(lambda: run_app(settings, end_for_sure=True))
+
+
+@main.command()
+@_CONFIG
+@click.option(
+    "--registration", type=click.Path(path_type=Path), help="Default: beside the settings."
+)
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def doctor(config: Path, registration: Path | None, as_json: bool) -> None:
+    """Say what is wrong with this installation, each with the way out."""
+    settings = _quietly(config)
+    file = registration or config.parent / "registration.yaml"
+    findings = _run(Doctor(settings, file).examine) or []
+    if as_json:
+        rows = [{"check": f.check, "ok": f.ok, "sentence": f.sentence} for f in findings]
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        for finding in findings:
+            mark = click.style("ok  ", fg="green") if finding.ok else click.style("BAD ", fg="red")
+            click.echo(f"{mark} {finding.check}: {finding.sentence}")
+    if not all(finding.ok for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@_CONFIG
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Default: beside the settings."
+)
+def registration(config: Path, output: Path | None) -> None:
+    """Write registration.yaml as the settings ask for it."""
+    settings = load(config)
+    path = output or config.parent / "registration.yaml"
+    write_registration(settings, path)
+    click.echo(f"Wrote {path}. Restart the homeserver, so that it reads it.")
+
+
+@main.command()
+def modules() -> None:
+    """List the modules that are installed."""
+    for name, module in sorted(installed().items()):
+        info, _ = describe(module)
+        kind = "bot" if module.is_bot else "network"
+        click.echo(f"{name} ({kind}): {info.summary}")
+
+
+@main.group()
+def parked() -> None:
+    """Items that were put aside, with the reason."""
+
+
+@parked.command("list")
+@_CONFIG
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def list_parked(config: Path, as_json: bool) -> None:
+    """List what is parked, oldest first."""
+    settings = _quietly(config)
+    items = _run(lambda: _read_parked(settings)) or []
+    if as_json:
+        rows = [
+            {"item": str(i.id), "consumer": i.consumer, "reason": i.reason, "detail": i.detail,
+             "since": i.since.isoformat()}
+            for i in items
+        ]  # fmt: skip
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for item in items:
+        click.echo(
+            f"{item.id}  {item.consumer}  {item.reason}: {item.detail}  since {item.since:%F %T}"
+        )
+    if not items:
+        click.echo("Nothing is parked.")
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Run the conversation, say how it went, and end.")
+def demo(check: bool) -> None:
+    """Run a homeserver, an IRC server and Trestle on this machine, and bridge a room."""
+    raise click.exceptions.Exit(_run(lambda: stage.play(check=check)) or 0)
+
+
+async def _read_parked(settings: Settings) -> Sequence[ParkedItem]:
+    async with Database.open(settings.database, settings.state_dir, SystemClock()) as database:
+        return await Items(database, DayKeys(settings.state_dir, database.clock)).parked()
+
+
+def _quietly(config: Path) -> Settings:
+    settings = load(config)
+    configure_logging("console", "error")
+    hide(settings.appservice.as_token, *settings.appservice.hs_tokens)
+    return settings
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
+    """Run until done or told to stop; being told to stop is no error."""
+
+    async def until_told() -> T | None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, _cancel_once(task))
+        with contextlib.suppress(asyncio.CancelledError):
+            return await work()
+        return None
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(until_told())
+
+
+def _cancel_once(task: "asyncio.Task[Any] | None") -> Callable[[], None]:
+    told: list[bool] = []
+
+    def cancel() -> None:
+        if told:
+            return  # A second Ctrl-C must not cut the orderly stop short: nothing would be lost,
+        told.append(True)  # but what runs would be a suspect at the next start.
+        if task is not None:
+            task.cancel()
+
+    return cancel
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""The example files of the repository, made from the declarations in the code.
+
+``python -m bridge.examples`` writes them; a test fails when they differ.
+"""
+
+import dataclasses
+import io
+import textwrap
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from bridge.config import keys_of
+from bridge.matrix.namespaces import Namespaces
+from bridge.matrix.registration import registration
+from bridge.sdk.ids import InstanceId
+from bridge.sdk.secret import Secret
+from bridge.settings import Address, AppserviceSettings, Key, Settings
+
+_WIDTH = 96
+_MODULES = """\
+  libera:
+    module: irc
+    # Until channel operators can consent, only networks of your own may be bridged.
+    own_network: true
+    servers:
+      - host: irc.example.org
+        port: 6697
+  dice:
+    module: dice
+"""
+
+
+def config_example() -> str:
+    """The text of ``config.example.yaml``."""
+    lines = [
+        "# The settings of Trestle. `trestle init` writes a config.yaml of your own.",
+        "# Lines that begin with `# ` and a key show the default.",
+        "",
+    ]
+    for name, (key, kind, _) in keys_of(Settings).items():
+        lines += _comment(key.doc, 0)
+        if name == "modules":
+            lines += [f"{name}:", *_MODULES.rstrip().splitlines()]
+        elif isinstance(kind, type) and keys_of_or_none(kind):
+            lines.append(f"{name}:")
+            lines += _section(kind)
+        else:
+            lines += _entry(name, key, _default(Settings, name), 0)
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def registration_example() -> str:
+    """The text of ``registration.yaml.example``."""
+    settings = AppserviceSettings(
+        as_token=Secret("CHANGE ME"),
+        hs_tokens=(Secret("CHANGE ME"),),
+        sender_localpart="CHANGE ME",
+        url="http://127.0.0.1:29333",
+    )
+    namespaces = Namespaces(
+        server_name="example.org", sender_localpart="CHANGE ME", networks=[InstanceId("libera")]
+    )
+    body = _yaml(registration(settings, namespaces, ["irc"]))
+    head = (
+        "# What the homeserver is told of Trestle. `trestle init` writes a registration.yaml with\n"
+        "# random tokens; name that one in the homeserver's app_service_config_files.\n"
+    )
+    return head + body
+
+
+def write_examples(folder: Path) -> None:
+    """Write both files into the folder."""
+    (folder / "config.example.yaml").write_text(config_example())
+    (folder / "registration.yaml.example").write_text(registration_example())
+
+
+def keys_of_or_none(kind: type) -> Mapping[str, Any] | None:
+    """The documented keys of a record, None if it is none."""
+    try:
+        return keys_of(kind) or None
+    except TypeError:
+        return None
+
+
+def _section(kind: type) -> Iterator[str]:
+    for name, (key, _, _) in keys_of(kind).items():
+        shown = "hs_token" if name == "hs_tokens" else name
+        yield from _comment(key.doc, 2)
+        yield from _entry(shown, key, _default(kind, name), 2)
+        for more, words in key.also.items():
+            yield from _comment(words, 2)
+            yield f"  # {more}: CHANGE ME"
+
+
+def _entry(name: str, key: Key, default: object, indent: int) -> Iterator[str]:
+    space = " " * indent
+    value = key.example if key.example is not None else default
+    if isinstance(value, Mapping):
+        yield f"{space}{name}:"
+        for line in _yaml({k: _plain(v) for k, v in value.items()}).splitlines():
+            yield f"{space}  {line}"
+        return
+    # What has an example must be given; what has only a default is shown and left out.
+    mark = "" if key.example is not None else "# "
+    yield f"{space}{mark}{name}: {_scalar(value)}"
+
+
+def _comment(text: str, indent: int) -> Iterator[str]:
+    space = " " * indent
+    for line in textwrap.wrap(text, _WIDTH - indent - 2):
+        yield f"{space}# {line}"
+
+
+def _default(record: type, name: str) -> object:
+    found = keys_of(record)[name][2]
+    if found.default_factory is not dataclasses.MISSING:
+        return found.default_factory()
+    return None if found.default is dataclasses.MISSING else found.default
+
+
+def _scalar(value: object) -> str:
+    text = _yaml({"x": _plain(value)})
+    return text.removeprefix("x:").strip()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Enum):
+        return value.name.lower()
+    if isinstance(value, Address | Path):
+        return str(value)
+    return value
+
+
+def _yaml(data: object) -> str:
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.add_representer(
+        type(None),
+        lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null"),
+    )
+    output = io.StringIO()
+    yaml.dump(data, output)
+    return output.getvalue()
+
+
+if __name__ == "__main__":
+    write_examples(Path.cwd())
