@@ -1,0 +1,106 @@
+"""``kill -9`` in the middle, and a restart: nothing is missing, nothing is doubled."""
+
+import asyncio
+import os
+import random
+from pathlib import Path
+
+from bridge.demo.matrix_user import MatrixUser
+from bridge.settings import DatabaseSettings
+from tests.flow.test_conversation import bridge, irc_module, read_texts
+from tests.irc.scale import SCALE
+from tests.rigs.irc_user import irc_user
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.program import trestle_program
+from tests.rigs.trestle import Town, make_modules
+
+SEED = int(os.environ.get("TRESTLE_SEED", "1"))
+
+
+async def test_a_conversation_survives_kills_in_its_middle(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    chance = random.Random(SEED)
+    print("seed", SEED)
+    async with run_ngircd() as irc:
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc))
+        )
+        async with trestle_program(settings, folder) as trestle:
+            alice = await town.person("alice")
+            room = await bridge(alice, "#storm")
+            async with (
+                irc_user(irc.port, "watcher") as watcher,
+                irc_user(irc.port, "carl") as carl,
+            ):
+                await watcher.join("#storm")
+                await carl.join("#storm")
+                total = 60
+                kills = {chance.randrange(5, total) for _ in range(2 + SCALE // 10)}
+                for number in range(total):
+                    await alice.say(room, f"line {number}")
+                    if number in kills:
+                        await trestle.kill()
+                        await trestle.start()
+                texts = await read_texts(watcher, total, limit=120)
+            held = await alice.messages(room)
+    seen = [text for _, text in texts]
+    assert seen == [f"line {number}" for number in range(total)]
+    assert not [e for e in held if "did not reach" in str(e["content"].get("body"))]
+
+
+async def test_a_backlog_at_the_kill_parks_none_of_it(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc:
+        modules = make_modules(irc_module(irc, flood_burst=500, flood_rate=500))
+        settings = town.settings_for(folder, database_settings, modules=modules)
+        async with trestle_program(settings, folder) as trestle:
+            alice = await town.person("alice")
+            room = await bridge(alice, "#pile")
+            async with irc_user(irc.port, "watcher") as watcher:
+                await watcher.join("#pile")
+                await trestle.kill()
+                await send_many(alice, room, 400)
+                await trestle.start()
+                await asyncio.sleep(0)
+                first = await read_texts(watcher, 50, limit=120)
+                await trestle.kill()
+                await trestle.start()
+                rest = await read_texts(watcher, 350, limit=120)
+    seen = [text for _, text in first + rest]
+    assert seen == [f"line {number}" for number in range(400)]
+    assert "item_parked" not in trestle.log_text()
+
+
+async def send_many(person: MatrixUser, room: str, count: int) -> None:
+    """Say ``count`` lines, in order."""
+    for number in range(count):
+        await person.say(room, f"line {number}")
+
+
+async def test_no_process_of_ours_outlives_a_kill(folder: Path, town: Town) -> None:
+    settings = town.settings_for(folder, DatabaseSettings())
+    async with trestle_program(settings, folder) as trestle:
+        before = postgres_of(settings.state_dir)
+        assert before
+        await trestle.kill()
+        async with asyncio.timeout(15):
+            while postgres_of(settings.state_dir):
+                await asyncio.sleep(0.05)
+        await trestle.start()
+    assert not postgres_of(settings.state_dir)
+
+
+def postgres_of(state_dir: Path) -> list[int]:
+    """Processes that name the state directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if os.fsencode(state_dir) in command:
+                found.append(int(entry.name))
+    return found

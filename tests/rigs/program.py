@@ -1,0 +1,106 @@
+"""Trestle as a program of its own, to be killed."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from bridge.demo.processes import Program, dies_with_us, free_port
+from bridge.init import write_private
+from bridge.settings import Settings
+from tests.rigs.yaml import dump
+
+
+class TrestleProgram:
+    """``python -m bridge run`` on a written config; may be killed and started again."""
+
+    def __init__(self, settings: Settings, folder: Path, extra: Mapping[str, Any]) -> None:
+        self.ops_port = free_port()
+        self.settings = settings
+        self._folder = folder
+        self._config = folder / "config.yaml"
+        self._starts = 0
+        write_private(self._config, dump(self._document(extra)))
+        self.program = Program("Trestle", folder / "trestle.log")
+
+    def _document(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        appservice = self.settings.appservice
+        return {
+            "homeserver": {
+                "url": self.settings.homeserver.url,
+                "server_name": self.settings.homeserver.server_name,
+            },
+            "appservice": {
+                "listen": str(appservice.listen),
+                "as_token": appservice.as_token.reveal(),
+                "hs_token": appservice.hs_tokens[0].reveal(),
+                "sender_localpart": appservice.sender_localpart,
+            },
+            "database": {"url": self.settings.database.url},
+            "state_dir": str(self.settings.state_dir),
+            "ops": {"listen": f"127.0.0.1:{self.ops_port}"},
+            "modules": {
+                name: {"module": module.module, **module.options}
+                for name, module in self.settings.modules.items()
+            },
+            **extra,
+        }
+
+    async def start(self, limit: float = 60) -> None:
+        """Start it, and return when it takes events."""
+        self.program = Program("Trestle", self._folder / "trestle.log")
+        await self.program.start(
+            [sys.executable, "-m", "bridge", "run", "-c", str(self._config)],
+            prepare=dies_with_us(signal.SIGTERM),
+        )
+        async with asyncio.timeout(limit):
+            while not await self.is_ready():
+                if self.program.exit_code is not None:
+                    raise AssertionError(
+                        f"ended with {self.program.exit_code}: {self.program.last_words(20)}"
+                    )
+                await asyncio.sleep(0.02)
+
+    async def is_ready(self) -> bool:
+        """Whether it takes events."""
+        try:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(f"http://127.0.0.1:{self.ops_port}/ready") as response,
+            ):
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def kill(self) -> None:
+        """End it as ``kill -9`` does."""
+        await self.program.kill()
+
+    async def wait_until_ended(self, limit: float = 60) -> int | None:
+        """Wait for it to end by itself; give its exit code."""
+        async with asyncio.timeout(limit):
+            while self.program.exit_code is None:
+                await asyncio.sleep(0.02)
+        return self.program.exit_code
+
+    def log_text(self) -> str:
+        """All it has written, over every start."""
+        return (self._folder / "trestle.log").read_text(errors="replace")
+
+
+@asynccontextmanager
+async def trestle_program(
+    settings: Settings, folder: Path, **extra: Any
+) -> AsyncIterator[TrestleProgram]:
+    """Run it until the block ends."""
+    program = TrestleProgram(settings, folder, extra)
+    await program.start()
+    try:
+        yield program
+    finally:
+        await program.program.stop(limit=25)
