@@ -188,7 +188,7 @@ class ModuleSeat(Seat):
         super().__init__(f"bot:{instance}", user, room, stage, direct_with=direct_with)
         self._bot = bot
         self._commands: Mapping[str, Command] = {c.name: c for c in bot.commands}
-        self._hears = isinstance(bot, HearsMessages)
+        self._listener = bot if isinstance(bot, HearsMessages) else None
 
     async def hear(self, item: Item, content: dict[str, Any], body: str) -> None:
         """Run a command of the bot, or let it hear the message."""
@@ -206,7 +206,7 @@ class ModuleSeat(Seat):
             if word.casefold() == "help":
                 await self.call(item, "").reply(self._help())
                 return
-        if self._hears and isinstance(self._bot, HearsMessages):
+        if self._listener is not None:
             call = self.call(item, body)
             message = RoomMessage(
                 room=self.room,
@@ -216,7 +216,7 @@ class ModuleSeat(Seat):
                 body=parse(content),
                 direct=call.direct,
             )
-            await self._bot.on_message(message, call)
+            await self._listener.on_message(message, call)
 
     def _help(self) -> str:
         lines = [f"{self._bot.info.name}: {self._bot.info.summary}"]

@@ -16,10 +16,16 @@ from zlib import crc32
 
 from bridge.model import ItemId
 
-_HEADER = struct.Struct("<8sQQ")  # magic, head, tail: record counts since the file was made
-_RECORD = struct.Struct("<BxxxIIIQ")  # kind, consumer, day ordinal, index, sequence number
-_MAGIC = b"trestle1"
-_STARTED, _DONE = 1, 2
+_HEADER = struct.Struct("<8sQ")  # magic, tail: how many records are forgotten
+_RECORD = struct.Struct(
+    "<QQIIIB"
+)  # number from 1 on, sequence, consumer, day ordinal, place, kind
+_MAGIC = b"trestle2"
+STARTED = _STARTED = 1
+DONE = _DONE = 2
+_START = _HEADER.size
+_SIZE = _RECORD.size
+_PACK = _RECORD.pack_into
 
 
 class Share(NamedTuple):
@@ -39,7 +45,7 @@ class InFlight:
 
     def __init__(self, path: Path, *, records: int = 65_536) -> None:
         self._records = records
-        size = _HEADER.size + records * _RECORD.size
+        size = _START + records * _SIZE
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             if os.fstat(descriptor).st_size != size:
@@ -48,10 +54,11 @@ class InFlight:
             self._map = mmap.mmap(descriptor, size)
         finally:
             os.close(descriptor)
-        magic, self._head, self._tail = _HEADER.unpack_from(self._map)
+        magic, self._tail = _HEADER.unpack_from(self._map)
         if magic != _MAGIC:
-            self._head = self._tail = 0
-            self._write_header()
+            self._tail = 0
+            self._write_tail()
+        self._head = max((number for number, *_ in self._records_kept()), default=self._tail)
 
     @property
     def position(self) -> int:
@@ -65,53 +72,52 @@ class InFlight:
 
     def started(self, item: ItemId, consumer: int) -> None:
         """Note that the consumer is about to act on the item."""
-        self._append(_STARTED, item, consumer)
+        self.append(_STARTED, item[0].toordinal(), item[1], item[2], consumer)
 
     def done(self, item: ItemId, consumer: int) -> None:
         """Note that the consumer's effect is out in the world."""
-        self._append(_DONE, item, consumer)
+        self.append(_DONE, item[0].toordinal(), item[1], item[2], consumer)
+
+    def append(self, kind: int, day: int, seq: int, place: int, consumer: int) -> None:
+        """Write a record: ``STARTED`` or ``DONE``, the day as an ordinal."""
+        head = self._head = self._head + 1
+        offset = _START + (head % self._records) * _SIZE
+        _PACK(self._map, offset, head, seq, consumer, day, place, kind)
 
     def forget(self, position: int, running: Iterator[tuple[Share, bool]]) -> None:
         """Drop the records before ``position``, but those still ``running``: (share, is done)."""
         for share, done in running:
-            self._append(_DONE if done else _STARTED, share.item, share.consumer)
+            (self.done if done else self.started)(share.item, share.consumer)
         self._tail = max(self._tail, position)
-        self._write_header()
+        self._write_tail()
 
     def recover(self) -> tuple[set[Share], set[Share]]:
         """Read what the last process left: (suspects, done)."""
         suspects: set[Share] = set()
         done: set[Share] = set()
-        first = max(self._tail, self._head - self._records)
-        for number in range(first, self._head):
-            offset = _HEADER.size + (number % self._records) * _RECORD.size
-            kind, consumer, day, index, seq = _RECORD.unpack_from(self._map, offset)
-            if kind not in {_STARTED, _DONE} or day == 0:
-                continue
-            share = Share(ItemId(date.fromordinal(day), seq, index), consumer)
+        for _, seq, consumer, day, place, kind in sorted(self._records_kept()):
+            share = Share(ItemId(date.fromordinal(day), seq, place), consumer)
             if kind == _STARTED:
                 suspects.add(share)
             else:
-                suspects.discard(share)
                 done.add(share)
         return suspects - done, done
 
     def clear(self) -> None:
         """Start anew; what was recovered has been taken care of."""
         self._tail = self._head
-        self._write_header()
+        self._write_tail()
 
     def close(self) -> None:
         """Let go of the file."""
         self._map.close()
 
-    def _append(self, kind: int, item: ItemId, consumer: int) -> None:
-        head = self._head
-        offset = _HEADER.size + (head % self._records) * _RECORD.size
-        _RECORD.pack_into(self._map, offset, kind, consumer, item[0].toordinal(), item[2], item[1])
-        # The count is written after the record: a kill in between leaves the record out.
-        self._head = head + 1
-        self._write_header()
+    def _records_kept(self) -> Iterator[tuple[int, int, int, int, int, int]]:
+        for place in range(self._records):
+            record = _RECORD.unpack_from(self._map, _START + place * _SIZE)
+            # A record that was being written at the kill has no number that fits its place.
+            if record[0] > self._tail and record[0] % self._records == place and record[3]:
+                yield record
 
-    def _write_header(self) -> None:
-        _HEADER.pack_into(self._map, 0, _MAGIC, self._head, self._tail)
+    def _write_tail(self) -> None:
+        _HEADER.pack_into(self._map, 0, _MAGIC, self._tail)

@@ -171,6 +171,20 @@ class Instance:
         """Give the Matrix user's login, if there is one at work."""
         return self._by_owner.get(owner)
 
+    async def wait_until_connected(self, limit: float) -> bool:
+        """Whether the network is reached, now or within ``limit`` seconds."""
+        if self.relay is None:
+            return False
+        supervisor = self.relay.supervisor
+        if not supervisor.connected.is_set():
+            supervisor.wake()
+        try:
+            async with asyncio.timeout(limit):
+                await supervisor.connected.wait()
+        except TimeoutError:
+            return False
+        return True
+
     async def join(self, chat: RemoteChat, limit: float = 20) -> None:
         """Have the relay in the chat. Raises a ``DeliveryError`` with the network's reason."""
         if self.relay is None:

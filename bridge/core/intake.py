@@ -67,6 +67,29 @@ def fault_of(event: object) -> str | None:
 
     Checks only what routing relies on; see the client event format of the Matrix specification.
     """
+    try:
+        if (
+            event["event_id"].isprintable()  # type: ignore[index]
+            and event["room_id"].isprintable()  # type: ignore[index]
+            and event["sender"].isprintable()  # type: ignore[index]
+            and event["type"].isprintable()  # type: ignore[index]
+            and type(event["content"]) is dict  # type: ignore[index]
+            and type(event.get("unsigned")) in _MAYBE_OBJECT  # type: ignore[attr-defined]
+            and type(event.get("origin_server_ts")) in _MAYBE_NUMBER  # type: ignore[attr-defined]
+            and type(event.get("state_key")) in _MAYBE_TEXT  # type: ignore[attr-defined]
+        ):
+            return None
+    except (KeyError, AttributeError, TypeError, IndexError):
+        pass  # Not what it should be; said in words below.
+    return _fault_in_words(event)
+
+
+_MAYBE_OBJECT = (dict, type(None))
+_MAYBE_NUMBER = (int, type(None))
+_MAYBE_TEXT = (str, type(None))
+
+
+def _fault_in_words(event: object) -> str | None:
     if not isinstance(event, dict):
         return "it is not an object"
     for name in ("event_id", "room_id", "type", "sender"):
@@ -228,7 +251,7 @@ class Intake:
     ) -> None:
         """Put each event into its lanes. ``skip(index, consumer)`` leaves out what was done."""
         route, push = self._route, self._router.push
-        counts = self._counts
+        kinds: dict[str, int] = {}
         set_aside = self._router.lane(self._malformed)
         for index, event in enumerate(events):
             if row.is_done(index):
@@ -237,8 +260,10 @@ class Intake:
             if fault is not None:
                 push(set_aside, Item(row, index, {"fault": fault}, set_aside))
                 continue
-            kind = _EVENT_TYPES.get(event["type"])
-            counts[kind or ("state" if "state_key" in event else "other")].inc()
+            kind = _EVENT_TYPES.get(event["type"]) or (
+                "state" if "state_key" in event else "other"
+            )
+            kinds[kind] = kinds.get(kind, 0) + 1
             lanes = route(event)
             if skip is not None and lanes:
                 lanes = [lane for lane in lanes if not skip(index, lane.number)]
@@ -249,6 +274,8 @@ class Intake:
                 row.shares[index] = len(lanes)
             for lane in lanes:
                 push(lane, Item(row, index, event, lane))
+        for kind, number in kinds.items():
+            self._counts[kind].inc(number)
         if row.open < row.count:
             self._marker.touch(row)
 

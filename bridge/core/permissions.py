@@ -22,9 +22,18 @@ class Permissions:
         self._levels.setdefault("*", Permission.NONE)
         self._levels.setdefault(server_name, Permission.USER)
         self._is_ours = is_ours
+        self._known: dict[UserId, Permission] = {}
 
     def of(self, user: UserId) -> Permission:
         """Give the level of a Matrix user."""
+        known = self._known.get(user)
+        if known is None:
+            if len(self._known) > 10_000:
+                self._known.clear()
+            known = self._known[user] = self._find(user)
+        return known
+
+    def _find(self, user: UserId) -> Permission:
         if self._is_ours(user):
             return Permission.NONE
         level = self._levels.get(user)

@@ -40,11 +40,15 @@ class Plumbing:
             raise PermanentFailure(f"there is no network called {name!r} here; networks: {names}")
         return instance
 
-    async def read_chat(self, instance: Instance, text: str) -> RemoteChat:
-        """Read what somebody typed as a chat of the instance. Raises a ``DeliveryError``."""
+    async def read_chat(self, instance: Instance, text: str, limit: float = 2) -> RemoteChat:
+        """Read what somebody typed as a chat of the instance. Raises a ``DeliveryError``.
+
+        Reading may need what only the network tells; it has ``limit`` seconds to be reached.
+        """
         connector = instance.connector
         if not isinstance(connector, FindsChats):
             raise PermanentFailure(f"{instance.name} has no chats to bridge by name")
+        await instance.wait_until_connected(limit)
         return await connector.find_chat(text)
 
     async def bridge(self, instance: Instance, text: str, room: RoomId, by: UserId) -> Doorway:
@@ -52,7 +56,7 @@ class Plumbing:
 
         Raises a ``DeliveryError`` with the reason; then nothing has changed.
         """
-        chat = await self.read_chat(instance, text)
+        chat = await self.read_chat(instance, text, 15)
         await self._check(instance, chat, room)
         existing = self._portals.find(instance.name, chat.id)
         if existing is not None:

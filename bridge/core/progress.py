@@ -22,12 +22,13 @@ _PAIR = struct.Struct("<II")
 class Row:
     """A landed journal row in memory: which of its events are done."""
 
-    __slots__ = ("bits", "count", "id", "landed_at", "open", "partly", "shares")
+    __slots__ = ("bits", "count", "id", "landed_at", "open", "ordinal", "partly", "shares")
 
     def __init__(
         self, row_id: RowId, count: int, progress: bytes = b"", *, landed_at: float
     ) -> None:
         self.id = row_id
+        self.ordinal = row_id.day.toordinal()
         self.count = count
         self.landed_at = landed_at
         width = (count + 7) // 8
@@ -49,13 +50,14 @@ class Row:
 
     def finish_share(self, index: int, consumer: int) -> None:
         """Mark one consumer's share; the last one finishes the event."""
-        left = self.shares.get(index, 1) - 1
-        if left <= 0:
-            self.shares.pop(index, None)
-            self.finish_event(index)
-        else:
-            self.shares[index] = left
-            self.partly.append((index, consumer))
+        shares = self.shares
+        if shares and index in shares:
+            shares[index] -= 1
+            if shares[index] > 0:
+                self.partly.append((index, consumer))
+                return
+            del shares[index]
+        self.finish_event(index)
 
     def has_done(self, index: int, consumer: int) -> bool:
         """Whether this consumer's share was done before."""

@@ -10,9 +10,10 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
-from bridge.core.inflight import InFlight, Share, consumer_number
+from bridge.core.inflight import DONE, STARTED, InFlight, Share, consumer_number
 from bridge.core.progress import Marker, Row, item_of
 from bridge.model import ItemId, ParkReason
 from bridge.sdk.errors import (
@@ -259,10 +260,11 @@ class Router:
 
     async def _attempt(self, lane: Lane, item: Item) -> float | None:
         """Handle once. None: finished (done or parked); else seconds until the next try."""
-        item_id = item.id
-        self._inflight.started(item_id, lane.number)
+        row, place, number = item.row, item.index, lane.number
+        append, day, seq = self._inflight.append, row.ordinal, row.id[1]
+        append(STARTED, day, seq, place, number)
         lane.current = item
-        lane.since = asyncio.get_running_loop().time()
+        lane.since = monotonic()
         lane.expired = False
         failure: Exception
         try:
@@ -277,8 +279,9 @@ class Router:
         except Exception as error:  # noqa: BLE001 - A module is a stranger; told apart below.
             failure = error
         else:
-            self._inflight.done(item_id, lane.number)
-            self._settle(lane, item)
+            append(DONE, day, seq, place, number)
+            row.finish_share(place, number)
+            self.marker.touch(row)
             return None
         finally:
             lane.current = None
@@ -357,10 +360,9 @@ class Router:
 
     async def _sweep(self) -> None:
         """Cancel what is past its deadline; leave behind what will not be cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(1.0, self._patience.first_delay))
-            now = loop.time()
+            now = monotonic()
             for lane in list(self._lanes.values()):
                 if lane.current is None:
                     continue

@@ -150,5 +150,9 @@ class MatrixUser:
         def matching() -> list[Event]:
             return [e for e in self.heard(room) if text in str(e["content"].get("body"))]
 
-        await self.wait_until(lambda: bool(matching()), limit)
+        try:
+            await self.wait_until(lambda: bool(matching()), limit)
+        except TimeoutError as error:
+            said = [str(e["content"].get("body")) for e in self.heard(room)][-10:]
+            raise TimeoutError(f"{text!r} was not said in {limit:.0f} s; last: {said}") from error
         return matching()[0]

@@ -96,6 +96,7 @@ class Synapse:
             "suppress_key_server_warning": True,
             "url_preview_enabled": False,
             "presence": {"enabled": False},
+            "filter_timeline_limit": -1,
             "bcrypt_rounds": 4,
             "app_service_config_files": [str(path) for path in self._registrations],
             "rc_login": {"address": _PLENTY, "account": _PLENTY, "failed_attempts": _PLENTY},

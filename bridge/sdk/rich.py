@@ -103,6 +103,8 @@ class Rich:
     @classmethod
     def plain(cls, text: str) -> "Rich":
         """Make a tree of plain text; ``\\n``, ``\\r\\n`` and ``\\r`` become line breaks."""
+        if "\n" not in text and "\r" not in text:
+            return cls((Text(text),) if text else ())
         nodes: list[Node] = []
         for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n")):
             if number:

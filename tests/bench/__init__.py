@@ -1,0 +1,1 @@
+"""``make bench``: Trestle beside mautrix-python, in one run."""

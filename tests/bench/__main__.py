@@ -1,0 +1,127 @@
+"""Runs both sides in turn and prints the table of ratios."""
+
+import argparse
+import asyncio
+import shutil
+import statistics
+import sys
+import tempfile
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from bridge.demo.processes import Program, free_port, wait_until_listening
+from tests.bench.load import send, transaction
+
+TOKEN = "bench-token-of-the-homeserver"  # noqa: S105 - of this run only
+SIDES = ("trestle", "mautrix")
+SIZES = {100: 20_000, 10: 6_000, 1: 1_200}
+"""Events a transaction to events a round."""
+
+
+@dataclass
+class Figures:
+    """What one side showed at one size, a value a round."""
+
+    rate: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    acknowledge: list[float] = field(default_factory=list)
+
+
+async def _count(port: int) -> tuple[int, float]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{port + 1}/count") as response,
+    ):
+        data = await response.json()
+        return int(data["events"]), float(data["cpu"])
+
+
+async def _round(port: int, size: int, events: int, figures: Figures) -> None:
+    bodies = [transaction(size) for _ in range(events // size)]
+    before, cpu_before = await _count(port)
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    sent = await send(port, TOKEN, bodies, size)
+    while (await _count(port))[0] < before + sent.events:
+        await asyncio.sleep(0.002)
+    seconds = clock() - began
+    await asyncio.sleep(0.2)  # What is written in batches behind it belongs to it.
+    _, cpu_after = await _count(port)
+    figures.rate.append(sent.events / seconds)
+    figures.cpu.append((cpu_after - cpu_before) / sent.events * 1000)
+    figures.acknowledge += sent.acknowledge
+
+
+async def _start(side: str, folder: Path, stack: AsyncExitStack) -> int:
+    port = free_port()
+    program = Program(side, folder / f"{side}.log")
+    place = folder / side
+    place.mkdir(mode=0o711)
+    await program.start(
+        [sys.executable, "-m", "tests.bench.servers", side, str(port), TOKEN, str(place)]
+    )
+    stack.push_async_callback(program.stop)
+    await wait_until_listening(program, port, 60)
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await send(port, TOKEN, [transaction(1)], 1)
+                return port
+            except RuntimeError:
+                await asyncio.sleep(0.2)
+
+
+async def main(rounds: int) -> int:
+    """Run, print, and say by the exit code whether the bars hold."""
+    folder = Path(tempfile.mkdtemp(prefix="trestle-bench-"))
+    folder.chmod(0o711)
+    found = {(side, size): Figures() for side in SIDES for size in SIZES}
+    async with AsyncExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        ports = {side: await _start(side, folder, stack) for side in SIDES}
+        for size, events in SIZES.items():
+            for number in range(rounds + 1):
+                for side in SIDES:
+                    warm_up = Figures() if number == 0 else found[side, size]
+                    await _round(ports[side], size, events, warm_up)
+        paced = await send(
+            ports["trestle"], TOKEN, [transaction(1) for _ in range(2500)], 1, pace=0.002
+        )
+    return _report(found, paced.acknowledge)
+
+
+def _report(found: dict[tuple[str, int], Figures], paced: list[float]) -> int:
+    bars = {100: (4.0, 1.0), 10: (1.1, 1.0), 1: (0.5, None)}
+    print(f"{'events a':>10} {'events/s':>22} {'':>7} {'CPU s per 1,000 events':>24}")
+    print(
+        f"{'transact.':>10} {'Trestle':>11} {'mautrix':>10} {'ratio':>7} {'Trestle':>13} {'mautrix':>10} {'ratio':>7}"
+    )
+    good = True
+    for size in SIZES:
+        ours, theirs = found["trestle", size], found["mautrix", size]
+        rate = statistics.median(ours.rate) / statistics.median(theirs.rate)
+        cpu = statistics.median(ours.cpu) / statistics.median(theirs.cpu)
+        least, most = bars[size]
+        held = rate >= least and (most is None or cpu <= most)
+        good = good and held
+        print(
+            f"{size:>10} {statistics.median(ours.rate):>11,.0f} "
+            f"{statistics.median(theirs.rate):>10,.0f} {rate:>7.2f} "
+            f"{statistics.median(ours.cpu):>13.3f} {statistics.median(theirs.cpu):>10.3f} "
+            f"{cpu:>7.2f}  {'holds' if held else 'DOES NOT HOLD'}"
+        )
+    times = sorted(paced)
+    p99 = times[int(len(times) * 0.99)] * 1000
+    print(
+        f"time to 200 at 500 events/s: p50 {times[len(times) // 2] * 1000:.1f} ms, p99 {p99:.1f} ms"
+    )
+    return 0 if good and p99 < 50 else 1
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    sys.exit(asyncio.run(main(parser.parse_args().rounds)))

@@ -1,0 +1,146 @@
+"""The two sides: each a process that counts what reaches its no-op module.
+
+``python -m tests.bench.servers trestle PORT TOKEN FOLDER`` or ``... mautrix PORT TOKEN FOLDER``.
+A GET of ``/count`` on PORT + 1 gives the events handled so far and the CPU seconds used by the
+process and its children.
+"""
+
+import asyncio
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import uvloop
+from aiohttp import web
+from pydantic import BaseModel
+
+from bridge.app import App
+from bridge.app import run as run_trestle
+from bridge.sdk import BotHost, Call, Command, ModuleInfo, RoomId, RoomMessage, UserId
+from tests.bench.load import ROOMS, room
+
+SERVER = "bench.example"
+
+
+class Count:
+    """What reached the module, and how long the way was."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.seconds: list[float] = []
+
+
+class NoSettings(BaseModel):
+    """Nothing to set."""
+
+
+class NoOpBot:
+    """A module that does nothing with a message."""
+
+    info: ClassVar[ModuleInfo] = ModuleInfo(id="noop", name="No-op", summary="Does nothing.")
+    settings: ClassVar[type[BaseModel]] = NoSettings
+    commands: tuple[Command, ...] = ()
+
+    def __init__(self, settings: BaseModel, host: BotHost | None) -> None:
+        self.count = Count()
+
+    async def on_message(self, message: RoomMessage, call: Call) -> None:
+        """Count it."""
+        self.count.events += 1
+
+
+async def trestle(port: int, token: str, folder: Path) -> None:
+    """Trestle with everything on: embedded Postgres, sealing, marks."""
+    from bridge.core.bots import ModuleSeat
+    from bridge.sdk.ids import InstanceId
+    from bridge.sdk.secret import Secret
+    from bridge.settings import Address
+    from tests.rigs.trestle import make_settings
+
+    settings = make_settings(folder / "state", permissions={"*": _user()})
+    from dataclasses import replace
+
+    appservice = replace(
+        settings.appservice, listen=Address("127.0.0.1", port), hs_tokens=(Secret(token),)
+    )
+    bot = NoOpBot(NoSettings(), None)
+
+    def seat(app: App) -> None:
+        for number in range(ROOMS):
+            app.parts.routes.add_seat(ModuleSeat(
+                InstanceId("noop"), bot, UserId(f"@_trestle_noop:{SERVER}"),
+                RoomId(room(number)), app.parts.stage, direct_with=None,
+            ))  # fmt: skip
+
+    await _count_on(port + 1, bot.count)
+    await run_trestle(replace(settings, appservice=appservice), on_ready=seat)
+
+
+def _user() -> Any:
+    from bridge.model import Permission
+
+    return Permission.USER
+
+
+async def mautrix(port: int, token: str, folder: Path) -> None:
+    """mautrix-python's AppService with a handler that does nothing."""
+    from mautrix.appservice import AppService
+
+    count = Count()
+    os.chdir(folder)  # It keeps a file there.
+    service = AppService(
+        server="http://127.0.0.1:9", domain=SERVER, as_token="as-token", hs_token=token,
+        bot_localpart="bot", id="bench",
+        aiohttp_params={"client_max_size": 64 * 1024 * 1024},
+    )  # fmt: skip
+
+    async def handle(event: Any) -> None:
+        count.events += 1
+
+    service.matrix_event_handler(handle)
+    await _count_on(port + 1, count)
+    await service.start("127.0.0.1", port)
+    await asyncio.Event().wait()
+
+
+async def _count_on(port: int, count: Count) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response({"events": count.events, "cpu": cpu_seconds(), "at": time.time()})  # noqa: TID251
+
+    app = web.Application()
+    app.router.add_get("/count", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+
+
+def cpu_seconds() -> float:
+    """CPU of this process, and of all processes below it (Postgres), living or ended."""
+    mine = resource.getrusage(resource.RUSAGE_SELF)
+    total = mine.ru_utime + mine.ru_stime
+    ticks = os.sysconf("SC_CLK_TCK")
+    parents = {os.getpid()}
+    stats = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(") ")[2].split()
+            except OSError:
+                continue
+            stats[int(entry.name)] = (int(fields[1]), sum(map(int, fields[11:15])) / ticks)
+    grew = True
+    while grew:
+        below = {pid for pid, (parent, _) in stats.items() if parent in parents}
+        grew = not below <= parents
+        parents |= below
+    return total + sum(cpu for pid, (_, cpu) in stats.items() if pid in parents - {os.getpid()})
+
+
+if __name__ == "__main__":
+    side, port_text, secret, where = sys.argv[1:5]
+    work = trestle if side == "trestle" else mautrix
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work(int(port_text), secret, Path(where)))
