@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import threading
@@ -62,6 +63,7 @@ class App:
                 feeder = group.create_task(parts.intake.feed(parts.journal.read), name="feeder")
                 parts.intake.open()
                 self.ready.set()
+                _calm_the_collector()
                 log.info("ready", extra={"event": "ready"})
                 if self._on_ready is not None:
                     self._on_ready(self)
@@ -222,6 +224,17 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(chosen, BaseExceptionGroup):
         chosen = chosen.exceptions[0]
     return chosen
+
+
+def _calm_the_collector() -> None:
+    """What was built at the start stays; look for cycles among the rest less often.
+
+    Events come and go without cycles; looking for some after every 700 objects costs a tenth of
+    the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _end_later() -> None:

@@ -143,6 +143,8 @@ class Intake:
         """Just started: ids may repeat from before."""
         self._seen_ids: set[str] = set()
         self._spilled: deque[RowId] = deque()
+        self._accepted = telemetry.transactions.labels(outcome="accepted")
+        self._repeated = telemetry.transactions.labels(outcome="repeated")
         self._counts = {
             kind: telemetry.events.labels(type=kind, source=Source.TRANSACTION.value)
             for kind in (*set(_EVENT_TYPES.values()), "state", "other")
@@ -194,7 +196,7 @@ class Intake:
             done=done,
         )
         self._window.add(keys)
-        self._telemetry.transactions.labels(outcome="accepted").inc()
+        self._accepted.inc()
         if done:
             return
         if self._spilled or self._router.waiting + len(events) > self._memory:
