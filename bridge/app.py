@@ -202,7 +202,8 @@ async def run(
     """Run Trestle until cancelled.
 
     ``on_ready`` is called once events are taken. With ``end_for_sure`` the process ends even if
-    a module refuses to stop. Raises ``ConfigError`` with the way out when it cannot start or go on.
+    a module refuses to stop. Raises ``ConfigError`` with the way out when it cannot start or go
+    on.
     """
     clock = clock or SystemClock()
     try:

@@ -72,8 +72,10 @@ def main() -> None:
               help="Where the two files go.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Ask nothing; what is not given takes its default.")
 @click.option("--force", is_flag=True, help="Write over files that are there.")
-@click.option("--print-sql", is_flag=True,
-              help="Print what a database's admin must run where we may not make roles.")  # fmt: skip
+@click.option(
+    "--print-sql", is_flag=True,
+    help="Print what a database's admin must run where we may not make roles.",
+)  # fmt: skip
 def init(
     homeserver_url: str | None, server_name: str | None, modules: Sequence[str],
     changes: Sequence[str], directory: Path, yes: bool, force: bool, print_sql: bool,

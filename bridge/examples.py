@@ -67,8 +67,8 @@ def registration_example() -> str:
     )
     body = _yaml(registration(settings, namespaces, ["irc"]))
     head = (
-        "# What the homeserver is told of Trestle. `trestle init` writes a registration.yaml with\n"
-        "# random tokens; name that one in the homeserver's app_service_config_files.\n"
+        "# What the homeserver is told of Trestle. `trestle init` writes a registration.yaml\n"
+        "# with random tokens; name that one in the homeserver's app_service_config_files.\n"
     )
     return head + body
 

@@ -131,8 +131,10 @@ class Doorway:
         if self._unmarked and not capabilities.acknowledges:
             await self._house.marker.settle()
         if item.again:
-            await self._say(item, "again", "After an interruption your message was sent to "
-                            f"{self.portal.instance} once more; it may be there twice.")  # fmt: skip
+            await self._say(
+                item, "again", "After an interruption your message was sent to "
+                f"{self.portal.instance} once more; it may be there twice.",
+            )  # fmt: skip
         receipt = await session.client.send(message)
         item.delivered()
         self._unmarked = True

@@ -217,7 +217,8 @@ def _summary(console: Console, crossed: list[bool], seconds: float) -> int:
     good = sum(crossed)
     colour = "green" if all(crossed) else "red"
     console.print(
-        f"\n[{colour}]{good} of {len(crossed)} messages crossed[/], {seconds:.0f} s from start to end"
+        f"\n[{colour}]{good} of {len(crossed)} messages crossed[/], "
+        f"{seconds:.0f} s from start to end"
     )
     return 0 if all(crossed) else 1
 

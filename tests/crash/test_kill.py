@@ -2,26 +2,22 @@
 
 import asyncio
 import os
-import random
 from pathlib import Path
 
 from bridge.demo.matrix_user import MatrixUser
 from bridge.settings import DatabaseSettings
 from tests.flow.test_conversation import bridge, irc_module, read_texts
-from tests.irc.scale import SCALE
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.program import trestle_program
+from tests.rigs.scale import SCALE, chance
 from tests.rigs.trestle import Town, make_modules
-
-SEED = int(os.environ.get("TRESTLE_SEED", "1"))
 
 
 async def test_a_conversation_survives_kills_in_its_middle(
     town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:
-    chance = random.Random(SEED)
-    print("seed", SEED)
+    dice = chance("kills")
     async with run_ngircd() as irc:
         settings = town.settings_for(
             folder, database_settings, modules=make_modules(irc_module(irc))
@@ -36,7 +32,7 @@ async def test_a_conversation_survives_kills_in_its_middle(
                 await watcher.join("#storm")
                 await carl.join("#storm")
                 total = 60
-                kills = {chance.randrange(5, total) for _ in range(2 + SCALE // 10)}
+                kills = {dice.randrange(5, total) for _ in range(2 + SCALE // 10)}
                 for number in range(total):
                     await alice.say(room, f"line {number}")
                     if number in kills:

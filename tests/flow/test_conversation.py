@@ -1,7 +1,6 @@
 """A real Synapse, a real IRC server, people on both sides."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
+from tests.rigs.scale import chance
 from tests.rigs.trestle import Town, make_modules, running
 
 RUN = {"ngircd": run_ngircd, "inspircd": run_inspircd}
@@ -28,8 +28,9 @@ async def irc(request: pytest.FixtureRequest) -> AsyncIterator[IrcServer]:
 
 def irc_module(server: IrcServer, **more: object) -> dict[str, tuple[str, dict[str, object]]]:
     server_options = {"host": "127.0.0.1", "port": server.port, "tls": False}
-    options = {"servers": [server_options], "own_network": True, "flood_burst": 50, "flood_rate": 50}
-    return {"near": ("irc", {**options, **more})}
+    options = {"servers": [server_options], "own_network": True}
+    fast = {"flood_burst": 50, "flood_rate": 50}
+    return {"near": ("irc", {**options, **fast, **more})}
 
 
 @pytest_asyncio.fixture
@@ -82,11 +83,12 @@ async def test_two_hundred_messages_cross_in_order_with_none_missing_or_doubled(
     ):
         for user in (carl, dora, watcher):
             await user.join("#talk")
-        chance = random.Random(7)
+        dice = chance("who speaks")
+        people: list[MatrixUser | IrcUser] = [alice, bea, carl, dora]
         expected_on_irc: dict[str, list[str]] = {alice.id: [], bea.id: []}
         expected_in_matrix: dict[str, list[str]] = {"carl": [], "dora": []}
         for number in range(200):
-            who = chance.choice([alice, bea, carl, dora])
+            who = dice.choice(people)
             if isinstance(who, MatrixUser):
                 formatted = number % 3 == 0
                 html = f"message <b>{number}</b>" if formatted else ""

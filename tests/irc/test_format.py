@@ -21,7 +21,7 @@ from bridge.sdk.rich import (
     Text,
 )
 from bridge.sdk.text import to_plain
-from tests.irc.scale import examples
+from tests.rigs.scale import examples
 
 
 def rich(*nodes: Node) -> Rich:

@@ -10,8 +10,8 @@ from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.nicks import Nicks, base_of, candidates, is_nick, username_of
 from bridge.sdk.errors import ModuleNotReady
 from bridge.sdk.ids import UserId
-from tests.irc.scale import examples
 from tests.irc.stores import MemoryStore
+from tests.rigs.scale import examples
 
 LIMITS = Isupport().with_tokens(["NICKLEN=16", "CASEMAPPING=rfc1459"])
 BOB = UserId("@bob:example.org")

@@ -16,8 +16,8 @@ from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Message, MessageKind
 from bridge.sdk.graphemes import graphemes
 from bridge.sdk.rich import Colour, LineBreak, Rich, Style, Styled, Text
-from tests.irc.scale import examples
 from tests.irc.stage import message
+from tests.rigs.scale import examples
 
 SETTINGS = IrcSettings.model_validate({"servers": [{"host": "irc.test"}], "most_lines": 200})
 OWN = Source("Alice", "~alice", "gateway/matrix/alice")

@@ -24,7 +24,7 @@ from bridge.networks.irc.wire import (
     parse,
 )
 from bridge.sdk.errors import PermanentFailure
-from tests.irc.scale import examples
+from tests.rigs.scale import examples
 
 # The package has no types.
 VECTORS: Any = importlib.import_module("parser_tests.data")

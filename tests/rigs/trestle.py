@@ -86,7 +86,8 @@ async def running(settings: Settings, limit: float = 60) -> AsyncIterator[App]:
     async with asyncio.TaskGroup() as group:
         task = group.create_task(run(settings, on_ready=note))
         try:
-            await asyncio.wait({task, ready}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            first: set[asyncio.Future[Any]] = {task, ready}
+            await asyncio.wait(first, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 await task  # Raises why it did not start.
             yield ready.result()

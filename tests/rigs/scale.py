@@ -1,0 +1,27 @@
+"""How much of a proof runs: a fiftieth by default, all of it in ``make prove``."""
+
+import os
+import random
+
+from hypothesis import settings
+
+SCALE = int(os.environ.get("TRESTLE_PROVE", "1"))
+"""1 in ``make test``, 50 in ``make prove``."""
+
+SEED = int(os.environ.get("TRESTLE_SEED", "1"))
+"""Where chance begins; printed at the head of every run."""
+
+
+def chance(name: str) -> random.Random:
+    """Chance that a run with the same seed repeats; ``name`` tells one test's from another's."""
+    return random.Random(f"{SEED} {name}")
+
+
+def scaled(count: int) -> int:
+    """As many of ``count`` as this run asks for: all in the long form, else a fiftieth."""
+    return max(1, count * SCALE // 50)
+
+
+def examples(count: int) -> settings:
+    """Hypothesis settings for ``count`` examples by default, fifty times that in the long form."""
+    return settings(max_examples=count * SCALE, deadline=None)
