@@ -1,18 +1,27 @@
 # Each target works on a fresh machine: it makes .venv and installs what it needs, once.
-PYTHON ?= python3
+# With that done, nothing here needs the internet.
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
-PYTEST_WORKERS ?= 2
+WORKERS ?= 2
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do \
+	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
+# Where chance begins in this run; give it again to repeat the run.
+ifndef TRESTLE_SEED
+TRESTLE_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+endif
+export TRESTLE_SEED
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --hypothesis-seed=$(TRESTLE_SEED)
 
 .PHONY: demo test check bench prove servers examples
 .DEFAULT_GOAL := test
 
 $(STAMP):
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "Trestle needs Python 3.11 or newer; say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@echo "Installing into $(VENV) (the first time takes about a minute) ..."
+	@[ -n "$(PYTHON)" ] || { echo "Trestle needs Python 3.11 or newer, and none was found; name it: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 1; }
+	@$(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); } \
+		|| { rm -rf $(VENV); echo "$(PYTHON) cannot make $(VENV). On Debian: apt-get install python3-venv"; exit 1; }
+	@echo "Installing into $(VENV) (once; about a minute) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
 	@rm -f $(VENV)/.installed-*; touch $@
 
@@ -23,7 +32,8 @@ servers:  ## Install the Debian servers that the tests talk to, where we may
 	@.ci/servers
 
 test: $(STAMP) servers check  ## Everything that CI runs
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(ARGS)
+	@echo "seed: $(TRESTLE_SEED)"
+	$(PYTEST) $(ARGS)
 
 check: $(STAMP)  ## Lint, format, types, layers
 	$(BIN)/ruff check bridge tests
@@ -35,7 +45,8 @@ bench: $(STAMP)  ## Events per second and CPU, side by side with mautrix-python
 	$(BIN)/python -m tests.bench $(ARGS)
 
 prove: $(STAMP) servers  ## The long forms of all proofs
-	TRESTLE_PROVE=50 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(ARGS)
+	@echo "seed: $(TRESTLE_SEED)"
+	TRESTLE_PROVE=50 $(PYTEST) --timeout=7200 $(ARGS)
 
 examples: $(STAMP)  ## Write the generated example files again
 	$(BIN)/python -m bridge.examples

@@ -10,7 +10,13 @@ import pytest_asyncio
 
 from bridge.settings import DatabaseSettings
 from tests.rigs.cluster import Cluster, run_cluster
+from tests.rigs.scale import SCALE, SEED
 from tests.rigs.trestle import Town, run_town
+
+
+def pytest_report_header() -> str:
+    """What it takes to run the same again."""
+    return f"TRESTLE_SEED={SEED} TRESTLE_PROVE={SCALE}"
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -65,12 +65,20 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
+def _find(program: str) -> str:
+    # Debian keeps servers where a plain user's PATH does not look.
+    found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
+        raise RuntimeError(f"{program} is not installed: as root, apt-get install {program}")
+    return found
+
+
 def _unprivileged(command: Sequence[str]) -> list[str]:
     # The signal makes an end of the server even when the tests are killed.
     prefix = ["setpriv", "--pdeathsig", "KILL"]
     if os.getuid() == 0:
         prefix += ["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
-    return [*prefix, "--", *command]
+    return [*prefix, "--", _find(command[0]), *command[1:]]
 
 
 @asynccontextmanager
