@@ -17,7 +17,7 @@ from bridge.matrix.intents import Intents
 from bridge.model import Clock, Outgoing, ParkReason, Permission, SendKind
 from bridge.sdk.events import MessageKind, RoomMessage
 from bridge.sdk.events import Sender as Person
-from bridge.sdk.ids import EventId, InstanceId, RoomId, UserId
+from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Bot, Command, HearsMessages, Store
 from bridge.sdk.rich import Rich
 
@@ -136,6 +136,7 @@ class Seat:
         self.stage = stage
         self.direct_with = direct_with
         self.deadline = stage.deadline
+        self._people: dict[UserId, Person] = {}
 
     async def handle(self, item: Item) -> None:
         """Hear one event of the room."""
@@ -166,9 +167,13 @@ class Seat:
 
     def call(self, item: Item, text: str) -> BotCall:
         """Wrap the item for a module."""
-        user = UserId(item.event["sender"])
+        user: UserId = item.event["sender"]
         name = self.stage.intents.cached_name(user, self.room)
-        person = Person(user_id=user, name=name)
+        person = self._people.get(user)
+        if person is None or person.name != name:
+            if len(self._people) > 1000:
+                self._people.clear()
+            person = self._people[user] = Person(user_id=user, name=name)
         return BotCall(self, item, person, text, direct=self.direct_with == user)
 
 
@@ -194,8 +199,7 @@ class ModuleSeat(Seat):
         """Run a command of the bot, or let it hear the message."""
         if content.get("msgtype") == "m.notice":
             return  # Notices are what bots say; answering them is how loops begin.
-        sender = UserId(item.event["sender"])
-        if not self.stage.permissions.allows(sender, Permission.USER):
+        if self.stage.permissions.of(item.event["sender"]) < Permission.USER:
             return
         if body.startswith("!"):
             word, _, rest = body[1:].partition(" ")
@@ -210,7 +214,7 @@ class ModuleSeat(Seat):
             call = self.call(item, body)
             message = RoomMessage(
                 room=self.room,
-                event_id=EventId(item.event["event_id"]),
+                event_id=item.event["event_id"],
                 sender=call.sender,
                 kind=_KINDS.get(str(content.get("msgtype")), MessageKind.TEXT),
                 body=parse(content),

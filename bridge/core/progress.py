@@ -84,7 +84,7 @@ class Marker:
         inflight: InFlight,
         running: Callable[[], Iterator[tuple[Share, bool]]],
         *,
-        gather: float = 0.02,
+        gather: float = 0.1,
     ) -> None:
         self._marks = marks
         self._inflight = inflight

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+_IDLE = 2.0
+"""Seconds after which a lane with nothing to do gives up its task."""
+
 _BURST = 64
 """Items that a lane handles before it lets others have the loop."""
 
@@ -99,8 +102,8 @@ class Lane:
     """A queue of items for one consumer."""
 
     __slots__ = (
-        "consumer", "current", "expired", "generation", "inflight", "number", "queue",
-        "running", "since", "task", "waiting_until",
+        "consumer", "current", "expired", "generation", "idle_since", "inflight", "number",
+        "queue", "running", "since", "task", "waiter",
     )  # fmt: skip
 
     def __init__(self, consumer: Consumer, inflight: InFlight) -> None:
@@ -114,7 +117,8 @@ class Lane:
         self.expired = False
         self.generation = 0
         self.task: asyncio.Task[None] | None = None
-        self.waiting_until: float | None = None
+        self.waiter: asyncio.Future[None] | None = None
+        self.idle_since = 0.0
 
 
 class Router:
@@ -163,12 +167,18 @@ class Router:
             if item is not lane.current:
                 self._settle(lane, item)
         lane.queue.clear()
+        if lane.waiter is not None:
+            lane.waiter.set_result(None)
+            lane.waiter = None
 
     def push(self, lane: Lane, item: Item) -> None:
         """Append the item to the lane."""
         lane.queue.append(item)
         self.waiting += 1
-        if not lane.running:
+        if lane.waiter is not None:
+            lane.waiter.set_result(None)
+            lane.waiter = None
+        elif not lane.running:
             self._wake(lane)
 
     def shares_running(self) -> Iterator[tuple[Share, bool]]:
@@ -201,6 +211,10 @@ class Router:
     async def drain(self, limit: float) -> None:
         """Start nothing more, and give what is running ``limit`` seconds to end."""
         self._stopping = True
+        for lane in self._lanes.values():
+            if lane.waiter is not None:
+                lane.waiter.set_result(None)
+                lane.waiter = None
         try:
             async with asyncio.timeout(limit):
                 while any(lane.current is not None for lane in self._lanes.values()):
@@ -240,6 +254,24 @@ class Router:
         )
 
     async def _run_lane(self, lane: Lane, generation: int) -> None:
+        while lane.generation == generation and not self._stopping:
+            if not lane.queue and not await self._linger(lane):
+                break
+            await self._run_queue(lane, generation)
+        if lane.generation == generation:
+            lane.running = False
+
+    async def _linger(self, lane: Lane) -> bool:
+        """Wait for more: going on is cheaper than beginning anew. False once it is idle."""
+        lane.idle_since = monotonic()
+        waiter = lane.waiter = asyncio.get_running_loop().create_future()
+        try:
+            await waiter
+        finally:
+            lane.waiter = None
+        return bool(lane.queue)
+
+    async def _run_queue(self, lane: Lane, generation: int) -> None:
         handled = 0
         while lane.queue and lane.generation == generation and not self._stopping:
             item = lane.queue[0]
@@ -255,8 +287,6 @@ class Router:
                     await asyncio.sleep(0)
             elif delay > 0:
                 await asyncio.sleep(delay)
-        if lane.generation == generation:
-            lane.running = False
 
     async def _attempt(self, lane: Lane, item: Item) -> float | None:
         """Handle once. None: finished (done or parked); else seconds until the next try."""
@@ -365,6 +395,9 @@ class Router:
             now = monotonic()
             for lane in list(self._lanes.values()):
                 if lane.current is None:
+                    if lane.waiter is not None and now - lane.idle_since > _IDLE:
+                        lane.waiter.set_result(None)
+                        lane.waiter = None
                     continue
                 late = now - lane.since - lane.consumer.deadline
                 if late > 0 and not lane.expired and lane.task is not None:

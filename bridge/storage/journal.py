@@ -1,6 +1,7 @@
 """The journal: what the homeserver gave us, one sealed row a transaction."""
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -18,6 +19,9 @@ from bridge.storage.schema import Connection
 KEY_BYTES = 16
 _THREAD_FROM = 256 * 1024
 """Bodies from this size on are sealed in a thread: the loop must not stand still."""
+
+_PAGE = 1500
+"""Bytes from which on a value leaves its row's page."""
 
 _LAND = (
     "INSERT INTO journal (day, seq, source, received_at, body, event_keys, progress, done, epoch) "
@@ -81,9 +85,11 @@ class Journal:
         row = RowId(now.date(), self._seq)
         associated = _associated(row)
         if len(body) < _THREAD_FROM:
-            sealed = self._day_keys.seal(row.day, associated, body)
+            sealed = self._day_keys.seal(row.day, associated, _pack(body))
         else:
-            sealed = await asyncio.to_thread(self._day_keys.seal, row.day, associated, body)
+            sealed = await asyncio.to_thread(
+                lambda: self._day_keys.seal(row.day, associated, _pack(body))
+            )
         values = (
             row.day, row.seq, source.value, now, sealed, event_keys, progress, done,
             self._database.epoch,
@@ -189,13 +195,24 @@ class Journal:
             id=row_id,
             source=Source(row["source"]),
             received_at=row["received_at"],
-            body=self._day_keys.open(row_id.day, _associated(row_id), row["body"]),
+            body=_unpack_body(self._day_keys.open(row_id.day, _associated(row_id), row["body"])),
             progress=row["progress"],
         )
 
 
 def _associated(row: RowId) -> bytes:
     return f"journal {row.day.isoformat()} {row.seq}".encode()
+
+
+def _pack(body: bytes) -> bytes:
+    """Compress what would not fit into a page of the table: Postgres would cut it up."""
+    if len(body) < _PAGE:
+        return b"\0" + body
+    return b"\1" + zlib.compress(body, 1)
+
+
+def _unpack_body(packed: bytes) -> bytes:
+    return zlib.decompress(packed[1:]) if packed[:1] == b"\1" else packed[1:]
 
 
 def _unpack(packed: bytes) -> list[bytes]:

@@ -95,12 +95,13 @@ class EventKeys:
         make_folder(path.parent)
         if not path.exists():
             write_private(path, secrets.token_bytes(32))
-        self._key = path.read_bytes()
+        self._start = hashlib.blake2b(key=path.read_bytes(), digest_size=16)
 
     def key_of(self, text: str) -> bytes:
         """Hash the text: 16 bytes, always the same for this installation."""
-        data = text.encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(data, key=self._key, digest_size=16).digest()
+        hashed = self._start.copy()
+        hashed.update(text.encode("utf-8", "surrogatepass"))
+        return hashed.digest()
 
 
 def make_folder(folder: Path) -> None:
