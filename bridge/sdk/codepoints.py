@@ -1,4 +1,4 @@
-"""Properties of Unicode 17 for text segmentation (UAX #29); ``unicodedata`` has none of them.
+"""Properties of Unicode 17 that text segmentation (UAX #29) needs.
 
 Written by ``python -m tests.sdk.make_codepoints``; not to be edited. Each is the inside of a
 character class of ``re``. From the Unicode Character Database, © Unicode, Inc., used under the
