@@ -38,7 +38,7 @@ async def test_a_conversation_survives_kills_in_its_middle(
                     if number in kills:
                         await trestle.kill()
                         await trestle.start()
-                texts = await read_texts(watcher, total, limit=120)
+                texts = await read_texts(watcher, total, limit=60)
             held = await alice.messages(room)
     seen = [text for _, text in texts]
     assert seen == [f"line {number}" for number in range(total)]

@@ -61,12 +61,15 @@ async def bridge(person: MatrixUser, channel: str, network: str = "near") -> str
 async def read_texts(user: IrcUser, count: int, limit: float = 90) -> list[tuple[str, str]]:
     """The next messages of the channel: (nick, text)."""
     found: list[tuple[str, str]] = []
-    async with asyncio.timeout(limit):
-        while len(found) < count:
-            line = await user.read()
-            prefix, _, rest = line.removeprefix(":").partition(" ")
-            if rest.startswith("PRIVMSG #"):
-                found.append((prefix.partition("!")[0], rest.partition(" :")[2]))
+    try:
+        async with asyncio.timeout(limit):
+            while len(found) < count:
+                line = await user.read()
+                prefix, _, rest = line.removeprefix(":").partition(" ")
+                if rest.startswith("PRIVMSG #"):
+                    found.append((prefix.partition("!")[0], rest.partition(" :")[2]))
+    except TimeoutError as error:
+        raise AssertionError(f"{len(found)} of {count} came: {found[-8:]}") from error
     return found
 
 
