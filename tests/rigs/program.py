@@ -19,12 +19,19 @@ from tests.rigs.yaml import dump
 class TrestleProgram:
     """``python -m bridge run`` on a written config; may be killed and started again."""
 
-    def __init__(self, settings: Settings, folder: Path, extra: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        extra: Mapping[str, Any],
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._env = env
         self.ops_port = free_port()
+        self.restarts = 0
         self.settings = settings
         self._folder = folder
         self._config = folder / "config.yaml"
-        self._starts = 0
         write_private(self._config, dump(self._document(extra)))
         self.program = Program("Trestle", folder / "trestle.log")
 
@@ -57,6 +64,7 @@ class TrestleProgram:
         await self.program.start(
             [sys.executable, "-m", "bridge", "run", "-c", str(self._config)],
             prepare=dies_with_us(signal.SIGTERM),
+            env=self._env,
         )
         async with asyncio.timeout(limit):
             while not await self.is_ready():
@@ -81,6 +89,16 @@ class TrestleProgram:
         """End it as ``kill -9`` does."""
         await self.program.kill()
 
+    async def keep_alive(self) -> None:
+        """Start it again whenever it ends, as a service manager does. Runs until cancelled."""
+        while True:
+            await self.wait_until_ended(600)
+            self.restarts += 1
+            try:
+                await self.start()
+            except AssertionError:
+                continue  # It ended again before it was ready; so it is started again.
+
     async def wait_until_ended(self, limit: float = 60) -> int | None:
         """Wait for it to end by itself; give its exit code."""
         async with asyncio.timeout(limit):
@@ -95,10 +113,10 @@ class TrestleProgram:
 
 @asynccontextmanager
 async def trestle_program(
-    settings: Settings, folder: Path, **extra: Any
+    settings: Settings, folder: Path, *, env: Mapping[str, str] | None = None, **extra: Any
 ) -> AsyncIterator[TrestleProgram]:
     """Run it until the block ends."""
-    program = TrestleProgram(settings, folder, extra)
+    program = TrestleProgram(settings, folder, extra, env)
     await program.start()
     try:
         yield program
