@@ -103,6 +103,7 @@ class Receiver:
         server = web.Server(
             self._serve, access_log=None, max_line_size=16384, max_field_size=16384,
             lingering_time=0.0,
+            auto_decompress=False,
         )  # fmt: skip
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=5)
         await self._runner.setup()

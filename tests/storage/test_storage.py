@@ -1,0 +1,188 @@
+"""The storage on a real Postgres."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from bridge.model import ItemId, Outgoing, ParkReason, SendKind, Source, SystemClock
+from bridge.sdk.errors import ConfigError, PermanentFailure
+from bridge.sdk.ids import EventId, InstanceId, RemoteChatId, RoomId, UserId
+from bridge.sdk.login import LoginKind
+from bridge.settings import DatabaseSettings
+from bridge.storage.accounts import Accounts
+from bridge.storage.items import Items
+from bridge.storage.journal import Journal
+from bridge.storage.keys import DayKeys, KeyLost
+from bridge.storage.outbox import Outbox
+from bridge.storage.pool import Database
+from bridge.storage.portals import PortalStore
+from bridge.storage.retention import Retention
+
+
+@dataclass
+class TurnedClock:
+    """A clock that a test can turn."""
+
+    ahead: timedelta = timedelta()
+
+    def now(self) -> datetime:
+        return SystemClock().now() + self.ahead
+
+    def today(self) -> date:
+        return self.now().astimezone(UTC).date()
+
+
+@pytest_asyncio.fixture
+async def clock() -> TurnedClock:
+    return TurnedClock()
+
+
+@pytest_asyncio.fixture
+async def database(
+    database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
+) -> AsyncIterator[Database]:
+    async with Database.open(database_settings, folder, clock) as opened:
+        await Retention(opened, DayKeys(folder, clock)).run_once()
+        yield opened
+
+
+async def test_a_landed_row_is_read_back_whole_until_it_is_done(
+    database: Database, folder: Path
+) -> None:
+    journal = Journal(database, DayKeys(folder, database.clock))
+    await journal.open()
+    body = b'{"events": ["' + b"x" * 5000 + b'"]}'
+    row = await journal.land(
+        source=Source.TRANSACTION, body=body, event_keys=b"k" * 32, progress=b"\0", done=False
+    )
+    assert [r.body async for r in journal.unfinished()] == [body]
+    assert await journal.known_keys([b"k" * 16, b"n" * 16]) == {b"k" * 16}
+    await journal.mark([(row, b"\3", True)])
+    assert [r async for r in journal.unfinished()] == []
+    await journal.close()
+
+
+async def test_stored_bytes_do_not_show_what_was_said(database: Database, folder: Path) -> None:
+    journal = Journal(database, DayKeys(folder, database.clock))
+    await journal.open()
+    await journal.land(
+        source=Source.TRANSACTION, body=b"CANARY", event_keys=b"", progress=b"", done=True
+    )
+    stored = await database.core.fetchval("SELECT body FROM journal")
+    assert b"CANARY" not in stored
+    await journal.close()
+
+
+async def test_outbox_entries_of_one_transaction_id_are_one(
+    database: Database, folder: Path
+) -> None:
+    outbox = Outbox(database, DayKeys(folder, database.clock))
+    await outbox.open()
+    entry = Outgoing(
+        room=RoomId("!r"), user=UserId("@u:hs"), kind=SendKind.EVENT, type="m.room.message",
+        content={"body": "\0 zero"}, transaction_id="t1", portal=1, remote_id="r1",
+    )  # fmt: skip
+    async with asyncio.TaskGroup() as group:
+        adding = [group.create_task(outbox.add([entry])) for _ in range(10)]
+    assert sum(len(task.result()) for task in adding) == 1
+    queued = [one async for one in outbox.unfinished()]
+    assert [one.outgoing for one in queued] == [entry]
+    await outbox.finish([(queued[0], EventId("$e"))])
+    assert [one async for one in outbox.unfinished()] == []
+    links = await PortalStore(database).find_message(1, EventId("$e"))
+    assert [link.remote_id for link in links] == ["r1"]
+
+
+async def test_a_parked_item_keeps_its_reason_and_event(database: Database, folder: Path) -> None:
+    items = Items(database, DayKeys(folder, database.clock))
+    item = ItemId(database.clock.today(), 1, 0)
+    assert [await items.note_try(item, "c") for _ in range(2)] == [1, 2]
+    await items.park(item, "c", ParkReason.FAILED, "it failed", b"{}")
+    (parked,) = await items.parked()
+    assert (parked.id, parked.reason, parked.detail) == (item, ParkReason.FAILED, "it failed")
+    assert await items.count_parked() == {ParkReason.FAILED: 1}
+
+
+async def test_a_chat_is_bridged_once(database: Database) -> None:
+    portals = PortalStore(database)
+    chat = {"instance": InstanceId("near"), "chat": RemoteChatId("#x"), "chat_name": "#x"}
+    await portals.add(**chat, room=RoomId("!a"))  # type: ignore[arg-type]
+    with pytest.raises(PermanentFailure, match="bridged already"):
+        await portals.add(**chat, room=RoomId("!b"))  # type: ignore[arg-type]
+
+
+async def test_a_subject_sees_no_logins_of_others(database: Database) -> None:
+    accounts = Accounts(database)
+    for owner in ("@a:hs", "@b:hs"):
+        await accounts.get_or_add_login(InstanceId("near"), LoginKind.AUTOMATIC, UserId(owner))
+    assert [row.owner for row in await accounts.logins_of(UserId("@a:hs"))] == ["@a:hs"]
+    assert await database.subject.fetch("SELECT * FROM login") == []
+
+
+async def test_nobody_may_read_a_partition_past_the_policies(database: Database) -> None:
+    name = f"message_{database.clock.today():%Y%m%d}"
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await database.subject.fetch(f"SELECT * FROM {name}")  # noqa: S608 - a name of ours
+
+
+async def test_every_table_of_a_subject_is_under_forced_row_level_security(
+    database: Database,
+) -> None:
+    bare = await database.core.fetch(
+        "SELECT DISTINCT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid "
+        "WHERE a.attname IN ('subject', 'direct_with', 'created_by') AND c.relkind IN ('r', 'p') "
+        "AND NOT c.relispartition AND NOT (c.relrowsecurity AND c.relforcerowsecurity) "
+        "AND c.relnamespace = 'public'::regnamespace"
+    )
+    assert bare == []
+
+
+async def test_a_second_instance_refuses_within_two_seconds(
+    database: Database, database_settings: DatabaseSettings, folder: Path
+) -> None:
+    other = folder / "other"
+    async with asyncio.timeout(2):
+        with pytest.raises(ConfigError, match="another Trestle is at work"):
+            async with Database.open(database_settings, other, SystemClock()):
+                raise AssertionError("it must not open")
+
+
+async def test_a_newer_schema_is_refused(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with Database.open(database_settings, folder, SystemClock()) as opened:
+        owner = await opened.owner()
+        await owner.execute("INSERT INTO schema_version VALUES (999)")
+        await owner.close()
+    with pytest.raises(ConfigError, match="made by a newer Trestle"):
+        async with Database.open(database_settings, folder, SystemClock()):
+            raise AssertionError("it must not open")
+
+
+async def test_a_day_that_is_over_is_dropped_and_its_key_destroyed(
+    database: Database, folder: Path, clock: TurnedClock
+) -> None:
+    keys = DayKeys(folder, clock)
+    today = clock.today()
+    sealed = keys.seal(today, b"x", b"secret")
+    clock.ahead = timedelta(days=14)
+    with pytest.raises(ConfigError, match="hours from ours"):
+        await Retention(database, keys).run_once()
+    assert keys.open(today, b"x", sealed) == b"secret"
+    keys.destroy(today)
+    with pytest.raises(KeyLost):
+        keys.open(today, b"x", sealed)
+
+
+async def test_a_key_opens_only_what_belongs_to_its_place(folder: Path) -> None:
+    keys = DayKeys(folder, SystemClock())
+    today = SystemClock().today()
+    sealed = keys.seal(today, b"row 1", b"secret")
+    with pytest.raises(KeyLost):
+        keys.open(today, b"row 2", sealed)
