@@ -56,7 +56,7 @@ class PortalStore:
         return [_portal(row) for row in rows]
 
     async def set_paused(self, portal_id: int, paused: bool) -> None:
-        """Note that nothing crosses for now, or that it does again."""
+        """Note whether nothing crosses."""
         with at_the_door():
             await self._database.core.execute(
                 "UPDATE portal SET paused = $2 WHERE id = $1", portal_id, paused

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class Door:
         authorization = self.bearer if token is None else token
         if authorization:
             headers["Authorization"] = authorization
-        data = {"data": body} if isinstance(body, bytes) else {"json": body}
+        data = {"data": body} if isinstance(body, bytes | BytesIO) else {"json": body}
         url = f"http://{self.receiver.address}{path}"
         async with self.session.request(
             method, URL(url, encoded=True), headers=headers,
