@@ -15,8 +15,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bridge.model import Clock
 from bridge.sdk.errors import PermanentFailure
+from bridge.storage.files import make_folder, sync_folder, write_private
 
 _NONCE = 12
+_KEY = 32
 
 
 class KeyLost(PermanentFailure):
@@ -59,17 +61,19 @@ class DayKeys:
         path = self._path(day)
         if path.exists():
             with path.open("r+b") as file:
-                file.write(os.urandom(32))
+                file.write(os.urandom(_KEY))
                 file.flush()
                 os.fsync(file.fileno())
             path.unlink()
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
 
     def days(self) -> list[date]:
         """The days whose keys exist."""
         if not self._folder.exists():
             return []
-        return sorted(date.fromisoformat(path.name) for path in self._folder.iterdir())
+        # What else lies there is half a key of a run that was killed: nothing was sealed with it.
+        names = (path.name for path in self._folder.iterdir() if path.suffix == "")
+        return sorted(date.fromisoformat(name) for name in names)
 
     def _path(self, day: date) -> Path:
         return self._folder / day.isoformat()
@@ -82,8 +86,11 @@ class DayKeys:
                 if not make:
                     raise KeyLost(f"the key of {day} is gone, and with it what was stored then")
                 make_folder(self._folder)
-                write_private(path, secrets.token_bytes(32))
-            cipher = self._ciphers[day] = AESGCM(path.read_bytes())
+                write_private(path, secrets.token_bytes(_KEY))
+            key = path.read_bytes()
+            if len(key) != _KEY:
+                raise KeyLost(f"the key of {day} is damaged: {path} should hold {_KEY} bytes")
+            cipher = self._ciphers[day] = AESGCM(key)
         return cipher
 
 
@@ -94,7 +101,7 @@ class EventKeys:
         path = state_dir / "keys" / "event-ids"
         make_folder(path.parent)
         if not path.exists():
-            write_private(path, secrets.token_bytes(32))
+            write_private(path, secrets.token_bytes(_KEY))
         self._start = hashlib.blake2b(key=path.read_bytes(), digest_size=16)
 
     def key_of(self, text: str) -> bytes:
@@ -102,28 +109,3 @@ class EventKeys:
         hashed = self._start.copy()
         hashed.update(text.encode("utf-8", "surrogatepass"))
         return hashed.digest()
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder that only we may enter."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only we may read, whole or not at all, and on disk when it returns."""
-    new = path.with_name(path.name + ".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,7 +18,7 @@ import asyncpg
 from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, TemporaryFailure
 from bridge.settings import DatabaseSettings
-from bridge.storage.keys import make_folder, write_private
+from bridge.storage.files import make_folder, write_private
 from bridge.storage.postgres import EmbeddedPostgres
 from bridge.storage.schema import CORE, OWNER, SUBJECT, Connection, migrate, roles_sql
 

