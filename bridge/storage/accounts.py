@@ -8,7 +8,8 @@ import asyncpg
 from bridge.model import LoginRow
 from bridge.sdk.ids import InstanceId, LoginId, UserId
 from bridge.sdk.login import LoginKind
-from bridge.storage.pool import Database, at_the_door
+from bridge.storage.door import at_the_door
+from bridge.storage.pool import Database
 
 
 class Accounts:
@@ -41,10 +42,8 @@ class Accounts:
 
     async def logins_of(self, subject: UserId) -> Sequence[LoginRow]:
         """The person's own logins, read as that person: the database shows no others."""
-        with at_the_door():
-            async with self._database.subject.acquire() as connection, connection.transaction():
-                await connection.execute("SELECT set_config('trestle.subject', $1, true)", subject)
-                rows = await connection.fetch("SELECT * FROM login ORDER BY id")
+        async with self._database.as_subject(subject) as connection:
+            rows = await connection.fetch("SELECT * FROM login ORDER BY id")
         return [_login(row) for row in rows]
 
     async def send_device(self, user: UserId) -> str:

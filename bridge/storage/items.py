@@ -7,8 +7,9 @@ from datetime import datetime
 import asyncpg
 
 from bridge.model import ItemId, ParkReason
+from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys
-from bridge.storage.pool import Database, at_the_door
+from bridge.storage.pool import Database
 
 _PARK = (
     "INSERT INTO item (day, seq, index, consumer, state, tries, reason, detail, event, since, "

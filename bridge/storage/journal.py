@@ -1,6 +1,7 @@
 """The journal: what the homeserver gave us, one sealed row a transaction."""
 
 import asyncio
+import logging
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,15 @@ import asyncpg
 
 from bridge.model import RowId, Source
 from bridge.sdk.errors import TemporaryFailure
-from bridge.storage.keys import DayKeys
-from bridge.storage.pool import Database, at_the_door
+from bridge.storage.door import at_the_door
+from bridge.storage.keys import DayKeys, KeyLost
+from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
 
+log = logging.getLogger(__name__)
+
 KEY_BYTES = 16
+_LAND_LIMIT = 15.0
 _THREAD_FROM = 256 * 1024
 """Bodies from this size on are sealed in a thread: the loop must not stand still."""
 
@@ -28,6 +33,21 @@ _LAND = (
     "SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 "
     "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $9 RETURNING 1"
 )
+_VOID = (
+    "INSERT INTO journal (day, seq, source, received_at, body, event_keys, progress, done, epoch) "
+    "VALUES ($1, $2, '', $3, '', '', '', true, $4) ON CONFLICT (day, seq) DO UPDATE SET "
+    "body = '', event_keys = '', done = true"
+)
+"""An insert of the same row that is still under way makes this wait, or fails after it."""
+
+_UNFINISHED = (
+    "SELECT day, seq, source, received_at, body, progress FROM ("
+    "SELECT *, sum(length(body)) OVER (ORDER BY day, seq) - length(body) AS before FROM ("
+    "SELECT * FROM journal WHERE NOT done AND day >= $1 AND (day, seq) > ($1, $2) "
+    "ORDER BY day, seq LIMIT 100) AS page) AS summed WHERE before < 8000000 ORDER BY day, seq"
+)
+"""At least one row, and not many more bytes than a large one has."""
+
 _MARK = (
     "UPDATE journal SET progress = m.progress, done = m.done "
     "FROM unnest($2::bigint[], $3::bytea[], $4::boolean[]) AS m (seq, progress, done) "
@@ -57,6 +77,7 @@ class Journal:
         self._connection: Connection | None = None
         self._land_statement: Any = None
         self._seq = 0
+        self._uncertain: list[RowId] = []
 
     async def open(self) -> None:
         """Read where the numbering stands. Call once, before anything is landed."""
@@ -68,6 +89,7 @@ class Journal:
     async def close(self) -> None:
         """Let go of the lander's connection."""
         connection, self._connection = self._connection, None
+        self._land_statement = None
         if connection is not None:
             connection.terminate()
 
@@ -77,33 +99,35 @@ class Journal:
         """Store a transaction; returns after the commit.
 
         ``event_keys`` are 16 bytes an event, ``progress`` is the core's. Raises
-        ``TemporaryFailure`` when the database is away. An unknown outcome is a failure too: the
-        homeserver repeats the transaction, and its events are known by their keys.
+        ``TemporaryFailure`` when the database is away; then nothing is stored, and if that is
+        not sure it is made so before anything else is landed or looked up.
         """
+        if self._uncertain:
+            await self._void_uncertain()
         now = self._clock.now()
+        if now.date() > self._database.covered_until:
+            await self._database.cover(now.date())
         self._seq += 1
         row = RowId(now.date(), self._seq)
-        associated = _associated(row)
         if len(body) < _THREAD_FROM:
-            sealed = self._day_keys.seal(row.day, associated, _pack(body))
+            sealed = self._seal(row, body)
         else:
-            sealed = await asyncio.to_thread(
-                lambda: self._day_keys.seal(row.day, associated, _pack(body))
-            )
-        values = (
-            row.day, row.seq, source.value, now, sealed, event_keys, progress, done,
-            self._database.epoch,
-        )  # fmt: skip
+            sealed = await asyncio.to_thread(self._seal, row, body)
+        connection, statement = await self._lander()
+        # Cheaper than asyncpg's own limit.
+        cut = asyncio.get_running_loop().call_later(_LAND_LIMIT, connection.terminate)
         try:
             with at_the_door():
-                statement = self._land_statement or await self._prepare()
-                stored = await statement.fetchval(*values, timeout=15)
-        except (TemporaryFailure, TimeoutError, asyncio.CancelledError) as error:
+                stored = await statement.fetchval(
+                    row.day, row.seq, source.value, now, sealed, event_keys, progress, done,
+                    self._database.epoch,
+                )  # fmt: skip
+        except (TemporaryFailure, asyncio.CancelledError):
+            self._uncertain.append(row)
             await self.close()
-            self._land_statement = None
-            if isinstance(error, TimeoutError):
-                raise TemporaryFailure("the database did not store it in 15 s") from error
             raise
+        finally:
+            cut.cancel()
         if stored is None:
             raise TemporaryFailure("another instance took over the database")
         return row
@@ -126,15 +150,17 @@ class Journal:
         day, seq = date.min, 0
         while True:
             with at_the_door():
-                rows = await self._database.core.fetch(
-                    "SELECT day, seq, source, received_at, body, progress FROM journal "
-                    "WHERE NOT done AND (day, seq) > ($1, $2) ORDER BY day, seq LIMIT 100",
-                    day, seq,
-                )  # fmt: skip
+                rows = await self._database.core.fetch(_UNFINISHED, day, seq)
             if not rows:
                 return
             for row in rows:
-                yield self._open(row)
+                try:
+                    yield self._open(row)
+                except KeyLost as error:
+                    log.error(
+                        "transaction %s of %s cannot be read: %s", row["seq"], row["day"], error,
+                        extra={"event": "journal_unreadable"},
+                    )  # fmt: skip
             day, seq = rows[-1]["day"], rows[-1]["seq"]
 
     async def read(self, row: RowId) -> JournalRow | None:
@@ -149,6 +175,8 @@ class Journal:
 
     async def known_keys(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of the keys that were landed in the days kept. Slow: reads every row's keys."""
+        if self._uncertain:
+            await self._void_uncertain()
         wanted = set(keys)
         known: set[bytes] = set()
         async for packed in self._packed_keys():
@@ -174,7 +202,7 @@ class Journal:
             with at_the_door():
                 rows = await self._database.core.fetch(
                     "SELECT day, seq, event_keys FROM journal WHERE (day, seq) < ($1, $2) "
-                    "ORDER BY day DESC, seq DESC LIMIT 5000",
+                    "ORDER BY day DESC, seq DESC LIMIT 1000",
                     day, seq,
                 )  # fmt: skip
             if not rows:
@@ -183,11 +211,30 @@ class Journal:
                 yield row["event_keys"]
             day, seq = rows[-1]["day"], rows[-1]["seq"]
 
-    async def _prepare(self) -> Any:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await self._database.connection()
-        self._land_statement = await self._connection.prepare(_LAND)
-        return self._land_statement
+    async def _lander(self) -> tuple[Connection, Any]:
+        connection, statement = self._connection, self._land_statement
+        if connection is None or connection.is_closed():
+            with at_the_door():
+                connection = await self._database.connection()
+                statement = await connection.prepare(_LAND)
+            self._connection, self._land_statement = connection, statement
+        return connection, statement
+
+    async def _void_uncertain(self) -> None:
+        """Take back rows of which nobody knows whether they were stored.
+
+        They were not acknowledged, so the homeserver repeats them; and they are in no lane, so
+        their keys must not make the repetition look like a double.
+        """
+        for row in list(self._uncertain):
+            with at_the_door():
+                await self._database.core.execute(
+                    _VOID, row.day, row.seq, self._clock.now(), self._database.epoch
+                )
+            self._uncertain.remove(row)
+
+    def _seal(self, row: RowId, body: bytes) -> bytes:
+        return self._day_keys.seal(row.day, _associated(row), _pack(body))
 
     def _open(self, row: asyncpg.Record) -> JournalRow:
         row_id = RowId(row["day"], row["seq"])

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from bridge.sdk.ids import InstanceId, RoomId
-from bridge.storage.pool import Database, at_the_door
+from bridge.storage.door import at_the_door
+from bridge.storage.pool import Database
 
 
 class InstanceStore:

@@ -10,8 +10,9 @@ import orjson
 
 from bridge.model import Outgoing, ParkReason, QueuedOutgoing, SendKind
 from bridge.sdk.ids import EventId, RoomId, UserId
+from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys
-from bridge.storage.pool import Database, at_the_door
+from bridge.storage.pool import Database
 
 _ADD = (
     "INSERT INTO outbox (day, seq, received_at, room, sender, kind, transaction_id, content, "

@@ -7,7 +7,8 @@ import asyncpg
 from bridge.model import MessageLink, Portal
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RoomId, UserId
-from bridge.storage.pool import Database, at_the_door
+from bridge.storage.door import at_the_door
+from bridge.storage.pool import Database
 
 
 class PortalStore:

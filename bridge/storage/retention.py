@@ -4,15 +4,15 @@ import logging
 from datetime import date, timedelta
 
 from bridge.sdk.errors import ConfigError
+from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys
 from bridge.storage.partitions import (
     ACCESS,
     DAILY,
     days_of,
     drop_partition,
-    make_partitions,
 )
-from bridge.storage.pool import Database, at_the_door
+from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
 
 log = logging.getLogger(__name__)
@@ -40,15 +40,15 @@ class Retention:
         today = self._database.clock.today()
         self._day_keys.prepare()
         difference = await self._database.time_difference()
+        await self._database.cover(today)
+        if abs(difference) > _CLOCK_LIMIT:
+            raise ConfigError(
+                f"the database's clock is {difference / 3600:+.1f} hours from ours; nothing is "
+                "dropped until they agree. Set the machines' clocks"
+            )
         with at_the_door():
             owner = await self._database.owner()
             try:
-                await make_partitions(owner, today)
-                if abs(difference) > _CLOCK_LIMIT:
-                    raise ConfigError(
-                        f"the database's clock is {difference / 3600:+.1f} hours from ours; "
-                        "nothing is dropped until they agree. Set the machines' clocks"
-                    )
                 dropped = await self._drop_days(owner, today)
             finally:
                 await owner.close()

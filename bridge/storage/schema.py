@@ -70,10 +70,13 @@ async def _apply(connection: Connection, number: int, sql: str) -> None:
         await connection.execute("INSERT INTO schema_version (version) VALUES ($1)", number)
 
 
-def roles_sql(*, login: str | None = None) -> str:
+def roles_sql(
+    *, login: str | None = None, owner_login: str | None = None, with_schema: bool = True
+) -> str:
     """The statements by which an admin makes the roles where we may not (idempotent).
 
-    ``login`` is the role in ``database.url``, which becomes a member of all three.
+    ``login`` is the role in ``database.url`` and ``owner_login`` that in ``database.owner_url``
+    (None: ``login`` is both). Each becomes a member of the roles that it acts as.
     """
     lines = [
         f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') "
@@ -81,7 +84,14 @@ def roles_sql(*, login: str | None = None) -> str:
         for role in (OWNER, CORE, SUBJECT)
     ]
     if login is not None:
-        quoted = '"' + login.replace('"', '""') + '"'
-        lines.append(f"GRANT {OWNER}, {CORE}, {SUBJECT} TO {quoted};")
-    lines.append(f"GRANT ALL ON SCHEMA public TO {OWNER};")
+        lines.append(f"GRANT {CORE}, {SUBJECT} TO {_quoted(login)};")
+    owner_login = owner_login or login
+    if owner_login is not None and owner_login != OWNER:
+        lines.append(f"GRANT {OWNER} TO {_quoted(owner_login)};")
+    if with_schema:
+        lines.append(f"GRANT ALL ON SCHEMA public TO {OWNER};")
     return "\n".join(lines)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

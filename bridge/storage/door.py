@@ -1,0 +1,52 @@
+"""Where the database's errors are translated into ours."""
+
+import contextlib
+from collections.abc import Iterator
+
+import asyncpg
+
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+
+AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+)
+"""What asyncpg raises when the database is away, starting, stopping, full or broken."""
+
+_BUSY = (
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+"""What passes by itself or by an admin's hand, once we are running."""
+
+
+@contextlib.contextmanager
+def at_the_door() -> Iterator[None]:
+    """Translate a database that is away into ``TemporaryFailure``.
+
+    A value that no column can hold is a ``PermanentFailure``: trying again would not help.
+    """
+    try:
+        yield
+    except (*AWAY, *_BUSY) as error:
+        if isinstance(error, ValueError):  # asyncpg's word for a value that it cannot encode.
+            raise PermanentFailure("it holds characters that cannot be stored") from error
+        raise TemporaryFailure(f"the database is away: {first_line(error)}") from error
+    except asyncpg.DataError as error:
+        raise PermanentFailure("it holds characters that cannot be stored") from error
+    except asyncpg.CheckViolationError as error:
+        if "no partition" not in str(error):
+            raise
+        raise TemporaryFailure("the tables of this day are not there yet") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return (str(error) or type(error).__name__).splitlines()[0]

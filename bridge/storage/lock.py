@@ -1,0 +1,210 @@
+"""The lock that makes us the only instance at work on a database."""
+
+import asyncio
+import logging
+import secrets
+from datetime import timedelta
+
+import asyncpg
+
+from bridge.model import Clock
+from bridge.sdk.errors import ConfigError
+from bridge.storage.door import AWAY
+from bridge.storage.roles import Access
+from bridge.storage.schema import CORE, Connection
+
+log = logging.getLogger(__name__)
+
+_LOCK = 7_218_450
+_TAKE_LIMIT = 1.5
+"""Seconds: a lock that was just let go is waited for, another instance is not."""
+
+_BEAT = 5.0
+_LEASE = timedelta(seconds=60)
+_OLDEST_SERVER = 15
+
+_BROKEN_BY_POOLING = (
+    asyncpg.DuplicatePreparedStatementError,
+    asyncpg.InvalidSQLStatementNameError,
+)
+
+
+class InstanceLock:
+    """A lock of a session, on a connection of its own that does nothing else."""
+
+    def __init__(self, access: Access, clock: Clock) -> None:
+        self._access = access
+        self._clock = clock
+        self._connection: Connection | None = None
+        self._dropped = asyncio.Event()
+        self.epoch = 0
+        """Every write of state carries it; one more each time that the lock is taken."""
+        self.generation = 0
+        """One more each time that the database is restored from a backup."""
+
+    async def take(self) -> None:
+        """Take the lock. Raises ``ConfigError`` if another has it or it would mean nothing."""
+        connection = await self._log_in()
+        try:
+            async with asyncio.timeout(_TAKE_LIMIT):
+                while not await self._try(connection):
+                    await asyncio.sleep(0.1)
+        except TimeoutError as error:
+            connection.terminate()
+            raise ConfigError(
+                "another Trestle is at work on this database; stop it first, or give this one a "
+                "database of its own",
+                path="database.url",
+            ) from error
+        except BaseException:
+            connection.terminate()
+            raise
+        self._keep(connection)
+
+    async def begin(self) -> None:
+        """Begin an epoch: what an earlier holder still writes has no effect from now on."""
+        connection = self._held()
+        await self._access.become(CORE)(connection)
+        self.epoch = await connection.fetchval(
+            "UPDATE lease SET epoch = epoch + 1, owner = $1, until = $2 WHERE shard = 0 "
+            "RETURNING epoch",
+            secrets.token_hex(8), self._clock.now() + _LEASE,
+        )  # fmt: skip
+        self.generation = await connection.fetchval("SELECT generation FROM instance_state")
+
+    async def hold(self) -> None:
+        """Return when the connection is lost. Raises ``ConfigError`` when another took over."""
+        beats = 0
+        while not self._dropped.is_set():
+            try:
+                async with asyncio.timeout(_BEAT):
+                    await self._dropped.wait()
+            except TimeoutError:
+                beats += 1
+                await self._beat(renew=beats % 6 == 0)
+
+    async def take_again(self) -> bool:
+        """Try to have the lock back after an outage, and to go on as if nothing had been.
+
+        Raises ``ConfigError`` if another had it in the meantime.
+        """
+        try:
+            connection = await self._log_in()
+        except AWAY:
+            return False
+        try:
+            held = await self._try(connection)
+            await self._access.become(CORE)(connection)
+            self._check(await connection.fetchval("SELECT epoch FROM lease WHERE shard = 0"))
+        except AWAY:
+            connection.terminate()
+            return False
+        except BaseException:
+            connection.terminate()
+            raise
+        if not held:
+            connection.terminate()
+            return False
+        self._keep(connection)
+        return True
+
+    async def release(self) -> None:
+        """Let go of it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close(timeout=2)
+
+    # --- inside ---
+
+    def _held(self) -> Connection:
+        if self._connection is None:
+            raise RuntimeError("the lock is not taken")
+        return self._connection
+
+    def _keep(self, connection: Connection) -> None:
+        self._connection = connection
+        dropped = self._dropped = asyncio.Event()
+        connection.add_termination_listener(lambda _: dropped.set())
+
+    def _check(self, epoch: int | None) -> None:
+        if epoch != self.epoch:
+            raise ConfigError("another Trestle took over this database; this one ends")
+
+    async def _beat(self, *, renew: bool) -> None:
+        """Look whether the connection answers and the lock is still ours."""
+        connection = self._held()
+        try:
+            async with asyncio.timeout(_BEAT):
+                held = await connection.fetchval(
+                    "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted "
+                    "AND objid = $1 AND pid = pg_backend_pid())",
+                    _LOCK,
+                )
+                epoch = await connection.fetchval("SELECT epoch FROM lease WHERE shard = 0")
+                if renew:
+                    await connection.execute(
+                        "UPDATE lease SET until = $2 WHERE shard = 0 AND epoch = $1",
+                        self.epoch, self._clock.now() + _LEASE,
+                    )  # fmt: skip
+        except AWAY:
+            connection.terminate()
+            self._dropped.set()
+            return
+        self._check(epoch)
+        if not held:
+            raise ConfigError(_PROXY, path="database.url")
+
+    async def _log_in(self) -> Connection:
+        connection = await self._access.log_in(CORE)
+        try:
+            _refuse_old(connection)
+            await self._refuse_pooling_proxy(connection)
+            # A dead machine's lock is free after 11 s, not after two hours.
+            await connection.execute(
+                "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; "
+                "SET tcp_keepalives_count = 3; SET tcp_user_timeout = 11000"
+            )
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _refuse_pooling_proxy(self, connection: Connection) -> None:
+        """A lock of a session means nothing where a proxy hands sessions around.
+
+        While another of our connections is inside a database transaction, a proxy must give the
+        first one a different session, or give the other one the first one's.
+        """
+        other = await self._access.log_in(CORE)
+        try:
+            mine = await connection.fetchval("SELECT pg_backend_pid()")
+            token = secrets.token_hex(8)
+            await connection.execute(f"SET trestle.probe = '{token}'")
+            async with other.transaction():
+                theirs = await other.fetchval("SELECT pg_backend_pid()")
+                again = await connection.fetchval("SELECT pg_backend_pid()")
+                probe = await connection.fetchval("SELECT current_setting('trestle.probe', true)")
+            if mine == theirs or mine != again or probe != token:
+                raise ConfigError(_PROXY, path="database.url")
+        except _BROKEN_BY_POOLING as error:
+            raise ConfigError(_PROXY, path="database.url") from error
+        finally:
+            other.terminate()
+
+    async def _try(self, connection: Connection) -> bool:
+        return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK))
+
+
+def _refuse_old(connection: Connection) -> None:
+    version = connection.get_server_version().major
+    if version < _OLDEST_SERVER:
+        raise ConfigError(
+            f"the database is Postgres {version}; Trestle needs {_OLDEST_SERVER} or newer",
+            path="database.url",
+        )
+
+
+_PROXY = (
+    "between us and the database stands a proxy that pools transactions (PgBouncer's "
+    "pool_mode = transaction); name the database itself, or a pool with pool_mode = session"
+)
