@@ -1,0 +1,15 @@
+"""What an author tests a module with: hosts that remember, and the contract as a test."""
+
+from bridge.sdk.testing.hosts import FakeBotHost, FakeHost, running
+from bridge.sdk.testing.rooms import FakeCall, FakeRoom
+from bridge.sdk.testing.store import FakeClock, FakeStore
+
+__all__ = [
+    "FakeBotHost",
+    "FakeCall",
+    "FakeClock",
+    "FakeHost",
+    "FakeRoom",
+    "FakeStore",
+    "running",
+]

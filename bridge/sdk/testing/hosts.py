@@ -1,0 +1,257 @@
+"""Hosts for tests: they keep the real one's rules and remember what a module did."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from bridge.sdk.errors import DeliveryError, LoginRequired, ModuleNotReady
+from bridge.sdk.events import (
+    RemoteEvent,
+    RemoteJoin,
+    RemoteLeave,
+    RemoteMembers,
+    RemoteMessage,
+    RemoteRename,
+    RemoteUser,
+)
+from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId
+from bridge.sdk.login import LoginState
+from bridge.sdk.module import Client
+from bridge.sdk.testing.store import FakeClock, FakeStore, is_storable
+from bridge.sdk.text import to_plain
+
+STOP_SECONDS = 5.0
+"""How long the real host waits for ``run()`` to end before it leaves it behind."""
+
+
+class FakeHost:
+    """What ``sdk.Host`` promises to a client.
+
+    Like the real one it shows a message with the same id once, keeps who is in which chat, and
+    takes no notice of chats that are not bridged. Whatever the real host could make nothing of
+    raises ``AssertionError`` and is listed in ``faults``.
+    """
+
+    def __init__(
+        self,
+        instance: str = "test",
+        *,
+        chats: Collection[str] | None = None,
+        store: FakeStore | None = None,
+        clock: FakeClock | None = None,
+    ) -> None:
+        """``chats``: ids of the bridged ones; None: all are."""
+        self.instance = InstanceId(instance)
+        self.log = _logger(self.instance)
+        self.clock = clock or FakeClock()
+        self.store = store or FakeStore(self.clock)
+        self.received: list[RemoteEvent] = []
+        """All that was taken, repetitions too."""
+        self.ignored: list[RemoteEvent] = []
+        """What came from chats that are not bridged."""
+        self.messages: list[RemoteMessage] = []
+        """What stands in the rooms: each message once."""
+        self.people: dict[RemoteChatId, dict[RemoteUserId, str]] = {}
+        """Who is in each chat: id to name."""
+        self.reports: list[tuple[LoginState, str]] = []
+        self.faults: list[str] = []
+        self._chats = chats
+        self._refusals: deque[DeliveryError] = deque()
+        self._changed = asyncio.Event()
+
+    @property
+    def state(self) -> LoginState:
+        """How the client says that its login is."""
+        return self.reports[-1][0] if self.reports else LoginState.STARTING
+
+    @property
+    def texts(self) -> list[str]:
+        """The messages as ``name: text``."""
+        return [f"{one.sender.name}: {to_plain(one.body)}" for one in self.messages]
+
+    def now(self) -> datetime:
+        """The time of the clock, in UTC."""
+        return self.clock.now()
+
+    def refuse_next(self, error: DeliveryError) -> None:
+        """Have the next call of ``receive`` raise this, as a host without a database does."""
+        self._refusals.append(error)
+
+    async def receive(self, event: RemoteEvent) -> None:
+        """Take an event from the network.
+
+        Raises what ``refuse_next`` was given, and ``AssertionError`` for what is no event.
+        """
+        self._check(event)
+        await asyncio.sleep(0)  # The real host writes to its database here.
+        if self._refusals:
+            raise self._refusals.popleft()
+        if self._chats is not None and event.chat not in self._chats:
+            self.ignored.append(event)
+        else:
+            self.received.append(event)
+            self._apply(event)
+        self._changed.set()
+
+    def report(self, state: LoginState, reason: str = "") -> None:
+        """Take note of how the login is. Raises ``AssertionError`` for bad news without why."""
+        if not isinstance(state, LoginState):
+            self._fault(f"report() takes a LoginState, not {state!r}")
+        if state in {LoginState.RECONNECTING, LoginState.SIGN_IN_NEEDED} and not reason:
+            self._fault(f"report({state.name}) needs a reason: a sentence for the login's owner")
+        self.reports.append((state, reason))
+        self._changed.set()
+
+    async def wait_until(self, is_so: Callable[["FakeHost"], bool], limit: float = 10.0) -> None:
+        """Return when what the client did makes it so. Raises ``TimeoutError``."""
+        async with asyncio.timeout(limit):
+            while not is_so(self):
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def wait_until_connected(self, limit: float = 10.0) -> None:
+        """Return when the client says that it is connected. Raises ``TimeoutError``."""
+        await self.wait_until(lambda host: host.state is LoginState.CONNECTED, limit)
+
+    def _fault(self, sentence: str) -> None:
+        self.faults.append(sentence)
+        raise AssertionError(sentence)
+
+    def _check(self, event: RemoteEvent) -> None:
+        if not isinstance(event, RemoteEvent):
+            self._fault(f"receive() takes one of the sdk's RemoteEvents, not {event!r}")
+        kind = type(event).__name__
+        texts: list[str] = [event.chat]
+        for user in _users(event):
+            if not user.id or not user.name:
+                self._fault(f"{kind}: a RemoteUser needs an id and a name, not {user!r}")
+            texts += [user.id, user.name]
+        if isinstance(event, RemoteMessage):
+            texts += [event.id, to_plain(event.body)]
+            if not event.id:
+                self._fault("RemoteMessage: without an id the same message would appear twice")
+            if event.at.tzinfo is None:
+                self._fault("RemoteMessage: `at` needs a time zone; host.now() has one")
+            if event.part < 0:
+                self._fault("RemoteMessage: `part` counts from 0")
+        if not event.chat:
+            self._fault(f"{kind}: `chat` is empty")
+        if not all(map(is_storable, texts)):
+            self._fault(f"{kind}: it holds half a character; decode with errors='replace'")
+
+    def _apply(self, event: RemoteEvent) -> None:
+        people = self.people.setdefault(event.chat, {})
+        match event:
+            case RemoteMessage():
+                keys = {(one.chat, one.id, one.part, one.sender.id) for one in self.messages}
+                if (event.chat, event.id, event.part, event.sender.id) not in keys:
+                    self.messages.append(event)
+                    people[event.sender.id] = event.sender.name
+            case RemoteJoin():
+                people[event.user.id] = event.user.name
+            case RemoteLeave():
+                people.pop(event.user.id, None)
+            case RemoteRename():
+                if people.pop(event.old.id, None) is not None:
+                    people[event.new.id] = event.new.name
+            case RemoteMembers():
+                people.clear()
+                people.update({user.id: user.name for user in event.users})
+
+
+def _users(event: RemoteEvent) -> Sequence[RemoteUser]:
+    match event:
+        case RemoteMessage():
+            return (event.sender,)
+        case RemoteJoin() | RemoteLeave():
+            return (event.user,)
+        case RemoteRename():
+            return (event.old, event.new)
+        case RemoteMembers():
+            return event.users
+
+
+def _logger(instance: InstanceId) -> logging.LoggerAdapter[logging.Logger]:
+    # Named like the real host's, so that a test can look at what is written there.
+    return logging.LoggerAdapter(
+        logging.getLogger(f"bridge.module.{instance}"), {"instance": instance}
+    )
+
+
+class FakeBotHost:
+    """What ``sdk.BotHost`` promises to a bot. Talk to the bot through a ``FakeRoom``."""
+
+    def __init__(
+        self,
+        instance: str = "test",
+        *,
+        store: FakeStore | None = None,
+        clock: FakeClock | None = None,
+    ) -> None:
+        self.instance = InstanceId(instance)
+        self.log = _logger(self.instance)
+        self.clock = clock or FakeClock()
+        self.store = store or FakeStore(self.clock)
+
+    def now(self) -> datetime:
+        """The time of the clock, in UTC."""
+        return self.clock.now()
+
+
+@asynccontextmanager
+async def running(client: Client, host: FakeHost) -> AsyncIterator[None]:
+    """Have the client run for the length of the block, and stop it as the real host does.
+
+    An early end that a ``ModuleError`` explains becomes the host's state, as in the real one.
+    Raises ``AssertionError`` if the client does not stop in time or eats the cancellation, and
+    whatever else ``run()`` raised.
+    """
+    # A task of a TaskGroup that eats its cancellation would keep the test from ever ending.
+    task = asyncio.get_running_loop().create_task(_run(client, host))
+    try:
+        yield
+    finally:
+        if not task.done():
+            await stop(task)
+        else:
+            task.result()
+
+
+async def _run(client: Client, host: FakeHost) -> None:
+    try:
+        await client.run()
+    except (LoginRequired, ModuleNotReady) as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise  # It stands in the way of the cancellation.
+        refused = isinstance(error, LoginRequired)
+        state = LoginState.SIGN_IN_NEEDED if refused else LoginState.RECONNECTING
+        host.report(state, str(error))
+
+
+async def stop(task: asyncio.Task[None], limit: float = STOP_SECONDS) -> None:
+    """Cancel what runs a client's ``run()``.
+
+    Raises ``AssertionError`` if it goes on, or ends as if nobody had cancelled it.
+    """
+    task.cancel()
+    await asyncio.wait({task}, timeout=limit)
+    if not task.done():
+        raise AssertionError(
+            f"run() did not end within {limit:g} seconds after it was cancelled; let "
+            "CancelledError pass, and limit what is done in `finally`"
+        )
+    if task.cancelled():
+        return
+    error = task.exception()
+    if error is None:
+        raise AssertionError(
+            "run() returned when it was cancelled; after cleaning up, raise CancelledError on, "
+            "or the host takes it for a lost connection and starts the client again"
+        )
+    raise AssertionError(
+        f"run() raised {type(error).__name__} when it was cancelled, not CancelledError: {error}"
+    ) from error

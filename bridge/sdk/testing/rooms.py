@@ -1,0 +1,94 @@
+"""A Matrix room for tests of bots."""
+
+import random
+from itertools import count
+
+from bridge.sdk.events import MessageKind, RoomMessage, Sender
+from bridge.sdk.ids import EventId, RoomId, UserId
+from bridge.sdk.module import Bot, HearsMessages
+from bridge.sdk.rich import Rich
+from bridge.sdk.testing.hosts import FakeBotHost
+from bridge.sdk.text import to_plain
+
+
+class FakeCall:
+    """What ``sdk.Call`` promises; remembers the answers of this run."""
+
+    def __init__(self, host: FakeBotHost, message: RoomMessage, text: str) -> None:
+        self.room = message.room
+        self.sender = message.sender
+        self.text = text
+        self.random = random.Random(f"{host.instance} {message.event_id}")  # noqa: S311 - a test's
+        self.answers: list[Rich] = []
+
+    async def reply(self, answer: str | Rich) -> None:
+        """Take an answer. Raises ``TypeError`` for what is neither text nor ``Rich``."""
+        if not isinstance(answer, str | Rich):
+            raise TypeError(f"reply() takes text or Rich, not {answer!r}")
+        self.answers.append(Rich.plain(answer) if isinstance(answer, str) else answer)
+
+
+class FakeRoom:
+    """A room that the bot is in. As with the real host, notices are not heard, ``!help`` is
+    answered by the host, and of an item that runs twice each answer appears once."""
+
+    def __init__(self, bot: Bot, host: FakeBotHost, room: str = "!room:example.org") -> None:
+        self._bot = bot
+        self._host = host
+        self._room = RoomId(room)
+        self._shown: dict[tuple[EventId, int], Rich] = {}
+        self._numbers = count(1)
+
+    @property
+    def texts(self) -> list[str]:
+        """The bot's answers as they stand in the room."""
+        return [to_plain(answer) for answer in self._shown.values()]
+
+    async def say(
+        self,
+        text: str,
+        *,
+        sender: str = "@alice:example.org",
+        kind: MessageKind = MessageKind.TEXT,
+        event_id: str | None = None,
+        direct: bool = False,
+    ) -> list[str]:
+        """Say something in the room; give the answers of this run as plain text.
+
+        The same ``event_id`` again is the same item running twice, as after a crash.
+        """
+        name = sender[1:].partition(":")[0].capitalize()
+        message = RoomMessage(
+            room=self._room,
+            event_id=EventId(event_id or f"$event{next(self._numbers)}"),
+            sender=Sender(user_id=UserId(sender), name=name),
+            kind=kind,
+            body=Rich.plain(text),
+            direct=direct,
+        )
+        answers = await self._hear(message, text)
+        for number, answer in enumerate(answers):
+            self._shown.setdefault((message.event_id, number), answer)
+        return [to_plain(answer) for answer in answers]
+
+    async def _hear(self, message: RoomMessage, text: str) -> list[Rich]:
+        if message.kind is MessageKind.NOTICE:
+            return []
+        if text.startswith("!"):
+            word, _, rest = text[1:].partition(" ")
+            for command in self._bot.commands:
+                if command.name == word.casefold():
+                    call = FakeCall(self._host, message, rest.strip())
+                    await command.run(call)
+                    return call.answers
+            if word.casefold() == "help":
+                return [Rich.plain(self._help())]
+        call = FakeCall(self._host, message, text)
+        if isinstance(self._bot, HearsMessages):
+            await self._bot.on_message(message, call)
+        return call.answers
+
+    def _help(self) -> str:
+        lines = [f"{self._bot.info.name}: {self._bot.info.summary}"]
+        lines += [f"!{c.usage} — {c.help}" for c in self._bot.commands]
+        return "\n".join(lines)
