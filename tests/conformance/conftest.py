@@ -13,8 +13,9 @@ from yarl import URL
 from bridge.matrix.receiver import Receiver
 from bridge.model import Transaction
 from bridge.sdk.errors import TemporaryFailure
-from bridge.settings import Settings
+from bridge.settings import DatabaseSettings, Settings
 from bridge.telemetry import Telemetry
+from tests.conformance.stage import Play, play
 from tests.rigs.trestle import make_settings
 
 
@@ -106,3 +107,10 @@ def event(number: int = 1, **changes: Any) -> dict[str, Any]:
         "type": "m.room.message", "content": {"msgtype": "m.text", "body": "x"},
         "origin_server_ts": 1, **changes,
     }  # fmt: skip
+
+
+@pytest_asyncio.fixture
+async def stage(database_settings: DatabaseSettings, folder: Path) -> AsyncIterator[Play]:
+    """A whole Trestle with the dice bot, on a real Postgres, before a scripted homeserver."""
+    async with play(database_settings, folder) as started:
+        yield started
