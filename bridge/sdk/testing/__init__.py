@@ -1,5 +1,6 @@
 """What an author tests a module with: hosts that remember, and the contract as a test."""
 
+from bridge.sdk.testing.connectors import check_connector
 from bridge.sdk.testing.hosts import FakeBotHost, FakeHost, running
 from bridge.sdk.testing.rooms import FakeCall, FakeRoom
 from bridge.sdk.testing.store import FakeClock, FakeStore
@@ -11,5 +12,6 @@ __all__ = [
     "FakeHost",
     "FakeRoom",
     "FakeStore",
+    "check_connector",
     "running",
 ]
