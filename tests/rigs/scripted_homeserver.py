@@ -108,13 +108,13 @@ class ScriptedHomeserver:
     def request(
         self, settings: Settings, method: str, path: str, body: Any = None
     ) -> "aiohttp.client._RequestContextManager":
-        """Ask Trestle something, with the right token."""
+        """Ask Trestle something, with the right token. A body may be a stream of bytes."""
         appservice = settings.appservice
         return self._session.request(
             method,
             f"http://{appservice.listen}{path}",
             headers={"Authorization": f"Bearer {appservice.hs_tokens[0].reveal()}"},
-            data=None if body is None else orjson.dumps(body),
+            data=body if body is None or hasattr(body, "__anext__") else orjson.dumps(body),
         )
 
     # --- what it was asked ---
