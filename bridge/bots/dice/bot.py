@@ -19,6 +19,7 @@ class DiceBot:
         id="dice",
         name="Dice",
         summary="Rolls dice, flips coins and chooses for you.",
+        docs="docs/reference/dice.md",
         removal="Kick it from a room, or remove the instance from `modules:`.",
     )
     settings: ClassVar[type[BaseModel]] = DiceSettings

@@ -1,5 +1,6 @@
 """What an author tests a module with: hosts that remember, and the contract as a test."""
 
+from bridge.sdk.testing.bots import check_bot
 from bridge.sdk.testing.connectors import check_connector
 from bridge.sdk.testing.hosts import FakeBotHost, FakeHost, running
 from bridge.sdk.testing.rooms import FakeCall, FakeRoom
@@ -12,6 +13,7 @@ __all__ = [
     "FakeHost",
     "FakeRoom",
     "FakeStore",
+    "check_bot",
     "check_connector",
     "running",
 ]
