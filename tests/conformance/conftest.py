@@ -1,7 +1,8 @@
 """The real receiver on a socket, with a neighbour that records what it is handed."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -89,15 +90,25 @@ class Door:
         return await self.ask("PUT", f"/_matrix/app/v1/transactions/{name}", body, **more)
 
 
-@pytest_asyncio.fixture
-async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    settings = make_settings(tmp_path)
+@asynccontextmanager
+async def open_door(state_dir: Path, **changes: Any) -> AsyncIterator[Door]:
+    """Have a receiver listen until the block ends; ``changes`` are of its settings."""
+    settings = make_settings(state_dir)
+    settings = replace(settings, appservice=replace(settings.appservice, **changes))
     recorder = Recorder()
     receiver = Receiver(settings.appservice, recorder, recorder, Telemetry())
     await receiver.start()
-    async with aiohttp.ClientSession() as session:
-        yield Door(settings, receiver, recorder, session)
-    await receiver.stop()
+    try:
+        async with aiohttp.ClientSession() as session:
+            yield Door(settings, receiver, recorder, session)
+    finally:
+        await receiver.stop()
+
+
+@pytest_asyncio.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    async with open_door(tmp_path) as opened:
+        yield opened
 
 
 def event(number: int = 1, **changes: Any) -> dict[str, Any]:
