@@ -55,6 +55,11 @@ class Retention:
             await self._database.core.execute(
                 "DELETE FROM module_store WHERE until <= $1", self._database.clock.now()
             )
+            # Their notes went with the keys of the days on which they were due.
+            await self._database.core.execute(
+                "DELETE FROM timer WHERE (at AT TIME ZONE 'UTC')::date < $1",
+                today - timedelta(days=KEEP_DAYS),
+            )
         return dropped
 
     async def _drop_days(self, owner: Connection, today: date) -> list[date]:

@@ -144,6 +144,24 @@ CREATE TABLE module_store (
 );
 CREATE INDEX module_store_until ON module_store (until) WHERE until IS NOT NULL;
 
+CREATE TABLE timer (
+    id        uuid PRIMARY KEY,
+    instance  text NOT NULL,
+    key       text NOT NULL,
+    at        timestamptz NOT NULL,
+    due       timestamptz NOT NULL,
+    note      bytea NOT NULL,
+    room      text,
+    subject   text,
+    state     text NOT NULL CHECK (state IN ('waiting', 'parked')),
+    tries     integer NOT NULL,
+    reason    text,
+    detail    bytea,
+    epoch     bigint NOT NULL,
+    UNIQUE (instance, key)
+);
+CREATE INDEX timer_due ON timer (instance, due) WHERE state = 'waiting';
+
 CREATE TABLE acceptance (
     subject      text NOT NULL,
     document     text NOT NULL,
@@ -194,12 +212,13 @@ CREATE TABLE vault (
 GRANT USAGE ON SCHEMA public TO {core}, {subject};
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     journal, item, outbox, portal, message, login, room, bot_room, told, device, long_id,
-    module_store, access TO {core};
+    module_store, timer, access TO {core};
 GRANT SELECT, INSERT, UPDATE ON instance_state, lease TO {core};
 GRANT SELECT, INSERT ON audit TO {core};
 GRANT SELECT ON vault, acceptance, subject_key TO {core};
 GRANT SELECT ON schema_version TO {core}, {subject};
-GRANT SELECT ON portal, message, login, bot_room, told, module_store, access, audit TO {subject};
+GRANT SELECT ON portal, message, login, bot_room, told, module_store, timer, access, audit
+    TO {subject};
 GRANT SELECT, INSERT, UPDATE, DELETE ON acceptance, vault, subject_key TO {subject};
 
 DO $$
@@ -209,6 +228,7 @@ BEGIN
     FOREACH pair SLICE 1 IN ARRAY ARRAY[
         ['portal', 'created_by'], ['message', 'sender'], ['login', 'subject'],
         ['bot_room', 'direct_with'], ['told', 'subject'], ['module_store', 'subject'],
+        ['timer', 'subject'],
         ['acceptance', 'subject'], ['access', 'subject'], ['audit', 'subject'],
         ['subject_key', 'subject'], ['vault', 'subject']
     ] LOOP
