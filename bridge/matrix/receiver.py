@@ -14,11 +14,12 @@ from typing import Any, Protocol
 from urllib.parse import unquote
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.web_request import BaseRequest
 
 from bridge.matrix.authorization import Authorization
 from bridge.matrix.body import Unreadable, parse_transaction, read_object
+from bridge.matrix.listener import JSON, Listener, answer_error
 from bridge.model import Transaction
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 from bridge.settings import Address, AppserviceSettings
@@ -29,12 +30,14 @@ log = logging.getLogger(__name__)
 _QUERY_LIMIT = 4.5
 """Seconds for an answer to a query: the homeserver's own queue stands still meanwhile."""
 
-_BODY_LIMIT = 60.0
-"""Seconds for a body to arrive."""
+_READ_FIRST = {404, 405, 413, 415}
+"""Refusals of the homeserver's own requests, which it should see rather than a broken pipe."""
+
+_DROP_LIMIT = 10.0
+"""Seconds for reading a body that is dropped."""
 
 _THREAD_FROM = 1024 * 1024
 _RETRY_AFTER = {"Retry-After": "2"}
-_JSON = {"Content-Type": "application/json"}
 
 
 class Intake(Protocol):
@@ -73,6 +76,10 @@ class Refused(TrestleError):
         self.headers = headers or {}
 
 
+class _Incomplete(Refused):
+    """The body did not arrive whole; the homeserver knows that and repeats it."""
+
+
 Handler = Callable[[BaseRequest, tuple[str, ...]], Awaitable[Any]]
 
 
@@ -85,7 +92,17 @@ class Receiver:
         intake: Intake,
         answers: Answers,
         telemetry: Telemetry,
+        *,
+        body_limit: float = 60.0,
+        idle_limit: float = 300.0,
     ) -> None:
+        """``body_limit`` seconds has a body to arrive, ``idle_limit`` the next request's head.
+
+        Homeservers keep idle connections too (Synapse for two minutes): ours is the longer wait,
+        so that none is closed under a request on its way.
+        """
+        self._body_limit = body_limit
+        self._idle_limit = idle_limit
         self._settings = settings
         self._intake = intake
         self._answers = answers
@@ -100,12 +117,9 @@ class Receiver:
 
     async def start(self) -> None:
         """Listen. Raises ``ConfigError`` when the address is taken."""
-        server = web.Server(
-            self._serve, access_log=None, max_line_size=16384, max_field_size=16384,
-            lingering_time=0.0,
-            auto_decompress=False,
-        )  # fmt: skip
-        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=5)
+        self._runner = web.ServerRunner(
+            Listener(self._serve, self._idle_limit), handle_signals=False, shutdown_timeout=5
+        )
         await self._runner.setup()
         host, port = self._settings.listen
         site = web.TCPSite(self._runner, host, port, reuse_address=True)
@@ -131,27 +145,25 @@ class Receiver:
     async def _serve(self, request: BaseRequest) -> web.StreamResponse:
         began = time.perf_counter()
         try:
-            handler, arguments = self._route(request)
             self._authorize(request)
+            handler, arguments = self._route(request)
             answer = await handler(request, arguments)
         except Refused as error:
-            return self._refusal(request, error)
+            return await self._refusal(request, error)
         except Unreadable as error:
-            return self._refusal(request, Refused(error.status, error.errcode, str(error)))
+            return await self._refusal(request, Refused(error.status, error.errcode, str(error)))
         if handler == self._transaction:
             self._seconds.observe(time.perf_counter() - began)
-        return web.Response(body=b"{}" if answer is None else orjson.dumps(answer), headers=_JSON)
+        return web.Response(body=b"{}" if answer is None else orjson.dumps(answer), headers=JSON)
 
-    def _refusal(self, request: BaseRequest, error: Refused) -> web.Response:
-        response = web.Response(
-            status=error.status,
-            body=orjson.dumps({"errcode": error.errcode, "error": str(error)}),
-            headers={**_JSON, **error.headers},
+    async def _refusal(self, request: BaseRequest, error: Refused) -> web.Response:
+        if error.status in _READ_FIRST:
+            await _drop_body(request)
+        # What was not read is not waited for either.
+        is_read = not request.body_exists or request.content.is_eof()
+        return answer_error(
+            error.status, error.errcode, str(error), close=not is_read, **error.headers
         )
-        if request.body_exists and not request.content.is_eof():
-            # What was not read is not waited for either.
-            response.force_close()
-        return response
 
     def _authorize(self, request: BaseRequest) -> None:
         # Most requests have no query; parsing the URL for it would cost more than all the rest.
@@ -218,6 +230,9 @@ class Receiver:
                 transaction = parse_transaction(body, arguments[0])
             else:
                 transaction = await asyncio.to_thread(parse_transaction, body, arguments[0])
+        except _Incomplete as error:
+            log.info("a transaction is cut short: %s", error, extra={"event": "body_cut_short"})
+            raise
         except (Unreadable, Refused) as error:
             self._telemetry.transactions.labels(outcome="unreadable").inc()
             log.error(
@@ -241,17 +256,20 @@ class Receiver:
             raise _too_large(limit)
         if request.content.is_eof():
             return request.content.read_nowait()
+        await _let_go_on(request)
         chunks: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(_BODY_LIMIT):
+            async with asyncio.timeout(self._body_limit):
                 async for chunk in request.content.iter_any():
                     size += len(chunk)
                     if size > limit:
                         raise _too_large(limit)
                     chunks.append(chunk)
         except TimeoutError as error:
-            raise Refused(408, "M_UNKNOWN", "The body took too long to arrive.") from error
+            raise _Incomplete(408, "M_UNKNOWN", "The body took too long to arrive.") from error
+        except (web.RequestPayloadError, OSError) as error:
+            raise _Incomplete(400, "M_NOT_JSON", "The body broke off.") from error
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _ping(self, request: BaseRequest, arguments: tuple[str, ...]) -> None:
@@ -287,6 +305,30 @@ class Receiver:
         if not found:
             raise Refused(404, "M_NOT_FOUND", "That is none of ours.")
         return found
+
+
+async def _drop_body(request: BaseRequest) -> None:
+    """Read what is left of a body that nobody wants: who is still sending may miss the answer."""
+    if "Expect" in request.headers:
+        return  # It is not being sent: we were asked first.
+    try:
+        async with asyncio.timeout(_DROP_LIMIT):
+            async for _ in request.content.iter_any():
+                pass
+    except (TimeoutError, web.RequestPayloadError, OSError):
+        return
+
+
+async def _let_go_on(request: BaseRequest) -> None:
+    """Tell a client that asks first to send its body (RFC 9110, 10.1.1)."""
+    expectation = request.headers.get("Expect")
+    if expectation is None:
+        return
+    if expectation.lower() != "100-continue":
+        raise Refused(417, "M_UNKNOWN", "Only 100-continue may be expected of us.")
+    if request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # The answer has not begun by that.
 
 
 async def _limited(question: Awaitable[Any], otherwise: Any) -> Any:

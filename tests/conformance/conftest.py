@@ -77,7 +77,8 @@ class Door:
         authorization = self.bearer if token is None else token
         if authorization:
             headers["Authorization"] = authorization
-        data = {"data": body} if isinstance(body, bytes | BytesIO) else {"json": body}
+        is_raw = isinstance(body, bytes | BytesIO | AsyncIterator)
+        data = {"data": body} if is_raw else {"json": body}
         url = f"http://{self.receiver.address}{path}"
         async with self.session.request(
             method, URL(url, encoded=True), headers=headers,
@@ -91,12 +92,17 @@ class Door:
 
 
 @asynccontextmanager
-async def open_door(state_dir: Path, **changes: Any) -> AsyncIterator[Door]:
+async def open_door(
+    state_dir: Path, *, body_limit: float = 60, idle_limit: float = 300, **changes: Any
+) -> AsyncIterator[Door]:
     """Have a receiver listen until the block ends; ``changes`` are of its settings."""
     settings = make_settings(state_dir)
     settings = replace(settings, appservice=replace(settings.appservice, **changes))
     recorder = Recorder()
-    receiver = Receiver(settings.appservice, recorder, recorder, Telemetry())
+    receiver = Receiver(
+        settings.appservice, recorder, recorder, Telemetry(),
+        body_limit=body_limit, idle_limit=idle_limit,
+    )  # fmt: skip
     await receiver.start()
     try:
         async with aiohttp.ClientSession() as session:
