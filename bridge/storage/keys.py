@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bridge.model import Clock
-from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.storage.files import make_folder, sync_folder, write_private
 
 _NONCE = 12
@@ -41,9 +41,18 @@ class DayKeys:
             self._cipher(day, make=True)
 
     def seal(self, day: date, associated: bytes, data: bytes) -> bytes:
-        """Encrypt ``data`` so that it opens only with the day's key and ``associated``."""
+        """Encrypt ``data`` so that it opens only with the day's key and ``associated``.
+
+        Raises ``TemporaryFailure`` when the day's key cannot be made or read.
+        """
         nonce = os.urandom(_NONCE)
-        return nonce + self._cipher(day, make=True).encrypt(nonce, data, associated)
+        try:
+            cipher = self._cipher(day, make=True)
+        except KeyLost as error:
+            raise TemporaryFailure(str(error)) from error
+        except OSError as error:
+            raise TemporaryFailure(f"the key of {day} cannot be kept: {error.strerror}") from error
+        return nonce + cipher.encrypt(nonce, data, associated)
 
     def open(self, day: date, associated: bytes, sealed: bytes) -> bytes:
         """Decrypt. Raises :class:`KeyLost` when it cannot be."""

@@ -1,18 +1,24 @@
 """The outbox: what must go into Matrix, stored before it is sent."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 import asyncpg
 import orjson
 
 from bridge.model import Outgoing, ParkReason, QueuedOutgoing, SendKind
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.storage.door import at_the_door
-from bridge.storage.keys import DayKeys
+from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.pool import Database
+
+log = logging.getLogger(__name__)
 
 _ADD = (
     "INSERT INTO outbox (day, seq, received_at, room, sender, kind, transaction_id, content, "
@@ -25,12 +31,33 @@ _ADD = (
     "SELECT FROM outbox o WHERE o.day = $13 AND o.transaction_id = n.transaction_id) "
     "ON CONFLICT (day, transaction_id) DO NOTHING RETURNING seq"
 )
-_SENT = (
-    "UPDATE outbox SET state = 'sent', event_id = m.event_id FROM "
-    "unnest($2::bigint[], $3::text[]) AS m (seq, event_id) "
-    "WHERE outbox.day = $1 AND outbox.seq = m.seq "
-    "AND (SELECT epoch FROM lease WHERE shard = 0) = $4"
+_FIND = (
+    "SELECT day, seq, received_at, transaction_id, state FROM outbox "
+    "WHERE day BETWEEN $1 AND $2 AND transaction_id = ANY($3::text[])"
 )
+_SENT = (
+    "WITH sent AS (UPDATE outbox SET state = 'sent', event_id = m.event_id FROM "
+    "unnest($2::bigint[], $3::text[]) AS m (seq, event_id) "
+    "WHERE outbox.day = $1 AND outbox.seq = m.seq AND outbox.state <> 'sent' "
+    "AND (SELECT epoch FROM lease WHERE shard = 0) = $4 RETURNING outbox.*) "
+    "INSERT INTO message (day, portal, event_id, remote_id, part, sender, kind) "
+    "SELECT $5, portal, event_id, remote_id, part, sender, 'message' FROM sent "
+    "WHERE kind = 'event' AND portal IS NOT NULL AND event_id IS NOT NULL"
+)
+"""What was marked before is not marked again: a repetition adds no second link."""
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """One caller's entries, and what became of them."""
+
+    entries: list[QueuedOutgoing]
+    payloads: list[bytes]
+    result: list[QueuedOutgoing] = field(default_factory=list)
+    error: Exception | None = None
+    written: bool = False
+    given_up: bool = False
+    """The caller was cancelled: what is stored of it is in nobody's hands."""
 
 
 class Outbox:
@@ -41,8 +68,10 @@ class Outbox:
         self._day_keys = day_keys
         self._clock = database.clock
         self._seq = 0
-        self._gathered: list[tuple[QueuedOutgoing, asyncio.Future[bool]]] = []
+        self._gathered: list[_Call] = []
         self._writing = asyncio.Lock()
+        self._out: set[tuple[date, int]] = set()
+        """Entries in a caller's hands: neither finished nor parked yet."""
 
     async def open(self) -> None:
         """Read where the numbering stands. Call once, before anything is added."""
@@ -54,48 +83,51 @@ class Outbox:
     async def add(self, outgoing: Sequence[Outgoing]) -> list[QueuedOutgoing]:
         """Store the entries in one commit, shared with whoever adds at the same time.
 
-        Returns those that are new: a transaction id that is there already (of today or
-        yesterday) is the same entry. Raises ``TemporaryFailure`` when the database is away.
+        Returns those that are now the caller's to send, in order. A transaction id that is there
+        already (of today or yesterday) is the same entry: it is returned only if it is not sent
+        and in nobody's hands, as after a commit whose answer was lost.
+
+        Raises ``TemporaryFailure`` when the database is away, and ``PermanentFailure`` for an
+        entry that cannot be stored; add the same again after the first.
         """
-        loop = asyncio.get_running_loop()
         now = self._clock.now()
-        mine = []
-        for one in outgoing:
-            self._seq += 1
-            queued = QueuedOutgoing(day=now.date(), seq=self._seq, received_at=now, outgoing=one)
-            mine.append((queued, loop.create_future()))
-        self._gathered += mine
-        async with self._writing:
-            if any(not future.done() for _, future in mine):
-                await self._write_gathered()
-        return [queued for queued, future in mine if future.result()]
+        payloads = [_payload(one) for one in outgoing]
+        first = self._seq + 1
+        self._seq += len(payloads)
+        call = _Call(
+            [
+                QueuedOutgoing(day=now.date(), seq=seq, received_at=now, outgoing=one)
+                for seq, one in enumerate(outgoing, first)
+            ],
+            payloads,
+        )
+        self._gathered.append(call)
+        try:
+            async with self._writing:
+                if not call.written:
+                    await self._write_gathered()
+        except BaseException:
+            self._give_up(call)
+            raise
+        if call.error is not None:
+            raise call.error
+        return call.result
 
     async def finish(self, done: Sequence[tuple[QueuedOutgoing, EventId | None]]) -> None:
-        """Mark entries as sent, and note which event is which message, in one commit."""
-        by_day: dict[date, list[tuple[QueuedOutgoing, EventId | None]]] = {}
-        for queued, event_id in done:
-            by_day.setdefault(queued.day, []).append((queued, event_id))
-        links = [
-            (self._clock.today(), queued.outgoing.portal, event_id,
-             _encode(queued.outgoing.remote_id), queued.outgoing.part, queued.outgoing.user,
-             "message")
-            for queued, event_id in done
-            if event_id and queued.outgoing.portal is not None
-            and queued.outgoing.kind is SendKind.EVENT
-        ]  # fmt: skip
-        with at_the_door():
-            async with self._database.core.acquire() as connection, connection.transaction():
-                for day, entries in by_day.items():
-                    await connection.execute(
-                        _SENT, day, [q.seq for q, _ in entries], [e for _, e in entries],
-                        self._database.epoch,
-                    )  # fmt: skip
-                if links:
-                    await connection.executemany(
-                        "INSERT INTO message (day, portal, event_id, remote_id, part, sender, "
-                        "kind) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-                        links,
-                    )
+        """Mark entries as sent, and note which event is which message, in one commit a day."""
+        today = self._clock.today()
+        if today > self._database.covered_until:
+            await self._database.cover(today)
+        for day, group in groupby(
+            sorted(done, key=lambda pair: pair[0].day), key=lambda pair: pair[0].day
+        ):
+            entries = list(group)
+            with at_the_door():
+                await self._database.core.execute(
+                    _SENT, day, [q.seq for q, _ in entries], [e for _, e in entries],
+                    self._database.epoch, today,
+                )  # fmt: skip
+            self._out.difference_update((day, queued.seq) for queued, _ in entries)
 
     async def park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
         """Put the entry aside with the reason in a sentence."""
@@ -109,6 +141,7 @@ class Outbox:
                 "AND (SELECT epoch FROM lease WHERE shard = 0) = $5",
                 queued.day, queued.seq, reason.value, sealed, self._database.epoch,
             )  # fmt: skip
+        self._out.discard((queued.day, queued.seq))
 
     async def unfinished(self) -> AsyncIterator[QueuedOutgoing]:
         """The entries not sent yet, in order."""
@@ -123,42 +156,74 @@ class Outbox:
             if not rows:
                 return
             for row in rows:
-                yield self._open(row)
+                try:
+                    queued = self._open(row)
+                except KeyLost as error:
+                    log.error(
+                        "entry %s of %s of the outbox cannot be read: %s", row["seq"], row["day"],
+                        error, extra={"event": "outbox_unreadable"},
+                    )  # fmt: skip
+                    continue
+                self._out.add((queued.day, queued.seq))
+                yield queued
             day, seq = rows[-1]["day"], rows[-1]["seq"]
 
-    async def _write_gathered(self) -> None:
-        batch, self._gathered = self._gathered, []
-        try:
-            with at_the_door():
-                by_day: dict[date, list[QueuedOutgoing]] = {}
-                for queued, _ in batch:
-                    by_day.setdefault(queued.day, []).append(queued)
-                stored: set[int] = set()
-                for day, entries in by_day.items():
-                    stored |= await self._insert(day, entries)
-        except BaseException as error:
-            for _, future in batch:
-                if not future.done():
-                    failure = error if isinstance(error, Exception) else None
-                    if failure is None:
-                        future.cancel()
-                    else:
-                        future.set_exception(failure)
-                        future.exception()  # Retrieved: each caller raises its own.
-            raise
-        for queued, future in batch:
-            if not future.done():
-                future.set_result(queued.seq in stored)
+    def _give_up(self, call: _Call) -> None:
+        call.given_up = True
+        if call in self._gathered:
+            self._gathered.remove(call)
+        self._out.difference_update((queued.day, queued.seq) for queued in call.result)
 
-    async def _insert(self, day: date, entries: Sequence[QueuedOutgoing]) -> set[int]:
+    async def _write_gathered(self) -> None:
+        """Write what all callers gathered. A cancelled writer leaves it to the next in line."""
+        calls, self._gathered = self._gathered, []
+        try:
+            try:
+                await self._write(calls)
+            except PermanentFailure:
+                await self._write_apart(calls)
+        except TemporaryFailure as error:
+            for call in calls:
+                if not call.written:
+                    call.error, call.written = error, True
+        except BaseException:
+            self._gathered = [call for call in calls if not call.written] + self._gathered
+            raise
+
+    async def _write_apart(self, calls: Sequence[_Call]) -> None:
+        """Each caller's entries alone, so that one that cannot be stored costs no other."""
+        for call in calls:
+            try:
+                await self._write([call])
+            except PermanentFailure as error:
+                call.error, call.written = error, True
+
+    async def _write(self, calls: Sequence[_Call]) -> None:
+        stored: set[tuple[date, int]] = set()
+        pairs = [pair for call in calls for pair in zip(call.entries, call.payloads, strict=True)]
+        for day, group in groupby(pairs, key=lambda pair: pair[0].day):
+            stored |= await self._insert(day, list(group))
+        missing = [queued for queued, _ in pairs if (queued.day, queued.seq) not in stored]
+        found = await self._find(missing) if missing else {}
+        for call in calls:
+            call.written = True
+            for queued in call.entries:
+                place = (queued.day, queued.seq)
+                mine = queued if place in stored else found.get(queued.outgoing.transaction_id)
+                if mine is None or (mine.day, mine.seq) in self._out or call.given_up:
+                    continue
+                self._out.add((mine.day, mine.seq))
+                call.result.append(mine)
+
+    async def _insert(
+        self, day: date, entries: Sequence[tuple[QueuedOutgoing, bytes]]
+    ) -> set[tuple[date, int]]:
+        if day > self._database.covered_until:
+            await self._database.cover(day)
         columns: list[list[Any]] = [[] for _ in range(9)]
-        received_at: datetime = entries[0].received_at
-        for queued in entries:
+        received_at: datetime = entries[0][0].received_at
+        for queued, payload in entries:
             one = queued.outgoing
-            payload = orjson.dumps({
-                "type": one.type, "state_key": one.state_key, "content": one.content,
-                "target": one.target, "name": one.name,
-            })  # fmt: skip
             sealed = self._day_keys.seal(day, _associated(day, queued.seq), payload)
             row = (
                 queued.seq, one.room, one.user, one.kind.value, one.transaction_id, sealed,
@@ -166,10 +231,29 @@ class Outbox:
             )  # fmt: skip
             for column, value in zip(columns, row, strict=True):
                 column.append(value)
-        rows = await self._database.core.fetch(
-            _ADD, day, received_at, *columns, self._database.epoch, day - timedelta(days=1)
-        )
-        return {row["seq"] for row in rows}
+        with at_the_door():
+            rows = await self._database.core.fetch(
+                _ADD, day, received_at, *columns, self._database.epoch, day - timedelta(days=1)
+            )
+        return {(day, row["seq"]) for row in rows}
+
+    async def _find(self, missing: Sequence[QueuedOutgoing]) -> dict[str, QueuedOutgoing]:
+        """Those of the entries that were stored before and are not sent, by transaction id."""
+        last = max(queued.day for queued in missing)
+        wanted = {queued.outgoing.transaction_id: queued.outgoing for queued in missing}
+        with at_the_door():
+            rows = await self._database.core.fetch(
+                _FIND, last - timedelta(days=2), last, list(wanted)
+            )
+        if not wanted.keys() <= {row["transaction_id"] for row in rows}:
+            raise TemporaryFailure("another instance took over the database")
+        return {
+            row["transaction_id"]: QueuedOutgoing(
+                day=row["day"], seq=row["seq"], received_at=row["received_at"],
+                outgoing=wanted[row["transaction_id"]],
+            )
+            for row in rows if row["state"] == "queued"
+        }  # fmt: skip
 
     def _open(self, row: asyncpg.Record) -> QueuedOutgoing:
         payload = orjson.loads(
@@ -197,6 +281,17 @@ class Outbox:
                 name=payload["name"],
             ),
         )
+
+
+def _payload(one: Outgoing) -> bytes:
+    """What is sealed of an entry. Checked before others' entries share a statement with it."""
+    try:
+        return orjson.dumps({
+            "type": one.type, "state_key": one.state_key, "content": one.content,
+            "target": one.target, "name": one.name,
+        })  # fmt: skip
+    except orjson.JSONEncodeError as error:
+        raise PermanentFailure("it holds what Matrix has no words for") from error
 
 
 def _associated(day: date, seq: int) -> bytes:

@@ -1,14 +1,11 @@
 """The storage on a real Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from bridge.model import ItemId, Outgoing, ParkReason, SendKind, Source, SystemClock
 from bridge.sdk.errors import ConfigError, PermanentFailure
@@ -23,33 +20,7 @@ from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
 from bridge.storage.retention import Retention
-
-
-@dataclass
-class TurnedClock:
-    """A clock that a test can turn."""
-
-    ahead: timedelta = timedelta()
-
-    def now(self) -> datetime:
-        return SystemClock().now() + self.ahead
-
-    def today(self) -> date:
-        return self.now().astimezone(UTC).date()
-
-
-@pytest_asyncio.fixture
-async def clock() -> TurnedClock:
-    return TurnedClock()
-
-
-@pytest_asyncio.fixture
-async def database(
-    database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
-) -> AsyncIterator[Database]:
-    async with Database.open(database_settings, folder, clock) as opened:
-        await Retention(opened, DayKeys(folder, clock)).run_once()
-        yield opened
+from tests.storage.conftest import TurnedClock
 
 
 async def test_a_landed_row_is_read_back_whole_until_it_is_done(

@@ -1,0 +1,218 @@
+"""The outbox: entries are stored once, handed to one caller, and never in each other's way."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+import pytest_asyncio
+
+from bridge.model import Outgoing, ParkReason, SendKind
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.ids import EventId, RoomId, UserId
+from bridge.storage.keys import DayKeys
+from bridge.storage.outbox import Outbox
+from bridge.storage.pool import Database
+from bridge.storage.portals import PortalStore
+from tests.storage.conftest import TurnedClock
+
+
+@pytest_asyncio.fixture
+async def outbox(database: Database, day_keys: DayKeys) -> Outbox:
+    return await reopened(database, day_keys)
+
+
+@asynccontextmanager
+async def nothing_written(database: Database) -> AsyncIterator[None]:
+    """Whoever writes entries inside has to wait until it is left."""
+    async with database.core.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE outbox IN SHARE MODE")
+        yield
+
+
+async def reopened(database: Database, day_keys: DayKeys) -> Outbox:
+    """The outbox as a restarted process sees it."""
+    outbox = Outbox(database, day_keys)
+    await outbox.open()
+    return outbox
+
+
+def entry(transaction_id: str = "t1", **fields: object) -> Outgoing:
+    """Something to say."""
+    record: dict[str, object] = {
+        "room": RoomId("!r"), "user": UserId("@u:hs"), "kind": SendKind.EVENT,
+        "type": "m.room.message", "content": {"body": "hello"}, "portal": 1, "remote_id": "r1",
+        "transaction_id": transaction_id,
+    }  # fmt: skip
+    return Outgoing(**(record | fields))  # type: ignore[arg-type]
+
+
+async def until_blocked(database: Database) -> None:
+    """Return when a statement waits for a lock."""
+    async with asyncio.timeout(10):
+        while not await database.core.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+            "WHERE NOT l.granted AND d.datname = current_database())"
+        ):
+            await asyncio.sleep(0.01)
+
+
+async def ids_given(outbox: Outbox, one: Outgoing) -> list[str] | Exception:
+    """Add the entry; the transaction ids that are ours to send, or why it cannot be."""
+    try:
+        return [queued.outgoing.transaction_id for queued in await outbox.add([one])]
+    except PermanentFailure as error:
+        return error
+
+
+async def test_an_entry_added_again_while_somebody_sends_it_is_nobody_elses(
+    outbox: Outbox,
+) -> None:
+    (queued,) = await outbox.add([entry()])
+    assert await outbox.add([entry()]) == []
+    await outbox.finish([(queued, EventId("$e"))])
+    assert await outbox.add([entry()]) == []
+
+
+async def test_one_transaction_id_twice_in_a_call_is_one_entry(outbox: Outbox) -> None:
+    assert [q.outgoing for q in await outbox.add([entry(), entry(), entry("t2")])] == [
+        entry(), entry("t2"),
+    ]  # fmt: skip
+
+
+async def test_entries_keep_the_order_in_which_they_were_added(
+    outbox: Outbox, database: Database, day_keys: DayKeys
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        for number in range(20):
+            group.create_task(outbox.add([entry(f"{number}a"), entry(f"{number}b")]))
+    again = await reopened(database, day_keys)
+    left = [q.outgoing.transaction_id async for q in again.unfinished()]
+    assert left == [f"{number}{half}" for number in range(20) for half in "ab"]
+
+
+async def test_an_entry_whose_commit_was_not_heard_of_is_given_out_when_added_again(
+    outbox: Outbox, database: Database, day_keys: DayKeys
+) -> None:
+    (first,) = await outbox.add([entry()])
+    after_the_crash = await reopened(database, day_keys)
+    (again,) = await after_the_crash.add([entry()])
+    assert (again.day, again.seq, again.outgoing) == (first.day, first.seq, first.outgoing)
+    assert await after_the_crash.add([entry()]) == []
+
+
+async def test_an_entry_of_before_midnight_is_the_same_after_it(
+    outbox: Outbox, database: Database, clock: TurnedClock
+) -> None:
+    (queued,) = await outbox.add([entry()])
+    clock.ahead = timedelta(days=1)
+    assert await outbox.add([entry()]) == []
+    await outbox.finish([(queued, EventId("$e"))])
+    assert await outbox.add([entry()]) == []
+    assert len(await PortalStore(database).find_message(1, EventId("$e"))) == 1
+
+
+async def test_finishing_twice_makes_one_link(outbox: Outbox, database: Database) -> None:
+    (queued,) = await outbox.add([entry()])
+    for _ in range(2):
+        await outbox.finish([(queued, EventId("$e"))])
+    assert len(await PortalStore(database).find_message(1, EventId("$e"))) == 1
+
+
+async def test_a_parked_entry_is_not_given_out_again(
+    outbox: Outbox, database: Database, day_keys: DayKeys
+) -> None:
+    (queued,) = await outbox.add([entry()])
+    await outbox.park(queued, ParkReason.REFUSED, "it was refused")
+    assert await outbox.add([entry()]) == []
+    assert [q async for q in (await reopened(database, day_keys)).unfinished()] == []
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"room": RoomId("!zero\0")},
+        {"user": UserId("@\ud800:hs")},
+        {"portal": 2**70},
+        {"content": {"body": "\ud800"}},
+        {"content": {"body": 2**70}},
+        {"content": {"body": b"bytes"}},
+    ],
+    ids=["zero", "surrogate", "number", "lone half", "huge", "bytes"],
+)
+async def test_an_entry_that_cannot_be_stored_costs_no_neighbour(
+    outbox: Outbox, database: Database, poison: dict[str, object]
+) -> None:
+    async with asyncio.TaskGroup() as group, nothing_written(database):
+        first = group.create_task(ids_given(outbox, entry("first")))
+        await until_blocked(database)
+        # These three share a statement.
+        before = group.create_task(ids_given(outbox, entry("before")))
+        poisoned = group.create_task(ids_given(outbox, entry("poison", **poison)))
+        after = group.create_task(ids_given(outbox, entry("after")))
+    assert isinstance(poisoned.result(), PermanentFailure)
+    assert [one.result() for one in (first, before, after)] == [["first"], ["before"], ["after"]]
+
+
+async def test_a_writer_that_is_cancelled_leaves_the_others_entries_to_the_next(
+    outbox: Outbox, database: Database
+) -> None:
+    async with asyncio.TaskGroup() as group, nothing_written(database):
+        first = group.create_task(outbox.add([entry("first")]))
+        await until_blocked(database)
+        writer = group.create_task(outbox.add([entry("writer")]))
+        others = [group.create_task(outbox.add([entry(f"other {n}")])) for n in range(3)]
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([first])
+        await until_blocked(database)
+        # Now it writes for all of them.
+        writer.cancel()
+        await asyncio.wait([writer])
+    assert [[q.outgoing.transaction_id for q in one.result()] for one in others] == [
+        ["other 0"], ["other 1"], ["other 2"],
+    ]  # fmt: skip
+    # Stored or not, whoever says it again is the one to send it.
+    assert [q.outgoing for q in await outbox.add([entry("writer")])] == [entry("writer")]
+
+
+async def test_a_caller_that_is_cancelled_while_another_writes_for_it_holds_nothing(
+    outbox: Outbox, database: Database
+) -> None:
+    async with asyncio.TaskGroup() as group, nothing_written(database):
+        first = group.create_task(outbox.add([entry("first")]))
+        await until_blocked(database)
+        writer = group.create_task(outbox.add([entry("writer")]))
+        gone = group.create_task(outbox.add([entry("gone")]))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([first])
+        await until_blocked(database)
+        gone.cancel()
+        await asyncio.wait([gone])
+    assert [q.outgoing for q in writer.result()] == [entry("writer")]
+    assert [q.outgoing for q in await outbox.add([entry("gone")])] == [entry("gone")]
+
+
+async def test_an_instance_that_was_replaced_stores_nothing(
+    outbox: Outbox, database: Database
+) -> None:
+    (queued,) = await outbox.add([entry("before")])
+    await database.core.execute("UPDATE lease SET epoch = epoch + 1")
+    with pytest.raises(TemporaryFailure, match="another instance"):
+        await outbox.add([entry("late")])
+    await outbox.finish([(queued, EventId("$late"))])
+    rows = await database.core.fetch("SELECT transaction_id, state FROM outbox")
+    assert [tuple(row) for row in rows] == [("before", "queued")]
+
+
+async def test_an_entry_whose_day_key_is_gone_holds_up_no_other(
+    outbox: Outbox, database: Database, day_keys: DayKeys, clock: TurnedClock
+) -> None:
+    await outbox.add([entry("old")])
+    clock.ahead = timedelta(days=1)
+    await outbox.add([entry("new")])
+    day_keys.destroy(clock.today() - timedelta(days=1))
+    again = await reopened(database, day_keys)
+    assert [q.outgoing async for q in again.unfinished()] == [entry("new")]
