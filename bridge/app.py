@@ -136,7 +136,21 @@ class App:
             except TrestleError as error:
                 self._note_homeserver(str(error))
                 delay = min(delay * 2, 60.0)
-            await asyncio.sleep(delay)
+            await self._rest(delay)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, but not while the homeserver holds back what we can take again.
+
+        It was turned away when we started or the database was away; a ping ends its waiting,
+        which grows to minutes otherwise.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while (left := end - loop.time()) > 0:
+            await asyncio.sleep(min(left, 0.5))
+            if self.parts.receiver.turned_away and self.not_ready() is None:
+                self.parts.receiver.turned_away = False
+                return
 
     async def _introduce(self) -> None:
         parts = self.parts

@@ -113,6 +113,8 @@ class Receiver:
         self._runner: web.ServerRunner | None = None
         self._warned_at = -60.0
         self.address = settings.listen
+        self.turned_away = False
+        """A transaction was refused that would be taken later."""
         self._seconds = telemetry.acknowledge_seconds
 
     async def start(self) -> None:
@@ -243,6 +245,7 @@ class Receiver:
         try:
             await self._intake.accept(transaction)
         except TemporaryFailure as error:
+            self.turned_away = True
             self._telemetry.transactions.labels(outcome="unavailable").inc()
             raise Refused(503, "M_UNKNOWN", str(error), _RETRY_AFTER) from error
 

@@ -141,7 +141,12 @@ class ScriptedHomeserver:
 
     async def wait_until_greeted(self) -> None:
         """Return when Trestle has its bots in place and has asked for a ping."""
-        await self.wait_until(lambda: any(a.parts[-1:] == ("ping",) for a in self.asked))
+        await self.wait_until(lambda: self.pings > 0)
+
+    @property
+    def pings(self) -> int:
+        """How often it was asked for a ping."""
+        return sum(asked.parts[-1:] == ("ping",) for asked in self.asked)
 
     # --- answering ---
 
