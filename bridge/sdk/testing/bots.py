@@ -124,6 +124,7 @@ class _Check:
         room = FakeRoom(bot, self.host)
         call = room.say(text, kind=kind, event_id=event_id)
         found, error = await attempt(f"{text[:40]!r}", call, self._limit, may_wait=False)
+        self._watch.check_blocked()
         answers = demand(found, list, "") if error is None else [str(error)]
         self.said += answers
         return answers

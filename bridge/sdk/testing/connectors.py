@@ -36,8 +36,17 @@ from bridge.sdk.testing.declarations import (
     check_words,
     make_settings,
 )
-from bridge.sdk.testing.hosts import FakeHost, stop
-from bridge.sdk.testing.outcomes import WAITS, attempt, demand, require, start, why_it_ended
+from bridge.sdk.testing.hosts import STOP_SECONDS, FakeHost, stop
+from bridge.sdk.testing.outcomes import (
+    WAITS,
+    attempt,
+    demand,
+    fail,
+    give_up,
+    require,
+    start,
+    why_it_ended,
+)
 from bridge.sdk.testing.watching import Watch
 
 _SETTLE_SECONDS = 0.25
@@ -169,7 +178,7 @@ class _Check:
         text = self._chat.name
         first, error = await self._try(f"find_chat({text!r})", connector.find_chat(text))
         if error is not None:
-            raise AssertionError(f"find_chat({text!r}) does not find the chat: {error}")
+            fail(f"find_chat({text!r}) does not find the chat: {error}")
         found = demand(
             first, RemoteChat, f"find_chat({text!r}) must give a RemoteChat, not {first!r}"
         )
@@ -215,10 +224,13 @@ class _Check:
             await asyncio.sleep(0)
         else:
             await asyncio.wait({task}, timeout=seconds)
-        if not task.done():
-            await stop(task)
-        else:
+        await self._stop(task, host)
+
+    async def _stop(self, task: asyncio.Task[Any], host: FakeHost) -> None:
+        if task.done():
             self._check_early_end(task, host)
+        else:
+            await stop(task, min(STOP_SECONDS, self._limit))
 
     def _check_early_end(self, task: asyncio.Task[Any], host: FakeHost) -> None:
         require(not host.faults, "; ".join(host.faults))
@@ -260,19 +272,25 @@ class _Check:
         for number in (1, 2):
             host.reports.clear()
             task = start(client.run())
-            await self._wait_until_connected(task, host)
-            await self._check_found(connector)
-            await self._speak(client, f"call {number}")
-            if number == 1:
-                for name, body in BODIES.items():
-                    await self._send(client, name, body)
-            if task.done():
-                self._check_early_end(task, host)
-            else:
-                await stop(task)
+            try:
+                await self._use(connector, client, task, host)
+                if number == 1:
+                    for name, body in BODIES.items():
+                        await self._send(client, name, body)
+                await self._stop(task, host)
+            except AssertionError:
+                await give_up(task)
+                raise
             await self._watch.wait_until_clean()
             await self._check_unconnected(client, "after run() was stopped")
         self._take_words(host)
+
+    async def _use(
+        self, connector: Any, client: Any, task: asyncio.Task[Any], host: FakeHost
+    ) -> None:
+        await self._wait_until_connected(task, host)
+        await self._check_found(connector)
+        await self._speak(client, "hello")
 
     async def _wait_until_connected(self, task: asyncio.Task[Any], host: FakeHost) -> None:
         connected = start(
@@ -280,12 +298,11 @@ class _Check:
         )
         await asyncio.wait({task, connected}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
-            connected.cancel()
+            await give_up(connected)
             self._check_early_end(task, host)
-            raise AssertionError(f"run() does not reach the network: {task.exception()}")
+            fail(f"run() does not reach the network: {task.exception()}")
         if connected.exception() is not None:
-            await stop(task)
-            raise AssertionError(
+            fail(
                 f"run() did not host.report(LoginState.CONNECTED) within {self._limit:g} seconds; "
                 "until then nobody can join or send"
             )

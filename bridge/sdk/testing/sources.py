@@ -1,6 +1,7 @@
 """The files that a module is made of, and what they import."""
 
 import ast
+import gc
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -32,12 +33,23 @@ def trace(module_class: type) -> Sources:
             continue
         seen.add(name)
         sources.files.add(str(file))
-        for number, imported in _imports(ast.parse(file.read_text()), _package_of(name, file)):
+        for number, imported in _imports(_parse(file), _package_of(name, file)):
             if imported == own or imported.startswith(f"{own}."):
                 waiting.append(imported)
             elif fault := _fault(imported):
                 sources.faults.append(f"{file.name}, line {number}: {fault}")
     return sources
+
+
+def _parse(file: Path) -> ast.Module:
+    # Python before 3.11.8 fails if a finalizer runs in between (gh-106905).
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        return ast.parse(file.read_bytes(), str(file))
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _fault(imported: str) -> str | None:

@@ -38,6 +38,9 @@ class Watch(logging.Handler):
         self._files = files
         self._tasks: list[asyncio.Task[Any]] = []
         self._sockets: WeakSet[Any] = WeakSet()
+        self._over = False
+        self._beat = threading.Event()
+        self._pause = threading.Event()
         self.io: list[str] = []
         self.logged: list[str] = []
         self.blocked = ""
@@ -62,8 +65,7 @@ class Watch(logging.Handler):
         loop = asyncio.get_running_loop()
         former = loop.get_task_factory()
         loop.set_task_factory(self._factory(former))
-        stop = threading.Event()
-        looker = threading.Thread(target=self._look, args=(loop, stop), daemon=True)
+        looker = threading.Thread(target=self._look, args=(loop,), daemon=True)
         token = _WATCH.set(self)
         looker.start()
         root = logging.getLogger()
@@ -71,19 +73,24 @@ class Watch(logging.Handler):
         try:
             yield
         except AssertionError as error:
-            stop.set()
-            looker.join()
-            self._check_blocked(error)  # It explains the rest.
+            self._end(looker)
+            self.check_blocked(error)  # It explains the rest.
             raise
         finally:
             root.removeHandler(self)
             _WATCH.reset(token)
             loop.set_task_factory(former)
-            stop.set()
-            looker.join()
-        self._check_blocked(None)
+            self._end(looker)
+        self.check_blocked()
 
-    def _check_blocked(self, error: AssertionError | None) -> None:
+    def _end(self, looker: threading.Thread) -> None:
+        self._over = True
+        self._beat.set()
+        self._pause.set()
+        looker.join()
+
+    def check_blocked(self, error: AssertionError | None = None) -> None:
+        """Raise ``AssertionError`` if the module kept the event loop waiting."""
         if self.blocked:
             raise AssertionError(
                 f"it keeps the whole program waiting ({self.blocked}); await instead, or use "
@@ -101,7 +108,7 @@ class Watch(logging.Handler):
         if len(self._tasks) > tasks:
             raise AssertionError(f"{what} made a task; do that in {where}")
 
-    async def wait_until_clean(self, limit: float = 2.0) -> None:
+    async def wait_until_clean(self, limit: float = 1.0) -> None:
         """Return when no task and no socket is left. Raises ``AssertionError``."""
         until = time.monotonic() + limit
         while left := self._left():
@@ -147,24 +154,24 @@ class Watch(logging.Handler):
             about = arguments[1] if event in {"socket.connect", "socket.bind"} else arguments[0]
             self.io.append(f"{_IO[event]} {about!r}")
 
-    def _look(self, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         main = threading.main_thread().ident
-        while not stop.is_set() and not self.blocked:
-            beat = threading.Event()
+        while not self._over and not self.blocked:
+            self._beat.clear()
             try:
-                loop.call_soon_threadsafe(beat.set)
+                loop.call_soon_threadsafe(self._beat.set)
             except RuntimeError:
                 return  # The loop is closed.
             found: list[str] = []
-            if not beat.wait(BLOCKED_SECONDS):
-                while len(found) < _SAMPLES and not beat.wait(_LOOK_SECONDS):
+            if not self._beat.wait(BLOCKED_SECONDS):
+                while len(found) < _SAMPLES and not self._beat.wait(_LOOK_SECONDS):
                     place = self._place(sys._current_frames().get(main or 0))
                     if place is None:
                         break
                     found.append(place)
             if len(found) == _SAMPLES:
                 self.blocked = found[-1]
-            stop.wait(_LOOK_SECONDS)
+            self._pause.wait(_LOOK_SECONDS)
 
     def _place(self, frame: Any) -> str | None:
         """The innermost line of the module on the stack."""
