@@ -61,6 +61,10 @@ class App:
                 await self._recover()
                 router = group.create_task(parts.router.run(), name="router")
                 feeder = group.create_task(parts.intake.feed(parts.journal.read), name="feeder")
+                keepers = [
+                    group.create_task(keeper.run(), name=f"timers of {keeper.name}")
+                    for keeper in parts.keepers
+                ]
                 parts.intake.open()
                 self.ready.set()
                 _calm_the_collector()
@@ -75,7 +79,7 @@ class App:
                 await parts.receiver.stop()
                 await parts.router.drain(5)
                 if self._began_routing:
-                    await _end([feeder, router])
+                    await _end([feeder, router, *keepers])
                 await _end(networks)
                 await _end([sender])
                 await _end([marker])
@@ -106,7 +110,9 @@ class App:
     def _watchdog(self) -> Watchdog:
         def running() -> str:
             lanes = self.parts.router.lanes.values()
-            return ", ".join(lane.consumer.name for lane in lanes if lane.current is not None)
+            names = [lane.consumer.name for lane in lanes if lane.current is not None]
+            names += [f"a timer of {one.name}" for one in self.parts.keepers if one.is_ringing]
+            return ", ".join(names)
 
         return Watchdog(self.settings.limits.watchdog, running)
 

@@ -1,9 +1,10 @@
 """The parts of the program, each built once and handed to those that need it."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
@@ -13,6 +14,7 @@ from bridge.core.catalogue import find_module
 from bridge.core.commands import MainBot, MainSeat
 from bridge.core.directory import Answers
 from bridge.core.doorway import House
+from bridge.core.hosting import InstanceMetrics
 from bridge.core.inflight import InFlight
 from bridge.core.instances import Instance
 from bridge.core.intake import Intake
@@ -24,6 +26,7 @@ from bridge.core.progress import Marker
 from bridge.core.router import Patience, Router
 from bridge.core.routes import Routes
 from bridge.core.sender import Sender
+from bridge.core.timers import TimerKeeper
 from bridge.core.watch import Watcher
 from bridge.matrix.body import parse_transaction
 from bridge.matrix.client import HomeserverClient
@@ -33,6 +36,7 @@ from bridge.matrix.receiver import Receiver
 from bridge.ops import OpsServer
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Bot, FindsChats
+from bridge.sdk.timers import HearsTimers
 from bridge.settings import Settings
 from bridge.storage.accounts import Accounts
 from bridge.storage.items import Items
@@ -43,6 +47,7 @@ from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms, PortalStore
 from bridge.storage.retention import Retention
+from bridge.storage.timers import InstanceTimers
 from bridge.telemetry import Telemetry, hide
 
 log = logging.getLogger(__name__)
@@ -77,6 +82,7 @@ class Parts:
     receiver: Receiver
     instances: dict[InstanceId, Instance]
     bots: dict[InstanceId, Bot]
+    keepers: list[TimerKeeper]
     stage: Stage
     main_bot: MainBot
     homeserver_state: list[Callable[[], str]] = field(default_factory=list)
@@ -176,11 +182,33 @@ def protocols_of(settings: Settings) -> list[str]:
     return sorted(found)
 
 
+def _load(settings: Settings, instance: InstanceId) -> Any:
+    return find_module(settings.modules[instance].module, f"modules.{instance}.module").load()
+
+
 def _make_module(settings: Settings, instance: InstanceId, *more: object) -> object:
-    module = settings.modules[instance]
-    path = f"modules.{instance}"
-    loaded = find_module(module.module, f"{path}.module").load()
-    return loaded(check_options(loaded.settings, module.options, path), *more)
+    loaded = _load(settings, instance)
+    options = settings.modules[instance].options
+    return loaded(check_options(loaded.settings, options, f"modules.{instance}"), *more)
+
+
+def _make_bots(
+    settings: Settings,
+    database: Database,
+    day_keys: DayKeys,
+    telemetry: Telemetry,
+    instances: Iterable[InstanceId],
+) -> tuple[dict[InstanceId, Bot], dict[InstanceId, InstanceTimers]]:
+    bots: dict[InstanceId, Bot] = {}
+    timers: dict[InstanceId, InstanceTimers] = {}
+    for instance in instances:
+        timers[instance] = InstanceTimers(database, day_keys, instance)
+        metrics = InstanceMetrics(telemetry, instance, _load(settings, instance).info)
+        store = InstanceStore(database, instance)
+        host = BotHost(instance, store, database.clock, metrics, timers[instance])
+        bots[instance] = _make_module(settings, instance, host)  # type: ignore[assignment]
+        timers[instance].are_heard = isinstance(bots[instance], HearsTimers)
+    return bots, timers
 
 
 @asynccontextmanager
@@ -240,11 +268,7 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
                 instance, connector, accounts, InstanceStore(database, instance),  # type: ignore[arg-type]
                 database.clock, telemetry, receive=portals.receive, chats=portals.chats,
             )  # fmt: skip
-        bots: dict[InstanceId, Bot] = {}
-        for instance in namespaces.bots:
-            host = BotHost(instance, InstanceStore(database, instance), database.clock)
-            bots[instance] = _make_module(settings, instance, host)  # type: ignore[assignment]
-
+        bots, timers = _make_bots(settings, database, day_keys, telemetry, namespaces.bots)
         private_chats = PrivateChats(bot_rooms, intents, sender, permissions, key_of)
         stage = Stage(
             sender=sender, intents=intents, permissions=permissions,
@@ -260,6 +284,15 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             homeserver_state=lambda: states[-1]() if states else "not asked yet",
         )  # fmt: skip
         routes = Routes(router, portals, namespaces, intents)
+        keepers = [
+            TimerKeeper(
+                f"bot:{instance}", namespaces.bot_of(instance), bot, timers[instance], stage,
+                database.clock, telemetry, is_there=routes.has_seat,
+                patience=Patience(tries=settings.limits.tries, first_delay=1.0),
+            )
+            for instance, bot in bots.items()
+            if isinstance(bot, HearsTimers)
+        ]  # fmt: skip
         intake = Intake(
             journal, items, router, marker, telemetry, key_of=key_of, route=routes,
             parse=parse_transaction, memory=settings.limits.items_in_memory,
@@ -271,7 +304,7 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             bot_rooms=bot_rooms, inflight=inflight, namespaces=namespaces, client=client,
             intents=intents, router=router, marker=marker, sender=sender, portals=portals,
             plumbing=plumbing, routes=routes, intake=intake, receiver=receiver,
-            instances=instances, bots=bots, stage=stage, main_bot=main_bot,
+            instances=instances, bots=bots, keepers=keepers, stage=stage, main_bot=main_bot,
             homeserver_state=states,
         )  # fmt: skip
         routes.watcher = Watcher(

@@ -17,7 +17,8 @@ from typing import Literal, NamedTuple, TextIO, TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from bridge.sdk.errors import TrestleError
+from bridge.sdk.errors import ConfigError, TrestleError
+from bridge.sdk.metrics import Metric
 from bridge.sdk.secret import Secret
 
 _Metric = TypeVar("_Metric", bound=MetricWrapperBase)
@@ -87,6 +88,11 @@ class Telemetry:
                 "sender not trusted", "replayed", "device lost",
             ),
         )  # fmt: skip
+        self.timers = self._counter(
+            "timers",
+            "Timers of bots that rang, by what became of it.",
+            outcome=("done", "retried", "parked"),
+        )
         self.module_state = self._gauge(
             "module_state",
             "1 for the state that the instance is in, else 0.",
@@ -107,6 +113,40 @@ class Telemetry:
         self.loop_lag_seconds = self._histogram(
             "loop_lag_seconds", "How late the event loop runs what is due.", _FAST
         )
+        self._of_modules: dict[str, tuple[Metric, Counter | Histogram]] = {}
+
+    def count_module(self, module: str, instance: str, metric: Metric) -> Counter:
+        """Make or give a counter that a module declares, shared by the module's instances.
+
+        Raises ``ConfigError`` when another module has a metric of that name.
+        """
+        made = self._make_for_module(module, instance, metric)
+        assert isinstance(made, Counter)  # noqa: S101 - it has no buckets
+        return made
+
+    def measure_module(self, module: str, instance: str, metric: Metric) -> Histogram:
+        """Make or give a histogram, as :meth:`count_module` does a counter."""
+        made = self._make_for_module(module, instance, metric)
+        assert isinstance(made, Histogram)  # noqa: S101 - it has buckets
+        return made
+
+    def _make_for_module(self, module: str, instance: str, metric: Metric) -> Counter | Histogram:
+        name = re.sub(r"[^a-z0-9_]", "_", f"module_{module}_{metric.name}".lower())
+        known, made = self._of_modules.get(name, (metric, None))
+        labels = {"instance": (), **metric.labels}
+        try:
+            if made is None and metric.buckets:
+                made = self._histogram(name, metric.help, metric.buckets, **labels)
+            elif made is None:
+                made = self._counter(name, metric.help, **labels)
+        except ValueError as error:  # A histogram `x` and a counter `x_count`, say.
+            raise _clash(name, module) from error
+        if known != metric:
+            raise _clash(name, module)
+        self._of_modules[name] = metric, made
+        for values in metric.series():
+            made.labels(instance, *values)
+        return made
 
     def _counter(self, name: str, text: str, **labels: tuple[str, ...]) -> Counter:
         name = self._document(name, "counter", text, labels)
@@ -130,6 +170,12 @@ class Telemetry:
         shown = f"{name}_total" if kind == "counter" else name
         self.documented.append(Documented(shown, kind, text, dict(labels)))
         return name
+
+
+def _clash(name: str, module: str) -> ConfigError:
+    return ConfigError(
+        f"the module {module} declares the metric trestle_{name}, which is another's already"
+    )
 
 
 def _fill(metric: _Metric, labels: Mapping[str, tuple[str, ...]]) -> _Metric:

@@ -4,9 +4,9 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
+from bridge.core.hosting import InstanceHost, InstanceMetrics
 from bridge.core.outgoing import KeyOf, transaction_id
 from bridge.core.permissions import Permissions
 from bridge.core.privatechat import PrivateChats
@@ -20,6 +20,7 @@ from bridge.sdk.events import Sender as Person
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Bot, Command, HearsMessages, Store
 from bridge.sdk.rich import Rich
+from bridge.sdk.timers import Timers
 
 log = logging.getLogger(__name__)
 
@@ -38,35 +39,51 @@ class Stage:
     deadline: float = 30.0
 
 
-class BotHost:
+class BotHost(InstanceHost):
     """What a bot gets of us (``sdk.BotHost``)."""
 
-    def __init__(self, instance: InstanceId, store: Store, clock: Clock) -> None:
-        self._instance = instance
-        self._store = store
-        self._clock = clock
-        self._log = logging.LoggerAdapter(
-            logging.getLogger(f"bridge.module.{instance}"), {"instance": instance}
+    def __init__(
+        self,
+        instance: InstanceId,
+        store: Store,
+        clock: Clock,
+        metrics: InstanceMetrics,
+        timers: Timers,
+    ) -> None:
+        super().__init__(instance, store, clock, metrics)
+        self._timers = timers
+
+    @property
+    def timers(self) -> Timers:
+        """The instance's timers."""
+        return self._timers
+
+
+async def say(
+    stage: Stage,
+    user: UserId,
+    room: RoomId,
+    answer: str | Rich,
+    kind: MessageKind,
+    *source: object,
+) -> None:
+    """Say something in a room as a bot: stored, then sent. ``source`` is what it answers.
+
+    The same source is the same message, however often it is said. Raises ``TemporaryFailure``
+    when the database is away, ``PermanentFailure`` for what cannot be stored.
+    """
+    body = Rich.plain(answer) if isinstance(answer, str) else answer
+    await stage.sender.put([
+        Outgoing(
+            room=room,
+            user=user,
+            kind=SendKind.EVENT,
+            type="m.room.message",
+            content=content,
+            transaction_id=transaction_id(stage.key_of, *source, piece),
         )
-
-    @property
-    def instance(self) -> InstanceId:
-        """The instance's name in the config."""
-        return self._instance
-
-    @property
-    def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger that names the instance."""
-        return self._log
-
-    @property
-    def store(self) -> Store:
-        """The instance's durable map."""
-        return self._store
-
-    def now(self) -> datetime:
-        """The time in UTC."""
-        return self._clock.now()
+        for piece, content in enumerate(content_for(body, kind))
+    ])  # fmt: skip
 
 
 class BotCall:
@@ -106,22 +123,9 @@ class BotCall:
     async def reply(self, answer: str | Rich) -> None:
         """Say it in the room as a notice of the bot."""
         seat = self._seat
-        body = Rich.plain(answer) if isinstance(answer, str) else answer
         self._answers += 1
-        outgoing = [
-            Outgoing(
-                room=seat.room,
-                user=seat.user,
-                kind=SendKind.EVENT,
-                type="m.room.message",
-                content=content,
-                transaction_id=transaction_id(
-                    seat.stage.key_of, self._item.id, seat.name, self._answers, piece
-                ),
-            )
-            for piece, content in enumerate(content_for(body, MessageKind.NOTICE))
-        ]
-        await seat.stage.sender.put(outgoing)
+        source = (self._item.id, seat.name, self._answers)
+        await say(seat.stage, seat.user, seat.room, answer, MessageKind.NOTICE, *source)
 
 
 class Seat:

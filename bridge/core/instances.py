@@ -3,9 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 from typing import Any, Protocol
 
+from bridge.core.hosting import InstanceHost, InstanceMetrics
 from bridge.core.supervisor import Supervisor
 from bridge.model import Clock, LoginRow
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
@@ -28,44 +28,21 @@ class Accounts(Protocol):
     ) -> LoginRow: ...
 
 
-class ModuleHost:
-    """What a client gets of us (``sdk.Host``): one per login, holding no token and no pool."""
+class ModuleHost(InstanceHost):
+    """What a client gets of us (``sdk.Host``): one per login."""
 
     def __init__(
         self,
         instance: InstanceId,
         store: Store,
         clock: Clock,
+        metrics: InstanceMetrics,
         receive: Callable[[RemoteEvent], Awaitable[None]],
         report: Callable[[LoginState, str], None],
     ) -> None:
-        self._instance = instance
-        self._store = store
-        self._clock = clock
+        super().__init__(instance, store, clock, metrics)
         self._receive = receive
         self._report = report
-        self._log = logging.LoggerAdapter(
-            logging.getLogger(f"bridge.module.{instance}"), {"instance": instance}
-        )
-
-    @property
-    def instance(self) -> InstanceId:
-        """The instance's name in the config."""
-        return self._instance
-
-    @property
-    def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger that names the instance."""
-        return self._log
-
-    @property
-    def store(self) -> Store:
-        """The instance's durable map."""
-        return self._store
-
-    def now(self) -> datetime:
-        """The time in UTC."""
-        return self._clock.now()
 
     async def receive(self, event: RemoteEvent) -> None:
         """Take an event from the network; returns when it is stored."""
@@ -110,6 +87,7 @@ class Instance:
         self._store = store
         self._clock = clock
         self._telemetry = telemetry
+        self._metrics = InstanceMetrics(telemetry, name, connector.info)
         self._receive = receive
         self._chats = chats
         self._group: asyncio.TaskGroup | None = None
@@ -226,7 +204,7 @@ class Instance:
         def report(state: LoginState, reason: str = "") -> None:
             session.supervisor.report(state, reason)
 
-        host = ModuleHost(self.name, self._store, self._clock, receive, report)
+        host = ModuleHost(self.name, self._store, self._clock, self._metrics, receive, report)
         client = self.connector.connect(login, host)
         supervisor = Supervisor(
             client, f"{self.name} login {row.id}", lambda state, _: self._count(row, state)

@@ -35,6 +35,10 @@ class Routes:
         """Which bot is in which room."""
         return set(self._names)
 
+    def has_seat(self, user: UserId, room: RoomId) -> bool:
+        """Whether the bot is in the room."""
+        return (user, room) in self._names
+
     def add_seat(self, seat: Seat) -> None:
         """A bot is in a room from now on."""
         self.remove_seat(seat.user, seat.room)

@@ -39,6 +39,7 @@ from bridge.sdk.ids import (
     UserId,
 )
 from bridge.sdk.login import Field, Login, LoginFlow, LoginKind, LoginState
+from bridge.sdk.metrics import Metric
 from bridge.sdk.module import (
     Bot,
     BotHost,
@@ -60,6 +61,7 @@ from bridge.sdk.module import (
 )
 from bridge.sdk.rich import Rich
 from bridge.sdk.secret import Secret
+from bridge.sdk.timers import HearsTimers, Timer, TimerCall, Timers
 
 __all__ = [
     "Bot",
@@ -77,6 +79,7 @@ __all__ = [
     "Field",
     "FindsChats",
     "HearsMessages",
+    "HearsTimers",
     "Holds",
     "Host",
     "InstanceId",
@@ -91,6 +94,7 @@ __all__ = [
     "LoginState",
     "Message",
     "MessageKind",
+    "Metric",
     "ModuleError",
     "ModuleInfo",
     "ModuleNotReady",
@@ -116,6 +120,9 @@ __all__ = [
     "Sender",
     "Store",
     "TemporaryFailure",
+    "Timer",
+    "TimerCall",
+    "Timers",
     "TrestleError",
     "Unsupported",
     "UserId",

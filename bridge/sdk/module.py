@@ -22,7 +22,9 @@ from bridge.sdk.events import (
 )
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId
 from bridge.sdk.login import Login, LoginFlow, LoginState
+from bridge.sdk.metrics import Metric
 from bridge.sdk.rich import Rich
+from bridge.sdk.timers import Timers
 
 
 class ModuleState(StrEnum):
@@ -69,6 +71,7 @@ class ModuleInfo:
     removal: str = ""
     """How to get rid of it, in a sentence."""
     keeps: tuple[Kept, ...] = ()
+    metrics: tuple[Metric, ...] = ()
 
 
 class Store(Protocol):
@@ -100,6 +103,17 @@ class Host(Protocol):
 
     def now(self) -> datetime:
         """The time, in UTC."""
+        ...
+
+    def count(self, name: str, /, **labels: str) -> None:
+        """Count one more of a counter declared in ``ModuleInfo.metrics``, with all its labels.
+
+        Raises ``ValueError`` for what is not declared.
+        """
+        ...
+
+    def observe(self, name: str, value: float, /, **labels: str) -> None:
+        """Add a value to a declared histogram. Raises ``ValueError`` for what is not declared."""
         ...
 
     async def receive(self, event: RemoteEvent) -> None:
@@ -233,8 +247,23 @@ class BotHost(Protocol):
     def log(self) -> logging.LoggerAdapter[logging.Logger]: ...
     @property
     def store(self) -> Store: ...
+    @property
+    def timers(self) -> Timers: ...
 
-    def now(self) -> datetime: ...
+    def now(self) -> datetime:
+        """The time, in UTC."""
+        ...
+
+    def count(self, name: str, /, **labels: str) -> None:
+        """Count one more of a counter declared in ``ModuleInfo.metrics``, with all its labels.
+
+        Raises ``ValueError`` for what is not declared.
+        """
+        ...
+
+    def observe(self, name: str, value: float, /, **labels: str) -> None:
+        """Add a value to a declared histogram. Raises ``ValueError`` for what is not declared."""
+        ...
 
 
 class Bot(Protocol):

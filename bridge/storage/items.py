@@ -99,7 +99,8 @@ class Items:
             rows = await self._database.core.fetch(
                 "SELECT reason, count(*) AS number FROM ("
                 "SELECT reason FROM item WHERE state = 'parked' "
-                "UNION ALL SELECT reason FROM outbox WHERE state = 'parked') AS aside "
+                "UNION ALL SELECT reason FROM outbox WHERE state = 'parked' "
+                "UNION ALL SELECT reason FROM timer WHERE state = 'parked') AS aside "
                 "GROUP BY reason"
             )
         return {ParkReason(row["reason"]): row["number"] for row in rows}

@@ -167,14 +167,14 @@ class InstanceTimers:
                 ring, due, 0 if counts else 1, self._database.epoch,
             )  # fmt: skip
 
-    async def park(self, ringing: Ringing, reason: ParkReason, detail: str) -> None:
+    async def park(self, ring: UUID, at: datetime, reason: ParkReason, detail: str) -> None:
         """Put it aside with the reason in a sentence."""
-        sealed = self._seal(ringing.id, ringing.timer.at, detail.encode("utf-8", "replace"))
+        sealed = self._seal(ring, at, detail.encode("utf-8", "replace"))
         with at_the_door():
             await self._database.core.execute(
                 "UPDATE timer SET state = 'parked', reason = $2, detail = $3 WHERE id = $1 "
                 "AND (SELECT epoch FROM lease WHERE shard = 0) = $4",
-                ringing.id, reason.value, sealed, self._database.epoch,
+                ring, reason.value, sealed, self._database.epoch,
             )  # fmt: skip
 
     # --- inside ---

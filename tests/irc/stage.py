@@ -39,6 +39,14 @@ class Host:
         """Return always the same time."""
         return NOW
 
+    def count(self, name: str, /, **labels: str) -> None:
+        """Refuse: the module declares no metrics."""
+        raise ValueError(name)
+
+    def observe(self, name: str, value: float, /, **labels: str) -> None:
+        """Refuse: the module declares no metrics."""
+        raise ValueError(name)
+
     async def receive(self, event: RemoteEvent) -> None:
         """Remember the event."""
         if self.failures:

@@ -72,7 +72,7 @@ async def test_tries_are_counted_before_and_taken_back_if_they_do_not_count(
         await timers.put_off(taken.id, clock.now(), counts=counts)
     taken = await timers.take()
     assert taken is not None
-    await timers.park(taken, ParkReason.FAILED, "it failed")
+    await timers.park(taken.id, taken.timer.at, ParkReason.FAILED, "it failed")
     assert await timers.take() is None
     assert await timers.list() == []
     assert await timers.next_due() is None

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from bridge.bots.dice.settings import DiceSettings
-from bridge.sdk import BotHost, Call, Command, ConfigError, ModuleInfo
+from bridge.sdk import BotHost, Call, Command, ConfigError, Metric, ModuleInfo
 
 _ROLL = re.compile(r"(\d{0,6})d(\d{1,9})\s*(?:([+-])\s*(\d{1,9}))?")
 
@@ -21,6 +21,13 @@ class DiceBot:
         summary="Rolls dice, flips coins and chooses for you.",
         docs="docs/reference/dice.md",
         removal="Kick it from a room, or remove the instance from `modules:`.",
+        metrics=(
+            Metric(
+                name="throws",
+                help="What the bot left to chance, by what it was.",
+                labels={"what": ("roll", "flip", "choice")},
+            ),
+        ),
     )
     settings: ClassVar[type[BaseModel]] = DiceSettings
 
@@ -28,6 +35,7 @@ class DiceBot:
         if not isinstance(settings, DiceSettings):
             raise ConfigError("these are no settings of the dice module")
         self._settings = settings
+        self._host = host
 
     @property
     def commands(self) -> Sequence[Command]:
@@ -57,9 +65,11 @@ class DiceBot:
             return
         rolled = [call.random.randint(1, sides) for _ in range(number)]
         extra = int(match[4] or "0") * (-1 if match[3] == "-" else 1)
+        self._host.count("throws", what="roll")
         await call.reply(_spell(rolled, extra))
 
     async def _flip(self, call: Call) -> None:
+        self._host.count("throws", what="flip")
         await call.reply(call.random.choice(("heads", "tails")))
 
     async def _choose(self, call: Call) -> None:
@@ -67,6 +77,7 @@ class DiceBot:
         if len(options) < 2:
             await call.reply("Name at least two: !choose tea, coffee or water.")
             return
+        self._host.count("throws", what="choice")
         await call.reply(call.random.choice(options))
 
 

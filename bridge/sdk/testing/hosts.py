@@ -19,15 +19,38 @@ from bridge.sdk.events import (
 )
 from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId
 from bridge.sdk.login import LoginState
-from bridge.sdk.module import Client
+from bridge.sdk.metrics import check_use
+from bridge.sdk.module import Client, ModuleInfo
 from bridge.sdk.testing.store import FakeClock, FakeStore, is_storable
+from bridge.sdk.testing.timers import FakeTimers
 from bridge.sdk.text import to_plain
 
 STOP_SECONDS = 5.0
 """How long the real host waits for ``run()`` to end before it leaves it behind."""
 
 
-class FakeHost:
+class FakeMetrics:
+    """Remembers what a module counts."""
+
+    def __init__(self, info: ModuleInfo | None) -> None:
+        self.info = info
+        """Where the metrics are declared. Without it nothing may be counted."""
+        self.counted: list[tuple[str, dict[str, str]]] = []
+        """Each call of ``count``: the name and the labels."""
+        self.observed: list[tuple[str, float, dict[str, str]]] = []
+
+    def count(self, name: str, /, **labels: str) -> None:
+        """Count one more. Raises ``ValueError`` for what is not declared."""
+        check_use(self.info.metrics if self.info else (), name, labels, measured=False)
+        self.counted.append((name, labels))
+
+    def observe(self, name: str, value: float, /, **labels: str) -> None:
+        """Take a value. Raises ``ValueError`` for what is not declared."""
+        check_use(self.info.metrics if self.info else (), name, labels, measured=True)
+        self.observed.append((name, float(value), labels))
+
+
+class FakeHost(FakeMetrics):
     """What ``sdk.Host`` promises to a client.
 
     Like the real one it shows a message with the same id once, keeps who is in which chat, and
@@ -42,8 +65,10 @@ class FakeHost:
         chats: Collection[str] | None = None,
         store: FakeStore | None = None,
         clock: FakeClock | None = None,
+        info: ModuleInfo | None = None,
     ) -> None:
-        """``chats``: ids of the bridged ones; None: all are."""
+        """``chats``: ids of the bridged ones; None: all are. ``info``: the connector's."""
+        super().__init__(info)
         self.instance = InstanceId(instance)
         self.log = _logger(self.instance)
         self.clock = clock or FakeClock()
@@ -181,7 +206,7 @@ def _logger(instance: InstanceId) -> logging.LoggerAdapter[logging.Logger]:
     )
 
 
-class FakeBotHost:
+class FakeBotHost(FakeMetrics):
     """What ``sdk.BotHost`` promises to a bot. Talk to the bot through a ``FakeRoom``."""
 
     def __init__(
@@ -190,11 +215,15 @@ class FakeBotHost:
         *,
         store: FakeStore | None = None,
         clock: FakeClock | None = None,
+        info: ModuleInfo | None = None,
     ) -> None:
+        """``info``: the bot's; a ``FakeRoom`` fills it in."""
+        super().__init__(info)
         self.instance = InstanceId(instance)
         self.log = _logger(self.instance)
         self.clock = clock or FakeClock()
         self.store = store or FakeStore(self.clock)
+        self.timers = FakeTimers(self.clock)
 
     def now(self) -> datetime:
         """The time of the clock, in UTC."""

@@ -1,6 +1,7 @@
 """A Matrix room for tests of bots."""
 
 import random
+from datetime import timedelta
 from itertools import count
 
 from bridge.sdk.events import MessageKind, RoomMessage, Sender
@@ -8,7 +9,9 @@ from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.sdk.module import Bot, HearsMessages
 from bridge.sdk.rich import Rich
 from bridge.sdk.testing.hosts import FakeBotHost
+from bridge.sdk.testing.timers import FakeTimerCall, Waiting
 from bridge.sdk.text import to_plain
+from bridge.sdk.timers import HearsTimers
 
 
 class FakeCall:
@@ -35,8 +38,9 @@ class FakeRoom:
     def __init__(self, bot: Bot, host: FakeBotHost, room: str = "!room:example.org") -> None:
         self._bot = bot
         self._host = host
+        host.info = host.info or bot.info
         self._room = RoomId(room)
-        self._shown: dict[tuple[EventId, int], Rich] = {}
+        self._shown: dict[tuple[EventId | int, int], Rich] = {}
         self._numbers = count(1)
 
     @property
@@ -70,6 +74,31 @@ class FakeRoom:
         for number, answer in enumerate(answers):
             self._shown.setdefault((message.event_id, number), answer)
         return [to_plain(answer) for answer in answers]
+
+    async def pass_time(self, by: timedelta) -> list[str]:
+        """Let time pass and ring this room's timers; give the answers as plain text.
+
+        Raises what ``on_timer`` raises, where the host would try again.
+        """
+        clock, timers = self._host.clock, self._host.timers
+        end = clock.now() + by
+        found: list[str] = []
+        while (due := timers.find_due(end, self._room)) is not None:
+            clock.advance(max(due.timer.at - clock.now(), timedelta()))
+            found += await self.ring(due)
+            timers.finish(due)
+        clock.advance(end - clock.now())
+        return found
+
+    async def ring(self, due: Waiting) -> list[str]:
+        """Ring one timer once; a second time is the same ring, as after a crash."""
+        if not isinstance(self._bot, HearsTimers):
+            raise TypeError("a bot without on_timer() cannot set a timer")
+        call = FakeTimerCall(due.timer.room)
+        await self._bot.on_timer(due.timer, call)
+        for number, (answer, _) in enumerate(call.answers):
+            self._shown.setdefault((due.number, number), answer)
+        return [to_plain(answer) for answer, _ in call.answers]
 
     async def _hear(self, message: RoomMessage, text: str) -> list[Rich]:
         if message.kind is MessageKind.NOTICE:

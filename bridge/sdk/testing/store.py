@@ -68,7 +68,7 @@ class FakeStore:
     ) -> None:
         """Keep the value. Raises ``PermanentFailure`` for what the database cannot hold."""
         for text in (key, subject or "", room or ""):
-            _check_text(text)
+            check_text(text)
         if not isinstance(value, bytes | bytearray | memoryview):
             raise PermanentFailure(f"the value of {key} is {type(value).__name__}, not bytes")
         self._rows[key] = Row(
@@ -88,7 +88,8 @@ class FakeStore:
         return {key: row.value for key, row in self.rows.items() if key.startswith(prefix)}
 
 
-def _check_text(text: str) -> None:
+def check_text(text: str) -> None:
+    """Raise ``PermanentFailure`` for what the database cannot hold."""
     if "\0" in text or not is_storable(text):
         raise PermanentFailure("it holds characters that cannot be stored")
 
