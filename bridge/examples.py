@@ -1,4 +1,4 @@
-"""The example files of the repository, made from the declarations in the code.
+"""The files of the repository that are made from the declarations in the code.
 
 ``python -m bridge.examples`` writes them; a test fails when they differ.
 """
@@ -19,6 +19,7 @@ from bridge.matrix.registration import registration
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
 from bridge.settings import Address, AppserviceSettings, Key, Settings
+from bridge.storage.datamap import data_map_page
 
 _WIDTH = 96
 _MODULES = """\
@@ -74,9 +75,10 @@ def registration_example() -> str:
 
 
 def write_examples(folder: Path) -> None:
-    """Write both files into the folder."""
+    """Write the files into the folder of the repository."""
     (folder / "config.example.yaml").write_text(config_example())
     (folder / "registration.yaml.example").write_text(registration_example())
+    (folder / "docs" / "reference" / "data-map.md").write_text(data_map_page())
 
 
 def keys_of_or_none(kind: type) -> Mapping[str, Any] | None:

@@ -3,20 +3,15 @@
 import re
 from datetime import date, timedelta
 
+from bridge.storage.datamap import tables_by_day
 from bridge.storage.schema import Connection
-
-DAILY = ("journal", "item", "outbox", "message")
-"""Tables that hold today and 13 days more."""
-
-ACCESS = ("access",)
-"""Tables that hold today and 59 days more."""
 
 AHEAD = 7
 
 
 async def make_partitions(owner: Connection, today: date) -> None:
     """Have partitions for yesterday, today and a week ahead, without rights of their own."""
-    for table in (*DAILY, *ACCESS):
+    for table in tables_by_day():
         for offset in range(-1, AHEAD + 1):
             day = today + timedelta(days=offset)
             name = f"{table}_{day:%Y%m%d}"

@@ -1,26 +1,18 @@
-"""Forgetting on time: days dropped as a whole, their keys destroyed, module data expired."""
+"""Forgetting on time, as the data map says: days dropped as a whole, their keys destroyed."""
 
 import logging
 from datetime import date, timedelta
 
 from bridge.sdk.errors import ConfigError
+from bridge.storage.datamap import RECEIVED_DAYS, After, tables_by_day, tables_by_moment
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys
-from bridge.storage.partitions import (
-    ACCESS,
-    DAILY,
-    days_of,
-    drop_partition,
-)
+from bridge.storage.partitions import days_of, drop_partition
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
 
 log = logging.getLogger(__name__)
 
-KEEP_DAYS = 13
-"""Whole days kept beside today: what was received is gone before it is 14 days old."""
-
-KEEP_ACCESS_DAYS = 59
 _CLOCK_LIMIT = 3600.0
 
 
@@ -52,32 +44,37 @@ class Retention:
                 dropped = await self._drop_days(owner, today)
             finally:
                 await owner.close()
-            await self._database.core.execute(
-                "DELETE FROM module_store WHERE until <= $1", self._database.clock.now()
-            )
-            # Their notes went with the keys of the days on which they were due.
-            await self._database.core.execute(
-                "DELETE FROM timer WHERE (at AT TIME ZONE 'UTC')::date < $1",
-                today - timedelta(days=KEEP_DAYS),
-            )
+            for table, keep in tables_by_moment().items():
+                await self._drop_rows(table, keep)
         return dropped
 
+    async def _drop_rows(self, table: str, keep: After) -> None:
+        moment: date = self._database.clock.now()
+        if keep.days:
+            # Whole UTC days, as the keys with which such rows are sealed.
+            moment = _oldest_kept(self._database.clock.today(), keep.days)
+            condition = f"({keep.column} AT TIME ZONE 'UTC')::date < $1"
+        else:
+            condition = f"{keep.column} <= $1"
+        statement = f"DELETE FROM {table} WHERE {condition}"  # noqa: S608 - names of ours
+        await self._database.core.execute(statement, moment)
+
     async def _drop_days(self, owner: Connection, today: date) -> list[date]:
-        oldest = today - timedelta(days=KEEP_DAYS)
         dropped = set()
-        for table in DAILY:
+        for table, keep in tables_by_day().items():
             for day in await days_of(owner, table):
-                if day < oldest:
+                if day < _oldest_kept(today, keep.days):
                     await drop_partition(owner, table, day)
                     dropped.add(day)
-        for table in ACCESS:
-            for day in await days_of(owner, table):
-                if day < today - timedelta(days=KEEP_ACCESS_DAYS):
-                    await drop_partition(owner, table, day)
         for day in self._day_keys.days():
-            if day < oldest:
+            if day < _oldest_kept(today, RECEIVED_DAYS):
                 self._day_keys.destroy(day)
                 dropped.add(day)
         if dropped:
             log.info("forgot %d days", len(dropped), extra={"event": "days_dropped"})
         return sorted(dropped)
+
+
+def _oldest_kept(today: date, days: int) -> date:
+    """The first of so many days, of which today is the last."""
+    return today - timedelta(days=days - 1)

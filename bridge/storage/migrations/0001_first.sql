@@ -180,11 +180,12 @@ CREATE TABLE access (
 ) PARTITION BY RANGE (day);
 
 CREATE TABLE audit (
-    seq       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    seq       bigint PRIMARY KEY CHECK (seq > 0),
     at        timestamptz NOT NULL,
     actor     text NOT NULL,
     subject   text,
     action    text NOT NULL,
+    target    text NOT NULL,
     detail    bytea,
     previous  bytea NOT NULL,
     hash      bytea NOT NULL
@@ -228,7 +229,7 @@ BEGIN
     FOREACH pair SLICE 1 IN ARRAY ARRAY[
         ['portal', 'created_by'], ['message', 'sender'], ['login', 'subject'],
         ['bot_room', 'direct_with'], ['told', 'subject'], ['module_store', 'subject'],
-        ['timer', 'subject'],
+        ['timer', 'subject'], ['outbox', 'sender'], ['device', 'user_id'], ['long_id', 'user_id'],
         ['acceptance', 'subject'], ['access', 'subject'], ['audit', 'subject'],
         ['subject_key', 'subject'], ['vault', 'subject']
     ] LOOP

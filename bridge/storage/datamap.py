@@ -1,0 +1,402 @@
+"""The data map: of every column what it holds, for what, how long, and whose it is.
+
+What the database forgets, and when, follows from it; ``docs/reference/data-map.md`` is made
+from it; a column that is not in it fails a test.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Holds(StrEnum):
+    """What a column holds, from harmless to dangerous."""
+
+    NONE = "none"
+    """Nothing about anybody."""
+    ID = "id"
+    """A name of a person, a room, a message."""
+    CONTENT = "content"
+    """What somebody said or gave us."""
+    SECRET = "secret"  # noqa: S105 - a label
+    """What opens something."""
+    IP = "ip"
+    """Where somebody connects from."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByDay:
+    """A partition a UTC day, dropped as a whole: today's and ``days - 1`` before it are kept."""
+
+    days: int
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """Rows go when the moment in ``column`` is past, or the last of so many days from it."""
+
+    column: str
+    days: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class While:
+    """Rows stay while something lasts, told in words."""
+
+    lasts: str
+
+
+Keep = ByDay | After | While
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One column."""
+
+    holds: Holds
+    why: str
+    days: int | None = None
+    """Days after which it cannot be read any more, where that is earlier than its row goes."""
+    sealed: bool = False
+    """Encrypted before it reaches the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table."""
+
+    name: str
+    why: str
+    keep: Keep
+    columns: Mapping[str, Label]
+    subject: str | None = None
+    """The column that names the person whose data a row is. None: nobody's."""
+
+
+def _none(why: str) -> Label:
+    return Label(Holds.NONE, why)
+
+
+def _id(why: str) -> Label:
+    return Label(Holds.ID, why)
+
+
+def _content(why: str) -> Label:
+    """Said by somebody, and sealed with the key of a day."""
+    return Label(Holds.CONTENT, why, days=RECEIVED_DAYS, sealed=True)
+
+
+RECEIVED_DAYS = 14
+"""Today and 13 days more: what was received is gone before it is 14 days old."""
+
+_RECEIVED = ByDay(RECEIVED_DAYS)
+_ACCESS = ByDay(60)
+_DAY = _none("the UTC day of the row, by which it is forgotten")
+_SEQ = _none("the number in order of arrival")
+_EPOCH = _none("which start of the program wrote it")
+_INSTANCE = _none("the configured module")
+_REASON = _none("why it was put aside, one of a closed set")
+_DETAIL = _content("why it was put aside, in a sentence")
+_STATE = _none("how far it is")
+_TRIES = _none("how often it was tried")
+_ROOM = _id("the Matrix room")
+_SUBJECT = _id("the person whose row it is")
+_SINCE = _none("since when")
+
+DATA_MAP: tuple[Table, ...] = (
+    Table(
+        "schema_version", "which migrations were run", While("the installation"),
+        {"version": _none("a migration's number")},
+    ),
+    Table(
+        "instance_state", "what the installation is", While("the installation"),
+        {
+            "id": _none("always 1"),
+            "generation": _none("how often it was restored from a backup"),
+        },
+    ),
+    Table(
+        "lease", "who is at work on the database", While("the installation"),
+        {
+            "shard": _none("the part of the work"),
+            "owner": _none("a random word of the running process"),
+            "epoch": _EPOCH,
+            "until": _none("until when it is at work, if nothing is heard"),
+        },
+    ),
+    Table(
+        "journal", "what the homeserver gave us, so that no event is lost", _RECEIVED,
+        {
+            "day": _DAY, "seq": _SEQ, "epoch": _EPOCH,
+            "source": _none("how it came to us"),
+            "received_at": _none("when it came"),
+            "body": _content("a transaction of the homeserver, whole"),
+            "event_keys": _none("hashes of event ids with a key of ours, to know a repetition"),
+            "progress": _none("which of its events are done"),
+            "done": _none("whether all are"),
+        },
+    ),
+    Table(
+        "item", "events that did not go through at once", _RECEIVED,
+        {
+            "day": _DAY, "seq": _SEQ, "epoch": _EPOCH, "state": _STATE, "tries": _TRIES,
+            "index": _none("the event's place in its transaction"),
+            "consumer": _id("what it was for: a bridged chat, a bot in a room"),
+            "reason": _REASON, "detail": _DETAIL,
+            "event": _content("the event as it was received"),
+            "since": _SINCE,
+        },
+    ),
+    Table(
+        "outbox", "what must go into Matrix, so that it arrives once", _RECEIVED,
+        {
+            "day": _DAY, "seq": _SEQ, "epoch": _EPOCH, "state": _STATE,
+            "received_at": _none("when it was to be sent"),
+            "room": _ROOM,
+            "sender": _id("the ghost or bot who says it"),
+            "kind": _none("message, membership and the like"),
+            "transaction_id": _none("a hash with a key of ours, or a random word"),
+            "content": _content("what is said"),
+            "wire_type": _none("the event type as sent"),
+            "wire": _content("the event as sent"),
+            "portal": _id("the bridged chat"),
+            "remote_id": _id("the message on the network"),
+            "part": _none("which part of that message"),
+            "event_id": _id("the event that it became"),
+            "reason": _REASON, "detail": _DETAIL,
+        },
+        subject="sender",
+    ),
+    Table(
+        "portal", "which room is tied to which chat", While("the room is bridged"),
+        {
+            "id": _none("a number"), "instance": _INSTANCE, "room": _ROOM,
+            "chat": _id("the chat on the network"),
+            "chat_name": _id("the chat's name for people"),
+            "receiver": _id("the login whose private chat it is"),
+            "created_by": _id("who bridged the room"),
+            "paused": _none("whether nothing crosses"),
+            "made_at": _SINCE,
+        },
+        subject="created_by",
+    ),
+    Table(
+        "message", "which event is which remote message, for edits, replies and reactions",
+        _RECEIVED,
+        {
+            "day": _DAY,
+            "portal": _id("the bridged chat"),
+            "event_id": _id("the Matrix event"),
+            "remote_id": _id("the message on the network"),
+            "part": _none("which part of that message"),
+            "sender": _id("who wrote it: a Matrix user or a ghost"),
+            "kind": _none("message or reaction"),
+        },
+        subject="sender",
+    ),
+    Table(
+        "login", "who speaks on which network", While("the login"),
+        {
+            "id": _none("a number"), "instance": _INSTANCE, "subject": _SUBJECT,
+            "kind": _none("made by itself, a person's account, or the relay"),
+            "made_at": _SINCE,
+        },
+        subject="subject",
+    ),
+    Table(
+        "room", "which rooms are encrypted, so that nothing goes there in clear",
+        While("the installation"),
+        {"room": _ROOM, "encrypted_since": _SINCE},
+    ),
+    Table(
+        "bot_room", "where our bots are", While("the bot is in the room"),
+        {
+            "user_id": _id("the bot"), "room": _ROOM, "since": _SINCE,
+            "direct_with": _id("the person whose direct chat it is"),
+        },
+        subject="direct_with",
+    ),
+    Table(
+        "told", "what a person was told once, so as not to say it again",
+        While("the installation"),
+        {"subject": _SUBJECT, "what": _none("a fixed word"), "at": _SINCE},
+        subject="subject",
+    ),
+    Table(
+        "device", "under which device our users send, so that a repetition is known",
+        While("the installation"),
+        {
+            "user_id": _id("a ghost or bot"),
+            "send_device": _none("a random word"),
+            "crypto_device": _none("a random word"),
+        },
+        subject="user_id",
+    ),
+    Table(
+        "long_id", "what a shortened Matrix id stands for", While("the installation"),
+        {
+            "user_id": _id("the ghost"), "instance": _INSTANCE,
+            "remote_id": _id("the person on the network"),
+        },
+        subject="user_id",
+    ),
+    Table(
+        "module_store", "what modules keep", After("until"),
+        {
+            "instance": _INSTANCE, "subject": _SUBJECT, "room": _ROOM,
+            "key": _id("the module's name for it"),
+            "value": Label(Holds.CONTENT, "whatever the module keeps"),
+            "until": _none("when it is forgotten; empty: when the module says so"),
+        },
+        subject="subject",
+    ),
+    Table(
+        "timer", "moments that bots wait for", After("at", days=RECEIVED_DAYS),
+        {
+            "id": _none("a random number"), "instance": _INSTANCE, "subject": _SUBJECT,
+            "room": _ROOM, "state": _STATE, "tries": _TRIES, "epoch": _EPOCH,
+            "key": _id("the bot's name for it"),
+            "at": _none("when it is due"),
+            "due": _none("when it is tried"),
+            "note": _content("what the bot wants to know then"),
+            "reason": _REASON, "detail": _DETAIL,
+        },
+        subject="subject",
+    ),
+    Table(
+        "acceptance", "who accepted which terms", While("the account"),
+        {
+            "subject": _SUBJECT,
+            "document": _none("the document"), "version": _none("its version"),
+            "language": _none("the language it was read in"), "accepted_at": _SINCE,
+        },
+        subject="subject",
+    ),
+    Table(
+        "access", "who configured something from where, to look into abuse", _ACCESS,
+        {
+            "day": _DAY, "subject": _SUBJECT,
+            "address": Label(Holds.IP, "the address"),
+            "agent": Label(Holds.IP, "the browser"),
+            "at": _none("when"),
+        },
+        subject="subject",
+    ),
+    Table(
+        "audit", "who changed what, each row with the hash of the one before",
+        While("the installation"),
+        {
+            "seq": _none("the row's number, without gaps"), "at": _none("when"),
+            "actor": _id("who did it"), "subject": _SUBJECT,
+            "action": _none("what was done, one of a closed set"),
+            "target": _id("to which chat and room"),
+            "detail": _content("what was said with it"),
+            "previous": _none("the hash of the row before"),
+            "hash": _none("the hash of this row, with a key of ours"),
+        },
+        subject="subject",
+    ),
+    Table(
+        "subject_key", "the key of each person's credentials", While("the account"),
+        {
+            "subject": _SUBJECT,
+            "wrapped": Label(Holds.SECRET, "the key, itself sealed", sealed=True),
+            "key_version": _none("which master key seals it"),
+        },
+        subject="subject",
+    ),
+    Table(
+        "vault", "credentials", While("the login"),
+        {
+            "id": _none("a number"), "subject": _SUBJECT, "instance": _INSTANCE,
+            "record": _none("what it is for"),
+            "login": _id("the login that it opens"),
+            "key_version": _none("which key seals it"),
+            "sealed": Label(Holds.SECRET, "a password, a token or a key", sealed=True),
+        },
+        subject="subject",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What lies beside the database."""
+
+    path: str
+    holds: Holds
+    why: str
+    keep: str
+
+
+FILES: tuple[File, ...] = (
+    File("keys/day/*", Holds.SECRET, "the keys of sealed columns, one a day",
+         f"{RECEIVED_DAYS} days"),
+    File("keys/event-ids", Holds.SECRET, "the key of the hashes", "the installation"),
+    File("keys/audit", Holds.SECRET, "the key of the audit's hashes", "the installation"),
+    File("keys/database", Holds.SECRET, "passwords of the embedded database's roles",
+         "the installation"),
+    File("audit.head", Holds.NONE, "number and hash of the newest audit row", "the installation"),
+    File("inflight", Holds.NONE, "which events modules are working on, as numbers", "the event"),
+    File("postgres/", Holds.CONTENT, "the embedded database: the tables above", "as above"),
+)  # fmt: skip
+"""Under ``state_dir``."""
+
+
+def tables_by_day() -> Mapping[str, ByDay]:
+    """The tables that are partitioned by day."""
+    return {table.name: table.keep for table in DATA_MAP if isinstance(table.keep, ByDay)}
+
+
+def tables_by_moment() -> Mapping[str, After]:
+    """The tables whose rows say themselves when they go."""
+    return {table.name: table.keep for table in DATA_MAP if isinstance(table.keep, After)}
+
+
+def data_map_page() -> str:
+    """The text of ``docs/reference/data-map.md``."""
+    return "\n".join(_page()) + "\n"
+
+
+def _page() -> Iterator[str]:
+    yield "# What Trestle keeps"
+    yield ""
+    yield "Made from `bridge/storage/datamap.py`, from which also the database forgets."
+    yield "*Sealed* is encrypted before it reaches the database; the key of a day is destroyed"
+    yield f"after {RECEIVED_DAYS} days, and with it what every copy and backup holds of that day."
+    for table in DATA_MAP:
+        whose = f"Whose: the person in `{table.subject}`." if table.subject else "Whose: nobody's."
+        yield ""
+        yield f"## {table.name}"
+        yield ""
+        yield f"{_sentence(table.why)} Kept: {_kept(table.keep)}. {whose}"
+        yield ""
+        yield "| column | holds | for what | readable |"
+        yield "|---|---|---|---|"
+        for name, label in table.columns.items():
+            holds = label.holds.value + (", sealed" if label.sealed else "")
+            span = _kept(table.keep) if label.days is None else f"{label.days} days"
+            yield f"| `{name}` | {holds} | {label.why} | {span} |"
+    yield ""
+    yield "## Files in `state_dir`"
+    yield ""
+    yield "| file | holds | for what | kept |"
+    yield "|---|---|---|---|"
+    for file in FILES:
+        yield f"| `{file.path}` | {file.holds.value} | {file.why} | {file.keep} |"
+
+
+def _kept(keep: Keep) -> str:
+    match keep:
+        case ByDay(days):
+            return f"{days} days"
+        case After(column, 0):
+            return f"until the time in `{column}`"
+        case After(column, days):
+            return f"{days} days from `{column}`"
+        case While(lasts):
+            return f"as long as {lasts}"
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."

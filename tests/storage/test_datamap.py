@@ -1,0 +1,180 @@
+"""The data map is true: of the live catalogue, of what is forgotten, of its page."""
+
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest_asyncio
+
+from bridge.settings import DatabaseSettings
+from bridge.storage.datamap import DATA_MAP, After, ByDay, Holds, Table, data_map_page
+from bridge.storage.keys import DayKeys
+from bridge.storage.pool import Database
+from bridge.storage.retention import Retention
+from bridge.storage.schema import Connection
+
+TOP = Path(__file__).parents[2]
+
+COLUMNS = (
+    "SELECT c.table_name, c.column_name, c.data_type, c.is_nullable = 'YES' AS nullable, "
+    "c.is_identity = 'YES' AS made, "
+    "(SELECT p.relname FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent "
+    "WHERE i.inhrelid = format('public.%I', c.table_name)::regclass) AS parent "
+    "FROM information_schema.columns c WHERE c.table_schema = 'public'"
+)
+FIXED = {("login", "kind"): "relay", ("timer", "state"): "waiting"}
+"""Values for columns that take only some."""
+
+
+@pytest_asyncio.fixture
+async def admin(
+    database: Database, database_settings: DatabaseSettings
+) -> AsyncIterator[Connection]:
+    """The superuser, who sees everything, on the migrated database."""
+    assert database.up
+    connection = await asyncpg.connect(database_settings.url)
+    yield connection
+    await connection.close()
+
+
+async def differences(connection: Connection) -> set[tuple[str, str]]:
+    """Columns that are in the catalogue or in the map, but not in both."""
+    rows = await connection.fetch(COLUMNS)
+    live = {(row["parent"] or row["table_name"], row["column_name"]) for row in rows}
+    return live ^ {(table.name, column) for table in DATA_MAP for column in table.columns}
+
+
+def value_for(column: asyncpg.Record, day: date) -> object:
+    """Something that the column takes."""
+    found = FIXED.get((column["table_name"], column["column_name"]))
+    if found is not None:
+        return found
+    moment = datetime.combine(day, time(12), UTC)
+    return {
+        "text": "parked", "bytea": b"x", "date": day, "timestamp with time zone": moment,
+        "boolean": True, "uuid": uuid.uuid4(),
+    }.get(column["data_type"], uuid.uuid4().int % 2**15)  # fmt: skip
+
+
+async def insert(connection: Connection, table: Table, day: date, **fields: object) -> None:
+    """Put a row into the table, of that day where it has one."""
+    columns = await connection.fetch(f"{COLUMNS} AND c.table_name = $1", table.name)
+    row = {
+        column["column_name"]: value_for(column, day)
+        for column in columns
+        if not column["made"] and not column["nullable"]
+    } | fields
+    places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+    await connection.execute(
+        f"INSERT INTO {table.name} ({', '.join(row)}) VALUES ({places})",  # noqa: S608
+        *row.values(),
+    )
+
+
+async def test_every_column_of_the_database_is_in_the_map_and_nothing_else(
+    admin: Connection,
+) -> None:
+    assert await differences(admin) == set()
+
+
+async def test_a_column_without_a_label_is_found(admin: Connection) -> None:
+    await admin.execute("ALTER TABLE journal ADD COLUMN note text")
+    await admin.execute("CREATE TABLE extra (word text)")
+    assert await differences(admin) == {("journal", "note"), ("extra", "word")}
+
+
+def test_the_page_is_made_from_the_map() -> None:
+    page = TOP / "docs" / "reference" / "data-map.md"
+    assert page.read_text() == data_map_page(), "run python -m bridge.examples"
+
+
+def test_a_subject_is_a_column_and_an_id() -> None:
+    for table in DATA_MAP:
+        if table.subject is not None:
+            assert table.columns[table.subject].holds is Holds.ID, table.name
+
+
+async def test_what_people_say_is_sealed_before_it_is_stored(
+    admin: Connection,
+) -> None:
+    types = {
+        (r["table_name"], r["column_name"]): r["data_type"] for r in await admin.fetch(COLUMNS)
+    }
+    plain = set()
+    for table in DATA_MAP:
+        for column, label in table.columns.items():
+            if label.sealed:
+                assert types[table.name, column] == "bytea"
+            elif label.holds in (Holds.CONTENT, Holds.SECRET):
+                plain.add(f"{table.name}.{column}")
+    # A module's own; it has the vault for what is secret.
+    assert plain == {"module_store.value"}
+
+
+async def test_days_are_dropped_and_kept_as_the_map_says(
+    admin: Connection, database: Database, day_keys: DayKeys
+) -> None:
+    today = database.clock.today()
+    kept: dict[str, set[date]] = {}
+    by_day = [(table, table.keep) for table in DATA_MAP if isinstance(table.keep, ByDay)]
+    for table, keep in by_day:
+        days = {today - timedelta(days=n) for n in (0, 1, keep.days - 1, keep.days, 200)}
+        for day in days:
+            await admin.execute(
+                f"CREATE TABLE IF NOT EXISTS {table.name}_{day:%Y%m%d} PARTITION OF "
+                f"{table.name} FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
+            )
+            await admin.execute(f"ALTER TABLE {table.name}_{day:%Y%m%d} OWNER TO trestle_owner")
+            await insert(admin, table, day)
+            day_keys.seal(day, b"", b"")
+        kept[table.name] = {day for day in days if (today - day).days < keep.days}
+    await Retention(database, day_keys).run_once()
+    left: dict[str, set[date]] = {}
+    for table, _ in by_day:
+        rows = await admin.fetch(f"SELECT day FROM {table.name}")  # noqa: S608
+        left[table.name] = {row["day"] for row in rows}
+    assert left == kept
+    assert min(day_keys.days()) == today - timedelta(days=13)
+    parts = await admin.fetch(
+        "SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r' AND relname LIKE $1",
+        f"%{today - timedelta(days=200):%Y%m%d}",
+    )
+    assert parts == []
+
+
+async def test_rows_with_a_time_of_their_own_go_when_it_is_over(
+    admin: Connection, database: Database, day_keys: DayKeys
+) -> None:
+    today, now = database.clock.today(), database.clock.now()
+    timed = {
+        table.name: (table, table.keep) for table in DATA_MAP if isinstance(table.keep, After)
+    }
+    timer, keep = timed.pop("timer")
+    for days in (0, keep.days - 1, keep.days, 200):
+        await insert(admin, timer, today - timedelta(days=days), key=str(days))
+    store, _ = timed.pop("module_store")
+    for key, until in (("past", -1), ("future", 1), ("for ever", None)):
+        moment = None if until is None else now + timedelta(minutes=until)
+        await insert(admin, store, today, key=key, until=moment)
+    assert timed == {}
+    await Retention(database, day_keys).run_once()
+    left = await admin.fetch("SELECT key FROM timer UNION ALL SELECT key FROM module_store")
+    assert {row["key"] for row in left} == {"0", str(keep.days - 1), "future", "for ever"}
+
+
+async def test_what_has_no_time_stays(
+    admin: Connection, database: Database, day_keys: DayKeys
+) -> None:
+    long_ago = database.clock.today() - timedelta(days=4000)
+    counts: dict[str, int] = {}
+    for table in DATA_MAP:
+        if isinstance(table.keep, ByDay | After):
+            continue
+        if table.name != "instance_state":  # It has its one row.
+            await insert(admin, table, long_ago)
+        counts[table.name] = await admin.fetchval(f"SELECT count(*) FROM {table.name}")  # noqa: S608
+    await Retention(database, day_keys).run_once()
+    for name, count in counts.items():
+        assert await admin.fetchval(f"SELECT count(*) FROM {name}") == count, name  # noqa: S608
