@@ -15,6 +15,10 @@ from bridge.sdk.errors import ConfigError
 _PR_SET_PDEATHSIG = 1
 
 
+_claims: list[socket.socket] = []
+"""Hold the preferred ports that this process chose, as long as it lives."""
+
+
 def free_port(preferred: int = 0) -> int:
     """A port of the loopback that nobody listens on, the preferred one if it is free."""
     for port in (preferred, 0):
@@ -22,8 +26,25 @@ def free_port(preferred: int = 0) -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
                 probe.bind(("127.0.0.1", port))
+                if port:
+                    _claim(port)
                 return int(probe.getsockname()[1])
     raise ConfigError("there is no free port on the loopback")
+
+
+def _claim(port: int) -> None:
+    """Keep the port from others that choose at the same time; raises ``OSError`` if one has it.
+
+    A name of the abstract socket namespace needs no file, and is free when its holder ends.
+    """
+    if sys.platform == "linux":
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0trestle-demo-port-{port}")
+        except OSError:
+            claim.close()
+            raise
+        _claims.append(claim)
 
 
 def dies_with_us(then: int = signal.SIGKILL) -> Callable[[], None]:
