@@ -9,7 +9,7 @@ from bridge.core.plumbing import Plumbing
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.sdk.errors import DeliveryError
-from bridge.sdk.ids import InstanceId
+from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.module import Directory, FindsChats
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,10 @@ class Answers:
                 return False
             await self._intents.ensure_registered(user, remote.name)
             return True
-        return self._namespaces.is_ours(user_id)
+        if not self._namespaces.is_bot(user_id):
+            return False
+        await self._intents.ensure_registered(UserId(user_id))
+        return True
 
     async def knows_alias(self, alias: str) -> bool:
         """Whether the alias is a chat's; room and alias exist before we say yes."""

@@ -1,8 +1,10 @@
 """Tying a Matrix room to a remote chat, and untying it without a trace."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
 from bridge.core.doorway import Doorway, House
 from bridge.core.instances import Instance
@@ -26,6 +28,7 @@ class Plumbing:
     def __init__(self, house: House, portals: Portals) -> None:
         self._house = house
         self._portals = portals
+        self._opening: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def instances(self) -> Mapping[InstanceId, Instance]:
@@ -91,6 +94,11 @@ class Plumbing:
         """Make a room for a chat, with its alias, and bridge it (for alias queries)."""
         chat = await self.read_chat(instance, text)
         self._ask_consent(instance, chat)
+        # A homeserver may ask for the same alias many times at once.
+        async with self._opening.setdefault((instance.name, chat.id), asyncio.Lock()):
+            return await self._open(instance, chat)
+
+    async def _open(self, instance: Instance, chat: RemoteChat) -> Doorway:
         existing = self._portals.find(instance.name, chat.id)
         house = self._house
         alias = house.namespaces.alias(instance.name, chat.id)

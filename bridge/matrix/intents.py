@@ -257,10 +257,25 @@ class Intents:
                 "POST", path("v3", "createRoom"), user=user, content=content
             )
         except MatrixError as error:
-            raise PermanentFailure(_in_words(error)) from error
+            if error.errcode != "M_ROOM_IN_USE" or not alias:
+                raise PermanentFailure(_in_words(error)) from error
+            # We may have made it, and not have heard the answer.
+            reply = await self._our_room_at(alias, user)
         room = RoomId(str(reply["room_id"]))
         self._joined.put((room, user), True)
         return room
+
+    async def _our_room_at(self, alias: str, user: UserId) -> dict[str, Any]:
+        try:
+            reply = await self._client.request(
+                "GET", path("v3", "directory", "room", alias), user=user
+            )
+            ours = reply.get("room_id") in await self.rooms_of(user)
+        except MatrixError as error:
+            raise PermanentFailure(_in_words(error)) from error
+        if not ours:
+            raise PermanentFailure(f"{alias} leads to a room that we are not in")
+        return reply
 
     async def put_alias(self, alias: str, room: RoomId) -> None:
         """Have the alias lead to the room."""

@@ -342,6 +342,9 @@ async def _limited(question: Awaitable[Any], otherwise: Any) -> Any:
     except (TimeoutError, TrestleError) as error:
         log.warning("a question is left open: %s", error, extra={"event": "query_failed"})
         return otherwise
+    except Exception as error:
+        log.error("a question failed", exc_info=error, extra={"event": "query_failed"})
+        return otherwise
 
 
 def _unrecognized() -> Refused:

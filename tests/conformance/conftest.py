@@ -26,22 +26,31 @@ class Recorder:
 
     taken: list[Transaction] = field(default_factory=list)
     away: bool = False
+    fault: Exception | None = None
+    """What is raised at every question."""
 
     async def accept(self, transaction: Transaction) -> None:
         if self.away:
             raise TemporaryFailure("the database is away")
         self.taken.append(transaction)
 
+    def _fail(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
     async def knows_user(self, user_id: str) -> bool:
+        self._fail()
         return user_id in {"@_t_known:hs", "@_t_a/b:hs"}
 
     async def knows_alias(self, alias: str) -> bool:
+        self._fail()
         return alias == "#_t_x:hs"
 
     def protocol(self, name: str) -> dict[str, Any] | None:
         return {"user_fields": ["nick"], "instances": []} if name == "irc" else None
 
     async def find_users(self, protocol: str, fields: Mapping[str, str]) -> list[dict[str, Any]]:
+        self._fail()
         return [{"userid": "@_t_x:hs", "protocol": protocol, "fields": dict(fields)}]
 
     async def find_locations(
@@ -50,6 +59,7 @@ class Recorder:
         return [{"alias": "#_t_x:hs", "protocol": protocol, "fields": dict(fields)}]
 
     async def read_user(self, user_id: str) -> list[dict[str, Any]]:
+        self._fail()
         return [{"userid": user_id}] if user_id == "@_t_known:hs" else []
 
     async def read_location(self, alias: str) -> list[dict[str, Any]]:

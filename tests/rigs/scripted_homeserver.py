@@ -68,6 +68,7 @@ class Answer:
 
 OK = Answer()
 Rule = Callable[[Asked], Answer | None]
+Hold = Callable[[Asked], asyncio.Event | None]
 
 
 def refuse(status: int, errcode: str, **more: Any) -> Answer:
@@ -76,11 +77,15 @@ def refuse(status: int, errcode: str, **more: Any) -> Answer:
 
 
 class ScriptedHomeserver:
-    """Has every room and every user that it is asked for; ``rules`` come before all that."""
+    """Has every room and every user that it is asked for; ``rules`` come before all that.
+
+    ``hold`` gives what a request waits for: it is done, but not answered before.
+    """
 
     def __init__(self) -> None:
         self.url = ""
         self.rules: list[Rule] = []
+        self.hold: Hold = lambda asked: None
         self.asked: list[Asked] = []
         self.said: list[Said] = []
         self.users: set[str] = set()
@@ -167,6 +172,8 @@ class ScriptedHomeserver:
         async with self._changed:
             self.asked.append(asked)
             self._changed.notify_all()
+        if (event := self.hold(asked)) is not None:
+            await event.wait()
         return web.json_response(answer.content, status=answer.status, headers=answer.headers)
 
     def _answer(self, asked: Asked) -> Answer:

@@ -1,0 +1,213 @@
+"""Lines 45 and 50 to 76 where a network answers: users, aliases and lookups on a real IRC."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import pytest_asyncio
+
+from bridge.sdk.ids import InstanceId, RoomId, UserId
+from tests.conformance.conftest import Door
+from tests.conformance.stage import ALICE, Play, ask, play
+from tests.conformance.wire import BASE
+from tests.rigs.cluster import Cluster
+from tests.rigs.irc_user import irc_user
+from tests.rigs.ircd import IrcServer
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.scripted_homeserver import SERVER, Asked
+from tests.rigs.trestle import wait_until
+
+CANARY = "what a module's error quotes"
+NEAR = InstanceId("near")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def irc() -> AsyncIterator[IrcServer]:
+    async with run_ngircd() as started:
+        yield started
+
+
+@pytest_asyncio.fixture
+async def bridged(irc: IrcServer, cluster: Cluster, folder: Path) -> AsyncIterator[Play]:
+    """A Trestle connected to the IRC network ``near``."""
+    server = {"host": "127.0.0.1", "port": irc.port, "tls": False}
+    options = {"servers": [server], "own_network": True, "mode": "relay"}
+    async with play(await cluster.fresh(), folder, modules={NEAR: ("irc", options)}) as started:
+        network = started.app.parts.instances[NEAR]
+        await wait_until(lambda: network.relay is not None)
+        assert await network.wait_until_connected(20)
+        yield started
+
+
+async def get(stage: Play, path: str) -> tuple[int, Any]:
+    """Ask as the homeserver does; give the status and the JSON."""
+    async with (
+        asyncio.timeout(20),
+        stage.homeserver.request(stage.settings, "GET", f"{BASE}/{path}") as response,
+    ):
+        return response.status, await response.json()
+
+
+def user(name: str) -> str:
+    """The path for asking for a user id."""
+    return f"users/{quote(name, safe='')}"
+
+
+def alias(name: str) -> str:
+    """The path for asking for an alias."""
+    return f"rooms/{quote(name, safe='')}"
+
+
+async def test_line_45_what_our_own_ghosts_say_is_not_bridged_again(
+    bridged: Play, irc: IrcServer
+) -> None:
+    room, parts = RoomId("!echoes"), bridged.app.parts
+    ghost = parts.namespaces.ghost(NEAR, "dora")
+    async with irc_user(irc.port, "watcher") as watcher:
+        await watcher.join("#echoes")
+        await parts.plumbing.bridge(parts.instances[NEAR], "#echoes", room, UserId(ALICE))
+        ours = [ghost, parts.namespaces.bot, parts.namespaces.bot_of(InstanceId("dice"))]
+        echoes = [ask(f"echo {n}", room, sender=sender) for n, sender in enumerate(ours)]
+        assert await bridged.put(*echoes, ask("of a person", room), *echoes) == 200
+        line = await watcher.expect(" PRIVMSG ")
+        assert "of a person" in line
+        assert await bridged.put(ask("the last", room)) == 200
+        assert "the last" in await watcher.expect(" PRIVMSG ")
+
+
+async def test_line_50_the_user_is_there_before_the_answer(bridged: Play) -> None:
+    name = f"@_trestle_near_dora:{SERVER}"
+    assert await get(bridged, user(name)) == (200, {})
+    assert name in bridged.homeserver.users
+
+
+NOT_OURS = [
+    f"@dora:{SERVER}", f"@_trestle_far_dora:{SERVER}", "@_trestle_near_dora:elsewhere",
+    f"@_trestle_near_:{SERVER}", f"@_trestle_near_=zz:{SERVER}", f"@_trestle_near_=64ora:{SERVER}",
+    f"@_trestle_near_Dora:{SERVER}", f"@_trestle_near_no=20nick:{SERVER}",
+    f"@_trestle_near_x=0d=0aquit:{SERVER}", f"@_trestle_anything:{SERVER}", f"@_trestle_:{SERVER}",
+    "x", "@", "@:", "@_trestle_near_dora", f"_trestle_near_dora:{SERVER}",
+    f"@_trestle_near_{'x' * 300}:{SERVER}",
+]  # fmt: skip
+
+
+async def test_line_54_what_is_not_ours_is_404_and_nothing_is_made(bridged: Play) -> None:
+    before = len(bridged.homeserver.asked)
+    places = [name.replace("@", "#") for name in NOT_OURS]
+    places += [f"#_trestle_near_=23two=20words:{SERVER}", f"#_trestle_near_=23a=2cb:{SERVER}"]
+    for path in [*map(user, NOT_OURS), *map(alias, places)]:
+        status, answer = await get(bridged, path)
+        assert (status, answer["errcode"]) == (404, "M_NOT_FOUND"), path
+    made = [asked for asked in bridged.homeserver.asked[before:] if asked.method != "GET"]
+    assert [asked.path for asked in made if asked.parts[-1] != "ping"] == []
+
+
+async def test_line_54_our_bots_are_there(bridged: Play) -> None:
+    for name in (f"@trestle:{SERVER}", f"@_trestle_dice:{SERVER}"):
+        assert await get(bridged, user(name)) == (200, {})
+        assert name in bridged.homeserver.users
+
+
+async def test_line_55_fifty_questions_at_once_make_one_user(bridged: Play) -> None:
+    name = f"@_trestle_near_many:{SERVER}"
+    assert await _ask_at_once(bridged, user(name)) == [200] * 50
+    assert len([one for one in bridged.homeserver.users if "many" in one]) == 1
+
+
+async def test_line_55_fifty_questions_at_once_make_one_room(bridged: Play) -> None:
+    name = f"#_trestle_near_=23many:{SERVER}"
+    assert await _ask_at_once(bridged, alias(name)) == [200] * 50
+    assert len(bridged.homeserver.of("POST", "createRoom")) == 1
+    assert len(bridged.app.parts.portals.all) == 1
+
+
+async def _ask_at_once(stage: Play, path: str) -> list[int]:
+    async with asyncio.TaskGroup() as group:
+        asking = [group.create_task(get(stage, path)) for _ in range(50)]
+    return [one.result()[0] for one in asking]
+
+
+async def test_line_56_a_slow_homeserver_is_not_waited_for_and_the_room_is_found_later(
+    bridged: Play,
+) -> None:
+    answered = asyncio.Event()
+
+    def hold(asked: Asked) -> asyncio.Event | None:
+        return answered if asked.parts == ("createRoom",) else None
+
+    bridged.homeserver.hold = hold
+    path = alias(f"#_trestle_near_=23slow:{SERVER}")
+    began = time.perf_counter()
+    assert (await get(bridged, path))[0] == 404
+    assert time.perf_counter() - began < 5
+    answered.set()
+    assert await get(bridged, path) == (200, {})
+    (door,) = bridged.app.parts.portals.all
+    assert bridged.homeserver.aliases == {f"#_trestle_near_=23slow:{SERVER}": door.portal.room}
+
+
+@pytest.mark.parametrize(
+    "path", ["users/@x:hs", "rooms/%23x:hs", "thirdparty/user/irc?nick=x", "thirdparty/user"]
+)
+async def test_line_56_a_module_that_fails_at_a_question_is_no_500(door: Door, path: str) -> None:
+    door.recorder.fault = RuntimeError(CANARY)
+    status, answer = await door.ask("GET", f"{BASE}/{path}")
+    assert (status, answer) == (200, []) or answer["errcode"] == "M_NOT_FOUND"
+
+
+async def test_line_57_the_room_and_its_alias_are_there_before_the_answer(bridged: Play) -> None:
+    name = f"#_trestle_near_=23new:{SERVER}"
+    assert await get(bridged, alias(name)) == (200, {})
+    (door,) = bridged.app.parts.portals.all
+    assert bridged.homeserver.aliases == {name: door.portal.room}
+    bridged.homeserver.aliases.clear()
+    assert await get(bridged, alias(name)) == (200, {})
+    assert bridged.homeserver.aliases == {name: door.portal.room}
+
+
+HOSTILE = ["x%0d%0aQUIT", "%00", "x" * 10_000, ".*", "(a%2B)%2B$", "%ff", "%C3%BC", "%20", ""]
+
+
+@pytest.mark.parametrize(("what", "field"), [("user", "nick"), ("location", "channel")])
+async def test_line_75_no_field_is_too_odd_to_be_looked_up(
+    bridged: Play, what: str, field: str
+) -> None:
+    for value in [*HOSTILE, *(f"%23{value}" for value in HOSTILE)]:
+        path = f"thirdparty/{what}/irc?{field}={value}&{value[:99]}=x"
+        status, found = await get(bridged, path)
+        assert status == 200
+        assert len(str(found)) < 2000
+        for text in _texts(found):
+            assert text.isprintable()
+    assert bridged.app.parts.instances[NEAR].state[0].value == "running"
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [*value, *(text for one in value.values() for text in _texts(one))]
+    if isinstance(value, list):
+        return [text for one in value for text in _texts(one)]
+    return [str(value)]
+
+
+@pytest.mark.parametrize(("token", "status"), [("", 401), ("Bearer wrong", 403)])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "protocol/irc", "user/irc?nick=x", "location/irc?channel=%23c",
+        "user?userid=%40_t_known:hs", "location?alias=%23_t_x:hs",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("version", ["v1", "unstable"])
+async def test_line_76_lookups_want_the_token_too(
+    door: Door, path: str, token: str, status: int, version: str
+) -> None:
+    path = f"/_matrix/app/{version}/thirdparty/{path}"
+    assert (await door.ask("GET", path))[0] == 200
+    refused, answer = await door.ask("GET", path, token=token)
+    assert refused == status
+    assert answer["errcode"] == {401: "M_UNAUTHORIZED", 403: "M_FORBIDDEN"}[status]
