@@ -17,6 +17,8 @@ from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
+_STORE_AGAIN_SECONDS = 1.0
+
 Receive = Callable[[InstanceId, LoginRow, RemoteEvent], Awaitable[None]]
 
 
@@ -45,8 +47,17 @@ class ModuleHost(InstanceHost):
         self._report = report
 
     async def receive(self, event: RemoteEvent) -> None:
-        """Take an event from the network; returns when it is stored."""
-        await self._receive(event)
+        """Take an event from the network; returns when it is stored. Waits for the database."""
+        while True:
+            try:
+                await self._receive(event)
+            except TemporaryFailure as error:
+                self.log.warning(
+                    "An event waits to be stored: %s", error, extra={"event": "receive_waits"}
+                )
+                await asyncio.sleep(error.retry_after or _STORE_AGAIN_SECONDS)
+            else:
+                return
 
     def report(self, state: LoginState, reason: str = "") -> None:
         """Say how the login is."""

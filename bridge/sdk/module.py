@@ -117,7 +117,11 @@ class Host(Protocol):
         ...
 
     async def receive(self, event: RemoteEvent) -> None:
-        """Take an event from the network. Returns when it is stored and cannot be lost."""
+        """Take an event from the network. Returns when it is stored and cannot be lost.
+
+        Waits while the database is away, so that what comes next does not overtake it. Raises
+        ``PermanentFailure`` for what can never be stored.
+        """
         ...
 
     def report(self, state: LoginState, reason: str = "") -> None:

@@ -27,7 +27,6 @@ from bridge.sdk import (
     RemoteUser,
     RemoteUserId,
     Rich,
-    TemporaryFailure,
 )
 from bridge.sdk.testing import FakeBotHost, FakeClock, FakeHost, FakeRoom, FakeStore, running
 
@@ -75,10 +74,21 @@ async def test_what_comes_from_a_chat_that_is_not_bridged_is_ignored() -> None:
 
 async def test_a_refusal_is_raised_once() -> None:
     host = FakeHost()
-    host.refuse_next(TemporaryFailure("away"))
-    with pytest.raises(TemporaryFailure):
+    host.refuse_next(PermanentFailure("too large"))
+    with pytest.raises(PermanentFailure):
         await host.receive(said(host, "one"))
     await host.receive(said(host, "one"))
+    assert host.texts == ["Bob: one"]
+
+
+async def test_without_its_database_the_host_lets_the_network_wait() -> None:
+    host = FakeHost()
+    host.stop_storing()
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(host.receive(said(host, "one")))
+        await asyncio.wait({waiting}, timeout=0.05)
+        assert (waiting.done(), host.texts) == (False, [])
+        host.store_again()
     assert host.texts == ["Bob: one"]
 
 

@@ -3,6 +3,7 @@
 from bridge.sdk.testing.bots import check_bot
 from bridge.sdk.testing.connectors import check_connector
 from bridge.sdk.testing.hosts import FakeBotHost, FakeHost, running
+from bridge.sdk.testing.records import make_login, make_message
 from bridge.sdk.testing.rooms import FakeCall, FakeRoom
 from bridge.sdk.testing.store import FakeClock, FakeStore
 
@@ -15,5 +16,7 @@ __all__ = [
     "FakeStore",
     "check_bot",
     "check_connector",
+    "make_login",
+    "make_message",
     "running",
 ]

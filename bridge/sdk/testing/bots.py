@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -19,7 +20,9 @@ from bridge.sdk.testing.declarations import (
 from bridge.sdk.testing.hosts import FakeBotHost
 from bridge.sdk.testing.outcomes import attempt, demand, require
 from bridge.sdk.testing.rooms import FakeRoom
+from bridge.sdk.testing.timers import Waiting
 from bridge.sdk.testing.watching import Watch
+from bridge.sdk.timers import HearsTimers
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _TAKEN = {"help": "the host lists the bot's commands", "trestle": "the main bot hears it"}
@@ -45,7 +48,8 @@ async def check_bot(
 
     Every command is given what its ``usage`` shows, nothing, and rubbish; ``said`` is what more
     people may say in a room. Each thing said runs again, by the same bot and by one that was
-    made anew on the same store, as after a crash. Each may take ``limit`` seconds.
+    made anew on the same store, as after a crash; so does each timer that it set. Each may take
+    ``limit`` seconds.
 
     Raises ``AssertionError`` with a sentence for the first rule that is broken.
     """
@@ -55,6 +59,8 @@ async def check_bot(
     check = _Check(bot_class, checked, watch, limit)
     with watch.watching():
         await check.run(said)
+        check_kept(bot_class.info, check.host.store)
+        await check.run_timers()
     check_words(secrets, [*check.said, *watch.logged])
     check_kept(bot_class.info, check.host.store)
 
@@ -68,7 +74,7 @@ class _Check:
         self._watch = watch
         self._limit = limit
         self._numbers = count(1)
-        self.host = FakeBotHost()
+        self.host = FakeBotHost(info=bot_class.info)
         self.said: list[str] = []
         """What it answered, and what its errors said."""
 
@@ -119,6 +125,40 @@ class _Check:
                 f"{_short(second)}; take chance from call.random, the time from host.now(), keep "
                 "what must last in host.store, and have a second run change nothing",
             )
+
+    async def run_timers(self) -> None:
+        """Check what it set: that people are told of it, and that each rings twice as once."""
+        bot, timers = self._make(), self.host.timers
+        for timer in timers.set_so_far:
+            require(
+                any(timer.key.startswith(kept.prefix) for kept in self._class.info.keeps),
+                f"it sets the timer {timer.key!r}, of which info.keeps says nothing",
+            )
+        require(
+            isinstance(bot, HearsTimers) or not timers.set_so_far,
+            "it sets timers, but has no on_timer(timer, call)",
+        )
+        for due in timers.waiting:
+            self.host.clock.advance(max(due.timer.at - self.host.now(), timedelta()))
+            first = await self._rung(bot, due)
+            for again in (bot, self._make()):
+                second = await self._rung(again, due)
+                require(
+                    first == second,
+                    f"the timer {due.timer.key!r} said {_short(first)}, and when it rang again, "
+                    f"{_short(second)}; have a second ring change nothing",
+                )
+            timers.finish(due)
+        await self._watch.wait_until_clean()
+
+    async def _rung(self, bot: Any, due: Waiting) -> list[str]:
+        room = FakeRoom(bot, self.host)
+        what = f"on_timer({due.timer.key!r})"
+        found, error = await attempt(what, room.ring(due), self._limit, may_wait=False)
+        self._watch.check_blocked()
+        answers = demand(found, list, "") if error is None else [str(error)]
+        self.said += answers
+        return answers
 
     async def _answers(self, bot: Any, text: str, kind: MessageKind, event_id: str) -> list[str]:
         room = FakeRoom(bot, self.host)

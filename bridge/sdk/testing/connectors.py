@@ -3,14 +3,13 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
 
 from bridge.sdk.errors import DeliveryError
-from bridge.sdk.events import Message, MessageKind, Receipt, RemoteChat, Sender
-from bridge.sdk.ids import EventId, LoginId, RemoteChatId, UserId
+from bridge.sdk.events import Receipt, RemoteChat
+from bridge.sdk.ids import RemoteChatId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.module import Directory, FindsChats, JoinsChats, NeedsConsent
 from bridge.sdk.rich import (
@@ -27,7 +26,6 @@ from bridge.sdk.rich import (
     Styled,
     Text,
 )
-from bridge.sdk.secret import Secret
 from bridge.sdk.testing.declarations import (
     check_capabilities,
     check_declarations,
@@ -47,13 +45,13 @@ from bridge.sdk.testing.outcomes import (
     start,
     why_it_ended,
 )
+from bridge.sdk.testing.records import make_login, make_message
 from bridge.sdk.testing.watching import Watch
 
 _SETTLE_SECONDS = 0.25
 """How long a client may try a network that is not there, before we go on."""
 _CANARY = "canary-7c1f52"
 
-_ALICE = UserId("@alice:example.org")
 _INSIDE: tuple[Node, ...] = (Text("b"), LineBreak(), Text("c"))
 BODIES: Mapping[str, Rich] = {
     "an empty text": Rich(),
@@ -63,7 +61,7 @@ BODIES: Mapping[str, Rich] = {
             *(Styled(style, _INSIDE) for style in Style),
             Colour("#ff0000", None, _INSIDE),
             Link("https://example.org/", (Text("link"),)),
-            Mention(_ALICE, "Alice"),
+            Mention(UserId("@alice:example.org"), "Alice"),
             Code("x = 1\ny = 2", "python"),
             Quote(_INSIDE),
             Items((_INSIDE, _INSIDE), ordered=True),
@@ -138,18 +136,12 @@ class _Check:
             await self._check_connected(connector)
 
     def _logins(self, connector: Any) -> Sequence[Login]:
-        relay = Login(id=LoginId(1), kind=LoginKind.RELAY, owner=None, name="test")
-        logins = [relay]
-        automatic = replace(
-            relay, id=LoginId(2), kind=LoginKind.AUTOMATIC, owner=_ALICE, name="Alice"
-        )
+        logins = [make_login()]
         if connector.capabilities(self._chat.id).puppets:
-            logins.append(automatic)
+            logins.append(make_login(LoginKind.AUTOMATIC, 2))
         for number, flow in enumerate(connector.login_flows(), 3):
-            secrets = {field.name: Secret(_CANARY) for field in flow.fields}
-            logins.append(
-                replace(automatic, id=LoginId(number), kind=LoginKind.PERSON, secrets=secrets)
-            )
+            asked = dict.fromkeys((field.name for field in flow.fields), _CANARY)
+            logins.append(make_login(LoginKind.PERSON, number, **asked))
         return logins
 
     # --- the connector ---
@@ -194,7 +186,7 @@ class _Check:
     # --- a client without its network ---
 
     def _connect(self, connector: Any, login: Login) -> tuple[Any, FakeHost]:
-        host = FakeHost(store=self.store_host.store)
+        host = FakeHost(store=self.store_host.store, info=self._class.info)
         with self._watch.quiet("connect()", "run() of the client"):
             client = connector.connect(login, host)
         for name in ("run", "send"):
@@ -237,7 +229,7 @@ class _Check:
         self.said.append(str(why_it_ended(task)))
 
     async def _check_unconnected(self, client: Any, when: str) -> None:
-        message = _message(self._chat, BODIES["every kind of node"])
+        message = make_message(BODIES["every kind of node"], chat=self._chat.id)
         sent, error = await self._try(f"send() {when}", client.send(message))
         require(
             error is not None or sent is WAITS,
@@ -319,19 +311,8 @@ class _Check:
     async def _send(
         self, client: Any, name: str, body: Rich
     ) -> tuple[object, DeliveryError | None]:
-        message = _message(self._chat, body)
+        message = make_message(body, chat=self._chat.id, relayed=True)
         return await self._try(f"send() of {name}", client.send(message), self._limit)
-
-
-def _message(chat: RemoteChat, body: Rich) -> Message:
-    return Message(
-        chat=chat.id,
-        event_id=EventId("$event"),
-        sender=Sender(user_id=_ALICE, name="Alice"),
-        kind=MessageKind.TEXT,
-        body=body,
-        relayed=True,
-    )
 
 
 def _check_directory(directory: object) -> None:

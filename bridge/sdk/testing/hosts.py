@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-from bridge.sdk.errors import DeliveryError, LoginRequired, ModuleNotReady
+from bridge.sdk.errors import LoginRequired, ModuleNotReady, PermanentFailure
 from bridge.sdk.events import (
     RemoteEvent,
     RemoteJoin,
@@ -84,7 +84,9 @@ class FakeHost(FakeMetrics):
         self.reports: list[tuple[LoginState, str]] = []
         self.faults: list[str] = []
         self._chats = chats
-        self._refusals: deque[DeliveryError] = deque()
+        self._refusals: deque[PermanentFailure] = deque()
+        self._storing = asyncio.Event()
+        self._storing.set()
         self._changed = asyncio.Event()
 
     @property
@@ -101,9 +103,17 @@ class FakeHost(FakeMetrics):
         """The time of the clock, in UTC."""
         return self.clock.now()
 
-    def refuse_next(self, error: DeliveryError) -> None:
-        """Have the next call of ``receive`` raise this, as a host without a database does."""
+    def refuse_next(self, error: PermanentFailure) -> None:
+        """Have the next call of ``receive`` raise this, as for what cannot be stored."""
         self._refusals.append(error)
+
+    def stop_storing(self) -> None:
+        """Have ``receive`` wait from now on, as the real one does without its database."""
+        self._storing.clear()
+
+    def store_again(self) -> None:
+        """Let those go on that wait in ``receive``."""
+        self._storing.set()
 
     async def receive(self, event: RemoteEvent) -> None:
         """Take an event from the network.
@@ -112,6 +122,7 @@ class FakeHost(FakeMetrics):
         """
         self._check(event)
         await asyncio.sleep(0)  # The real host writes to its database here.
+        await self._storing.wait()
         if self._refusals:
             raise self._refusals.popleft()
         if self._chats is not None and event.chat not in self._chats:

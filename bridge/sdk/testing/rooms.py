@@ -9,6 +9,7 @@ from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.sdk.module import Bot, HearsMessages
 from bridge.sdk.rich import Rich
 from bridge.sdk.testing.hosts import FakeBotHost
+from bridge.sdk.testing.records import name_of
 from bridge.sdk.testing.timers import FakeTimerCall, Waiting
 from bridge.sdk.text import to_plain
 from bridge.sdk.timers import HearsTimers
@@ -42,6 +43,8 @@ class FakeRoom:
         self._room = RoomId(room)
         self._shown: dict[tuple[EventId | int, int], Rich] = {}
         self._numbers = count(1)
+        self.rung: list[tuple[Rich, MessageKind]] = []
+        """What was said when timers rang, each time, and how it is spoken."""
 
     @property
     def texts(self) -> list[str]:
@@ -61,11 +64,10 @@ class FakeRoom:
 
         The same ``event_id`` again is the same item running twice, as after a crash.
         """
-        name = sender[1:].partition(":")[0].capitalize()
         message = RoomMessage(
             room=self._room,
-            event_id=EventId(event_id or f"$event{next(self._numbers)}"),
-            sender=Sender(user_id=UserId(sender), name=name),
+            event_id=EventId(event_id or f"$event{next(self._numbers)}-{self._room}"),
+            sender=Sender(user_id=UserId(sender), name=name_of(sender)),
             kind=kind,
             body=Rich.plain(text),
             direct=direct,
@@ -98,6 +100,7 @@ class FakeRoom:
         await self._bot.on_timer(due.timer, call)
         for number, (answer, _) in enumerate(call.answers):
             self._shown.setdefault((due.number, number), answer)
+        self.rung += call.answers
         return [to_plain(answer) for answer, _ in call.answers]
 
     async def _hear(self, message: RoomMessage, text: str) -> list[Rich]:

@@ -62,14 +62,19 @@ class FakeTimers:
         """Those that wait, the next one first."""
         return [
             one.timer
-            for one in self._in_order()
+            for one in self.waiting
             if (room is None or one.timer.room == room)
             and (subject is None or one.timer.subject == subject)
         ]
 
+    @property
+    def waiting(self) -> Sequence[Waiting]:
+        """All that wait, the next one first."""
+        return sorted(self._waiting.values(), key=lambda one: (one.timer.at, one.number))
+
     def find_due(self, until: datetime, room: RoomId | None) -> Waiting | None:
         """The first that is due by then, of those that have this room or none."""
-        for one in self._in_order():
+        for one in self.waiting:
             if one.timer.at <= until and one.timer.room in {room, None}:
                 return one
         return None
@@ -78,9 +83,6 @@ class FakeTimers:
         """It has rung. One that was set anew meanwhile stays."""
         if self._waiting.get(rung.timer.key) == rung:
             del self._waiting[rung.timer.key]
-
-    def _in_order(self) -> Sequence[Waiting]:
-        return sorted(self._waiting.values(), key=lambda one: (one.timer.at, one.number))
 
 
 class FakeTimerCall:

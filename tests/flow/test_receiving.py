@@ -1,0 +1,64 @@
+"""What a module hands in waits for the database instead of getting lost."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from bridge.core.hosting import InstanceMetrics
+from bridge.core.instances import ModuleHost
+from bridge.model import SystemClock
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
+from bridge.sdk.events import MessageKind, RemoteEvent, RemoteMessage, RemoteUser
+from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteMessageId, RemoteUserId
+from bridge.sdk.module import ModuleInfo
+from bridge.sdk.rich import Rich
+from bridge.sdk.testing import FakeStore
+from bridge.telemetry import Telemetry
+
+BOB = RemoteUser(id=RemoteUserId("bob"), name="Bob")
+
+
+def said(text: str) -> RemoteMessage:
+    return RemoteMessage(
+        chat=RemoteChatId("hall"), id=RemoteMessageId(text), sender=BOB, kind=MessageKind.TEXT,
+        body=Rich.plain(text), at=datetime(2030, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+
+
+def host_with(failures: list[DeliveryError], stored: list[RemoteEvent]) -> ModuleHost:
+    """The real host of a client, in front of a storage that fails so often."""
+
+    async def receive(event: RemoteEvent) -> None:
+        if failures:
+            raise failures.pop(0)
+        stored.append(event)
+
+    info = ModuleInfo(id="test", name="Test", summary="A test.")
+    instance = InstanceId("near")
+    return ModuleHost(
+        instance, FakeStore(), SystemClock(), InstanceMetrics(Telemetry(), instance, info),
+        receive, lambda state, reason: None,
+    )  # fmt: skip
+
+
+async def test_a_module_waits_while_the_database_is_away_and_nothing_overtakes() -> None:
+    stored: list[RemoteEvent] = []
+    host = host_with([TemporaryFailure("away", retry_after=0.01)] * 3, stored)
+    async with asyncio.timeout(10):
+        await host.receive(said("one"))
+        await host.receive(said("two"))
+    assert stored == [said("one"), said("two")]
+
+
+async def test_what_can_never_be_stored_is_refused_to_the_module() -> None:
+    host = host_with([PermanentFailure("it holds characters that cannot be stored")], [])
+    with pytest.raises(PermanentFailure):
+        await host.receive(said("one"))
+
+
+async def test_a_module_that_waits_can_be_stopped() -> None:
+    host = host_with([TemporaryFailure("away", retry_after=3600)], [])
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await host.receive(said("one"))
