@@ -118,9 +118,10 @@ class App:
 
     async def _recover(self) -> None:
         parts = self.parts
-        suspects, done = parts.inflight.recover()
         await parts.intake.refill()
-        await parts.intake.recover(suspects, done, alone=10.0)
+        await parts.intake.recover(parts.inflight.recover(), alone=10.0)
+        # Not before what the file says is in the journal's marks.
+        await parts.marker.settle()
         parts.inflight.clear()
 
     async def _greet(self) -> None:

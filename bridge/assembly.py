@@ -221,7 +221,8 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
         day_keys = DayKeys(settings.state_dir, database.clock)
         retention = Retention(database, day_keys)
         await retention.run_once()
-        key_of = EventKeys(settings.state_dir).key_of
+        event_keys = EventKeys(settings.state_dir)
+        key_of = event_keys.key_of
         journal, outbox = Journal(database, day_keys), Outbox(database, day_keys)
         items, accounts, bot_rooms = (
             Items(database, day_keys), Accounts(database), BotRooms(database),
@@ -249,7 +250,7 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             inflight, items, telemetry, encode=orjson.dumps,
             patience=Patience(tries=settings.limits.tries),
         )  # fmt: skip
-        marker = router.marker = Marker(journal, inflight, router.shares_running)
+        marker = router.marker = Marker(journal)
         sender = Sender(
             outbox, intents, telemetry, database.clock, is_encrypted=encrypted.__contains__
         )
@@ -294,7 +295,7 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             if isinstance(bot, HearsTimers)
         ]  # fmt: skip
         intake = Intake(
-            journal, items, router, marker, telemetry, key_of=key_of, route=routes,
+            journal, items, router, marker, telemetry, keys_of=event_keys.keys_of, route=routes,
             parse=parse_transaction, memory=settings.limits.items_in_memory,
         )  # fmt: skip
         receiver = Receiver(appservice, intake, Answers(plumbing, intents, namespaces), telemetry)

@@ -2,29 +2,27 @@
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bridge.core.hosting import InstanceHost, InstanceMetrics
+from bridge.core.lane import Item
 from bridge.core.outgoing import KeyOf, transaction_id
 from bridge.core.permissions import Permissions
 from bridge.core.privatechat import PrivateChats
-from bridge.core.router import Item
 from bridge.core.sender import Sender
 from bridge.matrix.html import content_for, parse
 from bridge.matrix.intents import Intents
 from bridge.model import Clock, Outgoing, ParkReason, Permission, SendKind
 from bridge.sdk.events import MessageKind, RoomMessage
 from bridge.sdk.events import Sender as Person
-from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.sdk.ids import EventId, InstanceId, RoomId, UserId
 from bridge.sdk.module import Bot, Command, HearsMessages, Store
 from bridge.sdk.rich import Rich
 from bridge.sdk.timers import Timers
 
 log = logging.getLogger(__name__)
-
-_KINDS = {"m.text": MessageKind.TEXT, "m.emote": MessageKind.EMOTE, "m.notice": MessageKind.NOTICE}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,18 +87,24 @@ async def say(
 class BotCall:
     """A command or message in a room (``sdk.Call``); answers are stored before they are sent."""
 
-    __slots__ = ("_answers", "_item", "_random", "_seat", "direct", "sender", "text")
+    __slots__ = ("_answers", "_item", "_random", "_seat", "text")
 
-    def __init__(
-        self, seat: "Seat", item: Item, sender: Person, text: str, *, direct: bool
-    ) -> None:
+    def __init__(self, seat: "Seat", item: Item, text: str) -> None:
         self._seat = seat
         self._item = item
         self._answers = 0
         self._random: random.Random | None = None
-        self.sender = sender
         self.text = text
-        self.direct = direct
+
+    @property
+    def sender(self) -> Person:
+        """Who said it."""
+        return self._seat.person(self._item.event["sender"])
+
+    @property
+    def direct(self) -> bool:
+        """Whether the room is the bot's direct chat with the sender."""
+        return bool(self._seat.direct_with == self._item.event["sender"])
 
     @property
     def room(self) -> RoomId:
@@ -128,6 +132,48 @@ class BotCall:
         await say(seat.stage, seat.user, seat.room, answer, MessageKind.NOTICE, *source)
 
 
+class Heard(RoomMessage):
+    """A message as a bot hears it: what the bot does not ask for is not read."""
+
+    __slots__ = ("_body", "_call")
+    _body: Rich | None
+    _call: BotCall
+
+    def __init__(self, call: BotCall) -> None:
+        _SET(self, "_call", call)
+        _SET(self, "_body", None)
+
+    @property
+    def room(self) -> RoomId:
+        return self._call.room
+
+    @property
+    def event_id(self) -> EventId:
+        return EventId(self._call.item.event["event_id"])
+
+    @property
+    def sender(self) -> Person:
+        return self._call.sender
+
+    @property
+    def kind(self) -> MessageKind:
+        emote = self._call.item.event["content"].get("msgtype") == "m.emote"
+        return MessageKind.EMOTE if emote else MessageKind.TEXT
+
+    @property
+    def body(self) -> Rich:
+        if self._body is None:
+            _SET(self, "_body", parse(self._call.item.event["content"]))
+        return self._body or Rich()
+
+    @property
+    def direct(self) -> bool:
+        return self._call.direct
+
+
+_SET = object.__setattr__
+
+
 class Seat:
     """A bot in one room: the consumer of its lane."""
 
@@ -140,22 +186,19 @@ class Seat:
         self.stage = stage
         self.direct_with = direct_with
         self.deadline = stage.deadline
-        self._people: dict[UserId, Person] = {}
 
-    async def handle(self, item: Item) -> None:
+    def handle(self, item: Item) -> Awaitable[None]:
         """Hear one event of the room."""
         event = item.event
-        if event["type"] == "m.room.encrypted":
-            await self.stage.private_chats.offer(self.user, UserId(event["sender"]), self.room)
-            return
-        content = event["content"]
-        body = content.get("body")
-        if event["type"] != "m.room.message" or not isinstance(body, str):
-            return
-        relates = content.get("m.relates_to")
-        if isinstance(relates, dict) and relates.get("rel_type") == "m.replace":
-            return  # A command that was edited in later is not obeyed.
-        await self.hear(item, content, body)
+        kind = event["type"]
+        if kind == "m.room.message":
+            content = event["content"]
+            body = content.get("body")
+            if type(body) is str and ("m.relates_to" not in content or not _is_edit(content)):
+                return self.hear(item, content, body)
+        elif kind == "m.room.encrypted":
+            return self.stage.private_chats.offer(self.user, UserId(event["sender"]), self.room)
+        return _nothing()
 
     async def hear(self, item: Item, content: dict[str, Any], body: str) -> None:
         """Handle a message of the room."""
@@ -171,14 +214,11 @@ class Seat:
 
     def call(self, item: Item, text: str) -> BotCall:
         """Wrap the item for a module."""
-        user: UserId = item.event["sender"]
-        name = self.stage.intents.cached_name(user, self.room)
-        person = self._people.get(user)
-        if person is None or person.name != name:
-            if len(self._people) > 1000:
-                self._people.clear()
-            person = self._people[user] = Person(user_id=user, name=name)
-        return BotCall(self, item, person, text, direct=self.direct_with == user)
+        return BotCall(self, item, text)
+
+    def person(self, user: UserId) -> Person:
+        """Somebody in the room, by the name known now."""
+        return Person(user_id=user, name=self.stage.intents.cached_name(user, self.room))
 
 
 class ModuleSeat(Seat):
@@ -215,21 +255,23 @@ class ModuleSeat(Seat):
                 await self.call(item, "").reply(self._help())
                 return
         if self._listener is not None:
-            call = self.call(item, body)
-            message = RoomMessage(
-                room=self.room,
-                event_id=item.event["event_id"],
-                sender=call.sender,
-                kind=_KINDS.get(str(content.get("msgtype")), MessageKind.TEXT),
-                body=parse(content),
-                direct=call.direct,
-            )
-            await self._listener.on_message(message, call)
+            call = BotCall(self, item, body)
+            await self._listener.on_message(Heard(call), call)
 
     def _help(self) -> str:
         lines = [f"{self._bot.info.name}: {self._bot.info.summary}"]
         lines += [f"!{c.usage} — {c.help}" for c in self._bot.commands]
         return "\n".join(lines)
+
+
+def _is_edit(content: dict[str, Any]) -> bool:
+    """Whether it changes an earlier message: a command that is edited in is not obeyed."""
+    relates = content["m.relates_to"]
+    return isinstance(relates, dict) and relates.get("rel_type") == "m.replace"
+
+
+async def _nothing() -> None:
+    pass
 
 
 def usages(commands: Sequence[Command]) -> list[str]:

@@ -7,9 +7,10 @@ from typing import Any
 
 from bridge.core.bots import BotCall, Seat, Stage
 from bridge.core.doorway import Doorway
+from bridge.core.lane import Item
 from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
-from bridge.core.router import Item, Router
+from bridge.core.router import Router
 from bridge.model import Permission
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId

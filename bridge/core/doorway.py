@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from bridge.core.instances import Instance, Session
+from bridge.core.lane import Item
 from bridge.core.outgoing import KeyOf, notice, once, transaction_id
 from bridge.core.permissions import Permissions
 from bridge.core.progress import Marker
-from bridge.core.router import Item, Router
+from bridge.core.router import Router
 from bridge.core.sender import Sender
 from bridge.matrix.html import content_for, parse
 from bridge.matrix.intents import Intents

@@ -1,8 +1,12 @@
 """The small file that tells, after a crash, what was being done and what was just done.
 
-A ring of fixed records in a memory-mapped file of the state directory: a write to it is a
-store to memory, needs no system call, and survives ``kill -9``. (It does not survive a power
-cut; then the journal's marks are the truth, and what they lack runs again.)
+A memory-mapped file of the state directory with one slot for each lane: a write to it is a store
+to memory, needs no system call, and survives ``kill -9``. (It does not survive a power cut; then
+the journal's marks are the truth, and what they lack runs again.)
+
+A slot holds the newest item of its lane and whether that one's effect is out. A lane works
+strictly in order, so every item before it is done too. Of the two halves of a slot the one with
+the higher number counts; it is written last, so that a record cut short by a kill is the other.
 """
 
 import mmap
@@ -10,22 +14,20 @@ import os
 import struct
 from collections.abc import Iterator
 from datetime import date
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
-from zlib import crc32
 
 from bridge.model import ItemId
 
-_HEADER = struct.Struct("<8sQ")  # magic, tail: how many records are forgotten
-_RECORD = struct.Struct(
-    "<QQIIIB"
-)  # number from 1 on, sequence, consumer, day ordinal, place, kind
-_MAGIC = b"trestle2"
-STARTED = _STARTED = 1
-DONE = _DONE = 2
-_START = _HEADER.size
-_SIZE = _RECORD.size
-_PACK = _RECORD.pack_into
+_MAGIC = b"trestle3"
+_CONSUMER = struct.Struct("<Q")
+_HALF = struct.Struct("<IIQB3xQ")  # place, day ordinal, sequence, state, number from 1 on
+_PACK = _HALF.pack_into
+_STATE = 16
+"""Where in a half its state is: one byte, so that changing it is one store."""
+_SLOT = _CONSUMER.size + 2 * _HALF.size
+_STARTED, _DONE = 1, 2
 
 
 class Share(NamedTuple):
@@ -35,89 +37,108 @@ class Share(NamedTuple):
     consumer: int
 
 
+class Left(NamedTuple):
+    """What the last process left: how far each consumer had come."""
+
+    newest: dict[int, tuple[ItemId, bool]]
+    """By consumer: its newest item, and whether the effect of that one is out."""
+
+    @property
+    def suspects(self) -> set[Share]:
+        """What had begun and was not done."""
+        return {Share(item, who) for who, (item, done) in self.newest.items() if not done}
+
+    def has_done(self, item: ItemId, consumer: int) -> bool:
+        """Whether the item's effect was out for this consumer."""
+        newest, done = self.newest.get(consumer, (item, False))
+        return item < newest or (done and item == newest)
+
+
 def consumer_number(name: str) -> int:
     """Give the stable number by which a consumer is known in the file and in progress marks."""
-    return crc32(name.encode())
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+class Slot:
+    """A lane's place in the file."""
+
+    __slots__ = ("_half", "_halves", "_map", "_number")
+
+    def __init__(self, memory: mmap.mmap, offset: int, number: int) -> None:
+        first = offset + _CONSUMER.size
+        self._map = memory
+        self._halves = (first, first + _HALF.size)
+        self._number = number
+        self._half = self._halves[number & 1]
+
+    def start(self, day: int, seq: int, place: int) -> None:
+        """Note that the lane is about to act on an item. The day is an ordinal."""
+        number = self._number = self._number + 1
+        half = self._half = self._halves[number & 1]
+        _PACK(self._map, half, place, day, seq, _STARTED, number)
+
+    def finish(self) -> None:
+        """Note that the effect of the item started last is out in the world."""
+        self._map[self._half + _STATE] = _DONE
 
 
 class InFlight:
-    """Records of what started and what was done since the last durable mark."""
+    """The slots of all lanes."""
 
-    def __init__(self, path: Path, *, records: int = 65_536) -> None:
-        self._records = records
-        size = _START + records * _SIZE
+    def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            if os.fstat(descriptor).st_size != size:
+            size = os.fstat(descriptor).st_size
+            if size < 2 * _SLOT or size % _SLOT:
                 os.ftruncate(descriptor, 0)
-                os.ftruncate(descriptor, size)
-            self._map = mmap.mmap(descriptor, size)
+                os.ftruncate(descriptor, 64 * _SLOT)
+            self._map = mmap.mmap(descriptor, 0)
         finally:
             os.close(descriptor)
-        magic, self._tail = _HEADER.unpack_from(self._map)
-        if magic != _MAGIC:
-            self._tail = 0
-            self._write_tail()
-        self._head = max((number for number, *_ in self._records_kept()), default=self._tail)
+        if self._map[: len(_MAGIC)] != _MAGIC:
+            self._map[:] = _MAGIC.ljust(len(self._map), b"\0")
+        self._slots: dict[int, Slot] = {}
+        self._end = _SLOT  # The first slot's place is the header's.
+        for offset, consumer, halves in self._kept():
+            number = max(half[-1] for half in halves)
+            self._slots[consumer] = Slot(self._map, offset, number)
+            self._end = offset + _SLOT
 
-    @property
-    def position(self) -> int:
-        """How many records were written; hand it to :meth:`forget` once marks are durable."""
-        return int(self._head)
+    def slot(self, consumer: int) -> Slot:
+        """Give the consumer's slot, made on first use; the file grows as it must."""
+        slot = self._slots.get(consumer)
+        if slot is None:
+            if self._end == len(self._map):
+                self._map.resize(2 * len(self._map))
+            _CONSUMER.pack_into(self._map, self._end, consumer)
+            slot = self._slots[consumer] = Slot(self._map, self._end, 0)
+            self._end += _SLOT
+        return slot
 
-    @property
-    def nearly_full(self) -> bool:
-        """A flush of the marks is due at once."""
-        return bool(self._head - self._tail > self._records // 2)
-
-    def started(self, item: ItemId, consumer: int) -> None:
-        """Note that the consumer is about to act on the item."""
-        self.append(_STARTED, item[0].toordinal(), item[1], item[2], consumer)
-
-    def done(self, item: ItemId, consumer: int) -> None:
-        """Note that the consumer's effect is out in the world."""
-        self.append(_DONE, item[0].toordinal(), item[1], item[2], consumer)
-
-    def append(self, kind: int, day: int, seq: int, place: int, consumer: int) -> None:
-        """Write a record: ``STARTED`` or ``DONE``, the day as an ordinal."""
-        head = self._head = self._head + 1
-        offset = _START + (head % self._records) * _SIZE
-        _PACK(self._map, offset, head, seq, consumer, day, place, kind)
-
-    def forget(self, position: int, running: Iterator[tuple[Share, bool]]) -> None:
-        """Drop the records before ``position``, but those still ``running``: (share, is done)."""
-        for share, done in running:
-            (self.done if done else self.started)(share.item, share.consumer)
-        self._tail = max(self._tail, position)
-        self._write_tail()
-
-    def recover(self) -> tuple[set[Share], set[Share]]:
-        """Read what the last process left: (suspects, done)."""
-        suspects: set[Share] = set()
-        done: set[Share] = set()
-        for _, seq, consumer, day, place, kind in sorted(self._records_kept()):
-            share = Share(ItemId(date.fromordinal(day), seq, place), consumer)
-            if kind == _STARTED:
-                suspects.add(share)
-            else:
-                done.add(share)
-        return suspects - done, done
+    def recover(self) -> Left:
+        """Read what the last process left."""
+        newest = {}
+        for _, consumer, halves in self._kept():
+            place, day, seq, state, number = max(halves, key=lambda half: half[-1])
+            if number:
+                newest[consumer] = (ItemId(date.fromordinal(day), seq, place), state == _DONE)
+        return Left(newest)
 
     def clear(self) -> None:
-        """Start anew; what was recovered has been taken care of."""
-        self._tail = self._head
-        self._write_tail()
+        """Start anew: what was recovered is in the journal's marks. No lane may be running."""
+        for offset, _, _ in list(self._kept()):
+            first = offset + _CONSUMER.size
+            self._map[first : offset + _SLOT] = bytes(2 * _HALF.size)
 
     def close(self) -> None:
         """Let go of the file."""
         self._map.close()
 
-    def _records_kept(self) -> Iterator[tuple[int, int, int, int, int, int]]:
-        for place in range(self._records):
-            record = _RECORD.unpack_from(self._map, _START + place * _SIZE)
-            # A record that was being written at the kill has no number that fits its place.
-            if record[0] > self._tail and record[0] % self._records == place and record[3]:
-                yield record
-
-    def _write_tail(self) -> None:
-        _HEADER.pack_into(self._map, 0, _MAGIC, self._tail)
+    def _kept(self) -> Iterator[tuple[int, int, list[tuple[int, ...]]]]:
+        """Each slot in use: where it is, whose, and its halves."""
+        for offset in range(_SLOT, len(self._map), _SLOT):
+            (consumer,) = _CONSUMER.unpack_from(self._map, offset)
+            if not consumer:
+                return
+            first = offset + _CONSUMER.size
+            yield offset, consumer, list(_HALF.iter_unpack(self._map[first : offset + _SLOT]))

@@ -1,17 +1,19 @@
 """Where events come in: told apart from known ones, landed, and handed to their lanes."""
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from bridge.core.inflight import Share
+from bridge.core.inflight import Left
+from bridge.core.lane import LONGEST, Item, Lane
 from bridge.core.progress import Marker, Row
-from bridge.core.router import Item, Lane, Router
+from bridge.core.router import Router
 from bridge.core.window import KeyWindow
 from bridge.model import ItemId, ParkReason, RowId, Source, Transaction
-from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -68,11 +70,9 @@ def fault_of(event: object) -> str | None:
     Checks only what routing relies on; see the client event format of the Matrix specification.
     """
     try:
+        names = event["event_id"], event["room_id"], event["sender"], event["type"]  # type: ignore[index]
         if (
-            event["event_id"].isprintable()  # type: ignore[index]
-            and event["room_id"].isprintable()  # type: ignore[index]
-            and event["sender"].isprintable()  # type: ignore[index]
-            and event["type"].isprintable()  # type: ignore[index]
+            "".join(names).isprintable()
             and type(event["content"]) is dict  # type: ignore[index]
             and type(event.get("unsigned")) in _MAYBE_OBJECT  # type: ignore[attr-defined]
             and type(event.get("origin_server_ts")) in _MAYBE_NUMBER  # type: ignore[attr-defined]
@@ -121,7 +121,7 @@ class Intake:
         marker: Marker,
         telemetry: Telemetry,
         *,
-        key_of: Callable[[str], bytes],
+        keys_of: Callable[[Sequence[str]], list[bytes]],
         route: Route,
         parse: Callable[[bytes], Transaction],
         memory: int = 50_000,
@@ -131,7 +131,7 @@ class Intake:
         self._router = router
         self._marker = marker
         self._telemetry = telemetry
-        self._key_of = key_of
+        self._keys_of = keys_of
         self._route = route
         self._parse = parse
         self._memory = memory
@@ -202,19 +202,21 @@ class Intake:
         if self._spilled or self._router.waiting + len(events) > self._memory:
             self._spilled.append(row_id)
             return
-        now = asyncio.get_running_loop().time()
-        row = Row(row_id, len(events), bytes(bits), landed_at=now)
-        self._dispatch(row, events)
+        loop = asyncio.get_running_loop()
+        row = Row(row_id, len(events), bytes(bits), landed_at=loop.time())
+        # The answer goes out first: the row is safe, and the homeserver has others waiting.
+        loop.call_soon(self._dispatch, row, events)
 
     def _keys(self, events: list[Any]) -> list[bytes]:
-        key_of = self._key_of
-        keys = []
+        try:
+            return self._keys_of([event["event_id"] for event in events])
+        except (TypeError, KeyError, AttributeError, IndexError):
+            pass  # One of them is malformed; it is parked under its row and index.
+        texts = []
         for index, event in enumerate(events):
             event_id = event.get("event_id") if isinstance(event, dict) else None
-            if not isinstance(event_id, str):
-                event_id = f"\0{index}"  # Malformed; it is parked under its row and index.
-            keys.append(key_of(event_id))
-        return keys
+            texts.append(event_id if isinstance(event_id, str) else f"\0{index}")
+        return self._keys_of(texts)
 
     async def _doubles(self, transaction_id: str, keys: list[bytes]) -> list[int]:
         """Indexes of events that were landed before, or twice in this transaction."""
@@ -254,19 +256,23 @@ class Intake:
         """Put each event into its lanes. ``skip(index, consumer)`` leaves out what was done."""
         route, push = self._route, self._router.push
         kinds: dict[str, int] = {}
-        set_aside = self._router.lane(self._malformed)
+        untouched = row.open == row.count
         for index, event in enumerate(events):
-            if row.is_done(index):
+            if not untouched and row.is_done(index):
                 continue
-            fault = fault_of(event)
+            try:
+                fault = fault_of(event)
+                lanes = () if fault else route(event)
+            except Exception:
+                log.exception("an event could not be routed", extra={"event": "routing_failed"})
+                fault = "it could not be routed"
             if fault is not None:
-                push(set_aside, Item(row, index, {"fault": fault}, set_aside))
+                push(self._router.lane(self._malformed), row, index, event)
                 continue
             kind = _EVENT_TYPES.get(event["type"]) or (
                 "state" if "state_key" in event else "other"
             )
             kinds[kind] = kinds.get(kind, 0) + 1
-            lanes = route(event)
             if skip is not None and lanes:
                 lanes = [lane for lane in lanes if not skip(index, lane.number)]
             if not lanes:
@@ -275,16 +281,15 @@ class Intake:
             if len(lanes) > 1:
                 row.shares[index] = len(lanes)
             for lane in lanes:
-                push(lane, Item(row, index, event, lane))
+                push(lane, row, index, event)
         for kind, number in kinds.items():
             self._counts[kind].inc(number)
         if row.open < row.count:
             self._marker.touch(row)
 
-    async def recover(self, suspects: set[Share], done: set[Share], *, alone: float) -> None:
+    async def recover(self, left: Left, *, alone: float) -> None:
         """Take up what the last process left: suspects first and alone, then the rest."""
-        finished = {(share.item, share.consumer) for share in done}
-        guilty = {(share.item, share.consumer) for share in suspects}
+        guilty = {(share.item, share.consumer) for share in left.suspects}
         rows = 0
         held: list[Item] = []
         async for landed in self._journal.unfinished():
@@ -292,21 +297,20 @@ class Intake:
             if self._spilled or self._router.waiting > self._memory:
                 self._spilled.append(landed.id)
                 continue
-            self._load(landed, finished)
+            self._load(landed, left)
         for lane in list(self._router.lanes.values()):
             if lane.queue and (lane.queue[0].id, lane.number) in guilty:
                 held.append(lane.queue[0])
         held.sort(key=lambda item: item.id)
         for item in held:
             if await self._router.run_alone(item, alone):
-                item.lane.queue.popleft()
-                self._router.waiting -= 1
+                self._router.take_out(item)
         if rows:
             log.info(
                 "took up %d unfinished rows", rows, extra={"event": "recovered", "rows": rows}
             )
 
-    def _load(self, landed: LandedRow, finished: set[tuple[ItemId, int]] | None = None) -> None:
+    def _load(self, landed: LandedRow, left: Left | None = None) -> None:
         transaction = self._parse(landed.body)
         now = asyncio.get_running_loop().time()
         row = Row(landed.id, len(transaction.events), landed.progress, landed_at=now)
@@ -318,20 +322,51 @@ class Intake:
             if row.has_done(index, consumer):
                 return True
             item = ItemId(row.id.day, row.id.seq, index)
-            return finished is not None and (item, consumer) in finished
+            return left is not None and left.has_done(item, consumer)
 
         self._dispatch(row, transaction.events, skip)
 
     async def feed(self, read: Callable[[RowId], Awaitable[LandedRow | None]]) -> None:
-        """Bring spilled rows back from the journal as memory allows. Runs until cancelled."""
+        """Bring back from the journal what memory had no room for. Runs until cancelled."""
         while True:
-            await asyncio.sleep(0.2)
+            lanes: list[Lane] = []
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    lanes = await self._router.wait_for_hunger()
+            for lane in lanes:
+                while lane.beyond and len(lane.queue) < LONGEST:
+                    row = lane.beyond[0][0]
+                    events = await self._events_of(row.id, read)
+                    self._router.feed(lane, row, events)
             while self._spilled and self._router.waiting < self._memory // 2:
-                landed = await read(self._spilled[0])
+                landed = await _persistently(read, self._spilled[0])
                 async with self._one_at_a_time:
                     self._spilled.popleft()
                     if landed is not None:
                         self._load(landed)
+
+    async def _events_of(
+        self, row: RowId, read: Callable[[RowId], Awaitable[LandedRow | None]]
+    ) -> Sequence[Any]:
+        landed = await _persistently(read, row)
+        return () if landed is None else self._parse(landed.body).events
+
+
+async def _persistently(
+    read: Callable[[RowId], Awaitable[LandedRow | None]], row: RowId
+) -> LandedRow | None:
+    """Read the row however long the database is away. None if it is lost for good."""
+    while True:
+        try:
+            return await read(row)
+        except TemporaryFailure:
+            await asyncio.sleep(1)
+        except PermanentFailure as error:
+            log.error(
+                "transaction %s of %s cannot be read: %s", row.seq, row.day, error,
+                extra={"event": "journal_unreadable"},
+            )  # fmt: skip
+            return None
 
 
 class _Malformed:
@@ -345,9 +380,8 @@ class _Malformed:
 
     async def handle(self, item: Item) -> None:
         """Park it. The content is not copied: it stays in its sealed row."""
-        await self._parking.park(
-            item.id, self.name, ParkReason.MALFORMED, item.event["fault"], b""
-        )
+        fault = fault_of(item.event) or "it could not be routed"
+        await self._parking.park(item.id, self.name, ParkReason.MALFORMED, fault, b"")
 
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
         """Nobody to tell."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from bridge.core.doorway import Doorway, House
-from bridge.core.router import Lane
+from bridge.core.lane import Lane
 from bridge.model import LoginRow, Portal
 from bridge.sdk.events import RemoteChat, RemoteEvent
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RoomId, UserId
@@ -41,11 +41,11 @@ class Portals:
         """The bridged chats of an instance."""
         return [door.chat for door in self.all if door.portal.instance == instance]
 
-    def lanes(self, event: dict[str, Any]) -> list[Lane]:
+    def lanes(self, event: dict[str, Any]) -> Sequence[Lane]:
         """The lanes of portals that an event belongs to."""
         doors = self._by_room.get(event["room_id"])
         if not doors:
-            return []
+            return ()
         namespaces = self._house.namespaces
         ghost = namespaces.parse_ghost(event["sender"]) if len(doors) > 1 else None
         if ghost is None and namespaces.is_ours(event["sender"]):

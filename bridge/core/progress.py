@@ -7,22 +7,31 @@ pair for each event of which some consumers are done and others are not.
 import asyncio
 import logging
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-from bridge.core.inflight import InFlight, Share
 from bridge.model import ItemId, RowId
 from bridge.sdk.errors import TemporaryFailure
 
 log = logging.getLogger(__name__)
 
-_PAIR = struct.Struct("<II")
+_PAIR = struct.Struct("<IQ")
 
 
 class Row:
     """A landed journal row in memory: which of its events are done."""
 
-    __slots__ = ("bits", "count", "id", "landed_at", "open", "ordinal", "partly", "shares")
+    __slots__ = (
+        "bits",
+        "count",
+        "id",
+        "landed_at",
+        "open",
+        "ordinal",
+        "partly",
+        "shares",
+        "touched",
+    )
 
     def __init__(
         self, row_id: RowId, count: int, progress: bytes = b"", *, landed_at: float
@@ -36,7 +45,9 @@ class Row:
         self.partly = [pair for pair in _PAIR.iter_unpack(progress[width:]) if pair[0] < count]
         # For events with several consumers: how many are not done yet.
         self.shares: dict[int, int] = {}
-        self.open = count - sum(byte.bit_count() for byte in self.bits)
+        self.open = count - int.from_bytes(self.bits, "little").bit_count()
+        self.touched = False
+        """It has moved since it was written."""
 
     def is_done(self, index: int) -> bool:
         """Whether every consumer of the event is done."""
@@ -44,8 +55,9 @@ class Row:
 
     def finish_event(self, index: int) -> None:
         """Mark the event as done for all."""
-        if not self.is_done(index):
-            self.bits[index >> 3] |= 1 << (index & 7)
+        bits, place, bit = self.bits, index >> 3, 1 << (index & 7)
+        if not bits[place] & bit:
+            bits[place] |= bit
             self.open -= 1
 
     def finish_share(self, index: int, consumer: int) -> None:
@@ -78,19 +90,10 @@ class Marks(Protocol):
 class Marker:
     """Writes progress in batches; one statement for all rows that moved."""
 
-    def __init__(
-        self,
-        marks: Marks,
-        inflight: InFlight,
-        running: Callable[[], Iterator[tuple[Share, bool]]],
-        *,
-        gather: float = 0.1,
-    ) -> None:
+    def __init__(self, marks: Marks, *, gather: float = 0.1) -> None:
         self._marks = marks
-        self._inflight = inflight
-        self._running = running
         self._gather = gather
-        self._dirty: dict[RowId, Row] = {}
+        self._touched: list[Row] = []
         self._wanted = asyncio.Event()
         self._hurry = asyncio.Event()
         self._settled = asyncio.Condition()
@@ -99,19 +102,17 @@ class Marker:
 
     def touch(self, row: Row) -> None:
         """Have the row's progress written soon."""
-        dirty = self._dirty
-        if row.id not in dirty:
-            dirty[row.id] = row
-            if len(dirty) == 1:
+        if not row.touched:
+            row.touched = True
+            self._touched.append(row)
+            if len(self._touched) == 1:
                 self._wanted.set()
-        if self._inflight.nearly_full:
-            self._hurry.set()
 
     async def settle(self) -> None:
         """Return when all that is marked now is durable."""
-        if not self._dirty and not self._writing:
+        if not self._touched and not self._writing:
             return
-        goal = self._written + bool(self._dirty) + self._writing
+        goal = self._written + bool(self._touched) + self._writing
         self._hurry.set()
         async with self._settled:
             await self._settled.wait_for(lambda: self._written >= goal)
@@ -135,25 +136,25 @@ class Marker:
         self._hurry.clear()
 
     async def _write(self) -> None:
-        batch, self._dirty = self._dirty, {}
+        batch, self._touched = self._touched, []
         self._wanted.clear()
         if not batch:
             return
-        position = self._inflight.position
+        for row in batch:
+            row.touched = False
         self._writing = True
         try:
-            await self._marks.mark(
-                [(row.id, row.packed(), row.open == 0) for row in batch.values()]
-            )
-        except TemporaryFailure as error:
+            await self._marks.mark([(row.id, row.packed(), row.open == 0) for row in batch])
+        except BaseException as error:
+            for row in batch:
+                self.touch(row)
+            if not isinstance(error, TemporaryFailure):
+                raise
             log.warning("progress is not written yet: %s", error, extra={"event": "marks_waiting"})
-            self._dirty = batch | self._dirty
-            self._wanted.set()
             await asyncio.sleep(0.5)
             return
         finally:
             self._writing = False
-        self._inflight.forget(position, self._running())
         async with self._settled:
             self._written += 1
             self._settled.notify_all()

@@ -8,13 +8,14 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
-from bridge.core.inflight import DONE, STARTED, InFlight, Share, consumer_number
-from bridge.core.progress import Marker, Row, item_of
+from bridge.core.inflight import InFlight, consumer_number
+from bridge.core.lane import LONGEST, Consumer, Item, Lane
+from bridge.core.progress import Marker, Row
 from bridge.model import ItemId, ParkReason
 from bridge.sdk.errors import (
     DeliveryUncertain,
@@ -33,50 +34,12 @@ _T = TypeVar("_T")
 _IDLE = 2.0
 """Seconds after which a lane with nothing to do gives up its task."""
 
-_BURST = 64
-"""Items that a lane handles before it lets others have the loop."""
+_BURST = 24
+"""Items that all lanes together handle before the loop looks after the homeserver again."""
 
 
 class _TooLong(Exception):
     """Handling was cancelled at the consumer's deadline."""
-
-
-class Item:
-    """One event in one lane."""
-
-    __slots__ = ("again", "event", "index", "lane", "late", "row", "written")
-
-    def __init__(self, row: Row, index: int, event: dict[str, Any], lane: "Lane") -> None:
-        self.row = row
-        self.index = index
-        self.event = event
-        self.lane = lane
-        self.again = False
-        """It ran before, and how far it came is not known."""
-        self.late = False
-        self.written = False
-
-    @property
-    def id(self) -> ItemId:
-        """The item's id, as in the journal."""
-        return item_of(self.row, self.index)
-
-    def delivered(self) -> None:
-        """Note at once that the effect is out, before anything else is awaited."""
-        self.written = True
-        self.lane.inflight.done(self.id, self.lane.number)
-
-
-class Consumer(Protocol):
-    """Who handles the items of one lane."""
-
-    name: str
-    """Stable over restarts: ``portal:12``, ``bot:dice``."""
-    deadline: float
-    """Seconds after which handling one item is cancelled."""
-
-    async def handle(self, item: Item) -> None: ...
-    async def parked(self, item: Item, reason: ParkReason, detail: str) -> None: ...
 
 
 class Failures(Protocol):
@@ -98,29 +61,6 @@ class Patience:
     longest_delay: float = 60.0
 
 
-class Lane:
-    """A queue of items for one consumer."""
-
-    __slots__ = (
-        "consumer", "current", "expired", "generation", "idle_since", "inflight", "number",
-        "queue", "running", "since", "task", "waiter",
-    )  # fmt: skip
-
-    def __init__(self, consumer: Consumer, inflight: InFlight) -> None:
-        self.consumer = consumer
-        self.inflight = inflight
-        self.number = consumer_number(consumer.name)
-        self.queue: deque[Item] = deque()
-        self.running = False
-        self.current: Item | None = None
-        self.since = 0.0
-        self.expired = False
-        self.generation = 0
-        self.task: asyncio.Task[None] | None = None
-        self.waiter: asyncio.Future[None] | None = None
-        self.idle_since = 0.0
-
-
 class Router:
     """Runs the lanes. Give it items by :meth:`push`; run it in a task of its own."""
 
@@ -139,12 +79,15 @@ class Router:
         self._encode = encode
         self._patience = patience or Patience()
         self._lanes: dict[str, Lane] = {}
-        self._woken: list[Lane] = []
+        self._ready: deque[Lane] = deque()
+        self._hungry: dict[str, Lane] = {}
+        self._hunger = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._stopping = False
         self.marker: Marker
+        self._turning = False
         self.waiting = 0
-        """Items in all lanes."""
+        """Items of all lanes that are in memory."""
 
     @property
     def lanes(self) -> Mapping[str, Lane]:
@@ -155,7 +98,8 @@ class Router:
         """Give the consumer's lane, made on first use."""
         lane = self._lanes.get(consumer.name)
         if lane is None:
-            lane = self._lanes[consumer.name] = Lane(consumer, self._inflight)
+            slot = self._inflight.slot(consumer_number(consumer.name))
+            lane = self._lanes[consumer.name] = Lane(consumer, slot)
         return lane
 
     def close_lane(self, name: str) -> None:
@@ -164,29 +108,47 @@ class Router:
         if lane is None:
             return
         for item in lane.queue:
+            self.waiting -= 1
             if item is not lane.current:
-                self._settle(lane, item)
+                self._settle(lane, item.row, item.index)
         lane.queue.clear()
-        if lane.waiter is not None:
-            lane.waiter.set_result(None)
-            lane.waiter = None
+        for row, index in lane.beyond:
+            self._settle(lane, row, index)
+        lane.beyond.clear()
+        lane.wake()
 
-    def push(self, lane: Lane, item: Item) -> None:
-        """Append the item to the lane."""
-        lane.queue.append(item)
-        self.waiting += 1
-        if lane.waiter is not None:
-            lane.waiter.set_result(None)
-            lane.waiter = None
-        elif not lane.running:
-            self._wake(lane)
+    def push(self, lane: Lane, row: Row, index: int, event: dict[str, Any]) -> None:
+        """Append the event to the lane; of a long lane's end only the place is kept."""
+        if lane.beyond or len(lane.queue) >= LONGEST:
+            lane.beyond.append((row, index))
+        else:
+            self._append(lane, Item(row, index, event, lane))
 
-    def shares_running(self) -> Iterator[tuple[Share, bool]]:
-        """What is being handled now, and whether its effect is out already."""
-        for lane in self._lanes.values():
-            item = lane.current
-            if item is not None:
-                yield Share(item.id, lane.number), item.written
+    async def wait_for_hunger(self) -> list[Lane]:
+        """Return the lanes that want what lies beyond their queue, once there are some."""
+        await self._hunger.wait()
+        self._hunger.clear()
+        lanes, self._hungry = list(self._hungry.values()), {}
+        return lanes
+
+    def feed(self, lane: Lane, row: Row, events: Sequence[Any]) -> None:
+        """Move the row's places from beyond the lane's queue into it.
+
+        ``events`` are the row's; a place that is not among them is lost, and counts as done.
+        """
+        while lane.beyond and lane.beyond[0][0] is row:
+            _, index = lane.beyond.popleft()
+            if index < len(events):
+                self._append(lane, Item(row, index, events[index], lane))
+            else:
+                self._settle(lane, row, index)
+
+    def take_out(self, item: Item) -> None:
+        """Remove the head of a lane that was run alone."""
+        if item.lane.queue[0] is not item:
+            raise ValueError("only the head of a lane can be taken out")
+        item.lane.queue.popleft()
+        self.waiting -= 1
 
     def oldest(self) -> float | None:
         """When the oldest unfinished item landed (loop time), None if there is none."""
@@ -198,9 +160,7 @@ class Router:
         async with asyncio.TaskGroup() as group:
             self._group = group
             try:
-                for lane in self._woken:
-                    self._start(lane)
-                self._woken.clear()
+                self._turn()
                 await self._sweep()
             finally:
                 self._group = None
@@ -212,9 +172,7 @@ class Router:
         """Start nothing more, and give what is running ``limit`` seconds to end."""
         self._stopping = True
         for lane in self._lanes.values():
-            if lane.waiter is not None:
-                lane.waiter.set_result(None)
-                lane.waiter = None
+            lane.wake()
         try:
             async with asyncio.timeout(limit):
                 while any(lane.current is not None for lane in self._lanes.values()):
@@ -240,12 +198,33 @@ class Router:
 
     # --- inside ---
 
-    def _wake(self, lane: Lane) -> None:
-        lane.running = True
+    def _append(self, lane: Lane, item: Item) -> None:
+        lane.queue.append(item)
+        self.waiting += 1
+        if not lane.ready and (lane.waiter is not None or not lane.running):
+            lane.ready = True
+            self._ready.append(lane)
+            if not self._turning and self._group is not None:
+                self._turning = True
+                asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Set lanes going, but no more than a burst: then the loop looks after the homeserver."""
+        ready, burst = self._ready, 0
         if self._group is None:
-            self._woken.append(lane)
-        else:
-            self._start(lane)
+            return
+        while ready and burst < _BURST:
+            lane = ready.popleft()
+            lane.ready = False
+            burst += len(lane.queue)
+            if lane.waiter is not None:
+                lane.wake()
+            elif not lane.running:
+                lane.running = True
+                self._start(lane)
+        self._turning = bool(ready)
+        if ready:
+            asyncio.get_running_loop().call_soon(self._turn)
 
     def _start(self, lane: Lane) -> None:
         assert self._group is not None  # noqa: S101 - only called while running
@@ -272,16 +251,19 @@ class Router:
         return bool(lane.queue)
 
     async def _run_queue(self, lane: Lane, generation: int) -> None:
-        handled = 0
-        while lane.queue and lane.generation == generation and not self._stopping:
-            item = lane.queue[0]
+        queue, popleft, handled = lane.queue, lane.queue.popleft, 0
+        while queue and lane.generation == generation and not self._stopping:
+            item = queue[0]
             delay = await self._attempt(lane, item)
             if lane.generation != generation:
                 return  # It was given up while it ran; another task has the lane now.
             if delay is None:
-                if lane.queue and lane.queue[0] is item:
-                    lane.queue.popleft()
-                self.waiting -= 1
+                if queue and queue[0] is item:
+                    popleft()
+                    self.waiting -= 1
+                if lane.beyond and len(queue) <= LONGEST // 2:
+                    self._hungry[lane.consumer.name] = lane
+                    self._hunger.set()
                 handled += 1
                 if handled % _BURST == 0:
                     await asyncio.sleep(0)
@@ -290,9 +272,8 @@ class Router:
 
     async def _attempt(self, lane: Lane, item: Item) -> float | None:
         """Handle once. None: finished (done or parked); else seconds until the next try."""
-        row, place, number = item.row, item.index, lane.number
-        append, day, seq = self._inflight.append, row.ordinal, row.id[1]
-        append(STARTED, day, seq, place, number)
+        row, index, generation = item.row, item.index, lane.generation
+        lane.slot.start(row.ordinal, row.id[1], index)
         lane.current = item
         lane.since = monotonic()
         lane.expired = False
@@ -309,12 +290,16 @@ class Router:
         except Exception as error:  # noqa: BLE001 - A module is a stranger; told apart below.
             failure = error
         else:
-            append(DONE, day, seq, place, number)
-            row.finish_share(place, number)
-            self.marker.touch(row)
+            if lane.generation == generation:
+                lane.current = None
+                lane.slot.finish()
+                row.finish_share(index, lane.number)
+                if not row.touched:
+                    self.marker.touch(row)
             return None
-        finally:
-            lane.current = None
+        if lane.generation != generation:
+            return None  # It was given up long ago; what became of it is settled.
+        lane.current = None
         return await self._after(lane, item, failure)
 
     async def _after(self, lane: Lane, item: Item, failure: Exception) -> float | None:
@@ -341,9 +326,9 @@ class Router:
         detail = f"the module failed with {type(failure).__name__}"
         return await self._failed(lane, item, ParkReason.FAILED, detail)
 
-    def _settle(self, lane: Lane, item: Item) -> None:
-        item.row.finish_share(item.index, lane.number)
-        self.marker.touch(item.row)
+    def _settle(self, lane: Lane, row: Row, index: int) -> None:
+        row.finish_share(index, lane.number)
+        self.marker.touch(row)
 
     def _later(self, item: Item, failure: Exception) -> float:
         advice = getattr(failure, "retry_after", None)
@@ -373,8 +358,8 @@ class Router:
         log.warning(
             "an item of %s is parked: %s", name, reason.value, extra={"event": "item_parked"}
         )
-        self._inflight.done(item.id, lane.number)
-        self._settle(lane, item)
+        lane.slot.finish()
+        self._settle(lane, item.row, item.index)
         try:
             async with asyncio.timeout(10):
                 await lane.consumer.parked(item, reason, detail)
@@ -396,8 +381,7 @@ class Router:
             for lane in list(self._lanes.values()):
                 if lane.current is None:
                     if lane.waiter is not None and now - lane.idle_since > _IDLE:
-                        lane.waiter.set_result(None)
-                        lane.waiter = None
+                        lane.wake()
                     continue
                 late = now - lane.since - lane.consumer.deadline
                 if late > 0 and not lane.expired and lane.task is not None:
@@ -420,7 +404,7 @@ class Router:
         if delay is None:
             if lane.queue and lane.queue[0] is item:
                 lane.queue.popleft()
-            self.waiting -= 1
+                self.waiting -= 1
         else:
             await asyncio.sleep(delay)
         await self._run_lane(lane, generation)
@@ -428,4 +412,6 @@ class Router:
 
 def describe(lanes: Sequence[Lane]) -> list[tuple[str, int]]:
     """The depth of each lane that has something waiting."""
-    return [(lane.consumer.name, len(lane.queue)) for lane in lanes if lane.queue]
+    return [
+        (lane.consumer.name, len(lane.queue) + len(lane.beyond)) for lane in lanes if lane.queue
+    ]

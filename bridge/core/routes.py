@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from bridge.core.bots import Seat
+from bridge.core.lane import Lane
 from bridge.core.portals import Portals
-from bridge.core.router import Lane, Router
+from bridge.core.router import Router
 from bridge.core.watch import Watcher
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
@@ -63,21 +64,18 @@ class Routes:
         kind = event["type"]
         if kind in _TALK:
             # The presence of state_key decides what is state, not the type.
-            return () if "state_key" in event else self._talk(event)
+            if "state_key" in event:
+                return ()
+            lanes = self._portals.lanes(event)
+            seats = self._seats.get(event["room_id"])
+            if not seats or self._namespaces.is_ours(event["sender"]):
+                return lanes
+            return (*lanes, *seats) if lanes else seats
         if kind == "m.room.member":
             return self._member(event)
         if kind == "m.room.encryption" and self.watcher.wants(event):
             return self.watcher.lanes(self._router, event)
         return ()
-
-    def _talk(self, event: dict[str, Any]) -> Sequence[Lane]:
-        lanes: list[Lane] = self._portals.lanes(event)
-        if self._namespaces.is_ours(event["sender"]):
-            return lanes
-        seats = self._seats.get(event["room_id"])
-        if not seats:
-            return lanes
-        return lanes + seats if lanes else seats
 
     def _member(self, event: dict[str, Any]) -> Sequence[Lane]:
         self._intents.note_member(event)

@@ -4,9 +4,10 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from bridge.core.lane import Item, Lane
 from bridge.core.permissions import Permissions
 from bridge.core.privatechat import PrivateChats
-from bridge.core.router import Item, Lane, Router
+from bridge.core.router import Router
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import ParkReason, Permission

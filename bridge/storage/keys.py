@@ -7,6 +7,7 @@ the day, so that backups, replicas and write-ahead logs forget too.
 import hashlib
 import os
 import secrets
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -118,3 +119,16 @@ class EventKeys:
         hashed = self._start.copy()
         hashed.update(text.encode("utf-8", "surrogatepass"))
         return hashed.digest()
+
+    def keys_of(self, texts: Sequence[str]) -> list[bytes]:
+        """Hash each text, as :meth:`key_of` does."""
+        start = self._start.copy
+        keys = []
+        for text in texts:
+            hashed = start()
+            try:
+                hashed.update(text.encode())
+            except UnicodeEncodeError:
+                hashed.update(text.encode("utf-8", "surrogatepass"))
+            keys.append(hashed.digest())
+        return keys

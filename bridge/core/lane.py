@@ -1,0 +1,82 @@
+"""One lane: what is waiting for one consumer, in order."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+from bridge.core.inflight import Slot, consumer_number
+from bridge.core.progress import Row, item_of
+from bridge.model import ItemId, ParkReason
+
+LONGEST = 1000
+"""Items that a lane holds in memory; of what comes after them it knows only the places."""
+
+
+class Item:
+    """One event in one lane."""
+
+    __slots__ = ("again", "event", "index", "lane", "row")
+
+    def __init__(self, row: Row, index: int, event: dict[str, Any], lane: "Lane") -> None:
+        self.row = row
+        self.index = index
+        self.event = event
+        self.lane = lane
+        self.again = False
+        """It ran before, and how far it came is not known."""
+
+    @property
+    def id(self) -> ItemId:
+        """The item's id, as in the journal."""
+        return item_of(self.row, self.index)
+
+    def delivered(self) -> None:
+        """Note at once that the effect is out, before anything else is awaited."""
+        if self.lane.current is self:
+            self.lane.slot.finish()
+
+
+class Consumer(Protocol):
+    """Who handles the items of one lane."""
+
+    name: str
+    """Stable over restarts: ``portal:12``, ``bot:dice``."""
+    deadline: float
+    """Seconds after which handling one item is cancelled."""
+
+    def handle(self, item: Item) -> Awaitable[None]: ...
+    async def parked(self, item: Item, reason: ParkReason, detail: str) -> None: ...
+
+
+class Lane:
+    """A queue of items for one consumer, and the task that works on it."""
+
+    __slots__ = (
+        "beyond", "consumer", "current", "expired", "generation", "idle_since", "number",
+        "queue", "ready", "running", "since", "slot", "task", "waiter",
+    )  # fmt: skip
+
+    def __init__(self, consumer: Consumer, slot: Slot) -> None:
+        self.consumer = consumer
+        self.slot = slot
+        self.number = consumer_number(consumer.name)
+        self.queue: deque[Item] = deque()
+        self.beyond: deque[tuple[Row, int]] = deque()
+        """What waits behind the queue: (row, place), read from the journal when its turn nears."""
+        self.ready = False
+        """It waits for its turn to be set going."""
+        self.running = False
+        self.current: Item | None = None
+        self.since = 0.0
+        self.expired = False
+        self.generation = 0
+        self.task: asyncio.Task[None] | None = None
+        self.waiter: asyncio.Future[None] | None = None
+        self.idle_since = 0.0
+
+    def wake(self) -> None:
+        """Let a task that waits for more go on."""
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)

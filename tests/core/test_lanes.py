@@ -1,0 +1,91 @@
+"""A slow lane delays nobody, and its backlog lies in the journal."""
+
+import asyncio
+from pathlib import Path
+from typing import ClassVar
+
+import orjson
+from pydantic import BaseModel
+
+from bridge.app import App
+from bridge.core.bots import ModuleSeat
+from bridge.core.lane import LONGEST
+from bridge.matrix.body import parse_transaction
+from bridge.model import Permission
+from bridge.sdk import Call, Command, ModuleInfo, RoomMessage
+from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.settings import DatabaseSettings
+from tests.rigs.trestle import make_settings, running, wait_until
+
+SLOW, FAST = RoomId("!slow:test.example"), RoomId("!fast:test.example")
+BOT = UserId("@_trestle_listener:test.example")
+
+
+class NoSettings(BaseModel):
+    """Nothing to set."""
+
+
+class Listener:
+    """Notes what it hears; in the slow room only while the gate is open."""
+
+    info: ClassVar[ModuleInfo] = ModuleInfo(id="listener", name="Listener", summary="Listens.")
+    settings: ClassVar[type[BaseModel]] = NoSettings
+    commands: tuple[Command, ...] = ()
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.heard: dict[RoomId, list[str]] = {SLOW: [], FAST: []}
+
+    async def on_message(self, message: RoomMessage, call: Call) -> None:
+        """Note it."""
+        if message.room == SLOW:
+            await self.gate.wait()
+        self.heard[message.room].append(call.text)
+
+
+def _transaction(number: int, rooms: list[RoomId]) -> bytes:
+    return orjson.dumps(
+        {
+            "events": [
+                {
+                    "type": "m.room.message",
+                    "event_id": f"$event-{number}-{place}",
+                    "room_id": room,
+                    "sender": "@alice:test.example",
+                    "content": {"msgtype": "m.text", "body": f"{number}.{place}"},
+                }
+                for place, room in enumerate(rooms)
+            ]
+        }
+    )
+
+
+def _seat(app: App, bot: Listener) -> None:
+    for room in (SLOW, FAST):
+        app.parts.routes.add_seat(
+            ModuleSeat(InstanceId("listener"), bot, BOT, room, app.parts.stage, direct_with=None)
+        )
+
+
+async def test_a_standing_lane_keeps_its_backlog_in_the_journal_while_others_go_on(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    settings = make_settings(
+        folder / "state", database=database_settings, permissions={"*": Permission.USER},
+        item_deadline=300.0,
+    )  # fmt: skip
+    async with running(settings) as app:
+        bot = Listener()
+        _seat(app, bot)
+        for number in range(60):
+            body = _transaction(number, [SLOW] * 50 + [FAST])
+            await app.parts.intake.accept(parse_transaction(body, str(number)))
+        await wait_until(lambda: len(bot.heard[FAST]) == 60)
+        assert app.parts.router.waiting <= LONGEST + 1
+        assert bot.heard[SLOW] == []
+        bot.gate.set()
+        await wait_until(lambda: len(bot.heard[SLOW]) == 3000)
+        await wait_until(lambda: app.parts.router.waiting == 0)
+        assert bot.heard[SLOW] == [f"{n}.{p}" for n in range(60) for p in range(50)]
+        await app.parts.marker.settle()
+        assert [row async for row in app.parts.journal.unfinished()] == []
