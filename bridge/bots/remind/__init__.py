@@ -1,0 +1,1 @@
+"""A bot that reminds people: what a bot with timers looks like."""
