@@ -20,6 +20,8 @@ class Sent:
     seconds: float
     acknowledge: list[float]
     """Seconds from each request to its answer."""
+    began: list[float]
+    """When each request was begun, by the clock that all processes share."""
 
 
 def room(number: int) -> str:
@@ -50,7 +52,7 @@ async def send(
     """Put every body in turn; with ``pace`` one each so many seconds."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     base = f"http://127.0.0.1:{port}/_matrix/app/v1/transactions/"
-    acknowledge = []
+    acknowledge, starts = [], []
     async with aiohttp.ClientSession(headers=headers) as session:
         began = time.perf_counter()
         for number, body in enumerate(bodies):
@@ -63,4 +65,5 @@ async def send(
                 if response.status != 200:
                     raise RuntimeError(f"answered {response.status}")
             acknowledge.append(time.perf_counter() - sent)
-        return Sent(len(bodies) * size, time.perf_counter() - began, acknowledge)
+            starts.append(sent)
+        return Sent(len(bodies) * size, time.perf_counter() - began, acknowledge, starts)

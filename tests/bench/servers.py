@@ -2,7 +2,7 @@
 
 ``python -m tests.bench.servers trestle PORT TOKEN FOLDER`` or ``... mautrix PORT TOKEN FOLDER``.
 A GET of ``/count`` on PORT + 1 gives the events handled so far and the CPU seconds used by the
-process and its children.
+process and its children; ``/count?last_at`` also when the newest events came.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import os
 import resource
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,7 +31,8 @@ class Count:
 
     def __init__(self) -> None:
         self.events = 0
-        self.seconds: list[float] = []
+        self.last_at: deque[float] = deque(maxlen=5000)
+        """When the newest events came, by the clock that all processes share."""
 
 
 class NoSettings(BaseModel):
@@ -50,6 +52,7 @@ class NoOpBot:
     async def on_message(self, message: RoomMessage, call: Call) -> None:
         """Count it."""
         self.count.events += 1
+        self.count.last_at.append(time.perf_counter())
 
 
 async def trestle(port: int, token: str, folder: Path) -> None:
@@ -99,6 +102,7 @@ async def mautrix(port: int, token: str, folder: Path) -> None:
 
     async def handle(event: Any) -> None:
         count.events += 1
+        count.last_at.append(time.perf_counter())
 
     service.matrix_event_handler(handle)
     await _count_on(port + 1, count)
@@ -108,7 +112,10 @@ async def mautrix(port: int, token: str, folder: Path) -> None:
 
 async def _count_on(port: int, count: Count) -> None:
     async def answer(request: web.Request) -> web.Response:
-        return web.json_response({"events": count.events, "cpu": cpu_seconds(), "at": time.time()})  # noqa: TID251
+        return web.json_response({
+            "events": count.events, "cpu": cpu_seconds(),
+            "last_at": list(count.last_at) if "last_at" in request.query else [],
+        })  # fmt: skip
 
     app = web.Application()
     app.router.add_get("/count", answer)
