@@ -39,6 +39,7 @@ from bridge.sdk.module import Bot, FindsChats
 from bridge.sdk.timers import HearsTimers
 from bridge.settings import Settings
 from bridge.storage.accounts import Accounts
+from bridge.storage.audit import Audit
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, EventKeys
@@ -256,9 +257,10 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
         )
         instances: dict[InstanceId, Instance] = {}
         house = House(
-            store=PortalStore(database), sender=sender, intents=intents, namespaces=namespaces,
-            permissions=permissions, instances=instances, router=router, marker=marker,
-            telemetry=telemetry, key_of=key_of, deadline=settings.limits.send_deadline,
+            store=PortalStore(database), audit=Audit(database, day_keys, settings.state_dir),
+            sender=sender, intents=intents, namespaces=namespaces, permissions=permissions,
+            instances=instances, router=router, marker=marker, telemetry=telemetry,
+            key_of=key_of, deadline=settings.limits.send_deadline,
         )  # fmt: skip
         portals = Portals(house)
         await portals.load()

@@ -14,6 +14,8 @@ from bridge.matrix.registration import differences, read_registration, registrat
 from bridge.model import SystemClock, Transaction
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 from bridge.settings import Settings
+from bridge.storage.audit import Audit
+from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.telemetry import Telemetry
 
@@ -97,6 +99,8 @@ class Doctor:
             ) as database:
                 version = await database.core.fetchval("SHOW server_version")
                 difference = await database.time_difference()
+                day_keys = DayKeys(settings.state_dir, SystemClock())
+                faults = await Audit(database, day_keys, settings.state_dir).verify()
         except ConfigError as error:
             if "another Trestle is at work" in str(error):
                 return "the database is in use by a running Trestle"
@@ -105,7 +109,13 @@ class Doctor:
             raise ConfigError(
                 f"the database's clock is {difference:+.0f} s from ours; set the machines' clocks"
             )
-        return f"Postgres {version} answers, the schema is up to date"
+        if faults:
+            more = f", and {len(faults) - 1} more" if faults[1:] else ""
+            raise ConfigError(
+                f"{faults[0].what}{more}: somebody changed the database by hand, or it is an "
+                "older copy"
+            )
+        return f"Postgres {version} answers, the schema is up to date, the audit is whole"
 
     async def _versions(self, client: HomeserverClient) -> str:
         try:

@@ -99,6 +99,15 @@ class ParkReason(StrEnum):
     DEVICE_LOST = "device lost"
 
 
+class AuditAction(StrEnum):
+    """What the audit knows of: a closed set."""
+
+    BRIDGE = "bridge"
+    UNBRIDGE = "unbridge"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Portal:
     """A Matrix room tied to one remote chat."""

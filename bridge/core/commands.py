@@ -177,17 +177,17 @@ class MainBot:
 
     async def _unbridge(self, order: Order) -> str:
         door = self._only_door(order)
-        await self._plumbing.unbridge(door)
+        await self._plumbing.unbridge(door, order.sender)
         return f"{door.portal.chat_name} on {door.portal.instance} is no longer bridged here."
 
     async def _pause(self, order: Order) -> str:
         door = self._only_door(order)
-        await self._portals.set_paused(door, True)
+        await self._portals.set_paused(door, True, order.sender)
         return f"Nothing crosses to or from {door.portal.chat_name} until you say resume."
 
     async def _resume(self, order: Order) -> str:
         door = self._only_door(order)
-        await self._portals.set_paused(door, False)
+        await self._portals.set_paused(door, False, order.sender)
         return f"Messages cross to and from {door.portal.chat_name} again."
 
     def _only_door(self, order: Order) -> Doorway:

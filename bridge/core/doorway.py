@@ -17,7 +17,15 @@ from bridge.core.sender import Sender
 from bridge.matrix.html import content_for, parse
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
-from bridge.model import MessageLink, Outgoing, ParkReason, Permission, Portal, SendKind
+from bridge.model import (
+    AuditAction,
+    MessageLink,
+    Outgoing,
+    ParkReason,
+    Permission,
+    Portal,
+    SendKind,
+)
 from bridge.sdk.capabilities import Level
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure, Unsupported
 from bridge.sdk.events import (
@@ -77,11 +85,20 @@ class Store(Protocol):
     async def add_links(self, links: Sequence[MessageLink]) -> None: ...
 
 
+class Audit(Protocol):
+    """The part of the storage that keeps who changed what."""
+
+    async def record(
+        self, *, actor: UserId, action: AuditAction, target: str, subject: UserId | None = None
+    ) -> int: ...
+
+
 @dataclass(slots=True, kw_only=True)
 class House:
     """What portals share: the parts of the program that they work with."""
 
     store: Store
+    audit: Audit
     sender: Sender
     intents: Intents
     namespaces: Namespaces

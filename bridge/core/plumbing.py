@@ -72,11 +72,11 @@ class Plumbing:
         log.info("a room is bridged", extra={"event": "bridged", "instance": instance.name})
         return door
 
-    async def unbridge(self, door: Doorway) -> None:
+    async def unbridge(self, door: Doorway, by: UserId) -> None:
         """Untie the room: ghosts leave, the alias and the bridge's state events go."""
         house, portal = self._house, door.portal
         ghosts = sorted(await door.present())
-        await self._portals.remove(door)
+        await self._portals.remove(door, by)
         outgoing = [
             Outgoing(room=portal.room, user=ghost, kind=SendKind.LEAVE, content={},
                      transaction_id=once())

@@ -6,7 +6,7 @@ from typing import Any
 
 from bridge.core.doorway import Doorway, House
 from bridge.core.lane import Lane
-from bridge.model import LoginRow, Portal
+from bridge.model import AuditAction, LoginRow, Portal
 from bridge.sdk.events import RemoteChat, RemoteEvent
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RoomId, UserId
 
@@ -57,18 +57,24 @@ class Portals:
         self, *, instance: InstanceId, chat: RemoteChat, room: RoomId, created_by: UserId
     ) -> Doorway:
         """Tie the room to the chat. Raises ``PermanentFailure`` if either is taken."""
+        await self._house.audit.record(
+            actor=created_by, action=AuditAction.BRIDGE, subject=created_by,
+            target=_target(instance, chat.id, room),
+        )  # fmt: skip
         portal = await self._house.store.add(
             instance=instance, chat=chat.id, chat_name=chat.name, room=room, created_by=created_by
         )
         return self._open(portal)
 
-    async def remove(self, door: Doorway) -> None:
+    async def remove(self, door: Doorway, by: UserId) -> None:
         """Untie the room. What is still in its lane is let go."""
+        await self._record(AuditAction.UNBRIDGE, door, by)
         await self._house.store.remove(door.portal.id)
         self._close(door)
 
-    async def set_paused(self, door: Doorway, paused: bool) -> None:
+    async def set_paused(self, door: Doorway, paused: bool, by: UserId) -> None:
         """Stop or resume what crosses, both ways."""
+        await self._record(AuditAction.PAUSE if paused else AuditAction.RESUME, door, by)
         await self._house.store.set_paused(door.portal.id, paused)
         door.portal = replace(door.portal, paused=paused)
 
@@ -77,6 +83,14 @@ class Portals:
         door = self._by_chat.get((instance, event.chat, row.id)) or self.find(instance, event.chat)
         if door is not None:
             await door.receive(event)
+
+    async def _record(self, action: AuditAction, door: Doorway, by: UserId) -> None:
+        """Note it before it is done: nothing is done of which the audit does not know."""
+        portal = door.portal
+        await self._house.audit.record(
+            actor=by, action=action, subject=portal.created_by,
+            target=_target(portal.instance, portal.chat, portal.room),
+        )  # fmt: skip
 
     def _open(self, portal: Portal) -> Doorway:
         door = Doorway(portal, self._house)
@@ -93,3 +107,7 @@ class Portals:
             self._by_room.pop(portal.room, None)
         self._by_chat.pop((portal.instance, portal.chat, portal.receiver), None)
         self._house.router.close_lane(door.name)
+
+
+def _target(instance: InstanceId, chat: RemoteChatId, room: RoomId) -> str:
+    return f"{instance} {chat} {room}"

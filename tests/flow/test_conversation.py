@@ -10,6 +10,8 @@ import pytest_asyncio
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.settings import DatabaseSettings
+from bridge.storage.audit import Audit
+from bridge.storage.keys import DayKeys
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
@@ -203,6 +205,27 @@ async def test_unbridging_leaves_no_ghost_and_no_bridge_state(
     bridges = [e for e in state if e["type"] == "m.bridge"]  # type: ignore[index]
     assert all(not e["content"] for e in bridges)  # type: ignore[index]
     assert not app.parts.portals.in_room(room)  # type: ignore[arg-type]
+
+
+async def test_who_bridged_paused_and_unbridged_a_room_is_in_the_audit(
+    town: Town, irc: IrcServer, app: App, folder: Path
+) -> None:
+    alice = await town.person("alice")
+    room = await bridge(alice, "#noted")
+    for words, answer in (
+        ("pause", "until you say resume"), ("resume", "cross to and from #noted again"),
+        ("unbridge", "no longer bridged"),
+    ):  # fmt: skip
+        await alice.say(room, f"!trestle {words}")
+        await alice.wait_for_text(room, answer)
+    database = app.parts.database
+    audit = Audit(database, DayKeys(folder, database.clock), app.parts.settings.state_dir)
+    acts = [row async for row in audit.rows()]
+    assert [act.action for act in acts] == ["bridge", "pause", "resume", "unbridge"]
+    assert {(act.actor, act.subject, act.target) for act in acts} == {
+        (alice.id, alice.id, f"near #noted {room}")
+    }
+    assert await audit.verify() == []
 
 
 async def test_an_unknown_network_and_a_wrong_channel_get_a_sentence(

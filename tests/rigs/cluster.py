@@ -35,10 +35,10 @@ class Cluster:
         finally:
             await connection.close()
 
-    async def fresh(self) -> DatabaseSettings:
-        """Make an empty database."""
+    async def fresh(self, template: str = "template1") -> DatabaseSettings:
+        """Make an empty database, or a copy of one that nobody is connected to."""
         name = f"test_{next(self.numbers)}"
-        await self.execute(f"CREATE DATABASE {name}")
+        await self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return DatabaseSettings(url=self.url(name))
 
 

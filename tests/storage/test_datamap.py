@@ -1,14 +1,11 @@
 """The data map is true: of the live catalogue, of what is forgotten, of its page."""
 
 import uuid
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import asyncpg
-import pytest_asyncio
 
-from bridge.settings import DatabaseSettings
 from bridge.storage.datamap import DATA_MAP, After, ByDay, Holds, Table, data_map_page
 from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
@@ -26,17 +23,6 @@ COLUMNS = (
 )
 FIXED = {("login", "kind"): "relay", ("timer", "state"): "waiting"}
 """Values for columns that take only some."""
-
-
-@pytest_asyncio.fixture
-async def admin(
-    database: Database, database_settings: DatabaseSettings
-) -> AsyncIterator[Connection]:
-    """The superuser, who sees everything, on the migrated database."""
-    assert database.up
-    connection = await asyncpg.connect(database_settings.url)
-    yield connection
-    await connection.close()
 
 
 async def differences(connection: Connection) -> set[tuple[str, str]]:
