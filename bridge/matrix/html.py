@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 
+from bridge.sdk.cutting import split
 from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import UserId
 from bridge.sdk.rich import (
@@ -29,7 +30,7 @@ from bridge.sdk.rich import (
     Styled,
     Text,
 )
-from bridge.sdk.text import split, to_plain
+from bridge.sdk.text import to_plain
 
 _DEEPEST = 100
 _LONGEST = 256 * 1024
@@ -358,9 +359,20 @@ def _content(rich: Rich, kind: MessageKind, external_url: str) -> dict[str, Any]
         content["formatted_body"] = render_html(rich)
     people = list(dict.fromkeys(_mentioned(rich.nodes)))[:_MOST_MENTIONS]
     content["m.mentions"] = {"user_ids": people} if people else {}
-    if external_url and urlsplit_scheme(external_url) in {"http", "https"}:
+    if _is_web_link(external_url):
         content["external_url"] = external_url
     return content
+
+
+def _is_web_link(url: str) -> bool:
+    """Whether it is a whole http(s) URL, without the blanks that clients read each in its way."""
+    if not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
 def _mentioned(nodes: Sequence[Node]) -> list[str]:

@@ -1,6 +1,7 @@
 """What a module may import. Everything public is listed here."""
 
 from bridge.sdk.capabilities import Capabilities, Level
+from bridge.sdk.cutting import split
 from bridge.sdk.errors import (
     ConfigError,
     DeliveryError,
@@ -61,6 +62,7 @@ from bridge.sdk.module import (
 )
 from bridge.sdk.rich import Rich
 from bridge.sdk.secret import Secret
+from bridge.sdk.text import lines, to_plain
 from bridge.sdk.timers import HearsTimers, Timer, TimerCall, Timers
 
 __all__ = [
@@ -126,4 +128,7 @@ __all__ = [
     "TrestleError",
     "Unsupported",
     "UserId",
+    "lines",
+    "split",
+    "to_plain",
 ]

@@ -2,13 +2,17 @@
 
 A message is a :class:`Rich`: a tuple of nodes. Each node is frozen; containers hold a
 tuple of nodes. One parser makes the tree from Matrix HTML, one renderer per target writes
-it out.
+it out. No tree is deeper than :data:`DEEPEST`, so what walks one may do so by recursion.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from bridge.sdk.ids import UserId
+
+DEEPEST = 32
+"""How many containers may stand in each other. Work on a text grows with its depth."""
 
 
 class Style(StrEnum):
@@ -91,14 +95,21 @@ class Items:
     start: int = 1
 
 
-Node = Text | LineBreak | Styled | Colour | Link | Mention | Code | Quote | Items
+Container = Styled | Colour | Link | Quote
+"""What holds nodes in one row."""
+
+Node = Text | LineBreak | Mention | Code | Container | Items
 
 
 @dataclass(frozen=True, slots=True)
 class Rich:
-    """A formatted text."""
+    """A formatted text. What stands deeper than :data:`DEEPEST` loses its look, never its text."""
 
     nodes: tuple[Node, ...] = ()
+
+    def __post_init__(self) -> None:
+        if _is_too_deep(self.nodes):
+            object.__setattr__(self, "nodes", _not_deeper(self.nodes, DEEPEST))
 
     @classmethod
     def plain(cls, text: str) -> "Rich":
@@ -112,3 +123,66 @@ class Rich:
             if line:
                 nodes.append(Text(line))
         return cls(tuple(nodes))
+
+
+def refill(container: Container, children: tuple[Node, ...]) -> Container:
+    """Make the same container around other nodes."""
+    match container:
+        case Styled(style, _):
+            return Styled(style, children)
+        case Colour(foreground, background, _):
+            return Colour(foreground, background, children)
+        case Link(url, _):
+            return Link(url, children)
+        case Quote():
+            return Quote(children)
+
+
+def _children(node: Node) -> Sequence[Node]:
+    """What stands in a container; the items of a list are told apart by line breaks."""
+    match node:
+        case Styled() | Colour() | Link() | Quote():
+            return node.children
+        case Items(items, _, _):
+            inside: list[Node] = []
+            for item in items:
+                inside += (*item, LineBreak())
+            return inside
+        case _:
+            return ()
+
+
+def _is_too_deep(nodes: Sequence[Node]) -> bool:
+    level = nodes
+    for _ in range(DEEPEST + 1):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return False
+    return True
+
+
+def _not_deeper(nodes: Sequence[Node], most: int) -> tuple[Node, ...]:
+    if most == 0:
+        return tuple(_leaves(nodes))
+    made: list[Node] = []
+    for node in nodes:
+        match node:
+            case Styled() | Colour() | Link() | Quote():
+                made.append(refill(node, _not_deeper(node.children, most - 1)))
+            case Items(items, _, _):
+                kept = tuple(_not_deeper(item, most - 1) for item in items)
+                made.append(replace(node, items=kept))
+            case _:
+                made.append(node)
+    return tuple(made)
+
+
+def _leaves(nodes: Sequence[Node]) -> Iterator[Node]:
+    """What holds nothing else, in order. Any depth will do: nothing here calls itself."""
+    waiting = list(reversed(nodes))
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Styled | Colour | Link | Quote | Items):
+            waiting.extend(reversed(_children(node)))
+        else:
+            yield node

@@ -1,9 +1,7 @@
-"""What is done with formatted text: said plainly, cut into lines, split to fit."""
+"""What is done with formatted text: said plainly, cut into lines."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
-from bridge.sdk.graphemes import graphemes
 from bridge.sdk.rich import (
     Code,
     Colour,
@@ -16,9 +14,8 @@ from bridge.sdk.rich import (
     Rich,
     Styled,
     Text,
+    refill,
 )
-
-Fits = Callable[[Rich], bool]
 
 
 def to_plain(rich: Rich) -> str:
@@ -36,6 +33,8 @@ def _plain(node: Node) -> str:
             return name
         case Link(url, children):
             shown = "".join(map(_plain, children))
+            if not shown:
+                return url
             return shown if url in {shown, f"mailto:{shown}"} else f"{shown} ({url})"
         case Styled() | Colour() | Quote():
             return "".join(map(_plain, node.children))
@@ -95,123 +94,8 @@ def _inline_lines(node: Node) -> list[list[Node]]:
     if isinstance(node, Text):
         return [[Text(part)] if part else [] for part in node.text.split("\n")]
     if isinstance(node, Styled | Colour | Link):
-        return [
-            [replace(node, children=tuple(line))] if line else [] for line in _lines(node.children)
-        ]
+        inside = _lines(node.children)
+        if isinstance(node, Link) and not any(inside):
+            inside[0] = [Text("")]  # Nothing is shown for it, so its address is.
+        return [[refill(node, tuple(line))] if line else [] for line in inside]
     return [[node]]
-
-
-def split(rich: Rich, fits: Fits) -> list[Rich]:
-    """Split into pieces that each fit, at a space where there is one, with styles opened again.
-
-    No grapheme is cut and no text is lost but the space at a cut. A grapheme that does not fit
-    by itself stands alone. Measures O(pieces · log length) times.
-    """
-    if fits(rich):
-        return [rich]
-    atoms = list(_atoms(rich.nodes, ()))
-    pieces: list[Rich] = []
-    start = 0
-    while start < len(atoms):
-        end = _longest(atoms, start, fits)
-        if end < len(atoms):
-            end = _at_a_border(atoms, start, end)
-        pieces.append(_build(atoms[start:end]))
-        start = end
-        if start < len(atoms) and _is_space(atoms[start]):
-            start += 1
-    return pieces
-
-
-Atom = tuple[tuple[Node, ...], Node]
-"""One grapheme (or unbreakable node) with the containers around it, outermost first."""
-
-
-def _atoms(nodes: Sequence[Node], around: tuple[Node, ...]) -> Iterator[Atom]:
-    for node in nodes:
-        if isinstance(node, Text):
-            for one in graphemes(node.text):
-                yield around, Text(one)
-        elif isinstance(node, Code):
-            for one in graphemes(node.text):
-                yield (*around, replace(node, text="")), Text(one)
-        elif isinstance(node, Styled | Colour | Link | Quote):
-            yield from _atoms(node.children, (*around, node))
-        elif isinstance(node, Items):
-            for line in _lines([node]):
-                yield from _atoms(line, around)
-                yield around, LineBreak()
-        else:
-            yield around, node
-
-
-def _longest(atoms: Sequence[Atom], start: int, fits: Fits) -> int:
-    """The end of the longest run from ``start`` that fits; at least one atom."""
-    step = 1
-    while start + step < len(atoms) and fits(_build(atoms[start : start + step])):
-        step *= 2
-    low, high = start + 1, min(start + step, len(atoms))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(_build(atoms[start:middle])):
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _at_a_border(atoms: Sequence[Atom], start: int, end: int) -> int:
-    """Back to the last space or line break of the run, if that is not too far."""
-    if _is_space(atoms[end]):
-        return end
-    for position in range(end - 1, start + (end - start) // 4, -1):
-        if _is_space(atoms[position]):
-            return position
-    return end
-
-
-def _is_space(atom: Atom) -> bool:
-    node = atom[1]
-    return isinstance(node, LineBreak) or (isinstance(node, Text) and node.text in {" ", "\n"})
-
-
-def _build(atoms: Sequence[Atom]) -> Rich:
-    return Rich(_gather(atoms, 0))
-
-
-def _gather(atoms: Sequence[Atom], depth: int) -> tuple[Node, ...]:
-    """Put atoms back into their containers, those side by side in the same one together."""
-    made: list[Node] = []
-    at = 0
-    while at < len(atoms):
-        around, node = atoms[at]
-        end = at + 1
-        if len(around) > depth:
-            container = around[depth]
-            while end < len(atoms) and _is_in(atoms[end], depth, container):
-                end += 1
-            made.append(_fill(container, atoms[at:end], depth))
-        elif isinstance(node, Text):
-            while end < len(atoms) and len(atoms[end][0]) == depth and isinstance(
-                atoms[end][1], Text
-            ):  # fmt: skip
-                end += 1
-            made.append(
-                Text("".join(one.text for _, one in atoms[at:end] if isinstance(one, Text)))
-            )
-        else:
-            made.append(node)
-        at = end
-    return tuple(made)
-
-
-def _is_in(atom: Atom, depth: int, container: Node) -> bool:
-    return len(atom[0]) > depth and atom[0][depth] is container
-
-
-def _fill(container: Node, atoms: Sequence[Atom], depth: int) -> Node:
-    if isinstance(container, Code):
-        text = "".join(one.text for _, one in atoms if isinstance(one, Text))
-        return replace(container, text=text)
-    assert isinstance(container, Styled | Colour | Link | Quote)  # noqa: S101 - all containers
-    return replace(container, children=_gather(atoms, depth + 1))

@@ -8,11 +8,12 @@ from bridge.networks.irc.format import NameOf, clean_text, from_irc, strip_codes
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Incoming, Line, Source, cut, line
+from bridge.sdk.cutting import split
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Message, MessageKind
 from bridge.sdk.graphemes import graphemes
 from bridge.sdk.rich import Rich
-from bridge.sdk.text import lines, split
+from bridge.sdk.text import lines
 
 CTCP = "\x01"
 ACTION = "ACTION"
