@@ -1,0 +1,62 @@
+"""A reminder outlives ``kill -9``: it comes, and it comes once."""
+
+from pathlib import Path
+
+import aiohttp
+
+from bridge.demo.matrix_user import MatrixUser
+from bridge.settings import DatabaseSettings
+from tests.rigs.program import TrestleProgram, trestle_program
+from tests.rigs.trestle import Town, make_modules
+
+BOT = "@_trestle_remind:test.example"
+
+
+async def test_a_reminder_comes_once_though_the_program_is_killed_before_it_is_due(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    modules = make_modules({"remind": ("remind", {})})
+    settings = town.settings_for(folder, database_settings, modules=modules)
+    async with trestle_program(settings, folder) as trestle:
+        alice = await town.person("alice")
+        room = await alice.create_room(preset="public_chat")
+        await alice.invite(room, BOT)
+        await alice.wait_until(lambda: has_joined(alice, room))
+        for number, text in enumerate(("!remind 7s later", "!remind 2s while it is down"), 1):
+            await alice.say(room, text)
+            await alice.wait_for_text(room, f"!remind cancel {number}")
+        await trestle.kill()
+        await trestle.start()
+        for text in ("while it is down", "later"):
+            await alice.wait_for_text(room, f": {text}")
+        assert await samples(trestle, 'trestle_module_remind_reminders_total{instance="remind"')
+        await trestle.kill()
+        await trestle.start()
+        await alice.say(room, "!remind list")
+        await alice.wait_for_text(room, "You have no reminders")
+    said = [event["content"] for event in alice.heard(room, BOT)]
+    rung = [content for content in said if content["msgtype"] == "m.text"]
+    assert sorted(content["body"].partition(": ")[2] for content in rung) == [
+        "later", "while it is down",
+    ]  # fmt: skip
+    assert all(content["m.mentions"] == {"user_ids": [alice.id]} for content in rung)
+    assert "timer_parked" not in trestle.log_text()
+
+
+def has_joined(person: MatrixUser, room: str) -> bool:
+    """Whether the person saw the bot join."""
+    return any(
+        event["room_id"] == room and event["type"] == "m.room.member"
+        and event["state_key"] == BOT and event["content"]["membership"] == "join"
+        for event in person.events
+    )  # fmt: skip
+
+
+async def samples(trestle: TrestleProgram, start: str) -> list[str]:
+    """The lines of ``/metrics`` that begin so."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{trestle.ops_port}/metrics") as response,
+    ):
+        text = await response.text()
+    return [line for line in text.splitlines() if line.startswith(start)]
