@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bridge.sdk import BotHost, Call, Command, ModuleInfo, RoomMessage
+from bridge.sdk import BotHost, Call, Command, ModuleInfo, RoomMessage, Timer, TimerCall
 from tests.sdk.faulty_clients import LEFT, linger
 from tests.sdk.faulty_connectors import SEEN, STRICT, Fault, look_up
 
@@ -118,6 +118,22 @@ async def hear_and_crash(self: CoinBot, message: RoomMessage, call: Call) -> Non
     message.body.nodes[0]
 
 
+async def flip_later(self: CoinBot, call: Call) -> None:
+    """Set a timer."""
+    await self._host.timers.set("flip", after=timedelta(hours=1), room=call.room)
+    await call.reply("I will flip in an hour.")
+
+
+async def ring_by_chance(self: CoinBot, timer: Timer, call: TimerCall) -> None:
+    """Take chance from elsewhere."""
+    await call.reply(str(random.getrandbits(64)))
+
+
+async def ring_and_crash(self: CoinBot, timer: Timer, call: TimerCall) -> None:
+    """Fail with an error that says nothing to the host."""
+    raise LookupError(timer.key)
+
+
 def open_early(self: CoinBot, settings: CoinSettings, host: BotHost) -> None:
     """Touch the network where nothing may wait."""
     self._host = host
@@ -163,6 +179,17 @@ BOTS: list[Fault] = [
         "give put\\(\\) a keep_for",
     ),
     ("crashes at a text", bot(on_message=hear_and_crash), "raised IndexError"),
+    ("hears no timers", bot(_flip=flip_later), "it sets timers but cannot hear them"),
+    (
+        "rings by chance",
+        bot(_flip=flip_later, on_timer=ring_by_chance),
+        "the timer 'flip' was answered .* have a second run change nothing",
+    ),
+    (
+        "crashes when it rings",
+        bot(_flip=flip_later, on_timer=ring_and_crash),
+        "the timer 'flip' raised LookupError",
+    ),
     ("makes a call", bot(__init__=open_early), "making the bot looked up"),
 ]
 """The bot does not do as it must."""

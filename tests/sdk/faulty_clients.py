@@ -233,7 +233,7 @@ class Talker(EchoClient):
 
     async def run(self) -> None:
         assert isinstance(self._settings, Spoken)
-        self._host.log.warning("signing in as %s", self._settings.password.get_secret_value())
+        self._host.log.debug("signing in as %s", self._settings.password.get_secret_value())
         await asyncio.Event().wait()
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from bridge.sdk.events import MessageKind
+from bridge.sdk.ids import RoomId
 from bridge.sdk.module import Command, HearsMessages
 from bridge.sdk.testing.declarations import (
     check_declarations,
@@ -20,12 +21,13 @@ from bridge.sdk.testing.declarations import (
 from bridge.sdk.testing.hosts import FakeBotHost
 from bridge.sdk.testing.outcomes import attempt, demand, require
 from bridge.sdk.testing.rooms import FakeRoom
-from bridge.sdk.testing.timers import Waiting
 from bridge.sdk.testing.watching import Watch
-from bridge.sdk.timers import HearsTimers
+from bridge.sdk.timers import LONGEST_WAIT, HearsTimers
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _TAKEN = {"help": "the host lists the bot's commands", "trestle": "the main bot hears it"}
+_ROOM = RoomId("!room:example.org")
+_MOST_RINGS = 20
 _RUBBISH = (
     "",
     "-1",
@@ -59,8 +61,6 @@ async def check_bot(
     check = _Check(bot_class, checked, watch, limit)
     with watch.watching():
         await check.run(said)
-        check_kept(bot_class.info, check.host.store)
-        await check.run_timers()
     check_words(secrets, [*check.said, *watch.logged])
     check_kept(bot_class.info, check.host.store)
 
@@ -101,7 +101,38 @@ class _Check:
             for text in ("hello", *_RUBBISH):
                 for kind in (MessageKind.TEXT, MessageKind.EMOTE):
                     await self._check_said(bot, text, kind)
+        await self._check_timers(bot)
         await self._watch.wait_until_clean()
+
+    async def _check_timers(self, bot: Any) -> None:
+        """Have what was set so far ring, twice, as after a crash."""
+        timers, info = self.host.timers, self._class.info
+        if not timers.set_so_far:
+            return
+        check_kept(info, self.host.store)  # Before time passes, and what is kept goes with it.
+        for timer in timers.set_so_far:
+            require(
+                any(timer.key.startswith(kept.prefix) for kept in info.keeps),
+                f"it sets the timer {timer.key!r}, of which info.keeps says nothing",
+            )
+        require(
+            isinstance(bot, HearsTimers),
+            "it sets timers but cannot hear them; give it `async def on_timer(timer, call)`",
+        )
+        room = FakeRoom(bot, self.host, _ROOM)
+        end = self.host.now() + LONGEST_WAIT
+        for _ in range(_MOST_RINGS):
+            due = timers.find_due(end, _ROOM)
+            if due is None:
+                return
+            self.host.clock.advance(max(due.timer.at - self.host.now(), timedelta(0)))
+            what = f"the timer {due.timer.key!r}"
+            first = await self._try(what, room.ring(due))
+            anew = FakeRoom(self._make(), self.host, _ROOM)
+            for again, how in ((room, "again"), (anew, "again by a bot that was made anew")):
+                second = await self._try(what, again.ring(due))
+                _require_equal(what, first, second, how)
+            timers.finish(due)
 
     async def _check_said(
         self,
@@ -119,55 +150,28 @@ class _Check:
         )
         for again, how in ((bot, "again"), (self._make(), "again by a bot that was made anew")):
             second = await self._answers(again, text, kind, event_id)
-            require(
-                first == second,
-                f"{text[:40]!r} was answered {_short(first)}, and when the same item ran {how}, "
-                f"{_short(second)}; take chance from call.random, the time from host.now(), keep "
-                "what must last in host.store, and have a second run change nothing",
-            )
-
-    async def run_timers(self) -> None:
-        """Check what it set: that people are told of it, and that each rings twice as once."""
-        bot, timers = self._make(), self.host.timers
-        for timer in timers.set_so_far:
-            require(
-                any(timer.key.startswith(kept.prefix) for kept in self._class.info.keeps),
-                f"it sets the timer {timer.key!r}, of which info.keeps says nothing",
-            )
-        require(
-            isinstance(bot, HearsTimers) or not timers.set_so_far,
-            "it sets timers, but has no on_timer(timer, call)",
-        )
-        for due in timers.waiting:
-            self.host.clock.advance(max(due.timer.at - self.host.now(), timedelta()))
-            first = await self._rung(bot, due)
-            for again in (bot, self._make()):
-                second = await self._rung(again, due)
-                require(
-                    first == second,
-                    f"the timer {due.timer.key!r} said {_short(first)}, and when it rang again, "
-                    f"{_short(second)}; have a second ring change nothing",
-                )
-            timers.finish(due)
-        await self._watch.wait_until_clean()
-
-    async def _rung(self, bot: Any, due: Waiting) -> list[str]:
-        room = FakeRoom(bot, self.host)
-        what = f"on_timer({due.timer.key!r})"
-        found, error = await attempt(what, room.ring(due), self._limit, may_wait=False)
-        self._watch.check_blocked()
-        answers = demand(found, list, "") if error is None else [str(error)]
-        self.said += answers
-        return answers
+            _require_equal(repr(text[:40]), first, second, how)
 
     async def _answers(self, bot: Any, text: str, kind: MessageKind, event_id: str) -> list[str]:
-        room = FakeRoom(bot, self.host)
-        call = room.say(text, kind=kind, event_id=event_id)
-        found, error = await attempt(f"{text[:40]!r}", call, self._limit, may_wait=False)
+        room = FakeRoom(bot, self.host, _ROOM)
+        return await self._try(repr(text[:40]), room.say(text, kind=kind, event_id=event_id))
+
+    async def _try(self, what: str, call: Awaitable[object]) -> list[str]:
+        """The answers, or what the error says."""
+        found, error = await attempt(what, call, self._limit, may_wait=False)
         self._watch.check_blocked()
         answers = demand(found, list, "") if error is None else [str(error)]
         self.said += answers
         return answers
+
+
+def _require_equal(what: str, first: Sequence[str], second: Sequence[str], how: str) -> None:
+    require(
+        first == second,
+        f"{what} was answered {_short(first)}, and when the same item ran {how}, "
+        f"{_short(second)}; take chance from call.random, the time from host.now(), keep what "
+        "must last in host.store, and have a second run change nothing",
+    )
 
 
 def _check_commands(commands: object) -> Sequence[Command]:

@@ -70,6 +70,8 @@ class Watch(logging.Handler):
         looker.start()
         root = logging.getLogger()
         root.addHandler(self)
+        level = root.level
+        root.setLevel(logging.DEBUG)  # Somebody will switch it on one day.
         try:
             yield
         except AssertionError as error:
@@ -77,6 +79,7 @@ class Watch(logging.Handler):
             self.check_blocked(error)  # It explains the rest.
             raise
         finally:
+            root.setLevel(level)
             root.removeHandler(self)
             _WATCH.reset(token)
             loop.set_task_factory(former)
