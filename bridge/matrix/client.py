@@ -21,7 +21,9 @@ from bridge.sdk.secret import Secret
 
 log = logging.getLogger(__name__)
 
-_RETRY_AFTER_LIMIT = 3600.0
+_SHORTEST_DELAY = 0.1
+_LONGEST_DELAY = 3600.0
+"""Seconds between which a delay is believed that the homeserver asks for."""
 
 PING_ERRORS = {
     "M_URL_NOT_SET": "the registration has no url; put in where the homeserver reaches us, and "
@@ -45,6 +47,8 @@ class Reply:
 
     status: int
     content: dict[str, Any]
+    retry_after: float | None = None
+    """Seconds that it asks us to wait."""
 
 
 class MatrixError(TrestleError):
@@ -137,14 +141,15 @@ class HomeserverClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise TemporaryFailure(f"the homeserver cannot be reached: {reason[:200]}") from error
-        return Reply(status, _content(status, raw, retry_header))
+        content = _content(status, raw)
+        return Reply(status, content, _retry_after(content, retry_header))
 
     def _error(self, reply: Reply) -> TrestleError:
         content = reply.content
         errcode = content.get("errcode")
         errcode = errcode if isinstance(errcode, str) else "M_UNKNOWN"
         message = str(content.get("error", ""))
-        error = MatrixError(reply.status, errcode, message, content.get("retry_after"))
+        error = MatrixError(reply.status, errcode, message, reply.retry_after)
         if reply.status == 429 or errcode == "M_LIMIT_EXCEEDED":
             return TemporaryFailure(
                 "the homeserver asks for patience", retry_after=error.retry_after
@@ -180,21 +185,27 @@ class HomeserverClient:
         reply = await self.request(
             "POST", path("v1", "appservice", appservice_id, "ping"), content={}, timeout=70
         )
-        return float(reply.get("duration_ms", 0))
+        duration = reply.get("duration_ms")
+        return float(duration) if isinstance(duration, int | float) else 0.0
 
 
-def _content(status: int, raw: bytes, retry_header: str | None) -> dict[str, Any]:
+def _content(status: int, raw: bytes) -> dict[str, Any]:
     try:
         content = orjson.loads(raw) if raw else {}
     except orjson.JSONDecodeError:
         if status < 300:
             raise TemporaryFailure("the homeserver's answer is no JSON") from None
         content = {}
-    if not isinstance(content, dict):
-        content = {}
+    return content if isinstance(content, dict) else {}
+
+
+def _retry_after(content: dict[str, Any], header: str | None) -> float | None:
+    """Read the delay that is asked for, bounded both ways; None for what is none."""
     delay = content.get("retry_after_ms")
     if isinstance(delay, int | float) and not isinstance(delay, bool):
-        content["retry_after"] = min(max(delay / 1000, 0.0), _RETRY_AFTER_LIMIT)
-    elif retry_header is not None and retry_header.isdigit():
-        content["retry_after"] = min(float(retry_header), _RETRY_AFTER_LIMIT)
-    return content
+        seconds = delay / 1000
+    elif header is not None and header.isascii() and header.isdigit():
+        seconds = float(header[:9])
+    else:
+        return None
+    return min(max(seconds, _SHORTEST_DELAY), _LONGEST_DELAY)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bridge.app import App
 from bridge.settings import DatabaseSettings, Settings
-from tests.rigs.scripted_homeserver import SERVER, ScriptedHomeserver, scripted_homeserver
+from tests.rigs.scripted_homeserver import SERVER, Rule, ScriptedHomeserver, scripted_homeserver
 from tests.rigs.trestle import make_settings, running
 
 DICE = f"@_trestle_dice:{SERVER}"
@@ -62,12 +62,23 @@ def settings_for(
 
 @asynccontextmanager
 async def play(
-    database: DatabaseSettings, folder: Path, *, rooms: Sequence[str] = (), **more: Any
+    database: DatabaseSettings,
+    folder: Path,
+    *,
+    rooms: Sequence[str] = (),
+    rules: Sequence[Rule] = (),
+    greeted: bool = True,
+    **more: Any,
 ) -> AsyncIterator[Play]:
-    """Run Trestle and its homeserver until the block ends; the bot is in its rooms."""
+    """Run Trestle and its homeserver until the block ends; the bot is in its rooms.
+
+    Unless ``greeted`` is false: then it begins before that.
+    """
     async with scripted_homeserver() as homeserver:
+        homeserver.rules += rules
         homeserver.rooms.update({room: {DICE} for room in rooms})
         settings = settings_for(homeserver, database, folder, **more)
         async with running(settings) as app:
-            await homeserver.wait_until_greeted()
+            if greeted:
+                await homeserver.wait_until_greeted()
             yield Play(homeserver, settings, app)

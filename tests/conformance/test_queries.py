@@ -3,14 +3,13 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
 
-from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from tests.conformance.conftest import Door
 from tests.conformance.stage import ALICE, Play, ask, play
 from tests.conformance.wire import BASE
@@ -31,9 +30,12 @@ async def irc() -> AsyncIterator[IrcServer]:
         yield started
 
 
-@pytest_asyncio.fixture
-async def bridged(irc: IrcServer, cluster: Cluster, folder: Path) -> AsyncIterator[Play]:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def bridged(
+    irc: IrcServer, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Play]:
     """A Trestle connected to the IRC network ``near``."""
+    folder = tmp_path_factory.mktemp("bridged")
     server = {"host": "127.0.0.1", "port": irc.port, "tls": False}
     options = {"servers": [server], "own_network": True, "mode": "relay"}
     async with play(await cluster.fresh(), folder, modules={NEAR: ("irc", options)}) as started:
@@ -121,8 +123,10 @@ async def test_line_55_fifty_questions_at_once_make_one_user(bridged: Play) -> N
 async def test_line_55_fifty_questions_at_once_make_one_room(bridged: Play) -> None:
     name = f"#_trestle_near_=23many:{SERVER}"
     assert await _ask_at_once(bridged, alias(name)) == [200] * 50
-    assert len(bridged.homeserver.of("POST", "createRoom")) == 1
-    assert len(bridged.app.parts.portals.all) == 1
+    made = [a.content["name"] for a in bridged.homeserver.of("POST", "createRoom")]
+    assert made.count("#many") == 1
+    chats = [door.portal.chat for door in bridged.app.parts.portals.all]
+    assert chats.count(RemoteChatId("#many")) == 1
 
 
 async def _ask_at_once(stage: Play, path: str) -> list[int]:
@@ -146,8 +150,9 @@ async def test_line_56_a_slow_homeserver_is_not_waited_for_and_the_room_is_found
     assert time.perf_counter() - began < 5
     answered.set()
     assert await get(bridged, path) == (200, {})
-    (door,) = bridged.app.parts.portals.all
-    assert bridged.homeserver.aliases == {f"#_trestle_near_=23slow:{SERVER}": door.portal.room}
+    door = bridged.app.parts.portals.find(NEAR, RemoteChatId("#slow"))
+    assert door is not None
+    assert bridged.homeserver.aliases[f"#_trestle_near_=23slow:{SERVER}"] == door.portal.room
 
 
 @pytest.mark.parametrize(
@@ -161,12 +166,13 @@ async def test_line_56_a_module_that_fails_at_a_question_is_no_500(door: Door, p
 
 async def test_line_57_the_room_and_its_alias_are_there_before_the_answer(bridged: Play) -> None:
     name = f"#_trestle_near_=23new:{SERVER}"
+    aliases = bridged.homeserver.aliases
     assert await get(bridged, alias(name)) == (200, {})
-    (door,) = bridged.app.parts.portals.all
-    assert bridged.homeserver.aliases == {name: door.portal.room}
-    bridged.homeserver.aliases.clear()
+    door = bridged.app.parts.portals.find(NEAR, RemoteChatId("#new"))
+    assert door is not None
+    assert aliases.pop(name) == door.portal.room
     assert await get(bridged, alias(name)) == (200, {})
-    assert bridged.homeserver.aliases == {name: door.portal.room}
+    assert aliases[name] == door.portal.room
 
 
 HOSTILE = ["x%0d%0aQUIT", "%00", "x" * 10_000, ".*", "(a%2B)%2B$", "%ff", "%C3%BC", "%20", ""]
