@@ -129,6 +129,11 @@ async def ring_by_chance(self: CoinBot, timer: Timer, call: TimerCall) -> None:
     await call.reply(str(random.getrandbits(64)))
 
 
+async def ring_well(self: CoinBot, timer: Timer, call: TimerCall) -> None:
+    """Ring as it must be."""
+    await call.reply("heads")
+
+
 async def ring_and_crash(self: CoinBot, timer: Timer, call: TimerCall) -> None:
     """Fail with an error that says nothing to the host."""
     raise LookupError(timer.key)
@@ -189,6 +194,11 @@ BOTS: list[Fault] = [
         "crashes when it rings",
         bot(_flip=flip_later, on_timer=ring_and_crash),
         "the timer 'flip' raised LookupError",
+    ),
+    (
+        "sets timers in secret",
+        bot(_flip=flip_later, on_timer=ring_well),
+        "it sets the timer 'flip', of which info.keeps says nothing",
     ),
     ("makes a call", bot(__init__=open_early), "making the bot looked up"),
 ]

@@ -110,11 +110,6 @@ class _Check:
         if not timers.set_so_far:
             return
         check_kept(info, self.host.store)  # Before time passes, and what is kept goes with it.
-        for timer in timers.set_so_far:
-            require(
-                any(timer.key.startswith(kept.prefix) for kept in info.keeps),
-                f"it sets the timer {timer.key!r}, of which info.keeps says nothing",
-            )
         require(
             isinstance(bot, HearsTimers),
             "it sets timers but cannot hear them; give it `async def on_timer(timer, call)`",
@@ -124,7 +119,7 @@ class _Check:
         for _ in range(_MOST_RINGS):
             due = timers.find_due(end, _ROOM)
             if due is None:
-                return
+                break
             self.host.clock.advance(max(due.timer.at - self.host.now(), timedelta(0)))
             what = f"the timer {due.timer.key!r}"
             first = await self._try(what, room.ring(due))
@@ -133,6 +128,11 @@ class _Check:
                 second = await self._try(what, again.ring(due))
                 _require_equal(what, first, second, how)
             timers.finish(due)
+        for timer in timers.set_so_far:
+            require(
+                any(timer.key.startswith(kept.prefix) for kept in info.keeps),
+                f"it sets the timer {timer.key!r}, of which info.keeps says nothing",
+            )
 
     async def _check_said(
         self,
