@@ -49,7 +49,7 @@ class Holds(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """One kind of thing that a module keeps in its store."""
+    """One kind of thing that a module keeps in its store or in timers."""
 
     prefix: str
     """Keys that begin with this."""
@@ -149,7 +149,11 @@ class Client(Protocol):
 
 
 class Connector(Protocol):
-    """One configured network. Made once per instance with its checked settings."""
+    """One configured network. Made once per instance with its checked settings.
+
+    Of the fields of ``settings``, ``trestle init`` asks for those that are required and those
+    with ``json_schema_extra={"ask": True}``.
+    """
 
     info: ClassVar[ModuleInfo]
     settings: ClassVar[type[BaseModel]]
