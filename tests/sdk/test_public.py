@@ -14,7 +14,6 @@ import pytest
 
 from bridge import sdk
 from bridge.sdk import rich, testing
-from bridge.sdk import text as plain
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/sdk.md").read_text()
 PARTS = (
@@ -73,9 +72,6 @@ def test_the_reference_names_nothing_that_is_not_there() -> None:
     assert mentioned - known == set()
     for name in re.findall(r"^\| `(\w+)`", PAGE, re.MULTILINE):
         assert name in known, name
-    assert all(name in PAGE for name in ("to_plain()", "lines()", "split()"))
-    assert callable(plain.to_plain)
-    assert callable(plain.lines)
 
 
 def test_the_sdk_stands_alone() -> None:

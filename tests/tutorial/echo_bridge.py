@@ -5,7 +5,6 @@ import asyncio
 from pydantic import BaseModel, ConfigDict, Field
 
 from bridge import sdk
-from bridge.sdk.text import to_plain
 
 ECHO = sdk.RemoteUser(id=sdk.RemoteUserId("echo"), name="Echo")
 
@@ -91,7 +90,7 @@ class EchoClient:
     async def send(self, message: sdk.Message) -> sdk.Receipt:
         if self._writer is None:
             raise sdk.TemporaryFailure("the echo server is not connected", retry_after=1)
-        words = to_plain(message.body).split()  # Without line breaks.
+        words = sdk.to_plain(message.body).split()  # Without line breaks.
         if message.relayed:
             words.insert(0, f"{message.sender.name}:")
         try:
