@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from bridge.settings import DatabaseSettings
-from tests.conformance.stage import DICE, Play, ask, play, settings_for
+from tests.conformance.stage import ALICE, DICE, ROOM, Play, ask, play, settings_for
 from tests.rigs.cluster import run_cluster
 from tests.rigs.program import trestle_program
 from tests.rigs.scale import SCALE
@@ -32,7 +32,7 @@ async def test_line_26_what_was_acknowledged_is_handled_after_a_kill(
     assert {room: homeserver.texts(room) for room in rooms} == dict.fromkeys(rooms, expected)
 
 
-async def test_line_27_without_its_database_it_says_503_and_asks_for_a_ping_when_it_is_back(
+async def test_line_27_97_without_its_database_it_drops_typing_only_and_asks_for_a_ping_after(
     folder: Path,
 ) -> None:
     async with run_cluster() as cluster, play(await cluster.fresh(), folder) as stage:
@@ -40,6 +40,8 @@ async def test_line_27_without_its_database_it_says_503_and_asks_for_a_ping_when
         status, retry_after = await _put(stage, "kept")
         assert status == 503
         assert int(retry_after) > 0
+        typing = {"type": "m.typing", "room_id": ROOM, "content": {"user_ids": [ALICE]}}
+        assert await stage.put(ephemeral=[typing]) == 200
         pings = stage.homeserver.pings
         await cluster.server.start()
         await stage.homeserver.wait_until(lambda: stage.homeserver.pings > pings)

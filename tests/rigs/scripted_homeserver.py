@@ -9,6 +9,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 from urllib.parse import unquote
 
@@ -119,7 +120,7 @@ class ScriptedHomeserver:
             method,
             f"http://{appservice.listen}{path}",
             headers={"Authorization": f"Bearer {appservice.hs_tokens[0].reveal()}"},
-            data=body if body is None or hasattr(body, "__anext__") else orjson.dumps(body),
+            data=_bytes_of(body),
         )
 
     # --- what it was asked ---
@@ -244,6 +245,12 @@ class ScriptedHomeserver:
         if alias not in self.aliases:
             return refuse(404, "M_NOT_FOUND")
         return Answer(content={"room_id": self.aliases[alias], "servers": [SERVER]})
+
+
+def _bytes_of(body: Any) -> Any:
+    if body is None or isinstance(body, AsyncIterator):
+        return body
+    return BytesIO(orjson.dumps(body))
 
 
 @asynccontextmanager
