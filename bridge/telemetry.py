@@ -91,7 +91,7 @@ class Telemetry:
         self.timers = self._counter(
             "timers",
             "Timers of bots that rang, by what became of it.",
-            outcome=("done", "retried", "parked"),
+            outcome=("done", "retried", "parked", "void"),
         )
         self.module_state = self._gauge(
             "module_state",

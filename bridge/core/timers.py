@@ -156,11 +156,14 @@ class TimerKeeper:
         if ringing.tries > self._patience.tries:
             await self._park(ringing, ParkReason.CRASHED, "handling it ended the whole program")
             return
+        if self._is_void(ringing.timer):
+            log.info("%s has left a timer's room", self.name, extra={"event": "timer_void"})
+            await self._finish(ringing, "void")
+            return
         failure = await self._within_deadline(group, ringing)
         match failure:
             case None:
-                await self._persistently(lambda: self._timers.finish(ringing.id))
-                self._telemetry.timers.labels(outcome="done").inc()
+                await self._finish(ringing, "done")
             case TemporaryFailure() | ModuleNotReady():
                 await self._put_off(ringing, self._wait_after(ringing, failure), counts=False)
             case Unsupported():
@@ -202,6 +205,13 @@ class TimerKeeper:
             return _TooLong("it took too long")
         return _TooLong("it gave up") if task.cancelled() else task.result()
 
+    def _is_void(self, timer: Timer) -> bool:
+        return timer.room is not None and not self._is_there(self._user, timer.room)
+
+    async def _finish(self, ringing: Ringing, outcome: str) -> None:
+        await self._persistently(lambda: self._timers.finish(ringing.id))
+        self._telemetry.timers.labels(outcome=outcome).inc()
+
     async def _failed(self, ringing: Ringing, reason: ParkReason, detail: str) -> None:
         if ringing.tries >= self._patience.tries:
             await self._park(ringing, reason, f"{detail}, {ringing.tries} times")
@@ -233,7 +243,7 @@ class TimerKeeper:
             "a timer of %s is parked: %s", self.name, reason.value, extra={"event": "timer_parked"}
         )
         room = ringing.timer.room
-        if room is None or not self._is_there(self._user, room):
+        if room is None or self._is_void(ringing.timer):
             return
         text = f"I could not do what was set for {ringing.timer.at:%F %H:%M} UTC: {detail}."
         source = ("timer", ringing.id, "parked")

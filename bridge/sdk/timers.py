@@ -28,7 +28,7 @@ class Timer:
     note: bytes = b""
     """What the module wants to know then."""
     room: RoomId | None = None
-    """Where it answers."""
+    """Where it answers. If the bot is no longer there when it is due, it does not ring."""
     subject: UserId | None = None
     """Whom it is about."""
 

@@ -26,7 +26,7 @@ from bridge.sdk import (
 )
 from bridge.settings import DatabaseSettings
 from bridge.storage.keys import DayKeys
-from bridge.storage.timers import InstanceTimers, Ringing
+from bridge.storage.timers import InstanceTimers, Ringing, parked_timers
 from tests.conformance.stage import DICE, ROOM, Play, play
 from tests.rigs.trestle import wait_until
 
@@ -126,8 +126,8 @@ async def test_a_sleeper_asks_the_database_nothing_and_wakes_for_an_earlier_one(
         await bench.timers.set("soon", after=SOON)
         await wait_until(lambda: len(bot.rang) == 2)
         assert bot.rang == ["soon", "late"]
-        # Asked: at the start, after each change, after each ring; take and next_due each time.
-        assert bench.timers.asked <= 2 * 6
+        # At the start and after each of three changes two questions, for each ring three.
+        assert bench.timers.asked <= 4 * 2 + 2 * 3
         await bench.timers.cancel("far")
         await bench.wait_until_empty()
     assert bench.counted("done") == 2
@@ -175,6 +175,10 @@ async def test_three_failures_put_it_aside_visibly_and_hold_up_no_other(
     assert told.endswith("the module failed with RuntimeError, 3 times.")
     stored = await bench.database.core.fetchval("SELECT detail FROM timer")
     assert b"RuntimeError" not in stored
+    keys = DayKeys(bench.stage.settings.state_dir, SystemClock())
+    (listed,) = await parked_timers(bench.database, keys)
+    assert (listed.consumer, listed.reason) == ("bot:scripted", ParkReason.FAILED)
+    assert listed.detail == "the module failed with RuntimeError, 3 times"
 
 
 async def test_what_can_work_later_is_tried_until_it_does(bench: Bench) -> None:
@@ -200,18 +204,26 @@ async def test_what_can_never_work_is_tried_once(bench: Bench) -> None:
     assert await bench.reason() is ParkReason.REFUSED
 
 
-@pytest.mark.parametrize("room", [None, HERE])
-async def test_a_bot_that_is_not_in_the_room_says_nothing_there(
-    bench: Bench, room: RoomId | None
-) -> None:
+async def test_a_timer_of_a_room_that_the_bot_has_left_is_forgotten(bench: Bench) -> None:
     async def reply(timer: Timer, call: TimerCall) -> None:
         await call.reply("hello")
 
-    async with bench.ringing(reply, is_there=False):
-        await bench.timers.set("a", after=SOON, room=room)
+    async with bench.ringing(reply, is_there=False) as bot:
+        await bench.timers.set("a", after=SOON, room=HERE)
+        await bench.wait_until_empty()
+    assert bot.rang == []
+    assert (bench.counted("void"), bench.counted("parked")) == (1, 0)
+    assert await bench.stage.heard() == []
+
+
+async def test_a_timer_without_a_room_rings_but_cannot_answer(bench: Bench) -> None:
+    async def reply(timer: Timer, call: TimerCall) -> None:
+        await call.reply("hello")
+
+    async with bench.ringing(reply):
+        await bench.timers.set("a", after=SOON)
         await bench.wait_until_parked()
     assert await bench.reason() is ParkReason.REFUSED
-    assert await bench.stage.heard() == []
 
 
 async def test_a_bot_that_hangs_is_cut_off_three_times(bench: Bench) -> None:
