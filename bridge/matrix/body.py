@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any
 
 import orjson
@@ -11,6 +12,10 @@ from bridge.sdk.errors import TrestleError
 
 _DEEPEST = 900
 """Levels of nesting; below what Python's own parser survives."""
+
+
+_TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+"""A text in JSON, or one that does not end."""
 
 
 class Unreadable(TrestleError):
@@ -102,9 +107,9 @@ def _read_slowly(body: bytes) -> Any:
 
 
 def _depth(text: str) -> int:
-    """The deepest nesting, over-counted by brackets inside texts: enough for a limit."""
+    """The deepest nesting."""
     deepest = depth = 0
-    for character in text:
+    for character in _TEXT.sub("", text):
         if character in "[{":
             depth += 1
             deepest = max(deepest, depth)

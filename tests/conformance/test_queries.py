@@ -175,6 +175,39 @@ async def test_line_57_the_room_and_its_alias_are_there_before_the_answer(bridge
     assert aliases[name] == door.portal.room
 
 
+async def test_line_70_72_73_74_a_network_describes_itself_and_what_is_on_it(
+    bridged: Play,
+) -> None:
+    status, protocol = await get(bridged, "thirdparty/protocol/irc")
+    assert status == 200
+    assert protocol["user_fields"] == ["nick"]
+    assert protocol["location_fields"] == ["channel"]
+    assert set(protocol["field_types"]) == {"nick", "channel"}
+    for one in protocol["field_types"].values():
+        assert set(one) == {"regexp", "placeholder"}
+    assert isinstance(protocol["icon"], str)
+    assert [set(one) for one in protocol["instances"]] == [{"desc", "network_id", "fields"}]
+
+    _, (dora,) = await get(bridged, "thirdparty/user/irc?nick=Dora")
+    assert dora["userid"] == f"@_trestle_near_dora:{SERVER}"
+    _, (room,) = await get(bridged, "thirdparty/location/irc?channel=%23Room")
+    assert room["alias"] == f"#_trestle_near_=23room:{SERVER}"
+    for place, item in (("user?userid", dora), ("location?alias", room)):
+        name = item["userid" if item is dora else "alias"]
+        status, (found,) = await get(bridged, f"thirdparty/{place}={quote(name, safe='')}")
+        assert (status, found["protocol"]) == (200, "irc")
+        assert (await get(bridged, f"thirdparty/{place}=x"))[0] == 404
+
+
+async def test_line_53_ids_are_matched_however_they_are_written(bridged: Play) -> None:
+    for name in (f"@_trestle_near_dora:{SERVER}", f"%40_trestle_near_dora%3A{SERVER}"):
+        assert (await get(bridged, f"users/{name}"))[0] == 200
+    slash = f"@_trestle_near_{quote('=7b', safe='')}:{SERVER}"
+    assert (await get(bridged, f"users/{slash}"))[0] == 200
+    for name in (f"@_TRESTLE_near_dora:{SERVER}", f"@_trestle_near_a%2Fb:{SERVER}"):
+        assert (await get(bridged, f"users/{name}"))[0] == 404
+
+
 HOSTILE = ["x%0d%0aQUIT", "%00", "x" * 10_000, ".*", "(a%2B)%2B$", "%ff", "%C3%BC", "%20", ""]
 
 
