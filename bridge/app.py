@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 
-from bridge.assembly import Parts, build
+from bridge.assembly import Parts, build, check_modules
 from bridge.core.watchdog import Watchdog
 from bridge.matrix.client import PING_ERRORS, MatrixError
 from bridge.model import Clock, SystemClock
@@ -49,6 +49,8 @@ class App:
                 group.create_task(self._keep_house(), name="housekeeping"),
                 group.create_task(self._greet(), name="homeserver"),
                 group.create_task(self._watchdog().run(), name="watchdog"),
+                group.create_task(parts.pulse.run(), name="pulse"),
+                group.create_task(parts.reconciler.run(), name="reconciler"),
             ]
             marker = group.create_task(parts.marker.run(), name="marks")
             await parts.sender.load()
@@ -171,6 +173,7 @@ class App:
                 )
             await parts.stage_bots()
             parts.introduced = True
+            parts.reconciler.want()
         # A good ping makes Synapse deliver at once what it holds back.
         await parts.client.ping(self.settings.appservice.id)
 
@@ -227,6 +230,7 @@ async def run(
     on.
     """
     clock = clock or SystemClock()
+    check_modules(settings)  # Before anything is started for them.
     try:
         async with (
             Database.open(settings.database, settings.state_dir, clock) as database,

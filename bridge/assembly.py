@@ -23,6 +23,7 @@ from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
 from bridge.core.privatechat import PrivateChats
 from bridge.core.progress import Marker
+from bridge.core.reconciler import Reconciler
 from bridge.core.router import Patience, Router
 from bridge.core.routes import Routes
 from bridge.core.sender import Sender
@@ -30,8 +31,10 @@ from bridge.core.timers import TimerKeeper
 from bridge.core.watch import Watcher
 from bridge.matrix.body import parse_transaction
 from bridge.matrix.client import HomeserverClient
+from bridge.matrix.history import History
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
+from bridge.matrix.pulse import Pulse
 from bridge.matrix.receiver import Receiver
 from bridge.ops import OpsServer
 from bridge.sdk.ids import InstanceId, RoomId, UserId
@@ -81,6 +84,8 @@ class Parts:
     routes: Routes
     intake: Intake
     receiver: Receiver
+    reconciler: Reconciler
+    pulse: Pulse
     instances: dict[InstanceId, Instance]
     bots: dict[InstanceId, Bot]
     keepers: list[TimerKeeper]
@@ -149,6 +154,11 @@ class Parts:
             self.telemetry.parked.labels(reason=reason.value).set(number)
 
 
+def _rooms_of(routes: Routes, portals: Portals, namespaces: Namespaces) -> dict[RoomId, UserId]:
+    """The rooms that somebody here listens to, and who of ours can read each."""
+    return routes.rooms() | {door.portal.room: namespaces.bot for door in portals.all}
+
+
 def split_modules(settings: Settings) -> tuple[list[InstanceId], list[InstanceId]]:
     """The instances of networks and those of bots. Raises ``ConfigError`` for unknown modules."""
     networks: list[InstanceId] = []
@@ -171,6 +181,13 @@ def namespaces_of(settings: Settings) -> Namespaces:
         networks=networks,
         bots=bots,
     )
+
+
+def check_modules(settings: Settings) -> None:
+    """Raise ``ConfigError`` for the first module that is unknown or has an option wrong."""
+    for instance, module in settings.modules.items():
+        model = _load(settings, instance).settings
+        check_options(model, module.options, f"modules.{instance}")
 
 
 def protocols_of(settings: Settings) -> list[str]:
@@ -300,13 +317,22 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             journal, items, router, marker, telemetry, keys_of=event_keys.keys_of, route=routes,
             parse=parse_transaction, memory=settings.limits.items_in_memory,
         )  # fmt: skip
-        receiver = Receiver(appservice, intake, Answers(plumbing, intents, namespaces), telemetry)
+        reconciler = Reconciler(
+            bot_rooms, page=History(client).page, accept=intake.accept, known=intake.known,
+            keys_of=event_keys.keys_of, is_encrypted=encrypted.__contains__,
+            is_ours=namespaces.is_ours, rooms=lambda: _rooms_of(routes, portals, namespaces),
+        )  # fmt: skip
+        intake.on_restart = reconciler.want
         parts = Parts(
             settings=settings, telemetry=telemetry, database=database, journal=journal,
             outbox=outbox, items=items, retention=retention, accounts=accounts,
             bot_rooms=bot_rooms, inflight=inflight, namespaces=namespaces, client=client,
             intents=intents, router=router, marker=marker, sender=sender, portals=portals,
-            plumbing=plumbing, routes=routes, intake=intake, receiver=receiver,
+            plumbing=plumbing, routes=routes, intake=intake,
+            receiver=Receiver(
+                appservice, intake, Answers(plumbing, intents, namespaces), telemetry
+            ),
+            reconciler=reconciler, pulse=Pulse(settings.homeserver.url, reconciler.want),
             instances=instances, bots=bots, keepers=keepers, stage=stage, main_bot=main_bot,
             homeserver_state=states,
         )  # fmt: skip

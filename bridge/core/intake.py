@@ -142,11 +142,14 @@ class Intake:
         self._doubtful = True
         """Just started: ids may repeat from before."""
         self._seen_ids: set[str] = set()
+        self.on_restart: Callable[[], None] = lambda: None
+        """Called when the homeserver shows that it was started again."""
         self._spilled: deque[RowId] = deque()
         self._accepted = telemetry.transactions.labels(outcome="accepted")
         self._repeated = telemetry.transactions.labels(outcome="repeated")
         self._counts = {
-            kind: telemetry.events.labels(type=kind, source=Source.TRANSACTION.value)
+            (source, kind): telemetry.events.labels(type=kind, source=source.value)
+            for source in Source
             for kind in (*set(_EVENT_TYPES.values()), "state", "other")
         }
 
@@ -158,6 +161,10 @@ class Intake:
     def open(self) -> None:
         """Take transactions from now on."""
         self.is_open = True
+
+    def known(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Those of the keys that are among the newest landed."""
+        return self._window.known(keys)
 
     async def refill(self) -> None:
         """Load the newest keys of the journal into the window. Call once before opening."""
@@ -178,7 +185,7 @@ class Intake:
     async def _accept(self, transaction: Transaction) -> None:
         events = transaction.events
         keys = self._keys(events)
-        doubles = await self._doubles(transaction.id, keys)
+        doubles = await self._doubles(transaction, keys)
         bits = bytearray((len(events) + 7) // 8)
         for index in doubles:
             bits[index >> 3] |= 1 << (index & 7)
@@ -205,7 +212,7 @@ class Intake:
         loop = asyncio.get_running_loop()
         row = Row(row_id, len(events), bytes(bits), landed_at=loop.time())
         # The answer goes out first: the row is safe, and the homeserver has others waiting.
-        loop.call_soon(self._dispatch, row, events)
+        loop.call_soon(self._dispatch, row, events, transaction.source)
 
     def _keys(self, events: list[Any]) -> list[bytes]:
         try:
@@ -218,12 +225,12 @@ class Intake:
             texts.append(event_id if isinstance(event_id, str) else f"\0{index}")
         return self._keys_of(texts)
 
-    async def _doubles(self, transaction_id: str, keys: list[bytes]) -> list[int]:
+    async def _doubles(self, transaction: Transaction, keys: list[bytes]) -> list[int]:
         """Indexes of events that were landed before, or twice in this transaction."""
         if not keys:
             return []
         known = self._window.known(keys)
-        repeated = self._note_id(transaction_id)
+        repeated = transaction.source is Source.RECONCILE or self._note_id(transaction.id)
         if self._doubtful or repeated or known:
             unknown = [key for key in keys if key not in known]
             if unknown:
@@ -247,11 +254,18 @@ class Intake:
             self._seen_ids.clear()
         self._seen_ids.add(transaction_id)
         if transaction_id.isascii() and transaction_id.isdigit() and last.isdigit():
-            return (len(transaction_id), transaction_id) <= (len(last), last)
+            this, before = (len(transaction_id), transaction_id), (len(last), last)
+            if this < before:
+                self.on_restart()  # Synapse counts anew after a restart, on SQLite.
+            return this <= before
         return False
 
     def _dispatch(
-        self, row: Row, events: list[Any], skip: Callable[[int, int], bool] | None = None
+        self,
+        row: Row,
+        events: list[Any],
+        source: Source,
+        skip: Callable[[int, int], bool] | None = None,
     ) -> None:
         """Put each event into its lanes. ``skip(index, consumer)`` leaves out what was done."""
         route, push = self._route, self._router.push
@@ -283,7 +297,7 @@ class Intake:
             for lane in lanes:
                 push(lane, row, index, event)
         for kind, number in kinds.items():
-            self._counts[kind].inc(number)
+            self._counts[source, kind].inc(number)
         if row.open < row.count:
             self._marker.touch(row)
 
@@ -324,7 +338,7 @@ class Intake:
             item = ItemId(row.id.day, row.id.seq, index)
             return left is not None and left.has_done(item, consumer)
 
-        self._dispatch(row, transaction.events, skip)
+        self._dispatch(row, transaction.events, landed.source, skip)
 
     async def feed(self, read: Callable[[RowId], Awaitable[LandedRow | None]]) -> None:
         """Bring back from the journal what memory had no room for. Runs until cancelled."""

@@ -36,6 +36,10 @@ class Routes:
         """Which bot is in which room."""
         return set(self._names)
 
+    def rooms(self) -> dict[RoomId, UserId]:
+        """The rooms with a bot in them, and one of the bots."""
+        return {room: user for user, room in self._names}
+
     def has_seat(self, user: UserId, room: RoomId) -> bool:
         """Whether the bot is in the room."""
         return (user, room) in self._names

@@ -204,9 +204,12 @@ DATA_MAP: tuple[Table, ...] = (
         subject="subject",
     ),
     Table(
-        "room", "which rooms are encrypted, so that nothing goes there in clear",
-        While("the installation"),
-        {"room": _ROOM, "encrypted_since": _SINCE},
+        "room", "which rooms are encrypted, so that nothing goes there in clear; how far we saw",
+        While("we are in the room; once encrypted, the installation"),
+        {
+            "room": _ROOM, "encrypted_since": _SINCE,
+            "newest": _none("a keyed hash of the newest event seen"),
+        },
     ),
     Table(
         "bot_room", "where our bots are", While("the bot is in the room"),

@@ -1,6 +1,6 @@
 """Portals, what crossed them, and which rooms our bots are in."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import asyncpg
 
@@ -161,6 +161,28 @@ class BotRooms:
                 "SELECT room FROM room WHERE encrypted_since IS NOT NULL"
             )
         return {RoomId(row["room"]) for row in rows}
+
+    async def newest(self) -> dict[RoomId, bytes]:
+        """The key of the newest event known of each room, where one is noted."""
+        with at_the_door():
+            rows = await self._database.core.fetch(
+                "SELECT room, newest FROM room WHERE newest IS NOT NULL"
+            )
+        return {RoomId(row["room"]): row["newest"] for row in rows}
+
+    async def note_newest(self, fresh: Mapping[RoomId, bytes], *, ours: Sequence[RoomId]) -> None:
+        """Note the newest events; forget those of rooms that are not among ``ours`` any more."""
+        core = self._database.core
+        with at_the_door():
+            await core.execute(
+                "INSERT INTO room (room, newest) SELECT * FROM unnest($1::text[], $2::bytea[]) "
+                "ON CONFLICT (room) DO UPDATE SET newest = excluded.newest",
+                list(fresh), list(fresh.values()),
+            )  # fmt: skip
+            await core.execute(
+                "DELETE FROM room WHERE encrypted_since IS NULL AND room <> ALL($1::text[])",
+                list(ours),
+            )
 
 
 def _portal(row: asyncpg.Record) -> Portal:

@@ -103,7 +103,8 @@ CREATE TABLE login (
 
 CREATE TABLE room (
     room             text PRIMARY KEY,
-    encrypted_since  timestamptz
+    encrypted_since  timestamptz,
+    newest           bytea
 );
 
 CREATE TABLE bot_room (

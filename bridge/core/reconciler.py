@@ -1,0 +1,249 @@
+"""Repairs gaps: what the homeserver knows and never told us.
+
+Synapse keeps what it has not delivered in memory while it runs, and loses it when it stops. So
+after its restart, at our own start, and now and then, each room is read backwards to the newest
+event that is sure to be known, and what we never saw goes through the same journal.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+from bridge.model import Source, Transaction
+from bridge.sdk.errors import TemporaryFailure, TrestleError
+from bridge.sdk.ids import RoomId, UserId
+
+log = logging.getLogger(__name__)
+
+_PAGES = 20
+"""Pages of a room that are read at most for one gap."""
+_SIDE_BY_SIDE = 4
+_AT_ONCE = 100
+"""Events in one transaction, as a homeserver sends them."""
+
+
+class Page(Protocol):
+    """Some events of a room, the newest first."""
+
+    @property
+    def events(self) -> list[dict[str, Any]]: ...
+    @property
+    def before(self) -> str: ...
+
+
+class Newest(Protocol):
+    """Where the newest event known of each room is kept, as a keyed hash."""
+
+    async def newest(self) -> Mapping[RoomId, bytes]: ...
+    async def note_newest(
+        self, fresh: Mapping[RoomId, bytes], *, ours: Sequence[RoomId]
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Seconds between things."""
+
+    every: float = 6 * 3600.0
+    grace: float = 5.0
+    """For what is on its way to us: only what is unknown after it was missed."""
+    again: float = 60.0
+    """To the second look after a restart: homeservers go on losing while they recover."""
+    retry: float = 30.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Gap:
+    """What one look at a room found."""
+
+    newest: bytes | None
+    missing: list[dict[str, Any]] = field(default_factory=list)
+    """In the room's order."""
+
+
+class Reconciler:
+    """Looks at every room that somebody here listens to."""
+
+    def __init__(
+        self,
+        newest: Newest,
+        *,
+        page: Callable[..., Awaitable[Page | None]],
+        accept: Callable[[Transaction], Awaitable[None]],
+        known: Callable[[Sequence[bytes]], set[bytes]],
+        keys_of: Callable[[Sequence[str]], list[bytes]],
+        rooms: Callable[[], Mapping[RoomId, UserId]],
+        is_encrypted: Callable[[RoomId], bool],
+        is_ours: Callable[[str], bool],
+        pace: Pace | None = None,
+    ) -> None:
+        self._newest = newest
+        self._page = page
+        self._accept = accept
+        self._known = known
+        self._keys_of = keys_of
+        self._rooms = rooms
+        self._is_encrypted = is_encrypted
+        self._is_ours = is_ours
+        self._pace = pace or Pace()
+        self._wanted = asyncio.Event()
+        self._told_encrypted: set[RoomId] = set()
+        self.repaired = 0
+        """Events taken up so far that had been missed."""
+
+    def want(self) -> None:
+        """Have a look soon: the homeserver was away, or we were."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Look when wanted, and now and then. Runs until cancelled."""
+        pace = self._pace
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pace.every):
+                    await self._wanted.wait()
+            looks = (pace.grace, pace.again) if self._wanted.is_set() else (0.0,)
+            self._wanted.clear()
+            for wait in looks:
+                await asyncio.sleep(wait)
+                try:
+                    await self.run_once()
+                except TrestleError as error:
+                    log.info("rooms are looked at later: %s", error, extra={"event": "look_later"})
+                    await asyncio.sleep(pace.retry)
+                    self._wanted.set()
+                    break
+
+    async def run_once(self) -> None:
+        """Look at each room, one request for a quiet one, and take up what was missed.
+
+        Raises ``TemporaryFailure`` when the homeserver or the database is away.
+        """
+        newest = await self._newest.newest()
+        rooms = self._rooms()
+        clear = {room: user for room, user in rooms.items() if not self._skips(room)}
+        gaps = await self._look_at(clear, newest)
+        fresh = {r: gap.newest for r, gap in gaps.items() if gap.newest and not gap.missing}
+        torn = {room: clear[room] for room, gap in gaps.items() if gap.missing}
+        del gaps
+        if torn:
+            await asyncio.sleep(self._pace.grace)
+        for room, user in torn.items():
+            gap = await self._look(room, user, newest.get(room))
+            if gap is None:
+                continue
+            await self._take_up(room, gap.missing)
+            if gap.newest:
+                fresh[room] = gap.newest
+        changed = {room: key for room, key in fresh.items() if newest.get(room) != key}
+        await self._newest.note_newest(changed, ours=list(rooms))
+
+    def _skips(self, room: RoomId) -> bool:
+        if not self._is_encrypted(room):
+            return False
+        if room not in self._told_encrypted:
+            self._told_encrypted.add(room)
+            log.info(
+                "%s is encrypted: what its homeserver does not deliver is not looked for",
+                room, extra={"event": "room_not_repairable"},
+            )  # fmt: skip
+        return True
+
+    async def _look_at(
+        self, rooms: Mapping[RoomId, UserId], newest: Mapping[RoomId, bytes]
+    ) -> dict[RoomId, Gap]:
+        gaps: dict[RoomId, Gap] = {}
+        left = deque(rooms.items())
+
+        async def work() -> None:
+            while left:
+                room, user = left.popleft()
+                gap = await self._look(room, user, newest.get(room))
+                if gap is not None:
+                    # Which events is asked again later: here only whether.
+                    gaps[room] = Gap(newest=gap.newest, missing=gap.missing[:1])
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(_SIDE_BY_SIDE):
+                    group.create_task(work())
+        except BaseExceptionGroup as errors:
+            ours = errors.subgroup(TrestleError)
+            raise _first(ours or errors) from errors
+        return gaps
+
+    async def _look(self, room: RoomId, user: UserId, mark: bytes | None) -> Gap | None:
+        """Read the room back to ``mark``. None if the user may not see the room.
+
+        Without a mark, or if it is not found, only what lies between known events counts:
+        nothing from before a room was bridged must cross.
+        """
+        events: list[dict[str, Any]] = []
+        keys: list[bytes] = []
+        before, found = "", False
+        for _ in range(_PAGES):
+            page = await self._page(room, user, before=before)
+            if page is None:
+                return None
+            fresh = [event for event in page.events if isinstance(event.get("event_id"), str)]
+            fresh_keys = self._keys_of([event["event_id"] for event in fresh])
+            if mark is not None and mark in fresh_keys:
+                end = fresh_keys.index(mark)
+                fresh, fresh_keys, found = fresh[:end], fresh_keys[:end], True
+            events += fresh
+            keys += fresh_keys
+            before = page.before
+            if found or mark is None or not before:
+                break
+        known = self._known(keys)
+        if not found:
+            oldest = max((at for at, key in enumerate(keys) if key in known), default=0)
+            events, keys_seen = events[:oldest], keys[:oldest]
+        else:
+            keys_seen = keys
+        missing = [
+            event
+            for event, key in zip(events, keys_seen, strict=True)
+            if key not in known and self._matters(event)
+        ]
+        return Gap(newest=keys[0] if keys else mark, missing=missing[::-1])
+
+    def _matters(self, event: dict[str, Any]) -> bool:
+        """Own users' events are not for us; what happened to them is asked of the present."""
+        return not (
+            self._is_ours(str(event.get("sender")))
+            or (
+                event.get("type") == "m.room.member" and self._is_ours(str(event.get("state_key")))
+            )
+        )
+
+    async def _take_up(self, room: RoomId, events: Sequence[dict[str, Any]]) -> None:
+        for at in range(0, len(events), _AT_ONCE):
+            some = [{**event, "room_id": room} for event in events[at : at + _AT_ONCE]]
+            await self._accept(
+                Transaction(
+                    id="",
+                    body=orjson.dumps({"events": some}),
+                    events=list(some),
+                    source=Source.RECONCILE,
+                )
+            )
+        self.repaired += len(events)
+        if events:
+            log.warning(
+                "%d events of a room never came; they are taken up now", len(events),
+                extra={"event": "gap_repaired", "events": len(events)},
+            )  # fmt: skip
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    chosen: BaseException = group
+    while isinstance(chosen, BaseExceptionGroup):
+        chosen = chosen.exceptions[0]
+    return chosen if isinstance(chosen, TrestleError) else TemporaryFailure(str(chosen))

@@ -1,0 +1,94 @@
+"""What the homeserver loses is found again."""
+
+import os
+import signal
+from pathlib import Path
+
+from bridge.core.reconciler import Reconciler
+from bridge.matrix.history import History, Page
+from bridge.sdk.ids import RoomId, UserId
+from bridge.settings import DatabaseSettings
+from bridge.storage.keys import EventKeys
+from tests.rigs.chaos import install_chaos, read_ledger
+from tests.rigs.program import trestle_program
+from tests.rigs.trestle import Town, make_modules, run_town, running, wait_until
+
+BOT = "@_trestle_chaos:test.example"
+DICE = "@_trestle_dice:test.example"
+
+
+async def test_what_a_homeserver_lost_when_it_was_killed_arrives_once_and_in_order(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    ledger = folder / "ledger"
+    modules = make_modules({"chaos": ("chaos", {"ledger": str(ledger)})})
+    env = {"PYTHONPATH": f"{install_chaos(folder)}:{os.getcwd()}"}
+    async with run_town() as town:
+        settings = town.settings_for(folder, database_settings, modules=modules)
+        async with trestle_program(settings, folder, env=env) as trestle:
+            alice = await town.person("alice")
+            rooms = [await alice.create_room(preset="public_chat") for _ in range(2)]
+            for room in rooms:
+                await alice.invite(room, BOT)
+                await alice.wait_until(lambda room=room: _has_joined(alice.events, room))  # type: ignore[misc]
+                await alice.say(room, "before")
+            await wait_until(lambda: all(read_ledger(ledger, r) == ["before"] for r in rooms))
+            # Trestle stands still: Synapse keeps one transaction in flight and the rest in memory.
+            pid = trestle.program.pid
+            assert pid is not None
+            os.kill(pid, signal.SIGSTOP)
+            said = [f"line {number}" for number in range(30)]
+            for line in said:
+                for room in rooms:
+                    await alice.say(room, line)
+            await town.synapse.kill()
+            await town.synapse.start()
+            os.kill(pid, signal.SIGCONT)
+            wanted = {room: ["before", *said] for room in rooms}
+            await wait_until(lambda: {r: read_ledger(ledger, r) for r in rooms} == wanted, 120)
+            assert "[gap_repaired" in trestle.log_text()
+            await alice.say(rooms[0], "after")
+            await wait_until(lambda: read_ledger(ledger, rooms[0])[-1] == "after")
+
+
+async def test_a_quiet_room_costs_one_request_and_nothing_from_before_the_bot_came_is_taken_up(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    modules = make_modules({"dice": ("dice", {})})
+    settings = town.settings_for(folder, database_settings, modules=modules)
+    async with running(settings) as app:
+        parts = app.parts
+        alice = await town.person("alice")
+        room = RoomId(await alice.create_room(preset="public_chat"))
+        for number in range(120):
+            await alice.say(room, f"!roll {number}d6")
+        await alice.invite(room, DICE)
+        await wait_until(lambda: parts.routes.has_seat(UserId(DICE), room))
+        asked: list[RoomId] = []
+        history = History(parts.client)
+
+        async def page(room: RoomId, user: UserId, *, before: str = "") -> Page | None:
+            asked.append(room)
+            return await history.page(room, user, before=before)
+
+        reconciler = Reconciler(
+            parts.bot_rooms, page=page, accept=parts.intake.accept, known=parts.intake.known,
+            keys_of=EventKeys(settings.state_dir).keys_of, rooms=parts.routes.rooms,
+            is_encrypted=lambda room: False, is_ours=parts.namespaces.is_ours,
+        )  # fmt: skip
+        for _ in range(3):
+            await reconciler.run_once()
+        assert asked == [room] * 3
+        await alice.say(room, "!roll 2d6")
+        await alice.wait_until(lambda: len(alice.heard(room, DICE)) == 1)
+        await reconciler.run_once()
+        assert reconciler.repaired == 0
+        assert len(alice.heard(room, DICE)) == 1
+
+
+def _has_joined(events: list[dict[str, object]], room: str) -> bool:
+    return any(
+        e["room_id"] == room and e["type"] == "m.room.member" and e["state_key"] == BOT
+        and e["content"]["membership"] == "join"  # type: ignore[index]
+        for e in events
+    )  # fmt: skip
