@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import json
+import shlex
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,19 +15,23 @@ import uvloop
 
 from bridge import __version__
 from bridge.app import run as run_app
-from bridge.config import load
-from bridge.core.catalogue import describe, installed
+from bridge.config import check_value, load
+from bridge.core.catalogue import describe, find_module, installed
 from bridge.demo import stage
 from bridge.doctor import Doctor
 from bridge.init import (
+    Question,
     draft,
     homeserver_lines,
     parse_change,
+    parse_value,
+    refuse_existing,
     write_files,
     write_registration,
 )
 from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError, TrestleError
+from bridge.sdk.secret import Secret
 from bridge.settings import Settings
 from bridge.storage.items import Items, ParkedItem
 from bridge.storage.keys import DayKeys
@@ -42,6 +47,10 @@ _CONFIG = click.option(
 )  # fmt: skip
 
 
+_NEARBY = "http://127.0.0.1:8008"
+_DEFAULT_MODULES = ("dice",)
+
+
 class _Commands(click.Group):
     """Turns our errors into one sentence and an exit code: 2 for settings, 1 for the rest."""
 
@@ -51,6 +60,11 @@ class _Commands(click.Group):
         except TrestleError as error:
             click.echo(f"trestle: {error}", err=True)
             ctx.exit(2 if isinstance(error, ConfigError) else 1)
+        except click.Abort:
+            if sys.stdin.isatty():
+                raise
+            click.echo("\ntrestle: nobody answers; `--help` lists the flags that do", err=True)
+            ctx.exit(2)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,53 +74,115 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--homeserver-url", help="Base URL of the homeserver's client API.")
-@click.option("--server-name", help="The part of your Matrix ids behind the colon.")
+@click.option("--homeserver-url", metavar="URL", help="Base URL of the homeserver's client API.")
+@click.option("--server-name", metavar="NAME", help="The part of your Matrix ids after the colon.")
 @click.option(
-    "--module", "modules", multiple=True,
-    help="A module to switch on, `irc` or `irc:libera` to name the instance. Repeatable.",
+    "--module", "modules", multiple=True, metavar="MODULE[:NAME]",
+    help="A module to switch on: `dice`, or `irc:libera` to name the instance; `none` for none. "
+    "Repeatable.",
 )  # fmt: skip
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
-              help="Any other setting, by its dotted path. Repeatable.")  # fmt: skip
+              help="Any other setting, by its dotted path: ops.listen=127.0.0.1:9000. "
+              "Repeatable.")  # fmt: skip
 @click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=Path(),
-              help="Where the two files go.")  # fmt: skip
+              help="Where the two files go.  [default: here]")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Ask nothing; what is not given takes its default.")
 @click.option("--force", is_flag=True, help="Write over files that are there.")
 @click.option(
     "--print-sql", is_flag=True,
-    help="Print what a database's admin must run where we may not make roles.",
+    help="Only print what a database's admin must run where we may not make roles.",
 )  # fmt: skip
 def init(
     homeserver_url: str | None, server_name: str | None, modules: Sequence[str],
     changes: Sequence[str], directory: Path, yes: bool, force: bool, print_sql: bool,
 ) -> None:  # fmt: skip
-    """Make config.yaml and registration.yaml, with random tokens."""
+    """Make config.yaml and registration.yaml, with random tokens.
+
+    Asks what it must know; flags answer beforehand.
+    """
     if print_sql:
         click.echo(roles_sql(login="trestle"))
         return
-    if not homeserver_url:
-        if yes:
-            raise ConfigError("--homeserver-url is needed with --yes")
-        homeserver_url = click.prompt("URL of the homeserver", default="http://127.0.0.1:8008")
-    if not server_name:
-        if yes:
-            raise ConfigError("--server-name is needed with --yes")
-        server_name = click.prompt("Server name (behind the colon of your Matrix ids)")
-    if not modules and not yes:
-        names = ", ".join(sorted(installed()))
-        answer = click.prompt(f"Modules to switch on, of {names}", default="dice")
-        modules = answer.replace(",", " ").split()
+    if not force:
+        refuse_existing(directory)
+    parsed = dict(parse_change(change) for change in changes)
+    url = homeserver_url or _ask_for(
+        "homeserver.url", "--homeserver-url", yes, "URL of the homeserver", _NEARBY
+    )
+    name = server_name or _ask_for(
+        "homeserver.server_name", "--server-name", yes,
+        "Server name (behind the colon of your Matrix ids)",
+    )  # fmt: skip
+    if not modules:
+        modules = _DEFAULT_MODULES if yes else _ask_for_modules()
     document, settings = draft(
-        homeserver_url=str(homeserver_url), server_name=str(server_name), modules=modules,
-        changes=dict(parse_change(change) for change in changes), folder=directory,
+        homeserver_url=url, server_name=name, modules=[one for one in modules if one != "none"],
+        changes=parsed, folder=directory, ask=None if yes else _ask,
     )  # fmt: skip
     config, registered = write_files(document, settings, directory, force=force)
-    click.echo(f"Wrote {config} and {registered}.\n\nPut this into homeserver.yaml:\n")
+    click.echo(f"\nWrote {config} and {registered}.\n\nPut this into homeserver.yaml:\n")
     click.echo(homeserver_lines(registered, settings))
+    option = "" if config == Path("config.yaml") else f" -c {shlex.quote(str(config))}"
     click.echo(
-        f"\nRestart the homeserver, then:\n\n  trestle run -c {config}\n\n"
-        f"and `trestle doctor -c {config}` says what is wrong, if anything is."
+        f"\nRestart the homeserver, then:\n\n  trestle run{option}\n\n"
+        f"and `trestle doctor{option}` says what is wrong, if anything is."
     )
+
+
+def _ask_for(path: str, flag: str, yes: bool, words: str, default: str | None = None) -> str:
+    """Ask for a setting until it is right."""
+    if yes:
+        raise ConfigError(f"{flag} is needed with --yes")
+
+    def check(text: str) -> str:
+        with _asking_again():
+            check_value(path, text.strip())
+        return text.strip()
+
+    return str(click.prompt(words, default=default, value_proc=check))
+
+
+def _ask_for_modules() -> Sequence[str]:
+    click.echo("\nModules:")
+    _list_modules(indent="  ")
+
+    def check(text: str) -> list[str]:
+        with _asking_again():
+            found = text.replace(",", " ").split()
+            for name in found:
+                if name != "none":
+                    find_module(name.partition(":")[0], "")
+            return found
+
+    chosen: list[str] = click.prompt(
+        "Which to switch on (several with spaces, or none)",
+        default=" ".join(_DEFAULT_MODULES), value_proc=check,
+    )  # fmt: skip
+    return chosen
+
+
+def _ask(question: Question) -> object:
+    """Ask for a module's option."""
+    words = f"{question.words.rstrip('.')} ({question.path})"
+    if question.kind is bool:
+        return click.confirm(words, default=bool(question.default))
+
+    def check(text: str) -> object:
+        with _asking_again():
+            return text if question.kind is str else parse_value(text, "")
+
+    return click.prompt(
+        words, default=question.default, value_proc=check, hide_input=question.kind is Secret
+    )
+
+
+@contextlib.contextmanager
+def _asking_again() -> Iterator[None]:
+    """Say what is wrong with an answer, so that it is asked for again."""
+    try:
+        yield
+    except ConfigError as error:
+        raise click.UsageError(error.reason) from error
 
 
 @main.command()
@@ -125,7 +201,7 @@ def run(config: Path) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def doctor(config: Path, registration: Path | None, as_json: bool) -> None:
-    """Say what is wrong with this installation, each with the way out."""
+    """Say what is wrong with this installation, and the way out."""
     settings = _quietly(config)
     file = registration or config.parent / "registration.yaml"
     findings = _run(Doctor(settings, file).examine) or []
@@ -156,10 +232,14 @@ def registration(config: Path, output: Path | None) -> None:
 @main.command()
 def modules() -> None:
     """List the modules that are installed."""
+    _list_modules()
+
+
+def _list_modules(indent: str = "") -> None:
     for name, module in sorted(installed().items()):
         info, _ = describe(module)
         kind = "bot" if module.is_bot else "network"
-        click.echo(f"{name} ({kind}): {info.summary}")
+        click.echo(f"{indent}{name} ({kind}): {info.summary}")
 
 
 @main.group()
@@ -190,7 +270,7 @@ def list_parked(config: Path, as_json: bool) -> None:
         click.echo("Nothing is parked.")
 
 
-@main.command()
+@main.command(short_help="Try it out: a bridged room on this machine.")
 @click.option("--check", is_flag=True, help="Run the conversation, say how it went, and end.")
 def demo(check: bool) -> None:
     """Run a homeserver, an IRC server and Trestle on this machine, and bridge a room."""

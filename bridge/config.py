@@ -45,6 +45,7 @@ __all__ = [
     "OpsSettings",
     "Settings",
     "check_options",
+    "check_value",
     "keys_of",
     "load",
     "read_settings",
@@ -95,6 +96,13 @@ def keys_of(record: type) -> dict[str, tuple[Key, Any, dataclasses.Field[Any]]]:
         if get_origin(hint) is Annotated and isinstance(hint.__metadata__[0], Key):
             found[name] = (hint.__metadata__[0], hint.__origin__, fields[name])
     return found
+
+
+def check_value(path: str, value: object) -> None:
+    """Check one value by its dotted path. Raises ``ConfigError``."""
+    section, name = path.split(".")
+    key, hint, _ = keys_of(keys_of(Settings)[section][1])[name]
+    _scalar(hint, key, value, path)
 
 
 def check_options(model: type[_Model], options: Mapping[str, object], path: str) -> _Model:
@@ -410,8 +418,8 @@ def _check_shape(shape: str, value: str, path: str) -> str:
             raise ConfigError(
                 "may hold a-z, 0-9 and . _ = / + - only: it is part of Matrix ids", path=path
             )
-        case "database" if value != "embedded" and not re.match("postgres(ql)?://.", value):
-            raise ConfigError("must be `embedded` or begin with postgresql://", path=path)
+        case "database" if value != "embedded":
+            _check_database(value, path)
     if not value:
         raise ConfigError("is empty", path=path)
     return value
@@ -428,6 +436,22 @@ def _check_url(value: str, path: str) -> str:
     if parts.query or parts.fragment or parts.username:
         raise ConfigError("must end with its path: no ?, # or user name", path=path)
     return value.rstrip("/")
+
+
+def _check_database(value: str, path: str) -> None:
+    if not re.match("postgres(ql)?://.", value):
+        raise ConfigError("must be `embedded` or begin with postgresql://", path=path)
+    try:
+        hosts = urlsplit(value).netloc.rpartition("@")[2].split(",")
+        fine = all(urlsplit(f"//{host}").port != 0 for host in hosts)
+    except ValueError:
+        fine = False
+    if not fine:  # What is wrong may be the password; so nothing of it is quoted.
+        raise ConfigError(
+            "is no URL of a Postgres: postgresql://user:password@host:5432/name, with special "
+            "characters in the password percent-encoded",
+            path=path,
+        )
 
 
 def _finish(kind: type, found: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -459,6 +483,12 @@ def _translate(error: ValidationError, model: type[BaseModel], path: str) -> Con
             reason = _unknown(str(first["loc"][0]), _option_names(model))
         case "extra_forbidden":
             reason = "there is no such key"
+        case "list_type" | "tuple_type" | "set_type":
+            reason = "must be a list"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            reason = "must be keys and values"
+        case "string_type":
+            reason = "must be text; put it in quotes"
         case "value_error" | "assertion_error":
             reason = str(first["ctx"]["error"])
         case _:

@@ -2,18 +2,41 @@
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from bridge.assembly import namespaces_of, protocols_of
+from bridge.assembly import check_modules, namespaces_of, protocols_of
 from bridge.config import read_settings
-from bridge.core.catalogue import find_module
+from bridge.core.catalogue import describe, find_module
 from bridge.matrix.registration import random_localpart, random_token, registration
 from bridge.sdk.errors import ConfigError
 from bridge.settings import Settings
+
+_CONFIG, _REGISTRATION = "config.yaml", "registration.yaml"
+_STEP = re.compile(r"([^.\[\]]+)(?:\[(\d)\])?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """An option that a module cannot do without, or that its author wants asked for."""
+
+    path: str
+    words: str
+    kind: Any
+    """Its type: ``str`` and ``bool`` are taken as they are, anything else is read as YAML."""
+    default: object = None
+    required: bool
+
+
+Ask = Callable[[Question], object]
 
 
 def draft(
@@ -23,11 +46,12 @@ def draft(
     modules: Sequence[str],
     changes: Mapping[str, object],
     folder: Path,
+    ask: Ask | None = None,
 ) -> tuple[dict[str, Any], Settings]:
     """Make a document of settings with fresh tokens, and check it.
 
-    ``modules`` are ``module`` or ``module:instance``; ``changes`` maps dotted paths to values.
-    Raises ``ConfigError`` naming what is wrong.
+    ``modules`` are ``module`` or ``module:instance``; ``changes`` maps dotted paths to values;
+    ``ask`` answers what a module needs beside that. Raises ``ConfigError`` naming what is wrong.
     """
     document: dict[str, Any] = {
         "homeserver": {"url": homeserver_url, "server_name": server_name},
@@ -44,12 +68,31 @@ def draft(
     for text in modules:
         module, _, instance = text.partition(":")
         find_module(module, "--module")
-        document["modules"][instance or module] = {"module": module}
+        if document["modules"].setdefault(instance or module, {"module": module}) != {
+            "module": module
+        }:
+            raise ConfigError(
+                f"two modules would be called {instance}; give each a name of its own, "
+                f"{module}:{module}2 for one",
+                path="--module",
+            )
     for path, value in changes.items():
         _put(document, path, value)
+    _complete(document, ask)
     settings = read_settings(document, folder=folder)
+    check_modules(settings)
     namespaces_of(settings)
     return document, settings
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise ``ConfigError`` if one of our two files is in the folder already."""
+    there = [name for name in (_CONFIG, _REGISTRATION) if (folder / name).exists()]
+    if there:
+        raise ConfigError(
+            f"{folder.absolute()} holds {' and '.join(there)} already. --force writes new ones "
+            "with new tokens, which the homeserver must be told; --directory chooses another place"
+        )
 
 
 def write_files(
@@ -57,38 +100,46 @@ def write_files(
 ) -> tuple[Path, Path]:
     """Write ``config.yaml`` and ``registration.yaml``, readable by their owner only.
 
-    Raises ``ConfigError`` if one is there already, unless ``force``.
+    Raises ``ConfigError`` if one is there already, unless ``force``, or if the folder refuses.
     """
-    config, registered = folder / "config.yaml", folder / "registration.yaml"
-    there = [path.name for path in (config, registered) if path.exists()]
-    if there and not force:
-        raise ConfigError(
-            f"{' and '.join(there)} exist already in {folder}; --force writes over them (new "
-            "tokens: the homeserver must be told), --directory chooses another place"
+    if not force:
+        refuse_existing(folder)
+    config, registered = folder / _CONFIG, folder / _REGISTRATION
+    wanted = _registration_text(settings)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_private(
+            config,
+            to_yaml(document, "# Settings of Trestle; `config.example.yaml` explains each key.\n"),
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_private(
-        config,
-        to_yaml(document, "# Settings of Trestle; `config.example.yaml` explains each key.\n"),
-    )
-    write_registration(settings, registered)
+        write_private(registered, wanted)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error.strerror}") from error
     return config, registered
 
 
 def write_registration(settings: Settings, path: Path) -> None:
-    """Write the registration that the settings ask for."""
+    """Write the registration that the settings ask for. Raises ``ConfigError`` if it cannot."""
+    text = _registration_text(settings)
+    try:
+        write_private(path, text)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _registration_text(settings: Settings) -> str:
     wanted = registration(settings.appservice, namespaces_of(settings), protocols_of(settings))
-    head = "# For the homeserver; made by `trestle registration`. It holds secrets.\n"
-    write_private(path, to_yaml(wanted, head))
+    return to_yaml(
+        wanted, "# For the homeserver; made by `trestle registration`. It holds secrets.\n"
+    )
 
 
 def homeserver_lines(registered: Path, settings: Settings) -> str:
     """What the admin puts into the homeserver's configuration."""
+    files = to_yaml({"app_service_config_files": [str(registered.absolute())]})
     return (
-        "app_service_config_files:\n"
-        f"  - {registered.absolute()}\n"
-        "# The homeserver's user must be able to read that file; copy it if need be.\n"
-        f"# It must reach Trestle at {settings.appservice.url}"
+        f"{files}# The homeserver's user must be able to read that file; copy it if need be.\n"
+        f"# The homeserver must reach Trestle at {settings.appservice.url}"
     )
 
 
@@ -119,15 +170,96 @@ def parse_change(text: str) -> tuple[str, object]:
     path, separator, value = text.partition("=")
     if not separator or not path:
         raise ConfigError(f"--set takes key=value, not {text!r}")
-    return path.strip(), YAML(typ="safe").load(value)
+    return path.strip(), parse_value(value, path)
+
+
+def parse_value(text: str, path: str) -> object:
+    """Read a value as YAML. Raises ``ConfigError``."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError) as error:
+        raise ConfigError(
+            "its value is not YAML; put text with special characters in quotes", path=path.strip()
+        ) from error
+
+
+def questions_of(
+    model: type[BaseModel], given: Mapping[str, object], path: str
+) -> Iterator[Question]:
+    """What a module's options want to be asked: those required, those marked ``ask``."""
+    for own_name, field in model.model_fields.items():
+        name = field.alias or own_name
+        if f"{name}_file" in given or not _wants_asking(field):
+            continue
+        inner = _model_in(field.annotation)
+        if inner is not None:
+            many = inner is not field.annotation
+            there = given.get(name, [{}] if many else {})
+            first = there[0] if isinstance(there, list) and len(there) == 1 else there
+            if isinstance(first, dict):
+                yield from questions_of(inner, first, f"{path}.{name}" + "[0]" * many)
+        elif name not in given:
+            yield Question(
+                path=f"{path}.{name}",
+                words=field.description or "",
+                kind=field.annotation,
+                default=None if field.is_required() else field.get_default(),
+                required=field.is_required(),
+            )
+
+
+def _wants_asking(field: FieldInfo) -> bool:
+    extra = field.json_schema_extra
+    return field.is_required() or (isinstance(extra, dict) and bool(extra.get("ask")))
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that an option is, or of which it is a list."""
+    kinds = get_args(annotation)[:1] if get_origin(annotation) in (list, tuple) else [annotation]
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def _complete(document: dict[str, Any], ask: Ask | None) -> None:
+    """Put in what the modules need and nobody has given."""
+    modules = document.get("modules")
+    for instance, options in list(modules.items()) if isinstance(modules, dict) else []:
+        if not isinstance(options, dict) or not isinstance(options.get("module"), str):
+            continue  # What is wrong with it is said when it is read.
+        where = f"modules.{instance}"
+        model = describe(find_module(options["module"], f"{where}.module"))[1]
+        for question in list(questions_of(model, options, where)):
+            if ask is not None:
+                _put(document, question.path, ask(question))
+            elif question.required:
+                raise ConfigError(
+                    f"is missing; --set '{question.path}=...' gives it", path=question.path
+                )
 
 
 def _put(document: dict[str, Any], path: str, value: object) -> None:
     *folders, name = path.split(".")
     place = document
     for folder in folders:
-        inner = place.setdefault(folder, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{folder} is a value, not a section", path=path)
-        place = inner
+        place = _enter(place, folder, path)
     place[name] = value
+
+
+def _enter(place: dict[str, Any], step: str, path: str) -> dict[str, Any]:
+    """The section that a step of a path leads to, made if it is not there."""
+    match = _STEP.fullmatch(step)
+    if match is None:
+        raise ConfigError(f"{step!r} is no key", path=path)
+    name, number = match.groups()
+    inner = place.setdefault(name, {} if number is None else [])
+    if number is not None and isinstance(inner, list):
+        if int(number) > len(inner):
+            raise ConfigError(f"{name} has {len(inner)} entries so far", path=path)
+        if int(number) == len(inner):
+            inner.append({})
+        inner = inner[int(number)]
+    if not isinstance(inner, dict):
+        raise ConfigError(f"{step} is a value, not a section", path=path)
+    return inner

@@ -6,7 +6,7 @@ import orjson
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
-from bridge.sdk.errors import ConfigError
+from bridge.matrix.listener import cannot_listen
 from bridge.settings import Address
 from bridge.telemetry import Telemetry
 
@@ -41,11 +41,7 @@ class OpsServer:
             await web.TCPSite(self._runner, *self._listen, shutdown_timeout=2).start()
         except OSError as error:
             await self.stop()
-            raise ConfigError(
-                f"cannot listen on {self._listen}: {error.strerror or error}; is another program "
-                "(or Trestle) using it? Choose another address and port, or `null` for none",
-                path="ops.listen",
-            ) from error
+            raise cannot_listen(self._listen, error, "ops.listen") from error
         self.address = Address(*self._runner.addresses[0][:2])
 
     async def stop(self) -> None:

@@ -4,6 +4,7 @@ Requests that are no HTTP get the JSON error that Matrix asks for, and no line i
 them: strangers can send them.
 """
 
+import errno
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -11,6 +12,9 @@ import orjson
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
+
+from bridge.sdk.errors import ConfigError
+from bridge.settings import Address
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +62,23 @@ class Listener(web.Server):
             max_line_size=_LONGEST_LINE, max_field_size=_LONGEST_LINE,
             lingering_time=0.0, auto_decompress=False, keepalive_timeout=self._idle_limit,
         )  # fmt: skip
+
+
+def cannot_listen(address: Address, error: OSError, path: str) -> ConfigError:
+    """Say why nobody can listen there, and the way out; ``path`` names the key."""
+    match error.errno:
+        case errno.EADDRINUSE:
+            reason = (
+                f"{address} is taken by another program, or by a Trestle that runs already; "
+                "choose another port"
+            )
+        case errno.EADDRNOTAVAIL:
+            reason = f"{address.host} is no address of this machine; 127.0.0.1 and 0.0.0.0 are"
+        case errno.EACCES:
+            reason = f"this user may not listen on {address}; choose a port above 1023"
+        case _:
+            reason = f"nobody can listen on {address}: {error.strerror or error}"
+    return ConfigError(reason, path=path)
 
 
 def answer_error(

@@ -19,9 +19,9 @@ from aiohttp.web_request import BaseRequest
 
 from bridge.matrix.authorization import Authorization
 from bridge.matrix.body import Unreadable, parse_transaction, read_object
-from bridge.matrix.listener import JSON, Listener, answer_error
+from bridge.matrix.listener import JSON, Listener, answer_error, cannot_listen
 from bridge.model import Transaction
-from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
+from bridge.sdk.errors import TemporaryFailure, TrestleError
 from bridge.settings import Address, AppserviceSettings
 from bridge.telemetry import Telemetry
 
@@ -129,11 +129,7 @@ class Receiver:
             await site.start()
         except OSError as error:
             await self.stop()
-            raise ConfigError(
-                f"cannot listen on {self._settings.listen}: {error.strerror or error}; is another "
-                "program (or Trestle) using it? Choose another address and port",
-                path="appservice.listen",
-            ) from error
+            raise cannot_listen(self._settings.listen, error, "appservice.listen") from error
         self.address = Address(*self._runner.addresses[0][:2])
 
     async def stop(self) -> None:

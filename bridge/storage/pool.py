@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import asyncpg
 
@@ -68,13 +69,13 @@ class Database:
                 server = EmbeddedPostgres(state_dir)
                 await server.start()
                 stack.push_async_callback(server.stop)
-                with _told_as_settings():
+                with _told_as_settings(settings):
                     access = await embedded_access(server, state_dir)
             else:
                 access = access_by_url(settings)
             database = cls(clock, access, server)
             stack.push_async_callback(database._close)
-            with _told_as_settings():
+            with _told_as_settings(settings):
                 await database._prepare()
             yield database
 
@@ -179,7 +180,7 @@ class Database:
 
 
 @contextlib.contextmanager
-def _told_as_settings() -> Iterator[None]:
+def _told_as_settings(settings: DatabaseSettings) -> Iterator[None]:
     """Whatever keeps us from opening the database is a matter of settings at this moment."""
     try:
         yield
@@ -191,23 +192,55 @@ def _told_as_settings() -> Iterator[None]:
         ) from error
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise ConfigError(f"the database refuses us: {error}", path="database.url") from error
-    except (*AWAY, asyncpg.InvalidCatalogNameError, TemporaryFailure) as error:
-        reason = first_line(error) if str(error) else f"no answer in {_OPEN_LIMIT:.0f} s"
+    except asyncpg.InvalidCatalogNameError as error:
+        raise ConfigError(f"{error}; make it, or name another", path="database.url") from error
+    except TimeoutError as error:
         raise ConfigError(
-            f"the database cannot be reached: {reason}", path="database.url"
+            f"no Postgres answers at {_place(settings)}; is the address right?",
+            path="database.url",
+        ) from error
+    except (*AWAY, TemporaryFailure) as error:
+        raise ConfigError(
+            f"the database at {_place(settings)} cannot be reached: {_reason(error)}; is it "
+            "running, and the address right?",
+            path="database.url",
         ) from error
 
 
 @contextlib.contextmanager
 def _only_one(state_dir: Path) -> Iterator[None]:
     """Hold the state directory's lock file; it ends with the process, however that ends."""
-    make_state_dir(state_dir)
-    descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        make_state_dir(state_dir)
+        descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"{state_dir} cannot be used: {error.strerror}; it must be a folder that this user "
+            "may write to",
+            path="state_dir",
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
         raise ConfigError(
+def _reason(error: BaseException) -> str:
+    """Why it failed: the system's own word, since asyncpg joins several into a long text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
+    return first_line(error)
+
+
+def _place(settings: DatabaseSettings) -> str:
+    """Where the database is, without its password."""
+    if settings.url == "embedded":
+        return "its socket"
+    rest = settings.url.partition("://")[2].rpartition("@")[2]
+    place, _, query = rest.partition("?")
+    hosts = parse_qs(query).get("host", [])
+    return ", ".join(hosts) if hosts else place.partition("/")[0] or "its socket"
+
+
             f"another Trestle is at work in {state_dir}; stop it first, or give this one a "
             "state_dir of its own",
             path="state_dir",

@@ -8,6 +8,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -16,6 +17,9 @@ from pydantic import (
 from bridge.networks.irc.nicks import is_nick
 from bridge.networks.irc.wire import clean
 from bridge.sdk.secret import Secret
+
+ASK: dict[str, JsonValue] = {"ask": True}
+"""Marks what `trestle init` asks for, though it has a default."""
 
 
 class _Strict(BaseModel):
@@ -47,7 +51,7 @@ class ServerSettings(_Strict):
 
     host: str = Field(min_length=1, description="Host name or address.")
     port: int = Field(default=0, ge=0, le=65535, description="0: 6697 with TLS, 6667 without.")
-    tls: bool = Field(default=True, description="Encrypt the connection.")
+    tls: bool = Field(default=True, description="Encrypt the connection.", json_schema_extra=ASK)
     tls_verify: bool = Field(
         default=True,
         description="Check the server's certificate. Without it anybody in between can read "
@@ -83,6 +87,7 @@ class IrcSettings(_Strict):
         default=False,
         description="You run this network, so that no channel operator has to be asked before "
         "a channel is bridged.",
+        json_schema_extra=ASK,
     )
     mode: Literal["puppets", "relay"] = Field(
         default="puppets",
