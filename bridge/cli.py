@@ -37,6 +37,7 @@ from bridge.storage.items import Items, ParkedItem
 from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.storage.schema import roles_sql
+from bridge.storage.timers import ParkedTimer, parked_timers
 from bridge.telemetry import configure_logging, hide
 
 T = TypeVar("T")
@@ -244,7 +245,7 @@ def _list_modules(indent: str = "") -> None:
 
 @main.group()
 def parked() -> None:
-    """Items that were put aside, with the reason."""
+    """Items and timers that were put aside, with the reason."""
 
 
 @parked.command("list")
@@ -279,9 +280,11 @@ def demo(check: bool) -> None:
     raise click.exceptions.Exit(int(check) if code is None else code)
 
 
-async def _read_parked(settings: Settings) -> Sequence[ParkedItem]:
+async def _read_parked(settings: Settings) -> Sequence[ParkedItem | ParkedTimer]:
     async with Database.open(settings.database, settings.state_dir, SystemClock()) as database:
-        return await Items(database, DayKeys(settings.state_dir, database.clock)).parked()
+        day_keys = DayKeys(settings.state_dir, database.clock)
+        items = await Items(database, day_keys).parked()
+        return [*items, *await parked_timers(database, day_keys)]
 
 
 def _quietly(config: Path) -> Settings:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -28,6 +29,7 @@ from bridge.settings import DatabaseSettings
 from bridge.storage.keys import DayKeys
 from bridge.storage.timers import InstanceTimers, Ringing, parked_timers
 from tests.conformance.stage import DICE, ROOM, Play, play
+from tests.rigs.program import TrestleProgram
 from tests.rigs.trestle import wait_until
 
 OnTimer = Callable[[Timer, TimerCall], Awaitable[None]]
@@ -268,3 +270,21 @@ async def test_a_bot_that_could_not_hear_its_timers_may_set_none(bench: Bench) -
     bench.timers.are_heard = False
     with pytest.raises(PermanentFailure, match="on_timer"):
         await bench.timers.set("a", after=SOON)
+
+
+async def test_the_operator_sees_what_was_put_aside(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async def never(timer: Timer, call: TimerCall) -> None:
+        raise PermanentFailure("the moon is full")
+
+    async with play(database_settings, folder) as stage:
+        bench = Bench(stage)
+        async with bench.ringing(never):
+            await bench.timers.set("a", after=SOON)
+            await bench.wait_until_parked()
+        TrestleProgram(stage.settings, folder, {})  # It writes the settings to a file.
+    command = [sys.executable, "-m", "bridge", "parked", "list", "-c", str(folder / "config.yaml")]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    shown, _ = await process.communicate()
+    assert b"bot:scripted  refused: the moon is full  since" in shown
