@@ -11,12 +11,12 @@ from bridge.model import Clock
 from bridge.sdk.errors import ConfigError
 from bridge.storage.door import AWAY
 from bridge.storage.roles import Access
-from bridge.storage.schema import CORE, Connection
+from bridge.storage.schema import APPLICATION, CORE, Connection
 
 log = logging.getLogger(__name__)
 
 _LOCK = 7_218_450
-_TAKE_LIMIT = 1.5
+_TAKE_LIMIT = 0.8
 """Seconds: a lock that was just let go is waited for, another instance is not."""
 
 _BEAT = 5.0
@@ -49,6 +49,7 @@ class InstanceLock:
             async with asyncio.timeout(_TAKE_LIMIT):
                 while not await self._try(connection):
                     await asyncio.sleep(0.1)
+            await self._end_predecessor(connection)
         except TimeoutError as error:
             connection.terminate()
             raise ConfigError(
@@ -188,8 +189,25 @@ class InstanceLock:
                 raise ConfigError(_PROXY, path="database.url")
         except _BROKEN_BY_POOLING as error:
             raise ConfigError(_PROXY, path="database.url") from error
+        except asyncpg.PostgresConnectionError as error:
+            if "statement pooling" not in str(error):
+                raise
+            raise ConfigError(_PROXY, path="database.url") from error
         finally:
             other.terminate()
+
+    async def _end_predecessor(self, connection: Connection) -> None:
+        """End what an instance left that is gone, or cut off.
+
+        A migration, or a database transaction that a dead machine never ended, would hold up
+        ours for hours. Whoever has the lock is the only one who has sessions.
+        """
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND usename = session_user "
+            "AND application_name = $1 AND pid <> pg_backend_pid()",
+            APPLICATION,
+        )
 
     async def _try(self, connection: Connection) -> bool:
         return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK))
@@ -205,6 +223,7 @@ def _refuse_old(connection: Connection) -> None:
 
 
 _PROXY = (
-    "between us and the database stands a proxy that pools transactions (PgBouncer's "
-    "pool_mode = transaction); name the database itself, or a pool with pool_mode = session"
+    "between us and the database stands a proxy that pools transactions or statements "
+    "(PgBouncer's pool_mode = transaction); name the database itself, or a pool with "
+    "pool_mode = session"
 )

@@ -190,6 +190,16 @@ def _told_as_settings(settings: DatabaseSettings) -> Iterator[None]:
             "its admin must run",
             path="database.url",
         ) from error
+    except asyncpg.DuplicateTableError as error:
+        raise ConfigError(
+            f"the database is somebody else's: {error}. Give Trestle one of its own",
+            path="database.url",
+        ) from error
+    except asyncpg.LockNotAvailableError as error:
+        raise ConfigError(
+            "somebody else is at work on the database's tables; end their sessions first",
+            path="database.url",
+        ) from error
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise ConfigError(f"the database refuses us: {error}", path="database.url") from error
     except asyncpg.InvalidCatalogNameError as error:
@@ -205,6 +215,23 @@ def _told_as_settings(settings: DatabaseSettings) -> Iterator[None]:
             "running, and the address right?",
             path="database.url",
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Why it failed: the system's own word, since asyncpg joins several into a long text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
+    return first_line(error)
+
+
+def _place(settings: DatabaseSettings) -> str:
+    """Where the database is, without its password."""
+    if settings.url == "embedded":
+        return "its socket"
+    rest = settings.url.partition("://")[2].rpartition("@")[2]
+    place, _, query = rest.partition("?")
+    hosts = parse_qs(query).get("host", [])
+    return ", ".join(hosts) if hosts else place.partition("/")[0] or "its socket"
 
 
 @contextlib.contextmanager
@@ -224,23 +251,6 @@ def _only_one(state_dir: Path) -> Iterator[None]:
     except BlockingIOError as error:
         os.close(descriptor)
         raise ConfigError(
-def _reason(error: BaseException) -> str:
-    """Why it failed: the system's own word, since asyncpg joins several into a long text."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
-    return first_line(error)
-
-
-def _place(settings: DatabaseSettings) -> str:
-    """Where the database is, without its password."""
-    if settings.url == "embedded":
-        return "its socket"
-    rest = settings.url.partition("://")[2].rpartition("@")[2]
-    place, _, query = rest.partition("?")
-    hosts = parse_qs(query).get("host", [])
-    return ", ".join(hosts) if hosts else place.partition("/")[0] or "its socket"
-
-
             f"another Trestle is at work in {state_dir}; stop it first, or give this one a "
             "state_dir of its own",
             path="state_dir",

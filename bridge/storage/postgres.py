@@ -73,6 +73,8 @@ class EmbeddedPostgres:
         self._process: asyncio.subprocess.Process | None = None
         self._sockets: Path | None = None
         self._user = unprivileged_user()
+        self.settings = dict(_SETTINGS)
+        """What the server is started with."""
 
     @property
     def password(self) -> str:
@@ -152,7 +154,7 @@ class EmbeddedPostgres:
             await asyncio.sleep(0.25)
 
     async def _launch(self, binaries: Path) -> None:
-        arguments = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
+        arguments = [f"-c{name}={value}" for name, value in self.settings.items()]
         if self._log_file.exists() and self._log_file.stat().st_size > _LOG_LIMIT:
             self._log_file.replace(self._log_file.with_suffix(".log.old"))
         with self._log_file.open("ab") as output:

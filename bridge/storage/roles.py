@@ -13,11 +13,12 @@ from bridge.sdk.errors import ConfigError
 from bridge.settings import DatabaseSettings
 from bridge.storage.files import make_folder, write_private
 from bridge.storage.postgres import EmbeddedPostgres
-from bridge.storage.schema import CORE, OWNER, SUBJECT, Connection, roles_sql
+from bridge.storage.schema import APPLICATION, CORE, OWNER, SUBJECT, Connection, roles_sql
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 _CONNECT_LIMIT = 5.0
+_SESSION = {"application_name": APPLICATION}
 _STATEMENT_LIMIT = 30.0
 
 
@@ -33,7 +34,9 @@ class Access:
 
     async def log_in(self, role: str) -> Connection:
         """Open a connection, and stay who the URL says."""
-        return await asyncpg.connect(**self.parameters[role], timeout=_CONNECT_LIMIT)
+        return await asyncpg.connect(
+            **self.parameters[role], server_settings=_SESSION, timeout=_CONNECT_LIMIT
+        )
 
     async def connect(self, role: str) -> Connection:
         """Open a connection as the role."""
@@ -59,6 +62,7 @@ class Access:
             max_inactive_connection_lifetime=0,
             command_timeout=_STATEMENT_LIMIT,
             init=init,
+            server_settings=_SESSION,
             **parameters,
         )
 

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 CORE = "trestle_core"
 SUBJECT = "trestle_subject"
 OWNER = "trestle_owner"
+APPLICATION = "trestle"
+"""What our sessions call themselves."""
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -20,12 +20,15 @@ class Cluster:
 
     server: EmbeddedPostgres
     numbers: "itertools.count[int]"
+    port: int | None
+    """Where it takes connections by TCP, if it does."""
 
     def url(self, name: str) -> str:
         """The URL of one of its databases."""
-        return (
-            f"postgresql://postgres:{self.server.password}@/{name}?host={self.server.socket_dir}"
-        )
+        user = f"postgres:{self.server.password}"
+        if self.port is not None:
+            return f"postgresql://{user}@127.0.0.1:{self.port}/{name}"
+        return f"postgresql://{user}@/{name}?host={self.server.socket_dir}"
 
     async def execute(self, statement: str, database: str = "postgres") -> None:
         """Run a statement as the superuser."""
@@ -43,14 +46,16 @@ class Cluster:
 
 
 @asynccontextmanager
-async def run_cluster() -> AsyncIterator[Cluster]:
+async def run_cluster(port: int | None = None) -> AsyncIterator[Cluster]:
     """Run a server of our own kind in a temporary folder."""
     folder = Path(tempfile.mkdtemp(prefix="trestle-pg-"))
     folder.chmod(0o711)
     server = EmbeddedPostgres(folder)
+    if port is not None:
+        server.settings |= {"listen_addresses": "127.0.0.1", "port": str(port)}
     try:
         await server.start()
-        cluster = Cluster(server, itertools.count(1))
+        cluster = Cluster(server, itertools.count(1), port)
         # It ends with the machine: hundreds of small databases are not worth the disk's time.
         await cluster.execute("ALTER SYSTEM SET fsync = off")
         await cluster.execute("SELECT pg_reload_conf()")

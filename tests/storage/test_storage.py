@@ -114,16 +114,6 @@ async def test_every_table_of_a_subject_is_under_forced_row_level_security(
     assert bare == []
 
 
-async def test_a_second_instance_refuses_within_two_seconds(
-    database: Database, database_settings: DatabaseSettings, folder: Path
-) -> None:
-    other = folder / "other"
-    async with asyncio.timeout(2):
-        with pytest.raises(ConfigError, match="another Trestle is at work"):
-            async with Database.open(database_settings, other, SystemClock()):
-                raise AssertionError("it must not open")
-
-
 async def test_a_newer_schema_is_refused(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:

@@ -1,0 +1,150 @@
+"""Opening the database: only one instance, no proxy in between, the right schema, few rights."""
+
+import asyncio
+import os
+from operator import itemgetter
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from bridge.demo.processes import free_port
+from bridge.model import Outgoing, SendKind, Source, SystemClock
+from bridge.sdk.errors import ConfigError
+from bridge.sdk.ids import RoomId, UserId
+from bridge.settings import DatabaseSettings
+from bridge.storage.journal import Journal
+from bridge.storage.keys import DayKeys
+from bridge.storage.outbox import Outbox
+from bridge.storage.pool import Database
+from bridge.storage.retention import Retention
+from tests.rigs.cluster import Cluster, run_cluster
+from tests.rigs.pgbouncer import pooled
+from tests.rigs.program import TrestleProgram
+from tests.rigs.trestle import make_settings
+
+
+async def refusal(settings: DatabaseSettings, folder: Path) -> str:
+    """Why the database cannot be opened; it must be said within two seconds."""
+    async with asyncio.timeout(2):
+        with pytest.raises(ConfigError) as refused:
+            async with Database.open(settings, folder, SystemClock()):
+                raise AssertionError("it must not open")
+    assert refused.value.path == "database.url"
+    return refused.value.reason
+
+
+# --- between us and the database ---
+
+
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+async def test_a_pool_of_transactions_is_refused(
+    cluster: Cluster, migrated_settings: DatabaseSettings, folder: Path, mode: str
+) -> None:
+    async with pooled(cluster, migrated_settings, mode) as settings:
+        assert "a proxy that pools transactions or statements" in await refusal(settings, folder)
+
+
+async def test_a_pool_of_transactions_is_refused_also_while_others_use_it(
+    cluster: Cluster, migrated_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with pooled(cluster, migrated_settings, "transaction") as settings:
+        idle = [await asyncpg.connect(settings.url, statement_cache_size=0) for _ in range(5)]
+        busy = [one.transaction() for one in idle[:3]]
+        for transaction in busy:
+            await transaction.start()
+        assert "a proxy that pools transactions or statements" in await refusal(settings, folder)
+        for one in idle:
+            await one.close()
+
+
+async def test_a_pool_of_sessions_works_and_keeps_the_lock(
+    cluster: Cluster, migrated_settings: DatabaseSettings, folder: Path
+) -> None:
+    clock = SystemClock()
+    async with pooled(cluster, migrated_settings, "session") as settings:
+        async with Database.open(settings, folder, clock) as database:
+            journal = Journal(database, DayKeys(folder, clock))
+            await journal.open()
+            row = await journal.land(
+                source=Source.TRANSACTION, body=b"{}", event_keys=b"", progress=b"", done=False
+            )
+            assert [one.id async for one in journal.unfinished()] == [row]
+            await journal.close()
+            outbox = Outbox(database, DayKeys(folder, clock))
+            await outbox.open()
+            entry = Outgoing(room=RoomId("!r"), user=UserId("@u:hs"), kind=SendKind.EVENT,
+                             content={}, transaction_id="t")  # fmt: skip
+            assert len(await outbox.add([entry])) == 1
+            async with database.as_subject("@u:hs") as connection:
+                assert await connection.fetchval("SELECT current_user") == "trestle_subject"
+            other = await refusal(migrated_settings, folder / "other")
+            assert "another Trestle is at work" in other
+        # What it let go of is free at once.
+        async with Database.open(migrated_settings, folder, clock):
+            pass
+
+
+# --- other instances ---
+
+
+async def test_a_second_instance_refuses_within_two_seconds(
+    database: Database, migrated_settings: DatabaseSettings, folder: Path
+) -> None:
+    assert "another Trestle is at work on this" in await refusal(migrated_settings, folder / "2")
+
+
+async def test_a_second_instance_on_the_same_folder_refuses(
+    database: Database, database_settings: DatabaseSettings, folder: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"another Trestle is at work in {folder}"):
+        async with Database.open(database_settings, folder, SystemClock()):
+            raise AssertionError("it must not open")
+
+
+async def test_a_second_program_ends_with_the_reason(
+    database: Database, migrated_settings: DatabaseSettings, folder: Path
+) -> None:
+    other = folder / "other"
+    other.mkdir()
+    second = TrestleProgram(make_settings(other, database=migrated_settings), other, {})
+    with pytest.raises(AssertionError, match="ended with 2"):
+        await second.start()
+    assert "another Trestle is at work on this database; stop it first" in second.log_text()
+
+
+async def test_what_a_dead_machine_left_in_the_middle_of_holds_up_nothing(
+    migrated_settings: DatabaseSettings, folder: Path
+) -> None:
+    clock = SystemClock()
+    left = await asyncpg.connect(
+        migrated_settings.url, server_settings={"application_name": "trestle"}
+    )
+    await left.execute("BEGIN; LOCK TABLE journal, message IN ACCESS EXCLUSIVE MODE")
+    somebody_else = await asyncpg.connect(migrated_settings.url)
+    async with asyncio.timeout(10), Database.open(migrated_settings, folder, clock) as database:
+        await Retention(database, DayKeys(folder, clock)).run_once()
+        assert left.is_closed()
+        assert await somebody_else.fetchval("SELECT true")
+    await somebody_else.close()
+
+
+async def test_the_lock_of_a_dead_machine_is_free_after_eleven_seconds(folder: Path) -> None:
+    port = free_port()
+    async with run_cluster(port) as cluster:
+        settings = await cluster.fresh()
+        async with Database.open(settings, folder, SystemClock()), asyncio.timeout(10):
+            # The server's kernel asks after five seconds, and three times in six more.
+            while not any(seconds <= 5 for seconds in keepalive_seconds(port)):
+                await asyncio.sleep(0.02)
+
+
+def keepalive_seconds(port: int) -> list[float]:
+    """In how many seconds the kernel asks the other side of each connection for life."""
+    found = []
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        local, state, timer = itemgetter(1, 3, 5)(line.split())
+        kind, _, ticks = timer.partition(":")
+        if int(local.rpartition(":")[2], 16) == port and (state, kind) == ("01", "02"):
+            found.append(int(ticks, 16) / os.sysconf("SC_CLK_TCK"))
+    return found
