@@ -141,16 +141,21 @@ class TimerKeeper:
                     self.is_ringing = False
 
     async def _sleep_until(self, due: datetime | None) -> None:
-        left = _LONGEST_SLEEP
+        # One that is due and was not taken is a successor's: do not ask in a circle.
+        left = self._left_until(due) or 0.05
         while left > 0:
-            if due is not None:
-                left = (due - self._clock.now()).total_seconds()
             try:
-                async with asyncio.timeout(min(max(left, 0.05), _LONGEST_SLEEP)):
+                async with asyncio.timeout(min(left, _LONGEST_SLEEP)):
                     await self._timers.changed.wait()
             except TimeoutError:
+                left = self._left_until(due)
                 continue
             return
+
+    def _left_until(self, due: datetime | None) -> float:
+        if due is None:
+            return _LONGEST_SLEEP
+        return max(0.0, (due - self._clock.now()).total_seconds())
 
     async def _ring(self, group: asyncio.TaskGroup, ringing: Ringing) -> None:
         if ringing.tries > self._patience.tries:
