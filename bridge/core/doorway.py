@@ -390,18 +390,16 @@ class Doorway:
     ) -> None:
         """Have ghosts leave or come; those already so are left alone."""
         present = await self.present()
-        outgoing = []
-        for user in leave:
-            ghost = self._ghost(user)
-            if ghost in present:
-                present.discard(ghost)
-                outgoing.append(self._membership(ghost, user, SendKind.LEAVE, reason))
-        for user in arrive:
-            ghost = self._ghost(user)
-            if ghost not in present:
-                present.add(ghost)
-                outgoing.append(self._membership(ghost, user, SendKind.JOIN, ""))
-        await self._house.sender.put(outgoing)
+        gone = {g: user for user in leave if (g := self._ghost(user)) in present}
+        stay = present - gone.keys()
+        come = {g: user for user in arrive if (g := self._ghost(user)) not in stay}
+        await self._house.sender.put([
+            *(self._membership(g, user, SendKind.LEAVE, reason) for g, user in gone.items()),
+            *(self._membership(g, user, SendKind.JOIN, "") for g, user in come.items()),
+        ])  # fmt: skip
+        # Only now: what could not be stored comes again, and must not find itself done.
+        present.difference_update(gone)
+        present.update(come)
 
     async def _match_members(self, event: RemoteMembers) -> None:
         present = await self.present()
@@ -414,8 +412,8 @@ class Doorway:
             )
             for ghost in sorted(gone)
         ]  # fmt: skip
-        present -= gone
         await self._house.sender.put(outgoing)
+        present -= gone
         await self._ghosts(arrive=list(wanted.values()))
 
     def _membership(

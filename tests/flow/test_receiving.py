@@ -2,7 +2,9 @@
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 
+import asyncpg
 import pytest
 
 from bridge.core.hosting import InstanceMetrics
@@ -14,7 +16,13 @@ from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteMessageId, RemoteUser
 from bridge.sdk.module import ModuleInfo
 from bridge.sdk.rich import Rich
 from bridge.sdk.testing import FakeStore
+from bridge.settings import DatabaseSettings
 from bridge.telemetry import Telemetry
+from tests.flow.test_conversation import _joined as joined
+from tests.flow.test_conversation import bridge, irc_module
+from tests.rigs.irc_user import irc_user
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.trestle import Town, make_modules, running
 
 BOB = RemoteUser(id=RemoteUserId("bob"), name="Bob")
 
@@ -62,3 +70,47 @@ async def test_a_module_that_waits_can_be_stopped() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await host.receive(said("one"))
+
+
+REFUSE = """
+CREATE SEQUENCE refusals;
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    PERFORM nextval('refusals');
+    RAISE EXCEPTION 'starting up' USING ERRCODE = 'cannot_connect_now';
+END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON outbox FOR EACH STATEMENT EXECUTE FUNCTION refuse();
+"""
+"""Has the database answer as one does that is starting, and count how often."""
+
+
+async def test_who_came_and_went_while_the_database_was_away_is_known_afterwards(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    alice = await town.person("alice")
+    async with run_ngircd() as server:
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(server))
+        )
+        async with (
+            running(settings),
+            irc_user(server.port, "carl") as carl,
+            irc_user(server.port, "dora") as dora,
+        ):
+            await carl.join("#here")
+            room = await bridge(alice, "#here")
+            carl.say("PRIVMSG #here :hello")
+            await alice.wait_for_text(room, "hello")
+            assert joined(alice, room) == {"carl"}
+            connection = await asyncpg.connect(database_settings.url)
+            try:
+                await connection.execute(REFUSE)
+                await dora.join("#here")
+                carl.say("PART #here :bye")
+                async with asyncio.timeout(20):
+                    while not await connection.fetchval("SELECT is_called FROM refusals"):
+                        await asyncio.sleep(0.01)
+                await connection.execute("DROP TRIGGER refuse ON outbox")
+            finally:
+                await connection.close()
+            await alice.wait_until(lambda: joined(alice, room) == {"dora"})
