@@ -70,12 +70,13 @@ class App:
                 parts.intake.open()
                 self.ready.set()
                 _calm_the_collector()
-                log.info("ready", extra={"event": "ready"})
+                log.info("ready at %s: %s", *self._who_is_where(), extra={"event": "ready"})
                 if self._on_ready is not None:
                     self._on_ready(self)
                 await asyncio.Event().wait()
             finally:
                 self.ready.clear()
+                log.info("stopping", extra={"event": "stopping"})
                 if self._end_for_sure:
                     _end_later()
                 await parts.receiver.stop()
@@ -133,17 +134,13 @@ class App:
         while True:
             try:
                 await self._introduce()
+                if self._homeserver != "answers":
+                    log.info("the homeserver answers", extra={"event": "homeserver_answers"})
                 self._homeserver = "answers"
                 parts.telemetry.homeserver_up.set(1)
                 delay = 60.0
-            except TemporaryFailure as error:
-                self._note_homeserver(str(error))
-                delay = min(delay * 2, 60.0)
-            except MatrixError as error:
-                self._note_homeserver(PING_ERRORS.get(error.errcode, str(error)))
-                delay = min(delay * 2, 60.0)
             except TrestleError as error:
-                self._note_homeserver(str(error))
+                self._note_homeserver(self._explain(error))
                 delay = min(delay * 2, 60.0)
             await self._rest(delay)
 
@@ -177,9 +174,24 @@ class App:
         # A good ping makes Synapse deliver at once what it holds back.
         await parts.client.ping(self.settings.appservice.id)
 
+    def _who_is_where(self) -> tuple[str, str]:
+        """Where events come in, and whom they reach."""
+        names = sorted([*self.parts.instances, *self.parts.bots])
+        return str(self.parts.receiver.address), ", ".join(names) or "no module is switched on"
+
+    def _explain(self, error: TrestleError) -> str:
+        """Say why the homeserver does not work for us, with the way out where it is known."""
+        cause = error.__cause__
+        if isinstance(cause, MatrixError) and cause.errcode == "M_UNKNOWN_TOKEN":
+            return PING_ERRORS[cause.errcode]
+        if isinstance(error, MatrixError):
+            return PING_ERRORS.get(error.errcode, str(error))
+        away = isinstance(error, TemporaryFailure)
+        return f"{error} (homeserver.url: {self.settings.homeserver.url})" if away else str(error)
+
     def _note_homeserver(self, reason: str) -> None:
         if reason != self._homeserver:
-            log.warning("the homeserver: %s", reason, extra={"event": "homeserver_trouble"})
+            log.warning("%s", reason, extra={"event": "homeserver_trouble"})
         self._homeserver = reason
         self.parts.telemetry.homeserver_up.set(0)
 

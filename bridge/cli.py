@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from bridge.app import run as run_app
 from bridge.config import check_value, load
 from bridge.core.catalogue import describe, find_module, installed
 from bridge.demo import stage
-from bridge.doctor import Doctor
+from bridge.doctor import Doctor, Finding
 from bridge.init import (
     Question,
     draft,
@@ -36,7 +37,7 @@ from bridge.settings import Settings
 from bridge.storage.items import Items, ParkedItem
 from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
-from bridge.storage.schema import roles_sql
+from bridge.storage.schema import admin_sql
 from bridge.storage.timers import ParkedTimer, parked_timers
 from bridge.telemetry import configure_logging, hide
 
@@ -102,7 +103,9 @@ def init(
     Asks what it must know; flags answer beforehand.
     """
     if print_sql:
-        click.echo(roles_sql(login="trestle"))
+        given = dict(parse_change(change) for change in changes)
+        urls = (str(given.get(f"database.{name}", "")) for name in ("url", "owner_url"))
+        click.echo(admin_sql(*urls))
         return
     if not force:
         refuse_existing(directory)
@@ -207,14 +210,19 @@ def doctor(config: Path, registration: Path | None, as_json: bool) -> None:
     file = registration or config.parent / "registration.yaml"
     findings = _run(Doctor(settings, file).examine) or []
     if as_json:
-        rows = [{"check": f.check, "ok": f.ok, "sentence": f.sentence} for f in findings]
+        rows = [asdict(finding) for finding in findings]
         click.echo(json.dumps(rows, indent=2))
     else:
         for finding in findings:
-            mark = click.style("ok  ", fg="green") if finding.ok else click.style("BAD ", fg="red")
-            click.echo(f"{mark} {finding.check}: {finding.sentence}")
+            click.echo(f"{_mark(finding)} {finding.check}: {finding.sentence}")
     if not all(finding.ok for finding in findings):
         raise click.exceptions.Exit(1)
+
+
+def _mark(finding: Finding) -> str:
+    if not finding.ok:
+        return click.style("BAD ", fg="red")
+    return click.style("note", fg="yellow") if finding.note else click.style("ok  ", fg="green")
 
 
 @main.command()

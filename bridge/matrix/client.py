@@ -6,6 +6,7 @@ the path is the same bytes at every attempt. (docs/adr/0002 says why this is not
 
 import asyncio
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,8 @@ class MatrixError(TrestleError):
     def __init__(
         self, status: int, errcode: str, message: str, retry_after: float | None = None
     ) -> None:
-        super().__init__(f"the homeserver answered {status} {errcode}: {message[:200]}")
+        said = f": {message[:200]}" if message else ""
+        super().__init__(f"the homeserver answered {status} {errcode}{said}")
         self.status = status
         self.errcode = errcode
         self.message = message
@@ -139,8 +141,9 @@ class HomeserverClient:
                 raw = await response.read()
                 status, retry_header = response.status, response.headers.get("Retry-After")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise TemporaryFailure(f"the homeserver cannot be reached: {reason[:200]}") from error
+            raise TemporaryFailure(
+                f"the homeserver cannot be reached: {_reason(error)}"
+            ) from error
         content = _content(status, raw)
         return Reply(status, content, _retry_after(content, retry_header))
 
@@ -187,6 +190,25 @@ class HomeserverClient:
         )
         duration = reply.get("duration_ms")
         return float(duration) if isinstance(duration, int | float) else 0.0
+
+
+def _reason(error: Exception) -> str:
+    """Why a request did not get through, in words for an admin."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return f"the name {error.host} is not known"
+        case aiohttp.ClientConnectorCertificateError():
+            return f"its certificate is not trusted: {error.certificate_error}"
+        case aiohttp.ClientConnectorSSLError():
+            return "there is no TLS behind it; is it http:// instead of https://?"
+        case aiohttp.ClientConnectorError() if error.os_error.errno:
+            return os.strerror(error.os_error.errno)
+        case TimeoutError():
+            return "no answer in time"
+        case aiohttp.ServerDisconnectedError():
+            return "it hung up"
+        case _:
+            return (str(error) or type(error).__name__)[:200]
 
 
 def _content(status: int, raw: bytes) -> dict[str, Any]:

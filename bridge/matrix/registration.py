@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from bridge.matrix.namespaces import Namespaces
 from bridge.sdk.errors import ConfigError
@@ -55,11 +55,19 @@ def registration(
 def read_registration(path: Path) -> dict[str, Any]:
     """Read a registration file. Raises ``ConfigError`` if it is none."""
     try:
-        data = YAML(typ="safe").load(path.read_text())
-    except (OSError, YAMLError) as error:
-        raise ConfigError(f"the registration {path} cannot be read: {error}") from error
+        data = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is not there; `trestle registration` writes it") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (YAMLError, ValueError) as error:  # Their texts quote the file, tokens and all.
+        mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+        place = "" if mark is None else f", line {mark.line + 1}"
+        raise ConfigError(
+            f"{path}{place} is not YAML; `trestle registration` writes it anew"
+        ) from error
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} is no registration")
+        raise ConfigError(f"{path} is no registration; `trestle registration` writes it anew")
     return data
 
 
@@ -69,8 +77,12 @@ def differences(file: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     for key, value in wanted.items():
         if file.get(key) == value:
             continue
-        if key in {"as_token", "hs_token"}:
+        if key not in file:
+            found.append(f"{key} is missing in the registration")
+        elif key in {"as_token", "hs_token"}:
             found.append(f"{key} in the registration is not the one in config.yaml")
+        elif key == "namespaces":
+            found.append("the namespaces in the registration are not those of config.yaml")
         else:
             found.append(f"{key} in the registration is {file.get(key)!r}, not {value!r}")
     return found
