@@ -2,8 +2,10 @@
 
 import logging
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import TypeAlias
+from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
@@ -20,7 +22,11 @@ APPLICATION = "trestle"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
-def migrations() -> list[tuple[int, str, str]]:
+Migration: TypeAlias = tuple[int, str, str]
+"""Number, name, SQL."""
+
+
+def migrations() -> list[Migration]:
     """All migrations: (number, name, SQL), in order."""
     found = []
     for entry in files("bridge.storage").joinpath("migrations").iterdir():
@@ -30,17 +36,18 @@ def migrations() -> list[tuple[int, str, str]]:
     return sorted(found)
 
 
-async def migrate(connection: Connection) -> int:
-    """Bring the schema to this version; return its number.
+async def migrate(connection: Connection, known: Sequence[Migration] = ()) -> int:
+    """Bring the schema to this version; return its number. ``known``: others than ours.
 
-    Raises ``ConfigError`` when a newer Trestle has been here.
+    Each migration happens as a whole or not at all, however it ends. Raises ``ConfigError`` when
+    a newer Trestle has been here.
     """
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(7218451)")
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_version (version integer PRIMARY KEY)"
         )
-    known = migrations()
+    known = known or migrations()
     current = await schema_version(connection)
     newest = known[-1][0]
     if current > newest:
@@ -68,8 +75,22 @@ async def _apply(connection: Connection, number: int, sql: str) -> None:
         sql = sql.replace(role, name)
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = '2s'")
+        # Forced policies show the owner no rows. A migration that moves rows must lift the force
+        # around it (ALTER TABLE x NO FORCE ROW LEVEL SECURITY) and fails if it forgot, instead of
+        # moving none.
+        await connection.execute("SET LOCAL row_security = off")
         await connection.execute(sql)
         await connection.execute("INSERT INTO schema_version (version) VALUES ($1)", number)
+
+
+def admin_sql(url: str = "", owner_url: str = "") -> str:
+    """What an admin runs where we may not make roles, with the users of the two URLs."""
+    login = unquote(urlsplit(url).username or "") or "trestle"
+    owner_login = unquote(urlsplit(owner_url).username or "") or None
+    return (
+        "-- As an admin, in the database that Trestle is to use. The role in database.url, here\n"
+        f"-- {_quoted(login)}, must be there.\n" + roles_sql(login=login, owner_login=owner_login)
+    )
 
 
 def roles_sql(

@@ -11,7 +11,6 @@ from bridge.model import ItemId, Outgoing, ParkReason, SendKind, Source, SystemC
 from bridge.sdk.errors import ConfigError, PermanentFailure
 from bridge.sdk.ids import EventId, InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.login import LoginKind
-from bridge.settings import DatabaseSettings
 from bridge.storage.accounts import Accounts
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
@@ -112,18 +111,6 @@ async def test_every_table_of_a_subject_is_under_forced_row_level_security(
         "AND c.relnamespace = 'public'::regnamespace"
     )
     assert bare == []
-
-
-async def test_a_newer_schema_is_refused(
-    database_settings: DatabaseSettings, folder: Path
-) -> None:
-    async with Database.open(database_settings, folder, SystemClock()) as opened:
-        owner = await opened.owner()
-        await owner.execute("INSERT INTO schema_version VALUES (999)")
-        await owner.close()
-    with pytest.raises(ConfigError, match="made by a newer Trestle"):
-        async with Database.open(database_settings, folder, SystemClock()):
-            raise AssertionError("it must not open")
 
 
 async def test_a_day_that_is_over_is_dropped_and_its_key_destroyed(
