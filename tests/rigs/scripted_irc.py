@@ -19,13 +19,18 @@ class Peer:
         self._lines: asyncio.Queue[str] = asyncio.Queue()
         self.ended = asyncio.Event()
         self.nick = "*"
+        self.pong: str | None = ":irc.test PONG irc.test :{marker}"
+        """How a PING is answered as it comes; None leaves it to the test, as one more line."""
         self.heard: list[str] = []
 
     async def listen(self) -> None:
-        """Take lines until the client is gone; close when it says QUIT, as servers do."""
+        """Take lines until the client is gone; answer PING; close at QUIT, as servers do."""
         try:
             while raw := await self._reader.readline():
                 text = raw.decode().removesuffix("\r\n")
+                if text.startswith("PING ") and self.pong is not None:
+                    self.say(self.pong.replace("{marker}", text.removeprefix("PING ")))
+                    continue
                 self._lines.put_nowait(text)
                 if text.startswith("QUIT"):
                     self.close()

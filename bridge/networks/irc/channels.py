@@ -5,23 +5,19 @@ import asyncio
 from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.wire import Incoming, cut, line
-from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
-
-REFUSAL_SECONDS = 60.0
-"""How long a channel's refusal to let us speak is believed without a change of its modes."""
+from bridge.sdk.errors import DeliveryError, TemporaryFailure
 
 _Answer = asyncio.Future[DeliveryError | None]
 
 
 class Channels:
-    """Joins and waits for the answer; knows where we are and where we may not speak."""
+    """Joins and waits for the answer; knows where we are."""
 
     def __init__(self, connection: Connection, join_seconds: float) -> None:
         self._connection = connection
         self._join_seconds = join_seconds
         self._joined: set[str] = set()
         self._asked: dict[str, _Answer] = {}
-        self._refusals: dict[str, tuple[float, PermanentFailure]] = {}
 
     def _fold(self, name: str) -> str:
         return self._connection.isupport.fold(name)
@@ -36,7 +32,7 @@ class Channels:
         if key in self._joined:
             return
         if key not in self._asked:
-            await self._connection.say([line("JOIN", name)])
+            await self._connection.say(line("JOIN", name))
             if key not in self._asked:
                 self._asked[key] = asyncio.get_running_loop().create_future()
         try:
@@ -60,12 +56,6 @@ class Channels:
             self._joined.discard(key)
             self._connection.write(line("PART", name, cut(reason, 200)))
 
-    def find_refusal(self, name: str) -> PermanentFailure | None:
-        """Return why the channel lets us not speak, if it lately said so."""
-        now = asyncio.get_running_loop().time()
-        since, refusal = self._refusals.get(self._fold(name), (now - REFUSAL_SECONDS, None))
-        return refusal if now - since < REFUSAL_SECONDS else None
-
     def end(self) -> None:
         """Tell those who wait that the connection is gone."""
         for answer in self._asked.values():
@@ -78,8 +68,8 @@ class Channels:
         self._asked.clear()
         self._joined.clear()
 
-    def handle(self, message: Incoming) -> PermanentFailure | None:
-        """Follow one line. Returns a refusal to let us speak, when it is one."""
+    def handle(self, message: Incoming) -> None:
+        """Follow one line."""
         match message.command:
             case "JOIN" if self._connection.is_own(message.source):
                 self._on_own_join(message.param(0))
@@ -87,13 +77,8 @@ class Channels:
                 self._forget(message.param(0))
             case "KICK" if self._fold(message.param(1)) == self._fold(self._connection.own.nick):
                 self._forget(message.param(0))
-            case "MODE":
-                self._refusals.pop(self._fold(message.param(0)), None)
-            case replies.CANNOT_SEND:
-                return self._on_refused_message(message)
             case _:
                 self._on_refused_join(message)
-        return None
 
     def _on_own_join(self, name: str) -> None:
         key = self._fold(name)
@@ -106,18 +91,8 @@ class Channels:
         if answer is not None and not answer.done():
             answer.set_result(None)
 
-    def _on_refused_message(self, message: Incoming) -> PermanentFailure:
-        refusal = replies.send_refusal(message, message.param(1))
-        key = self._fold(message.param(1))
-        # Out of the channel, after a kick say, the next message joins anew and may be heard.
-        if key in self._joined:
-            self._refusals[key] = (asyncio.get_running_loop().time(), refusal)
-        return refusal
-
     def _forget(self, name: str) -> None:
-        key = self._fold(name)
-        self._joined.discard(key)
-        self._refusals.pop(key, None)
+        self._joined.discard(self._fold(name))
 
     def _on_refused_join(self, message: Incoming) -> None:
         name = message.param(1)

@@ -74,15 +74,15 @@ class IrcClient:
             self._link.down(failure)
 
     async def send(self, message: Message) -> Receipt:
-        """Write the message to its channel, which is joined first if need be."""
+        """Say the message in its channel, which is joined first if need be.
+
+        Returns when the network has read it and refused nothing: see ``Connection.deliver``.
+        """
         self._needed.set()
         connection, channels = await self._link.get(self._settings.connect_seconds * 2)
         chat = self._chats.get(message.chat) or RemoteChat(id=message.chat, name=message.chat)
         await channels.enter(chat.name)
         self._chats[chat.id] = chat
-        refusal = channels.find_refusal(chat.name)
-        if refusal is not None:
-            raise refusal
         lines = compose(
             message,
             chat.name,
@@ -91,7 +91,7 @@ class IrcClient:
             settings=self._settings,
             name_of=self._name_of,
         )
-        await connection.say(lines)
+        await connection.deliver(chat.name, lines)
         return Receipt(remote_ids=(RemoteMessageId(self._network.new_message_id()),))
 
     async def join(self, chat: RemoteChat) -> None:
@@ -169,9 +169,7 @@ class IrcClient:
         while True:
             message = await connection.read()
             self._network.hold(self._login.id, connection.own)
-            refusal = channels.handle(message)
-            if refusal is not None:
-                self._complain(refusal)
+            channels.handle(message)
             if message.command == "KICK":
                 self._on_kick(connection, message)
             self._regain(connection, message)

@@ -1,18 +1,20 @@
 """One connection to one server: TLS, signing in, signs of life, flood control."""
 
 import asyncio
+import contextlib
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from bridge.networks.irc import replies
+from bridge.networks.irc.delivery import RETRY_SECONDS, Deliveries
 from bridge.networks.irc.flood import Flood
 from bridge.networks.irc.handshake import Handshake, Identity
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
 from bridge.networks.irc.wire import Incoming, Line, LineReader, Source, line, parse
-from bridge.sdk.errors import DeliveryUncertain, ModuleNotReady, TemporaryFailure
+from bridge.sdk.errors import ModuleError, ModuleNotReady, TemporaryFailure
 
 READ_BYTES = 64 * 1024
 GOODBYE_SECONDS = 2.0
@@ -33,8 +35,14 @@ class Connection:
         self._flood = Flood(settings.flood_burst, settings.flood_rate)
         self._line_reader = LineReader()
         self._lines: deque[bytes] = deque()
+        self._read_before: deque[Incoming] = deque()
         self._error = ""
+        self._silence = ""
         self._ended = False
+        self._deliveries = Deliveries(server.label)
+        self._asking: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._reading = False
         self.server = server.label
         self.own = Source("")
         """Our nick, user and host, as others see them; user and host once we joined."""
@@ -61,77 +69,150 @@ class Connection:
         if self._flood.take():
             self.write(one)
 
-    async def say(self, lines: Sequence[Line]) -> None:
-        """Write the lines of one message, as fast as flood control lets.
+    async def say(self, one: Line) -> None:
+        """Write a line as soon as flood control lets. Raises ``TemporaryFailure`` if it cannot."""
+        if pause := self._flood.reserve():
+            await asyncio.sleep(pause)
+        if not self.is_up:
+            raise TemporaryFailure(f"{self.server} is not connected.", retry_after=RETRY_SECONDS)
+        self.write(one)
 
-        Returns without a wait after the last one, so that little can happen between the write
-        and the mark that it was written. Raises ``TemporaryFailure`` if nothing was written,
-        ``DeliveryUncertain`` if the connection broke in between.
+    async def deliver(self, target: str, lines: Sequence[Line]) -> None:
+        """Write the lines of one message; return when the server has read them.
+
+        Several messages may be on their way at once; one question may be about all of them.
+        Raises the refusal that the server answers with, ``TemporaryFailure`` if nothing was
+        written, and ``DeliveryUncertain`` if the connection broke, or the server was silent for
+        ``confirm_seconds``, before it said that it has read the message.
         """
-        written = 0
-        for one in lines:
-            if pause := self._flood.reserve():
-                await asyncio.sleep(pause)
-            self._check(written, len(lines))
-            self.write(one)
-            written += 1
-        self._check(written, len(lines))
+        if not self.is_up:
+            raise TemporaryFailure(f"{self.server} is not connected.", retry_after=RETRY_SECONDS)
+        sending = self._deliveries.begin(self.isupport.fold(target), len(lines))
+        try:
+            for one in lines:
+                if pause := self._flood.reserve():
+                    await asyncio.wait([sending.answer], timeout=pause)
+                if sending.refusal is not None or not self.is_up:
+                    break
+                self.write(one)
+                sending.written += 1
+        finally:
+            # Also for one that was cancelled: a refusal of it must not fall on the next.
+            self._deliveries.finish(sending)
+            self._ask_in_turn()
+        failure = await sending.answer
+        if failure is not None:
+            raise failure
 
-    def _check(self, written: int, total: int) -> None:
+    def _ask_in_turn(self) -> None:
+        """Have the server asked when flood control has room; what is written till then counts."""
+        if self._asking is None:
+            loop = asyncio.get_running_loop()
+            self._asking = loop.call_later(self._flood.reserve(), self._ask)
+
+    def _ask(self) -> None:
+        self._asking = None
         if self.is_up:
+            self.write(line("PING", self._deliveries.ask()))
+            if self._watch is None:
+                self._look_later(self._settings.confirm_seconds)
+
+    def _look_later(self, seconds: float) -> None:
+        self._watch = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """Give the connection up if an answer is overdue."""
+        self._watch = None
+        limit, since = self._settings.confirm_seconds, self._deliveries.waiting_since
+        if since is None:
             return
-        if written:
-            raise DeliveryUncertain(
-                f"The connection to {self.server} broke after {written} of {total} lines."
+        left = since + limit - asyncio.get_running_loop().time()
+        if not self._reading:
+            # We are the slow ones, the storage is away say: the answer may lie here unread.
+            self._look_later(limit)
+        elif left > 0:
+            self._look_later(left)
+        else:
+            self._silence = (
+                f"{self.server} did not say within {limit:g} seconds that it has read a message."
             )
-        raise TemporaryFailure(f"{self.server} is not connected.", retry_after=5)
+            self._writer.transport.abort()
+
+    async def check_answers(self) -> None:
+        """Return when the server has answered a PING, by which we will learn what it has read."""
+        self.write(line("PING", self._deliveries.ask()))
+        while self._deliveries.is_asking:
+            self._read_before.append(await self._read_next())
 
     async def read(self) -> Incoming:
         """Return the next line; answers PING itself.
 
         Raises ``ModuleNotReady`` or ``LoginRequired`` with the reason when the connection ends.
         """
+        if self._read_before:
+            return self._read_before.popleft()
+        return await self._read_next()
+
+    async def _read_next(self) -> Incoming:
         while True:
             while self._lines:
                 message = parse(self._lines.popleft())
                 if message is not None:
                     self._observe(message)
                     return message
-            await self._fill()
+            try:
+                await self._fill()
+            except ModuleError:
+                self._end()
+                raise
+
+    def _end(self) -> None:
+        self._ended = True
+        for timer in (self._asking, self._watch):
+            if timer is not None:
+                timer.cancel()
+        self._asking = self._watch = None
+        self._deliveries.end()
 
     async def _fill(self) -> None:
         try:
             data = await self._receive()
             self._lines.extend(self._line_reader.feed(data))
         except (OSError, ValueError) as error:
-            self._ended = True
             raise ModuleNotReady(
                 f"The connection to {self.server} broke: {_reason(error)}"
             ) from error
         if not data:
-            self._ended = True
-            raise replies.ended(self.server, self._error)
+            raise (
+                ModuleNotReady(self._silence)
+                if self._silence
+                else replies.ended(self.server, self._error)
+            )
 
     async def _receive(self) -> bytes:
+        self._reading = True
         try:
-            async with asyncio.timeout(self._settings.ping_seconds):
-                return await self._reader.read(READ_BYTES)
-        except TimeoutError:
-            self.write(line("PING", "trestle"))
-        try:
+            try:
+                async with asyncio.timeout(self._settings.ping_seconds):
+                    return await self._reader.read(READ_BYTES)
+            except TimeoutError:
+                self.write(line("PING", self._deliveries.ask()))
             async with asyncio.timeout(self._settings.ping_timeout_seconds):
                 return await self._reader.read(READ_BYTES)
         except TimeoutError as error:
-            self._ended = True
             silence = self._settings.ping_seconds + self._settings.ping_timeout_seconds
             raise ModuleNotReady(
                 f"{self.server} gave no sign of life for {silence:g} seconds."
             ) from error
+        finally:
+            self._reading = False
 
     def _observe(self, message: Incoming) -> None:
         match message.command:
             case "PING":
                 self.write(line("PONG", message.param(-1)))
+            case "PONG":
+                self._deliveries.hear_pong(message)
             case "ERROR":
                 self._error = message.param(-1)
             case "NICK" if self.is_own(message.source):
@@ -142,6 +223,8 @@ class Connection:
                 self.own = Source(self.own.nick, self.own.user, message.param(1))
             case replies.ISUPPORT:
                 self.isupport = self.isupport.with_tokens(message.params[1:-1])
+            case _:
+                self._deliveries.hear_refusal(message, self.isupport.fold)
 
     async def sign_in(self, identity: Identity) -> None:
         """Register. Raises ``LoginRequired`` or ``ModuleNotReady`` with the server's reason."""
@@ -155,20 +238,23 @@ class Connection:
         self.capabilities = handshake.capabilities
 
     async def close(self, reason: str) -> None:
-        """Say goodbye and leave no socket."""
+        """Say goodbye, hear what the server still has to say, and leave no socket."""
+        if self._deliveries.must_ask:
+            self.write(line("PING", self._deliveries.ask()))
         self.write(line("QUIT", reason))
         try:
             async with asyncio.timeout(GOODBYE_SECONDS):
                 # A socket that is closed with unread input is reset, and the server may then
                 # lose what we wrote last. So its side closes first.
-                while self.is_up and await self._reader.read(READ_BYTES):
-                    continue
+                with contextlib.suppress(ModuleError):
+                    while self.is_up:
+                        await self._read_next()
                 self._writer.close()
                 await self._writer.wait_closed()
         except (TimeoutError, OSError):
             self._writer.transport.abort()
         finally:
-            self._ended = True
+            self._end()
             self._writer.close()
 
 
@@ -181,14 +267,16 @@ async def connect(
     Raises ``ModuleNotReady`` or ``LoginRequired`` with a sentence.
     """
     connection = await _open_first(settings)
-    goodbye = "The bridge could not sign in"
+    goodbye, missing = "The bridge could not sign in", "let us in"
     try:
         try:
             async with asyncio.timeout(settings.connect_seconds):
                 await connection.sign_in(identity())
+                missing = "answer a PING"
+                await connection.check_answers()
         except TimeoutError as error:
             raise ModuleNotReady(
-                f"{connection.server} did not let us in within {settings.connect_seconds:g} "
+                f"{connection.server} did not {missing} within {settings.connect_seconds:g} "
                 "seconds."
             ) from error
         goodbye = "The bridge stops"

@@ -17,7 +17,6 @@ WELCOME, ISUPPORT = "001", "005"
 END_OF_MOTD, NO_MOTD = "376", "422"
 NAMES, END_OF_NAMES = "353", "366"
 HOST_HIDDEN = "396"
-CANNOT_SEND = "404"
 
 JOIN_REFUSED = {
     "403": "there is no such channel",
@@ -45,6 +44,26 @@ JOIN_LATER = {
     "439": "the server asks us to slow down",
     "480": "too many people join it now",
 }
+SEND_REFUSED = {
+    "401": "there is no channel of that name",
+    "403": "there is no such channel",
+    "404": "it does not let this user speak",
+    "408": "it does not take colours",
+    "442": "we are not in it",
+    "477": "it lets only registered nicks speak",
+    "489": "we may not speak in it",
+    "492": "it does not take what is no plain text",
+    "531": "the network does not let us write there",
+}
+SEND_LATER = {
+    "439": "the server asks us to slow down",
+    "707": "the server asks us to slow down",
+}
+# These name the command instead of the channel, or nothing; IRCv3's FAIL names the command first.
+LINE_REFUSED = frozenset({"411", "412", "413", "414", "417"})
+COMMAND_REFUSED = frozenset({"263", "421", "461", "FAIL"})
+_SPEAKING = frozenset({"PRIVMSG", "NOTICE"})
+
 NICK_TAKEN = frozenset({"433", "436", "437"})
 NICK_REFUSED = frozenset({"432"})
 NICK_LATER = frozenset({"438", "447", "484"})
@@ -72,10 +91,29 @@ def join_refusal(reply: Incoming, channel: str) -> DeliveryError | None:
     return None
 
 
-def send_refusal(reply: Incoming, channel: str) -> PermanentFailure:
-    """Read a 404: the channel's modes or bans keep us from speaking."""
-    said = strip_codes(reply.param(-1))
-    return PermanentFailure(f"{channel} does not let this user speak (the server: {said})")
+def names_target(reply: Incoming) -> bool:
+    """Whether a refusal says for whom the line was that it refuses."""
+    return reply.command in SEND_REFUSED or reply.command in SEND_LATER
+
+
+def send_refusal(reply: Incoming) -> DeliveryError | None:
+    """Read a reply as the refusal of a line of a message; None if it is none."""
+    code, said = reply.command, strip_codes(reply.param(-1))
+    if code in SEND_REFUSED:
+        return PermanentFailure(
+            f"{reply.param(1)} did not take it: {SEND_REFUSED[code]} (the server: {said})"
+        )
+    if code in SEND_LATER:
+        return TemporaryFailure(
+            f"{reply.param(1)} did not take it now: {SEND_LATER[code]} (the server: {said})"
+        )
+    if code in COMMAND_REFUSED and _SPEAKING.isdisjoint(map(str.upper, reply.params[:2])):
+        return None
+    if code == "263":
+        return TemporaryFailure(f"The server is too busy to take it (it says: {said})")
+    if code in COMMAND_REFUSED or code in LINE_REFUSED:
+        return PermanentFailure(f"The server did not take it (it says: {said})")
+    return None
 
 
 def ended(server: str, error: str) -> ModuleError:

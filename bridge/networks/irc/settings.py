@@ -135,6 +135,13 @@ class IrcSettings(_Strict):
     join_seconds: float = Field(
         default=20, gt=0, le=60, description="Limit for a server's answer to a join."
     )
+    confirm_seconds: float = Field(
+        default=20,
+        gt=0,
+        le=60,
+        description="Limit for a server's word that it has read a message. A connection that is "
+        "silent for longer is made anew.",
+    )
     ping_seconds: float = Field(
         default=60, gt=0, description="Silence after which the server is asked for a sign of life."
     )
