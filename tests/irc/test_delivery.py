@@ -269,6 +269,7 @@ async def test_an_answer_that_we_are_slow_to_read_is_not_missed() -> None:
             await asyncio.sleep(0)
             assert await outcome(relay, "#room", "hello") is None
             await host.wait_for(RemoteMessage, 2500)
+            assert await outcome(relay, "#room", "still here") is None
             assert not run.ended.is_set()
 
 
