@@ -1,28 +1,16 @@
 """The data map is true: of the live catalogue, of what is forgotten, of its page."""
 
-import uuid
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
-import asyncpg
-
-from bridge.storage.datamap import DATA_MAP, After, ByDay, Holds, Table, data_map_page
+from bridge.storage.datamap import DATA_MAP, After, ByDay, Holds, data_map_page
 from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.storage.retention import Retention
 from bridge.storage.schema import Connection
+from tests.storage.rows import COLUMNS, insert
 
 TOP = Path(__file__).parents[2]
-
-COLUMNS = (
-    "SELECT c.table_name, c.column_name, c.data_type, c.is_nullable = 'YES' AS nullable, "
-    "c.is_identity = 'YES' AS made, "
-    "(SELECT p.relname FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent "
-    "WHERE i.inhrelid = format('public.%I', c.table_name)::regclass) AS parent "
-    "FROM information_schema.columns c WHERE c.table_schema = 'public'"
-)
-FIXED = {("login", "kind"): "relay", ("timer", "state"): "waiting"}
-"""Values for columns that take only some."""
 
 
 async def differences(connection: Connection) -> set[tuple[str, str]]:
@@ -30,33 +18,6 @@ async def differences(connection: Connection) -> set[tuple[str, str]]:
     rows = await connection.fetch(COLUMNS)
     live = {(row["parent"] or row["table_name"], row["column_name"]) for row in rows}
     return live ^ {(table.name, column) for table in DATA_MAP for column in table.columns}
-
-
-def value_for(column: asyncpg.Record, day: date) -> object:
-    """Something that the column takes."""
-    found = FIXED.get((column["table_name"], column["column_name"]))
-    if found is not None:
-        return found
-    moment = datetime.combine(day, time(12), UTC)
-    return {
-        "text": "parked", "bytea": b"x", "date": day, "timestamp with time zone": moment,
-        "boolean": True, "uuid": uuid.uuid4(),
-    }.get(column["data_type"], uuid.uuid4().int % 2**15)  # fmt: skip
-
-
-async def insert(connection: Connection, table: Table, day: date, **fields: object) -> None:
-    """Put a row into the table, of that day where it has one."""
-    columns = await connection.fetch(f"{COLUMNS} AND c.table_name = $1", table.name)
-    row = {
-        column["column_name"]: value_for(column, day)
-        for column in columns
-        if not column["made"] and not column["nullable"]
-    } | fields
-    places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
-    await connection.execute(
-        f"INSERT INTO {table.name} ({', '.join(row)}) VALUES ({places})",  # noqa: S608
-        *row.values(),
-    )
 
 
 async def test_every_column_of_the_database_is_in_the_map_and_nothing_else(

@@ -1,0 +1,51 @@
+"""Rows for any table, made from the live catalogue."""
+
+import itertools
+import uuid
+from datetime import UTC, date, datetime, time
+
+import asyncpg
+
+from bridge.storage.datamap import Table
+from bridge.storage.schema import Connection
+
+COLUMNS = (
+    "SELECT c.table_name, c.column_name, c.data_type, c.is_nullable = 'YES' AS nullable, "
+    "c.is_identity = 'YES' AS made, "
+    "(SELECT p.relname FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent "
+    "WHERE i.inhrelid = format('public.%I', c.table_name)::regclass) AS parent "
+    "FROM information_schema.columns c WHERE c.table_schema = 'public'"
+)
+FIXED = {("login", "kind"): "relay", "state": "parked"}
+"""Values for columns that take only some, of one table or of any."""
+
+NUMBERS = itertools.count(1)
+
+
+def value_for(column: asyncpg.Record, day: date) -> object:
+    """Something that the column takes."""
+    name = column["column_name"]
+    found = FIXED.get((column["table_name"], name)) or FIXED.get(name)
+    if found is not None:
+        return found
+    number = next(NUMBERS)
+    moment = datetime.combine(day, time(12), UTC)
+    return {
+        "text": f"text {number}", "bytea": b"x", "date": day, "boolean": True,
+        "timestamp with time zone": moment, "uuid": uuid.UUID(int=number),
+    }.get(column["data_type"], number)  # fmt: skip
+
+
+async def insert(connection: Connection, table: Table, day: date, **fields: object) -> None:
+    """Put a row into the table, of that day where it has one."""
+    columns = await connection.fetch(f"{COLUMNS} AND c.table_name = $1", table.name)
+    row = {
+        column["column_name"]: value_for(column, day)
+        for column in columns
+        if not column["made"] and not column["nullable"]
+    } | fields
+    places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+    await connection.execute(
+        f"INSERT INTO {table.name} ({', '.join(row)}) VALUES ({places})",  # noqa: S608
+        *row.values(),
+    )
