@@ -12,6 +12,7 @@ from bridge.core.lane import LONGEST, Item, Lane
 from bridge.core.progress import Marker, Row
 from bridge.core.router import Router
 from bridge.core.window import KeyWindow
+from bridge.failpoint import failpoint
 from bridge.model import ItemId, ParkReason, RowId, Source, Transaction
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.telemetry import Telemetry
@@ -195,6 +196,7 @@ class Intake:
             self._telemetry.transactions.labels(outcome="repeated" if events else "accepted").inc()
             return
         done = len(doubles) == len(events)
+        failpoint("received")
         row_id = await self._journal.land(
             source=transaction.source,
             body=transaction.body,
@@ -202,6 +204,7 @@ class Intake:
             progress=bytes(bits),
             done=done,
         )
+        failpoint("landed")
         self._window.add(keys)
         self._accepted.inc()
         if done:
@@ -300,6 +303,7 @@ class Intake:
             self._counts[source, kind].inc(number)
         if row.open < row.count:
             self._marker.touch(row)
+        failpoint("dispatched")
 
     async def recover(self, left: Left, *, alone: float) -> None:
         """Take up what the last process left: suspects first and alone, then the rest."""

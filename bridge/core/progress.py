@@ -10,6 +10,7 @@ import struct
 from collections.abc import Sequence
 from typing import Protocol
 
+from bridge.failpoint import failpoint
 from bridge.model import ItemId, RowId
 from bridge.sdk.errors import TemporaryFailure
 
@@ -155,6 +156,7 @@ class Marker:
             return
         finally:
             self._writing = False
+        failpoint("marked")
         async with self._settled:
             self._written += 1
             self._settled.notify_all()

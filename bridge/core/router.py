@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 from bridge.core.inflight import InFlight, consumer_number
 from bridge.core.lane import LONGEST, Consumer, Item, Lane
 from bridge.core.progress import Marker, Row
+from bridge.failpoint import failpoint
 from bridge.model import ItemId, ParkReason
 from bridge.sdk.errors import (
     DeliveryUncertain,
@@ -278,6 +279,7 @@ class Router:
         lane.since = monotonic()
         lane.expired = False
         failure: Exception
+        failpoint("started")
         try:
             await lane.consumer.handle(item)
         except asyncio.CancelledError:
@@ -290,9 +292,11 @@ class Router:
         except Exception as error:  # noqa: BLE001 - A module is a stranger; told apart below.
             failure = error
         else:
+            failpoint("handled")
             if lane.generation == generation:
                 lane.current = None
                 lane.slot.finish()
+                failpoint("finished")
                 row.finish_share(index, lane.number)
                 if not row.touched:
                     self.marker.touch(row)

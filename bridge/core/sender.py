@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
+from bridge.failpoint import failpoint
 from bridge.model import Clock, Outgoing, ParkReason, QueuedOutgoing, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId
@@ -69,7 +70,9 @@ class Sender:
         """
         if not outgoing:
             return
-        for queued in await self._outbox.add(outgoing):
+        stored = await self._outbox.add(outgoing)
+        failpoint("queued")
+        for queued in stored:
             self._push(queued)
 
     async def load(self) -> None:
@@ -119,6 +122,7 @@ class Sender:
             return None
         try:
             async with self._slots:
+                failpoint("sending")
                 event_id = await self._intents.send(outgoing)
         except TemporaryFailure as error:
             sends.labels(direction="to_matrix", outcome="retried").inc()
@@ -129,6 +133,7 @@ class Sender:
         except PermanentFailure as error:
             await self._park(queued, ParkReason.REFUSED, str(error))
             return None
+        failpoint("sent")
         self._note_up(True, None)
         sends.labels(direction="to_matrix", outcome="sent").inc()
         if outgoing.kind is SendKind.EVENT and outgoing.portal is not None:
@@ -175,6 +180,7 @@ class Sender:
             return
         try:
             await self._outbox.finish(batch)
+            failpoint("settled")
         except TemporaryFailure:
             self._finished = batch + self._finished
             self._finish_wanted.set()

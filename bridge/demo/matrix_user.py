@@ -136,6 +136,18 @@ class MatrixUser:
             while not condition():
                 await self.sync()
 
+    async def wait_until_joined(self, room: str, user: str) -> None:
+        """Read until the user is in the room. Raises ``TimeoutError``."""
+        await self.wait_until(
+            lambda: any(
+                event["type"] == "m.room.member"
+                and event["room_id"] == room
+                and event["state_key"] == user
+                and event["content"].get("membership") == "join"
+                for event in self.events
+            )
+        )
+
     def heard(self, room: str, sender: str | None = None) -> Sequence[Event]:
         """The messages seen in the room, from anybody or from one."""
         return [

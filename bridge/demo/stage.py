@@ -159,20 +159,10 @@ async def _bridge_a_room(street: Street, alice: MatrixUser, bea: MatrixUser) -> 
     room = await alice.create_room(preset="public_chat", name="Lobby")
     await bea.join(room)
     await alice.invite(room, _BOT)
-    await alice.wait_until(lambda: _has_joined(alice, room, _BOT))
+    await alice.wait_until_joined(room, _BOT)
     await alice.say(room, f"!trestle bridge irc {_CHANNEL}")
     await alice.wait_for_text(room, "This room is bridged to")
     return room
-
-
-def _has_joined(person: MatrixUser, room: str, user: str) -> bool:
-    return any(
-        event["type"] == "m.room.member"
-        and event["room_id"] == room
-        and event["state_key"] == user
-        and event["content"].get("membership") == "join"
-        for event in person.events
-    )
 
 
 async def _converse(

@@ -31,7 +31,7 @@ async def test_a_poisonous_event_is_parked_after_three_tries_while_other_rooms_g
         rooms = [await alice.create_room(preset="public_chat") for _ in range(2)]
         for room in rooms:
             await alice.invite(room, BOT)
-            await alice.wait_until(lambda room=room: _has_joined(alice.events, room))  # type: ignore[misc]
+            await alice.wait_until_joined(room, BOT)
         keeper = group.create_task(trestle.keep_alive())
         for room in rooms:
             await alice.say(room, "before")
@@ -51,11 +51,3 @@ async def test_a_poisonous_event_is_parked_after_three_tries_while_other_rooms_g
 
 async def _wait_until_parked(trestle: TrestleProgram) -> None:
     await wait_until(lambda: "[item_parked]" in trestle.log_text(), 30)
-
-
-def _has_joined(events: list[dict[str, object]], room: str) -> bool:
-    return any(
-        e["room_id"] == room and e["type"] == "m.room.member" and e["state_key"] == BOT
-        and e["content"]["membership"] == "join"  # type: ignore[index]
-        for e in events
-    )  # fmt: skip

@@ -30,7 +30,7 @@ async def test_what_a_homeserver_lost_when_it_was_killed_arrives_once_and_in_ord
             rooms = [await alice.create_room(preset="public_chat") for _ in range(2)]
             for room in rooms:
                 await alice.invite(room, BOT)
-                await alice.wait_until(lambda room=room: _has_joined(alice.events, room))  # type: ignore[misc]
+                await alice.wait_until_joined(room, BOT)
                 await alice.say(room, "before")
             await wait_until(lambda: all(read_ledger(ledger, r) == ["before"] for r in rooms))
             # Trestle stands still: Synapse keeps one transaction in flight and the rest in memory.
@@ -84,11 +84,3 @@ async def test_a_quiet_room_costs_one_request_and_nothing_from_before_the_bot_ca
         await reconciler.run_once()
         assert reconciler.repaired == 0
         assert len(alice.heard(room, DICE)) == 1
-
-
-def _has_joined(events: list[dict[str, object]], room: str) -> bool:
-    return any(
-        e["room_id"] == room and e["type"] == "m.room.member" and e["state_key"] == BOT
-        and e["content"]["membership"] == "join"  # type: ignore[index]
-        for e in events
-    )  # fmt: skip

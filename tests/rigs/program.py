@@ -26,7 +26,8 @@ class TrestleProgram:
         extra: Mapping[str, Any],
         env: Mapping[str, str] | None = None,
     ) -> None:
-        self._env = env
+        self.env = dict(env or {})
+        """What its environment has beside ours, from the next start on."""
         self.ops_port = free_port()
         self.restarts = 0
         self.settings = settings
@@ -64,7 +65,7 @@ class TrestleProgram:
         await self.program.start(
             [sys.executable, "-m", "bridge", "run", "-c", str(self._config)],
             prepare=dies_with_us(signal.SIGTERM),
-            env=self._env,
+            env=self.env,
         )
         async with asyncio.timeout(limit):
             while not await self.is_ready():
