@@ -151,7 +151,7 @@ class MainBot:
         for door in doors:
             portal = door.portal
             lane = self._router.lanes.get(door.name)
-            waiting = len(lane.queue) if lane else 0
+            waiting = len(lane) if lane else 0
             instance = self._plumbing.instances.get(portal.instance)
             state = instance.state[0].value if instance else "not switched on"
             trouble = instance.trouble.get(portal.chat, "") if instance else ""

@@ -75,6 +75,13 @@ class Lane:
         self.waiter: asyncio.Future[None] | None = None
         self.idle_since = 0.0
 
+    def __len__(self) -> int:
+        """How many items wait in it, the current one included."""
+        return len(self.queue) + len(self.beyond)
+
+    def __bool__(self) -> bool:
+        return True
+
     def wake(self) -> None:
         """Let a task that waits for more go on."""
         waiter, self.waiter = self.waiter, None

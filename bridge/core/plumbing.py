@@ -66,8 +66,11 @@ class Plumbing:
             if existing.portal.room == room:
                 return existing
             raise PermanentFailure(f"{chat.name} on {instance.name} is bridged to another room")
-        await instance.join(chat)
-        door = await self._portals.add(instance=instance.name, chat=chat, room=room, created_by=by)
+        async with self._portals.expecting(instance.name, chat.id):
+            await instance.join(chat)
+            door = await self._portals.add(
+                instance=instance.name, chat=chat, room=room, created_by=by
+            )
         await self._publish(door, by)
         log.info("a room is bridged", extra={"event": "bridged", "instance": instance.name})
         return door
@@ -105,13 +108,14 @@ class Plumbing:
         if existing is not None:
             await house.intents.put_alias(alias, existing.portal.room)
             return existing
-        await instance.join(chat, limit=4)
-        room = await house.intents.create_room(
-            house.namespaces.bot, alias=alias, preset="public_chat", name=chat.name
-        )
-        door = await self._portals.add(
-            instance=instance.name, chat=chat, room=room, created_by=house.namespaces.bot
-        )
+        async with self._portals.expecting(instance.name, chat.id):
+            await instance.join(chat, limit=4)
+            room = await house.intents.create_room(
+                house.namespaces.bot, alias=alias, preset="public_chat", name=chat.name
+            )
+            door = await self._portals.add(
+                instance=instance.name, chat=chat, room=room, created_by=house.namespaces.bot
+            )
         await self._publish(door, house.namespaces.bot)
         return door
 

@@ -1,6 +1,8 @@
 """All portals, by room and by remote chat."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +12,9 @@ from bridge.model import AuditAction, LoginRow, Portal
 from bridge.sdk.events import RemoteChat, RemoteEvent
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RoomId, UserId
 
+_EARLY = 1000
+"""Events of a chat that are kept at most while it is being bridged."""
+
 
 class Portals:
     """All portals at work, by room and by remote chat."""
@@ -18,6 +23,8 @@ class Portals:
         self._house = house
         self._by_room: dict[RoomId, list[Doorway]] = {}
         self._by_chat: dict[tuple[InstanceId, RemoteChatId, LoginId | None], Doorway] = {}
+        self._early: dict[tuple[InstanceId, RemoteChatId], deque[tuple[LoginRow, RemoteEvent]]]
+        self._early = {}
 
     async def load(self) -> None:
         """Open every stored portal. Call once, before events are dispatched."""
@@ -83,6 +90,22 @@ class Portals:
         door = self._by_chat.get((instance, event.chat, row.id)) or self.find(instance, event.chat)
         if door is not None:
             await door.receive(event)
+        elif (early := self._early.get((instance, event.chat))) is not None:
+            early.append((row, event))
+
+    @asynccontextmanager
+    async def expecting(self, instance: InstanceId, chat: RemoteChatId) -> AsyncIterator[None]:
+        """Keep what is heard of a chat until its portal is there: a network tells who is in it
+        when we come in, which is before the room is tied to it.
+        """
+        early = self._early.setdefault((instance, chat), deque(maxlen=_EARLY))
+        try:
+            yield
+        finally:
+            if self._early.get((instance, chat)) is early:
+                del self._early[instance, chat]
+        for row, event in early:
+            await self.receive(instance, row, event)
 
     async def _record(self, action: AuditAction, door: Doorway, by: UserId) -> None:
         """Note it before it is done: nothing is done of which the audit does not know."""

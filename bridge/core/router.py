@@ -412,10 +412,3 @@ class Router:
         else:
             await asyncio.sleep(delay)
         await self._run_lane(lane, generation)
-
-
-def describe(lanes: Sequence[Lane]) -> list[tuple[str, int]]:
-    """The depth of each lane that has something waiting."""
-    return [
-        (lane.consumer.name, len(lane.queue) + len(lane.beyond)) for lane in lanes if lane.queue
-    ]

@@ -174,6 +174,16 @@ async def test_a_person_who_parts_or_renames_is_followed(
         await alice.wait_until(lambda: "karl" not in _joined(alice, room))
 
 
+async def test_who_is_in_the_channel_when_it_is_bridged_is_shown_before_saying_a_word(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice = await town.person("alice")
+    async with irc_user(irc.port, "carl") as carl:
+        await carl.join("#full")
+        room = await bridge(alice, "#full")
+        await alice.wait_until(lambda: "carl" in _joined(alice, room))
+
+
 def _joined(person: MatrixUser, room: str) -> set[str]:
     now: dict[str, str] = {}
     for event in person.events:
