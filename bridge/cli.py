@@ -5,7 +5,6 @@ import contextlib
 import json
 import shlex
 import signal
-import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -53,6 +52,10 @@ _NEARBY = "http://127.0.0.1:8008"
 _DEFAULT_MODULES = ("dice",)
 
 
+_CTRL_C = 130
+"""The exit code that shells give a program which Ctrl-C has ended."""
+
+
 class _Commands(click.Group):
     """Turns our errors into one sentence and an exit code: 2 for settings, 1 for the rest."""
 
@@ -62,11 +65,14 @@ class _Commands(click.Group):
         except TrestleError as error:
             click.echo(f"trestle: {error}", err=True)
             ctx.exit(2 if isinstance(error, ConfigError) else 1)
-        except click.Abort:
-            if sys.stdin.isatty():
-                raise
-            click.echo("\ntrestle: nobody answers; `--help` lists the flags that do", err=True)
+        except click.Abort as abort:  # At a question.
+            click.echo(err=True)
+            if not isinstance(abort.__context__, EOFError):
+                ctx.exit(_CTRL_C)
+            click.echo("trestle: nobody answers; `--help` lists the flags that do", err=True)
             ctx.exit(2)
+        except KeyboardInterrupt:
+            ctx.exit(_CTRL_C)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -208,7 +214,7 @@ def doctor(config: Path, registration: Path | None, as_json: bool) -> None:
     """Say what is wrong with this installation, and the way out."""
     settings = _quietly(config)
     file = registration or config.parent / "registration.yaml"
-    findings = _run(Doctor(settings, file).examine) or []
+    findings = _finished(_run(Doctor(settings, file).examine))
     if as_json:
         rows = [asdict(finding) for finding in findings]
         click.echo(json.dumps(rows, indent=2))
@@ -262,7 +268,7 @@ def parked() -> None:
 def list_parked(config: Path, as_json: bool) -> None:
     """List what is parked, oldest first."""
     settings = _quietly(config)
-    items = _run(lambda: _read_parked(settings)) or []
+    items = _finished(_run(lambda: _read_parked(settings)))
     if as_json:
         rows = [
             {"item": str(i.id), "consumer": i.consumer, "reason": i.reason, "detail": i.detail,
@@ -302,6 +308,13 @@ def _quietly(config: Path) -> Settings:
     return settings
 
 
+def _finished(result: T | None) -> T:
+    """Give what came of it; end if that is nothing, since we were told to stop."""
+    if result is None:
+        raise click.exceptions.Exit(_CTRL_C)
+    return result
+
+
 def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
     """Run until done or told to stop; being told to stop is no error."""
 
@@ -329,7 +342,3 @@ def _cancel_once(task: "asyncio.Task[Any] | None") -> Callable[[], None]:
             task.cancel()
 
     return cancel
-
-
-if __name__ == "__main__":
-    sys.exit(main())
