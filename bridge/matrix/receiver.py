@@ -19,7 +19,7 @@ from aiohttp.web_request import BaseRequest
 
 from bridge.matrix.authorization import Authorization
 from bridge.matrix.body import Unreadable, parse_transaction, read_object
-from bridge.matrix.listener import JSON, Listener, answer_error, cannot_listen
+from bridge.matrix.listener import JSON, Done, Listener, answer_error, cannot_listen
 from bridge.model import Transaction
 from bridge.sdk.errors import TemporaryFailure, TrestleError
 from bridge.settings import Address, AppserviceSettings
@@ -37,6 +37,7 @@ _DROP_LIMIT = 10.0
 """Seconds for reading a body that is dropped."""
 
 _THREAD_FROM = 1024 * 1024
+_TRANSACTIONS = "/_matrix/app/v1/transactions"
 _RETRY_AFTER = {"Retry-After": "2"}
 
 
@@ -152,6 +153,8 @@ class Receiver:
             return await self._refusal(request, Refused(error.status, error.errcode, str(error)))
         if handler == self._transaction:
             self._seconds.observe(time.perf_counter() - began)
+        if answer is None and request.keep_alive:
+            return Done()
         return web.Response(body=b"{}" if answer is None else orjson.dumps(answer), headers=JSON)
 
     async def _refusal(self, request: BaseRequest, error: Refused) -> web.Response:
@@ -182,6 +185,9 @@ class Receiver:
 
     def _route(self, request: BaseRequest) -> tuple[Handler, tuple[str, ...]]:
         """Find what a path means. The raw path is cut, so that an encoded slash stays inside."""
+        start, _, last = request.raw_path.rpartition("/")
+        if start == _TRANSACTIONS and last.isalnum() and request.method == "PUT":
+            return self._transaction, (last,)  # Nearly all requests are this one.
         parts = request.raw_path.partition("?")[0].split("/")[1:]
         if parts[:2] == ["_matrix", "app"]:
             version, parts = parts[2:3], parts[3:]
