@@ -179,19 +179,20 @@ class App:
         names = sorted([*self.parts.instances, *self.parts.bots])
         return str(self.parts.receiver.address), ", ".join(names) or "no module is switched on"
 
-    def _explain(self, error: TrestleError) -> str:
+    @staticmethod
+    def _explain(error: TrestleError) -> str:
         """Say why the homeserver does not work for us, with the way out where it is known."""
         cause = error.__cause__
         if isinstance(cause, MatrixError) and cause.errcode == "M_UNKNOWN_TOKEN":
             return PING_ERRORS[cause.errcode]
         if isinstance(error, MatrixError):
             return PING_ERRORS.get(error.errcode, str(error))
-        away = isinstance(error, TemporaryFailure)
-        return f"{error} (homeserver.url: {self.settings.homeserver.url})" if away else str(error)
+        return str(error)
 
     def _note_homeserver(self, reason: str) -> None:
         if reason != self._homeserver:
-            log.warning("%s", reason, extra={"event": "homeserver_trouble"})
+            url = self.settings.homeserver.url
+            log.warning("%s", reason, extra={"event": "homeserver_trouble", "homeserver.url": url})
         self._homeserver = reason
         self.parts.telemetry.homeserver_up.set(0)
 
