@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from bridge.sdk.graphemes import graphemes
 from bridge.sdk.rich import (
@@ -87,8 +87,10 @@ class _Flat:
         self._text = "".join(self._texts)
         self._cuts = [0]
         """Where a grapheme begins or ends in the text."""
-        for one in graphemes(self._text):
-            self._cuts.append(self._cuts[-1] + len(one))
+        edges = sorted({0, self._size, *self._borders})
+        for begin, end in pairwise(edges):
+            for one in graphemes(self._text[begin:end]):
+                self._cuts.append(self._cuts[-1] + len(one))
         self.length = len(self._cuts) - 1
         """How many graphemes there are."""
 
@@ -196,8 +198,9 @@ def _longest(fits: Callable[[int], bool], low: int, guess: int, high: int) -> in
     """The last place up to ``high`` that fits, or ``low``, which is taken unasked.
 
     From the guess the step doubles, up or down, until the end lies between two places: so no
-    text much longer than what fits is ever built.
+    text much longer than what fits is ever built. What is long may end a hundredth too early.
     """
+    start = low
     place = max(low, min(guess, high))
     step = max((place - low) // 8, 1)
     if place == low or fits(place):
@@ -216,7 +219,7 @@ def _longest(fits: Callable[[int], bool], low: int, guess: int, high: int) -> in
                 low = place
                 break
             high, step = place - 1, step * 2
-    while low < high:
+    while high - low > (low - start) // 100:
         middle = (low + high + 1) // 2
         if fits(middle):
             low = middle

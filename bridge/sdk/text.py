@@ -20,7 +20,27 @@ from bridge.sdk.rich import (
 
 def to_plain(rich: Rich) -> str:
     """Say it without markup: links with their address, quotes behind ``>``, lists with marks."""
-    return "\n".join("".join(_plain(node) for node in line.nodes) for line in lines(rich))
+    if all(isinstance(node, Text | LineBreak) for node in rich.nodes):
+        return "".join(map(_plain, rich.nodes))
+    return "\n".join("".join(map(_plain, line)) for line in _lines(rich.nodes))
+
+
+def is_blank(nodes: Sequence[Node]) -> bool:
+    """Whether there is nothing to see in them."""
+    for node in nodes:
+        match node:
+            case Text(text) | Code(text, _):
+                if text.strip():
+                    return False
+            case Mention():
+                return False
+            case Styled() | Colour() | Link() | Quote():
+                if not is_blank(node.children):
+                    return False
+            case Items(items, _, _):
+                if not all(map(is_blank, items)):
+                    return False
+    return True
 
 
 def _plain(node: Node) -> str:
@@ -32,9 +52,9 @@ def _plain(node: Node) -> str:
         case Mention(_, name):
             return name
         case Link(url, children):
-            shown = "".join(map(_plain, children))
-            if not shown:
+            if is_blank(children):
                 return url
+            shown = "".join(map(_plain, children))
             return shown if url in {shown, f"mailto:{shown}"} else f"{shown} ({url})"
         case Styled() | Colour() | Quote():
             return "".join(map(_plain, node.children))
@@ -77,15 +97,21 @@ def _block_lines(node: Node) -> list[list[Node]] | None:
     if isinstance(node, Code):
         return [[Code(line, node.language)] for line in node.text.split("\n")]
     if isinstance(node, Quote):
-        return [[Text("> "), *line] for line in _lines(node.children)]
+        return [_marked("> ", line) for line in _lines(node.children)]
     if isinstance(node, Items):
         made: list[list[Node]] = []
         for number, item in enumerate(node.items, node.start):
             mark = f"{number}. " if node.ordered else "• "
             for place, line in enumerate(_lines(item)):
-                made.append([Text(mark if place == 0 else " " * len(mark)), *line])
+                made.append(_marked(mark if place == 0 else " " * len(mark), line))
         return made or [[]]
     return None
+
+
+def _marked(mark: str, line: list[Node]) -> list[Node]:
+    if line and isinstance(line[0], Text):
+        return [Text(mark + line[0].text), *line[1:]]
+    return [Text(mark), *line]
 
 
 def _inline_lines(node: Node) -> list[list[Node]]:
@@ -95,7 +121,9 @@ def _inline_lines(node: Node) -> list[list[Node]]:
         return [[Text(part)] if part else [] for part in node.text.split("\n")]
     if isinstance(node, Styled | Colour | Link):
         inside = _lines(node.children)
-        if isinstance(node, Link) and not any(inside):
-            inside[0] = [Text("")]  # Nothing is shown for it, so its address is.
+        if isinstance(node, Link):
+            inside = [[] if is_blank(line) else line for line in inside]
+            if not any(inside):
+                inside[0] = [Text("")]  # Nothing is shown for it, so its address is.
         return [[refill(node, tuple(line))] if line else [] for line in inside]
     return [[node]]

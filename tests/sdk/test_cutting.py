@@ -69,20 +69,37 @@ def plainly(budget: int) -> Callable[[Rich], bool]:
     return lambda piece: len(to_plain(piece)) <= budget
 
 
-def flat(nodes: Sequence[Node]) -> str:
-    """The row of what may be cut between: a NUL for each thing that is no text."""
-    row = ""
+def rows(nodes: Sequence[Node]) -> list[str]:
+    """What may be cut between, in a row for each block: a NUL for each thing that is no text."""
+    made = [""]
     for node in nodes:
         match node:
-            case Text(text) | Code(text, _) if text or isinstance(node, Text):
-                row += text
+            case Text(text):
+                made[-1] += text
             case LineBreak():
-                row += "\n"
-            case Items(items, _, _):
-                row += "".join(flat(item) or "\0" for item in items)
+                made[-1] += "\n"
+            case Code(text, _):
+                made += [text or "\0", ""]
+            case Quote(children):
+                made += [*(rows(children) if flat(children) else ["\0"]), ""]
+            case Items(items, _, _) if items:
+                made += [row for item in items for row in (rows(item) if flat(item) else ["\0"])]
+                made.append("")
             case _:
-                row += flat(children_of(node) or ()) or "\0"
-    return row
+                inside = rows(children_of(node) or ())
+                made[-1] += inside[0] if "".join(inside) else "\0"
+                made += inside[1:]
+    return made
+
+
+def flat(nodes: Sequence[Node]) -> str:
+    """All rows in one."""
+    return "".join(rows(nodes))
+
+
+def clusters(nodes: Sequence[Node]) -> list[str]:
+    """What is never cut."""
+    return [one for row in rows(nodes) for one in graphemes(row)]
 
 
 def test_what_fits_stays_as_it_is() -> None:
@@ -203,7 +220,7 @@ def test_every_piece_fits_or_is_one_grapheme_and_none_is_empty(whole: Rich, budg
     pieces = split(whole, fits(budget))
     assert pieces == [whole] or all(piece.nodes for piece in pieces)
     for piece in pieces:
-        assert fits(budget)(piece) or len(list(graphemes(flat(piece.nodes)))) <= 1
+        assert fits(budget)(piece) or len(clusters(piece.nodes)) <= 1
 
 
 @examples(100)
@@ -228,7 +245,7 @@ def test_of_a_list_only_marks_are_lost(whole: Rich, budget: int) -> None:
 @given(texts_in_styles, st.integers(4, 90))
 def test_no_grapheme_is_cut(whole: Rich, budget: int) -> None:
     borders, at = {0}, 0
-    for one in graphemes(flat(whole.nodes)):
+    for one in clusters(whole.nodes):
         at += len(one)
         borders.add(at)
     at = 0
