@@ -23,33 +23,10 @@ from bridge.settings import (
     RECEIVER,
     Address,
     AppserviceSettings,
-    DatabaseSettings,
-    HomeserverSettings,
     Key,
-    LimitSettings,
-    LogSettings,
     ModuleSettings,
-    OpsSettings,
     Settings,
 )
-
-__all__ = [
-    "Address",
-    "AppserviceSettings",
-    "DatabaseSettings",
-    "HomeserverSettings",
-    "Key",
-    "LimitSettings",
-    "LogSettings",
-    "ModuleSettings",
-    "OpsSettings",
-    "Settings",
-    "check_options",
-    "check_value",
-    "keys_of",
-    "load",
-    "read_settings",
-]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Record = TypeVar("_Record")
@@ -82,8 +59,7 @@ def read_settings(
     if not isinstance(document, dict):
         raise ConfigError("the settings must be keys and values, `homeserver:` for one")
     for path, text in _texts(document, ""):
-        if _PLACEHOLDER.search(text.strip()):
-            raise ConfigError(f"{text!r} is a placeholder; put your own value here", path=path)
+        _refuse_placeholder(text, path)
     return _Reader(folder, environment or {}).record(Settings, document, "")
 
 
@@ -266,6 +242,11 @@ def _read_secret(path: Path, where: str) -> str:
     return text
 
 
+def _refuse_placeholder(text: str, path: str) -> None:
+    if _PLACEHOLDER.search(text.strip()):
+        raise ConfigError(f"{text!r} is a placeholder; put your own value here", path=path)
+
+
 def _texts(value: object, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield path, value
@@ -325,6 +306,7 @@ def _token(value: object, path: str) -> Secret:
             "`trestle init` makes random ones",
             path=path,
         )
+    _refuse_placeholder(value, path)  # It may come from a file or the environment.
     return Secret(value)
 
 

@@ -1,0 +1,90 @@
+"""The example files serve as they are, once the tokens are put in."""
+
+import dataclasses
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bridge.assembly import check_modules
+from bridge.config import keys_of, load, read_settings
+from bridge.examples import write_examples
+from bridge.matrix.registration import random_localpart, random_token
+from bridge.sdk.errors import ConfigError
+from bridge.settings import Settings
+from tests.admin.commands import read_yaml, trestle
+
+TOP = Path(__file__).parent.parent.parent
+EXAMPLE = TOP / "config.example.yaml"
+
+
+def filled_in(text: str) -> str:
+    """The example with tokens and a sender in the places for them."""
+
+    def put_in(match: "re.Match[str]") -> str:
+        value = random_localpart() if "sender" in match[1] else random_token()
+        return f"{match[1]}: {value}"
+
+    return re.sub(r"(\w+): CHANGE ME", put_in, text)
+
+
+def load_text(folder: Path, text: str) -> Settings:
+    file = folder / "config.yaml"
+    file.write_text(text)
+    file.chmod(0o600)
+    return load(file)
+
+
+def test_the_committed_files_are_what_the_program_writes(folder: Path) -> None:
+    for place in ("docs/reference", "docs/explain"):
+        (folder / place).mkdir(parents=True)
+    write_examples(folder)
+    written = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(written) >= 2
+    for path in written:
+        assert path.read_text() == (TOP / path.relative_to(folder)).read_text(), path
+
+
+def test_the_example_is_refused_until_the_tokens_are_in(folder: Path) -> None:
+    file = folder / "config.yaml"
+    shutil.copy(EXAMPLE, file)
+    file.chmod(0o600)
+    with pytest.raises(ConfigError) as refused:
+        load(file)
+    assert str(refused.value).startswith("appservice.as_token: 'CHANGE ME' is a placeholder")
+
+
+def test_the_example_loads_with_the_tokens_in_it_and_makes_a_registration(folder: Path) -> None:
+    settings = load_text(folder, filled_in(EXAMPLE.read_text()))
+    check_modules(settings)
+    assert set(settings.modules) == {"libera", "dice"}
+    made = trestle("registration", "-c", folder / "config.yaml")
+    assert made.code == 0, made.said
+    example = read_yaml(TOP / "registration.yaml.example")
+    registration = read_yaml(folder / "registration.yaml")
+    assert registration.keys() == example.keys()
+    assert registration["namespaces"] == example["namespaces"]
+    assert registration["protocols"] == example["protocols"]
+
+
+def test_each_default_that_the_example_shows_is_the_default(folder: Path) -> None:
+    # The old token has no default: it is there while tokens are changed, or not at all.
+    defaults = {
+        name
+        for _, kind, _ in keys_of(Settings).values()
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type)
+        for name in keys_of(kind)
+    }
+    text = filled_in(EXAMPLE.read_text())
+    shown, uncovered = re.subn(rf"(?m)^  # ((?:{'|'.join(defaults)}): \S+)$", r"  \1", text)
+    assert uncovered >= 15
+    assert load_text(folder, shown) == load_text(folder, text)
+
+
+def test_nothing_in_the_registration_example_is_a_setting_of_somebody(folder: Path) -> None:
+    example = read_yaml(TOP / "registration.yaml.example")
+    assert {example[key] for key in ("as_token", "hs_token", "sender_localpart")} == {"CHANGE ME"}
+    document = read_yaml(EXAMPLE)
+    with pytest.raises(ConfigError):
+        read_settings(document, folder=folder)
