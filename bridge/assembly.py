@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 
 from bridge.config import check_options
+from bridge.control import ControlServer
+from bridge.core.aside import Aside
 from bridge.core.bots import BotHost, ModuleSeat, Seat, Stage
 from bridge.core.catalogue import find_module
 from bridge.core.commands import MainBot, MainSeat
@@ -51,6 +53,7 @@ from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms, PortalStore
 from bridge.storage.retention import Retention
+from bridge.storage.shelf import Shelf
 from bridge.storage.timers import InstanceTimers
 from bridge.telemetry import Telemetry, hide
 
@@ -91,6 +94,8 @@ class Parts:
     keepers: list[TimerKeeper]
     stage: Stage
     main_bot: MainBot
+    aside: Aside
+    control: ControlServer
     homeserver_state: list[Callable[[], str]] = field(default_factory=list)
     introduced: bool = False
 
@@ -107,8 +112,10 @@ class Parts:
         ops = OpsServer(self.settings.ops.listen, self.telemetry, live=live, ready=ready)
         try:
             await ops.start()
+            await self.control.start()
             yield
         finally:
+            await self.control.stop()
             await ops.stop()
             await self.receiver.stop()
 
@@ -125,6 +132,12 @@ class Parts:
         else:
             return
         self.routes.add_seat(seat)
+
+    async def furnish(self) -> None:
+        """Have the bots' seats as they were, and the gauges."""
+        for user, room, direct_with in await self.bot_rooms.bot_rooms():
+            self.seat(user, room, direct_with)
+        await self.count_parked()
 
     async def stage_bots(self) -> None:
         """Have the bots' accounts, and their seats as the homeserver says."""
@@ -315,7 +328,7 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
         ]  # fmt: skip
         intake = Intake(
             journal, items, router, marker, telemetry, keys_of=event_keys.keys_of, route=routes,
-            parse=parse_transaction, memory=settings.limits.items_in_memory,
+            parse=parse_transaction, encode=orjson.dumps, memory=settings.limits.items_in_memory,
         )  # fmt: skip
         reconciler = Reconciler(
             bot_rooms, page=History(client).page, accept=intake.accept, known=intake.known,
@@ -323,6 +336,10 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             is_ours=namespaces.is_ours, rooms=lambda: _rooms_of(routes, portals, namespaces),
         )  # fmt: skip
         intake.on_restart = reconciler.want
+        main_bot.aside = aside = Aside(
+            Shelf(database, day_keys), sender, timers, take_back=outbox.take_back,
+            take_again=intake.take_again,
+        )  # fmt: skip
         parts = Parts(
             settings=settings, telemetry=telemetry, database=database, journal=journal,
             outbox=outbox, items=items, retention=retention, accounts=accounts,
@@ -334,6 +351,7 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             ),
             reconciler=reconciler, pulse=Pulse(settings.homeserver.url, reconciler.want),
             instances=instances, bots=bots, keepers=keepers, stage=stage, main_bot=main_bot,
+            aside=aside, control=ControlServer(settings.state_dir, aside),
             homeserver_state=states,
         )  # fmt: skip
         routes.watcher = Watcher(
@@ -342,7 +360,5 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             encrypted=encrypted,
         )  # fmt: skip
         private_chats.on_room = parts.seat
-        for user, room, direct_with in await bot_rooms.bot_rooms():
-            parts.seat(user, room, direct_with)
-        await parts.count_parked()
+        await parts.furnish()
         yield parts

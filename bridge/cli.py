@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import click
 import uvloop
@@ -16,6 +17,7 @@ import uvloop
 from bridge import __version__
 from bridge.app import run as run_app
 from bridge.config import check_value, load
+from bridge.control import ask
 from bridge.core.catalogue import describe, find_module, installed
 from bridge.demo import stage
 from bridge.doctor import Doctor, Finding
@@ -33,11 +35,10 @@ from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.secret import Secret
 from bridge.settings import Settings
-from bridge.storage.items import Items, ParkedItem
 from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.storage.schema import admin_sql
-from bridge.storage.timers import ParkedTimer, parked_timers
+from bridge.storage.shelf import Shelf, contents, summary
 from bridge.telemetry import configure_logging, hide
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ _CONFIG = click.option(
     show_default=True, help="The settings file.",
 )  # fmt: skip
 
+_JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 _NEARBY = "http://127.0.0.1:8008"
 _DEFAULT_MODULES = ("dice",)
@@ -209,7 +211,7 @@ def run(config: Path) -> None:
 @click.option(
     "--registration", type=click.Path(path_type=Path), help="Default: beside the settings."
 )
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@_JSON
 def doctor(config: Path, registration: Path | None, as_json: bool) -> None:
     """Say what is wrong with this installation, and the way out."""
     settings = _quietly(config)
@@ -259,30 +261,54 @@ def _list_modules(indent: str = "") -> None:
 
 @main.group()
 def parked() -> None:
-    """Items and timers that were put aside, with the reason."""
+    """What was put aside, with the reason: see it, try it again, let it go."""
 
 
 @parked.command("list")
 @_CONFIG
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@_JSON
 def list_parked(config: Path, as_json: bool) -> None:
     """List what is parked, oldest first."""
-    settings = _quietly(config)
-    items = _finished(_run(lambda: _read_parked(settings)))
+    rows = _parked(config, "GET", "/parked", _summaries)
     if as_json:
-        rows = [
-            {"item": str(i.id), "consumer": i.consumer, "reason": i.reason, "detail": i.detail,
-             "since": i.since.isoformat()}
-            for i in items
-        ]  # fmt: skip
         click.echo(json.dumps(rows, indent=2))
         return
-    for item in items:
-        click.echo(
-            f"{item.id}  {item.consumer}  {item.reason}: {item.detail}  since {item.since:%F %T}"
-        )
-    if not items:
+    for row in rows:
+        click.echo(_in_a_line(row))
+    if not rows:
         click.echo("Nothing is parked.")
+
+
+@parked.command("show")
+@click.argument("name")
+@_CONFIG
+@_JSON
+def show_parked(name: str, config: Path, as_json: bool) -> None:
+    """Show one, with what people said."""
+    row = _parked(config, "GET", f"/parked/{quote(name, safe='')}", lambda s: _one(s, name))
+    if as_json:
+        click.echo(json.dumps(row, indent=2))
+        return
+    click.echo(_in_a_line(row))
+    click.echo(json.dumps(row["event"], indent=2) if row["event"] else "No event is kept of it.")
+
+
+@parked.command("retry")
+@click.argument("name")
+@_CONFIG
+def retry_parked(name: str, config: Path) -> None:
+    """Have one run again, now. Trestle must be running."""
+    row = _parked(config, "POST", f"/parked/{quote(name, safe='')}/retry", None)
+    click.echo(f"Runs again: {_in_a_line(row)}")
+
+
+@parked.command("drop")
+@click.argument("name")
+@_CONFIG
+def drop_parked(name: str, config: Path) -> None:
+    """Let one go for good."""
+    row = _parked(config, "DELETE", f"/parked/{quote(name, safe='')}", lambda s: _drop(s, name))
+    click.echo(f"Let go: {_in_a_line(row)}")
 
 
 @main.command(short_help="Try it out: a bridged room on this machine.")
@@ -294,11 +320,41 @@ def demo(check: bool) -> None:
     raise click.exceptions.Exit(int(check) if code is None else code)
 
 
-async def _read_parked(settings: Settings) -> Sequence[ParkedItem | ParkedTimer]:
-    async with Database.open(settings.database, settings.state_dir, SystemClock()) as database:
-        day_keys = DayKeys(settings.state_dir, database.clock)
-        items = await Items(database, day_keys).parked()
-        return [*items, *await parked_timers(database, day_keys)]
+def _parked(
+    config: Path, method: str, path: str, alone: Callable[[Shelf], Coroutine[Any, Any, Any]] | None
+) -> Any:
+    """Ask the running program; if none runs, do ``alone`` with the database ourselves."""
+    settings = _quietly(config)
+
+    async def work() -> Any:
+        answer = await ask(settings.state_dir, method, path)
+        if answer is not None:
+            return answer
+        if alone is None:
+            raise TrestleError("Trestle does not run with this config; start it, then try again")
+        async with Database.open(settings.database, settings.state_dir, SystemClock()) as database:
+            return await alone(Shelf(database, DayKeys(settings.state_dir, database.clock)))
+
+    return _finished(_run(work))
+
+
+async def _summaries(shelf: Shelf) -> list[dict[str, Any]]:
+    return [summary(one) for one in await shelf.all()]
+
+
+async def _one(shelf: Shelf, name: str) -> dict[str, Any]:
+    return contents(await shelf.get(name))
+
+
+async def _drop(shelf: Shelf, name: str) -> dict[str, Any]:
+    one = await shelf.get(name)
+    await shelf.drop(one)
+    return summary(one)
+
+
+def _in_a_line(row: dict[str, Any]) -> str:
+    since = row["since"][:19].replace("T", " ")
+    return f"{row['name']}  {row['consumer']}  {row['reason']}: {row['detail']}  since {since}"
 
 
 def _quietly(config: Path) -> Settings:

@@ -65,6 +65,7 @@ class Source(StrEnum):
 
     TRANSACTION = "transaction"
     RECONCILE = "reconcile"
+    RETRY = "retry"
 
 
 @dataclass(slots=True, kw_only=True)

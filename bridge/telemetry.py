@@ -57,7 +57,7 @@ class Telemetry:
             "events",
             "Events that came in, by type.",
             type=("message", "encrypted", "member", "state", "redaction", "reaction", "other"),
-            source=("transaction", "reconcile"),
+            source=("transaction", "reconcile", "retry"),
         )
         self.acknowledge_seconds = self._histogram(
             "acknowledge_seconds", "From the request's arrival to the answer 200.", _FAST

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bridge.core.aside import Aside
 from bridge.core.bots import BotCall, Seat, Stage
 from bridge.core.doorway import Doorway
 from bridge.core.lane import Item
@@ -16,6 +17,10 @@ from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 
 PREFIX = "!trestle"
+
+
+_AT_ONCE = 20
+"""Parked things that one answer lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +73,7 @@ class MainBot:
         self._stage = stage
         self._bots = bots
         self._homeserver_state = homeserver_state
+        self.aside: Aside
         user = Permission.USER
         actions = (
             Action(name="help", usage="help", level=user, run=self._help,
@@ -86,6 +92,9 @@ class MainBot:
                    needs_power=True, help="let nothing cross for now"),
             Action(name="resume", usage="resume [network]", level=user, run=self._resume,
                    needs_power=True, help="let messages cross again"),
+            Action(name="parked", usage="parked [retry|drop <name>]", level=user,
+                   run=self._parked, needs_power=True,
+                   help="see what of this room was put aside, try it again or let it go"),
         )  # fmt: skip
         self.actions = {action.name: action for action in actions}
 
@@ -189,6 +198,22 @@ class MainBot:
         door = self._only_door(order)
         await self._portals.set_paused(door, False, order.sender)
         return f"Messages cross to and from {door.portal.chat_name} again."
+
+    async def _parked(self, order: Order) -> str:
+        match order.words:
+            case ():
+                found = await self.aside.all(order.room)
+                lines = [f"{one.name}: {one.reason}, {one.detail}" for one in found[-_AT_ONCE:]]
+                if len(found) > _AT_ONCE:
+                    lines.insert(0, f"{len(found)} in all; the newest {_AT_ONCE}:")
+                return "\n".join(lines) or "Nothing of this room is parked."
+            case ("retry", name):
+                await self.aside.retry(name, order.room)
+                return "It runs again."
+            case ("drop", name):
+                await self.aside.drop(name, order.room)
+                return "It is gone."
+        raise PermanentFailure("say parked, parked retry and a name, or parked drop and a name")
 
     def _only_door(self, order: Order) -> Doorway:
         doors = list(self._portals.in_room(order.room))

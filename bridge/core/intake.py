@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import date
 from typing import Any, Protocol
 
 from bridge.core.inflight import Left
@@ -125,6 +126,7 @@ class Intake:
         keys_of: Callable[[Sequence[str]], list[bytes]],
         route: Route,
         parse: Callable[[bytes], Transaction],
+        encode: Callable[[Any], bytes],
         memory: int = 50_000,
     ) -> None:
         self._journal = journal
@@ -135,6 +137,7 @@ class Intake:
         self._keys_of = keys_of
         self._route = route
         self._parse = parse
+        self._encode = encode
         self._memory = memory
         self._window = KeyWindow()
         self.is_open = False
@@ -162,6 +165,29 @@ class Intake:
     def open(self) -> None:
         """Take transactions from now on."""
         self.is_open = True
+
+    async def take_again(self, consumer: str, event: dict[str, Any], name: str) -> None:
+        """Store the event anew, for one consumer only, and hand it on; ``name`` is what for.
+
+        Raises ``PermanentFailure`` if the consumer is not there any more, ``TemporaryFailure``
+        when the database is away.
+        """
+        lanes = self._route(event)
+        if all(lane.consumer.name != consumer for lane in lanes):
+            raise PermanentFailure("nobody listens for it any more; drop it")
+        loop = asyncio.get_running_loop()
+        sketch = Row(RowId(date.min, 0), 1, landed_at=loop.time())
+        sketch.partly = [(0, lane.number) for lane in lanes if lane.consumer.name != consumer]
+        async with self._one_at_a_time:
+            row_id = await self._journal.land(
+                source=Source.RETRY,
+                body=self._encode({"events": [event]}),
+                event_keys=self._keys_of([f"\0again {name}"])[0],
+                progress=sketch.packed(),
+                done=False,
+            )
+            row = Row(row_id, 1, sketch.packed(), landed_at=loop.time())
+            self._dispatch(row, [event], Source.RETRY, row.has_done)
 
     def known(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of the keys that are among the newest landed."""

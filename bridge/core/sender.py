@@ -75,6 +75,10 @@ class Sender:
         for queued in stored:
             self._push(queued)
 
+    def take_up(self, queued: QueuedOutgoing) -> None:
+        """Send an entry that was parked."""
+        self._push(queued)
+
     async def load(self) -> None:
         """Take up what the last process left. Call once, before anything is put."""
         async for queued in self._outbox.unfinished():

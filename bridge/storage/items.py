@@ -66,7 +66,7 @@ class Items:
         self, item: ItemId, consumer: str, reason: ParkReason, detail: str, event: bytes
     ) -> None:
         """Put the item aside with the reason in a sentence, and what was received, sealed."""
-        associated = _associated(item, consumer)
+        associated = item_context(item, consumer)
         with at_the_door():
             await self._database.core.execute(
                 _PARK, *item, consumer, reason.value,
@@ -107,7 +107,7 @@ class Items:
 
     def _open(self, row: asyncpg.Record) -> ParkedItem:
         item = ItemId(row["day"], row["seq"], row["index"])
-        associated = _associated(item, row["consumer"])
+        associated = item_context(item, row["consumer"])
         return ParkedItem(
             id=item,
             consumer=row["consumer"],
@@ -118,5 +118,6 @@ class Items:
         )
 
 
-def _associated(item: ItemId, consumer: str) -> bytes:
+def item_context(item: ItemId, consumer: str) -> bytes:
+    """What an item's sealed parts are bound to."""
     return f"item {item} {consumer}".encode()

@@ -132,7 +132,7 @@ class Outbox:
     async def park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
         """Put the entry aside with the reason in a sentence."""
         sealed = self._day_keys.seal(
-            queued.day, _associated(queued.day, queued.seq), detail.encode("utf-8", "replace")
+            queued.day, outbox_context(queued.day, queued.seq), detail.encode("utf-8", "replace")
         )
         with at_the_door():
             await self._database.core.execute(
@@ -142,6 +142,20 @@ class Outbox:
                 queued.day, queued.seq, reason.value, sealed, self._database.epoch,
             )  # fmt: skip
         self._out.discard((queued.day, queued.seq))
+
+    async def take_back(self, day: date, seq: int) -> QueuedOutgoing | None:
+        """Have a parked entry wait again: it is the caller's to send. None if it is not parked."""
+        with at_the_door():
+            row = await self._database.core.fetchrow(
+                "UPDATE outbox SET state = 'queued', reason = NULL, detail = NULL "
+                "WHERE (day, seq) = ($1, $2) AND state = 'parked' "
+                "AND (SELECT epoch FROM lease WHERE shard = 0) = $3 RETURNING *",
+                day, seq, self._database.epoch,
+            )  # fmt: skip
+        if row is None:
+            return None
+        self._out.add((day, seq))
+        return self._open(row)
 
     async def unfinished(self) -> AsyncIterator[QueuedOutgoing]:
         """The entries not sent yet, in order."""
@@ -224,7 +238,7 @@ class Outbox:
         received_at: datetime = entries[0][0].received_at
         for queued, payload in entries:
             one = queued.outgoing
-            sealed = self._day_keys.seal(day, _associated(day, queued.seq), payload)
+            sealed = self._day_keys.seal(day, outbox_context(day, queued.seq), payload)
             row = (
                 queued.seq, one.room, one.user, one.kind.value, one.transaction_id, sealed,
                 one.portal, _encode(one.remote_id), one.part,
@@ -257,7 +271,7 @@ class Outbox:
 
     def _open(self, row: asyncpg.Record) -> QueuedOutgoing:
         payload = orjson.loads(
-            self._day_keys.open(row["day"], _associated(row["day"], row["seq"]), row["content"])
+            self._day_keys.open(row["day"], outbox_context(row["day"], row["seq"]), row["content"])
         )
         remote_id = row["remote_id"]
         return QueuedOutgoing(
@@ -294,7 +308,8 @@ def _payload(one: Outgoing) -> bytes:
         raise PermanentFailure("it holds what Matrix has no words for") from error
 
 
-def _associated(day: date, seq: int) -> bytes:
+def outbox_context(day: date, seq: int) -> bytes:
+    """What an entry's sealed parts are bound to."""
     return f"outbox {day.isoformat()} {seq}".encode()
 
 

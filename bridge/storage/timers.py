@@ -72,7 +72,7 @@ async def parked_timers(database: Database, day_keys: DayKeys) -> Sequence[Parke
             consumer=f"bot:{row['instance']}",
             reason=ParkReason(row["reason"]),
             detail=day_keys.open(
-                row["at"].astimezone(UTC).date(), _associated(row["id"]), row["detail"]
+                row["at"].astimezone(UTC).date(), timer_context(row["id"]), row["detail"]
             ).decode(),
             since=row["at"],
         )
@@ -209,6 +209,18 @@ class InstanceTimers:
                 ring, reason.value, sealed, self._database.epoch,
             )  # fmt: skip
 
+    async def take_back(self, ring: UUID) -> bool:
+        """Have a parked one ring now. False if it is not parked here."""
+        with at_the_door():
+            result = await self._database.core.execute(
+                "UPDATE timer SET state = 'waiting', tries = 0, reason = NULL, detail = NULL, "
+                "due = $3 WHERE id = $1 AND instance = $2 AND state = 'parked' "
+                "AND (SELECT epoch FROM lease WHERE shard = 0) = $4",
+                ring, self._instance, self._database.clock.now(), self._database.epoch,
+            )  # fmt: skip
+        self.changed.set()
+        return result != "UPDATE 0"
+
     # --- inside ---
 
     async def _refuse(self) -> None:
@@ -219,7 +231,7 @@ class InstanceTimers:
         raise PermanentFailure(f"{self._instance} has {self._most} timers, and no room for more")
 
     def _seal(self, ring: UUID, at: datetime, data: bytes) -> bytes:
-        return self._day_keys.seal(at.date(), _associated(ring), data)
+        return self._day_keys.seal(at.date(), timer_context(ring), data)
 
     def _open(self, row: asyncpg.Record) -> Timer:
         at = row["at"].astimezone(UTC)
@@ -227,13 +239,14 @@ class InstanceTimers:
         return Timer(
             key=row["key"],
             at=at,
-            note=self._day_keys.open(at.date(), _associated(row["id"]), row["note"]),
+            note=self._day_keys.open(at.date(), timer_context(row["id"]), row["note"]),
             room=None if room is None else RoomId(room),
             subject=None if subject is None else UserId(subject),
         )
 
 
-def _associated(ring: UUID) -> bytes:
+def timer_context(ring: UUID) -> bytes:
+    """What a timer's sealed parts are bound to."""
     return f"timer {ring}".encode()
 
 

@@ -24,6 +24,8 @@ class ChaosBot:
         text = call.text
         if text == "raise":
             raise RuntimeError("as asked")
+        if text == "flaky" and not os.path.exists(self._ledger + ".mended"):
+            raise RuntimeError("not mended yet")
         if text == "hang":
             await asyncio.Event().wait()
         if text == "stubborn":

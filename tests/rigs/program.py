@@ -32,8 +32,8 @@ class TrestleProgram:
         self.restarts = 0
         self.settings = settings
         self._folder = folder
-        self._config = folder / "config.yaml"
-        write_private(self._config, dump(self._document(extra)))
+        self.config = folder / "config.yaml"
+        write_private(self.config, dump(self._document(extra)))
         self.program = Program("Trestle", folder / "trestle.log")
 
     def _document(self, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class TrestleProgram:
         """Start it, and return when it takes events."""
         self.program = Program("Trestle", self._folder / "trestle.log")
         await self.program.start(
-            [sys.executable, "-m", "bridge", "run", "-c", str(self._config)],
+            [sys.executable, "-m", "bridge", "run", "-c", str(self.config)],
             prepare=dies_with_us(signal.SIGTERM),
             env=self.env,
         )

@@ -56,7 +56,7 @@ CREATE TABLE outbox (
     portal          bigint,
     remote_id       bytea,
     part            integer NOT NULL,
-    state           text NOT NULL CHECK (state IN ('queued', 'sent', 'parked', 'waiting')),
+    state           text NOT NULL CHECK (state IN ('queued', 'sent', 'parked', 'dropped', 'waiting')),
     event_id        text,
     reason          text,
     detail          bytea,

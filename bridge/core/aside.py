@@ -1,0 +1,109 @@
+"""What was put aside, in the hands of people: seen, tried again, let go."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+import orjson
+
+from bridge.core.sender import Sender
+from bridge.model import ParkReason, QueuedOutgoing
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.ids import InstanceId, RoomId
+
+
+class Parked(Protocol):
+    """One thing put aside."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def key(self) -> tuple[Any, ...]: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def consumer(self) -> str: ...
+    @property
+    def reason(self) -> ParkReason: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def since(self) -> datetime: ...
+    @property
+    def event(self) -> bytes: ...
+
+
+P = TypeVar("P", bound=Parked)
+
+
+class Shelf(Protocol[P]):
+    """Where it is kept."""
+
+    async def all(self, room: RoomId | None = None) -> Sequence[P]: ...
+    async def get(self, name: str, room: RoomId | None = None) -> P: ...
+    async def drop(self, parked: P) -> None: ...
+
+
+class Timers(Protocol):
+    """A bot's timers."""
+
+    async def take_back(self, ring: UUID) -> bool: ...
+
+
+class Aside:
+    """What people can do with it; a room's admins with what is of their room."""
+
+    def __init__(
+        self,
+        shelf: Shelf[Any],
+        sender: Sender,
+        timers: Mapping[InstanceId, Timers],
+        *,
+        take_again: Callable[[str, dict[str, Any], str], Awaitable[None]],
+        take_back: Callable[[date, int], Awaitable[QueuedOutgoing | None]],
+    ) -> None:
+        self._shelf = shelf
+        self._sender = sender
+        self._timers = timers
+        self._take_again = take_again
+        self._take_back = take_back
+
+    async def all(self, room: RoomId | None = None) -> Sequence[Parked]:
+        """What is parked, the oldest first."""
+        return await self._shelf.all(room)
+
+    async def get(self, name: str, room: RoomId | None = None) -> Parked:
+        """The one of that name. Raises ``PermanentFailure`` if there is none."""
+        parked: Parked = await self._shelf.get(name, room)
+        return parked
+
+    async def drop(self, name: str, room: RoomId | None = None) -> Parked:
+        """Let it go for good. Raises ``PermanentFailure`` if there is none."""
+        parked = await self.get(name, room)
+        await self._shelf.drop(parked)
+        return parked
+
+    async def retry(self, name: str, room: RoomId | None = None) -> Parked:
+        """Have it run again. Raises ``PermanentFailure`` if that cannot be."""
+        parked = await self.get(name, room)
+        if parked.kind == "outgoing":
+            queued = await self._take_back(*parked.key)
+            if queued is not None:
+                self._sender.take_up(queued)
+        elif parked.kind == "timer":
+            timers = self._timers.get(InstanceId(parked.consumer.removeprefix("bot:")))
+            if timers is None:
+                raise PermanentFailure("its bot is not switched on in the settings")
+            await timers.take_back(*parked.key)
+        else:
+            await self._retry_item(parked)
+        return parked
+
+    async def _retry_item(self, parked: Parked) -> None:
+        event = orjson.loads(parked.event) if parked.event else None
+        if not isinstance(event, dict):
+            raise PermanentFailure("it was no event, or cannot be read any more; drop it")
+        # In this order: cut off in between, it is done again rather than lost.
+        await self._take_again(parked.consumer, event, parked.name)
+        await self._shelf.drop(parked)
