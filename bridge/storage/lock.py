@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from datetime import timedelta
 
 import asyncpg
@@ -19,7 +20,7 @@ _LOCK = 7_218_450
 _TAKE_LIMIT = 0.8
 """Seconds: a lock that was just let go is waited for, another instance is not."""
 
-_BEAT = 5.0
+_BEAT = 3.0
 _LEASE = timedelta(seconds=60)
 _OLDEST_SERVER = 15
 
@@ -73,8 +74,16 @@ class InstanceLock:
         )  # fmt: skip
         self.generation = await connection.fetchval("SELECT generation FROM instance_state")
 
-    async def hold(self) -> None:
-        """Return when the connection is lost. Raises ``ConfigError`` when another took over."""
+    @property
+    def is_held(self) -> bool:
+        """Whether the connection is there."""
+        return self._connection is not None and not self._dropped.is_set()
+
+    async def hold(self, on_beat: Callable[[], None] | None = None) -> None:
+        """Return when the connection is lost. Raises ``ConfigError`` when another took over.
+
+        ``on_beat`` is called every few seconds.
+        """
         beats = 0
         while not self._dropped.is_set():
             try:
@@ -82,7 +91,9 @@ class InstanceLock:
                     await self._dropped.wait()
             except TimeoutError:
                 beats += 1
-                await self._beat(renew=beats % 6 == 0)
+                if on_beat is not None:
+                    on_beat()
+                await self._beat(renew=beats % 10 == 0)
 
     async def take_again(self) -> bool:
         """Try to have the lock back after an outage, and to go on as if nothing had been.

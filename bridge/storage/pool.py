@@ -96,7 +96,7 @@ class Database:
         one must end.
         """
         while True:
-            await self._lock.hold()
+            await self._lock.hold(self._server.end_if_it_waits if self._server else None)
             self.up = False
             log.warning("the database is away", extra={"event": "database_away"})
             while not await self._come_back():
@@ -175,6 +175,8 @@ class Database:
                     await pool.close()
             except (*AWAY, TimeoutError):
                 pool.terminate()
+        if self._server is not None and not self._lock.is_held:
+            await self._server.stop(at_once=True)
         with contextlib.suppress(*AWAY):
             await self._lock.release()
 

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -95,6 +96,7 @@ class EmbeddedPostgres:
 
     async def start(self) -> None:
         """Have the server up and taking connections. Raises ``ConfigError`` with the reason."""
+        self._adopt_owner()
         await asyncio.to_thread(self._make_folders)
         binaries = await asyncio.to_thread(self._binaries)
         if not (self._data / "PG_VERSION").exists():
@@ -109,11 +111,21 @@ class EmbeddedPostgres:
             await self.stop()
             raise
 
-    async def stop(self, limit: float = 15.0) -> None:
-        """End the server: fast (connections are cut, nothing is lost), then at once."""
+    def end_if_it_waits(self) -> None:
+        """End the server if somebody asked it to end once everybody has left: we never do."""
+        if self._process is not None and self.is_running and self._state() == "stopping":
+            self._process.send_signal(signal.SIGINT)
+
+    async def stop(self, limit: float = 15.0, *, at_once: bool = False) -> None:
+        """End the server: fast (connections are cut, nothing is lost), then at once.
+
+        ``at_once`` is for one that recovers from a crash: Postgres 18 then waits for ever for its
+        checkpointer. Nothing is lost that way either; the next start recovers.
+        """
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
-            for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+            steps = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
+            for number in steps[1:] if at_once else steps:
                 with contextlib.suppress(ProcessLookupError):
                     process.send_signal(number)
                 try:
@@ -179,6 +191,28 @@ class EmbeddedPostgres:
             raise ConfigError(
                 f"the embedded database cannot be started{who}: {error}", path="database.url"
             ) from error
+
+    def _adopt_owner(self) -> None:
+        """Be the user to whom the data belongs: another one may be preferred by now."""
+        try:
+            owner = self._data.stat().st_uid
+        except FileNotFoundError:
+            return
+        except PermissionError:
+            owner = self._home.stat().st_uid
+        wanted = self._user.pw_uid if self._user is not None else os.geteuid()
+        if owner == wanted:
+            return
+        if self._user is not None and owner != 0:
+            with contextlib.suppress(KeyError):
+                self._user = pwd.getpwuid(owner)
+                return
+        us = pwd.getpwuid(wanted).pw_name
+        raise ConfigError(
+            f"the embedded database in {self._data} belongs to {_name_of(owner)}, and not to "
+            f"{us}; run Trestle as its owner, or as root: chown -R {us} {self._data}",
+            path="state_dir",
+        )
 
     def _make_folders(self) -> None:
         make_state_dir(self._home.parent)
@@ -312,7 +346,7 @@ class EmbeddedPostgres:
         if not pid_file.exists():
             return False
         lines = pid_file.read_text().splitlines()
-        if not lines or not lines[0].strip().isdigit():
+        if not lines or not lines[0].strip().isdigit() or int(lines[0]) == 0:
             pid_file.unlink()
             return True
         pid = int(lines[0])
@@ -349,17 +383,30 @@ class EmbeddedPostgres:
         process = self._process
         if process is None:
             raise RuntimeError("the database is not started")
-        pid_file = self._data / "postmaster.pid"
         while True:
             if process.returncode is not None:
                 raise _EndedAtOnce
-            lines = pid_file.read_text().splitlines() if pid_file.exists() else []
-            # The eighth line is the server's own word for its state.
-            if len(lines) >= 8 and lines[0] == str(process.pid) and lines[7].strip() == "ready":
+            if self._state() == "ready":
                 return
             await asyncio.sleep(0.02)
+
+    def _state(self) -> str:
+        """The server's own word for its state, on the eighth line; empty before it has one."""
+        try:
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return ""
+        ours = self._process is not None and lines[:1] == [str(self._process.pid)]
+        return lines[7].strip() if ours and len(lines) >= 8 else ""
 
     def _last_words(self) -> str:
         lines = self._log_file.read_text(errors="replace").strip().splitlines()
         fatal = [line.partition("FATAL:")[2].strip() for line in lines[-5:] if "FATAL:" in line]
         return (fatal or lines or ["no reason given"])[-1]
+
+
+def _name_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}, whom this machine does not know"

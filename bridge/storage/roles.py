@@ -57,7 +57,7 @@ class Access:
 
         parameters: dict[str, Any] = {**self.parameters[role], "timeout": _CONNECT_LIMIT}
         return await asyncpg.create_pool(
-            min_size=1,
+            min_size=0,
             max_size=size,
             max_inactive_connection_lifetime=0,
             command_timeout=_STATEMENT_LIMIT,

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from bridge.model import SystemClock
 from bridge.settings import DatabaseSettings
+from bridge.storage.datamap import DATA_MAP
 from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.storage.retention import Retention
@@ -37,20 +38,68 @@ def clock() -> TurnedClock:
     return TurnedClock()
 
 
+CATALOGUE = """
+SELECT md5(string_agg(line, ' ' ORDER BY line)) FROM (
+    SELECT concat_ws(' ', oid, relname, relacl, relowner, relrowsecurity, relforcerowsecurity,
+        relnatts) AS line FROM pg_class WHERE relnamespace = 'public'::regnamespace
+    UNION ALL SELECT concat_ws(' ', oid, polname, polroles, polqual, polwithcheck) FROM pg_policy
+    UNION ALL SELECT concat_ws(' ', oid, proname) FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace
+    UNION ALL SELECT concat_ws(' ', max(version)) FROM schema_version) AS lines
+"""
+EMPTY = "; ".join(
+    f"DELETE FROM {table.name}"  # noqa: S608 - names of the map
+    for table in reversed(DATA_MAP)
+    if table.name not in ("schema_version", "instance_state", "lease")
+)
+
+
+@dataclass
+class Copies:
+    """Databases with the schema and the tables of these days."""
+
+    cluster: Cluster
+    template: str
+    free: list[tuple[DatabaseSettings, str]] = field(default_factory=list)
+
+    async def take(self) -> tuple[DatabaseSettings, str]:
+        """An empty one, and what its catalogue is like."""
+        if self.free:
+            return self.free.pop()
+        settings = await self.cluster.fresh(template=self.template)
+        return settings, await self._catalogue(settings)
+
+    async def give_back(self, settings: DatabaseSettings, catalogue: str) -> None:
+        """Keep it for another test, if this one has left its catalogue as it was."""
+        if await self._catalogue(settings) == catalogue:
+            self.free.append((settings, catalogue))
+
+    async def _catalogue(self, settings: DatabaseSettings) -> str:
+        connection = await asyncpg.connect(settings.url)
+        try:
+            await connection.execute(f"SET lock_timeout = '10s'; {EMPTY}")
+            return str(await connection.fetchval(CATALOGUE))
+        finally:
+            await connection.close()
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def migrated(cluster: Cluster) -> str:
-    """The name of a database with the schema and the tables of these days, to be copied."""
+async def copies(cluster: Cluster) -> Copies:
+    """Made once, with what an earlier run would have left."""
     settings = await cluster.fresh()
     with tempfile.TemporaryDirectory() as folder:
         async with Database.open(settings, Path(folder), SystemClock()) as opened:
             await opened.cover(opened.clock.today())
-            return str(await opened.core.fetchval("SELECT current_database()"))
+            template = await opened.core.fetchval("SELECT current_database()")
+    return Copies(cluster, template)
 
 
 @pytest_asyncio.fixture
-async def migrated_settings(cluster: Cluster, migrated: str) -> DatabaseSettings:
-    """A database of its own that an earlier run has left."""
-    return await cluster.fresh(template=migrated)
+async def migrated_settings(copies: Copies) -> AsyncIterator[DatabaseSettings]:
+    """A database of its own that an earlier run has left, without rows."""
+    settings, catalogue = await copies.take()
+    yield settings
+    await copies.give_back(settings, catalogue)
 
 
 @pytest_asyncio.fixture

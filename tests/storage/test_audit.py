@@ -70,7 +70,7 @@ async def test_the_chain_goes_on_after_a_restart(
 async def test_a_changed_row_is_named_whatever_was_changed(
     filled: Audit, admin: Connection
 ) -> None:
-    await admin.execute("CREATE TABLE kept AS SELECT * FROM audit")
+    await admin.execute("CREATE TEMPORARY TABLE kept AS SELECT * FROM audit")
     for change in (
         "actor = '@mallory:hs'",
         "subject = NULL",
@@ -115,7 +115,7 @@ async def test_swapped_rows_are_named(filled: Audit, admin: Connection) -> None:
 async def test_a_row_of_another_history_is_named(
     filled: Audit, admin: Connection, database: Database, day_keys: DayKeys, folder: Path
 ) -> None:
-    await admin.execute("CREATE TABLE kept AS SELECT * FROM audit")
+    await admin.execute("CREATE TEMPORARY TABLE kept AS SELECT * FROM audit")
     await admin.execute("DELETE FROM audit WHERE seq > 2")
     other = Audit(database, day_keys, folder)
     for target in ("other 3", "other 4", "other 5"):

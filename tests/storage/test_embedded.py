@@ -1,0 +1,255 @@
+"""The embedded Postgres: whatever happens to it or lies in its way."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from bridge.model import RowId, Source, SystemClock
+from bridge.sdk.errors import ConfigError, TemporaryFailure
+from bridge.settings import DatabaseSettings
+from bridge.storage.journal import Journal
+from bridge.storage.keys import DayKeys
+from bridge.storage.pool import Database
+from bridge.storage.postgres import EmbeddedPostgres
+from bridge.storage.retention import Retention
+
+EMBEDDED = DatabaseSettings(url="embedded")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def made() -> AsyncIterator[Path]:
+    """A state directory that an earlier run has left."""
+    with tempfile.TemporaryDirectory(prefix="trestle-e-") as name:
+        state_dir = Path(name) / "state"
+        Path(name).chmod(0o711)
+        async with Database.open(EMBEDDED, state_dir, SystemClock()) as database:
+            await Retention(database, DayKeys(state_dir, database.clock)).run_once()
+        yield state_dir
+
+
+@pytest.fixture
+def state_dir(made: Path, folder: Path) -> Path:
+    """A copy of it."""
+    return copied(made, folder / "state")
+
+
+def copied(made: Path, place: Path) -> Path:
+    # With its owners.
+    subprocess.run(["cp", "-a", made, place], check=True)
+    return place
+
+
+@asynccontextmanager
+async def opened(state_dir: Path) -> AsyncIterator[tuple[Database, Journal]]:
+    """The database with its guard at work, and a journal in it."""
+    async with (
+        Database.open(EMBEDDED, state_dir, SystemClock()) as database,
+        asyncio.TaskGroup() as group,
+    ):
+        guard = group.create_task(database.guard())
+        journal = Journal(database, DayKeys(state_dir, database.clock))
+        await journal.open()
+        yield database, journal
+        await journal.close()
+        guard.cancel()
+
+
+async def refusal(state_dir: Path) -> str:
+    """Why the database does not start."""
+    with pytest.raises(ConfigError) as refused:
+        async with Database.open(EMBEDDED, state_dir, SystemClock()):
+            raise AssertionError("it must not open")
+    return refused.value.reason
+
+
+async def land(journal: Journal) -> RowId:
+    """Land a row, trying for ten seconds as a homeserver would for ever."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await journal.land(
+                    source=Source.TRANSACTION, body=b"{}", event_keys=b"", progress=b"", done=False
+                )
+            except TemporaryFailure:
+                await asyncio.sleep(0.05)
+
+
+async def until_back(database: Database) -> None:
+    """Return when it was away and is back."""
+    async with asyncio.timeout(20):
+        while database.up:
+            await asyncio.sleep(0.01)
+        while not database.up:
+            await asyncio.sleep(0.01)
+
+
+def postmaster(state_dir: Path) -> int:
+    """The number of the server's process."""
+    return int((state_dir / "postgres/data/postmaster.pid").read_text().split()[0])
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has nothing to do with us."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+# --- while it runs ---
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_server_that_somebody_ends_is_started_again_and_has_lost_nothing(
+    state_dir: Path, number: signal.Signals
+) -> None:
+    async with opened(state_dir) as (database, journal):
+        rows = [await land(journal) for _ in range(3)]
+        first = postmaster(state_dir)
+        os.kill(first, number)
+        await until_back(database)
+        assert postmaster(state_dir) != first
+        rows.append(await land(journal))
+        assert [row.id async for row in journal.unfinished()] == rows
+
+
+async def test_a_session_that_somebody_kills_costs_a_moment(state_dir: Path) -> None:
+    async with opened(state_dir) as (database, journal):
+        rows = [await land(journal)]
+        backend = await database.core.fetchval("SELECT pg_backend_pid()")
+        first = postmaster(state_dir)
+        os.kill(backend, signal.SIGKILL)
+        await until_back(database)
+        rows.append(await land(journal))
+        assert postmaster(state_dir) == first
+        assert [row.id async for row in journal.unfinished()] == rows
+
+
+# --- what an earlier run left ---
+
+
+async def test_a_server_that_is_stopped_while_it_recovers_stops_soon(state_dir: Path) -> None:
+    async with opened(state_dir) as (database, journal):
+        await land(journal)
+        backend = await database.core.fetchval("SELECT pg_backend_pid()")
+        began = asyncio.get_running_loop().time()
+        os.kill(backend, signal.SIGKILL)
+        while database.up:
+            await asyncio.sleep(0.01)
+    assert asyncio.get_running_loop().time() - began < 10
+
+
+def stale(state_dir: Path, first_line: str) -> Path:
+    """Leave a pid file as a killed server's, with another number."""
+    data = state_dir / "postgres/data"
+    pid_file = data / "postmaster.pid"
+    text = f"{first_line}\n{data}\n1700000000\n5432\n" if first_line else ""
+    pid_file.write_text(text)
+    pid_file.chmod(0o600)
+    if os.geteuid() == 0:
+        os.chown(pid_file, data.stat().st_uid, data.stat().st_gid)
+    return pid_file
+
+
+async def test_a_stale_pid_file_does_not_matter(
+    state_dir: Path, bystander: subprocess.Popen[bytes]
+) -> None:
+    gone = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+    await gone.wait()
+    for first_line in (str(gone.pid), str(bystander.pid), str(os.getpid()), "0", "", "nonsense"):
+        pid_file = stale(state_dir, first_line)
+        server = EmbeddedPostgres(state_dir)
+        await server.start()
+        await server.stop()
+        assert not pid_file.exists(), first_line
+    assert bystander.poll() is None
+
+
+async def test_data_that_others_may_read_is_refused(state_dir: Path) -> None:
+    (state_dir / "postgres/data").chmod(0o755)
+    assert "invalid permissions" in await refusal(state_dir)
+
+
+async def test_data_keeps_its_owner_whoever_else_is_there_by_now(state_dir: Path) -> None:
+    data = state_dir / "postgres/data"
+    if os.geteuid() == 0:
+        giving = await asyncio.create_subprocess_exec("chown", "-R", "nobody", data)
+        assert await giving.wait() == 0
+    owner = data.stat().st_uid
+    async with opened(state_dir) as (_, journal):
+        await land(journal)
+        assert Path(f"/proc/{postmaster(state_dir)}").stat().st_uid == owner
+
+
+async def test_data_of_a_stranger_is_refused(state_dir: Path) -> None:
+    data = state_dir / "postgres/data"
+    if os.geteuid() == 0:
+        os.chown(data, 54321, 54321)
+        assert "belongs to user 54321, whom this machine does not know" in await refusal(state_dir)
+        os.chown(data, 0, 0)
+        assert "belongs to root, and not to" in await refusal(state_dir)
+    else:  # Nobody but root can give it away.
+        with pytest.raises(PermissionError):
+            os.chown(data, 54321, 54321)
+
+
+async def test_data_of_another_version_is_refused_and_left_alone(state_dir: Path) -> None:
+    version = state_dir / "postgres/data/PG_VERSION"
+    version.write_text("16\n")
+    assert "was made by Postgres 16" in await refusal(state_dir)
+    assert version.read_text() == "16\n"
+
+
+async def test_data_that_was_half_made_is_made_again(made: Path, folder: Path) -> None:
+    place = folder / "state" / "postgres" / "data.new"
+    place.mkdir(parents=True)
+    (place / "PG_VERSION").write_text("18\n")
+    async with opened(folder / "state") as (database, journal):
+        await Retention(database, DayKeys(folder / "state", database.clock)).run_once()
+        await land(journal)
+    assert not place.exists()
+
+
+# --- where it lies ---
+
+
+async def test_a_path_too_long_for_a_socket_gets_one_elsewhere(made: Path, folder: Path) -> None:
+    deep = folder / ("d" * 60) / ("e" * 60)
+    deep.mkdir(parents=True)
+    state_dir = copied(made, deep / "state")
+    noted = state_dir / "postgres/run.elsewhere"
+    async with opened(state_dir) as (_, journal):
+        await land(journal)
+        elsewhere = Path(noted.read_text())
+        assert elsewhere.stat().st_mode & 0o777 == 0o700
+    assert not elsewhere.exists()
+    # The folder of a run that was killed goes with the next one.
+    left = Path(tempfile.mkdtemp(prefix="trestle-pg-", dir="/tmp"))
+    noted.write_text(str(left))
+    async with opened(state_dir):
+        assert not left.exists()
+        assert Path(noted.read_text()) != left
+
+
+async def test_a_path_with_spaces_and_letters_of_all_kinds_is_fine(
+    made: Path, folder: Path
+) -> None:
+    state_dir = copied(made, folder / 'it\'s ä "state" %d $HOME')
+    async with opened(state_dir) as (_, journal):
+        await land(journal)
+
+
+async def test_nothing_of_it_is_open_to_others(state_dir: Path) -> None:
+    async with opened(state_dir):
+        for path in (state_dir / "keys", state_dir / "postgres/data", state_dir / "postgres/run"):
+            assert path.stat().st_mode & 0o077 == 0, path
+        assert (state_dir / "postgres").stat().st_mode & 0o066 == 0
