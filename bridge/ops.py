@@ -35,10 +35,12 @@ class OpsServer:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/live", self._health(self._live))
         app.router.add_get("/ready", self._health(self._ready))
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=2
+        )
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, *self._listen, shutdown_timeout=2).start()
+            await web.TCPSite(self._runner, *self._listen).start()
         except OSError as error:
             await self.stop()
             raise cannot_listen(self._listen, error, "ops.listen") from error

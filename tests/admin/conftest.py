@@ -1,0 +1,79 @@
+"""An installation as the README has it: `trestle init`, the printed lines, a real Synapse."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest_asyncio
+from ruamel.yaml import YAML
+
+from bridge.config import load
+from bridge.demo.processes import free_port
+from bridge.demo.synapse import Synapse
+from bridge.settings import Settings
+from tests.admin.commands import trestle
+from tests.rigs.cluster import Cluster
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What ``trestle init`` made, and the homeserver that was given its lines."""
+
+    folder: Path
+    synapse: Synapse
+
+    @property
+    def config(self) -> Path:
+        """The settings of a Trestle that the homeserver reaches."""
+        return self.folder / "config.yaml"
+
+    @property
+    def far_config(self) -> Path:
+        """Those of one whose registration names a place where nobody listens."""
+        return self.folder / "far" / "config.yaml"
+
+    def settings(self) -> Settings:
+        """The first one's settings, as the program reads them."""
+        return load(self.config)
+
+
+def make(folder: Path, synapse: Synapse, database: str, *more: str) -> list[str]:
+    """``trestle init`` there; give what its printed lines say to the homeserver."""
+    words = ["--homeserver-url", synapse.url, "--server-name", "test.example", "--yes"]
+    changes = [
+        f"appservice.listen=127.0.0.1:{free_port()}", f"ops.listen=127.0.0.1:{free_port()}",
+        f"database.url={database}", *more,
+    ]  # fmt: skip
+    words += [word for change in changes for word in ("--set", change)]
+    made = trestle("init", "--directory", folder, "--module", "dice", *words)
+    assert made.code == 0, made.said
+    lines = made.output.partition("homeserver.yaml:\n\n")[2].partition("\nRestart")[0]
+    return list(YAML(typ="safe").load(lines)["app_service_config_files"])
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def installation(cluster: Cluster) -> AsyncIterator[Installation]:
+    """Made once; whoever changes its files works on copies."""
+    folder = Path(tempfile.mkdtemp(prefix="trestle-admin-"))
+    folder.chmod(0o711)
+    (folder / "homeserver").mkdir()
+    ports = free_port()
+    synapse = Synapse(folder / "homeserver", server_name="test.example", port=ports)
+    files = make(folder, synapse, (await cluster.fresh()).url)
+    files += make(
+        folder / "far", synapse, (await cluster.fresh()).url, "appservice.id=far",
+        "appservice.prefix=_far_", "appservice.bot_localpart=far",
+        f"appservice.url=http://127.0.0.1:{free_port()}",
+    )  # fmt: skip
+    synapse = Synapse(
+        folder / "homeserver", server_name="test.example", port=ports,
+        registrations=tuple(map(Path, files)),
+    )  # fmt: skip
+    try:
+        await synapse.start()
+        yield Installation(folder, synapse)
+    finally:
+        await synapse.kill()
+        shutil.rmtree(folder, ignore_errors=True)
