@@ -27,7 +27,7 @@ _PACK = _HALF.pack_into
 _STATE = 16
 """Where in a half its state is: one byte, so that changing it is one store."""
 _SLOT = _CONSUMER.size + 2 * _HALF.size
-_STARTED, _DONE = 1, 2
+_STARTED, _DONE, _WAITING = 1, 2, 3
 
 
 class Share(NamedTuple):
@@ -42,11 +42,17 @@ class Left(NamedTuple):
 
     newest: dict[int, tuple[ItemId, bool]]
     """By consumer: its newest item, and whether the effect of that one is out."""
+    waiting: frozenset[int] = frozenset()
+    """The consumers whose newest item surely had no effect yet: it is to be tried again."""
 
     @property
     def suspects(self) -> set[Share]:
-        """What had begun and was not done."""
-        return {Share(item, who) for who, (item, done) in self.newest.items() if not done}
+        """What had begun, and nobody knows how far it came."""
+        return {
+            Share(item, who)
+            for who, (item, done) in self.newest.items()
+            if not done and who not in self.waiting
+        }
 
     def has_done(self, item: ItemId, consumer: int) -> bool:
         """Whether the item's effect was out for this consumer."""
@@ -80,6 +86,10 @@ class Slot:
     def finish(self) -> None:
         """Note that the effect of the item started last is out in the world."""
         self._map[self._half + _STATE] = _DONE
+
+    def withdraw(self) -> None:
+        """Note that the item started last had no effect, and waits to be tried again."""
+        self._map[self._half + _STATE] = _WAITING
 
 
 class InFlight:
@@ -117,12 +127,14 @@ class InFlight:
 
     def recover(self) -> Left:
         """Read what the last process left."""
-        newest = {}
+        newest, waiting = {}, set()
         for _, consumer, halves in self._kept():
             place, day, seq, state, number = max(halves, key=lambda half: half[-1])
             if number:
                 newest[consumer] = (ItemId(date.fromordinal(day), seq, place), state == _DONE)
-        return Left(newest)
+                if state == _WAITING:
+                    waiting.add(consumer)
+        return Left(newest, frozenset(waiting))
 
     def clear(self) -> None:
         """Start anew: what was recovered is in the journal's marks. No lane may be running."""

@@ -310,6 +310,8 @@ class Router:
         """Do what the failure's class says."""
         match failure:
             case TemporaryFailure() | ModuleNotReady():
+                if not item.again:  # Of an earlier try nobody knows how far it came.
+                    lane.slot.withdraw()
                 return self._later(item, failure)
             case Unsupported():
                 await self._park(lane, item, ParkReason.UNSUPPORTED, str(failure))

@@ -33,6 +33,18 @@ def test_what_began_and_did_not_end_is_a_suspect_and_all_before_it_is_done(path:
     assert not left.has_done(_item(1), consumer_number("portal:2"))
 
 
+def test_what_had_no_effect_and_waits_for_another_try_is_no_suspect(path: Path) -> None:
+    slot = InFlight(path).slot(PORTAL)
+    slot.start(DAY.toordinal(), 4, 0)
+    slot.withdraw()
+    left = InFlight(path).recover()
+    assert left.suspects == set()
+    assert left.has_done(_item(3), PORTAL)
+    assert not left.has_done(_item(4), PORTAL)
+    slot.start(DAY.toordinal(), 4, 0)
+    assert InFlight(path).recover().suspects == {Share(_item(4), PORTAL)}
+
+
 def test_a_record_cut_short_by_a_kill_leaves_the_one_before(path: Path) -> None:
     for number in (1, 2, 255, 256, 65_535):
         path.unlink(missing_ok=True)

@@ -9,10 +9,12 @@ from pydantic import BaseModel
 
 from bridge.app import App
 from bridge.core.bots import ModuleSeat
+from bridge.core.inflight import InFlight
 from bridge.core.lane import LONGEST
 from bridge.matrix.body import parse_transaction
 from bridge.model import Permission
 from bridge.sdk import Call, Command, ModuleInfo, RoomMessage
+from bridge.sdk.errors import DeliveryUncertain, TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings
 from tests.rigs.trestle import make_settings, running, wait_until
@@ -89,3 +91,31 @@ async def test_a_standing_lane_keeps_its_backlog_in_the_journal_while_others_go_
         assert bot.heard[SLOW] == [f"{n}.{p}" for n in range(60) for p in range(50)]
         await app.parts.marker.settle()
         assert [row async for row in app.parts.journal.unfinished()] == []
+
+
+class Unreachable(Listener):
+    """Fails as told, each time it hears something."""
+
+    def __init__(self, failures: dict[RoomId, list[Exception]]) -> None:
+        super().__init__()
+        self.failures = failures
+
+    async def on_message(self, message: RoomMessage, call: Call) -> None:
+        """Fail."""
+        raise self.failures[message.room].pop(0)
+
+
+async def test_only_what_may_have_had_an_effect_is_a_suspect_of_the_next_start(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    settings = make_settings(
+        folder / "state", database=database_settings, permissions={"*": Permission.USER}
+    )
+    away = TemporaryFailure("the network is away", retry_after=600)
+    async with running(settings) as app:
+        bot = Unreachable({SLOW: [away], FAST: [DeliveryUncertain("it broke"), away]})
+        _seat(app, bot)
+        await app.parts.intake.accept(parse_transaction(_transaction(1, [SLOW, FAST]), "1"))
+        await wait_until(lambda: not any(bot.failures.values()))
+        left = InFlight(settings.state_dir / "inflight").recover()
+        assert {share.item.place for share in left.suspects} == {1}

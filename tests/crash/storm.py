@@ -27,8 +27,8 @@ class Arrival:
     source: Source
 
 
-async def read_arrivals(settings: DatabaseSettings, state_dir: Path) -> list[Arrival]:
-    """What was said, in the order in which it was handed to us.
+async def read_arrivals(settings: DatabaseSettings, state_dir: Path, room: str) -> list[Arrival]:
+    """What was said in the room, in the order in which it was handed to us.
 
     A homeserver that was told to wait may hand on a later transaction first, or keep one back
     until the room is looked at; the order that a bridge can keep is the one that it is given.
@@ -41,8 +41,8 @@ async def read_arrivals(settings: DatabaseSettings, state_dir: Path) -> list[Arr
             landed = await journal.read(RowId(row["day"], row["seq"]))
             assert landed is not None
             for event in parse_transaction(landed.body).events:
-                text = event["content"].get("body") if event["type"] == "m.room.message" else None
-                if isinstance(text, str):
+                text = event["content"].get("body")
+                if event["room_id"] == room and isinstance(text, str):
                     found.setdefault(text, Arrival(text, Source(row["source"])))
     return list(found.values())
 

@@ -74,7 +74,7 @@ async def test_a_conversation_survives_kills_in_its_middle(
                 await storm.wait_until_flagged(text)
         words = storm.words_heard()
     assert not processes_of(folder)
-    arrivals = await read_arrivals(database_settings, settings.state_dir)
+    arrivals = await read_arrivals(database_settings, settings.state_dir, room)
     late = find_late(list(storm.lines), arrivals)
     lost = set(storm.words) - set(words)
     log.info("doubled %s, late %s, words lost %s", doubled, late, lost)
@@ -114,7 +114,7 @@ async def test_a_backlog_at_the_kill_parks_none_of_it(
                 for text in doubled:
                     await storm.wait_until_flagged(text)
                 held = [e["content"].get("body") for e in await alice.messages(room, 2000)]
-    arrivals = await read_arrivals(database_settings, settings.state_dir)
+    arrivals = await read_arrivals(database_settings, settings.state_dir, room)
     late = find_late([text for text in held if text in storm.lines], arrivals)
     log.info("doubled %s, late %s", doubled, late)
     assert_order_kept(storm.seen, arrivals)
