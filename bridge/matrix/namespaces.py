@@ -4,14 +4,22 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 
+from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, UserId
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-")
 _LIMIT = 255
-"""Bytes of a Matrix user id (Matrix specification, appendix 4.2)."""
+"""Bytes of a Matrix user id or alias (Matrix specification, appendix 4.2)."""
+
+_LONGEST_INSTANCE = 16
+_INSTANCE = re.compile(r"[a-z][a-z0-9]*(?:_.*)?", re.DOTALL)
+"""How what follows the prefix begins: an instance alone is a bot, with ``_`` it has people."""
 
 _HASHED = "=h"
 """How a shortened id's tail begins; the escape never writes ``=`` before an ``h``."""
+
+_HASH_BYTES = 16
+_TAIL = len(_HASHED) + 2 * _HASH_BYTES
 
 
 class Namespaces:
@@ -19,7 +27,8 @@ class Namespaces:
 
     A ghost is ``@_trestle_<instance>_<remote id>:server``; every byte of the remote id outside
     ``a-z 0-9 . -`` is written ``=xx`` (hexadecimal), so that it can be read back and no two
-    people share a ghost. Ids over 255 bytes keep a hash tail; ``long_ids`` reads those back.
+    people share a ghost. Ids over 255 bytes keep a hash tail; ``know_long_ids`` brings back what
+    they stand for, ``new_long_ids`` is what is to be stored. Aliases of chats are made the same.
     """
 
     def __init__(
@@ -32,6 +41,7 @@ class Namespaces:
         networks: Iterable[InstanceId] = (),
         bots: Iterable[InstanceId] = (),
     ) -> None:
+        """Raise ``ConfigError`` if people could not be told from bots, or ids had no room."""
         self._server = f":{server_name}"
         self._prefix = prefix
         self._ghost_start = f"@{prefix}"
@@ -44,11 +54,24 @@ class Namespaces:
             **{self.bot_of(instance): instance for instance in self.bots},
         }
         self._ours = frozenset((*self._bot_ids, self.sender))
-        self._long_ids: dict[UserId, tuple[InstanceId, str]] = {}
+        self._long_ids: dict[str, tuple[InstanceId, str]] = {}
         self._ghosts: dict[tuple[str, str], UserId] = {}
-        self.new_long_ids: list[tuple[UserId, InstanceId, str]] = []
+        self.new_long_ids: list[tuple[str, InstanceId, str]] = []
+        """Ids that were shortened since they were last stored, and what they stand for."""
 
-    def know_long_ids(self, long_ids: Mapping[UserId, tuple[InstanceId, str]]) -> None:
+        if len(f"@{prefix}_{self._server}".encode()) + _LONGEST_INSTANCE + _TAIL > _LIMIT:
+            raise ConfigError(
+                f"{server_name} and {prefix} are too long: a Matrix id has {_LIMIT} bytes"
+            )
+        for key, localpart in (("bot", bot_localpart), ("sender", sender_localpart)):
+            if localpart.startswith(prefix) and _INSTANCE.fullmatch(localpart[len(prefix) :]):
+                raise ConfigError(
+                    f"{localpart} could be somebody else, since ids with {prefix} at the start "
+                    "are those of bots and of people on networks",
+                    path=f"appservice.{key}_localpart",
+                )
+
+    def know_long_ids(self, long_ids: Mapping[str, tuple[InstanceId, str]]) -> None:
         """Take in what shortened ids stand for, as stored."""
         self._long_ids.update(long_ids)
 
@@ -62,7 +85,7 @@ class Namespaces:
         return self._bot_ids
 
     def ghost(self, instance: InstanceId, remote_id: str) -> UserId:
-        """The Matrix user of a remote person."""
+        """The Matrix user of a remote person. Raises ``ValueError`` for an empty remote id."""
         key = (instance, remote_id)
         ghost = self._ghosts.get(key)
         if ghost is None:
@@ -70,33 +93,24 @@ class Namespaces:
             if len(self._ghosts) > 50_000:
                 self._ghosts.clear()
             self._ghosts[key] = ghost
-            if _HASHED in ghost and ghost not in self._long_ids:
-                self._long_ids[ghost] = (instance, remote_id)
-                self.new_long_ids.append((ghost, instance, remote_id))
         return ghost
 
     def alias(self, instance: InstanceId, chat: str) -> str:
-        """The alias of a remote chat."""
+        """The alias of a remote chat. Raises ``ValueError`` for an empty chat id."""
         return self._spell("#", instance, chat)
 
     def parse_ghost(self, user_id: str) -> tuple[InstanceId, str] | None:
         """The instance and the remote id of a ghost; None if it is none of ours."""
-        if not user_id.startswith(self._ghost_start) or not user_id.endswith(self._server):
-            return None
-        if _HASHED in user_id:
-            return self._long_ids.get(UserId(user_id))
-        return self._read(user_id)
+        return self._read(user_id) if user_id.startswith(self._ghost_start) else None
 
     def parse_alias(self, alias: str) -> tuple[InstanceId, str] | None:
         """The instance and the chat of an alias of ours."""
-        if not alias.startswith(f"#{self._prefix}") or not alias.endswith(self._server):
-            return None
-        return self._read(alias)
+        return self._read(alias) if alias.startswith(f"#{self._prefix}") else None
 
     def is_ours(self, user_id: str) -> bool:
         """Whether it is a ghost, a bot or the registration's sender."""
-        if user_id.startswith(self._ghost_start):
-            return user_id.endswith(self._server)
+        if user_id.startswith(self._ghost_start) and self._inner(user_id) is not None:
+            return True
         return user_id in self._ours
 
     def is_ghost(self, user_id: str) -> bool:
@@ -108,30 +122,51 @@ class Namespaces:
         return user_id in self._bot_ids
 
     def regexes(self) -> dict[str, list[str]]:
-        """Regular expressions of what is ours, for the registration."""
+        """Regular expressions of what is ours, for the registration.
+
+        They match what :meth:`is_ours` says, but for the sender, who is ours without them. Only
+        signs are used that every homeserver's regular expressions know.
+        """
         server = re.escape(self._server)
         prefix = re.escape(self._prefix)
         return {
-            "users": [f"^{re.escape(self.bot)}$", f"^@{prefix}.*{server}$"],
-            "aliases": [f"^#{prefix}.*{server}$"],
+            "users": [f"^{re.escape(self.bot)}$", f"^@{prefix}[^:]*{server}$"],
+            "aliases": [f"^#{prefix}[^:]*{server}$"],
         }
 
-    def _spell(self, sigil: str, instance: str, remote_id: str) -> str:
+    def _spell(self, sigil: str, instance: InstanceId, remote_id: str) -> str:
+        if not remote_id:
+            raise ValueError(f"{instance} gave an empty id")
         start = f"{sigil}{self._prefix}{instance}_"
-        whole = f"{start}{_escape(remote_id)}{self._server}"
-        if len(whole.encode()) <= _LIMIT:
-            return whole
+        escaped = _escape(remote_id)
+        room = _LIMIT - len((start + self._server).encode())
+        if len(escaped) <= room:
+            return start + escaped + self._server
         data = remote_id.encode("utf-8", "surrogatepass")
-        tail = _HASHED + hashlib.blake2b(data, digest_size=16).hexdigest()
-        room = _LIMIT - len((start + tail + self._server).encode())
-        kept = re.sub(r"=[0-9a-f]?$", "", _escape(remote_id)[:room])
-        return f"{start}{kept}{tail}{self._server}"
+        tail = _HASHED + hashlib.blake2b(data, digest_size=_HASH_BYTES).hexdigest()
+        kept = re.sub(r"=[0-9a-f]?$", "", escaped[: room - _TAIL])
+        spelled = start + kept + tail + self._server
+        if spelled not in self._long_ids:
+            self._long_ids[spelled] = (instance, remote_id)
+            self.new_long_ids.append((spelled, instance, remote_id))
+        return spelled
+
+    def _inner(self, spelled: str) -> str | None:
+        """What stands between the prefix and the server, None if it is another server's."""
+        if not spelled.endswith(self._server):
+            return None
+        inner = spelled[len(self._ghost_start) : -len(self._server)]
+        # A foreign server with a port could end as ours does.
+        return None if ":" in inner else inner
 
     def _read(self, spelled: str) -> tuple[InstanceId, str] | None:
-        inner = spelled[1 + len(self._prefix) : -len(self._server)]
-        instance, separator, escaped = inner.partition("_")
+        instance, separator, escaped = (self._inner(spelled) or "").partition("_")
         if not separator or not escaped or instance not in self.networks:
             return None
+        if len(spelled) > _LIMIT:
+            return None
+        if _HASHED in escaped:
+            return self._long_ids.get(spelled)
         remote_id = _unescape(escaped)
         # Only the one spelling that we write is ours; any other would be a second id.
         if remote_id is None or _escape(remote_id) != escaped:

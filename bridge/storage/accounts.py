@@ -57,21 +57,21 @@ class Accounts:
             )  # fmt: skip
         return str(device)
 
-    async def note_long_id(self, user: UserId, instance: InstanceId, remote_id: str) -> None:
+    async def note_long_id(self, spelled: str, instance: InstanceId, remote_id: str) -> None:
         """Remember what a shortened Matrix id stands for."""
         with at_the_door():
             await self._database.core.execute(
                 "INSERT INTO long_id (user_id, instance, remote_id) VALUES ($1, $2, $3) "
                 "ON CONFLICT DO NOTHING",
-                user, instance, remote_id.encode("utf-8", "surrogatepass"),
+                spelled, instance, remote_id.encode("utf-8", "surrogatepass"),
             )  # fmt: skip
 
-    async def long_ids(self) -> dict[UserId, tuple[InstanceId, str]]:
-        """All shortened Matrix ids."""
+    async def long_ids(self) -> dict[str, tuple[InstanceId, str]]:
+        """All shortened Matrix ids, of people and of chats."""
         with at_the_door():
             rows = await self._database.core.fetch("SELECT * FROM long_id")
         return {
-            UserId(row["user_id"]): (
+            row["user_id"]: (
                 InstanceId(row["instance"]), row["remote_id"].decode("utf-8", "surrogatepass")
             )
             for row in rows

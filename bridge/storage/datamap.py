@@ -238,8 +238,8 @@ DATA_MAP: tuple[Table, ...] = (
     Table(
         "long_id", "what a shortened Matrix id stands for", While("the installation"),
         {
-            "user_id": _id("the ghost"), "instance": _INSTANCE,
-            "remote_id": _id("the person on the network"),
+            "user_id": _id("the ghost, or the alias of a chat"), "instance": _INSTANCE,
+            "remote_id": _id("the person or the chat on the network"),
         },
         subject="user_id",
     ),
