@@ -50,11 +50,13 @@ class ControlServer:
         app.router.add_post("/parked/{name}/retry", self._retry)
         app.router.add_delete("/parked/{name}", self._drop)
         self._path.unlink(missing_ok=True)  # A killed process leaves it behind.
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=2
+        )
         await self._runner.setup()
         before = os.umask(0o177)
         try:
-            await web.UnixSite(self._runner, str(self._path), shutdown_timeout=2).start()
+            await web.UnixSite(self._runner, str(self._path)).start()
         finally:
             os.umask(before)
 
