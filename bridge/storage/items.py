@@ -7,8 +7,9 @@ from datetime import datetime
 import asyncpg
 
 from bridge.model import ItemId, ParkReason
+from bridge.sdk.errors import TemporaryFailure
 from bridge.storage.door import at_the_door
-from bridge.storage.keys import DayKeys
+from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.pool import Database
 
 _PARK = (
@@ -20,7 +21,8 @@ _PARK = (
 )
 _TRY = (
     "INSERT INTO item (day, seq, index, consumer, state, tries, since, epoch) "
-    "VALUES ($1, $2, $3, $4, 'trying', 1, $5, $6) "
+    "SELECT $1, $2, $3, $4, 'trying', 1, $5, $6 "
+    "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $6 "
     "ON CONFLICT (day, seq, index, consumer) DO UPDATE SET tries = item.tries + 1 "
     "RETURNING tries"
 )
@@ -46,11 +48,16 @@ class Items:
         self._day_keys = day_keys
 
     async def note_try(self, item: ItemId, consumer: str) -> int:
-        """Count a try, durably, and say how many there were with it."""
+        """Count a try, durably, and say how many there were with it.
+
+        Raises ``TemporaryFailure`` when the database is away, or another instance's by now.
+        """
         with at_the_door():
             tries = await self._database.core.fetchval(
                 _TRY, *item, consumer, self._database.clock.now(), self._database.epoch
             )
+        if tries is None:
+            raise TemporaryFailure("another instance took over the database")
         return int(tries)
 
     async def clear_try(self, item: ItemId, consumer: str) -> None:
@@ -58,8 +65,8 @@ class Items:
         with at_the_door():
             await self._database.core.execute(
                 "DELETE FROM item WHERE (day, seq, index, consumer) = ($1, $2, $3, $4) "
-                "AND state = 'trying'",
-                *item, consumer,
+                "AND state = 'trying' AND (SELECT epoch FROM lease WHERE shard = 0) = $5",
+                *item, consumer, self._database.epoch,
             )  # fmt: skip
 
     async def park(
@@ -76,7 +83,7 @@ class Items:
             )  # fmt: skip
 
     async def parked(self) -> Sequence[ParkedItem]:
-        """All parked items, oldest first."""
+        """All parked items, oldest first. What cannot be read any more has that as its detail."""
         with at_the_door():
             rows = await self._database.core.fetch(
                 "SELECT * FROM item WHERE state = 'parked' ORDER BY day, seq, index, consumer"
@@ -108,12 +115,17 @@ class Items:
     def _open(self, row: asyncpg.Record) -> ParkedItem:
         item = ItemId(row["day"], row["seq"], row["index"])
         associated = item_context(item, row["consumer"])
+        try:
+            detail = self._day_keys.open(item.day, associated, row["detail"]).decode()
+            event = self._day_keys.open(item.day, associated, row["event"])
+        except KeyLost as error:
+            detail, event = str(error), b""
         return ParkedItem(
             id=item,
             consumer=row["consumer"],
             reason=ParkReason(row["reason"]),
-            detail=self._day_keys.open(item.day, associated, row["detail"]).decode(),
-            event=self._day_keys.open(item.day, associated, row["event"]),
+            detail=detail,
+            event=event,
             since=row["since"],
         )
 

@@ -1,14 +1,13 @@
 """The storage on a real Postgres."""
 
 import asyncio
-from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from bridge.model import ItemId, Outgoing, ParkReason, SendKind, Source, SystemClock
-from bridge.sdk.errors import ConfigError, PermanentFailure
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.login import LoginKind
 from bridge.storage.accounts import Accounts
@@ -18,8 +17,6 @@ from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
-from bridge.storage.retention import Retention
-from tests.storage.conftest import TurnedClock
 
 
 async def test_a_landed_row_is_read_back_whole_until_it_is_done(
@@ -35,17 +32,6 @@ async def test_a_landed_row_is_read_back_whole_until_it_is_done(
     assert await journal.known_keys([b"k" * 16, b"n" * 16]) == {b"k" * 16}
     await journal.mark([(row, b"\3", True)])
     assert [r async for r in journal.unfinished()] == []
-    await journal.close()
-
-
-async def test_stored_bytes_do_not_show_what_was_said(database: Database, folder: Path) -> None:
-    journal = Journal(database, DayKeys(folder, database.clock))
-    await journal.open()
-    await journal.land(
-        source=Source.TRANSACTION, body=b"CANARY", event_keys=b"", progress=b"", done=True
-    )
-    stored = await database.core.fetchval("SELECT body FROM journal")
-    assert b"CANARY" not in stored
     await journal.close()
 
 
@@ -79,6 +65,19 @@ async def test_a_parked_item_keeps_its_reason_and_event(database: Database, fold
     assert await items.count_parked() == {ParkReason.FAILED: 1}
 
 
+async def test_a_predecessor_counts_no_tries_and_forgets_none(
+    database: Database, folder: Path
+) -> None:
+    items = Items(database, DayKeys(folder, database.clock))
+    item = ItemId(database.clock.today(), 1, 0)
+    await items.note_try(item, "c")
+    await database.core.execute("UPDATE lease SET epoch = epoch + 1")
+    with pytest.raises(TemporaryFailure, match="another instance"):
+        await items.note_try(item, "c")
+    await items.clear_try(item, "c")
+    assert await database.core.fetchval("SELECT tries FROM item") == 1
+
+
 async def test_a_chat_is_bridged_once(database: Database) -> None:
     portals = PortalStore(database)
     chat = {"instance": InstanceId("near"), "chat": RemoteChatId("#x"), "chat_name": "#x"}
@@ -99,33 +98,6 @@ async def test_nobody_may_read_a_partition_past_the_policies(database: Database)
     name = f"message_{database.clock.today():%Y%m%d}"
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await database.subject.fetch(f"SELECT * FROM {name}")  # noqa: S608 - a name of ours
-
-
-async def test_every_table_of_a_subject_is_under_forced_row_level_security(
-    database: Database,
-) -> None:
-    bare = await database.core.fetch(
-        "SELECT DISTINCT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid "
-        "WHERE a.attname IN ('subject', 'direct_with', 'created_by') AND c.relkind IN ('r', 'p') "
-        "AND NOT c.relispartition AND NOT (c.relrowsecurity AND c.relforcerowsecurity) "
-        "AND c.relnamespace = 'public'::regnamespace"
-    )
-    assert bare == []
-
-
-async def test_a_day_that_is_over_is_dropped_and_its_key_destroyed(
-    database: Database, folder: Path, clock: TurnedClock
-) -> None:
-    keys = DayKeys(folder, clock)
-    today = clock.today()
-    sealed = keys.seal(today, b"x", b"secret")
-    clock.ahead = timedelta(days=14)
-    with pytest.raises(ConfigError, match="hours from ours"):
-        await Retention(database, keys).run_once()
-    assert keys.open(today, b"x", sealed) == b"secret"
-    keys.destroy(today)
-    with pytest.raises(KeyLost):
-        keys.open(today, b"x", sealed)
 
 
 async def test_a_key_opens_only_what_belongs_to_its_place(folder: Path) -> None:
