@@ -1,5 +1,8 @@
 """IRC's codes to the tree and back."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +53,8 @@ def styled(style: Style, text: str) -> Styled:
         ("\x0301,01secret", rich(styled(Style.SPOILER, "secret"))),
         ("\x16rev\x16 \x07bell", rich(Text("rev bell"))),
         ("\x02\x02", rich()),
+        ("\x03٣x", rich(Text("٣x"))),
+        ("\x031,٣", rich(Colour("#000000", None, (Text(",٣"),)))),
         (
             "\x02b\x1di\x02j",
             rich(
@@ -74,6 +79,11 @@ def test_codes_are_read_into_a_tree(codes: str, tree: Rich) -> None:
         (rich(Colour("#ff0000", None, (Text("12"),))), "\x0304\x02\x0212\x0f"),
         (rich(Colour("#ff0000", None, (Text(",5"),))), "\x0304\x02\x02,5\x0f"),
         (rich(styled(Style.SPOILER, "x")), "\x0301,01x\x0f"),
+        (
+            rich(Styled(Style.SPOILER, (Colour("#ff0000", None, (Text("x"),)), Text("y")))),
+            "\x0301,01xy\x0f",
+        ),
+        (rich(Colour("#ff0000", "#fe0000", (Text("x"),))), "\x0304x\x0f"),
         (rich(Code("x = 1")), "\x11x = 1\x0f"),
         (rich(Link("https://a.example/", (Text("here"),))), "here (https://a.example/)"),
         (rich(Link("https://a.example/", (Text("https://a.example/"),))), "https://a.example/"),
@@ -108,6 +118,17 @@ def test_each_colour_of_the_palette_is_nearest_to_itself() -> None:
 
 
 TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=12)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a character looks on IRC."""
+
+    styles: frozenset[Style] = frozenset()
+    foreground: str | None = None
+    background: str | None = None
+
+
 COLOURS = st.sampled_from((*PALETTE, None))
 NODES = st.recursive(
     TEXT.map(Text),
@@ -128,6 +149,55 @@ def test_text_survives_the_way_there_and_back(nodes: list[Node]) -> None:
     # Read once it is stable: nothing is lost by going round again.
     again = to_irc(from_irc(written), colours=99)
     assert to_irc(from_irc(again), colours=99) == again
+
+
+def looks(nodes: Sequence[Node], now: Look = Look()) -> Iterator[tuple[str, Look]]:
+    """Every character as a client shows it, of what IRC can show."""
+    for node in nodes:
+        match node:
+            case Text(text):
+                yield from ((character, now) for character in text)
+            case Styled(Style.SPOILER, children):
+                yield from looks(children, Look(now.styles | {Style.SPOILER}))
+            case Styled(style, children):
+                yield from looks(children, replace(now, styles=now.styles | {style}))
+            case Colour(front, back, children) if Style.SPOILER not in now.styles:
+                front, back = front or now.foreground, back or now.background
+                if front is not None and front == back:
+                    yield from looks(children, Look(now.styles | {Style.SPOILER}))
+                else:
+                    yield from looks(children, replace(now, foreground=front, background=back))
+            case Colour(_, _, children):
+                yield from looks(children, now)
+
+
+@examples(300)
+@given(st.lists(NODES, max_size=4))
+def test_every_character_keeps_its_styles_and_its_colours(nodes: list[Node]) -> None:
+    written = to_irc(Rich(tuple(nodes)), colours=99)
+    assert list(looks(from_irc(written).nodes)) == list(looks(nodes))
+
+
+@examples(100)
+@given(st.lists(NODES, max_size=4))
+def test_with_sixteen_colours_the_styles_and_the_nearest_colours_stay(nodes: list[Node]) -> None:
+    def near(look: Look) -> Look:
+        front, back = (
+            colour_of(nearest(one, 16)) if one else None
+            for one in (look.foreground, look.background)
+        )
+        return replace(look, foreground=front, background=back)
+
+    wanted = [(character, near(look)) for character, look in looks(nodes)]
+    for (got, look), (character, other) in zip(
+        looks(from_irc(to_irc(Rich(tuple(nodes)))).nodes), wanted, strict=True
+    ):
+        assert got == character
+        assert look.styles == other.styles
+        assert look.foreground == other.foreground
+        # On its own colour nobody could read it.
+        seen = None if other.background == other.foreground else other.background
+        assert look.background == seen
 
 
 @examples(300)

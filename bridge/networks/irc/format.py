@@ -35,7 +35,7 @@ _CODES = {style: code for code, style in _TOGGLES.items()}
 _ORDER = tuple(_CODES)
 _CONTROLS = dict.fromkeys([*range(0x20), 0x7F]) | {ord(space): " " for space in "\t\n\v\f\r"}
 _TOKEN = re.compile(
-    r"\x03(?:(?P<fg>\d{1,2})(?:,(?P<bg>\d{1,2}))?)?"
+    r"\x03(?:(?P<fg>[0-9]{1,2})(?:,(?P<bg>[0-9]{1,2}))?)?"
     r"|\x04(?:(?P<fghex>[0-9a-fA-F]{6})(?:,(?P<bghex>[0-9a-fA-F]{6}))?)?"
     r"|(?P<code>[\x02\x0f\x11\x16\x1d\x1e\x1f])"
 )
@@ -70,18 +70,32 @@ def to_irc(rich: Rich, *, colours: int = 16, name_of: NameOf | None = None) -> s
     """Render one line's tree. Line breaks that are left in it become spaces."""
     written: list[str] = []
     look = _PLAIN
-    for text, wanted in _runs(rich.nodes, _PLAIN, name_of or (lambda mention: mention.name)):
+    for text, asked in _runs(rich.nodes, _PLAIN, name_of or (lambda mention: mention.name)):
         if not text:
             continue
+        wanted = _shown(asked, colours)
         codes = _codes(look, wanted, colours)
         # A digit or a comma after a colour code would be read as part of it.
-        if COLOUR in codes and (text[0] == "," or text[0].isdigit()):
+        if COLOUR in codes and text[0] in ",0123456789":
             codes += BOLD + BOLD
         written += (codes, text)
         look = wanted
     if look != _PLAIN:
         written.append(RESET)
     return "".join(written)
+
+
+def _shown(look: _Look, colours: int) -> _Look:
+    """How it looks in the colours there are. What is to be read is never written on its colour."""
+    if not look.foreground and not look.background:
+        return look
+    front, back = (
+        colour_of(nearest(colour, colours)) if colour else None
+        for colour in (look.foreground, look.background)
+    )
+    if front == back and look.foreground != look.background:
+        back = None
+    return replace(look, foreground=front, background=back)
 
 
 def _codes(now: _Look, wanted: _Look, colours: int) -> str:
@@ -133,6 +147,8 @@ def _runs(nodes: Sequence[Node], look: _Look, name_of: NameOf) -> Iterator[_Run]
 def _looking(node: Styled | Colour, look: _Look) -> _Look:
     if isinstance(node, Styled):
         return _styled(look, node.style)
+    if look.foreground and look.foreground == look.background:
+        return look  # What is hidden stays so, whatever its colour would be.
     return replace(
         look,
         foreground=node.foreground or look.foreground,
