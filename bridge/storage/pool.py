@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
@@ -34,6 +35,7 @@ from bridge.storage.schema import CORE, OWNER, SUBJECT, Connection, migrate
 log = logging.getLogger(__name__)
 
 _OPEN_LIMIT = 20.0
+_START_AGAIN = 1.0
 
 
 class Database:
@@ -46,6 +48,8 @@ class Database:
         self._access = access
         self._server = server
         self._lock = InstanceLock(access, clock)
+        self._trouble = ""
+        """Why our own server did not start again, as it was logged."""
         self._covered = self.covered_until = date.min
         self.core: Pool
         self.subject: Pool
@@ -67,8 +71,8 @@ class Database:
             server = None
             if settings.url == "embedded":
                 server = EmbeddedPostgres(state_dir)
-                await server.start()
                 stack.push_async_callback(server.stop)
+                await server.start()
                 with _told_as_settings(settings):
                     access = await embedded_access(server, state_dir)
             else:
@@ -101,7 +105,7 @@ class Database:
             log.warning("the database is away", extra={"event": "database_away"})
             while not await self._come_back():
                 await asyncio.sleep(0.2)
-            self.up = True
+            self.up, self._trouble = True, ""
             log.info("the database is back", extra={"event": "database_back"})
 
     async def connection(self) -> Connection:
@@ -162,7 +166,16 @@ class Database:
 
     async def _come_back(self) -> bool:
         if self._server is not None and not self._server.is_running:
-            await self._server.start()
+            try:
+                await self._server.start(tries=4)
+            except ConfigError as error:
+                # It ran before, so this can pass: a full disk gets room again.
+                trouble = re.sub(r"\d+", "", str(error))  # The numbers of processes differ.
+                if trouble != self._trouble:
+                    log.error("%s", error, extra={"event": "database_start_failed"})
+                self._trouble = trouble
+                await asyncio.sleep(_START_AGAIN)
+                return False
         return await self._lock.take_again()
 
     async def _close(self) -> None:

