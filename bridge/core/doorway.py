@@ -269,12 +269,11 @@ class Doorway:
             message = replace(message, relayed=True)
         else:
             raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
-        if session.supervisor.state is LoginState.SIGN_IN_NEEDED:
-            raise PermanentFailure(
-                f"{instance.name} refused the login: {session.supervisor.reason}"
-            )
-        if not session.supervisor.connected.is_set():
-            session.supervisor.wake()
+        supervisor = session.supervisor
+        if supervisor.state is LoginState.SIGN_IN_NEEDED and not supervisor.has_rested:
+            raise PermanentFailure(f"{instance.name} refused the login: {supervisor.reason}")
+        if not supervisor.connected.is_set():
+            supervisor.wake()
         return session, message
 
     async def _note_sent(self, item: Item, remote_ids: Sequence[RemoteMessageId]) -> None:

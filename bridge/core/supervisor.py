@@ -15,6 +15,10 @@ _STABLE = 60.0
 """Seconds after which a connection counts as good and the backoff starts anew."""
 
 
+_REST = 60.0
+"""Seconds before a login that was refused may be tried again, if somebody wants to speak."""
+
+
 class Supervisor:
     """Runs one client until stopped. A failure never switches it off for good."""
 
@@ -38,6 +42,7 @@ class Supervisor:
         self._again = asyncio.Event()
         self.state = LoginState.STARTING
         self.reason = ""
+        self._ended_at = 0.0
         self.connected = asyncio.Event()
 
     def start(self, group: asyncio.TaskGroup) -> None:
@@ -47,6 +52,11 @@ class Supervisor:
     def wake(self) -> None:
         """Try again now instead of waiting out the backoff."""
         self._again.set()
+
+    @property
+    def has_rested(self) -> bool:
+        """Whether its last end is long enough ago for another try of what was refused."""
+        return asyncio.get_running_loop().time() - self._ended_at >= _REST
 
     def report(self, state: LoginState, reason: str = "") -> None:
         """Take note of what the client says of itself."""
@@ -75,6 +85,7 @@ class Supervisor:
             self.report(LoginState.STARTING)
             began = loop.time()
             state, reason = await self._once()
+            self._ended_at = loop.time()
             if loop.time() - began > _STABLE:
                 delay = self._first_delay
             self.report(state, reason)

@@ -81,6 +81,19 @@ def test_when_no_nick_is_taken_the_sentence_names_the_first() -> None:
         feed(handshake, ":s 432 * bob_ :reserved for services")
 
 
+@pytest.mark.parametrize(
+    ("personal", "numeric", "kind"),
+    [(True, 432, LoginRequired), (True, 433, ModuleNotReady), (False, 432, ModuleNotReady)],
+)
+def test_only_a_person_whose_nicks_are_all_forbidden_must_do_something(
+    personal: bool, numeric: int, kind: type[Exception]
+) -> None:
+    handshake, _ = begin(identity(nicks=iter(["bob", "bob_"]), personal=personal))
+    feed(handshake, ":s 432 * bob :not here")
+    with pytest.raises(kind, match="refused the nick bob"):
+        feed(handshake, f":s {numeric} * bob_ :not here")
+
+
 def test_sasl_plain_signs_in_before_the_end_of_capabilities() -> None:
     handshake, _ = begin(sasl())
     assert feed(handshake, ":s CAP * LS :sasl=EXTERNAL,PLAIN") == ["CAP REQ sasl"]

@@ -28,6 +28,8 @@ class Identity:
     password: Secret | None = None
     account: str | None = None
     account_password: Secret | None = None
+    personal: bool = False
+    """A person's own: that person is told when the server refuses the nicks."""
 
 
 class Handshake:
@@ -38,6 +40,7 @@ class Handshake:
         self._server = server
         self._offered: dict[str, str] = {}
         self._tried: list[str] = []
+        self._any_taken = False
         self._sasl = identity.account is not None
         self.nick = ""
         self.capabilities: frozenset[str] = frozenset()
@@ -139,6 +142,7 @@ class Handshake:
         if command == "465":
             raise LoginRequired(f"{self._server} does not let us in: {said}")
         if not self.welcomed and command in replies.NICK_TAKEN | replies.NICK_REFUSED:
+            self._any_taken |= command in replies.NICK_TAKEN
             return [self._next_nick(said)]
         if command == "421" and message.param(1).upper() == "CAP" and self._sasl:
             raise ModuleNotReady(f"{self._server} does not know SASL.")
@@ -147,7 +151,9 @@ class Handshake:
     def _next_nick(self, said: str = "") -> Line:
         nick = next(self._identity.nicks, None)
         if nick is None or len(self._tried) >= MOST_NICKS:
-            raise ModuleNotReady(
+            # One that is taken can be free in a minute; one that is not allowed stays so.
+            final = self._identity.personal and not self._any_taken
+            raise (LoginRequired if final else ModuleNotReady)(
                 f"{self._server} refused the nick {self._tried[0]} and "
                 f"{len(self._tried) - 1} others like it: {said}"
             )

@@ -48,6 +48,7 @@ class Naming:
                 password=settings.password,
                 account=settings.sasl_account if owner is None else None,
                 account_password=settings.sasl_password if owner is None else None,
+                personal=owner is not None,
             )
 
         return make
