@@ -200,6 +200,7 @@ class App:
         """Gauges every second; retention every hour."""
         loop = asyncio.get_running_loop()
         next_hour = loop.time() + 3600
+        self._set_gauges()
         while True:
             before = loop.time()
             await asyncio.sleep(1)

@@ -14,7 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, TextIO, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client.metrics import MetricWrapperBase
 
 from bridge.sdk.errors import ConfigError, TrestleError
@@ -45,6 +51,8 @@ class Telemetry:
     """
 
     def __init__(self) -> None:
+        # When a counter began would be a second series for each of ours.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.documented: list[Documented] = []
         """Name, help and labels of each metric."""

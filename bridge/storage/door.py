@@ -12,6 +12,7 @@ AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
+    asyncpg.ObjectNotInPrerequisiteStateError,  # An admin has closed it, for a restore say.
     asyncpg.InsufficientResourcesError,
     asyncpg.PostgresSystemError,
 )

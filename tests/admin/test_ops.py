@@ -1,0 +1,239 @@
+"""The listener for whoever watches over Trestle."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
+
+from bridge.demo.processes import free_port
+from bridge.ops import OpsServer
+from bridge.sdk.errors import ConfigError
+from bridge.settings import Address, DatabaseSettings, OpsSettings
+from bridge.telemetry import Telemetry
+from tests.conformance.stage import ALICE, DICE, ROOM, Play, ask, settings_for
+from tests.rigs.cluster import Cluster
+from tests.rigs.scripted_homeserver import refuse, scripted_homeserver
+from tests.rigs.trestle import running
+
+Labels = frozenset[tuple[str, str]]
+
+ASKED_FOR = {
+    "transactions": "trestle_transactions_total",
+    "events by closed type set": "trestle_events_total",
+    "time to acknowledge": "trestle_acknowledge_seconds",
+    "lanes": "trestle_lanes",
+    "lane depth": "trestle_items_waiting",
+    "age of the oldest unfinished item": "trestle_oldest_item_seconds",
+    "end-to-end seconds per direction": "trestle_end_to_end_seconds",
+    "sends by outcome": "trestle_sends_total",
+    "parked": "trestle_parked_items",
+    "module state": "trestle_module_state",
+    "logins by state": "trestle_logins",
+    "homeserver up": "trestle_homeserver_up",
+    "database up": "trestle_database_up",
+}
+
+
+class Watcher:
+    """Asks the listener."""
+
+    def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
+        self._session = session
+        self._url = f"http://127.0.0.1:{port}"
+
+    async def ask(self, path: str, method: str = "GET") -> tuple[int, str]:
+        """The status and the body."""
+        async with self._session.request(method, self._url + path) as response:
+            return response.status, await response.text()
+
+    async def values(self) -> dict[tuple[str, Labels], float]:
+        """Every value of ``/metrics`` by name and labels."""
+        families = text_string_to_metric_families((await self.ask("/metrics"))[1])
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in families
+            for sample in family.samples
+        }
+
+    async def wait_for_value(self, name: str, value: float) -> None:
+        """Ask until a metric without labels has the value."""
+        async with asyncio.timeout(20):
+            while (await self.values())[name, frozenset()] != value:
+                await asyncio.sleep(0.02)
+
+    async def wait_for(self, path: str, status: int) -> str:
+        """Ask until that is the status; give the body."""
+        async with asyncio.timeout(20):
+            while True:
+                now, body = await self.ask(path)
+                if now == status:
+                    return body
+                await asyncio.sleep(0.02)
+
+
+@pytest_asyncio.fixture
+async def watched(
+    database_settings: DatabaseSettings, folder: Path
+) -> AsyncIterator[tuple[Play, Watcher]]:
+    """A whole Trestle with dice and an IRC network that is not there, and its watcher."""
+    port = free_port()
+    server = {"host": "127.0.0.1", "port": free_port(), "tls": False}
+    modules = {"libera": ("irc", {"servers": [server], "own_network": True})}
+    async with scripted_homeserver() as homeserver, aiohttp.ClientSession() as session:
+        settings = replace(
+            settings_for(homeserver, database_settings, folder, modules=modules),
+            ops=OpsSettings(listen=Address("127.0.0.1", port)),
+        )
+        async with running(settings) as app:
+            await homeserver.wait_until_greeted()
+            yield Play(homeserver, settings, app), Watcher(session, port)
+
+
+async def test_every_metric_is_there_and_names_nobody(watched: tuple[Play, Watcher]) -> None:
+    play, watcher = watched
+    assert await play.put(ask("tea"), name="first") == 200
+    assert await play.put(ask("tea"), name="first") == 200
+    assert await play.heard() == ["tea"]
+    async with play.homeserver.request(
+        play.settings, "PUT", "/_matrix/app/v1/transactions/x", []
+    ) as bad:
+        assert bad.status == 400
+    async with aiohttp.ClientSession() as session:
+        url = f"http://{play.settings.appservice.listen}/_matrix/app/v1/transactions/y"
+        async with session.put(url, headers={"Authorization": "Bearer wrong"}, json={}) as bad:
+            assert bad.status == 403
+
+    text = (await watcher.ask("/metrics"))[1]
+    found = {family.name: family for family in text_string_to_metric_families(text)}
+    for meaning, name in ASKED_FOR.items():
+        assert name.removesuffix("_total") in found, meaning
+    known = {one.name.removesuffix("_total"): one for one in play.app.parts.telemetry.documented}
+    for name, family in found.items():
+        assert family.documentation == known[name].help
+        for sample in family.samples:
+            _check_labels(sample.labels, known[name].labels)
+
+    samples = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    for stranger in (ALICE, DICE, ROOM, "test.example", "127.0.0.1", "://", "@", "!", "$"):
+        assert stranger not in samples
+
+
+def _check_labels(given: Mapping[str, str], documented: Mapping[str, tuple[str, ...]]) -> None:
+    labels = {name: value for name, value in given.items() if name != "le"}
+    assert labels.keys() == documented.keys()
+    for name, value in labels.items():
+        assert value in (documented[name] or ("dice", "libera"))
+
+
+async def test_the_numbers_tell_what_happened(watched: tuple[Play, Watcher]) -> None:
+    play, watcher = watched
+
+    def of(name: str, **labels: str) -> tuple[str, Labels]:
+        return f"trestle_{name}", frozenset(labels.items())
+
+    before = await watcher.values()
+    assert before[of("transactions_total", outcome="accepted")] == 0  # There before the first.
+    assert await play.put(ask("tea"), name="first") == 200
+    assert await play.put(ask("tea"), name="first") == 200
+    assert await play.heard() == ["tea"]
+    now = await watcher.values()
+    assert now[of("transactions_total", outcome="accepted")] == 2  # `heard` puts one of its own.
+    assert now[of("transactions_total", outcome="repeated")] == 1
+    assert now[of("events_total", type="message", source="transaction")] == 2
+    assert now[of("acknowledge_seconds_count")] == 3
+    assert now[of("sends_total", direction="to_matrix", outcome="sent")] >= 2
+    assert now[of("database_up")] == 1
+    await watcher.wait_for_value("trestle_homeserver_up", 1)
+    assert now[of("parked_items", reason="refused")] == 0
+    states = {
+        dict(labels)["state"]: value
+        for (name, labels), value in now.items()
+        if name == "trestle_module_state" and ("instance", "libera") in labels
+    }
+    assert set(states) == {"starting", "running", "reconnecting", "stopped", "failed"}
+    assert sum(states.values()) == 1
+
+
+async def test_it_is_not_ready_while_the_database_is_away(
+    watched: tuple[Play, Watcher], cluster: Cluster, database_settings: DatabaseSettings
+) -> None:
+    play, watcher = watched
+    assert await watcher.ask("/live") == (200, '{"ok":true,"reason":""}')
+    assert await watcher.ask("/ready") == (200, '{"ok":true,"reason":""}')
+    async with _away(cluster, database_settings):
+        body = await watcher.wait_for("/ready", 503)
+        assert body == '{"ok":false,"reason":"the database is away"}'
+        assert (await watcher.ask("/live"))[0] == 200  # Starting again would help nobody.
+        await watcher.wait_for_value("trestle_database_up", 0)
+    await watcher.wait_for("/ready", 200)
+    assert await play.put(ask("all the same")) == 200
+
+
+@asynccontextmanager
+async def _away(cluster: Cluster, settings: DatabaseSettings) -> AsyncIterator[None]:
+    """Have a database refuse everybody."""
+    found = re.search(r"/(test_\d+)\?", settings.url)
+    assert found is not None
+    name = found[1]
+    await cluster.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    await cluster.execute(
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608
+    )
+    try:
+        yield
+    finally:
+        await cluster.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
+async def test_a_homeserver_that_is_away_is_a_number_and_no_reason_to_start_again(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    port = free_port()
+    async with scripted_homeserver() as homeserver, aiohttp.ClientSession() as session:
+        homeserver.rules.append(lambda asked: refuse(502, "M_UNKNOWN"))
+        settings = replace(
+            settings_for(homeserver, database_settings, folder),
+            ops=OpsSettings(listen=Address("127.0.0.1", port)),
+        )
+        async with running(settings):
+            await homeserver.wait_until(lambda: bool(homeserver.asked))
+            watcher = Watcher(session, port)
+            assert (await watcher.values())["trestle_homeserver_up", frozenset()] == 0
+            assert (await watcher.ask("/ready"))[0] == 200
+            assert (await watcher.ask("/live"))[0] == 200
+
+
+async def test_the_reason_is_in_the_answer_and_nothing_else_is_served() -> None:
+    reasons: list[str | None] = ["starting", None]
+    server = OpsServer(
+        Address("127.0.0.1", 0), Telemetry(), live=lambda: None, ready=lambda: reasons[0]
+    )
+    await server.start()
+    try:
+        assert server.address is not None
+        async with aiohttp.ClientSession() as session:
+            watcher = Watcher(session, server.address.port)
+            assert await watcher.ask("/ready") == (503, '{"ok":false,"reason":"starting"}')
+            reasons.pop(0)
+            assert (await watcher.ask("/ready"))[0] == 200
+            assert (await watcher.ask("/"))[0] == 404
+            assert (await watcher.ask("/metrics", "POST"))[0] == 405
+            second = OpsServer(server.address, Telemetry(), live=lambda: None, ready=lambda: None)
+            with pytest.raises(ConfigError, match=r"^ops.listen: .* is taken by"):
+                await second.start()
+    finally:
+        await server.stop()
+
+
+async def test_it_can_be_switched_off() -> None:
+    server = OpsServer(None, Telemetry(), live=lambda: None, ready=lambda: None)
+    await server.start()
+    assert server.address is None
+    await server.stop()
