@@ -261,7 +261,7 @@ def _list_modules(indent: str = "") -> None:
 
 @main.group()
 def parked() -> None:
-    """What was put aside, with the reason: see it, try it again, let it go."""
+    """What was put aside: see why, try it again, let it go."""
 
 
 @parked.command("list")

@@ -1,0 +1,182 @@
+"""What is written to the log, and what never is."""
+
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.secret import Secret
+from bridge.settings import DatabaseSettings
+from bridge.telemetry import configure_logging, hide
+from tests.rigs.irc_user import irc_user
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.program import trestle_program
+from tests.rigs.trestle import Town, make_modules
+
+TOKEN = "a-token-that-nobody-may-see"
+
+
+@contextmanager
+def logged(
+    format: Literal["console", "json"], level: str = "info"
+) -> Iterator[tuple[logging.Logger, io.StringIO]]:
+    """Log into a text; the rest of the logging is as before when the block ends."""
+    root, output = logging.getLogger(), io.StringIO()
+    handlers, before = list(root.handlers), root.level
+    levels = {name: logging.getLogger(name).level for name in ("aiohttp", "asyncio", "asyncpg")}
+    root.handlers.clear()  # Those of pytest would fail at a line that cannot be made.
+    configure_logging(format, level, stream=output)
+    try:
+        yield logging.getLogger("bridge.somewhere"), output
+    finally:
+        logging.captureWarnings(False)
+        root.handlers[:] = handlers
+        root.setLevel(before)
+        for name, old in levels.items():
+            logging.getLogger(name).setLevel(old)
+
+
+def lines(output: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.getvalue().splitlines()]
+
+
+def log_exception(log: logging.Logger, error: Exception) -> None:
+    """Have it raised and logged, as a module's failure is."""
+    try:
+        raise error  # noqa: TRY301 - So that it has a place.
+    except Exception:
+        log.exception("a module failed", extra={"event": "failed"})
+
+
+def test_a_line_of_json_is_an_object_with_its_time_event_and_fields() -> None:
+    with logged("json") as (log, output):
+        log.info("it is %s", "so", extra={"event": "it_is_so", "count": 3, "who": None})
+    (line,) = lines(output)
+    assert datetime.fromisoformat(line.pop("time")).tzinfo is not None
+    assert line == {
+        "level": "info", "logger": "bridge.somewhere", "event": "it_is_so",
+        "message": "it is so", "count": 3, "who": None,
+    }  # fmt: skip
+
+
+def test_a_line_for_people_is_one_line_whatever_is_in_it() -> None:
+    with logged("console") as (log, output):
+        log.warning("one\nINFO two\r", extra={"event": "odd", "more": "a\nb"})
+    text = output.getvalue()
+    assert text.count("\n") == 1
+    assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z WARNING one\\nINFO two\\r  \[odd more=", text)
+
+
+def test_lines_below_the_level_and_the_chatter_of_libraries_are_left_out() -> None:
+    with logged("json", "warning") as (log, output):
+        log.info("not this")
+        log.warning("but this")
+    assert [line["message"] for line in lines(output)] == ["but this"]
+    with logged("json", "debug") as (log, output):
+        log.debug("this too")
+        for library in ("aiohttp.client", "aiohttp.access", "asyncio", "asyncpg.pool"):
+            logging.getLogger(library).info("PUT /_matrix/... body")
+    assert [line["message"] for line in lines(output)] == ["this too"]
+
+
+@pytest.mark.parametrize("format", ["console", "json"])
+def test_tokens_are_masked_wherever_they_come(format: Literal["console", "json"]) -> None:
+    hide(Secret(TOKEN))
+    with logged(format) as (log, output):
+        log.info("with %s in it", TOKEN, extra={"event": "x", "url": f"https://x/?y={TOKEN}"})
+        log.info("GET /sync?access_token=first&x=1 Authorization: Bearer second-one")
+        log.info('{"as_token": "third", "hs_token":"fourth", "password": "fifth"}')
+        log.info("postgresql://trestle:sixth@db.example.org/trestle")
+        log_exception(log, TemporaryFailure(f"refused {TOKEN} and password=seventh"))
+    text = output.getvalue()
+    words = (TOKEN, "first", "second-one", "third", "fourth", "fifth", "sixth", "seventh")
+    assert [word for word in words if word in text] == []
+    assert "db.example.org" in text
+    assert "x=1" in text
+
+
+@pytest.mark.parametrize("format", ["console", "json"])
+def test_what_people_say_is_in_no_line_by_whatever_way(
+    format: Literal["console", "json"],
+) -> None:
+    said = "what somebody said"
+    fields = {name: said for name in ("body", "formatted_body", "content", "text", "topic")}
+    with logged(format) as (log, output):
+        log.info("an event", extra={"event": "x", **fields, "password": said, "token": said})
+        failure = RuntimeError(said)
+        failure.__cause__ = ValueError(said)
+        log_exception(log, failure)
+        log_exception(log, ExceptionGroup(said, [KeyError(said), OSError(said)]))
+    text = output.getvalue()
+    assert said not in text
+    for name in ("RuntimeError", "ValueError", "ExceptionGroup", "KeyError", "OSError"):
+        assert name in text
+    assert "test_telemetry.py" in text  # The places are there.
+
+
+def test_a_line_that_cannot_be_made_names_its_place_only(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with logged("json") as (log, output):
+        log.info("%d", "what somebody said")
+    assert output.getvalue() == ""
+    shown = capsys.readouterr().err
+    assert shown.startswith("a log line cannot be written: ")
+    assert "test_telemetry.py" in shown
+    assert "what somebody said" not in shown
+
+
+@pytest.mark.parametrize("format", ["console", "json"])
+async def test_a_whole_conversation_leaves_none_of_its_words_in_the_log(
+    town: Town, folder: Path, database_settings: DatabaseSettings, format: str
+) -> None:
+    words = [f"sesame{number}open" for number in range(9)]
+    async with run_ngircd("the-server-password") as irc:
+        server = {"host": "127.0.0.1", "port": irc.port, "tls": False}
+        options = {"servers": [server], "own_network": True, "password": "the-server-password"}
+        modules = make_modules({"near": ("irc", options), "dice": ("dice", {})})
+        settings = town.settings_for(folder, database_settings, modules=modules)
+        logging_settings = {"format": format, "level": "debug"}
+        async with (
+            trestle_program(settings, folder, logging=logging_settings) as program,
+            irc_user(irc.port, "carl", "the-server-password") as carl,
+        ):
+            await carl.join("#talk")
+            alice = await town.person("alice")
+            room = await alice.create_room(preset="public_chat", name=words[0], topic=words[1])
+            for bot in ("@trestle:test.example", "@_trestle_dice:test.example"):
+                await alice.invite(room, bot)
+                await alice.wait_until(partial(_sent, alice.events, bot))
+            await alice.say(room, "!trestle bridge near #talk")
+            await alice.wait_for_text(room, "This room is bridged")
+            await alice.say(room, words[2], f"<b>{words[3]}</b>")
+            await carl.expect("PRIVMSG #talk", words[3])
+            carl.say(f"PRIVMSG #talk :{words[4]}", f"TOPIC #talk :{words[5]}")
+            await alice.wait_for_text(room, words[4])
+            await alice.say(room, f"!choose {words[6]}, {words[6]}")
+            await alice.wait_for_text(room, words[6], limit=30)
+            await alice.send(room, {"msgtype": "m.image", "body": words[7], "url": "mxc://x/y"})
+            await alice.wait_for_text(room, "Your message did not reach #talk")
+            await alice.say(room, f"!trestle {words[8]}")
+            await alice.wait_for_text(room, "I do not know")
+    log = program.log_text()
+    found = [json.loads(line)["event"] for line in log.splitlines()] if format == "json" else log
+    assert "item_parked" in found
+    secrets = [
+        settings.appservice.as_token.reveal(), settings.appservice.hs_tokens[0].reveal(),
+        "the-server-password",
+    ]  # fmt: skip
+    assert [one for one in (*words, *secrets) if one in log] == []
+
+
+def _sent(events: list[dict[str, Any]], sender: str) -> bool:
+    return any(event["sender"] == sender for event in events)
