@@ -10,6 +10,7 @@ from pathlib import Path
 
 import asyncpg
 
+from bridge.demo.processes import free_port
 from bridge.settings import DatabaseSettings
 from bridge.storage.postgres import EmbeddedPostgres
 
@@ -20,15 +21,19 @@ class Cluster:
 
     server: EmbeddedPostgres
     numbers: "itertools.count[int]"
-    port: int | None
-    """Where it takes connections by TCP, if it does."""
+    port: int
 
     def url(self, name: str) -> str:
         """The URL of one of its databases."""
-        user = f"postgres:{self.server.password}"
-        if self.port is not None:
-            return f"postgresql://{user}@127.0.0.1:{self.port}/{name}"
-        return f"postgresql://{user}@/{name}?host={self.server.socket_dir}"
+        return (
+            f"postgresql://postgres:{self.server.password}@/{name}"
+            f"?host={self.server.socket_dir}&port={self.port}"
+        )
+
+    def by_tcp(self, settings: DatabaseSettings) -> DatabaseSettings:
+        """The same database by TCP."""
+        user, _, rest = settings.url.partition("@/")
+        return DatabaseSettings(url=f"{user}@127.0.0.1:{self.port}/{rest.partition('?')[0]}")
 
     async def execute(self, statement: str, database: str = "postgres") -> None:
         """Run a statement as the superuser."""
@@ -46,13 +51,13 @@ class Cluster:
 
 
 @asynccontextmanager
-async def run_cluster(port: int | None = None) -> AsyncIterator[Cluster]:
+async def run_cluster() -> AsyncIterator[Cluster]:
     """Run a server of our own kind in a temporary folder."""
     folder = Path(tempfile.mkdtemp(prefix="trestle-pg-"))
     folder.chmod(0o711)
     server = EmbeddedPostgres(folder)
-    if port is not None:
-        server.settings |= {"listen_addresses": "127.0.0.1", "port": str(port)}
+    port = free_port()
+    server.settings |= {"listen_addresses": "127.0.0.1", "port": str(port)}
     try:
         await server.start()
         cluster = Cluster(server, itertools.count(1), port)
@@ -61,5 +66,5 @@ async def run_cluster(port: int | None = None) -> AsyncIterator[Cluster]:
         await cluster.execute("SELECT pg_reload_conf()")
         yield cluster
     finally:
-        await server.stop()
+        await server.stop(at_once=True)  # What is in it is not needed any more.
         shutil.rmtree(folder, ignore_errors=True)

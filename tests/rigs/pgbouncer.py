@@ -17,10 +17,11 @@ START_SECONDS = 30.0
 
 def _configure(cluster: Cluster, folder: Path, mode: str) -> Path:
     file = folder / "pgbouncer.ini"
+    server = f"host={cluster.server.socket_dir} port={cluster.port}"
     file.write_text(
         f"""
 [databases]
-* = host={cluster.server.socket_dir} user=postgres password={cluster.server.password}
+* = {server} user=postgres password={cluster.server.password}
 [pgbouncer]
 pool_mode = {mode}
 auth_type = any

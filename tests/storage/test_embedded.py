@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,26 +26,32 @@ EMBEDDED = DatabaseSettings(url="embedded")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def made() -> AsyncIterator[Path]:
-    """A state directory that an earlier run has left."""
+async def state_dir() -> AsyncIterator[Path]:
+    """A state directory that an earlier run has left. Whoever changes it puts it back."""
     with tempfile.TemporaryDirectory(prefix="trestle-e-") as name:
-        state_dir = Path(name) / "state"
+        made = Path(name) / "state"
         Path(name).chmod(0o711)
-        async with Database.open(EMBEDDED, state_dir, SystemClock()) as database:
-            await Retention(database, DayKeys(state_dir, database.clock)).run_once()
-        yield state_dir
+        # Of a run that was killed before it had made its data.
+        half_made = made / "postgres/data.new"
+        half_made.mkdir(parents=True)
+        (half_made / "PG_VERSION").write_text("18\n")
+        async with Database.open(EMBEDDED, made, SystemClock()) as database:
+            await Retention(database, DayKeys(made, database.clock)).run_once()
+        # Whatever ends here is a process; the machine and its disk do not.
+        with (made / "postgres/data/postgresql.auto.conf").open("a") as conf:
+            conf.write("fsync = off\n")
+        yield made
 
 
-@pytest.fixture
-def state_dir(made: Path, folder: Path) -> Path:
-    """A copy of it."""
-    return copied(made, folder / "state")
-
-
-def copied(made: Path, place: Path) -> Path:
-    # With its owners.
-    subprocess.run(["cp", "-a", made, place], check=True)
-    return place
+@contextmanager
+def moved(state_dir: Path, place: Path) -> Iterator[Path]:
+    """Have it elsewhere."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    state_dir.rename(place)
+    try:
+        yield place
+    finally:
+        place.rename(state_dir)
 
 
 @asynccontextmanager
@@ -83,6 +89,10 @@ async def land(journal: Journal) -> RowId:
                 await asyncio.sleep(0.05)
 
 
+async def unfinished(journal: Journal) -> list[RowId]:
+    return [row.id async for row in journal.unfinished()]
+
+
 async def until_back(database: Database) -> None:
     """Return when it was away and is back."""
     async with asyncio.timeout(20):
@@ -113,49 +123,51 @@ async def test_a_server_that_somebody_ends_is_started_again_and_has_lost_nothing
     state_dir: Path, number: signal.Signals
 ) -> None:
     async with opened(state_dir) as (database, journal):
-        rows = [await land(journal) for _ in range(3)]
+        rows = await unfinished(journal)
+        rows += [await land(journal) for _ in range(3)]
         first = postmaster(state_dir)
         os.kill(first, number)
         await until_back(database)
         assert postmaster(state_dir) != first
         rows.append(await land(journal))
-        assert [row.id async for row in journal.unfinished()] == rows
+        assert await unfinished(journal) == rows
 
 
 async def test_a_server_that_cannot_start_again_is_tried_until_it_can(
-    made: Path, folder: Path, caplog: pytest.LogCaptureFixture
+    state_dir: Path, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    deep = folder / ("d" * 60) / ("e" * 60)
-    deep.mkdir(parents=True)
-    state_dir = copied(made, deep / "state")
-    data = state_dir / "postgres/data"
-    async with opened(state_dir) as (_, journal):
-        rows = [await land(journal)]
-        # What stands in its way could as well be a full disk.
-        data.chmod(0o755)
-        os.kill(postmaster(state_dir), signal.SIGKILL)
-        async with asyncio.timeout(20):
-            while "has invalid permissions" not in caplog.text:
-                await asyncio.sleep(0.01)
-        with pytest.raises(TemporaryFailure):
-            await journal.land(
-                source=Source.TRANSACTION, body=b"{}", event_keys=b"", progress=b"", done=False
-            )
-        data.chmod(0o700)
-        rows.append(await land(journal))
-        assert [row.id async for row in journal.unfinished()] == rows
+    with moved(state_dir, folder / ("d" * 60) / ("e" * 60) / "state") as deep:
+        data = deep / "postgres/data"
+        async with opened(deep) as (_, journal):
+            rows = await unfinished(journal)
+            rows.append(await land(journal))
+            # What stands in its way could as well be a full disk.
+            data.chmod(0o755)
+            os.kill(postmaster(deep), signal.SIGKILL)
+            async with asyncio.timeout(20):
+                while "has invalid permissions" not in caplog.text:
+                    await asyncio.sleep(0.01)
+            with pytest.raises(TemporaryFailure):
+                await journal.land(
+                    source=Source.TRANSACTION, body=b"{}", event_keys=b"", progress=b"",
+                    done=False,
+                )  # fmt: skip
+            data.chmod(0o700)
+            rows.append(await land(journal))
+            assert await unfinished(journal) == rows
 
 
 async def test_a_session_that_somebody_kills_costs_a_moment(state_dir: Path) -> None:
     async with opened(state_dir) as (database, journal):
-        rows = [await land(journal)]
+        rows = await unfinished(journal)
+        rows.append(await land(journal))
         backend = await database.core.fetchval("SELECT pg_backend_pid()")
         first = postmaster(state_dir)
         os.kill(backend, signal.SIGKILL)
         await until_back(database)
         rows.append(await land(journal))
         assert postmaster(state_dir) == first
-        assert [row.id async for row in journal.unfinished()] == rows
+        assert await unfinished(journal) == rows
 
 
 # --- what an earlier run left ---
@@ -199,28 +211,39 @@ async def test_a_stale_pid_file_does_not_matter(
 
 
 async def test_data_that_others_may_read_is_refused(state_dir: Path) -> None:
-    (state_dir / "postgres/data").chmod(0o755)
+    data = state_dir / "postgres/data"
+    data.chmod(0o755)
     assert "invalid permissions" in await refusal(state_dir)
+    data.chmod(0o700)
 
 
 async def test_data_keeps_its_owner_whoever_else_is_there_by_now(state_dir: Path) -> None:
     data = state_dir / "postgres/data"
+    before = data.stat().st_uid
     if os.geteuid() == 0:
-        giving = await asyncio.create_subprocess_exec("chown", "-R", "nobody", data)
-        assert await giving.wait() == 0
+        await give(data, "nobody")
     owner = data.stat().st_uid
     async with opened(state_dir) as (_, journal):
         await land(journal)
         assert Path(f"/proc/{postmaster(state_dir)}").stat().st_uid == owner
+    if os.geteuid() == 0:
+        await give(data, str(before))
+
+
+async def give(data: Path, user: str) -> None:
+    giving = await asyncio.create_subprocess_exec("chown", "-R", user, data)
+    assert await giving.wait() == 0
 
 
 async def test_data_of_a_stranger_is_refused(state_dir: Path) -> None:
     data = state_dir / "postgres/data"
+    before = data.stat()
     if os.geteuid() == 0:
         os.chown(data, 54321, 54321)
         assert "belongs to user 54321, whom this machine does not know" in await refusal(state_dir)
         os.chown(data, 0, 0)
         assert "belongs to root, and not to" in await refusal(state_dir)
+        os.chown(data, before.st_uid, before.st_gid)
     else:  # Nobody but root can give it away.
         with pytest.raises(PermissionError):
             os.chown(data, 54321, 54321)
@@ -231,45 +254,41 @@ async def test_data_of_another_version_is_refused_and_left_alone(state_dir: Path
     version.write_text("16\n")
     assert "was made by Postgres 16" in await refusal(state_dir)
     assert version.read_text() == "16\n"
+    version.write_text("18\n")
 
 
-async def test_data_that_was_half_made_is_made_again(made: Path, folder: Path) -> None:
-    place = folder / "state" / "postgres" / "data.new"
-    place.mkdir(parents=True)
-    (place / "PG_VERSION").write_text("18\n")
-    async with opened(folder / "state") as (database, journal):
-        await Retention(database, DayKeys(folder / "state", database.clock)).run_once()
-        await land(journal)
-    assert not place.exists()
+def test_data_that_was_half_made_is_made_again(state_dir: Path) -> None:
+    assert not (state_dir / "postgres/data.new").exists()
+    assert (state_dir / "postgres/data/global").exists()
 
 
 # --- where it lies ---
 
 
-async def test_a_path_too_long_for_a_socket_gets_one_elsewhere(made: Path, folder: Path) -> None:
-    deep = folder / ("d" * 60) / ("e" * 60)
-    deep.mkdir(parents=True)
-    state_dir = copied(made, deep / "state")
-    noted = state_dir / "postgres/run.elsewhere"
-    async with opened(state_dir) as (_, journal):
-        await land(journal)
-        elsewhere = Path(noted.read_text())
-        assert elsewhere.stat().st_mode & 0o777 == 0o700
-    assert not elsewhere.exists()
-    # The folder of a run that was killed goes with the next one.
-    left = Path(tempfile.mkdtemp(prefix="trestle-pg-", dir="/tmp"))
-    noted.write_text(str(left))
-    async with opened(state_dir):
-        assert not left.exists()
-        assert Path(noted.read_text()) != left
+async def test_a_path_too_long_for_a_socket_gets_one_elsewhere(
+    state_dir: Path, folder: Path
+) -> None:
+    with moved(state_dir, folder / ("d" * 60) / ("e" * 60) / "state") as deep:
+        noted = deep / "postgres/run.elsewhere"
+        async with opened(deep) as (_, journal):
+            await land(journal)
+            elsewhere = Path(noted.read_text())
+            assert elsewhere.stat().st_mode & 0o777 == 0o700
+        assert not elsewhere.exists()
+        # The folder of a run that was killed goes with the next one.
+        left = Path(tempfile.mkdtemp(prefix="trestle-pg-", dir="/tmp"))
+        noted.write_text(str(left))
+        async with opened(deep):
+            assert not left.exists()
+            assert Path(noted.read_text()) != left
 
 
 async def test_a_path_with_spaces_and_letters_of_all_kinds_is_fine(
-    made: Path, folder: Path
+    state_dir: Path, folder: Path
 ) -> None:
-    state_dir = copied(made, folder / 'it\'s ä "state" %d $HOME')
-    async with opened(state_dir) as (_, journal):
-        await land(journal)
+    with moved(state_dir, folder / 'it\'s ä "state" %d $HOME') as odd:
+        async with opened(odd) as (_, journal):
+            await land(journal)
 
 
 async def test_nothing_of_it_is_open_to_others(state_dir: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from bridge.demo.processes import free_port
 from bridge.model import Outgoing, SendKind, Source, SystemClock
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import RoomId, UserId
@@ -18,7 +17,7 @@ from bridge.storage.keys import DayKeys
 from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.retention import Retention
-from tests.rigs.cluster import Cluster, run_cluster
+from tests.rigs.cluster import Cluster
 from tests.rigs.pgbouncer import pooled
 from tests.rigs.program import TrestleProgram
 from tests.rigs.trestle import make_settings
@@ -129,14 +128,14 @@ async def test_what_a_dead_machine_left_in_the_middle_of_holds_up_nothing(
     await somebody_else.close()
 
 
-async def test_the_lock_of_a_dead_machine_is_free_after_eleven_seconds(folder: Path) -> None:
-    port = free_port()
-    async with run_cluster(port) as cluster:
-        settings = await cluster.fresh()
-        async with Database.open(settings, folder, SystemClock()), asyncio.timeout(10):
-            # The server's kernel asks after five seconds, and three times in six more.
-            while not any(seconds <= 5 for seconds in keepalive_seconds(port)):
-                await asyncio.sleep(0.02)
+async def test_the_lock_of_a_dead_machine_is_free_after_eleven_seconds(
+    cluster: Cluster, migrated_settings: DatabaseSettings, folder: Path
+) -> None:
+    settings = cluster.by_tcp(migrated_settings)
+    async with Database.open(settings, folder, SystemClock()), asyncio.timeout(10):
+        # The server's kernel asks after five seconds, and three times in six more.
+        while not any(seconds <= 5 for seconds in keepalive_seconds(cluster.port)):
+            await asyncio.sleep(0.02)
 
 
 def keepalive_seconds(port: int) -> list[float]:
