@@ -10,6 +10,7 @@ from bridge.sdk.graphemes import graphemes
 from bridge.sdk.rich import (
     Code,
     Colour,
+    Container,
     Items,
     LineBreak,
     Link,
@@ -154,13 +155,13 @@ class _Flat:
                 case _:
                     self._add(path, node)
 
-    def _add_inside(self, node: Node, children: Sequence[Node], path: _Path) -> None:
+    def _add_inside(self, node: Container | Code, children: Sequence[Node], path: _Path) -> None:
         begin = self._size
         if isinstance(node, Code | Quote):
             self._borders.add(begin)
         self._add_all(children, (*path, _Frame(node, begin)))
         if self._size == begin:
-            self._add(path, node)
+            self._add(path, node if isinstance(node, Code) else refill(node, ()))
         if isinstance(node, Code | Quote):
             self._borders.add(self._size)
 

@@ -82,7 +82,9 @@ def rows(nodes: Sequence[Node]) -> list[str]:
                 made += [text or "\0", ""]
             case Quote(children):
                 made += [*(rows(children) if flat(children) else ["\0"]), ""]
-            case Items(items, _, _) if items:
+            case Items((), _, _):
+                pass  # There is nothing in it, not even a mark.
+            case Items(items, _, _):
                 made += [row for item in items for row in (rows(item) if flat(item) else ["\0"])]
                 made.append("")
             case _:
