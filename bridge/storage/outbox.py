@@ -55,9 +55,11 @@ class _Call:
     payloads: list[bytes]
     result: list[QueuedOutgoing] = field(default_factory=list)
     error: Exception | None = None
+    begun: bool = False
+    """Somebody writes it or tried to: it may be stored."""
     written: bool = False
     given_up: bool = False
-    """The caller was cancelled: what is stored of it is in nobody's hands."""
+    """The caller was cancelled; what is stored of it goes to the next one."""
 
 
 class Outbox:
@@ -72,6 +74,8 @@ class Outbox:
         self._writing = asyncio.Lock()
         self._out: set[tuple[date, int]] = set()
         """Entries in a caller's hands: neither finished nor parked yet."""
+        self._left: dict[tuple[date, int], QueuedOutgoing] = {}
+        """Stored entries of callers that were cancelled."""
 
     async def open(self) -> None:
         """Read where the numbering stands. Call once, before anything is added."""
@@ -83,9 +87,10 @@ class Outbox:
     async def add(self, outgoing: Sequence[Outgoing]) -> list[QueuedOutgoing]:
         """Store the entries in one commit, shared with whoever adds at the same time.
 
-        Returns those that are now the caller's to send, in order. A transaction id that is there
-        already (of today or yesterday) is the same entry: it is returned only if it is not sent
-        and in nobody's hands, as after a commit whose answer was lost.
+        Returns those that are now the caller's to send, in order; what a cancelled caller left
+        comes first. A transaction id that is there already (of today or yesterday) is the same
+        entry: it is returned only if it is not sent and in nobody's hands, as after a commit
+        whose answer was lost.
 
         Raises ``TemporaryFailure`` when the database is away, and ``PermanentFailure`` for an
         entry that cannot be stored; add the same again after the first.
@@ -184,13 +189,18 @@ class Outbox:
 
     def _give_up(self, call: _Call) -> None:
         call.given_up = True
-        if call in self._gathered:
+        if call in self._gathered and not call.begun:
             self._gathered.remove(call)
-        self._out.difference_update((queued.day, queued.seq) for queued in call.result)
+        for queued in call.result:
+            place = (queued.day, queued.seq)
+            self._out.discard(place)
+            self._left[place] = queued
 
     async def _write_gathered(self) -> None:
         """Write what all callers gathered. A cancelled writer leaves it to the next in line."""
         calls, self._gathered = self._gathered, []
+        for call in calls:
+            call.begun = True
         try:
             try:
                 await self._write(calls)
@@ -224,10 +234,13 @@ class Outbox:
             for queued in call.entries:
                 place = (queued.day, queued.seq)
                 mine = queued if place in stored else found.get(queued.outgoing.transaction_id)
-                if mine is None or (mine.day, mine.seq) in self._out or call.given_up:
+                if mine is None or (mine.day, mine.seq) in self._out:
                     continue
-                self._out.add((mine.day, mine.seq))
-                call.result.append(mine)
+                self._left[mine.day, mine.seq] = mine
+            if not call.given_up:
+                call.result += [self._left[place] for place in sorted(self._left)]
+                self._out.update(self._left)
+                self._left.clear()
 
     async def _insert(
         self, day: date, entries: Sequence[tuple[QueuedOutgoing, bytes]]

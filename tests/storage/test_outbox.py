@@ -1,14 +1,14 @@
 """The outbox: entries are stored once, handed to one caller, and never in each other's way."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 
-from bridge.model import Outgoing, ParkReason, SendKind
+from bridge.model import Outgoing, ParkReason, QueuedOutgoing, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.storage.keys import DayKeys
@@ -155,29 +155,27 @@ async def test_an_entry_that_cannot_be_stored_costs_no_neighbour(
     assert [one.result() for one in (first, before, after)] == [["first"], ["before"], ["after"]]
 
 
-async def test_a_writer_that_is_cancelled_leaves_the_others_entries_to_the_next(
+def ids_of(given: Sequence[QueuedOutgoing]) -> list[str]:
+    return [queued.outgoing.transaction_id for queued in given]
+
+
+async def test_a_writer_that_is_cancelled_leaves_all_entries_to_the_next(
     outbox: Outbox, database: Database
 ) -> None:
     async with asyncio.TaskGroup() as group, nothing_written(database):
-        first = group.create_task(outbox.add([entry("first")]))
-        await until_blocked(database)
         writer = group.create_task(outbox.add([entry("writer")]))
         others = [group.create_task(outbox.add([entry(f"other {n}")])) for n in range(3)]
-        await asyncio.sleep(0)
-        first.cancel()
-        await asyncio.wait([first])
         await until_blocked(database)
-        # Now it writes for all of them.
         writer.cancel()
         await asyncio.wait([writer])
-    assert [[q.outgoing.transaction_id for q in one.result()] for one in others] == [
-        ["other 0"], ["other 1"], ["other 2"],
+    # Its own may be stored, so it goes out too.
+    assert [ids_of(one.result()) for one in others] == [
+        ["writer", "other 0"], ["other 1"], ["other 2"],
     ]  # fmt: skip
-    # Stored or not, whoever says it again is the one to send it.
-    assert [q.outgoing for q in await outbox.add([entry("writer")])] == [entry("writer")]
+    assert await outbox.add([entry("writer")]) == []
 
 
-async def test_a_caller_that_is_cancelled_while_another_writes_for_it_holds_nothing(
+async def test_a_caller_that_is_cancelled_while_another_writes_for_it_leaves_it_to_the_next(
     outbox: Outbox, database: Database
 ) -> None:
     async with asyncio.TaskGroup() as group, nothing_written(database):
@@ -191,8 +189,35 @@ async def test_a_caller_that_is_cancelled_while_another_writes_for_it_holds_noth
         await until_blocked(database)
         gone.cancel()
         await asyncio.wait([gone])
-    assert [q.outgoing for q in writer.result()] == [entry("writer")]
-    assert [q.outgoing for q in await outbox.add([entry("gone")])] == [entry("gone")]
+    assert ids_of(writer.result()) == ["first", "writer"]
+    assert ids_of(await outbox.add([entry("next")])) == ["gone", "next"]
+    assert await outbox.add([entry("gone")]) == []
+
+
+async def test_what_a_cancelled_caller_says_again_is_its_own(
+    outbox: Outbox, database: Database
+) -> None:
+    async with asyncio.TaskGroup() as group, nothing_written(database):
+        writer = group.create_task(outbox.add([entry("again")]))
+        await until_blocked(database)
+        writer.cancel()
+        await asyncio.wait([writer])
+    assert ids_of(await outbox.add([entry("again")])) == ["again"]
+    assert ids_of(await outbox.add([entry("next")])) == ["next"]
+
+
+async def test_a_caller_that_is_cancelled_before_anybody_writes_leaves_nothing(
+    outbox: Outbox, database: Database
+) -> None:
+    async with asyncio.TaskGroup() as group, nothing_written(database):
+        first = group.create_task(outbox.add([entry("first")]))
+        await until_blocked(database)
+        gone = group.create_task(outbox.add([entry("gone")]))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait([gone])
+    assert ids_of(first.result()) == ["first"]
+    assert ids_of(await outbox.add([entry("next")])) == ["next"]
 
 
 async def test_an_instance_that_was_replaced_stores_nothing(
