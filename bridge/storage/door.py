@@ -15,6 +15,7 @@ AWAY = (
     asyncpg.ObjectNotInPrerequisiteStateError,  # An admin has closed it, for a restore say.
     asyncpg.InsufficientResourcesError,
     asyncpg.PostgresSystemError,
+    asyncpg.InternalClientError,  # A connection whose last question was cut off is still busy.
 )
 """What asyncpg raises when the database is away, starting, stopping, full or broken."""
 

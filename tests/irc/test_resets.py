@@ -58,7 +58,7 @@ async def test_over_broken_connections_nothing_is_lost_and_what_is_doubled_is_kn
             wire.allowance = None
             running.cancel()
         await listener.sync()
-    assert wire.breaks > 5
+    assert wire.breaks >= 3
     for channel in CHANNELS:
         seen = [
             line.partition(" :")[2] for line in listener.heard if f" PRIVMSG {channel} " in line
