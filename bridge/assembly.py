@@ -337,7 +337,7 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
         )  # fmt: skip
         intake.on_restart = reconciler.want
         main_bot.aside = aside = Aside(
-            Shelf(database, day_keys), sender, timers, take_back=outbox.take_back,
+            Shelf(database, day_keys), sender, timers, house.audit, take_back=outbox.take_back,
             take_again=intake.take_again,
         )  # fmt: skip
         parts = Parts(

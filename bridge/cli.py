@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import click
@@ -18,6 +18,7 @@ from bridge import __version__
 from bridge.app import run as run_app
 from bridge.config import check_value, load
 from bridge.control import ask
+from bridge.core.aside import HERE
 from bridge.core.catalogue import describe, find_module, installed
 from bridge.demo import stage
 from bridge.doctor import Doctor, Finding
@@ -31,10 +32,11 @@ from bridge.init import (
     write_files,
     write_registration,
 )
-from bridge.model import SystemClock
+from bridge.model import AuditAction, SystemClock
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.secret import Secret
 from bridge.settings import Settings
+from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.storage.schema import admin_sql
@@ -55,6 +57,7 @@ _DEFAULT_MODULES = ("dice",)
 
 
 _CTRL_C = 130
+_Alone: TypeAlias = Callable[[Shelf, Audit], Coroutine[Any, Any, Any]]
 """The exit code that shells give a program which Ctrl-C has ended."""
 
 
@@ -285,7 +288,7 @@ def list_parked(config: Path, as_json: bool) -> None:
 @_JSON
 def show_parked(name: str, config: Path, as_json: bool) -> None:
     """Show one, with what people said."""
-    row = _parked(config, "GET", f"/parked/{quote(name, safe='')}", lambda s: _one(s, name))
+    row = _parked(config, "GET", f"/parked/{quote(name, safe='')}", lambda s, _: _one(s, name))
     if as_json:
         click.echo(json.dumps(row, indent=2))
         return
@@ -307,7 +310,9 @@ def retry_parked(name: str, config: Path) -> None:
 @_CONFIG
 def drop_parked(name: str, config: Path) -> None:
     """Let one go for good."""
-    row = _parked(config, "DELETE", f"/parked/{quote(name, safe='')}", lambda s: _drop(s, name))
+    row = _parked(
+        config, "DELETE", f"/parked/{quote(name, safe='')}", lambda s, a: _drop(s, a, name)
+    )
     click.echo(f"Let go: {_in_a_line(row)}")
 
 
@@ -320,9 +325,7 @@ def demo(check: bool) -> None:
     raise click.exceptions.Exit(int(check) if code is None else code)
 
 
-def _parked(
-    config: Path, method: str, path: str, alone: Callable[[Shelf], Coroutine[Any, Any, Any]] | None
-) -> Any:
+def _parked(config: Path, method: str, path: str, alone: _Alone | None) -> Any:
     """Ask the running program; if none runs, do ``alone`` with the database ourselves."""
     settings = _quietly(config)
 
@@ -333,12 +336,14 @@ def _parked(
         if alone is None:
             raise TrestleError("Trestle does not run with this config; start it, then try again")
         async with Database.open(settings.database, settings.state_dir, SystemClock()) as database:
-            return await alone(Shelf(database, DayKeys(settings.state_dir, database.clock)))
+            day_keys = DayKeys(settings.state_dir, database.clock)
+            audit = Audit(database, day_keys, settings.state_dir)
+            return await alone(Shelf(database, day_keys), audit)
 
     return _finished(_run(work))
 
 
-async def _summaries(shelf: Shelf) -> list[dict[str, Any]]:
+async def _summaries(shelf: Shelf, _: Audit) -> list[dict[str, Any]]:
     return [summary(one) for one in await shelf.all()]
 
 
@@ -346,8 +351,9 @@ async def _one(shelf: Shelf, name: str) -> dict[str, Any]:
     return contents(await shelf.get(name))
 
 
-async def _drop(shelf: Shelf, name: str) -> dict[str, Any]:
+async def _drop(shelf: Shelf, audit: Audit, name: str) -> dict[str, Any]:
     one = await shelf.get(name)
+    await audit.record(actor=HERE, action=AuditAction.DROP, target=one.name)
     await shelf.drop(one)
     return summary(one)
 

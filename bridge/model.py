@@ -107,6 +107,8 @@ class AuditAction(StrEnum):
     UNBRIDGE = "unbridge"
     PAUSE = "pause"
     RESUME = "resume"
+    RETRY = "retry"
+    DROP = "drop"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,14 @@ from uuid import UUID
 
 import orjson
 
+from bridge.core.doorway import Audit
 from bridge.core.sender import Sender
-from bridge.model import ParkReason, QueuedOutgoing
+from bridge.model import AuditAction, ParkReason, QueuedOutgoing
 from bridge.sdk.errors import PermanentFailure
-from bridge.sdk.ids import InstanceId, RoomId
+from bridge.sdk.ids import InstanceId, RoomId, UserId
+
+HERE = UserId("the command line")
+"""Who acts through it: whoever may, on this machine."""
 
 
 class Parked(Protocol):
@@ -59,6 +63,7 @@ class Aside:
         shelf: Shelf[Any],
         sender: Sender,
         timers: Mapping[InstanceId, Timers],
+        audit: Audit,
         *,
         take_again: Callable[[str, dict[str, Any], str], Awaitable[None]],
         take_back: Callable[[date, int], Awaitable[QueuedOutgoing | None]],
@@ -66,6 +71,7 @@ class Aside:
         self._shelf = shelf
         self._sender = sender
         self._timers = timers
+        self._audit = audit
         self._take_again = take_again
         self._take_back = take_back
 
@@ -78,15 +84,17 @@ class Aside:
         parked: Parked = await self._shelf.get(name, room)
         return parked
 
-    async def drop(self, name: str, room: RoomId | None = None) -> Parked:
+    async def drop(self, name: str, room: RoomId | None = None, *, by: UserId = HERE) -> Parked:
         """Let it go for good. Raises ``PermanentFailure`` if there is none."""
         parked = await self.get(name, room)
+        await self._audit.record(actor=by, action=AuditAction.DROP, target=parked.name)
         await self._shelf.drop(parked)
         return parked
 
-    async def retry(self, name: str, room: RoomId | None = None) -> Parked:
+    async def retry(self, name: str, room: RoomId | None = None, *, by: UserId = HERE) -> Parked:
         """Have it run again. Raises ``PermanentFailure`` if that cannot be."""
         parked = await self.get(name, room)
+        await self._audit.record(actor=by, action=AuditAction.RETRY, target=parked.name)
         if parked.kind == "outgoing":
             queued = await self._take_back(*parked.key)
             if queued is not None:

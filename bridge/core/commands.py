@@ -208,10 +208,10 @@ class MainBot:
                     lines.insert(0, f"{len(found)} in all; the newest {_AT_ONCE}:")
                 return "\n".join(lines) or "Nothing of this room is parked."
             case ("retry", name):
-                await self.aside.retry(name, order.room)
+                await self.aside.retry(name, order.room, by=order.sender)
                 return "It runs again."
             case ("drop", name):
-                await self.aside.drop(name, order.room)
+                await self.aside.drop(name, order.room, by=order.sender)
                 return "It is gone."
         raise PermanentFailure("say parked, parked retry and a name, or parked drop and a name")
 

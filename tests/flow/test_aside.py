@@ -6,7 +6,12 @@ import os
 import sys
 from pathlib import Path
 
+from bridge.core.aside import HERE
+from bridge.model import AuditAction, SystemClock
 from bridge.settings import DatabaseSettings
+from bridge.storage.audit import Audit
+from bridge.storage.keys import DayKeys
+from bridge.storage.pool import Database
 from tests.rigs.chaos import install_chaos, read_ledger
 from tests.rigs.program import TrestleProgram, trestle_program
 from tests.rigs.trestle import Town, make_modules, wait_until
@@ -56,6 +61,15 @@ async def test_a_parked_item_is_seen_tried_again_and_let_go_by_chat_and_by_comma
     assert "Let go" in await _trestle(trestle, "drop", last["name"])
     assert await _trestle(trestle, "list") == "Nothing is parked.\n"
     assert "does not run" in await _trestle(trestle, "retry", last["name"], ends_with=1)
+    async with Database.open(database_settings, settings.state_dir, SystemClock()) as database:
+        audit = Audit(database, DayKeys(settings.state_dir, database.clock), settings.state_dir)
+        acts = [(act.actor, act.action, act.target) async for act in audit.rows()]
+        assert await audit.verify() == []
+    assert acts == [
+        (HERE, AuditAction.RETRY, row["name"]),
+        (alice.id, AuditAction.RETRY, again["name"]),
+        (HERE, AuditAction.DROP, last["name"]),
+    ]
 
 
 def _heard(ledger: Path, room: str) -> list[str]:
