@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,18 @@ class Terminal:
     def type(self, text: str) -> None:
         """Type it, with the key at its end."""
         os.write(self._screen, text.encode())
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C until it ends, as people do; give its exit code."""
+        end = time.monotonic() + LIMIT
+        while self.process.poll() is None:
+            assert time.monotonic() < end, f"it goes on: {self.shown}"
+            self.type("\x03")  # One that comes while readline sets the terminal up is lost.
+            while self._read(3):
+                pass
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(3)
+        return self.process.returncode
 
     def end(self) -> int:
         """Wait for its end; give its exit code."""

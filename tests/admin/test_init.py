@@ -203,8 +203,7 @@ def test_nobody_to_answer_is_a_sentence_and_no_file(folder: Path) -> None:
 def test_ctrl_c_at_a_question_ends_it_quietly_and_leaves_no_file(folder: Path) -> None:
     with at_a_terminal("init", "--directory", folder / "new") as person:
         person.wait_for("URL of the homeserver")
-        person.type("\x03")
-        assert person.end() == 130
+        assert person.interrupt() == 130
         assert person.shown.splitlines()[1:] in ([], [""])
     assert not (folder / "new").exists()
 
