@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 _IDLE = 2.0
 """Seconds after which a lane with nothing to do gives up its task."""
 
-_BURST = 24
+_BURST = 10
 """Items that all lanes together handle before the loop looks after the homeserver again."""
 
 
@@ -297,7 +297,10 @@ class Router:
                 lane.current = None
                 lane.slot.finish()
                 failpoint("finished")
-                row.finish_share(index, lane.number)
+                if row.shares:
+                    row.finish_share(index, lane.number)
+                else:
+                    row.finish_event(index)
                 if not row.touched:
                     self.marker.touch(row)
             return None
