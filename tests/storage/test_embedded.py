@@ -33,7 +33,8 @@ async def state_dir() -> AsyncIterator[Path]:
         Path(name).chmod(0o711)
         # Of a run that was killed before it had made its data.
         half_made = made / "postgres/data.new"
-        half_made.mkdir(parents=True)
+        half_made.parent.mkdir(mode=0o700, parents=True)
+        half_made.mkdir()
         (half_made / "PG_VERSION").write_text("18\n")
         async with Database.open(EMBEDDED, made, SystemClock()) as database:
             await Retention(database, DayKeys(made, database.clock)).run_once()
