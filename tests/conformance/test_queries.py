@@ -79,6 +79,9 @@ async def test_line_45_what_our_own_ghosts_say_is_not_bridged_again(
         assert "of a person" in line
         assert await bridged.put(ask("the last", room)) == 200
         assert "the last" in await watcher.expect(" PRIVMSG ")
+    # The watcher's ghost goes too: not in the middle of the next test.
+    homeserver = bridged.homeserver
+    await homeserver.wait_until(lambda: bool(homeserver.of("POST", "rooms", room, "leave")))
 
 
 async def test_line_50_the_user_is_there_before_the_answer(bridged: Play) -> None:
