@@ -1,0 +1,98 @@
+"""What every command shares: the group, its options, running and stopping, errors in words."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import uvloop
+
+from bridge import __version__
+from bridge.config import load
+from bridge.sdk.errors import ConfigError, TrestleError
+from bridge.settings import Settings
+from bridge.telemetry import configure_logging, hide
+
+T = TypeVar("T")
+
+CONFIG = click.option(
+    "-c", "--config", type=click.Path(path_type=Path), default=Path("config.yaml"),
+    show_default=True, help="The settings file.",
+)  # fmt: skip
+
+JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
+
+CTRL_C = 130
+"""The exit code that shells give a program which Ctrl-C has ended."""
+
+
+class _Commands(click.Group):
+    """Turns our errors into one sentence and an exit code: 2 for settings, 1 for the rest."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TrestleError as error:
+            click.echo(f"trestle: {error}", err=True)
+            ctx.exit(2 if isinstance(error, ConfigError) else 1)
+        except click.Abort as abort:  # At a question.
+            click.echo(err=True)
+            if not isinstance(abort.__context__, EOFError):
+                ctx.exit(CTRL_C)
+            click.echo("trestle: nobody answers; `--help` lists the flags that do", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            ctx.exit(CTRL_C)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="trestle")
+def main() -> None:
+    """Trestle: bridges, bots and their manager for a Matrix homeserver."""
+
+
+def quietly(config: Path) -> Settings:
+    """Load the settings for a command that prints: only errors are logged."""
+    settings = load(config)
+    configure_logging("console", "error")
+    hide(settings.appservice.as_token, *settings.appservice.hs_tokens)
+    return settings
+
+
+def finished(result: T | None) -> T:
+    """Give what came of it; end if that is nothing, since we were told to stop."""
+    if result is None:
+        raise click.exceptions.Exit(CTRL_C)
+    return result
+
+
+def run_until_told(work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
+    """Run until done or told to stop; being told to stop is no error."""
+
+    async def until_told() -> T | None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, _cancel_once(task))
+        with contextlib.suppress(asyncio.CancelledError):
+            return await work()
+        return None
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(until_told())
+
+
+def _cancel_once(task: "asyncio.Task[Any] | None") -> Callable[[], None]:
+    told: list[bool] = []
+
+    def cancel() -> None:
+        if told:
+            return  # A second Ctrl-C must not cut the orderly stop short: nothing would be lost,
+        told.append(True)  # but what runs would be a suspect at the next start.
+        if task is not None:
+            task.cancel()
+
+    return cancel

@@ -1,0 +1,163 @@
+"""Making an installation and running it: ``init``, ``run``, ``demo``."""
+
+import contextlib
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from bridge.app import run as run_app
+from bridge.cli.group import CONFIG, main, run_until_told
+from bridge.cli.look import list_modules
+from bridge.config import check_value, load
+from bridge.core.catalogue import find_module
+from bridge.demo import stage
+from bridge.init import (
+    Question,
+    draft,
+    homeserver_lines,
+    parse_change,
+    parse_value,
+    refuse_existing,
+    write_files,
+)
+from bridge.sdk.errors import ConfigError
+from bridge.sdk.secret import Secret
+from bridge.storage.schema import admin_sql
+from bridge.telemetry import configure_logging
+
+_NEARBY = "http://127.0.0.1:8008"
+_DEFAULT_MODULES = ("dice",)
+
+
+@main.command()
+@click.option("--homeserver-url", metavar="URL", help="Base URL of the homeserver's client API.")
+@click.option("--server-name", metavar="NAME", help="The part of your Matrix ids after the colon.")
+@click.option(
+    "--module", "modules", multiple=True, metavar="MODULE[:NAME]",
+    help="A module to switch on: `dice`, or `irc:libera` to name the instance; `none` for none. "
+    "Repeatable.",
+)  # fmt: skip
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
+              help="Any other setting, by its dotted path: ops.listen=127.0.0.1:9000. "
+              "Repeatable.")  # fmt: skip
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=Path(),
+              help="Where the two files go.  [default: here]")  # fmt: skip
+@click.option("--yes", is_flag=True, help="Ask nothing; what is not given takes its default.")
+@click.option("--force", is_flag=True, help="Write over files that are there.")
+@click.option(
+    "--print-sql", is_flag=True,
+    help="Only print what a database's admin must run where we may not make roles.",
+)  # fmt: skip
+def init(
+    homeserver_url: str | None, server_name: str | None, modules: Sequence[str],
+    changes: Sequence[str], directory: Path, yes: bool, force: bool, print_sql: bool,
+) -> None:  # fmt: skip
+    """Make config.yaml and registration.yaml, with random tokens.
+
+    Asks what it must know; flags answer beforehand.
+    """
+    if print_sql:
+        given = dict(parse_change(change) for change in changes)
+        urls = (str(given.get(f"database.{name}", "")) for name in ("url", "owner_url"))
+        click.echo(admin_sql(*urls))
+        return
+    if not force:
+        refuse_existing(directory)
+    parsed = dict(parse_change(change) for change in changes)
+    url = homeserver_url or _ask_for(
+        "homeserver.url", "--homeserver-url", yes, "URL of the homeserver", _NEARBY
+    )
+    name = server_name or _ask_for(
+        "homeserver.server_name", "--server-name", yes,
+        "Server name (behind the colon of your Matrix ids)",
+    )  # fmt: skip
+    if not modules:
+        modules = _DEFAULT_MODULES if yes else _ask_for_modules()
+    document, settings = draft(
+        homeserver_url=url, server_name=name, modules=[one for one in modules if one != "none"],
+        changes=parsed, folder=directory, ask=None if yes else _ask,
+    )  # fmt: skip
+    config, registered = write_files(document, settings, directory, force=force)
+    click.echo(f"\nWrote {config} and {registered}.\n\nPut this into homeserver.yaml:\n")
+    click.echo(homeserver_lines(registered, settings))
+    option = "" if config == Path("config.yaml") else f" -c {shlex.quote(str(config))}"
+    click.echo(
+        f"\nRestart the homeserver, then:\n\n  trestle run{option}\n\n"
+        f"and `trestle doctor{option}` says what is wrong, if anything is."
+    )
+
+
+def _ask_for(path: str, flag: str, yes: bool, words: str, default: str | None = None) -> str:
+    """Ask for a setting until it is right."""
+    if yes:
+        raise ConfigError(f"{flag} is needed with --yes")
+
+    def check(text: str) -> str:
+        with _asking_again():
+            check_value(path, text.strip())
+        return text.strip()
+
+    return str(click.prompt(words, default=default, value_proc=check))
+
+
+def _ask_for_modules() -> Sequence[str]:
+    click.echo("\nModules:")
+    list_modules(indent="  ")
+
+    def check(text: str) -> list[str]:
+        with _asking_again():
+            found = text.replace(",", " ").split()
+            for name in found:
+                if name != "none":
+                    find_module(name.partition(":")[0], "")
+            return found
+
+    chosen: list[str] = click.prompt(
+        "Which to switch on (several with spaces, or none)",
+        default=" ".join(_DEFAULT_MODULES), value_proc=check,
+    )  # fmt: skip
+    return chosen
+
+
+def _ask(question: Question) -> object:
+    """Ask for a module's option."""
+    words = f"{question.words.rstrip('.')} ({question.path})"
+    if question.kind is bool:
+        return click.confirm(words, default=bool(question.default))
+
+    def check(text: str) -> object:
+        with _asking_again():
+            return text if question.kind is str else parse_value(text, "")
+
+    return click.prompt(
+        words, default=question.default, value_proc=check, hide_input=question.kind is Secret
+    )
+
+
+@contextlib.contextmanager
+def _asking_again() -> Iterator[None]:
+    """Say what is wrong with an answer, so that it is asked for again."""
+    try:
+        yield
+    except ConfigError as error:
+        raise click.UsageError(error.reason) from error
+
+
+@main.command()
+@CONFIG
+def run(config: Path) -> None:
+    """Run until stopped by Ctrl-C or SIGTERM."""
+    settings = load(config)
+    configure_logging(settings.logging.format, settings.logging.level)
+    run_until_told(lambda: run_app(settings, end_for_sure=True))
+
+
+@main.command(short_help="Try it out: a bridged room on this machine.")
+@click.option("--check", is_flag=True, help="Run the conversation, say how it went, and end.")
+def demo(check: bool) -> None:
+    """Run a homeserver, an IRC server and Trestle on this machine, and bridge a room."""
+    code = run_until_told(lambda: stage.play(check=check))
+    # Ctrl-C is how the demo is meant to end; a check that was cut short has shown nothing.
+    raise click.exceptions.Exit(int(check) if code is None else code)
