@@ -243,7 +243,9 @@ def _make_bots(
 
 
 @asynccontextmanager
-async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
+async def build(  # noqa: PLR0915 - a straight list of every object there is
+    settings: Settings, database: Database
+) -> AsyncIterator[Parts]:
     """Build the parts on an open database, and let go of them on the way out."""
     appservice = settings.appservice
     hide(appservice.as_token, *appservice.hs_tokens)
@@ -282,9 +284,11 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             patience=Patience(tries=settings.limits.tries),
         )  # fmt: skip
         marker = router.marker = Marker(journal)
+        history = History(client)
         sender = Sender(
-            outbox, intents, telemetry, database.clock, is_encrypted=encrypted.__contains__
-        )
+            outbox, intents, telemetry, database.clock, is_encrypted=encrypted.__contains__,
+            find_ours=history.find_ours, bot=namespaces.bot,
+        )  # fmt: skip
         instances: dict[InstanceId, Instance] = {}
         house = House(
             store=PortalStore(database), audit=Audit(database, day_keys, settings.state_dir),
@@ -331,11 +335,16 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             parse=parse_transaction, encode=orjson.dumps, memory=settings.limits.items_in_memory,
         )  # fmt: skip
         reconciler = Reconciler(
-            bot_rooms, page=History(client).page, accept=intake.accept, known=intake.known,
+            bot_rooms, page=history.page, accept=intake.accept, known=intake.known,
             keys_of=event_keys.keys_of, is_encrypted=encrypted.__contains__,
             is_ours=namespaces.is_ours, rooms=lambda: _rooms_of(routes, portals, namespaces),
         )  # fmt: skip
-        intake.on_restart = reconciler.want
+
+        def doubt_homeserver() -> None:
+            sender.doubt()
+            reconciler.want()
+
+        intake.on_restart = doubt_homeserver
         main_bot.aside = aside = Aside(
             Shelf(database, day_keys), sender, timers, house.audit, take_back=outbox.take_back,
             take_again=intake.take_again,
@@ -349,7 +358,7 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             receiver=Receiver(
                 appservice, intake, Answers(plumbing, intents, namespaces), telemetry
             ),
-            reconciler=reconciler, pulse=Pulse(settings.homeserver.url, reconciler.want),
+            reconciler=reconciler, pulse=Pulse(settings.homeserver.url, doubt_homeserver),
             instances=instances, bots=bots, keepers=keepers, stage=stage, main_bot=main_bot,
             aside=aside, control=ControlServer(settings.state_dir, aside),
             homeserver_state=states,

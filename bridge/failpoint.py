@@ -20,6 +20,9 @@ PLACES = (
     "sending",  # it is about to be put
     "sent",  # the homeserver has it, and the outbox does not know
     "settled",  # the outbox knows
+    "tried",  # a failed try is counted, and nothing follows yet
+    "parked",  # an item is put aside, and its row does not say so
+    "set_aside",  # an entry of the outbox is put aside
 )
 """Each lies between two durable steps."""
 

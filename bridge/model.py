@@ -59,6 +59,12 @@ class ItemId(NamedTuple):
     def __str__(self) -> str:
         return f"{self.day.isoformat()}.{self.seq}.{self.place}"
 
+    @classmethod
+    def read(cls, text: str) -> "ItemId":
+        """Read what ``str`` wrote."""
+        day, seq, place = text.split(".")
+        return cls(date.fromisoformat(day), int(seq), int(place))
+
 
 class Source(StrEnum):
     """How a journal row came to us."""
@@ -100,6 +106,29 @@ class ParkReason(StrEnum):
     DEVICE_LOST = "device lost"
 
 
+class Outcome(StrEnum):
+    """What became of an event, for the books: a closed set."""
+
+    DELIVERED = "delivered"
+    PARKED = "parked"
+    DROPPED = "dropped"
+    """A rule leaves it out: nobody wants it, the portal is paused, it waited too long."""
+
+
+class Uncertain(StrEnum):
+    """What a portal does with a message that may have been sent."""
+
+    RESEND = "resend"
+    HOLD = "hold"
+
+
+class Telling(StrEnum):
+    """How a portal tells a sender that a message may be there twice, or was put aside."""
+
+    NOTICE = "notice"
+    REACTION = "reaction"
+
+
 class AuditAction(StrEnum):
     """What the audit knows of: a closed set."""
 
@@ -109,6 +138,7 @@ class AuditAction(StrEnum):
     RESUME = "resume"
     RETRY = "retry"
     DROP = "drop"
+    SET = "set"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +154,10 @@ class Portal:
     """The login whose private chat it is; None for chats that all logins share."""
     created_by: UserId | None = None
     paused: bool = False
+    uncertain: Uncertain = Uncertain.RESEND
+    telling: Telling = Telling.NOTICE
+    left_out: ItemId | None = None
+    """Up to this item what waited too long is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +214,14 @@ class QueuedOutgoing:
     outgoing: Outgoing
 
 
+class Sent(NamedTuple):
+    """An outbox entry that the homeserver has."""
+
+    queued: QueuedOutgoing
+    event_id: EventId | None
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageLink:
     """One event and the remote message (part) that it is."""
@@ -191,3 +233,7 @@ class MessageLink:
     sender: UserId
     """The ghost or the Matrix user who wrote it."""
     kind: str = "message"
+    received_at: datetime | None = None
+    laned_at: datetime | None = None
+    sent_at: datetime | None = None
+    confirmed_at: datetime | None = None

@@ -1,37 +1,102 @@
 """From the outbox into Matrix: one lane a room, in order, each entry until it is there."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import NamedTuple, Protocol
 
 from bridge.failpoint import failpoint
-from bridge.model import Clock, Outgoing, ParkReason, QueuedOutgoing, SendKind
+from bridge.model import Clock, Outgoing, ParkReason, QueuedOutgoing, SendKind, Sent
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
-from bridge.sdk.ids import EventId, RoomId
+from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 32
 """Requests to the homeserver side by side."""
+_NEAR = 100
+"""Entries of a room that are in memory; what comes after them lies in the outbox."""
+_MEMORY = 20_000
+"""Entries in memory from which on a room gets only a few of its own."""
+_FEW = 10
+_REMEMBERED = timedelta(hours=20)
+"""How long a homeserver surely knows a transaction id: Synapse keeps it for a day."""
+
+Place = tuple[date, int]
+_BEFORE_ALL: Place = (date.min, 0)
+
+
+class Waiting(Protocol):
+    """What waits for one room."""
+
+    @property
+    def room(self) -> RoomId: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def last(self) -> Place: ...
 
 
 class Outbox(Protocol):
     """The part of the storage that keeps what must go out."""
 
     async def add(self, outgoing: Sequence[Outgoing]) -> list[QueuedOutgoing]: ...
-    async def finish(self, done: Sequence[tuple[QueuedOutgoing, EventId | None]]) -> None: ...
+    async def finish(self, done: Sequence[Sent]) -> None: ...
     async def park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None: ...
-    def unfinished(self) -> AsyncIterator[QueuedOutgoing]: ...
+    async def waiting(self) -> Sequence[Waiting]: ...
+    async def next_of(
+        self, room: RoomId, after: Place, until: Place, limit: int
+    ) -> list[QueuedOutgoing]: ...
 
 
 class Intents(Protocol):
     """The part of the homeserver side that acts as one of our users."""
 
     async def send(self, outgoing: Outgoing) -> EventId | None: ...
+
+
+FindOurs = Callable[
+    [RoomId, Sequence[UserId], Sequence[UserId], datetime], Awaitable[Mapping[str, EventId]]
+]
+"""Reads a room back: (room, who may read it, whose events, since when), by transaction id."""
+
+
+class _Pause(NamedTuple):
+    """How long until the next try."""
+
+    seconds: float
+    is_asked_for: bool = False
+
+
+@dataclass(slots=True)
+class _Lane:
+    """What goes into one room."""
+
+    room: RoomId
+    queue: deque[QueuedOutgoing]
+    beyond: int = 0
+    """How many more lie in the outbox."""
+    last: Place = _BEFORE_ALL
+    """The last that came into memory in its turn."""
+    until: Place = _BEFORE_ALL
+    """The last that is known of."""
+    tried: bool = False
+    """The first was put at least once, and no answer came."""
+    asked_at: datetime | None = None
+    """When the room was read back."""
+    there: Mapping[str, EventId] | None = None
+    """What that found: none of it is put again."""
+    forgetful_since: datetime | None = None
+    """The homeserver may know no transaction ids from before this moment."""
+
+    def __len__(self) -> int:
+        return len(self.queue) + self.beyond
 
 
 class Sender:
@@ -45,23 +110,39 @@ class Sender:
         clock: Clock,
         *,
         is_encrypted: Callable[[RoomId], bool],
+        find_ours: FindOurs,
+        bot: UserId,
     ) -> None:
         self._outbox = outbox
         self._intents = intents
         self._telemetry = telemetry
         self._clock = clock
         self._is_encrypted = is_encrypted
-        self._lanes: dict[RoomId, deque[QueuedOutgoing]] = {}
+        self._find_ours = find_ours
+        self._bot = bot
+        self._lanes: dict[RoomId, _Lane] = {}
         self._group: asyncio.TaskGroup | None = None
         self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._finished: list[tuple[QueuedOutgoing, EventId | None]] = []
+        self._held = 0
+        self._finished: list[Sent] = []
         self._finish_wanted = asyncio.Event()
         self._away = False
+        self._back = asyncio.Event()
+        self.trouble = ""
+        """Why the homeserver does not take what we send; empty if it does."""
 
     @property
     def waiting(self) -> int:
         """Entries not sent yet."""
         return sum(map(len, self._lanes.values()))
+
+    def holding(self) -> dict[RoomId, int]:
+        """By room, how many entries the outbox still has as not sent, as far as we know."""
+        held = {room: len(lane) for room, lane in self._lanes.items()}
+        for sent in self._finished:
+            room = sent.queued.outgoing.room
+            held[room] = held.get(room, 0) + 1
+        return held
 
     async def put(self, outgoing: Sequence[Outgoing]) -> None:
         """Store the entries; they go out from now on and cannot be lost.
@@ -77,75 +158,158 @@ class Sender:
 
     def take_up(self, queued: QueuedOutgoing) -> None:
         """Send an entry that was parked."""
-        self._push(queued)
+        lane = self._lane(queued.outgoing.room)
+        lane.queue.append(queued)
+        self._held += 1
+        # It may be older than the homeserver's memory, or the homeserver another one by now.
+        self._doubt(lane)
+        self._start(lane)
 
     async def load(self) -> None:
         """Take up what the last process left. Call once, before anything is put."""
-        async for queued in self._outbox.unfinished():
-            self._push(queued)
+        for waiting in await self._outbox.waiting():
+            lane = self._lane(waiting.room)
+            lane.beyond, lane.until = waiting.number, waiting.last
+            # The last process may have sent some of it, to a homeserver that has forgotten.
+            self._doubt(lane)
+            self._start(lane)
+
+    def doubt(self) -> None:
+        """Read rooms back before anything that was tried is put again.
+
+        For a homeserver that was restarted: it may be an older copy of itself.
+        """
+        for lane in self._lanes.values():
+            if lane.tried:
+                self._doubt(lane)
 
     async def run(self) -> None:
         """Send until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             try:
-                for room in self._lanes:
-                    group.create_task(self._run_lane(room), name="sender")
+                for lane in list(self._lanes.values()):
+                    self._start(lane)
                 await self._keep_finishing()
             finally:
                 self._group = None
 
-    def _push(self, queued: QueuedOutgoing) -> None:
-        room = queued.outgoing.room
-        lane = self._lanes.get(room)
-        if lane is not None:
-            lane.append(queued)
-            return
-        self._lanes[room] = deque([queued])
-        if self._group is not None:
-            self._group.create_task(self._run_lane(room), name="sender")
+    # --- lanes ---
 
-    async def _run_lane(self, room: RoomId) -> None:
-        lane = self._lanes[room]
+    def _lane(self, room: RoomId) -> _Lane:
+        lane = self._lanes.get(room)
+        if lane is None:
+            lane = self._lanes[room] = _Lane(room, deque())
+        return lane
+
+    def _push(self, queued: QueuedOutgoing) -> None:
+        lane = self._lanes.get(queued.outgoing.room)
+        is_new = lane is None
+        if lane is None:
+            lane = self._lane(queued.outgoing.room)
+        place = (queued.day, queued.seq)
+        room_for = _NEAR if self._held < _MEMORY else _FEW
+        if place <= lane.last:
+            # What a commit left whose answer was lost; it comes before what came after it.
+            self._held += 1
+            lane.queue.append(queued)
+        elif lane.beyond or len(lane.queue) >= room_for:
+            lane.beyond += 1
+            lane.until = max(lane.until, place)
+        else:
+            self._held += 1
+            lane.queue.append(queued)
+            lane.last = lane.until = place
+        if is_new:
+            self._start(lane)
+
+    def _start(self, lane: _Lane) -> None:
+        if self._group is not None:
+            self._group.create_task(self._run_lane(lane), name="sender")
+
+    async def _run_lane(self, lane: _Lane) -> None:
         tries = 0
-        while lane:
-            delay = await self._attempt(lane[0], tries)
-            if delay is None:
-                lane.popleft()
-                tries = 0
+        while len(lane):
+            if lane.beyond and len(lane.queue) <= _FEW // 2:
+                await self._feed(lane)
+                continue
+            pause = await self._attempt(lane, lane.queue[0], tries)
+            if pause is None:
+                lane.queue.popleft()
+                self._held -= 1
+                lane.tried, tries = False, 0
             else:
                 tries += 1
-                await asyncio.sleep(delay)
-        del self._lanes[room]
+                await self._rest(pause)
+        del self._lanes[lane.room]
 
-    async def _attempt(self, queued: QueuedOutgoing, tries: int) -> float | None:
+    async def _feed(self, lane: _Lane) -> None:
+        """Bring the next entries of a long lane into memory."""
+        limit = _NEAR if self._held < _MEMORY else _FEW
+        until, counted = lane.until, lane.beyond
+        try:
+            more = await self._outbox.next_of(lane.room, lane.last, until, limit)
+        except TemporaryFailure:
+            await asyncio.sleep(1)
+            return
+        lane.queue.extend(more)
+        self._held += len(more)
+        if len(more) < limit:
+            # So there is no more up to there, whatever was counted.
+            lane.beyond, lane.last = lane.beyond - counted, until
+        else:
+            lane.beyond = max(1, lane.beyond - len(more))
+            lane.last = (more[-1].day, more[-1].seq)
+
+    async def _rest(self, pause: _Pause) -> None:
+        """Wait, but no longer than the homeserver is away, unless it asked for it."""
+        back = self._back
+        least = pause.seconds if pause.is_asked_for else min(pause.seconds, 0.3)
+        await asyncio.sleep(least)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause.seconds - least):
+                await back.wait()
+
+    # --- one entry ---
+
+    async def _attempt(self, lane: _Lane, queued: QueuedOutgoing, tries: int) -> _Pause | None:
         outgoing = queued.outgoing
-        sends = self._telemetry.sends
         if self._must_not_be_clear(outgoing):
             await self._park(queued, ParkReason.NO_KEY, "the room is encrypted")
             return None
         try:
             async with self._slots:
-                failpoint("sending")
-                event_id = await self._intents.send(outgoing)
+                await self._read_back(lane, queued)
+                event_id = (lane.there or {}).get(outgoing.transaction_id)
+                if event_id is None:
+                    failpoint("sending")
+                    lane.tried = True
+                    event_id = await self._intents.send(outgoing)
         except TemporaryFailure as error:
-            sends.labels(direction="to_matrix", outcome="retried").inc()
-            self._note_up(False, error)
-            if error.retry_after is not None:
-                return error.retry_after
-            return float(min(0.5 * 2**tries, 60) * random.uniform(0.8, 1.2))  # noqa: S311
+            return self._put_off(error, tries)
         except PermanentFailure as error:
             await self._park(queued, ParkReason.REFUSED, str(error))
             return None
         failpoint("sent")
-        self._note_up(True, None)
-        sends.labels(direction="to_matrix", outcome="sent").inc()
-        if outgoing.kind is SendKind.EVENT and outgoing.portal is not None:
-            seconds = (self._clock.now() - queued.received_at).total_seconds()
-            self._telemetry.end_to_end_seconds.labels(direction="to_matrix").observe(seconds)
-        self._finished.append((queued, event_id))
-        self._finish_wanted.set()
+        self._note_up(None)
+        self._note_sent(queued, event_id)
         return None
+
+    def _put_off(self, error: TemporaryFailure, tries: int) -> _Pause:
+        self._telemetry.sends.labels(direction="to_matrix", outcome="retried").inc()
+        self._note_up(error)
+        if error.retry_after is not None:
+            return _Pause(error.retry_after, is_asked_for=True)
+        return _Pause(min(0.5 * 2**tries, 60) * random.uniform(0.8, 1.2))  # noqa: S311
+
+    def _note_sent(self, queued: QueuedOutgoing, event_id: EventId | None) -> None:
+        outgoing, now = queued.outgoing, self._clock.now()
+        self._telemetry.sends.labels(direction="to_matrix", outcome="sent").inc()
+        if outgoing.kind is SendKind.EVENT and outgoing.portal is not None:
+            seconds = (now - queued.received_at).total_seconds()
+            self._telemetry.end_to_end_seconds.labels(direction="to_matrix").observe(seconds)
+        self._finished.append(Sent(queued, event_id, now))
+        self._finish_wanted.set()
 
     def _must_not_be_clear(self, outgoing: Outgoing) -> bool:
         return outgoing.kind is SendKind.EVENT and self._is_encrypted(outgoing.room)
@@ -156,16 +320,57 @@ class Sender:
         self._telemetry.parked.labels(reason=reason.value).inc()
         while True:
             try:
-                return await self._outbox.park(queued, reason, detail)
+                await self._outbox.park(queued, reason, detail)
             except TemporaryFailure:
                 await asyncio.sleep(1)
+            else:
+                failpoint("set_aside")
+                return
 
-    def _note_up(self, up: bool, error: Exception | None) -> None:
+    # --- what the homeserver may have forgotten ---
+
+    def _doubt(self, lane: _Lane) -> None:
+        lane.forgetful_since, lane.there = self._clock.now(), None
+
+    async def _read_back(self, lane: _Lane, queued: QueuedOutgoing) -> None:
+        """Look for the entry in the room, if it may be there and its transaction id forgotten.
+
+        One look serves all that waited for the room at that time: nobody else sends it.
+        """
+        if queued.outgoing.kind is not SendKind.EVENT:
+            return  # A membership or a state that is set twice is as if set once.
+        now = self._clock.now()
+        is_doubtful = (
+            lane.forgetful_since is not None
+            and queued.received_at <= lane.forgetful_since
+            and lane.there is None
+        )
+        is_old = now - queued.received_at > _REMEMBERED and (
+            lane.asked_at is None or now - lane.asked_at > _REMEMBERED
+        )
+        if not (is_doubtful or is_old):
+            return
+        waiting = [one.outgoing.user for one in lane.queue]
+        # Of what lies beyond we know no names: then everybody's are read.
+        senders = sorted(set(waiting)) if not lane.beyond else ()
+        readers = list(dict.fromkeys([self._bot, *waiting]))[:3]
+        lane.there = await self._find_ours(lane.room, readers, senders, queued.received_at)
+        lane.asked_at = now
+        log.info("a room was read back before sending", extra={"event": "read_back"})
+
+    # --- the homeserver's state, and what is done ---
+
+    def _note_up(self, error: Exception | None) -> None:
+        up = error is None
         self._telemetry.homeserver_up.set(up)
-        if error is not None and not self._away:
+        self.trouble = "" if up else str(error)
+        if not up and not self._away:
             log.warning("the homeserver does not take it: %s", error, extra={"event": "hs_away"})
+            self._back.clear()
         if up and self._away:
             log.info("the homeserver takes events again", extra={"event": "hs_back"})
+            self._back.set()
+            self._back = asyncio.Event()
         self._away = not up
 
     async def _keep_finishing(self) -> None:
@@ -174,18 +379,20 @@ class Sender:
                 await self._finish_wanted.wait()
                 await self._finish()
         finally:
-            async with asyncio.timeout(5):
-                await self._finish()
+            with contextlib.suppress(TimeoutError):  # Then it is sent again, as the same.
+                async with asyncio.timeout(3):
+                    await self._finish()
 
     async def _finish(self) -> None:
         self._finish_wanted.clear()
-        batch, self._finished = self._finished, []
+        batch = list(self._finished)
         if not batch:
             return
         try:
             await self._outbox.finish(batch)
-            failpoint("settled")
         except TemporaryFailure:
-            self._finished = batch + self._finished
             self._finish_wanted.set()
             await asyncio.sleep(0.5)
+        else:
+            del self._finished[: len(batch)]
+            failpoint("settled")

@@ -1,18 +1,28 @@
 """What was said in a room, read backwards (client-server API, ``/rooms/{roomId}/messages``)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 
 from bridge.matrix.client import HomeserverClient, MatrixError, path
-from bridge.sdk.ids import RoomId, UserId
+from bridge.matrix.intents import MARK
+from bridge.sdk.ids import EventId, RoomId, UserId
 
 _TYPES = (
     "m.room.message", "m.room.encrypted", "m.sticker", "m.reaction", "m.room.redaction",
     "m.room.member",
 )  # fmt: skip
 _FILTER = orjson.dumps({"types": _TYPES}).decode()
+
+
+_MOST_SENDERS = 30
+"""Names in a filter, which goes into the URL."""
+_PAGES = 50
+_SLACK = timedelta(hours=1)
+"""By how much the homeserver's clock may be behind ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +45,53 @@ class History:
 
         None if the user may not see them. Raises ``TemporaryFailure``.
         """
-        query = {"dir": "b", "limit": "100", "filter": _FILTER}
+        return await self._page(room, user, _FILTER, before)
+
+    async def find_ours(
+        self, room: RoomId, readers: Sequence[UserId], senders: Sequence[UserId], since: datetime
+    ) -> dict[str, EventId]:
+        """The events that our users sent into the room since then, by transaction id.
+
+        ``readers`` are tried in turn; nothing is found if none of them may see the room. No
+        ``senders`` is all of them. Our own users' times are the homeserver's, so they may be
+        believed. Raises ``TemporaryFailure``.
+        """
+        wanted: dict[str, Any] = {"not_types": ["m.room.member"]}
+        if 0 < len(senders) <= _MOST_SENDERS:
+            wanted["senders"] = list(senders)
+        spelled = orjson.dumps(wanted).decode()
+        oldest = (since - _SLACK).timestamp() * 1000
+        for reader in readers:
+            try:
+                page = await self._page(room, reader, spelled, "")
+            except MatrixError:
+                page = None  # It has no account yet, say; the next one may read.
+            if page is not None:
+                return await self._collect(room, reader, spelled, page, oldest)
+        return {}
+
+    async def _collect(
+        self, room: RoomId, reader: UserId, wanted: str, page: Page | None, oldest: float
+    ) -> dict[str, EventId]:
+        found: dict[str, EventId] = {}
+        for _ in range(_PAGES):
+            if page is None:
+                break
+            for event in page.events:
+                content, stamp = event.get("content"), event.get("origin_server_ts")
+                mark = content.get(MARK) if isinstance(content, dict) else None
+                if not isinstance(mark, str):
+                    continue
+                if isinstance(stamp, int) and stamp < oldest:
+                    return found
+                found[mark] = EventId(str(event.get("event_id")))
+            if not page.before:
+                break
+            page = await self._page(room, reader, wanted, page.before)
+        return found
+
+    async def _page(self, room: RoomId, user: UserId, wanted: str, before: str) -> Page | None:
+        query = {"dir": "b", "limit": "100", "filter": wanted}
         if before:
             query["from"] = before
         try:

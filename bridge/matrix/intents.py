@@ -14,6 +14,9 @@ from bridge.sdk.ids import EventId, RoomId, UserId
 
 log = logging.getLogger(__name__)
 
+MARK = "org.trestle.id"
+"""In the content of what we send: the transaction id, by which it is found again in the room."""
+
 DeviceOf = Callable[[UserId], Awaitable[str]]
 
 
@@ -87,17 +90,19 @@ class Intents:
         return await self._put_event(outgoing)
 
     async def _put_event(self, outgoing: Outgoing) -> EventId | None:
-        # The path's bytes are the homeserver's key for telling a retry (trust.md, line 102).
+        # The path's bytes are the homeserver's key for telling a retry.
+        content = outgoing.content
         if outgoing.kind is SendKind.REDACT:
             tail = ("redact", outgoing.target, outgoing.transaction_id)
         else:
             tail = ("send", outgoing.type, outgoing.transaction_id)
+            content = {**content, MARK: outgoing.transaction_id}
         reply = await self._client.request(
             "PUT",
             path("v3", "rooms", outgoing.room, *tail),
             user=outgoing.user,
             device=await self._device(outgoing.user),
-            content=outgoing.content,
+            content=content,
         )
         event_id = reply.get("event_id")
         return EventId(event_id) if isinstance(event_id, str) else None

@@ -2,18 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import orjson
 
-from bridge.model import Outgoing, ParkReason, QueuedOutgoing, SendKind
+from bridge.model import Outgoing, ParkReason, QueuedOutgoing, SendKind, Sent
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
-from bridge.sdk.ids import EventId, RoomId, UserId
+from bridge.sdk.ids import RoomId, UserId
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.pool import Database
@@ -36,15 +36,39 @@ _FIND = (
     "WHERE day BETWEEN $1 AND $2 AND transaction_id = ANY($3::text[])"
 )
 _SENT = (
-    "WITH sent AS (UPDATE outbox SET state = 'sent', event_id = m.event_id FROM "
-    "unnest($2::bigint[], $3::text[]) AS m (seq, event_id) "
+    "WITH sent AS (UPDATE outbox SET state = 'sent', event_id = m.event_id, sent_at = m.sent_at "
+    "FROM unnest($2::bigint[], $3::text[], $6::timestamptz[]) AS m (seq, event_id, sent_at) "
     "WHERE outbox.day = $1 AND outbox.seq = m.seq AND outbox.state <> 'sent' "
     "AND (SELECT epoch FROM lease WHERE shard = 0) = $4 RETURNING outbox.*) "
-    "INSERT INTO message (day, portal, event_id, remote_id, part, sender, kind) "
-    "SELECT $5, portal, event_id, remote_id, part, sender, 'message' FROM sent "
-    "WHERE kind = 'event' AND portal IS NOT NULL AND event_id IS NOT NULL"
+    "INSERT INTO message (day, portal, event_id, remote_id, part, sender, kind, received_at, "
+    "confirmed_at) "
+    "SELECT $5, portal, event_id, remote_id, part, sender, 'message', received_at, sent_at "
+    "FROM sent WHERE kind = 'event' AND portal IS NOT NULL AND event_id IS NOT NULL"
 )
 """What was marked before is not marked again: a repetition adds no second link."""
+
+_NEXT = (
+    "SELECT * FROM outbox WHERE state = 'queued' AND room = $1 AND (day, seq) > ($2, $3) "
+    "AND (day, seq) <= ($4, $5) ORDER BY day, seq LIMIT $6"
+)
+_CLAIM = (
+    "SELECT o.* FROM unnest($1::date[], $2::bigint[]) AS d (day, seq) "
+    "JOIN outbox o ON (o.day, o.seq) = (d.day, d.seq) WHERE o.state = 'queued'"
+)
+
+Place = tuple[date, int]
+"""Where an entry stands: its day and its number in the order in which entries were added."""
+
+
+class Waiting(NamedTuple):
+    """What waits for one room."""
+
+    room: RoomId
+    number: int
+    first: Place
+    last: Place
+    since: datetime
+    """When the oldest was added."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,10 +96,12 @@ class Outbox:
         self._seq = 0
         self._gathered: list[_Call] = []
         self._writing = asyncio.Lock()
-        self._out: set[tuple[date, int]] = set()
-        """Entries in a caller's hands: neither finished nor parked yet."""
-        self._left: dict[tuple[date, int], QueuedOutgoing] = {}
-        """Stored entries of callers that were cancelled."""
+        self._left: dict[Place, QueuedOutgoing] = {}
+        """Stored entries that nobody has in hand: their callers were cancelled."""
+        self._doubtful: set[Place] = set()
+        """Entries that may be stored: the answer to the commit was not heard."""
+        self._claimed = True
+        """Whether it was asked which of the doubtful ones are there."""
 
     async def open(self) -> None:
         """Read where the numbering stands. Call once, before anything is added."""
@@ -87,10 +113,9 @@ class Outbox:
     async def add(self, outgoing: Sequence[Outgoing]) -> list[QueuedOutgoing]:
         """Store the entries in one commit, shared with whoever adds at the same time.
 
-        Returns those that are now the caller's to send, in order; what a cancelled caller left
-        comes first. A transaction id that is there already (of today or yesterday) is the same
-        entry: it is returned only if it is not sent and in nobody's hands, as after a commit
-        whose answer was lost.
+        Returns those that are now the caller's to send, in order; what a cancelled caller left,
+        or a commit whose answer was lost, comes first. A transaction id that is there already
+        (of today or yesterday) is the same entry: it is not returned again.
 
         Raises ``TemporaryFailure`` when the database is away, and ``PermanentFailure`` for an
         entry that cannot be stored; add the same again after the first.
@@ -118,21 +143,21 @@ class Outbox:
             raise call.error
         return call.result
 
-    async def finish(self, done: Sequence[tuple[QueuedOutgoing, EventId | None]]) -> None:
+    async def finish(self, done: Sequence[Sent]) -> None:
         """Mark entries as sent, and note which event is which message, in one commit a day."""
         today = self._clock.today()
         if today > self._database.covered_until:
             await self._database.cover(today)
         for day, group in groupby(
-            sorted(done, key=lambda pair: pair[0].day), key=lambda pair: pair[0].day
+            sorted(done, key=lambda one: one.queued.day), key=lambda one: one.queued.day
         ):
             entries = list(group)
             with at_the_door():
                 await self._database.core.execute(
-                    _SENT, day, [q.seq for q, _ in entries], [e for _, e in entries],
-                    self._database.epoch, today,
+                    _SENT, day, [one.queued.seq for one in entries],
+                    [one.event_id for one in entries], self._database.epoch, today,
+                    [one.at for one in entries],
                 )  # fmt: skip
-            self._out.difference_update((day, queued.seq) for queued, _ in entries)
 
     async def park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
         """Put the entry aside with the reason in a sentence."""
@@ -146,7 +171,6 @@ class Outbox:
                 "AND (SELECT epoch FROM lease WHERE shard = 0) = $5",
                 queued.day, queued.seq, reason.value, sealed, self._database.epoch,
             )  # fmt: skip
-        self._out.discard((queued.day, queued.seq))
 
     async def take_back(self, day: date, seq: int) -> QueuedOutgoing | None:
         """Have a parked entry wait again: it is the caller's to send. None if it is not parked."""
@@ -157,44 +181,59 @@ class Outbox:
                 "AND (SELECT epoch FROM lease WHERE shard = 0) = $3 RETURNING *",
                 day, seq, self._database.epoch,
             )  # fmt: skip
-        if row is None:
-            return None
-        self._out.add((day, seq))
-        return self._open(row)
+        return None if row is None else self._open(row)
 
-    async def unfinished(self) -> AsyncIterator[QueuedOutgoing]:
-        """The entries not sent yet, in order."""
-        day, seq = date.min, 0
-        while True:
-            with at_the_door():
-                rows = await self._database.core.fetch(
-                    "SELECT * FROM outbox WHERE state = 'queued' AND (day, seq) > ($1, $2) "
-                    "ORDER BY day, seq LIMIT 500",
-                    day, seq,
+    async def waiting(self) -> list[Waiting]:
+        """What is not sent yet, by room; the room that has waited longest first."""
+        with at_the_door():
+            rows = await self._database.core.fetch(
+                "SELECT room, count(*) AS number, min(day) AS first_day, min(seq) AS first_seq, "
+                "max(day) AS last_day, max(seq) AS last_seq, min(received_at) AS since "
+                "FROM outbox WHERE state = 'queued' GROUP BY room ORDER BY since"
+            )
+        return [
+            Waiting(
+                RoomId(row["room"]), row["number"], (row["first_day"], row["first_seq"]),
+                (row["last_day"], row["last_seq"]), row["since"],
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    async def next_of(
+        self, room: RoomId, after: Place, until: Place, limit: int
+    ) -> list[QueuedOutgoing]:
+        """The room's entries behind one place up to another, in order, at most ``limit``.
+
+        What cannot be read any more, since its day's key is gone, is dropped with a word.
+        """
+        with at_the_door():
+            rows = await self._database.core.fetch(_NEXT, room, *after, *until, limit)
+        found = []
+        for row in rows:
+            try:
+                found.append(self._open(row))
+            except KeyLost as error:
+                log.error(
+                    "entry %s of %s of the outbox cannot be read: %s", row["seq"], row["day"],
+                    error, extra={"event": "outbox_unreadable"},
                 )  # fmt: skip
-            if not rows:
-                return
-            for row in rows:
-                try:
-                    queued = self._open(row)
-                except KeyLost as error:
-                    log.error(
-                        "entry %s of %s of the outbox cannot be read: %s", row["seq"], row["day"],
-                        error, extra={"event": "outbox_unreadable"},
-                    )  # fmt: skip
-                    continue
-                self._out.add((queued.day, queued.seq))
-                yield queued
-            day, seq = rows[-1]["day"], rows[-1]["seq"]
+                await self._drop(row["day"], row["seq"])
+        return found
+
+    async def _drop(self, day: date, seq: int) -> None:
+        with at_the_door():
+            await self._database.core.execute(
+                "UPDATE outbox SET state = 'dropped' WHERE (day, seq) = ($1, $2) "
+                "AND state = 'queued' AND (SELECT epoch FROM lease WHERE shard = 0) = $3",
+                day, seq, self._database.epoch,
+            )  # fmt: skip
 
     def _give_up(self, call: _Call) -> None:
         call.given_up = True
         if call in self._gathered and not call.begun:
             self._gathered.remove(call)
         for queued in call.result:
-            place = (queued.day, queued.seq)
-            self._out.discard(place)
-            self._left[place] = queued
+            self._left[queued.day, queued.seq] = queued
 
     async def _write_gathered(self) -> None:
         """Write what all callers gathered. A cancelled writer leaves it to the next in line."""
@@ -210,6 +249,8 @@ class Outbox:
             for call in calls:
                 if not call.written:
                     call.error, call.written = error, True
+                    self._doubtful.update((one.day, one.seq) for one in call.entries)
+                    self._claimed = False
         except BaseException:
             self._gathered = [call for call in calls if not call.written] + self._gathered
             raise
@@ -223,7 +264,8 @@ class Outbox:
                 call.error, call.written = error, True
 
     async def _write(self, calls: Sequence[_Call]) -> None:
-        stored: set[tuple[date, int]] = set()
+        await self._claim()
+        stored: set[Place] = set()
         pairs = [pair for call in calls for pair in zip(call.entries, call.payloads, strict=True)]
         for day, group in groupby(pairs, key=lambda pair: pair[0].day):
             stored |= await self._insert(day, list(group))
@@ -233,18 +275,39 @@ class Outbox:
             call.written = True
             for queued in call.entries:
                 place = (queued.day, queued.seq)
-                mine = queued if place in stored else found.get(queued.outgoing.transaction_id)
-                if mine is None or (mine.day, mine.seq) in self._out:
+                if place in stored:
+                    self._left[place] = queued
                     continue
-                self._left[mine.day, mine.seq] = mine
+                mine = found.get(queued.outgoing.transaction_id)
+                if mine is None:
+                    continue
+                there = (mine.day, mine.seq)
+                # Stored by a writer that was cut off, or by a commit that nobody heard of.
+                if there == place or there in self._doubtful:
+                    self._doubtful.discard(there)
+                    self._left[there] = mine
             if not call.given_up:
                 call.result += [self._left[place] for place in sorted(self._left)]
-                self._out.update(self._left)
                 self._left.clear()
+
+    async def _claim(self) -> None:
+        """Take up what was stored though the answer to its commit was not heard."""
+        if self._claimed:
+            return
+        doubtful = sorted(self._doubtful)
+        with at_the_door():
+            rows = await self._database.core.fetch(
+                _CLAIM, [day for day, _ in doubtful], [seq for _, seq in doubtful]
+            )
+        self._claimed = True
+        for row in rows:
+            place = (row["day"], row["seq"])
+            self._doubtful.discard(place)
+            self._left[place] = self._open(row)
 
     async def _insert(
         self, day: date, entries: Sequence[tuple[QueuedOutgoing, bytes]]
-    ) -> set[tuple[date, int]]:
+    ) -> set[Place]:
         if day > self._database.covered_until:
             await self._database.cover(day)
         columns: list[list[Any]] = [[] for _ in range(9)]

@@ -18,6 +18,7 @@ import orjson
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
+from bridge.model import SystemClock
 from bridge.settings import Settings
 
 SERVER = "test.example"
@@ -51,6 +52,9 @@ class Said:
     user: str
     content: dict[str, Any]
     path: str
+    at: int
+    """When, in milliseconds since 1970."""
+    event_id: str
 
     @property
     def text(self) -> str:
@@ -224,18 +228,39 @@ class ScriptedHomeserver:
                 return self._send(asked, room)
             case "PUT", ["state", *_]:
                 return Answer(content={"event_id": f"$state{next(self._numbers)}"})
+            case "GET", ["messages"]:
+                return Answer(content={"chunk": self._chunk(room)})
             case "GET", ["joined_members"]:
                 return Answer(content={"joined": {user: {} for user in members}})
             case "GET", ["state", *_]:
                 return refuse(404, "M_NOT_FOUND")
         return OK
 
+    def take(self, asked: Asked) -> None:
+        """Put the event into the room, whatever is answered."""
+        self._send(asked, asked.parts[1])
+
+    def forget_transactions(self) -> None:
+        """Know no transaction id any more, as after a restore from a backup."""
+        self._events.clear()
+
     def _send(self, asked: Asked, room: str) -> Answer:
         """Tell a repetition by the bytes of its path, as Synapse does."""
         if asked.path not in self._events:
             self._events[asked.path] = f"$said{next(self._numbers)}"
-            self.said.append(Said(room, asked.user, asked.content, asked.path))
+            now = int(SystemClock().now().timestamp() * 1000)
+            self.said.append(
+                Said(room, asked.user, asked.content, asked.path, now, self._events[asked.path])
+            )
         return Answer(content={"event_id": self._events[asked.path]})
+
+    def _chunk(self, room: str) -> list[dict[str, Any]]:
+        """What our users said in the room, the newest first, on one page."""
+        return [
+            {"type": "m.room.message", "event_id": said.event_id, "room_id": room,
+             "sender": said.user, "content": said.content, "origin_server_ts": said.at}
+            for said in reversed(self.said) if said.room == room
+        ]  # fmt: skip
 
     def _alias(self, asked: Asked, alias: str) -> Answer:
         if asked.method == "PUT":

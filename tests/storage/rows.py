@@ -6,7 +6,10 @@ from datetime import UTC, date, datetime, time
 
 import asyncpg
 
+from bridge.model import Outgoing, QueuedOutgoing, Sent, SystemClock
+from bridge.sdk.ids import EventId
 from bridge.storage.datamap import Table
+from bridge.storage.outbox import Outbox
 from bridge.storage.schema import Connection
 
 COLUMNS = (
@@ -16,7 +19,10 @@ COLUMNS = (
     "WHERE i.inhrelid = format('public.%I', c.table_name)::regclass) AS parent "
     "FROM information_schema.columns c WHERE c.table_schema = 'public'"
 )
-FIXED = {("login", "kind"): "relay", "state": "parked"}
+FIXED = {
+    ("login", "kind"): "relay", "state": "parked", "uncertain": "hold", "telling": "notice",
+    "direction": "to_matrix",
+}  # fmt: skip
 """Values for columns that take only some, of one table or of any."""
 
 NUMBERS = itertools.count(1)
@@ -49,3 +55,21 @@ async def insert(connection: Connection, table: Table, day: date, **fields: obje
         f"INSERT INTO {table.name} ({', '.join(row)}) VALUES ({places})",  # noqa: S608
         *row.values(),
     )
+
+
+async def left_in(outbox: Outbox) -> list[Outgoing]:
+    """What waits in the outbox, as the next process finds it."""
+    return [queued.outgoing for queued in await queued_in(outbox)]
+
+
+async def queued_in(outbox: Outbox) -> list[QueuedOutgoing]:
+    """The same, with its places."""
+    found = []
+    for waiting in await outbox.waiting():
+        found += await outbox.next_of(waiting.room, (date.min, 0), waiting.last, 1000)
+    return sorted(found, key=lambda queued: queued.seq)
+
+
+def sent(queued: QueuedOutgoing, event_id: str) -> Sent:
+    """The entry as it is once the homeserver has it."""
+    return Sent(queued, EventId(event_id), SystemClock().now())

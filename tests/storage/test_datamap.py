@@ -105,10 +105,15 @@ async def test_rows_with_a_time_of_their_own_go_when_it_is_over(
     for key, until in (("past", -1), ("future", 1), ("for ever", None)):
         moment = None if until is None else now + timedelta(minutes=until)
         await insert(admin, store, today, key=key, until=moment)
+    tally, kept = timed.pop("tally")
+    for days in (0, kept.days - 1, kept.days):
+        await insert(admin, tally, today - timedelta(days=days))
     assert timed == {}
     await Retention(database, day_keys).run_once()
     left = await admin.fetch("SELECT key FROM timer UNION ALL SELECT key FROM module_store")
     assert {row["key"] for row in left} == {"0", str(keep.days - 1), "future", "for ever"}
+    counted = await admin.fetch("SELECT counted_at FROM tally")
+    assert {(today - row["counted_at"].date()).days for row in counted} == {0, kept.days - 1}
 
 
 async def test_what_has_no_time_stays(

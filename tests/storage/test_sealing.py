@@ -22,6 +22,7 @@ from bridge.storage.retention import Retention
 from bridge.storage.schema import Connection
 from bridge.storage.timers import InstanceTimers
 from tests.storage.conftest import TurnedClock
+from tests.storage.rows import left_in
 
 SAID = b"canary-f3a9c1"
 PLAIN = b"control-7b20de"
@@ -103,7 +104,7 @@ async def test_without_the_key_of_its_day_nothing_can_be_read(
         await stored.journal.read(stored.row)
     (parked,) = await stored.items.parked()
     assert (parked.event, "is gone, and with it" in parked.detail) == (b"", True)
-    assert [entry async for entry in stored.outbox.unfinished()] == []
+    assert await left_in(stored.outbox) == []
     assert [row.detail async for row in stored.audit.rows()] == [None]
     # The key is gone from the disk, too.
     assert not (folder / "keys/day" / database.clock.today().isoformat()).exists()

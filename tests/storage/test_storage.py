@@ -17,6 +17,7 @@ from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
+from tests.storage.rows import left_in, queued_in, sent
 
 
 async def test_a_landed_row_is_read_back_whole_until_it_is_done(
@@ -47,10 +48,10 @@ async def test_outbox_entries_of_one_transaction_id_are_one(
     async with asyncio.TaskGroup() as group:
         adding = [group.create_task(outbox.add([entry])) for _ in range(10)]
     assert sum(len(task.result()) for task in adding) == 1
-    queued = [one async for one in outbox.unfinished()]
+    queued = await queued_in(outbox)
     assert [one.outgoing for one in queued] == [entry]
-    await outbox.finish([(queued[0], EventId("$e"))])
-    assert [one async for one in outbox.unfinished()] == []
+    await outbox.finish([sent(queued[0], "$e")])
+    assert await left_in(outbox) == []
     links = await PortalStore(database).find_message(1, EventId("$e"))
     assert [link.remote_id for link in links] == ["r1"]
 
