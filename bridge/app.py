@@ -18,8 +18,12 @@ from bridge.storage.pool import Database
 
 log = logging.getLogger(__name__)
 
-_STOP_LIMIT = 20.0
+_STOP_LIMIT = 9.5
 """Seconds for an orderly stop; then the program ends as it is. Nothing is lost by that."""
+_DRAIN_LIMIT = 3.0
+"""Seconds of those for what is being handled."""
+_TASKS_LIMIT = 7.0
+"""Seconds of those until all that runs has ended; the rest is for the database."""
 
 
 class App:
@@ -80,13 +84,14 @@ class App:
                 if self._end_for_sure:
                     _end_later()
                 await parts.receiver.stop()
-                await parts.router.drain(5)
+                until = asyncio.get_running_loop().time() + _TASKS_LIMIT
+                await parts.router.drain(_DRAIN_LIMIT)
                 if self._began_routing:
-                    await _end([feeder, router, *keepers])
-                await _end(networks)
-                await _end([sender])
-                await _end([marker])
-                await _end(background)
+                    await _end([feeder, router, *keepers], until)
+                await _end(networks, until)
+                await _end([sender], until)
+                await _end([marker], until)
+                await _end(background, until)
 
     @property
     def _began_routing(self) -> bool:
@@ -218,12 +223,14 @@ class App:
         except ConfigError as error:
             log.error("%s", error, extra={"event": "retention_refused"})
         await self.parts.count_parked()
+        await self.parts.bookkeeper.balance()
 
     def _set_gauges(self) -> None:
         parts = self.parts
         telemetry = parts.telemetry
         telemetry.lanes.set(len(parts.router.lanes))
         telemetry.items_waiting.set(parts.router.waiting)
+        telemetry.outbox_waiting.set(parts.sender.waiting)
         oldest = parts.router.oldest()
         now = asyncio.get_running_loop().time()
         telemetry.oldest_item_seconds.set(0 if oldest is None else now - oldest)
@@ -284,8 +291,10 @@ def _end_later() -> None:
     timer.start()
 
 
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+async def _end(tasks: Sequence[asyncio.Task[None]], until: float) -> None:
+    """Cancel the tasks, and wait for their end until then (loop time)."""
     for task in tasks:
         task.cancel()
     if tasks:
-        await asyncio.wait(tasks, timeout=_STOP_LIMIT / 2)
+        left = until - asyncio.get_running_loop().time()
+        await asyncio.wait(tasks, timeout=max(0.2, left))

@@ -11,15 +11,18 @@ import orjson
 from bridge.config import check_options
 from bridge.control import ControlServer
 from bridge.core.aside import Aside
+from bridge.core.bookkeeper import Bookkeeper
 from bridge.core.bots import BotHost, ModuleSeat, Seat, Stage
 from bridge.core.catalogue import find_module
 from bridge.core.commands import MainBot, MainSeat
+from bridge.core.crossings import Crossings
 from bridge.core.directory import Answers
-from bridge.core.doorway import House
 from bridge.core.hosting import InstanceMetrics
+from bridge.core.house import House
 from bridge.core.inflight import InFlight
 from bridge.core.instances import Instance
 from bridge.core.intake import Intake
+from bridge.core.late import Lateness
 from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
@@ -30,6 +33,7 @@ from bridge.core.router import Patience, Router
 from bridge.core.routes import Routes
 from bridge.core.sender import Sender
 from bridge.core.timers import TimerKeeper
+from bridge.core.tracer import Tracer
 from bridge.core.watch import Watcher
 from bridge.matrix.body import parse_transaction
 from bridge.matrix.client import HomeserverClient
@@ -45,6 +49,7 @@ from bridge.sdk.timers import HearsTimers
 from bridge.settings import Settings
 from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
+from bridge.storage.books import Books
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, EventKeys
@@ -55,6 +60,7 @@ from bridge.storage.portals import BotRooms, PortalStore
 from bridge.storage.retention import Retention
 from bridge.storage.shelf import Shelf
 from bridge.storage.timers import InstanceTimers
+from bridge.storage.traces import Traces
 from bridge.telemetry import Telemetry, hide
 
 log = logging.getLogger(__name__)
@@ -95,6 +101,8 @@ class Parts:
     stage: Stage
     main_bot: MainBot
     aside: Aside
+    books: Books
+    bookkeeper: Bookkeeper
     control: ControlServer
     homeserver_state: list[Callable[[], str]] = field(default_factory=list)
     introduced: bool = False
@@ -283,7 +291,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             inflight, items, telemetry, encode=orjson.dumps,
             patience=Patience(tries=settings.limits.tries),
         )  # fmt: skip
-        marker = router.marker = Marker(journal)
+        store = PortalStore(database)
+        crossings = Crossings(store)
+        marker = router.marker = Marker(journal, before=crossings.flush)
         history = History(client)
         sender = Sender(
             outbox, intents, telemetry, database.clock, is_encrypted=encrypted.__contains__,
@@ -291,10 +301,14 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         )  # fmt: skip
         instances: dict[InstanceId, Instance] = {}
         house = House(
-            store=PortalStore(database), audit=Audit(database, day_keys, settings.state_dir),
+            store=store, audit=Audit(database, day_keys, settings.state_dir),
             sender=sender, intents=intents, namespaces=namespaces, permissions=permissions,
             instances=instances, router=router, marker=marker, telemetry=telemetry,
-            key_of=key_of, deadline=settings.limits.send_deadline,
+            key_of=key_of, clock=database.clock, crossings=crossings,
+            deadline=settings.limits.send_deadline, tell_after=settings.limits.tell_after,
+            lateness=Lateness(
+                after=settings.limits.late_after, keep=settings.limits.late_keep
+            ),
         )  # fmt: skip
         portals = Portals(house)
         await portals.load()
@@ -320,6 +334,10 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             plumbing, portals, router, stage, bots=list_bots,
             homeserver_state=lambda: states[-1]() if states else "not asked yet",
         )  # fmt: skip
+        main_bot.tracer = tracer = Tracer(
+            Traces(database, journal, items, keys_of=event_keys.keys_of, parse=parse_transaction),
+            lanes=lambda: router.lanes, name_of=portals.name_of, why_waiting=portals.why_waiting,
+        )  # fmt: skip
         routes = Routes(router, portals, namespaces, intents)
         keepers = [
             TimerKeeper(
@@ -331,8 +349,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             if isinstance(bot, HearsTimers)
         ]  # fmt: skip
         intake = Intake(
-            journal, items, router, marker, telemetry, keys_of=event_keys.keys_of, route=routes,
-            parse=parse_transaction, encode=orjson.dumps, memory=settings.limits.items_in_memory,
+            journal, items, router, marker, telemetry, database.clock,
+            keys_of=event_keys.keys_of, route=routes, parse=parse_transaction,
+            memory=settings.limits.items_in_memory,
         )  # fmt: skip
         reconciler = Reconciler(
             bot_rooms, page=history.page, accept=intake.accept, known=intake.known,
@@ -349,6 +368,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             Shelf(database, day_keys), sender, timers, house.audit, take_back=outbox.take_back,
             take_again=intake.take_again,
         )  # fmt: skip
+        books = Books(database)
         parts = Parts(
             settings=settings, telemetry=telemetry, database=database, journal=journal,
             outbox=outbox, items=items, retention=retention, accounts=accounts,
@@ -360,8 +380,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             ),
             reconciler=reconciler, pulse=Pulse(settings.homeserver.url, doubt_homeserver),
             instances=instances, bots=bots, keepers=keepers, stage=stage, main_bot=main_bot,
-            aside=aside, control=ControlServer(settings.state_dir, aside),
-            homeserver_state=states,
+            aside=aside, control=ControlServer(settings.state_dir, aside, tracer),
+            homeserver_state=states, books=books,
+            bookkeeper=Bookkeeper(books, sender.holding, telemetry),
         )  # fmt: skip
         routes.watcher = Watcher(
             bot_rooms, intents, namespaces, permissions, private_chats,

@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 
 from bridge.core.aside import Aside
+from bridge.core.tracer import Tracer
 from bridge.sdk.errors import TemporaryFailure, TrestleError
 from bridge.storage.shelf import Parked, contents, summary
 
@@ -31,17 +32,18 @@ def socket_of(state_dir: Path) -> Path:
 class ControlServer:
     """Listens while the program runs."""
 
-    def __init__(self, state_dir: Path, aside: Aside) -> None:
+    def __init__(self, state_dir: Path, aside: Aside, tracer: Tracer) -> None:
         self._path = socket_of(state_dir)
         self._aside = aside
+        self._tracer = tracer
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         """Listen, or say in the log why the command line must do without."""
         if len(os.fsencode(self._path)) > _LONGEST_PATH:
             log.warning(
-                "the path of state_dir is too long for a socket: `trestle parked` works only "
-                "while Trestle does not run", extra={"event": "no_control"},
+                "the path of state_dir is too long for a socket: commands like `trestle parked` "
+                "work only while Trestle does not run", extra={"event": "no_control"},
             )  # fmt: skip
             return
         app = web.Application()
@@ -49,6 +51,7 @@ class ControlServer:
         app.router.add_get("/parked/{name}", self._show)
         app.router.add_post("/parked/{name}/retry", self._retry)
         app.router.add_delete("/parked/{name}", self._drop)
+        app.router.add_get("/trace/{id}", self._trace)
         self._path.unlink(missing_ok=True)  # A killed process leaves it behind.
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=2
@@ -79,6 +82,9 @@ class ControlServer:
     async def _drop(self, request: web.Request) -> web.Response:
         return await _answer(self._one(self._aside.drop(request.match_info["name"]), summary))
 
+    async def _trace(self, request: web.Request) -> web.Response:
+        return await _answer(steps_of(self._tracer, request.match_info["id"]))
+
     async def _list(self) -> Sequence[dict[str, Any]]:
         return [summary(parked) for parked in await self._aside.all()]  # type: ignore[arg-type]
 
@@ -86,6 +92,16 @@ class ControlServer:
         self, found: Awaitable[Any], write: Callable[[Parked], dict[str, Any]]
     ) -> dict[str, Any]:
         return write(await found)
+
+
+async def steps_of(tracer: Tracer, identifier: str) -> list[dict[str, Any]]:
+    """What is known of an event or a message, for machines."""
+    trace = await tracer.trace(identifier)
+    return [
+        {"what": step.what, "at": step.at.isoformat() if step.at else None,
+         "detail": step.detail}
+        for step in trace.steps
+    ]  # fmt: skip
 
 
 async def _answer(work: Awaitable[Any]) -> web.Response:

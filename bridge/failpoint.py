@@ -20,11 +20,15 @@ PLACES = (
     "sending",  # it is about to be put
     "sent",  # the homeserver has it, and the outbox does not know
     "settled",  # the outbox knows
+)
+"""Each lies between two durable steps."""
+
+AT_FAILURES = (
     "tried",  # a failed try is counted, and nothing follows yet
     "parked",  # an item is put aside, and its row does not say so
     "set_aside",  # an entry of the outbox is put aside
 )
-"""Each lies between two durable steps."""
+"""So does each of these; only what fails comes by them."""
 
 VARIABLE = "TRESTLE_FAILPOINT"
 
@@ -35,8 +39,9 @@ def _pass(place: str) -> None:
 
 def _arm(wanted: str) -> Callable[[str], None]:
     name, _, times = wanted.partition(":")
-    if name not in PLACES or not (times or "1").isdigit():
-        raise ValueError(f"{VARIABLE}={wanted} names no place; there are {', '.join(PLACES)}")
+    places = PLACES + AT_FAILURES
+    if name not in places or not (times or "1").isdigit():
+        raise ValueError(f"{VARIABLE}={wanted} names no place; there are {', '.join(places)}")
     left = int(times or 1)
 
     def fire(place: str) -> None:

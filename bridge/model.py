@@ -74,6 +74,16 @@ class Source(StrEnum):
     RETRY = "retry"
 
 
+class Mark(NamedTuple):
+    """How far a journal row is, to be made durable."""
+
+    row: RowId
+    progress: bytes
+    done: bool
+    counts: tuple[int, int, int]
+    """How many of its events were parked, delivered, dropped: by ``Outcome``."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Transaction:
     """What the homeserver put, parsed once. Lists hold whatever it sent, unchecked."""
@@ -106,12 +116,12 @@ class ParkReason(StrEnum):
     DEVICE_LOST = "device lost"
 
 
-class Outcome(StrEnum):
-    """What became of an event, for the books: a closed set."""
+class Outcome(IntEnum):
+    """What became of an event, for the books. Of several consumers the lowest counts."""
 
-    DELIVERED = "delivered"
-    PARKED = "parked"
-    DROPPED = "dropped"
+    PARKED = 0
+    DELIVERED = 1
+    DROPPED = 2
     """A rule leaves it out: nobody wants it, the portal is paused, it waited too long."""
 
 

@@ -202,6 +202,22 @@ class LimitSettings:
     items_in_memory: Annotated[
         int, Key(doc="Events kept in memory at once. Others wait in the database.")
     ] = 50_000
+    tell_after: Annotated[
+        float,
+        Key(
+            doc="Seconds that a message waits for a network before its room is told that it does."
+        ),
+    ] = 60.0
+    late_after: Annotated[
+        float,
+        Key(
+            doc="Seconds after which a message is late. When a network comes back and very many "
+            "late ones wait in a room, the oldest are left out, and both sides are told how many."
+        ),
+    ] = 3600.0
+    late_keep: Annotated[
+        int, Key(doc="How many of a room's newest messages are sent all the same.")
+    ] = 50
     tries: Annotated[
         int, Key(doc="How often an event that fails is tried before it is parked.")
     ] = 3

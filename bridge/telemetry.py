@@ -96,6 +96,14 @@ class Telemetry:
                 "sender not trusted", "replayed", "device lost",
             ),
         )  # fmt: skip
+        self.bookkeeping_difference = self._gauge(
+            "bookkeeping_difference",
+            "Events received that are neither delivered, parked, dropped nor in hand; must be 0.",
+            direction=("to_network", "to_matrix"),
+        )
+        self.outbox_waiting = self._gauge(
+            "outbox_waiting", "Entries of the outbox that are not in Matrix yet."
+        )
         self.timers = self._counter(
             "timers",
             "Timers of bots that rang, by what became of it.",

@@ -112,6 +112,14 @@ class BotCall:
         return self._seat.room
 
     @property
+    def reply_to(self) -> str | None:
+        """The event that it answers, if it answers one."""
+        relates = self._item.event["content"].get("m.relates_to")
+        answered = relates.get("m.in_reply_to") if isinstance(relates, dict) else None
+        event_id = answered.get("event_id") if isinstance(answered, dict) else None
+        return event_id if isinstance(event_id, str) else None
+
+    @property
     def item(self) -> Item:
         """The item that it is."""
         return self._item
@@ -177,6 +185,9 @@ _SET = object.__setattr__
 class Seat:
     """A bot in one room: the consumer of its lane."""
 
+    holds = False
+    """What a bot does twice is as if done once."""
+
     def __init__(
         self, prefix: str, user: UserId, room: RoomId, stage: Stage, *, direct_with: UserId | None
     ) -> None:
@@ -198,6 +209,7 @@ class Seat:
                 return self.hear(item, content, body)
         elif kind == "m.room.encrypted":
             return self.stage.private_chats.offer(self.user, UserId(event["sender"]), self.room)
+        item.drop()
         return _nothing()
 
     async def hear(self, item: Item, content: dict[str, Any], body: str) -> None:
@@ -241,9 +253,11 @@ class ModuleSeat(Seat):
 
     async def hear(self, item: Item, content: dict[str, Any], body: str) -> None:
         """Run a command of the bot, or let it hear the message."""
-        if content.get("msgtype") == "m.notice":
-            return  # Notices are what bots say; answering them is how loops begin.
-        if self.stage.permissions.of(item.event["sender"]) < Permission.USER:
+        # Notices are what bots say; answering them is how loops begin.
+        if content.get("msgtype") == "m.notice" or (
+            self.stage.permissions.of(item.event["sender"]) < Permission.USER
+        ):
+            item.drop()
             return
         if body.startswith("!"):
             word, _, rest = body[1:].partition(" ")

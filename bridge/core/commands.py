@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from bridge.core.aside import Aside
@@ -12,13 +13,18 @@ from bridge.core.lane import Item
 from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
 from bridge.core.router import Router
-from bridge.model import Permission
+from bridge.core.tracer import Tracer
+from bridge.model import Permission, Telling, Uncertain
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 
 PREFIX = "!trestle"
 
 
+_CHOICES = {
+    "uncertain": "what is done with a message that may have been sent before an interruption",
+    "telling": "how its sender is told",
+}
 _AT_ONCE = 20
 """Parked things that one answer lists."""
 
@@ -74,6 +80,7 @@ class MainBot:
         self._bots = bots
         self._homeserver_state = homeserver_state
         self.aside: Aside
+        self.tracer: Tracer
         user = Permission.USER
         actions = (
             Action(name="help", usage="help", level=user, run=self._help,
@@ -95,6 +102,10 @@ class MainBot:
             Action(name="parked", usage="parked [retry|drop <name>]", level=user,
                    run=self._parked, needs_power=True,
                    help="see what of this room was put aside, try it again or let it go"),
+            Action(name="set", usage="set [network] [key value]", level=user, run=self._set,
+                   needs_power=True, help="see or change how this room's bridge behaves"),
+            Action(name="where", usage="where", level=user, run=self._where,
+                   help="say it as a reply to your message: what became of that"),
         )  # fmt: skip
         self.actions = {action.name: action for action in actions}
 
@@ -121,9 +132,11 @@ class MainBot:
     async def _allow(self, action: Action, order: Order) -> None:
         if not self._stage.permissions.allows(order.sender, action.level):
             raise PermanentFailure("the settings of this bridge do not let you do that")
-        if action.needs_power and not await self._stage.intents.can(
-            order.room, order.sender, "m.bridge"
-        ):
+        if action.needs_power:
+            await self._need_power(order)
+
+    async def _need_power(self, order: Order) -> None:
+        if not await self._stage.intents.can(order.room, order.sender, "m.bridge"):
             raise PermanentFailure(
                 "you need the power to change this room's settings (usually a moderator's)"
             )
@@ -215,12 +228,51 @@ class MainBot:
                 return "It is gone."
         raise PermanentFailure("say parked, parked retry and a name, or parked drop and a name")
 
-    def _only_door(self, order: Order) -> Doorway:
+    async def _set(self, order: Order) -> str:
+        words = order.words
+        named = [door.portal.instance for door in self._portals.in_room(order.room)]
+        door = self._only_door(order, words[:1] if words and words[0] in named else ())
+        if words and words[0] == door.portal.instance:
+            words = words[1:]
+        portal = door.portal
+        uncertain, telling = portal.uncertain, portal.telling
+        choices: dict[str, StrEnum] = {"uncertain": uncertain, "telling": telling}
+        match words:
+            case ():
+                return "\n".join(
+                    f"{key}: {choice.value} ({' or '.join(_values(choice))}; {_CHOICES[key]})"
+                    for key, choice in choices.items()
+                )
+            case (key, value) if value in _values(choices.get(key)):
+                await self._portals.choose(
+                    door, order.sender,
+                    uncertain=Uncertain(value) if key == "uncertain" else uncertain,
+                    telling=Telling(value) if key == "telling" else telling,
+                )  # fmt: skip
+                return f"{key} is {value} for {portal.chat_name} on {portal.instance} now."
+        raise PermanentFailure(
+            "say set alone to see what there is, or set, a key and one of its values: "
+            "set uncertain hold"
+        )
+
+    async def _where(self, order: Order) -> str:
+        target = order.call.reply_to
+        if target is None:
+            raise PermanentFailure("say it as a reply to the message that you want to find")
+        trace = await self.tracer.trace(target)
+        if trace.room != order.room:
+            raise PermanentFailure("that message is of another room")
+        if trace.sender != order.sender:
+            await self._need_power(order)
+        return "\n".join(map(str, trace.steps))
+
+    def _only_door(self, order: Order, names: Sequence[str] | None = None) -> Doorway:
+        names = order.words if names is None else names
         doors = list(self._portals.in_room(order.room))
-        if order.words:
-            doors = [door for door in doors if door.portal.instance == order.words[0]]
+        if names:
+            doors = [door for door in doors if door.portal.instance == names[0]]
         if not doors:
-            raise PermanentFailure("this room is not bridged" + (" there" if order.words else ""))
+            raise PermanentFailure("this room is not bridged" + (" there" if names else ""))
         if len(doors) > 1:
             names = ", ".join(door.portal.instance for door in doors)
             raise PermanentFailure(f"this room has several bridges; name one: {names}")
@@ -238,17 +290,36 @@ class MainSeat(Seat):
 
     async def hear(self, item: Item, content: dict[str, Any], body: str) -> None:
         """Obey what begins with the prefix; in a direct chat, anything."""
-        if content.get("msgtype") != "m.text":
+        sender = UserId(item.event["sender"])
+        if content.get("msgtype") != "m.text" or not self.stage.permissions.allows(
+            sender, Permission.USER
+        ):
+            item.drop()
             return
-        if not self.stage.permissions.allows(UserId(item.event["sender"]), Permission.USER):
-            return
+        body = without_quote(content, body)
         if body == PREFIX or body.startswith(PREFIX + " "):
             text = body.removeprefix(PREFIX).strip()
-        elif self.direct_with == item.event["sender"]:
+        elif self.direct_with == sender:
             text = body.strip()
         else:
+            item.drop()
             return
         await self._bot.obey(self.call(item, text), text)
+
+
+def without_quote(content: dict[str, Any], body: str) -> str:
+    """The text of a reply without the quotation that older clients put before it."""
+    relates = content.get("m.relates_to")
+    if not isinstance(relates, dict) or "m.in_reply_to" not in relates:
+        return body
+    lines = body.split("\n")
+    while lines and lines[0].startswith("> "):
+        lines.pop(0)
+    return "\n".join(lines).lstrip("\n")
+
+
+def _values(choice: StrEnum | None) -> list[str]:
+    return [] if choice is None else [one.value for one in type(choice)]
 
 
 def _sentence(error: Exception) -> str:

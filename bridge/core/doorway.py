@@ -3,59 +3,35 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Any
 
+from bridge.core.arrivals import Arrivals
+from bridge.core.house import House
 from bridge.core.instances import Instance, Session
 from bridge.core.lane import Item
-from bridge.core.outgoing import KeyOf, notice, once, transaction_id
-from bridge.core.permissions import Permissions
-from bridge.core.progress import Marker
-from bridge.core.router import Router
-from bridge.core.sender import Sender
-from bridge.matrix.html import content_for, parse
-from bridge.matrix.intents import Intents
-from bridge.matrix.namespaces import Namespaces
-from bridge.model import (
-    AuditAction,
-    MessageLink,
-    Outgoing,
-    ParkReason,
-    Permission,
-    Portal,
-    SendKind,
-)
+from bridge.core.late import Cut, find_cut
+from bridge.core.outgoing import notice
+from bridge.core.telling import tell
+from bridge.matrix.html import parse
+from bridge.model import MessageLink, ParkReason, Permission, Portal, Uncertain
 from bridge.sdk.capabilities import Level
-from bridge.sdk.errors import PermanentFailure, TemporaryFailure, Unsupported
-from bridge.sdk.events import (
-    Message,
-    MessageKind,
-    RemoteChat,
-    RemoteEvent,
-    RemoteJoin,
-    RemoteLeave,
-    RemoteMembers,
-    RemoteMessage,
-    RemoteRename,
-    RemoteUser,
+from bridge.sdk.errors import (
+    DeliveryError,
+    DeliveryUncertain,
+    PermanentFailure,
+    TemporaryFailure,
+    Unsupported,
 )
-from bridge.sdk.events import (
-    Sender as Person,
-)
-from bridge.sdk.ids import (
-    EventId,
-    InstanceId,
-    LoginId,
-    RemoteChatId,
-    RemoteMessageId,
-    RoomId,
-    UserId,
-)
+from bridge.sdk.events import Message, MessageKind, Receipt, RemoteChat, RemoteEvent
+from bridge.sdk.events import Sender as Person
+from bridge.sdk.ids import EventId, RemoteMessageId, UserId
 from bridge.sdk.login import LoginState
 from bridge.sdk.module import JoinsChats
 from bridge.sdk.rich import Rich, Text
-from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -65,53 +41,6 @@ _LOOP_EQUAL = 5
 """So many equal texts of ghosts within so many seconds are a loop of bridges."""
 
 
-class Store(Protocol):
-    """The part of the storage that keeps portals and what crossed them."""
-
-    async def all(self) -> Sequence[Portal]: ...
-    async def add(
-        self,
-        *,
-        instance: InstanceId,
-        chat: RemoteChatId,
-        chat_name: str,
-        room: RoomId,
-        receiver: LoginId | None = None,
-        created_by: UserId | None = None,
-    ) -> Portal: ...
-    async def remove(self, portal_id: int) -> None: ...
-    async def set_paused(self, portal_id: int, paused: bool) -> None: ...
-    async def find_message(self, portal_id: int, event_id: EventId) -> Sequence[MessageLink]: ...
-    async def add_links(self, links: Sequence[MessageLink]) -> None: ...
-
-
-class Audit(Protocol):
-    """The part of the storage that keeps who changed what."""
-
-    async def record(
-        self, *, actor: UserId, action: AuditAction, target: str, subject: UserId | None = None
-    ) -> int: ...
-
-
-@dataclass(slots=True, kw_only=True)
-class House:
-    """What portals share: the parts of the program that they work with."""
-
-    store: Store
-    audit: Audit
-    sender: Sender
-    intents: Intents
-    namespaces: Namespaces
-    permissions: Permissions
-    instances: Mapping[InstanceId, Instance]
-    router: Router
-    marker: Marker
-    telemetry: Telemetry
-    key_of: KeyOf
-    deadline: float = 120.0
-    """Seconds that a module has for one message."""
-
-
 class Doorway:
     """One portal at work: the consumer of its lane, and the entry for what comes back."""
 
@@ -119,11 +48,13 @@ class Doorway:
         self.portal = portal
         self.name = f"portal:{portal.id}"
         self.deadline = house.deadline
+        self.arrivals = Arrivals(portal, house)
+        self.waits_because = ""
+        """Why its messages wait; empty if they do not."""
         self._house = house
-        self._present: set[UserId] | None = None
         self._unmarked = False
         self._loop_watch: deque[tuple[float, int]] = deque(maxlen=64)
-        self._told: set[UserId] = set()
+        self._told_waiting = False
 
     @property
     def chat(self) -> RemoteChat:
@@ -132,31 +63,53 @@ class Doorway:
 
     # --- Matrix to the network ---
 
+    @property
+    def holds(self) -> bool:
+        """Whether what may have been sent is put aside rather than sent again."""
+        return self.portal.uncertain is Uncertain.HOLD
+
     async def handle(self, item: Item) -> None:
         """Bring one Matrix event to the network. Raises a ``DeliveryError``."""
-        event = item.event
-        if self.portal.paused:
+        if self.portal.paused or self._is_left_out(item):
+            item.drop()
+        elif item.event["type"] == "m.room.member":
+            item.drop()
+            await self._follow_member(item.event)
+        else:
+            try:
+                await self._bring(item)
+            except TemporaryFailure as error:
+                self.waits_because = str(error)
+                await self._tell_that_it_waits(item, error)
+                raise
+
+    async def _bring(self, item: Item) -> None:
+        house = self._house
+        if await self._leave_out(item):
+            item.drop()
             return
-        if event["type"] == "m.room.member":
-            await self._follow_member(event)
-            return
-        message = await self._message(event)
+        message = await self._message(item.event)
         if message is None:
-            self._house.telemetry.sends.labels(direction="to_network", outcome="dropped").inc()
+            item.drop()
+            house.telemetry.sends.labels(direction="to_network", outcome="dropped").inc()
             return
+        if item.again and self.holds:
+            raise DeliveryUncertain("it may have been sent before an interruption")
         session, message = await self._speaker(message)
         capabilities = self._instance.connector.capabilities(self.portal.chat)
         if self._unmarked and not capabilities.acknowledges:
-            await self._house.marker.settle()
+            await house.marker.settle()
         if item.again:
-            await self._say(
-                item, "again", "After an interruption your message was sent to "
-                f"{self.portal.instance} once more; it may be there twice.",
+            await tell(
+                house, self.portal, item, "again", "After an interruption your message was sent "
+                f"to {self.portal.instance} once more; it may be there twice.",
             )  # fmt: skip
+        began = house.clock.now()
         receipt = await session.client.send(message)
         item.delivered()
+        self.waits_because, self._told_waiting = "", False
         self._unmarked = True
-        await self._note_sent(item, receipt.remote_ids)
+        self._note_sent(item, receipt, began)
 
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
         """Tell the sender in the room that the message did not get across, and why."""
@@ -165,10 +118,12 @@ class Doorway:
         telemetry.sends.labels(direction="to_network", outcome=outcome).inc()
         if item.event["type"] == "m.room.member":
             return
-        way = "may not have reached" if reason is ParkReason.UNCERTAIN else "did not reach"
-        await self._say(
-            item, "parked", f"Your message {way} {self.portal.chat_name} on "
-            f"{self.portal.instance}: {detail.rstrip('.')}.",
+        uncertain = reason is ParkReason.UNCERTAIN
+        way = "may not have reached" if uncertain else "did not reach"
+        await tell(
+            self._house, self.portal, item, "uncertain" if uncertain else "parked",
+            f"Your message {way} {self.portal.chat_name} on {self.portal.instance}: "
+            f"{detail.rstrip('.')}.",
         )  # fmt: skip
 
     @property
@@ -235,7 +190,7 @@ class Doorway:
         """Whether the sender of the edit wrote the event that it edits, here."""
         if not isinstance(target, str):
             return False
-        links = await self._house.store.find_message(self.portal.id, EventId(target))
+        links = await self._links(target)
         return any(link.sender == event["sender"] for link in links)
 
     async def _answered(self, target: object) -> tuple[RemoteMessageId | None, str]:
@@ -243,7 +198,7 @@ class Doorway:
         event_id = target.get("event_id") if isinstance(target, dict) else None
         if not isinstance(event_id, str):
             return None, ""
-        links = await self._house.store.find_message(self.portal.id, EventId(event_id))
+        links = await self._links(event_id)
         if not links:
             return None, ""
         link = links[0]
@@ -276,24 +231,29 @@ class Doorway:
             supervisor.wake()
         return session, message
 
-    async def _note_sent(self, item: Item, remote_ids: Sequence[RemoteMessageId]) -> None:
-        telemetry = self._house.telemetry
-        telemetry.sends.labels(direction="to_network", outcome="sent").inc()
+    async def _links(self, event_id: str) -> Sequence[MessageLink]:
+        """What the event is on the network; empty if it did not cross, or long ago."""
+        house, portal = self._house, self.portal.id
+        pending = house.crossings.pending(portal, event_id)
+        return pending or await house.store.find_message(portal, EventId(event_id))
+
+    def _note_sent(self, item: Item, receipt: Receipt, began: datetime) -> None:
+        house, event = self._house, item.event
+        house.telemetry.sends.labels(direction="to_network", outcome="sent").inc()
         seconds = asyncio.get_running_loop().time() - item.row.landed_at
-        telemetry.end_to_end_seconds.labels(direction="to_network").observe(seconds)
-        event = item.event
-        ids: Sequence[RemoteMessageId | None] = remote_ids or (None,)
-        links = [
+        house.telemetry.end_to_end_seconds.labels(direction="to_network").observe(seconds)
+        now = house.clock.now()
+        ids: Sequence[RemoteMessageId | None] = receipt.remote_ids or (None,)
+        house.crossings.note([
             MessageLink(
-                portal=self.portal.id,
-                event_id=EventId(event["event_id"]),
-                remote_id=remote_id,
-                part=part,
-                sender=UserId(event["sender"]),
+                portal=self.portal.id, event_id=EventId(event["event_id"]), remote_id=remote_id,
+                part=part, sender=UserId(event["sender"]),
+                received_at=now - timedelta(seconds=seconds),
+                laned_at=now - timedelta(seconds=monotonic() - item.laned_at),
+                sent_at=receipt.sent_at or began, confirmed_at=now,
             )
             for part, remote_id in enumerate(ids)
-        ]
-        await self._house.store.add_links(links)
+        ])  # fmt: skip
 
     async def _follow_member(self, event: dict[str, Any]) -> None:
         """A Matrix user who leaves the room leaves the chat."""
@@ -305,12 +265,70 @@ class Doorway:
         if session is not None and isinstance(session.client, JoinsChats):
             await session.client.leave(self.chat, "left the room")
 
-    async def _say(self, item: Item, why: str, text: str) -> None:
-        house = self._house
-        source = (item.id, self.name, why)
+    # --- what waits for long ---
+
+    async def _tell_that_it_waits(self, item: Item, error: TemporaryFailure) -> None:
+        """Say so in the room, once an outage, to those who may think that they were heard."""
+        age = asyncio.get_running_loop().time() - item.row.landed_at
+        if self._told_waiting or age < self._house.tell_after:
+            return
+        self._told_waiting = True
+        await tell(
+            self._house, self.portal, item, "waits",
+            f"Messages to {self.portal.chat_name} on {self.portal.instance} wait: "
+            f"{str(error).rstrip('.')}. They are sent when it is back.",
+        )  # fmt: skip
+
+    def _is_left_out(self, item: Item) -> bool:
+        left_out = self.portal.left_out
+        return left_out is not None and item.id <= left_out
+
+    async def _leave_out(self, item: Item) -> bool:
+        """Leave out the oldest of very many late messages, once the network is back.
+
+        Both sides are told before it is decided for good, so that nobody misses it by a crash.
+        """
+        house, loop = self._house, asyncio.get_running_loop()
+        if loop.time() - item.row.landed_at < house.lateness.after:
+            return False
+        relay = self._instance.relay
+        if relay is None or not relay.supervisor.connected.is_set():
+            return False
+        cut = find_cut(item.lane.places(), loop.time(), house.lateness)
+        if cut is None:
+            return False
+        await self._tell_of_cut(item, cut, relay)
+        await house.store.set_left_out(self.portal.id, cut.last)
+        self.portal = replace(self.portal, left_out=cut.last)
+        log.warning(
+            "%d late messages are left out", cut.number,
+            extra={"event": "late_left_out", "instance": self.portal.instance},
+        )  # fmt: skip
+        return True
+
+    async def _tell_of_cut(self, item: Item, cut: Cut, relay: Session) -> None:
+        house, portal = self._house, self.portal
+        span = cut.span(house.clock.now())
+        there = Message(
+            chat=portal.chat, event_id=EventId(item.event["event_id"]),
+            sender=Person(user_id=house.namespaces.bot, name=""), kind=MessageKind.NOTICE,
+            body=Rich.plain(
+                f"{cut.number} messages from Matrix, of {span}, are left out: this network "
+                "could not be reached."
+            ),
+        )  # fmt: skip
+        try:
+            await relay.client.send(there)
+        except DeliveryError as error:
+            log.info("the network was not told: %s", error, extra={"event": "cut_not_told"})
         await house.sender.put([
-            notice(house.key_of, room=self.portal.room, user=house.namespaces.bot, text=text,
-                   source=source, reply_to=item.event["event_id"]),
+            notice(
+                house.key_of, room=portal.room, user=house.namespaces.bot,
+                text=f"{portal.instance} is back. {cut.number} messages of {span} waited for too "
+                f"long and are not sent to {portal.chat_name}; the newest {house.lateness.keep} "
+                "are.",
+                source=("left out", cut.last),
+            )
         ])  # fmt: skip
 
     # --- the network to Matrix ---
@@ -320,106 +338,4 @@ class Doorway:
         if self.portal.paused:
             self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
             return
-        match event:
-            case RemoteMessage():
-                await self._receive_message(event)
-            case RemoteJoin():
-                await self._ghosts(arrive=[event.user])
-            case RemoteLeave():
-                await self._ghosts(leave=[event.user], reason=event.reason)
-            case RemoteRename():
-                present = await self.present()
-                arrive = [event.new] if self._ghost(event.old) in present else []
-                if event.old.id != event.new.id:
-                    reason = f"is now known as {event.new.name}"
-                    await self._ghosts(leave=[event.old], arrive=arrive, reason=reason)
-            case RemoteMembers():
-                await self._match_members(event)
-
-    async def present(self) -> set[UserId]:
-        """Our ghosts of this portal's instance that are in the room."""
-        if self._present is None:
-            members = await self._house.intents.joined_members(self.portal.room)
-            parse_ghost = self._house.namespaces.parse_ghost
-            self._present = {
-                UserId(user)
-                for user in members
-                if (ghost := parse_ghost(user)) and ghost[0] == self.portal.instance
-            }
-        return self._present
-
-    def _ghost(self, user: RemoteUser) -> UserId:
-        return self._house.namespaces.ghost(self.portal.instance, user.id)
-
-    async def _receive_message(self, event: RemoteMessage) -> None:
-        ghost = self._ghost(event.sender)
-        outgoing = [
-            Outgoing(
-                room=self.portal.room,
-                user=ghost,
-                kind=SendKind.EVENT,
-                type="m.room.message",
-                content=content,
-                transaction_id=transaction_id(
-                    self._house.key_of,
-                    "message",
-                    self.portal.id,
-                    event.id,
-                    event.part,
-                    piece,
-                    ghost,
-                ),
-                portal=self.portal.id,
-                remote_id=event.id,
-                part=event.part + piece,
-                name=event.sender.name,
-            )
-            for piece, content in enumerate(content_for(event.body, event.kind))
-        ]
-        await self._house.sender.put(outgoing)
-        if self._present is not None:
-            self._present.add(ghost)
-
-    async def _ghosts(
-        self,
-        *,
-        leave: Sequence[RemoteUser] = (),
-        arrive: Sequence[RemoteUser] = (),
-        reason: str = "",
-    ) -> None:
-        """Have ghosts leave or come; those already so are left alone."""
-        present = await self.present()
-        gone = {g: user for user in leave if (g := self._ghost(user)) in present}
-        stay = present - gone.keys()
-        come = {g: user for user in arrive if (g := self._ghost(user)) not in stay}
-        await self._house.sender.put([
-            *(self._membership(g, user, SendKind.LEAVE, reason) for g, user in gone.items()),
-            *(self._membership(g, user, SendKind.JOIN, "") for g, user in come.items()),
-        ])  # fmt: skip
-        # Only now: what could not be stored comes again, and must not find itself done.
-        present.difference_update(gone)
-        present.update(come)
-
-    async def _match_members(self, event: RemoteMembers) -> None:
-        present = await self.present()
-        wanted = {self._ghost(user): user for user in event.users}
-        gone = present - wanted.keys()
-        outgoing = [
-            Outgoing(
-                room=self.portal.room, user=ghost, kind=SendKind.LEAVE, content={},
-                transaction_id=once(), portal=self.portal.id,
-            )
-            for ghost in sorted(gone)
-        ]  # fmt: skip
-        await self._house.sender.put(outgoing)
-        present -= gone
-        await self._ghosts(arrive=list(wanted.values()))
-
-    def _membership(
-        self, ghost: UserId, user: RemoteUser, kind: SendKind, reason: str
-    ) -> Outgoing:
-        return Outgoing(
-            room=self.portal.room, user=ghost, kind=kind,
-            content={"reason": reason} if reason else {},
-            transaction_id=once(), portal=self.portal.id, name=user.name,
-        )  # fmt: skip
+        await self.arrivals.receive(event)

@@ -139,8 +139,9 @@ class Instance:
                 await self._keep_joined()
             finally:
                 self._group = None
-                for session in self._sessions.values():
-                    await session.supervisor.stop()
+                async with asyncio.TaskGroup() as stopping:
+                    for session in self._sessions.values():
+                        stopping.create_task(session.supervisor.stop())
                 self._sessions.clear()
                 self._by_owner.clear()
 

@@ -4,17 +4,19 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import date
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from datetime import date, datetime
 from typing import Any, Protocol
 
-from bridge.core.inflight import Left
+import orjson
+
+from bridge.core.inflight import Left, consumer_number
 from bridge.core.lane import LONGEST, Item, Lane
 from bridge.core.progress import Marker, Row
 from bridge.core.router import Router
 from bridge.core.window import KeyWindow
 from bridge.failpoint import failpoint
-from bridge.model import ItemId, ParkReason, RowId, Source, Transaction
+from bridge.model import Clock, ItemId, Outcome, ParkReason, RowId, Source, Transaction
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.telemetry import Telemetry
 
@@ -31,15 +33,20 @@ class LandedRow(Protocol):
     @property
     def body(self) -> bytes: ...
     @property
+    def received_at(self) -> datetime: ...
+    @property
     def progress(self) -> bytes: ...
+    @property
+    def counts(self) -> tuple[int, int, int]: ...
 
 
 class Journal(Protocol):
     """The part of the storage that the intake needs."""
 
     async def land(
-        self, *, source: Source, body: bytes, event_keys: bytes, progress: bytes, done: bool
-    ) -> RowId: ...
+        self, *, source: Source, body: bytes, event_keys: bytes, progress: bytes, done: bool,
+        repeated: int = 0,
+    ) -> RowId: ...  # fmt: skip
     def unfinished(self) -> AsyncIterator[LandedRow]: ...
     async def known_keys(self, keys: Sequence[bytes]) -> set[bytes]: ...
     def recent_keys(self, limit: int) -> AsyncIterator[bytes]: ...
@@ -51,6 +58,7 @@ class Parking(Protocol):
     async def park(
         self, item: ItemId, consumer: str, reason: ParkReason, detail: str, event: bytes
     ) -> None: ...
+    async def parked_of_open_rows(self) -> set[tuple[ItemId, str]]: ...
 
 
 Route = Callable[[dict[str, Any]], Sequence[Lane]]
@@ -122,22 +130,23 @@ class Intake:
         router: Router,
         marker: Marker,
         telemetry: Telemetry,
+        clock: Clock,
         *,
         keys_of: Callable[[Sequence[str]], list[bytes]],
         route: Route,
         parse: Callable[[bytes], Transaction],
-        encode: Callable[[Any], bytes],
         memory: int = 50_000,
     ) -> None:
         self._journal = journal
+        self._parking = parking
         self._malformed = _Malformed(parking)
         self._router = router
         self._marker = marker
         self._telemetry = telemetry
+        self._clock = clock
         self._keys_of = keys_of
         self._route = route
         self._parse = parse
-        self._encode = encode
         self._memory = memory
         self._window = KeyWindow()
         self.is_open = False
@@ -181,13 +190,17 @@ class Intake:
         async with self._one_at_a_time:
             row_id = await self._journal.land(
                 source=Source.RETRY,
-                body=self._encode({"events": [event]}),
+                body=orjson.dumps({"events": [event]}),
                 event_keys=self._keys_of([f"\0again {name}"])[0],
                 progress=sketch.packed(),
                 done=False,
             )
             row = Row(row_id, 1, sketch.packed(), landed_at=loop.time())
-            self._dispatch(row, [event], Source.RETRY, row.has_done)
+
+            def skip(index: int, other: int) -> Outcome | None:
+                return Outcome.DROPPED if row.has_done(index, other) else None
+
+            self._dispatch(row, [event], Source.RETRY, skip)
 
     def known(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of the keys that are among the newest landed."""
@@ -228,6 +241,7 @@ class Intake:
             body=transaction.body,
             event_keys=b"".join(keys),
             progress=bytes(bits),
+            repeated=len(doubles),
             done=done,
         )
         failpoint("landed")
@@ -294,9 +308,12 @@ class Intake:
         row: Row,
         events: list[Any],
         source: Source,
-        skip: Callable[[int, int], bool] | None = None,
+        skip: Callable[[int, int], Outcome | None] | None = None,
     ) -> None:
-        """Put each event into its lanes. ``skip(index, consumer)`` leaves out what was done."""
+        """Put each event into its lanes.
+
+        ``skip(index, consumer)`` says what became before of what was done before.
+        """
         route, push = self._route, self._router.push
         kinds: dict[str, int] = {}
         untouched = row.open == row.count
@@ -316,10 +333,13 @@ class Intake:
                 "state" if "state_key" in event else "other"
             )
             kinds[kind] = kinds.get(kind, 0) + 1
+            outcome = Outcome.DROPPED
             if skip is not None and lanes:
-                lanes = [lane for lane in lanes if not skip(index, lane.number)]
+                before = [skip(index, lane.number) for lane in lanes]
+                lanes = [lane for lane, done in zip(lanes, before, strict=True) if done is None]
+                outcome = min((done for done in before if done is not None), default=outcome)
             if not lanes:
-                row.finish_event(index)
+                row.finish_event(index, outcome)
                 continue
             if len(lanes) > 1:
                 row.shares[index] = len(lanes)
@@ -336,12 +356,16 @@ class Intake:
         guilty = {(share.item, share.consumer) for share in left.suspects}
         rows = 0
         held: list[Item] = []
+        aside = {
+            (item, consumer_number(name))
+            for item, name in await self._parking.parked_of_open_rows()
+        }
         async for landed in self._journal.unfinished():
             rows += 1
             if self._spilled or self._router.waiting > self._memory:
                 self._spilled.append(landed.id)
                 continue
-            self._load(landed, left)
+            self._load(landed, left, aside)
         for lane in list(self._router.lanes.values()):
             if lane.queue and (lane.queue[0].id, lane.number) in guilty:
                 held.append(lane.queue[0])
@@ -354,19 +378,33 @@ class Intake:
                 "took up %d unfinished rows", rows, extra={"event": "recovered", "rows": rows}
             )
 
-    def _load(self, landed: LandedRow, left: Left | None = None) -> None:
+    def _load(
+        self,
+        landed: LandedRow,
+        left: Left | None = None,
+        aside: Collection[tuple[ItemId, int]] = (),
+    ) -> None:
         transaction = self._parse(landed.body)
+        # Its age counts from when it came, over restarts too.
+        age = max(0.0, (self._clock.now() - landed.received_at).total_seconds())
         now = asyncio.get_running_loop().time()
-        row = Row(landed.id, len(transaction.events), landed.progress, landed_at=now)
+        row = Row(
+            landed.id, len(transaction.events), landed.progress, landed_at=now - age,
+            counts=landed.counts,
+        )  # fmt: skip
         if row.open == 0:
             self._marker.touch(row)
             return
 
-        def skip(index: int, consumer: int) -> bool:
-            if row.has_done(index, consumer):
-                return True
+        def skip(index: int, consumer: int) -> Outcome | None:
             item = ItemId(row.id.day, row.id.seq, index)
-            return left is not None and left.has_done(item, consumer)
+            if (item, consumer) in aside:
+                return Outcome.PARKED
+            if row.has_done(index, consumer) or (
+                left is not None and left.has_done(item, consumer)
+            ):
+                return Outcome.DELIVERED
+            return None
 
         self._dispatch(row, transaction.events, landed.source, skip)
 
@@ -418,6 +456,7 @@ class _Malformed:
 
     name = "malformed"
     deadline = 30.0
+    holds = False
 
     def __init__(self, parking: Parking) -> None:
         self._parking = parking
@@ -426,6 +465,7 @@ class _Malformed:
         """Park it. The content is not copied: it stays in its sealed row."""
         fault = fault_of(item.event) or "it could not be routed"
         await self._parking.park(item.id, self.name, ParkReason.MALFORMED, fault, b"")
+        item.outcome = Outcome.PARKED
 
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
         """Nobody to tell."""

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from time import monotonic
 from typing import Any, Protocol
 
 from bridge.core.inflight import Slot, consumer_number
 from bridge.core.progress import Row, item_of
-from bridge.model import ItemId, ParkReason
+from bridge.model import ItemId, Outcome, ParkReason
 
+_DELIVERED = Outcome.DELIVERED
 LONGEST = 1000
 """Items that a lane holds in memory; of what comes after them it knows only the places."""
 
@@ -16,7 +18,7 @@ LONGEST = 1000
 class Item:
     """One event in one lane."""
 
-    __slots__ = ("again", "event", "index", "lane", "row")
+    __slots__ = ("again", "event", "index", "lane", "laned_at", "outcome", "row")
 
     def __init__(self, row: Row, index: int, event: dict[str, Any], lane: "Lane") -> None:
         self.row = row
@@ -25,11 +27,17 @@ class Item:
         self.lane = lane
         self.again = False
         """It ran before, and how far it came is not known."""
+        self.laned_at = monotonic()
+        self.outcome = _DELIVERED
 
     @property
     def id(self) -> ItemId:
         """The item's id, as in the journal."""
         return item_of(self.row, self.index)
+
+    def drop(self) -> None:
+        """Note that a rule leaves it out."""
+        self.outcome = Outcome.DROPPED
 
     def delivered(self) -> None:
         """Note at once that the effect is out, before anything else is awaited."""
@@ -44,6 +52,11 @@ class Consumer(Protocol):
     """Stable over restarts: ``portal:12``, ``bot:dice``."""
     deadline: float
     """Seconds after which handling one item is cancelled."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether what may have been sent is put aside rather than sent again."""
+        ...
 
     def handle(self, item: Item) -> Awaitable[None]: ...
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None: ...
@@ -81,6 +94,12 @@ class Lane:
 
     def __bool__(self) -> bool:
         return True
+
+    def places(self) -> Iterator[tuple[Row, int]]:
+        """What waits in it, in order: rows and places in them."""
+        for item in self.queue:
+            yield item.row, item.index
+        yield from self.beyond
 
     def wake(self) -> None:
         """Let a task that waits for more go on."""

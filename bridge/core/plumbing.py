@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
-from bridge.core.doorway import Doorway, House
+from bridge.core.doorway import Doorway
+from bridge.core.house import House
 from bridge.core.instances import Instance
 from bridge.core.outgoing import once
 from bridge.core.portals import Portals
@@ -78,7 +79,7 @@ class Plumbing:
     async def unbridge(self, door: Doorway, by: UserId) -> None:
         """Untie the room: ghosts leave, the alias and the bridge's state events go."""
         house, portal = self._house, door.portal
-        ghosts = sorted(await door.present())
+        ghosts = sorted(await door.arrivals.present())
         await self._portals.remove(door, by)
         outgoing = [
             Outgoing(room=portal.room, user=ghost, kind=SendKind.LEAVE, content={},

@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from bridge.core.doorway import Doorway, House
+from bridge.core.doorway import Doorway
+from bridge.core.house import House
 from bridge.core.lane import Lane
-from bridge.model import AuditAction, LoginRow, Portal
+from bridge.model import AuditAction, LoginRow, Portal, Telling, Uncertain
 from bridge.sdk.events import RemoteChat, RemoteEvent
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RoomId, UserId
 
@@ -48,6 +49,19 @@ class Portals:
         """The bridged chats of an instance."""
         return [door.chat for door in self.all if door.portal.instance == instance]
 
+    def name_of(self, consumer: str) -> str:
+        """For people: whose lane it is."""
+        door = self._of_lane(consumer)
+        return f"{door.portal.chat_name} on {door.portal.instance}" if door else consumer
+
+    def why_waiting(self, consumer: str) -> str:
+        """Why the messages of a portal's lane wait; empty if they do not."""
+        door = self._of_lane(consumer)
+        return door.waits_because if door else ""
+
+    def _of_lane(self, consumer: str) -> Doorway | None:
+        return next((door for door in self.all if door.name == consumer), None)
+
     def lanes(self, event: dict[str, Any]) -> Sequence[Lane]:
         """The lanes of portals that an event belongs to."""
         doors = self._by_room.get(event["room_id"])
@@ -84,6 +98,14 @@ class Portals:
         await self._record(AuditAction.PAUSE if paused else AuditAction.RESUME, door, by)
         await self._house.store.set_paused(door.portal.id, paused)
         door.portal = replace(door.portal, paused=paused)
+
+    async def choose(
+        self, door: Doorway, by: UserId, *, uncertain: Uncertain, telling: Telling
+    ) -> None:
+        """Set what is done with what may have been sent, and how senders are told."""
+        await self._record(AuditAction.SET, door, by)
+        await self._house.store.set_choices(door.portal.id, uncertain=uncertain, telling=telling)
+        door.portal = replace(door.portal, uncertain=uncertain, telling=telling)
 
     async def receive(self, instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:
         """Take an event from a module's client and put it where it belongs."""

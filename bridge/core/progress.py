@@ -7,11 +7,11 @@ pair for each event of which some consumers are done and others are not.
 import asyncio
 import logging
 import struct
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from bridge.failpoint import failpoint
-from bridge.model import ItemId, RowId
+from bridge.model import ItemId, Mark, RowId
 from bridge.sdk.errors import TemporaryFailure
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ class Row:
     __slots__ = (
         "bits",
         "count",
+        "counts",
         "id",
         "landed_at",
         "open",
@@ -32,20 +33,31 @@ class Row:
         "partly",
         "shares",
         "touched",
+        "worst",
     )
 
     def __init__(
-        self, row_id: RowId, count: int, progress: bytes = b"", *, landed_at: float
+        self,
+        row_id: RowId,
+        count: int,
+        progress: bytes = b"",
+        *,
+        landed_at: float,
+        counts: Sequence[int] = (0, 0, 0),
     ) -> None:
         self.id = row_id
         self.ordinal = row_id.day.toordinal()
         self.count = count
         self.landed_at = landed_at
+        self.counts = list(counts)
+        """How many of its events were parked, delivered, dropped: by ``Outcome``."""
         width = (count + 7) // 8
         self.bits = bytearray(progress[:width].ljust(width, b"\0"))
         self.partly = [pair for pair in _PAIR.iter_unpack(progress[width:]) if pair[0] < count]
         # For events with several consumers: how many are not done yet.
         self.shares: dict[int, int] = {}
+        self.worst: dict[int, int] = {}
+        """And what became of the others, by ``Outcome``."""
         self.open = count - int.from_bytes(self.bits, "little").bit_count()
         self.touched = False
         """It has moved since it was written."""
@@ -54,27 +66,36 @@ class Row:
         """Whether every consumer of the event is done."""
         return bool(self.bits[index >> 3] & (1 << (index & 7)))
 
-    def finish_event(self, index: int) -> None:
-        """Mark the event as done for all."""
+    def finish_event(self, index: int, outcome: int) -> None:
+        """Mark the event as done for all, and count what became of it."""
         bits, place, bit = self.bits, index >> 3, 1 << (index & 7)
         if not bits[place] & bit:
             bits[place] |= bit
             self.open -= 1
+            self.counts[outcome] += 1
 
-    def finish_share(self, index: int, consumer: int) -> None:
+    def finish_share(self, index: int, consumer: int, outcome: int) -> None:
         """Mark one consumer's share; the last one finishes the event."""
         shares = self.shares
         if shares and index in shares:
             shares[index] -= 1
+            outcome = min(outcome, self.worst.get(index, outcome))
             if shares[index] > 0:
+                self.worst[index] = outcome
                 self.partly.append((index, consumer))
                 return
             del shares[index]
-        self.finish_event(index)
+            self.worst.pop(index, None)
+        self.finish_event(index, outcome)
 
     def has_done(self, index: int, consumer: int) -> bool:
         """Whether this consumer's share was done before."""
         return (index, consumer) in self.partly
+
+    def mark(self) -> Mark:
+        """What is stored of it now."""
+        parked, delivered, dropped = self.counts
+        return Mark(self.id, self.packed(), self.open == 0, (parked, delivered, dropped))
 
     def packed(self) -> bytes:
         """The progress as stored."""
@@ -85,14 +106,18 @@ class Row:
 class Marks(Protocol):
     """Where progress is made durable (the journal)."""
 
-    async def mark(self, marks: Sequence[tuple[RowId, bytes, bool]]) -> None: ...
+    async def mark(self, marks: Sequence[Mark]) -> None: ...
 
 
 class Marker:
     """Writes progress in batches; one statement for all rows that moved."""
 
-    def __init__(self, marks: Marks, *, gather: float = 0.1) -> None:
+    def __init__(
+        self, marks: Marks, *, before: Callable[[], Awaitable[None]], gather: float = 0.1
+    ) -> None:
+        """``before`` makes durable what must be so before the marks are."""
         self._marks = marks
+        self._before = before
         self._gather = gather
         self._touched: list[Row] = []
         self._wanted = asyncio.Event()
@@ -145,7 +170,8 @@ class Marker:
             row.touched = False
         self._writing = True
         try:
-            await self._marks.mark([(row.id, row.packed(), row.open == 0) for row in batch])
+            await self._before()
+            await self._marks.mark([row.mark() for row in batch])
         except BaseException as error:
             for row in batch:
                 self.touch(row)

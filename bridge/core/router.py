@@ -17,7 +17,7 @@ from bridge.core.inflight import InFlight, consumer_number
 from bridge.core.lane import LONGEST, Consumer, Item, Lane
 from bridge.core.progress import Marker, Row
 from bridge.failpoint import failpoint
-from bridge.model import ItemId, ParkReason
+from bridge.model import ItemId, Outcome, ParkReason
 from bridge.sdk.errors import (
     DeliveryUncertain,
     LoginRequired,
@@ -111,10 +111,10 @@ class Router:
         for item in lane.queue:
             self.waiting -= 1
             if item is not lane.current:
-                self._settle(lane, item.row, item.index)
+                self._settle(lane, item.row, item.index, Outcome.DROPPED)
         lane.queue.clear()
         for row, index in lane.beyond:
-            self._settle(lane, row, index)
+            self._settle(lane, row, index, Outcome.DROPPED)
         lane.beyond.clear()
         lane.wake()
 
@@ -142,7 +142,7 @@ class Router:
             if index < len(events):
                 self._append(lane, Item(row, index, events[index], lane))
             else:
-                self._settle(lane, row, index)
+                self._settle(lane, row, index, Outcome.DROPPED)
 
     def take_out(self, item: Item) -> None:
         """Remove the head of a lane that was run alone."""
@@ -298,9 +298,9 @@ class Router:
                 lane.slot.finish()
                 failpoint("finished")
                 if row.shares:
-                    row.finish_share(index, lane.number)
+                    row.finish_share(index, lane.number, item.outcome)
                 else:
-                    row.finish_event(index)
+                    row.finish_event(index, item.outcome)
                 if not row.touched:
                     self.marker.touch(row)
             return None
@@ -322,6 +322,9 @@ class Router:
             case PermanentFailure() | LoginRequired():
                 await self._park(lane, item, ParkReason.REFUSED, str(failure))
                 return None
+            case DeliveryUncertain() if lane.consumer.holds:
+                await self._park(lane, item, ParkReason.UNCERTAIN, str(failure))
+                return None
             case DeliveryUncertain():
                 item.again = True
                 return await self._failed(lane, item, ParkReason.UNCERTAIN, str(failure))
@@ -335,8 +338,8 @@ class Router:
         detail = f"the module failed with {type(failure).__name__}"
         return await self._failed(lane, item, ParkReason.FAILED, detail)
 
-    def _settle(self, lane: Lane, row: Row, index: int) -> None:
-        row.finish_share(index, lane.number)
+    def _settle(self, lane: Lane, row: Row, index: int, outcome: Outcome) -> None:
+        row.finish_share(index, lane.number, outcome)
         self.marker.touch(row)
 
     def _later(self, item: Item, failure: Exception) -> float:
@@ -354,6 +357,7 @@ class Router:
         tries = await self._persistently(
             lambda: self._failures.note_try(item.id, lane.consumer.name)
         )
+        failpoint("tried")
         if tries >= self._patience.tries:
             await self._park(lane, item, reason, f"{detail}, {tries} times")
             return None
@@ -363,12 +367,13 @@ class Router:
         name = lane.consumer.name
         event = self._encode(item.event)
         await self._persistently(lambda: self._failures.park(item.id, name, reason, detail, event))
+        failpoint("parked")
         self._telemetry.parked.labels(reason=reason.value).inc()
         log.warning(
             "an item of %s is parked: %s", name, reason.value, extra={"event": "item_parked"}
         )
         lane.slot.finish()
-        self._settle(lane, item.row, item.index)
+        self._settle(lane, item.row, item.index, Outcome.PARKED)
         try:
             async with asyncio.timeout(10):
                 await lane.consumer.parked(item, reason, detail)

@@ -34,6 +34,7 @@ class Watch:
     """One lane's worth of rooms."""
 
     deadline = 60.0
+    holds = False
 
     def __init__(self, number: int, door: "Watcher") -> None:
         self.name = f"watch:{number}"

@@ -90,6 +90,15 @@ class Items:
             )
         return [self._open(row) for row in rows]
 
+    async def parked_of_open_rows(self) -> set[tuple[ItemId, str]]:
+        """What is parked of journal rows that are not done: (item, consumer)."""
+        with at_the_door():
+            rows = await self._database.core.fetch(
+                "SELECT i.day, i.seq, i.index, i.consumer FROM item i JOIN journal j "
+                "ON (j.day, j.seq) = (i.day, i.seq) WHERE i.state = 'parked' AND NOT j.done"
+            )
+        return {(ItemId(row["day"], row["seq"], row["index"]), row["consumer"]) for row in rows}
+
     async def drop_parked(self, item: ItemId, consumer: str) -> bool:
         """Let a parked item go; False if there is none."""
         with at_the_door():

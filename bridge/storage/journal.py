@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from bridge.model import RowId, Source
+from bridge.model import Mark, RowId, Source
 from bridge.sdk.errors import TemporaryFailure
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
@@ -29,8 +29,8 @@ _PAGE = 1500
 """Bytes from which on a value leaves its row's page."""
 
 _LAND = (
-    "INSERT INTO journal (day, seq, source, received_at, body, event_keys, progress, done, epoch) "
-    "SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 "
+    "INSERT INTO journal (day, seq, source, received_at, body, event_keys, progress, done, epoch, "
+    "repeated) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 "
     "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $9 RETURNING 1"
 )
 _VOID = (
@@ -41,7 +41,7 @@ _VOID = (
 """An insert of the same row that is still under way makes this wait, or fails after it."""
 
 _UNFINISHED = (
-    "SELECT day, seq, source, received_at, body, progress FROM ("
+    "SELECT day, seq, source, received_at, body, progress, parked, delivered, dropped FROM ("
     "SELECT *, sum(length(body)) OVER (ORDER BY day, seq) - length(body) AS before FROM ("
     "SELECT * FROM journal WHERE NOT done AND day >= $1 AND (day, seq) > ($1, $2) "
     "ORDER BY day, seq LIMIT 100) AS page) AS summed WHERE before < 8000000 ORDER BY day, seq"
@@ -49,8 +49,10 @@ _UNFINISHED = (
 """At least one row, and not many more bytes than a large one has."""
 
 _MARK = (
-    "UPDATE journal SET progress = m.progress, done = m.done "
-    "FROM unnest($2::bigint[], $3::bytea[], $4::boolean[]) AS m (seq, progress, done) "
+    "UPDATE journal SET progress = m.progress, done = m.done, parked = m.parked, "
+    "delivered = m.delivered, dropped = m.dropped, marked_at = $6 "
+    "FROM unnest($2::bigint[], $3::bytea[], $4::boolean[], $7::integer[], $8::integer[], "
+    "$9::integer[]) AS m (seq, progress, done, parked, delivered, dropped) "
     "WHERE journal.day = $1 AND journal.seq = m.seq "
     "AND (SELECT epoch FROM lease WHERE shard = 0) = $5"
 )
@@ -65,6 +67,8 @@ class JournalRow:
     received_at: datetime
     body: bytes
     progress: bytes
+    counts: tuple[int, int, int]
+    """How many of its events were parked, delivered, dropped."""
 
 
 class Journal:
@@ -94,11 +98,13 @@ class Journal:
             connection.terminate()
 
     async def land(
-        self, *, source: Source, body: bytes, event_keys: bytes, progress: bytes, done: bool
-    ) -> RowId:
+        self, *, source: Source, body: bytes, event_keys: bytes, progress: bytes, done: bool,
+        repeated: int = 0,
+    ) -> RowId:  # fmt: skip
         """Store a transaction; returns after the commit.
 
-        ``event_keys`` are 16 bytes an event, ``progress`` is the core's. Raises
+        ``event_keys`` are 16 bytes an event, of which ``repeated`` came before; ``progress`` is
+        the core's. Raises
         ``TemporaryFailure`` when the database is away; then nothing is stored, and if that is
         not sure it is made so before anything else is landed or looked up.
         """
@@ -120,7 +126,7 @@ class Journal:
             with at_the_door():
                 stored = await statement.fetchval(
                     row.day, row.seq, source.value, now, sealed, event_keys, progress, done,
-                    self._database.epoch,
+                    self._database.epoch, repeated,
                 )  # fmt: skip
         except (TemporaryFailure, asyncio.CancelledError):
             self._uncertain.append(row)
@@ -132,18 +138,18 @@ class Journal:
             raise TemporaryFailure("another instance took over the database")
         return row
 
-    async def mark(self, marks: Sequence[tuple[RowId, bytes, bool]]) -> None:
-        """Make progress durable: (row, progress, whether the row is done)."""
+    async def mark(self, marks: Sequence[Mark]) -> None:
+        """Make progress durable."""
+        now = self._clock.now()
         with at_the_door():
-            for day, group in groupby(marks, key=lambda mark: mark[0].day):
-                seqs, progress, done = [], [], []
-                for row, bits, finished in group:
-                    seqs.append(row.seq)
-                    progress.append(bits)
-                    done.append(finished)
+            for day, group in groupby(marks, key=lambda mark: mark.row.day):
+                some = list(group)
+                parked, delivered, dropped = zip(*(one.counts for one in some), strict=True)
                 await self._database.core.execute(
-                    _MARK, day, seqs, progress, done, self._database.epoch
-                )
+                    _MARK, day, [one.row.seq for one in some], [one.progress for one in some],
+                    [one.done for one in some], self._database.epoch, now,
+                    parked, delivered, dropped,
+                )  # fmt: skip
 
     async def unfinished(self) -> AsyncIterator[JournalRow]:
         """The rows with something left to do, in the order of arrival."""
@@ -167,8 +173,8 @@ class Journal:
         """One row, None if it is not there any more."""
         with at_the_door():
             found = await self._database.core.fetchrow(
-                "SELECT day, seq, source, received_at, body, progress FROM journal "
-                "WHERE day = $1 AND seq = $2",
+                "SELECT day, seq, source, received_at, body, progress, parked, delivered, "
+                "dropped FROM journal WHERE day = $1 AND seq = $2",
                 row.day, row.seq,
             )  # fmt: skip
         return None if found is None else self._open(found)
@@ -244,6 +250,7 @@ class Journal:
             received_at=row["received_at"],
             body=_unpack_body(self._day_keys.open(row_id.day, _associated(row_id), row["body"])),
             progress=row["progress"],
+            counts=(row["parked"], row["delivered"], row["dropped"]),
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import asyncpg
 
-from bridge.model import MessageLink, Portal
+from bridge.model import ItemId, MessageLink, Portal, Telling, Uncertain
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RoomId, UserId
 from bridge.storage.door import at_the_door
@@ -63,20 +63,42 @@ class PortalStore:
                 "UPDATE portal SET paused = $2 WHERE id = $1", portal_id, paused
             )
 
-    async def add_links(self, links: Sequence[MessageLink]) -> None:
-        """Note which event is which remote message."""
-        today = self._database.clock.today()
+    async def set_choices(self, portal_id: int, *, uncertain: Uncertain, telling: Telling) -> None:
+        """Note what is done with what may have been sent, and how senders are told."""
         with at_the_door():
-            await self._database.core.executemany(
-                "INSERT INTO message (day, portal, event_id, remote_id, part, sender, kind) "
-                "VALUES ($1, $2, $3, $4, $5, $6, $7)",
-                [
-                    (today, link.portal, link.event_id,
-                     None if link.remote_id is None
-                     else link.remote_id.encode("utf-8", "surrogatepass"),
-                     link.part, link.sender, link.kind)
-                    for link in links
-                ],
+            await self._database.core.execute(
+                "UPDATE portal SET uncertain = $2, telling = $3 WHERE id = $1",
+                portal_id, uncertain.value, telling.value,
+            )  # fmt: skip
+
+    async def set_left_out(self, portal_id: int, item: ItemId) -> None:
+        """Note up to which item what waited too long is left out."""
+        with at_the_door():
+            await self._database.core.execute(
+                "UPDATE portal SET left_out = $2 WHERE id = $1", portal_id, str(item)
+            )
+
+    async def add_links(self, links: Sequence[MessageLink]) -> None:
+        """Note which event is which remote message, all in one statement."""
+        columns = zip(
+            *(
+                (one.portal, one.event_id, _encode(one.remote_id), one.part, one.sender, one.kind,
+                 one.received_at, one.laned_at, one.sent_at, one.confirmed_at)
+                for one in links
+            ),
+            strict=True,
+        )  # fmt: skip
+        today = self._database.clock.today()
+        if today > self._database.covered_until:
+            await self._database.cover(today)
+        with at_the_door():
+            await self._database.core.execute(
+                "INSERT INTO message (day, portal, event_id, remote_id, part, sender, kind, "
+                "received_at, laned_at, sent_at, confirmed_at) SELECT $1, n.* FROM unnest("
+                "$2::bigint[], $3::text[], $4::bytea[], $5::integer[], $6::text[], $7::text[], "
+                "$8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[]"
+                ") AS n",
+                today, *columns,
             )  # fmt: skip
 
     async def find_message(self, portal_id: int, event_id: EventId) -> Sequence[MessageLink]:
@@ -86,16 +108,16 @@ class PortalStore:
                 "SELECT * FROM message WHERE portal = $1 AND event_id = $2 ORDER BY part",
                 portal_id, event_id,
             )  # fmt: skip
-        return [_link(row) for row in rows]
+        return [link_of(row) for row in rows]
 
     async def find_remote(self, portal_id: int, remote_id: str, part: int) -> MessageLink | None:
         """The event that a remote message of the portal is."""
         with at_the_door():
             row = await self._database.core.fetchrow(
                 "SELECT * FROM message WHERE (portal, remote_id, part) = ($1, $2, $3)",
-                portal_id, remote_id.encode("utf-8", "surrogatepass"), part,
+                portal_id, _encode(remote_id), part,
             )  # fmt: skip
-        return None if row is None else _link(row)
+        return None if row is None else link_of(row)
 
 
 class BotRooms:
@@ -195,10 +217,14 @@ def _portal(row: asyncpg.Record) -> Portal:
         receiver=None if row["receiver"] is None else LoginId(row["receiver"]),
         created_by=None if row["created_by"] is None else UserId(row["created_by"]),
         paused=row["paused"],
+        uncertain=Uncertain(row["uncertain"]),
+        telling=Telling(row["telling"]),
+        left_out=None if row["left_out"] is None else ItemId.read(row["left_out"]),
     )
 
 
-def _link(row: asyncpg.Record) -> MessageLink:
+def link_of(row: asyncpg.Record) -> MessageLink:
+    """Read a row of ``message``."""
     remote_id = row["remote_id"]
     return MessageLink(
         portal=row["portal"],
@@ -207,4 +233,12 @@ def _link(row: asyncpg.Record) -> MessageLink:
         part=row["part"],
         sender=UserId(row["sender"]),
         kind=row["kind"],
+        received_at=row["received_at"],
+        laned_at=row["laned_at"],
+        sent_at=row["sent_at"],
+        confirmed_at=row["confirmed_at"],
     )
+
+
+def _encode(remote_id: str | None) -> bytes | None:
+    return None if remote_id is None else remote_id.encode("utf-8", "surrogatepass")

@@ -4,6 +4,7 @@ import logging
 from datetime import date, timedelta
 
 from bridge.sdk.errors import ConfigError
+from bridge.storage.books import Books
 from bridge.storage.datamap import RECEIVED_DAYS, After, tables_by_day, tables_by_moment
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys
@@ -13,6 +14,8 @@ from bridge.storage.schema import Connection
 
 log = logging.getLogger(__name__)
 
+_COUNTED = ("journal", "outbox")
+"""Of what was in these only the counts stay."""
 _CLOCK_LIMIT = 3600.0
 
 
@@ -22,6 +25,7 @@ class Retention:
     def __init__(self, database: Database, day_keys: DayKeys) -> None:
         self._database = database
         self._day_keys = day_keys
+        self._books = Books(database)
 
     async def run_once(self) -> list[date]:
         """Make partitions and keys ahead, drop what is over; return the days dropped.
@@ -60,12 +64,17 @@ class Retention:
         await self._database.core.execute(statement, moment)
 
     async def _drop_days(self, owner: Connection, today: date) -> list[date]:
-        dropped = set()
-        for table, keep in tables_by_day().items():
-            for day in await days_of(owner, table):
-                if day < _oldest_kept(today, keep.days):
-                    await drop_partition(owner, table, day)
-                    dropped.add(day)
+        over = [
+            (table, day)
+            for table, keep in tables_by_day().items()
+            for day in await days_of(owner, table)
+            if day < _oldest_kept(today, keep.days)
+        ]
+        for day in {day for table, day in over if table in _COUNTED}:
+            await self._books.count(day)
+        for table, day in over:
+            await drop_partition(owner, table, day)
+        dropped = {day for _, day in over}
         for day in self._day_keys.days():
             if day < _oldest_kept(today, RECEIVED_DAYS):
                 self._day_keys.destroy(day)

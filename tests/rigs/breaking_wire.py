@@ -16,11 +16,27 @@ class BreakingWire:
         """How many bytes a connection lasts, from and to; None lets all pass."""
         self.breaks = 0
         self.port = 0
+        self._is_cut = False
+        self._ends: set[asyncio.StreamWriter] = set()
+
+    def cut(self) -> None:
+        """Break every connection, and let none through until :meth:`mend`."""
+        self._is_cut = True
+        for end in self._ends:
+            end.transport.abort()
+
+    def mend(self) -> None:
+        """Let connections through again."""
+        self._is_cut = False
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take a connection, and have it broken in time."""
+        if self._is_cut:
+            writer.transport.abort()
+            return
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
         left = [self._dice.randint(*self.allowance) if self.allowance else 2**40]
+        self._ends |= {writer, there_writer}
         try:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pass_on(reader, there_writer, left))
@@ -29,6 +45,7 @@ class BreakingWire:
             pass
         finally:
             for end in (writer, there_writer):
+                self._ends.discard(end)
                 end.transport.abort()
 
     async def _pass_on(

@@ -90,6 +90,19 @@ class TrestleProgram:
         """End it as ``kill -9`` does."""
         await self.program.kill()
 
+    async def ask(self, *words: str, code: int = 0) -> str:
+        """Run another command of ours on the same config; give what it says."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bridge", *words, "-c", str(self.config),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            stdin=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        async with asyncio.timeout(60):
+            said, _ = await process.communicate()
+        text = said.decode()
+        assert process.returncode == code, text
+        return text
+
     async def keep_alive(self) -> None:
         """Start it again whenever it ends, as a service manager does. Runs until cancelled."""
         while True:

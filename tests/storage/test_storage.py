@@ -6,7 +6,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from bridge.model import ItemId, Outgoing, ParkReason, SendKind, Source, SystemClock
+from bridge.model import ItemId, Mark, Outgoing, ParkReason, SendKind, Source, SystemClock
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.login import LoginKind
@@ -31,7 +31,7 @@ async def test_a_landed_row_is_read_back_whole_until_it_is_done(
     )
     assert [r.body async for r in journal.unfinished()] == [body]
     assert await journal.known_keys([b"k" * 16, b"n" * 16]) == {b"k" * 16}
-    await journal.mark([(row, b"\3", True)])
+    await journal.mark([Mark(row, b"\3", True, (0, 2, 0))])
     assert [r async for r in journal.unfinished()] == []
     await journal.close()
 

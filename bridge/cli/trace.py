@@ -1,0 +1,49 @@
+"""Where an event or a message is: ``trestle trace``."""
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
+from bridge.control import ask, steps_of
+from bridge.core.tracer import Tracer
+from bridge.matrix.body import parse_transaction
+from bridge.model import SystemClock
+from bridge.storage.items import Items
+from bridge.storage.journal import Journal
+from bridge.storage.keys import DayKeys, EventKeys
+from bridge.storage.pool import Database
+from bridge.storage.traces import Traces
+
+
+@main.command()
+@click.argument("identifier", metavar="ID")
+@CONFIG
+@JSON
+def trace(identifier: str, config: Path, as_json: bool) -> None:
+    """Tell what became of a Matrix event or a network's message, and when."""
+    settings = quietly(config)
+
+    async def work() -> Any:
+        path = f"/trace/{quote(identifier, safe='')}"
+        answer = await ask(settings.state_dir, "GET", path)
+        if answer is not None:
+            return answer
+        async with Database.open(settings.database, settings.state_dir, SystemClock()) as database:
+            day_keys = DayKeys(settings.state_dir, database.clock)
+            traces = Traces(
+                database, Journal(database, day_keys), Items(database, day_keys),
+                keys_of=EventKeys(settings.state_dir).keys_of, parse=parse_transaction,
+            )  # fmt: skip
+            return await steps_of(Tracer(traces), identifier)
+
+    steps = finished(run_until_told(work))
+    if as_json:
+        click.echo(json.dumps(steps, indent=2))
+        return
+    for step in steps:
+        at = (step["at"] or "")[:23].replace("T", " ")
+        click.echo(f"{at:<23}  {step['what']:<9}  {step['detail']}".rstrip())

@@ -1,0 +1,74 @@
+"""What all portals share: the parts of the program that they work with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bridge.core.crossings import Crossings
+from bridge.core.instances import Instance
+from bridge.core.late import Lateness
+from bridge.core.outgoing import KeyOf
+from bridge.core.permissions import Permissions
+from bridge.core.progress import Marker
+from bridge.core.router import Router
+from bridge.core.sender import Sender
+from bridge.matrix.intents import Intents
+from bridge.matrix.namespaces import Namespaces
+from bridge.model import AuditAction, Clock, ItemId, MessageLink, Portal, Telling, Uncertain
+from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RoomId, UserId
+from bridge.telemetry import Telemetry
+
+
+class Store(Protocol):
+    """The part of the storage that keeps portals and what crossed them."""
+
+    async def all(self) -> Sequence[Portal]: ...
+    async def add(
+        self,
+        *,
+        instance: InstanceId,
+        chat: RemoteChatId,
+        chat_name: str,
+        room: RoomId,
+        receiver: LoginId | None = None,
+        created_by: UserId | None = None,
+    ) -> Portal: ...
+    async def remove(self, portal_id: int) -> None: ...
+    async def set_paused(self, portal_id: int, paused: bool) -> None: ...
+    async def set_choices(
+        self, portal_id: int, *, uncertain: Uncertain, telling: Telling
+    ) -> None: ...
+    async def set_left_out(self, portal_id: int, item: ItemId) -> None: ...
+    async def find_message(self, portal_id: int, event_id: EventId) -> Sequence[MessageLink]: ...
+
+
+class Audit(Protocol):
+    """The part of the storage that keeps who changed what."""
+
+    async def record(
+        self, *, actor: UserId, action: AuditAction, target: str, subject: UserId | None = None
+    ) -> int: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class House:
+    """What portals share: the parts of the program that they work with."""
+
+    store: Store
+    audit: Audit
+    sender: Sender
+    intents: Intents
+    namespaces: Namespaces
+    permissions: Permissions
+    instances: Mapping[InstanceId, Instance]
+    router: Router
+    marker: Marker
+    telemetry: Telemetry
+    key_of: KeyOf
+    clock: Clock
+    crossings: Crossings
+    lateness: Lateness
+    tell_after: float = 60.0
+    """Seconds that a message waits before its room is told."""
+    deadline: float = 120.0
+    """Seconds that a module has for one message."""
