@@ -1,13 +1,15 @@
 """The parts of the program, each built once and handed to those that need it."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import orjson
 
+from bridge import __version__
 from bridge.config import check_options
 from bridge.control import ControlServer
 from bridge.core.aside import Aside
@@ -15,6 +17,7 @@ from bridge.core.bookkeeper import Bookkeeper
 from bridge.core.bots import BotHost, ModuleSeat, Seat, Stage
 from bridge.core.catalogue import find_module
 from bridge.core.commands import MainBot, MainSeat
+from bridge.core.conditions import Conditions
 from bridge.core.crossings import Crossings
 from bridge.core.directory import Answers
 from bridge.core.hosting import InstanceMetrics
@@ -32,6 +35,8 @@ from bridge.core.reconciler import Reconciler
 from bridge.core.router import Patience, Router
 from bridge.core.routes import Routes
 from bridge.core.sender import Sender
+from bridge.core.status import Status, Troubles
+from bridge.core.statusroom import StatusRoom
 from bridge.core.timers import TimerKeeper
 from bridge.core.tracer import Tracer
 from bridge.core.watch import Watcher
@@ -42,6 +47,7 @@ from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.pulse import Pulse
 from bridge.matrix.receiver import Receiver
+from bridge.model import Permission
 from bridge.ops import OpsServer
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Bot, FindsChats
@@ -61,6 +67,7 @@ from bridge.storage.retention import Retention
 from bridge.storage.shelf import Shelf
 from bridge.storage.timers import InstanceTimers
 from bridge.storage.traces import Traces
+from bridge.storage.troubles import TroubleStore
 from bridge.telemetry import Telemetry, hide
 
 log = logging.getLogger(__name__)
@@ -103,6 +110,8 @@ class Parts:
     aside: Aside
     books: Books
     bookkeeper: Bookkeeper
+    status: Status
+    status_room: StatusRoom
     control: ControlServer
     homeserver_state: list[Callable[[], str]] = field(default_factory=list)
     introduced: bool = False
@@ -369,6 +378,34 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             take_again=intake.take_again,
         )  # fmt: skip
         books = Books(database)
+        bookkeeper = Bookkeeper(books, sender.holding, telemetry)
+        troubles = Troubles()
+        logging.getLogger("bridge").addHandler(troubles)
+        stack.callback(logging.getLogger("bridge").removeHandler, troubles)
+        status = Status(
+            version=__version__, telemetry=telemetry, router=router, sender=sender,
+            portals=portals, instances=instances, bots=list_bots, items=items,
+            homeserver=lambda: states[-1]() if states else "not asked yet",
+            difference=lambda: bookkeeper.difference, troubles=troubles, began=monotonic(),
+        )  # fmt: skip
+        conditions = Conditions(
+            settings.state_dir, now=database.clock.now, last_backup=lambda: None
+        )
+
+        async def find_troubles() -> Mapping[str, str]:
+            return conditions.find(await status.look())
+
+        async def take_seat(user: UserId, room: RoomId) -> None:
+            await bot_rooms.add_bot_room(user, room, None)
+            parts.seat(user, room, None)
+
+        main_bot.status = status
+        main_bot.status_room = status_room = StatusRoom(
+            TroubleStore(database), stage, database.clock, bot=namespaces.bot,
+            admins=[UserId(who) for who, level in settings.permissions.items()
+                    if level is Permission.ADMIN and who.startswith("@")],
+            find=find_troubles, has_seat=routes.has_seat, on_room=take_seat,
+        )  # fmt: skip
         parts = Parts(
             settings=settings, telemetry=telemetry, database=database, journal=journal,
             outbox=outbox, items=items, retention=retention, accounts=accounts,
@@ -380,9 +417,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             ),
             reconciler=reconciler, pulse=Pulse(settings.homeserver.url, doubt_homeserver),
             instances=instances, bots=bots, keepers=keepers, stage=stage, main_bot=main_bot,
-            aside=aside, control=ControlServer(settings.state_dir, aside, tracer),
+            aside=aside, control=ControlServer(settings.state_dir, aside, tracer, status),
             homeserver_state=states, books=books,
-            bookkeeper=Bookkeeper(books, sender.holding, telemetry),
+            bookkeeper=bookkeeper, status=status, status_room=status_room,
         )  # fmt: skip
         routes.watcher = Watcher(
             bot_rooms, intents, namespaces, permissions, private_chats,

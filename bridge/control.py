@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 
 from bridge.core.aside import Aside
+from bridge.core.status import Status
 from bridge.core.tracer import Tracer
 from bridge.sdk.errors import TemporaryFailure, TrestleError
 from bridge.storage.shelf import Parked, contents, summary
@@ -32,10 +33,11 @@ def socket_of(state_dir: Path) -> Path:
 class ControlServer:
     """Listens while the program runs."""
 
-    def __init__(self, state_dir: Path, aside: Aside, tracer: Tracer) -> None:
+    def __init__(self, state_dir: Path, aside: Aside, tracer: Tracer, status: Status) -> None:
         self._path = socket_of(state_dir)
         self._aside = aside
         self._tracer = tracer
+        self._status = status
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -52,6 +54,7 @@ class ControlServer:
         app.router.add_post("/parked/{name}/retry", self._retry)
         app.router.add_delete("/parked/{name}", self._drop)
         app.router.add_get("/trace/{id}", self._trace)
+        app.router.add_get("/status", self._look)
         self._path.unlink(missing_ok=True)  # A killed process leaves it behind.
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=2
@@ -81,6 +84,9 @@ class ControlServer:
 
     async def _drop(self, request: web.Request) -> web.Response:
         return await _answer(self._one(self._aside.drop(request.match_info["name"]), summary))
+
+    async def _look(self, request: web.Request) -> web.Response:
+        return await _answer(self._status.look())
 
     async def _trace(self, request: web.Request) -> web.Response:
         return await _answer(steps_of(self._tracer, request.match_info["id"]))

@@ -247,3 +247,22 @@ class MessageLink:
     laned_at: datetime | None = None
     sent_at: datetime | None = None
     confirmed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """One trouble, as the room shows it."""
+
+    key: str
+    sentence: str
+    since: datetime
+    over_at: datetime | None = None
+    said: str = ""
+    """What stands in the room."""
+    revision: int = 0
+    """How often that was changed."""
+    day: date
+    transaction_id: str = ""
+    """Of the message that is edited."""
+    event_id: EventId | None = None
+    seen_by: UserId | None = None

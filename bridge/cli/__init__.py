@@ -1,6 +1,6 @@
 """The command line: ``trestle``."""
 
-from bridge.cli import look, parked, start, trace
+from bridge.cli import look, parked, start, status, trace
 from bridge.cli.group import main
 
-__all__ = ["look", "main", "parked", "start", "trace"]
+__all__ = ["look", "main", "parked", "start", "status", "trace"]

@@ -13,6 +13,8 @@ from bridge.core.lane import Item
 from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
 from bridge.core.router import Router
+from bridge.core.status import Status, in_lines
+from bridge.core.statusroom import StatusRoom
 from bridge.core.tracer import Tracer
 from bridge.model import Permission, Telling, Uncertain
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
@@ -81,6 +83,8 @@ class MainBot:
         self._homeserver_state = homeserver_state
         self.aside: Aside
         self.tracer: Tracer
+        self.status: Status
+        self.status_room: StatusRoom
         user = Permission.USER
         actions = (
             Action(name="help", usage="help", level=user, run=self._help,
@@ -104,6 +108,8 @@ class MainBot:
                    help="see what of this room was put aside, try it again or let it go"),
             Action(name="set", usage="set [network] [key value]", level=user, run=self._set,
                    needs_power=True, help="see or change how this room's bridge behaves"),
+            Action(name="ack", usage="ack", level=Permission.ADMIN, run=self._ack,
+                   help="in the status room: I have seen what is wrong"),
             Action(name="where", usage="where", level=user, run=self._where,
                    help="say it as a reply to your message: what became of that"),
         )  # fmt: skip
@@ -169,6 +175,9 @@ class MainBot:
 
     async def _status(self, order: Order) -> str:
         doors = self._portals.in_room(order.room)
+        is_admin = self._stage.permissions.allows(order.sender, Permission.ADMIN)
+        if is_admin and not doors:
+            return "\n".join(in_lines(await self.status.look()))
         lines = [f"Homeserver: {self._homeserver_state()}."]
         for door in doors:
             portal = door.portal
@@ -184,7 +193,7 @@ class MainBot:
             lines.append(", ".join(parts) + ".")
         if not doors:
             lines.append("This room is not bridged.")
-        if self._stage.permissions.allows(order.sender, Permission.ADMIN):
+        if is_admin:
             lines.append(
                 f"In all: {len(self._portals.all)} bridged rooms, {self._router.waiting} waiting."
             )
@@ -254,6 +263,12 @@ class MainBot:
             "say set alone to see what there is, or set, a key and one of its values: "
             "set uncertain hold"
         )
+
+    async def _ack(self, order: Order) -> str:
+        if not await self.status_room.is_here(order.room):
+            raise PermanentFailure("that is said in the status room")
+        number = await self.status_room.acknowledge(order.sender)
+        return f"Noted on {number}." if number else "All is well."
 
     async def _where(self, order: Order) -> str:
         target = order.call.reply_to

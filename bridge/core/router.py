@@ -156,6 +156,15 @@ class Router:
         heads = [lane.queue[0].row.landed_at for lane in self._lanes.values() if lane.queue]
         return min(heads, default=None)
 
+    def oldest_of_each(self) -> dict[str, float]:
+        """For how many seconds the first item of each lane has been with us."""
+        now = asyncio.get_running_loop().time()
+        return {
+            name: now - lane.queue[0].row.landed_at
+            for name, lane in self._lanes.items()
+            if lane.queue
+        }
+
     async def run(self) -> None:
         """Handle items until cancelled."""
         async with asyncio.TaskGroup() as group:

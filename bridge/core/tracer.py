@@ -116,13 +116,14 @@ class Tracer:
         steps: list[Step] = []
         sender: UserId | None = None
         room = ""
-        for landing in await self._traces.landings(identifier):
-            steps += self._land(landing, await self._traces.links(identifier))
-            if landing.event is not None:
-                sender, room = UserId(landing.event["sender"]), str(landing.event["room_id"])
         for departure in await self._traces.departures(identifier):
             steps += _depart(departure)
             sender, room = UserId(departure.sender), departure.room
+        # What we said ourselves comes back from the homeserver, and is no news.
+        for landing in () if steps else await self._traces.landings(identifier):
+            steps += self._land(landing, await self._traces.links(identifier))
+            if landing.event is not None:
+                sender, room = UserId(landing.event["sender"]), str(landing.event["room_id"])
         if not steps:
             # A message that went to a network is told by the event that it was.
             for event_id in await self._traces.events_of(identifier):

@@ -247,6 +247,25 @@ DATA_MAP: tuple[Table, ...] = (
         subject="direct_with",
     ),
     Table(
+        "status_room", "where operators are told of troubles", While("the installation"),
+        {"id": _none("always 1"), "room": _ROOM},
+    ),
+    Table(
+        "trouble", "what the status room shows", While("the trouble"),
+        {
+            "key": _id("what it is about: a network, a chat, the disk"),
+            "sentence": _id("what is wrong"), "since": _SINCE,
+            "over_at": _none("when it was over"),
+            "said": _id("the line as it stands in the room"),
+            "revision": _none("how often it was changed"),
+            "day": _none("the UTC day of its message"),
+            "transaction_id": _none("a hash with a key of ours"),
+            "event_id": _id("its message"),
+            "seen_by": _id("the admin who has seen it"),
+        },
+        subject="seen_by",
+    ),
+    Table(
         "told", "what a person was told once, so as not to say it again",
         While("the installation"),
         {"subject": _SUBJECT, "what": _none("a fixed word"), "at": _SINCE},

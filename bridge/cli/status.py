@@ -1,0 +1,49 @@
+"""How the running Trestle is: ``trestle status``."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
+from bridge.control import ask
+from bridge.core.status import in_lines
+from bridge.sdk.errors import TemporaryFailure, TrestleError
+
+_EVERY = 1.0
+
+
+@main.command()
+@click.option("--watch", is_flag=True, help="Show it anew each second, until Ctrl-C.")
+@CONFIG
+@JSON
+def status(watch: bool, config: Path, as_json: bool) -> None:
+    """Show how the running Trestle is, on one screen."""
+    state_dir = quietly(config).state_dir
+
+    async def look() -> Any:
+        found = await ask(state_dir, "GET", "/status")
+        if found is None:
+            raise TrestleError("Trestle does not run with this config; `trestle run` starts it")
+        return found
+
+    async def keep_looking() -> None:
+        with Live(console=Console(), auto_refresh=False, screen=True) as screen:
+            while True:
+                try:
+                    lines = in_lines(await look())
+                except (TemporaryFailure, TrestleError) as error:
+                    lines = [str(error)]
+                screen.update(Text("\n".join(lines)), refresh=True)
+                await asyncio.sleep(_EVERY)
+
+    if watch:
+        run_until_told(keep_looking)
+        return
+    found = finished(run_until_told(look))
+    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(in_lines(found)))

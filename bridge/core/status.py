@@ -1,0 +1,168 @@
+"""How everything is, at a glance: for `trestle status`, for the main bot, for the status room."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any, Protocol
+
+from bridge.core.instances import Instance
+from bridge.core.portals import Portals
+from bridge.core.router import Router
+from bridge.core.sender import Sender
+from bridge.model import ParkReason
+from bridge.sdk.ids import InstanceId
+from bridge.sdk.login import LoginState
+from bridge.telemetry import Telemetry, redact
+
+_RECENT = 10
+_LONGEST = 5
+"""Lanes that are listed: those that wait longest."""
+
+
+class Troubles(logging.Handler):
+    """Keeps the last warnings and errors, as they stand in the log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.recent: deque[tuple[datetime, str, str]] = deque(maxlen=_RECENT)
+        """When, the event's name, the sentence."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the line, without tokens."""
+        at = datetime.fromtimestamp(record.created, UTC)
+        event = str(getattr(record, "event", "library"))
+        self.recent.append((at, event, redact(record.getMessage())))
+
+
+class Counted(Protocol):
+    """Where it is counted what is put aside."""
+
+    async def count_parked(self) -> Mapping[ParkReason, int]: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Status:
+    """Looks around. Every answer is for machines; :func:`bridge.cli.status` writes it out."""
+
+    version: str
+    telemetry: Telemetry
+    router: Router
+    sender: Sender
+    portals: Portals
+    instances: Mapping[InstanceId, Instance]
+    bots: Callable[[], Sequence[tuple[str, str, str]]]
+    """(instance, name, Matrix id) of each."""
+    items: Counted
+    homeserver: Callable[[], str]
+    difference: Callable[[], Mapping[str, int]]
+    troubles: Troubles
+    began: float
+
+    async def look(self) -> dict[str, Any]:
+        """See how everything is. Raises ``TemporaryFailure`` when the database is away."""
+        return {
+            "version": self.version,
+            "up_seconds": round(monotonic() - self.began),
+            "homeserver": self.sender.trouble or self.homeserver(),
+            "instances": [self._instance(one) for _, one in sorted(self.instances.items())],
+            "bots": [{"name": name, "title": title, "user": user}
+                     for name, title, user in self.bots()],
+            "portals": len(self.portals.all),
+            "lanes": self._lanes(),
+            "into_matrix_waiting": self.sender.waiting,
+            "parked": {reason.value: number
+                       for reason, number in (await self.items.count_parked()).items()},
+            "seconds_end_to_end": {
+                direction: self._median(direction) for direction in ("to_network", "to_matrix")
+            },
+            "unaccounted": dict(self.difference()),
+            "troubles": [{"at": at.isoformat(timespec="seconds"), "event": event, "said": said}
+                         for at, event, said in self.troubles.recent],
+        }  # fmt: skip
+
+    def _instance(self, instance: Instance) -> dict[str, Any]:
+        state, reason = instance.state
+        states = [session.supervisor.state for session in instance.sessions]
+        return {
+            "name": instance.name,
+            "module": instance.connector.info.name,
+            "state": state.value,
+            "reason": reason,
+            "logins": {one.value: n for one in LoginState if (n := states.count(one))},
+            "chats_in_trouble": dict(instance.trouble),
+        }
+
+    def _lanes(self) -> dict[str, Any]:
+        oldest = self.router.oldest_of_each()
+        longest = sorted(oldest.items(), key=lambda pair: -pair[1])[:_LONGEST]
+        return {
+            "busy": len(oldest),
+            "waiting": self.router.waiting,
+            "oldest_seconds": round(max(oldest.values(), default=0.0), 1),
+            "longest": [
+                {"lane": self.portals.name_of(name), "waiting": len(self.router.lanes[name]),
+                 "seconds": round(seconds, 1), "because": self.portals.why_waiting(name)}
+                for name, seconds in longest
+            ],
+        }  # fmt: skip
+
+    def _median(self, direction: str) -> float | None:
+        """The upper bound of the half that crossed faster, None if nothing crossed yet."""
+        counts: list[tuple[float, float]] = []
+        for metric in self.telemetry.end_to_end_seconds.collect():
+            for sample in metric.samples:
+                if (
+                    sample.name.endswith("_bucket")
+                    and sample.labels["direction"] == direction
+                    and sample.labels["le"] != "+Inf"
+                ):
+                    counts.append((float(sample.labels["le"]), sample.value))
+        total = max((number for _, number in counts), default=0.0)
+        return next((bound for bound, n in counts if total and n >= total / 2), None)
+
+
+def in_lines(look: Mapping[str, Any]) -> list[str]:
+    """What :meth:`Status.look` gives, as lines for people."""
+    lanes = look["lanes"]
+    lines = [
+        f"Trestle {look['version']}, up for {_span(look['up_seconds'])}",
+        f"homeserver: {look['homeserver']}",
+    ]
+    for one in look["instances"]:
+        logins = ", ".join(f"{number} {state}" for state, number in one["logins"].items())
+        why = f" ({one['reason']})" if one["reason"] else ""
+        lines.append(
+            f"{one['name']}: {one['state']}{why}" + (f"; logins: {logins}" if logins else "")
+        )
+        lines += [f"  {chat}: {why}" for chat, why in one["chats_in_trouble"].items()]
+    lines += [f"{one['name']}: {one['title']}, {one['user']}" for one in look["bots"]]
+    lines.append(f"bridged rooms: {look['portals']}")
+    lines.append(
+        f"waiting: {lanes['waiting']} from Matrix in {lanes['busy']} lanes, "
+        f"{look['into_matrix_waiting']} into Matrix"
+    )
+    lines += [
+        f"  {one['lane']}: {one['waiting']}, for {_span(one['seconds'])}"
+        + (f": {one['because']}" if one["because"] else "")
+        for one in lanes["longest"] if one["seconds"] >= 1
+    ]  # fmt: skip
+    parked = ", ".join(f"{number} {reason}" for reason, number in look["parked"].items())
+    lines.append(f"parked: {parked or 'nothing'}")
+    half = [
+        f"{way.replace('_', ' ')} under {seconds:g} s"
+        for way, seconds in look["seconds_end_to_end"].items() if seconds is not None
+    ]  # fmt: skip
+    lines.append(f"half of all arrive: {', '.join(half) or 'nothing crossed yet'}")
+    lines.append(f"unaccounted for: {sum(look['unaccounted'].values())}")
+    lines += [f"{one['at'][:19].replace('T', ' ')} {one['said']}" for one in look["troubles"]]
+    return lines
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,110 @@
+"""How it is: on one screen, and in the operators' room."""
+
+import asyncio
+import json
+from pathlib import Path
+
+from bridge.core.statusroom import StatusRoom
+from bridge.model import Outgoing, Permission, SendKind
+from bridge.sdk.ids import RoomId, UserId
+from bridge.settings import DatabaseSettings
+from tests.conformance.stage import DICE, ROOM, Play, play
+from tests.rigs.program import trestle_program
+from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, Said, refuse
+from tests.rigs.trestle import Town, make_modules
+
+ADMIN = UserId(f"@admin:{SERVER}")
+
+
+def say(text: str) -> Outgoing:
+    return Outgoing(
+        room=RoomId(ROOM), user=UserId(DICE), kind=SendKind.EVENT, type="m.room.message",
+        content={"msgtype": "m.text", "body": text}, transaction_id=f"t {text}",
+    )  # fmt: skip
+
+
+def refuses(asked: Asked) -> Answer | None:
+    body = str(asked.content.get("body"))
+    return refuse(400, "M_BAD_JSON") if body.startswith("bad") else None
+
+
+async def park(stage: Play, text: str) -> None:
+    """Have something refused by the homeserver."""
+    before = sum((await stage.app.parts.items.count_parked()).values())
+    await stage.app.parts.sender.put([say(text), say(f"after {text}")])
+    await stage.homeserver.wait_until(lambda: f"after {text}" in stage.homeserver.texts(ROOM))
+    assert sum((await stage.app.parts.items.count_parked()).values()) == before + 1
+
+
+async def shown(stage: Play, room: StatusRoom, words: str) -> list[Said]:
+    """What was said in the status room, once the last of it holds the words."""
+    async with asyncio.timeout(30):
+        while True:
+            await room.look()
+            said = [one for one in stage.homeserver.said if one.room != ROOM]
+            if said and words in said[-1].text:
+                return said
+            await asyncio.sleep(0.05)
+
+
+async def test_a_trouble_is_one_line_edited_in_place_and_cleared_when_it_is_over(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(
+        database_settings, folder, rules=[refuses], permissions={ADMIN: Permission.ADMIN}
+    ) as stage:
+        room = stage.app.parts.status_room
+        await room.look()
+        assert stage.homeserver.of("POST", "createRoom") == []
+        await park(stage, "bad one")
+        (line,) = await shown(stage, room, "1 put aside (1 refused)")
+        (made,) = stage.homeserver.of("POST", "createRoom")
+        assert made.content["invite"] == [ADMIN]
+        # Another of the same kind is no reason to wake somebody again.
+        await park(stage, "bad two")
+        await room.look()
+        assert len(await shown(stage, room, "1 put aside")) == 1
+        while await room.acknowledge(ADMIN) and len(stage.homeserver.texts(line.room)) < 2:
+            await asyncio.sleep(0.05)
+        said = await shown(stage, room, f"Seen by {ADMIN}.")
+        assert "2 put aside" in said[-1].text
+        assert [_edited(one) for one in said] == [None, line.event_id]
+        aside = stage.app.parts.aside
+        for one in await aside.all():
+            await aside.drop(one.name)
+        said = await shown(stage, room, "Over (")
+        assert [_edited(one) for one in said] == [None, line.event_id, line.event_id]
+        await room.look()
+        assert len(stage.homeserver.texts(line.room)) == 3
+
+
+async def test_without_admins_there_is_no_status_room(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder, rules=[refuses]) as stage:
+        await park(stage, "bad one")
+        await stage.app.parts.status_room.run()
+        assert stage.homeserver.of("POST", "createRoom") == []
+
+
+async def test_status_shows_all_on_one_screen(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    modules = make_modules({"dice": ("dice", {})})
+    settings = town.settings_for(folder, database_settings, modules=modules)
+    async with trestle_program(settings, folder) as trestle:
+        found = json.loads(await trestle.ask("status", "--json"))
+        assert found["bots"] == [
+            {"name": "dice", "title": "Dice", "user": "@_trestle_dice:test.example"}
+        ]
+        assert found["unaccounted"] == {} or set(found["unaccounted"].values()) == {0}
+        text = await trestle.ask("status")
+        for words in ("homeserver: ", "waiting: 0 from Matrix", "parked: nothing", "unaccounted"):
+            assert words in text
+        assert len(text.splitlines()) < 24
+    assert "does not run with this config" in await trestle.ask("status", code=1)
+
+
+def _edited(said: Said) -> object:
+    relates = said.content.get("m.relates_to", {})
+    return relates.get("event_id") if relates.get("rel_type") == "m.replace" else None
