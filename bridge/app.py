@@ -205,7 +205,7 @@ class App:
     async def _keep_house(self) -> None:
         """Gauges every second; retention every hour."""
         loop = asyncio.get_running_loop()
-        next_hour = loop.time() + 3600
+        next_hour = loop.time() + 30
         self._set_gauges()
         while True:
             before = loop.time()

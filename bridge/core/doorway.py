@@ -36,6 +36,7 @@ from bridge.sdk.rich import Rich, Text
 log = logging.getLogger(__name__)
 
 _KINDS = {"m.text": MessageKind.TEXT, "m.emote": MessageKind.EMOTE, "m.notice": MessageKind.NOTICE}
+_TELL_AGAIN = 60.0
 _LOOP_SECONDS = 5.0
 _LOOP_EQUAL = 5
 """So many equal texts of ghosts within so many seconds are a loop of bridges."""
@@ -55,6 +56,8 @@ class Doorway:
         self._unmarked = False
         self._loop_watch: deque[tuple[float, int]] = deque(maxlen=64)
         self._told_waiting = False
+        self._told_parked: dict[tuple[str, ParkReason], tuple[float, int]] = {}
+        """By sender and reason: when it was told last, and how many were not since then."""
 
     @property
     def chat(self) -> RemoteChat:
@@ -118,13 +121,36 @@ class Doorway:
         telemetry.sends.labels(direction="to_network", outcome=outcome).inc()
         if item.event["type"] == "m.room.member":
             return
-        uncertain = reason is ParkReason.UNCERTAIN
-        way = "may not have reached" if uncertain else "did not reach"
+        if reason is ParkReason.UNCERTAIN:
+            why, way = "uncertain", "may not have reached"
+            others: int | None = 0
+        else:
+            why, way = "parked", "did not reach"
+            others = self._others_not_told(item, reason)
+        if others is None:
+            return
+        more = f" Nor did {others} before it; `!trestle parked` lists them." if others else ""
         await tell(
-            self._house, self.portal, item, "uncertain" if uncertain else "parked",
+            self._house, self.portal, item, why,
             f"Your message {way} {self.portal.chat_name} on {self.portal.instance}: "
-            f"{detail.rstrip('.')}.",
+            f"{detail.rstrip('.')}.{more}",
         )  # fmt: skip
+
+    def _others_not_told(self, item: Item, reason: ParkReason) -> int | None:
+        """How many of the sender's were put aside without a word; None if this is another.
+
+        One notice a minute says what a thousand would.
+        """
+        key = (item.event["sender"], reason)
+        now = monotonic()
+        last, untold = self._told_parked.get(key, (-_TELL_AGAIN, 0))
+        if now - last < _TELL_AGAIN:
+            self._told_parked[key] = (last, untold + 1)
+            return None
+        if len(self._told_parked) > 1000:
+            self._told_parked.clear()
+        self._told_parked[key] = (now, 0)
+        return untold
 
     @property
     def _instance(self) -> Instance:

@@ -88,7 +88,7 @@ class StatusRoom:
             trouble = known.get(key)
             if trouble is None or trouble.over_at is not None:
                 await self._begin(room, key, sentence)
-            elif trouble.sentence != sentence:
+            else:
                 await self._change(room, replace(trouble, sentence=sentence))
         for key, trouble in known.items():
             if key not in found:
@@ -146,6 +146,7 @@ class StatusRoom:
         if said == trouble.said or trouble.event_id is None:
             return  # Its message is on its way; then it is edited.
         if not now and too_soon and is_same(said, trouble.said):
+            await self._shown.keep(trouble)
             return
         await self._edit(room, trouble, said)
         self._changed_at[trouble.key] = at

@@ -38,6 +38,7 @@ async def test_after_a_long_absence_the_newest_are_sent_and_both_sides_hear_of_t
             room = await bridge(alice, "#late")
             await alice.say(room, "before")
             await watcher.expect("> before")
+            await wait_until(lambda: not app.parts.router.waiting)
             wire.cut()
             first = await alice.say(room, "line 0")
             for number in range(1, LINES):

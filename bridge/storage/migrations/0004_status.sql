@@ -23,4 +23,5 @@ ALTER TABLE trouble ENABLE ROW LEVEL SECURITY;
 ALTER TABLE trouble FORCE ROW LEVEL SECURITY;
 CREATE POLICY work ON trouble TO {core} USING (true);
 CREATE POLICY own ON trouble TO {subject}
-    USING (seen_by = nullif(current_setting('trestle.subject', true), ''));
+    USING (seen_by = nullif(current_setting('trestle.subject', true), ''))
+    WITH CHECK (seen_by = nullif(current_setting('trestle.subject', true), ''));

@@ -1,0 +1,35 @@
+"""Of a thousand messages that are refused, one notice tells."""
+
+from pathlib import Path
+
+from bridge.settings import DatabaseSettings
+from tests.flow.test_conversation import bridge, irc_module
+from tests.rigs.irc_user import irc_user
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.trestle import Town, make_modules, running, wait_until
+
+MANY = 12
+
+
+async def test_one_notice_tells_of_many_and_the_list_has_them_all(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc, irc_user(irc.port, "chief") as chief:
+        await chief.join("#quiet")
+        chief.say("MODE #quiet +m")
+        await chief.sync()
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc))
+        )
+        async with running(settings) as app:
+            alice = await town.person("alice")
+            room = await bridge(alice, "#quiet")
+            for number in range(MANY):
+                await alice.say(room, f"unheard {number}")
+            await alice.wait_for_text(room, "did not reach #quiet on near")
+            await wait_until(lambda: not app.parts.router.waiting, 60)
+            await alice.say(room, "!trestle parked")
+            listed = await alice.wait_for_text(room, "refused, ")
+            assert len(listed["content"]["body"].splitlines()) == MANY
+            told = [e for e in alice.heard(room) if "did not reach" in str(e["content"]["body"])]
+            assert len(told) == 1
