@@ -26,6 +26,7 @@ from bridge.core.inflight import InFlight
 from bridge.core.instances import Instance
 from bridge.core.intake import Intake
 from bridge.core.late import Lateness
+from bridge.core.optouts import OptOuts
 from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
@@ -60,6 +61,7 @@ from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, EventKeys
 from bridge.storage.modulestore import InstanceStore
+from bridge.storage.optouts import OptOutStore
 from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms, PortalStore
@@ -112,6 +114,7 @@ class Parts:
     bookkeeper: Bookkeeper
     status: Status
     status_room: StatusRoom
+    optouts: OptOuts
     control: ControlServer
     homeserver_state: list[Callable[[], str]] = field(default_factory=list)
     introduced: bool = False
@@ -301,6 +304,8 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             patience=Patience(tries=settings.limits.tries),
         )  # fmt: skip
         store = PortalStore(database)
+        optouts = OptOuts(OptOutStore(database))
+        await optouts.load()
         crossings = Crossings(store)
         marker = router.marker = Marker(journal, before=crossings.flush)
         history = History(client)
@@ -313,7 +318,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             store=store, audit=Audit(database, day_keys, settings.state_dir),
             sender=sender, intents=intents, namespaces=namespaces, permissions=permissions,
             instances=instances, router=router, marker=marker, telemetry=telemetry,
-            key_of=key_of, clock=database.clock, crossings=crossings,
+            key_of=key_of, clock=database.clock, crossings=crossings, optouts=optouts,
             deadline=settings.limits.send_deadline, tell_after=settings.limits.tell_after,
             lateness=Lateness(
                 after=settings.limits.late_after, keep=settings.limits.late_keep
@@ -342,6 +347,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         main_bot = MainBot(
             plumbing, portals, router, stage, bots=list_bots,
             homeserver_state=lambda: states[-1]() if states else "not asked yet",
+            optouts=optouts,
         )  # fmt: skip
         main_bot.tracer = tracer = Tracer(
             Traces(database, journal, items, keys_of=event_keys.keys_of, parse=parse_transaction),
@@ -420,6 +426,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             aside=aside, control=ControlServer(settings.state_dir, aside, tracer, status),
             homeserver_state=states, books=books,
             bookkeeper=bookkeeper, status=status, status_room=status_room,
+            optouts=optouts,
         )  # fmt: skip
         routes.watcher = Watcher(
             bot_rooms, intents, namespaces, permissions, private_chats,

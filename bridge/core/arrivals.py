@@ -61,6 +61,9 @@ class Arrivals:
 
     async def _receive_message(self, event: RemoteMessage) -> None:
         ghost = self._ghost(event.sender)
+        if self._house.optouts.cover(ghost, self._portal.id):
+            self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
+            return
         outgoing = [
             Outgoing(
                 room=self._portal.room,

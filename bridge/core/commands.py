@@ -10,6 +10,7 @@ from bridge.core.aside import Aside
 from bridge.core.bots import BotCall, Seat, Stage
 from bridge.core.doorway import Doorway
 from bridge.core.lane import Item
+from bridge.core.optouts import EVERYWHERE, OptOuts
 from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
 from bridge.core.router import Router
@@ -18,7 +19,7 @@ from bridge.core.statusroom import StatusRoom
 from bridge.core.tracer import Tracer
 from bridge.model import Permission, Telling, Uncertain
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
-from bridge.sdk.ids import RoomId, UserId
+from bridge.sdk.ids import EventId, RoomId, UserId
 
 PREFIX = "!trestle"
 
@@ -74,6 +75,7 @@ class MainBot:
         *,
         bots: Callable[[], Sequence[tuple[str, str, UserId]]],
         homeserver_state: Callable[[], str],
+        optouts: OptOuts,
     ) -> None:
         self._plumbing = plumbing
         self._portals = portals
@@ -81,6 +83,7 @@ class MainBot:
         self._stage = stage
         self._bots = bots
         self._homeserver_state = homeserver_state
+        self._optouts = optouts
         self.aside: Aside
         self.tracer: Tracer
         self.status: Status
@@ -108,6 +111,10 @@ class MainBot:
                    help="see what of this room was put aside, try it again or let it go"),
             Action(name="set", usage="set [network] [key value]", level=user, run=self._set,
                    needs_power=True, help="see or change how this room's bridge behaves"),
+            Action(name="optout", usage="optout [everywhere]", level=user, run=self._optout,
+                   help="do not bridge what I say here, or anywhere"),
+            Action(name="optin", usage="optin [everywhere]", level=user, run=self._optin,
+                   help="bridge what I say again"),
             Action(name="ack", usage="ack", level=Permission.ADMIN, run=self._ack,
                    help="in the status room: I have seen what is wrong"),
             Action(name="where", usage="where", level=user, run=self._where,
@@ -142,7 +149,9 @@ class MainBot:
             await self._need_power(order)
 
     async def _need_power(self, order: Order) -> None:
-        if not await self._stage.intents.can(order.room, order.sender, "m.bridge"):
+        # What counts is the power that the sender had when it was said.
+        said_at = EventId(order.call.item.event["event_id"])
+        if not await self._stage.intents.can(order.room, order.sender, "m.bridge", at=said_at):
             raise PermanentFailure(
                 "you need the power to change this room's settings (usually a moderator's)"
             )
@@ -263,6 +272,33 @@ class MainBot:
             "say set alone to see what there is, or set, a key and one of its values: "
             "set uncertain hold"
         )
+
+    async def _optout(self, order: Order) -> str:
+        doors = self._doors_meant(order)
+        for portal in [EVERYWHERE] if order.words else [door.portal.id for door in doors]:
+            await self._optouts.add(order.sender, portal)
+        for door in doors:
+            await door.let_go(order.sender)
+        where = "anywhere" if order.words else "here"
+        again = " everywhere" if order.words else ""
+        return f"Nothing that you say is bridged {where} any more. Say optin{again} to undo that."
+
+    async def _optin(self, order: Order) -> str:
+        doors = self._doors_meant(order)
+        for portal in [EVERYWHERE] if order.words else [door.portal.id for door in doors]:
+            await self._optouts.remove(order.sender, portal)
+        left = [door for door in doors if self._optouts.cover(order.sender, door.portal.id)]
+        if left:
+            raise PermanentFailure("you opted out everywhere; say optin everywhere")
+        return "What you say is bridged again."
+
+    def _doors_meant(self, order: Order) -> Sequence[Doorway]:
+        if order.words == ("everywhere",):
+            return self._portals.all
+        doors = self._portals.in_room(order.room)
+        if order.words or not doors:
+            raise PermanentFailure("say it in a bridged room, or with the word everywhere")
+        return doors
 
     async def _ack(self, order: Order) -> str:
         if not await self.status_room.is_here(order.room):

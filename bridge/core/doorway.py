@@ -73,7 +73,8 @@ class Doorway:
 
     async def handle(self, item: Item) -> None:
         """Bring one Matrix event to the network. Raises a ``DeliveryError``."""
-        if self.portal.paused or self._is_left_out(item):
+        left_alone = self._house.optouts.cover(UserId(item.event["sender"]), self.portal.id)
+        if self.portal.paused or left_alone or self._is_left_out(item):
             item.drop()
         elif item.event["type"] == "m.room.member":
             item.drop()
@@ -356,6 +357,16 @@ class Doorway:
                 source=("left out", cut.last),
             )
         ])  # fmt: skip
+
+    async def let_go(self, person: UserId) -> None:
+        """Have the person's own connection, if there is one, out of the chat."""
+        instance = self._house.instances.get(self.portal.instance)
+        session = instance.find_session(person) if instance else None
+        if session is not None and isinstance(session.client, JoinsChats):
+            try:
+                await session.client.leave(self.chat, "does not want to be bridged")
+            except DeliveryError as error:
+                log.info("a puppet is not connected: %s", error, extra={"event": "not_there"})
 
     # --- the network to Matrix ---
 

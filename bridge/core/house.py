@@ -7,6 +7,7 @@ from typing import Protocol
 from bridge.core.crossings import Crossings
 from bridge.core.instances import Instance
 from bridge.core.late import Lateness
+from bridge.core.optouts import OptOuts
 from bridge.core.outgoing import KeyOf
 from bridge.core.permissions import Permissions
 from bridge.core.progress import Marker
@@ -68,6 +69,7 @@ class House:
     clock: Clock
     crossings: Crossings
     lateness: Lateness
+    optouts: OptOuts
     tell_after: float = 60.0
     """Seconds that a message waits before its room is told."""
     deadline: float = 120.0

@@ -3,7 +3,7 @@
 from typing import Any
 
 from bridge.matrix.client import HomeserverClient, MatrixError, path
-from bridge.sdk.ids import RoomId, UserId
+from bridge.sdk.ids import EventId, RoomId, UserId
 
 _NOT_THERE = {"M_NOT_FOUND", "M_FORBIDDEN", "M_UNKNOWN"}
 
@@ -47,14 +47,22 @@ class RoomQuestions:
             if profile is None or isinstance(profile, dict)
         }
 
-    async def can(self, room: RoomId, user: UserId, action: str) -> bool:
+    async def can(
+        self, room: RoomId, user: UserId, action: str, *, at: EventId | None = None
+    ) -> bool:
         """Whether the user has the power for ``action``: invite, kick, ban, redact, or the type
-        of a state event to send.
+        of a state event to send. ``at`` is the event at which it counts; else it is now.
 
         The creators of a room of version 12 stand above all levels.
         """
-        levels = await self.state(room, "m.room.power_levels")
-        creation = await self._creation(room)
+        if at is None:
+            levels = await self.state(room, "m.room.power_levels")
+            creation = await self._creation(room)
+        else:
+            state = await self._state_at(room, at)
+            found = state.get("m.room.power_levels")
+            levels = found["content"] if found is not None else None
+            creation = state.get("m.room.create")
         if creation is not None and user in _creators(creation):
             return True
         if levels is None:
@@ -65,6 +73,29 @@ class RoomQuestions:
         if mine is None:
             mine = _level(levels.get("users_default")) or 0
         return mine >= _needed(levels, action)
+
+    async def _state_at(self, room: RoomId, event: EventId) -> dict[str, dict[str, Any]]:
+        """The room's state at an event, by type, where the state key is empty.
+
+        By ``/context``, whose state is that at its last event (client-server API); empty if we
+        may not see the event: then nobody has power at it.
+        """
+        try:
+            reply = await self._client.request(
+                "GET", path("v3", "rooms", room, "context", event), user=self._user,
+                query={"limit": "0", "filter": '{"lazy_load_members":true}'},
+            )  # fmt: skip
+        except MatrixError as error:
+            if error.errcode in _NOT_THERE:
+                return {}
+            raise
+        state = reply.get("state")
+        return {
+            str(one.get("type")): one
+            for one in (state if isinstance(state, list) else [])
+            if isinstance(one, dict) and one.get("state_key") == ""
+            and isinstance(one.get("content"), dict)
+        }  # fmt: skip
 
     async def _creation(self, room: RoomId) -> dict[str, Any] | None:
         """The creation event with its sender."""

@@ -266,6 +266,11 @@ DATA_MAP: tuple[Table, ...] = (
         subject="seen_by",
     ),
     Table(
+        "opt_out", "who does not want to be bridged", While("the person wants it so"),
+        {"subject": _SUBJECT, "portal": _id("the bridged chat; 0 is all"), "since": _SINCE},
+        subject="subject",
+    ),
+    Table(
         "told", "what a person was told once, so as not to say it again",
         While("the installation"),
         {"subject": _SUBJECT, "what": _none("a fixed word"), "at": _SINCE},

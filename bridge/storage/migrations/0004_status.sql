@@ -18,7 +18,6 @@ CREATE TABLE trouble (
     seen_by         text
 );
 GRANT SELECT, INSERT, UPDATE, DELETE ON status_room, trouble TO {core};
-GRANT SELECT ON trouble TO {subject};
 ALTER TABLE trouble ENABLE ROW LEVEL SECURITY;
 ALTER TABLE trouble FORCE ROW LEVEL SECURITY;
 CREATE POLICY work ON trouble TO {core} USING (true);

@@ -1,0 +1,45 @@
+"""Who does not want to be bridged: in one portal or everywhere, on either side."""
+
+from typing import Protocol
+
+from bridge.sdk.ids import UserId
+
+EVERYWHERE = 0
+"""Instead of a portal's number."""
+
+
+class OptOutStore(Protocol):
+    """Where it is kept."""
+
+    async def all(self) -> set[tuple[UserId, int]]: ...
+    async def add(self, subject: UserId, portal: int) -> None: ...
+    async def remove(self, subject: UserId, portal: int) -> None: ...
+
+
+class OptOuts:
+    """Asked of every message, so it is held in memory."""
+
+    def __init__(self, store: OptOutStore) -> None:
+        self._store = store
+        self._rows: set[tuple[UserId, int]] = set()
+
+    async def load(self) -> None:
+        """Read them. Call once, before events are dispatched."""
+        self._rows = await self._store.all()
+
+    def cover(self, person: UserId, portal: int) -> bool:
+        """Whether the person (a Matrix user or a ghost) is not to be bridged there."""
+        rows = self._rows
+        return bool(rows) and ((person, portal) in rows or (person, EVERYWHERE) in rows)
+
+    async def add(self, person: UserId, portal: int) -> None:
+        """Bridge the person there no more. Raises ``TemporaryFailure``; then nothing changed."""
+        await self._store.add(person, portal)
+        self._rows.add((person, portal))
+
+    async def remove(self, person: UserId, portal: int) -> None:
+        """Bridge the person there again; ``EVERYWHERE`` takes back all that was said."""
+        await self._store.remove(person, portal)
+        self._rows = {
+            row for row in self._rows if row[0] != person or portal not in (row[1], EVERYWHERE)
+        }

@@ -1,0 +1,60 @@
+"""Who does not want to be bridged is not: neither what is said in Matrix nor on the network."""
+
+from pathlib import Path
+
+from bridge.sdk.ids import UserId
+from bridge.settings import DatabaseSettings
+from tests.flow.test_conversation import bridge, irc_module
+from tests.rigs.irc_user import irc_user
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.trestle import Town, make_modules, running
+
+
+async def test_nothing_of_a_person_crosses_between_optout_and_optin_and_the_puppet_leaves(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with (
+        run_ngircd() as irc,
+        irc_user(irc.port, "carl") as carl,
+        irc_user(irc.port, "dora") as dora,
+    ):
+        await carl.join("#quiet")
+        await dora.join("#quiet")
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc))
+        )
+        alice, bea = await town.person("alice"), await town.person("bea")
+        async with running(settings):
+            room = await bridge(alice, "#quiet")
+            await bea.join(room)
+            await bea.say(room, "bea is heard")
+            nick = (await carl.expect(":bea is heard")).removeprefix(":").partition("!")[0]
+            await bea.say(room, "!trestle optout")
+            await bea.wait_for_text(room, "Nothing that you say is bridged here")
+            await carl.expect(f":{nick}!", "PART #quiet")
+            await bea.say(room, "between us")
+            await alice.say(room, "alice is heard")
+            await carl.expect(":alice is heard")
+        # It is remembered, and everywhere is more than here.
+        async with running(settings) as app:
+            await bea.say(room, "still between us")
+            await bea.say(room, "!trestle optout everywhere")
+            await bea.wait_for_text(room, "bridged anywhere")
+            await bea.say(room, "!trestle optin")
+            await bea.wait_for_text(room, "say optin everywhere")
+            await bea.say(room, "!trestle optin everywhere")
+            await bea.wait_for_text(room, "What you say is bridged again")
+            await bea.say(room, "bea is back")
+            await carl.expect(":bea is back")
+            # A person on the network, by the ghost.
+            (door,) = app.parts.portals.all
+            await app.parts.optouts.add(UserId("@_trestle_near_carl:test.example"), door.portal.id)
+            carl.say("PRIVMSG #quiet :carl between us")
+            await carl.sync()
+            dora.say("PRIVMSG #quiet :dora comes after carl")
+            await alice.wait_for_text(room, "dora comes after carl")
+            await app.parts.optouts.remove(UserId("@_trestle_near_carl:test.example"), 0)
+            carl.say("PRIVMSG #quiet :carl is back")
+            await alice.wait_for_text(room, "carl is back")
+    assert not any("between us" in line for line in carl.heard)
+    assert not any("carl between us" in str(e["content"].get("body")) for e in alice.heard(room))
