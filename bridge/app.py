@@ -84,8 +84,10 @@ class App:
                 log.info("stopping", extra={"event": "stopping"})
                 if self._end_for_sure:
                     _end_later()
-                await parts.receiver.stop()
                 until = asyncio.get_running_loop().time() + _TASKS_LIMIT
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_DRAIN_LIMIT):
+                        await parts.receiver.stop()
                 await parts.router.drain(_DRAIN_LIMIT)
                 if self._began_routing:
                     await _end([feeder, router, *keepers], until)
@@ -219,12 +221,12 @@ class App:
                     await self._hourly()
 
     async def _hourly(self) -> None:
+        await self.parts.bookkeeper.balance()
         try:
             await self.parts.retention.run_once()
         except ConfigError as error:
             log.error("%s", error, extra={"event": "retention_refused"})
         await self.parts.count_parked()
-        await self.parts.bookkeeper.balance()
 
     def _set_gauges(self) -> None:
         parts = self.parts

@@ -12,6 +12,7 @@ import orjson
 from bridge import __version__
 from bridge.config import check_options
 from bridge.control import ControlServer
+from bridge.core.announcing import Announcer
 from bridge.core.aside import Aside
 from bridge.core.bookkeeper import Bookkeeper
 from bridge.core.bots import BotHost, ModuleSeat, Seat, Stage
@@ -297,7 +298,10 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
 
         encrypted = await bot_rooms.encrypted_rooms()
         permissions = Permissions(
-            settings.permissions, settings.homeserver.server_name, namespaces.is_ours
+            settings.permissions,
+            settings.homeserver.server_name,
+            namespaces.is_ours,
+            {name: module.rules.permissions for name, module in settings.modules.items()},
         )
         router = Router(
             inflight, items, telemetry, encode=orjson.dumps,
@@ -308,17 +312,20 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         await optouts.load()
         crossings = Crossings(store)
         marker = router.marker = Marker(journal, before=crossings.flush)
-        history = History(client)
+        history = History(client, namespaces.is_ours)
         sender = Sender(
             outbox, intents, telemetry, database.clock, is_encrypted=encrypted.__contains__,
             find_ours=history.find_ours, bot=namespaces.bot,
         )  # fmt: skip
         instances: dict[InstanceId, Instance] = {}
+        announcer = Announcer(bot_rooms, sender, intents, database.clock, key_of, namespaces.bot)
         house = House(
             store=store, audit=Audit(database, day_keys, settings.state_dir),
             sender=sender, intents=intents, namespaces=namespaces, permissions=permissions,
             instances=instances, router=router, marker=marker, telemetry=telemetry,
             key_of=key_of, clock=database.clock, crossings=crossings, optouts=optouts,
+            announcer=announcer,
+            rules={name: module.rules for name, module in settings.modules.items()},
             deadline=settings.limits.send_deadline, tell_after=settings.limits.tell_after,
             lateness=Lateness(
                 after=settings.limits.late_after, keep=settings.limits.late_keep
@@ -379,12 +386,15 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             reconciler.want()
 
         intake.on_restart = doubt_homeserver
+        intake.on_read = announcer.note_read
         main_bot.aside = aside = Aside(
             Shelf(database, day_keys), sender, timers, house.audit, take_back=outbox.take_back,
             take_again=intake.take_again,
         )  # fmt: skip
         books = Books(database)
-        bookkeeper = Bookkeeper(books, sender.holding, telemetry)
+        bookkeeper = Bookkeeper(
+            books, telemetry, rows_in_hand=intake.rows_in_hand, holding=sender.holding
+        )
         troubles = Troubles()
         logging.getLogger("bridge").addHandler(troubles)
         stack.callback(logging.getLogger("bridge").removeHandler, troubles)

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from bridge.core.aside import Aside
 from bridge.core.status import Status
-from bridge.core.tracer import Tracer
+from bridge.core.tracer import Tracer, steps_of
 from bridge.sdk.errors import TemporaryFailure, TrestleError
 from bridge.storage.shelf import Parked, contents, summary
 
@@ -100,16 +100,6 @@ class ControlServer:
         return write(await found)
 
 
-async def steps_of(tracer: Tracer, identifier: str) -> list[dict[str, Any]]:
-    """What is known of an event or a message, for machines."""
-    trace = await tracer.trace(identifier)
-    return [
-        {"what": step.what, "at": step.at.isoformat() if step.at else None,
-         "detail": step.detail}
-        for step in trace.steps
-    ]  # fmt: skip
-
-
 async def _answer(work: Awaitable[Any]) -> web.Response:
     try:
         body: Any = await work
@@ -133,11 +123,19 @@ async def ask(state_dir: Path, method: str, path: str) -> Any:
             ) as session,
             session.request(method, f"http://trestle{path}") as response,
         ):
-            answer = orjson.loads(await response.read())
-            if response.status != 200:
-                raise TrestleError(str(answer["error"]))
-            return answer
+            raw = await response.read()
+            if response.status == 200:
+                return orjson.loads(raw)
+            raise _refusal(response.status, raw)
     except aiohttp.ClientConnectorError:
         return None  # What a killed process left behind.
     except (aiohttp.ClientError, TimeoutError) as error:
         raise TemporaryFailure(f"the running Trestle does not answer: {error}") from error
+
+
+def _refusal(status: int, raw: bytes) -> TrestleError:
+    try:
+        said = str(orjson.loads(raw)["error"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return TrestleError(f"the running Trestle answers {status}; its log says why")
+    return TemporaryFailure(said) if status == 503 else TrestleError(said)

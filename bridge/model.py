@@ -1,5 +1,6 @@
 """The core's records, frozen and without I/O, and the clock that everything is given."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import IntEnum, StrEnum
@@ -137,6 +138,38 @@ class Telling(StrEnum):
 
     NOTICE = "notice"
     REACTION = "reaction"
+
+
+class Announce(StrEnum):
+    """When somebody is told of the connection that is made for them."""
+
+    FIRST = "first"
+    """Before it is made."""
+    BEFORE = "before"
+    """And the first message waits until it was read, at most a minute."""
+
+
+class Puppets(StrEnum):
+    """Whose account speaks for somebody on a network."""
+
+    AUTOMATIC = "automatic"
+    """A connection made for each Matrix user."""
+    LOGIN = "login"
+    """The person's own account there; the relay for those who have linked none."""
+    RELAY = "relay"
+    """One login speaks for all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceRules:
+    """What the core asks of an instance's settings."""
+
+    permissions: Mapping[str, Permission] = field(default_factory=dict)
+    """Levels that hold for this instance instead of the general ones."""
+    puppets: Puppets = Puppets.AUTOMATIC
+    announce: Announce = Announce.FIRST
+    announce_direct: bool = False
+    """Told in a direct chat, instead of in the room."""
 
 
 class AuditAction(StrEnum):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from bridge.model import Permission
+from bridge.model import InstanceRules, Permission
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
 
@@ -230,6 +230,7 @@ class ModuleSettings:
     instance: InstanceId
     module: str
     options: Mapping[str, object] = field(default_factory=dict, repr=False)
+    rules: InstanceRules = field(default_factory=InstanceRules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from rich.text import Text
 from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
 from bridge.control import ask
 from bridge.core.status import in_lines
-from bridge.sdk.errors import TemporaryFailure, TrestleError
+from bridge.sdk.errors import TrestleError
 
 _EVERY = 1.0
 
@@ -37,7 +37,7 @@ def status(watch: bool, config: Path, as_json: bool) -> None:
             while True:
                 try:
                     lines = in_lines(await look())
-                except (TemporaryFailure, TrestleError) as error:
+                except TrestleError as error:
                     lines = [str(error)]
                 screen.update(Text("\n".join(lines)), refresh=True)
                 await asyncio.sleep(_EVERY)

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import click
 
 from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
-from bridge.control import ask, steps_of
-from bridge.core.tracer import Tracer
+from bridge.control import ask
+from bridge.core.tracer import Tracer, steps_of
 from bridge.matrix.body import parse_transaction
 from bridge.model import SystemClock
 from bridge.storage.items import Items
@@ -24,7 +24,7 @@ from bridge.storage.traces import Traces
 @CONFIG
 @JSON
 def trace(identifier: str, config: Path, as_json: bool) -> None:
-    """Tell what became of a Matrix event or a network's message, and when."""
+    """Tell what became of an event or a message, and when."""
     settings = quietly(config)
 
     async def work() -> Any:

@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from bridge.model import RowId
 from bridge.sdk.ids import RoomId
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
 _SETTLE = 2.0
-"""Seconds after which what is on its way between us and the outbox has arrived."""
+"""Seconds after which what is on its way between us and the tables has arrived."""
 
 
 class Account(Protocol):
@@ -30,6 +31,7 @@ class Books(Protocol[A_co]):
     """The part of the storage that counts."""
 
     async def count_open(self) -> Sequence[A_co]: ...
+    async def open_rows(self) -> Mapping[RowId, int]: ...
     async def waiting_by_room(self) -> Mapping[RoomId, int]: ...
 
 
@@ -39,12 +41,15 @@ class Bookkeeper:
     def __init__(
         self,
         books: "Books[Account]",
-        holding: Callable[[], Mapping[RoomId, int]],
         telemetry: Telemetry,
+        *,
+        rows_in_hand: Callable[[], Collection[RowId]],
+        holding: Callable[[], Mapping[RoomId, int]],
     ) -> None:
         self._books = books
-        self._holding = holding
         self._telemetry = telemetry
+        self._rows_in_hand = rows_in_hand
+        self._holding = holding
         self.difference: dict[str, int] = {}
         """By direction: what was unaccounted for at the last look."""
 
@@ -53,7 +58,10 @@ class Bookkeeper:
 
         Raises ``TemporaryFailure`` when the database is away.
         """
-        found = {"to_network": 0, "to_matrix": await self._stranded()}
+        found = {
+            "to_network": await _lasting(self._stranded_rows),
+            "to_matrix": await _lasting(self._stranded_entries),
+        }
         for account in await self._books.count_open():
             found[account.direction] += abs(account.difference)
         for direction, number in found.items():
@@ -66,16 +74,30 @@ class Bookkeeper:
         self.difference = found
         return found
 
-    async def _stranded(self) -> int:
-        """How many entries of the outbox wait, and nobody has them in hand."""
-        missing: dict[RoomId, int] | None = None
-        for _ in range(2):
-            waiting, held = await self._books.waiting_by_room(), self._holding()
-            now = {room: number - held.get(room, 0) for room, number in waiting.items()}
-            missing = (
-                now if missing is None else {r: min(n, now.get(r, 0)) for r, n in missing.items()}
-            )
-            if all(number <= 0 for number in missing.values()):
-                return 0
-            await asyncio.sleep(_SETTLE)
-        return sum(number for number in (missing or {}).values() if number > 0)
+    async def _stranded_rows(self) -> Mapping[object, int]:
+        """Rows of the journal with something to do, and in nobody's hands: how much of each."""
+        before = set(self._rows_in_hand())
+        rows = await self._books.open_rows()
+        known = before.union(self._rows_in_hand())
+        return {row: number for row, number in rows.items() if row not in known}
+
+    async def _stranded_entries(self) -> Mapping[object, int]:
+        """Entries of the outbox that wait in nobody's hands, by room."""
+        before = self._holding()
+        waiting = await self._books.waiting_by_room()
+        after = self._holding()
+        return {
+            room: missing
+            for room, number in waiting.items()
+            if (missing := number - max(before.get(room, 0), after.get(room, 0))) > 0
+        }
+
+
+async def _lasting(look: Callable[[], Awaitable[Mapping[object, int]]]) -> int:
+    """What two looks agree on: in one, something may just be on its way."""
+    first = await look()
+    if not first:
+        return 0
+    await asyncio.sleep(_SETTLE)
+    second = await look()
+    return sum(min(number, second.get(what, 0)) for what, number in first.items())

@@ -48,9 +48,7 @@ class Conditions:
         if look["lanes"]["oldest_seconds"] > _OLDEST:
             worst = look["lanes"]["longest"][0]
             because = f": {worst['because']}" if worst["because"] else ""
-            lasting["oldest"] = (
-                f"For {worst['lane']} something waits since {_minutes(worst['seconds'])}{because}"
-            )
+            lasting["oldest"] = f"For {worst['lane']} something waits for long{because}"
         return {key: _ended(said) for key, said in (lasting | self._of_machine()).items()}
 
     def _lasting(self, found: Mapping[str, str]) -> dict[str, str]:
@@ -93,11 +91,9 @@ def _of_instance(instance: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _ended(said: str) -> str:
+    # A network's words may hold what no table does.
+    said = said.replace("\0", "").encode("utf-8", "replace").decode()
     return said if said.endswith((".", "!", "?")) else said + "."
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} minutes"
 
 
 def is_same(one: str, other: str) -> bool:

@@ -17,7 +17,15 @@ from bridge.core.late import Cut, find_cut
 from bridge.core.outgoing import notice
 from bridge.core.telling import tell
 from bridge.matrix.html import parse
-from bridge.model import MessageLink, ParkReason, Permission, Portal, Uncertain
+from bridge.model import (
+    InstanceRules,
+    MessageLink,
+    ParkReason,
+    Permission,
+    Portal,
+    Puppets,
+    Uncertain,
+)
 from bridge.sdk.capabilities import Level
 from bridge.sdk.errors import (
     DeliveryError,
@@ -37,6 +45,8 @@ log = logging.getLogger(__name__)
 
 _KINDS = {"m.text": MessageKind.TEXT, "m.emote": MessageKind.EMOTE, "m.notice": MessageKind.NOTICE}
 _TELL_AGAIN = 60.0
+"""Seconds in which a sender is told of a few refusals only."""
+_TELL_EACH = 3
 _LOOP_SECONDS = 5.0
 _LOOP_EQUAL = 5
 """So many equal texts of ghosts within so many seconds are a loop of bridges."""
@@ -57,7 +67,7 @@ class Doorway:
         self._loop_watch: deque[tuple[float, int]] = deque(maxlen=64)
         self._told_waiting = False
         self._told_parked: dict[tuple[str, ParkReason], tuple[float, int]] = {}
-        """By sender and reason: when it was told last, and how many were not since then."""
+        """By sender and reason: since when, and how many were put aside."""
 
     @property
     def chat(self) -> RemoteChat:
@@ -74,11 +84,11 @@ class Doorway:
     async def handle(self, item: Item) -> None:
         """Bring one Matrix event to the network. Raises a ``DeliveryError``."""
         left_alone = self._house.optouts.cover(UserId(item.event["sender"]), self.portal.id)
-        if self.portal.paused or left_alone or self._is_left_out(item):
-            item.drop()
-        elif item.event["type"] == "m.room.member":
+        if item.event["type"] == "m.room.member":
             item.drop()
             await self._follow_member(item.event)
+        elif self.portal.paused or left_alone or self._is_left_out(item):
+            item.drop()
         else:
             try:
                 await self._bring(item)
@@ -124,34 +134,33 @@ class Doorway:
             return
         if reason is ParkReason.UNCERTAIN:
             why, way = "uncertain", "may not have reached"
-            others: int | None = 0
+            others = 0
         else:
             why, way = "parked", "did not reach"
-            others = self._others_not_told(item, reason)
-        if others is None:
+            others = self._told_before(item, reason)
+        if others > _TELL_EACH:
             return
-        more = f" Nor did {others} before it; `!trestle parked` lists them." if others else ""
+        more = " More of yours are refused now; you are not told of each." * (others == _TELL_EACH)
         await tell(
             self._house, self.portal, item, why,
             f"Your message {way} {self.portal.chat_name} on {self.portal.instance}: "
             f"{detail.rstrip('.')}.{more}",
         )  # fmt: skip
 
-    def _others_not_told(self, item: Item, reason: ParkReason) -> int | None:
-        """How many of the sender's were put aside without a word; None if this is another.
+    def _told_before(self, item: Item, reason: ParkReason) -> int:
+        """How many of the sender's were put aside for that reason in this minute.
 
-        One notice a minute says what a thousand would.
+        A few notices say what a thousand would.
         """
         key = (item.event["sender"], reason)
         now = monotonic()
-        last, untold = self._told_parked.get(key, (-_TELL_AGAIN, 0))
-        if now - last < _TELL_AGAIN:
-            self._told_parked[key] = (last, untold + 1)
-            return None
+        began, number = self._told_parked.get(key, (now, 0))
+        if now - began > _TELL_AGAIN:
+            began, number = now, 0
         if len(self._told_parked) > 1000:
             self._told_parked.clear()
-        self._told_parked[key] = (now, 0)
-        return untold
+        self._told_parked[key] = (began, number + 1)
+        return number
 
     @property
     def _instance(self) -> Instance:
@@ -238,13 +247,18 @@ class Doorway:
         """Choose the login that speaks for the sender."""
         house, instance, sender = self._house, self._instance, message.sender.user_id
         from_ghost = house.namespaces.is_ghost(sender)
-        level = house.permissions.of(sender)
+        level = house.permissions.of(sender, instance.name)
         if not from_ghost and level < Permission.RELAY:
             raise PermanentFailure(
                 f"the settings of this bridge do not let {sender} speak on {instance.name}"
             )
+        rules = house.rules.get(instance.name, InstanceRules())
         puppets = instance.connector.capabilities(self.portal.chat).puppets
-        if puppets and level >= Permission.USER and not from_ghost:
+        own = puppets and rules.puppets is Puppets.AUTOMATIC
+        if own and level >= Permission.USER and not from_ghost:
+            # The room's order holds: while somebody reads, those who come after wait.
+            while left := await house.announcer.hold(sender, self.portal, rules):
+                await house.announcer.wait_until_read(sender, self.portal.room, left)
             session = await instance.session_of(sender, message.sender.name)
         elif instance.relay is not None:
             session = instance.relay
@@ -299,16 +313,21 @@ class Doorway:
         age = asyncio.get_running_loop().time() - item.row.landed_at
         if self._told_waiting or age < self._house.tell_after:
             return
-        self._told_waiting = True
-        await tell(
-            self._house, self.portal, item, "waits",
-            f"Messages to {self.portal.chat_name} on {self.portal.instance} wait: "
-            f"{str(error).rstrip('.')}. They are sent when it is back.",
-        )  # fmt: skip
+        try:
+            await tell(
+                self._house, self.portal, item, "waits",
+                f"Messages to {self.portal.chat_name} on {self.portal.instance} wait: "
+                f"{str(error).rstrip('.')}. They are sent when it is back.",
+            )  # fmt: skip
+        except DeliveryError as failure:
+            log.info("a room is told later: %s", failure, extra={"event": "told_later"})
+        else:
+            self._told_waiting = True
 
     def _is_left_out(self, item: Item) -> bool:
         left_out = self.portal.left_out
-        return left_out is not None and item.id <= left_out
+        # Not by the day: a clock may go back, the numbers never do.
+        return left_out is not None and item.id[1:] <= left_out[1:]
 
     async def _leave_out(self, item: Item) -> bool:
         """Leave out the oldest of very many late messages, once the network is back.
@@ -354,7 +373,7 @@ class Doorway:
                 text=f"{portal.instance} is back. {cut.number} messages of {span} waited for too "
                 f"long and are not sent to {portal.chat_name}; the newest {house.lateness.keep} "
                 "are.",
-                source=("left out", cut.last),
+                source=("left out", portal.id, cut.last),
             )
         ])  # fmt: skip
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from bridge.core.announcing import Announcer
 from bridge.core.crossings import Crossings
 from bridge.core.instances import Instance
 from bridge.core.late import Lateness
@@ -15,7 +16,16 @@ from bridge.core.router import Router
 from bridge.core.sender import Sender
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
-from bridge.model import AuditAction, Clock, ItemId, MessageLink, Portal, Telling, Uncertain
+from bridge.model import (
+    AuditAction,
+    Clock,
+    InstanceRules,
+    ItemId,
+    MessageLink,
+    Portal,
+    Telling,
+    Uncertain,
+)
 from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RoomId, UserId
 from bridge.telemetry import Telemetry
 
@@ -70,6 +80,8 @@ class House:
     crossings: Crossings
     lateness: Lateness
     optouts: OptOuts
+    announcer: Announcer
+    rules: Mapping[InstanceId, InstanceRules]
     tell_after: float = 60.0
     """Seconds that a message waits before its room is told."""
     deadline: float = 120.0

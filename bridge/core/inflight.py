@@ -57,7 +57,9 @@ class Left(NamedTuple):
     def has_done(self, item: ItemId, consumer: int) -> bool:
         """Whether the item's effect was out for this consumer."""
         newest, done = self.newest.get(consumer, (item, False))
-        return item < newest or (done and item == newest)
+        # Not by the day: a clock may go back, the numbers never do.
+        at, last = item[1:], newest[1:]
+        return at < last or (done and at == last)
 
 
 def consumer_number(name: str) -> int:

@@ -18,6 +18,7 @@ from bridge.core.window import KeyWindow
 from bridge.failpoint import failpoint
 from bridge.model import Clock, ItemId, Outcome, ParkReason, RowId, Source, Transaction
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.ids import RoomId, UserId
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -157,6 +158,8 @@ class Intake:
         self._seen_ids: set[str] = set()
         self.on_restart: Callable[[], None] = lambda: None
         """Called when the homeserver shows that it was started again."""
+        self.on_read: Callable[[UserId, RoomId], None] = lambda user, room: None
+        """Called when somebody has read what was said in a room."""
         self._spilled: deque[RowId] = deque()
         self._accepted = telemetry.transactions.labels(outcome="accepted")
         self._repeated = telemetry.transactions.labels(outcome="repeated")
@@ -170,6 +173,11 @@ class Intake:
     def spilled(self) -> int:
         """How many rows are landed but not in memory yet, because it was full."""
         return len(self._spilled)
+
+    def rows_in_hand(self) -> set[RowId]:
+        """The journal's rows that are in lanes, or known to wait for room in memory."""
+        rows = {row.id for lane in self._router.lanes.values() for row, _ in lane.places()}
+        return rows.union(self._spilled, self._marker.touched())
 
     def open(self) -> None:
         """Take transactions from now on."""
@@ -195,6 +203,10 @@ class Intake:
                 progress=sketch.packed(),
                 done=False,
             )
+            if self._spilled:
+                # It would overtake what waits in the journal.
+                self._spilled.append(row_id)
+                return
             row = Row(row_id, 1, sketch.packed(), landed_at=loop.time())
 
             def skip(index: int, other: int) -> Outcome | None:
@@ -229,6 +241,8 @@ class Intake:
         bits = bytearray((len(events) + 7) // 8)
         for index in doubles:
             bits[index >> 3] |= 1 << (index & 7)
+        for edu in transaction.ephemeral:
+            self._note_receipts(edu)
         news = bool(transaction.to_device) or transaction.has_device_news
         if len(doubles) == len(events) and not news:
             # Nothing new that must be kept: typing and receipts alone are not worth a commit.
@@ -256,6 +270,16 @@ class Intake:
         row = Row(row_id, len(events), bytes(bits), landed_at=loop.time())
         # The answer goes out first: the row is safe, and the homeserver has others waiting.
         loop.call_soon(self._dispatch, row, events, transaction.source)
+
+    def _note_receipts(self, edu: object) -> None:
+        """Tell who has read something in a room (client-server API, ``m.receipt``)."""
+        if not isinstance(edu, dict) or edu.get("type") != "m.receipt":
+            return
+        room, content = edu.get("room_id"), edu.get("content")
+        for receipts in content.values() if isinstance(content, dict) else ():
+            readers = receipts.get("m.read") if isinstance(receipts, dict) else None
+            for reader in readers if isinstance(readers, dict) else ():
+                self.on_read(UserId(reader), RoomId(str(room)))
 
     def _keys(self, events: list[Any]) -> list[bytes]:
         try:
@@ -338,6 +362,9 @@ class Intake:
                 before = [skip(index, lane.number) for lane in lanes]
                 lanes = [lane for lane, done in zip(lanes, before, strict=True) if done is None]
                 outcome = min((done for done in before if done is not None), default=outcome)
+                if lanes and outcome is not Outcome.DROPPED:
+                    row.worst[index] = outcome
+                    row.shares[index] = len(lanes)
             if not lanes:
                 row.finish_event(index, outcome)
                 continue
@@ -360,9 +387,11 @@ class Intake:
             (item, consumer_number(name))
             for item, name in await self._parking.parked_of_open_rows()
         }
+        # What may have begun must be in its lane now, while it is known how far it came.
+        begun = max((item.seq for item, _ in left.newest.values()), default=0)
         async for landed in self._journal.unfinished():
             rows += 1
-            if self._spilled or self._router.waiting > self._memory:
+            if landed.id.seq > begun and (self._spilled or self._router.waiting > self._memory):
                 self._spilled.append(landed.id)
                 continue
             self._load(landed, left, aside)

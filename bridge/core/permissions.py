@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 
 from bridge.model import Permission
-from bridge.sdk.ids import UserId
+from bridge.sdk.ids import InstanceId, UserId
 
 
 class Permissions:
-    """Levels by Matrix id, else by server, else by ``*``.
+    """Levels by Matrix id, else by server, else by ``*``; an instance's own come first.
 
     Ghosts and bots (``is_ours``) have none: they are never obeyed.
     """
@@ -17,31 +17,35 @@ class Permissions:
         levels: Mapping[str, Permission],
         server_name: str,
         is_ours: Callable[[str], bool],
+        of_instances: Mapping[InstanceId, Mapping[str, Permission]] | None = None,
     ) -> None:
         self._levels = dict(levels)
         self._levels.setdefault("*", Permission.NONE)
         self._levels.setdefault(server_name, Permission.USER)
         self._is_ours = is_ours
-        self._known: dict[UserId, Permission] = {}
+        self._of_instances = dict(of_instances or {})
+        self._known: dict[tuple[UserId, InstanceId | None], Permission] = {}
 
-    def of(self, user: UserId) -> Permission:
-        """Give the level of a Matrix user."""
-        known = self._known.get(user)
+    def of(self, user: UserId, instance: InstanceId | None = None) -> Permission:
+        """Give the level of a Matrix user, for an instance if one is named."""
+        known = self._known.get((user, instance))
         if known is None:
             if len(self._known) > 10_000:
                 self._known.clear()
-            known = self._known[user] = self._find(user)
+            known = self._known[user, instance] = self._find(user, instance)
         return known
 
-    def _find(self, user: UserId) -> Permission:
+    def _find(self, user: UserId, instance: InstanceId | None) -> Permission:
         if self._is_ours(user):
             return Permission.NONE
-        level = self._levels.get(user)
-        if level is None:
+        own = self._of_instances.get(instance, {}) if instance is not None else {}
+        for levels in (own, self._levels):
             # A user id has its server behind the first colon; the server may hold a port.
-            level = self._levels.get(user.partition(":")[2])
-        return self._levels["*"] if level is None else level
+            for key in (user, user.partition(":")[2], "*"):
+                if key in levels:
+                    return levels[key]
+        return Permission.NONE
 
-    def allows(self, user: UserId, level: Permission) -> bool:
+    def allows(self, user: UserId, level: Permission, instance: InstanceId | None = None) -> bool:
         """Whether the user has at least the level."""
-        return self.of(user) >= level
+        return self.of(user, instance) >= level

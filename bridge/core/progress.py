@@ -134,6 +134,10 @@ class Marker:
             if len(self._touched) == 1:
                 self._wanted.set()
 
+    def touched(self) -> list[RowId]:
+        """The rows whose progress is about to be written."""
+        return [row.id for row in self._touched]
+
     async def settle(self) -> None:
         """Return when all that is marked now is durable."""
         if not self._touched and not self._writing:
@@ -169,9 +173,11 @@ class Marker:
         for row in batch:
             row.touched = False
         self._writing = True
+        # Taken before: what is done meanwhile may need what is not flushed.
+        marks = [row.mark() for row in batch]
         try:
             await self._before()
-            await self._marks.mark([row.mark() for row in batch])
+            await self._marks.mark(marks)
         except BaseException as error:
             for row in batch:
                 self.touch(row)

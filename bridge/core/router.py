@@ -277,6 +277,9 @@ class Router:
                 handled += 1
                 if handled % _BURST == 0:
                     await asyncio.sleep(0)
+            elif not queue or queue[0] is not item:
+                # The lane was closed meanwhile: this is not tried again.
+                self._settle(lane, item.row, item.index, Outcome.DROPPED)
             elif delay > 0:
                 await asyncio.sleep(delay)
 
@@ -340,8 +343,9 @@ class Router:
             case _TooLong():
                 item.again = True
                 return await self._failed(lane, item, ParkReason.HUNG, str(failure))
+        item.again = True
         log.error(
-            "%s failed on an item", lane.consumer.name,
+            "%s failed on an item", lane.consumer.name.partition(":")[0],
             exc_info=failure, extra={"event": "item_failed"},
         )  # fmt: skip
         detail = f"the module failed with {type(failure).__name__}"
@@ -379,7 +383,10 @@ class Router:
         failpoint("parked")
         self._telemetry.parked.labels(reason=reason.value).inc()
         log.warning(
-            "an item of %s is parked: %s", name, reason.value, extra={"event": "item_parked"}
+            "an item of a %s is parked: %s",
+            name.partition(":")[0],
+            reason.value,
+            extra={"event": "item_parked"},
         )
         lane.slot.finish()
         self._settle(lane, item.row, item.index, Outcome.PARKED)
@@ -416,7 +423,10 @@ class Router:
     def _abandon(self, lane: Lane) -> None:
         """Its task swallows the cancellation: the lane goes on without it."""
         item = lane.current
-        log.error("%s cannot be stopped", lane.consumer.name, extra={"event": "item_abandoned"})
+        log.error(
+            "a %s cannot be stopped", lane.consumer.name.partition(":")[0],
+            extra={"event": "item_abandoned"},
+        )  # fmt: skip
         lane.generation += 1
         lane.current = None
         if item is not None and self._group is not None:

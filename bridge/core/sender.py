@@ -7,7 +7,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from bridge.failpoint import failpoint
@@ -28,8 +28,8 @@ _FEW = 10
 _REMEMBERED = timedelta(hours=20)
 """How long a homeserver surely knows a transaction id: Synapse keeps it for a day."""
 
-Place = tuple[date, int]
-_BEFORE_ALL: Place = (date.min, 0)
+_AWAY_AFTER = 3
+"""So many failures in a row, in whatever rooms, are the homeserver's."""
 
 
 class Waiting(Protocol):
@@ -40,7 +40,18 @@ class Waiting(Protocol):
     @property
     def number(self) -> int: ...
     @property
-    def last(self) -> Place: ...
+    def last(self) -> int: ...
+
+
+class More(Protocol):
+    """What comes next for a room."""
+
+    @property
+    def entries(self) -> Sequence[QueuedOutgoing]: ...
+    @property
+    def last(self) -> int: ...
+    @property
+    def is_all(self) -> bool: ...
 
 
 class Outbox(Protocol):
@@ -50,9 +61,8 @@ class Outbox(Protocol):
     async def finish(self, done: Sequence[Sent]) -> None: ...
     async def park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None: ...
     async def waiting(self) -> Sequence[Waiting]: ...
-    async def next_of(
-        self, room: RoomId, after: Place, until: Place, limit: int
-    ) -> list[QueuedOutgoing]: ...
+    async def next_of(self, room: RoomId, after: int, until: int, limit: int) -> More: ...
+    async def senders_waiting(self, room: RoomId) -> Sequence[UserId]: ...
 
 
 class Intents(Protocol):
@@ -82,10 +92,11 @@ class _Lane:
     queue: deque[QueuedOutgoing]
     beyond: int = 0
     """How many more lie in the outbox."""
-    last: Place = _BEFORE_ALL
-    """The last that came into memory in its turn."""
-    until: Place = _BEFORE_ALL
-    """The last that is known of."""
+    last: int = 0
+    """The number of the last that came into memory in its turn."""
+    until: int = 0
+    """The number of the last that is known of."""
+    is_running: bool = False
     tried: bool = False
     """The first was put at least once, and no answer came."""
     asked_at: datetime | None = None
@@ -127,6 +138,7 @@ class Sender:
         self._finished: list[Sent] = []
         self._finish_wanted = asyncio.Event()
         self._away = False
+        self._failures = 0
         self._back = asyncio.Event()
         self.trouble = ""
         """Why the homeserver does not take what we send; empty if it does."""
@@ -203,11 +215,8 @@ class Sender:
         return lane
 
     def _push(self, queued: QueuedOutgoing) -> None:
-        lane = self._lanes.get(queued.outgoing.room)
-        is_new = lane is None
-        if lane is None:
-            lane = self._lane(queued.outgoing.room)
-        place = (queued.day, queued.seq)
+        lane = self._lane(queued.outgoing.room)
+        place = queued.seq
         room_for = _NEAR if self._held < _MEMORY else _FEW
         if place <= lane.last:
             # What a commit left whose answer was lost; it comes before what came after it.
@@ -220,15 +229,15 @@ class Sender:
             self._held += 1
             lane.queue.append(queued)
             lane.last = lane.until = place
-        if is_new:
-            self._start(lane)
+        self._start(lane)
 
     def _start(self, lane: _Lane) -> None:
-        if self._group is not None:
+        if self._group is not None and not lane.is_running:
+            lane.is_running = True
             self._group.create_task(self._run_lane(lane), name="sender")
 
     async def _run_lane(self, lane: _Lane) -> None:
-        tries = 0
+        tries, was_woken = 0, False
         while len(lane):
             if lane.beyond and len(lane.queue) <= _FEW // 2:
                 await self._feed(lane)
@@ -237,10 +246,11 @@ class Sender:
             if pause is None:
                 lane.queue.popleft()
                 self._held -= 1
-                lane.tried, tries = False, 0
+                lane.tried, tries, was_woken = False, 0, False
             else:
                 tries += 1
-                await self._rest(pause)
+                # Woken once for nothing, it is not the homeserver that was away.
+                was_woken = await self._rest(pause, by_its_return=not was_woken)
         del self._lanes[lane.room]
 
     async def _feed(self, lane: _Lane) -> None:
@@ -252,23 +262,32 @@ class Sender:
         except TemporaryFailure:
             await asyncio.sleep(1)
             return
-        lane.queue.extend(more)
-        self._held += len(more)
-        if len(more) < limit:
+        lane.queue.extend(more.entries)
+        self._held += len(more.entries)
+        if more.is_all:
             # So there is no more up to there, whatever was counted.
             lane.beyond, lane.last = lane.beyond - counted, until
         else:
-            lane.beyond = max(1, lane.beyond - len(more))
-            lane.last = (more[-1].day, more[-1].seq)
+            lane.beyond = max(1, lane.beyond - len(more.entries))
+            lane.last = more.last
 
-    async def _rest(self, pause: _Pause) -> None:
-        """Wait, but no longer than the homeserver is away, unless it asked for it."""
+    async def _rest(self, pause: _Pause, *, by_its_return: bool) -> bool:
+        """Wait, but no longer than the homeserver is away, unless it asked for it.
+
+        Gives whether the homeserver's return ended it.
+        """
         back = self._back
         least = pause.seconds if pause.is_asked_for else min(pause.seconds, 0.3)
         await asyncio.sleep(least)
-        with contextlib.suppress(TimeoutError):
+        if not by_its_return:
+            await asyncio.sleep(pause.seconds - least)
+            return False
+        try:
             async with asyncio.timeout(pause.seconds - least):
                 await back.wait()
+        except TimeoutError:
+            return False
+        return True
 
     # --- one entry ---
 
@@ -300,7 +319,7 @@ class Sender:
         self._note_up(error)
         if error.retry_after is not None:
             return _Pause(error.retry_after, is_asked_for=True)
-        return _Pause(min(0.5 * 2**tries, 60) * random.uniform(0.8, 1.2))  # noqa: S311
+        return _Pause(min(0.5 * 2 ** min(tries, 7), 60) * random.uniform(0.8, 1.2))  # noqa: S311
 
     def _note_sent(self, queued: QueuedOutgoing, event_id: EventId | None) -> None:
         outgoing, now = queued.outgoing, self._clock.now()
@@ -315,7 +334,7 @@ class Sender:
         return outgoing.kind is SendKind.EVENT and self._is_encrypted(outgoing.room)
 
     async def _park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
-        log.warning("not sent into Matrix: %s", detail, extra={"event": "send_parked"})
+        log.warning("not sent into Matrix: %s", reason.value, extra={"event": "send_parked"})
         self._telemetry.sends.labels(direction="to_matrix", outcome="parked").inc()
         self._telemetry.parked.labels(reason=reason.value).inc()
         while True:
@@ -350,28 +369,32 @@ class Sender:
         )
         if not (is_doubtful or is_old):
             return
-        waiting = [one.outgoing.user for one in lane.queue]
-        # Of what lies beyond we know no names: then everybody's are read.
-        senders = sorted(set(waiting)) if not lane.beyond else ()
-        readers = list(dict.fromkeys([self._bot, *waiting]))[:3]
-        lane.there = await self._find_ours(lane.room, readers, senders, queued.received_at)
+        senders = await self._outbox.senders_waiting(lane.room)
+        # The bot comes last: one that was thrown out sees the room as it was then.
+        waiting = list(dict.fromkeys(one.outgoing.user for one in lane.queue))
+        readers = [*waiting[:3], self._bot]
+        since = min(one.received_at for one in lane.queue)
+        lane.there = await self._find_ours(lane.room, readers, senders, since)
         lane.asked_at = now
         log.info("a room was read back before sending", extra={"event": "read_back"})
 
     # --- the homeserver's state, and what is done ---
 
     def _note_up(self, error: Exception | None) -> None:
-        up = error is None
-        self._telemetry.homeserver_up.set(up)
-        self.trouble = "" if up else str(error)
-        if not up and not self._away:
-            log.warning("the homeserver does not take it: %s", error, extra={"event": "hs_away"})
-            self._back.clear()
-        if up and self._away:
+        """Tell a homeserver that is away from a room that it does not manage."""
+        self._failures = 0 if error is None else self._failures + 1
+        if error is None and self._away:
             log.info("the homeserver takes events again", extra={"event": "hs_back"})
+            self._away, self.trouble = False, ""
             self._back.set()
             self._back = asyncio.Event()
-        self._away = not up
+        if error is not None and self._failures >= _AWAY_AFTER:
+            if not self._away:
+                log.warning(
+                    "the homeserver does not take it: %s", error, extra={"event": "hs_away"}
+                )
+            self._away, self.trouble = True, str(error)
+        self._telemetry.homeserver_up.set(not self._away)
 
     async def _keep_finishing(self) -> None:
         try:

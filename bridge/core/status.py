@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from time import monotonic
 from typing import Any, Protocol
 
@@ -110,18 +111,18 @@ class Status:
         }  # fmt: skip
 
     def _median(self, direction: str) -> float | None:
-        """The upper bound of the half that crossed faster, None if nothing crossed yet."""
+        """The upper bound of the half that crossed faster (or the longest that is measured).
+
+        None if nothing crossed yet.
+        """
         counts: list[tuple[float, float]] = []
         for metric in self.telemetry.end_to_end_seconds.collect():
             for sample in metric.samples:
-                if (
-                    sample.name.endswith("_bucket")
-                    and sample.labels["direction"] == direction
-                    and sample.labels["le"] != "+Inf"
-                ):
+                if sample.name.endswith("_bucket") and sample.labels["direction"] == direction:
                     counts.append((float(sample.labels["le"]), sample.value))
-        total = max((number for _, number in counts), default=0.0)
-        return next((bound for bound, n in counts if total and n >= total / 2), None)
+        total = counts[-1][1] if counts else 0.0
+        half = next((bound for bound, n in counts if total and n >= total / 2), None)
+        return half if half is None or isfinite(half) else counts[-2][0]
 
 
 def in_lines(look: Mapping[str, Any]) -> list[str]:

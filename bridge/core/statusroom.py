@@ -30,6 +30,7 @@ class Shown(Protocol):
     async def all(self) -> Sequence[Trouble]: ...
     async def keep(self, trouble: Trouble) -> None: ...
     async def forget(self, key: str) -> None: ...
+    async def is_refused(self, room: RoomId) -> bool: ...
 
 
 class StatusRoom:
@@ -60,6 +61,9 @@ class StatusRoom:
         self._every = every
         self._changed_at: dict[str, datetime] = {}
         self._one_at_a_time = asyncio.Lock()
+        self._made: RoomId | None = None
+        """A new room that is not noted yet: the disk may be full."""
+        self._invited: set[UserId] = set()
 
     async def run(self) -> None:
         """Keep the room as things are. Runs until cancelled; does nothing without admins."""
@@ -81,8 +85,9 @@ class StatusRoom:
     async def _look(self) -> None:
         found = await self._find()
         room = await self._room(make=bool(found))
-        if room is None:
-            return
+        if room is None or await self._shown.is_refused(room):
+            return  # What is put aside there would only be one more thing to tell there.
+        await self._invite(room)
         known = {one.key: one for one in await self._shown.all()}
         for key, sentence in found.items():
             trouble = known.get(key)
@@ -119,40 +124,64 @@ class StatusRoom:
             return room
         if not make:
             return None
-        room = await self._stage.intents.create_room(
-            self._bot, invite=self._admins, preset="trusted_private_chat", name=_NAME
-        )
+        if self._made is None:
+            self._made = await self._stage.intents.create_room(
+                self._bot, preset="trusted_private_chat", name=_NAME
+            )
+        room = self._made
         await self._on_room(self._bot, room)
         await self._shown.set_room(room)
+        self._made = None
         log.info("the admins are invited to a status room", extra={"event": "status_room"})
         return room
+
+    async def _invite(self, room: RoomId) -> None:
+        """Have every admin invited, once in each run: also who was named later."""
+        for admin in self._admins:
+            if admin in self._invited:
+                continue
+            self._invited.add(admin)
+            try:
+                await self._stage.intents.invite(room, self._bot, admin)
+            except TrestleError as error:
+                log.info("an admin is not invited: %s", type(error).__name__,
+                         extra={"event": "not_invited"})  # fmt: skip
 
     # --- its lines ---
 
     async def _begin(self, room: RoomId, key: str, sentence: str) -> None:
         now = self._clock.now()
         trouble = Trouble(key=key, sentence=sentence, since=now, day=now.date())
-        said = _line(trouble)
-        one = self._outgoing(room, trouble, _content(said))
-        # Noted first: cut off in between, the same line is said once more under the same id.
-        await self._shown.keep(replace(trouble, said=said, transaction_id=one.transaction_id))
-        await self._stage.sender.put([one])
+        first = self._first(room, trouble)
+        trouble = replace(trouble, said=_line(trouble), transaction_id=first.transaction_id)
+        await self._shown.keep(trouble)
+        await self._stage.sender.put([first])
         self._changed_at[key] = now
+
+    def _first(self, room: RoomId, trouble: Trouble) -> Outgoing:
+        """The message that is edited later; the same each time that it is made."""
+        first = replace(trouble, revision=0, over_at=None, seen_by=None)
+        return self._outgoing(room, first, _content(_line(first)))
 
     async def _change(self, room: RoomId, trouble: Trouble, *, now: bool = False) -> None:
         said, at = _line(trouble), self._clock.now()
         last = self._changed_at.get(trouble.key)
         too_soon = last is not None and (at - last).total_seconds() < _LEAST_BETWEEN
-        if said == trouble.said or trouble.event_id is None:
-            return  # Its message is on its way; then it is edited.
-        if not now and too_soon and is_same(said, trouble.said):
-            await self._shown.keep(trouble)
+        if said == trouble.said:
             return
-        await self._edit(room, trouble, said)
-        self._changed_at[trouble.key] = at
+        if trouble.event_id is None:
+            # On its way, and edited then; or the last process was cut off before it said it.
+            await self._shown.keep(trouble)
+            await self._stage.sender.put([self._first(room, trouble)])
+        elif not now and too_soon and is_same(said, trouble.said):
+            await self._shown.keep(trouble)
+        else:
+            await self._edit(room, trouble, said)
+            self._changed_at[trouble.key] = at
 
     async def _end(self, room: RoomId, trouble: Trouble) -> None:
         if trouble.event_id is None:
+            await self._stage.sender.put([self._first(room, trouble)])
             return
         over = replace(trouble, over_at=trouble.over_at or self._clock.now())
         await self._edit(room, over, _line(over))

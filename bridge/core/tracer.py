@@ -1,5 +1,6 @@
 """Where an event or a message is, and was: received, laned, sent, confirmed."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -107,12 +108,17 @@ class Tracer:
         self._lanes = lanes
         self._name_of = name_of
         self._why_waiting = why_waiting
+        self._one_at_a_time = asyncio.Lock()
 
     async def trace(self, identifier: str) -> Trace:
         """Tell all that is known of a Matrix event id or a network's message id.
 
         Raises ``PermanentFailure`` if nothing is, ``TemporaryFailure`` when the database is away.
         """
+        async with self._one_at_a_time:  # It reads much, beside what matters more.
+            return await self._trace(identifier)
+
+    async def _trace(self, identifier: str) -> Trace:
         steps: list[Step] = []
         sender: UserId | None = None
         room = ""
@@ -128,7 +134,7 @@ class Tracer:
             # A message that went to a network is told by the event that it was.
             for event_id in await self._traces.events_of(identifier):
                 if event_id != identifier:
-                    return await self.trace(event_id)
+                    return await self._trace(event_id)
             raise PermanentFailure(
                 "nothing is known of it: it never came, or longer than 14 days ago"
             )
@@ -187,3 +193,13 @@ def _depart(departure: Departure) -> list[Step]:
         detail = departure.reason or "in the outbox"
         steps.append(Step(what=_STATES[departure.state], detail=detail))
     return steps
+
+
+async def steps_of(tracer: Tracer, identifier: str) -> list[dict[str, Any]]:
+    """What :meth:`Tracer.trace` tells, for machines."""
+    trace = await tracer.trace(identifier)
+    return [
+        {"what": step.what, "at": step.at.isoformat() if step.at else None,
+         "detail": step.detail}
+        for step in trace.steps
+    ]  # fmt: skip

@@ -1,6 +1,6 @@
 """What was said in a room, read backwards (client-server API, ``/rooms/{roomId}/messages``)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,6 +9,7 @@ import orjson
 
 from bridge.matrix.client import HomeserverClient, MatrixError, path
 from bridge.matrix.intents import MARK
+from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
 
 _TYPES = (
@@ -20,7 +21,7 @@ _FILTER = orjson.dumps({"types": _TYPES}).decode()
 
 _MOST_SENDERS = 30
 """Names in a filter, which goes into the URL."""
-_PAGES = 50
+_PAGES = 1000
 _SLACK = timedelta(hours=1)
 """By how much the homeserver's clock may be behind ours."""
 
@@ -37,8 +38,9 @@ class Page:
 class History:
     """Reads rooms as one of our users who is in them."""
 
-    def __init__(self, client: HomeserverClient) -> None:
+    def __init__(self, client: HomeserverClient, is_ours: Callable[[str], bool]) -> None:
         self._client = client
+        self._is_ours = is_ours
 
     async def page(self, room: RoomId, user: UserId, *, before: str = "") -> Page | None:
         """The newest events, or those before a point: of the types that are routed.
@@ -67,7 +69,10 @@ class History:
             except MatrixError:
                 page = None  # It has no account yet, say; the next one may read.
             if page is not None:
-                return await self._collect(room, reader, spelled, page, oldest)
+                try:
+                    return await self._collect(room, reader, spelled, page, oldest)
+                except MatrixError as error:
+                    raise TemporaryFailure(f"a room cannot be read back: {error}") from error
         return {}
 
     async def _collect(
@@ -78,13 +83,14 @@ class History:
             if page is None:
                 break
             for event in page.events:
+                if not self._is_ours(str(event.get("sender"))):
+                    continue  # Others' times and marks are whatever they like.
                 content, stamp = event.get("content"), event.get("origin_server_ts")
-                mark = content.get(MARK) if isinstance(content, dict) else None
-                if not isinstance(mark, str):
-                    continue
                 if isinstance(stamp, int) and stamp < oldest:
                     return found
-                found[mark] = EventId(str(event.get("event_id")))
+                mark = content.get(MARK) if isinstance(content, dict) else None
+                if isinstance(mark, str):
+                    found[mark] = EventId(str(event.get("event_id")))
             if not page.before:
                 break
             page = await self._page(room, reader, wanted, page.before)

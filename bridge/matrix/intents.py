@@ -71,6 +71,9 @@ class Intents:
                 case SendKind.INVITE:
                     await self.invite(outgoing.room, outgoing.user, UserId(outgoing.target))
         except MatrixError as error:
+            if error.status == 401:
+                # It does not know us at all just now, which says nothing of the message.
+                raise TemporaryFailure(str(error)) from error
             raise PermanentFailure(_in_words(error)) from error
         return None
 

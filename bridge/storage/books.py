@@ -12,6 +12,7 @@ from enum import StrEnum
 
 import asyncpg
 
+from bridge.model import RowId
 from bridge.sdk.ids import RoomId
 from bridge.storage.datamap import RECEIVED_DAYS
 from bridge.storage.door import at_the_door
@@ -49,6 +50,9 @@ class Direction(StrEnum):
     TO_MATRIX = "to_matrix"
 
 
+_STATEMENTS = {Direction.TO_NETWORK: _FROM_MATRIX, Direction.TO_MATRIX: _INTO_MATRIX}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """One day of one direction."""
@@ -73,13 +77,14 @@ class Books:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def count(self, day: date) -> list[Account]:
+    async def count(
+        self, day: date, directions: Sequence[Direction] = tuple(Direction)
+    ) -> list[Account]:
         """Count the day, and keep the numbers. Call it once more before the day is dropped."""
         found = []
         with at_the_door():
-            for direction, statement in (
-                (Direction.TO_NETWORK, _FROM_MATRIX), (Direction.TO_MATRIX, _INTO_MATRIX),
-            ):  # fmt: skip
+            for direction in directions:
+                statement = _STATEMENTS[direction]
                 row = await self._database.core.fetchrow(statement, day)
                 assert row is not None  # noqa: S101 - an aggregate gives one row
                 account = _account(day, direction, row)
@@ -106,6 +111,15 @@ class Books:
                 "SELECT * FROM tally WHERE day >= $1 ORDER BY day, direction DESC", since
             )
         return [_account(row["day"], Direction(row["direction"]), row) for row in rows]
+
+    async def open_rows(self) -> dict[RowId, int]:
+        """The journal's rows that are not done, and how many of their events are not."""
+        with at_the_door():
+            rows = await self._database.core.fetch(
+                "SELECT day, seq, length(event_keys) / 16 - bit_count(substring(progress FROM 1 "
+                "FOR (length(event_keys) / 16 + 7) / 8)) AS open FROM journal WHERE NOT done"
+            )
+        return {RowId(row["day"], row["seq"]): row["open"] for row in rows}
 
     async def waiting_by_room(self) -> Mapping[RoomId, int]:
         """How much the outbox has for each room that is not sent."""

@@ -99,6 +99,16 @@ class Items:
             )
         return {(ItemId(row["day"], row["seq"], row["index"]), row["consumer"]) for row in rows}
 
+    async def parked_of(self, item: ItemId) -> list[tuple[str, ParkReason, datetime]]:
+        """For whom the item is parked, why, since when."""
+        with at_the_door():
+            rows = await self._database.core.fetch(
+                "SELECT consumer, reason, since FROM item WHERE state = 'parked' "
+                "AND (day, seq, index) = ($1, $2, $3) ORDER BY consumer",
+                *item,
+            )
+        return [(row["consumer"], ParkReason(row["reason"]), row["since"]) for row in rows]
+
     async def drop_parked(self, item: ItemId, consumer: str) -> bool:
         """Let a parked item go; False if there is none."""
         with at_the_door():

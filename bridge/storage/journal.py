@@ -36,15 +36,15 @@ _LAND = (
 _VOID = (
     "INSERT INTO journal (day, seq, source, received_at, body, event_keys, progress, done, epoch) "
     "VALUES ($1, $2, '', $3, '', '', '', true, $4) ON CONFLICT (day, seq) DO UPDATE SET "
-    "body = '', event_keys = '', done = true"
+    "body = '', event_keys = '', done = true, repeated = 0"
 )
 """An insert of the same row that is still under way makes this wait, or fails after it."""
 
 _UNFINISHED = (
     "SELECT day, seq, source, received_at, body, progress, parked, delivered, dropped FROM ("
-    "SELECT *, sum(length(body)) OVER (ORDER BY day, seq) - length(body) AS before FROM ("
-    "SELECT * FROM journal WHERE NOT done AND day >= $1 AND (day, seq) > ($1, $2) "
-    "ORDER BY day, seq LIMIT 100) AS page) AS summed WHERE before < 8000000 ORDER BY day, seq"
+    "SELECT *, sum(length(body)) OVER (ORDER BY seq) - length(body) AS before FROM ("
+    "SELECT * FROM journal WHERE NOT done AND seq > $1 "
+    "ORDER BY seq LIMIT 100) AS page) AS summed WHERE before < 8000000 ORDER BY seq"
 )
 """At least one row, and not many more bytes than a large one has."""
 
@@ -153,10 +153,10 @@ class Journal:
 
     async def unfinished(self) -> AsyncIterator[JournalRow]:
         """The rows with something left to do, in the order of arrival."""
-        day, seq = date.min, 0
+        seq = 0
         while True:
             with at_the_door():
-                rows = await self._database.core.fetch(_UNFINISHED, day, seq)
+                rows = await self._database.core.fetch(_UNFINISHED, seq)
             if not rows:
                 return
             for row in rows:
@@ -167,7 +167,7 @@ class Journal:
                         "transaction %s of %s cannot be read: %s", row["seq"], row["day"], error,
                         extra={"event": "journal_unreadable"},
                     )  # fmt: skip
-            day, seq = rows[-1]["day"], rows[-1]["seq"]
+            seq = rows[-1]["seq"]
 
     async def read(self, row: RowId) -> JournalRow | None:
         """One row, None if it is not there any more."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import groupby
+from time import monotonic
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -48,8 +49,8 @@ _SENT = (
 """What was marked before is not marked again: a repetition adds no second link."""
 
 _NEXT = (
-    "SELECT * FROM outbox WHERE state = 'queued' AND room = $1 AND (day, seq) > ($2, $3) "
-    "AND (day, seq) <= ($4, $5) ORDER BY day, seq LIMIT $6"
+    "SELECT * FROM outbox WHERE state = 'queued' AND room = $1 AND seq > $2 AND seq <= $3 "
+    "ORDER BY seq LIMIT $4"
 )
 _CLAIM = (
     "SELECT o.* FROM unnest($1::date[], $2::bigint[]) AS d (day, seq) "
@@ -65,10 +66,23 @@ class Waiting(NamedTuple):
 
     room: RoomId
     number: int
-    first: Place
-    last: Place
-    since: datetime
-    """When the oldest was added."""
+    last: int
+    """The number of the newest, in the order in which entries were added."""
+
+
+class More(NamedTuple):
+    """What comes next for a room."""
+
+    entries: list[QueuedOutgoing]
+    last: int
+    """The number of the last that was looked at."""
+    is_all: bool
+    """There is no more."""
+
+
+_MOST_DOUBTFUL = 10_000
+_DOUBT_SECONDS = 60.0
+"""For so long after the database's return a commit that nobody heard of may show up."""
 
 
 @dataclass(slots=True, eq=False)
@@ -98,10 +112,9 @@ class Outbox:
         self._writing = asyncio.Lock()
         self._left: dict[Place, QueuedOutgoing] = {}
         """Stored entries that nobody has in hand: their callers were cancelled."""
-        self._doubtful: set[Place] = set()
-        """Entries that may be stored: the answer to the commit was not heard."""
-        self._claimed = True
-        """Whether it was asked which of the doubtful ones are there."""
+        self._doubtful: dict[Place, float | None] = {}
+        """Entries that may be stored: the answer to the commit was not heard. When (monotonic)
+        it was first asked for them since."""
 
     async def open(self) -> None:
         """Read where the numbering stands. Call once, before anything is added."""
@@ -187,27 +200,26 @@ class Outbox:
         """What is not sent yet, by room; the room that has waited longest first."""
         with at_the_door():
             rows = await self._database.core.fetch(
-                "SELECT room, count(*) AS number, min(day) AS first_day, min(seq) AS first_seq, "
-                "max(day) AS last_day, max(seq) AS last_seq, min(received_at) AS since "
-                "FROM outbox WHERE state = 'queued' GROUP BY room ORDER BY since"
+                "SELECT room, count(*) AS number, max(seq) AS last FROM outbox "
+                "WHERE state = 'queued' GROUP BY room ORDER BY min(seq)"
             )
-        return [
-            Waiting(
-                RoomId(row["room"]), row["number"], (row["first_day"], row["first_seq"]),
-                (row["last_day"], row["last_seq"]), row["since"],
-            )
-            for row in rows
-        ]  # fmt: skip
+        return [Waiting(RoomId(row["room"]), row["number"], row["last"]) for row in rows]
 
-    async def next_of(
-        self, room: RoomId, after: Place, until: Place, limit: int
-    ) -> list[QueuedOutgoing]:
-        """The room's entries behind one place up to another, in order, at most ``limit``.
+    async def senders_waiting(self, room: RoomId) -> list[UserId]:
+        """Whose entries wait for the room."""
+        with at_the_door():
+            rows = await self._database.core.fetch(
+                "SELECT DISTINCT sender FROM outbox WHERE state = 'queued' AND room = $1", room
+            )
+        return sorted(UserId(row["sender"]) for row in rows)
+
+    async def next_of(self, room: RoomId, after: int, until: int, limit: int) -> More:
+        """The room's entries with numbers behind one up to another, in order, at most ``limit``.
 
         What cannot be read any more, since its day's key is gone, is dropped with a word.
         """
         with at_the_door():
-            rows = await self._database.core.fetch(_NEXT, room, *after, *until, limit)
+            rows = await self._database.core.fetch(_NEXT, room, after, until, limit)
         found = []
         for row in rows:
             try:
@@ -218,7 +230,7 @@ class Outbox:
                     error, extra={"event": "outbox_unreadable"},
                 )  # fmt: skip
                 await self._drop(row["day"], row["seq"])
-        return found
+        return More(found, rows[-1]["seq"] if rows else until, len(rows) < limit)
 
     async def _drop(self, day: date, seq: int) -> None:
         with at_the_door():
@@ -249,8 +261,7 @@ class Outbox:
             for call in calls:
                 if not call.written:
                     call.error, call.written = error, True
-                    self._doubtful.update((one.day, one.seq) for one in call.entries)
-                    self._claimed = False
+                    self._note_doubtful(call)
         except BaseException:
             self._gathered = [call for call in calls if not call.written] + self._gathered
             raise
@@ -284,26 +295,36 @@ class Outbox:
                 there = (mine.day, mine.seq)
                 # Stored by a writer that was cut off, or by a commit that nobody heard of.
                 if there == place or there in self._doubtful:
-                    self._doubtful.discard(there)
+                    self._doubtful.pop(there, None)
                     self._left[there] = mine
             if not call.given_up:
                 call.result += [self._left[place] for place in sorted(self._left)]
                 self._left.clear()
 
+    def _note_doubtful(self, call: _Call) -> None:
+        # What was under way when the database went counts; later ones did not get that far.
+        if len(self._doubtful) < _MOST_DOUBTFUL:
+            self._doubtful.update(((one.day, one.seq), None) for one in call.entries)
+
     async def _claim(self) -> None:
         """Take up what was stored though the answer to its commit was not heard."""
-        if self._claimed:
+        if not self._doubtful:
             return
         doubtful = sorted(self._doubtful)
         with at_the_door():
             rows = await self._database.core.fetch(
                 _CLAIM, [day for day, _ in doubtful], [seq for _, seq in doubtful]
             )
-        self._claimed = True
         for row in rows:
             place = (row["day"], row["seq"])
-            self._doubtful.discard(place)
+            del self._doubtful[place]
             self._left[place] = self._open(row)
+        now = monotonic()
+        self._doubtful = {
+            place: now if asked is None else asked
+            for place, asked in self._doubtful.items()
+            if asked is None or now - asked < _DOUBT_SECONDS
+        }
 
     async def _insert(
         self, day: date, entries: Sequence[tuple[QueuedOutgoing, bytes]]

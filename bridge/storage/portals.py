@@ -1,6 +1,7 @@
 """Portals, what crossed them, and which rooms our bots are in."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import asyncpg
 
@@ -157,6 +158,14 @@ class BotRooms:
             return bool(await self._database.core.fetchval(
                 "SELECT EXISTS (SELECT FROM told WHERE (subject, what) = ($1, $2))", person, what
             ))  # fmt: skip
+
+    async def told_at(self, person: UserId, what: str) -> datetime | None:
+        """When the person was told; None if that never was."""
+        with at_the_door():
+            at: datetime | None = await self._database.core.fetchval(
+                "SELECT at FROM told WHERE (subject, what) = ($1, $2)", person, what
+            )
+        return at
 
     async def note_told(self, person: UserId, what: str) -> None:
         """Note that the person was told."""

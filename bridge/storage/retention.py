@@ -3,8 +3,8 @@
 import logging
 from datetime import date, timedelta
 
-from bridge.sdk.errors import ConfigError
-from bridge.storage.books import Books
+from bridge.sdk.errors import ConfigError, TemporaryFailure
+from bridge.storage.books import Books, Direction
 from bridge.storage.datamap import RECEIVED_DAYS, After, tables_by_day, tables_by_moment
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys
@@ -14,8 +14,8 @@ from bridge.storage.schema import Connection
 
 log = logging.getLogger(__name__)
 
-_COUNTED = ("journal", "outbox")
-"""Of what was in these only the counts stay."""
+_COUNTED = {"journal": Direction.TO_NETWORK, "outbox": Direction.TO_MATRIX}
+"""Of what was in these the counts stay."""
 _CLOCK_LIMIT = 3600.0
 
 
@@ -70,8 +70,9 @@ class Retention:
             for day in await days_of(owner, table)
             if day < _oldest_kept(today, keep.days)
         ]
-        for day in {day for table, day in over if table in _COUNTED}:
-            await self._books.count(day)
+        for table, day in over:
+            if table in _COUNTED:
+                await self._count(table, day)
         for table, day in over:
             await drop_partition(owner, table, day)
         dropped = {day for _, day in over}
@@ -82,6 +83,13 @@ class Retention:
         if dropped:
             log.info("forgot %d days", len(dropped), extra={"event": "days_dropped"})
         return sorted(dropped)
+
+    async def _count(self, table: str, day: date) -> None:
+        try:
+            await self._books.count(day, [_COUNTED[table]])
+        except TemporaryFailure as error:
+            # That it is forgotten in time comes first.
+            log.warning("a day is dropped uncounted: %s", error, extra={"event": "uncounted"})
 
 
 def _oldest_kept(today: date, days: int) -> date:

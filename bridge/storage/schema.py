@@ -56,8 +56,9 @@ async def migrate(connection: Connection, known: Sequence[Migration] = ()) -> in
             f"{newest}. Install the newer version again, or restore a backup made before it",
             path="database.url",
         )
+    done = {row["version"] for row in await connection.fetch("SELECT version FROM schema_version")}
     for number, name, sql in known:
-        if number > current:
+        if number not in done:
             await _apply(connection, number, sql)
             log.info("schema %04d %s", number, name, extra={"event": "migrated"})
     return newest

@@ -106,7 +106,8 @@ class Traces:
         """What goes into Matrix under this event id or remote id."""
         with at_the_door():
             rows = await self._database.core.fetch(
-                "SELECT * FROM outbox WHERE event_id = $1 OR remote_id = $2 ORDER BY day, seq",
+                "SELECT * FROM outbox WHERE event_id = $1 UNION "
+                "SELECT * FROM outbox WHERE remote_id = $2 ORDER BY day, seq",
                 identifier, identifier.encode("utf-8", "surrogatepass"),
             )  # fmt: skip
         return [_departure(row) for row in rows]
@@ -121,11 +122,7 @@ class Traces:
             marked_at=row["marked_at"],
             is_done=bool(row["progress"][place >> 3] & (1 << (place & 7))),
             event=await self._event(row_id, place),
-            aside=[
-                (one.consumer, one.reason, one.since)
-                for one in await self._items.parked()
-                if one.id == item
-            ],
+            aside=await self._items.parked_of(item),
         )
 
     async def _event(self, row: RowId, place: int) -> dict[str, Any] | None:

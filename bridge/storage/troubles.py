@@ -59,13 +59,22 @@ class TroubleStore:
         with at_the_door():
             await self._database.core.execute("DELETE FROM trouble WHERE key = $1", key)
 
+    async def is_refused(self, room: RoomId) -> bool:
+        """Whether something that was to be said in the room was put aside."""
+        with at_the_door():
+            return bool(await self._database.core.fetchval(
+                "SELECT EXISTS (SELECT FROM outbox WHERE state = 'parked' AND room = $1)", room
+            ))  # fmt: skip
+
     async def _read(self, row: asyncpg.Record) -> Trouble:
-        """Read a row; which event its message became is learned from the outbox."""
+        """Read a row; which event its message became is learned from the outbox, and kept."""
         trouble = Trouble(**dict(row))
-        if trouble.event_id is None and trouble.transaction_id:
+        if trouble.event_id is None:
             event_id = await self._database.core.fetchval(
                 "SELECT event_id FROM outbox WHERE (day, transaction_id) = ($1, $2)",
                 trouble.day, trouble.transaction_id,
             )  # fmt: skip
-            trouble = replace(trouble, event_id=event_id)
+            if event_id is not None:
+                trouble = replace(trouble, event_id=event_id)
+                await self.keep(trouble)
         return trouble

@@ -58,8 +58,9 @@ async def test_a_trouble_is_one_line_edited_in_place_and_cleared_when_it_is_over
         assert stage.homeserver.of("POST", "createRoom") == []
         await park(stage, "bad one")
         (line,) = await shown(stage, room, "1 put aside (1 refused)")
-        (made,) = stage.homeserver.of("POST", "createRoom")
-        assert made.content["invite"] == [ADMIN]
+        assert len(stage.homeserver.of("POST", "createRoom")) == 1
+        (invited,) = [a for a in stage.homeserver.of("POST", "rooms") if a.parts[-1] == "invite"]
+        assert invited.content == {"user_id": ADMIN}
         # Another of the same kind is no reason to wake somebody again.
         await park(stage, "bad two")
         await room.look()
@@ -97,7 +98,6 @@ async def test_status_shows_all_on_one_screen(
         assert found["bots"] == [
             {"name": "dice", "title": "Dice", "user": "@_trestle_dice:test.example"}
         ]
-        assert found["unaccounted"] == {} or set(found["unaccounted"].values()) == {0}
         text = await trestle.ask("status")
         for words in ("homeserver: ", "waiting: 0 from Matrix", "parked: nothing", "unaccounted"):
             assert words in text

@@ -65,7 +65,7 @@ async def test_a_quiet_room_costs_one_request_and_nothing_from_before_the_bot_ca
         await alice.invite(room, DICE)
         await wait_until(lambda: parts.routes.has_seat(UserId(DICE), room))
         asked: list[RoomId] = []
-        history = History(parts.client)
+        history = History(parts.client, parts.namespaces.is_ours)
 
         async def page(room: RoomId, user: UserId, *, before: str = "") -> Page | None:
             asked.append(room)

@@ -64,9 +64,9 @@ async def left_in(outbox: Outbox) -> list[Outgoing]:
 
 async def queued_in(outbox: Outbox) -> list[QueuedOutgoing]:
     """The same, with its places."""
-    found = []
+    found: list[QueuedOutgoing] = []
     for waiting in await outbox.waiting():
-        found += await outbox.next_of(waiting.room, (date.min, 0), waiting.last, 1000)
+        found += (await outbox.next_of(waiting.room, 0, waiting.last, 1000)).entries
     return sorted(found, key=lambda queued: queued.seq)
 
 

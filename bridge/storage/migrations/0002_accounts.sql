@@ -6,10 +6,19 @@ ALTER TABLE journal
     ADD COLUMN parked     integer NOT NULL DEFAULT 0,
     ADD COLUMN dropped    integer NOT NULL DEFAULT 0,
     ADD COLUMN marked_at  timestamptz;
+-- Of what came before, only this is known.
+UPDATE journal SET delivered =
+    bit_count(substring(progress FROM 1 FOR (length(event_keys) / 16 + 7) / 8));
+-- Numbers go up over days, also when a clock goes back.
+DROP INDEX journal_open;
+CREATE INDEX journal_open ON journal (seq) WHERE NOT done;
+CREATE INDEX item_parked ON item (day, seq) WHERE state = 'parked';
 
 ALTER TABLE outbox ADD COLUMN sent_at timestamptz;
 DROP INDEX outbox_open;
-CREATE INDEX outbox_waiting ON outbox (room, day, seq) WHERE state = 'queued';
+CREATE INDEX outbox_waiting ON outbox (room, seq) WHERE state = 'queued';
+CREATE INDEX outbox_parked ON outbox (day, seq) WHERE state = 'parked';
+CREATE INDEX outbox_remote ON outbox (remote_id) WHERE remote_id IS NOT NULL;
 CREATE INDEX outbox_event ON outbox (event_id) WHERE event_id IS NOT NULL;
 
 ALTER TABLE message

@@ -1,0 +1,118 @@
+"""People are told before they get a connection of their own on a network: once each."""
+
+import asyncio
+import logging
+from datetime import datetime
+from typing import Protocol
+
+from bridge.core.outgoing import KeyOf, notice
+from bridge.core.sender import Sender
+from bridge.matrix.intents import Intents
+from bridge.model import Announce, Clock, InstanceRules, Portal
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.ids import InstanceId, RoomId, UserId
+
+log = logging.getLogger(__name__)
+
+READING_SECONDS = 60.0
+"""How long a first message is held, where the rule is to read before."""
+
+
+class Told(Protocol):
+    """Remembers who was told what, and when."""
+
+    async def told_at(self, person: UserId, what: str) -> datetime | None: ...
+    async def note_told(self, person: UserId, what: str) -> None: ...
+
+
+class Announcer:
+    """Tells people what goes where, and how to say no, before anything goes there."""
+
+    def __init__(
+        self,
+        told: Told,
+        sender: Sender,
+        intents: Intents,
+        clock: Clock,
+        key_of: KeyOf,
+        bot: UserId,
+    ) -> None:
+        self._told = told
+        self._sender = sender
+        self._intents = intents
+        self._clock = clock
+        self._key_of = key_of
+        self._bot = bot
+        self._known: set[tuple[UserId, InstanceId]] = set()
+        self._reading: dict[tuple[UserId, RoomId], asyncio.Event] = {}
+
+    async def hold(
+        self, person: UserId, portal: Portal, rules: InstanceRules, nick: str = ""
+    ) -> float:
+        """Tell the person, unless it was done; give the seconds that the message must wait yet.
+
+        Raises ``TemporaryFailure`` when the database or the homeserver is away: nobody gets a
+        connection who was not told.
+        """
+        key = (person, portal.instance)
+        if key in self._known:
+            return 0.0
+        what = f"puppet on {portal.instance}"
+        at = await self._told.told_at(person, what)
+        if at is None:
+            await self._tell(person, portal, rules, nick)
+            await self._told.note_told(person, what)
+            at = self._clock.now()
+            if rules.announce is Announce.BEFORE:
+                self._reading[person, portal.room] = asyncio.Event()
+        left = READING_SECONDS - (self._clock.now() - at).total_seconds()
+        read = self._reading.get((person, portal.room))
+        if rules.announce is Announce.BEFORE and left > 0 and not (read and read.is_set()):
+            return left
+        self._reading.pop((person, portal.room), None)
+        if len(self._known) > 10_000:
+            self._known.clear()
+        self._known.add(key)
+        return 0.0
+
+    def note_read(self, person: UserId, room: RoomId) -> None:
+        """Somebody has read what was said in a room: what is held of theirs may go."""
+        read = self._reading.get((person, room))
+        if read is not None:
+            read.set()
+
+    async def wait_until_read(self, person: UserId, room: RoomId, limit: float) -> None:
+        """Return when the person has read the notice, or after ``limit`` seconds."""
+        read = self._reading.get((person, room))
+        if read is None:
+            await asyncio.sleep(limit)
+            return
+        try:
+            async with asyncio.timeout(limit):
+                await read.wait()
+        except TimeoutError:
+            return
+
+    async def _tell(self, person: UserId, portal: Portal, rules: InstanceRules, nick: str) -> None:
+        text = _words(person, portal, nick)
+        room, source = portal.room, ("announce", person, portal.instance)
+        if rules.announce_direct:
+            try:
+                room = await self._intents.create_room(
+                    self._bot, invite=[person], is_direct=True, preset="trusted_private_chat"
+                )
+            except PermanentFailure as error:
+                log.info("told in the room: %s", error, extra={"event": "told_in_room"})
+        await self._sender.put([
+            notice(self._key_of, room=room, user=self._bot, text=text, source=source)
+        ])  # fmt: skip
+
+
+def _words(person: UserId, portal: Portal, nick: str) -> str:
+    named = f" as {nick}" if nick else ""
+    return (
+        f"{person}: what you say in bridged rooms goes to {portal.instance}, a network outside of "
+        f"Matrix, from a connection of your own{named}; here to {portal.chat_name}. Whoever is "
+        "there can read and keep it, also after you have removed it here. If you do not want "
+        "that, say `!trestle optout`, or `!trestle optout everywhere`."
+    )

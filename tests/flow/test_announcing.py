@@ -1,0 +1,99 @@
+"""Nobody gets a connection on a network who was not told before."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bridge.app import App
+from bridge.model import Announce, InstanceRules
+from bridge.sdk.ids import InstanceId, UserId
+from bridge.settings import DatabaseSettings, Settings
+from tests.flow.test_conversation import bridge, irc_module
+from tests.rigs.irc_user import irc_user
+from tests.rigs.ircd import IrcServer
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.trestle import Town, make_modules, running
+
+NEAR = InstanceId("near")
+WAITS = (
+    "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+    "WHERE NOT l.granted AND d.datname = current_database())"
+)
+
+
+def settings_with(
+    town: Town, irc: IrcServer, folder: Path, database: DatabaseSettings, **rules: Any
+) -> Settings:
+    modules = make_modules(irc_module(irc))
+    modules[NEAR] = replace(modules[NEAR], rules=InstanceRules(**rules))
+    return town.settings_for(folder, database, modules=modules)
+
+
+def has_puppet(app: App, person: str) -> bool:
+    return app.parts.instances[NEAR].find_session(UserId(person)) is not None
+
+
+async def test_no_puppet_is_made_before_it_is_noted_that_its_owner_was_told(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        await carl.join("#told")
+        async with running(settings_with(town, irc, folder, database_settings)) as app:
+            alice = await town.person("alice")
+            room = await bridge(alice, "#told")
+            core = app.parts.database.core
+            async with core.acquire() as connection, connection.transaction():
+                await connection.execute("LOCK TABLE told IN SHARE MODE")
+                await alice.say(room, "hello")
+                async with asyncio.timeout(30):
+                    while not await core.fetchval(WAITS):
+                        await asyncio.sleep(0.02)
+                assert not has_puppet(app, alice.id)
+            await carl.expect(":hello")
+            told = await alice.wait_for_text(room, "from a connection of your own")
+            assert "!trestle optout" in told["content"]["body"]
+            await alice.say(room, "again")
+            await carl.expect(":again")
+        # Once, over restarts too.
+        async with running(settings_with(town, irc, folder, database_settings)):
+            await alice.say(room, "and again")
+            await carl.expect(":and again")
+        said = [str(event["content"].get("body")) for event in await alice.messages(room)]
+        assert sum("from a connection of your own" in text for text in said) == 1
+
+
+async def test_where_it_must_be_read_before_the_first_message_waits_for_that(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        await carl.join("#read")
+        settings = settings_with(town, irc, folder, database_settings, announce=Announce.BEFORE)
+        async with running(settings) as app:
+            alice = await town.person("alice")
+            room = await bridge(alice, "#read")
+            await alice.say(room, "first")
+            told = await alice.wait_for_text(room, "from a connection of your own")
+            assert not has_puppet(app, alice.id)
+            receipt = f"v3/rooms/{room}/receipt/m.read/{told['event_id']}"
+            await alice.call("POST", receipt, {})
+            await carl.expect(":first")
+
+
+async def test_it_may_be_told_in_a_direct_chat(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        await carl.join("#direct")
+        settings = settings_with(town, irc, folder, database_settings, announce_direct=True)
+        async with running(settings):
+            alice = await town.person("alice")
+            room = await bridge(alice, "#direct")
+            await alice.say(room, "hello")
+            await carl.expect(":hello")
+            await alice.wait_until(lambda: bool(alice.invitations))
+            (chat,) = alice.invitations
+            await alice.join(chat)
+            await alice.wait_for_text(chat, "from a connection of your own")
+            said = [str(event["content"].get("body")) for event in await alice.messages(room)]
+            assert not any("connection of your own" in text for text in said)
