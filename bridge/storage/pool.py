@@ -67,19 +67,19 @@ class Database:
         at work, a proxy in between that would break the lock.
         """
         async with contextlib.AsyncExitStack() as stack:
-            stack.enter_context(_only_one(state_dir))
+            stack.enter_context(only_one(state_dir))
             server = None
             if settings.url == "embedded":
                 server = EmbeddedPostgres(state_dir)
                 stack.push_async_callback(server.stop)
                 await server.start()
-                with _told_as_settings(settings):
+                with told_as_settings(settings):
                     access = await embedded_access(server, state_dir)
             else:
                 access = access_by_url(settings)
             database = cls(clock, access, server)
             stack.push_async_callback(database._close)
-            with _told_as_settings(settings):
+            with told_as_settings(settings):
                 await database._prepare()
             yield database
 
@@ -195,8 +195,9 @@ class Database:
 
 
 @contextlib.contextmanager
-def _told_as_settings(settings: DatabaseSettings) -> Iterator[None]:
-    """Whatever keeps us from opening the database is a matter of settings at this moment."""
+def told_as_settings(settings: DatabaseSettings) -> Iterator[None]:
+    """Raise ``ConfigError`` for whatever keeps us from opening the database: when it is opened,
+    that is a matter of settings."""
     try:
         yield
     except asyncpg.InsufficientPrivilegeError as error:
@@ -250,8 +251,11 @@ def _place(settings: DatabaseSettings) -> str:
 
 
 @contextlib.contextmanager
-def _only_one(state_dir: Path) -> Iterator[None]:
-    """Hold the state directory's lock file; it ends with the process, however that ends."""
+def only_one(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory's lock file; it ends with the process, however that ends.
+
+    Raises ``ConfigError`` if another has it, or if the folder cannot be used.
+    """
     try:
         make_state_dir(state_dir)
         descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
