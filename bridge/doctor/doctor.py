@@ -109,7 +109,9 @@ class Doctor:
             listens = await self._check("listener", lambda: self._listeners(refused))
 
             async def versions() -> Sequence[Remark]:
-                sentence, self._versions = await examine_versions(client, settings, greeting)
+                sentence, self._versions = await examine_versions(
+                    client, settings, greeting, self._clock
+                )
                 return [well(sentence)]
 
             if not await self._check("homeserver", versions):

@@ -17,7 +17,7 @@ from bridge.sdk.examination import Remark, bad, note, well
 from bridge.sdk.ids import UserId
 from bridge.settings import Settings
 
-_SECONDS = 10.0
+_SECONDS = 5.0
 
 RATE_LIMITED = (
     "the homeserver limits how fast we may ask: the registration that it has read says "
@@ -53,7 +53,7 @@ async def greet(url: str, clock: Clock) -> Greeting | None:
 
 
 async def examine_versions(
-    client: HomeserverClient, settings: Settings, greeting: Greeting | None
+    client: HomeserverClient, settings: Settings, greeting: Greeting | None, clock: Clock
 ) -> tuple[str, Sequence[str]]:
     """Say that a homeserver answers, and which versions it has; none if it does not tell us yet.
 
@@ -65,6 +65,12 @@ async def examine_versions(
         raise ConfigError(
             f"what answers at {url} sends us on to {target}, where no token is carried; put the "
             "final URL into homeserver.url"
+        )
+    plain = url.replace("https://", "http://", 1)
+    if greeting is None and plain != url and await greet(plain, clock) is not None:
+        raise ConfigError(
+            f"there is no TLS behind {url}: {plain} answers; write that into homeserver.url, or "
+            "the port that speaks TLS"
         )
     try:
         reply = await client.versions()

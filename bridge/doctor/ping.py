@@ -8,6 +8,11 @@ from bridge.settings import AppserviceSettings
 
 _PROXY = {502, 503, 504}
 _LONGEST_QUOTE = 160
+_REDIRECTS = (
+    "what answers at the registration's url sends the homeserver on to another place, and it "
+    "does not follow; put the final place into appservice.url, write the registration anew, and "
+    "restart the homeserver"
+)
 
 
 async def examine_ping(
@@ -39,10 +44,17 @@ def explain(error: MatrixError, settings: AppserviceSettings, hints: Sequence[st
                 "restart it after changing the registration"
             )
         case "M_CONNECTION_FAILED" | "M_CONNECTION_TIMEOUT":
-            said = error.message[:_LONGEST_QUOTE].rstrip(".")
-            sentences = [reason, *([f"it says: {said}"] if said else []), *hints[:2]]
-            return "; ".join(sentences)
+            return _explain_silence(error, reason, hints)
     return reason
+
+
+def _explain_silence(error: MatrixError, reason: str, hints: Sequence[str]) -> str:
+    said = error.message[:_LONGEST_QUOTE].rstrip(".")
+    if "PageRedirect" in said:  # Synapse's word for it.
+        return _REDIRECTS
+    words = [reason, *([f"It says: {said}."] if said else [])]
+    words += [f"{start} {hint}." for start, hint in zip(("Perhaps", "Or"), hints, strict=False)]
+    return " ".join(words)
 
 
 def _explain_status(error: MatrixError, reason: str) -> str:
@@ -55,11 +67,7 @@ def _explain_status(error: MatrixError, reason: str) -> str:
                 "and restart the homeserver after a change"
             )
         case int() if 300 <= status < 400:
-            return (
-                f"what answers at the registration's url sends the homeserver on ({status}), and "
-                "it does not follow; put the final place into appservice.url, write the "
-                "registration anew, and restart the homeserver"
-            )
+            return _REDIRECTS
         case 404 | 405:
             return (
                 f"what answers at the registration's url does not know the path ({status}); it "
@@ -71,4 +79,3 @@ def _explain_status(error: MatrixError, reason: str) -> str:
                 f"({status}); let it pass to appservice.listen"
             )
     return reason
-

@@ -27,7 +27,7 @@ async def examine_servers(settings: IrcSettings) -> Sequence[Remark]:
     ]
     said = note if works else bad
     found = [
-        said(f"{reason} Look at `servers`: host, port, tls")
+        said(f"{reason} Look at `servers`: host, port, and whether it is the one for tls")
         for reason in reasons
         if reason is not None
     ]
