@@ -1,6 +1,7 @@
 """Runs the checks in an order in which none only repeats what another has said."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from bridge.doctor.homeserver import (
     examine_versions,
     greet,
 )
-from bridge.doctor.keys import examine_keys
+from bridge.doctor.keys import examine_keys, judge_master_key
 from bridge.doctor.listeners import answering, examine_listeners, reach_hints
 from bridge.doctor.modules import examine_modules, examine_networks
 from bridge.doctor.ping import examine_ping
@@ -169,8 +170,7 @@ class Doctor:
         if directory is not None and directory.exists():
             free = self._surroundings.free_bytes(directory)
             found += judge_space("the database", directory, free)
-        if looked.has_secrets and not (settings.state_dir / "keys").exists():
-            found.append(bad("the vault holds secrets, and keys is gone from state_dir"))
+        found += judge_master_key(settings.state_dir, os.environ, has_secrets=looked.has_secrets)
         return found
 
     async def _backup(self) -> Sequence[Remark]:

@@ -3,7 +3,7 @@
 import os
 import pwd
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from bridge.sdk.examination import Remark, bad, note, well
 
 _KEY_BYTES = 32
 _KEYS_OF_32_BYTES = ("event-ids", "audit")
+_MASTER_KEY = "TRESTLE_MASTER_KEY"
 
 
 def examine_keys(state_dir: Path, clock: Clock, *, is_running: bool) -> Sequence[Remark]:
@@ -43,6 +44,21 @@ def judge_days(folder: Path, today: date, *, is_running: bool) -> Sequence[Remar
             f"the key of {missing[0]} is missing in {folder}: what was stored that day could not "
             "be read after a restart. Put it back from a backup if there is one; Trestle makes "
             "those that it lacks every hour"
+        )
+    ]
+
+
+def judge_master_key(
+    state_dir: Path, environment: Mapping[str, str], *, has_secrets: bool
+) -> Sequence[Remark]:
+    """What lies in the vault opens with the master key only."""
+    file = state_dir / "keys" / "master"
+    if not has_secrets or file.exists() or _MASTER_KEY in environment:
+        return []
+    return [
+        bad(
+            f"the vault holds secrets, and there is neither {file} nor {_MASTER_KEY} in the "
+            "environment to open them; put the key back from where you keep a copy"
         )
     ]
 

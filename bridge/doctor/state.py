@@ -1,9 +1,10 @@
 """The state directory: there, ours, with room on its disk, and how old the last backup is."""
 
+import json
 import os
 import stat
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from bridge.doctor.surroundings import Surroundings
@@ -63,12 +64,11 @@ def in_megabytes(size: int) -> str:
 
 
 def last_backup(state_dir: Path) -> datetime | None:
-    """When the last backup was made: ``last-backup`` is written at its end."""
+    """When the last backup was finished, as it noted itself; None if there was none."""
     try:
-        moment = (state_dir / "last-backup").stat().st_mtime
-    except OSError:
+        return datetime.fromisoformat(json.loads((state_dir / "last-backup").read_bytes())["at"])
+    except (OSError, KeyError, ValueError, TypeError):
         return None
-    return datetime.fromtimestamp(moment, UTC)
 
 
 def judge_backup(made: datetime | None, now: datetime) -> Remark:

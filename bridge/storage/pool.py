@@ -196,8 +196,7 @@ class Database:
 
 @contextlib.contextmanager
 def told_as_settings(settings: DatabaseSettings) -> Iterator[None]:
-    """Raise ``ConfigError`` for whatever keeps us from opening the database: when it is opened,
-    that is a matter of settings."""
+    """Whatever keeps us from opening the database is a matter of settings at this moment."""
     try:
         yield
     except asyncpg.InsufficientPrivilegeError as error:
@@ -252,10 +251,7 @@ def _place(settings: DatabaseSettings) -> str:
 
 @contextlib.contextmanager
 def only_one(state_dir: Path) -> Iterator[None]:
-    """Hold the state directory's lock file; it ends with the process, however that ends.
-
-    Raises ``ConfigError`` if another has it, or if the folder cannot be used.
-    """
+    """Hold the state directory's lock file; it ends with the process, however that ends."""
     try:
         make_state_dir(state_dir)
         descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
