@@ -19,10 +19,11 @@ from bridge.demo.processes import free_port
 from bridge.doctor import Doctor, Finding, Surroundings
 from bridge.matrix.registration import random_token
 from bridge.settings import Address, DatabaseSettings, OpsSettings, Settings
+from bridge.storage.inspection import runs_in
 from tests.admin.commands import read_yaml, run_program, trestle
 from tests.admin.conftest import Installation
 from tests.rigs.cluster import Cluster
-from tests.rigs.program import TrestleProgram, trestle_program
+from tests.rigs.program import trestle_program
 from tests.rigs.yaml import dump
 
 pytestmark = pytest.mark.xdist_group("installation")
@@ -177,10 +178,8 @@ async def test_the_embedded_database_is_looked_at_before_while_and_after(
     findings = await examine(settings, here)
     assert by_level(findings) == wanted
     assert "the schema is up to date, the audit is whole" in sentences(findings)["database"]
-    # It left no server and no lock behind.
-    again = TrestleProgram(settings, here, {})
-    await again.start()
-    await again.program.stop()
+    assert not runs_in(settings.state_dir)
+    assert not (settings.state_dir / "postgres" / "data" / "postmaster.pid").exists()
 
 
 async def test_where_the_one_that_runs_and_its_files_differ_is_named(

@@ -1,11 +1,13 @@
 """The doctor's judgements: facts in, sentences out, without any server."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from bridge.doctor import doctor
 from bridge.doctor.clocks import difference_by_header, judge_clocks
 from bridge.doctor.database import judge
 from bridge.doctor.keys import judge_days, judge_master_key
@@ -208,3 +210,14 @@ def test_a_container_is_told_by_its_groups() -> None:
 def test_the_newest_version_is_found_among_old_names() -> None:
     assert newest_of(["r0.6.1", "v1.9", "v1.13", "v1.2"]) == (1, 13)
     assert newest_of(["r0.6.1", "unstable"]) == (0, 0)
+
+
+# --- its page ---
+
+
+def test_each_check_has_its_place_on_the_page() -> None:
+    source = Path(doctor.__file__).read_text()
+    checks = re.findall(r'_check\(\s*"(\w+)"', source)
+    page = (Path(__file__).parents[2] / "docs/how-to/doctor.md").read_text()
+    assert sorted(re.findall(r"^### (\w+)$", page, re.MULTILINE)) == sorted({"settings", *checks})
+    assert [code for code in PING_ERRORS if f"`{code}`" not in page] == []
