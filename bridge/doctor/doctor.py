@@ -72,6 +72,8 @@ class Doctor:
         self._clock = self._surroundings.clock
         self._findings: list[Finding] = []
         self._is_running = False
+        self._is_usable = False
+        """The state directory is one."""
         self._looked: Looked | None = None
         self._versions: Sequence[str] = ()
 
@@ -79,14 +81,14 @@ class Doctor:
         """Run every check; none keeps another from running."""
         self._findings = []
         # What rests on something that is not well is left out: it would only say so again.
-        usable = await self._check("state_dir", self._state)
-        if usable:
+        await self._check("state_dir", self._state)
+        if self._is_usable:
             await self._check("keys", self._keys)
         modules = await self._check("modules", self._modules)
         if modules:
             await self._check("networks", lambda: examine_networks(self._settings))
             await self._check("registration", self._registration)
-        if usable:
+        if self._is_usable:
             await self._check("database", self._database)
         if self._looked is not None and self._looked.facts.schema:
             await self._check("backup", self._backup)
@@ -144,7 +146,9 @@ class Doctor:
 
     async def _state(self) -> Sequence[Remark]:
         self._is_running = runs_in(self._settings.state_dir)
-        return examine_state(self._settings.state_dir, self._surroundings)
+        found = examine_state(self._settings.state_dir, self._surroundings)
+        self._is_usable = True
+        return found
 
     async def _keys(self) -> Sequence[Remark]:
         return examine_keys(self._settings.state_dir, self._clock, is_running=self._is_running)
@@ -201,6 +205,13 @@ class Doctor:
             remarks = [bad(f"no end in {_LIMIT:.0f} s; is a machine busy?")]
         except TrestleError as error:
             remarks = [bad(str(error))]
+        except OSError as error:
+            what = error.filename or "something"
+            remarks = [bad(f"{what} cannot be looked at: {error.strerror}; run this as the user "
+                           "who runs Trestle")]  # fmt: skip
+        except Exception as error:  # noqa: BLE001 - none keeps another from running
+            # Its text may hold what nobody should read.
+            remarks = [bad(f"this check itself failed ({type(error).__name__}); please report it")]
         self._findings += [_finding(name, remark) for remark in remarks]
         return all(remark.level != "bad" for remark in remarks)
 

@@ -3,7 +3,7 @@
 import os
 import pwd
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -27,6 +27,7 @@ def examine_keys(state_dir: Path, clock: Clock, *, is_running: bool) -> Sequence
                     f"{_owner(folder)}")]  # fmt: skip
     files = sorted(path for path in folder.rglob("*") if path.suffix != ".new")
     found = [remark for path in (folder, *files) for remark in _judge(path)]
+    found += _judge_owners((folder, *files))
     found += judge_days(folder / "day", clock.today(), is_running=is_running)
     return found or [well("all there, and only their owner may read them")]
 
@@ -88,15 +89,18 @@ def _judge(path: Path) -> Iterator[Remark]:
     if not mode & stat.S_IRUSR:
         yield bad(f"{path} cannot be read by its owner; run `chmod {right} {path}`")
         return
-    user = os.geteuid()
-    if status.st_uid != user:
-        name = _owner(path)
-        if user != 0:
-            yield bad(f"{path} belongs to {name}, and this is another user; run Trestle as {name}")
-        else:
-            yield note(f"{path} belongs to {name}, and this is root; run Trestle as {name}")
     if not is_folder:
         yield from _judge_size(path, status.st_size)
+
+
+def _judge_owners(paths: Iterable[Path]) -> Iterator[Remark]:
+    """Say once of each other user that files are theirs."""
+    user = os.geteuid()
+    others = {status.st_uid: path for path in paths if (status := path.lstat()).st_uid != user}
+    for path in others.values():
+        name, us = _owner(path), "root" if user == 0 else "another user"
+        said = note if user == 0 else bad
+        yield said(f"{path} belongs to {name}, and this is {us}; run Trestle, and this, as {name}")
 
 
 def _judge_size(path: Path, size: int) -> Iterator[Remark]:

@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from bridge.model import Clock
 from bridge.sdk.errors import ConfigError
 from bridge.settings import DatabaseSettings
 from bridge.storage.audit import Audit
+from bridge.storage.door import first_line
 from bridge.storage.keys import DayKeys
 from bridge.storage.lock import LOCK, refuse_old, refuse_pooling_proxy
 from bridge.storage.pool import Database, only_one, told_as_settings
@@ -118,7 +119,7 @@ async def look(
     the way out: unreachable, too old, a proxy in between that would break the lock.
     """
     async with _reached(settings, state_dir, is_running=is_running) as access:
-        with told_as_settings(settings):
+        with told_as_settings(settings), _told_as_foreign():
             async with (
                 _session(access, CORE) as daily,
                 _session(access, OWNER) as owner,
@@ -128,10 +129,23 @@ async def look(
                 facts = await _facts(daily, owner, clock, by_url=access.by_url)
                 faults: list[str] = []
                 secrets = False
-                if facts.schema and (CORE, facts.login) not in facts.refused_roles:
+                is_known = facts.schema is not None and 0 < facts.schema <= facts.newest_schema
+                if is_known and (CORE, facts.login) not in facts.refused_roles:
                     faults = await _audit_faults(daily, access, state_dir, clock)
                     secrets = await _has_secrets(owner, facts)
     return Looked(facts, faults, secrets)
+
+
+@contextlib.contextmanager
+def _told_as_foreign() -> Iterator[None]:
+    """Raise ``ConfigError`` if the database lacks what one of ours has."""
+    try:
+        yield
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+        raise ConfigError(
+            f"the database is not as Trestle made it: {first_line(error)}; restore a backup",
+            path="database.url",
+        ) from error
 
 
 @asynccontextmanager
@@ -148,6 +162,12 @@ async def _reached(
             state_dir, Path(elsewhere.read_text()) if elsewhere.exists() else home / "run"
         )
         return
+    if state_dir.stat().st_uid != os.geteuid():
+        raise ConfigError(
+            f"the embedded database in {state_dir} is another user's, who could not use it if we "
+            "started it; run this as the user who runs Trestle",
+            path="state_dir",
+        )
     with only_one(state_dir):
         server = EmbeddedPostgres(state_dir)
         try:

@@ -59,6 +59,11 @@ async def holding(settings: DatabaseSettings, *statements: str) -> AsyncIterator
         await connection.close()
 
 
+def of_schema(number: int) -> str:
+    """What makes a database look like one of ours."""
+    return f"CREATE TABLE schema_version AS SELECT {number} AS version"
+
+
 @row("database", "the database at 127.0.0.1:9 cannot be reached: Connection refused",
      "is it running, and the address right?")  # fmt: skip
 async def a_database_that_is_down(bench: Bench) -> AsyncIterator[Case]:
@@ -143,21 +148,15 @@ async def a_wrong_encoding(bench: Bench) -> AsyncIterator[Case]:
      "restore a backup")  # fmt: skip
 async def a_database_of_a_newer_version(bench: Bench) -> AsyncIterator[Case]:
     database = await bench.estate.cluster.fresh()
-    async with holding(database, *SCHEMA_9999):
+    async with holding(database, of_schema(9999)):
         yield bench.database(database.url)
 
 
 @row("backup", "no backup was made with `trestle backup FILE`", level="note", also=("database",))
 async def no_backup(bench: Bench) -> AsyncIterator[Case]:
     database = await bench.estate.cluster.fresh()
-    async with holding(database, *SCHEMA_9999):
+    async with holding(database, of_schema(9999)):
         yield bench.database(database.url)
-
-
-SCHEMA_9999 = (
-    "CREATE TABLE schema_version (version integer PRIMARY KEY)",
-    "INSERT INTO schema_version VALUES (9999)",
-)
 
 
 @row("database", "is somebody else's: it holds guestbook. Give Trestle one of its own")

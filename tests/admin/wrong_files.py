@@ -9,6 +9,7 @@ from bridge.model import SystemClock
 from bridge.storage.keys import DayKeys, EventKeys
 from tests.admin.commands import read_yaml
 from tests.admin.estate import HERE, Bench, Case, Rows
+from tests.admin.wrong_database import holding, of_schema, our_roles
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.yaml import dump
 
@@ -125,6 +126,13 @@ async def an_irc_server_whose_certificate_is_not_trusted(bench: Bench) -> AsyncI
         yield bench.module("irc", servers=[{"host": "127.0.0.1", "port": server.tls_port}])
 
 
+@row("networks", "libera: 127.0.0.1:9 cannot be reached", level="note")
+async def one_of_two_irc_servers_that_is_away(bench: Bench) -> AsyncIterator[Case]:
+    async with run_ngircd() as server:
+        there = {"host": "127.0.0.1", "port": server.port, "tls": False}
+        yield bench.module("irc", servers=[{"host": "127.0.0.1", "port": 9}, there])
+
+
 @row("networks", "is not checked: anybody in between can read and change", level="note")
 async def an_irc_server_whose_certificate_nobody_looks_at(bench: Bench) -> AsyncIterator[Case]:
     async with run_ngircd() as server:
@@ -204,7 +212,7 @@ async def a_state_folder_that_is_a_file(bench: Bench) -> AsyncIterator[Case]:
     yield bench.case(replace(bench.settings(), state_dir=bench.folder / "file"))
 
 
-@row("state_dir", "has 0 MB left: events cannot be stored. Make room")
+@row("state_dir", "has 0 MB left: events cannot be stored. Make room", also=("database",))
 async def a_full_disk(bench: Bench) -> AsyncIterator[Case]:
     nothing_left = replace(HERE, free_bytes=lambda folder: 0)
     yield bench.case(bench.settings(), surroundings=nothing_left)
@@ -249,6 +257,17 @@ async def a_damaged_key(bench: Bench) -> AsyncIterator[Case]:
     case = with_keys(bench)
     (case.settings.state_dir / "keys" / "event-ids").write_bytes(b"short")
     yield case
+
+
+@row("database", "is not as Trestle made it", '"audit" does not exist; restore a backup',
+     also=("keys",))  # fmt: skip
+async def a_database_that_lacks_a_table(bench: Bench) -> AsyncIterator[Case]:
+    case = with_keys(bench)
+    (case.settings.state_dir / "keys" / "audit").write_bytes(b"short")
+    (case.settings.state_dir / "keys" / "audit").chmod(0o600)
+    database = await bench.estate.cluster.fresh()
+    async with our_roles(bench), holding(database, of_schema(1)):
+        yield replace(case, settings=replace(case.settings, database=database))
 
 
 def with_keys(bench: Bench) -> Case:
