@@ -301,7 +301,13 @@ async def _audit_faults(
     async with daily.transaction(readonly=True, isolation="repeatable_read"):
         if access.by_url:
             await daily.execute(f"SET LOCAL ROLE {CORE}")
-        faults = await Audit(database, DayKeys(state_dir, clock), state_dir).verify()
+        try:
+            faults = await Audit(database, DayKeys(state_dir, clock), state_dir).verify()
+        except ValueError as error:
+            raise ConfigError(
+                f"{state_dir}/audit.head is damaged: it should hold a number and a hash; put it "
+                "back from a backup"
+            ) from error
     return [fault.what for fault in faults]
 
 

@@ -1,11 +1,13 @@
 """Misconfigurations in the files: settings, registration, state directory, modules."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from bridge.model import SystemClock
+from bridge.storage.files import write_private
 from bridge.storage.keys import DayKeys, EventKeys
 from tests.admin.commands import read_yaml
 from tests.admin.estate import HERE, Bench, Case, Rows
@@ -259,15 +261,35 @@ async def a_damaged_key(bench: Bench) -> AsyncIterator[Case]:
     yield case
 
 
-@row("database", "is not as Trestle made it", '"audit" does not exist; restore a backup',
-     also=("keys",))  # fmt: skip
+@row("database", "is not as Trestle made it", '"audit" does not exist; restore a backup')
 async def a_database_that_lacks_a_table(bench: Bench) -> AsyncIterator[Case]:
+    async with beside_a_schema(bench) as case:
+        yield case
+
+
+@row("database", "audit.head is damaged", "put it back from a backup")
+async def a_damaged_head_of_the_audit(bench: Bench) -> AsyncIterator[Case]:
+    async with beside_a_schema(bench) as case:
+        (case.settings.state_dir / "audit.head").write_text("half")
+        yield case
+
+
+@asynccontextmanager
+async def beside_a_schema(bench: Bench) -> AsyncIterator[Case]:
+    """A state directory that knows an audit, beside a database that has the schema's number."""
     case = with_keys(bench)
-    (case.settings.state_dir / "keys" / "audit").write_bytes(b"short")
-    (case.settings.state_dir / "keys" / "audit").chmod(0o600)
+    write_private(case.settings.state_dir / "keys" / "audit", bytes(32))
     database = await bench.estate.cluster.fresh()
     async with our_roles(bench), holding(database, of_schema(1)):
         yield replace(case, settings=replace(case.settings, database=database))
+
+
+@row("state_dir", "this check itself failed (RuntimeError); please report it")
+async def a_fault_of_the_doctor_itself(bench: Bench) -> AsyncIterator[Case]:
+    def never_foreseen(folder: Path) -> int:
+        raise RuntimeError(bench.settings().appservice.as_token.reveal())
+
+    yield bench.case(bench.settings(), surroundings=replace(HERE, free_bytes=never_foreseen))
 
 
 def with_keys(bench: Bench) -> Case:
