@@ -228,7 +228,7 @@ def protocols_of(settings: Settings) -> list[str]:
     """The third-party protocols of the configured networks, for the registration."""
     found = set()
     for instance in split_modules(settings)[0]:
-        connector = _make_module(settings, instance)
+        connector = make_module(settings, instance)
         if isinstance(connector, FindsChats):
             found.add(connector.directory.protocol)
     return sorted(found)
@@ -238,7 +238,8 @@ def _load(settings: Settings, instance: InstanceId) -> Any:
     return find_module(settings.modules[instance].module, f"modules.{instance}.module").load()
 
 
-def _make_module(settings: Settings, instance: InstanceId, *more: object) -> object:
+def make_module(settings: Settings, instance: InstanceId, *more: object) -> object:
+    """Make an instance's connector, or with its host its bot. Raises ``ConfigError``."""
     loaded = _load(settings, instance)
     options = settings.modules[instance].options
     return loaded(check_options(loaded.settings, options, f"modules.{instance}"), *more)
@@ -258,7 +259,7 @@ def _make_bots(
         metrics = InstanceMetrics(telemetry, instance, _load(settings, instance).info)
         store = InstanceStore(database, instance)
         host = BotHost(instance, store, database.clock, metrics, timers[instance])
-        bots[instance] = _make_module(settings, instance, host)  # type: ignore[assignment]
+        bots[instance] = make_module(settings, instance, host)  # type: ignore[assignment]
         timers[instance].are_heard = isinstance(bots[instance], HearsTimers)
     return bots, timers
 
@@ -335,7 +336,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         await portals.load()
         plumbing = Plumbing(house, portals)
         for instance in namespaces.networks:
-            connector = _make_module(settings, instance)
+            connector = make_module(settings, instance)
             instances[instance] = Instance(
                 instance, connector, accounts, InstanceStore(database, instance),  # type: ignore[arg-type]
                 database.clock, telemetry, receive=portals.receive, chats=portals.chats,

@@ -1,6 +1,7 @@
 """Looking at an installation: ``doctor``, ``registration``, ``modules``."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from bridge.config import load
 from bridge.core.catalogue import describe, installed
 from bridge.doctor import Doctor, Finding
 from bridge.init import write_registration
+from bridge.sdk.errors import ConfigError
 
 
 @main.command()
@@ -20,13 +22,21 @@ from bridge.init import write_registration
 )
 @JSON
 def doctor(config: Path, registration: Path | None, as_json: bool) -> None:
-    """Say what is wrong with this installation, and the way out."""
-    settings = quietly(config)
+    """Say what is wrong with this installation, and the way out.
+
+    Works whether Trestle runs or not. Ends with 0, with 1 if something is bad, and with 2 if the
+    settings cannot be read.
+    """
+    try:
+        settings = quietly(config)
+    except ConfigError as error:
+        if as_json:
+            _print_json([Finding(check="settings", level="bad", sentence=str(error))])
+        raise
     file = registration or config.parent / "registration.yaml"
     findings = finished(run_until_told(Doctor(settings, file).examine))
     if as_json:
-        rows = [asdict(finding) for finding in findings]
-        click.echo(json.dumps(rows, indent=2))
+        _print_json(findings)
     else:
         for finding in findings:
             click.echo(f"{_mark(finding)} {finding.check}: {finding.sentence}")
@@ -34,10 +44,18 @@ def doctor(config: Path, registration: Path | None, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
+def _print_json(findings: Sequence[Finding]) -> None:
+    click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+
+
 def _mark(finding: Finding) -> str:
-    if not finding.ok:
-        return click.style("BAD ", fg="red")
-    return click.style("note", fg="yellow") if finding.note else click.style("ok  ", fg="green")
+    match finding.level:
+        case "bad":
+            return click.style("BAD ", fg="red")
+        case "note":
+            return click.style("note", fg="yellow")
+        case "ok":
+            return click.style("ok  ", fg="green")
 
 
 @main.command()

@@ -56,7 +56,12 @@ class MatrixError(TrestleError):
     """The homeserver said no, with an errcode (client-server API, "Standard error response")."""
 
     def __init__(
-        self, status: int, errcode: str, message: str, retry_after: float | None = None
+        self,
+        status: int,
+        errcode: str,
+        message: str,
+        retry_after: float | None = None,
+        content: Mapping[str, Any] | None = None,
     ) -> None:
         said = f": {message[:200]}" if message else ""
         super().__init__(f"the homeserver answered {status} {errcode}{said}")
@@ -64,6 +69,8 @@ class MatrixError(TrestleError):
         self.errcode = errcode
         self.message = message
         self.retry_after = retry_after
+        self.content = content or {}
+        """The whole answer; some errors have fields of their own."""
 
 
 def path(*parts: str) -> str:
@@ -152,7 +159,7 @@ class HomeserverClient:
         errcode = content.get("errcode")
         errcode = errcode if isinstance(errcode, str) else "M_UNKNOWN"
         message = str(content.get("error", ""))
-        error = MatrixError(reply.status, errcode, message, reply.retry_after)
+        error = MatrixError(reply.status, errcode, message, reply.retry_after, content)
         if reply.status == 429 or errcode == "M_LIMIT_EXCEEDED":
             return TemporaryFailure(
                 "the homeserver asks for patience", retry_after=error.retry_after

@@ -29,6 +29,7 @@ from bridge.sdk.events import (
     RoomMessage,
     Sender,
 )
+from bridge.sdk.examination import ExaminesItself, Remark
 from bridge.sdk.ids import (
     EventId,
     InstanceId,
@@ -78,6 +79,7 @@ __all__ = [
     "DeliveryUncertain",
     "Directory",
     "EventId",
+    "ExaminesItself",
     "Field",
     "FindsChats",
     "HearsMessages",
@@ -104,6 +106,7 @@ __all__ = [
     "NeedsConsent",
     "PermanentFailure",
     "Receipt",
+    "Remark",
     "RemoteChat",
     "RemoteChatId",
     "RemoteEvent",

@@ -16,7 +16,9 @@ from bridge.storage.schema import APPLICATION, CORE, Connection
 
 log = logging.getLogger(__name__)
 
-_LOCK = 7_218_450
+LOCK = 7_218_450
+"""The number of the lock in ``pg_locks``."""
+
 _TAKE_LIMIT = 0.8
 """Seconds: a lock that was just let go is waited for, another instance is not."""
 
@@ -150,7 +152,7 @@ class InstanceLock:
                 held = await connection.fetchval(
                     "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted "
                     "AND objid = $1 AND pid = pg_backend_pid())",
-                    _LOCK,
+                    LOCK,
                 )
                 epoch = await connection.fetchval("SELECT epoch FROM lease WHERE shard = 0")
                 if renew:
@@ -169,8 +171,9 @@ class InstanceLock:
     async def _log_in(self) -> Connection:
         connection = await self._access.log_in(CORE)
         try:
-            _refuse_old(connection)
-            await self._refuse_pooling_proxy(connection)
+            refuse_old(connection)
+            other = await self._access.log_in(CORE)
+            await refuse_pooling_proxy(connection, other)
             # A dead machine's lock is free after 11 s, not after two hours.
             await connection.execute(
                 "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; "
@@ -180,32 +183,6 @@ class InstanceLock:
             connection.terminate()
             raise
         return connection
-
-    async def _refuse_pooling_proxy(self, connection: Connection) -> None:
-        """A lock of a session means nothing where a proxy hands sessions around.
-
-        While another of our connections is inside a database transaction, a proxy must give the
-        first one a different session, or give the other one the first one's.
-        """
-        other = await self._access.log_in(CORE)
-        try:
-            mine = await connection.fetchval("SELECT pg_backend_pid()")
-            token = secrets.token_hex(8)
-            await connection.execute(f"SET trestle.probe = '{token}'")
-            async with other.transaction():
-                theirs = await other.fetchval("SELECT pg_backend_pid()")
-                again = await connection.fetchval("SELECT pg_backend_pid()")
-                probe = await connection.fetchval("SELECT current_setting('trestle.probe', true)")
-            if mine == theirs or mine != again or probe != token:
-                raise ConfigError(_PROXY, path="database.url")
-        except _BROKEN_BY_POOLING as error:
-            raise ConfigError(_PROXY, path="database.url") from error
-        except asyncpg.PostgresConnectionError as error:
-            if "statement pooling" not in str(error):
-                raise
-            raise ConfigError(_PROXY, path="database.url") from error
-        finally:
-            other.terminate()
 
     async def _end_predecessor(self, connection: Connection) -> None:
         """End what an instance left that is gone, or cut off.
@@ -221,16 +198,43 @@ class InstanceLock:
         )
 
     async def _try(self, connection: Connection) -> bool:
-        return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK))
+        return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK))
 
 
-def _refuse_old(connection: Connection) -> None:
+def refuse_old(connection: Connection) -> None:
+    """Raise ``ConfigError`` if the server lacks what our tables need."""
     version = connection.get_server_version().major
     if version < _OLDEST_SERVER:
         raise ConfigError(
             f"the database is Postgres {version}; Trestle needs {_OLDEST_SERVER} or newer",
             path="database.url",
         )
+
+
+async def refuse_pooling_proxy(connection: Connection, other: Connection) -> None:
+    """Raise ``ConfigError`` where a proxy hands sessions around: a lock would mean nothing.
+
+    While ``other``, which ends here, is inside a database transaction, a proxy must give
+    ``connection`` a different session, or give the other one the first one's.
+    """
+    try:
+        mine = await connection.fetchval("SELECT pg_backend_pid()")
+        token = secrets.token_hex(8)
+        await connection.execute(f"SET trestle.probe = '{token}'")
+        async with other.transaction():
+            theirs = await other.fetchval("SELECT pg_backend_pid()")
+            again = await connection.fetchval("SELECT pg_backend_pid()")
+            probe = await connection.fetchval("SELECT current_setting('trestle.probe', true)")
+        if mine == theirs or mine != again or probe != token:
+            raise ConfigError(_PROXY, path="database.url")
+    except _BROKEN_BY_POOLING as error:
+        raise ConfigError(_PROXY, path="database.url") from error
+    except asyncpg.PostgresConnectionError as error:
+        if "statement pooling" not in str(error):
+            raise
+        raise ConfigError(_PROXY, path="database.url") from error
+    finally:
+        other.terminate()
 
 
 _PROXY = (

@@ -67,19 +67,19 @@ class Database:
         at work, a proxy in between that would break the lock.
         """
         async with contextlib.AsyncExitStack() as stack:
-            stack.enter_context(_only_one(state_dir))
+            stack.enter_context(only_one(state_dir))
             server = None
             if settings.url == "embedded":
                 server = EmbeddedPostgres(state_dir)
                 stack.push_async_callback(server.stop)
                 await server.start()
-                with _told_as_settings(settings):
+                with told_as_settings(settings):
                     access = await embedded_access(server, state_dir)
             else:
                 access = access_by_url(settings)
             database = cls(clock, access, server)
             stack.push_async_callback(database._close)
-            with _told_as_settings(settings):
+            with told_as_settings(settings):
                 await database._prepare()
             yield database
 
@@ -195,7 +195,7 @@ class Database:
 
 
 @contextlib.contextmanager
-def _told_as_settings(settings: DatabaseSettings) -> Iterator[None]:
+def told_as_settings(settings: DatabaseSettings) -> Iterator[None]:
     """Whatever keeps us from opening the database is a matter of settings at this moment."""
     try:
         yield
@@ -250,7 +250,7 @@ def _place(settings: DatabaseSettings) -> str:
 
 
 @contextlib.contextmanager
-def _only_one(state_dir: Path) -> Iterator[None]:
+def only_one(state_dir: Path) -> Iterator[None]:
     """Hold the state directory's lock file; it ends with the process, however that ends."""
     try:
         make_state_dir(state_dir)

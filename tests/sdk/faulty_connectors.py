@@ -4,6 +4,7 @@ import asyncio
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from bridge.sdk import (
     Kept,
     Login,
     LoginFlow,
+    Remark,
     RemoteChat,
 )
 from bridge.sdk import (
@@ -55,6 +57,15 @@ class Unprintable:
 def flows(*found: Any) -> type:
     """The tutorial's connector with ways to sign in."""
     return connector(login_flows=lambda self: found)
+
+
+def examines(*found: Any) -> type:
+    """The tutorial's connector looking for itself, and finding this."""
+
+    async def examine(self: object) -> Sequence[Any]:
+        return found
+
+    return connector(examine=examine)
 
 
 DECLARED: list[Fault] = [
@@ -187,6 +198,10 @@ CONNECTOR: list[Fault] = [
         "the limit lines must be a whole number",
     ),
     ("consent is a bool", connector(refuse_bridge=lambda self, chat: True), "a sentence or None"),
+    ("words for a remark", examines("fine"), r"must give a list of Remark, not 'fine'"),
+    ("a level of its own", examines(Remark("good", "x")), "gave the level 'good'; there are ok"),  # type: ignore[arg-type]
+    ("two lines", examines(Remark("ok", "one\ntwo")), "must be a sentence on one line"),
+    ("no words", examines(Remark("ok", " ")), "must be a sentence on one line"),
     ("no directory", connector(directory=None), "must be a Directory"),
     (
         "a field without a pattern",

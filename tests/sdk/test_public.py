@@ -20,6 +20,7 @@ PARTS = (
     "capabilities",
     "errors",
     "events",
+    "examination",
     "ids",
     "login",
     "metrics",

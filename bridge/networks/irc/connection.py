@@ -289,7 +289,7 @@ async def _open_first(settings: IrcSettings) -> Connection:
     failures = []
     for server in settings.servers:
         try:
-            return await _open(server, settings)
+            return await open_server(server, settings)
         except ModuleNotReady as error:
             failures.append(error)
     if len(failures) == 1:
@@ -297,7 +297,8 @@ async def _open_first(settings: IrcSettings) -> Connection:
     raise ModuleNotReady(" ".join(str(failure) for failure in failures)) from failures[-1]
 
 
-async def _open(server: ServerSettings, settings: IrcSettings) -> Connection:
+async def open_server(server: ServerSettings, settings: IrcSettings) -> Connection:
+    """Connect to one server, without signing in. Raises ``ModuleNotReady`` with a sentence."""
     host, port = server.address
     context = _tls_context(server) if server.tls else None
     try:

@@ -8,12 +8,14 @@ from pydantic import BaseModel
 
 from bridge.networks.irc import members, nicks
 from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.examination import examine_servers
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.settings import IrcSettings
 from bridge.sdk.capabilities import Capabilities
 from bridge.sdk.errors import ConfigError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteUser
+from bridge.sdk.examination import Remark
 from bridge.sdk.ids import RemoteChatId, RemoteUserId
 from bridge.sdk.login import Login, LoginFlow
 from bridge.sdk.module import Directory, Holds, Host, Kept, ModuleInfo
@@ -54,6 +56,10 @@ class IrcConnector:
             raise ConfigError("these are no settings of the irc module")
         self._settings = settings
         self._network = Network(settings)
+
+    async def examine(self) -> Sequence[Remark]:
+        """Connect to each server, and leave without signing in."""
+        return await examine_servers(self._settings)
 
     def login_flows(self) -> Sequence[LoginFlow]:
         """Nobody signs in: connections are made by themselves."""

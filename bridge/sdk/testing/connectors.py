@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bridge.sdk.errors import DeliveryError
+from bridge.sdk.errors import DeliveryError, TrestleError
 from bridge.sdk.events import Receipt, RemoteChat
+from bridge.sdk.examination import ExaminesItself, Remark
 from bridge.sdk.ids import RemoteChatId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.module import Directory, FindsChats, JoinsChats, NeedsConsent
@@ -50,6 +51,7 @@ from bridge.sdk.testing.watching import Watch
 
 _SETTLE_SECONDS = 0.25
 """How long a client may try a network that is not there, before we go on."""
+_EXAMINE_SECONDS = 30.0
 _CANARY = "canary-7c1f52"
 
 _INSIDE: tuple[Node, ...] = (Text("b"), LineBreak(), Text("c"))
@@ -130,6 +132,7 @@ class _Check:
             for name in (self._chat.id, "", "ß" * 300):
                 check_capabilities(connector.capabilities(RemoteChatId(name)), name)
         await self._check_extras(connector)
+        await self._check_examination(connector)
         for login in self._logins(connector):
             await self._check_client(connector, login)
         if reachable:
@@ -162,6 +165,28 @@ class _Check:
                 ("find_user", connector.find_user),
             ):
                 await self._try(f"{name}({text[:20]!r})", find(text))
+
+    async def _check_examination(self, connector: Any) -> None:
+        if not isinstance(connector, ExaminesItself):
+            return
+        try:
+            async with asyncio.timeout(_EXAMINE_SECONDS):
+                remarks = await connector.examine()
+        except TimeoutError as error:
+            fail(f"examine() takes longer than {_EXAMINE_SECONDS:g} seconds", error)
+        except TrestleError as error:
+            remarks = [Remark("bad", str(error))]
+        for one in remarks:
+            remark = demand(one, Remark, f"examine() must give a list of Remark, not {one!r}")
+            require(
+                remark.level in {"ok", "note", "bad"},
+                f"examine() gave the level {remark.level!r}; there are ok, note and bad",
+            )
+            require(
+                remark.sentence.strip() and "\n" not in remark.sentence,
+                f"examine() gave {remark.sentence!r}; it must be a sentence on one line",
+            )
+            self.said.append(remark.sentence)
 
     async def _check_found(self, connector: Any) -> None:
         """Have the chat read by the connector, as people's commands do."""

@@ -1,0 +1,227 @@
+"""Runs the checks in an order in which none only repeats what another has said."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bridge.assembly import namespaces_of, protocols_of
+from bridge.doctor.clocks import judge_clocks
+from bridge.doctor.database import judge
+from bridge.doctor.homeserver import (
+    examine_accounts,
+    examine_device,
+    examine_token,
+    examine_versions,
+    greet,
+)
+from bridge.doctor.keys import examine_keys, judge_master_key
+from bridge.doctor.listeners import answering, examine_listeners, reach_hints
+from bridge.doctor.modules import examine_modules, examine_networks
+from bridge.doctor.ping import examine_ping
+from bridge.doctor.registration import (
+    examine_namespaces,
+    examine_registration,
+    judge_ephemeral,
+)
+from bridge.doctor.state import examine_state, judge_backup, judge_space, last_backup
+from bridge.doctor.surroundings import Surroundings
+from bridge.matrix.client import HomeserverClient
+from bridge.matrix.registration import registration
+from bridge.sdk.errors import ConfigError, TrestleError
+from bridge.sdk.examination import Remark, bad, well
+from bridge.settings import Settings
+from bridge.storage.inspection import Looked, has_embedded_data, look, runs_in
+
+_LIMIT = 75.0
+"""Seconds for one check; a homeserver gives a ping a minute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one check found: a sentence, with the mend if it is not well."""
+
+    check: str
+    level: Literal["ok", "note", "bad"]
+    """``note``: it works, and yet the admin should know."""
+    sentence: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether it works."""
+        return self.level != "bad"
+
+
+class Doctor:
+    """Checks an installation that may be running or not. Changes nothing in it.
+
+    At the homeserver it makes the bots' accounts if the first start has not made them yet.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        registration_file: Path,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        self._settings = settings
+        self._registration_file = registration_file
+        self._surroundings = surroundings or Surroundings()
+        self._clock = self._surroundings.clock
+        self._findings: list[Finding] = []
+        self._is_running = False
+        self._is_usable = False
+        """The state directory is one."""
+        self._looked: Looked | None = None
+        self._versions: Sequence[str] = ()
+
+    async def examine(self) -> list[Finding]:
+        """Run every check; none keeps another from running."""
+        self._findings = []
+        # What rests on something that is not well is left out: it would only say so again.
+        await self._check("state_dir", self._state)
+        if self._is_usable:
+            await self._check("keys", self._keys)
+        modules = await self._check("modules", self._modules)
+        if modules:
+            await self._check("networks", lambda: examine_networks(self._settings))
+            await self._check("registration", self._registration)
+        if self._is_usable:
+            await self._check("database", self._database)
+        if self._looked is not None and self._looked.facts.schema:
+            await self._check("backup", self._backup)
+        await self._homeserver(with_modules=modules)
+        return self._findings
+
+    async def _homeserver(self, *, with_modules: bool) -> None:
+        settings = self._settings
+        greeting = await greet(settings.homeserver.url, self._clock)
+        differences = {
+            "the database": self._looked.facts.difference if self._looked else None,
+            "the homeserver": greeting.difference if greeting else None,
+        }
+        await self._check("clocks", lambda: _at_once(judge_clocks(differences)))
+        async with (
+            HomeserverClient(
+                settings.homeserver.url, settings.appservice.as_token, timeout=15
+            ) as client,
+            answering(settings.appservice) as refused,
+        ):
+            listens = await self._check("listener", lambda: self._listeners(refused))
+
+            async def versions() -> Sequence[Remark]:
+                sentence, self._versions = await examine_versions(
+                    client, settings, greeting, self._clock
+                )
+                return [well(sentence)]
+
+            if not await self._check("homeserver", versions):
+                return
+            if not await self._check("token", lambda: examine_token(client, settings)):
+                return
+            await self._known(client, with_modules=with_modules)
+            if listens:
+                await self._check("ping", lambda: self._ping(client))
+
+    async def _known(self, client: HomeserverClient, *, with_modules: bool) -> None:
+        """What can be asked once the homeserver knows us."""
+
+        async def one(work: Awaitable[Remark]) -> Sequence[Remark]:
+            return [await work]
+
+        await self._check("accounts", lambda: one(examine_accounts(client)))
+        if with_modules:
+            spaces = namespaces_of(self._settings)
+            appservice = self._settings.appservice
+            if await self._check(
+                "namespaces", lambda: examine_namespaces(client, appservice, spaces)
+            ):
+                await self._check("device_id", lambda: one(examine_device(client, spaces.bot)))
+        if self._versions and self._is_well("registration"):
+            await self._check("ephemeral", self._ephemeral)
+
+    # --- one check each ---
+
+    async def _state(self) -> Sequence[Remark]:
+        self._is_running = runs_in(self._settings.state_dir)
+        found = examine_state(self._settings.state_dir, self._surroundings)
+        self._is_usable = True
+        return found
+
+    async def _keys(self) -> Sequence[Remark]:
+        return examine_keys(self._settings.state_dir, self._clock, is_running=self._is_running)
+
+    async def _modules(self) -> Sequence[Remark]:
+        return [examine_modules(self._settings)]
+
+    async def _registration(self) -> Sequence[Remark]:
+        wanted = registration(
+            self._settings.appservice, namespaces_of(self._settings), protocols_of(self._settings)
+        )
+        return examine_registration(self._registration_file, wanted)
+
+    async def _database(self) -> Sequence[Remark]:
+        settings, is_embedded = self._settings, self._settings.database.url == "embedded"
+        if is_embedded and not has_embedded_data(settings.state_dir):
+            return [well("the embedded database will be made at the first start")]
+        self._looked = looked = await look(
+            settings.database, settings.state_dir, self._clock, is_running=self._is_running
+        )
+        found = [*judge(looked, is_running=self._is_running, is_embedded=is_embedded)]
+        directory = looked.facts.data_directory
+        if directory is not None and directory.exists():
+            free = self._surroundings.free_bytes(directory)
+            found += judge_space("the database", directory, free)
+        found += judge_master_key(settings.state_dir, os.environ, has_secrets=looked.has_secrets)
+        return found
+
+    async def _backup(self) -> Sequence[Remark]:
+        return [judge_backup(last_backup(self._settings.state_dir), self._clock.now())]
+
+    async def _listeners(self, refused: ConfigError | None) -> Sequence[Remark]:
+        return await examine_listeners(
+            self._settings, refused, is_running=self._is_running,
+            in_container=self._surroundings.in_container,
+        )  # fmt: skip
+
+    async def _ephemeral(self) -> Sequence[Remark]:
+        return [judge_ephemeral(self._registration_file, self._versions)]
+
+    async def _ping(self, client: HomeserverClient) -> Sequence[Remark]:
+        appservice = self._settings.appservice
+        hints = reach_hints(appservice, in_container=self._surroundings.in_container)
+        return [await examine_ping(client, appservice, hints, is_running=self._is_running)]
+
+    # --- inside ---
+
+    async def _check(self, name: str, run: Callable[[], Awaitable[Sequence[Remark]]]) -> bool:
+        """Run a check, and say whether what rests on it can be looked at."""
+        try:
+            async with asyncio.timeout(_LIMIT):
+                remarks = await run()
+        except TimeoutError:
+            remarks = [bad(f"no end in {_LIMIT:.0f} s; is a machine busy?")]
+        except TrestleError as error:
+            remarks = [bad(str(error))]
+        except OSError as error:
+            what = error.filename or "something"
+            remarks = [bad(f"{what} cannot be looked at: {error.strerror}; run this as the user "
+                           "who runs Trestle")]  # fmt: skip
+        except Exception as error:  # noqa: BLE001 - none keeps another from running
+            # Its text may hold what nobody should read.
+            remarks = [bad(f"this check itself failed ({type(error).__name__}); please report it")]
+        self._findings += [_finding(name, remark) for remark in remarks]
+        return all(remark.level != "bad" for remark in remarks)
+
+    def _is_well(self, check: str) -> bool:
+        return all(finding.ok for finding in self._findings if finding.check == check)
+
+
+async def _at_once(remarks: Sequence[Remark]) -> Sequence[Remark]:
+    return remarks
+
+
+def _finding(check: str, remark: Remark) -> Finding:
+    return Finding(check=check, level=remark.level, sentence=remark.sentence)

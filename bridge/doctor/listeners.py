@@ -1,0 +1,173 @@
+"""Our listeners: free, or ours already; and whether others can reach them."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from bridge.matrix.receiver import Receiver
+from bridge.model import Transaction
+from bridge.ops import OpsServer
+from bridge.sdk.errors import ConfigError, TemporaryFailure
+from bridge.sdk.examination import Remark, note, well
+from bridge.settings import Address, AppserviceSettings, Settings
+from bridge.telemetry import Telemetry
+
+_SECONDS = 5.0
+_EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - told from other addresses, not bound
+
+
+@asynccontextmanager
+async def answering(settings: AppserviceSettings) -> AsyncIterator[ConfigError | None]:
+    """Listen for the ping, unless somebody else does; give why we cannot."""
+    nobody = _Nobody()
+    receiver = Receiver(settings, nobody, nobody, Telemetry())
+    refused = None
+    try:
+        await receiver.start()
+    except ConfigError as error:
+        refused = error
+    try:
+        yield refused
+    finally:
+        await receiver.stop()
+
+
+async def examine_listeners(
+    settings: Settings, refused: ConfigError | None, *, is_running: bool, in_container: bool
+) -> Sequence[Remark]:
+    """Say how our two listeners are. Raises ``ConfigError`` if a place is taken."""
+    listen = settings.appservice.listen
+    if is_running:
+        if refused is None:
+            return [note(f"a Trestle runs, and does not listen at {listen}: its settings are "
+                         "older than these, or it is just starting; restart it")]  # fmt: skip
+        return [well(f"the Trestle that runs listens at {listen}"), *await _ask_ready(settings)]
+    if refused is not None:
+        raise refused
+    ops = OpsServer(settings.ops.listen, Telemetry(), live=_well, ready=_well)
+    await ops.start()
+    await ops.stop()
+    found = [well(f"{listen} is free for Trestle")]
+    if in_container:
+        # The rest of what may be in the way is told when the ping has shown that something is.
+        found += [note(hint) for hint in _unseen(settings.appservice, in_container=True)]
+    return found
+
+
+def _unseen(settings: AppserviceSettings, *, in_container: bool) -> list[str]:
+    """Say so if only we ourselves reach the listener, and the homeserver is told to."""
+    listen, host = settings.listen, urlsplit(settings.url).hostname or ""
+    if not _is_loopback(listen.host) or _is_loopback(host):
+        return []
+    if in_container:
+        return [
+            f"appservice.listen is {listen}, which only this container itself reaches; make it "
+            f"0.0.0.0:{listen.port}"
+        ]
+    return [
+        f"appservice.listen is {listen}, which only this machine reaches, and appservice.url "
+        f"names {host}; unless a proxy is in between make it 0.0.0.0:{listen.port}"
+    ]
+
+
+def reach_hints(settings: AppserviceSettings, *, in_container: bool) -> list[str]:
+    """Say why the homeserver may not come through, likeliest first."""
+    listen, parts = settings.listen, urlsplit(settings.url)
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    ours, theirs = _families(listen.host), _families(host)
+    hints = _unseen(settings, in_container=in_container)
+    if ours and theirs and not ours & theirs:
+        hints.append(
+            f"appservice.url names {host} and appservice.listen is {listen.host}: one is IPv4, "
+            "the other IPv6; name the same address in both"
+        )
+    elif host == "localhost":
+        hints.append("localhost may be ::1 there and 127.0.0.1 here; name the address itself")
+    if parts.scheme == "https":
+        hints.append(
+            "appservice.url is https://, and Trestle itself speaks plain HTTP; write http://, or "
+            "put a proxy with a certificate that the homeserver trusts in front"
+        )
+    if _is_loopback(host) and port != listen.port:
+        hints.append(
+            f"appservice.url names the port {port}, and appservice.listen {listen.port}; unless "
+            "a proxy is in between they must be the same"
+        )
+    if in_container and _is_loopback(host):
+        hints.append(
+            f"appservice.url names {host}, which is the homeserver's own container as it sees "
+            "it; name this container"
+        )
+    return hints
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _families(host: str) -> set[int]:
+    """The versions of IP that an address belongs to; none if it is a name."""
+    if host == "::":
+        return {4, 6}
+    try:
+        return {ip_address(host).version}
+    except ValueError:
+        return set()
+
+
+async def _ask_ready(settings: Settings) -> Sequence[Remark]:
+    """What the running one says of itself."""
+    place = settings.ops.listen
+    if place is None or place.port == 0:
+        return []
+    host = "127.0.0.1" if place.host in _EVERYWHERE else place.host
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS)) as session,
+            session.get(f"http://{Address(host, place.port)}/ready") as response,
+        ):
+            said = await response.json(content_type=None)
+            reason = str(said["reason"]) if response.status != 200 else ""
+    except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
+        return [note(f"the Trestle that runs does not answer at ops.listen ({place}): its "
+                     "settings are older than these, or it is stuck; restart it")]  # fmt: skip
+    return [note(f"the Trestle that runs takes no events: {reason}")] if reason else []
+
+
+def _well() -> None:
+    """Nothing is wrong."""
+
+
+class _Nobody:
+    """Takes no transactions (the homeserver keeps them) and knows nobody."""
+
+    async def accept(self, transaction: Transaction) -> None:
+        raise TemporaryFailure("only a doctor is here")
+
+    async def knows_user(self, user_id: str) -> bool:
+        return False
+
+    async def knows_alias(self, alias: str) -> bool:
+        return False
+
+    def protocol(self, name: str) -> None:
+        return None
+
+    async def find_users(self, protocol: str, fields: object) -> list[dict[str, object]]:
+        return []
+
+    async def find_locations(self, protocol: str, fields: object) -> list[dict[str, object]]:
+        return []
+
+    async def read_user(self, user_id: str) -> list[dict[str, object]]:
+        return []
+
+    async def read_location(self, alias: str) -> list[dict[str, object]]:
+        return []
