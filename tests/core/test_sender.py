@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bridge.model import Outgoing, SendKind
+from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import DICE, ROOM, play, settings_for
@@ -82,3 +83,57 @@ async def test_what_is_in_the_room_is_not_put_again_after_a_restart_of_the_homes
         sender.doubt()
         await homeserver.wait_until(lambda: "after" in homeserver.texts(ROOM))
         assert homeserver.texts(ROOM) == ["once", "after"]
+
+
+async def test_what_was_parked_goes_out_once_among_what_is_on_its_way(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        refused = [refuse(400, "M_BAD_JSON")]
+
+        def rule(asked: Asked) -> Answer | None:
+            if asked.content.get("body") == "bad" and refused:
+                return refused.pop()
+            return away(asked) if is_away else None
+
+        is_away = False
+        homeserver.rules.append(rule)
+        await parts.sender.put([say("bad"), say("first")])
+        await homeserver.wait_until(lambda: "first" in homeserver.texts(ROOM))
+        is_away = True
+        lines = [f"line {number}" for number in range(20)]
+        await parts.sender.put([say(text) for text in lines])
+        await homeserver.wait_until(lambda: len(homeserver.of("PUT", "rooms")) > 3)
+        (parked,) = await parts.aside.all()
+        await parts.aside.retry(parked.name)
+        is_away = False
+        await homeserver.wait_until(lambda: "bad" in homeserver.texts(ROOM))
+        assert homeserver.texts(ROOM) == ["first", *lines, "bad"]
+        await wait_until(lambda: not parts.sender.holding())
+
+
+async def test_after_a_thousand_tries_there_is_still_a_next_one(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        sender = stage.app.parts.sender
+        pause = sender._put_off(TemporaryFailure("away"), 5000)
+        assert 40 < pause.seconds < 80
+
+
+async def test_what_cannot_be_read_any_more_hides_nothing_behind_it(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with scripted_homeserver() as homeserver:
+        homeserver.rules.append(away)
+        settings = settings_for(homeserver, database_settings, folder)
+        async with running(settings) as app:
+            await app.parts.sender.put([say(f"line {number}") for number in range(250)])
+            await app.parts.database.core.execute(
+                "UPDATE outbox SET content = '' WHERE seq <= 120"
+            )
+        homeserver.rules.clear()
+        async with running(settings):
+            await homeserver.wait_until(lambda: "line 249" in homeserver.texts(ROOM))
+        assert homeserver.texts(ROOM) == [f"line {number}" for number in range(120, 250)]
