@@ -53,8 +53,10 @@ from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms, PortalStore
 from bridge.storage.retention import Retention
+from bridge.storage.rotation import Rotation
 from bridge.storage.shelf import Shelf
 from bridge.storage.timers import InstanceTimers
+from bridge.storage.vault import Vault
 from bridge.telemetry import Telemetry, hide
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ class Parts:
     outbox: Outbox
     items: Items
     retention: Retention
+    vault: Vault
     accounts: Accounts
     bot_rooms: BotRooms
     inflight: InFlight
@@ -351,8 +354,11 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             ),
             reconciler=reconciler, pulse=Pulse(settings.homeserver.url, reconciler.want),
             instances=instances, bots=bots, keepers=keepers, stage=stage, main_bot=main_bot,
-            aside=aside, control=ControlServer(settings.state_dir, aside),
-            homeserver_state=states,
+            aside=aside, homeserver_state=states,
+            vault=(vault := await Vault.at(database, settings.state_dir)),
+            control=ControlServer(
+                settings.state_dir, aside, Rotation(database, vault), house.audit
+            ),
         )  # fmt: skip
         routes.watcher = Watcher(
             bot_rooms, intents, namespaces, permissions, private_chats,

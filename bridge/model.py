@@ -109,6 +109,8 @@ class AuditAction(StrEnum):
     RESUME = "resume"
     RETRY = "retry"
     DROP = "drop"
+    ROTATE = "rotate"
+    FORGET = "forget"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from bridge.demo import stage
 from bridge.init import (
     Question,
     draft,
+    have_master_key,
     homeserver_lines,
     parse_change,
     parse_value,
@@ -82,6 +83,9 @@ def init(
     config, registered = write_files(document, settings, directory, force=force)
     click.echo(f"\nWrote {config} and {registered}.\n\nPut this into homeserver.yaml:\n")
     click.echo(homeserver_lines(registered, settings))
+    if (master := have_master_key(settings)) is not None:
+        click.echo(f"\nKeep a copy of {master} elsewhere: what is stored for people to sign in")
+        click.echo("with opens by nothing else.")
     option = "" if config == Path("config.yaml") else f" -c {shlex.quote(str(config))}"
     click.echo(
         f"\nRestart the homeserver, then:\n\n  trestle run{option}\n\n"

@@ -53,7 +53,7 @@ class MasterKeys:
             )
         try:
             return cls(path, _parse(path.read_text("utf-8"), str(path)))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return cls(path, ())
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"

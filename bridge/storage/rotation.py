@@ -7,7 +7,7 @@ nobody waits for longer than that.
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
 import asyncpg
@@ -42,10 +42,10 @@ class Rotation:
 
     def __init__(self, database: Database, vault: Vault) -> None:
         self._database = database
-        self._vault = vault
+        self.vault = vault
         self._running = False
 
-    async def rotate(self) -> AsyncIterator[Step]:
+    async def rotate(self) -> AsyncGenerator[Step, None]:
         """Seal every ring with a new master key, or go on with a change that was cut short.
 
         What does not open is named, stays as it is and does not hold up the rest. Raises
@@ -63,18 +63,18 @@ class Rotation:
                         yield step
                 finally:
                     await owner.close()
-            self._vault.master.retire()
+            self.vault.master.retire()
             log.info("the master key was changed", extra={"event": "keys_rotated"})
         finally:
             self._running = False
 
-    async def check(self) -> AsyncIterator[Step]:
+    async def check(self) -> AsyncGenerator[Step, None]:
         """Open every ring and every record; name what does not open."""
         with at_the_door():
             owner = await self._database.owner()
             try:
                 total = await _count(owner)
-                faults = [fault async for fault in self._vault.check(None)]
+                faults = [fault async for fault in self.vault.check(None)]
                 yield Step(done=0, total=total, faults=tuple(faults))
                 async for step in self._check_all(owner, total):
                     yield step
@@ -84,7 +84,7 @@ class Rotation:
     # --- inside ---
 
     def _begin(self) -> None:
-        master = self._vault.master
+        master = self.vault.master
         if master.is_changing:
             return
         if master.given:
@@ -110,7 +110,7 @@ class Rotation:
                 last = rows[-1]["name"] if rows else None
 
     async def _rewrap(self, owner: Connection, rows: list[asyncpg.Record]) -> list[str]:
-        master = self._vault.master
+        master = self.vault.master
         changed, faults = [], []
         for row in rows:
             if row["key_version"] == master.newest:
@@ -146,12 +146,12 @@ class Rotation:
 
     async def _check_one(self, row: asyncpg.Record) -> AsyncIterator[str]:
         try:
-            open_ring(self._vault.master, _owner_of(row), row["key_version"], row["wrapped"])
+            open_ring(self.vault.master, _owner_of(row), row["key_version"], row["wrapped"])
         except KeyLost as error:
             yield f"the key of {row['name']} cannot be opened: {error}"
             return
         if row["place"] == "subject_key":
-            async for fault in self._vault.check(UserId(row["name"])):
+            async for fault in self.vault.check(UserId(row["name"])):
                 yield f"{row['name']}: {fault}"
 
 

@@ -21,6 +21,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
@@ -134,11 +135,18 @@ class Row:
 
 
 class Vault:
-    """Keeps credentials. Call :meth:`open` before anything else."""
+    """Keeps credentials. Call :meth:`open` before anything else, or get it by :meth:`at`."""
 
     def __init__(self, database: Database, master: MasterKeys) -> None:
         self._database = database
         self.master = master
+
+    @classmethod
+    async def at(cls, database: Database, state_dir: Path) -> "Vault":
+        """The open vault of an installation. Raises ``ConfigError`` as :meth:`open` does."""
+        vault = cls(database, MasterKeys.load(state_dir))
+        await vault.open()
+        return vault
 
     async def open(self) -> None:
         """Have a master key. A new one is made only where nothing was sealed yet.

@@ -221,7 +221,7 @@ async def test_nobody_changes_the_keys_twice_at_a_time(
 ) -> None:
     await fill(admin, vault, 3)
     rotation = Rotation(database, vault)
-    async with aclosing(rotation.rotate()) as first:  # type: ignore[type-var]
+    async with aclosing(rotation.rotate()) as first:
         await anext(first)
         with pytest.raises(ConfigError, match="being changed already"):
             await steps_of(rotation.rotate())

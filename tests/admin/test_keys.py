@@ -1,0 +1,157 @@
+"""``trestle keys``: the master key in an admin's hands, with Trestle running and without."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from bridge.demo.processes import free_port
+from bridge.model import SystemClock
+from bridge.sdk.ids import InstanceId, UserId
+from bridge.settings import DatabaseSettings
+from bridge.storage.pool import Database
+from bridge.storage.vault import Vault
+from tests.admin.commands import Outcome, init, run_program, trestle
+from tests.rigs.program import trestle_program
+from tests.rigs.trestle import make_settings
+
+ALICE, NEAR = UserId("@alice:hs"), InstanceId("near")
+
+
+async def keys(config: Path, *words: object) -> Outcome:
+    """``trestle keys ...`` as a program."""
+    return await asyncio.to_thread(run_program, "keys", *words, "-c", config)
+
+
+@asynccontextmanager
+async def vault_of(settings: DatabaseSettings, state_dir: Path) -> AsyncIterator[Vault]:
+    async with Database.open(settings, state_dir, SystemClock()) as database:
+        yield await Vault.at(database, state_dir)
+
+
+def config_in(folder: Path, database: DatabaseSettings) -> Path:
+    made = init(
+        folder, *("--set", f"database.url={database.url}"), *("--set", "ops.listen=null"),
+        *("--set", f"appservice.listen=127.0.0.1:{free_port()}"),
+    )  # fmt: skip
+    assert made.code == 0, made.said
+    return folder / "config.yaml"
+
+
+def test_init_makes_the_master_key_and_says_to_keep_a_copy(folder: Path) -> None:
+    path = folder / "state" / "keys" / "master"
+    made = init(folder)
+    assert f"Keep a copy of {path} elsewhere" in made.output
+    before = path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert before.decode().strip() not in made.said
+    assert init(folder, "--force").code == 0
+    assert path.read_bytes() == before
+
+
+def test_init_leaves_the_key_to_the_first_start_where_it_may_not_write(folder: Path) -> None:
+    (folder / "file").write_text("")
+    made = init(folder, "--set", f"state_dir={folder / 'file' / 'state'}")
+    assert made.code == 0, made.said
+    assert "Keep a copy" not in made.output
+
+
+async def test_the_master_key_is_changed_and_looked_at_while_nothing_runs(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    config, state = config_in(folder, database_settings), folder / "state"
+    async with vault_of(database_settings, state) as vault:
+        await vault.put(ALICE, NEAR, "password", b"hers")
+    before = (state / "keys" / "master").read_bytes()
+    assert (await keys(config, "check")).output == "Everything opens.\n"
+    changed = await keys(config, "rotate")
+    assert changed.code == 0, changed.said
+    assert "The master key was changed." in changed.output
+    after = (state / "keys" / "master").read_bytes()
+    assert after != before
+    assert len(after.split()) == 1
+    for key in (before, after):
+        assert key.decode().strip() not in changed.said
+    async with vault_of(database_settings, state) as vault:
+        assert await vault.find(ALICE, NEAR, "password") == b"hers"
+        await vault._database.core.execute("UPDATE vault SET version = 7")
+        owner = await vault._database.owner()
+        await owner.execute("UPDATE subject_key SET wrapped = 'x'")
+        await owner.close()
+    broken = await keys(config, "check", "--json")
+    assert broken.code == 1
+    (fault,) = json.loads(broken.output)["faults"]
+    assert fault.startswith("the key of @alice:hs cannot be opened")
+    assert "keys forget PERSON" in broken.errors
+    gone = await keys(config, "forget", ALICE)
+    assert gone.output == "1 records of @alice:hs are gone, and the key that opened them.\n"
+    assert json.loads((await keys(config, "check", "--json")).output) == {"faults": []}
+
+
+async def test_the_master_key_is_changed_while_trestle_runs(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    state = folder / "state"
+    async with vault_of(database_settings, state) as vault:
+        for number in range(600):
+            await vault.put(UserId(f"@p{number}:hs"), NEAR, "password", b"%d" % number)
+    before = (state / "keys" / "master").read_bytes()
+    settings = make_settings(state, database=database_settings)
+    async with trestle_program(settings, folder) as program:
+        changed = await keys(program.config, "rotate")
+        assert changed.code == 0, changed.said
+        assert "600/600" in changed.errors
+        assert (state / "keys" / "master").read_bytes() != before
+        assert (await keys(program.config, "check")).output == "Everything opens.\n"
+        assert (
+            "1 records of @p7:hs are gone"
+            in (await keys(program.config, "forget", "@p7:hs")).output
+        )
+    async with vault_of(database_settings, state) as vault:
+        assert await vault.find(UserId("@p8:hs"), NEAR, "password") == b"8"
+        assert await vault.find(UserId("@p7:hs"), NEAR, "password") is None
+
+
+async def test_trestle_does_not_start_without_the_master_key_of_what_is_stored(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    config, state = config_in(folder, database_settings), folder / "state"
+    async with vault_of(database_settings, state) as vault:
+        await vault.put(ALICE, NEAR, "password", b"hers")
+    (state / "keys" / "master").unlink()
+    for words in (("run",), ("keys", "rotate")):
+        refused = await asyncio.to_thread(run_program, *words, "-c", config)
+        assert refused.code == 2, words
+        assert f"the master key in {state / 'keys' / 'master'} is missing" in refused.errors
+        assert "Put it back from where you keep a copy" in refused.errors
+    assert (await keys(config, "reset", "--yes")).code == 0
+    async with vault_of(database_settings, state) as vault:
+        assert await vault.find(ALICE, NEAR, "password") is None
+
+
+def test_a_reset_is_asked_about(folder: Path) -> None:
+    init(folder)
+    refused = trestle("keys", "reset", "-c", folder / "config.yaml", answers="n\n")
+    assert "Everybody must sign in again." in refused.output
+    assert refused.code == 130
+
+
+async def test_a_new_key_is_one_that_the_environment_may_hold(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    printed = trestle("keys", "new").output
+    config = config_in(folder, database_settings)
+    (folder / "state" / "keys" / "master").unlink()
+    checked = await asyncio.to_thread(
+        run_program, "keys", "check", "-c", config, env={"TRESTLE_MASTER_KEY": printed}
+    )
+    assert checked.output == "Everything opens.\n", checked.said
+    assert not (folder / "state" / "keys" / "master").exists()
+    bad = await asyncio.to_thread(
+        run_program, "keys", "check", "-c", config, env={"TRESTLE_MASTER_KEY": "nonsense"}
+    )
+    assert bad.code == 2
+    assert "the variable TRESTLE_MASTER_KEY holds no master key" in bad.errors
+    assert "nonsense" not in bad.errors
