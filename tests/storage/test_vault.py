@@ -1,13 +1,14 @@
 """The vault: what is kept comes back whole, and opens for its owner in its place only."""
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from bridge.sdk.errors import ConfigError, PermanentFailure
+from bridge.sdk.errors import ConfigError, PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import InstanceId, LoginId, UserId
 from bridge.sdk.login import LoginKind
 from bridge.sdk.secret import Secret
@@ -17,6 +18,7 @@ from bridge.storage.masterkeys import VARIABLE, MasterKeys, random_master_key
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
 from bridge.storage.vault import MOST_BYTES, Vault, to_bytes, to_secret
+from tests.rigs.scale import chance, scaled
 from tests.storage.test_sealing import files_with
 
 ALICE, BEA = UserId("@alice:hs"), UserId("@bea:hs")
@@ -339,3 +341,32 @@ def test_what_is_no_master_key_is_refused_and_not_quoted(folder: Path, text: str
     for error in (refused, refused_file):
         assert "put" in str(error.value).lower()
         assert not text.strip() or text not in str(error.value)
+
+
+async def test_racing_people_with_cancelled_requests_never_open_each_others_records(
+    vault: Vault, database: Database
+) -> None:
+    random = chance("racing vaults")
+    wrong: list[str] = []
+    answered = 0
+
+    async def visit() -> None:
+        nonlocal answered
+        person = random.choice((ALICE, BEA))
+        limit = random.choice((0.001, 0.004, 10, 10, 10))
+        with contextlib.suppress(TimeoutError, TemporaryFailure):
+            async with asyncio.timeout(limit):
+                if random.random() < 0.3:
+                    await vault.put(person, NEAR, "password", f"{person} {answered}".encode())
+                found = await vault.find(person, NEAR, "password")
+                if found is not None and not found.decode().startswith(f"{person} "):
+                    wrong.append(f"{person} found {found.decode()}")
+                answered += 1
+
+    count = scaled(10_000)
+    for _ in range(count // 20):
+        async with asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(visit())
+    assert wrong == await faults(vault) == await faults(vault, BEA) == []
+    assert answered > count / 3
