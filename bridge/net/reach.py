@@ -67,13 +67,13 @@ class Allowed:
             return cls(None, network, None)
         match = _ALLOWED.fullmatch(text)
         if match is None or not 0 < int(match[2] or 1) < 65536:
-            raise ConfigError(f"{text!r} is no host, no host:port and no network like 10.1.0.0/16")
+            raise _no_host(text)
         port = int(match[2]) if match[2] else None
         for network in _networks(match[1].strip("[]")):
             return cls(None, network, port)
         name = match[1].casefold().rstrip(".")
         if not _NAME.fullmatch(name):
-            raise ConfigError(f"{text!r} is no host, no host:port and no network like 10.1.0.0/16")
+            raise _no_host(text)
         return cls(name, None, port)
 
     def covers(self, name: str, address: IpAddress) -> bool:
@@ -81,6 +81,13 @@ class Allowed:
         if self.network is not None:
             return address in self.network
         return name == self.name
+
+
+def _no_host(text: str) -> ConfigError:
+    return ConfigError(
+        f"{text!r} is no host, no host:port and no network like 10.1.0.0/16",
+        path="fetching.allow",
+    )
 
 
 class Reach:
