@@ -38,6 +38,7 @@ from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.pulse import Pulse
 from bridge.matrix.receiver import Receiver
+from bridge.net.openid import OpenIdVerifier
 from bridge.ops import OpsServer
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Bot, FindsChats
@@ -56,8 +57,10 @@ from bridge.storage.retention import Retention
 from bridge.storage.rotation import Rotation
 from bridge.storage.shelf import Shelf
 from bridge.storage.timers import InstanceTimers
+from bridge.storage.tokens import Links, Tokens, UsedOpenIds
 from bridge.storage.vault import Vault
 from bridge.telemetry import Telemetry, hide
+from bridge.web.server import WebServer
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +102,7 @@ class Parts:
     main_bot: MainBot
     aside: Aside
     control: ControlServer
+    web: WebServer
     homeserver_state: list[Callable[[], str]] = field(default_factory=list)
     introduced: bool = False
 
@@ -116,8 +120,10 @@ class Parts:
         try:
             await ops.start()
             await self.control.start()
+            await self.web.start()
             yield
         finally:
+            await self.web.stop()
             await self.control.stop()
             await ops.stop()
             await self.receiver.stop()
@@ -358,6 +364,13 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             vault=(vault := await Vault.at(database, settings.state_dir)),
             control=ControlServer(
                 settings.state_dir, aside, Rotation(database, vault), house.audit
+            ),
+            web=WebServer(
+                settings.web, Tokens(database), Links(database),
+                await stack.enter_async_context(OpenIdVerifier(
+                    {settings.homeserver.server_name: settings.homeserver.url}
+                    | dict(settings.web.homeservers), UsedOpenIds(database).note, database.clock,
+                )),
             ),
         )  # fmt: skip
         routes.watcher = Watcher(

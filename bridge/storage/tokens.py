@@ -75,14 +75,18 @@ class Tokens:
             )  # fmt: skip
         return Secret(token)
 
-    async def find(self, token: str, scopes: Collection[str]) -> TokenRow | None:
-        """The token's row, if it is good for one of the scopes now; and note that it was used."""
+    async def find(self, token: str, scopes: Collection[str] | None) -> TokenRow | None:
+        """The token's row, if it is good for one of the scopes now; and note that it was used.
+
+        ``scopes`` None: any scope will do.
+        """
         now = self._database.clock.now()
         digest = _hash(token)
         with at_the_door():
             row = await self._database.core.fetchrow(
-                "SELECT * FROM token WHERE hash = $1 AND until > $2 AND scope = ANY($3)",
-                digest, now, list(scopes),
+                "SELECT * FROM token WHERE hash = $1 AND until > $2 "
+                "AND ($3::text[] IS NULL OR scope = ANY($3))",
+                digest, now, None if scopes is None else list(scopes),
             )  # fmt: skip
             if row is not None and now - row["used_at"] >= _NOTED_EVERY:
                 until = min(row["ends_at"], now + timedelta(seconds=row["idle"]))
