@@ -38,12 +38,14 @@ from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.pulse import Pulse
 from bridge.matrix.receiver import Receiver
+from bridge.net.fetcher import GuardedFetcher
 from bridge.net.openid import OpenIdVerifier
+from bridge.net.reach import Reach
 from bridge.ops import OpsServer
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Bot, FindsChats
 from bridge.sdk.timers import HearsTimers
-from bridge.settings import Settings
+from bridge.settings import Address, Settings
 from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
 from bridge.storage.items import Items
@@ -103,6 +105,7 @@ class Parts:
     aside: Aside
     control: ControlServer
     web: WebServer
+    fetcher: GuardedFetcher
     homeserver_state: list[Callable[[], str]] = field(default_factory=list)
     introduced: bool = False
 
@@ -127,6 +130,14 @@ class Parts:
             await self.control.stop()
             await ops.stop()
             await self.receiver.stop()
+
+    def own_listeners(self) -> Sequence[Address]:
+        """Where we listen ourselves, which nobody is to reach through us."""
+        found = (
+            self.receiver.address, self.settings.ops.listen, self.web.address,
+            self.web.public_address,
+        )  # fmt: skip
+        return [address for address in found if address is not None]
 
     def seat(self, user: UserId, room: RoomId, direct_with: UserId | None) -> None:
         """A bot is in a room from now on."""
@@ -365,6 +376,10 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             control=ControlServer(
                 settings.state_dir, aside, Rotation(database, vault), house.audit
             ),
+            fetcher=GuardedFetcher(Reach(
+                allow=settings.fetching.allow,
+                own_listeners=lambda: parts.own_listeners(),  # noqa: PLW0108 - not there yet
+            )),
             web=WebServer(
                 settings.web, Tokens(database), Links(database),
                 await stack.enter_async_context(OpenIdVerifier(

@@ -17,7 +17,9 @@ from bridge.sdk.ids import UserId
 from bridge.settings import Settings
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
+from bridge.storage.masterkeys import MasterKeys
 from bridge.storage.pool import Database
+from bridge.storage.vault import Vault
 from bridge.telemetry import Telemetry
 
 
@@ -115,6 +117,7 @@ class Doctor:
                 difference = await database.time_difference()
                 day_keys = DayKeys(settings.state_dir, SystemClock())
                 faults = await Audit(database, day_keys, settings.state_dir).verify()
+                await Vault(database, MasterKeys.load(settings.state_dir)).refuse_lost()
         except ConfigError as error:
             if "another Trestle is at work" in str(error):
                 self._is_running = True

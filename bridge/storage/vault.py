@@ -55,7 +55,9 @@ _OF_LOGIN = (
     "coalesce(s.key_version, i.key_version) AS master FROM vault v "
     "LEFT JOIN subject_key s ON s.subject = v.subject "
     "LEFT JOIN instance_key i ON v.subject IS NULL AND i.instance = v.instance "
-    "WHERE v.login = $1 ORDER BY v.record"
+    # Nobody puts a record into another's login.
+    "JOIN login l ON l.id = v.login AND l.instance = v.instance "
+    "AND l.subject IS NOT DISTINCT FROM v.subject WHERE v.login = $1 ORDER BY v.record"
 )
 _PUT = (
     "INSERT INTO vault (id, subject, instance, record, login, key_version, version, sealed) "
@@ -151,12 +153,16 @@ class Vault:
     async def open(self) -> None:
         """Have a master key. A new one is made only where nothing was sealed yet.
 
-        Raises ``ConfigError`` with the way out when there are keys that no master key of ours
-        opens: then everybody's credentials would seem lost.
+        Raises ``ConfigError`` with the way out when there are keys and none of them opens with
+        the master key that is here: then everybody's credentials would seem lost.
         """
-        sealed = await self._count_by_master()
-        if not self.master.is_there and not sealed:
+        await self.refuse_lost()
+        if not self.master.is_there:
             self.master.add()
+
+    async def refuse_lost(self) -> None:
+        """Change nothing. Raises ``ConfigError`` as :meth:`open` does."""
+        sealed = await self._count_by_master()
         known = sum(count for version, count in sealed.items() if self.master.knows(version))
         if sealed and not known:
             what = "is not the one that it was" if self.master.is_there else "is missing"

@@ -20,6 +20,9 @@ PREFIX = "/_trestle/v1"
 MANAGER = "manager"
 """The scope of a token that may do everything its owner may."""
 
+_MOST_ASKING = 32
+"""So many questions to homeservers may be open: anybody can make us ask one."""
+
 _LINK_IDLE, _LINK_LIFE = timedelta(hours=1), timedelta(hours=12)
 """Who came by a one-time link sits at any browser; so this ends sooner."""
 
@@ -32,6 +35,7 @@ class Api:
         self._tokens = tokens
         self._links = links
         self._openid = openid
+        self._asking = 0
 
     def routes(self) -> list[web.RouteDef]:
         """What is served, all below :data:`PREFIX`."""
@@ -81,7 +85,14 @@ class Api:
         })  # fmt: skip
 
     async def _register(self, request: web.Request) -> web.Response:
-        user = await self._openid.verify(await _object(request))
+        shown = await _object(request)
+        if self._asking >= _MOST_ASKING:
+            raise ApiError(429, "M_LIMIT_EXCEEDED", "Too many sign in at once; try again soon.")
+        self._asking += 1
+        try:
+            user = await self._openid.verify(shown)
+        finally:
+            self._asking -= 1
         issued = await self._tokens.issue(user, MANAGER)
         return _json({"token": issued.reveal(), "user_id": user, "scope": MANAGER})
 

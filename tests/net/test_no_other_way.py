@@ -28,8 +28,8 @@ OPENERS = {
     "urlopen", "HTTPConnection", "HTTPSConnection", "ws_connect", "getaddrinfo", "gethostbyname",
 }  # fmt: skip
 CLIENTS = {
-    "aiodns", "asyncpg", "ftplib", "http.client", "httpx", "mautrix", "paramiko", "poplib", "pycurl",
-    "requests", "smtplib", "socket", "telnetlib", "urllib.request", "urllib3", "websockets",
+    "aiodns", "asyncpg", "ftplib", "http.client", "httpx", "mautrix", "paramiko", "poplib",
+    "pycurl", "requests", "smtplib", "socket", "telnetlib", "urllib.request", "urllib3", "websockets",
     "xmlrpc.client",
 }  # fmt: skip
 

@@ -146,6 +146,18 @@ async def test_the_core_opens_what_a_login_signs_in_with_and_nothing_else(
     assert await vault.secrets_of(LoginId(999)) == {}
 
 
+async def test_a_record_that_somebody_put_into_anothers_login_is_not_used_for_it(
+    vault: Vault, database: Database
+) -> None:
+    hers = await a_login(database, ALICE, LoginKind.PERSON)
+    await vault.put(BEA, NEAR, "password", b"his", login=hers)
+    await vault.put(None, NEAR, "password", b"the instance's", login=hers)
+    await vault.put(ALICE, FAR, "password", b"of another network", login=hers)
+    assert await vault.secrets_of(hers) == {}
+    await vault.put(ALICE, NEAR, "password", b"hers", login=hers)
+    assert await vault.secrets_of(hers) == {"password": Secret("hers")}
+
+
 async def test_one_login_that_does_not_open_takes_down_no_other(
     vault: Vault, database: Database, admin: Connection
 ) -> None:

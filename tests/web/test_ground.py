@@ -1,5 +1,6 @@
 """The web's ground: headers on everything, errors in one form, tokens and nothing else."""
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,16 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError
 from bridge.settings import Address, DatabaseSettings, WebSettings
+from bridge.storage.pool import Database
 from bridge.web.api import PREFIX, Api
 from bridge.web.headers import origin_of
 from bridge.web.server import WebServer
-from tests.web.conftest import ALICE, BEA, MANAGER, Site, open_site
+from tests.net.server import plain, scripted
+from tests.rigs.trestle import wait_until
+from tests.web.conftest import ALICE, BEA, MANAGER, Site, open_site, run_site
 
 TOP = Path(__file__).parents[2]
 OPENID = {
@@ -225,6 +230,34 @@ async def test_an_openid_token_signs_in_once(site: Site) -> None:
     for change in ({"matrix_server_name": "evil.example"}, {"expires_in": 0}):
         refused = await site.ask("POST", f"{PREFIX}/register", json={**OPENID, **change})
         assert (refused.status, refused.errcode) == (401, "M_UNKNOWN_TOKEN")
+
+
+async def test_many_who_sign_in_at_once_do_not_make_us_ask_without_end(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    asked, go_on = 0, asyncio.Event()
+
+    async def slow(head: str, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await go_on.wait()
+        writer.write(plain(b"{}", "401 No"))
+
+    async with (
+        Database.open(database_settings, folder, SystemClock()) as database,
+        scripted(slow) as homeserver,
+        run_site(database, f"http://127.0.0.1:{homeserver.port}") as site,
+        asyncio.TaskGroup() as group,
+    ):
+        tries = [
+            group.create_task(site.ask("POST", f"{PREFIX}/register", json=OPENID))
+            for _ in range(80)
+        ]
+        await wait_until(lambda: sum(one.done() for one in tries) == 80 - 32)
+        assert {one.result().errcode for one in tries if one.done()} == {"M_LIMIT_EXCEEDED"}
+        assert asked <= 8
+        go_on.set()
+        assert [(await one).status for one in tries].count(401) == 32
 
 
 @pytest.mark.parametrize(

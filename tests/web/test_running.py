@@ -4,9 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
+import pytest
 
+from bridge.demo.processes import free_port
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
-from bridge.settings import Address, DatabaseSettings, WebSettings
+from bridge.settings import Address, DatabaseSettings, FetchingSettings, WebSettings
+from tests.net.canary import canary
 from tests.rigs.trestle import Town, running
 
 WEB = WebSettings(
@@ -40,3 +44,22 @@ async def test_a_person_signs_in_by_the_homeserver_and_by_a_link(
         async with session.get(f"http://{app.parts.web.public_address}/link") as response:
             assert response.status == 404  # The manager is on its own origin only.
     assert app.parts.vault.master.is_there
+
+
+async def test_nobody_reaches_our_own_listeners_through_the_fetcher(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    web = replace(WEB, listen=Address("127.0.0.1", free_port()))
+    async with canary() as bird:
+        allow = (f"127.0.0.1:{bird.port}", f"127.0.0.1:{web.listen.port}")
+        settings = replace(
+            town.settings_for(folder, database_settings), web=web,
+            fetching=FetchingSettings(allow=allow),
+        )  # fmt: skip
+        async with running(settings) as app:
+            fetched = await app.parts.fetcher.fetch(f"http://127.0.0.1:{bird.port}/")
+            assert fetched.body == b"canary"
+            for own in app.parts.own_listeners():
+                with pytest.raises(PermanentFailure, match="not a place that may be reached"):
+                    await app.parts.fetcher.fetch(f"http://{own}/link")
+            assert len(app.parts.own_listeners()) == 3
