@@ -29,8 +29,8 @@ OPENERS = {
 }  # fmt: skip
 CLIENTS = {
     "aiodns", "asyncpg", "ftplib", "http.client", "httpx", "mautrix", "paramiko", "poplib",
-    "pycurl", "requests", "smtplib", "socket", "telnetlib", "urllib.request", "urllib3", "websockets",
-    "xmlrpc.client",
+    "pycurl", "requests", "smtplib", "socket", "telnetlib", "urllib.request", "urllib3",
+    "websockets", "xmlrpc.client",
 }  # fmt: skip
 
 
