@@ -105,7 +105,7 @@ def reset_keys(config: Path, yes: bool) -> None:
         return True
 
     finished(run_until_told(lambda: _alone(settings, reset)))
-    click.echo("All credentials are gone. There is a new master key; keep a copy of it elsewhere.")
+    click.echo("All credentials are gone. Keep a copy of the master key elsewhere from now on.")
 
 
 async def _alone(settings: Settings, work: _Alone) -> Any:

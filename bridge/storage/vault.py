@@ -17,6 +17,7 @@ what old backups have opens for nobody.
 """
 
 import base64
+import logging
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -37,6 +38,8 @@ from bridge.storage.keys import KeyLost
 from bridge.storage.masterkeys import MasterKeys, version_of
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
+
+log = logging.getLogger(__name__)
 
 MOST_BYTES = 1024 * 1024
 """The longest record."""
@@ -172,6 +175,11 @@ class Vault:
                 "if there is none, `trestle keys reset` forgets the credentials, and people sign "
                 "in again"
             )
+        if lost := sum(sealed.values()) - known:
+            log.warning(
+                "%d keys were sealed with a master key that is not here; `trestle keys check` "
+                "names them", lost, extra={"event": "keys_lost"},
+            )  # fmt: skip
 
     # --- records ---
 

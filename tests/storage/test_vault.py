@@ -315,6 +315,23 @@ async def test_without_its_master_key_the_vault_does_not_open_and_names_the_way_
     assert await (await opened(database, folder)).find(owner, NEAR, "password") == b"x"
 
 
+async def test_a_few_keys_that_are_lost_are_told_and_hold_up_nobody(
+    database: Database, folder: Path, admin: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    vault = await opened(database, folder)
+    for owner in (ALICE, BEA):
+        await vault.put(owner, NEAR, "password", b"x")
+    await admin.execute("UPDATE subject_key SET key_version = 7 WHERE subject = '@bea:hs'")
+    again = await opened(database, folder)
+    assert "1 keys were sealed with a master key that is not here" in caplog.text
+    assert await again.find(ALICE, NEAR, "password") == b"x"
+    with pytest.raises(KeyLost, match="master key that is not here"):
+        await again.put(BEA, NEAR, "password", b"y")
+    await again.erase(BEA)
+    await again.put(BEA, NEAR, "password", b"y")
+    assert await again.find(BEA, NEAR, "password") == b"y"
+
+
 async def test_whoever_has_no_copy_of_the_master_key_may_begin_anew(
     database: Database, folder: Path, admin: Connection
 ) -> None:
