@@ -50,11 +50,14 @@ from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.pulse import Pulse
 from bridge.matrix.receiver import Receiver
 from bridge.model import Permission
+from bridge.net.fetcher import GuardedFetcher
+from bridge.net.openid import OpenIdVerifier
+from bridge.net.reach import Reach
 from bridge.ops import OpsServer
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Bot, FindsChats
 from bridge.sdk.timers import HearsTimers
-from bridge.settings import Settings
+from bridge.settings import Address, Settings
 from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
 from bridge.storage.books import Books
@@ -67,11 +70,15 @@ from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms, PortalStore
 from bridge.storage.retention import Retention
+from bridge.storage.rotation import Rotation
 from bridge.storage.shelf import Shelf
 from bridge.storage.timers import InstanceTimers
+from bridge.storage.tokens import Links, Tokens, UsedOpenIds
 from bridge.storage.traces import Traces
 from bridge.storage.troubles import TroubleStore
+from bridge.storage.vault import Vault
 from bridge.telemetry import Telemetry, hide
+from bridge.web.server import WebServer
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +96,7 @@ class Parts:
     outbox: Outbox
     items: Items
     retention: Retention
+    vault: Vault
     accounts: Accounts
     bot_rooms: BotRooms
     inflight: InFlight
@@ -117,6 +125,8 @@ class Parts:
     status_room: StatusRoom
     optouts: OptOuts
     control: ControlServer
+    web: WebServer
+    fetcher: GuardedFetcher
     homeserver_state: list[Callable[[], str]] = field(default_factory=list)
     introduced: bool = False
 
@@ -134,11 +144,21 @@ class Parts:
         try:
             await ops.start()
             await self.control.start()
+            await self.web.start()
             yield
         finally:
+            await self.web.stop()
             await self.control.stop()
             await ops.stop()
             await self.receiver.stop()
+
+    def own_listeners(self) -> Sequence[Address]:
+        """Where we listen ourselves, which nobody is to reach through us."""
+        found = (
+            self.receiver.address, self.settings.ops.listen, self.web.address,
+            self.web.public_address,
+        )  # fmt: skip
+        return [address for address in found if address is not None]
 
     def seat(self, user: UserId, room: RoomId, direct_with: UserId | None) -> None:
         """A bot is in a room from now on."""
@@ -434,10 +454,24 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             ),
             reconciler=reconciler, pulse=Pulse(settings.homeserver.url, doubt_homeserver),
             instances=instances, bots=bots, keepers=keepers, stage=stage, main_bot=main_bot,
-            aside=aside, control=ControlServer(settings.state_dir, aside, tracer, status),
-            homeserver_state=states, books=books,
-            bookkeeper=bookkeeper, status=status, status_room=status_room,
-            optouts=optouts,
+            aside=aside, homeserver_state=states, books=books, bookkeeper=bookkeeper,
+            status=status, status_room=status_room, optouts=optouts,
+            vault=(vault := await Vault.at(database, settings.state_dir)),
+            control=ControlServer(
+                settings.state_dir, aside=aside, tracer=tracer, status=status,
+                rotation=Rotation(database, vault), audit=house.audit,
+            ),
+            fetcher=GuardedFetcher(Reach(
+                allow=settings.fetching.allow,
+                own_listeners=lambda: parts.own_listeners(),  # noqa: PLW0108 - not there yet
+            )),
+            web=WebServer(
+                settings.web, Tokens(database), Links(database),
+                await stack.enter_async_context(OpenIdVerifier(
+                    {settings.homeserver.server_name: settings.homeserver.url}
+                    | dict(settings.web.homeservers), UsedOpenIds(database).note, database.clock,
+                )),
+            ),
         )  # fmt: skip
         routes.watcher = Watcher(
             bot_rooms, intents, namespaces, permissions, private_chats,

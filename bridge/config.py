@@ -157,6 +157,8 @@ class _Reader:
             return {one.instance: one for one in self._modules(value, path)}
         if hint == tuple[Secret, ...]:
             return (_token(value, path),)
+        if hint in (tuple[str, ...], Mapping[str, str]):
+            return _several(hint == Mapping[str, str], value, path)
         return _scalar(hint, key, value, path)
 
     def _modules(self, document: object, path: str) -> Iterator[ModuleSettings]:
@@ -350,6 +352,17 @@ def _scalar(hint: Any, key: Key, value: object, path: str) -> object:
     if kind is Path:
         return Path(value)
     return _check_shape(key.shape, value, path)
+
+
+def _several(pairs: bool, value: Any, path: str) -> Any:
+    """Read a list of texts, or pairs of them."""
+    kind: Any = dict if pairs else list
+    if not isinstance(value, kind):
+        raise ConfigError(f"must be {'pairs, {a: b}' if pairs else 'a list, [a, b]'}", path=path)
+    texts = [*value, *value.values()] if pairs else value
+    if not all(isinstance(text, str) for text in texts):
+        raise ConfigError("must hold texts; put them in quotes", path=path)
+    return dict(value) if pairs else tuple(value)
 
 
 def _boolean(value: object, path: str) -> bool:

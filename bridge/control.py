@@ -5,7 +5,8 @@ Who may open the directory may use it; nothing is asked beyond that. JSON over H
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from bridge.core.aside import Aside
+from bridge.core.aside import HERE, Aside
+from bridge.core.house import Audit
 from bridge.core.status import Status
 from bridge.core.tracer import Tracer, steps_of
+from bridge.model import AuditAction
 from bridge.sdk.errors import TemporaryFailure, TrestleError
+from bridge.sdk.ids import UserId
+from bridge.storage.rotation import Rotation, Step
 from bridge.storage.shelf import Parked, contents, summary
 
 log = logging.getLogger(__name__)
@@ -33,11 +38,22 @@ def socket_of(state_dir: Path) -> Path:
 class ControlServer:
     """Listens while the program runs."""
 
-    def __init__(self, state_dir: Path, aside: Aside, tracer: Tracer, status: Status) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        aside: Aside,
+        tracer: Tracer,
+        status: Status,
+        rotation: Rotation,
+        audit: Audit,
+    ) -> None:
         self._path = socket_of(state_dir)
         self._aside = aside
         self._tracer = tracer
         self._status = status
+        self._rotation = rotation
+        self._audit = audit
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -55,6 +71,9 @@ class ControlServer:
         app.router.add_delete("/parked/{name}", self._drop)
         app.router.add_get("/trace/{id}", self._trace)
         app.router.add_get("/status", self._look)
+        app.router.add_post("/keys/rotate", self._rotate)
+        app.router.add_get("/keys/check", self._check)
+        app.router.add_delete("/keys/{person}", self._forget)
         self._path.unlink(missing_ok=True)  # A killed process leaves it behind.
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=2
@@ -91,6 +110,17 @@ class ControlServer:
     async def _trace(self, request: web.Request) -> web.Response:
         return await _answer(steps_of(self._tracer, request.match_info["id"]))
 
+    async def _rotate(self, request: web.Request) -> web.StreamResponse:
+        await self._audit.record(actor=HERE, action=AuditAction.ROTATE, target="keys")
+        return await _tell(request, self._rotation.rotate())
+
+    async def _check(self, request: web.Request) -> web.StreamResponse:
+        return await _tell(request, self._rotation.check())
+
+    async def _forget(self, request: web.Request) -> web.Response:
+        person = UserId(request.match_info["person"])
+        return await _answer(forget(person, self._rotation, self._audit))
+
     async def _list(self) -> Sequence[dict[str, Any]]:
         return [summary(parked) for parked in await self._aside.all()]  # type: ignore[arg-type]
 
@@ -98,6 +128,25 @@ class ControlServer:
         self, found: Awaitable[Any], write: Callable[[Parked], dict[str, Any]]
     ) -> dict[str, Any]:
         return write(await found)
+
+
+async def forget(person: UserId, rotation: Rotation, audit: Audit) -> int:
+    """Destroy a person's credentials for an admin; how many there were."""
+    await audit.record(actor=HERE, action=AuditAction.FORGET, target="keys", subject=person)
+    return await rotation.vault.erase(person)
+
+
+async def _tell(request: web.Request, steps: AsyncGenerator[Step, None]) -> web.StreamResponse:
+    """Answer with a line for each step, as it comes."""
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    try:
+        async with aclosing(steps):
+            async for step in steps:
+                await response.write(orjson.dumps(step) + b"\n")
+    except TrestleError as error:
+        await response.write(orjson.dumps({"error": str(error)}) + b"\n")
+    return response
 
 
 async def _answer(work: Awaitable[Any]) -> web.Response:
@@ -108,6 +157,36 @@ async def _answer(work: Awaitable[Any]) -> web.Response:
         body = {"error": str(error)}
         status = 503 if isinstance(error, TemporaryFailure) else 404
     return web.Response(status=status, body=orjson.dumps(body), content_type="application/json")
+
+
+async def follow(
+    state_dir: Path, method: str, path: str, each: Callable[[dict[str, Any]], None]
+) -> bool:
+    """Ask the running program, and hand on each line of its answer as it comes.
+
+    False if none runs. Raises ``TrestleError`` with its refusal.
+    """
+    place = socket_of(state_dir)
+    if not place.exists():
+        return False
+    try:
+        async with (
+            aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(path=str(place)),
+                timeout=aiohttp.ClientTimeout(total=None, sock_read=300),
+            ) as session,
+            session.request(method, f"http://trestle{path}") as response,
+        ):
+            async for line in response.content:
+                told = orjson.loads(line)
+                if "error" in told:
+                    raise TrestleError(str(told["error"]))
+                each(told)
+            return True
+    except aiohttp.ClientConnectorError:
+        return False  # What a killed process left behind.
+    except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
+        raise TemporaryFailure(f"the running Trestle stopped answering: {error}") from error
 
 
 async def ask(state_dir: Path, method: str, path: str) -> Any:

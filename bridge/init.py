@@ -19,6 +19,8 @@ from bridge.core.catalogue import describe, find_module
 from bridge.matrix.registration import random_localpart, random_token, registration
 from bridge.sdk.errors import ConfigError
 from bridge.settings import Settings
+from bridge.storage.files import make_state_dir
+from bridge.storage.masterkeys import MasterKeys
 
 _CONFIG, _REGISTRATION = "config.yaml", "registration.yaml"
 _STEP = re.compile(r"([^.\[\]]+)(?:\[(\d)\])?")
@@ -116,6 +118,22 @@ def write_files(
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror}") from error
     return config, registered
+
+
+def have_master_key(settings: Settings) -> Path | None:
+    """Have the vault's master key; None where the state directory is not ours to write.
+
+    Then the first start makes it. A key that is there stays. Raises ``ConfigError`` if what is
+    there is none.
+    """
+    master = MasterKeys.load(settings.state_dir)
+    try:
+        make_state_dir(settings.state_dir)
+        if not master.is_there:
+            master.add()
+    except OSError:
+        return None
+    return None if master.given else master.path
 
 
 def write_registration(settings: Settings, path: Path) -> None:

@@ -182,6 +182,8 @@ class AuditAction(StrEnum):
     RETRY = "retry"
     DROP = "drop"
     SET = "set"
+    ROTATE = "rotate"
+    FORGET = "forget"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

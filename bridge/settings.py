@@ -28,6 +28,7 @@ RECEIVER = Address("127.0.0.1", 29333)
 """Where transactions come in, unless the settings say otherwise."""
 
 _OPS = Address("127.0.0.1", 9184)
+_WEB, _PUBLIC = Address("127.0.0.1", 8184), Address("127.0.0.1", 8185)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +173,54 @@ class OpsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebSettings:
+    """What people open in a browser."""
+
+    listen: Annotated[
+        Address, Key(doc="Where the manager listens; a proxy with TLS stands before it.")
+    ] = _WEB
+    manager_url: Annotated[
+        str | None,
+        Key(
+            doc="The URL under which people reach it: the root of an origin that serves nothing "
+            "else. Left out: there is no web.",
+            shape="url",
+        ),
+    ] = None
+    public_listen: Annotated[Address, Key(doc="Where widgets, media and webhooks listen.")] = (
+        _PUBLIC
+    )
+    public_url: Annotated[
+        str | None,
+        Key(
+            doc="The URL of those: another origin than manager_url's, the same host on another "
+            "port will do. Left out: they are off.",
+            shape="url",
+        ),
+    ] = None
+    homeservers: Annotated[
+        Mapping[str, str],
+        Key(
+            doc="Other homeservers whose people may sign in, each with the base URL of its "
+            "federation API: {other.example.org: https://matrix.other.example.org:8448}."
+        ),
+    ] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchingSettings:
+    """What is fetched from addresses that people name: feeds, avatars and the like."""
+
+    allow: Annotated[
+        tuple[str, ...],
+        Key(
+            doc="Hosts inside your own network that people may name all the same: "
+            "[feeds.lan, 10.0.0.5:8080, 10.1.0.0/16]. Without a port: 80 and 443."
+        ),
+    ] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """What is written to standard error."""
 
@@ -256,6 +305,12 @@ class Settings:
             example="/var/lib/trestle",
         ),
     ] = Path("state")
+    web: Annotated[WebSettings, Key(doc="What people open in a browser.")] = field(
+        default_factory=WebSettings
+    )
+    fetching: Annotated[
+        FetchingSettings, Key(doc="What is fetched from addresses that people name.")
+    ] = field(default_factory=FetchingSettings)
     ops: Annotated[OpsSettings, Key(doc="For whoever watches over it.")] = field(
         default_factory=OpsSettings
     )

@@ -16,6 +16,7 @@ from bridge.demo import stage
 from bridge.init import (
     Question,
     draft,
+    have_master_key,
     homeserver_lines,
     parse_change,
     parse_value,
@@ -80,7 +81,11 @@ def init(
         changes=parsed, folder=directory, ask=None if yes else _ask,
     )  # fmt: skip
     config, registered = write_files(document, settings, directory, force=force)
-    click.echo(f"\nWrote {config} and {registered}.\n\nPut this into homeserver.yaml:\n")
+    click.echo(f"\nWrote {config} and {registered}.")
+    if (master := have_master_key(settings)) is not None:
+        click.echo(f"Keep a copy of {master} elsewhere: without it nobody's stored")
+        click.echo("credentials open.")
+    click.echo("\nPut this into homeserver.yaml:\n")
     click.echo(homeserver_lines(registered, settings))
     option = "" if config == Path("config.yaml") else f" -c {shlex.quote(str(config))}"
     click.echo(

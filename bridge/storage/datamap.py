@@ -354,10 +354,24 @@ DATA_MAP: tuple[Table, ...] = (
         "subject_key", "the key of each person's credentials", While("the account"),
         {
             "subject": _SUBJECT,
-            "wrapped": Label(Holds.SECRET, "the key, itself sealed", sealed=True),
+            "wrapped": Label(
+                Holds.SECRET, "the key and the list of valid records, themselves sealed",
+                sealed=True,
+            ),
             "key_version": _none("which master key seals it"),
         },
         subject="subject",
+    ),
+    Table(
+        "instance_key", "the key of each module's own credentials", While("the module"),
+        {
+            "instance": _INSTANCE,
+            "wrapped": Label(
+                Holds.SECRET, "the key and the list of valid records, themselves sealed",
+                sealed=True,
+            ),
+            "key_version": _none("which master key seals it"),
+        },
     ),
     Table(
         "vault", "credentials", While("the login"),
@@ -366,9 +380,43 @@ DATA_MAP: tuple[Table, ...] = (
             "record": _none("what it is for"),
             "login": _id("the login that it opens"),
             "key_version": _none("which key seals it"),
+            "version": _none("how many records its owner had stored with it"),
             "sealed": Label(Holds.SECRET, "a password, a token or a key", sealed=True),
         },
         subject="subject",
+    ),
+    Table(
+        "token", "who is signed in at the web", After("until"),
+        {
+            "hash": _none("the SHA-256 of a random token"),
+            "id": _none("a random number by which it is listed"),
+            "subject": _SUBJECT,
+            "scope": _none("what it is good for"),
+            "made_at": _none("when the person signed in"),
+            "used_at": _none("when it was used last, to the minute"),
+            "idle": _none("after how many unused seconds it ends"),
+            "ends_at": _none("when it ends in any case"),
+            "until": _none("when it ends if it is not used"),
+        },
+        subject="subject",
+    ),
+    Table(
+        "link", "one-time links to the web that were not opened yet", After("until"),
+        {
+            "hash": _none("the SHA-256 of a random token"),
+            "subject": _SUBJECT,
+            "purpose": _none("what it opens"),
+            "until": _none("when it ends"),
+        },
+        subject="subject",
+    ),
+    Table(
+        "openid_used", "which tokens of homeservers were shown to us, so that none counts twice",
+        After("until"),
+        {
+            "hash": _none("the SHA-256 of a token"),
+            "until": _none("when the token has ended anyway"),
+        },
     ),
 )  # fmt: skip
 
@@ -387,6 +435,9 @@ FILES: tuple[File, ...] = (
     File("keys/day/*", Holds.SECRET, "the keys of sealed columns, one a day",
          f"{RECEIVED_DAYS} days"),
     File("keys/event-ids", Holds.SECRET, "the key of the hashes", "the installation"),
+    File("keys/master", Holds.SECRET, "the master key of the vault", "the installation"),
+    File("keys/erased", Holds.NONE, "hashes of keys that were destroyed with their owner's data",
+         "the master key"),
     File("keys/audit", Holds.SECRET, "the key of the audit's hashes", "the installation"),
     File("keys/database", Holds.SECRET, "passwords of the embedded database's roles",
          "the installation"),

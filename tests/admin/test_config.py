@@ -136,6 +136,11 @@ def test_what_is_no_token_is_refused_unquoted(folder: Path, text: str) -> None:
         ("database/url", "postgresql://u:p#w@h/x", "database.url: is no URL of a Postgres"),
         ("state_dir", 5, "state_dir: must be text"),
         ("ops/listen", True, "ops.listen: must be text"),
+        ("web/manager_url", "manager", "web.manager_url: 'manager' is no URL"),
+        ("web/homeservers", ["x"], "web.homeservers: must be pairs, {a: b}"),
+        ("web/homeservers", {"x": 5}, "web.homeservers: must hold texts"),
+        ("fetching/allow", "feeds.lan", "fetching.allow: must be a list, [a, b]"),
+        ("fetching/allow", [80], "fetching.allow: must hold texts"),
         ("logging/format", "xml", "logging.format: 'xml' is none of console, json"),
         ("logging/level", "loud", "logging.level: 'loud' is none of debug, info"),
         ("limits/item_deadline", "long", "limits.item_deadline: must be a number"),
@@ -306,3 +311,13 @@ def test_no_secret_is_in_what_is_printed_of_the_settings(folder: Path) -> None:
     for secret in (AS_TOKEN, HS_TOKEN, "the-password"):
         assert secret not in repr(settings)
         assert secret not in str(settings)
+
+
+def test_lists_and_pairs_of_texts_are_read(folder: Path) -> None:
+    others = {"o.example": "https://m.o.example"}
+    settings = read_settings(changed("web/homeservers", others), folder=folder)
+    assert settings.web.homeservers == others
+    assert settings.web.manager_url is None
+    hosts = ["feeds.lan", "10.0.0.0/8"]
+    settings = read_settings(changed("fetching/allow", hosts), folder=folder)
+    assert settings.fetching.allow == tuple(hosts)

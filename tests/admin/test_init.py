@@ -102,7 +102,7 @@ def test_both_files_are_their_owners_whatever_the_umask_says(folder: Path) -> No
     finally:
         os.umask(before)
     assert {mode_of(folder / name) for name in FILES} == {0o600}
-    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in folder.iterdir()) == sorted((*FILES, "state"))
 
 
 def test_tokens_and_the_sender_are_random_and_the_bots_are_users_of_the_namespace(

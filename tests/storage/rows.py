@@ -37,7 +37,7 @@ def value_for(column: asyncpg.Record, day: date) -> object:
     number = next(NUMBERS)
     moment = datetime.combine(day, time(12), UTC)
     return {
-        "text": f"text {number}", "bytea": b"x", "date": day, "boolean": True,
+        "text": f"text {number}", "bytea": b"x%d" % number, "date": day, "boolean": True,
         "timestamp with time zone": moment, "uuid": uuid.UUID(int=number),
     }.get(column["data_type"], number)  # fmt: skip
 

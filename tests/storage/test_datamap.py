@@ -105,15 +105,21 @@ async def test_rows_with_a_time_of_their_own_go_when_it_is_over(
     for key, until in (("past", -1), ("future", 1), ("for ever", None)):
         moment = None if until is None else now + timedelta(minutes=until)
         await insert(admin, store, today, key=key, until=moment)
-    tally, kept = timed.pop("tally")
-    for days in (0, kept.days - 1, kept.days):
+    tally, kept_for = timed.pop("tally")
+    for days in (0, kept_for.days - 1, kept_for.days):
         await insert(admin, tally, today - timedelta(days=days))
-    assert timed == {}
+    for name, (table, told) in timed.items():
+        assert told == After("until"), name
+        for minutes in (-60, 0, 1):
+            await insert(admin, table, today, until=now + timedelta(minutes=minutes))
     await Retention(database, day_keys).run_once()
     left = await admin.fetch("SELECT key FROM timer UNION ALL SELECT key FROM module_store")
     assert {row["key"] for row in left} == {"0", str(keep.days - 1), "future", "for ever"}
     counted = await admin.fetch("SELECT counted_at FROM tally")
-    assert {(today - row["counted_at"].date()).days for row in counted} == {0, kept.days - 1}
+    assert {(today - row["counted_at"].date()).days for row in counted} == {0, kept_for.days - 1}
+    for name in timed:
+        kept = await admin.fetch(f"SELECT until FROM {name}")  # noqa: S608 - names of the map
+        assert [row["until"] for row in kept] == [now + timedelta(minutes=1)], name
 
 
 async def test_what_has_no_time_stays(

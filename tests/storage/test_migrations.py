@@ -18,7 +18,15 @@ from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
 from bridge.storage.retention import Retention
-from bridge.storage.schema import Connection, Migration, migrate, migrations, schema_version
+from bridge.storage.schema import (
+    OWNER,
+    Connection,
+    Migration,
+    migrate,
+    migrations,
+    roles_sql,
+    schema_version,
+)
 from tests.rigs.cluster import Cluster, run_cluster
 from tests.rigs.program import TrestleProgram
 from tests.rigs.trestle import make_settings
@@ -252,3 +260,16 @@ async def test_a_role_that_may_make_roles_needs_no_admin(folder: Path) -> None:
         await untouched.execute(f"ALTER DATABASE {name} OWNER TO maker")
         for _ in range(2):
             await works(settings, folder)
+
+
+async def test_the_migration_of_people_builds_on_the_first_alone(
+    database_settings: DatabaseSettings,
+) -> None:
+    admin = await asyncpg.connect(database_settings.url)
+    await admin.execute(roles_sql(login="postgres"))
+    await admin.execute(f"SET ROLE {OWNER}")
+    first, people = (next(one for one in migrations() if one[0] == n) for n in (1, 3))
+    assert await migrate(admin, [first]) == 1
+    assert await migrate(admin, [first, people]) == 3
+    assert {"token", "link", "openid_used", "instance_key"} <= await tables(admin)
+    await admin.close()

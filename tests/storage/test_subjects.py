@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -19,7 +20,7 @@ ALICE, BEA = "@alice:hs", "@bea:hs"
 OF_SUBJECTS = {table.name: table for table in DATA_MAP if table.subject is not None}
 SHOWN = (
     "portal", "message", "login", "bot_room", "told", "module_store", "timer", "acceptance",
-    "access", "audit", "opt_out", "subject_key", "vault",
+    "access", "audit", "opt_out", "subject_key", "vault", "token",
 )  # fmt: skip
 """What a person may read of their own."""
 
@@ -28,6 +29,14 @@ UNFORCED = (
     "AND NOT (c.relrowsecurity AND c.relforcerowsecurity) "
     "AND c.relnamespace = 'public'::regnamespace"
 )
+UNKNOWN = (
+    "SELECT DISTINCT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid "
+    "WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition "
+    "AND c.relnamespace = 'public'::regnamespace AND NOT a.attisdropped "
+    "AND a.attname = ANY($1) AND NOT (c.relrowsecurity AND c.relforcerowsecurity)"
+)
+"""Tables with a column named like those that name a person, known to the map or not."""
+
 OPEN_TO_SUBJECTS = (
     "SELECT c.relname, c.relispartition FROM pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'm') "
     "AND c.relnamespace = 'public'::regnamespace AND EXISTS (SELECT FROM unnest($1::text[]) r "
@@ -36,6 +45,9 @@ OPEN_TO_SUBJECTS = (
 VIEWS_OF_THEIR_OWNERS = (
     "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND (relkind = 'm' "
     "OR relkind = 'v' AND NOT 'security_invoker=true' = ANY(coalesce(reloptions, '{}')))"
+)
+FUNCTIONS_OF_THEIR_OWNERS = (
+    "SELECT proname FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace"
 )
 ABOVE_POLICIES = (
     "SELECT rolname FROM pg_roles WHERE rolname = ANY($1) AND (rolsuper OR rolbypassrls)"
@@ -65,6 +77,11 @@ WAYS_PAST = {
     "GRANT SELECT (room) ON outbox TO trestle_subject": "outbox",
     "GRANT SELECT ON device TO PUBLIC": "device",
     "ALTER ROLE trestle_core BYPASSRLS": "trestle_core",
+    "ALTER TABLE token NO FORCE ROW LEVEL SECURITY": "token",
+    "CREATE TABLE person (subject text)": "person",
+    "CREATE FUNCTION peek() RETURNS bigint LANGUAGE sql SECURITY DEFINER "
+    "AS 'SELECT count(*) FROM vault'": "peek",
+    "CREATE TABLE person (sender text)": "person",
 }
 
 
@@ -74,10 +91,13 @@ async def holes(connection: Connection) -> set[str]:
     roles = [CORE, SUBJECT]
     open_to_subjects = await connection.fetch(OPEN_TO_SUBJECTS, [SUBJECT])
     open_to_any = await connection.fetch(OPEN_TO_SUBJECTS, roles)
+    people = sorted({str(table.subject) for table in OF_SUBJECTS.values()})
     found = {row[0] for row in await connection.fetch(UNFORCED, names)}
+    found |= {row[0] for row in await connection.fetch(UNKNOWN, people)}
     found |= {row[0] for row in await connection.fetch(MISSING_POLICIES, names, SUBJECT)}
     found |= {row[0] for row in await connection.fetch(OTHER_POLICIES, SUBJECT)}
     found |= {row[0] for row in await connection.fetch(VIEWS_OF_THEIR_OWNERS)}
+    found |= {row[0] for row in await connection.fetch(FUNCTIONS_OF_THEIR_OWNERS)}
     found |= {row[0] for row in await connection.fetch(ABOVE_POLICIES, [*roles, OWNER])}
     found |= {row[0] for row in open_to_any if row[1]}
     return found | {row[0] for row in open_to_subjects} - {*SHOWN, "schema_version"}
@@ -188,7 +208,9 @@ async def test_the_owner_of_the_tables_sees_no_rows_of_people(
 ) -> None:
     owner = await database.owner()
     for name in rows_of_two:
-        assert await seen(owner, name) == [], name
+        # Whoever changes the master key sees the wrapped keys, and nothing that they open.
+        expected = [ALICE, BEA] if name == "subject_key" else []
+        assert await seen(owner, name) == expected, name
     await owner.close()
 
 
@@ -212,8 +234,59 @@ async def test_the_core_opens_the_vault_only_for_logins_that_it_serves(
     assert [row["record"] for row in records] == ["of an instance", "served"]
     subjects = await database.core.fetch("SELECT subject FROM subject_key")
     assert [row["subject"] for row in subjects] == [ALICE]
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await database.core.execute("DELETE FROM vault")
+
+
+async def test_the_core_writes_in_the_vault_what_is_an_instances_own_and_nothing_of_peoples(
+    database: Database, admin: Connection
+) -> None:
+    login = await database.core.fetchval(
+        "INSERT INTO login (instance, kind, subject, made_at) "
+        "VALUES ('near', 'person', $1, now()) RETURNING id",
+        ALICE,
+    )
+    vault, today = OF_SUBJECTS["vault"], database.clock.today()
+    await insert(admin, vault, today, subject=ALICE, login=login, record="served")
+    await insert(admin, vault, today, subject=BEA, record="private")
+    await insert(admin, vault, today, record="of an instance")
+    assert await database.core.execute("UPDATE vault SET version = 7") == "UPDATE 1"
+    for statement in (
+        "INSERT INTO vault (subject, instance, record, key_version, version, sealed) "
+        "VALUES ('@alice:hs', 'near', 'forged', 1, 1, '')",
+        f"UPDATE vault SET subject = '{ALICE}'",  # noqa: S608
+        f"INSERT INTO subject_key VALUES ('{ALICE}', '', 1)",  # noqa: S608
+        "UPDATE subject_key SET wrapped = ''",
+        "DELETE FROM subject_key",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await database.core.execute(statement)
+    assert await database.core.execute("DELETE FROM vault") == "DELETE 1"
+    assert await admin.fetchval("SELECT count(*) FROM vault") == 2
+
+
+async def test_the_owner_of_the_tables_changes_wrapped_keys_and_adds_and_removes_none(
+    database: Database, rows_of_two: Sequence[str]
+) -> None:
+    owner = await database.owner()
+    assert await owner.execute("UPDATE subject_key SET key_version = 3") == "UPDATE 2"
+    assert await owner.execute("DELETE FROM subject_key") == "DELETE 0"
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+        await owner.execute(f"INSERT INTO subject_key VALUES ('{ALICE}x', '', 1)")  # noqa: S608
+    await owner.close()
+
+
+async def test_every_day_that_is_made_later_is_closed_too(
+    admin: Connection, database: Database
+) -> None:
+    await database.cover(database.clock.today() + timedelta(days=40))
+    parts = await admin.fetchval(
+        "SELECT count(*) FROM pg_class WHERE relispartition AND relkind = 'r'"
+    )
+    assert parts >= 2 * 9
+    assert await holes(admin) == set()
+    for name in (f"message_{database.clock.today() + timedelta(days=40):%Y%m%d}", "message"):
+        for role in (CORE, SUBJECT):
+            may = await admin.fetchval("SELECT has_table_privilege($1, $2, 'SELECT')", role, name)
+            assert may == (name == "message"), (role, name)
 
 
 async def test_racing_people_never_see_each_others_rows(

@@ -1,0 +1,165 @@
+"""The keys of what people sign in with: ``trestle keys``."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
+from bridge.control import ask, follow, forget
+from bridge.core.aside import HERE
+from bridge.model import AuditAction, SystemClock
+from bridge.sdk.errors import TrestleError
+from bridge.sdk.ids import UserId
+from bridge.settings import Settings
+from bridge.storage.audit import Audit
+from bridge.storage.keys import DayKeys
+from bridge.storage.masterkeys import MasterKeys, random_master_key
+from bridge.storage.pool import Database
+from bridge.storage.rotation import Rotation
+from bridge.storage.vault import Vault
+
+_Alone = Callable[[Rotation, Audit], Awaitable[Any]]
+
+
+@main.group()
+def keys() -> None:
+    """The keys of what people sign in with."""
+
+
+@keys.command("rotate")
+@CONFIG
+@JSON
+def rotate_keys(config: Path, as_json: bool) -> None:
+    """Change the master key, also while Trestle runs.
+
+    Cut short, the same command goes on with it.
+    """
+    faults = _follow(config, "POST", "/keys/rotate", "Sealing keys anew", as_json)
+    if as_json:
+        click.echo(json.dumps({"faults": faults}))
+    else:
+        click.echo("The master key was changed. Keep a copy of the new one elsewhere.")
+    _end_with(faults, as_json)
+
+
+@keys.command("check")
+@CONFIG
+@JSON
+def check_keys(config: Path, as_json: bool) -> None:
+    """Look whether everything in the vault opens."""
+    faults = _follow(config, "GET", "/keys/check", "Opening records", as_json)
+    if as_json:
+        click.echo(json.dumps({"faults": faults}))
+    elif not faults:
+        click.echo("Everything opens.")
+    _end_with(faults, as_json)
+
+
+@keys.command("new")
+def new_key() -> None:
+    """Print a new master key, for those who keep it in the environment."""
+    click.echo(random_master_key())
+
+
+@keys.command("forget")
+@click.argument("person")
+@CONFIG
+def forget_keys(person: str, config: Path) -> None:
+    """Destroy the credentials of a person, who then signs in again."""
+    subject = UserId(person)
+
+    async def alone(rotation: Rotation, audit: Audit) -> int:
+        await rotation.vault.open()
+        return await forget(subject, rotation, audit)
+
+    settings = quietly(config)
+
+    async def work() -> int:
+        count = await ask(settings.state_dir, "DELETE", f"/keys/{quote(person, safe='')}")
+        return int(count if count is not None else await _alone(settings, alone))
+
+    count = finished(run_until_told(work))
+    click.echo(f"{count} records of {person} are gone, and the key that opened them.")
+
+
+@keys.command("reset")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@CONFIG
+def reset_keys(config: Path, yes: bool) -> None:
+    """Forget all credentials of everybody, where the master key is lost."""
+    settings = quietly(config)
+    if not yes:
+        click.confirm("Everybody must sign in again. Go on?", abort=True)
+
+    async def reset(rotation: Rotation, audit: Audit) -> bool:
+        await audit.record(actor=HERE, action=AuditAction.FORGET, target="all keys")
+        await rotation.vault.reset()
+        return True
+
+    finished(run_until_told(lambda: _alone(settings, reset)))
+    click.echo("All credentials are gone. Keep a copy of the master key elsewhere from now on.")
+
+
+async def _alone(settings: Settings, work: _Alone) -> Any:
+    """Do it with the database ourselves; so no Trestle may be running."""
+    async with _opened(settings) as (rotation, audit):
+        return await work(rotation, audit)
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[tuple[Rotation, Audit]]:
+    async with Database.open(settings.database, settings.state_dir, SystemClock()) as database:
+        audit = Audit(database, DayKeys(settings.state_dir, database.clock), settings.state_dir)
+        vault = Vault(database, MasterKeys.load(settings.state_dir))
+        yield Rotation(database, vault), audit
+
+
+def _follow(config: Path, method: str, path: str, words: str, as_json: bool) -> list[str]:
+    """Have it done by the running program, or by ourselves, and show how far it is."""
+    settings = quietly(config)
+    faults: list[str] = []
+    console = Console(stderr=True, quiet=as_json)
+    columns = (TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task(words, total=None)
+
+        def show(step: dict[str, Any]) -> None:
+            faults.extend(step["faults"])
+            progress.update(bar, completed=step["done"], total=step["total"])
+
+        async def work() -> bool:
+            if await follow(settings.state_dir, method, path, show):
+                return True
+            async with _opened(settings) as (rotation, audit):
+                await rotation.vault.open()
+                if method == "POST":
+                    await audit.record(actor=HERE, action=AuditAction.ROTATE, target="keys")
+                steps = rotation.rotate() if method == "POST" else rotation.check()
+                async with aclosing(steps):
+                    async for step in steps:
+                        show(orjson.loads(orjson.dumps(step)))
+            return True
+
+        finished(run_until_told(work))
+    return faults
+
+
+def _end_with(faults: list[str], as_json: bool) -> None:
+    """Name what does not open, and end with an error if anything does not."""
+    if not faults:
+        return
+    if not as_json:
+        for fault in faults:
+            click.echo(fault)
+    raise TrestleError(
+        f"{len(faults)} things of the vault do not open. Put back a copy of the database in which "
+        "they do, or `trestle keys forget PERSON`, who then signs in again"
+    )

@@ -1,0 +1,1 @@
+"""Requests to addresses that a user named. There is no other way out to those."""

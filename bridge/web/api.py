@@ -1,0 +1,153 @@
+"""``/_trestle/v1``: who is signed in, and how one comes to be.
+
+The only proof is ``Authorization: Bearer``: no cookie, no token in an address. A browser that
+says that a page of another origin asks is refused. ``docs/reference/api.yaml`` describes it.
+"""
+
+import uuid
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from bridge.net.openid import OpenIdVerifier
+from bridge.storage.tokens import Links, TokenRow, Tokens
+from bridge.web.errors import ApiError, Handler
+
+PREFIX = "/_trestle/v1"
+MANAGER = "manager"
+"""The scope of a token that may do everything its owner may."""
+
+_MOST_ASKING = 32
+"""So many questions to homeservers may be open: anybody can make us ask one."""
+
+_LINK_IDLE, _LINK_LIFE = timedelta(hours=1), timedelta(hours=12)
+"""Who came by a one-time link sits at any browser; so this ends sooner."""
+
+
+class Api:
+    """The handlers."""
+
+    def __init__(self, origin: str, tokens: Tokens, links: Links, openid: OpenIdVerifier) -> None:
+        self._origin = origin
+        self._tokens = tokens
+        self._links = links
+        self._openid = openid
+        self._asking = 0
+
+    def routes(self) -> list[web.RouteDef]:
+        """What is served, all below :data:`PREFIX`."""
+        return [
+            web.post(f"{PREFIX}/links/take", self._take_link),
+            web.post(f"{PREFIX}/register", self._register),
+            web.get(f"{PREFIX}/account", self._account),
+            web.post(f"{PREFIX}/logout", self._log_out),
+            web.get(f"{PREFIX}/tokens", self._list_tokens),
+            web.delete(f"{PREFIX}/tokens/{{id}}", self._revoke),
+        ]
+
+    @web.middleware
+    async def own_pages_only(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse what pages of other origins ask. Programs say no origin."""
+        if any(one != self._origin for one in request.headers.getall("Origin", [])):
+            raise ApiError(403, "M_FORBIDDEN", "Only pages of this origin may ask.")
+        return await handler(request)
+
+    async def signed_in(
+        self, request: web.Request, scopes: Collection[str] | None = (MANAGER,)
+    ) -> TokenRow:
+        """Who asks. Raises :class:`ApiError` unless a token good for one of the scopes is shown.
+
+        ``scopes`` None: any token will do.
+        """
+        row = await self._tokens.find(_bearer(request), scopes)
+        if row is None:
+            raise ApiError(401, "M_UNKNOWN_TOKEN", "You are not signed in, or not for this.")
+        return row
+
+    async def _take_link(self, request: web.Request) -> web.Response:
+        body = await _object(request)
+        token = body.get("token")
+        found = await self._links.take(token) if isinstance(token, str) else None
+        if found is None:
+            raise ApiError(
+                403, "M_FORBIDDEN",
+                "This link was opened before, or its ten minutes are over. Ask the bot for a new "
+                "one.",
+            )  # fmt: skip
+        issued = await self._tokens.issue(
+            found.subject, found.purpose, idle=_LINK_IDLE, life=_LINK_LIFE
+        )
+        return _json({
+            "token": issued.reveal(), "user_id": found.subject, "scope": found.purpose,
+        })  # fmt: skip
+
+    async def _register(self, request: web.Request) -> web.Response:
+        shown = await _object(request)
+        if self._asking >= _MOST_ASKING:
+            raise ApiError(429, "M_LIMIT_EXCEEDED", "Too many sign in at once; try again soon.")
+        self._asking += 1
+        try:
+            user = await self._openid.verify(shown)
+        finally:
+            self._asking -= 1
+        issued = await self._tokens.issue(user, MANAGER)
+        return _json({"token": issued.reveal(), "user_id": user, "scope": MANAGER})
+
+    async def _account(self, request: web.Request) -> web.Response:
+        row = await self.signed_in(request, None)
+        return _json({"user_id": row.subject, "scope": row.scope})
+
+    async def _log_out(self, request: web.Request) -> web.Response:
+        await self.signed_in(request, None)
+        await self._tokens.log_out(_bearer(request))
+        return _json({})
+
+    async def _list_tokens(self, request: web.Request) -> web.Response:
+        own = await self.signed_in(request)
+        rows = await self._tokens.tokens_of(own.subject)
+        return _json({"tokens": [
+            {
+                "id": str(row.id), "scope": row.scope, "this": row.id == own.id,
+                "made_at": row.made_at, "used_at": row.used_at, "until": row.until,
+            }
+            for row in rows
+        ]})  # fmt: skip
+
+    async def _revoke(self, request: web.Request) -> web.Response:
+        own = await self.signed_in(request)
+        try:
+            wanted = uuid.UUID(request.match_info["id"])
+        except ValueError as error:
+            raise ApiError(404, "M_NOT_FOUND", "There is no such token of yours.") from error
+        if not await self._tokens.revoke(own.subject, wanted):
+            raise ApiError(404, "M_NOT_FOUND", "There is no such token of yours.")
+        return _json({})
+
+
+def _bearer(request: web.Request) -> str:
+    """The token that is shown. Raises :class:`ApiError` if there is none, or more than one."""
+    shown = request.headers.getall("Authorization", [])
+    scheme, _, token = shown[0].partition(" ") if len(shown) == 1 else ("", "", "")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise ApiError(401, "M_MISSING_TOKEN", "Show your token as `Authorization: Bearer`.")
+    return token.strip()
+
+
+async def _object(request: web.Request) -> dict[str, Any]:
+    """The JSON object that was sent. A form, or JSON that calls itself text, is refused."""
+    if request.content_type != "application/json":
+        raise ApiError(415, "M_NOT_JSON", "Send JSON, as application/json.")
+    try:
+        body = orjson.loads(await request.read())
+    except orjson.JSONDecodeError as error:
+        raise ApiError(400, "M_NOT_JSON", "That is no JSON.") from error
+    if not isinstance(body, dict):
+        raise ApiError(400, "M_BAD_JSON", "It must be a JSON object.")
+    return body
+
+
+def _json(content: dict[str, Any]) -> web.Response:
+    return web.Response(body=orjson.dumps(content), content_type="application/json")

@@ -1,0 +1,69 @@
+"""Errors of the web: ``{"errcode", "error"}`` for programs, a page with it for people."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import aiohttp_jinja2
+import orjson
+from aiohttp import web
+
+from bridge.net.openid import OpenIdRefused
+from bridge.sdk.errors import TemporaryFailure, TrestleError
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_FOR_PROGRAMS = ("/_trestle/", "/_matrix/")
+_WORDS = {
+    404: ("M_UNRECOGNIZED", "There is nothing here."),
+    405: ("M_UNRECOGNIZED", "That cannot be done here."),
+    413: ("M_TOO_LARGE", "That is too long."),
+}
+
+
+class ApiError(Exception):
+    """An answer that is an error (client-server API, "Standard error response")."""
+
+    def __init__(self, status: int, errcode: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.errcode = errcode
+        self.reason = reason
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn what a handler raises into an answer. What it did not mean to raise is in the log."""
+    try:
+        return await handler(request)
+    except ApiError as error:
+        found = error
+    except OpenIdRefused as error:
+        found = ApiError(401, "M_UNKNOWN_TOKEN", str(error))
+    except TemporaryFailure as error:
+        log.warning("%s", error, extra={"event": "web_unavailable"})
+        found = ApiError(503, "M_UNKNOWN", "This does not work at the moment; try again soon.")
+    except web.HTTPException as error:
+        errcode, words = _WORDS.get(error.status, ("M_UNKNOWN", error.reason))
+        found = ApiError(error.status, errcode, words)
+        return _answer(request, found, allow=error.headers.get("Allow"))
+    except TrestleError as error:
+        found = ApiError(400, "M_INVALID_PARAM", str(error))
+    except Exception as error:  # Nobody outside is to see what went wrong.
+        log.error("a page failed", exc_info=error, extra={"event": "web_failed"})
+        found = ApiError(500, "M_UNKNOWN", "Trestle failed at this; its log says more.")
+    return _answer(request, found)
+
+
+def _answer(request: web.Request, error: ApiError, allow: str | None = None) -> web.Response:
+    if request.path.startswith(_FOR_PROGRAMS):
+        body = orjson.dumps({"errcode": error.errcode, "error": error.reason})
+        response = web.Response(status=error.status, body=body, content_type="application/json")
+    else:
+        response = aiohttp_jinja2.render_template(
+            "error.html", request, {"reason": error.reason}, status=error.status
+        )
+    if allow is not None:
+        response.headers["Allow"] = allow
+    return response

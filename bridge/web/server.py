@@ -1,0 +1,130 @@
+"""The two listeners: the manager's, at the root of an origin of its own, and the public one.
+
+Element lets any page of the manager's origin act for the user, so that nothing that others made
+is ever served there: widgets, media and webhooks have the other origin.
+"""
+
+from pathlib import Path
+
+import aiohttp_jinja2
+import jinja2
+from aiohttp import web
+
+from bridge.matrix.listener import cannot_listen
+from bridge.net.openid import OpenIdVerifier
+from bridge.sdk.errors import ConfigError
+from bridge.sdk.ids import UserId
+from bridge.settings import Address, WebSettings
+from bridge.storage.tokens import Links, Tokens
+from bridge.web.api import Api
+from bridge.web.errors import Handler, errors
+from bridge.web.headers import headers_for, origin_of
+
+_HERE = Path(__file__).parent
+_LONGEST_BODY = 64 * 1024
+
+
+class WebServer:
+    """Serves while the settings give it URLs."""
+
+    def __init__(
+        self, settings: WebSettings, tokens: Tokens, links: Links, openid: OpenIdVerifier
+    ) -> None:
+        """Raise ``ConfigError`` when the two URLs would share an origin, or lie below one."""
+        self._settings = settings
+        self._tokens = tokens
+        self._links = links
+        self._openid = openid
+        self._runners: list[web.AppRunner] = []
+        self.address: Address | None = None
+        """Where the manager listens, once it does."""
+        self.public_address: Address | None = None
+        _check(settings)
+
+    async def start(self) -> None:
+        """Listen where the settings say. Raises ``ConfigError`` when an address is taken."""
+        settings = self._settings
+        if settings.manager_url is not None:
+            self.address = await self._listen(
+                self._manager(settings.manager_url), settings.listen, "web.listen"
+            )
+        if settings.public_url is not None:
+            self.public_address = await self._listen(
+                _app(settings.public_url), settings.public_listen, "web.public_listen"
+            )
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        runners, self._runners = self._runners, []
+        for runner in runners:
+            await runner.cleanup()
+
+    async def make_link(self, user: UserId, purpose: str) -> str | None:
+        """A one-time link for that user and purpose, to be sent to nobody else; None without web.
+
+        What it carries stands behind the ``#``: no server, proxy or log sees it, and a program
+        that looks at links in chats does not open it.
+        """
+        if self._settings.manager_url is None:
+            return None
+        token = await self._links.make(user, purpose)
+        return f"{self._settings.manager_url.rstrip('/')}/link#{token.reveal()}"
+
+    # --- inside ---
+
+    def _manager(self, url: str) -> web.Application:
+        api = Api(origin_of(url), self._tokens, self._links, self._openid)
+        app = _app(url, api)
+        app.router.add_routes(api.routes())
+        app.router.add_get("/link", _page("link.html"))
+        return app
+
+    async def _listen(self, app: web.Application, address: Address, path: str) -> Address:
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2)
+        self._runners.append(runner)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, *address).start()
+        except OSError as error:
+            await self.stop()
+            raise cannot_listen(address, error, path) from error
+        return Address(*runner.addresses[0][:2])
+
+
+def _app(url: str, api: Api | None = None) -> web.Application:
+    """An application whose every answer has our headers, and whose errors are ours."""
+    guards = [errors] if api is None else [errors, api.own_pages_only]
+    app = web.Application(middlewares=guards, client_max_size=_LONGEST_BODY)
+    aiohttp_jinja2.setup(
+        app, loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    app.on_response_prepare.append(headers_for(url))
+    app.router.add_static("/static", _HERE / "static")
+    return app
+
+
+def _page(template: str) -> Handler:
+    """A page that is the same for everybody: who looks at it is told by its script's requests."""
+
+    async def show(request: web.Request) -> web.StreamResponse:
+        return aiohttp_jinja2.render_template(template, request, {})
+
+    return show
+
+
+def _check(settings: WebSettings) -> None:
+    manager, public = settings.manager_url, settings.public_url
+    if manager is None:
+        return
+    if manager.rstrip("/") != origin_of(manager):
+        raise ConfigError(
+            "must be the root of an origin: no path, and nothing else is served there",
+            path="web.manager_url",
+        )
+    if public is not None and origin_of(public) == origin_of(manager):
+        raise ConfigError(
+            "must be another origin than web.manager_url: what others made is served there. "
+            "The same host on another port will do",
+            path="web.public_url",
+        )

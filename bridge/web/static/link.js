@@ -1,0 +1,46 @@
+// The page behind a one-time link. Nothing is opened before the person says so: programs that
+// look at links must not use it up.
+
+import { Session } from "./session.js";
+
+const find = (id) => document.getElementById(id);
+const session = new Session();
+const secret = location.hash.slice(1);
+// Out of the address bar and the history at once, whatever comes next.
+history.replaceState(null, "", location.pathname);
+
+function tell(sentence) {
+  find("trouble").textContent = sentence;
+  find("trouble").hidden = false;
+}
+
+if (secret === "") {
+  find("open").disabled = true;
+  tell("This link is not whole. Ask the bot for a new one.");
+}
+
+find("open").addEventListener("click", async () => {
+  find("open").disabled = true;
+  find("trouble").hidden = true;
+  try {
+    const opened = await session.takeLink(secret);
+    find("words").hidden = true;
+    find("open").hidden = true;
+    find("user").textContent = opened.user_id;
+    find("place").hidden = false;
+    find("place").dispatchEvent(new CustomEvent("opened", { detail: { session, ...opened } }));
+  } catch (error) {
+    tell(error.message);
+    find("open").disabled = error.status !== 0;
+  }
+});
+
+find("leave").addEventListener("click", async () => {
+  try {
+    await session.logOut();
+    find("place").hidden = true;
+    tell("You are signed out. You may close this page.");
+  } catch (error) {
+    tell(error.message);
+  }
+});

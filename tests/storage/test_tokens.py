@@ -1,0 +1,178 @@
+"""Tokens, one-time links and used OpenID tokens: hashed, scoped, ending, gone at once."""
+
+import asyncio
+import base64
+import uuid
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from bridge.sdk.ids import UserId
+from bridge.sdk.secret import Secret
+from bridge.storage.pool import Database
+from bridge.storage.schema import Connection
+from bridge.storage.tokens import LinkRow, Links, Tokens, UsedOpenIds
+from tests.storage.conftest import TurnedClock
+from tests.storage.test_sealing import files_with
+
+ALICE, BEA = UserId("@alice:hs"), UserId("@bea:hs")
+
+
+async def good(tokens: Tokens, token: Secret, scope: str = "manager") -> bool:
+    return await tokens.find(token.reveal(), [scope]) is not None
+
+
+# --- tokens ---
+
+
+async def test_a_token_is_256_random_bits_and_stored_as_a_hash_only(
+    database: Database, admin: Connection, folder: Path
+) -> None:
+    tokens, links = Tokens(database), Links(database)
+    made = [await tokens.issue(ALICE, "manager"), await links.make(ALICE, "manager")]
+    made += [await tokens.issue(ALICE, "manager") for _ in range(20)]
+    raw = [base64.urlsafe_b64decode(one.reveal() + "=") for one in made]
+    assert {len(one) for one in raw} == {32}
+    assert len(set(raw)) == len(raw)
+    await admin.execute("CHECKPOINT")
+    data = Path(await admin.fetchval("SHOW data_directory"))
+    for one, decoded in zip(made[:3], raw[:3], strict=True):
+        assert one.reveal() not in repr(one)
+        for word in (one.reveal().encode(), decoded):
+            assert await files_with(word, data) == []
+
+
+async def test_a_token_tells_whose_it_is_and_is_good_for_its_scope_only(
+    database: Database,
+) -> None:
+    tokens = Tokens(database)
+    hers = await tokens.issue(ALICE, "manager")
+    his = await tokens.issue(BEA, "login:libera")
+    row = await tokens.find(hers.reveal(), ["manager", "picker"])
+    assert row is not None
+    assert (row.subject, row.scope) == (ALICE, "manager")
+    other = await tokens.find(his.reveal(), ["login:libera"])
+    assert other is not None
+    assert other.subject == BEA
+    for scope in ("login:libera", "picker", "", "MANAGER", "manager%"):
+        assert not await good(tokens, hers, scope), scope
+    for wrong in ("", "x", hers.reveal() + "x", hers.reveal()[:-1], "\ud800", "\0", "é" * 9000):
+        assert not await good(tokens, Secret(wrong)), wrong
+
+
+async def test_a_token_ends_when_it_is_not_used_and_after_its_life_in_any_case(
+    database: Database, clock: TurnedClock
+) -> None:
+    tokens = Tokens(database)
+    used, unused = await tokens.issue(ALICE, "manager"), await tokens.issue(ALICE, "manager")
+    short = await tokens.issue(ALICE, "manager", idle=timedelta(hours=1), life=timedelta(hours=2))
+    for hours in (23, 46, 69):
+        clock.ahead = timedelta(hours=hours)
+        assert await good(tokens, used)
+    assert not await good(tokens, unused)
+    assert not await good(tokens, short)
+    for hours in range(69, 30 * 24, 23):
+        clock.ahead = timedelta(hours=hours)
+        assert await good(tokens, used), hours
+    clock.ahead = timedelta(days=30)
+    assert not await good(tokens, used)
+    assert await tokens.tokens_of(ALICE) == []
+
+
+async def test_a_persons_tokens_are_listed_and_revoked_one_by_one_by_that_person(
+    database: Database, clock: TurnedClock
+) -> None:
+    tokens = Tokens(database)
+    first = await tokens.issue(ALICE, "manager")
+    clock.ahead = timedelta(minutes=5)
+    second = await tokens.issue(ALICE, "picker")
+    theirs = await tokens.issue(BEA, "manager")
+    rows = await tokens.tokens_of(ALICE)
+    assert [row.scope for row in rows] == ["picker", "manager"]
+    assert rows[0].made_at - rows[1].made_at >= timedelta(minutes=5)
+    assert not await tokens.revoke(BEA, rows[1].id)
+    assert not await tokens.revoke(ALICE, uuid.uuid4())
+    assert await good(tokens, first)
+    assert await tokens.revoke(ALICE, rows[1].id)
+    assert not await good(tokens, first)
+    assert await good(tokens, second, "picker")
+    assert await tokens.revoke_all(ALICE) == 1
+    assert not await good(tokens, second, "picker")
+    assert await good(tokens, theirs)
+
+
+async def test_who_logs_out_is_out_at_once(database: Database) -> None:
+    tokens, elsewhere = Tokens(database), Tokens(database)
+    token = await tokens.issue(ALICE, "manager")
+    assert await good(elsewhere, token)
+    assert await tokens.log_out(token.reveal())
+    assert not await good(elsewhere, token)
+    assert not await tokens.log_out(token.reveal())
+
+
+async def test_when_a_token_was_used_is_noted_to_the_minute(
+    database: Database, clock: TurnedClock
+) -> None:
+    tokens = Tokens(database)
+    token = await tokens.issue(ALICE, "manager")
+    before = (await tokens.tokens_of(ALICE))[0].used_at
+    clock.ahead = timedelta(seconds=30)
+    await good(tokens, token)
+    assert (await tokens.tokens_of(ALICE))[0].used_at == before
+    clock.ahead = timedelta(minutes=3)
+    await good(tokens, token)
+    assert (await tokens.tokens_of(ALICE))[0].used_at >= before + timedelta(minutes=3)
+
+
+# --- links ---
+
+
+async def test_a_link_opens_once_for_its_person_and_purpose(database: Database) -> None:
+    links = Links(database)
+    link = await links.make(ALICE, "login:libera")
+    assert await links.take("x" * 43) is None
+    assert await links.take(link.reveal()) == LinkRow(subject=ALICE, purpose="login:libera")
+    assert await links.take(link.reveal()) is None
+
+
+async def test_of_many_who_open_a_link_at_once_one_succeeds(database: Database) -> None:
+    links = Links(database)
+    link = await links.make(ALICE, "manager")
+    async with asyncio.TaskGroup() as group:
+        takes = [group.create_task(links.take(link.reveal())) for _ in range(30)]
+    assert [take.result() is not None for take in takes].count(True) == 1
+
+
+@pytest.mark.parametrize(("minutes", "opens"), [(9.9, True), (10.1, False), (600, False)])
+async def test_a_link_opens_for_ten_minutes(
+    database: Database, clock: TurnedClock, minutes: float, opens: bool
+) -> None:
+    links = Links(database)
+    link = await links.make(ALICE, "manager")
+    clock.ahead = timedelta(minutes=minutes)
+    assert (await links.take(link.reveal()) is not None) == opens
+
+
+async def test_the_newest_link_for_a_purpose_is_the_one_that_opens(database: Database) -> None:
+    links = Links(database)
+    old = await links.make(ALICE, "manager")
+    other, theirs = await links.make(ALICE, "login:near"), await links.make(BEA, "manager")
+    new = await links.make(ALICE, "manager")
+    assert await links.take(old.reveal()) is None
+    for link in (other, theirs, new):
+        assert await links.take(link.reveal()) is not None
+
+
+# --- used OpenID tokens ---
+
+
+async def test_a_used_openid_token_is_noted_once_however_many_try(
+    database: Database, clock: TurnedClock
+) -> None:
+    used = UsedOpenIds(database)
+    until = clock.now() + timedelta(hours=1)
+    async with asyncio.TaskGroup() as group:
+        notes = [group.create_task(used.note(b"h" * 32, until)) for _ in range(30)]
+    assert [note.result() for note in notes].count(True) == 1
+    assert await used.note(b"i" * 32, until)
