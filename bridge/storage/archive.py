@@ -113,11 +113,12 @@ class Writer:
         info.compress_type = zipfile.ZIP_DEFLATED if squeeze else zipfile.ZIP_STORED
         digest = hashlib.sha256()
         size = 0
-        with self._archive.open(info, "w", force_zip64=True) as member:
+        with _told(), self._archive.open(info, "w", force_zip64=True) as member:
 
             def write(data: bytes) -> None:
                 nonlocal size
-                member.write(data)
+                with _told():  # Whoever reads would take it for the database's trouble.
+                    member.write(data)
                 digest.update(data)
                 size += len(data)
 
@@ -135,6 +136,17 @@ class Writer:
 
 
 @contextmanager
+def _told() -> Iterator[None]:
+    """Say in words why the file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise TrestleError(
+            f"the backup cannot be written: {error.strerror or error}. There is none"
+        ) from error
+
+
+@contextmanager
 def writing(path: Path, made_at: datetime, *, force: bool) -> Iterator[Writer]:
     """Make the file: whole and on disk, or not at all; its owner alone can read it.
 
@@ -146,7 +158,7 @@ def writing(path: Path, made_at: datetime, *, force: bool) -> Iterator[Writer]:
         descriptor = os.open(half_made, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise TrestleError(f"{path} cannot be written: {error.strerror}") from error
-    with os.fdopen(descriptor, "r+b") as file:
+    with _told(), os.fdopen(descriptor, "r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -161,8 +173,6 @@ def writing(path: Path, made_at: datetime, *, force: bool) -> Iterator[Writer]:
             refuse_existing(path, force=force)
             half_made.replace(path)
             sync_folder(path.parent)
-        except OSError as error:
-            raise TrestleError(f"{path} cannot be written: {error.strerror or error}") from error
         finally:
             half_made.unlink(missing_ok=True)
 
@@ -237,7 +247,7 @@ def reading(path: Path) -> Iterator[Reader]:
         try:
             archive = zipfile.ZipFile(file)
             manifest = _manifest(json.loads(archive.read(_MANIFEST)), path)
-        except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        except (zipfile.BadZipFile, AttributeError, KeyError, TypeError, ValueError) as error:
             raise BackupRefused(f"{path} is no backup of Trestle") from error
         with archive:
             _check_members(archive, manifest, path)

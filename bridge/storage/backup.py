@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -90,13 +91,17 @@ def last_backup(state_dir: Path) -> datetime | None:
     """When the newest backup of this state directory was finished, None if there was none."""
     try:
         return datetime.fromisoformat(json.loads(_note(state_dir).read_bytes())["at"])
-    except (FileNotFoundError, KeyError, ValueError):
+    except (OSError, KeyError, ValueError):
         return None
 
 
 def note_backup(state_dir: Path, at: datetime) -> None:
     """Remember that a backup was finished."""
-    write_private(_note(state_dir), json.dumps({"at": at.astimezone(UTC).isoformat()}).encode())
+    note = _note(state_dir)
+    write_private(note, json.dumps({"at": at.astimezone(UTC).isoformat()}).encode())
+    if os.geteuid() == 0:  # The Trestle that reads it may be another user.
+        owner = state_dir.stat()
+        os.chown(note, owner.st_uid, owner.st_gid)
 
 
 def _note(state_dir: Path) -> Path:

@@ -15,10 +15,10 @@ from bridge.settings import DatabaseSettings
 from bridge.storage.backup import Report, quiet
 from bridge.storage.carry import Carried, Connect, Loader, Part, holds_rows, pipe, snapshot
 from bridge.storage.lock import InstanceLock
-from bridge.storage.pool import only_one, told_as_settings
+from bridge.storage.pool import told_as_settings
 from bridge.storage.postgres import EmbeddedPostgres, version_of
 from bridge.storage.programs import MAJOR, find_programs
-from bridge.storage.reach import by_access, refuse_nothing, started
+from bridge.storage.reach import alone_in, by_access, refuse_nothing, started
 from bridge.storage.roles import access_by_url, embedded_access, have_roles
 from bridge.storage.schema import OWNER, Connection
 from bridge.storage.switch import (
@@ -50,8 +50,7 @@ async def move_to_url(
 
     Raises ``TrestleError`` with the reason; then the target is as it was.
     """
-    with only_one(state_dir):
-        settle(state_dir)
+    with alone_in(state_dir):
         async with (
             _source(source, state_dir, clock) as connect,
             _target(target, clock) as owner,
@@ -69,8 +68,7 @@ async def move_to_embedded(
 
     An embedded database that was there before is put aside. Raises ``TrestleError``.
     """
-    with only_one(state_dir):
-        settle(state_dir)
+    with alone_in(state_dir):
         async with _source(source, state_dir, clock) as connect:
             moved = await _into_new(connect, state_dir, "move", clock, report)
         settle(state_dir)
@@ -85,8 +83,7 @@ async def upgrade(
     ``programs`` is where the old version's programs are, if somebody knows. Raises
     ``TrestleError`` if they are nowhere.
     """
-    with only_one(state_dir):
-        settle(state_dir)
+    with alone_in(state_dir):
         old = version_of(state_dir)
         if old is None:
             raise ConfigError(f"there is no embedded database in {state_dir}", path="state_dir")

@@ -225,7 +225,7 @@ class EmbeddedPostgres:
                 return
         us = pwd.getpwuid(wanted).pw_name
         raise ConfigError(
-            f"the embedded database in {self._data} belongs to {_name_of(owner)}, and not to "
+            f"the embedded database in {self._data} belongs to {name_of(owner)}, and not to "
             f"{us}; run Trestle as its owner, or as root: chown -R {us} {self._data}",
             path="state_dir",
         )
@@ -445,7 +445,8 @@ def running_place(state_dir: Path) -> tuple[Path, str]:
     return folder, (home / "owner.password").read_text().strip()
 
 
-def _name_of(user: int) -> str:
+def name_of(user: int) -> str:
+    """What the machine calls the user of that number."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:

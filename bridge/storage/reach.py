@@ -1,7 +1,8 @@
 """Reaching a database beside, or instead of, the Trestle that works with it."""
 
 import contextlib
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from bridge.settings import DatabaseSettings
 from bridge.storage.carry import Connect
 from bridge.storage.door import AWAY, first_line
 from bridge.storage.pool import only_one, told_as_settings
-from bridge.storage.postgres import EmbeddedPostgres, running_place, version_of
+from bridge.storage.postgres import EmbeddedPostgres, name_of, running_place, version_of
 from bridge.storage.roles import Access, access_by_url
 from bridge.storage.schema import Connection
 from bridge.storage.switch import refuse_undecided, settle
@@ -69,7 +70,9 @@ async def readable(settings: DatabaseSettings, state_dir: Path) -> AsyncIterator
                 return
             try:
                 stack.enter_context(only_one(state_dir))
-            except ConfigError:
+            except ConfigError as error:
+                if "another Trestle" not in error.reason:
+                    raise
                 connect = await _running(state_dir)
             else:
                 settle(state_dir)
@@ -77,6 +80,24 @@ async def readable(settings: DatabaseSettings, state_dir: Path) -> AsyncIterator
                 server = refuse_nothing(state_dir)
                 connect = await stack.enter_async_context(started(server))
             yield connect
+
+
+@contextlib.contextmanager
+def alone_in(state_dir: Path) -> Iterator[None]:
+    """Have the state directory for ourselves, with all that was decided there done.
+
+    Raises ``ConfigError`` if Trestle runs, or if what we make would be another user's.
+    """
+    with only_one(state_dir):
+        owner = state_dir.stat().st_uid
+        if owner != os.geteuid():
+            raise ConfigError(
+                f"{state_dir} belongs to {name_of(owner)}, who could not read what is made there "
+                "now; run this as that user (sudo -u)",
+                path="state_dir",
+            )
+        settle(state_dir)
+        yield
 
 
 @asynccontextmanager

@@ -19,9 +19,9 @@ from bridge.storage.datamap import DATA_MAP
 from bridge.storage.door import first_line
 from bridge.storage.files import make_folder, write_private
 from bridge.storage.lock import InstanceLock
-from bridge.storage.pool import only_one, told_as_settings
+from bridge.storage.pool import told_as_settings
 from bridge.storage.postgres import EmbeddedPostgres
-from bridge.storage.reach import by_access
+from bridge.storage.reach import alone_in, by_access
 from bridge.storage.roles import access_by_url, embedded_access, have_roles
 from bridge.storage.schema import OWNER, Connection, migrations
 from bridge.storage.switch import (
@@ -33,7 +33,6 @@ from bridge.storage.switch import (
     make_incoming,
     new_word,
     pending,
-    settle,
     settle_by_rows,
     undo,
     undone_unless_decided,
@@ -87,8 +86,7 @@ class Restore:
 
     async def run(self) -> Restored:
         """Restore. Raises ``TrestleError`` with the reason; then the old state is as it was."""
-        with only_one(self._state_dir):
-            settle(self._state_dir)
+        with alone_in(self._state_dir):
             embedded = self._database.url == "embedded"
             try:
                 return await (self._embedded() if embedded else self._by_url())
@@ -248,7 +246,9 @@ class Restore:
         }
         over = {part for part in parts if is_over(part, self._clock)}
         sealed = {
-            str(part.day) for part in parts.keys() - over if part.table in _SEALED and parts[part]
+            str(part.day)
+            for part in parts.keys() - over
+            if part.day is not None and part.table in _SEALED and parts[part]
         }
         aside = self._state_dir / switch.aside
         return Restored(

@@ -99,6 +99,7 @@ def settle(state_dir: Path) -> None:
     """Finish what was decided, clear away what was not. Call before anything is read there."""
     switch = pending(state_dir)
     if switch is None:
+        _ready(state_dir).with_suffix(".ready.new").unlink(missing_ok=True)
         _remove_incoming(state_dir)
     elif not switch.word:
         complete(state_dir, switch)

@@ -1,0 +1,104 @@
+"""A database with rows in every table, and all that is in one, to compare."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from bridge.model import AuditAction, Clock
+from bridge.sdk.ids import UserId
+from bridge.settings import DatabaseSettings
+from bridge.storage.audit import Audit
+from bridge.storage.datamap import DATA_MAP, ByDay
+from bridge.storage.keys import DayKeys, EventKeys
+from bridge.storage.partitions import make_partition
+from bridge.storage.pool import Database
+from bridge.storage.retention import Retention
+from bridge.storage.schema import Connection
+from tests.storage.rows import insert
+
+_KEPT_BY_ITSELF = {"schema_version", "instance_state", "lease", "audit"}
+
+
+async def fill(settings: DatabaseSettings, state_dir: Path, clock: Clock) -> None:
+    """Have rows in every table, the keys, and an audit that is whole."""
+    async with Database.open(settings, state_dir, clock) as database:
+        day_keys = DayKeys(state_dir, clock)
+        await Retention(database, day_keys).run_once()
+        EventKeys(state_dir)
+        audit = Audit(database, day_keys, state_dir)
+        for number in range(3):
+            await audit.record(
+                actor=UserId("@a:hs"),
+                action=AuditAction.BRIDGE,
+                target=f"room {number}",
+                detail="x",
+            )
+        owner = await database.owner()
+        for day in days(clock):
+            day_keys.seal(day, b"", b"")
+            for table in DATA_MAP:
+                if isinstance(table.keep, ByDay):
+                    await make_partition(owner, table.name, day)
+        await owner.close()
+    async with seeing_all(settings, state_dir) as admin:
+        for table in DATA_MAP:
+            if table.name in _KEPT_BY_ITSELF:
+                continue
+            for day in days(clock):
+                await insert(admin, table, day)
+
+
+def days(clock: Clock) -> list[date]:
+    """Today and the oldest day that is kept of what was received."""
+    return [clock.today() - timedelta(days=13), clock.today()]
+
+
+@asynccontextmanager
+async def seeing_all(settings: DatabaseSettings, state_dir: Path) -> AsyncIterator[Connection]:
+    """A connection of the superuser's."""
+    assert settings.url != "embedded", state_dir
+    connection = await asyncpg.connect(settings.url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def all_rows(connection: Connection) -> dict[str, list[Any]]:
+    """Every row of every table, but for what each start and each restore changes."""
+    found: dict[str, list[Any]] = {}
+    for table in DATA_MAP:
+        if table.name in ("instance_state", "lease"):
+            continue
+        order = ", ".join(table.columns)
+        rows = await connection.fetch(f"SELECT {order} FROM {table.name} ORDER BY {order}")  # noqa: S608
+        found[table.name] = [tuple(row) for row in rows]
+    return found
+
+
+RIGHTS = """
+SELECT line FROM (
+    SELECT concat_ws(' ', relname, relacl, relowner::regrole, relrowsecurity, relforcerowsecurity,
+        relnatts) AS line FROM pg_class WHERE relnamespace = 'public'::regnamespace
+        AND NOT relispartition AND relkind <> 'i'
+    UNION ALL SELECT concat_ws(' ', polname, polrelid::regclass, polroles::regrole[], polcmd,
+        pg_get_expr(polqual, polrelid)) FROM pg_policy
+) AS lines ORDER BY line
+"""
+
+
+async def all_rights(connection: Connection) -> list[str]:
+    """Who may do what with each table."""
+    return [row["line"] for row in await connection.fetch(RIGHTS)]
+
+
+async def numbers(connection: Connection) -> tuple[int, int]:
+    """Generation and epoch."""
+    return (
+        await connection.fetchval("SELECT generation FROM instance_state"),
+        await connection.fetchval("SELECT epoch FROM lease"),
+    )

@@ -1,0 +1,568 @@
+"""A backup holds everything of one moment; what is damaged or over is not restored."""
+
+import asyncio
+import json
+import os
+import resource
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from bridge.sdk.errors import ConfigError, TrestleError
+from bridge.settings import DatabaseSettings
+from bridge.storage import archive
+from bridge.storage.archive import BackupRefused, Manifest, reading
+from bridge.storage.audit import Audit
+from bridge.storage.backup import Wanted, back_up, last_backup
+from bridge.storage.keys import DayKeys
+from bridge.storage.pool import Database
+from bridge.storage.restore import Restore, Restored
+from bridge.storage.retention import Retention
+from bridge.storage.switch import Switch, decide, incoming, settle
+from tests.rigs.cluster import Cluster
+from tests.rigs.scale import chance, scaled
+from tests.storage.conftest import TurnedClock
+from tests.storage.everything import (
+    all_rights,
+    all_rows,
+    days,
+    fill,
+    numbers,
+    seeing_all,
+)
+from tests.storage.test_migrations import admin_runs_what_is_printed, plain_role
+
+
+@dataclass(frozen=True)
+class Full:
+    """A database with rows in every table, its state directory, and a backup of it."""
+
+    settings: DatabaseSettings
+    state_dir: Path
+    file: Path
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def full(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Full:
+    """Made once; nobody changes it."""
+    folder = tmp_path_factory.mktemp("full")
+    settings = await cluster.fresh()
+    clock = TurnedClock()
+    await fill(settings, folder / "state", clock)
+    (folder / "state/keys/master").write_bytes(b"m" * 32)
+    made = Full(settings, folder / "state", folder / "full.trestle")
+    await write(made, made.file, clock)
+    return made
+
+
+async def write(full: Full, file: Path, clock: TurnedClock, **wanted: bool) -> Manifest:
+    return await back_up(
+        file, full.settings, full.state_dir, clock=clock, server_name="hs", wanted=Wanted(**wanted)
+    )
+
+
+async def put(
+    file: Path, settings: DatabaseSettings, state_dir: Path, clock: TurnedClock,
+    *, force: bool = False,
+) -> Restored:  # fmt: skip
+    with reading(file) as found:
+        return await Restore(found, settings, state_dir, clock=clock, force=force).run()
+
+
+async def everything(settings: DatabaseSettings) -> object:
+    async with seeing_all(settings, Path()) as admin:
+        return await all_rows(admin), await all_rights(admin)
+
+
+def files_of(state_dir: Path) -> dict[str, bytes]:
+    """What lies in it, but for the lock and what is not the state."""
+    return {
+        str(path.relative_to(state_dir)): path.read_bytes()
+        for path in state_dir.rglob("*")
+        if path.is_file() and path.name not in ("lock", "last-backup")
+    }
+
+
+# --- what comes back ---
+
+
+async def test_every_row_right_and_key_comes_back_and_the_generation_is_another(
+    full: Full, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
+) -> None:
+    restored = await put(full.file, database_settings, folder / "state", clock)
+    assert await everything(database_settings) == await everything(full.settings)
+    assert files_of(folder / "state") == files_of(full.state_dir)
+    async with (
+        seeing_all(full.settings, folder) as old,
+        seeing_all(database_settings, folder) as new,
+    ):
+        (generation, epoch), (next_generation, next_epoch) = await numbers(old), await numbers(new)
+    assert (next_generation, next_epoch) == (generation + 1, epoch + 1)
+    assert restored.generation == generation + 1
+    assert (restored.days_over, restored.days_without_key, restored.aside) == (0, 0, None)
+
+
+async def test_what_was_restored_opens_is_whole_and_numbers_go_on(
+    full: Full, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
+) -> None:
+    await put(full.file, database_settings, folder, clock)
+    async with Database.open(database_settings, folder, clock) as database:
+        assert await Audit(database, DayKeys(folder, clock), folder).verify() == []
+        assert await Retention(database, DayKeys(folder, clock)).run_once() == []
+        newest = await database.core.fetchval("SELECT max(id) FROM login")
+        made = await database.core.fetchval(
+            "INSERT INTO login (instance, kind, made_at) VALUES ('x', 'relay', $1) RETURNING id",
+            clock.now(),
+        )
+        assert made == newest + 1
+
+
+async def test_a_role_with_no_more_rights_than_it_needs_backs_up_and_restores_everything(
+    full: Full, cluster: Cluster, folder: Path, clock: TurnedClock
+) -> None:
+    """Forced policies show nobody all rows of the vault."""
+    plain = await plain_role(cluster, "keeper")
+    await admin_runs_what_is_printed(cluster, url=plain.url)
+    await put(full.file, plain, folder / "one", clock)
+    as_admin = DatabaseSettings(url=cluster.url(plain.url.partition("@/")[2].partition("?")[0]))
+    assert await everything(as_admin) == await everything(full.settings)
+    again = Full(plain, folder / "one", folder / "again.trestle")
+    manifest = await write(again, again.file, clock)
+    with reading(full.file) as first:
+        assert manifest.rows == first.manifest.rows
+        differing = {
+            name
+            for name, note in manifest.members.items()
+            if first.manifest.members[name].sha256 != note.sha256
+        }
+    assert differing == {"tables/instance_state", "tables/lease"}
+    assert await everything(as_admin) == await everything(full.settings), "it left a trace"
+
+
+async def test_a_backup_is_of_one_moment_while_others_write(
+    full: Full, cluster: Cluster, database_settings: DatabaseSettings, folder: Path,
+    clock: TurnedClock,
+) -> None:  # fmt: skip
+    """Pairs of rows are written together; a backup holds both or none."""
+    source = await cluster.fresh()
+    stop = asyncio.Event()
+    pairs = 0
+
+    async def keep_writing(database: Database) -> None:
+        nonlocal pairs
+        while not stop.is_set():
+            async with database.core.acquire() as connection, connection.transaction():
+                user = f"@{pairs}:hs"
+                await connection.execute("INSERT INTO told VALUES ($1, 'x', now())", user)
+                await connection.execute("INSERT INTO device VALUES ($1, 'x')", user)
+            pairs += 1
+
+    async with (
+        Database.open(source, folder / "source", clock) as database,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(keep_writing(database))
+        while pairs < 50:
+            await asyncio.sleep(0.01)
+        before = pairs
+        file = folder / "moving.trestle"
+        await write(Full(source, folder / "source", file), file, clock)
+        after = pairs
+        stop.set()
+    assert after > before
+    await put(file, database_settings, folder / "target", clock)
+    async with seeing_all(database_settings, folder) as admin:
+        told = await admin.fetchval("SELECT count(*) FROM told")
+        devices = await admin.fetchval("SELECT count(*) FROM device")
+    assert before <= told == devices <= after + 1
+
+
+async def test_a_backup_keeps_nobody_from_dropping_a_day(
+    full: Full, cluster: Cluster, folder: Path, clock: TurnedClock
+) -> None:
+    """Retention needs the table for itself, and all writing waits behind it."""
+    source = await cluster.fresh()
+    await fill(source, folder / "source", clock)
+    dropping = asyncio.Event()
+    dropped: list[str] = []
+
+    def report(what: str, _done: int, _all: int) -> None:
+        if what.startswith("message"):
+            dropping.set()
+
+    async def drop() -> None:
+        await dropping.wait()
+        async with seeing_all(source, folder) as admin:
+            await admin.execute("SET lock_timeout = '10s'")
+            await admin.execute(f"DROP TABLE journal_{days(clock)[0]:%Y%m%d}")
+            dropped.append("journal")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(drop())
+        await back_up(
+            folder / "x", source, folder / "source", clock=clock, server_name="hs", report=report
+        )
+    assert dropped == ["journal"]
+
+
+# --- keys ---
+
+
+async def test_no_key_of_a_day_that_is_over_is_ever_inside(
+    full: Full, folder: Path, clock: TurnedClock
+) -> None:
+    clock.ahead = timedelta(days=5)
+    file = folder / "later.trestle"
+    manifest = await write(full, file, clock)
+    oldest = (clock.today() - timedelta(days=13)).isoformat()
+    inside = [name[-10:] for name in manifest.members if "keys/day" in name]
+    assert inside
+    assert all(day >= oldest for day in inside)
+    parts = [name[-10:] for name in manifest.members if name.startswith("tables/journal/")]
+    assert parts
+    assert all(day >= oldest for day in parts)
+
+
+async def test_days_that_are_over_by_now_are_not_restored(
+    full: Full, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
+) -> None:
+    clock.ahead = timedelta(days=1)
+    first, last = (day - timedelta(days=1) for day in (days(clock)[0], days(clock)[1]))
+    restored = await put(full.file, database_settings, folder, clock)
+    assert restored.days_over == 1
+    assert not (folder / "keys/day" / first.isoformat()).exists()
+    assert (folder / "keys/day" / last.isoformat()).exists()
+    async with seeing_all(database_settings, folder) as admin:
+        assert await admin.fetch("SELECT DISTINCT day FROM journal") == [(last,)]
+        # Addresses are kept for longer.
+        assert len(await admin.fetch("SELECT DISTINCT day FROM access")) == 2
+        assert await admin.fetchval("SELECT count(*) FROM timer") == 1
+
+
+async def test_keys_that_were_left_out_are_those_that_are_there(
+    full: Full, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
+) -> None:
+    file = folder / "bare.trestle"
+    manifest = await write(full, file, clock, day_keys=False, master_key=False)
+    assert not manifest.has_day_keys
+    assert not manifest.has_master_key
+    assert (full.state_dir / "keys/master").read_bytes() not in file.read_bytes()
+    elsewhere = await put(file, database_settings, folder / "elsewhere", clock)
+    assert (elsewhere.days_without_key, elsewhere.has_master_key) == (2, False)
+    at_home = folder / "home"
+    shutil.copytree(full.state_dir, at_home)
+    here = await put(file, database_settings, at_home, clock, force=True)
+    assert (here.days_without_key, here.has_master_key) == (0, True)
+    assert {k: v for k, v in files_of(at_home).items() if not k.startswith("before-")} == files_of(
+        full.state_dir
+    )
+
+
+async def test_what_was_kept_aside_forgets_too(
+    full: Full, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
+) -> None:
+    await put(full.file, database_settings, folder, clock)
+    restored = await put(full.file, database_settings, folder, clock, force=True)
+    assert restored.aside is not None
+    oldest, newest = (restored.aside / "keys/day" / day.isoformat() for day in days(clock))
+    assert oldest.exists()
+    with reading(restored.aside / "database") as kept:
+        assert not kept.manifest.has_day_keys, "a key in a file is not destroyed with its day"
+    async with Database.open(database_settings, folder, clock) as database:
+        clock.ahead = timedelta(minutes=59)
+        await Retention(database, DayKeys(folder, clock)).run_once()
+        DayKeys(folder, clock).destroy_aside(days(clock)[0] + timedelta(days=1))
+    assert not oldest.exists()
+    assert newest.exists()
+
+
+# --- what is refused ---
+
+
+async def test_a_file_that_was_cut_or_changed_anywhere_is_refused_and_nothing_is_touched(
+    full: Full, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
+) -> None:
+    good = full.file.read_bytes()
+    dice = chance("broken backups")
+    file = folder / "broken"
+    for length in {0, 1, 3, 64, 65, len(good) - 1, *dice.sample(range(len(good)), 20)}:
+        file.write_bytes(good[:length])
+        with pytest.raises(BackupRefused):
+            await put(file, database_settings, folder / "state", clock)
+    for place in {0, len(good) - 1, len(good) - 65, *dice.sample(range(len(good)), scaled(5000))}:
+        changed = bytearray(good)
+        changed[place] ^= 1 << dice.randrange(8)
+        file.write_bytes(changed)
+        with pytest.raises(BackupRefused):
+            await put(file, database_settings, folder / "state", clock)
+    file.write_bytes(good + b"\n")
+    with pytest.raises(BackupRefused, match="damaged"):
+        await put(file, database_settings, folder / "state", clock)
+    assert not (folder / "state").exists()
+    async with seeing_all(database_settings, folder) as admin:
+        assert (
+            await admin.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
+        )
+
+
+def made_by_hand(full: Full, file: Path, **changes: object) -> Path:
+    """A file whose digests are right, of somebody who changed the manifest or added a member."""
+    with zipfile.ZipFile(full.file) as old, zipfile.ZipFile(file, "w") as new:
+        new.comment = b"0" * 64
+        for name in old.namelist():
+            data = old.read(name)
+            if name == "manifest.json":
+                data = json.dumps({**json.loads(data), **changes}).encode()
+            new.writestr(name, data)
+        for name in changes.get("members", {}):  # type: ignore[attr-defined]
+            if name not in old.namelist():
+                new.writestr(name, b"x")
+    with file.open("r+b") as opened:
+        archive._seal(opened)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"schema": 999}, "schema 999, made by Trestle"),
+        ({"format": 2}, "in a newer format"),
+        ({"members": {}}, "does not hold what its manifest says"),
+        ({"members": {"files/../../evil": {"bytes": 1, "sha256": ""}}}, "does not hold what"),
+        ({"tables": None}, "no backup of Trestle"),
+    ],
+)
+async def test_a_file_that_is_not_for_us_is_refused_in_words(
+    full: Full, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock,
+    change: dict[str, object], words: str,
+) -> None:  # fmt: skip
+    file = made_by_hand(full, folder / "x.trestle", **change)
+    with pytest.raises(BackupRefused, match=words):
+        await put(file, database_settings, folder / "state", clock)
+    assert not (folder / "state").exists()
+
+
+async def test_rows_that_are_there_are_not_replaced_unasked_and_then_kept(
+    full: Full, cluster: Cluster, folder: Path, clock: TurnedClock
+) -> None:
+    there = await cluster.fresh()
+    await fill(there, folder / "state", clock)
+    before, files = await everything(there), files_of(folder / "state")
+    with pytest.raises(TrestleError, match="--force restores, and keeps"):
+        await put(full.file, there, folder / "state", clock)
+    assert (await everything(there), files_of(folder / "state")) == (before, files)
+    restored = await put(full.file, there, folder / "state", clock, force=True)
+    assert await everything(there) == await everything(full.settings)
+    # And back, with what was kept.
+    assert restored.aside is not None
+    back = await put(restored.aside / "database", there, folder / "state", clock, force=True)
+    assert await everything(there) == before
+    assert back.generation > restored.generation > 1
+
+
+async def test_a_database_that_a_trestle_works_with_is_not_replaced(
+    full: Full, cluster: Cluster, folder: Path, clock: TurnedClock
+) -> None:
+    there = await cluster.fresh()
+    async with Database.open(there, folder / "state", clock):
+        with pytest.raises(ConfigError, match=r"another Trestle is at work in .*state"):
+            await put(full.file, there, folder / "state", clock, force=True)
+        with pytest.raises(ConfigError, match="another Trestle is at work on this database"):
+            await put(full.file, there, folder / "other", clock, force=True)
+
+
+# --- the file ---
+
+
+async def test_the_file_is_for_its_owner_alone_and_is_not_written_over_unasked(
+    full: Full, folder: Path, clock: TurnedClock
+) -> None:
+    before = os.umask(0)
+    try:
+        await write(full, folder / "x", clock)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((folder / "x").stat().st_mode) == 0o600
+    with pytest.raises(TrestleError, match="--force writes over it"):
+        await write(full, folder / "x", clock)
+    assert os.listdir(folder) == ["x"]
+    assert last_backup(full.state_dir) is not None
+    assert last_backup(folder) is None
+
+
+@contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[Path]:
+    """A disk of so many bytes, where we may make one; else files may be no longer than that."""
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=711", "none", folder],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if made.returncode == 0:
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
+        return
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield folder
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+async def test_a_full_disk_leaves_the_file_that_was_there(
+    full: Full, folder: Path, clock: TurnedClock
+) -> None:
+    with small_disk(folder / "disk", 16 * 1024) as disk:
+        good = disk / "x"
+        good.write_bytes(b"the one before")
+        with pytest.raises(TrestleError, match="cannot be written"):
+            await back_up(
+                good, full.settings, full.state_dir, clock=clock, server_name="hs", force=True,
+                wanted=Wanted(settings={"config.yaml": os.urandom(40_000)}),
+            )  # fmt: skip
+        assert os.listdir(disk) == ["x"]
+        assert good.read_bytes() == b"the one before"
+
+
+# --- cut in the middle ---
+
+
+async def test_a_restore_that_ends_before_its_commit_is_undone(
+    full: Full, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
+) -> None:
+    await fill(database_settings, folder, clock)
+    before, files = await everything(database_settings), files_of(folder)
+    decided = Switch(names=("keys",), drop=("inflight",), aside="before-x", word="never committed")
+    (incoming(folder) / "keys").mkdir(parents=True)
+    decide(folder, decided)
+    with pytest.raises(ConfigError, match="was interrupted; start Trestle once"):
+        await back_up(folder / "f", database_settings, folder, clock=clock, server_name="hs")
+    async with Database.open(database_settings, folder, clock):
+        pass
+    assert (await everything(database_settings), files_of(folder)) == (before, files)
+    assert not incoming(folder).exists()
+
+
+CUT = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from bridge.model import SystemClock
+from bridge.settings import DatabaseSettings
+from bridge.storage.archive import reading
+from bridge.storage.restore import Restore
+from bridge.storage.switch import Switch, complete, decide
+place, state_dir, count = int(sys.argv[1]), Path(sys.argv[2]), 0
+def cut(event, arguments):
+    global count
+    if event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"):
+        count += 1
+        if count == place:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(cut)
+"""
+"""A program that is killed just before it changes the names of files for the nth time."""
+
+EXCHANGE = """
+names = ("postgres", "keys", "audit.head")
+switch = Switch(names=names, drop=("inflight",), aside="before-x")
+decide(state_dir, switch)
+complete(state_dir, switch)
+"""
+
+RESTORE = """
+async def main():
+    settings = DatabaseSettings(url=sys.argv[4])
+    with reading(Path(sys.argv[3])) as found:
+        await Restore(found, settings, state_dir, clock=SystemClock(), force=True).run()
+asyncio.run(main())
+print(count)
+"""
+
+
+def run_cut(program: str, place: int, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", CUT + program, str(place), *map(str, arguments)],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_an_exchange_that_is_killed_anywhere_is_the_old_or_the_new(tmp_path: Path) -> None:
+    """The next to open the state directory finishes it, or clears it away."""
+    seen = []
+    for place in range(1, 100):
+        state_dir = tmp_path / str(place)
+        for where, word in ((state_dir, "old"), (incoming(state_dir), "new")):
+            (where / "postgres").mkdir(parents=True)
+            (where / "keys").mkdir()
+            for name in ("postgres/data", "keys/one", "audit.head"):
+                (where / name).write_text(word)
+        (state_dir / "inflight").write_text("old")
+        done = run_cut(EXCHANGE, place, state_dir)
+        settle(state_dir)
+        found = {
+            (state_dir / name).read_text() for name in ("postgres/data", "keys/one", "audit.head")
+        }
+        assert len(found) == 1, place
+        word = found.pop()
+        assert (state_dir / "inflight").exists() == (word == "old")
+        assert not incoming(state_dir).exists()
+        assert not (state_dir / "incoming.ready").exists()
+        if word == "new":
+            kept = state_dir / "before-x"
+            assert {p.name for p in kept.iterdir()} == {
+                "postgres",
+                "keys",
+                "audit.head",
+                "inflight",
+            }
+        seen.append(word)
+        if done.returncode == 0:
+            break
+    assert seen == sorted(seen, reverse=True), "the new never becomes the old again"
+    assert {"old", "new"} == set(seen)
+    assert len(seen) > 10
+
+
+async def test_a_restore_that_is_killed_anywhere_is_done_or_was_never_begun(
+    full: Full, cluster: Cluster, folder: Path, clock: TurnedClock
+) -> None:
+    template = await cluster.fresh()
+    await fill(template, folder / "old", clock)
+    rows = {"old": await everything(template), "new": await everything(full.settings)}
+    files = {"old": files_of(folder / "old"), "new": files_of(full.state_dir)}
+    name = template.url.partition("@/")[2].partition("?")[0]
+
+    async def restore(place: int) -> tuple[str, str]:
+        """What it printed, and which state it left."""
+        settings, state_dir = await cluster.fresh(template=name), folder / f"at-{place}"
+        shutil.copytree(folder / "old", state_dir)
+        done = await asyncio.to_thread(run_cut, RESTORE, place, state_dir, full.file, settings.url)
+        async with Database.open(settings, state_dir, clock):
+            pass
+        found = await everything(settings)
+        left = next(word for word, one in rows.items() if one == found)
+        there = {k: v for k, v in files_of(state_dir).items() if not k.startswith("before-")}
+        assert there == files[left], f"a mixture, cut at {place}"
+        return done.stdout + done.stderr, left
+
+    printed, left = await restore(0)
+    assert left == "new"
+    count = int(printed)
+    dice = chance("restores cut")
+    places = {*range(count - 9, count + 1, 2), *dice.sample(range(1, count - 9), scaled(100))}
+    states = [(await restore(place))[1] for place in sorted(places)]
+    assert states == sorted(states, reverse=True)
+    assert set(states) == {"old", "new"}
