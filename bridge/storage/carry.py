@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.storage.datamap import tables_by_day, tables_by_moment
-from bridge.storage.partitions import days_of, make_partition, make_partitions
+from bridge.storage.partitions import days_of, make_partition
 from bridge.storage.retention import oldest_kept, past
 from bridge.storage.schema import CORE, OWNER, Connection, migrate, migrations, schema_version
 
@@ -214,7 +214,6 @@ class Loader:
         owner = self._owner
         await owner.execute(_EMPTY)
         await migrate(owner, [one for one in known if one[0] <= schema])
-        await make_partitions(owner, self._clock.today())
         for part in parts:
             if part.day is not None:
                 await make_partition(owner, part.table, part.day)
@@ -318,10 +317,13 @@ async def _contents(owner: Connection, clock: Clock) -> Contents:
     tables = await describe(owner)
     parts: list[Part] = []
     for table in tables.values():
-        days: list[date | None] = [None]
-        if table.by_day:
-            days = list(await days_of(owner, table.name))
-        parts += [Part(table.name, day) for day in days]
+        if not table.by_day:
+            parts.append(Part(table.name))
+            continue
+        for day in await days_of(owner, table.name):
+            # Days ahead have no rows yet; they are made again at the next start.
+            if await owner.fetchval("SELECT pg_relation_size($1)", f"{table.name}_{day:%Y%m%d}"):
+                parts.append(Part(table.name, day))
     return Contents(
         schema=await schema_version(owner),
         postgres=owner.get_server_version().major,

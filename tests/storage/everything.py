@@ -6,8 +6,6 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-
 from bridge.model import AuditAction, Clock
 from bridge.sdk.ids import UserId
 from bridge.settings import DatabaseSettings
@@ -16,8 +14,9 @@ from bridge.storage.datamap import DATA_MAP, ByDay
 from bridge.storage.keys import DayKeys, EventKeys
 from bridge.storage.partitions import make_partition
 from bridge.storage.pool import Database
+from bridge.storage.reach import readable
 from bridge.storage.retention import Retention
-from bridge.storage.schema import Connection
+from bridge.storage.schema import OWNER, Connection
 from tests.storage.rows import insert
 
 _KEPT_BY_ITSELF = {"schema_version", "instance_state", "lease", "audit"}
@@ -44,12 +43,12 @@ async def fill(settings: DatabaseSettings, state_dir: Path, clock: Clock) -> Non
                 if isinstance(table.keep, ByDay):
                     await make_partition(owner, table.name, day)
         await owner.close()
-    async with seeing_all(settings, state_dir) as admin:
-        for table in DATA_MAP:
-            if table.name in _KEPT_BY_ITSELF:
-                continue
-            for day in days(clock):
-                await insert(admin, table, day)
+        async with seeing_all(settings, state_dir) as admin:
+            for table in DATA_MAP:
+                if table.name in _KEPT_BY_ITSELF:
+                    continue
+                for day in days(clock):
+                    await insert(admin, table, day)
 
 
 def days(clock: Clock) -> list[date]:
@@ -59,13 +58,19 @@ def days(clock: Clock) -> list[date]:
 
 @asynccontextmanager
 async def seeing_all(settings: DatabaseSettings, state_dir: Path) -> AsyncIterator[Connection]:
-    """A connection of the superuser's."""
-    assert settings.url != "embedded", state_dir
-    connection = await asyncpg.connect(settings.url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
+    """A connection of the superuser's; an embedded server is started for it if need be."""
+    async with readable(settings, state_dir) as connect:
+        connection = await connect(OWNER)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+async def everything(settings: DatabaseSettings, state_dir: Path) -> tuple[object, object]:
+    """All rows, and all rights."""
+    async with seeing_all(settings, state_dir) as admin:
+        return await all_rows(admin), await all_rights(admin)
 
 
 async def all_rows(connection: Connection) -> dict[str, list[Any]]:
@@ -82,8 +87,9 @@ async def all_rows(connection: Connection) -> dict[str, list[Any]]:
 
 RIGHTS = """
 SELECT line FROM (
-    SELECT concat_ws(' ', relname, relacl, relowner::regrole, relrowsecurity, relforcerowsecurity,
-        relnatts) AS line FROM pg_class WHERE relnamespace = 'public'::regnamespace
+    SELECT concat_ws(' ', relname, (SELECT string_agg(one::text, ' ' ORDER BY one::text)
+        FROM unnest(relacl) one WHERE one::text NOT LIKE 'trestle_owner=%'), relowner::regrole,
+        relrowsecurity, relforcerowsecurity, relnatts) AS line FROM pg_class WHERE relnamespace = 'public'::regnamespace
         AND NOT relispartition AND relkind <> 'i'
     UNION ALL SELECT concat_ws(' ', polname, polrelid::regclass, polroles::regrole[], polcmd,
         pg_get_expr(polqual, polrelid)) FROM pg_policy
@@ -92,7 +98,7 @@ SELECT line FROM (
 
 
 async def all_rights(connection: Connection) -> list[str]:
-    """Who may do what with each table."""
+    """Who may do what with each table, beside its owner."""
     return [row["line"] for row in await connection.fetch(RIGHTS)]
 
 

@@ -33,14 +33,16 @@ from tests.rigs.cluster import Cluster
 from tests.rigs.scale import chance, scaled
 from tests.storage.conftest import TurnedClock
 from tests.storage.everything import (
-    all_rights,
-    all_rows,
     days,
+    everything,
     fill,
     numbers,
     seeing_all,
 )
 from tests.storage.test_migrations import admin_runs_what_is_printed, plain_role
+
+EMPTY = Path()
+"""Databases by URL are looked into from nowhere."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,6 @@ async def put(
         return await Restore(found, settings, state_dir, clock=clock, force=force).run()
 
 
-async def everything(settings: DatabaseSettings) -> object:
-    async with seeing_all(settings, Path()) as admin:
-        return await all_rows(admin), await all_rights(admin)
-
-
 def files_of(state_dir: Path) -> dict[str, bytes]:
     """What lies in it, but for the lock and what is not the state."""
     return {
@@ -100,7 +97,7 @@ async def test_every_row_right_and_key_comes_back_and_the_generation_is_another(
     full: Full, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
 ) -> None:
     restored = await put(full.file, database_settings, folder / "state", clock)
-    assert await everything(database_settings) == await everything(full.settings)
+    assert await everything(database_settings, EMPTY) == await everything(full.settings, EMPTY)
     assert files_of(folder / "state") == files_of(full.state_dir)
     async with (
         seeing_all(full.settings, folder) as old,
@@ -135,7 +132,7 @@ async def test_a_role_with_no_more_rights_than_it_needs_backs_up_and_restores_ev
     await admin_runs_what_is_printed(cluster, url=plain.url)
     await put(full.file, plain, folder / "one", clock)
     as_admin = DatabaseSettings(url=cluster.url(plain.url.partition("@/")[2].partition("?")[0]))
-    assert await everything(as_admin) == await everything(full.settings)
+    assert await everything(as_admin, EMPTY) == await everything(full.settings, EMPTY)
     again = Full(plain, folder / "one", folder / "again.trestle")
     manifest = await write(again, again.file, clock)
     with reading(full.file) as first:
@@ -146,7 +143,9 @@ async def test_a_role_with_no_more_rights_than_it_needs_backs_up_and_restores_ev
             if first.manifest.members[name].sha256 != note.sha256
         }
     assert differing == {"tables/instance_state", "tables/lease"}
-    assert await everything(as_admin) == await everything(full.settings), "it left a trace"
+    assert await everything(as_admin, EMPTY) == await everything(full.settings, EMPTY), (
+        "it left a trace"
+    )
 
 
 async def test_a_backup_is_of_one_moment_while_others_write(
@@ -357,16 +356,16 @@ async def test_rows_that_are_there_are_not_replaced_unasked_and_then_kept(
 ) -> None:
     there = await cluster.fresh()
     await fill(there, folder / "state", clock)
-    before, files = await everything(there), files_of(folder / "state")
+    before, files = await everything(there, EMPTY), files_of(folder / "state")
     with pytest.raises(TrestleError, match="--force restores, and keeps"):
         await put(full.file, there, folder / "state", clock)
-    assert (await everything(there), files_of(folder / "state")) == (before, files)
+    assert (await everything(there, EMPTY), files_of(folder / "state")) == (before, files)
     restored = await put(full.file, there, folder / "state", clock, force=True)
-    assert await everything(there) == await everything(full.settings)
+    assert await everything(there, EMPTY) == await everything(full.settings, EMPTY)
     # And back, with what was kept.
     assert restored.aside is not None
     back = await put(restored.aside / "database", there, folder / "state", clock, force=True)
-    assert await everything(there) == before
+    assert await everything(there, EMPTY) == before
     assert back.generation > restored.generation > 1
 
 
@@ -444,7 +443,7 @@ async def test_a_restore_that_ends_before_its_commit_is_undone(
     full: Full, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
 ) -> None:
     await fill(database_settings, folder, clock)
-    before, files = await everything(database_settings), files_of(folder)
+    before, files = await everything(database_settings, EMPTY), files_of(folder)
     decided = Switch(names=("keys",), drop=("inflight",), aside="before-x", word="never committed")
     (incoming(folder) / "keys").mkdir(parents=True)
     decide(folder, decided)
@@ -452,7 +451,7 @@ async def test_a_restore_that_ends_before_its_commit_is_undone(
         await back_up(folder / "f", database_settings, folder, clock=clock, server_name="hs")
     async with Database.open(database_settings, folder, clock):
         pass
-    assert (await everything(database_settings), files_of(folder)) == (before, files)
+    assert (await everything(database_settings, EMPTY), files_of(folder)) == (before, files)
     assert not incoming(folder).exists()
 
 
@@ -541,7 +540,10 @@ async def test_a_restore_that_is_killed_anywhere_is_done_or_was_never_begun(
 ) -> None:
     template = await cluster.fresh()
     await fill(template, folder / "old", clock)
-    rows = {"old": await everything(template), "new": await everything(full.settings)}
+    rows = {
+        "old": await everything(template, EMPTY),
+        "new": await everything(full.settings, EMPTY),
+    }
     files = {"old": files_of(folder / "old"), "new": files_of(full.state_dir)}
     name = template.url.partition("@/")[2].partition("?")[0]
 
@@ -552,7 +554,7 @@ async def test_a_restore_that_is_killed_anywhere_is_done_or_was_never_begun(
         done = await asyncio.to_thread(run_cut, RESTORE, place, state_dir, full.file, settings.url)
         async with Database.open(settings, state_dir, clock):
             pass
-        found = await everything(settings)
+        found = await everything(settings, EMPTY)
         left = next(word for word, one in rows.items() if one == found)
         there = {k: v for k, v in files_of(state_dir).items() if not k.startswith("before-")}
         assert there == files[left], f"a mixture, cut at {place}"
