@@ -87,18 +87,18 @@ async def all_rows(connection: Connection) -> dict[str, list[Any]]:
 
 RIGHTS = """
 SELECT line FROM (
-    SELECT concat_ws(' ', relname, (SELECT string_agg(one::text, ' ' ORDER BY one::text)
-        FROM unnest(relacl) one WHERE one::text NOT LIKE 'trestle_owner=%'), relowner::regrole,
-        relrowsecurity, relforcerowsecurity, relnatts) AS line FROM pg_class WHERE relnamespace = 'public'::regnamespace
-        AND NOT relispartition AND relkind <> 'i'
+    SELECT concat_ws(
+        ' ', relname,
+        (SELECT string_agg(one::text, ' ' ORDER BY one::text) FROM unnest(relacl) one
+            WHERE one::text NOT LIKE 'trestle_owner=%'),
+        relowner::regrole, relrowsecurity, relforcerowsecurity, relnatts
+    ) AS line FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND NOT relispartition AND relkind <> 'i'
     UNION ALL SELECT concat_ws(' ', polname, polrelid::regclass, polroles::regrole[], polcmd,
         pg_get_expr(polqual, polrelid)) FROM pg_policy
 ) AS lines ORDER BY line
 """
-
-
-async def all_rights(connection: Connection) -> list[str]:
-    """Who may do what with each table, beside its owner."""
+"""Who may do what with each table, beside its owner."""
     return [row["line"] for row in await connection.fetch(RIGHTS)]
 
 
