@@ -74,7 +74,10 @@ def _parse(text: str) -> dict[str, Any]:
 
 def _change(text: str, url: str) -> str | None:
     value = url if url == "embedded" else json.dumps(url, ensure_ascii=False)
-    root = YAML(pure=True).compose(text)
+    try:
+        root = YAML(pure=True).compose(text)
+    except YAMLError:
+        return None
     if not isinstance(root, MappingNode):
         return None
     section = _find(root, "database")
@@ -93,6 +96,8 @@ def _change(text: str, url: str) -> str | None:
         found = _find(inner, name)
         if found is not None:
             start, end = found[0].start_mark.index, found[1].end_mark.index
+            if text[end - 1] == "\n":  # A text in lines of its own ends behind the last one.
+                end -= 1
             return f"{text[:start]}url: {value}{text[end:]}"
     first = inner.value[0][0].start_mark if inner.value else None
     if first is None:

@@ -67,7 +67,9 @@ async def seeing_all(settings: DatabaseSettings, state_dir: Path) -> AsyncIterat
             await connection.close()
 
 
-async def everything(settings: DatabaseSettings, state_dir: Path) -> tuple[object, object]:
+async def everything(
+    settings: DatabaseSettings, state_dir: Path
+) -> tuple[dict[str, list[Any]], list[str]]:
     """All rows, and all rights."""
     async with seeing_all(settings, state_dir) as admin:
         return await all_rows(admin), await all_rights(admin)
@@ -98,7 +100,11 @@ SELECT line FROM (
         pg_get_expr(polqual, polrelid)) FROM pg_policy
 ) AS lines ORDER BY line
 """
-"""Who may do what with each table, beside its owner."""
+"""Beside what the owner may, of which later versions have more."""
+
+
+async def all_rights(connection: Connection) -> list[str]:
+    """Who may do what with each table."""
     return [row["line"] for row in await connection.fetch(RIGHTS)]
 
 
