@@ -3,7 +3,7 @@
 Rows travel in Postgres' own binary form of ``COPY``, a table or a day of one at a time, in an
 order that is the same on every server: so the digest of what was read is the digest of what is
 read again at the other end. The tables themselves are not carried; migrations make them there.
-Why not pg_dump: docs/adr.
+Why not pg_dump: docs/adr/0007.
 """
 
 import asyncio

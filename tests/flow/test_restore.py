@@ -2,8 +2,8 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -41,20 +41,12 @@ async def test_the_room_goes_on_after_the_data_is_gone_and_through_every_move(
     town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:
     """Backed up on a server of an older major version, restored into the embedded one."""
-    server = EmbeddedPostgres(folder / "server", major=OLD)
-    server.settings |= {"port": str(free_port())}
-    async with run_ngircd() as irc:
-        settings = town.settings_for(
-            folder, DatabaseSettings(), modules=make_modules(irc_module(irc))
-        )
+    file = folder / "night.trestle"
+    async with run_ngircd() as irc, old_server(folder / "server") as (server, url):
+        modules = make_modules(irc_module(irc))
+        settings = town.settings_for(folder, DatabaseSettings(url=url), modules=modules)
+        program = TrestleProgram(settings, folder, {})
         try:
-            await server.start()
-            place = f"?host={server.socket_dir}&port={server.settings['port']}"
-            admin = f"postgresql://postgres:{server.password}@/"
-            url = await plain_login(f"{admin}postgres{place}", place)
-            program = TrestleProgram(
-                replace(settings, database=DatabaseSettings(url=url)), folder, {}
-            )
             await program.start()
             alice = await town.person("alice")
             room = await bridge(alice, "#night")
@@ -65,27 +57,20 @@ async def test_the_room_goes_on_after_the_data_is_gone_and_through_every_move(
                 await carl.join("#night")
                 await watcher.join("#night")
                 await talk(alice, room, carl, "before")
-                wrote = await command(program, "backup", folder / "night.trestle")
-                assert "Postgres 16" in wrote.output
+                assert "Postgres 16" in (await command(program, "backup", file)).output
                 await talk(alice, room, carl, "since")
                 await program.kill()
                 shutil.rmtree(settings.state_dir)
                 await server.stop()
-                text = program.config.read_text()
-                program.config.write_text(text.replace(url, "embedded"))
-                restored = await command(program, "restore", folder / "night.trestle")
-                assert "This is generation 2" in restored.output
+                program.config.write_text(program.config.read_text().replace(url, "embedded"))
+                assert "generation 2" in (await command(program, "restore", file)).output
                 await program.start()
                 await talk(alice, room, carl, "restored")
                 # What came after the backup is found in the room, and is as new to this state as
                 # what the homeserver lost: it crosses once more.
-                first = await said_until(watcher, lambda said: said.count("since") == 2)
-                assert sorted(first) == ["before", "restored", "since", "since"]
-                refused = await asyncio.to_thread(
-                    run_program, "restore", folder / "night.trestle", "--force", "-c",
-                    program.config,
-                )  # fmt: skip
-                assert "another Trestle is at work" in refused.errors
+                said = await said_until(watcher, lambda said: said.count("since") == 2)
+                assert sorted(said) == ["before", "restored", "since", "since"]
+                await refuses_while_it_runs(program, file)
                 await program.program.stop(limit=25)
                 for target in (database_settings.url, "embedded"):
                     await command(program, "database", "move", "--to", target)
@@ -93,13 +78,37 @@ async def test_the_room_goes_on_after_the_data_is_gone_and_through_every_move(
                     await talk(alice, room, carl, f"moved {target[:8]}")
                     await program.program.stop(limit=25)
                 said = await said_until(watcher, lambda said: len(said) == 2)
+                assert said == ["moved postgres", "moved embedded"]
                 held = [e["content"].get("body", "") for e in await alice.messages(room, 2000)]
         finally:
             await program.program.stop(limit=25)
-            await server.stop()
-    assert said == ["moved postgres", "moved embedded"]
     to_matrix = [text for text in held if text.endswith("to Matrix")]
     assert len(to_matrix) == len(set(to_matrix)) == 5
+
+
+async def refuses_while_it_runs(program: TrestleProgram, file: Path) -> None:
+    """A backup can be taken again, and no restore is begun."""
+    await command(program, "backup", "--force", file)
+    refused = await asyncio.to_thread(
+        run_program, "restore", file, "--force", "-c", program.config
+    )
+    assert "another Trestle is at work" in refused.errors
+
+
+@asynccontextmanager
+async def old_server(folder: Path) -> AsyncIterator[tuple[EmbeddedPostgres, str]]:
+    """A server of an older major version, and the URL of a database of a plain login's."""
+    server = EmbeddedPostgres(folder, major=OLD)
+    server.settings |= {"port": str(free_port())}
+    try:
+        await server.start()
+        place = f"?host={server.socket_dir}&port={server.settings['port']}"
+        yield (
+            server,
+            await plain_login(f"postgresql://postgres:{server.password}@/postgres{place}", place),
+        )
+    finally:
+        await server.stop()
 
 
 async def said_until(watcher: IrcUser, enough: Callable[[list[str]], bool]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 from bridge.model import AuditAction, Clock
 from bridge.sdk.ids import UserId
 from bridge.settings import DatabaseSettings
+from bridge.storage.archive import Manifest, reading
 from bridge.storage.audit import Audit
+from bridge.storage.backup import Wanted, back_up
 from bridge.storage.datamap import DATA_MAP, ByDay
 from bridge.storage.keys import DayKeys, EventKeys
 from bridge.storage.partitions import make_partition
 from bridge.storage.pool import Database
 from bridge.storage.reach import readable
+from bridge.storage.restore import Restore, Restored
 from bridge.storage.retention import Retention
 from bridge.storage.schema import OWNER, Connection
 from tests.storage.rows import insert
@@ -114,3 +118,39 @@ async def numbers(connection: Connection) -> tuple[int, int]:
         await connection.fetchval("SELECT generation FROM instance_state"),
         await connection.fetchval("SELECT epoch FROM lease"),
     )
+
+
+EMPTY = Path()
+"""Databases by URL are looked into from nowhere."""
+
+
+@dataclass(frozen=True)
+class Full:
+    """A database with rows in every table, its state directory, and a backup of it."""
+
+    settings: DatabaseSettings
+    state_dir: Path
+    file: Path
+
+
+async def write(full: Full, file: Path, clock: Clock, wanted: Wanted | None = None) -> Manifest:
+    return await back_up(
+        file, full.settings, full.state_dir, clock=clock, server_name="hs", wanted=wanted
+    )
+
+
+async def put(
+    file: Path, settings: DatabaseSettings, state_dir: Path, clock: Clock,
+    *, force: bool = False,
+) -> Restored:  # fmt: skip
+    with reading(file) as found:
+        return await Restore(found, settings, state_dir, clock=clock, force=force).run()
+
+
+def files_of(state_dir: Path) -> dict[str, bytes]:
+    """What lies in it, but for the lock and what is not the state."""
+    return {
+        str(path.relative_to(state_dir)): path.read_bytes()
+        for path in state_dir.rglob("*")
+        if path.is_file() and path.name not in ("lock", "last-backup")
+    }

@@ -20,8 +20,7 @@ from bridge.storage.programs import find_programs
 from bridge.storage.roles import embedded_access
 from bridge.storage.schema import migrations
 from tests.rigs.cluster import Cluster
-from tests.storage.everything import everything, fill, numbers, seeing_all
-from tests.storage.test_backup import put
+from tests.storage.everything import everything, fill, numbers, put, seeing_all
 
 EMBEDDED = DatabaseSettings(url="embedded")
 OLD = "16"
