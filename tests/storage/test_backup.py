@@ -353,7 +353,7 @@ async def test_the_file_is_for_its_owner_alone_and_is_not_written_over_unasked(
 
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """A disk of so many bytes, where we may make one; else files may be no longer than that."""
+    """A disk of so many bytes, where we may make one; else no file may be longer than a MiB."""
     folder.mkdir()
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size},mode=711", "none", folder],
@@ -366,7 +366,7 @@ def small_disk(folder: Path, size: int) -> Iterator[Path]:
             subprocess.run(["umount", "--lazy", folder], check=True)
         return
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (min(size, 1 << 20), limits[1]))
     try:
         yield folder
     finally:

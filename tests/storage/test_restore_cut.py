@@ -36,13 +36,8 @@ async def test_a_restore_that_ends_before_its_commit_is_undone(
 
 
 CUT = """
-import asyncio, os, signal, sys
+import os, signal, sys
 from pathlib import Path
-from bridge.model import SystemClock
-from bridge.settings import DatabaseSettings
-from bridge.storage.archive import reading
-from bridge.storage.restore import Restore
-from bridge.storage.switch import Switch, complete, decide
 place, state_dir, count = int(sys.argv[1]), Path(sys.argv[2]), 0
 def cut(event, arguments):
     global count
@@ -55,6 +50,7 @@ sys.addaudithook(cut)
 """A program that is killed just before it changes the names of files for the nth time."""
 
 EXCHANGE = """
+from bridge.storage.switch import Switch, complete, decide
 names = ("postgres", "keys", "audit.head")
 switch = Switch(names=names, drop=("inflight",), aside="before-x")
 decide(state_dir, switch)
@@ -62,6 +58,11 @@ complete(state_dir, switch)
 """
 
 RESTORE = """
+import asyncio
+from bridge.model import SystemClock
+from bridge.settings import DatabaseSettings
+from bridge.storage.archive import reading
+from bridge.storage.restore import Restore
 async def main():
     settings = DatabaseSettings(url=sys.argv[4])
     with reading(Path(sys.argv[3])) as found:
@@ -144,7 +145,7 @@ async def test_a_restore_that_is_killed_anywhere_is_done_or_was_never_begun(
     assert left == "new"
     count = int(printed)
     dice = chance("restores cut")
-    places = {*range(count - 9, count + 1, 2), *dice.sample(range(1, count - 9), scaled(100))}
+    places = {*range(count - 9, count + 1, 3), *dice.sample(range(1, count - 9), scaled(50))}
     states = [(await restore(place))[1] for place in sorted(places)]
     assert states == sorted(states, reverse=True)
     assert set(states) == {"old", "new"}
