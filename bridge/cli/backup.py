@@ -246,7 +246,10 @@ def _restored_in_words(restored: Restored, config: Path, files: list[Path]) -> I
             "cannot be read."
         )
     if not restored.has_master_key:
-        yield "There is no master key: put it back if you had one, or people must sign in again."
+        yield (
+            "There is no master key in the state directory: if you had one there, put it back, or "
+            "people must sign in again."
+        )
     for path in files:
         yield f"Wrote {path}."
     if restored.aside is not None:

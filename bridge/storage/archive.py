@@ -31,7 +31,7 @@ _DIGEST = 64
 _CHUNK = 1 << 20
 _NAME = re.compile(
     r"tables/[a-z_][a-z0-9_]*(/\d{4}-\d\d-\d\d)?|settings/(config|registration)\.yaml|"
-    r"files/(audit\.head|keys/(event-ids|audit|master|day/\d{4}-\d\d-\d\d))"
+    r"files/(audit\.head|keys/(event-ids|audit|erased|master|day/\d{4}-\d\d-\d\d))"
 )
 
 

@@ -25,7 +25,9 @@ Report = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is, in bytes or rows."""
 
 MASTER_KEY = "keys/master"
-FILES = ("audit.head", "keys/event-ids", "keys/audit")
+ERASED = "keys/erased"
+"""What no copy may bring back, a line each."""
+FILES = ("audit.head", "keys/event-ids", "keys/audit", ERASED)
 """What belongs to the rows and lies in the state directory, beside the keys of days."""
 
 

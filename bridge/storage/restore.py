@@ -13,7 +13,7 @@ from bridge.sdk.errors import TrestleError
 from bridge.settings import DatabaseSettings
 from bridge.storage import archive
 from bridge.storage.archive import BackupRefused, Reader
-from bridge.storage.backup import MASTER_KEY, Report, Wanted, is_kept, quiet, write_all
+from bridge.storage.backup import ERASED, MASTER_KEY, Report, Wanted, is_kept, quiet, write_all
 from bridge.storage.carry import Carried, Loader, Part, holds_rows, is_over
 from bridge.storage.datamap import DATA_MAP
 from bridge.storage.door import first_line
@@ -231,6 +231,10 @@ class Restore:
             make_folder((new / inner).parent)
             write_private(new / inner, self._backup.read(name))
         make_folder(new / "keys")
+        # What was erased since the backup was made stays erased.
+        erased = {line for one in (new, self._state_dir) for line in _lines(one / ERASED)}
+        if erased:
+            write_private(new / ERASED, "".join(sorted(erased)).encode())
         over = [day for day in self._days_here() if not is_kept(day, today)]
         copy_missing(self._state_dir / "keys", new / "keys", but=["database", *over])
 
@@ -271,6 +275,10 @@ async def _newest_state(owner: Connection) -> tuple[int, int]:
             )
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
         return 0, 0
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines(keepends=True) if path.exists() else []
 
 
 def _part(name: str) -> Part:

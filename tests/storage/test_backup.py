@@ -219,6 +219,22 @@ async def test_keys_that_were_left_out_are_those_that_are_there(
     )
 
 
+async def test_what_was_erased_since_the_backup_stays_erased(
+    cluster: Cluster, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
+) -> None:
+    source = await cluster.fresh()
+    async with Database.open(source, folder / "state", clock):
+        erased = folder / "state/keys/erased"
+        erased.parent.mkdir(exist_ok=True)
+        erased.write_text("first\n")
+        await write(Full(source, folder / "state", folder / "x"), folder / "x", clock)
+    erased.write_text("first\nsecond\n")
+    await put(folder / "x", database_settings, folder / "state", clock)
+    assert erased.read_text() == "first\nsecond\n"
+    await put(folder / "x", database_settings, folder / "elsewhere", clock)
+    assert (folder / "elsewhere/keys/erased").read_text() == "first\n"
+
+
 async def test_what_was_kept_aside_forgets_too(
     full: Full, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
 ) -> None:
