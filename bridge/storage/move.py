@@ -84,6 +84,7 @@ async def upgrade(
     ``TrestleError`` if they are nowhere.
     """
     with alone_in(state_dir):
+        refuse_undecided(state_dir)
         old = version_of(state_dir)
         if old is None:
             raise ConfigError(f"there is no embedded database in {state_dir}", path="state_dir")

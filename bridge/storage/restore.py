@@ -33,6 +33,7 @@ from bridge.storage.switch import (
     make_incoming,
     new_word,
     pending,
+    refuse_undecided,
     settle_by_rows,
     undo,
     undone_unless_decided,
@@ -102,6 +103,9 @@ class Restore:
                 f"{state_dir} holds a database already; --force restores, and keeps the old "
                 "state aside"
             )
+        if self._force:
+            undo(state_dir)  # What another restore could not finish, with a database that is gone.
+        refuse_undecided(state_dir)
         switch = self._switch("postgres")
         with undone_unless_decided(state_dir), told_as_settings(self._database):
             new = await make_incoming(state_dir)

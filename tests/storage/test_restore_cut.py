@@ -29,6 +29,9 @@ async def test_a_restore_that_ends_before_its_commit_is_undone(
     decide(folder, decided)
     with pytest.raises(ConfigError, match="was interrupted; start Trestle once"):
         await back_up(folder / "f", database_settings, folder, clock=clock, server_name="hs")
+    with pytest.raises(ConfigError, match="was interrupted; start Trestle once"):
+        async with Database.open(DatabaseSettings(url="embedded"), folder, clock):
+            raise AssertionError("it must not open")
     async with Database.open(database_settings, folder, clock):
         pass
     assert (await everything(database_settings, EMPTY), files_of(folder)) == (before, files)
