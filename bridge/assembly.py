@@ -60,6 +60,7 @@ from bridge.sdk.timers import HearsTimers
 from bridge.settings import Address, Settings
 from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
+from bridge.storage.backup import last_backup
 from bridge.storage.books import Books
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
@@ -426,7 +427,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             difference=lambda: bookkeeper.difference, troubles=troubles, began=monotonic(),
         )  # fmt: skip
         conditions = Conditions(
-            settings.state_dir, now=database.clock.now, last_backup=lambda: None
+            settings.state_dir,
+            now=database.clock.now,
+            last_backup=lambda: last_backup(settings.state_dir),
         )
 
         async def find_troubles() -> Mapping[str, str]:

@@ -1,6 +1,6 @@
 """The command line: ``trestle``."""
 
-from bridge.cli import keys, look, parked, start, status, trace
+from bridge.cli import backup, database, keys, look, parked, start, status, trace
 from bridge.cli.group import main
 
-__all__ = ["keys", "look", "main", "parked", "start", "status", "trace"]
+__all__ = ["backup", "database", "keys", "look", "main", "parked", "start", "status", "trace"]

@@ -26,13 +26,14 @@ from bridge.doctor.registration import (
     examine_registration,
     judge_ephemeral,
 )
-from bridge.doctor.state import examine_state, judge_backup, judge_space, last_backup
+from bridge.doctor.state import examine_state, judge_backup, judge_space
 from bridge.doctor.surroundings import Surroundings
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.registration import registration
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.examination import Remark, bad, well
 from bridge.settings import Settings
+from bridge.storage.backup import last_backup
 from bridge.storage.inspection import Looked, has_embedded_data, look, runs_in
 
 _LIMIT = 75.0

@@ -1,6 +1,5 @@
 """The state directory: there, ours, with room on its disk, and how old the last backup is."""
 
-import json
 import os
 import stat
 from collections.abc import Sequence
@@ -61,14 +60,6 @@ def judge_space(what: str, folder: Path, free: int) -> Sequence[Remark]:
 def in_megabytes(size: int) -> str:
     """A size as people read it."""
     return f"{size / _MEBIBYTE / 1024:.1f} GB" if size >= _LITTLE else f"{size // _MEBIBYTE} MB"
-
-
-def last_backup(state_dir: Path) -> datetime | None:
-    """When the last backup was finished, as it noted itself; None if there was none."""
-    try:
-        return datetime.fromisoformat(json.loads((state_dir / "last-backup").read_bytes())["at"])
-    except (OSError, KeyError, ValueError, TypeError):
-        return None
 
 
 def judge_backup(made: datetime | None, now: datetime) -> Remark:

@@ -442,6 +442,11 @@ FILES: tuple[File, ...] = (
     File("keys/database", Holds.SECRET, "passwords of the embedded database's roles",
          "the installation"),
     File("audit.head", Holds.NONE, "number and hash of the newest audit row", "the installation"),
+    File("last-backup", Holds.NONE, "when the newest backup was finished", "the installation"),
+    File("incoming/", Holds.CONTENT, "what a restore or a move is making", "until it is done"),
+    File("incoming.ready", Holds.NONE, "that it is to take the old one's place", "until it has"),
+    File("before-*/", Holds.CONTENT, "the state that a restore, a move or an upgrade replaced",
+         "until an admin deletes it; the keys of days in it as above"),
     File("inflight", Holds.NONE, "which events modules are working on, as numbers", "the event"),
     File("postgres/", Holds.CONTENT, "the embedded database: the tables above", "as above"),
 )  # fmt: skip

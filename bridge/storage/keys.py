@@ -70,12 +70,14 @@ class DayKeys:
         self._ciphers.pop(day, None)
         path = self._path(day)
         if path.exists():
-            with path.open("r+b") as file:
-                file.write(os.urandom(_KEY))
-                file.flush()
-                os.fsync(file.fileno())
-            path.unlink()
-            sync_folder(self._folder)
+            _destroy(path)
+
+    def destroy_aside(self, first: date) -> None:
+        """Destroy the keys of days before ``first`` in what was kept aside, by a restore say."""
+        state_dir = self._folder.parent.parent
+        for path in state_dir.glob("before-*/keys/day/????-??-??"):
+            if date.fromisoformat(path.name) < first:
+                _destroy(path)
 
     def days(self) -> list[date]:
         """The days whose keys exist."""
@@ -102,6 +104,15 @@ class DayKeys:
                 raise KeyLost(f"the key of {day} is damaged: {path} should hold {_KEY} bytes")
             cipher = self._ciphers[day] = AESGCM(key)
         return cipher
+
+
+def _destroy(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(os.urandom(_KEY))
+        file.flush()
+        os.fsync(file.fileno())
+    path.unlink()
+    sync_folder(path.parent)
 
 
 class EventKeys:

@@ -13,17 +13,21 @@ async def make_partitions(owner: Connection, today: date) -> None:
     """Have partitions for yesterday, today and a week ahead, without rights of their own."""
     for table in tables_by_day():
         for offset in range(-1, AHEAD + 1):
-            day = today + timedelta(days=offset)
-            name = f"{table}_{day:%Y%m%d}"
-            if await owner.fetchval("SELECT to_regclass($1) IS NOT NULL", name):
-                continue
-            await owner.execute(
-                f"CREATE TABLE {name} PARTITION OF {table} "
-                f"FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
-            )
-            if table == "journal":
-                # Its rows are updated once each, soon after: keep room on their pages.
-                await owner.execute(f"ALTER TABLE {name} SET (fillfactor = 80)")
+            await make_partition(owner, table, today + timedelta(days=offset))
+
+
+async def make_partition(owner: Connection, table: str, day: date) -> None:
+    """Have the partition of one day, without rights of its own."""
+    name = f"{table}_{day:%Y%m%d}"
+    if await owner.fetchval("SELECT to_regclass($1) IS NOT NULL", name):
+        return
+    await owner.execute(
+        f"CREATE TABLE {name} PARTITION OF {table} "
+        f"FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
+    )
+    if table == "journal":
+        # Its rows are updated once each, soon after: keep room on their pages.
+        await owner.execute(f"ALTER TABLE {name} SET (fillfactor = 80)")
 
 
 async def days_of(owner: Connection, table: str) -> list[date]:

@@ -31,6 +31,7 @@ from bridge.storage.roles import (
     refuse_unbound,
 )
 from bridge.storage.schema import CORE, OWNER, SUBJECT, Connection, migrate
+from bridge.storage.switch import refuse_undecided, settle, settle_by_rows
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,10 @@ class Database:
         """
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(only_one(state_dir))
+            settle(state_dir)
             server = None
             if settings.url == "embedded":
+                refuse_undecided(state_dir)
                 server = EmbeddedPostgres(state_dir)
                 stack.push_async_callback(server.stop)
                 await server.start()
@@ -80,7 +83,7 @@ class Database:
             database = cls(clock, access, server)
             stack.push_async_callback(database._close)
             with told_as_settings(settings):
-                await database._prepare()
+                await database._prepare(state_dir)
             yield database
 
     @property
@@ -145,7 +148,7 @@ class Database:
 
     # --- opening and closing ---
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, state_dir: Path) -> None:
         async with asyncio.timeout(_OPEN_LIMIT):
             # First of all: a newer instance must not change the tables under an older one.
             await self._lock.take()
@@ -153,6 +156,7 @@ class Database:
                 await have_roles(self._access)
             owner = await self.owner()
         try:
+            await settle_by_rows(state_dir, owner)
             await migrate(owner)
         finally:
             await owner.close()

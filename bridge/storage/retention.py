@@ -3,6 +3,7 @@
 import logging
 from datetime import date, timedelta
 
+from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, TemporaryFailure
 from bridge.storage.books import Books, Direction
 from bridge.storage.datamap import RECEIVED_DAYS, After, tables_by_day, tables_by_moment
@@ -53,13 +54,7 @@ class Retention:
         return dropped
 
     async def _drop_rows(self, table: str, keep: After) -> None:
-        moment: date = self._database.clock.now()
-        if keep.days:
-            # Whole UTC days, as the keys with which such rows are sealed.
-            moment = _oldest_kept(self._database.clock.today(), keep.days)
-            condition = f"({keep.column} AT TIME ZONE 'UTC')::date < $1"
-        else:
-            condition = f"{keep.column} <= $1"
+        condition, moment = past(keep, self._database.clock)
         statement = f"DELETE FROM {table} WHERE {condition}"  # noqa: S608 - names of ours
         await self._database.core.execute(statement, moment)
 
@@ -68,7 +63,7 @@ class Retention:
             (table, day)
             for table, keep in tables_by_day().items()
             for day in await days_of(owner, table)
-            if day < _oldest_kept(today, keep.days)
+            if day < oldest_kept(today, keep.days)
         ]
         for table, day in over:
             if table in _COUNTED:
@@ -77,9 +72,10 @@ class Retention:
             await drop_partition(owner, table, day)
         dropped = {day for _, day in over}
         for day in self._day_keys.days():
-            if day < _oldest_kept(today, RECEIVED_DAYS):
+            if day < oldest_kept(today, RECEIVED_DAYS):
                 self._day_keys.destroy(day)
                 dropped.add(day)
+        self._day_keys.destroy_aside(oldest_kept(today, RECEIVED_DAYS))
         if dropped:
             log.info("forgot %d days", len(dropped), extra={"event": "days_dropped"})
         return sorted(dropped)
@@ -92,6 +88,15 @@ class Retention:
             log.warning("a day is dropped uncounted: %s", error, extra={"event": "uncounted"})
 
 
-def _oldest_kept(today: date, days: int) -> date:
+def past(keep: After, clock: Clock) -> tuple[str, date]:
+    """What is true of a row that is over, in SQL, and the moment that stands in it as $1."""
+    if keep.days:
+        # Whole UTC days, as the keys with which such rows are sealed.
+        condition = f"({keep.column} AT TIME ZONE 'UTC')::date < $1"
+        return condition, oldest_kept(clock.today(), keep.days)
+    return f"{keep.column} <= $1", clock.now()
+
+
+def oldest_kept(today: date, days: int) -> date:
     """The first of so many days, of which today is the last."""
     return today - timedelta(days=days - 1)

@@ -18,6 +18,7 @@ from bridge.storage.pool import Database
 from bridge.storage.retention import Retention
 from bridge.storage.schema import Connection
 from tests.rigs.cluster import Cluster
+from tests.storage.everything import Full, fill, write
 
 
 @dataclass
@@ -127,3 +128,16 @@ async def admin(
     connection = await asyncpg.connect(migrated_settings.url)
     yield connection
     await connection.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def full(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Full:
+    """Made once; nobody changes it."""
+    folder = tmp_path_factory.mktemp("full")
+    settings = await cluster.fresh()
+    clock = TurnedClock()
+    await fill(settings, folder / "state", clock)
+    (folder / "state/keys/master").write_bytes(b"m" * 32)
+    made = Full(settings, folder / "state", folder / "full.trestle")
+    await write(made, made.file, clock)
+    return made

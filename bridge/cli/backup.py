@@ -1,0 +1,262 @@
+"""Keeping copies: ``backup``, ``restore``."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from ruamel.yaml import YAML
+
+from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
+from bridge.config import read_settings
+from bridge.init import write_private
+from bridge.model import SystemClock
+from bridge.sdk.errors import TrestleError
+from bridge.settings import Settings
+from bridge.storage.archive import Manifest, Reader, reading
+from bridge.storage.backup import MASTER_KEY, Report, Wanted, back_up
+from bridge.storage.restore import Restore, Restored
+
+_FILE = click.argument("file", type=click.Path(path_type=Path))
+_REGISTRATION = "registration.yaml"
+
+
+@main.command(short_help="Write everything into one file.")
+@_FILE
+@CONFIG
+@click.option(
+    "--with-master-key/--without-master-key", default=True, show_default=True,
+    help="Whether the key of the stored credentials goes in.",
+)  # fmt: skip
+@click.option(
+    "--without-day-keys",
+    is_flag=True,
+    help="Leave out the keys of what people said: it cannot be read from the file then.",
+)
+@click.option("--with-config", is_flag=True, help="Put in config.yaml and registration.yaml.")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@JSON
+def backup(
+    file: Path, config: Path, with_master_key: bool, without_day_keys: bool, with_config: bool,
+    force: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Write everything into one file, as it is at this moment.
+
+    Trestle may run meanwhile. The file is whole or it is not there, and its owner alone can read
+    it: it holds secrets.
+    """
+    settings = quietly(config)
+    wanted = Wanted(
+        master_key=with_master_key,
+        day_keys=not without_day_keys,
+        settings=_own_files(config) if with_config else None,
+    )
+
+    async def work() -> Manifest:
+        with shown() as report:
+            return await back_up(
+                file, settings.database, settings.state_dir, clock=SystemClock(), wanted=wanted,
+                server_name=settings.homeserver.server_name, force=force, report=report,
+            )  # fmt: skip
+
+    manifest = finished(run_until_told(work))
+    if as_json:
+        click.echo(json.dumps({"file": str(file), **_in_short(manifest)}, indent=2))
+        return
+    click.echo(f"Wrote {file} ({file.stat().st_size / 1e6:.1f} MB): {_contents(manifest)}")
+    for line in _keys_in_words(manifest, (settings.state_dir / MASTER_KEY).exists()):
+        click.echo(line)
+    if not with_config:
+        click.echo(
+            f"{config.name} and {_REGISTRATION} are yours to keep; --with-config puts them in."
+        )
+
+
+@main.command(short_help="Put a backup in the place of what is there.")
+@_FILE
+@CONFIG
+@click.option("--check", is_flag=True, help="Only read the file, and say what is in it.")
+@click.option(
+    "--with-config", is_flag=True,
+    help="Have config.yaml and registration.yaml from the backup too, if they are in it.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Restore over what is there; it is kept aside.")
+@JSON
+def restore(
+    file: Path, config: Path, check: bool, with_config: bool, force: bool, as_json: bool
+) -> None:
+    """Put a backup in the place of what is there. Trestle must not run.
+
+    The whole file is checked before anything is touched. However it ends, the state is the old
+    one or the new one.
+    """
+    with reading(file) as found:
+        if check:
+            _tell(f"{file} is whole", found.manifest, as_json=as_json)
+            return
+        files = _files_to_put(found, config, force=force) if with_config else {}
+        settings = _settings_from(files[config], config) if config in files else quietly(config)
+        if settings.homeserver.server_name != found.manifest.server_name:
+            raise TrestleError(
+                f"the backup is of a Trestle at {found.manifest.server_name}, and {config} is for "
+                f"{settings.homeserver.server_name}; names in it would be wrong"
+            )
+
+        async def work() -> Restored:
+            with shown() as report:
+                one = Restore(
+                    found, settings.database, settings.state_dir, clock=SystemClock(),
+                    force=force, report=report,
+                )  # fmt: skip
+                for path, text in files.items():
+                    _put(path, text)
+                return await one.run()
+
+        restored = finished(run_until_told(work))
+        if as_json:
+            told = {**_in_short(found.manifest), **_restored_in_short(restored)}
+            click.echo(json.dumps(told, indent=2))
+            return
+        click.echo(f"Restored {_contents(found.manifest)}")
+        for line in _restored_in_words(restored, config, list(files)):
+            click.echo(line)
+
+
+@contextmanager
+def shown() -> Iterator[Report]:
+    """Show how far it is, where somebody can see it."""
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    ) as progress:  # fmt: skip
+        task = progress.add_task("looking", total=None)
+
+        def report(what: str, done: int, total: int) -> None:
+            progress.update(task, description=what, completed=done, total=total)
+
+        yield report
+
+
+def _own_files(config: Path) -> dict[str, bytes]:
+    """The admin's own files."""
+    found = {"config.yaml": config.read_bytes()}
+    registered = config.parent / _REGISTRATION
+    if registered.exists():
+        found[_REGISTRATION] = registered.read_bytes()
+    return found
+
+
+def _files_to_put(found: Reader, config: Path, *, force: bool) -> dict[Path, str]:
+    """Where the admin's own files go."""
+    places = {"config.yaml": config, _REGISTRATION: config.parent / _REGISTRATION}
+    there = {n: p for n, p in places.items() if f"settings/{n}" in found.manifest.members}
+    if "config.yaml" not in there:
+        raise TrestleError("the backup was made without --with-config; write config.yaml first")
+    for path in there.values():
+        if path.exists() and not force:
+            raise TrestleError(f"{path} is there already; leave --with-config out, or --force")
+    return {path: found.read(f"settings/{name}").decode() for name, path in there.items()}
+
+
+def _settings_from(text: str, config: Path) -> Settings:
+    document = YAML(typ="safe", pure=True).load(text)
+    return read_settings(document, folder=config.absolute().parent, environment=os.environ)
+
+
+def _put(path: Path, text: str) -> None:
+    if path.exists():
+        path.replace(path.with_name(path.name + ".before-restore"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_private(path, text)
+
+
+def _tell(head: str, manifest: Manifest, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_in_short(manifest), indent=2))
+        return
+    click.echo(f"{head}: {_contents(manifest)}")
+    for line in _keys_in_words(manifest, manifest.has_master_key):
+        click.echo(line)
+
+
+def _contents(manifest: Manifest) -> str:
+    made = manifest.made_at.isoformat(" ", "minutes")
+    return (
+        f"{manifest.rows} rows of {manifest.server_name} as of {made}, made by Trestle "
+        f"{manifest.trestle} (schema {manifest.schema}, Postgres {manifest.postgres}, generation "
+        f"{manifest.generation})."
+    )
+
+
+def _in_short(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "made_at": manifest.made_at.isoformat(), "trestle": manifest.trestle,
+        "server_name": manifest.server_name, "schema": manifest.schema,
+        "postgres": manifest.postgres, "generation": manifest.generation, "rows": manifest.rows,
+        "master_key": manifest.has_master_key, "day_keys": manifest.has_day_keys,
+        "config": "settings/config.yaml" in manifest.members,
+    }  # fmt: skip
+
+
+def _keys_in_words(manifest: Manifest, has_master: bool) -> Iterator[str]:
+    if manifest.has_master_key:
+        yield (
+            "The master key is inside: whoever has the file can open the stored credentials. "
+            "Keep it as you keep the state directory."
+        )
+    elif has_master:
+        yield (
+            "The master key is not inside: keep a copy of it elsewhere. Without it the stored "
+            "credentials cannot be opened, and people must sign in again."
+        )
+    else:
+        yield "The master key is not inside: there is none in the state directory."
+    if manifest.has_day_keys:
+        yield "The keys of its days are inside: what people said can be read with it."
+    else:
+        yield (
+            "The keys of its days are not inside: what was on its way, parked or noted for a "
+            "timer is readable only where the state directory still has them; elsewhere it is "
+            "parked as unreadable, and lost."
+        )
+
+
+def _restored_in_short(restored: Restored) -> dict[str, Any]:
+    return {
+        "restored_rows": restored.rows, "days_over": restored.days_over,
+        "generation": restored.generation,
+        "aside": None if restored.aside is None else str(restored.aside),
+        "days_without_key": restored.days_without_key,
+    }  # fmt: skip
+
+
+def _restored_in_words(restored: Restored, config: Path, files: list[Path]) -> Iterator[str]:
+    yield f"This is generation {restored.generation}; {restored.rows} rows are there."
+    if restored.days_over:
+        yield f"{restored.days_over} days in it are over by now and were left out."
+    if restored.days_without_key:
+        yield (
+            f"The keys of {restored.days_without_key} days are nowhere: what was on its way then "
+            "cannot be read."
+        )
+    if not restored.has_master_key:
+        yield (
+            "There is no master key in the state directory: if you had one there, put it back, or "
+            "people must sign in again."
+        )
+    for path in files:
+        yield f"Wrote {path}."
+    if restored.aside is not None:
+        yield f"The old state is kept in {restored.aside}; delete it once you are sure."
+    if not files:
+        yield (
+            f"{config} and the registration were left as they are: they must be the ones that the "
+            "homeserver knows."
+        )
+    yield f"Now: trestle doctor -c {config}, then trestle run -c {config}"

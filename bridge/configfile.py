@@ -1,0 +1,119 @@
+"""Changes one thing in the admin's config.yaml, and leaves every other byte as it is."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+
+from bridge.sdk.errors import ConfigError
+
+_VARIABLE = "TRESTLE_DATABASE_URL"
+
+
+def with_database(text: str, url: str) -> str:
+    """The text of a config with another ``database.url``. Comments, order and style stay.
+
+    Where the key says ``url_file`` it becomes ``url``. Raises ``ConfigError`` when only a person
+    can do it: the URL comes from the environment, or the file uses YAML in a way of its own.
+    """
+    if _VARIABLE in os.environ:
+        raise ConfigError(
+            f"the URL comes from the environment variable {_VARIABLE}; unset it, and have the URL "
+            "in the file",
+            path="database.url",
+        )
+    changed = _change(text, url)
+    expected = _parse(text)
+    section = dict(expected.get("database") or {})
+    for key in ("url", "url_file", "owner_url", "owner_url_file"):
+        section.pop(key, None)
+    expected["database"] = {**section, "url": url}
+    if changed is None or _parse(changed) != expected:
+        raise ConfigError(
+            "the file is written in a way that is not changed safely by a program; move `url` "
+            "under a plain `database:` of its own, without owner_url, anchors and tags",
+            path="database.url",
+        )
+    return changed
+
+
+def write_config(path: Path, text: str) -> None:
+    """Write the file whole or not at all, with the mode and the owner that it has.
+
+    Raises ``ConfigError`` if the folder refuses.
+    """
+    path = path.resolve()
+    new = path.with_name(path.name + ".new")
+    try:
+        status = path.stat()
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            os.fchmod(descriptor, status.st_mode & 0o777)
+            if os.geteuid() == 0:
+                os.fchown(descriptor, status.st_uid, status.st_gid)
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        document = YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _change(text: str, url: str) -> str | None:
+    value = url if url == "embedded" else json.dumps(url, ensure_ascii=False)
+    try:
+        root = YAML(pure=True).compose(text)
+    except YAMLError:
+        return None
+    if not isinstance(root, MappingNode):
+        return None
+    section = _find(root, "database")
+    if section is None:
+        gap = "" if text.endswith("\n") else "\n"
+        return f"{text}{gap}database:\n  url: {value}\n"
+    key, inner = section
+    if isinstance(inner, ScalarNode) and not inner.value:
+        return f"{text[: key.end_mark.index]}: {{url: {value}}}{text[_line_end(text, key) :]}"
+    if not isinstance(inner, MappingNode) or inner.anchor:
+        return None
+    for name in ("owner_url", "owner_url_file"):
+        if _find(inner, name) is not None:
+            return None
+    for name in ("url", "url_file"):
+        found = _find(inner, name)
+        if found is not None:
+            start, end = found[0].start_mark.index, found[1].end_mark.index
+            if text[end - 1] == "\n":  # A text in lines of its own ends behind the last one.
+                end -= 1
+            return f"{text[:start]}url: {value}{text[end:]}"
+    first = inner.value[0][0].start_mark if inner.value else None
+    if first is None:
+        end = inner.end_mark.index - 1
+        return f"{text[:end]}url: {value}{text[end:]}"
+    join = ", " if inner.flow_style else "\n" + " " * first.column
+    return f"{text[: first.index]}url: {value}{join}{text[first.index :]}"
+
+
+def _line_end(text: str, key: Node) -> int:
+    """Where what follows ``key:`` begins: a comment, or the next line."""
+    return int(key.end_mark.index) + 1
+
+
+def _find(mapping: MappingNode, name: str) -> tuple[Node, Node] | None:
+    for key, value in mapping.value:
+        if isinstance(key, ScalarNode) and key.value == name:
+            return key, value
+    return None

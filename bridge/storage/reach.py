@@ -1,0 +1,131 @@
+"""Reaching a database beside, or instead of, the Trestle that works with it."""
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+
+from bridge.sdk.errors import ConfigError, TemporaryFailure
+from bridge.settings import DatabaseSettings
+from bridge.storage.carry import Connect
+from bridge.storage.door import AWAY, first_line
+from bridge.storage.pool import only_one, told_as_settings
+from bridge.storage.postgres import EmbeddedPostgres, name_of, running_place, version_of
+from bridge.storage.roles import Access, access_by_url
+from bridge.storage.schema import Connection
+from bridge.storage.switch import refuse_undecided, settle
+
+_CONNECT_LIMIT = 5.0
+
+
+def connect_by_url(settings: DatabaseSettings) -> Connect:
+    """Connect as the URL's role: as it is if it sees all, else as the role that is asked for."""
+    return by_access(access_by_url(settings))
+
+
+def by_access(access: Access) -> Connect:
+    """Connect with what there is."""
+
+    async def connect(role: str) -> Connection:
+        connection = await access.log_in(role)
+        try:
+            if not await connection.fetchval(
+                "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+            ):
+                await access.become(role)(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    return connect
+
+
+def connect_to(folder: Path, password: str) -> Connect:
+    """Connect to an embedded server as its superuser, whatever role is asked for."""
+
+    async def connect(_: str) -> Connection:
+        return await asyncpg.connect(
+            user="postgres", password=password, host=str(folder), database="trestle",
+            timeout=_CONNECT_LIMIT,
+        )  # fmt: skip
+
+    return connect
+
+
+@asynccontextmanager
+async def readable(settings: DatabaseSettings, state_dir: Path) -> AsyncIterator[Connect]:
+    """Have the database to read from, whether Trestle runs or not.
+
+    Raises ``TrestleError`` with the way out if it cannot be reached.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        with told_as_settings(settings):
+            if settings.url != "embedded":
+                refuse_undecided(state_dir)
+                yield connect_by_url(settings)
+                return
+            try:
+                stack.enter_context(only_one(state_dir))
+            except ConfigError as error:
+                if "another Trestle" not in error.reason:
+                    raise
+                connect = await _running(state_dir)
+            else:
+                settle(state_dir)
+                refuse_undecided(state_dir)
+                server = refuse_nothing(state_dir)
+                connect = await stack.enter_async_context(started(server))
+            yield connect
+
+
+@contextlib.contextmanager
+def alone_in(state_dir: Path) -> Iterator[None]:
+    """Have the state directory for ourselves, with all that was decided there done.
+
+    Raises ``ConfigError`` if Trestle runs, or if what we make would be another user's.
+    """
+    with only_one(state_dir):
+        owner = state_dir.stat().st_uid
+        if owner != os.geteuid():
+            raise ConfigError(
+                f"{state_dir} belongs to {name_of(owner)}, who could not read what is made there "
+                "now; run this as that user (sudo -u)",
+                path="state_dir",
+            )
+        settle(state_dir)
+        yield
+
+
+@asynccontextmanager
+async def started(server: EmbeddedPostgres) -> AsyncIterator[Connect]:
+    """Have an embedded server run until the block ends. The caller has the folder's lock."""
+    try:
+        await server.start()
+        yield connect_to(server.socket_dir, server.password)
+    finally:
+        await server.stop()
+
+
+def refuse_nothing(state_dir: Path) -> EmbeddedPostgres:
+    """The state directory's server. Raises ``ConfigError`` if it has none yet."""
+    if version_of(state_dir) is None:
+        raise ConfigError(f"there is no embedded database in {state_dir}", path="state_dir")
+    return EmbeddedPostgres(state_dir)
+
+
+async def _running(state_dir: Path) -> Connect:
+    """Connect to the server of the Trestle that runs."""
+    try:
+        folder, password = running_place(state_dir)
+        connect = connect_to(folder, password)
+        await (await connect("")).close()
+    except (*AWAY, TimeoutError, asyncpg.PostgresError) as error:
+        raise TemporaryFailure(
+            "the Trestle that works in this state directory is just starting or stopping; try "
+            f"again ({first_line(error)})"
+        ) from error
+    return connect

@@ -1,0 +1,199 @@
+"""``backup``, ``restore`` and ``database`` as an admin uses them."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.settings import DatabaseSettings
+from bridge.storage.backup import last_backup
+from bridge.storage.postgres import version_of
+from tests.admin.commands import command, init, read_yaml, trestle
+from tests.rigs.scale import chance, scaled
+from tests.storage.test_backup import small_disk
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """An installation with an embedded database. Whoever changes its state works on a copy."""
+    made = Path("/tmp") / f"trestle-home-{os.getpid()}"
+    made.mkdir(mode=0o711)
+    made.chmod(0o711)
+    assert init(made).code == 0
+    assert "embedded" in read_yaml(made / "config.yaml")["database"]["url"]
+    shown = trestle("doctor", "-c", made / "config.yaml")
+    assert "the schema is up to date" in shown.output
+    (made / "state/keys/master").write_bytes(b"m" * 32)
+    yield made
+    shutil.rmtree(made)
+
+
+def config(home: Path) -> tuple[str, Path]:
+    return "-c", home / "config.yaml"
+
+
+def test_the_worst_night_from_beginning_to_end(home: Path, folder: Path) -> None:
+    file = folder / "night.trestle"
+    wrote = trestle("backup", file, "--with-config", *config(home))
+    assert wrote.code == 0, wrote.said
+    assert f"Wrote {file}" in wrote.output
+    assert "The master key is inside: whoever has the file" in wrote.output
+    assert last_backup(home / "state") is not None
+    assert trestle("restore", "--check", file).output.startswith(f"{file} is whole: 2 rows of ")
+    # Another machine, where nothing is.
+    there = folder / "there"
+    restored = trestle("restore", file, "--with-config", "-c", there / "config.yaml")
+    assert restored.code == 0, restored.said
+    assert "This is generation 2" in restored.output
+    assert f"Now: trestle doctor -c {there / 'config.yaml'}" in restored.output
+    for name in ("config.yaml", "registration.yaml"):
+        assert (there / name).read_bytes() == (home / name).read_bytes()
+        assert stat.S_IMODE((there / name).stat().st_mode) == 0o600
+    assert (there / "state/keys/master").read_bytes() == b"m" * 32
+    assert "the audit is whole" in trestle("doctor", "-c", there / "config.yaml").output
+    # Once more, over what is there now.
+    refused = trestle("restore", file, "-c", there / "config.yaml")
+    assert (refused.code, "--force restores, and keeps" in refused.errors) == (1, True)
+    again = trestle("restore", "--force", "--json", file, "-c", there / "config.yaml")
+    told = json.loads(again.output)
+    assert Path(told["aside"], "postgres/data/PG_VERSION").exists()
+    assert told["generation"] == 2
+
+
+def test_what_is_not_inside_is_said(home: Path, folder: Path) -> None:
+    wrote = trestle(
+        "backup", folder / "x", "--without-master-key", "--without-day-keys", *config(home)
+    )
+    assert "The master key is not inside: keep a copy of it elsewhere." in wrote.output
+    assert "is readable only where the state directory still has them" in wrote.output
+    assert "config.yaml and registration.yaml are yours to keep" in wrote.output
+    told = json.loads(trestle("backup", folder / "y", "--json", *config(home)).output)
+    assert (told["master_key"], told["config"], told["schema"]) == (True, False, told["schema"])
+    lacking = trestle("restore", folder / "x", "--with-config", "-c", folder / "none.yaml")
+    assert "made without --with-config" in lacking.errors
+
+
+def test_a_file_that_is_there_a_folder_and_a_place_that_is_not_are_refused(
+    home: Path, folder: Path
+) -> None:
+    (folder / "there").write_text("mine")
+    for place, words in (
+        (folder / "there", "--force writes over it"),
+        (folder, "is a folder"),
+        (folder / "no/where", "cannot be written: No such file or directory"),
+    ):
+        refused = trestle("backup", place, *config(home))
+        assert (refused.code, words in refused.errors) == (1, True), refused.said
+    assert (folder / "there").read_text() == "mine"
+
+
+def test_a_restore_under_another_name_is_refused(home: Path, folder: Path) -> None:
+    assert trestle("backup", folder / "x", *config(home)).code == 0
+    other = (home / "config.yaml").read_text().replace("test.example", "other.example")
+    (folder / "config.yaml").write_text(other)
+    (folder / "config.yaml").chmod(0o600)
+    refused = trestle("restore", folder / "x", *config(folder))
+    assert "is of a Trestle at test.example, and" in refused.errors
+    assert not (folder / "state").exists()
+
+
+def test_a_backup_of_nothing_says_so(folder: Path) -> None:
+    assert init(folder).code == 0
+    refused = trestle("backup", folder / "x", *config(folder))
+    assert "there is no embedded database in" in refused.errors
+    assert not (folder / "x").exists()
+
+
+def test_a_full_disk_leaves_the_old_state(home: Path, folder: Path) -> None:
+    assert trestle("backup", folder / "x", *config(home)).code == 0
+    with small_disk(folder / "disk", 24 << 20) as disk:
+        assert init(disk).code == 0
+        (disk / "state/postgres/data").mkdir(parents=True)
+        (disk / "state/postgres/data/PG_VERSION").write_text("18\n")
+        refused = trestle("restore", "--force", folder / "x", *config(disk))
+        assert refused.code in (1, 2), refused.said
+        assert "is full. Everything is as it was" in refused.errors or "cannot" in refused.errors
+        left = sorted(p.name for p in (disk / "state").iterdir())
+        assert left == ["lock", "postgres"]
+        assert (disk / "state/postgres/data/PG_VERSION").read_text() == "18\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_restore_that_is_ended_anywhere_leaves_a_state_that_opens(
+    home: Path, folder: Path, number: signal.Signals
+) -> None:
+    assert trestle("backup", folder / "x", *config(home)).code == 0
+    there = folder / "there"
+    shutil.copytree(home, there, symlinks=True)
+    subprocess.run(["cp", "-a", f"{home}/state/.", f"{there}/state"], check=True)
+    (there / "state/old").write_text("old")
+    dice = chance(f"restores ended by {number.name}")
+    for _ in range(scaled(50)):
+        began = time.monotonic()
+        ending = subprocess.Popen(
+            command("restore", "--force", folder / "x", *config(there)),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(dice.uniform(1.0, 5.0))
+        ending.send_signal(number)
+        assert ending.wait(60) in (0, -number, 130), time.monotonic() - began
+        if number == signal.SIGINT:
+            assert not (there / "state/incoming").exists()
+        shown = trestle("doctor", *config(there))
+        assert "the audit is whole" in shown.output, shown.said
+        assert not (there / "state/incoming").exists()
+
+
+def test_a_move_changes_the_config_once_all_is_there(
+    home: Path, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    url = database_settings.url
+    there = folder / "there"
+    subprocess.run(["cp", "-a", home, there], check=True)
+    text = (there / "config.yaml").read_text() + "# the admin's own words\n"
+    (there / "config.yaml").write_text(text)
+
+    def run(*words: object) -> str:
+        done = subprocess.run(
+            command(*words, *config(there)), capture_output=True, text=True, check=False
+        )
+        return done.stdout + done.stderr
+
+    moved = run("database", "move", "--to", url)
+    assert "each is there as it was" in moved, moved
+    assert f"The old database is left in {there}/state/postgres" in moved
+    assert read_yaml(there / "config.yaml")["database"] == {"url": url}
+    assert (there / "config.yaml").read_text().endswith("# the admin's own words\n")
+    assert "that is the database that is used already" in run("database", "move", "--to", url)
+    assert "its own admin brings it" in run("database", "upgrade")
+    back = run("database", "move", "--to", "embedded")
+    assert "The old database was left as it is" in back, back
+    assert (there / "config.yaml").read_text() == text
+    assert version_of(there / "state") == "18"
+    assert "has this version already" in run("database", "upgrade")
+    assert "must be `embedded` or begin with" in run("database", "move", "--to", "mysql://x")
+
+
+PAGES = ("back-up", "restore", "move-the-database", "upgrade-postgres")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_the_pages_is_there_with_its_options(page: str) -> None:
+    text = (Path(__file__).parents[2] / f"docs/how-to/{page}.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert lines
+    for line in lines:
+        name, *words = shlex.split(line)
+        assert name == "trestle"
+        shown = trestle(*words, "--help")
+        assert shown.code == 0, shown.said

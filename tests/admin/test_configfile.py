@@ -1,0 +1,79 @@
+"""The database's URL is changed in the admin's file, and nothing else is."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from bridge.configfile import with_database, write_config
+from bridge.sdk.errors import ConfigError
+from tests.admin.commands import init, read_yaml, run_program
+
+URL = "postgresql://a:b%23c@db.example/trestle?sslmode=require"
+QUOTED = f'"{URL}"'
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "# mine\na: 1\ndatabase:   # here\n    url:   embedded   # ours\nb: [1,2]  # odd\n",
+            f"# mine\na: 1\ndatabase:   # here\n    url: {QUOTED}   # ours\nb: [1,2]  # odd\n",
+        ),
+        ("database: {url: embedded}\n", f"database: {{url: {QUOTED}}}\n"),
+        ("database: {}\n# end", f"database: {{url: {QUOTED}}}\n# end"),
+        ("database: # later\na: 1\n", f"database: {{url: {QUOTED}}} # later\na: 1\n"),
+        ("database:\r\na: 1\r\n", f"database: {{url: {QUOTED}}}\r\na: 1\r\n"),
+        ("a: &x {b: 1}\nc: *x", f"a: &x {{b: 1}}\nc: *x\ndatabase:\n  url: {QUOTED}\n"),
+        ("database:\n  url_file: u # there\n", f"database:\n  url: {QUOTED} # there\n"),
+        ("database:\n  url: >-\n    embedded\na: 1\n", f"database:\n  url: {QUOTED}\na: 1\n"),
+    ],
+)
+def test_only_the_url_is_another(before: str, after: str) -> None:
+    assert with_database(before, URL) == after
+
+
+def test_back_to_the_embedded_one() -> None:
+    assert with_database(f"database:\n  url: {QUOTED}\n", "embedded") == (
+        "database:\n  url: embedded\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x: &db {url: embedded}\ndatabase: *db\n",
+        "x: &u embedded\ndatabase: {url: *u}\n",
+        "database: &db {url: embedded}\nother: *db\n",
+        "database: {url: a, owner_url: b}\n",
+        "- a list\n",
+        "a: [\n",
+    ],
+)
+def test_what_a_program_cannot_change_safely_is_left_to_a_person(text: str) -> None:
+    with pytest.raises(ConfigError, match="changed safely by a program"):
+        with_database(text, URL)
+
+
+def test_an_url_from_the_environment_is_named(tmp_path: Path) -> None:
+    assert init(tmp_path).code == 0
+    refused = run_program(
+        "database", "move", "--to", URL, "-c", tmp_path / "config.yaml",
+        env={"TRESTLE_DATABASE_URL": "embedded"},
+    )  # fmt: skip
+    assert refused.code == 2
+    assert "comes from the environment variable TRESTLE_DATABASE_URL" in refused.errors
+
+
+def test_the_file_keeps_its_mode_and_a_link_stays_one(tmp_path: Path) -> None:
+    assert init(tmp_path).code == 0
+    real, link = tmp_path / "config.yaml", tmp_path / "link.yaml"
+    real.chmod(0o640)
+    link.symlink_to(real)
+    write_config(link, with_database(real.read_text(), URL))
+    assert read_yaml(real)["database"] == {"url": URL}
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
+    assert link.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "config.yaml", "link.yaml", "registration.yaml",
+    ]  # fmt: skip
