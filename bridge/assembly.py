@@ -31,6 +31,7 @@ from bridge.core.routes import Routes
 from bridge.core.sender import Sender
 from bridge.core.timers import TimerKeeper
 from bridge.core.watch import Watcher
+from bridge.logs import hide
 from bridge.matrix.body import parse_transaction
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.history import History
@@ -55,7 +56,7 @@ from bridge.storage.portals import BotRooms, PortalStore
 from bridge.storage.retention import Retention
 from bridge.storage.shelf import Shelf
 from bridge.storage.timers import InstanceTimers
-from bridge.telemetry import Telemetry, hide
+from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 

@@ -22,10 +22,10 @@ from bridge.init import (
     refuse_existing,
     write_files,
 )
+from bridge.logs import configure_logging
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.secret import Secret
 from bridge.storage.schema import admin_sql
-from bridge.telemetry import configure_logging
 
 _NEARBY = "http://127.0.0.1:8008"
 _DEFAULT_MODULES = ("dice",)

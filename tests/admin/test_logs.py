@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import pytest
 
+from bridge.logs import configure_logging, hide
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.secret import Secret
 from bridge.settings import DatabaseSettings
-from bridge.telemetry import configure_logging, hide
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.program import trestle_program
@@ -120,7 +120,7 @@ def test_what_people_say_is_in_no_line_by_whatever_way(
     assert said not in text
     for name in ("RuntimeError", "ValueError", "ExceptionGroup", "KeyError", "OSError"):
         assert name in text
-    assert "test_telemetry.py" in text  # The places are there.
+    assert "test_logs.py" in text  # The places are there.
 
 
 def test_a_line_that_cannot_be_made_names_its_place_only(
@@ -131,7 +131,7 @@ def test_a_line_that_cannot_be_made_names_its_place_only(
     assert output.getvalue() == ""
     shown = capsys.readouterr().err
     assert shown.startswith("a log line cannot be written: ")
-    assert "test_telemetry.py" in shown
+    assert "test_logs.py" in shown
     assert "what somebody said" not in shown
 
 
