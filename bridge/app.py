@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from bridge.assembly import Parts, build, check_modules
 from bridge.core.watchdog import Watchdog
+from bridge.logs import tidy_log_files
 from bridge.matrix.client import PING_ERRORS, MatrixError
 from bridge.model import Clock, SystemClock
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
@@ -213,6 +214,7 @@ class App:
                     await self._hourly()
 
     async def _hourly(self) -> None:
+        tidy_log_files(self.parts.database.clock.today())
         try:
             await self.parts.retention.run_once()
         except ConfigError as error:

@@ -102,7 +102,7 @@ def _section(kind: type) -> Iterator[str]:
 def _entry(name: str, key: Key, default: object, indent: int) -> Iterator[str]:
     space = " " * indent
     value = key.example if key.example is not None else default
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
         yield f"{space}{name}:"
         for line in _yaml({k: _plain(v) for k, v in value.items()}).splitlines():
             yield f"{space}  {line}"

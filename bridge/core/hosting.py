@@ -5,6 +5,7 @@ from datetime import datetime
 
 from bridge.model import Clock
 from bridge.sdk.ids import InstanceId
+from bridge.sdk.log import ModuleLog
 from bridge.sdk.metrics import check_use
 from bridge.sdk.module import ModuleInfo, Store
 from bridge.telemetry import Telemetry
@@ -48,9 +49,7 @@ class InstanceHost:
         self._store = store
         self._clock = clock
         self._metrics = metrics
-        self._log = logging.LoggerAdapter(
-            logging.getLogger(f"bridge.module.{instance}"), {"instance": instance}
-        )
+        self._log = ModuleLog(instance)
 
     @property
     def instance(self) -> InstanceId:

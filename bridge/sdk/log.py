@@ -1,0 +1,24 @@
+"""The logger that a module is given."""
+
+import logging
+from collections.abc import MutableMapping
+from typing import Any
+
+from bridge.sdk.ids import InstanceId
+
+
+class ModuleLog(logging.LoggerAdapter[logging.Logger]):
+    """Names the instance in each line, and keeps what else the module puts beside it.
+
+    A line's ``extra={"event": ...}`` is its stable name; without one it is called ``module``.
+    """
+
+    def __init__(self, instance: InstanceId) -> None:
+        super().__init__(logging.getLogger(f"bridge.module.{instance}"), {"instance": instance})
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        """Put the instance beside what is there; the standard adapter would throw that away."""
+        kwargs["extra"] = {"event": "module", **(kwargs.get("extra") or {}), **(self.extra or {})}
+        return msg, kwargs
