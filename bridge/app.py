@@ -14,6 +14,7 @@ from bridge.logs import tidy_log_files
 from bridge.matrix.client import PING_ERRORS, MatrixError
 from bridge.model import Clock, SystemClock
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
+from bridge.service import tell
 from bridge.settings import Settings
 from bridge.storage.pool import Database
 
@@ -71,12 +72,14 @@ class App:
                 parts.intake.open()
                 self.ready.set()
                 _calm_the_collector()
+                tell("READY=1")
                 log.info("ready at %s: %s", *self._who_is_where(), extra={"event": "ready"})
                 if self._on_ready is not None:
                     self._on_ready(self)
                 await asyncio.Event().wait()
             finally:
                 self.ready.clear()
+                tell("STOPPING=1")
                 log.info("stopping", extra={"event": "stopping"})
                 if self._end_for_sure:
                     _end_later()
@@ -205,6 +208,7 @@ class App:
         while True:
             before = loop.time()
             await asyncio.sleep(1)
+            tell("WATCHDOG=1")
             self.parts.telemetry.loop_lag_seconds.observe(max(0.0, loop.time() - before - 1))
             self._set_gauges()
             with contextlib.suppress(TemporaryFailure):
