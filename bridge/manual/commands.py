@@ -97,7 +97,8 @@ def _entries(command: click.Command, context: click.Context) -> Iterator[Entry]:
     options = [
         Option(*record)
         for parameter in command.get_params(context)
-        if (record := parameter.get_help_record(context)) is not None
+        if isinstance(parameter, click.Option)  # What is no flag is in the usage.
+        and (record := parameter.get_help_record(context)) is not None
     ]
     text = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.help or ""))
     yield Entry(context.command_path, " ".join(usage.split()), text, options)
