@@ -1,7 +1,9 @@
 """Every command in the README and in the pages is run: the way its comment says, or a failure."""
 
+import os
 import re
 import shlex
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -70,12 +72,23 @@ async def ground(fresh: Fresh, folder: Path) -> AsyncIterator[Ground]:
     """A machine with a homeserver, and the program where the page would install it."""
     made = Ground(folder, fresh.folder)
     # The first commands of the page find it done: it takes a minute, and the README's had it.
-    made.place("/opt/trestle").symlink_to(fresh.folder / ".venv")
+    move_in(fresh.folder / ".venv", made.place("/opt/trestle"))
     await made.start_synapse()
     try:
         yield made
     finally:
         await made.close()
+
+
+def move_in(venv: Path, place: Path) -> None:
+    """Have the venv at another place too; its scripts name their own."""
+    shutil.copytree(venv, place, symlinks=True, copy_function=os.link)
+    for script in (place / "bin").iterdir():
+        data = script.read_bytes() if not script.is_symlink() else b""
+        if os.fsencode(venv) in data:
+            script.unlink()
+            script.write_bytes(data.replace(os.fsencode(venv), os.fsencode(place)))
+            script.chmod(0o755)
 
 
 @pytest.mark.timeout(900)
