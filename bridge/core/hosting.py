@@ -43,13 +43,19 @@ class InstanceHost:
     """What ``sdk.Host`` and ``sdk.BotHost`` have in common; holds no token and no pool."""
 
     def __init__(
-        self, instance: InstanceId, store: Store, clock: Clock, metrics: InstanceMetrics
+        self,
+        instance: InstanceId,
+        store: Store,
+        clock: Clock,
+        metrics: InstanceMetrics,
+        *,
+        personal: bool = False,
     ) -> None:
         self._instance = instance
         self._store = store
         self._clock = clock
         self._metrics = metrics
-        self._log = ModuleLog(instance)
+        self._log = ModuleLog(instance, personal=personal)
 
     @property
     def instance(self) -> InstanceId:

@@ -147,6 +147,16 @@ def test_a_level_that_means_nothing_is_named(folder: Path, levels: str, said: st
     assert said in made.errors
 
 
+def test_what_a_network_says_of_one_person_s_login_is_left_out() -> None:
+    with logged("json") as (_, output):
+        log = ModuleLog(InstanceId("libera"), personal=True)
+        log.warning("try %d: %s", 3, "the nick alice is taken", extra={"event": "irc_refused"})
+    (line,) = output.getvalue().splitlines()
+    assert '"message": "try 3: …"' in line
+    assert '"event": "irc_refused"' in line
+    assert "alice" not in line
+
+
 def test_a_module_s_line_keeps_its_event_beside_the_instance() -> None:
     with logged("json") as (_, output):
         ModuleLog(InstanceId("dice")).info("rolled", extra={"event": "dice_rolled"})
