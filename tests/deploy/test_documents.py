@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import shutil
+import textwrap
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 import pytest_asyncio
 from ruamel.yaml import YAML
 
-from bridge.config import load
+from bridge.config import keys_of, load, read_settings
 from bridge.manual.events import log_lines
-from tests.admin.commands import trestle
+from bridge.settings import Settings
+from tests.admin.commands import init, read_yaml, trestle
 from tests.deploy.blocks import Block, blocks_of
 from tests.deploy.conftest import Fresh
 from tests.deploy.ground import Ground
@@ -131,6 +133,36 @@ BY_HAND: dict[tuple[str, int], Callable[[Ground, str], None]] = {
     ("rotate-tokens", 2): take_the_old_out,
 }
 """What a page has people do in between, by the block behind which it stands."""
+
+
+def test_a_stranger_finds_every_page_from_the_index() -> None:
+    found: set[Path] = set()
+    waiting = [TOP / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        found.add(page)
+        for target in re.findall(r"\]\(([^)#:]+)[^):]*\)", page.read_text()):
+            file = (page.parent / target).resolve()
+            files = sorted(file.glob("*.md")) if file.is_dir() else [file]
+            waiting += [one for one in files if one.suffix == ".md" and one not in found]
+    assert [path for path in (TOP / "docs").rglob("*.md") if path not in found] == []
+
+
+def test_the_settings_in_the_pages_are_settings(folder: Path) -> None:
+    assert init(folder).code == 0
+    given = read_yaml(folder / "config.yaml")
+    seen = 0
+    for page in (TOP / "docs/how-to").rglob("*.md"):
+        for text in re.findall(r"^ *```yaml\n(.*?)^ *```", page.read_text(), re.M | re.S):
+            shown = YAML(typ="safe").load(textwrap.dedent(text))
+            if shown.keys() <= keys_of(Settings).keys():
+                modules = {"modules": {"libera": LIBERA}}
+                read_settings({**given, **modules, **shown}, folder=folder)
+                seen += 1
+    assert seen >= 3
+
+
+LIBERA = {"module": "irc", "servers": [{"host": "irc.example.org"}]}
 
 
 # --- what needs more than a machine in a folder --------------------------------------------------
