@@ -35,7 +35,8 @@ class Block:
     @property
     def lines(self) -> list[str]:
         """Its commands without what is said beside them."""
-        said = (re.sub(r"\s{2,}#.*", "", line) for line in self.text.splitlines())
+        text = re.sub(r" *\\\n *", " ", self.text)
+        said = (re.sub(r"\s{2,}#.*", "", line) for line in text.splitlines())
         return [line.strip() for line in said if line.strip() and not line.startswith("#")]
 
 

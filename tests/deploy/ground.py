@@ -89,7 +89,7 @@ class Ground:
             "127.0.0.1:9184": f"127.0.0.1:{self._ops}",
             "-o root -g trestle": f"-o {me} -g {mine}",
             "chgrp trestle": f"chgrp {mine}",
-            "chown matrix-synapse:": f"chown {me}:",
+            "-o matrix-synapse": f"-o {me}",
         }.items():
             text = text.replace(theirs, ours)
         if "trestle init " in text:  # The default ports may be somebody else's here.
