@@ -95,6 +95,7 @@ def test_the_manual_page_is_clean_roff_and_can_be_read() -> None:
     assert run("man", "--warnings", "-l", page)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.xdist_group("demo")
 def test_the_installed_program_brings_its_manual_page(fresh: Fresh) -> None:
     page = fresh.folder / ".venv/share/man/man1/trestle.1"
@@ -147,6 +148,7 @@ def test_the_completion_is_a_script_of_its_shell(shell: str, folder: Path) -> No
     run(shell, "-n", file)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.xdist_group("demo")
 def test_the_tab_key_completes_commands_and_flags(fresh: Fresh) -> None:
     lines = """
