@@ -14,7 +14,7 @@ EVENTS = 20_000
 """Each with five strings of its own: event, room, sender, kind and words."""
 
 AT_ONCE = 1000
-DOORS = 40
+DOORS = 5
 """Strings for each of the doors that are not events: tokens, paths, names that are asked for."""
 
 
