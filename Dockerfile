@@ -10,6 +10,7 @@ FROM python:3.13.9-slim-bookworm AS build
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY bridge bridge
+COPY deploy/man deploy/man
 RUN python -m venv --without-pip /opt/trestle \
     && pip --python /opt/trestle/bin/python install --no-cache-dir --no-compile .
 

@@ -48,5 +48,6 @@ prove: $(STAMP) servers  ## The long forms of all proofs
 	@echo "seed: $(TRESTLE_SEED)"
 	TRESTLE_PROVE=50 $(PYTEST) --timeout=7200 $(ARGS)
 
-examples: $(STAMP)  ## Write the generated example files again
+examples: $(STAMP)  ## Write the generated files again: examples, reference, alerts, manual page
 	$(BIN)/python -m bridge.examples
+	$(BIN)/python -m bridge.manual

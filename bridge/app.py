@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 
 from bridge.assembly import Parts, build, check_modules
 from bridge.core.watchdog import Watchdog
+from bridge.logs import tidy_log_files
 from bridge.matrix.client import PING_ERRORS, MatrixError
 from bridge.model import Clock, SystemClock
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
+from bridge.service import tell
 from bridge.settings import Settings
 from bridge.storage.pool import Database
 
@@ -75,12 +77,14 @@ class App:
                 parts.intake.open()
                 self.ready.set()
                 _calm_the_collector()
+                tell("READY=1")
                 log.info("ready at %s: %s", *self._who_is_where(), extra={"event": "ready"})
                 if self._on_ready is not None:
                     self._on_ready(self)
                 await asyncio.Event().wait()
             finally:
                 self.ready.clear()
+                tell("STOPPING=1")
                 log.info("stopping", extra={"event": "stopping"})
                 if self._end_for_sure:
                     _end_later()
@@ -212,6 +216,7 @@ class App:
         while True:
             before = loop.time()
             await asyncio.sleep(1)
+            tell("WATCHDOG=1")
             self.parts.telemetry.loop_lag_seconds.observe(max(0.0, loop.time() - before - 1))
             self._set_gauges()
             with contextlib.suppress(TemporaryFailure):
@@ -222,6 +227,7 @@ class App:
 
     async def _hourly(self) -> None:
         await self.parts.bookkeeper.balance()
+        tidy_log_files(self.parts.database.clock.today())
         try:
             await self.parts.retention.run_once()
         except ConfigError as error:

@@ -42,6 +42,7 @@ from bridge.core.statusroom import StatusRoom
 from bridge.core.timers import TimerKeeper
 from bridge.core.tracer import Tracer
 from bridge.core.watch import Watcher
+from bridge.logs import hide
 from bridge.matrix.body import parse_transaction
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.history import History
@@ -78,7 +79,7 @@ from bridge.storage.tokens import Links, Tokens, UsedOpenIds
 from bridge.storage.traces import Traces
 from bridge.storage.troubles import TroubleStore
 from bridge.storage.vault import Vault
-from bridge.telemetry import Telemetry, hide
+from bridge.telemetry import Telemetry
 from bridge.web.server import WebServer
 
 log = logging.getLogger(__name__)

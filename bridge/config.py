@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from bridge.logs import levels_by_logger
 from bridge.model import Permission
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
@@ -24,6 +25,8 @@ from bridge.settings import (
     Address,
     AppserviceSettings,
     Key,
+    LogLevel,
+    LogSettings,
     ModuleSettings,
     Settings,
 )
@@ -155,6 +158,8 @@ class _Reader:
             return dict(_permissions(value, path))
         if hint == Mapping[InstanceId, ModuleSettings]:
             return {one.instance: one for one in self._modules(value, path)}
+        if hint == Mapping[str, LogLevel]:
+            return dict(_levels(value, path))
         if hint == tuple[Secret, ...]:
             return (_token(value, path),)
         if hint in (tuple[str, ...], Mapping[str, str]):
@@ -326,6 +331,13 @@ def _permissions(value: object, path: str) -> Iterator[tuple[str, Permission]]:
         yield str(who), Permission[level.upper()]
 
 
+def _levels(value: object, path: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(value, dict):
+        raise ConfigError("must be keys and values, `irc: debug` for one", path=path)
+    for part, level in value.items():
+        yield str(part), _choice(get_args(LogLevel), str(level), _join(path, str(part)))
+
+
 def _is_person_or_server(who: str) -> bool:
     if who.startswith("@"):
         localpart, colon, server = who[1:].partition(":")
@@ -452,7 +464,11 @@ def _check_database(value: str, path: str) -> None:
 def _finish(kind: type, found: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Fill in what depends on other keys, and refuse what does not go together."""
     if kind is Settings:
+        modules = {name: one.module for name, one in found.get("modules", {}).items()}
+        levels_by_logger(found.get("logging", LogSettings()).levels, modules)
         found["state_dir"] = (folder / found.get("state_dir", "state")).absolute()
+    if kind is LogSettings and found.get("file") is not None:
+        found["file"] = (folder / found["file"]).absolute()
     if kind is AppserviceSettings:
         if found["as_token"] in found["hs_tokens"]:
             raise ConfigError("must differ from hs_token", path="appservice.as_token")

@@ -7,7 +7,7 @@ Each key is declared here once: its type, its default, its words for the admin. 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 from bridge.model import InstanceRules, Permission
 from bridge.sdk.ids import InstanceId
@@ -26,6 +26,9 @@ class Address(NamedTuple):
 
 RECEIVER = Address("127.0.0.1", 29333)
 """Where transactions come in, unless the settings say otherwise."""
+
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+"""How important a line of the log is, the least first."""
 
 _OPS = Address("127.0.0.1", 9184)
 _WEB, _PUBLIC = Address("127.0.0.1", 8184), Address("127.0.0.1", 8185)
@@ -222,16 +225,27 @@ class FetchingSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
-    """What is written to standard error."""
+    """What is written to the log, and where."""
 
     format: Annotated[
         Literal["console", "json"],
         Key(doc="`console` for people, `json` (one object a line) for machines."),
     ] = "console"
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        Key(doc="The least important lines that are written."),
-    ] = "info"
+    level: Annotated[LogLevel, Key(doc="The least important lines that are written.")] = "info"
+    levels: Annotated[
+        Mapping[str, LogLevel],
+        Key(
+            doc="Other levels for single parts: an instance, a module, or a part of the program "
+            "like core, matrix or storage. `{irc: debug}`"
+        ),
+    ] = field(default_factory=dict)
+    file: Annotated[
+        Path | None,
+        Key(
+            doc="Write to this file instead of standard error. It is turned at midnight UTC, and "
+            "deleted when 13 whole days beside today are over."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,7 +344,7 @@ class Settings:
             "is installed.",
         ),
     ] = field(default_factory=dict)
-    logging: Annotated[LogSettings, Key(doc="What is written to standard error.")] = field(
+    logging: Annotated[LogSettings, Key(doc="What is written to the log, and where.")] = field(
         default_factory=LogSettings
     )
     limits: Annotated[LimitSettings, Key(doc="How long, how often, how many.")] = field(

@@ -12,9 +12,9 @@ import uvloop
 
 from bridge import __version__
 from bridge.config import load
+from bridge.logs import configure_logging, hide
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.settings import Settings
-from bridge.telemetry import configure_logging, hide
 
 T = TypeVar("T")
 

@@ -23,10 +23,10 @@ from bridge.init import (
     refuse_existing,
     write_files,
 )
+from bridge.logs import configure_logging, levels_by_logger
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.secret import Secret
 from bridge.storage.schema import admin_sql
-from bridge.telemetry import configure_logging
 
 _NEARBY = "http://127.0.0.1:8008"
 _DEFAULT_MODULES = ("dice",)
@@ -155,7 +155,10 @@ def _asking_again() -> Iterator[None]:
 def run(config: Path) -> None:
     """Run until stopped by Ctrl-C or SIGTERM."""
     settings = load(config)
-    configure_logging(settings.logging.format, settings.logging.level)
+    log = settings.logging
+    modules = {name: one.module for name, one in settings.modules.items()}
+    levels = levels_by_logger(log.levels, modules)
+    configure_logging(log.format, log.level, levels=levels, file=log.file)
     run_until_told(lambda: run_app(settings, end_for_sure=True))
 
 

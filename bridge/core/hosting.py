@@ -5,6 +5,7 @@ from datetime import datetime
 
 from bridge.model import Clock
 from bridge.sdk.ids import InstanceId
+from bridge.sdk.log import ModuleLog
 from bridge.sdk.metrics import check_use
 from bridge.sdk.module import ModuleInfo, Store
 from bridge.telemetry import Telemetry
@@ -42,15 +43,19 @@ class InstanceHost:
     """What ``sdk.Host`` and ``sdk.BotHost`` have in common; holds no token and no pool."""
 
     def __init__(
-        self, instance: InstanceId, store: Store, clock: Clock, metrics: InstanceMetrics
+        self,
+        instance: InstanceId,
+        store: Store,
+        clock: Clock,
+        metrics: InstanceMetrics,
+        *,
+        personal: bool = False,
     ) -> None:
         self._instance = instance
         self._store = store
         self._clock = clock
         self._metrics = metrics
-        self._log = logging.LoggerAdapter(
-            logging.getLogger(f"bridge.module.{instance}"), {"instance": instance}
-        )
+        self._log = ModuleLog(instance, personal=personal)
 
     @property
     def instance(self) -> InstanceId:

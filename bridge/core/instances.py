@@ -41,8 +41,10 @@ class ModuleHost(InstanceHost):
         metrics: InstanceMetrics,
         receive: Callable[[RemoteEvent], Awaitable[None]],
         report: Callable[[LoginState, str], None],
+        *,
+        personal: bool = False,
     ) -> None:
-        super().__init__(instance, store, clock, metrics)
+        super().__init__(instance, store, clock, metrics, personal=personal)
         self._receive = receive
         self._report = report
 
@@ -216,11 +218,15 @@ class Instance:
         def report(state: LoginState, reason: str = "") -> None:
             session.supervisor.report(state, reason)
 
-        host = ModuleHost(self.name, self._store, self._clock, self._metrics, receive, report)
+        personal = row.owner is not None
+        host = ModuleHost(
+            self.name, self._store, self._clock, self._metrics, receive, report, personal=personal
+        )
         client = self.connector.connect(login, host)
         supervisor = Supervisor(
-            client, f"{self.name} login {row.id}", lambda state, _: self._count(row, state)
-        )
+            client, f"{self.name} login {row.id}", lambda state, _: self._count(row, state),
+            personal=personal,
+        )  # fmt: skip
         session = Session(row, supervisor)
         self._sessions[row.id] = session
         supervisor.start(self._group)

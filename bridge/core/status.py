@@ -13,10 +13,11 @@ from bridge.core.instances import Instance
 from bridge.core.portals import Portals
 from bridge.core.router import Router
 from bridge.core.sender import Sender
+from bridge.logs import redact
 from bridge.model import ParkReason
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.login import LoginState
-from bridge.telemetry import Telemetry, redact
+from bridge.telemetry import Telemetry
 
 _RECENT = 10
 _LONGEST = 5

@@ -28,6 +28,7 @@ class Supervisor:
         name: str,
         on_state: Callable[[LoginState, str], None],
         *,
+        personal: bool = False,
         first_delay: float = 1.0,
         longest_delay: float = 300.0,
         stop_limit: float = 5.0,
@@ -35,6 +36,7 @@ class Supervisor:
         self.client = client
         self.name = name
         self._on_state = on_state
+        self._personal = personal
         self._first_delay = first_delay
         self._longest_delay = longest_delay
         self._stop_limit = stop_limit
@@ -89,9 +91,9 @@ class Supervisor:
             if loop.time() - began > _STABLE:
                 delay = self._first_delay
             self.report(state, reason)
-            log.warning(
-                "%s is not connected: %s", self.name, reason, extra={"event": "client_ended"}
-            )
+            # What a network says of one person's login may name the person.
+            why = state.value if self._personal else reason
+            log.warning("%s is not connected: %s", self.name, why, extra={"event": "client_ended"})
             if state is LoginState.SIGN_IN_NEEDED:
                 await self._again.wait()
             else:

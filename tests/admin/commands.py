@@ -112,11 +112,18 @@ class Terminal:
 
 @contextmanager
 def at_a_terminal(*arguments: object) -> Iterator[Terminal]:
-    """Run a command where a person sits."""
+    """Run a command of ours where a person sits."""
+    with typed(command(*arguments)) as terminal:
+        yield terminal
+
+
+@contextmanager
+def typed(words: Sequence[str], folder: Path | None = None) -> Iterator[Terminal]:
+    """Run a program where a person sits, in a folder."""
     screen, other = pty.openpty()
     # Only from the terminal that is its own does a program hear Ctrl-C.
     process = subprocess.Popen(
-        ["setsid", "--ctty", *command(*arguments)], stdin=other, stdout=other, stderr=other
+        ["setsid", "--ctty", *words], stdin=other, stdout=other, stderr=other, cwd=folder
     )
     os.close(other)
     try:

@@ -14,12 +14,13 @@ from bridge.doctor.keys import judge_days, judge_master_key
 from bridge.doctor.listeners import reach_hints
 from bridge.doctor.ping import explain
 from bridge.doctor.registration import newest_of
-from bridge.doctor.state import judge_backup, judge_space, last_backup
+from bridge.doctor.state import judge_backup, judge_space
 from bridge.doctor.surroundings import is_container
 from bridge.matrix.client import PING_ERRORS, MatrixError
 from bridge.sdk.examination import Remark
 from bridge.sdk.secret import Secret
 from bridge.settings import Address, AppserviceSettings
+from bridge.storage.backup import last_backup
 from bridge.storage.inspection import Facts, Looked
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)

@@ -15,8 +15,14 @@ from tests.rigs.ircd import START_SECONDS, IrcServer
 @asynccontextmanager
 async def run_miniircd() -> AsyncIterator[IrcServer]:
     """Run a miniircd, which has no TLS here."""
+    async with run_miniircd_at(free_port()) as server:
+        yield server
+
+
+@asynccontextmanager
+async def run_miniircd_at(port: int) -> AsyncIterator[IrcServer]:
+    """Run one on a port."""
     folder = Path(tempfile.mkdtemp(prefix="trestle-ircd-"))
-    port = free_port()
     command = [sys.executable, "-m", "miniircd", "--listen", "127.0.0.1", "--ports", str(port)]
     if os.geteuid() == 0:
         command += ["--setuid", "root"]

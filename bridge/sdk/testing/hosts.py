@@ -1,7 +1,6 @@
 """Hosts for tests: they keep the real one's rules and remember what a module did."""
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from bridge.sdk.events import (
     RemoteUser,
 )
 from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId
+from bridge.sdk.log import ModuleLog
 from bridge.sdk.login import LoginState
 from bridge.sdk.metrics import check_use
 from bridge.sdk.module import Client, ModuleInfo
@@ -70,7 +70,7 @@ class FakeHost(FakeMetrics):
         """``chats``: ids of the bridged ones; None: all are. ``info``: the connector's."""
         super().__init__(info)
         self.instance = InstanceId(instance)
-        self.log = _logger(self.instance)
+        self.log = ModuleLog(self.instance)
         self.clock = clock or FakeClock()
         self.store = store or FakeStore(self.clock)
         self.received: list[RemoteEvent] = []
@@ -210,13 +210,6 @@ def _users(event: RemoteEvent) -> Sequence[RemoteUser]:
             return event.users
 
 
-def _logger(instance: InstanceId) -> logging.LoggerAdapter[logging.Logger]:
-    # Named like the real host's, so that a test can look at what is written there.
-    return logging.LoggerAdapter(
-        logging.getLogger(f"bridge.module.{instance}"), {"instance": instance}
-    )
-
-
 class FakeBotHost(FakeMetrics):
     """What ``sdk.BotHost`` promises to a bot. Talk to the bot through a ``FakeRoom``."""
 
@@ -231,7 +224,7 @@ class FakeBotHost(FakeMetrics):
         """``info``: the bot's; a ``FakeRoom`` fills it in."""
         super().__init__(info)
         self.instance = InstanceId(instance)
-        self.log = _logger(self.instance)
+        self.log = ModuleLog(self.instance)
         self.clock = clock or FakeClock()
         self.store = store or FakeStore(self.clock)
         self.timers = FakeTimers(self.clock)

@@ -4,7 +4,9 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -13,10 +15,10 @@ from typing import Any, Literal
 
 import pytest
 
+from bridge.logs import configure_logging, hide
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.secret import Secret
 from bridge.settings import DatabaseSettings
-from bridge.telemetry import configure_logging, hide
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.program import trestle_program
@@ -27,21 +29,23 @@ TOKEN = "a-token-that-nobody-may-see"
 
 @contextmanager
 def logged(
-    format: Literal["console", "json"], level: str = "info"
+    format: Literal["console", "json"],
+    level: str = "info",
+    levels: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[logging.Logger, io.StringIO]]:
     """Log into a text; the rest of the logging is as before when the block ends."""
     root, output = logging.getLogger(), io.StringIO()
     handlers, before = list(root.handlers), root.level
-    levels = {name: logging.getLogger(name).level for name in ("aiohttp", "asyncio", "asyncpg")}
+    libraries = {name: logging.getLogger(name).level for name in ("aiohttp", "asyncio", "asyncpg")}
     root.handlers.clear()  # Those of pytest would fail at a line that cannot be made.
-    configure_logging(format, level, stream=output)
+    configure_logging(format, level, levels=levels, stream=output)
     try:
         yield logging.getLogger("bridge.somewhere"), output
     finally:
         logging.captureWarnings(False)
         root.handlers[:] = handlers
         root.setLevel(before)
-        for name, old in levels.items():
+        for name, old in libraries.items():
             logging.getLogger(name).setLevel(old)
 
 
@@ -120,7 +124,35 @@ def test_what_people_say_is_in_no_line_by_whatever_way(
     assert said not in text
     for name in ("RuntimeError", "ValueError", "ExceptionGroup", "KeyError", "OSError"):
         assert name in text
-    assert "test_telemetry.py" in text  # The places are there.
+    assert "test_logs.py" in text  # The places are there.
+
+
+@pytest.mark.parametrize("format", ["console", "json"])
+def test_people_are_told_apart_by_a_hash_that_nobody_can_test_a_guess_against(
+    format: Literal["console", "json"],
+) -> None:
+    alice, ghost, old = "@alice:example.org", "@_trestle_net_carl=21:[2001:db8::1]:8448", "@Äö:x"
+    with logged(format) as (log, output):
+        log.info("%s cannot join (%s)", alice, ghost, extra={"event": "x", "who": alice})
+        log.info("PUT %s, of @alice:example.org.", "/profile/%40alice%3Aexample.org/displayname")
+        log.warning("a mail to alice@example.org:25 and postgresql://u@db.example.org:5432/x")
+        log_exception(log, TemporaryFailure(f"{ghost} is not there, {old}"))
+    text = output.getvalue()
+    assert [one for one in ("@alice", "%40alice", "carl", "2001:db8", "Ä") if one in text] == []
+    found = re.findall(r"@[0-9a-f]{12}", text)
+    assert len(found) >= 6
+    assert found.count(found[0]) == 4  # Alice, however she is spelled.
+    assert "alice@example.org:25" in text  # No Matrix id.
+    assert "u@db.example.org:5432" in text
+    here = "import bridge.logs as l; print(l.redact('@alice:example.org'))"
+    runs = {run_python(here) for _ in range(2)}
+    assert len(runs) == 2  # Each run has a key of its own.
+
+
+def run_python(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    ).stdout
 
 
 def test_a_line_that_cannot_be_made_names_its_place_only(
@@ -131,7 +163,7 @@ def test_a_line_that_cannot_be_made_names_its_place_only(
     assert output.getvalue() == ""
     shown = capsys.readouterr().err
     assert shown.startswith("a log line cannot be written: ")
-    assert "test_telemetry.py" in shown
+    assert "test_logs.py" in shown
     assert "what somebody said" not in shown
 
 
@@ -174,6 +206,8 @@ async def test_a_whole_conversation_leaves_none_of_its_words_in_the_log(
         "the-server-password",
     ]  # fmt: skip
     assert [one for one in (*words, *secrets) if one in log] == []
+    people = [alice.id, alice.id[1:].partition(":")[0], "carl"]
+    assert [one for one in people if one in log] == []
 
 
 def _sent(events: list[dict[str, Any]], sender: str) -> bool:

@@ -1,0 +1,18 @@
+"""``trestle completion``: the tab key in bash, zsh and fish."""
+
+import click
+from click.shell_completion import get_completion_class
+
+from bridge.cli.group import main
+
+
+@main.command(short_help="Print what makes the tab key complete our commands.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes the tab key complete our commands, for that shell to read.
+
+    `trestle completion bash > ~/.local/share/bash-completion/completions/trestle`, for one.
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101 - click knows all three.
+    click.echo(kind(main, {}, "trestle", "_TRESTLE_COMPLETE").source())
