@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from bridge.assembly import Parts, build, check_modules
+from bridge.confidential import refuse_exposed_keys
 from bridge.core.watchdog import Watchdog
 from bridge.matrix.client import PING_ERRORS, MatrixError
 from bridge.model import Clock, SystemClock
@@ -245,6 +246,7 @@ async def run(
     """
     clock = clock or SystemClock()
     check_modules(settings)  # Before anything is started for them.
+    refuse_exposed_keys(settings.state_dir)
     try:
         async with (
             Database.open(settings.database, settings.state_dir, clock) as database,

@@ -1,14 +1,13 @@
 """The parts of the program, each built once and handed to those that need it."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from bridge.config import check_options
 from bridge.control import ControlServer
 from bridge.core.aside import Aside
 from bridge.core.bots import BotHost, ModuleSeat, Seat, Stage
@@ -38,7 +37,10 @@ from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.pulse import Pulse
 from bridge.matrix.receiver import Receiver
+from bridge.model import Permission
 from bridge.ops import OpsServer
+from bridge.options import check_module, secrets_in
+from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Bot, FindsChats
 from bridge.sdk.timers import HearsTimers
@@ -197,10 +199,49 @@ def namespaces_of(settings: Settings) -> Namespaces:
 
 
 def check_modules(settings: Settings) -> None:
-    """Raise ``ConfigError`` for the first module that is unknown or has an option wrong."""
+    """Raise ``ConfigError`` for the first module or room with something wrong."""
+    for error in module_problems(settings):
+        raise error
+
+
+def module_problems(settings: Settings) -> Iterator[ConfigError]:
+    """Say of each module that is unknown or has an option wrong what it is; of rooms too."""
+    kinds: dict[InstanceId, bool] = {}
     for instance, module in settings.modules.items():
-        model = _load(settings, instance).settings
-        check_options(model, module.options, f"modules.{instance}")
+        try:
+            kinds[instance] = find_module(module.module, f"modules.{instance}.module").is_bot
+            check_module(_load(settings, instance).settings, module)
+        except ConfigError as error:
+            yield error
+    for number, room in enumerate(settings.rooms):
+        for instance in room.bridge:
+            if instance not in settings.modules or kinds.get(instance):
+                yield _no_such(instance, "network", f"rooms[{number}].bridge", kinds, bots=False)
+        for instance in room.bots:
+            if instance not in settings.modules or kinds.get(instance) is False:
+                yield _no_such(instance, "bot", f"rooms[{number}].bots", kinds, bots=True)
+    if settings.rooms and not admins_of(settings):
+        yield ConfigError(
+            "somebody must answer for them: name an admin in permissions, "
+            f"`'@you:{settings.homeserver.server_name}': admin`",
+            path="rooms",
+        )
+
+
+def admins_of(settings: Settings) -> list[UserId]:
+    """The people whom the permissions name as admins."""
+    return [
+        UserId(who)
+        for who, level in settings.permissions.items()
+        if who.startswith("@") and level is Permission.ADMIN
+    ]
+
+
+def _no_such(
+    instance: InstanceId, what: str, path: str, kinds: dict[InstanceId, bool], *, bots: bool
+) -> ConfigError:
+    names = ", ".join(sorted(one for one, is_bot in kinds.items() if is_bot is bots)) or "none"
+    return ConfigError(f"modules has no {what} called {instance!r}; there are: {names}", path=path)
 
 
 def protocols_of(settings: Settings) -> list[str]:
@@ -219,8 +260,9 @@ def _load(settings: Settings, instance: InstanceId) -> Any:
 
 def _make_module(settings: Settings, instance: InstanceId, *more: object) -> object:
     loaded = _load(settings, instance)
-    options = settings.modules[instance].options
-    return loaded(check_options(loaded.settings, options, f"modules.{instance}"), *more)
+    options = check_module(loaded.settings, settings.modules[instance])
+    hide(*secrets_in(options))
+    return loaded(options, *more)
 
 
 def _make_bots(

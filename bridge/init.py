@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -17,6 +17,7 @@ from bridge.assembly import check_modules, namespaces_of, protocols_of
 from bridge.config import read_settings
 from bridge.core.catalogue import describe, find_module
 from bridge.matrix.registration import random_localpart, random_token, registration
+from bridge.options import model_in
 from bridge.sdk.errors import ConfigError
 from bridge.settings import Settings
 
@@ -191,7 +192,7 @@ def questions_of(
         name = field.alias or own_name
         if f"{name}_file" in given or not _wants_asking(field):
             continue
-        inner = _model_in(field.annotation)
+        inner = model_in(field.annotation)
         if inner is not None:
             many = inner is not field.annotation
             there = given.get(name, [{}] if many else {})
@@ -211,15 +212,6 @@ def questions_of(
 def _wants_asking(field: FieldInfo) -> bool:
     extra = field.json_schema_extra
     return field.is_required() or (isinstance(extra, dict) and bool(extra.get("ask")))
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model that an option is, or of which it is a list."""
-    kinds = get_args(annotation)[:1] if get_origin(annotation) in (list, tuple) else [annotation]
-    for kind in kinds:
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None
 
 
 def _complete(document: dict[str, Any], ask: Ask | None) -> None:

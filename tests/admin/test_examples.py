@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from bridge.assembly import check_modules
-from bridge.config import keys_of, load, read_settings
+from bridge.config import load, read_settings
 from bridge.examples import write_examples
 from bridge.matrix.registration import random_localpart, random_token
 from bridge.sdk.errors import ConfigError
-from bridge.settings import Settings
+from bridge.settings import Settings, keys_of
 from tests.admin.commands import read_yaml, trestle
 
 TOP = Path(__file__).parent.parent.parent
