@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 
 from bridge.control import ControlServer
 from bridge.core.aside import Aside
 from bridge.core.bots import BotHost, ModuleSeat, Seat, Stage
-from bridge.core.catalogue import find_module
+from bridge.core.catalogue import describe, find_module
 from bridge.core.commands import MainBot, MainSeat
 from bridge.core.directory import Answers
 from bridge.core.doorway import House
@@ -44,7 +45,7 @@ from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Bot, FindsChats
 from bridge.sdk.timers import HearsTimers
-from bridge.settings import Settings
+from bridge.settings import ModuleSettings, Settings
 from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
 from bridge.storage.items import Items
@@ -256,6 +257,12 @@ def protocols_of(settings: Settings) -> list[str]:
 
 def _load(settings: Settings, instance: InstanceId) -> Any:
     return find_module(settings.modules[instance].module, f"modules.{instance}.module").load()
+
+
+def model_of(module: ModuleSettings) -> type[BaseModel]:
+    """The model of an instance's options. Raises ``ConfigError`` if there is no such module."""
+    found = find_module(module.module, f"modules.{module.instance}.module")
+    return describe(found)[1]
 
 
 def _make_module(settings: Settings, instance: InstanceId, *more: object) -> object:

@@ -76,20 +76,24 @@ def load(path: Path) -> Settings:
 
 def read(path: Path) -> Reading:
     """Read the file to its end. Raises ``ConfigError`` if it cannot be read or is no YAML."""
-    try:
-        with path.open("rb") as file:
-            data = file.read()
-            mode = os.fstat(file.fileno()).st_mode
-    except FileNotFoundError as error:
-        raise ConfigError(f"there is no {path}; `trestle init` writes one") from error
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    data, mode = read_bytes(path)
     return read_document(
         parse(data, str(path)),
         folder=path.absolute().parent,
         environment=os.environ,
         exposed=path if is_exposed(mode) else None,
     )
+
+
+def read_bytes(path: Path) -> tuple[bytes, int]:
+    """Give what is in the file, and its mode. Raises ``ConfigError`` if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(), os.fstat(file.fileno()).st_mode
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no {path}; `trestle init` writes one") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def read_settings(
@@ -124,8 +128,10 @@ def read_document(
     reader = _Reader(folder, environment or {}, exposed, reading)
     settings = reader.record(Settings, document, "")
     # Of one key the first complaint is enough.
-    reading.problems = list({str(one.path): one for one in reversed(reading.problems)}.values())
-    reading.problems.reverse()
+    first: dict[str, ConfigError] = {}
+    for error in reading.problems:
+        first.setdefault(str(error.path), error)
+    reading.problems = list(first.values())
     reading.settings = None if reading.problems else settings
     return reading
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from bridge import __version__
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.registration import registration
 from bridge.sdk.ids import InstanceId
@@ -37,7 +38,7 @@ _MODULES = """\
 def config_example() -> str:
     """The text of ``config.example.yaml``."""
     lines = [
-        "# The settings of Trestle. `trestle init` writes a config.yaml of your own.",
+        f"# Settings of Trestle {__version__}. `trestle init` writes a config.yaml of your own.",
         "# Lines that begin with `# ` and a key show the default.",
         "",
     ]
@@ -76,6 +77,8 @@ def registration_example() -> str:
 def write_examples(folder: Path) -> None:
     """Write the files into the folder of the repository."""
     (folder / "config.example.yaml").write_text(config_example())
+    shipped = folder / "bridge" / "shipped" / f"{__version__}.yaml"
+    shipped.write_text(config_example())  # What a later version compares with.
     (folder / "registration.yaml.example").write_text(registration_example())
     (folder / "docs" / "reference" / "data-map.md").write_text(data_map_page())
 

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from bridge import __version__
 from bridge.assembly import check_modules, namespaces_of, protocols_of
 from bridge.config import read_settings
 from bridge.core.catalogue import describe, find_module
@@ -22,6 +23,7 @@ from bridge.sdk.errors import ConfigError
 from bridge.settings import Settings
 
 _CONFIG, _REGISTRATION = "config.yaml", "registration.yaml"
+_HEAD = f"# Settings of Trestle {__version__}; `config.example.yaml` explains each key.\n"
 _STEP = re.compile(r"([^.\[\]]+)(?:\[(\d)\])?")
 
 
@@ -111,7 +113,7 @@ def write_files(
         folder.mkdir(parents=True, exist_ok=True)
         write_private(
             config,
-            to_yaml(document, "# Settings of Trestle; `config.example.yaml` explains each key.\n"),
+            to_yaml(document, _HEAD),
         )
         write_private(registered, wanted)
     except OSError as error:
