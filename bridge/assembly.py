@@ -1,22 +1,20 @@
 """The parts of the program, each built once and handed to those that need it."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
-from pydantic import BaseModel
 
 from bridge.control import ControlServer
 from bridge.core.aside import Aside
-from bridge.core.bots import BotHost, ModuleSeat, Seat, Stage
-from bridge.core.catalogue import describe, find_module
+from bridge.core.bots import ModuleSeat, Seat, Stage
+from bridge.core.catalogue import find_module
 from bridge.core.commands import MainBot, MainSeat
+from bridge.core.declared import DeclaredRooms
 from bridge.core.directory import Answers
 from bridge.core.doorway import House
-from bridge.core.hosting import InstanceMetrics
 from bridge.core.inflight import InFlight
 from bridge.core.instances import Instance
 from bridge.core.intake import Intake
@@ -40,18 +38,16 @@ from bridge.matrix.pulse import Pulse
 from bridge.matrix.receiver import Receiver
 from bridge.model import Permission
 from bridge.ops import OpsServer
-from bridge.options import check_module, secrets_in
+from bridge.options import check_module
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Bot, FindsChats
-from bridge.sdk.timers import HearsTimers
-from bridge.settings import ModuleSettings, Settings
+from bridge.settings import Settings
 from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, EventKeys
-from bridge.storage.modulestore import InstanceStore
 from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms, PortalStore
@@ -59,6 +55,7 @@ from bridge.storage.retention import Retention
 from bridge.storage.shelf import Shelf
 from bridge.storage.timers import InstanceTimers
 from bridge.telemetry import Telemetry, hide
+from bridge.workshop import Workshop, load_module, make_module
 
 log = logging.getLogger(__name__)
 
@@ -94,11 +91,16 @@ class Parts:
     pulse: Pulse
     instances: dict[InstanceId, Instance]
     bots: dict[InstanceId, Bot]
-    keepers: list[TimerKeeper]
+    timers: dict[InstanceId, InstanceTimers]
+    keepers: dict[InstanceId, TimerKeeper]
     stage: Stage
     main_bot: MainBot
     aside: Aside
     control: ControlServer
+    house: House
+    workshop: Workshop
+    permissions: Permissions
+    declared: DeclaredRooms
     homeserver_state: list[Callable[[], str]] = field(default_factory=list)
     introduced: bool = False
 
@@ -136,11 +138,24 @@ class Parts:
             return
         self.routes.add_seat(seat)
 
+    async def move_in(self, user: UserId, room: RoomId) -> None:
+        """Note that a bot has come into a room by itself."""
+        await self.bot_rooms.add_bot_room(user, room, None)
+        self.seat(user, room, None)
+
+    async def move_out(self, user: UserId, room: RoomId) -> None:
+        """Note that a bot has left a room by itself."""
+        await self.bot_rooms.remove_bot_room(user, room)
+        self.routes.remove_seat(user, room)
+
     async def furnish(self) -> None:
-        """Have the bots' seats as they were, and the gauges."""
+        """Have the bots' seats as they were, the gauges, and what the settings declare."""
+        self.stage.private_chats.on_room = self.seat
+        self.declared.residence = self
         for user, room, direct_with in await self.bot_rooms.bot_rooms():
             self.seat(user, room, direct_with)
         await self.count_parked()
+        self.declared.declare(self.settings.rooms, admins_of(self.settings))
 
     async def stage_bots(self) -> None:
         """Have the bots' accounts, and their seats as the homeserver says."""
@@ -151,11 +166,9 @@ class Parts:
             there = await self.intents.rooms_of(user)
             known = {room for bot, room in self.routes.seats if bot == user}
             for room in there - known:
-                await self.bot_rooms.add_bot_room(user, room, None)
-                self.seat(user, room, None)
+                await self.move_in(user, room)
             for room in known - there:
-                await self.bot_rooms.remove_bot_room(user, room)
-                self.routes.remove_seat(user, room)
+                await self.move_out(user, room)
 
     async def note_long_ids(self) -> None:
         """Store what newly shortened ids stand for."""
@@ -211,7 +224,7 @@ def module_problems(settings: Settings) -> Iterator[ConfigError]:
     for instance, module in settings.modules.items():
         try:
             kinds[instance] = find_module(module.module, f"modules.{instance}.module").is_bot
-            check_module(_load(settings, instance).settings, module)
+            check_module(load_module(settings, instance).settings, module)
         except ConfigError as error:
             yield error
     for number, room in enumerate(settings.rooms):
@@ -249,46 +262,10 @@ def protocols_of(settings: Settings) -> list[str]:
     """The third-party protocols of the configured networks, for the registration."""
     found = set()
     for instance in split_modules(settings)[0]:
-        connector = _make_module(settings, instance)
+        connector = make_module(settings, instance)
         if isinstance(connector, FindsChats):
             found.add(connector.directory.protocol)
     return sorted(found)
-
-
-def _load(settings: Settings, instance: InstanceId) -> Any:
-    return find_module(settings.modules[instance].module, f"modules.{instance}.module").load()
-
-
-def model_of(module: ModuleSettings) -> type[BaseModel]:
-    """The model of an instance's options. Raises ``ConfigError`` if there is no such module."""
-    found = find_module(module.module, f"modules.{module.instance}.module")
-    return describe(found)[1]
-
-
-def _make_module(settings: Settings, instance: InstanceId, *more: object) -> object:
-    loaded = _load(settings, instance)
-    options = check_module(loaded.settings, settings.modules[instance])
-    hide(*secrets_in(options))
-    return loaded(options, *more)
-
-
-def _make_bots(
-    settings: Settings,
-    database: Database,
-    day_keys: DayKeys,
-    telemetry: Telemetry,
-    instances: Iterable[InstanceId],
-) -> tuple[dict[InstanceId, Bot], dict[InstanceId, InstanceTimers]]:
-    bots: dict[InstanceId, Bot] = {}
-    timers: dict[InstanceId, InstanceTimers] = {}
-    for instance in instances:
-        timers[instance] = InstanceTimers(database, day_keys, instance)
-        metrics = InstanceMetrics(telemetry, instance, _load(settings, instance).info)
-        store = InstanceStore(database, instance)
-        host = BotHost(instance, store, database.clock, metrics, timers[instance])
-        bots[instance] = _make_module(settings, instance, host)  # type: ignore[assignment]
-        timers[instance].are_heard = isinstance(bots[instance], HearsTimers)
-    return bots, timers
 
 
 @asynccontextmanager
@@ -344,13 +321,12 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
         portals = Portals(house)
         await portals.load()
         plumbing = Plumbing(house, portals)
-        for instance in namespaces.networks:
-            connector = _make_module(settings, instance)
-            instances[instance] = Instance(
-                instance, connector, accounts, InstanceStore(database, instance),  # type: ignore[arg-type]
-                database.clock, telemetry, receive=portals.receive, chats=portals.chats,
-            )  # fmt: skip
-        bots, timers = _make_bots(settings, database, day_keys, telemetry, namespaces.bots)
+        workshop = Workshop(
+            database=database, day_keys=day_keys, accounts=accounts, telemetry=telemetry,
+            namespaces=namespaces,
+        )  # fmt: skip
+        instances.update(workshop.networks(settings, portals))
+        bots, timers = workshop.bots(settings)
         private_chats = PrivateChats(bot_rooms, intents, sender, permissions, key_of)
         stage = Stage(
             sender=sender, intents=intents, permissions=permissions,
@@ -366,15 +342,10 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             homeserver_state=lambda: states[-1]() if states else "not asked yet",
         )  # fmt: skip
         routes = Routes(router, portals, namespaces, intents)
-        keepers = [
-            TimerKeeper(
-                f"bot:{instance}", namespaces.bot_of(instance), bot, timers[instance], stage,
-                database.clock, telemetry, is_there=routes.has_seat,
-                patience=Patience(tries=settings.limits.tries, first_delay=1.0),
-            )
-            for instance, bot in bots.items()
-            if isinstance(bot, HearsTimers)
-        ]  # fmt: skip
+        keepers = workshop.keepers(settings, bots, timers, stage, routes)
+        declared = DeclaredRooms(
+            plumbing, portals, intents, namespaces, workshop.store(InstanceId("")), routes
+        )
         intake = Intake(
             journal, items, router, marker, telemetry, keys_of=event_keys.keys_of, route=routes,
             parse=parse_transaction, encode=orjson.dumps, memory=settings.limits.items_in_memory,
@@ -399,7 +370,9 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
                 appservice, intake, Answers(plumbing, intents, namespaces), telemetry
             ),
             reconciler=reconciler, pulse=Pulse(settings.homeserver.url, reconciler.want),
-            instances=instances, bots=bots, keepers=keepers, stage=stage, main_bot=main_bot,
+            instances=instances, bots=bots, timers=timers, keepers=keepers, stage=stage,
+            main_bot=main_bot, house=house, workshop=workshop, permissions=permissions,
+            declared=declared,
             aside=aside, control=ControlServer(settings.state_dir, aside),
             homeserver_state=states,
         )  # fmt: skip
@@ -408,6 +381,5 @@ async def build(settings: Settings, database: Database) -> AsyncIterator[Parts]:
             is_bot=namespaces.is_bot, on_join=parts.seat, on_leave=routes.remove_seat,
             encrypted=encrypted,
         )  # fmt: skip
-        private_chats.on_room = parts.seat
         await parts.furnish()
         yield parts

@@ -129,8 +129,8 @@ def read_document(
     settings = reader.record(Settings, document, "")
     # Of one key the first complaint is enough.
     first: dict[str, ConfigError] = {}
-    for error in reading.problems:
-        first.setdefault(str(error.path), error)
+    for problem in reading.problems:
+        first.setdefault(str(problem.path), problem)
     reading.problems = list(first.values())
     reading.settings = None if reading.problems else settings
     return reading

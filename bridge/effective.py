@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from bridge.assembly import model_of
 from bridge.config import Reading
 from bridge.options import check_module, variable_of
 from bridge.sdk.secret import Secret
@@ -26,6 +25,7 @@ from bridge.settings import (
 )
 from bridge.telemetry import redact
 from bridge.upgrade.layout import Layout
+from bridge.workshop import model_of
 
 _HIDDEN = "[hidden]"
 

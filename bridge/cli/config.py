@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from bridge import __version__
-from bridge.assembly import model_of, module_problems, namespaces_of
+from bridge.assembly import module_problems, namespaces_of
 from bridge.cli.group import CONFIG, JSON, main
 from bridge.confidential import exposed_keys
 from bridge.config import Reading, parse, read, read_bytes, read_document
@@ -20,6 +20,7 @@ from bridge.sdk.errors import ConfigError
 from bridge.telemetry import hide, redact
 from bridge.upgrade import MOVES, Merged, base_of, merge, shipped
 from bridge.upgrade.files import replace_text
+from bridge.workshop import model_of
 
 
 @main.group()

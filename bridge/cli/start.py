@@ -149,9 +149,10 @@ def _asking_again() -> Iterator[None]:
 @CONFIG
 def run(config: Path) -> None:
     """Run until stopped by Ctrl-C or SIGTERM."""
+    config = config.absolute()
     settings = load(config)
     configure_logging(settings.logging.format, settings.logging.level)
-    run_until_told(lambda: run_app(settings, end_for_sure=True))
+    run_until_told(lambda: run_app(settings, end_for_sure=True, read_again=lambda: load(config)))
 
 
 @main.command(short_help="Try it out: a bridged room on this machine.")

@@ -162,6 +162,10 @@ class Intake:
         """How many rows are landed but not in memory yet, because it was full."""
         return len(self._spilled)
 
+    def set_memory(self, items: int) -> None:
+        """Keep so many items in memory at once from now on."""
+        self._memory = items
+
     def open(self) -> None:
         """Take transactions from now on."""
         self.is_open = True

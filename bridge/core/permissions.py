@@ -18,11 +18,17 @@ class Permissions:
         server_name: str,
         is_ours: Callable[[str], bool],
     ) -> None:
-        self._levels = dict(levels)
-        self._levels.setdefault("*", Permission.NONE)
-        self._levels.setdefault(server_name, Permission.USER)
+        self._server_name = server_name
         self._is_ours = is_ours
         self._known: dict[UserId, Permission] = {}
+        self.set(levels)
+
+    def set(self, levels: Mapping[str, Permission]) -> None:
+        """Have these levels from now on; what is left out of them has its default."""
+        self._levels = dict(levels)
+        self._levels.setdefault("*", Permission.NONE)
+        self._levels.setdefault(self._server_name, Permission.USER)
+        self._known.clear()
 
     def of(self, user: UserId) -> Permission:
         """Give the level of a Matrix user."""
