@@ -119,9 +119,8 @@ class App:
         def running() -> str:
             lanes = self.parts.router.lanes.values()
             names = [lane.consumer.name for lane in lanes if lane.current is not None]
-            names += [
-                f"a timer of {one.name}" for one in self.parts.keepers.values() if one.is_ringing
-            ]
+            keepers = self.parts.keepers.values()
+            names += [f"a timer of {one.name}" for one in keepers if one.is_ringing]
             return ", ".join(names)
 
         return Watchdog(self.settings.limits.watchdog, running)
@@ -279,8 +278,8 @@ async def run(
     """Run Trestle until cancelled.
 
     ``on_ready`` is called once events are taken. With ``end_for_sure`` the process ends even if
-    a module refuses to stop. ``read_again`` reads the settings anew when somebody asks for it. Raises ``ConfigError`` with the way out when it cannot start or go
-    on.
+    a module refuses to stop. ``read_again`` reads the settings anew when somebody asks for it.
+    Raises ``ConfigError`` with the way out when it cannot start or go on.
     """
     clock = clock or SystemClock()
     check_modules(settings)  # Before anything is started for them.

@@ -96,6 +96,16 @@ def read_bytes(path: Path) -> tuple[bytes, int]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def state_dir_of(path: Path) -> Path:
+    """Where a file of settings has its state, whatever else is right or wrong with it.
+
+    Raises ``ConfigError`` if it cannot be read or is no YAML.
+    """
+    document = parse(read_bytes(path)[0], str(path))
+    named = document.get("state_dir") if isinstance(document, dict) else None
+    return path.absolute().parent / (named if isinstance(named, str) else "state")
+
+
 def read_settings(
     document: object, *, folder: Path, environment: Mapping[str, str] | None = None
 ) -> Settings:

@@ -1,4 +1,4 @@
-"""The settings file: ``trestle config check``, ``show`` and ``upgrade``."""
+"""The settings: ``trestle config check``, ``show``, ``upgrade``, ``drift``; ``reload``."""
 
 import contextlib
 import difflib
@@ -11,13 +11,14 @@ import click
 
 from bridge import __version__
 from bridge.assembly import module_problems, namespaces_of
-from bridge.cli.group import CONFIG, JSON, main
+from bridge.cli.group import CONFIG, JSON, finished, main, run_until_told
 from bridge.confidential import exposed_keys
-from bridge.config import Reading, parse, read, read_bytes, read_document
+from bridge.config import Reading, parse, read, read_bytes, read_document, state_dir_of
+from bridge.control import ask
 from bridge.effective import as_yaml, effective
 from bridge.options import check_module, secrets_in
-from bridge.sdk.errors import ConfigError
-from bridge.telemetry import hide, redact
+from bridge.sdk.errors import ConfigError, TrestleError
+from bridge.telemetry import configure_logging, hide, redact
 from bridge.upgrade import MOVES, Merged, base_of, merge, shipped
 from bridge.upgrade.files import replace_text
 from bridge.workshop import model_of
@@ -25,14 +26,14 @@ from bridge.workshop import model_of
 
 @main.group()
 def config() -> None:
-    """The settings file: see if it is right, what takes effect, and bring it up to date."""
+    """The settings file: check it, see it, bring it up to date."""
 
 
 @config.command("check")
 @CONFIG
 @JSON
 def check(config: Path, as_json: bool) -> None:
-    """Say all that is wrong with the settings, modules' options included.
+    """Say all that is wrong with it, modules' options included.
 
     Nothing is started or asked. The exit code is 0 if all is right, else 2.
     """
@@ -58,7 +59,7 @@ def check(config: Path, as_json: bool) -> None:
 @CONFIG
 @JSON
 def show(config: Path, as_json: bool) -> None:
-    """Show every setting that takes effect and where it comes from; secrets are hidden."""
+    """Show what takes effect and where it comes from, no secrets."""
     reading = read(config)
     _hide_secrets(reading)
     rows = effective(reading, config, _text_of(config))
@@ -76,7 +77,7 @@ def show(config: Path, as_json: bool) -> None:
 @click.option("--diff", "only_diff", is_flag=True, help="Only show what would change.")
 @click.option("--yes", is_flag=True, help="Change the file without asking.")
 def upgrade(config: Path, only_diff: bool, yes: bool) -> None:
-    """Bring this version's new keys and words into the settings file.
+    """Bring this version's new keys and words into the file.
 
     Your comments, your order and your values stay. What would change is shown first; a copy of
     the file as it was is kept beside it.
@@ -104,6 +105,70 @@ def upgrade(config: Path, only_diff: bool, yes: bool) -> None:
         raise click.exceptions.Exit(1)
     copy = replace_text(config, merged.text.encode(), version=__version__)
     click.echo(f"Changed {config}; it was before as in {copy.name}.")
+
+
+@config.command("drift")
+@CONFIG
+@JSON
+def drift(config: Path, as_json: bool) -> None:
+    """Say where the running Trestle is not as the file has it.
+
+    What a reload would change, what waits for a restart, and which of the declared rooms
+    (`rooms:`) are not as declared. The exit code is 1 if there is any.
+    """
+    answer = _ask(config, "GET", "/drift")
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        for line in _sentences(answer, "a reload would have"):
+            click.echo(line)
+    if any(answer.values()):
+        raise click.exceptions.Exit(1)
+    if not as_json:
+        click.echo("Trestle runs as the settings have it.")
+
+
+@main.command("reload", short_help="Have the running Trestle read its settings again.")
+@CONFIG
+@JSON
+def reload(config: Path, as_json: bool) -> None:
+    """Have the running Trestle read its settings again.
+
+    Instances are added, changed and removed without a word to the others; permissions, limits,
+    the log and the declared rooms take effect too. What needs a restart is named. If anything is
+    wrong with the settings, nothing changes.
+    """
+    answer = _ask(config, "POST", "/reload")
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    for line in _sentences(answer, "done"):
+        click.echo(line)
+    if not any(answer.values()):
+        click.echo("Nothing to change.")
+
+
+def _ask(config: Path, method: str, path: str) -> dict[str, list[str]]:
+    configure_logging("console", "error")
+    # The program has its own environment: what is right there may be incomplete here.
+    state_dir = state_dir_of(config)
+    found = finished(run_until_told(lambda: _ask_program(state_dir, method, path)))
+    return dict(found)
+
+
+async def _ask_program(state_dir: Path, method: str, path: str) -> dict[str, list[str]]:
+    answer: dict[str, list[str]] | None = await ask(state_dir, method, path, limit=300)
+    if answer is None:
+        raise TrestleError("Trestle does not run with this config; start it, then try again")
+    return answer
+
+
+def _sentences(answer: dict[str, list[str]], word: str) -> Iterator[str]:
+    for sentence in answer["done"]:
+        yield f"{word}: {sentence}"
+    for key in answer["restart"]:
+        yield f"needs a restart: {key}"
+    yield from answer["notes"]
 
 
 def _merge(text: str) -> Merged:
