@@ -19,6 +19,7 @@ from bridge.matrix.registration import registration
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
 from bridge.settings import Address, AppserviceSettings, Key, Settings, keys_of, name_in_file
+from bridge.settingspage import config_page
 from bridge.storage.datamap import data_map_page
 
 _WIDTH = 96
@@ -81,6 +82,7 @@ def write_examples(folder: Path) -> None:
     shipped.write_text(config_example())  # What a later version compares with.
     (folder / "registration.yaml.example").write_text(registration_example())
     (folder / "docs" / "reference" / "data-map.md").write_text(data_map_page())
+    (folder / "docs" / "reference" / "config.md").write_text(config_page())
 
 
 def keys_of_or_none(kind: type) -> Mapping[str, Any] | None:

@@ -37,7 +37,9 @@ from bridge.telemetry import configure_logging, hide
 
 log = logging.getLogger(__name__)
 
-_NEEDS_RESTART = ("homeserver", "appservice", "database", "state_dir", "ops")
+NEEDS_RESTART = ("homeserver", "appservice", "database", "state_dir", "ops")
+"""Sections that are read at the start only."""
+
 _QUIET_SECONDS = 5.0
 """How long an instance may take over what it is at, before it is ended."""
 
@@ -104,7 +106,7 @@ class Reloader:
             new = await asyncio.to_thread(self._read)
             running, answer = self._parts.settings, Reloaded()
             answer.restart = list(_waiting_for_restart(running, new))
-            kept = {name: getattr(running, name) for name in _NEEDS_RESTART}
+            kept = {name: getattr(running, name) for name in NEEDS_RESTART}
             new = replace(new, **kept)
             check_modules(new)
             namespaces_of(new)
@@ -338,7 +340,7 @@ def _changed_values(old: Settings, new: Settings) -> Iterator[tuple[str, str]]:
 
 def _waiting_for_restart(old: Settings, new: Settings) -> Iterator[str]:
     """The keys that differ and are only read at the start."""
-    for section in _NEEDS_RESTART:
+    for section in NEEDS_RESTART:
         before, after = getattr(old, section), getattr(new, section)
         if not dataclasses.is_dataclass(before):
             if before != after:
