@@ -149,12 +149,13 @@ class App:
 
     @contextlib.contextmanager
     def _hearing_hangups(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
+        loop, before = asyncio.get_running_loop(), signal.getsignal(signal.SIGHUP)
         loop.add_signal_handler(signal.SIGHUP, self._told_to_reload.set)
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, before)
 
     async def _recover(self) -> None:
         parts = self.parts

@@ -19,7 +19,7 @@ from bridge.assembly import (
     protocols_of,
     split_modules,
 )
-from bridge.core.bots import ModuleSeat
+from bridge.core.bots import ModuleSeat, Seat
 from bridge.core.instances import Instance
 from bridge.core.lane import Lane
 from bridge.core.timers import TimerKeeper
@@ -292,7 +292,7 @@ class Reloader:
             parts.stage.deadline = limits.item_deadline
             parts.house.deadline = limits.send_deadline
             for lane in parts.router.lanes.values():
-                if isinstance(lane.consumer, ModuleSeat):
+                if isinstance(lane.consumer, Seat):
                     lane.consumer.deadline = limits.item_deadline
             for door in parts.portals.all:
                 door.deadline = limits.send_deadline

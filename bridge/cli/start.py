@@ -2,6 +2,7 @@
 
 import contextlib
 import shlex
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -152,6 +153,8 @@ def run(config: Path) -> None:
     config = config.absolute()
     settings = load(config)
     configure_logging(settings.logging.format, settings.logging.level)
+    # It reloads once there is something to reload; until then, and while we stop, it is nothing.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     run_until_told(lambda: run_app(settings, end_for_sure=True, read_again=lambda: load(config)))
 
 

@@ -1,4 +1,4 @@
-"""The rooms of the settings: made as declared, undone when they are not, and what differs is said."""
+"""The rooms of the settings: made as declared, undone when taken out; what differs is said."""
 
 import itertools
 from collections.abc import Mapping, Sequence

@@ -49,7 +49,7 @@ class Talk:
             self.said.append(f"{self.name} says {len(self.said)}")
             await self.person.say(self.room, self.said[-1])
             await self.answer()
-            await asyncio.sleep(0.02 / SCALE)
+            await asyncio.sleep(0.1 / SCALE)
 
     async def answer(self) -> None:
         """Say something in the channel."""
@@ -146,10 +146,10 @@ async def test_adding_changing_and_removing_a_network_loses_nothing_and_disturbs
                 await dora.expect("bea says hello")
                 dora.heard.clear()
                 async with going_on(second):
-                    await second.wait_for(10)
+                    await second.wait_for(5)
                     changed = await reload(program, {**both, "far": irc(far, nick="other")})
                     assert (changed.code, changed.output) == (0, "done: changed far\n")
-                    await second.wait_for(20)
+                    await second.wait_for(10)
                 dora.say("WHOIS other")
                 await dora.expect(" 318 ")
                 assert any(" 311 " in line and " other " in line for line in dora.heard)
@@ -200,11 +200,23 @@ async def test_hanging_up_reloads_and_a_mistake_changes_nothing(
         hang_up({"dice": ("dice", {"most_dice": 0})})
         await until(lambda: "the settings stay as they were" in program.log_text())
         assert "modules.dice.most_dice" in program.log_text()
+        refused = await asyncio.to_thread(run_program, "reload", "-c", program.config)
+        assert refused.code == 2
+        assert refused.errors.startswith("trestle: modules.dice.most_dice: must be greater than")
         await alice.say(room, "!roll 7d6")
         await alice.wait_until(lambda: len(alice.heard(room, DICE)) == 2)
         hang_up({"dice": ("dice", {"most_dice": 5})})
         await until(lambda: "changed dice" in program.log_text())
         await alice.say(room, "!roll 8d6")
         await alice.wait_for_text(room, "I have 5 dice")
+        program.configure(replace(settings, modules={}), {})
+        drift = await asyncio.to_thread(run_program, "config", "drift", "-c", program.config)
+        assert (drift.code, drift.output) == (1, "a reload would have: removed dice\n")
         assert (await reload(program, {})).output == "done: removed dice\n"
         assert (await reload(program, {})).output == "Nothing to change.\n"
+        drift = await asyncio.to_thread(run_program, "config", "drift", "-c", program.config)
+        assert (drift.code, drift.output) == (0, "Trestle runs as the settings have it.\n")
+    alone = await asyncio.to_thread(run_program, "reload", "-c", program.config)
+    assert (alone.code, alone.errors) == (
+        1, "trestle: Trestle does not run with this config; start it, then try again\n",
+    )  # fmt: skip
