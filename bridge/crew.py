@@ -12,6 +12,7 @@ from bridge.sdk.ids import InstanceId
 log = logging.getLogger(__name__)
 
 _END_SECONDS = 10.0
+_AGAIN_SECONDS = 60.0
 
 
 class Crew:
@@ -70,3 +71,9 @@ async def _keep(instance: Instance) -> None:
                 extra={"event": "network_waits", "instance": instance.name},
             )  # fmt: skip
             await asyncio.sleep(1)
+        except* Exception:  # A module is a stranger; its crash is ours to outlive.
+            log.exception(
+                "%s cannot be started; it is tried again in a minute", instance.name,
+                extra={"event": "network_failed", "instance": instance.name},
+            )  # fmt: skip
+            await asyncio.sleep(_AGAIN_SECONDS)

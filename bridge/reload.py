@@ -25,9 +25,8 @@ from bridge.core.lane import Lane
 from bridge.core.timers import TimerKeeper
 from bridge.core.watchdog import Watchdog
 from bridge.crew import Crew
-from bridge.matrix.client import MatrixError
 from bridge.matrix.registration import registration
-from bridge.sdk.errors import TemporaryFailure, TrestleError
+from bridge.sdk.errors import TrestleError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.login import LoginKind
 from bridge.sdk.module import Bot
@@ -305,7 +304,7 @@ class Reloader:
     async def _stage_bots(self) -> list[str]:
         try:
             await self._parts.stage_bots()
-        except (TrestleError, MatrixError) as error:
+        except TrestleError as error:
             self._parts.introduced = False  # It is tried again with the next greeting.
             return [f"its bots' accounts are not made yet: {error}"]
         return []
@@ -315,7 +314,7 @@ class Reloader:
         declared.declare(new.rooms, admins_of(new))
         try:
             return await declared.reconcile()
-        except TemporaryFailure as error:
+        except TrestleError as error:
             return [f"the rooms wait: {error}"]
 
 

@@ -16,6 +16,7 @@ from bridge.core.routes import Routes
 from bridge.core.timers import TimerKeeper
 from bridge.matrix.namespaces import Namespaces
 from bridge.options import check_module, secrets_in
+from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.module import Bot
 from bridge.sdk.timers import HearsTimers
@@ -44,7 +45,18 @@ def make_module(settings: Settings, instance: InstanceId, *more: object) -> obje
     loaded = load_module(settings, instance)
     options = check_module(loaded.settings, settings.modules[instance])
     hide(*secrets_in(options))
-    return loaded(options, *more)
+    try:
+        made: object = loaded(options, *more)
+        list(getattr(made, "commands", ()))  # What reading them raises, it raises here.
+    except TrestleError:
+        raise
+    except Exception as error:  # A module is a stranger; what it does wrong is its own.
+        raise ConfigError(
+            f"the module {settings.modules[instance].module} failed with "
+            f"{type(error).__name__} when it was made",
+            path=f"modules.{instance}",
+        ) from error
+    return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from bridge.core.portals import Portals
 from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
-from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TrestleError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import RoomSettings
 
@@ -99,7 +99,7 @@ class DeclaredRooms:
             self._changed.clear()
             try:
                 await self.reconcile()
-            except TemporaryFailure as error:
+            except TrestleError as error:
                 log.info("rooms wait: %s", error, extra={"event": "rooms_wait"})
             try:
                 async with asyncio.timeout(wait if self._wanted.troubles else None):
@@ -255,7 +255,7 @@ class DeclaredRooms:
             if (kind, mark) not in kept:
                 try:
                     await self._take_back(wanted, kind, names[0], json.loads(mark))
-                except PermanentFailure as error:
+                except (PermanentFailure, MatrixError) as error:
                     log.warning("a room stays as it is: %s", error, extra={"event": "room_stays"})
                     continue
             await self._marks.delete(key)
@@ -264,10 +264,7 @@ class DeclaredRooms:
         room = RoomId(made[0])
         if kind == "bot":
             user = self._namespaces.bot_of(InstanceId(name))
-            try:
-                await self._intents.leave(room, user, reason="the settings do not name me here")
-            except MatrixError as error:
-                raise PermanentFailure(str(error)) from error
+            await self._intents.leave(room, user, reason="the settings do not name me here")
             await self.residence.move_out(user, room)
             return
         door = self._door(room, InstanceId(name), made[1])
