@@ -46,7 +46,7 @@ def read_example(text: str) -> Example:
             words = []
             continue
         match = _KEY.fullmatch(line)
-        if match is None or (match["mark"] and _is_prose(lines, at, match)):
+        if match is None or _is_prose(match):
             words.append(line.strip().removeprefix("#").strip())
             continue
         indent, name = len(match["indent"]), match["name"]
@@ -68,13 +68,9 @@ def same_words(lines: Sequence[str]) -> str:
     return " ".join(" ".join(line.strip().lstrip("#") for line in lines).split())
 
 
-def _is_prose(lines: Sequence[str], at: int, match: "re.Match[str]") -> bool:
-    """Whether a comment that looks like a key is the words of one: ``# relay: one for all.``
-
-    The words of an entry are followed by its key; a key that is commented out is followed by
-    nothing, by its own deeper lines or by the words of the next.
-    """
-    return match["rest"].rstrip().endswith((".", ","))
+def _is_prose(match: "re.Match[str]") -> bool:
+    """Whether a comment that looks like a key is words: ``# relay: one connection for all.``"""
+    return bool(match["mark"]) and match["rest"].rstrip().endswith((".", ","))
 
 
 def _continuation(lines: Sequence[str], at: int, indent: int, *, commented: bool) -> int:
