@@ -32,7 +32,7 @@ from bridge.sdk.login import LoginKind
 from bridge.sdk.module import Bot
 from bridge.settings import Settings, keys_of, name_in_file
 from bridge.storage.timers import InstanceTimers
-from bridge.telemetry import configure_logging, hide
+from bridge.telemetry import configure_logging
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,6 @@ class Reloader:
             namespaces_of(new)
             changes = [self._prepare(new, *change) for change in _changes(running, new)]
             await self._ask_database(changes)
-            hide(new.appservice.as_token, *new.appservice.hs_tokens)
             registered = _registration_of(running)
             for change in changes:
                 await self._apply(new, change)

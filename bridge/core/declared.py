@@ -149,8 +149,9 @@ class DeclaredRooms:
                 found.append(f"{entry.room}: {text} on {instance} is paused")
         for bot in entry.bots:
             if not self._seats.has_seat(self._namespaces.bot_of(bot), room):
-                reason = wanted.troubles.get((entry.room, bot), "not tried yet")
-                found.append(f"{entry.room}: {bot} is not there: {reason}")
+                reason = wanted.troubles.get((entry.room, bot))
+                why = reason or wanted.troubles.get((entry.room, "")) or "not tried yet"
+                found.append(f"{entry.room}: {bot} is not there: {why}")
         return found
 
     def _unasked(self, entry: RoomSettings, room: RoomId) -> list[str]:
@@ -182,7 +183,7 @@ class DeclaredRooms:
         try:
             room = wanted.places[entry.room] = await self._find_room(entry.room)
             await self._enter(self._namespaces.bot, room)
-            admin = await self._who_answers(wanted, room) if entry.bridge else None
+            admin = await self._who_answers(wanted, room)
         except (DeliveryError, MatrixError) as error:
             self._note(wanted, entry, "", error)
             return
@@ -193,8 +194,6 @@ class DeclaredRooms:
             except (DeliveryError, MatrixError) as error:
                 self._note(wanted, entry, bot, error)
         for instance, text in _chats(entry):
-            if admin is None:
-                break
             try:
                 door = self._door(room, instance, text)
                 if door is None:

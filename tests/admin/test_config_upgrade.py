@@ -307,7 +307,7 @@ def _files(draw: st.DrawFn) -> str:
 
 
 @given(_files())
-@examples(150)
+@examples(40)
 def test_of_any_file_no_word_of_the_user_is_lost_and_the_second_run_changes_nothing(
     user: str,
 ) -> None:
