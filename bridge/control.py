@@ -50,7 +50,8 @@ class ControlServer:
         if len(os.fsencode(self._path)) > _LONGEST_PATH:
             log.warning(
                 "the path of state_dir is too long for a socket: `trestle parked` works only "
-                "while Trestle does not run, and SIGHUP must do for `trestle reload`", extra={"event": "no_control"},
+                "while Trestle does not run, and SIGHUP must do for `trestle reload`",
+                extra={"event": "no_control"},
             )  # fmt: skip
             return
         app = web.Application()

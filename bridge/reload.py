@@ -7,9 +7,11 @@ an instance at a time. Whatever is wrong leaves the program as it was.
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from pydantic import BaseModel
 
 from bridge.assembly import (
     Parts,
@@ -33,6 +35,7 @@ from bridge.sdk.module import Bot
 from bridge.settings import Settings, keys_of, name_in_file
 from bridge.storage.timers import InstanceTimers
 from bridge.telemetry import configure_logging
+from bridge.workshop import read_options
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,10 @@ NEEDS_RESTART = ("homeserver", "appservice", "database", "state_dir", "ops")
 
 _QUIET_SECONDS = 5.0
 """How long an instance may take over what it is at, before it is ended."""
+
+
+Options = Mapping[InstanceId, tuple[str, BaseModel]]
+"""Each instance's module and options as read: a secret in a file may change by itself."""
 
 
 @dataclass(slots=True)
@@ -93,6 +100,7 @@ class Reloader:
         self._crew = crew
         self._watchdog = watchdog
         self._read = read
+        self._options = read_options(parts.settings)
         self._one_at_a_time = asyncio.Lock()
 
     async def reload(self) -> Reloaded:
@@ -109,14 +117,15 @@ class Reloader:
             new = replace(new, **kept)
             check_modules(new)
             namespaces_of(new)
-            changes = [self._prepare(new, *change) for change in _changes(running, new)]
+            options = read_options(new)
+            changes = [self._prepare(new, *one) for one in _changes(self._options, options)]
             await self._ask_database(changes)
             registered = _registration_of(running)
             for change in changes:
                 await self._apply(new, change)
                 answer.done.append(f"{change.word} {change.instance}")
             answer.done += self._apply_values(running, new)
-            self._parts.settings = new
+            self._parts.settings, self._options = new, options
             if any(change.bot for change in changes):
                 answer.notes += await self._stage_bots()
             if new.rooms != running.rooms or changes:
@@ -134,7 +143,8 @@ class Reloader:
         new, running = await asyncio.to_thread(self._read), self._parts.settings
         answer = Reloaded(restart=list(_waiting_for_restart(running, new)))
         check_modules(new)
-        answer.done = [f"{word} {instance}" for instance, word in _changes(running, new)]
+        changes = _changes(self._options, read_options(new))
+        answer.done = [f"{word} {instance}" for instance, word in changes]
         answer.done += [text for _, text in _changed_values(running, new)]
         answer.notes = list(await self._parts.declared.drift())
         return answer
@@ -317,16 +327,16 @@ class Reloader:
             return [f"the rooms wait: {error}"]
 
 
-def _changes(old: Settings, new: Settings) -> Iterator[tuple[InstanceId, str]]:
+def _changes(old: Options, new: Options) -> Iterator[tuple[InstanceId, str]]:
     """The instances that differ: first those that go, then those that change, then new ones."""
-    for instance in old.modules:
-        if instance not in new.modules:
+    for instance in old:
+        if instance not in new:
             yield instance, "removed"
-    for instance, module in new.modules.items():
-        if instance in old.modules and old.modules[instance] != module:
+    for instance, options in new.items():
+        if instance in old and old[instance] != options:
             yield instance, "changed"
-    for instance in new.modules:
-        if instance not in old.modules:
+    for instance in new:
+        if instance not in old:
             yield instance, "added"
 
 

@@ -40,6 +40,17 @@ def model_of(module: ModuleSettings) -> type[BaseModel]:
     return describe(found)[1]
 
 
+def read_options(settings: Settings) -> dict[InstanceId, tuple[str, BaseModel]]:
+    """Give each instance's module and options as they are now, secrets read from their files.
+
+    Raises ``ConfigError`` for what is wrong with them.
+    """
+    return {
+        instance: (module.module, check_module(model_of(module), module))
+        for instance, module in settings.modules.items()
+    }
+
+
 def make_module(settings: Settings, instance: InstanceId, *more: object) -> object:
     """Make the instance's connector or bot. Raises ``ConfigError`` for what is wrong with it."""
     loaded = load_module(settings, instance)

@@ -198,6 +198,28 @@ async def test_a_reload_applies_values_at_once_and_names_what_waits_for_a_restar
         assert (await again.reload(app)).done == []
 
 
+async def test_a_secret_that_changes_in_its_file_is_taken_up_and_a_mere_move_is_not(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    secret = folder / "password"
+    secret.write_text("the first one")
+    secret.chmod(0o600)
+    async with run_ngircd() as irc:
+        given = irc_module(irc, password="the first one")
+        filed = irc_module(irc, password_file=str(secret))
+        settings = town.settings_for(folder, database_settings, modules=make_modules(given))
+        again = Again(settings)
+        async with running(settings, read_again=again.read) as app:
+            first = app.parts.instances[InstanceId("near")]
+            assert (await again.reload(app, modules=make_modules(filed))).done == []
+            assert app.parts.instances[InstanceId("near")] is first
+            secret.write_text("the second one")
+            assert (await again.drift(app)).done == ["changed near"]
+            assert (await again.reload(app)).done == ["changed near"]
+            assert app.parts.instances[InstanceId("near")] is not first
+            assert (await again.reload(app)).done == []
+
+
 async def test_one_mistake_keeps_everything_as_it_was(
     town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:
