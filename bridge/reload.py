@@ -307,7 +307,7 @@ class Reloader:
             parts.router.set_tries(limits.tries)
             for keeper in parts.keepers.values():
                 keeper.set_tries(limits.tries)
-            parts.intake.set_memory(limits.items_in_memory)
+            parts.intake.memory = limits.items_in_memory
         return list(changed.values())
 
     async def _stage_bots(self) -> list[str]:

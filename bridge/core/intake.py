@@ -138,7 +138,7 @@ class Intake:
         self._route = route
         self._parse = parse
         self._encode = encode
-        self._memory = memory
+        self.memory = memory
         self._window = KeyWindow()
         self.is_open = False
         self._one_at_a_time = asyncio.Lock()
@@ -161,10 +161,6 @@ class Intake:
     def spilled(self) -> int:
         """How many rows are landed but not in memory yet, because it was full."""
         return len(self._spilled)
-
-    def set_memory(self, items: int) -> None:
-        """Keep so many items in memory at once from now on."""
-        self._memory = items
 
     def open(self) -> None:
         """Take transactions from now on."""
@@ -239,7 +235,7 @@ class Intake:
         self._accepted.inc()
         if done:
             return
-        if self._spilled or self._router.waiting + len(events) > self._memory:
+        if self._spilled or self._router.waiting + len(events) > self.memory:
             self._spilled.append(row_id)
             return
         loop = asyncio.get_running_loop()
@@ -342,7 +338,7 @@ class Intake:
         held: list[Item] = []
         async for landed in self._journal.unfinished():
             rows += 1
-            if self._spilled or self._router.waiting > self._memory:
+            if self._spilled or self._router.waiting > self.memory:
                 self._spilled.append(landed.id)
                 continue
             self._load(landed, left)
@@ -386,7 +382,7 @@ class Intake:
                     row = lane.beyond[0][0]
                     events = await self._events_of(row.id, read)
                     self._router.feed(lane, row, events)
-            while self._spilled and self._router.waiting < self._memory // 2:
+            while self._spilled and self._router.waiting < self.memory // 2:
                 landed = await _persistently(read, self._spilled[0])
                 async with self._one_at_a_time:
                     self._spilled.popleft()
