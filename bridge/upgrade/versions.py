@@ -6,7 +6,9 @@ from importlib.resources import files
 
 from bridge.upgrade.example import read_example, same_words
 
-_NAMED = re.compile(r"(?m)^(# (?:The s|S)ettings of Trestle )(\d[0-9A-Za-z.]*[0-9A-Za-z])")
+_NAMED = re.compile(
+    r"(?m)^(# (?:The s|S)ettings of Trestle)(?: (\d[0-9A-Za-z.]*[0-9A-Za-z]))?(?=[.;])"
+)
 
 
 def shipped() -> dict[str, str]:
@@ -28,8 +30,8 @@ def named_version(text: str) -> str | None:
 
 def name_version(text: str, version: str) -> str:
     """The text with that version named at its head."""
-    if named_version(text) is not None:
-        return _NAMED.sub(lambda match: match[1] + version, text, count=1)
+    if _NAMED.search(text):
+        return _NAMED.sub(lambda match: f"{match[1]} {version}", text, count=1)
     newline = "\r\n" if "\r\n" in text else "\n"
     mark = "\ufeff" if text.startswith("\ufeff") else ""
     text = text.removeprefix(mark)

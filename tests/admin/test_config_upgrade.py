@@ -342,6 +342,9 @@ def test_the_version_is_the_one_that_the_file_names() -> None:
     assert named_version("# Settings of Trestle 1.0; more words\na: 1\n") == "1.0"
     assert named_version(NEW) == "2.0"
     assert named_version("# we run Trestle 3 here\n") is None
+    unnamed = "# The settings of Trestle. More words.\nhomeserver:\n  url: https://x\n"
+    assert named_version(unnamed) is None
+    assert upgrade(unnamed).text.startswith("# The settings of Trestle 2.0. More words.\nhome")
     assert base_of("# Settings of Trestle 1.0; more\n" + NEW.partition("\n")[2], versions) == "1.0"
 
 
