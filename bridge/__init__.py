@@ -1,3 +1,3 @@
 """Trestle: a Matrix appservice that is an integration manager and a host for bridges and bots."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -5,14 +5,19 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 
-from bridge.assembly import Parts, build, check_modules
+from bridge.assembly import Parts, build
+from bridge.confidential import refuse_exposed_keys
 from bridge.core.watchdog import Watchdog
+from bridge.crew import Crew, end
 from bridge.logs import tidy_log_files
 from bridge.matrix.client import PING_ERRORS, MatrixError
 from bridge.model import Clock, SystemClock
+from bridge.reload import Reloader
+from bridge.roster import check_modules
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 from bridge.service import tell
 from bridge.settings import Settings
@@ -38,9 +43,12 @@ class App:
         *,
         on_ready: Callable[["App"], None] | None = None,
         end_for_sure: bool = False,
+        read_again: Callable[[], Settings] | None = None,
     ) -> None:
         self.settings = settings
         self.parts = parts
+        self._read_again = read_again
+        self._told_to_reload = asyncio.Event()
         self.ready = asyncio.Event()
         self._on_ready = on_ready
         self._end_for_sure = end_for_sure
@@ -50,11 +58,12 @@ class App:
         """Run until cancelled. Raises a ``TrestleError`` when it cannot go on."""
         parts = self.parts
         async with asyncio.TaskGroup() as group:
+            crew, watchdog = Crew(group), self._watchdog()
             background = [
                 group.create_task(parts.database.guard(), name="database"),
                 group.create_task(self._keep_house(), name="housekeeping"),
                 group.create_task(self._greet(), name="homeserver"),
-                group.create_task(self._watchdog().run(), name="watchdog"),
+                group.create_task(watchdog.run(), name="watchdog"),
                 group.create_task(parts.pulse.run(), name="pulse"),
                 group.create_task(parts.reconciler.run(), name="reconciler"),
                 group.create_task(parts.status_room.run(), name="status room"),
@@ -62,18 +71,14 @@ class App:
             marker = group.create_task(parts.marker.run(), name="marks")
             await parts.sender.load()
             sender = group.create_task(parts.sender.run(), name="sender")
-            networks = [
-                group.create_task(instance.run(), name=f"network {name}")
-                for name, instance in parts.instances.items()
-            ]
+            crew.start_networks(parts.instances)
             try:
                 await self._recover()
                 router = group.create_task(parts.router.run(), name="router")
                 feeder = group.create_task(parts.intake.feed(parts.journal.read), name="feeder")
-                keepers = [
-                    group.create_task(keeper.run(), name=f"timers of {keeper.name}")
-                    for keeper in parts.keepers
-                ]
+                crew.start_keepers(parts.keepers)
+                declared = group.create_task(parts.declared.run(), name="rooms")
+                reload = group.create_task(self._reload(crew, watchdog), name="reload")
                 parts.intake.open()
                 self.ready.set()
                 _calm_the_collector()
@@ -94,11 +99,12 @@ class App:
                         await parts.receiver.stop()
                 await parts.router.drain(_DRAIN_LIMIT)
                 if self._began_routing:
-                    await _end([feeder, router, *keepers], until)
-                await _end(networks, until)
-                await _end([sender], until)
-                await _end([marker], until)
-                await _end(background, until)
+                    await end([reload, declared, feeder, router], until)
+                    await crew.end_keepers(until)
+                await crew.end_networks(until)
+                await end([sender], until)
+                await end([marker], until)
+                await end(background, until)
 
     @property
     def _began_routing(self) -> bool:
@@ -126,10 +132,43 @@ class App:
         def running() -> str:
             lanes = self.parts.router.lanes.values()
             names = [lane.consumer.name for lane in lanes if lane.current is not None]
-            names += [f"a timer of {one.name}" for one in self.parts.keepers if one.is_ringing]
+            keepers = self.parts.keepers.values()
+            names += [f"a timer of {one.name}" for one in keepers if one.is_ringing]
             return ", ".join(names)
 
         return Watchdog(self.settings.limits.watchdog, running)
+
+    async def _reload(self, crew: Crew, watchdog: Watchdog) -> None:
+        """Read the settings again whenever ``SIGHUP`` or the command line says so."""
+        if self._read_again is None:
+            return
+        reloader = self.parts.control.reloader = Reloader(
+            self.parts, crew, watchdog, self._read_again
+        )
+        with self._hearing_hangups():
+            while True:
+                await self._told_to_reload.wait()
+                self._told_to_reload.clear()
+                try:
+                    reloaded = await reloader.reload()
+                except TrestleError as error:
+                    log.error(
+                        "the settings stay as they were: %s", error,
+                        extra={"event": "reload_refused"},
+                    )  # fmt: skip
+                    continue
+                for sentence in reloaded.sentences():
+                    log.info("%s", sentence, extra={"event": "reloaded"})
+
+    @contextlib.contextmanager
+    def _hearing_hangups(self) -> Iterator[None]:
+        loop, before = asyncio.get_running_loop(), signal.getsignal(signal.SIGHUP)
+        loop.add_signal_handler(signal.SIGHUP, self._told_to_reload.set)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, before)
 
     async def _recover(self) -> None:
         parts = self.parts
@@ -252,21 +291,26 @@ async def run(
     clock: Clock | None = None,
     on_ready: Callable[[App], None] | None = None,
     end_for_sure: bool = False,
+    read_again: Callable[[], Settings] | None = None,
 ) -> None:
     """Run Trestle until cancelled.
 
     ``on_ready`` is called once events are taken. With ``end_for_sure`` the process ends even if
-    a module refuses to stop. Raises ``ConfigError`` with the way out when it cannot start or go
-    on.
+    a module refuses to stop. ``read_again`` reads the settings anew when somebody asks for it.
+    Raises ``ConfigError`` with the way out when it cannot start or go on.
     """
     clock = clock or SystemClock()
     check_modules(settings)  # Before anything is started for them.
+    refuse_exposed_keys(settings.state_dir)
     try:
         async with (
             Database.open(settings.database, settings.state_dir, clock) as database,
             build(settings, database) as parts,
         ):
-            app = App(settings, parts, on_ready=on_ready, end_for_sure=end_for_sure)
+            app = App(
+                settings, parts, on_ready=on_ready, end_for_sure=end_for_sure,
+                read_again=read_again,
+            )  # fmt: skip
             async with parts.listening(app.live, app.not_ready, app.homeserver_state):
                 await app.run()
     except BaseExceptionGroup as group:
@@ -298,12 +342,3 @@ def _end_later() -> None:
     timer = threading.Timer(_STOP_LIMIT, os._exit, (3,))
     timer.daemon = True
     timer.start()
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]], until: float) -> None:
-    """Cancel the tasks, and wait for their end until then (loop time)."""
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        left = until - asyncio.get_running_loop().time()
-        await asyncio.wait(tasks, timeout=max(0.2, left))

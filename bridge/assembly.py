@@ -1,27 +1,24 @@
 """The parts of the program, each built once and handed to those that need it."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
 
 import orjson
 
 from bridge import __version__
-from bridge.config import check_options
 from bridge.control import ControlServer
 from bridge.core.announcing import Announcer
 from bridge.core.aside import Aside
 from bridge.core.bookkeeper import Bookkeeper
-from bridge.core.bots import BotHost, ModuleSeat, Seat, Stage
-from bridge.core.catalogue import find_module
+from bridge.core.bots import ModuleSeat, Seat, Stage
 from bridge.core.commands import MainBot, MainSeat
 from bridge.core.conditions import Conditions
 from bridge.core.crossings import Crossings
+from bridge.core.declared import DeclaredRooms
 from bridge.core.directory import Answers
-from bridge.core.hosting import InstanceMetrics
 from bridge.core.house import House
 from bridge.core.inflight import InFlight
 from bridge.core.instances import Instance
@@ -50,14 +47,14 @@ from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.pulse import Pulse
 from bridge.matrix.receiver import Receiver
-from bridge.model import Permission
+from bridge.model import InstanceRules
 from bridge.net.fetcher import GuardedFetcher
 from bridge.net.openid import OpenIdVerifier
 from bridge.net.reach import Reach
 from bridge.ops import OpsServer
+from bridge.roster import admins_of, namespaces_of
 from bridge.sdk.ids import InstanceId, RoomId, UserId
-from bridge.sdk.module import Bot, FindsChats
-from bridge.sdk.timers import HearsTimers
+from bridge.sdk.module import Bot
 from bridge.settings import Address, Settings
 from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
@@ -66,7 +63,6 @@ from bridge.storage.books import Books
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, EventKeys
-from bridge.storage.modulestore import InstanceStore
 from bridge.storage.optouts import OptOutStore
 from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
@@ -81,6 +77,7 @@ from bridge.storage.troubles import TroubleStore
 from bridge.storage.vault import Vault
 from bridge.telemetry import Telemetry
 from bridge.web.server import WebServer
+from bridge.workshop import Workshop
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +114,8 @@ class Parts:
     pulse: Pulse
     instances: dict[InstanceId, Instance]
     bots: dict[InstanceId, Bot]
-    keepers: list[TimerKeeper]
+    timers: dict[InstanceId, InstanceTimers]
+    keepers: dict[InstanceId, TimerKeeper]
     stage: Stage
     main_bot: MainBot
     aside: Aside
@@ -129,6 +127,10 @@ class Parts:
     control: ControlServer
     web: WebServer
     fetcher: GuardedFetcher
+    house: House
+    workshop: Workshop
+    permissions: Permissions
+    declared: DeclaredRooms
     homeserver_state: list[Callable[[], str]] = field(default_factory=list)
     introduced: bool = False
 
@@ -162,6 +164,11 @@ class Parts:
         )  # fmt: skip
         return [address for address in found if address is not None]
 
+    def rules_of(self, instance: InstanceId) -> InstanceRules:
+        """What the settings say now of an instance, beside its module's own options."""
+        module = self.settings.modules.get(instance)
+        return module.rules if module is not None else InstanceRules()
+
     def seat(self, user: UserId, room: RoomId, direct_with: UserId | None) -> None:
         """A bot is in a room from now on."""
         instance = self.namespaces.bot_ids.get(user)
@@ -176,11 +183,24 @@ class Parts:
             return
         self.routes.add_seat(seat)
 
+    async def move_in(self, user: UserId, room: RoomId) -> None:
+        """Note that a bot has come into a room by itself."""
+        await self.bot_rooms.add_bot_room(user, room, None)
+        self.seat(user, room, None)
+
+    async def move_out(self, user: UserId, room: RoomId) -> None:
+        """Note that a bot has left a room by itself."""
+        await self.bot_rooms.remove_bot_room(user, room)
+        self.routes.remove_seat(user, room)
+
     async def furnish(self) -> None:
-        """Have the bots' seats as they were, and the gauges."""
+        """Have the bots' seats as they were, the gauges, and what the settings declare."""
+        self.stage.private_chats.on_room = self.seat
+        self.declared.residence = self
         for user, room, direct_with in await self.bot_rooms.bot_rooms():
             self.seat(user, room, direct_with)
         await self.count_parked()
+        self.declared.declare(self.settings.rooms, admins_of(self.settings))
 
     async def stage_bots(self) -> None:
         """Have the bots' accounts, and their seats as the homeserver says."""
@@ -191,11 +211,9 @@ class Parts:
             there = await self.intents.rooms_of(user)
             known = {room for bot, room in self.routes.seats if bot == user}
             for room in there - known:
-                await self.bot_rooms.add_bot_room(user, room, None)
-                self.seat(user, room, None)
+                await self.move_in(user, room)
             for room in known - there:
-                await self.bot_rooms.remove_bot_room(user, room)
-                self.routes.remove_seat(user, room)
+                await self.move_out(user, room)
 
     async def note_long_ids(self) -> None:
         """Store what newly shortened ids stand for."""
@@ -213,77 +231,6 @@ class Parts:
 def _rooms_of(routes: Routes, portals: Portals, namespaces: Namespaces) -> dict[RoomId, UserId]:
     """The rooms that somebody here listens to, and who of ours can read each."""
     return routes.rooms() | {door.portal.room: namespaces.bot for door in portals.all}
-
-
-def split_modules(settings: Settings) -> tuple[list[InstanceId], list[InstanceId]]:
-    """The instances of networks and those of bots. Raises ``ConfigError`` for unknown modules."""
-    networks: list[InstanceId] = []
-    bots: list[InstanceId] = []
-    for instance, module in settings.modules.items():
-        found = find_module(module.module, f"modules.{instance}.module")
-        (bots if found.is_bot else networks).append(instance)
-    return networks, bots
-
-
-def namespaces_of(settings: Settings) -> Namespaces:
-    """Who is ours, by the settings."""
-    networks, bots = split_modules(settings)
-    appservice = settings.appservice
-    return Namespaces(
-        server_name=settings.homeserver.server_name,
-        prefix=appservice.prefix,
-        bot_localpart=appservice.bot_localpart,
-        sender_localpart=appservice.sender_localpart,
-        networks=networks,
-        bots=bots,
-    )
-
-
-def check_modules(settings: Settings) -> None:
-    """Raise ``ConfigError`` for the first module that is unknown or has an option wrong."""
-    for instance, module in settings.modules.items():
-        model = _load(settings, instance).settings
-        check_options(model, module.options, f"modules.{instance}")
-
-
-def protocols_of(settings: Settings) -> list[str]:
-    """The third-party protocols of the configured networks, for the registration."""
-    found = set()
-    for instance in split_modules(settings)[0]:
-        connector = make_module(settings, instance)
-        if isinstance(connector, FindsChats):
-            found.add(connector.directory.protocol)
-    return sorted(found)
-
-
-def _load(settings: Settings, instance: InstanceId) -> Any:
-    return find_module(settings.modules[instance].module, f"modules.{instance}.module").load()
-
-
-def make_module(settings: Settings, instance: InstanceId, *more: object) -> object:
-    """Make an instance's connector, or with its host its bot. Raises ``ConfigError``."""
-    loaded = _load(settings, instance)
-    options = settings.modules[instance].options
-    return loaded(check_options(loaded.settings, options, f"modules.{instance}"), *more)
-
-
-def _make_bots(
-    settings: Settings,
-    database: Database,
-    day_keys: DayKeys,
-    telemetry: Telemetry,
-    instances: Iterable[InstanceId],
-) -> tuple[dict[InstanceId, Bot], dict[InstanceId, InstanceTimers]]:
-    bots: dict[InstanceId, Bot] = {}
-    timers: dict[InstanceId, InstanceTimers] = {}
-    for instance in instances:
-        timers[instance] = InstanceTimers(database, day_keys, instance)
-        metrics = InstanceMetrics(telemetry, instance, _load(settings, instance).info)
-        store = InstanceStore(database, instance)
-        host = BotHost(instance, store, database.clock, metrics, timers[instance])
-        bots[instance] = make_module(settings, instance, host)  # type: ignore[assignment]
-        timers[instance].are_heard = isinstance(bots[instance], HearsTimers)
-    return bots, timers
 
 
 @asynccontextmanager
@@ -348,7 +295,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             instances=instances, router=router, marker=marker, telemetry=telemetry,
             key_of=key_of, clock=database.clock, crossings=crossings, optouts=optouts,
             announcer=announcer,
-            rules={name: module.rules for name, module in settings.modules.items()},
+            rules=lambda name: parts.rules_of(name),  # noqa: PLW0108 - not there yet
             deadline=settings.limits.send_deadline, tell_after=settings.limits.tell_after,
             lateness=Lateness(
                 after=settings.limits.late_after, keep=settings.limits.late_keep
@@ -357,13 +304,12 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         portals = Portals(house)
         await portals.load()
         plumbing = Plumbing(house, portals)
-        for instance in namespaces.networks:
-            connector = make_module(settings, instance)
-            instances[instance] = Instance(
-                instance, connector, accounts, InstanceStore(database, instance),  # type: ignore[arg-type]
-                database.clock, telemetry, receive=portals.receive, chats=portals.chats,
-            )  # fmt: skip
-        bots, timers = _make_bots(settings, database, day_keys, telemetry, namespaces.bots)
+        workshop = Workshop(
+            database=database, day_keys=day_keys, accounts=accounts, telemetry=telemetry,
+            namespaces=namespaces,
+        )  # fmt: skip
+        instances.update(workshop.networks(settings, portals))
+        bots, timers = workshop.bots(settings)
         private_chats = PrivateChats(bot_rooms, intents, sender, permissions, key_of)
         stage = Stage(
             sender=sender, intents=intents, permissions=permissions,
@@ -384,15 +330,10 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             lanes=lambda: router.lanes, name_of=portals.name_of, why_waiting=portals.why_waiting,
         )  # fmt: skip
         routes = Routes(router, portals, namespaces, intents)
-        keepers = [
-            TimerKeeper(
-                f"bot:{instance}", namespaces.bot_of(instance), bot, timers[instance], stage,
-                database.clock, telemetry, is_there=routes.has_seat,
-                patience=Patience(tries=settings.limits.tries, first_delay=1.0),
-            )
-            for instance, bot in bots.items()
-            if isinstance(bot, HearsTimers)
-        ]  # fmt: skip
+        keepers = workshop.keepers(settings, bots, timers, stage, routes)
+        declared = DeclaredRooms(
+            plumbing, portals, intents, namespaces, workshop.store(InstanceId("")), routes
+        )
         intake = Intake(
             journal, items, router, marker, telemetry, database.clock,
             keys_of=event_keys.keys_of, route=routes, parse=parse_transaction,
@@ -436,16 +377,11 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         async def find_troubles() -> Mapping[str, str]:
             return conditions.find(await status.look())
 
-        async def take_seat(user: UserId, room: RoomId) -> None:
-            await bot_rooms.add_bot_room(user, room, None)
-            parts.seat(user, room, None)
-
         main_bot.status = status
         main_bot.status_room = status_room = StatusRoom(
             TroubleStore(database), stage, database.clock, bot=namespaces.bot,
-            admins=[UserId(who) for who, level in settings.permissions.items()
-                    if level is Permission.ADMIN and who.startswith("@")],
-            find=find_troubles, has_seat=routes.has_seat, on_room=take_seat,
+            admins=admins_of(settings), find=find_troubles, has_seat=routes.has_seat,
+            on_room=lambda user, room: parts.move_in(user, room),  # noqa: PLW0108 - not there yet
         )  # fmt: skip
         parts = Parts(
             settings=settings, telemetry=telemetry, database=database, journal=journal,
@@ -457,7 +393,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
                 appservice, intake, Answers(plumbing, intents, namespaces), telemetry
             ),
             reconciler=reconciler, pulse=Pulse(settings.homeserver.url, doubt_homeserver),
-            instances=instances, bots=bots, keepers=keepers, stage=stage, main_bot=main_bot,
+            instances=instances, bots=bots, timers=timers, keepers=keepers, stage=stage,
+            main_bot=main_bot, house=house, workshop=workshop, permissions=permissions,
+            declared=declared,
             aside=aside, homeserver_state=states, books=books, bookkeeper=bookkeeper,
             status=status, status_room=status_room, optouts=optouts,
             vault=(vault := await Vault.at(database, settings.state_dir)),
@@ -482,6 +420,5 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             is_bot=namespaces.is_bot, on_join=parts.seat, on_leave=routes.remove_seat,
             encrypted=encrypted,
         )  # fmt: skip
-        private_chats.on_room = parts.seat
         await parts.furnish()
         yield parts

@@ -1,20 +1,19 @@
 """Reads config.yaml into :class:`Settings`. Whatever is wrong is named by its path."""
 
 import dataclasses
-import difflib
 import os
 import re
-import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from bridge.confidential import exposure, is_exposed, read_secret
 from bridge.logs import levels_by_logger
 from bridge.model import Permission
 from bridge.sdk.errors import ConfigError
@@ -28,20 +27,47 @@ from bridge.settings import (
     LogLevel,
     LogSettings,
     ModuleSettings,
+    RoomSettings,
     Settings,
+    keys_of,
+    name_in_file,
+)
+from bridge.values import (
+    accepts_none,
+    join,
+    levels,
+    list_of_texts,
+    permissions,
+    refuse_placeholder,
+    room,
+    scalar,
+    several,
+    token,
+    unknown_key,
 )
 
-_Model = TypeVar("_Model", bound=BaseModel)
 _Record = TypeVar("_Record")
 
-_PLACEHOLDER = re.compile(
-    r"(?i)change[ _-]?me|replace[ _-]?me|your[ _-]token|^<.*>$|^\.\.\.$|^x{3,}$"
-)
 _INSTANCE = re.compile(r"[a-z][a-z0-9]{0,15}")
-_LOCALPART = re.compile(r"[a-z0-9._=/+-]+")
-_SERVER = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-_SHORTEST_TOKEN = 16
-_CONTAINER_SECRETS = ("/run/secrets/", "/var/run/secrets/")
+_PASSWORD = re.compile(r"(?i)[?&](ssl)?password=")
+
+
+@dataclass(slots=True)
+class Reading:
+    """What came of reading a file of settings."""
+
+    settings: Settings | None = None
+    """None if there are problems."""
+    problems: list[ConfigError] = field(default_factory=list)
+    """Everything that is wrong, in the file's order of sections."""
+    origins: dict[str, str] = field(default_factory=dict)
+    """Where the value of a key comes from; what is not in it is the default."""
+
+    def get(self) -> Settings:
+        """Give the settings. Raises the first problem."""
+        if self.settings is None:
+            raise self.problems[0]
+        return self.settings
 
 
 def load(path: Path) -> Settings:
@@ -50,175 +76,297 @@ def load(path: Path) -> Settings:
     A secret may also stand in a file (``as_token_file``) or in an environment variable
     (``TRESTLE_APPSERVICE_AS_TOKEN``); the variable beats the file of settings.
     """
-    return read_settings(_parse(path), folder=path.absolute().parent, environment=os.environ)
+    return read(path).get()
+
+
+def read(path: Path) -> Reading:
+    """Read the file to its end. Raises ``ConfigError`` if it cannot be read or is no YAML."""
+    data, mode = read_bytes(path)
+    return read_document(
+        parse(data, str(path)),
+        folder=path.absolute().parent,
+        environment=os.environ,
+        exposed=path if is_exposed(mode) else None,
+    )
+
+
+def read_bytes(path: Path) -> tuple[bytes, int]:
+    """Give what is in the file, and its mode. Raises ``ConfigError`` if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(), os.fstat(file.fileno()).st_mode
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no {path}; `trestle init` writes one") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def state_dir_of(path: Path) -> Path:
+    """Where a file of settings has its state, whatever else is right or wrong with it.
+
+    Raises ``ConfigError`` if it cannot be read or is no YAML.
+    """
+    document = parse(read_bytes(path)[0], str(path))
+    named = document.get("state_dir") if isinstance(document, dict) else None
+    return path.absolute().parent / (named if isinstance(named, str) else "state")
 
 
 def read_settings(
     document: object, *, folder: Path, environment: Mapping[str, str] | None = None
 ) -> Settings:
     """Check a parsed document. Relative paths in it begin at ``folder``."""
+    return read_document(document, folder=folder, environment=environment).get()
+
+
+def read_document(
+    document: object,
+    *,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    exposed: Path | None = None,
+) -> Reading:
+    """Check a parsed document to its end. ``exposed`` is its file, if everybody can read it."""
+    reading = Reading()
     if document is None:
         document = {}
     if not isinstance(document, dict):
-        raise ConfigError("the settings must be keys and values, `homeserver:` for one")
+        reading.problems.append(ConfigError("the settings must be keys and values, "
+                                            "`homeserver:` for one"))  # fmt: skip
+        return reading
+    # A key that begins with x- is the admin's own, a place for anchors.
+    document = {key: one for key, one in document.items() if not str(key).startswith("x-")}
     for path, text in _texts(document, ""):
-        _refuse_placeholder(text, path)
-    return _Reader(folder, environment or {}).record(Settings, document, "")
+        try:
+            refuse_placeholder(text, path)
+        except ConfigError as error:
+            reading.problems.append(error)
+    reader = _Reader(folder, environment or {}, exposed, reading)
+    settings = reader.record(Settings, document, "")
+    # Of one key the first complaint is enough.
+    first: dict[str, ConfigError] = {}
+    for problem in reading.problems:
+        first.setdefault(str(problem.path), problem)
+    reading.problems = list(first.values())
+    reading.settings = None if reading.problems else settings
+    return reading
 
 
-def keys_of(record: type) -> dict[str, tuple[Key, Any, dataclasses.Field[Any]]]:
-    """Give each documented key of a settings record: its words, its type, its field."""
-    hints = get_type_hints(record, include_extras=True)
-    fields = {one.name: one for one in dataclasses.fields(record)}
-    found = {}
-    for name, hint in hints.items():
-        if get_origin(hint) is Annotated and isinstance(hint.__metadata__[0], Key):
-            found[name] = (hint.__metadata__[0], hint.__origin__, fields[name])
-    return found
+def parse(data: bytes | str, name: str) -> object:
+    """Parse YAML. Raises ``ConfigError`` with its ``name`` and the line that is wrong."""
+    try:
+        return YAML(typ="safe", pure=True).load(data)
+    except DuplicateKeyError as error:
+        raise ConfigError(f"{name}{_place(error)}: a key stands there twice") from error
+    except (YAMLError, ValueError) as error:
+        raise ConfigError(f"{name}{_place(error)} is not YAML: {_problem(error)}") from error
 
 
 def check_value(path: str, value: object) -> None:
     """Check one value by its dotted path. Raises ``ConfigError``."""
     section, name = path.split(".")
     key, hint, _ = keys_of(keys_of(Settings)[section][1])[name]
-    _scalar(hint, key, value, path)
-
-
-def check_options(model: type[_Model], options: Mapping[str, object], path: str) -> _Model:
-    """Check a module's options against its own model. Raises ``ConfigError`` with the path.
-
-    ``<option>_file`` gives an option's text by a file, for secrets.
-    """
-    given = dict(options)
-    known = set(model.model_fields)
-    for name in options:
-        base = name.removesuffix("_file")
-        if base == name or name in known or base not in known:
-            continue
-        where = f"{path}.{name}"
-        if base in given:
-            raise ConfigError(f"give either {base} or {name}, not both", path=where)
-        given[base] = _read_secret(Path(str(given.pop(name))), where)
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        raise _translate(error, model, path) from error
+    scalar(hint, key, value, path)
 
 
 class _Reader:
-    """Turns parsed YAML into records by their types."""
+    """Turns parsed YAML into records by their types; what is wrong goes into the reading."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        exposed: Path | None,
+        reading: Reading,
+    ) -> None:
         self._folder = folder
         self._environment = environment
+        self._exposed = exposed
+        self._problems = reading.problems
+        self._origins = reading.origins
 
-    def record(self, kind: type[_Record], document: object, path: str) -> _Record:
-        """Read a record whose keys are the document's."""
+    def record(self, kind: type[_Record], document: object, path: str) -> _Record | None:
+        """Read a record whose keys are the document's; None if something in it is wrong."""
         if document is None:
             document = {}
         if not isinstance(document, dict):
-            raise ConfigError("here must be keys and values", path=path)
+            self._problems.append(ConfigError("here must be keys and values", path=path))
+            return None
+        before = len(self._problems)
         keys = keys_of(kind)
-        _refuse_unknown(document, set(_spellings(keys)), path)
+        self._refuse_unknown(document, set(_spellings(keys)), path)
         found: dict[str, Any] = {}
-        for name, (key, hint, field) in keys.items():
-            value = self._find(_name_in_file(name, key), key, document, path)
-            if value is None and not (name in document and _accepts_none(hint)):
-                if field.default is field.default_factory is dataclasses.MISSING:
-                    raise ConfigError("is missing", path=_join(path, _name_in_file(name, key)))
-                continue
-            found[name] = self._read(hint, key, value, _join(path, _name_in_file(name, key)))
-            for more in key.also:
-                extra = self._find(more, key, document, path)
-                if extra is not None:
-                    found[name] += self._read(hint, key, extra, _join(path, more))
-        return kind(**_finish(kind, found, self._folder))
+        for name, (key, hint, one) in keys.items():
+            try:
+                self._read_key(found, name, key, hint, one, document, path)
+            except ConfigError as error:
+                self._problems.append(error)
+        if len(self._problems) > before:
+            return None
+        try:
+            return kind(**_finish(kind, found, self._folder))
+        except ConfigError as error:
+            self._problems.append(error)
+            return None
+
+    def _read_key(
+        self,
+        found: dict[str, Any],
+        name: str,
+        key: Key,
+        hint: Any,
+        one: "dataclasses.Field[Any]",
+        document: Mapping[Any, object],
+        path: str,
+    ) -> None:
+        spelled = name_in_file(name, key)
+        value = self._find(spelled, key, document, path)
+        if value is None and not (name in document and accepts_none(hint)):
+            if one.default is one.default_factory is dataclasses.MISSING:
+                raise ConfigError("is missing", path=join(path, spelled))
+            return
+        found[name] = self._read(hint, key, value, join(path, spelled))
+        for more in key.also:
+            extra = self._find(more, key, document, path)
+            if extra is not None:
+                found[name] += self._read(hint, key, extra, join(path, more))
 
     def _find(self, name: str, key: Key, document: Mapping[Any, object], path: str) -> object:
         value = document.get(name)
+        where = join(path, name)
+        if name in document:
+            self._origins[where] = "config"
         if not key.private:
             return value
-        where = _join(path, name)
-        given = self._environment.get("TRESTLE_" + where.replace(".", "_").upper())
+        variable = "TRESTLE_" + where.replace(".", "_").upper()
+        given = self._environment.get(variable)
         if given is not None:
+            self._origins[where] = f"environment {variable}"
             return given
         file = document.get(f"{name}_file")
         if file is None:
+            self._refuse_exposed(value, where)
             return value
         if value is not None:
             raise ConfigError(f"give either {name} or {name}_file, not both", path=where)
         if not isinstance(file, str):
             raise ConfigError("must be the path of a file", path=f"{where}_file")
-        return _read_secret(self._folder / file, f"{where}_file")
+        self._origins[where] = f"file {self._folder / file}"
+        return read_secret(self._folder / file, f"{where}_file")
+
+    def _refuse_exposed(self, value: object, where: str) -> None:
+        if self._exposed is None or not isinstance(value, str):
+            return
+        if where.startswith("database.") and not _has_password(value):
+            return
+        raise ConfigError(exposure(self._exposed, "secrets"), path=where)
 
     def _read(self, hint: Any, key: Key, value: object, path: str) -> Any:
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             return self.record(hint, value, path)
         if hint == Mapping[str, Permission]:
-            return dict(_permissions(value, path))
+            return dict(permissions(value, path))
         if hint == Mapping[InstanceId, ModuleSettings]:
             return {one.instance: one for one in self._modules(value, path)}
         if hint == Mapping[str, LogLevel]:
-            return dict(_levels(value, path))
+            return dict(levels(value, path))
+        if hint == tuple[RoomSettings, ...]:
+            return tuple(_rooms(value, path))
         if hint == tuple[Secret, ...]:
-            return (_token(value, path),)
+            return (token(value, path),)
         if hint in (tuple[str, ...], Mapping[str, str]):
-            return _several(hint == Mapping[str, str], value, path)
-        return _scalar(hint, key, value, path)
+            return several(hint == Mapping[str, str], value, path)
+        return scalar(hint, key, value, path)
 
     def _modules(self, document: object, path: str) -> Iterator[ModuleSettings]:
         if not isinstance(document, dict):
             raise ConfigError("must name instances, `dice: {module: dice}` for one", path=path)
         for name, options in document.items():
-            where = _join(path, str(name))
-            if not isinstance(name, str) or not _INSTANCE.fullmatch(name):
-                raise ConfigError(
-                    "an instance's id has a small letter first, then small letters and digits, "
-                    "at most 16 in all",
-                    path=where,
-                )
-            if not isinstance(options, dict) or not isinstance(options.get("module"), str):
-                raise ConfigError("must say which module it is: `module: irc`", path=where)
-            rest = {str(key): value for key, value in options.items() if key != "module"}
-            yield ModuleSettings(
-                instance=InstanceId(name),
-                module=options["module"],
-                options={key: self._settle(key, value) for key, value in rest.items()},
+            where = join(path, str(name))
+            try:
+                yield self._module(name, options, where)
+            except ConfigError as error:
+                self._problems.append(error)
+
+    def _module(self, name: object, options: object, where: str) -> ModuleSettings:
+        if not isinstance(name, str) or not _INSTANCE.fullmatch(name):
+            raise ConfigError(
+                "an instance's id has a small letter first, then small letters and digits, "
+                "at most 16 in all",
+                path=where,
             )
+        if not isinstance(options, dict) or not isinstance(options.get("module"), str):
+            raise ConfigError("must say which module it is: `module: irc`", path=where)
+        rest = {str(key): value for key, value in options.items() if key != "module"}
+        start = f"TRESTLE_MODULES_{name.upper()}_"
+        return ModuleSettings(
+            instance=InstanceId(name),
+            module=options["module"],
+            options={key: self._settle(key, value) for key, value in rest.items()},
+            environment={
+                variable.removeprefix(start): Secret(text)
+                for variable, text in self._environment.items()
+                if variable.startswith(start)
+            },
+            exposed=self._exposed,
+        )
 
     def _settle(self, key: str, value: object) -> object:
         """Make the path of a ``*_file`` option begin at the settings' folder."""
+        if isinstance(value, dict):
+            return {name: self._settle(str(name), one) for name, one in value.items()}
+        if isinstance(value, list):
+            return [self._settle("", one) for one in value]
         if key.endswith("_file") and isinstance(value, str):
             return str(self._folder / value)
         return value
 
+    def _refuse_unknown(self, document: Mapping[Any, object], known: set[str], path: str) -> None:
+        for name in document:
+            if name not in known:
+                where = join(path, str(name))
+                self._problems.append(ConfigError(unknown_key(str(name), known), path=where))
 
-def _parse(path: Path) -> object:
-    try:
-        with path.open("rb") as file:
-            document = YAML(typ="safe", pure=True).load(file)
-            mode = os.fstat(file.fileno()).st_mode
-    except FileNotFoundError as error:
-        raise ConfigError(f"there is no {path}; `trestle init` writes one") from error
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except DuplicateKeyError as error:
-        raise ConfigError(f"{path}{_place(error)}: a key stands there twice") from error
-    except (YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}{_place(error)} is not YAML: {_problem(error)}") from error
-    if mode & stat.S_IROTH and _holds_secrets(document):
-        raise ConfigError(
-            f"everybody on this machine can read {path}, and it holds tokens; "
-            f"run `chmod 600 {path}`"
+
+def _rooms(document: object, path: str) -> Iterator[RoomSettings]:
+    if not isinstance(document, list):
+        raise ConfigError('must be a list of rooms, `- room: "#lobby:example.org"` first',
+                          path=path)  # fmt: skip
+    seen: set[str] = set()
+    for number, one in enumerate(document):
+        where = f"{path}[{number}]"
+        if not isinstance(one, dict):
+            raise ConfigError("must be keys and values: room, bridge, bots", path=where)
+        for name in one:
+            if name not in {"room", "bridge", "bots"}:
+                known = {"room", "bridge", "bots"}
+                raise ConfigError(unknown_key(str(name), known), path=join(where, str(name)))
+        place = room(one.get("room"), join(where, "room"))
+        if place in seen:
+            raise ConfigError(f"{place} stands there twice; put it into one entry", path=where)
+        seen.add(place)
+        bridge = one.get("bridge") or {}
+        if not isinstance(bridge, dict):
+            raise ConfigError(
+                'must be networks and their chats, `libera: "#lobby"` for one',
+                path=join(where, "bridge"),
+            )
+        yield RoomSettings(
+            room=place,
+            bridge={
+                InstanceId(str(name)): list_of_texts(chats, f"{where}.bridge.{name}")
+                for name, chats in bridge.items()
+            },
+            bots=tuple(
+                InstanceId(bot) for bot in list_of_texts(one.get("bots") or [], f"{where}.bots")
+            ),
         )
-    return document
 
 
-def _holds_secrets(document: object) -> bool:
-    appservice = document.get("appservice") if isinstance(document, dict) else None
-    return isinstance(appservice, dict) and bool(
-        appservice.keys() & {"as_token", "hs_token", "hs_token_old"}
-    )
+def _has_password(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).password) or bool(_PASSWORD.search(url))
+    except ValueError:
+        return True
 
 
 def _place(error: Exception) -> str:
@@ -232,233 +380,23 @@ def _problem(error: Exception) -> str:
     return problem or "it holds characters that YAML does not allow"
 
 
-def _read_secret(path: Path, where: str) -> str:
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text("utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"{path} cannot be read: {reason}", path=where) from error
-    # The modes of a container's secrets are the container runtime's.
-    if mode & stat.S_IROTH and not str(path).startswith(_CONTAINER_SECRETS):
-        raise ConfigError(
-            f"everybody on this machine can read {path}; run `chmod 600 {path}`", path=where
-        )
-    if not text:
-        raise ConfigError(f"{path} is empty", path=where)
-    return text
-
-
-def _refuse_placeholder(text: str, path: str) -> None:
-    if _PLACEHOLDER.search(text.strip()):
-        raise ConfigError(f"{text!r} is a placeholder; put your own value here", path=path)
-
-
 def _texts(value: object, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, dict):
         for name, inner in value.items():
-            yield from _texts(inner, _join(path, str(name)))
+            yield from _texts(inner, join(path, str(name)))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             yield from _texts(inner, f"{path}[{index}]")
 
 
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
-
-
-def _name_in_file(name: str, key: Key) -> str:
-    # ``hs_tokens`` is a tuple for the program and ``hs_token``, ``hs_token_old`` for the admin.
-    return name.removesuffix("s") if key.also else name
-
-
 def _spellings(keys: Mapping[str, tuple[Key, Any, Any]]) -> Iterator[str]:
     for name, (key, _, _) in keys.items():
-        for one in (_name_in_file(name, key), *key.also):
+        for one in (name_in_file(name, key), *key.also):
             yield one
             if key.private:
                 yield f"{one}_file"
-
-
-def _refuse_unknown(document: Mapping[Any, object], known: set[str], path: str) -> None:
-    for name in document:
-        if name in known:
-            continue
-        raise ConfigError(_unknown(str(name), known), path=_join(path, str(name)))
-
-
-def _unknown(name: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return f"there is no such key; did you mean {near[0]}?"
-    for section, (_, hint, _) in keys_of(Settings).items():
-        if dataclasses.is_dataclass(hint) and name in keys_of(hint):  # type: ignore[arg-type]
-            return f"there is no such key here; it belongs under {section}"
-    return f"there is no such key; there are {', '.join(known)}"
-
-
-def _accepts_none(hint: Any) -> bool:
-    return type(None) in get_args(hint)
-
-
-def _token(value: object, path: str) -> Secret:
-    if not isinstance(value, str):
-        raise ConfigError("must be text; put it in quotes", path=path)
-    if len(value) < _SHORTEST_TOKEN or not value.isascii() or not value.isprintable():
-        raise ConfigError(
-            f"is no token: it needs at least {_SHORTEST_TOKEN} plain characters; "
-            "`trestle init` makes random ones",
-            path=path,
-        )
-    _refuse_placeholder(value, path)  # It may come from a file or the environment.
-    return Secret(value)
-
-
-def _permissions(value: object, path: str) -> Iterator[tuple[str, Permission]]:
-    if not isinstance(value, dict):
-        raise ConfigError('must be keys and values, `"example.org": user` for one', path=path)
-    for who, level in value.items():
-        where = _join(path, str(who))
-        if not _is_person_or_server(str(who)):
-            raise ConfigError(
-                "must be `*`, a server name or a Matrix id like @you:example.org", path=where
-            )
-        if not isinstance(level, str) or level.upper() not in Permission.__members__:
-            raise ConfigError(f"{level!r} is no level: none, relay, user or admin", path=where)
-        yield str(who), Permission[level.upper()]
-
-
-def _levels(value: object, path: str) -> Iterator[tuple[str, str]]:
-    if not isinstance(value, dict):
-        raise ConfigError("must be keys and values, `irc: debug` for one", path=path)
-    for part, level in value.items():
-        yield str(part), _choice(get_args(LogLevel), str(level), _join(path, str(part)))
-
-
-def _is_person_or_server(who: str) -> bool:
-    if who.startswith("@"):
-        localpart, colon, server = who[1:].partition(":")
-        return bool(localpart and colon and _SERVER.fullmatch(server))
-    return who == "*" or bool(_SERVER.fullmatch(who))
-
-
-def _scalar(hint: Any, key: Key, value: object, path: str) -> object:
-    if value is None and _accepts_none(hint):
-        return None
-    kind = get_args(hint)[0] if _accepts_none(hint) else hint
-    if kind is Secret:
-        return _token(value, path)
-    if kind is bool:
-        return _boolean(value, path)
-    if kind in (int, float):
-        return _number(kind, value, path)
-    if not isinstance(value, str):
-        raise ConfigError("must be text; put it in quotes", path=path)
-    if get_origin(kind) is Literal:
-        return _choice(get_args(kind), value, path)
-    if kind is Address:
-        return _address(value, path)
-    if kind is Path:
-        return Path(value)
-    return _check_shape(key.shape, value, path)
-
-
-def _several(pairs: bool, value: Any, path: str) -> Any:
-    """Read a list of texts, or pairs of them."""
-    kind: Any = dict if pairs else list
-    if not isinstance(value, kind):
-        raise ConfigError(f"must be {'pairs, {a: b}' if pairs else 'a list, [a, b]'}", path=path)
-    texts = [*value, *value.values()] if pairs else value
-    if not all(isinstance(text, str) for text in texts):
-        raise ConfigError("must hold texts; put them in quotes", path=path)
-    return dict(value) if pairs else tuple(value)
-
-
-def _boolean(value: object, path: str) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"must be true or false, not {value!r}", path=path)
-    return value
-
-
-def _number(kind: type, value: object, path: str) -> float:
-    whole = kind is int
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-        raise ConfigError(f"must be a {'whole ' if whole else ''}number", path=path)
-    if not 0 < value < float("inf"):
-        raise ConfigError("must be more than 0", path=path)
-    return value if whole else float(value)
-
-
-def _choice(choices: tuple[str, ...], value: str, path: str) -> str:
-    if value.lower() not in choices:
-        raise ConfigError(f"{value!r} is none of {', '.join(choices)}", path=path)
-    return value.lower()
-
-
-def _address(value: str, path: str) -> Address:
-    host, colon, port = value.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(
-            f"{value!r} is no address; write host:port, 127.0.0.1:29333 say", path=path
-        )
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ConfigError(f"{value!r}: put the IPv6 address in [ ]", path=path)
-    return Address(host, int(port))
-
-
-def _check_shape(shape: str, value: str, path: str) -> str:
-    match shape:
-        case "url":
-            return _check_url(value, path)
-        case "server" if not _SERVER.fullmatch(value):
-            raise ConfigError(
-                f"{value!r} is no server name; it is what stands behind the colon of your "
-                "Matrix ids, without https://",
-                path=path,
-            )
-        case "localpart" if not _LOCALPART.fullmatch(value):
-            raise ConfigError(
-                "may hold a-z, 0-9 and . _ = / + - only: it is part of Matrix ids", path=path
-            )
-        case "database" if value != "embedded":
-            _check_database(value, path)
-    if not value:
-        raise ConfigError("is empty", path=path)
-    return value
-
-
-def _check_url(value: str, path: str) -> str:
-    try:
-        parts = urlsplit(value)
-        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        fine = False
-    if not fine:
-        raise ConfigError(f"{value!r} is no URL; it begins with https:// or http://", path=path)
-    if parts.query or parts.fragment or parts.username:
-        raise ConfigError("must end with its path: no ?, # or user name", path=path)
-    return value.rstrip("/")
-
-
-def _check_database(value: str, path: str) -> None:
-    if not re.match("postgres(ql)?://.", value):
-        raise ConfigError("must be `embedded` or begin with postgresql://", path=path)
-    try:
-        hosts = urlsplit(value).netloc.rpartition("@")[2].split(",")
-        fine = all(urlsplit(f"//{host}").port != 0 for host in hosts)
-    except ValueError:
-        fine = False
-    if not fine:  # What is wrong may be the password; so nothing of it is quoted.
-        raise ConfigError(
-            "is no URL of a Postgres: postgresql://user:password@host:5432/name, with special "
-            "characters in the password percent-encoded",
-            path=path,
-        )
 
 
 def _finish(kind: type, found: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -480,34 +418,3 @@ def _finish(kind: type, found: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _reach(listen: Address) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)  # noqa: S104
     return f"http://{Address(host, listen.port)}"
-
-
-def _translate(error: ValidationError, model: type[BaseModel], path: str) -> ConfigError:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = path
-    for step in first["loc"]:
-        where = f"{where}[{step}]" if isinstance(step, int) else _join(where, step)
-    match first["type"]:
-        case "missing":
-            reason = "is missing"
-        case "extra_forbidden" if len(first["loc"]) == 1:
-            reason = _unknown(str(first["loc"][0]), _option_names(model))
-        case "extra_forbidden":
-            reason = "there is no such key"
-        case "list_type" | "tuple_type" | "set_type":
-            reason = "must be a list"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            reason = "must be keys and values"
-        case "string_type":
-            reason = "must be text; put it in quotes"
-        case "value_error" | "assertion_error":
-            reason = str(first["ctx"]["error"])
-        case _:
-            message = first["msg"].removeprefix("Input should ")
-            reason = f"must {message}" if message != first["msg"] else message
-    return ConfigError(reason, path=where)
-
-
-def _option_names(model: type[BaseModel]) -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        yield field.alias or name

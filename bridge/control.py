@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import orjson
@@ -19,7 +19,7 @@ from bridge.core.house import Audit
 from bridge.core.status import Status
 from bridge.core.tracer import Tracer, steps_of
 from bridge.model import AuditAction
-from bridge.sdk.errors import TemporaryFailure, TrestleError
+from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 from bridge.sdk.ids import UserId
 from bridge.storage.rotation import Rotation, Step
 from bridge.storage.shelf import Parked, contents, summary
@@ -33,6 +33,13 @@ _LONGEST_PATH = 100
 def socket_of(state_dir: Path) -> Path:
     """Where the socket lies."""
     return state_dir / "control"
+
+
+class Reloads(Protocol):
+    """Reads the settings again; the answers are dataclasses."""
+
+    async def reload(self) -> Any: ...
+    async def drift(self) -> Any: ...
 
 
 class ControlServer:
@@ -55,13 +62,16 @@ class ControlServer:
         self._rotation = rotation
         self._audit = audit
         self._runner: web.AppRunner | None = None
+        self.reloader: Reloads | None = None
+        """Who reads the settings again; not there before events are taken."""
 
     async def start(self) -> None:
         """Listen, or say in the log why the command line must do without."""
         if len(os.fsencode(self._path)) > _LONGEST_PATH:
             log.warning(
                 "the path of state_dir is too long for a socket: commands like `trestle parked` "
-                "work only while Trestle does not run", extra={"event": "no_control"},
+                "work only while Trestle does not run, and SIGHUP must do for `trestle reload`",
+                extra={"event": "no_control"},
             )  # fmt: skip
             return
         app = web.Application()
@@ -74,6 +84,8 @@ class ControlServer:
         app.router.add_post("/keys/rotate", self._rotate)
         app.router.add_get("/keys/check", self._check)
         app.router.add_delete("/keys/{person}", self._forget)
+        app.router.add_post("/reload", self._reload)
+        app.router.add_get("/drift", self._drift)
         self._path.unlink(missing_ok=True)  # A killed process leaves it behind.
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=2
@@ -121,6 +133,17 @@ class ControlServer:
         person = UserId(request.match_info["person"])
         return await _answer(forget(person, self._rotation, self._audit))
 
+    async def _reload(self, request: web.Request) -> web.Response:
+        return await _answer(self._settings(lambda reloader: reloader.reload()))
+
+    async def _drift(self, request: web.Request) -> web.Response:
+        return await _answer(self._settings(lambda reloader: reloader.drift()))
+
+    async def _settings(self, ask: Callable[["Reloads"], Awaitable[Any]]) -> Any:
+        if self.reloader is None:
+            raise TemporaryFailure("Trestle is still starting; try again in a moment")
+        return await ask(self.reloader)
+
     async def _list(self) -> Sequence[dict[str, Any]]:
         return [summary(parked) for parked in await self._aside.all()]  # type: ignore[arg-type]
 
@@ -153,6 +176,8 @@ async def _answer(work: Awaitable[Any]) -> web.Response:
     try:
         body: Any = await work
         status = 200
+    except ConfigError as error:
+        body, status = {"error": error.reason, "path": error.path}, 422
     except TrestleError as error:
         body = {"error": str(error)}
         status = 503 if isinstance(error, TemporaryFailure) else 404
@@ -189,8 +214,11 @@ async def follow(
         raise TemporaryFailure(f"the running Trestle stopped answering: {error}") from error
 
 
-async def ask(state_dir: Path, method: str, path: str) -> Any:
-    """Ask the running program. None if none runs. Raises ``TrestleError`` with its refusal."""
+async def ask(state_dir: Path, method: str, path: str, *, limit: float = 30) -> Any:
+    """Ask the running program; it has ``limit`` seconds. None if none runs.
+
+    Raises ``ConfigError`` if it finds the settings wrong, ``TrestleError`` with another refusal.
+    """
     place = socket_of(state_dir)
     if not place.exists():
         return None
@@ -198,7 +226,7 @@ async def ask(state_dir: Path, method: str, path: str) -> Any:
         async with (
             aiohttp.ClientSession(
                 connector=aiohttp.UnixConnector(path=str(place)),
-                timeout=aiohttp.ClientTimeout(total=30),
+                timeout=aiohttp.ClientTimeout(total=limit),
             ) as session,
             session.request(method, f"http://trestle{path}") as response,
         ):
@@ -214,7 +242,10 @@ async def ask(state_dir: Path, method: str, path: str) -> Any:
 
 def _refusal(status: int, raw: bytes) -> TrestleError:
     try:
-        said = str(orjson.loads(raw)["error"])
+        answer = orjson.loads(raw)
+        said = str(answer["error"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return TrestleError(f"the running Trestle answers {status}; its log says why")
+    if status == 422:
+        return ConfigError(said, path=str(answer.get("path", "")))
     return TemporaryFailure(said) if status == 503 else TrestleError(said)

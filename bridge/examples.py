@@ -13,12 +13,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from bridge.config import keys_of
+from bridge import __version__
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.registration import registration
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
-from bridge.settings import Address, AppserviceSettings, Key, Settings
+from bridge.settings import Address, AppserviceSettings, Key, Settings, keys_of, name_in_file
+from bridge.settingspage import config_page
 from bridge.storage.datamap import data_map_page
 
 _WIDTH = 96
@@ -38,7 +39,7 @@ _MODULES = """\
 def config_example() -> str:
     """The text of ``config.example.yaml``."""
     lines = [
-        "# The settings of Trestle. `trestle init` writes a config.yaml of your own.",
+        f"# Settings of Trestle {__version__}. `trestle init` writes a config.yaml of your own.",
         "# Lines that begin with `# ` and a key show the default.",
         "",
     ]
@@ -77,8 +78,11 @@ def registration_example() -> str:
 def write_examples(folder: Path) -> None:
     """Write the files into the folder of the repository."""
     (folder / "config.example.yaml").write_text(config_example())
+    shipped = folder / "bridge" / "shipped" / f"{__version__}.yaml"
+    shipped.write_text(config_example())  # What a later version compares with.
     (folder / "registration.yaml.example").write_text(registration_example())
     (folder / "docs" / "reference" / "data-map.md").write_text(data_map_page())
+    (folder / "docs" / "reference" / "config.md").write_text(config_page())
 
 
 def keys_of_or_none(kind: type) -> Mapping[str, Any] | None:
@@ -91,7 +95,7 @@ def keys_of_or_none(kind: type) -> Mapping[str, Any] | None:
 
 def _section(kind: type) -> Iterator[str]:
     for name, (key, _, _) in keys_of(kind).items():
-        shown = "hs_token" if name == "hs_tokens" else name
+        shown = name_in_file(name, key)
         yield from _comment(key.doc, 2)
         yield from _entry(shown, key, _default(kind, name), 2)
         for more, words in key.also.items():
@@ -106,6 +110,11 @@ def _entry(name: str, key: Key, default: object, indent: int) -> Iterator[str]:
         yield f"{space}{name}:"
         for line in _yaml({k: _plain(v) for k, v in value.items()}).splitlines():
             yield f"{space}  {line}"
+        return
+    if key.sample:
+        yield f"{space}# {name}:"
+        for line in key.sample.splitlines():
+            yield f"{space}#   {line}"
         return
     # What has an example must be given; what has only a default is shown and left out.
     mark = "" if key.example is not None else "# "

@@ -6,23 +6,26 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from bridge.assembly import check_modules, namespaces_of, protocols_of
+from bridge import __version__
 from bridge.config import read_settings
 from bridge.core.catalogue import describe, find_module
 from bridge.matrix.registration import random_localpart, random_token, registration
+from bridge.options import model_in
+from bridge.roster import check_modules, namespaces_of, protocols_of
 from bridge.sdk.errors import ConfigError
 from bridge.settings import Settings
 from bridge.storage.files import make_state_dir
 from bridge.storage.masterkeys import MasterKeys
 
 _CONFIG, _REGISTRATION = "config.yaml", "registration.yaml"
+_HEAD = f"# Settings of Trestle {__version__}; `config.example.yaml` explains each key.\n"
 _STEP = re.compile(r"([^.\[\]]+)(?:\[(\d)\])?")
 
 
@@ -112,7 +115,7 @@ def write_files(
         folder.mkdir(parents=True, exist_ok=True)
         write_private(
             config,
-            to_yaml(document, "# Settings of Trestle; `config.example.yaml` explains each key.\n"),
+            to_yaml(document, _HEAD),
         )
         write_private(registered, wanted)
     except OSError as error:
@@ -209,7 +212,7 @@ def questions_of(
         name = field.alias or own_name
         if f"{name}_file" in given or not _wants_asking(field):
             continue
-        inner = _model_in(field.annotation)
+        inner = model_in(field.annotation)
         if inner is not None:
             many = inner is not field.annotation
             there = given.get(name, [{}] if many else {})
@@ -229,15 +232,6 @@ def questions_of(
 def _wants_asking(field: FieldInfo) -> bool:
     extra = field.json_schema_extra
     return field.is_required() or (isinstance(extra, dict) and bool(extra.get("ask")))
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model that an option is, or of which it is a list."""
-    kinds = get_args(annotation)[:1] if get_origin(annotation) in (list, tuple) else [annotation]
-    for kind in kinds:
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None
 
 
 def _complete(document: dict[str, Any], ask: Ask | None) -> None:

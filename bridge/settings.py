@@ -4,10 +4,11 @@ Each key is declared here once: its type, its default, its words for the admin. 
 (``bridge.config``), the example file and the reference are made from it.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_origin, get_type_hints
 
 from bridge.model import InstanceRules, Permission
 from bridge.sdk.ids import InstanceId
@@ -48,6 +49,8 @@ class Key:
     """``<key>_file`` and an environment variable may give it too."""
     also: Mapping[str, str] = field(default_factory=dict)
     """Further keys whose values are appended to this one's, with their words."""
+    sample: str = ""
+    """What the example file shows, as a comment, of a key whose default is empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +297,21 @@ class ModuleSettings:
     module: str
     options: Mapping[str, object] = field(default_factory=dict, repr=False)
     rules: InstanceRules = field(default_factory=InstanceRules)
+    environment: Mapping[str, Secret] = field(default_factory=dict)
+    """What the environment gives: the option's name in capitals, and its text."""
+    exposed: Path | None = field(default=None, compare=False)
+    """The file of settings, if everybody on the machine can read it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomSettings:
+    """What one room is to have."""
+
+    room: str
+    """Its alias or id."""
+    bridge: Mapping[InstanceId, tuple[str, ...]] = field(default_factory=dict)
+    """Networks, and the chats of each."""
+    bots: tuple[InstanceId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,9 +362,45 @@ class Settings:
             "is installed.",
         ),
     ] = field(default_factory=dict)
+    rooms: Annotated[
+        tuple[RoomSettings, ...],
+        Key(
+            doc="Rooms that are to be bridged and to have bots, beside what people set up "
+            "themselves. An admin of the permissions must have the power to change the room's "
+            "settings, and @trestle must be invited if the room is not public. `trestle config "
+            "drift` says what is missing.",
+            sample='- room: "#lobby:example.org"\n  bridge: {libera: "#lobby"}\n  bots: [dice]',
+        ),
+    ] = ()
     logging: Annotated[LogSettings, Key(doc="What is written to the log, and where.")] = field(
         default_factory=LogSettings
     )
     limits: Annotated[LimitSettings, Key(doc="How long, how often, how many.")] = field(
         default_factory=LimitSettings
     )
+
+
+def keys_of(record: type) -> dict[str, tuple[Key, Any, dataclasses.Field[Any]]]:
+    """Give each documented key of a settings record: its words, its type, its field."""
+    hints = get_type_hints(record, include_extras=True)
+    fields = {one.name: one for one in dataclasses.fields(record)}
+    found = {}
+    for name, hint in hints.items():
+        if get_origin(hint) is Annotated and isinstance(hint.__metadata__[0], Key):
+            found[name] = (hint.__metadata__[0], hint.__origin__, fields[name])
+    return found
+
+
+def name_in_file(name: str, key: Key) -> str:
+    """How the file spells a key of a record."""
+    # ``hs_tokens`` is a tuple for the program and ``hs_token``, ``hs_token_old`` for the admin.
+    return name.removesuffix("s") if key.also else name
+
+
+def sections() -> dict[str, dict[str, tuple[Key, Any, dataclasses.Field[Any]]]]:
+    """The keys of each section that is made of named keys."""
+    return {
+        section: keys_of(kind)
+        for section, (_, kind, _) in keys_of(Settings).items()
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    }

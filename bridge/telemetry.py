@@ -140,6 +140,12 @@ class Telemetry:
         assert isinstance(made, Histogram)  # noqa: S101 - it has buckets
         return made
 
+    def forget(self, instance: str) -> None:
+        """Drop the series of an instance that is no longer there."""
+        of_modules = [made for _, made in self._of_modules.values()]
+        for metric in (self.module_state, self.logins, *of_modules):
+            metric.remove_by_labels({"instance": instance})
+
     def _make_for_module(self, module: str, instance: str, metric: Metric) -> Counter | Histogram:
         name = re.sub(r"[^a-z0-9_]", "_", f"module_{module}_{metric.name}".lower())
         known, made = self._of_modules.get(name, (metric, None))

@@ -1,9 +1,20 @@
 """The command line: ``trestle``."""
 
-from bridge.cli import backup, completion, database, keys, look, parked, start, status, trace
+from bridge.cli import (
+    backup,
+    completion,
+    config,
+    database,
+    keys,
+    look,
+    parked,
+    start,
+    status,
+    trace,
+)
 from bridge.cli.group import main
 
 __all__ = [
-    "backup", "completion", "database", "keys", "look", "main", "parked", "start", "status",
-    "trace",
+    "backup", "completion", "config", "database", "keys", "look", "main", "parked", "start",
+    "status", "trace",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import contextlib
 import shlex
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from bridge.init import (
     refuse_existing,
     write_files,
 )
-from bridge.logs import configure_logging, levels_by_logger
+from bridge.reload import use_log_settings
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.secret import Secret
 from bridge.storage.schema import admin_sql
@@ -154,12 +155,12 @@ def _asking_again() -> Iterator[None]:
 @CONFIG
 def run(config: Path) -> None:
     """Run until stopped by Ctrl-C or SIGTERM."""
+    config = config.absolute()
     settings = load(config)
-    log = settings.logging
-    modules = {name: one.module for name, one in settings.modules.items()}
-    levels = levels_by_logger(log.levels, modules)
-    configure_logging(log.format, log.level, levels=levels, file=log.file)
-    run_until_told(lambda: run_app(settings, end_for_sure=True))
+    use_log_settings(settings)
+    # It reloads once there is something to reload; until then, and while we stop, it is nothing.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    run_until_told(lambda: run_app(settings, end_for_sure=True, read_again=lambda: load(config)))
 
 
 @main.command(short_help="Try it out: a bridged room on this machine.")

@@ -18,7 +18,6 @@ from bridge.core.outgoing import notice
 from bridge.core.telling import tell
 from bridge.matrix.html import parse
 from bridge.model import (
-    InstanceRules,
     MessageLink,
     ParkReason,
     Permission,
@@ -252,7 +251,7 @@ class Doorway:
             raise PermanentFailure(
                 f"the settings of this bridge do not let {sender} speak on {instance.name}"
             )
-        rules = house.rules.get(instance.name, InstanceRules())
+        rules = house.rules(instance.name)
         puppets = instance.connector.capabilities(self.portal.chat).puppets
         own = puppets and rules.puppets is Puppets.AUTOMATIC
         if own and level >= Permission.USER and not from_ghost:

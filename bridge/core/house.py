@@ -1,6 +1,6 @@
 """What all portals share: the parts of the program that they work with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,7 +81,7 @@ class House:
     lateness: Lateness
     optouts: OptOuts
     announcer: Announcer
-    rules: Mapping[InstanceId, InstanceRules]
+    rules: Callable[[InstanceId], InstanceRules]
     tell_after: float = 60.0
     """Seconds that a message waits before its room is told."""
     deadline: float = 120.0

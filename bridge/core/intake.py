@@ -148,7 +148,7 @@ class Intake:
         self._keys_of = keys_of
         self._route = route
         self._parse = parse
-        self._memory = memory
+        self.memory = memory
         self._window = KeyWindow()
         self.is_open = False
         self._one_at_a_time = asyncio.Lock()
@@ -263,7 +263,7 @@ class Intake:
         self._accepted.inc()
         if done:
             return
-        if self._spilled or self._router.waiting + len(events) > self._memory:
+        if self._spilled or self._router.waiting + len(events) > self.memory:
             self._spilled.append(row_id)
             return
         loop = asyncio.get_running_loop()
@@ -391,7 +391,7 @@ class Intake:
         begun = max((item.seq for item, _ in left.newest.values()), default=0)
         async for landed in self._journal.unfinished():
             rows += 1
-            if landed.id.seq > begun and (self._spilled or self._router.waiting > self._memory):
+            if landed.id.seq > begun and (self._spilled or self._router.waiting > self.memory):
                 self._spilled.append(landed.id)
                 continue
             self._load(landed, left, aside)
@@ -449,7 +449,7 @@ class Intake:
                     row = lane.beyond[0][0]
                     events = await self._events_of(row.id, read)
                     self._router.feed(lane, row, events)
-            while self._spilled and self._router.waiting < self._memory // 2:
+            while self._spilled and self._router.waiting < self.memory // 2:
                 landed = await _persistently(read, self._spilled[0])
                 async with self._one_at_a_time:
                     self._spilled.popleft()

@@ -19,12 +19,22 @@ class Permissions:
         is_ours: Callable[[str], bool],
         of_instances: Mapping[InstanceId, Mapping[str, Permission]] | None = None,
     ) -> None:
+        self._server_name = server_name
+        self._is_ours = is_ours
+        self._known: dict[tuple[UserId, InstanceId | None], Permission] = {}
+        self.set(levels, of_instances or {})
+
+    def set(
+        self,
+        levels: Mapping[str, Permission],
+        of_instances: Mapping[InstanceId, Mapping[str, Permission]],
+    ) -> None:
+        """Have these levels from now on; what is left out of them has its default."""
+        self._of_instances = dict(of_instances)
         self._levels = dict(levels)
         self._levels.setdefault("*", Permission.NONE)
-        self._levels.setdefault(server_name, Permission.USER)
-        self._is_ours = is_ours
-        self._of_instances = dict(of_instances or {})
-        self._known: dict[tuple[UserId, InstanceId | None], Permission] = {}
+        self._levels.setdefault(self._server_name, Permission.USER)
+        self._known.clear()
 
     def of(self, user: UserId, instance: InstanceId | None = None) -> Permission:
         """Give the level of a Matrix user, for an instance if one is named."""

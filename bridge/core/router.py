@@ -9,7 +9,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
@@ -102,6 +102,10 @@ class Router:
             slot = self._inflight.slot(consumer_number(consumer.name))
             lane = self._lanes[consumer.name] = Lane(consumer, slot)
         return lane
+
+    def set_tries(self, tries: int) -> None:
+        """Park from now on what failed so often."""
+        self._patience = replace(self._patience, tries=tries)
 
     def close_lane(self, name: str) -> None:
         """Let the lane end; what is still in it counts as done."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -124,6 +125,10 @@ class TimerKeeper:
         self._is_there = is_there
         self._patience = patience
         self.is_ringing = False
+
+    def set_tries(self, tries: int) -> None:
+        """Park from now on what failed so often."""
+        self._patience = replace(self._patience, tries=tries)
 
     async def run(self) -> None:
         """Ring until cancelled."""

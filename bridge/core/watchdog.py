@@ -24,7 +24,8 @@ class Watchdog:
     """Watches one event loop from a thread of its own."""
 
     def __init__(self, limit: float, running: Callable[[], str]) -> None:
-        self._limit = limit
+        self.limit = limit
+        """Seconds that the loop may stand still; may be changed at any time."""
         self._running = running
         self._beat = time.monotonic()
         self._stop = threading.Event()
@@ -37,19 +38,19 @@ class Watchdog:
         try:
             while True:
                 self._beat = time.monotonic()
-                await asyncio.sleep(min(1.0, self._limit / 4))
+                await asyncio.sleep(min(1.0, self.limit / 4))
         finally:
             self._stop.set()
 
     def _watch(self) -> None:
-        while not self._stop.wait(min(1.0, self._limit / 4)):
-            if time.monotonic() - self._beat > self._limit:
+        while not self._stop.wait(min(1.0, self.limit / 4)):
+            if time.monotonic() - self._beat > self.limit:
                 self._bite()
 
     def _bite(self) -> None:
         log.critical(
             "nothing has moved for %.0f s while %s was at work; ending, to be started again",
-            self._limit,
+            self.limit,
             self._running() or "nobody",
             extra={"event": "loop_blocked"},
         )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bridge.assembly import namespaces_of, protocols_of
 from bridge.doctor.clocks import judge_clocks
 from bridge.doctor.database import judge
 from bridge.doctor.homeserver import (
@@ -30,6 +29,7 @@ from bridge.doctor.state import examine_state, judge_backup, judge_space
 from bridge.doctor.surroundings import Surroundings
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.registration import registration
+from bridge.roster import namespaces_of, protocols_of
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.examination import Remark, bad, well
 from bridge.settings import Settings

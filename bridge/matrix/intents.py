@@ -285,6 +285,19 @@ class Intents:
             raise PermanentFailure(f"{alias} leads to a room that we are not in")
         return reply
 
+    async def room_at(self, alias: str) -> RoomId | None:
+        """The room that an alias leads to, None if there is none. Raises :class:`MatrixError`."""
+        try:
+            reply = await self._client.request(
+                "GET", path("v3", "directory", "room", alias), user=self._namespaces.bot
+            )
+        except MatrixError as error:
+            if error.errcode == "M_NOT_FOUND":
+                return None
+            raise
+        room = reply.get("room_id")
+        return RoomId(room) if isinstance(room, str) else None
+
     async def put_alias(self, alias: str, room: RoomId) -> None:
         """Have the alias lead to the room."""
         try:

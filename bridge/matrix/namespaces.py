@@ -45,15 +45,9 @@ class Namespaces:
         self._server = f":{server_name}"
         self._prefix = prefix
         self._ghost_start = f"@{prefix}"
-        self.networks = frozenset(networks)
-        self.bots = frozenset(bots)
         self.bot = UserId(f"@{bot_localpart}:{server_name}")
         self.sender = UserId(f"@{sender_localpart}:{server_name}")
-        self._bot_ids = {
-            self.bot: InstanceId(""),
-            **{self.bot_of(instance): instance for instance in self.bots},
-        }
-        self._ours = frozenset((*self._bot_ids, self.sender))
+        self.know_instances(networks, bots)
         self._long_ids: dict[str, tuple[InstanceId, str]] = {}
         self._ghosts: dict[tuple[str, str], UserId] = {}
         self.new_long_ids: list[tuple[str, InstanceId, str]] = []
@@ -70,6 +64,16 @@ class Namespaces:
                     "are those of bots and of people on networks",
                     path=f"appservice.{key}_localpart",
                 )
+
+    def know_instances(self, networks: Iterable[InstanceId], bots: Iterable[InstanceId]) -> None:
+        """Take in which instances there are from now on."""
+        self.networks = frozenset(networks)
+        self.bots = frozenset(bots)
+        self._bot_ids = {
+            self.bot: InstanceId(""),
+            **{self.bot_of(instance): instance for instance in self.bots},
+        }
+        self._ours = frozenset((*self._bot_ids, self.sender))
 
     def know_long_ids(self, long_ids: Mapping[str, tuple[InstanceId, str]]) -> None:
         """Take in what shortened ids stand for, as stored."""

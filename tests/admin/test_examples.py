@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bridge.assembly import check_modules
-from bridge.config import keys_of, load, read_settings
+from bridge.config import load, read_settings
 from bridge.examples import write_examples
 from bridge.matrix.registration import random_localpart, random_token
+from bridge.roster import check_modules
 from bridge.sdk.errors import ConfigError
-from bridge.settings import Settings
+from bridge.sdk.ids import InstanceId
+from bridge.settings import RoomSettings, Settings, keys_of
 from tests.admin.commands import read_yaml, trestle
 
 TOP = Path(__file__).parent.parent.parent
@@ -37,7 +38,7 @@ def load_text(folder: Path, text: str) -> Settings:
 
 
 def test_the_committed_files_are_what_the_program_writes(folder: Path) -> None:
-    for place in ("docs/reference", "docs/explain"):
+    for place in ("docs/reference", "docs/explain", "bridge/shipped"):
         (folder / place).mkdir(parents=True)
     write_examples(folder)
     written = [path for path in folder.rglob("*") if path.is_file()]
@@ -80,6 +81,18 @@ def test_each_default_that_the_example_shows_is_the_default(folder: Path) -> Non
     shown, uncovered = re.subn(rf"(?m)^  # ((?:{'|'.join(defaults)}): \S+)$", r"  \1", text)
     assert uncovered >= 15
     assert load_text(folder, shown) == load_text(folder, text)
+
+
+def test_the_rooms_that_the_example_shows_are_right_once_they_are_no_comment(folder: Path) -> None:
+    text = filled_in(EXAMPLE.read_text())
+    shown, uncovered = re.subn(r"(?m)^# (rooms:|  .*)$", r"\1", text)
+    assert uncovered == 4
+    settings = load_text(folder, shown)
+    check_modules(settings)
+    assert settings.rooms == (
+        RoomSettings(room="#lobby:example.org", bridge={InstanceId("libera"): ("#lobby",)},
+                     bots=(InstanceId("dice"),)),
+    )  # fmt: skip
 
 
 def test_nothing_in_the_registration_example_is_a_setting_of_somebody(folder: Path) -> None:

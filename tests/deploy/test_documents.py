@@ -12,9 +12,9 @@ import pytest
 import pytest_asyncio
 from ruamel.yaml import YAML
 
-from bridge.config import keys_of, load, read_settings
+from bridge.config import load, read_settings
 from bridge.manual.events import log_lines
-from bridge.settings import Settings
+from bridge.settings import Settings, keys_of
 from tests.admin.commands import init, read_yaml, trestle
 from tests.deploy.blocks import Block, blocks_of
 from tests.deploy.conftest import Fresh

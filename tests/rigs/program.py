@@ -33,8 +33,13 @@ class TrestleProgram:
         self.settings = settings
         self._folder = folder
         self.config = folder / "config.yaml"
-        write_private(self.config, dump(self._document(extra)))
+        self.configure(settings, extra)
         self.program = Program("Trestle", folder / "trestle.log")
+
+    def configure(self, settings: Settings, extra: Mapping[str, Any]) -> None:
+        """Write these settings, for its next start or when it reads them again."""
+        self.settings = settings
+        write_private(self.config, dump(self._document(extra)))
 
     def _document(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         appservice = self.settings.appservice

@@ -15,12 +15,12 @@ import aiohttp
 from ruamel.yaml import YAML
 
 from bridge.app import App, run
-from bridge.assembly import namespaces_of, protocols_of
 from bridge.demo.matrix_user import MatrixUser
 from bridge.demo.processes import free_port
 from bridge.demo.synapse import Synapse
 from bridge.matrix.registration import random_localpart, random_token, registration
 from bridge.model import Permission
+from bridge.roster import namespaces_of, protocols_of
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
 from bridge.settings import (
@@ -75,7 +75,9 @@ def make_modules(
 
 
 @asynccontextmanager
-async def running(settings: Settings, limit: float = 60) -> AsyncIterator[App]:
+async def running(
+    settings: Settings, limit: float = 60, read_again: Callable[[], Settings] | None = None
+) -> AsyncIterator[App]:
     """Run Trestle in this process until the block ends."""
     ready: asyncio.Future[App] = asyncio.get_running_loop().create_future()
 
@@ -84,7 +86,7 @@ async def running(settings: Settings, limit: float = 60) -> AsyncIterator[App]:
             ready.set_result(app)
 
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(run(settings, on_ready=note))
+        task = group.create_task(run(settings, on_ready=note, read_again=read_again))
         try:
             first: set[asyncio.Future[Any]] = {task, ready}
             await asyncio.wait(first, timeout=limit, return_when=asyncio.FIRST_COMPLETED)

@@ -1,0 +1,234 @@
+"""The settings: ``trestle config check``, ``show``, ``upgrade``, ``drift``; ``reload``."""
+
+import contextlib
+import difflib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from bridge import __version__
+from bridge.cli.group import CONFIG, JSON, finished, main, run_until_told
+from bridge.confidential import exposed_keys
+from bridge.config import Reading, parse, read, read_bytes, read_document, state_dir_of
+from bridge.control import ask
+from bridge.effective import as_yaml, effective
+from bridge.logs import configure_logging, hide, redact
+from bridge.options import check_module, secrets_in
+from bridge.roster import module_problems, namespaces_of
+from bridge.sdk.errors import ConfigError, TrestleError
+from bridge.upgrade import MOVES, Merged, base_of, merge, shipped
+from bridge.upgrade.files import replace_text
+from bridge.workshop import model_of
+
+
+@main.group()
+def config() -> None:
+    """The settings file: check it, see it, bring it up to date."""
+
+
+@config.command("check")
+@CONFIG
+@JSON
+def check(config: Path, as_json: bool) -> None:
+    """Say all that is wrong with it, modules' options included.
+
+    Nothing is started or asked. The exit code is 0 if all is right, else 2.
+    """
+    reading = read(config)
+    problems = list(_problems(reading))
+    if as_json:
+        rows = [{"path": one.path, "reason": one.reason} for one in problems]
+        click.echo(json.dumps(rows, indent=2))
+    elif problems:
+        for problem in problems:
+            click.echo(str(problem))
+    else:
+        settings = reading.get()
+        names = ", ".join(sorted(settings.modules)) or "no module is switched on"
+        click.echo(f"{config} is right: {names}.")
+        if _is_behind(config):
+            click.echo(f"Trestle {__version__} has more to say in it: `trestle config upgrade`.")
+    if problems:
+        raise click.exceptions.Exit(2)
+
+
+@config.command("show")
+@CONFIG
+@JSON
+def show(config: Path, as_json: bool) -> None:
+    """Show what takes effect and where it comes from, no secrets."""
+    reading = read(config)
+    _hide_secrets(reading)
+    rows = effective(reading, config, _text_of(config))
+    if as_json:
+        found = [
+            {"key": ".".join(row.path), "value": row.value, "source": row.source} for row in rows
+        ]
+        click.echo(json.dumps(found, indent=2))
+        return
+    click.echo(as_yaml(rows), nl=False)
+
+
+@config.command("upgrade")
+@CONFIG
+@click.option("--diff", "only_diff", is_flag=True, help="Only show what would change.")
+@click.option("--yes", is_flag=True, help="Change the file without asking.")
+def upgrade(config: Path, only_diff: bool, yes: bool) -> None:
+    """Bring this version's new keys and words into the file.
+
+    Your comments, your order and your values stay. What would change is shown first; a copy of
+    the file as it was is kept beside it.
+    """
+    text = _text_of(config)
+    merged = _merge(text)
+    if merged.text == text:
+        click.echo(f"{config} has all that Trestle {__version__} knows.")
+        return
+    _hide_secrets(read(config))
+    for line in _diff(text, merged.text, str(config)):
+        click.echo(line)
+    click.echo()
+    for note in merged.notes:
+        click.echo(f"* {note}")
+    new = _problems_of(merged.text, config)
+    made = [one for one in new if one not in _problems_of(text, config)]
+    if made:
+        raise ConfigError(f"{config} would not be right any more: {made[0]}")
+    for problem in new:
+        click.echo(f"* still wrong with it: {problem}")
+    if only_diff:
+        return
+    if not yes and not click.confirm(f"\nChange {config}?"):
+        raise click.exceptions.Exit(1)
+    copy = replace_text(config, merged.text.encode(), version=__version__)
+    click.echo(f"Changed {config}; it was before as in {copy.name}.")
+
+
+@config.command("drift")
+@CONFIG
+@JSON
+def drift(config: Path, as_json: bool) -> None:
+    """Say where the running Trestle is not as the file has it.
+
+    What a reload would change, what waits for a restart, and which of the declared rooms
+    (`rooms:`) are not as declared. The exit code is 1 if there is any.
+    """
+    answer = _ask(config, "GET", "/drift")
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        for line in _sentences(answer, "a reload would have"):
+            click.echo(line)
+    if any(answer.values()):
+        raise click.exceptions.Exit(1)
+    if not as_json:
+        click.echo("Trestle runs as the settings have it.")
+
+
+@main.command("reload", short_help="Have the running Trestle read its settings again.")
+@CONFIG
+@JSON
+def reload(config: Path, as_json: bool) -> None:
+    """Have the running Trestle read its settings again.
+
+    Instances are added, changed and removed without a word to the others; permissions, limits,
+    the log and the declared rooms take effect too. What needs a restart is named. If anything is
+    wrong with the settings, nothing changes.
+    """
+    answer = _ask(config, "POST", "/reload")
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    for line in _sentences(answer, "done"):
+        click.echo(line)
+    if not any(answer.values()):
+        click.echo("Nothing to change.")
+
+
+def _ask(config: Path, method: str, path: str) -> dict[str, list[str]]:
+    configure_logging("console", "error")
+    # The program has its own environment: what is right there may be incomplete here.
+    state_dir = state_dir_of(config)
+    found = finished(run_until_told(lambda: _ask_program(state_dir, method, path)))
+    return dict(found)
+
+
+async def _ask_program(state_dir: Path, method: str, path: str) -> dict[str, list[str]]:
+    answer: dict[str, list[str]] | None = await ask(state_dir, method, path, limit=300)
+    if answer is None:
+        raise TrestleError("Trestle does not run with this config; start it, then try again")
+    return answer
+
+
+def _sentences(answer: dict[str, list[str]], word: str) -> Iterator[str]:
+    for sentence in answer["done"]:
+        yield f"{word}: {sentence}"
+    for key in answer["restart"]:
+        yield f"needs a restart: {key}"
+    yield from answer["notes"]
+
+
+def _merge(text: str) -> Merged:
+    examples = shipped()
+    parse(text, "the file")  # Its sentence names the line.
+    old = examples[base_of(text, examples)]
+    return merge(text, old, examples[__version__], version=__version__, moves=MOVES)
+
+
+def _is_behind(config: Path) -> bool:
+    text = _text_of(config)
+    try:
+        return bool(_merge(text).notes)
+    except ConfigError:
+        return False
+
+
+def _text_of(config: Path) -> str:
+    try:
+        return read_bytes(config)[0].decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{config} is not YAML: it is not UTF-8 text") from error
+
+
+def _problems(reading: Reading) -> Iterator[ConfigError]:
+    yield from reading.problems
+    if reading.settings is None:
+        return
+    yield from module_problems(reading.settings)
+    try:
+        namespaces_of(reading.settings)
+    except ConfigError as error:
+        if not str(error.path).startswith("modules."):  # Named above.
+            yield error
+    yield from exposed_keys(reading.settings.state_dir)
+
+
+def _problems_of(text: str, config: Path) -> list[str]:
+    document = parse(text, str(config))
+    reading = read_document(document, folder=config.absolute().parent, environment=os.environ)
+    return [str(one) for one in _problems(reading)]
+
+
+def _hide_secrets(reading: Reading) -> None:
+    """Have nothing of them printed: a diff shows lines beside those that change."""
+    settings = reading.settings
+    if settings is None:
+        return
+    hide(settings.appservice.as_token, *settings.appservice.hs_tokens)
+    for module in settings.modules.values():
+        with contextlib.suppress(ConfigError):
+            hide(*secrets_in(check_module(model_of(module), module)))
+
+
+def _diff(before: str, after: str, name: str) -> Iterator[str]:
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), name, f"{name} (new)", lineterm=""
+    )
+    colours = {"+": "green", "-": "red", "@": "cyan"}
+    for line in lines:
+        colour = colours.get(line[:1])
+        shown = redact(line)
+        yield shown if line.startswith(("+++", "---")) else click.style(shown, fg=colour)

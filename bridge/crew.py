@@ -1,0 +1,84 @@
+"""The tasks of the configured instances: each is started and ended alone."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from bridge.core.instances import Instance
+from bridge.core.timers import TimerKeeper
+from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.ids import InstanceId
+
+log = logging.getLogger(__name__)
+
+_END_SECONDS = 10.0
+_AGAIN_SECONDS = 60.0
+
+
+class Crew:
+    """Runs networks and the keepers of bots' timers in the program's task group."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._networks: dict[InstanceId, asyncio.Task[None]] = {}
+        self._keepers: dict[InstanceId, asyncio.Task[None]] = {}
+
+    def start_networks(self, networks: Mapping[InstanceId, Instance]) -> None:
+        """Have each connect, and stay so."""
+        for name, instance in networks.items():
+            self._networks[name] = self._group.create_task(_keep(instance), name=f"network {name}")
+
+    def start_keepers(self, keepers: Mapping[InstanceId, TimerKeeper]) -> None:
+        """Have each bot's timers rung."""
+        for name, keeper in keepers.items():
+            self._keepers[name] = self._group.create_task(
+                keeper.run(), name=f"timers of {keeper.name}"
+            )
+
+    async def end_network(self, name: InstanceId) -> None:
+        """Have one network's connections closed."""
+        await end([self._networks.pop(name)] if name in self._networks else [], _soon())
+
+    async def end_keeper(self, name: InstanceId) -> None:
+        """Have one bot's timers rest."""
+        await end([self._keepers.pop(name)] if name in self._keepers else [], _soon())
+
+    async def end_networks(self, until: float) -> None:
+        """Have all connections closed, until then (loop time)."""
+        await end(list(self._networks.values()), until)
+
+    async def end_keepers(self, until: float) -> None:
+        """Have all timers rest, until then (loop time)."""
+        await end(list(self._keepers.values()), until)
+
+
+async def end(tasks: "list[asyncio.Task[None]]", until: float) -> None:
+    """Cancel the tasks, and wait for their end until then (loop time)."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        left = until - asyncio.get_running_loop().time()
+        await asyncio.wait(tasks, timeout=max(0.2, left))
+
+
+def _soon() -> float:
+    return asyncio.get_running_loop().time() + _END_SECONDS
+
+
+async def _keep(instance: Instance) -> None:
+    """Run the instance; a database that is away when it starts is no reason to end all."""
+    while True:
+        try:
+            await instance.run()
+        except* TemporaryFailure as group:
+            log.warning(
+                "%s waits to be started: %s", instance.name, group.exceptions[0],
+                extra={"event": "network_waits", "instance": instance.name},
+            )  # fmt: skip
+            await asyncio.sleep(1)
+        except* Exception:  # A module is a stranger; its crash is ours to outlive.
+            log.exception(
+                "%s cannot be started; it is tried again in a minute", instance.name,
+                extra={"event": "network_failed", "instance": instance.name},
+            )  # fmt: skip
+            await asyncio.sleep(_AGAIN_SECONDS)

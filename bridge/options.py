@@ -1,0 +1,175 @@
+"""A module's options: checked by its own model, its secrets also from files and variables."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from bridge.confidential import exposure, read_secret
+from bridge.sdk.errors import ConfigError
+from bridge.sdk.secret import Secret
+from bridge.settings import ModuleSettings
+from bridge.values import join, unknown_key
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def check_module(model: type[_Model], module: ModuleSettings) -> _Model:
+    """Check an instance's options and give them read. Raises ``ConfigError`` with the path.
+
+    A secret option may stand in a file (``<option>_file``, at any depth) or, at the top, in the
+    environment (``TRESTLE_MODULES_<INSTANCE>_<OPTION>``), which beats the file of settings.
+    """
+    path = f"modules.{module.instance}"
+    options = dict(module.options)
+    secret = {name.upper(): name for name, field in _fields(model) if is_secret(field)}
+    for name, text in module.environment.items():
+        option = secret.get(name)
+        if option is None:
+            known = ", ".join(sorted(secret.values())) or "none"
+            raise ConfigError(
+                f"{variable_of(module.instance, name)} is set, but there is no secret option of "
+                f"that name; secret options: {known}",
+                path=path,
+            )
+        options.pop(f"{option}_file", None)
+        options[option] = text.reveal()
+    if module.exposed is not None:
+        for where in _secrets_inside(model, module.options, path):
+            raise ConfigError(exposure(module.exposed, "passwords"), path=where)
+    return check_options(model, options, path)
+
+
+def check_options(model: type[_Model], options: Mapping[str, object], path: str) -> _Model:
+    """Check a module's options against its own model. Raises ``ConfigError`` with the path.
+
+    ``<option>_file`` gives an option's text by a file, for secrets.
+    """
+    given = _with_files(model, options, path)
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise _translate(error, model, path) from error
+
+
+def variable_of(instance: str, option: str) -> str:
+    """The environment variable of a module's secret option."""
+    return f"TRESTLE_MODULES_{instance}_{option}".upper()
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether the option is text that is shown nowhere (an ``sdk.Secret``)."""
+    return _mentions(field.annotation, Secret)
+
+
+def secrets_in(value: object) -> Iterator[Secret]:
+    """Every secret that read options hold, at any depth."""
+    if isinstance(value, Secret):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from secrets_in(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from secrets_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from secrets_in(inner)
+
+
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that an option is, or of which it is a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in get_args(annotation):
+        found = model_in(inner)
+        if found is not None:
+            return found
+    return None
+
+
+def _mentions(annotation: Any, kind: type) -> bool:
+    return annotation is kind or any(_mentions(inner, kind) for inner in get_args(annotation))
+
+
+def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        yield field.alias or name, field
+
+
+def _with_files(
+    model: type[BaseModel], options: Mapping[str, object], path: str
+) -> dict[str, object]:
+    """The options with the texts of their ``*_file``s put in."""
+    fields = dict(_fields(model))
+    given: dict[str, object] = {}
+    for name, value in options.items():
+        base = name.removesuffix("_file")
+        if base != name and name not in fields and base in fields:
+            where = f"{path}.{name}"
+            if base in options:
+                raise ConfigError(f"give either {base} or {name}, not both", path=where)
+            given[base] = read_secret(Path(str(value)), where)
+            continue
+        inner = model_in(fields[name].annotation) if name in fields else None
+        given[name] = value if inner is None else _inside(inner, value, f"{path}.{name}")
+    return given
+
+
+def _inside(model: type[BaseModel], value: object, path: str) -> object:
+    if isinstance(value, dict):
+        return _with_files(model, value, path)
+    if isinstance(value, list):
+        return [_inside(model, one, f"{path}[{number}]") for number, one in enumerate(value)]
+    return value
+
+
+def _secrets_inside(model: type[BaseModel], value: object, path: str) -> Iterator[str]:
+    """The paths of the secrets that stand in the options themselves."""
+    if isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from _secrets_inside(model, one, f"{path}[{number}]")
+    if not isinstance(value, Mapping):
+        return
+    for name, field in _fields(model):
+        if value.get(name) is None:
+            continue
+        inner = model_in(field.annotation)
+        if is_secret(field):
+            yield join(path, name)
+        elif inner is not None:
+            yield from _secrets_inside(inner, value[name], join(path, name))
+
+
+def _translate(error: ValidationError, model: type[BaseModel], path: str) -> ConfigError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = path
+    for step in first["loc"]:
+        where = f"{where}[{step}]" if isinstance(step, int) else join(where, step)
+    match first["type"]:
+        case "missing":
+            reason = "is missing"
+        case "extra_forbidden" if len(first["loc"]) == 1:
+            reason = unknown_key(str(first["loc"][0]), option_names(model))
+        case "extra_forbidden":
+            reason = "there is no such key"
+        case "list_type" | "tuple_type" | "set_type":
+            reason = "must be a list"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            reason = "must be keys and values"
+        case "string_type":
+            reason = "must be text; put it in quotes"
+        case "value_error" | "assertion_error":
+            reason = str(first["ctx"]["error"])
+        case _:
+            message = first["msg"].removeprefix("Input should ")
+            reason = f"must {message}" if message != first["msg"] else message
+    return ConfigError(reason, path=where)
+
+
+def option_names(model: type[BaseModel]) -> Iterator[str]:
+    """The names of a model's options, as the config spells them."""
+    for name, field in model.model_fields.items():
+        yield field.alias or name

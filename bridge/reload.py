@@ -1,0 +1,379 @@
+"""``trestle reload``: the settings are read again, and what can be had without a restart is had.
+
+First everything is checked and made, which touches nothing that runs; only then is it put in,
+an instance at a time. Whatever is wrong leaves the program as it was.
+"""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from bridge.assembly import Parts
+from bridge.core.bots import ModuleSeat, Seat
+from bridge.core.instances import Instance
+from bridge.core.lane import Lane
+from bridge.core.late import Lateness
+from bridge.core.timers import TimerKeeper
+from bridge.core.watchdog import Watchdog
+from bridge.crew import Crew
+from bridge.logs import configure_logging, levels_by_logger
+from bridge.matrix.registration import registration
+from bridge.roster import admins_of, check_modules, namespaces_of, protocols_of, split_modules
+from bridge.sdk.errors import TrestleError
+from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.sdk.login import LoginKind
+from bridge.sdk.module import Bot
+from bridge.settings import Settings, keys_of, name_in_file
+from bridge.storage.timers import InstanceTimers
+from bridge.workshop import read_options
+
+log = logging.getLogger(__name__)
+
+
+def use_log_settings(settings: Settings) -> None:
+    """Write the log as the settings say."""
+    modules = {name: one.module for name, one in settings.modules.items()}
+    wanted = settings.logging
+    configure_logging(
+        wanted.format, wanted.level, levels=levels_by_logger(wanted.levels, modules),
+        file=wanted.file,
+    )  # fmt: skip
+
+
+NEEDS_RESTART = (
+    "homeserver", "appservice", "database", "state_dir", "web", "fetching", "ops",
+)  # fmt: skip
+"""Sections that are read at the start only."""
+
+_QUIET_SECONDS = 5.0
+"""How long an instance may take over what it is at, before it is ended."""
+
+
+Options = Mapping[InstanceId, tuple[str, BaseModel]]
+"""Each instance's module and options as read: a secret in a file may change by itself."""
+
+
+@dataclass(slots=True)
+class Reloaded:
+    """What came of it, for people."""
+
+    done: list[str] = field(default_factory=list)
+    restart: list[str] = field(default_factory=list)
+    """Keys whose change waits for a restart."""
+    notes: list[str] = field(default_factory=list)
+    """What is left to the admin."""
+
+    def sentences(self) -> list[str]:
+        """Say it, a line each."""
+        lines = [*self.done] or ["nothing to change"]
+        if self.restart:
+            lines.append(f"needs a restart: {', '.join(self.restart)}")
+        return [*lines, *self.notes]
+
+
+@dataclass(slots=True)
+class _Change:
+    """One instance that is added, changed or removed; its parts are made, and not started."""
+
+    instance: InstanceId
+    word: str
+    was_bot: bool = False
+    network: Instance | None = None
+    bot: "_Bot | None" = None
+
+
+@dataclass(slots=True)
+class _Bot:
+    """A bot that is made, with what belongs to it."""
+
+    bot: Bot
+    timers: InstanceTimers
+    keeper: TimerKeeper | None
+    seats: Sequence[tuple[RoomId, UserId | None]] = ()
+    """The rooms it was in when it last ran, as stored."""
+
+
+class Reloader:
+    """Brings new settings into the running program."""
+
+    def __init__(
+        self, parts: Parts, crew: Crew, watchdog: Watchdog, read: Callable[[], Settings]
+    ) -> None:
+        self._parts = parts
+        self._crew = crew
+        self._watchdog = watchdog
+        self._read = read
+        self._options = read_options(parts.settings)
+        self._one_at_a_time = asyncio.Lock()
+
+    async def reload(self) -> Reloaded:
+        """Read the settings and apply them.
+
+        Raises ``ConfigError`` for what is wrong with them and ``TemporaryFailure`` if the database
+        is away; then nothing has changed.
+        """
+        async with self._one_at_a_time:
+            new = await asyncio.to_thread(self._read)
+            running, answer = self._parts.settings, Reloaded()
+            answer.restart = list(_waiting_for_restart(running, new))
+            kept = {name: getattr(running, name) for name in NEEDS_RESTART}
+            new = replace(new, **kept)
+            check_modules(new)
+            namespaces_of(new)
+            options = read_options(new)
+            changes = [self._prepare(new, *one) for one in _changes(self._options, options)]
+            await self._ask_database(changes)
+            registered = _registration_of(running)
+            for change in changes:
+                await self._apply(new, change)
+                answer.done.append(f"{change.word} {change.instance}")
+            answer.done += self._apply_values(running, new)
+            self._parts.settings, self._options = new, options
+            if any(change.bot for change in changes):
+                answer.notes += await self._stage_bots()
+            if new.rooms != running.rooms or changes:
+                answer.notes += await self._rooms(new)
+            if _registration_of(new) != registered:
+                answer.notes.append(
+                    "the registration is another now: write it with `trestle registration`, and "
+                    "restart the homeserver"
+                )
+        log.info("the settings were read again", extra={"event": "reloaded"})
+        return answer
+
+    async def drift(self) -> Reloaded:
+        """Say what a reload would do, and where the rooms are not as declared."""
+        new, running = await asyncio.to_thread(self._read), self._parts.settings
+        answer = Reloaded(restart=list(_waiting_for_restart(running, new)))
+        check_modules(new)
+        changes = _changes(self._options, read_options(new))
+        answer.done = [f"{word} {instance}" for instance, word in changes]
+        answer.done += [text for _, text in _changed_values(running, new)]
+        answer.notes = list(await self._parts.declared.drift())
+        return answer
+
+    # --- checking ---
+
+    def _prepare(self, new: Settings, instance: InstanceId, word: str) -> _Change:
+        parts = self._parts
+        change = _Change(instance, word, was_bot=instance in parts.bots)
+        if instance not in new.modules:
+            return change
+        if instance in split_modules(new)[0]:
+            change.network = parts.workshop.network(new, instance, parts.portals)
+        else:
+            bot, timers = parts.workshop.bot(new, instance)
+            keeper = parts.workshop.keeper(new, instance, bot, timers, parts.stage, parts.routes)
+            change.bot = _Bot(bot, timers, keeper)
+        return change
+
+    async def _ask_database(self, changes: Sequence[_Change]) -> None:
+        """Have what a start needs of the database, so that it cannot fail for that later."""
+        seats = await self._parts.bot_rooms.bot_rooms()
+        for change in changes:
+            if change.bot is not None:
+                user = self._parts.namespaces.bot_of(change.instance)
+                change.bot.seats = [(room, with_) for one, room, with_ in seats if one == user]
+            if change.network is not None:
+                await self._parts.accounts.get_or_add_login(change.instance, LoginKind.RELAY, None)
+
+    # --- putting in ---
+
+    async def _apply(self, new: Settings, change: _Change) -> None:
+        parts, instance = self._parts, change.instance
+        log.info(
+            "%s %s",
+            change.word,
+            instance,
+            extra={"event": "instance_changed", "instance": instance},
+        )
+        if change.network is None and not change.was_bot:
+            await self._remove_network(instance)
+        elif change.bot is None and change.was_bot:
+            await self._remove_bot(instance)
+        networks, bots = set(parts.namespaces.networks), set(parts.namespaces.bots)
+        for names, there in ((networks, change.network), (bots, change.bot)):
+            names.discard(instance)
+            if there is not None:
+                names.add(instance)
+        parts.namespaces.know_instances(networks, bots)
+        if change.network is not None:
+            await self._put_network(instance, change.network)
+        if change.bot is not None:
+            await self._put_bot(instance, change.bot)
+
+    async def _put_network(self, instance: InstanceId, network: Instance) -> None:
+        """Start it, in the place of the one before. What is sent meanwhile waits in its lane."""
+        old = self._parts.instances.get(instance)
+        self._parts.instances[instance] = network
+        if old is not None:
+            await self._wait_until_quiet(self._lanes_of_network(instance))
+            await self._crew.end_network(instance)
+        self._crew.start_networks({instance: network})
+
+    async def _remove_network(self, instance: InstanceId) -> None:
+        if self._parts.instances.pop(instance, None) is None:
+            return
+        await self._wait_until_quiet(self._lanes_of_network(instance))
+        await self._crew.end_network(instance)
+        self._parts.telemetry.forget(instance)
+
+    async def _put_bot(self, instance: InstanceId, new: _Bot) -> None:
+        """Have it hear from now on what the one before did not hear yet."""
+        parts = self._parts
+        await self._rest_timers(instance)
+        parts.bots[instance], parts.timers[instance] = new.bot, new.timers
+        there = set()
+        for lane in self._lanes_of_bot(instance):
+            seat = lane.consumer
+            assert isinstance(seat, ModuleSeat)  # noqa: S101 - the lane is a bot's
+            there.add(seat.room)
+            parts.routes.change_seat(
+                ModuleSeat(
+                    instance, new.bot, seat.user, seat.room, parts.stage,
+                    direct_with=seat.direct_with,
+                )
+            )  # fmt: skip
+        for room, direct_with in new.seats:
+            if room not in there:
+                parts.seat(parts.namespaces.bot_of(instance), room, direct_with)
+        if new.keeper is not None:
+            parts.keepers[instance] = new.keeper
+            self._crew.start_keepers({instance: new.keeper})
+
+    async def _remove_bot(self, instance: InstanceId) -> None:
+        parts = self._parts
+        lanes = self._lanes_of_bot(instance)
+        await self._rest_timers(instance)
+        await self._wait_until_quiet(lanes, empty=True)
+        for lane in lanes:
+            seat = lane.consumer
+            assert isinstance(seat, ModuleSeat)  # noqa: S101 - the lane is a bot's
+            parts.routes.remove_seat(seat.user, seat.room)
+        parts.bots.pop(instance, None)
+        parts.timers.pop(instance, None)
+        parts.telemetry.forget(instance)
+
+    async def _rest_timers(self, instance: InstanceId) -> None:
+        keeper = self._parts.keepers.pop(instance, None)
+        if keeper is None:
+            return
+        try:
+            async with asyncio.timeout(_QUIET_SECONDS):
+                while keeper.is_ringing:
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            log.warning("%s is cut off in a timer", keeper.name, extra={"event": "timer_cut_off"})
+        await self._crew.end_keeper(instance)
+
+    def _lanes_of_network(self, instance: InstanceId) -> list[Lane]:
+        lanes = self._parts.router.lanes
+        doors = [door for door in self._parts.portals.all if door.portal.instance == instance]
+        return [lanes[door.name] for door in doors if door.name in lanes]
+
+    def _lanes_of_bot(self, instance: InstanceId) -> list[Lane]:
+        user = self._parts.namespaces.bot_of(instance)
+        return [
+            lane
+            for lane in self._parts.router.lanes.values()
+            if isinstance(lane.consumer, ModuleSeat) and lane.consumer.user == user
+        ]
+
+    async def _wait_until_quiet(self, lanes: Sequence[Lane], *, empty: bool = False) -> None:
+        """Let the lanes end what they are at; what comes after it waits, or goes elsewhere."""
+        busy = {lane: lane.current for lane in lanes}
+        try:
+            async with asyncio.timeout(_QUIET_SECONDS):
+                for lane, item in busy.items():
+                    while (item is not None and lane.current is item) or (empty and len(lane)):
+                        await asyncio.sleep(0.01)
+        except TimeoutError:
+            log.warning("what is on its way is cut off", extra={"event": "cut_off"})
+
+    def _apply_values(self, old: Settings, new: Settings) -> list[str]:
+        """Have the new levels, limits and log; say which."""
+        changed = dict(_changed_values(old, new))
+        parts, limits = self._parts, new.limits
+        if "permissions" in changed or "rules" in changed:
+            parts.permissions.set(
+                new.permissions,
+                {name: module.rules.permissions for name, module in new.modules.items()},
+            )
+        if "logging" in changed:
+            use_log_settings(new)
+        if "limits" in changed:
+            self._watchdog.limit = limits.watchdog
+            parts.stage.deadline = limits.item_deadline
+            parts.house.deadline = limits.send_deadline
+            parts.house.tell_after = limits.tell_after
+            parts.house.lateness = Lateness(after=limits.late_after, keep=limits.late_keep)
+            for lane in parts.router.lanes.values():
+                if isinstance(lane.consumer, Seat):
+                    lane.consumer.deadline = limits.item_deadline
+            for door in parts.portals.all:
+                door.deadline = limits.send_deadline
+            parts.router.set_tries(limits.tries)
+            for keeper in parts.keepers.values():
+                keeper.set_tries(limits.tries)
+            parts.intake.memory = limits.items_in_memory
+        return list(changed.values())
+
+    async def _stage_bots(self) -> list[str]:
+        try:
+            await self._parts.stage_bots()
+        except TrestleError as error:
+            self._parts.introduced = False  # It is tried again with the next greeting.
+            return [f"its bots' accounts are not made yet: {error}"]
+        return []
+
+    async def _rooms(self, new: Settings) -> Sequence[str]:
+        declared = self._parts.declared
+        declared.declare(new.rooms, admins_of(new))
+        try:
+            return await declared.reconcile()
+        except TrestleError as error:
+            return [f"the rooms wait: {error}"]
+
+
+def _changes(old: Options, new: Options) -> Iterator[tuple[InstanceId, str]]:
+    """The instances that differ: first those that go, then those that change, then new ones."""
+    for instance in old:
+        if instance not in new:
+            yield instance, "removed"
+    for instance, options in new.items():
+        if instance in old and old[instance] != options:
+            yield instance, "changed"
+    for instance in new:
+        if instance not in old:
+            yield instance, "added"
+
+
+def _changed_values(old: Settings, new: Settings) -> Iterator[tuple[str, str]]:
+    for name in ("permissions", "logging", "limits", "rooms"):
+        if getattr(old, name) != getattr(new, name):
+            yield name, f"changed {name}"
+    rules = [{name: one.rules for name, one in each.modules.items()} for each in (old, new)]
+    if any(rules[1].get(name, rule) != rule for name, rule in rules[0].items()):
+        yield "rules", "changed who may do what on single networks, and how"
+
+
+def _waiting_for_restart(old: Settings, new: Settings) -> Iterator[str]:
+    """The keys that differ and are only read at the start."""
+    for section in NEEDS_RESTART:
+        before, after = getattr(old, section), getattr(new, section)
+        if not dataclasses.is_dataclass(before):
+            if before != after:
+                yield section
+            continue
+        for name, (key, _, _) in keys_of(type(before)).items():
+            if getattr(before, name) != getattr(after, name):
+                yield f"{section}.{name_in_file(name, key)}"
+
+
+def _registration_of(settings: Settings) -> dict[str, Any]:
+    return registration(settings.appservice, namespaces_of(settings), protocols_of(settings))

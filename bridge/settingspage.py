@@ -1,0 +1,138 @@
+"""``docs/reference/config.md``: every key of the settings, made from their declaration."""
+
+import dataclasses
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any, Literal, get_args, get_origin
+
+from bridge.reload import NEEDS_RESTART
+from bridge.sdk.secret import Secret
+from bridge.settings import Address, Key, Settings, keys_of, name_in_file
+
+_HEAD = """\
+# Settings
+
+Made from the code (`python -m bridge.examples`). `trestle init` writes a `config.yaml`;
+[config.example.yaml](../../config.example.yaml) shows every key in its place.
+
+## Looking at them
+
+* `trestle config check` says all that is wrong, modules' options included, and starts nothing.
+  It ends with 0 if all is right, else with 2.
+* `trestle config show` prints what takes effect and, behind each value, where it comes from:
+  the file and line, an environment variable, a secret's file, the default. Secrets are hidden.
+* `trestle config drift` asks the running Trestle where it is not as the file has it.
+
+A key that does not exist is an error, so that a slip of the pen does not pass for a setting.
+Keys of the top that begin with `x-` are yours: a place for YAML anchors.
+
+## Secrets
+
+A key marked *secret* may stand in the file, in a file of its own (`<key>_file`, relative to the
+settings) or in an environment variable, which beats the others. A module's secret options too,
+at any depth in a file (`password_file`), at the top in a variable:
+`TRESTLE_MODULES_<INSTANCE>_<OPTION>`, `TRESTLE_MODULES_LIBERA_SASL_PASSWORD` for one.
+
+What everybody on the machine can read is refused with the `chmod` that mends it: settings that
+hold a secret, a secret's file, a key in `state_dir`. Files below `/run/secrets` are the
+container runtime's affair.
+
+## Changing them while Trestle runs
+
+`trestle reload`, or `SIGHUP`, has the file read again. First everything is checked and made; if
+anything is wrong, it is said and nothing changes. Then instances are added, changed and removed
+one by one, without a word to the others: messages to an instance that is changed wait until it
+is back; those to one that is removed are parked, and their senders told. `permissions`,
+`rooms`, `logging` and `limits` take effect at once. Sections marked *restart* are read at the
+start only; the answer names each key of them that waits for one. When the registration would be
+another, the answer says so: `trestle registration` writes it, and the homeserver must be
+restarted.
+
+## After an upgrade
+
+`trestle config upgrade` brings a newer version's keys and words into your file: it compares the
+example that was shipped with the file's version (named at its head), the example of this
+version, and your file. New keys come as comments with their default, in their place; a shipped
+comment or default that you left as it was becomes the new one; what has another name gets it;
+what is not known any more becomes a comment. Everything else, your comments, order, quotes,
+anchors and values, stays as it is, byte for byte. The difference is shown first (`--diff` shows
+it only, `--yes` does not ask), and the file as it was is kept beside it.
+
+## Rooms
+
+```yaml
+rooms:
+  - room: "#lobby:example.org"
+    bridge: {libera: "#lobby", oftc: ["#lobby", "#lobby-dev"]}
+    bots: [dice]
+```
+
+What is listed is made at the start and at a reload, and tried again as long as it fails; doing
+it twice changes nothing. The rules are those of a person who asks for it: the network must
+consent, the room must not be encrypted, and one of the admins in `permissions` must have the
+power to change the room's settings; that admin is noted as the one who bridged. `@trestle`
+comes by itself into a public room; into others it must be invited. What is taken from the list
+is undone; what people set up themselves stays, and `trestle config drift` names it.
+
+## The keys
+"""
+
+
+def config_page() -> str:
+    """The text of ``docs/reference/config.md``."""
+    lines = [_HEAD]
+    for name, (key, kind, field) in keys_of(Settings).items():
+        when = " *Restart.*" if name in NEEDS_RESTART else ""
+        lines.append(f"### {name}\n\n{key.doc}{when}\n")
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            lines += _table(name, kind)
+        elif not key.sample and key.example is None and name != "modules":
+            lines.append(f"Default: {_default(field)}\n")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(section: str, kind: type) -> Iterator[str]:
+    yield "| key | takes | default | |"
+    yield "|---|---|---|---|"
+    for name, (key, hint, field) in keys_of(kind).items():
+        spelled = name_in_file(name, key)
+        yield _row(section, spelled, key, hint, _default(field), key.doc)
+        for more, words in key.also.items():
+            yield _row(section, more, key, hint, "", words)
+    yield ""
+
+
+def _row(section: str, name: str, key: Key, hint: Any, default: str, words: str) -> str:
+    if key.private:
+        variable = f"TRESTLE_{section}_{name}".upper()
+        words += f" *Secret:* also `{name}_file` or `{variable}`."
+    cell = words.replace("|", "\\|")
+    return f"| `{name}` | {_takes(hint, key)} | {default} | {cell} |"
+
+
+def _takes(hint: Any, key: Key) -> str:
+    kinds = [one for one in get_args(hint) if one is not type(None)]
+    if get_origin(hint) is Literal:
+        return ", ".join(f"`{one}`" for one in get_args(hint))
+    if type(None) in get_args(hint):
+        return f"{_takes(kinds[0], key)} or `null`"
+    if hint in (Secret, tuple[Secret, ...]):
+        return "a token"
+    shapes = {"url": "a URL", "server": "a server name", "localpart": "a localpart",
+              "database": "`embedded` or a URL"}  # fmt: skip
+    names: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number",
+                             Address: "host:port"}  # fmt: skip
+    return names.get(hint) or shapes.get(key.shape, "text")
+
+
+def _default(field: "dataclasses.Field[Any]") -> str:
+    if field.default_factory is not dataclasses.MISSING:
+        return "none"
+    value = field.default
+    if value is dataclasses.MISSING:
+        return "must be given"
+    if isinstance(value, Enum):
+        value = value.name.lower()
+    if isinstance(value, bool):
+        value = str(value).lower()
+    return "`null`" if value is None else "from `listen`" if value == "" else f"`{value}`"

@@ -1,0 +1,227 @@
+"""Single values of the settings: each is right, or a sentence says at which path it is not."""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
+
+from bridge.model import Permission
+from bridge.sdk.errors import ConfigError
+from bridge.sdk.secret import Secret
+from bridge.settings import Address, Key, LogLevel, sections
+
+_PLACEHOLDER = re.compile(
+    r"(?i)change[ _-]?me|replace[ _-]?me|your[ _-]token|^<.*>$|^\.\.\.$|^x{3,}$"
+)
+_LOCALPART = re.compile(r"[a-z0-9._=/+-]+")
+_SERVER = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_ROOM = re.compile(r"#[^:\s]+:\S+|![^\s]+")
+_SHORTEST_TOKEN = 16
+
+
+def join(path: str, name: str) -> str:
+    """The path of a key inside the one at ``path``."""
+    return f"{path}.{name}" if path else name
+
+
+def accepts_none(hint: Any) -> bool:
+    """Whether the type has ``null`` among its values."""
+    return type(None) in get_args(hint)
+
+
+def refuse_placeholder(text: str, path: str) -> None:
+    """Raise ``ConfigError`` for a text that waits to be replaced."""
+    if _PLACEHOLDER.search(text.strip()):
+        raise ConfigError(f"{text!r} is a placeholder; put your own value here", path=path)
+
+
+def unknown_key(name: str, known: Iterable[str]) -> str:
+    """Say that there is no such key, with the likeliest way out."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"there is no such key; did you mean {near[0]}?"
+    for section, keys in sections().items():
+        if name in keys:
+            return f"there is no such key here; it belongs under {section}"
+    return f"there is no such key; there are {', '.join(known)}"
+
+
+def list_of_texts(value: object, path: str) -> tuple[str, ...]:
+    """Read one text, or a list of them."""
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list) or not all(isinstance(one, str) and one for one in found):
+        raise ConfigError("must be a text or a list of texts; put each in quotes", path=path)
+    return tuple(found)
+
+
+def room(value: object, path: str) -> str:
+    """Read a room's alias or id (a room of version 12 has no server in its id)."""
+    if not isinstance(value, str) or not _ROOM.fullmatch(value):
+        raise ConfigError(
+            'must be a room\'s alias or id, "#lobby:example.org" for one, in quotes', path=path
+        )
+    return value
+
+
+def token(value: object, path: str) -> Secret:
+    """Read a token: long enough, plain characters, no placeholder."""
+    if not isinstance(value, str):
+        raise ConfigError("must be text; put it in quotes", path=path)
+    if len(value) < _SHORTEST_TOKEN or not value.isascii() or not value.isprintable():
+        raise ConfigError(
+            f"is no token: it needs at least {_SHORTEST_TOKEN} plain characters; "
+            "`trestle init` makes random ones",
+            path=path,
+        )
+    refuse_placeholder(value, path)  # It may come from a file or the environment.
+    return Secret(value)
+
+
+def permissions(value: object, path: str) -> Iterator[tuple[str, Permission]]:
+    """Read who has which level."""
+    if not isinstance(value, dict):
+        raise ConfigError('must be keys and values, `"example.org": user` for one', path=path)
+    for who, level in value.items():
+        where = join(path, str(who))
+        if not _is_person_or_server(str(who)):
+            raise ConfigError(
+                "must be `*`, a server name or a Matrix id like @you:example.org", path=where
+            )
+        if not isinstance(level, str) or level.upper() not in Permission.__members__:
+            raise ConfigError(f"{level!r} is no level: none, relay, user or admin", path=where)
+        yield str(who), Permission[level.upper()]
+
+
+def levels(value: object, path: str) -> Iterator[tuple[str, str]]:
+    """Read log levels by part of the program."""
+    if not isinstance(value, dict):
+        raise ConfigError("must be keys and values, `irc: debug` for one", path=path)
+    for part, level in value.items():
+        yield str(part), _choice(get_args(LogLevel), str(level), join(path, str(part)))
+
+
+def several(pairs: bool, value: Any, path: str) -> Any:
+    """Read a list of texts, or pairs of them."""
+    kind: Any = dict if pairs else list
+    if not isinstance(value, kind):
+        raise ConfigError(f"must be {'pairs, {a: b}' if pairs else 'a list, [a, b]'}", path=path)
+    texts = [*value, *value.values()] if pairs else value
+    if not all(isinstance(text, str) for text in texts):
+        raise ConfigError("must hold texts; put them in quotes", path=path)
+    return dict(value) if pairs else tuple(value)
+
+
+def _is_person_or_server(who: str) -> bool:
+    if who.startswith("@"):
+        localpart, colon, server = who[1:].partition(":")
+        return bool(localpart and colon and _SERVER.fullmatch(server))
+    return who == "*" or bool(_SERVER.fullmatch(who))
+
+
+def scalar(hint: Any, key: Key, value: object, path: str) -> object:
+    """Read one value by its type and the key's shape. Raises ``ConfigError``."""
+    if value is None and accepts_none(hint):
+        return None
+    kind = get_args(hint)[0] if accepts_none(hint) else hint
+    if kind is Secret:
+        return token(value, path)
+    if kind is bool:
+        return _boolean(value, path)
+    if kind in (int, float):
+        return _number(kind, value, path)
+    if not isinstance(value, str):
+        raise ConfigError("must be text; put it in quotes", path=path)
+    if get_origin(kind) is Literal:
+        return _choice(get_args(kind), value, path)
+    if kind is Address:
+        return _address(value, path)
+    if kind is Path:
+        return Path(value)
+    return _check_shape(key.shape, value, path)
+
+
+def _boolean(value: object, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"must be true or false, not {value!r}", path=path)
+    return value
+
+
+def _number(kind: type, value: object, path: str) -> float:
+    whole = kind is int
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise ConfigError(f"must be a {'whole ' if whole else ''}number", path=path)
+    if not 0 < value < float("inf"):
+        raise ConfigError("must be more than 0", path=path)
+    return value if whole else float(value)
+
+
+def _choice(choices: tuple[str, ...], value: str, path: str) -> str:
+    if value.lower() not in choices:
+        raise ConfigError(f"{value!r} is none of {', '.join(choices)}", path=path)
+    return value.lower()
+
+
+def _address(value: str, path: str) -> Address:
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(
+            f"{value!r} is no address; write host:port, 127.0.0.1:29333 say", path=path
+        )
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ConfigError(f"{value!r}: put the IPv6 address in [ ]", path=path)
+    return Address(host, int(port))
+
+
+def _check_shape(shape: str, value: str, path: str) -> str:
+    match shape:
+        case "url":
+            return _check_url(value, path)
+        case "server" if not _SERVER.fullmatch(value):
+            raise ConfigError(
+                f"{value!r} is no server name; it is what stands behind the colon of your "
+                "Matrix ids, without https://",
+                path=path,
+            )
+        case "localpart" if not _LOCALPART.fullmatch(value):
+            raise ConfigError(
+                "may hold a-z, 0-9 and . _ = / + - only: it is part of Matrix ids", path=path
+            )
+        case "database" if value != "embedded":
+            _check_database(value, path)
+    if not value:
+        raise ConfigError("is empty", path=path)
+    return value
+
+
+def _check_url(value: str, path: str) -> str:
+    try:
+        parts = urlsplit(value)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine:
+        raise ConfigError(f"{value!r} is no URL; it begins with https:// or http://", path=path)
+    if parts.query or parts.fragment or parts.username:
+        raise ConfigError("must end with its path: no ?, # or user name", path=path)
+    return value.rstrip("/")
+
+
+def _check_database(value: str, path: str) -> None:
+    if not re.match("postgres(ql)?://.", value):
+        raise ConfigError("must be `embedded` or begin with postgresql://", path=path)
+    try:
+        hosts = urlsplit(value).netloc.rpartition("@")[2].split(",")
+        fine = all(urlsplit(f"//{host}").port != 0 for host in hosts)
+    except ValueError:
+        fine = False
+    if not fine:  # What is wrong may be the password; so nothing of it is quoted.
+        raise ConfigError(
+            "is no URL of a Postgres: postgresql://user:password@host:5432/name, with special "
+            "characters in the password percent-encoded",
+            path=path,
+        )

@@ -1,0 +1,122 @@
+"""Networks are started and ended one by one; one that fails is no other's trouble."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import ClassVar
+
+import pytest
+from pydantic import BaseModel
+
+from bridge.core.instances import Instance
+from bridge.crew import Crew
+from bridge.model import LoginRow, SystemClock
+from bridge.sdk import (
+    Capabilities,
+    Connector,
+    Host,
+    Login,
+    LoginFlow,
+    Message,
+    ModuleInfo,
+    Receipt,
+)
+from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.events import RemoteEvent
+from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, UserId
+from bridge.sdk.login import LoginKind, LoginState
+from bridge.sdk.testing.store import FakeStore
+from bridge.telemetry import Telemetry
+
+
+class Quiet:
+    """A client that is connected and says nothing."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    async def run(self) -> None:
+        self._host.report(LoginState.CONNECTED)
+        await asyncio.Event().wait()
+
+    async def send(self, message: Message) -> Receipt:
+        return Receipt()
+
+
+class Line:
+    """A network that can be told to fail when it is connected."""
+
+    info: ClassVar[ModuleInfo] = ModuleInfo(
+        id="line", name="Line", summary="Nothing.", docs="", removal=""
+    )
+    settings: ClassVar[type[BaseModel]] = BaseModel
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
+
+    def login_flows(self) -> Sequence[LoginFlow]:
+        return ()
+
+    def capabilities(self, chat: RemoteChatId) -> Capabilities:
+        return Capabilities()
+
+    def connect(self, login: Login, host: Host) -> Quiet:
+        if self.failure is not None:
+            raise self.failure
+        return Quiet(host)
+
+
+class Rows:
+    """Logins, of a database that may be away at first."""
+
+    def __init__(self, times_away: int = 0) -> None:
+        self.times_away = times_away
+
+    async def get_or_add_login(
+        self, instance: InstanceId, kind: LoginKind, owner: UserId | None
+    ) -> LoginRow:
+        if self.times_away:
+            self.times_away -= 1
+            raise TemporaryFailure("the database is away")
+        return LoginRow(id=LoginId(1), instance=instance, kind=kind, owner=owner)
+
+
+async def nobody(instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:
+    raise AssertionError("nothing is received")
+
+
+def network(name: str, connector: Connector, rows: Rows | None = None) -> Instance:
+    return Instance(
+        InstanceId(name), connector, rows or Rows(), FakeStore(), SystemClock(),
+        Telemetry(), receive=nobody, chats=lambda _: (),
+    )  # fmt: skip
+
+
+async def test_a_network_that_cannot_be_started_leaves_the_others_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fine, broken = network("fine", Line()), network("broken", Line(RuntimeError("no")))
+    async with asyncio.TaskGroup() as group:
+        crew = Crew(group)
+        with caplog.at_level(logging.ERROR):
+            crew.start_networks({broken.name: broken, fine.name: fine})
+            async with asyncio.timeout(10):
+                while fine.relay is None or "broken cannot be started" not in caplog.text:
+                    await asyncio.sleep(0.01)
+        await crew.end_network(broken.name)
+        assert await fine.wait_until_connected(5)
+        await crew.end_networks(asyncio.get_running_loop().time() + 10)
+        assert fine.relay is not None
+        assert fine.relay.supervisor.state is LoginState.OFF
+
+
+async def test_a_database_that_is_away_when_a_network_is_started_is_waited_for() -> None:
+    late = network("late", Line(), Rows(times_away=1))
+    async with asyncio.TaskGroup() as group:
+        crew = Crew(group)
+        crew.start_networks({late.name: late})
+        async with asyncio.timeout(10):
+            while late.relay is None:
+                await asyncio.sleep(0.01)
+        assert await late.wait_until_connected(5)
+        await crew.end_networks(asyncio.get_running_loop().time() + 10)

@@ -1,0 +1,260 @@
+"""The rooms of the settings: made as declared, undone when taken out; what differs is said."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.app import App
+from bridge.demo.matrix_user import MatrixUser
+from bridge.model import Permission
+from bridge.sdk.errors import ConfigError
+from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.settings import DatabaseSettings, LogSettings, OpsSettings, RoomSettings, Settings
+from bridge.storage.audit import Audit
+from bridge.storage.keys import DayKeys
+from tests.flow.test_conversation import irc_module
+from tests.rigs.irc_user import irc_user
+from tests.rigs.ircd import IrcServer
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.trestle import Town, make_modules, running, wait_until
+
+BOT, DICE = UserId("@trestle:test.example"), UserId("@_trestle_dice:test.example")
+_NAMES = itertools.count(1)
+
+
+def declare(
+    room: str, bridge: Mapping[str, str] | None = None, bots: Sequence[str] = ()
+) -> RoomSettings:
+    chats = {InstanceId(instance): (chat,) for instance, chat in (bridge or {}).items()}
+    return RoomSettings(room=room, bridge=chats, bots=tuple(map(InstanceId, bots)))
+
+
+def settings_for(
+    town: Town, folder: Path, database: DatabaseSettings, irc: IrcServer, admin: MatrixUser,
+    *rooms: RoomSettings, **options: object,
+) -> Settings:  # fmt: skip
+    modules = {**irc_module(irc, **options), "dice": ("dice", {})}
+    return town.settings_for(
+        folder, database, modules=make_modules(modules), rooms=rooms,
+        permissions={"*": Permission.USER, admin.id: Permission.ADMIN},
+    )  # fmt: skip
+
+
+async def public_room(person: MatrixUser) -> tuple[str, RoomId]:
+    name = f"declared{next(_NAMES)}"
+    room = await person.create_room(preset="public_chat", room_alias_name=name)
+    return f"#{name}:test.example", RoomId(room)
+
+
+class Again:
+    """Settings that are read again, and who reads them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def read(self) -> Settings:
+        return self.settings
+
+    async def reload(self, app: App, **changes: Any) -> Any:
+        self.settings = replace(self.settings, **changes)
+        assert app.parts.control.reloader is not None
+        return await app.parts.control.reloader.reload()
+
+    async def drift(self, app: App, **changes: Any) -> Any:
+        self.settings = replace(self.settings, **changes)
+        assert app.parts.control.reloader is not None
+        return await app.parts.control.reloader.drift()
+
+
+def bridged(app: App, room: RoomId) -> list[str]:
+    return [door.portal.chat_name for door in app.parts.portals.in_room(room)]
+
+
+async def acts(app: App, folder: Path) -> list[tuple[str, str]]:
+    database = app.parts.database
+    audit = Audit(database, DayKeys(folder, database.clock), app.parts.settings.state_dir)
+    return [(act.action, act.actor) async for act in audit.rows()]
+
+
+async def test_a_declared_room_is_made_once_and_undone_when_it_is_taken_out(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    alice = await town.person("alice")
+    name, room = await public_room(alice)
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        await carl.join("#declared")
+        settings = settings_for(
+            town, folder, database_settings, irc, alice,
+            declare(name, {"near": "#declared"}, ["dice"]),
+        )  # fmt: skip
+        async with running(settings) as app:
+            await wait_until(lambda: bridged(app, room) == ["#declared"], 60)
+            await wait_until(lambda: app.parts.routes.has_seat(DICE, room))
+            await alice.say(room, "hello there")
+            await carl.expect("hello there")
+            assert await app.parts.declared.drift() == []
+        again = Again(settings)
+        async with running(settings, read_again=again.read) as app:
+            assert await app.parts.declared.reconcile() == []
+            assert await acts(app, folder) == [("bridge", alice.id)]
+            await alice.say(room, "!trestle bridge near #own")
+            await alice.wait_for_text(room, "bridged to #own")
+            assert await app.parts.declared.drift() == [
+                f"{name}: #own on near is bridged, but is not in the list"
+            ]
+            reloaded = await again.reload(app, rooms=())
+            assert reloaded.done == ["changed rooms"]
+            assert bridged(app, room) == ["#own"]
+            assert not app.parts.routes.has_seat(DICE, room)
+            assert DICE not in await alice.members(room)
+            assert (await again.reload(app)).done == []
+
+
+async def test_what_cannot_be_made_is_said_and_made_once_it_can_be(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    alice, bea = await town.person("alice"), await town.person("bea")
+    private = RoomId(await alice.create_room(preset="private_chat"))
+    foreign, _ = await public_room(bea)
+    async with run_ngircd() as irc:
+        settings = settings_for(
+            town, folder, database_settings, irc, alice,
+            declare(private, {"near": "#one"}), declare(foreign, {"near": "#two"}),
+            declare("#nowhere:test.example", bots=["dice"]),
+        )  # fmt: skip
+        async with running(settings) as app:
+            said = list(await app.parts.declared.reconcile())
+            assert len(said) == 3
+            assert said[0].startswith(f"{private}: #one on near is not bridged: ")
+            assert said[0].endswith(f"; invite {BOT} into it")
+            assert said[1] == (
+                f"{foreign}: #two on near is not bridged: no admin of the settings ({alice.id}) "
+                "has the power to change this room's settings"
+            )
+            assert said[2].endswith("there is no such room, as far as the homeserver knows")
+            await alice.invite(private, BOT)
+            await alice.wait_until_joined(private, BOT)
+            assert len(await app.parts.declared.reconcile()) == 2
+            assert bridged(app, private) == ["#one"]
+
+
+async def test_a_network_that_did_not_consent_is_not_bridged_by_declaring_it(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    alice = await town.person("alice")
+    name, room = await public_room(alice)
+    async with run_ngircd() as irc:
+        settings = settings_for(
+            town, folder, database_settings, irc, alice,
+            declare(name, {"near": "#asked"}), own_network=False,
+        )  # fmt: skip
+        async with running(settings) as app:
+            [said] = await app.parts.declared.reconcile()
+            assert "#asked on near is not bridged: #asked belongs to its operators" in said
+            assert bridged(app, room) == []
+
+
+async def test_a_reload_applies_values_at_once_and_names_what_waits_for_a_restart(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    alice = await town.person("alice")
+    settings = town.settings_for(
+        folder, database_settings, modules=make_modules({"dice": ("dice", {})})
+    )
+    again = Again(settings)
+    async with running(settings, read_again=again.read) as app:
+        parts = app.parts
+        await parts.stage_bots()
+        room = RoomId(await alice.create_room())
+        await alice.invite(room, DICE)
+        await alice.wait_until_joined(room, DICE)
+        await wait_until(lambda: parts.routes.has_seat(DICE, room))
+        changes: dict[str, Any] = {
+            "permissions": {alice.id: Permission.NONE},
+            "limits": replace(
+                settings.limits, tries=7, item_deadline=5, send_deadline=6, watchdog=40,
+                items_in_memory=100,
+            ),
+            "ops": OpsSettings(listen=None),
+            "homeserver": replace(settings.homeserver, url="http://127.0.0.1:1"),
+            "state_dir": folder / "elsewhere",
+        }  # fmt: skip
+        drift = await again.drift(app, **changes)
+        assert drift.done == ["changed permissions", "changed limits"]
+        assert parts.permissions.of(UserId(alice.id)) is Permission.USER
+        reloaded = await again.reload(app)
+        assert reloaded.done == ["changed permissions", "changed limits"]
+        assert reloaded.restart == ["homeserver.url", "state_dir"]
+        assert reloaded.notes == []
+        assert parts.permissions.of(UserId(alice.id)) is Permission.NONE
+        assert parts.stage.deadline == 5
+        assert {lane.consumer.deadline for lane in parts.router.lanes.values()
+                if lane.consumer.name.startswith("bot:")} == {5}  # fmt: skip
+        assert parts.settings.homeserver == settings.homeserver
+        assert (await again.reload(app)).done == []
+
+
+async def test_a_secret_that_changes_in_its_file_is_taken_up_and_a_mere_move_is_not(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    secret = folder / "password"
+    secret.write_text("the first one")
+    secret.chmod(0o600)
+    async with run_ngircd() as irc:
+        given = irc_module(irc, password="the first one")
+        filed = irc_module(irc, password_file=str(secret))
+        settings = town.settings_for(folder, database_settings, modules=make_modules(given))
+        again = Again(settings)
+        async with running(settings, read_again=again.read) as app:
+            first = app.parts.instances[InstanceId("near")]
+            assert (await again.reload(app, modules=make_modules(filed))).done == []
+            assert app.parts.instances[InstanceId("near")] is first
+            secret.write_text("the second one")
+            assert (await again.drift(app)).done == ["changed near"]
+            assert (await again.reload(app)).done == ["changed near"]
+            assert app.parts.instances[InstanceId("near")] is not first
+            assert (await again.reload(app)).done == []
+
+
+async def test_one_mistake_keeps_everything_as_it_was(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    settings = town.settings_for(
+        folder, database_settings, modules=make_modules({"dice": ("dice", {})})
+    )
+    again = Again(settings)
+    async with running(settings, read_again=again.read) as app:
+        dice = app.parts.bots[InstanceId("dice")]
+        broken = {"remind": ("remind", {}), "dice": ("dice", {"most_dice": 0})}
+        with pytest.raises(ConfigError) as refused:
+            await again.reload(
+                app, modules=make_modules(broken), permissions={"*": Permission.ADMIN},
+                logging=LogSettings(level="error"),
+            )  # fmt: skip
+        assert refused.value.path == "modules.dice.most_dice"
+        assert app.parts.bots == {"dice": dice}
+        assert app.parts.permissions.of(UserId("@x:elsewhere.example")) is Permission.NONE
+        assert app.parts.settings == settings
+
+
+async def test_a_network_that_people_look_things_up_in_needs_another_registration(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    settings = town.settings_for(folder, database_settings, modules={})
+    again = Again(settings)
+    async with run_ngircd() as irc, running(settings, read_again=again.read) as app:
+        reloaded = await again.reload(app, modules=make_modules(irc_module(irc)))
+        assert reloaded.done == ["added near"]
+        assert reloaded.notes == [
+            "the registration is another now: write it with `trestle registration`, and restart "
+            "the homeserver"
+        ]
+        metrics = app.parts.telemetry.registry
+        await wait_until(lambda: app.parts.instances[InstanceId("near")].relay is not None)
+        label = {"instance": "near", "state": "stopped"}
+        assert (await again.reload(app, modules={})).done == ["removed near"]
+        assert metrics.get_sample_value("trestle_module_state", label) is None
