@@ -195,7 +195,7 @@ def _to_matrix(ledgers: Ledgers) -> Iterable[Finding]:
         held = [text for text in ledgers.held.get(room, ()) if text in texts]
         doubled += _repeated(held)
         missing = [word for word in words if word.text not in set(held)]
-        lost += [word.text for word in missing if not _excused(ledgers, word)]
+        lost += [_when(ledgers, word) for word in missing if not _excused(ledgers, word)]
         gone += sum(_excused(ledgers, word) for word in missing)
         there = set(held)
         spoken = [text for text in ledgers.seen.get(room, ()) if text in there]
@@ -278,6 +278,13 @@ def _apart(texts: Sequence[str]) -> list[str]:
 
 def _excused(ledgers: Ledgers, word: Word) -> bool:
     return any(o.began - UNREAD_SECONDS <= word.at <= o.ended for o in ledgers.outages)
+
+
+def _when(ledgers: Ledgers, word: Word) -> str:
+    """The word, and how long before the next outage it was said."""
+    after = [outage.began - word.at for outage in ledgers.outages if outage.began > word.at]
+    then = f"{min(after):.1f} s before the next kill" if after else "after the last kill"
+    return f"{word.text} (said {then})"
 
 
 def _by_room(lines: Iterable[Line]) -> dict[str, list[Line]]:

@@ -1,4 +1,4 @@
-"""The people of a proof: they go on talking through every outage, and write down what they said."""
+"""The people of a proof: they go on talking through every outage."""
 
 import asyncio
 import html
@@ -121,8 +121,8 @@ class IrcPerson:
 
     async def say(self, channel: str, said: Utterance) -> None:
         """Say it once, as IRC does."""
-        text = f"{_ACTION}{said.text}\x01" if said.emote else said.text
-        self._write(f"PRIVMSG {channel} :\x02{text}\x02" if said.bold else
+        text = f"\x02{said.text}\x02" if said.bold else said.text
+        self._write(f"PRIVMSG {channel} :{_ACTION}{text}\x01" if said.emote else
                     f"PRIVMSG {channel} :{text}")  # fmt: skip
         await self._writer.drain()
 
@@ -176,10 +176,7 @@ class IrcPerson:
             case "PART" | "QUIT" | "KICK" | "NICK":
                 self._move(command, nick, first.removeprefix(":"), more)
             case "PRIVMSG" if first.startswith("#"):
-                text = more.removeprefix(":")
-                if text.startswith(_ACTION):
-                    text = text.removeprefix(_ACTION)
-                spoken = plain(text).strip("\x01").removeprefix(_ACTION)
+                spoken = plain(more.removeprefix(":").removeprefix(_ACTION).removesuffix("\x01"))
                 self.heard.setdefault(first, []).append(Heard(nick, spoken, monotonic()))
 
     def _arrive(self, nick: str, channel: str) -> None:

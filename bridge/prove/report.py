@@ -2,6 +2,7 @@
 
 import platform
 from collections import Counter
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from bridge import __version__
@@ -28,8 +29,8 @@ def report(outcome: Outcome) -> str:
     parts = [
         "# What `trestle prove` found",
         f"**{verdict(outcome)}**",
-        f"Seed {outcome.size.seed}, {outcome.seconds:.0f} s, of which {outcome.settled:.0f} s from "
-        f"the last fault until everything had arrived. {_versions()}.",
+        f"Seed {outcome.size.seed}; {outcome.seconds:.0f} s, of which {outcome.settled:.0f} s "
+        f"from the last fault until everything had arrived. {_versions()}.",
         "## What was done",
         _done(outcome),
         "## The ledgers",
@@ -89,6 +90,6 @@ def _version(name: str) -> str:
         return "(unknown)"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)

@@ -139,7 +139,7 @@ async def scratch(
             {**_options(folder, irc_port, ops_port, witnessed), **(options or {})},
         )  # fmt: skip
         await synapse.start()
-        stack.push_async_callback(lambda: synapse.kill())
+        stack.push_async_callback(synapse.kill)
         say("Trestle, with a Postgres of its own ...")
         trestle = Trestle(config, folder, ops_port, env)
         await trestle.launch()
