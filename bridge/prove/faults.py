@@ -27,13 +27,18 @@ class FaultKind(StrEnum):
 
     KILL = "Trestle killed at a random moment"
     KILL_STARTING = "Trestle killed while it starts"
+    KILL_DRAINING = "Trestle killed while it works off what came meanwhile"
     FAILPOINT = "Trestle killed between two durable steps"
     HOMESERVER_KILL = "the homeserver killed"
     HOMESERVER_STOP = "the homeserver stopped"
     DATABASE = "the database stopped at once"
 
 
-_ENDS_US = {FaultKind.KILL, FaultKind.KILL_STARTING, FaultKind.FAILPOINT}
+_ENDS_US = {
+    FaultKind.KILL, FaultKind.KILL_STARTING, FaultKind.KILL_DRAINING, FaultKind.FAILPOINT,
+}  # fmt: skip
+_PILE = 4
+"""So many times as much as usual is said while the program is away, for a backlog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +159,14 @@ class Faults:
                 await self._kill()
                 await self._scratch.trestle.launch()
                 await asyncio.sleep(0.2 + 3 * fault.seconds)
+                await self._kill()
+                await self._start_again(failpoint)
+            case FaultKind.KILL_DRAINING:
+                await self._kill()
+                await self._gate.open(_PILE * self._each)
+                await self._gate.wait_until_passed(start + _PILE * self._each)
+                await self._start_again("")
+                await asyncio.sleep(fault.seconds)
                 await self._kill()
                 await self._start_again(failpoint)
             case FaultKind.DATABASE:

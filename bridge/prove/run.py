@@ -284,6 +284,7 @@ USUAL: Mapping[FaultKind, int] = {
     FaultKind.KILL: 6,
     FaultKind.FAILPOINT: 6,
     FaultKind.KILL_STARTING: 1,
+    FaultKind.KILL_DRAINING: 1,
     FaultKind.HOMESERVER_KILL: 1,
     FaultKind.HOMESERVER_STOP: 1,
     FaultKind.DATABASE: 2,
