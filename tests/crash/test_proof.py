@@ -12,11 +12,11 @@ from bridge.prove.report import report
 from bridge.prove.scratch import scratch
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.ngircd import run_ngircd
-from tests.rigs.scale import SEED, chance, scaled
+from tests.rigs.scale import SCALE, SEED, chance, scaled
 
 RUN = {"ngircd": run_ngircd, "inspircd": run_inspircd}
-LINES = 75
-"""Said in Matrix for each fault, so that 200 kills lie in 20,000 events."""
+LINES = 75 if SCALE >= 10 else 30
+"""Said in Matrix for each fault; with what is said on IRC, 200 kills lie in 20,000 events."""
 
 log = logging.getLogger(__name__)
 
