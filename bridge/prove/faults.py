@@ -26,6 +26,7 @@ class FaultKind(StrEnum):
     """The closed set of what is done."""
 
     KILL = "Trestle killed at a random moment"
+    KILL_JUST_SAID = "Trestle killed right after IRC saw a line"
     KILL_STARTING = "Trestle killed while it starts"
     KILL_DRAINING = "Trestle killed while it works off what came meanwhile"
     FAILPOINT = "Trestle killed between two durable steps"
@@ -35,7 +36,8 @@ class FaultKind(StrEnum):
 
 
 _ENDS_US = {
-    FaultKind.KILL, FaultKind.KILL_STARTING, FaultKind.KILL_DRAINING, FaultKind.FAILPOINT,
+    FaultKind.KILL, FaultKind.KILL_JUST_SAID, FaultKind.KILL_STARTING, FaultKind.KILL_DRAINING,
+    FaultKind.FAILPOINT,
 }  # fmt: skip
 _PILE = 4
 """So many times as much as usual is said while the program is away, for a backlog."""
@@ -90,21 +92,23 @@ class Gate:
 def plan(
     dice: random.Random, kinds: Mapping[FaultKind, int], each: int, count: int | None = None
 ) -> Iterator[Fault]:
-    """The faults, for ever or so many: ``kinds`` with their weights, one in ``each`` sayings.
+    """The faults, for ever or so many: each of ``kinds`` as often as it says, then all again.
 
-    A place to end at must be named at the start, so it follows only on what ends the program.
-    Every place gets its turn.
+    There is one in ``each`` sayings. A place to end at must be named at the start, so it follows
+    only on what ends the program. Every place gets its turn.
     """
+    bag: list[FaultKind] = []
     places: list[str] = []
     before: FaultKind | None = None
     number = 0
     while count is None or number < count:
         number += 1
-        kind = dice.choices(list(kinds), list(kinds.values()))[0]
-        if kind is FaultKind.FAILPOINT and before not in _ENDS_US:
-            kind = FaultKind.KILL
-        if kind is FaultKind.KILL_STARTING and before in (kind, None):
-            kind = FaultKind.KILL
+        if not bag:
+            bag = [kind for kind, times in kinds.items() for _ in range(times)]
+            dice.shuffle(bag)
+        kind = next((one for one in bag if _may_follow(one, before)), FaultKind.KILL)
+        if kind in bag:
+            bag.remove(kind)
         before = kind
         after = max(1, int(each * dice.uniform(0.3, 0.9)))
         failpoint = ""
@@ -115,6 +119,13 @@ def plan(
             times = dice.randrange(5, 8) if place in _BATCHED else dice.randrange(12, 24)
             failpoint = f"{place}:{times}"
         yield Fault(kind, after, seconds=dice.uniform(0, 0.5), failpoint=failpoint)
+
+
+def _may_follow(kind: FaultKind, before: FaultKind | None) -> bool:
+    """Whether it can be done after the other one; to be killed thrice at the start parks."""
+    if kind is FaultKind.FAILPOINT:
+        return before in _ENDS_US
+    return kind is not FaultKind.KILL_STARTING or before not in (kind, None)
 
 
 class Faults:
@@ -153,6 +164,11 @@ class Faults:
         match fault.kind:
             case FaultKind.KILL:
                 await asyncio.sleep(fault.seconds / 5)
+                await self._kill()
+                await self._start_again(failpoint)
+            case FaultKind.KILL_JUST_SAID:
+                seen = self._watcher.lines
+                await self._watcher.wait_until(lambda: self._watcher.lines > seen)
                 await self._kill()
                 await self._start_again(failpoint)
             case FaultKind.KILL_STARTING:

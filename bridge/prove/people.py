@@ -88,8 +88,13 @@ class Heard:
 class IrcPerson:
     """Somebody on IRC, who remembers all that was said in the channels, and who is there."""
 
-    def __init__(self, nick: str, port: int, bridge_nick: str = "trestle") -> None:
+    def __init__(
+        self, nick: str, port: int, *, neighbours: Sequence[str] = (), bridge_nick: str = "trestle"
+    ) -> None:
         self.nick = nick
+        self.lines = 0
+        """How much was said in the channels by others than the neighbours, who are on IRC too."""
+        self._neighbours = frozenset(neighbours)
         self.heard: dict[str, list[Heard]] = {}
         self._port = port
         self._bridge_nick = bridge_nick
@@ -177,6 +182,7 @@ class IrcPerson:
                 self._move(command, nick, first.removeprefix(":"), more)
             case "PRIVMSG" if first.startswith("#"):
                 spoken = plain(more.removeprefix(":").removeprefix(_ACTION).removesuffix("\x01"))
+                self.lines += nick not in self._neighbours
                 self.heard.setdefault(first, []).append(Heard(nick, spoken, monotonic()))
 
     def _arrive(self, nick: str, channel: str) -> None:

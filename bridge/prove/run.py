@@ -88,7 +88,7 @@ class Proof:
             session = await stack.enter_async_context(aiohttp.ClientSession())
             await self._bridge_rooms(session)
             for nick in (*_IRC, "watcher"):
-                person = IrcPerson(nick, self._scratch.irc_port)
+                person = IrcPerson(nick, self._scratch.irc_port, neighbours=_IRC)
                 self._persons[nick] = await stack.enter_async_context(person)
                 await person.join(self._channels)
             self._watcher = self._persons.pop("watcher")
@@ -281,7 +281,8 @@ def _answers(events: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 USUAL: Mapping[FaultKind, int] = {
-    FaultKind.KILL: 6,
+    FaultKind.KILL: 5,
+    FaultKind.KILL_JUST_SAID: 1,
     FaultKind.FAILPOINT: 6,
     FaultKind.KILL_STARTING: 1,
     FaultKind.KILL_DRAINING: 1,
@@ -289,4 +290,4 @@ USUAL: Mapping[FaultKind, int] = {
     FaultKind.HOMESERVER_STOP: 1,
     FaultKind.DATABASE: 2,
 }
-"""What `trestle prove` does, with its weights."""
+"""What `trestle prove` does, and how often of so many."""
