@@ -1,4 +1,4 @@
-"""The ledger harness against a real Synapse and a real IRC server; and ``trestle prove`` itself."""
+"""The ledger harness, against a real Synapse and real IRC servers."""
 
 import logging
 from collections.abc import Mapping
@@ -35,7 +35,9 @@ async def prove(
     """Run one beside an IRC server of a kind. Raises ``AssertionError`` with what is broken."""
     async with RUN[kind]() as irc, scratch(irc_port=irc.port) as town:
         size = Size(seed=SEED, each=each, settle=settle)
-        outcome = await Proof(town, size, _note).run(plan(chance(f"{faults}"), faults, each, count))
+        outcome = await Proof(town, size, _note).run(
+            plan(chance(f"{faults}"), faults, each, count)
+        )
         words = town.trestle.log_text()[-5000:]
     assert not processes_of(town.folder)
     log.info("%s", report(outcome))

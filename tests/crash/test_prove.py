@@ -4,6 +4,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,8 @@ def test_a_report_that_could_not_be_written_is_refused_at_once(tmp_path: Path) -
 def good() -> Ledgers:
     """Ledgers in which all is well: three lines and a word, a line doubled and flagged."""
     lines = [
-        Line(text=text, room=ROOM, event_id=f"${text}", asks=text == "c") for text in ("a", "b", "c")
+        Line(text=text, room=ROOM, event_id=f"${text}", asks=text == "c")
+        for text in ("a", "b", "c")
     ]
     texts = [line.text for line in lines]
     return Ledgers(
@@ -96,7 +98,7 @@ def test_ledgers_that_agree_break_no_claim() -> None:
     assert lacks(good()) == []
 
 
-WRONG = {
+WRONG: dict[str, dict[str, Any]] = {
     "the homeserver kept what it accepted": {"held_ids": {"$a", "$b"}},
     "the module was shown every line": {"shown": {ROOM: ["a", "c"]}},
     "the module was shown none of them again later": {"shown": {ROOM: ["a", "b", "c", "a"]}},

@@ -1,17 +1,17 @@
 """A homeserver that is slow, full, broken or away: what is for Matrix waits, and comes once."""
 
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 from bridge.settings import DatabaseSettings
 from tests.crash.sinks import ROOMS, Sinks, sinks
 from tests.rigs.scale import chance, scaled
-from tests.rigs.scripted_homeserver import Answer, Asked, ScriptedHomeserver, refuse
+from tests.rigs.scripted_homeserver import Answer, Asked, Rule, ScriptedHomeserver, refuse
 from tests.rigs.unruly_homeserver import Event
 
 SAID = max(100, scaled(5_000))
 SIZE = 20
+AWAY = refuse(503, "M_UNKNOWN")
 
 
 def says(stage: Sinks, number: int) -> Event:
@@ -19,7 +19,7 @@ def says(stage: Sinks, number: int) -> Event:
     return stage.say(number, f"say {number}")
 
 
-def troubled(homeserver: ScriptedHomeserver, dice: random.Random) -> Callable[[Asked], Answer | None]:
+def troubled(homeserver: ScriptedHomeserver, dice: random.Random) -> Rule:
     """Three of ten requests to send something fail, in the ways in which they do."""
 
     def rule(asked: Asked) -> Answer | None:
@@ -55,7 +55,7 @@ async def test_what_is_for_a_homeserver_that_is_away_outlives_kills_and_comes_wh
     away = [True]
     async with sinks(folder, database_settings) as stage:
         stage.homeserver.rules.append(
-            lambda asked: refuse(503, "M_UNKNOWN") if away and asked.parts[2:3] == ("send",) else None
+            lambda asked: AWAY if away and asked.parts[2:3] == ("send",) else None
         )
         for kill in range(2):
             for start in range(0, SAID, SIZE):

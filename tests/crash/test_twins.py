@@ -10,7 +10,6 @@ from tests.rigs.scale import scaled
 from tests.rigs.sink import TWINS, install_sink
 from tests.rigs.trestle import Town, make_modules
 
-
 GHOSTS = [f"@_trestle_near_{name.lower()}:test.example" for name in TWINS]
 
 
@@ -27,7 +26,9 @@ async def test_of_two_who_say_the_same_under_the_same_id_both_are_heard(
         for text in texts:
             await alice.say(room, text)
         said = [f"both of us: {text}" for text in texts]
-        await alice.wait_until(lambda: all(len(heard(alice, room, g)) >= len(said) for g in GHOSTS))
+        await alice.wait_until(
+            lambda: all(len(heard(alice, room, g)) >= len(said) for g in GHOSTS)
+        )
         held = await alice.messages(room)
     for ghost in GHOSTS:
         spoken = [event["content"]["body"] for event in held if event["sender"] == ghost

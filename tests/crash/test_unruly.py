@@ -1,4 +1,4 @@
-"""A homeserver that counts as it likes, repeats itself and hangs up; and how like Synapse it is."""
+"""A homeserver that counts as it likes, repeats itself, hangs up; and how like Synapse it is."""
 
 import contextlib
 import random

@@ -50,9 +50,7 @@ def typing(room: str, *users: str) -> Event:
 
 def body(events: Sequence[Event], ephemeral: Sequence[Event] = ()) -> bytes:
     """A transaction's body, as Synapse writes it."""
-    return orjson.dumps(
-        {_TO_DEVICE: [], "ephemeral": list(ephemeral), "events": list(events)}
-    )
+    return orjson.dumps({_TO_DEVICE: [], "ephemeral": list(ephemeral), "events": list(events)})
 
 
 @dataclass(slots=True)
@@ -135,7 +133,7 @@ class UnrulyHomeserver:
     async def stream(
         self, make: Callable[[int], Sequence[Event]], transactions: int, *, per_second: float = 0
     ) -> None:
-        """Deliver so many transactions; at most so many a second, as fast as they are taken if 0."""
+        """Deliver so many transactions, at most so many a second; 0: as fast as they are taken."""
         begin = monotonic()
         for number in range(transactions):
             await self.deliver(make(number))
