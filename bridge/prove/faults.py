@@ -13,7 +13,7 @@ from bridge.failpoint import PLACES
 from bridge.prove.ledgers import Outage
 from bridge.prove.people import IrcPerson
 from bridge.prove.scratch import Scratch
-from bridge.sdk.errors import ConfigError
+from bridge.sdk.errors import ConfigError, TrestleError
 
 _BATCHED = {"marked", "settled"}
 """Places that are passed once for several messages."""
@@ -62,6 +62,7 @@ class Gate:
 
     def __init__(self) -> None:
         self._allowed = 0
+        self._closed = False
         self._changed = asyncio.Condition()
         self.passed = 0
 
@@ -71,12 +72,21 @@ class Gate:
             self._allowed += count
             self._changed.notify_all()
 
-    async def enter(self) -> None:
-        """Wait to be let through."""
+    async def close(self) -> None:
+        """Let no more pass: what was not said by now is not said."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self.passed < self._allowed)
+            self._closed = True
+            self._changed.notify_all()
+
+    async def enter(self) -> bool:
+        """Wait to be let through. False once the gate is closed."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._closed or self.passed < self._allowed)
+            if self._closed:
+                return False
             self.passed += 1
             self._changed.notify_all()
+            return True
 
     @property
     def is_used_up(self) -> bool:
@@ -150,15 +160,25 @@ class Faults:
     async def do(self, fault: Fault, then: Fault | None) -> None:
         """Do one; the program that runs after it is prepared for the next.
 
-        Raises ``ConfigError`` or ``TimeoutError`` if something does not come back.
+        Raises a ``TrestleError`` if something does not come back.
         """
+        try:
+            await self._do(fault, then)
+        except TimeoutError as error:
+            words = self._scratch.trestle.program.last_words()
+            raise TrestleError(
+                f"{fault}, and what was ended did not come back in time. Trestle's last words:\n"
+                f"{words}"
+            ) from error
+        self.done.append(fault)
+
+    async def _do(self, fault: Fault, then: Fault | None) -> None:
         start = self._gate.passed
         await self._gate.open(self._each)
         failpoint = then.failpoint if then is not None else ""
         if fault.kind is FaultKind.FAILPOINT:
             await self._until_it_ends()
-            await self._start_again(failpoint)
-            return self.done.append(fault)
+            return await self._start_again(failpoint)
         if fault.kind is not FaultKind.KILL_STARTING:
             await self._gate.wait_until_passed(start + fault.after)
         match fault.kind:
@@ -167,8 +187,7 @@ class Faults:
                 await self._kill()
                 await self._start_again(failpoint)
             case FaultKind.KILL_JUST_SAID:
-                seen = self._watcher.lines
-                await self._watcher.wait_until(lambda: self._watcher.lines > seen)
+                await self._until_a_line_is_seen()
                 await self._kill()
                 await self._start_again(failpoint)
             case FaultKind.KILL_STARTING:
@@ -189,7 +208,16 @@ class Faults:
                 await self._stop_database()
             case _:
                 await self._restart_homeserver(fault)
-        return self.done.append(fault)
+        return None
+
+    async def _until_a_line_is_seen(self) -> None:
+        """Return in the moment in which IRC sees a line more; people talk until then."""
+        seen = self._watcher.lines
+        async with asyncio.timeout(_BACK_SECONDS):
+            while self._watcher.lines == seen:
+                await asyncio.sleep(0.002)
+                if self._gate.is_used_up:
+                    await self._gate.open(5)
 
     async def _until_it_ends(self) -> None:
         """Let people talk until the program comes by its place; end it if it never does."""

@@ -16,7 +16,7 @@ from bridge.prove.faults import Fault, FaultKind, Faults, Gate
 from bridge.prove.ledgers import Finding, Ledgers, Line, Word, compare, lacks
 from bridge.prove.people import IrcPerson, Speaker
 from bridge.prove.scratch import INSTANCE, SERVER, Scratch
-from bridge.prove.script import ASKS, Turn, Utterance, turns
+from bridge.prove.script import ASKS, Utterance, turns
 
 BOT = f"@trestle:{SERVER}"
 WITNESS = f"@_trestle_witness:{SERVER}"
@@ -60,6 +60,9 @@ class Outcome:
         return all(finding.holds for finding in self.findings)
 
 
+Say = Callable[[Utterance], Awaitable[bool]]
+"""Says it, if there is leave to; tells whether there was."""
+
 Progress = Callable[[int, Fault | None], None]
 """Told how much was said, and what is done next."""
 
@@ -83,7 +86,10 @@ class Proof:
         self._faults: Faults
 
     async def run(self, faults: Iterator[Fault]) -> Outcome:
-        """Talk until the faults are done and everything has arrived, or the time is up."""
+        """Talk until the faults are done and everything has arrived, or the time is up.
+
+        Raises a ``TrestleError`` if something that was ended does not come back.
+        """
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(aiohttp.ClientSession())
             await self._bridge_rooms(session)
@@ -96,7 +102,10 @@ class Proof:
                 self._scratch, self._lines, self._watcher, self._channels, self._size.each
             )
             began = monotonic()
-            await self._talk_through(faults)
+            try:
+                await self._talk_through(faults)
+            except ExceptionGroup as group:
+                raise first_of(group) from group
             broken = monotonic()
             late = await self._wait_until_settled()
             settled = monotonic() - broken
@@ -135,14 +144,10 @@ class Proof:
 
     async def _talk_through(self, faults: Iterator[Fault]) -> None:
         async with asyncio.TaskGroup() as group:
-            talk = [
-                group.create_task(self._talk(name, len(self._rooms), self._say_line(speaker)))
-                for name, speaker in self._speakers.items()
-            ]
-            talk += [
-                group.create_task(self._talk(nick, len(self._channels), self._say_word(person)))
-                for nick, person in self._persons.items()
-            ]
+            for name, speaker in self._speakers.items():
+                group.create_task(self._talk(name, len(self._rooms), self._line_of(speaker)))
+            for nick, person in self._persons.items():
+                group.create_task(self._talk(nick, len(self._channels), self._word_of(person)))
             fault = next(faults, None)
             while fault is not None:
                 then = next(faults, None)
@@ -152,56 +157,57 @@ class Proof:
                 fault = then
             while not self._lines.is_used_up:
                 await asyncio.sleep(0.05)
-            for task in talk:
-                task.cancel()
+            await self._lines.close()
+            await self._words.close()
         await self._say_last_words()
 
-    async def _talk(
-        self, name: str, places: int, say: Callable[[Utterance], Awaitable[None]]
-    ) -> None:
-        """Say what the script has for somebody, for ever."""
+    async def _talk(self, name: str, places: int, say: Say) -> None:
+        """Say what the script has for somebody, as long as there is leave to."""
         for turn in turns(self._size.seed, name, places):
-            await self._take_turn(turn, say)
+            for one in turn.said:
+                if not await say(one):
+                    return
+            await asyncio.sleep(turn.pause)
 
-    async def _take_turn(self, turn: Turn, say: Callable[[Utterance], Awaitable[None]]) -> None:
-        for one in turn.said:
-            await say(one)
-        await asyncio.sleep(turn.pause)
-
-    def _say_line(self, speaker: Speaker) -> Callable[[Utterance], Awaitable[None]]:
-        async def say(one: Utterance) -> None:
-            await self._lines.enter()
-            # Once begun it is said: a client does not take back what it has sent.
-            await asyncio.shield(self._line(speaker, one))
+    def _line_of(self, speaker: Speaker) -> Say:
+        async def say(one: Utterance) -> bool:
+            may = await self._lines.enter()
+            if may:
+                await self._say_line(speaker, one)
+            return may
 
         return say
 
-    async def _line(self, speaker: Speaker, one: Utterance) -> None:
+    def _word_of(self, person: IrcPerson) -> Say:
+        async def say(one: Utterance) -> bool:
+            await self._faults.listening.wait()  # Nobody talks to a channel that is not there.
+            may = await self._words.enter()
+            if may:
+                await self._say_word(person, one)
+            return may
+
+        return say
+
+    async def _say_line(self, speaker: Speaker, one: Utterance) -> None:
         room = self._rooms[one.place]
         event_id = await speaker.say(room, one)
         self._ledgers.lines.append(
             Line(text=one.text, room=room, event_id=event_id, asks=one.text.endswith(ASKS))
         )
 
-    def _say_word(self, person: IrcPerson) -> Callable[[Utterance], Awaitable[None]]:
-        async def say(one: Utterance) -> None:
-            await self._faults.listening.wait()  # Nobody talks to a channel that is not there.
-            await self._words.enter()
-            room = self._rooms[one.place]
-            self._ledgers.words.append(Word(text=one.text, room=room, at=monotonic()))
-            await person.say(self._channels[one.place], one)
-
-        return say
+    async def _say_word(self, person: IrcPerson, one: Utterance) -> None:
+        room = self._rooms[one.place]
+        self._ledgers.words.append(Word(text=one.text, room=room, at=monotonic()))
+        await person.say(self._channels[one.place], one)
 
     async def _say_last_words(self) -> None:
         """One thing more in every room: whatever comes twice comes before that."""
         speaker = self._speakers[_MATRIX[0]]
-        person = next(iter(self._persons.values()))
-        await self._words.open(self._size.each + len(self._channels))
+        person = self._persons[_IRC[0]]
         for place in range(len(self._rooms)):
-            await self._line(speaker, Utterance(f"the last line of {place} {ASKS}", place))
+            await self._say_line(speaker, Utterance(f"the last line of {place} {ASKS}", place))
         for place in range(len(self._channels)):
-            await self._say_word(person)(Utterance(f"the last word of {place}", place))
+            await self._say_word(person, Utterance(f"the last word of {place}", place))
 
     # --- reading ---
 
@@ -264,6 +270,12 @@ class Proof:
         settings = self._scratch.settings
         records = await read_records(settings.database, settings.state_dir)
         self._ledgers.arrivals, self._ledgers.parked = records.arrivals, records.parked
+
+
+def first_of(group: ExceptionGroup[Exception]) -> Exception:
+    """The first error of a group, and of a group in it."""
+    first = group.exceptions[0]
+    return first_of(first) if isinstance(first, ExceptionGroup) else first
 
 
 def _texts(events: Sequence[Mapping[str, Any]], sender: str = "") -> list[str]:
