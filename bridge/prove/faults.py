@@ -150,6 +150,8 @@ class Faults:
         self._channels = channels
         self._each = each
         self.done: list[Fault] = []
+        self.reached: set[str] = set()
+        """The places between two durable steps at which the program ended."""
         self.ends = 0
         """How often the program was ended."""
         self.outages: list[Outage] = []
@@ -177,7 +179,7 @@ class Faults:
         await self._gate.open(self._each)
         failpoint = then.failpoint if then is not None else ""
         if fault.kind is FaultKind.FAILPOINT:
-            await self._until_it_ends()
+            await self._until_it_ends(fault.failpoint.partition(":")[0])
             return await self._start_again(failpoint)
         if fault.kind is not FaultKind.KILL_STARTING:
             await self._gate.wait_until_passed(start + fault.after)
@@ -219,7 +221,7 @@ class Faults:
                 if self._gate.is_used_up:
                     await self._gate.open(5)
 
-    async def _until_it_ends(self) -> None:
+    async def _until_it_ends(self, place: str) -> None:
         """Let people talk until the program comes by its place; end it if it never does."""
         trestle = self._scratch.trestle
         try:
@@ -228,6 +230,7 @@ class Faults:
                     await asyncio.sleep(0.01)
                     if self._gate.is_used_up:
                         await self._gate.open(5)
+            self.reached.add(place)
         except TimeoutError:
             await trestle.program.kill()
         self._note_end()

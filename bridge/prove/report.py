@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from bridge import __version__
+from bridge.failpoint import PLACES
 from bridge.prove.faults import FaultKind
 from bridge.prove.ledgers import Finding
 from bridge.prove.run import Outcome
@@ -56,9 +57,11 @@ def report(outcome: Outcome) -> str:
 def _done(outcome: Outcome) -> str:
     kinds = Counter(fault.kind for fault in outcome.faults)
     rows = [(kind.value, kinds[kind]) for kind in FaultKind if kinds[kind]]
-    places = sorted({fault.failpoint.partition(":")[0] for fault in outcome.faults} - {""})
     text = _table(("fault", "times"), rows)
-    return f"{text}\n\nPlaces between two durable steps: {', '.join(places)}." if places else text
+    if not outcome.places:
+        return text
+    places = ", ".join(place for place in PLACES if place in outcome.places)
+    return f"{text}\n\nPlaces between two durable steps at which it ended: {places}."
 
 
 def _row(finding: Finding) -> tuple[object, ...]:

@@ -47,6 +47,8 @@ class Outcome:
     size: Size
     ledgers: Ledgers
     faults: list[Fault]
+    places: set[str]
+    """The places between two durable steps at which the program was ended."""
     findings: list[Finding]
     seconds: float
     settled: float
@@ -113,8 +115,8 @@ class Proof:
             await self._read_all()
         return Outcome(
             size=self._size, ledgers=self._ledgers, faults=self._faults.done,
-            findings=compare(self._ledgers), seconds=monotonic() - began, settled=settled,
-            late=late,
+            places=self._faults.reached, findings=compare(self._ledgers),
+            seconds=monotonic() - began, settled=settled, late=late,
         )  # fmt: skip
 
     # --- the town ---

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Mapping
 
+import pytest
+
 from bridge.failpoint import PLACES
 from bridge.prove.faults import Fault, FaultKind, plan
 from bridge.prove.report import report
@@ -21,6 +23,9 @@ ONE_OF_EACH = {
     FaultKind.KILL_JUST_SAID: 1, FaultKind.FAILPOINT: 1, FaultKind.KILL_DRAINING: 1,
     FaultKind.KILL: 1,
 }  # fmt: skip
+
+pytestmark = pytest.mark.timeout(900 if SCALE < 10 else 14_400)
+"""A machine that is busy otherwise may take its time; what is proven is not speed."""
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +62,7 @@ async def test_killed_at_random_moments_and_at_every_place_nothing_is_lost_or_do
     outcome = await prove("ngircd", many if count > len(many) else ONE_OF_EACH, count)
     assert len(outcome.faults) == count
     if count >= 100:
-        assert {fault.failpoint.partition(":")[0] for fault in outcome.faults} >= set(PLACES)
+        assert outcome.places == set(PLACES)
 
 
 async def test_a_network_that_labels_its_answers_is_proven_too() -> None:
