@@ -64,10 +64,13 @@ async def test_a_backlog_drains_fast_in_little_memory(
 
 async def watch(stage: Sinks, memory: list[int]) -> None:
     """Return when everything is written down."""
-    async with asyncio.timeout(60 + BACKLOG / 500):
-        while stage.written < stage.count:
-            memory.append(resident(stage.trestle.program.pid))
-            await asyncio.sleep(0.2)
+    try:
+        async with asyncio.timeout(60 + BACKLOG / 100):
+            while stage.written < stage.count:
+                memory.append(resident(stage.trestle.program.pid))
+                await asyncio.sleep(0.2)
+    except TimeoutError as error:
+        raise AssertionError(f"{stage.written} of {stage.count} came out") from error
 
 
 async def bridge_rooms(stage: Sinks) -> None:
