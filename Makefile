@@ -14,7 +14,7 @@ endif
 export TRESTLE_SEED
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --hypothesis-seed=$(TRESTLE_SEED)
 
-.PHONY: demo test check bench prove servers examples
+.PHONY: demo test check bench prove crash servers examples
 .DEFAULT_GOAL := test
 
 $(STAMP):
@@ -47,6 +47,10 @@ bench: $(STAMP)  ## Events per second and CPU, side by side with mautrix-python
 prove: $(STAMP) servers  ## The long forms of all proofs
 	@echo "seed: $(TRESTLE_SEED)"
 	TRESTLE_PROVE=50 $(PYTEST) --timeout=7200 $(ARGS)
+
+crash: $(STAMP) servers  ## The long forms of what is proven by killing things: an hour or two
+	@echo "seed: $(TRESTLE_SEED)"
+	TRESTLE_PROVE=50 $(PYTEST) --timeout=14400 tests/crash $(ARGS)
 
 examples: $(STAMP)  ## Write the generated files again: examples, reference, alerts, manual page
 	$(BIN)/python -m bridge.examples

@@ -8,6 +8,7 @@ from bridge.cli import (
     keys,
     look,
     parked,
+    prove,
     start,
     status,
     trace,
@@ -15,6 +16,6 @@ from bridge.cli import (
 from bridge.cli.group import main
 
 __all__ = [
-    "backup", "completion", "config", "database", "keys", "look", "main", "parked", "start",
+    "backup", "completion", "config", "database", "keys", "look", "main", "parked", "prove", "start",
     "status", "trace",
 ]  # fmt: skip

@@ -91,7 +91,7 @@ async def _street(console: Console) -> AsyncIterator[Street]:
         console.print("[dim]1/4[/] an IRC server ...")
         irc_port = free_port(6667)
         irc = Program("the IRC server", folder / "irc.log")
-        await irc.start(_irc_command(irc_port))
+        await irc.start(irc_command(irc_port))
         stack.push_async_callback(irc.stop)
         await wait_until_listening(irc, irc_port, 20)
 
@@ -125,12 +125,13 @@ async def _street(console: Console) -> AsyncIterator[Street]:
             prepare=dies_with_us(signal.SIGTERM),
         )
         stack.push_async_callback(bridge.stop, limit=25)
-        await _wait_until_ready(bridge, ops_port)
+        await wait_until_ready(bridge, ops_port)
         yield Street(console, folder, load(config), synapse, irc_port, bridge, ops_port)
         console.print("[dim]Stopping everything ...[/]")
 
 
-def _irc_command(port: int) -> list[str]:
+def irc_command(port: int) -> list[str]:
+    """How the IRC server is started. Raises ``ConfigError`` if it is not installed."""
     program = Path(sys.executable).with_name("miniircd")
     if not program.exists():
         raise ConfigError(
@@ -141,7 +142,8 @@ def _irc_command(port: int) -> list[str]:
     return [*command, "--setuid", "root"] if os.geteuid() == 0 else command
 
 
-async def _wait_until_ready(bridge: Program, port: int) -> None:
+async def wait_until_ready(bridge: Program, port: int) -> None:
+    """Return when Trestle takes events. Raises ``ConfigError`` if it ends before."""
     await wait_until_listening(bridge, port, 90)
     async with aiohttp.ClientSession() as session, asyncio.timeout(60):
         while True:

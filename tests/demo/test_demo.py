@@ -66,10 +66,10 @@ class Demo:
 
 
 @asynccontextmanager
-async def demo(folder: Path, *options: str) -> AsyncIterator[Demo]:
-    """Run it until the block ends."""
+async def demo(folder: Path, *options: str, command: str = "demo") -> AsyncIterator[Demo]:
+    """Run it until the block ends; or another command that starts as much."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bridge", "demo", *options,
+        sys.executable, "-m", "bridge", command, *options,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, "TMPDIR": str(folder)},
     )  # fmt: skip

@@ -173,7 +173,7 @@ class ScriptedHomeserver:
             at=asyncio.get_running_loop().time(),
         )
         answer = next((a for rule in self.rules if (a := rule(asked)) is not None), None)
-        answer = answer or self._answer(asked)
+        answer = answer or self.do(asked)
         async with self._changed:
             self.asked.append(asked)
             self._changed.notify_all()
@@ -181,7 +181,8 @@ class ScriptedHomeserver:
             await event.wait()
         return web.json_response(answer.content, status=answer.status, headers=answer.headers)
 
-    def _answer(self, asked: Asked) -> Answer:
+    def do(self, asked: Asked) -> Answer:
+        """Do what is asked, as a homeserver that is well does; give its answer."""
         match asked.method, asked.parts:
             case "GET", ("account", "whoami"):
                 return Answer(content=dict(asked.query))

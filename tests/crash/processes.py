@@ -1,0 +1,18 @@
+"""Which processes are of ours: those that name a folder of ours."""
+
+import os
+from pathlib import Path
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Processes that name the folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if os.fsencode(folder) in command:
+                found.append(int(entry.name))
+    return found

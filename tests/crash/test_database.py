@@ -1,0 +1,72 @@
+"""The database stopped at once, again and again, under load."""
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+from time import monotonic
+
+from tests.crash.sinks import ROOMS, Sinks, sinks
+from tests.rigs.scale import scaled
+from tests.rigs.sink import read_sink
+from tests.rigs.trestle import wait_until
+
+SIZE = 10
+PER_SECOND = 50
+"""Transactions: 500 events a second."""
+STOPS = max(2, scaled(20))
+BETWEEN = 75
+"""Transactions from one stop to the next."""
+
+log = logging.getLogger(__name__)
+
+
+async def test_a_database_stopped_at_once_under_load_loses_nothing_and_is_back_soon(
+    folder: Path,
+) -> None:
+    async with sinks(folder) as stage, asyncio.TaskGroup() as group:
+        transactions = (STOPS + 1) * BETWEEN
+        began = monotonic()
+        feeding = group.create_task(
+            stage.unruly.stream(
+                lambda number: stage.some(number, SIZE), transactions, per_second=PER_SECOND
+            )
+        )
+        waits = [await stop_once(stage, number * BETWEEN) for number in range(1, STOPS + 1)]
+        await feeding
+        rate = transactions * SIZE / (monotonic() - began)
+        await wait_until(lambda: stage.written >= stage.count, 60)
+    log.info("acknowledged again after %s s; %.0f events/s", [f"{w:.1f}" for w in waits], rate)
+    assert max(waits) < 10, waits
+    for room in ROOMS:
+        assert read_sink(stage.ledger, room) == stage.said[room]
+    assert "item_parked" not in stage.trestle.log_text()
+
+
+async def stop_once(stage: Sinks, after: int) -> float:
+    """Stop it; give the seconds from its return until a transaction is acknowledged."""
+    puts = stage.unruly.puts
+    await wait_until(lambda: sum(put.status == 200 for put in puts) >= after, 120)
+    pid, state = database(stage)
+    assert state == "ready"
+    os.kill(pid, signal.SIGQUIT)
+    stopped = monotonic()
+    await wait_until(lambda: database(stage)[0] not in (0, pid), 60)
+    await wait_until(lambda: database(stage)[1] == "ready", 60)
+    back = monotonic()
+    refused = len(puts)
+    await wait_until(lambda: any(p.status == 200 for p in puts[refused:]), 60)
+    first = min(put.at for put in puts[refused:] if put.status == 200)
+    assert first > stopped
+    return max(0.0, first - back)
+
+
+def database(stage: Sinks) -> tuple[int, str]:
+    """The server's process and its own word for its state."""
+    file = stage.settings.state_dir / "postgres" / "data" / "postmaster.pid"
+    try:
+        lines = file.read_text().splitlines()
+        return int(lines[0]), lines[7].strip()
+    except (FileNotFoundError, IndexError, ValueError):
+        return 0, ""
