@@ -16,6 +16,6 @@ from bridge.cli import (
 from bridge.cli.group import main
 
 __all__ = [
-    "backup", "completion", "config", "database", "keys", "look", "main", "parked", "prove", "start",
-    "status", "trace",
+    "backup", "completion", "config", "database", "keys", "look", "main", "parked", "prove",
+    "start", "status", "trace",
 ]  # fmt: skip
