@@ -41,6 +41,8 @@ class Newest(Protocol):
     """Where the newest event known of each room is kept, as a keyed hash."""
 
     async def newest(self) -> Mapping[RoomId, bytes]: ...
+    async def is_restored(self) -> bool: ...
+    async def note_looked(self) -> None: ...
     async def note_newest(
         self, fresh: Mapping[RoomId, bytes], *, ours: Sequence[RoomId]
     ) -> None: ...
@@ -129,6 +131,14 @@ class Reconciler:
         rooms = self._rooms()
         clear = {room: user for room, user in rooms.items() if not self._skips(room)}
         gaps = await self._look_at(clear, newest)
+        if await self._newest.is_restored():
+            # What we do not know of since the backup had crossed before, or still comes by
+            # itself: a homeserver keeps what it could not deliver to us.
+            found = {room: gap.newest for room, gap in gaps.items() if gap.newest}
+            await self._newest.note_newest(found, ours=list(rooms))
+            await self._newest.note_looked()
+            log.info("rooms go on from now, after a restore", extra={"event": "after_restore"})
+            return
         fresh = {r: gap.newest for r, gap in gaps.items() if gap.newest and not gap.missing}
         torn = {room: clear[room] for room, gap in gaps.items() if gap.missing}
         del gaps

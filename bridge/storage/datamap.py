@@ -113,6 +113,7 @@ DATA_MAP: tuple[Table, ...] = (
         {
             "id": _none("always 1"),
             "generation": _none("how often it was restored from a backup"),
+            "looked": _none("up to which of those the rooms were looked at"),
         },
     ),
     Table(

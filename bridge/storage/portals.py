@@ -201,6 +201,18 @@ class BotRooms:
             )
         return {RoomId(row["room"]): row["newest"] for row in rows}
 
+    async def is_restored(self) -> bool:
+        """Whether the database was restored since rooms were looked at."""
+        with at_the_door():
+            return bool(await self._database.core.fetchval(
+                "SELECT looked < generation FROM instance_state"
+            ))  # fmt: skip
+
+    async def note_looked(self) -> None:
+        """Note that rooms were looked at since the restore."""
+        with at_the_door():
+            await self._database.core.execute("UPDATE instance_state SET looked = generation")
+
     async def note_newest(self, fresh: Mapping[RoomId, bytes], *, ours: Sequence[RoomId]) -> None:
         """Note the newest events; forget those of rooms that are not among ``ours`` any more."""
         core = self._database.core

@@ -18,13 +18,14 @@ CREATE TABLE journal (
     seq          bigint NOT NULL,
     source       text NOT NULL,
     received_at  timestamptz NOT NULL,
-    body         bytea STORAGE EXTERNAL NOT NULL,
-    event_keys   bytea STORAGE EXTERNAL NOT NULL,
+    body         bytea NOT NULL,
+    event_keys   bytea NOT NULL,
     progress     bytea NOT NULL,
     done         boolean NOT NULL,
     epoch        bigint NOT NULL,
     PRIMARY KEY (day, seq)
 ) PARTITION BY RANGE (day);
+ALTER TABLE journal ALTER body SET STORAGE EXTERNAL, ALTER event_keys SET STORAGE EXTERNAL;
 CREATE INDEX journal_open ON journal (day, seq) WHERE NOT done;
 
 CREATE TABLE item (
