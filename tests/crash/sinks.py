@@ -28,8 +28,13 @@ ROOMS = tuple(f"!room{number}" for number in range(5))
 
 def alice_rules(asked: Asked) -> Answer | None:
     """Alice may do everything in every room."""
-    if asked.method == "GET" and asked.parts[2:4] == ("state", "m.room.power_levels"):
-        return Answer(content={"users": {ALICE: 100}})
+    if asked.method == "GET" and asked.parts[2:3] == ("context",):
+        levels = {
+            "type": "m.room.power_levels",
+            "state_key": "",
+            "content": {"users": {ALICE: 100}},
+        }
+        return Answer(content={"state": [levels]})
     return None
 
 
