@@ -299,11 +299,12 @@ class Reloader:
         """Have the new levels, limits and log; say which."""
         changed = dict(_changed_values(old, new))
         parts, limits = self._parts, new.limits
-        if "permissions" in changed or "rules" in changed:
-            parts.permissions.set(
-                new.permissions,
-                {name: module.rules.permissions for name, module in new.modules.items()},
-            )
+        # An instance that is new has its own rules, though none were changed.
+        parts.permissions.set(
+            new.permissions,
+            {name: module.rules.permissions for name, module in new.modules.items()},
+        )
+        parts.status_room.set_admins(admins_of(new))
         if "logging" in changed:
             use_log_settings(new)
         if "limits" in changed:
