@@ -50,6 +50,9 @@ NEEDS_RESTART = (
 )  # fmt: skip
 """Sections that are read at the start only."""
 
+AT_ONCE = ("permissions", "logging", "limits", "rooms")
+"""Sections that take effect at a reload, beside ``modules``."""
+
 _QUIET_SECONDS = 5.0
 """How long an instance may take over what it is at, before it is ended."""
 
@@ -355,7 +358,7 @@ def _changes(old: Options, new: Options) -> Iterator[tuple[InstanceId, str]]:
 
 
 def _changed_values(old: Settings, new: Settings) -> Iterator[tuple[str, str]]:
-    for name in ("permissions", "logging", "limits", "rooms"):
+    for name in AT_ONCE:
         if getattr(old, name) != getattr(new, name):
             yield name, f"changed {name}"
     rules = [{name: one.rules for name, one in each.modules.items()} for each in (old, new)]
