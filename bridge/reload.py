@@ -50,6 +50,9 @@ NEEDS_RESTART = (
 )  # fmt: skip
 """Sections that are read at the start only."""
 
+AT_ONCE = ("permissions", "logging", "limits", "rooms")
+"""Sections that take effect at a reload, beside ``modules``."""
+
 _QUIET_SECONDS = 5.0
 """How long an instance may take over what it is at, before it is ended."""
 
@@ -299,11 +302,12 @@ class Reloader:
         """Have the new levels, limits and log; say which."""
         changed = dict(_changed_values(old, new))
         parts, limits = self._parts, new.limits
-        if "permissions" in changed or "rules" in changed:
-            parts.permissions.set(
-                new.permissions,
-                {name: module.rules.permissions for name, module in new.modules.items()},
-            )
+        # An instance that is new has its own rules, though none were changed.
+        parts.permissions.set(
+            new.permissions,
+            {name: module.rules.permissions for name, module in new.modules.items()},
+        )
+        parts.status_room.set_admins(admins_of(new))
         if "logging" in changed:
             use_log_settings(new)
         if "limits" in changed:
@@ -354,7 +358,7 @@ def _changes(old: Options, new: Options) -> Iterator[tuple[InstanceId, str]]:
 
 
 def _changed_values(old: Settings, new: Settings) -> Iterator[tuple[str, str]]:
-    for name in ("permissions", "logging", "limits", "rooms"):
+    for name in AT_ONCE:
         if getattr(old, name) != getattr(new, name):
             yield name, f"changed {name}"
     rules = [{name: one.rules for name, one in each.modules.items()} for each in (old, new)]

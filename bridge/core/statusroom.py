@@ -65,10 +65,12 @@ class StatusRoom:
         """A new room that is not noted yet: the disk may be full."""
         self._invited: set[UserId] = set()
 
+    def set_admins(self, admins: Sequence[UserId]) -> None:
+        """Have these invited from now on."""
+        self._admins = admins
+
     async def run(self) -> None:
-        """Keep the room as things are. Runs until cancelled; does nothing without admins."""
-        if not self._admins:
-            return
+        """Keep the room as things are. Runs until cancelled."""
         while True:
             await asyncio.sleep(self._every)
             try:
@@ -78,11 +80,16 @@ class StatusRoom:
                 await asyncio.sleep(self._every)
 
     async def look(self) -> None:
-        """Show what is wrong now. Raises ``TemporaryFailure`` or ``PermanentFailure``."""
+        """Show what is wrong now; without admins there is nobody to show it to.
+
+        Raises ``TemporaryFailure`` or ``PermanentFailure``.
+        """
         async with self._one_at_a_time:
             await self._look()
 
     async def _look(self) -> None:
+        if not self._admins:
+            return
         found = await self._find()
         room = await self._room(make=bool(found))
         if room is None or await self._shown.is_refused(room):

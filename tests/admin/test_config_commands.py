@@ -8,6 +8,8 @@ import pytest
 
 from bridge import __version__
 from bridge.config import load
+from bridge.reload import AT_ONCE, NEEDS_RESTART
+from bridge.settings import Settings, keys_of
 from bridge.upgrade import shipped
 from tests.admin.commands import init, read_yaml, trestle
 from tests.admin.test_config import AS_TOKEN, GOOD, HS_TOKEN, changed, write
@@ -105,6 +107,10 @@ def test_show_says_what_takes_effect_and_where_it_comes_from(folder: Path) -> No
     assert read_again["limits"]["tries"] == 3
     assert read_again["modules"]["libera"]["servers"][0]["port"] == 0
     assert read_again["ops"] == {"listen": "127.0.0.1:9184"}
+
+
+def test_of_every_section_it_is_known_whether_it_needs_a_restart() -> None:
+    assert sorted([*NEEDS_RESTART, *AT_ONCE, "modules"]) == sorted(keys_of(Settings))
 
 
 # --- upgrade ---

@@ -84,8 +84,12 @@ async def test_without_admins_there_is_no_status_room(
 ) -> None:
     async with play(database_settings, folder, rules=[refuses]) as stage:
         await park(stage, "bad one")
-        await stage.app.parts.status_room.run()
+        room = stage.app.parts.status_room
+        await room.look()
         assert stage.homeserver.of("POST", "createRoom") == []
+        room.set_admins([ADMIN])  # As a reload does.
+        await room.look()
+        assert len(stage.homeserver.of("POST", "createRoom")) == 1
 
 
 async def test_status_shows_all_on_one_screen(

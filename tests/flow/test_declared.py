@@ -10,7 +10,7 @@ import pytest
 
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
-from bridge.model import Permission
+from bridge.model import InstanceRules, Permission
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings, LogSettings, OpsSettings, RoomSettings, Settings
@@ -239,6 +239,21 @@ async def test_one_mistake_keeps_everything_as_it_was(
         assert app.parts.bots == {"dice": dice}
         assert app.parts.permissions.of(UserId("@x:elsewhere.example")) is Permission.NONE
         assert app.parts.settings == settings
+
+
+async def test_a_network_that_is_added_comes_with_its_own_permissions(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    near, alice = InstanceId("near"), UserId("@alice:test.example")
+    settings = town.settings_for(folder, database_settings, modules={})
+    again = Again(settings)
+    async with run_ngircd() as irc, running(settings, read_again=again.read) as app:
+        module = make_modules(irc_module(irc))[near]
+        rules = InstanceRules(permissions={alice: Permission.RELAY})
+        added = await again.reload(app, modules={near: replace(module, rules=rules)})
+        assert added.done == ["added near"]
+        assert app.parts.permissions.of(alice, near) is Permission.RELAY
+        assert app.parts.permissions.of(alice) is Permission.USER
 
 
 async def test_a_network_that_people_look_things_up_in_needs_another_registration(
