@@ -51,6 +51,8 @@ class Receipt:
     """The network took the message. One remote id per part, where it has ids."""
 
     remote_ids: tuple[RemoteMessageId, ...] = ()
+    sent_at: datetime | None = None
+    """When it was written out, where that is known apart from the confirmation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,13 +31,13 @@ from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
 
 @asynccontextmanager
 async def listening(
-    server: ScriptedServer, network: Network, names: str = "bob"
+    server: ScriptedServer, network: Network, names: str = "bob", capabilities: str = ""
 ) -> AsyncIterator[tuple[IrcClient, Host, Peer, Run]]:
     """Have the relay connected and in #room."""
     relay, host = network.relay()
     async with running(relay) as run, asyncio.TaskGroup() as tasks:
         peer = await server.accept()
-        await peer.welcome()
+        await peer.welcome(capabilities=capabilities)
         joined = tasks.create_task(relay.join(chat("#room")))
         await peer.admit(names)
         await joined

@@ -5,7 +5,11 @@ from contextlib import asynccontextmanager
 
 from tests.rigs.ircd import OPERATOR, OPERATOR_PASSWORD, IrcServer, Plan, run_ircd
 
-_MODULES = ("cap", "ircv3", "ircv3_ctctags", "ircv3_msgid", "ircv3_servertime", "namesx")
+_MODULES = (
+    "cap", "ircv3", "ircv3_accounttag", "ircv3_batch", "ircv3_capnotify", "ircv3_chghost",
+    "ircv3_ctctags", "ircv3_echomessage", "ircv3_invitenotify", "ircv3_labeledresponse",
+    "ircv3_msgid", "ircv3_servertime", "monitor", "namesx", "setname", "shun", "uhnames",
+)  # fmt: skip
 
 
 def _configure(plan: Plan) -> Sequence[str]:

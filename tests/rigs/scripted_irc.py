@@ -63,14 +63,20 @@ class Peer:
         """Write bytes as they are."""
         self._writer.write(raw)
 
-    async def welcome(self, isupport: str = "NICKLEN=30 CASEMAPPING=rfc1459") -> None:
-        """Let the client in, without capabilities."""
-        while not (text := await self.read()).startswith("USER"):
+    async def welcome(
+        self, isupport: str = "NICKLEN=30 CASEMAPPING=rfc1459", capabilities: str = ""
+    ) -> None:
+        """Let the client in, with what it asks for of these capabilities."""
+        while (text := await self.read()) != "CAP END":
             if text.startswith("CAP LS"):
-                self.say(":irc.test CAP * LS :")
+                self.say(f":irc.test CAP * LS :{capabilities}")
+            if text.startswith("CAP REQ "):
+                asked = text.removeprefix("CAP REQ ").removeprefix(":")
+                self.say(f":irc.test CAP * ACK :{asked}")
             if text.startswith("NICK"):
                 self.nick = text.removeprefix("NICK ").removeprefix(":")
-        await self.expect("CAP END")
+            if not text:
+                raise AssertionError(f"no CAP END in {self.heard}")
         self.let_in(isupport)
 
     def let_in(self, isupport: str = "NICKLEN=30 CASEMAPPING=rfc1459") -> None:

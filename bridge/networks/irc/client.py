@@ -11,6 +11,7 @@ from bridge.networks.irc.members import Roster, Speakers
 from bridge.networks.irc.naming import Naming
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.private import Doorman
+from bridge.networks.irc.sending import Delivered, Means
 from bridge.networks.irc.speech import compose, read_text, read_time
 from bridge.networks.irc.wire import Incoming, line
 from bridge.sdk.errors import (
@@ -76,7 +77,7 @@ class IrcClient:
     async def send(self, message: Message) -> Receipt:
         """Say the message in its channel, which is joined first if need be.
 
-        Returns when the network has read it and refused nothing: see ``Connection.deliver``.
+        Returns when the network has taken it: see ``Connection.deliver``.
         """
         self._needed.set()
         connection, channels = await self._link.get(self._settings.connect_seconds * 2)
@@ -91,8 +92,21 @@ class IrcClient:
             settings=self._settings,
             name_of=self._name_of,
         )
-        await connection.deliver(chat.name, lines)
-        return Receipt(remote_ids=(RemoteMessageId(self._network.new_message_id()),))
+        delivered = await connection.deliver(chat.name, lines, self._host.now)
+        if delivered.cut:
+            self._host.log.warning(
+                "%s passed on only the beginning of %d of %d lines",
+                connection.server, delivered.cut, len(lines), extra={"event": "irc_line_cut"},
+            )  # fmt: skip
+        return Receipt(remote_ids=self._ids(delivered), sent_at=delivered.sent_at)
+
+    def _ids(self, delivered: Delivered) -> tuple[RemoteMessageId, ...]:
+        """Give the network's ids of the lines, or one of ours for a message without any."""
+        if not any(delivered.remote_ids):
+            return (RemoteMessageId(self._network.new_message_id()),)
+        return tuple(
+            RemoteMessageId(one or self._network.new_message_id()) for one in delivered.remote_ids
+        )
 
     async def join(self, chat: RemoteChat) -> None:
         """Be in the channel from now on, over reconnects too."""
@@ -153,6 +167,7 @@ class IrcClient:
         limits = connection.isupport
         self._network.learn(limits)
         self._network.hold(self._login.id, connection.own)
+        self._network.note_means(self._login.id, Means.of(connection.capabilities))
         self._own_nick = await self._naming.nick(limits)
         if limits.fold(self._own_nick) != limits.fold(connection.own.nick):
             connection.write(line("NICK", self._own_nick))

@@ -6,12 +6,15 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from bridge.networks.irc import replies
+from bridge.networks.irc.batches import Batches
 from bridge.networks.irc.delivery import RETRY_SECONDS, Deliveries
 from bridge.networks.irc.flood import Flood
 from bridge.networks.irc.handshake import Handshake, Identity
 from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.sending import Delivered, Means
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
 from bridge.networks.irc.wire import Incoming, Line, LineReader, Source, line, parse
 from bridge.sdk.errors import ModuleError, ModuleNotReady, TemporaryFailure
@@ -19,6 +22,8 @@ from bridge.sdk.errors import ModuleError, ModuleNotReady, TemporaryFailure
 READ_BYTES = 64 * 1024
 GOODBYE_SECONDS = 2.0
 """How long the server gets to take our QUIT and close."""
+PATIENCE_SECONDS = 2.0
+"""How long a server that confirms messages itself has for it before it is asked by a PING."""
 
 
 class Connection:
@@ -40,6 +45,7 @@ class Connection:
         self._silence = ""
         self._ended = False
         self._deliveries = Deliveries(server.label)
+        self._batches = Batches()
         self._asking: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._reading = False
@@ -77,8 +83,10 @@ class Connection:
             raise TemporaryFailure(f"{self.server} is not connected.", retry_after=RETRY_SECONDS)
         self.write(one)
 
-    async def deliver(self, target: str, lines: Sequence[Line]) -> None:
-        """Write the lines of one message; return when the server has read them.
+    async def deliver(
+        self, target: str, lines: Sequence[Line], now: Callable[[], datetime]
+    ) -> Delivered:
+        """Write the lines of one message; return when the server has taken them.
 
         Several messages may be on their way at once; one question may be about all of them.
         Raises the refusal that the server answers with, ``TemporaryFailure`` if nothing was
@@ -88,14 +96,15 @@ class Connection:
         if not self.is_up:
             raise TemporaryFailure(f"{self.server} is not connected.", retry_after=RETRY_SECONDS)
         sending = self._deliveries.begin(self.isupport.fold(target), len(lines))
+        sent_at = None
         try:
             for one in lines:
                 if pause := self._flood.reserve():
                     await asyncio.wait([sending.answer], timeout=pause)
                 if sending.refusal is not None or not self.is_up:
                     break
-                self.write(one)
-                sending.written += 1
+                self.write(self._deliveries.speak(sending, one))
+                sent_at = now()
         finally:
             # Also for one that was cancelled: a refusal of it must not fall on the next.
             self._deliveries.finish(sending)
@@ -103,16 +112,21 @@ class Connection:
         failure = await sending.answer
         if failure is not None:
             raise failure
+        return sending.delivered(sent_at)
 
     def _ask_in_turn(self) -> None:
-        """Have the server asked when flood control has room; what is written till then counts."""
-        if self._asking is None:
-            loop = asyncio.get_running_loop()
-            self._asking = loop.call_later(self._flood.reserve(), self._ask)
+        """Have the server asked when flood control has room; what is written till then counts.
+
+        One that has its own means is asked only for what it leaves open.
+        """
+        if self._asking is None and self._deliveries.must_ask:
+            plain = self._deliveries.means is Means.PING
+            pause = self._flood.reserve() if plain else PATIENCE_SECONDS
+            self._asking = asyncio.get_running_loop().call_later(pause, self._ask)
 
     def _ask(self) -> None:
         self._asking = None
-        if self.is_up:
+        if self.is_up and self._deliveries.must_ask:
             self.write(line("PING", self._deliveries.ask()))
             if self._watch is None:
                 self._look_later(self._settings.confirm_seconds)
@@ -156,8 +170,9 @@ class Connection:
     async def _read_next(self) -> Incoming:
         while True:
             while self._lines:
-                message = parse(self._lines.popleft())
-                if message is not None:
+                read = parse(self._lines.popleft())
+                if read is not None:
+                    message = self._batches.place(read)
                     self._observe(message)
                     return message
             try:
@@ -224,7 +239,8 @@ class Connection:
             case replies.ISUPPORT:
                 self.isupport = self.isupport.with_tokens(message.params[1:-1])
             case _:
-                self._deliveries.hear_refusal(message, self.isupport.fold)
+                own = self.is_own(message.source)
+                self._deliveries.hear(message, own=own, fold=self.isupport.fold)
 
     async def sign_in(self, identity: Identity) -> None:
         """Register. Raises ``LoginRequired`` or ``ModuleNotReady`` with the server's reason."""
@@ -236,6 +252,7 @@ class Connection:
                 self.write(one)
             self.own = Source(handshake.nick)
         self.capabilities = handshake.capabilities
+        self._deliveries.use(Means.of(self.capabilities))
 
     async def close(self, reason: str) -> None:
         """Say goodbye, hear what the server still has to say, and leave no socket."""

@@ -60,10 +60,10 @@ class IrcConnector:
         return ()
 
     def capabilities(self, chat: RemoteChatId) -> Capabilities:
-        """Say what plain IRC can do."""
+        """Say what the network can do, as far as its servers have told."""
         return Capabilities(
             puppets=self._settings.mode == "puppets",
-            acknowledges=False,
+            acknowledges=self._network.acknowledges,
             limits={"lines": self._settings.most_lines},
         )
 

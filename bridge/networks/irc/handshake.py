@@ -11,7 +11,9 @@ from bridge.networks.irc.wire import Incoming, Line, cut, line
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
 
-WANTED = frozenset({"message-tags", "server-time", "multi-prefix"})
+WANTED = frozenset(
+    {"batch", "echo-message", "labeled-response", "message-tags", "multi-prefix", "server-time"}
+)
 SASL_CHUNK = 400
 """Base64 characters in one AUTHENTICATE; a shorter one ends it (IRCv3 SASL 3.1)."""
 MOST_NICKS = 20

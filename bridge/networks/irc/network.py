@@ -6,6 +6,7 @@ from itertools import count
 
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.nicks import Nicks
+from bridge.networks.irc.sending import Means
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Source
 from bridge.sdk.module import Store
@@ -25,6 +26,7 @@ class Network:
         self._held: dict[int, Source] = {}
         self._held_nicks: frozenset[str] | None = None
         self._former: dict[str, tuple[float, str]] = {}
+        self._means: dict[int, Means] = {}
         # Message ids must differ between runs of the program, too.
         self._nonce = secrets.token_hex(8)
         self._numbers = count(1)
@@ -53,15 +55,28 @@ class Network:
         """Make an id for a message, since plain IRC has none."""
         return f"{self._nonce}-{next(self._numbers)}"
 
+    def note_means(self, login: int, means: Means) -> None:
+        """Take note how the server of a client's connection confirms what is said."""
+        self._means[login] = means
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether every connection confirms each message by more than having read it."""
+        return bool(self._means) and Means.PING not in self._means.values()
+
     def hold(self, login: int, own: Source) -> None:
         """Take note that a client of ours is known by this nick."""
         if self._held.get(login) != own:
-            self.release(login)
+            self._let_go(login)
             self._held[login] = own
             self._held_nicks = None
 
     def release(self, login: int) -> None:
-        """Take note that the client's nick is free again."""
+        """Take note that the client is gone, and its nick free again."""
+        self._means.pop(login, None)
+        self._let_go(login)
+
+    def _let_go(self, login: int) -> None:
         own = self._held.pop(login, None)
         self._held_nicks = None
         if own is not None:

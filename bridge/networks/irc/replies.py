@@ -62,7 +62,7 @@ SEND_LATER = {
 # These name the command instead of the channel, or nothing; IRCv3's FAIL names the command first.
 LINE_REFUSED = frozenset({"411", "412", "413", "414", "417"})
 COMMAND_REFUSED = frozenset({"263", "421", "461", "FAIL"})
-_SPEAKING = frozenset({"PRIVMSG", "NOTICE"})
+SPEAKING = frozenset({"PRIVMSG", "NOTICE"})
 
 NICK_TAKEN = frozenset({"433", "436", "437"})
 NICK_REFUSED = frozenset({"432"})
@@ -107,13 +107,20 @@ def send_refusal(reply: Incoming) -> DeliveryError | None:
         return TemporaryFailure(
             f"{reply.param(1)} did not take it now: {SEND_LATER[code]} (the server: {said})"
         )
-    if code in COMMAND_REFUSED and _SPEAKING.isdisjoint(map(str.upper, reply.params[:2])):
+    if code in COMMAND_REFUSED and SPEAKING.isdisjoint(map(str.upper, reply.params[:2])):
         return None
     if code == "263":
         return TemporaryFailure(f"The server is too busy to take it (it says: {said})")
     if code in COMMAND_REFUSED or code in LINE_REFUSED:
         return PermanentFailure(f"The server did not take it (it says: {said})")
     return None
+
+
+def is_error(reply: Incoming) -> bool:
+    """Whether a reply says that something of ours was not done."""
+    return reply.command == "FAIL" or (
+        len(reply.command) == 3 and reply.command.isdecimal() and reply.command[0] in "45"
+    )
 
 
 def ended(server: str, error: str) -> ModuleError:
