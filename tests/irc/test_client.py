@@ -72,7 +72,7 @@ async def test_a_puppet_connects_with_its_first_message_and_not_before() -> None
         alice, host = Network(server.port).puppet("Alice")
         async with running(alice):
             await host.wait_until(lambda one: bool(one.states))
-            assert host.states == [(LoginState.STARTING, "It connects with the first message.")]
+            assert host.states == [(LoginState.STARTING, "It connects with the next message.")]
             assert not server.peers
         async with speaking(server, Network(server.port)) as (_, _, peer, _):
             assert "USER alice 0 * :@alice:example.org" in peer.heard
@@ -140,7 +140,7 @@ async def test_the_servers_last_words_decide_what_comes_next(said: str, kind: ty
         peer.say(f"ERROR :Closing Link: {said}")
         peer.close()
         error = await run.wait_for_error()
-        assert type(error) is kind
+        assert isinstance(error, kind)
         assert said in str(error)
         expected = PermanentFailure if kind is LoginRequired else TemporaryFailure
         with pytest.raises(expected, match=said):

@@ -7,7 +7,8 @@ import pytest
 import pytest_asyncio
 
 from bridge.networks.irc.client import IrcClient
-from bridge.networks.irc.connection import Connection, connect
+from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.dial import Rotation, Way, connect
 from bridge.networks.irc.handshake import Identity
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import line
@@ -136,7 +137,11 @@ async def test_a_line_that_a_server_cuts_is_noticed() -> None:
         def identity() -> Identity:
             return Identity(nicks=iter(["cutter"]), username="cutter", realname="cutter")
 
-        async with connect(settings, identity) as connection, asyncio.TaskGroup() as tasks:
+        way, rotation = Way(flood=(10, 10)), Rotation(settings.servers)
+        async with (
+            connect(settings, identity, rotation, way) as connection,
+            asyncio.TaskGroup() as tasks,
+        ):
             reading = tasks.create_task(read_all(connection))
             await connection.say(line("JOIN", "#cut"))
             texts = ["short", "x" * 600, "é" * 300, "x" + "é" * 300]

@@ -15,6 +15,11 @@ _MODULES = (
 def _configure(plan: Plan) -> Sequence[str]:
     modules = "\n".join(f'<module name="{name}">' for name in (*_MODULES, "ssl_gnutls"))
     password = f'password="{plan.password}"' if plan.password else ""
+    if plan.webirc:
+        modules += (
+            '\n<module name="cgiirc">'
+            f'<cgihost type="webirc" mask="127.0.0.1" password="{plan.webirc}">'
+        )
     config = f"""
 <config format="xml">
 <server name="irc.test" description="A server for tests" network="Test" id="42X">
@@ -41,7 +46,9 @@ def _configure(plan: Plan) -> Sequence[str]:
 
 
 @asynccontextmanager
-async def run_inspircd(password: str | None = None) -> AsyncIterator[IrcServer]:
-    """Run an InspIRCd; ``password`` is what it asks of everybody."""
-    async with run_ircd("inspircd", _configure, password) as server:
+async def run_inspircd(
+    password: str | None = None, *, webirc: str | None = None
+) -> AsyncIterator[IrcServer]:
+    """Run an InspIRCd; ``password`` is what it asks of everybody, ``webirc`` of a gateway."""
+    async with run_ircd("inspircd", _configure, password, webirc=webirc) as server:
         yield server

@@ -41,6 +41,8 @@ class Plan:
     certificate: Path
     key: Path
     password: str | None
+    webirc: str | None = None
+    """A gateway's password."""
 
 
 @contextmanager
@@ -83,13 +85,19 @@ def _unprivileged(command: Sequence[str]) -> list[str]:
 
 @asynccontextmanager
 async def run_ircd(
-    kind: str, configure: Configure, password: str | None = None
+    kind: str,
+    configure: Configure,
+    password: str | None = None,
+    *,
+    webirc: str | None = None,
 ) -> AsyncIterator[IrcServer]:
     """Start a server, wait until it answers, and end it."""
     with _folder() as folder:
         certificates = make_certificates(folder)
         port, tls_port = _free_ports(2)
-        plan = Plan(folder, port, tls_port, certificates.certificate, certificates.key, password)
+        plan = Plan(
+            folder, port, tls_port, certificates.certificate, certificates.key, password, webirc
+        )
         command = configure(plan)
         if os.getuid() == 0:
             _give_to_nobody(folder)

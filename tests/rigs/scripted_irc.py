@@ -19,6 +19,7 @@ class Peer:
         self._lines: asyncio.Queue[str] = asyncio.Queue()
         self.ended = asyncio.Event()
         self.nick = "*"
+        self.address: tuple[str, int] = writer.get_extra_info("peername")[:2]
         self.pong: str | None = ":irc.test PONG irc.test :{marker}"
         """How a PING is answered as it comes; None leaves it to the test, as one more line."""
         self.heard: list[str] = []

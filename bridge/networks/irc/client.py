@@ -1,19 +1,26 @@
 """One login's client: the relay listens and speaks, a puppet only speaks."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 
-from bridge.networks.irc import replies
 from bridge.networks.irc.channels import Channels
-from bridge.networks.irc.connection import Connection, connect
+from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.dial import Way, connect
+from bridge.networks.irc.endings import Cause
+from bridge.networks.irc.gate import Urgency
+from bridge.networks.irc.ident import listening
 from bridge.networks.irc.inbox import Inbox
 from bridge.networks.irc.link import Link
 from bridge.networks.irc.members import Roster, Speakers
 from bridge.networks.irc.naming import Naming
 from bridge.networks.irc.network import Network
+from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.private import Doorman
 from bridge.networks.irc.sending import Delivered, Means
+from bridge.networks.irc.settings import read_listen
 from bridge.networks.irc.speech import compose, read_text, read_time
-from bridge.networks.irc.wire import Incoming, line
+from bridge.networks.irc.wire import Incoming
 from bridge.sdk.errors import (
     DeliveryError,
     ModuleError,
@@ -27,12 +34,14 @@ from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.module import Host
 from bridge.sdk.rich import Mention
 
-REGAIN_SECONDS = 60.0
-"""How often a client that goes by another nick asks for its own."""
 LONGEST_REJOIN_SECONDS = 3600.0
 DRAIN_SECONDS = 2.0
 """How long what was read already may take to be stored, when we are stopped."""
 STORE_AGAIN_SECONDS = 1.0
+
+
+class DismissedError(ModuleError):
+    """The connection is not needed until the next message."""
 
 
 class IrcClient:
@@ -53,33 +62,102 @@ class IrcClient:
         self._roster: Roster | None = None
         self._kicked: asyncio.Queue[RemoteChat] = asyncio.Queue()
         self._kicks: dict[RemoteChatId, int] = {}
-        self._own_nick = ""
-        self._next_regain = 0.0
+        self._speaking = 0
+        self._last_spoken = 0.0
+        self._dismissal = asyncio.Event()
 
     async def run(self) -> None:
         """Stay connected until cancelled. A puppet waits for its first message before."""
-        if not self._needed.is_set():
-            self._host.report(LoginState.STARTING, "It connects with the first message.")
-            await self._needed.wait()
+        while True:
+            if not self._needed.is_set():
+                self._link.starting()
+                self._host.report(LoginState.STARTING, "It connects with the next message.")
+                await self._needed.wait()
+            try:
+                await self._connect()
+            except DismissedError:
+                self._chats.clear()
+
+    async def _connect(self) -> None:
         self._link.starting()
+        self._dismissal.clear()
         failure: ModuleError = ModuleNotReady("The connection to IRC was stopped.")
         try:
-            async with connect(self._settings, await self._naming.identity()) as connection:
+            async with AsyncExitStack() as stack:
+                way = await self._way(stack)
+                identity = await self._naming.identity()
+                async with self._network.gate.passage(self._urgency):
+                    connection = await stack.enter_async_context(
+                        connect(self._settings, identity, self._network.rotation, way)
+                    )
                 await self._live(connection)
+        except DismissedError:
+            raise
         except ModuleError as error:
             failure = error
+            self._network.heed(error)
+            if self._is_puppet and getattr(error, "cause", None) is Cause.KILLED:
+                self._needed.clear()
             raise
         finally:
             self._roster = None
             self._network.release(self._login.id)
+            self._network.crowd.left(self._login.id)
             self._link.down(failure)
+
+    async def _way(self, stack: AsyncExitStack) -> Way:
+        listen = self._settings.ident_listen
+        ident = None
+        if listen is not None:
+            ident = await stack.enter_async_context(listening(read_listen(listen)))
+        return Way(
+            flood=self._network.flood,
+            source=self._naming.source,
+            ident=ident,
+            certificate=None if self._is_puppet else self._settings.certificate_file,
+        )
+
+    @property
+    def _is_puppet(self) -> bool:
+        return self._login.kind is not LoginKind.RELAY
+
+    @property
+    def _urgency(self) -> Urgency:
+        if not self._is_puppet:
+            return Urgency.RELAY
+        return Urgency.SPEAKING if self._speaking else Urgency.RETURNING
 
     async def send(self, message: Message) -> Receipt:
         """Say the message in its channel, which is joined first if need be.
 
         Returns when the network has taken it: see ``Connection.deliver``.
         """
+        with self._spoken():
+            return await self._send(message)
+
+    @contextmanager
+    def _spoken(self) -> Iterator[None]:
+        """Keep the connection, or have it made, while something is being said."""
+        self._speaking += 1
         self._needed.set()
+        if self._is_puppet:
+            self._network.crowd.spoke(self._login.id, self._dismiss)
+        try:
+            yield
+        finally:
+            self._speaking -= 1
+            self._last_spoken = asyncio.get_running_loop().time()
+
+    def _dismiss(self) -> bool:
+        """End the connection until the next message, unless something is on its way."""
+        if self._speaking:
+            return False
+        self._needed.clear()
+        self._link.starting()
+        self._dismissal.set()
+        return True
+
+    async def _send(self, message: Message) -> Receipt:
         connection, channels = await self._link.get(self._settings.connect_seconds * 2)
         chat = self._chats.get(message.chat) or RemoteChat(id=message.chat, name=message.chat)
         await channels.enter(chat.name)
@@ -137,7 +215,9 @@ class IrcClient:
     # --- while connected ---------------------------------------------------------------------
 
     async def _live(self, connection: Connection) -> None:
-        await self._settle_in(connection)
+        self._settle_in(connection)
+        own_nick = await self._naming.nick(connection.isupport)
+        nick_keeper = NickKeeper(connection, own_nick, self._complain)
         channels = Channels(connection, self._settings.join_seconds)
         inbox = Inbox(self._receive)
         ended: ModuleError | None = None
@@ -146,14 +226,16 @@ class IrcClient:
                 tasks.create_task(inbox.work())
                 self._link.up(connection, channels)
                 keeper = tasks.create_task(self._keep_joined(channels))
+                idler = tasks.create_task(self._wait_for_dismissal(connection))
                 self._host.report(LoginState.CONNECTED)
                 try:
-                    await self._listen(connection, channels, inbox)
+                    await self._listen(connection, channels, nick_keeper, inbox)
                 except ModuleError as error:
                     ended = error
                     self._link.down(error)
                     self._host.report(LoginState.RECONNECTING, str(error))
                 keeper.cancel()
+                idler.cancel()
                 inbox.close()
         except asyncio.CancelledError:
             await self._drain(inbox)
@@ -163,22 +245,36 @@ class IrcClient:
         if ended is not None:
             raise ended
 
-    async def _settle_in(self, connection: Connection) -> None:
+    async def _wait_for_dismissal(self, connection: Connection) -> None:
+        loop, idle = asyncio.get_running_loop(), self._settings.idle_seconds
+        self._last_spoken = loop.time()
+        while not self._dismissal.is_set():
+            left = self._last_spoken + idle - loop.time() if idle and self._is_puppet else None
+            if left is not None and left <= 0 and self._dismiss():
+                break
+            with suppress(TimeoutError):
+                # One who is just speaking is looked at again when that is over.
+                async with asyncio.timeout(None if left is None else max(left, 1.0)):
+                    await self._dismissal.wait()
+        connection.goodbye = "Silent for long; the next message brings me back"
+        raise DismissedError("The connection rests until the next message.")
+
+    def _settle_in(self, connection: Connection) -> None:
         limits = connection.isupport
         self._network.learn(limits)
         self._network.hold(self._login.id, connection.own)
         self._network.note_means(self._login.id, Means.of(connection.capabilities))
-        self._own_nick = await self._naming.nick(limits)
-        if limits.fold(self._own_nick) != limits.fold(connection.own.nick):
-            connection.write(line("NICK", self._own_nick))
-        self._next_regain = asyncio.get_running_loop().time() + REGAIN_SECONDS
         if self._login.kind is LoginKind.RELAY:
             self._roster = Roster(connection, self._network.is_ours)
             for chat in self._chats.values():
                 self._roster.follow(chat)
 
     async def _listen(
-        self, connection: Connection, channels: Channels, inbox: Inbox[RemoteEvent]
+        self,
+        connection: Connection,
+        channels: Channels,
+        keeper: NickKeeper,
+        inbox: Inbox[RemoteEvent],
     ) -> None:
         doorman = Doorman(connection, self._network)
         while True:
@@ -187,7 +283,7 @@ class IrcClient:
             channels.handle(message)
             if message.command == "KICK":
                 self._on_kick(connection, message)
-            self._regain(connection, message)
+            keeper.handle(message)
             doorman.handle(message)
             if self._roster is not None:
                 for event in self._read_events(self._roster, message):
@@ -277,29 +373,6 @@ class IrcClient:
             else:
                 # A puppet comes back when its owner speaks again, not before.
                 del self._chats[chat.id]
-
-    def _regain(self, connection: Connection, message: Incoming) -> None:
-        fold, own = connection.isupport.fold, self._own_nick
-        if not own or fold(connection.own.nick) == fold(own):
-            return
-        if message.command in replies.NICK_REFUSED and fold(message.param(1)) == fold(own):
-            self._own_nick = ""
-            self._complain(
-                PermanentFailure(
-                    f"{connection.server} refuses the nick {own}; "
-                    f"{connection.own.nick} is used instead."
-                )
-            )
-            return
-        source, now = message.source, asyncio.get_running_loop().time()
-        is_free = (
-            message.command in {"QUIT", "NICK"}
-            and source is not None
-            and fold(source.nick) == fold(own)
-        )
-        if is_free or now >= self._next_regain:
-            self._next_regain = now + REGAIN_SECONDS
-            connection.answer(line("NICK", own))
 
     def _complain(self, error: DeliveryError) -> None:
         self._host.log.warning("%s", error, extra={"event": "irc_refused"})

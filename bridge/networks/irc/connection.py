@@ -1,14 +1,13 @@
-"""One connection to one server: TLS, signing in, signs of life, flood control."""
+"""One connection to one server: signing in, signs of life, flood control, what was taken."""
 
 import asyncio
 import contextlib
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from bridge.networks.irc import replies
+from bridge.networks.irc import endings, replies
 from bridge.networks.irc.batches import Batches
 from bridge.networks.irc.delivery import RETRY_SECONDS, Deliveries
 from bridge.networks.irc.flood import Flood
@@ -27,21 +26,23 @@ PATIENCE_SECONDS = 2.0
 
 
 class Connection:
-    """A registered connection. Made by :func:`connect`."""
+    """A registered connection. Made by :func:`bridge.networks.irc.dial.connect`."""
 
     def __init__(
         self,
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         server: ServerSettings,
         settings: IrcSettings,
+        flood: Flood,
     ) -> None:
         self._reader, self._writer = streams
         self._settings = settings
-        self._flood = Flood(settings.flood_burst, settings.flood_rate)
+        self._flood = flood
         self._line_reader = LineReader()
         self._lines: deque[bytes] = deque()
         self._read_before: deque[Incoming] = deque()
         self._error = ""
+        self._personal = False
         self._silence = ""
         self._ended = False
         self._deliveries = Deliveries(server.label)
@@ -50,6 +51,8 @@ class Connection:
         self._watch: asyncio.TimerHandle | None = None
         self._reading = False
         self.server = server.label
+        self.goodbye = ""
+        """What to say at the end, if it is anything special."""
         self.own = Source("")
         """Our nick, user and host, as others see them; user and host once we joined."""
         self.isupport = Isupport()
@@ -195,13 +198,13 @@ class Connection:
             self._lines.extend(self._line_reader.feed(data))
         except (OSError, ValueError) as error:
             raise ModuleNotReady(
-                f"The connection to {self.server} broke: {_reason(error)}"
+                f"The connection to {self.server} broke: {reason_of(error)}"
             ) from error
         if not data:
             raise (
                 ModuleNotReady(self._silence)
                 if self._silence
-                else replies.ended(self.server, self._error)
+                else endings.ended(self.server, self._error, personal=self._personal)
             )
 
     async def _receive(self) -> bytes:
@@ -245,6 +248,7 @@ class Connection:
     async def sign_in(self, identity: Identity) -> None:
         """Register. Raises ``LoginRequired`` or ``ModuleNotReady`` with the server's reason."""
         handshake = Handshake(identity, self.server)
+        self._personal = identity.personal
         for one in handshake.start():
             self.write(one)
         while not handshake.done:
@@ -275,91 +279,8 @@ class Connection:
             self._writer.close()
 
 
-@asynccontextmanager
-async def connect(
-    settings: IrcSettings, identity: Callable[[], Identity]
-) -> AsyncIterator[Connection]:
-    """Connect to the first server that answers, sign in, and say goodbye at the end.
-
-    Raises ``ModuleNotReady`` or ``LoginRequired`` with a sentence.
-    """
-    connection = await _open_first(settings)
-    goodbye, missing = "The bridge could not sign in", "let us in"
-    try:
-        try:
-            async with asyncio.timeout(settings.connect_seconds):
-                await connection.sign_in(identity())
-                missing = "answer a PING"
-                await connection.check_answers()
-        except TimeoutError as error:
-            raise ModuleNotReady(
-                f"{connection.server} did not {missing} within {settings.connect_seconds:g} "
-                "seconds."
-            ) from error
-        goodbye = "The bridge stops"
-        yield connection
-    finally:
-        await connection.close(goodbye)
-
-
-async def _open_first(settings: IrcSettings) -> Connection:
-    failures = []
-    for server in settings.servers:
-        try:
-            return await _open(server, settings)
-        except ModuleNotReady as error:
-            failures.append(error)
-    if len(failures) == 1:
-        raise failures[0]
-    raise ModuleNotReady(" ".join(str(failure) for failure in failures)) from failures[-1]
-
-
-async def _open(server: ServerSettings, settings: IrcSettings) -> Connection:
-    host, port = server.address
-    context = _tls_context(server) if server.tls else None
-    try:
-        async with asyncio.timeout(settings.connect_seconds):
-            streams = await asyncio.open_connection(
-                host,
-                port,
-                ssl=context,
-                ssl_shutdown_timeout=GOODBYE_SECONDS if context else None,
-            )
-    except ssl.SSLCertVerificationError as error:
-        raise ModuleNotReady(
-            f"The certificate of {server.label} is not trusted: {error.verify_message}. "
-            "If it is your own, name its issuer with ca_file."
-        ) from error
-    except ssl.SSLError as error:
-        raise ModuleNotReady(
-            f"{server.label} does not speak TLS as we do: {_reason(error)}. "
-            "Is it the port for encrypted connections?"
-        ) from error
-    except TimeoutError as error:
-        raise ModuleNotReady(
-            f"{server.label} did not answer within {settings.connect_seconds:g} seconds."
-        ) from error
-    except OSError as error:
-        raise ModuleNotReady(f"{server.label} cannot be reached: {_reason(error)}.") from error
-    return Connection(streams, server, settings)
-
-
-def _tls_context(server: ServerSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(
-            cafile=None if server.ca_file is None else str(server.ca_file)
-        )
-    except OSError as error:
-        raise ModuleNotReady(
-            f"ca_file {server.ca_file} cannot be used: {_reason(error)}."
-        ) from error
-    if not server.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Say what an error of the network is, in words."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or str(error)).replace("_", " ").lower()
     if isinstance(error, OSError) and error.strerror:

@@ -4,13 +4,24 @@ import asyncio
 import secrets
 from itertools import count
 
+from bridge.networks.irc.crowd import Crowd
+from bridge.networks.irc.dial import Rotation
+from bridge.networks.irc.endings import Cause
+from bridge.networks.irc.gate import Gate
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.nicks import Nicks
 from bridge.networks.irc.sending import Means
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Source
+from bridge.sdk.errors import ModuleError
 from bridge.sdk.module import Store
 
+THROTTLE_SECONDS = 60.0
+"""How long nobody connects after a server found that we come too often."""
+FULL_SECONDS = 300.0
+"""The same, after it had no place even for the relay."""
+SLOWEST = 0.125
+"""How far we go down with the pace of writing, in parts of the settings."""
 FORMER_SECONDS = 30.0
 """How long a nick that one of us gave back still marks its user name as ours. The listening
 connection may lag behind the one that changed."""
@@ -27,6 +38,10 @@ class Network:
         self._held_nicks: frozenset[str] | None = None
         self._former: dict[str, tuple[float, str]] = {}
         self._means: dict[int, Means] = {}
+        self._pace = 1.0
+        self.rotation = Rotation(settings.servers)
+        self.gate = Gate(settings.connects_at_once, settings.connect_rate)
+        self.crowd = Crowd(settings.most_puppets)
         # Message ids must differ between runs of the program, too.
         self._nonce = secrets.token_hex(8)
         self._numbers = count(1)
@@ -63,6 +78,22 @@ class Network:
     def acknowledges(self) -> bool:
         """Whether every connection confirms each message by more than having read it."""
         return bool(self._means) and Means.PING not in self._means.values()
+
+    @property
+    def flood(self) -> tuple[int, float]:
+        """How fast a new connection may write."""
+        burst, rate = self.settings.flood_burst, self.settings.flood_rate
+        return max(1, int(burst * self._pace)), rate * self._pace
+
+    def heed(self, error: ModuleError) -> None:
+        """Do what the end of one connection asks of all."""
+        match getattr(error, "cause", None):
+            case Cause.THROTTLED:
+                self.gate.hold(THROTTLE_SECONDS)
+            case Cause.FULL:
+                self.gate.hold(FULL_SECONDS)
+            case Cause.FLOODED:
+                self._pace = max(SLOWEST, self._pace / 2)
 
     def hold(self, login: int, own: Source) -> None:
         """Take note that a client of ours is known by this nick."""

@@ -1,14 +1,9 @@
 """What a server's refusals mean, in sentences, and what is to be done about them."""
 
-import re
-
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.wire import Incoming
 from bridge.sdk.errors import (
     DeliveryError,
-    LoginRequired,
-    ModuleError,
-    ModuleNotReady,
     PermanentFailure,
     TemporaryFailure,
 )
@@ -17,6 +12,7 @@ WELCOME, ISUPPORT = "001", "005"
 END_OF_MOTD, NO_MOTD = "376", "422"
 NAMES, END_OF_NAMES = "353", "366"
 HOST_HIDDEN = "396"
+MONITOR_OFFLINE = "731"
 
 JOIN_REFUSED = {
     "403": "there is no such channel",
@@ -70,13 +66,9 @@ NICK_LATER = frozenset({"438", "447", "484"})
 
 SASL_DONE = frozenset({"903", "907"})
 SASL_REFUSED = frozenset({"902", "904", "905", "906"})
-
-# Not every server has a numeric for these: some only say it in their ERROR.
-_BANNED = re.compile(
-    r"\b(?:[gkzqdx][- ]?lined?|banned|blacklisted|access denied|bad password"
-    r"|password (?:incorrect|mismatch))\b",
-    re.IGNORECASE,
-)
+SASL_MECHANISMS = "908"
+LOGGED_IN = "900"
+NO_SUCH_NICK, SERVICES_DOWN = "401", "440"
 
 
 def join_refusal(reply: Incoming, channel: str) -> DeliveryError | None:
@@ -121,14 +113,3 @@ def is_error(reply: Incoming) -> bool:
     return reply.command == "FAIL" or (
         len(reply.command) == 3 and reply.command.isdecimal() and reply.command[0] in "45"
     )
-
-
-def ended(server: str, error: str) -> ModuleError:
-    """Explain why a connection ended, by the server's last ``ERROR``."""
-    said = strip_codes(error)
-    if not said:
-        return ModuleNotReady(f"{server} closed the connection.")
-    if _BANNED.search(said):
-        # Coming back would be knocking at a door that a person shut.
-        return LoginRequired(f"{server} does not let us in: {said}")
-    return ModuleNotReady(f"{server} closed the connection: {said}")
