@@ -7,28 +7,31 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from bridge.networks.irc.channels import Channels
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.dial import Way, connect
+from bridge.networks.irc.ears import Ears
 from bridge.networks.irc.endings import Cause
 from bridge.networks.irc.gate import Urgency
+from bridge.networks.irc.history import Heard, Marks
 from bridge.networks.irc.ident import listening
 from bridge.networks.irc.inbox import Inbox
 from bridge.networks.irc.link import Link
-from bridge.networks.irc.members import Roster, Speakers
+from bridge.networks.irc.members import Speakers
 from bridge.networks.irc.naming import Naming
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.private import Doorman
-from bridge.networks.irc.sending import Delivered, Means
+from bridge.networks.irc.sending import Delivered
 from bridge.networks.irc.settings import read_listen
-from bridge.networks.irc.speech import compose, read_text, read_time
+from bridge.networks.irc.speech import answering, compose
 from bridge.networks.irc.wire import Incoming
 from bridge.sdk.errors import (
     DeliveryError,
+    LoginRequired,
     ModuleError,
     ModuleNotReady,
     PermanentFailure,
     TemporaryFailure,
 )
-from bridge.sdk.events import Message, Receipt, RemoteChat, RemoteEvent, RemoteMessage
+from bridge.sdk.events import Message, Receipt, RemoteChat, RemoteEvent
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.module import Host
@@ -59,7 +62,8 @@ class IrcClient:
             self._needed.set()
         self._chats: dict[RemoteChatId, RemoteChat] = {}
         self._speakers = Speakers(host.store) if self._settings.members == "speakers" else None
-        self._roster: Roster | None = None
+        self._marks = Marks(host.store)
+        self._ears: Ears | None = None
         self._kicked: asyncio.Queue[RemoteChat] = asyncio.Queue()
         self._kicks: dict[RemoteChatId, int] = {}
         self._speaking = 0
@@ -82,6 +86,9 @@ class IrcClient:
         self._link.starting()
         self._dismissal.clear()
         failure: ModuleError = ModuleNotReady("The connection to IRC was stopped.")
+        dismissed = False
+        if self._is_puppet:
+            self._network.crowd.came(self._login.id, self._dismiss)
         try:
             async with AsyncExitStack() as stack:
                 way = await self._way(stack)
@@ -92,18 +99,23 @@ class IrcClient:
                     )
                 await self._live(connection)
         except DismissedError:
+            dismissed = True
             raise
         except ModuleError as error:
             failure = error
             self._network.heed(error)
             if self._is_puppet and getattr(error, "cause", None) is Cause.KILLED:
                 self._needed.clear()
+            if isinstance(error, LoginRequired) or not self._needed.is_set():
+                self._network.crowd.left(self._login.id)
+            raise
+        except asyncio.CancelledError:
+            self._network.crowd.left(self._login.id)
             raise
         finally:
-            self._roster = None
+            self._ears = None
             self._network.release(self._login.id)
-            self._network.crowd.left(self._login.id)
-            self._link.down(failure)
+            self._link.starting() if dismissed else self._link.down(failure)
 
     async def _way(self, stack: AsyncExitStack) -> Way:
         listen = self._settings.ident_listen
@@ -152,6 +164,7 @@ class IrcClient:
         """End the connection until the next message, unless something is on its way."""
         if self._speaking:
             return False
+        self._network.crowd.left(self._login.id)
         self._needed.clear()
         self._link.starting()
         self._dismissal.set()
@@ -170,7 +183,10 @@ class IrcClient:
             settings=self._settings,
             name_of=self._name_of,
         )
+        if message.reply_to and "message-tags" in connection.capabilities:
+            lines[0] = answering(lines[0], message.reply_to)
         delivered = await connection.deliver(chat.name, lines, self._host.now)
+        self._network.sent(delivered.remote_ids)
         if delivered.cut:
             self._host.log.warning(
                 "%s passed on only the beginning of %d of %d lines",
@@ -190,13 +206,13 @@ class IrcClient:
         """Be in the channel from now on, over reconnects too."""
         self._needed.set()
         _, channels = await self._link.get(self._settings.connect_seconds * 2)
-        if self._roster is not None:
-            self._roster.follow(chat)
+        if self._ears is not None:
+            self._ears.roster.follow(chat)
         try:
             await channels.enter(chat.name)
         except PermanentFailure:
-            if self._roster is not None and chat.id not in self._chats:
-                self._roster.forget(chat)
+            if self._ears is not None and chat.id not in self._chats:
+                self._ears.roster.forget(chat)
             raise
         self._chats[chat.id] = chat
 
@@ -204,8 +220,9 @@ class IrcClient:
         """Leave the channel and do not come back."""
         known = self._chats.pop(chat.id, chat)
         self._kicks.pop(chat.id, None)
-        if self._roster is not None:
-            self._roster.forget(known)
+        if self._ears is not None:
+            self._ears.roster.forget(known)
+            await self._marks.forget(chat.id)
         if self._link.channels is not None:
             self._link.channels.part(known.name, reason)
 
@@ -215,11 +232,11 @@ class IrcClient:
     # --- while connected ---------------------------------------------------------------------
 
     async def _live(self, connection: Connection) -> None:
-        self._settle_in(connection)
+        await self._settle_in(connection)
         own_nick = await self._naming.nick(connection.isupport)
         nick_keeper = NickKeeper(connection, own_nick, self._complain)
         channels = Channels(connection, self._settings.join_seconds)
-        inbox = Inbox(self._receive)
+        inbox = Inbox(self._take_in)
         ended: ModuleError | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -227,6 +244,7 @@ class IrcClient:
                 self._link.up(connection, channels)
                 keeper = tasks.create_task(self._keep_joined(channels))
                 idler = tasks.create_task(self._wait_for_dismissal(connection))
+                writer = tasks.create_task(self._marks.keep_writing())
                 self._host.report(LoginState.CONNECTED)
                 try:
                     await self._listen(connection, channels, nick_keeper, inbox)
@@ -234,14 +252,16 @@ class IrcClient:
                     ended = error
                     self._link.down(error)
                     self._host.report(LoginState.RECONNECTING, str(error))
-                keeper.cancel()
-                idler.cancel()
+                for task in (keeper, idler, writer):
+                    task.cancel()
                 inbox.close()
         except asyncio.CancelledError:
             await self._drain(inbox)
             raise
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
+        with suppress(DeliveryError):  # What is not written is asked for once more.
+            await self._marks.write()
         if ended is not None:
             raise ended
 
@@ -259,55 +279,42 @@ class IrcClient:
         connection.goodbye = "Silent for long; the next message brings me back"
         raise DismissedError("The connection rests until the next message.")
 
-    def _settle_in(self, connection: Connection) -> None:
+    async def _settle_in(self, connection: Connection) -> None:
         limits = connection.isupport
         self._network.learn(limits)
         self._network.hold(self._login.id, connection.own)
-        self._network.note_means(self._login.id, Means.of(connection.capabilities))
-        if self._login.kind is LoginKind.RELAY:
-            self._roster = Roster(connection, self._network.is_ours)
+        self._network.note_means(self._login.id, connection.means)
+        if not self._is_puppet:
+            marks = await self._marks.load()
+            self._ears = Ears(connection, self._network, marks, self._host.now)
             for chat in self._chats.values():
-                self._roster.follow(chat)
+                self._ears.roster.follow(chat)
 
     async def _listen(
         self,
         connection: Connection,
         channels: Channels,
         keeper: NickKeeper,
-        inbox: Inbox[RemoteEvent],
+        inbox: Inbox[Heard],
     ) -> None:
         doorman = Doorman(connection, self._network)
         while True:
             message = await connection.read()
             self._network.hold(self._login.id, connection.own)
+            self._network.note_means(self._login.id, connection.means)
             channels.handle(message)
             if message.command == "KICK":
                 self._on_kick(connection, message)
             keeper.handle(message)
             doorman.handle(message)
-            if self._roster is not None:
-                for event in self._read_events(self._roster, message):
-                    await inbox.put(event)
+            for heard in self._ears.hear(message) if self._ears else ():
+                await inbox.put(heard)
 
-    def _read_events(self, roster: Roster, message: Incoming) -> list[RemoteEvent]:
-        if message.command not in {"PRIVMSG", "NOTICE"}:
-            return roster.handle(message)
-        chat, source = roster.find_chat(message.param(0)), message.source
-        if chat is None or source is None or not source.is_person:
-            return []
-        content = read_text(message)
-        if content is None or not content[1].nodes or roster.is_one_of_us(chat.name, source):
-            return []
-        return [
-            RemoteMessage(
-                chat=chat.id,
-                id=RemoteMessageId(message.tags.get("msgid") or self._network.new_message_id()),
-                sender=roster.user(source.nick),
-                kind=content[0],
-                body=content[1],
-                at=read_time(message) or self._host.now(),
-            )
-        ]
+    async def _take_in(self, heard: Heard) -> None:
+        if heard.event is not None:
+            await self._receive(heard.event)
+        if heard.mark is not None and heard.chat in self._chats:
+            self._marks.note(heard.chat, heard.mark)
 
     async def _receive(self, event: RemoteEvent) -> None:
         wanted = event if self._speakers is None else await self._speakers.filter(event)
@@ -325,11 +332,13 @@ class IrcClient:
             else:
                 return
 
-    async def _drain(self, inbox: Inbox[RemoteEvent]) -> None:
+    async def _drain(self, inbox: Inbox[Heard]) -> None:
         inbox.close()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await inbox.work()
+                with suppress(DeliveryError):
+                    await self._marks.write()
         except TimeoutError:
             self._host.log.warning(
                 "What IRC sent last was not stored in time", extra={"event": "drain_timeout"}
@@ -356,7 +365,7 @@ class IrcClient:
         try:
             await channels.enter(chat.name)
         except PermanentFailure as error:
-            if self._roster is None:
+            if self._is_puppet:
                 del self._chats[chat.id]
             self._complain(error)
         except DeliveryError as error:
@@ -368,7 +377,7 @@ class IrcClient:
             return
         kicked = [one for one in self._chats.values() if fold(one.name) == fold(message.param(0))]
         for chat in kicked:
-            if self._roster is not None:
+            if not self._is_puppet:
                 self._kicked.put_nowait(chat)
             else:
                 # A puppet comes back when its owner speaks again, not before.

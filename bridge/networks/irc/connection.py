@@ -7,12 +7,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from bridge.networks.irc import endings, replies
+from bridge.networks.irc import endings, multiline, replies
 from bridge.networks.irc.batches import Batches
 from bridge.networks.irc.delivery import RETRY_SECONDS, Deliveries
 from bridge.networks.irc.flood import Flood
 from bridge.networks.irc.handshake import Handshake, Identity
 from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.multiline import Limits
+from bridge.networks.irc.offers import Offers
 from bridge.networks.irc.sending import Delivered, Means
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
 from bridge.networks.irc.wire import Incoming, Line, LineReader, Source, line, parse
@@ -43,6 +45,7 @@ class Connection:
         self._read_before: deque[Incoming] = deque()
         self._error = ""
         self._personal = False
+        self._signed_in = False
         self._silence = ""
         self._ended = False
         self._deliveries = Deliveries(server.label)
@@ -56,7 +59,24 @@ class Connection:
         self.own = Source("")
         """Our nick, user and host, as others see them; user and host once we joined."""
         self.isupport = Isupport()
-        self.capabilities: frozenset[str] = frozenset()
+        self._offers = Offers()
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the server gave us of what it offers (IRCv3)."""
+        return self._offers.held
+
+    @property
+    def means(self) -> Means:
+        """How this server confirms what is said."""
+        return self._deliveries.means
+
+    @property
+    def multiline(self) -> Limits | None:
+        """What the server takes as one message of several lines, if it does."""
+        if multiline.CAPABILITY not in self.capabilities:
+            return None
+        return Limits.parse(self._offers.values.get(multiline.CAPABILITY, ""))
 
     @property
     def is_up(self) -> bool:
@@ -98,15 +118,18 @@ class Connection:
         """
         if not self.is_up:
             raise TemporaryFailure(f"{self.server} is not connected.", retry_after=RETRY_SECONDS)
-        sending = self._deliveries.begin(self.isupport.fold(target), len(lines))
+        parcels = self._pack(lines)
+        sending = self._deliveries.begin(self.isupport.fold(target), len(parcels))
         sent_at = None
         try:
-            for one in lines:
-                if pause := self._flood.reserve():
+            for parcel in parcels:
+                if pause := [self._flood.reserve() for _ in parcel][-1]:
                     await asyncio.wait([sending.answer], timeout=pause)
                 if sending.refusal is not None or not self.is_up:
                     break
-                self.write(self._deliveries.speak(sending, one))
+                first, *others = parcel
+                for one in (self._deliveries.speak(sending, first), *others):
+                    self.write(one)
                 sent_at = now()
         finally:
             # Also for one that was cancelled: a refusal of it must not fall on the next.
@@ -116,6 +139,15 @@ class Connection:
         if failure is not None:
             raise failure
         return sending.delivered(sent_at)
+
+    def _pack(self, lines: Sequence[Line]) -> list[list[Line]]:
+        """Return what is to be written, as what is confirmed together."""
+        limits = self.multiline
+        # Nothing may come between the lines of a group, so it must fit into one burst.
+        fits = len(lines) + multiline.FRAME_LINES <= self._flood.burst
+        if limits is not None and fits and limits.allow(lines):
+            return [multiline.group(lines)]
+        return [[one] for one in lines]
 
     def _ask_in_turn(self) -> None:
         """Have the server asked when flood control has room; what is written till then counts.
@@ -231,12 +263,16 @@ class Connection:
                 self.write(line("PONG", message.param(-1)))
             case "PONG":
                 self._deliveries.hear_pong(message)
+            case "CAP":
+                self._on_cap(message)
             case "ERROR":
                 self._error = message.param(-1)
             case "NICK" if self.is_own(message.source):
                 self.own = Source(message.param(0), self.own.user, self.own.host)
             case "JOIN" if self.is_own(message.source) and message.source:
                 self.own = message.source
+            case "CHGHOST" if self.is_own(message.source):
+                self.own = Source(self.own.nick, message.param(0), message.param(1))
             case replies.HOST_HIDDEN:
                 self.own = Source(self.own.nick, self.own.user, message.param(1))
             case replies.ISUPPORT:
@@ -244,6 +280,15 @@ class Connection:
             case _:
                 own = self.is_own(message.source)
                 self._deliveries.hear(message, own=own, fold=self.isupport.fold)
+
+    def _on_cap(self, message: Incoming) -> None:
+        if not self._signed_in:
+            return  # The handshake's.
+        for one in self._offers.follow(message):
+            self.write(one)
+        self._deliveries.use(Means.of(self.capabilities))
+        # What is on its way may have counted on what is gone.
+        self._ask_in_turn()
 
     async def sign_in(self, identity: Identity) -> None:
         """Register. Raises ``LoginRequired`` or ``ModuleNotReady`` with the server's reason."""
@@ -255,8 +300,9 @@ class Connection:
             for one in handshake.feed(await self.read()):
                 self.write(one)
             self.own = Source(handshake.nick)
-        self.capabilities = handshake.capabilities
+        self._offers = handshake.offers
         self._deliveries.use(Means.of(self.capabilities))
+        self._signed_in = True
 
     async def close(self, reason: str) -> None:
         """Say goodbye, hear what the server still has to say, and leave no socket."""

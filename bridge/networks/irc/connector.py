@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from bridge.networks.irc import members, nicks
+from bridge.networks.irc import history, members, nicks
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network
@@ -43,6 +43,12 @@ class IrcConnector:
                 prefix=members.STORE_PREFIX,
                 holds=Holds.ID,
                 purpose="who of a channel has spoken, with `members: speakers`",
+                keep_for=None,
+            ),
+            Kept(
+                prefix=history.STORE_PREFIX,
+                holds=Holds.NONE,
+                purpose="up to which message a channel was heard, where the server has a memory",
                 keep_for=None,
             ),
         ),

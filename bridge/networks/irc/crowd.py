@@ -25,6 +25,11 @@ class Crowd:
                 self._dismiss.pop(other, None)
         self._dismiss[login] = dismiss
 
+    def came(self, login: int, dismiss: Callable[[], bool]) -> None:
+        """Take note of a login that has a connection again, as one that was silent for long."""
+        if login not in self._dismiss:
+            self._dismiss = {login: dismiss} | self._dismiss
+
     def left(self, login: int) -> None:
         """Take note that the login has no connection any more."""
         self._dismiss.pop(login, None)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
-from bridge.networks.irc import replies
+from bridge.networks.irc import multiline, replies
 from bridge.networks.irc.sending import Means, Sending, Spoken, not_passed_on
 from bridge.networks.irc.wire import Incoming, Line
 from bridge.sdk.errors import DeliveryError, DeliveryUncertain, PermanentFailure, TemporaryFailure
@@ -65,8 +65,11 @@ class Deliveries:
         return sending
 
     def speak(self, sending: Sending, one: Line) -> Line:
-        """Take note of a line that is written now; return it as it is to be written."""
-        spoken = Spoken(one.params[-1])
+        """Take note of a line that is written now; return it as it is to be written.
+
+        Of a group of lines only the first is given: it stands for all.
+        """
+        spoken = Spoken(None if one.command == "BATCH" else one.params[-1])
         sending.lines.append(spoken)
         if not sending.means.labels:
             return one
@@ -107,8 +110,8 @@ class Deliveries:
         """Learn what a line from the server says of ours; ``own``: it comes from ourselves."""
         if (label := message.label) and label in self._labelled:
             self._hear_labelled(label, message, own=own)
-        elif own and message.command in replies.SPEAKING:
-            self._hear_echo(message, fold(message.param(0)))
+        elif own and (target := _echoed_to(message)) is not None:
+            self._hear_echo(message, fold(target))
         elif not label:
             self._hear_refusal(message, fold)
 
@@ -117,7 +120,7 @@ class Deliveries:
         refusal = replies.send_refusal(message)
         is_last = message.batch is None or message.batch.is_over
         said = message.params[-1:] if message.command not in {"ACK", "BATCH"} else ()
-        if own and message.command in replies.SPEAKING:
+        if own and _echoed_to(message) is not None:
             spoken.hear(message.param(-1), message.tags.get("msgid", ""))
         elif refusal is not None:
             spoken.refusal = refusal
@@ -212,3 +215,12 @@ class Deliveries:
         return DeliveryUncertain(
             f"The connection to {self.server} broke before it said that it has the message."
         )
+
+
+def _echoed_to(message: Incoming) -> str | None:
+    """Return whom a line of our own was said to, or the first of a group; None for others."""
+    batch = message.batch
+    if batch is not None and batch.kind == multiline.CAPABILITY:
+        is_first = message.command == "BATCH" and not batch.is_over
+        return batch.params[0] if is_first and batch.params else None
+    return message.param(0) if message.command in replies.SPEAKING else None

@@ -8,13 +8,11 @@ from ipaddress import IPv6Address
 from bridge.networks.irc import endings, replies, sasl
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.offers import Offers
 from bridge.networks.irc.wire import Incoming, Line, cut, line
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
 
-WANTED = frozenset(
-    {"batch", "echo-message", "labeled-response", "message-tags", "multi-prefix", "server-time"}
-)
 MOST_NICKS = 20
 
 # Services have no numerics for these; the words are those of Atheme and Anope.
@@ -71,7 +69,8 @@ class Handshake:
     def __init__(self, identity: Identity, server: str) -> None:
         self._identity = identity
         self._server = server
-        self._offered: dict[str, str] = {}
+        self.offers = Offers()
+        self._requests = 0
         self._tried: list[str] = []
         self._any_taken = False
         self._sasl = identity.account is not None or identity.certificate
@@ -81,7 +80,6 @@ class Handshake:
         self._challenge = sasl.Challenge()
         self._identifies = False
         self.nick = ""
-        self.capabilities: frozenset[str] = frozenset()
         self.isupport = Isupport()
         self.welcomed = False
         self.done = False
@@ -118,39 +116,48 @@ class Handshake:
                 return self._on_reply(command, message)
         return []
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the server gave us."""
+        return self.offers.held
+
     def _on_cap(self, message: Incoming) -> list[Line]:
         match message.param(1).upper():
             case "LS":
-                for word in message.param(-1).split():
-                    name, _, value = word.partition("=")
-                    self._offered[name.lower()] = value
+                self.offers.learn(message.param(-1))
                 # A star between says that the list goes on.
                 return [] if message.param(2) == "*" else self._request()
             case "ACK":
-                self.capabilities |= set(message.param(-1).lower().split())
-                if self._sasl and "sasl" in self.capabilities:
-                    self._choose(self._offered.get("sasl", "").split(","))
-                    return self._try_next(None)
-                return [line("CAP", "END")]
-            case "NAK" if self._sasl and not self._goes_without():
-                raise ModuleNotReady(f"{self._server} offers SASL and then refuses it.")
+                self.offers.take(message.param(-1))
+            case "NAK" if self._sasl and "sasl" in message.param(-1).lower().split():
+                if not self._goes_without():
+                    raise ModuleNotReady(f"{self._server} offers SASL and then refuses it.")
             case "NAK":
-                return [line("CAP", "END")]
-        return []
+                pass
+            case _:
+                return []
+        self._requests -= 1
+        return [] if self._requests > 0 else self._after_capabilities()
+
+    def _after_capabilities(self) -> list[Line]:
+        if self._sasl and "sasl" in self.capabilities:
+            self._choose(self.offers.values.get("sasl", "").split(","))
+            return self._try_next(None)
+        return [line("CAP", "END")]
 
     def _request(self) -> list[Line]:
-        wanted = set(WANTED & self._offered.keys())
+        extra = set()
         if self._sasl:
-            mechanisms = self._offered.get("sasl")
+            mechanisms = self.offers.values.get("sasl")
             if mechanisms is not None and self._choose(mechanisms.split(",")):
-                wanted.add("sasl")
+                extra.add("sasl")
             elif not self._goes_without():
                 raise ModuleNotReady(
                     f"{self._server} does not offer to sign in by SASL as we could now."
                 )
-        if not wanted:
-            return [line("CAP", "END")]
-        return [line("CAP", "REQ", " ".join(sorted(wanted)))]
+        requests = self.offers.wish(extra)
+        self._requests = len(requests)
+        return requests or [line("CAP", "END")]
 
     def _choose(self, offered: list[str]) -> bool:
         """Take note of the ways that are open; return whether there is one."""

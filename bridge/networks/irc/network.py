@@ -2,14 +2,17 @@
 
 import asyncio
 import secrets
-from itertools import count
+from collections import deque
+from collections.abc import Iterable
+from itertools import count, islice
 
 from bridge.networks.irc.crowd import Crowd
 from bridge.networks.irc.dial import Rotation
 from bridge.networks.irc.endings import Cause
 from bridge.networks.irc.gate import Gate
+from bridge.networks.irc.handshake import MOST_NICKS
 from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.nicks import Nicks
+from bridge.networks.irc.nicks import Nicks, candidates, username_of
 from bridge.networks.irc.sending import Means
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Source
@@ -20,6 +23,8 @@ THROTTLE_SECONDS = 60.0
 """How long nobody connects after a server found that we come too often."""
 FULL_SECONDS = 300.0
 """The same, after it had no place even for the relay."""
+REMEMBERED = 2000
+"""Ids of our own messages, by which they are known when the server says them again."""
 SLOWEST = 0.125
 """How far we go down with the pace of writing, in parts of the settings."""
 FORMER_SECONDS = 30.0
@@ -39,6 +44,7 @@ class Network:
         self._former: dict[str, tuple[float, str]] = {}
         self._means: dict[int, Means] = {}
         self._pace = 1.0
+        self._sent: deque[str] = deque(maxlen=REMEMBERED)
         self.rotation = Rotation(settings.servers)
         self.gate = Gate(settings.connects_at_once, settings.connect_rate)
         self.crowd = Crowd(settings.most_puppets)
@@ -116,6 +122,26 @@ class Network:
                 nick: one for nick, one in self._former.items() if now - one[0] < FORMER_SECONDS
             }
             self._former[own.nick] = (now, own.user.lstrip("~"))
+
+    def sent(self, ids: Iterable[str]) -> None:
+        """Take note of the network's ids of what one of us said."""
+        self._sent.extend(one for one in ids if one)
+
+    def was_ours(self, source: Source, msgid: str) -> bool:
+        """Whether something out of the server's memory was said by one of us."""
+        if msgid and msgid in self._sent:
+            return True
+        user, limits = source.user.lstrip("~"), self.isupport or Isupport()
+        owned = self._nicks.owned if self._nicks else {}
+        bases = [nick for owner, nick in owned.items() if username_of(owner) == user]
+        if user == self.settings.username:
+            bases.append(self.settings.nick)
+        nick = limits.fold(source.nick)
+        return any(
+            limits.fold(one) == nick
+            for base in bases
+            for one in islice(candidates(base, limits.nick_length), MOST_NICKS)
+        )
 
     def is_ours(self, source: Source) -> bool:
         """Whether somebody seen on the network is a client of this instance."""

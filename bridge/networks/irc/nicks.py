@@ -8,7 +8,7 @@ owns one. When a stranger holds it, the user goes by the next candidate until it
 import asyncio
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain, count
 
 from bridge.networks.irc.isupport import Isupport
@@ -112,6 +112,11 @@ class Nicks:
         async with self._lock:
             owned = await self._load()
             return frozenset(limits.fold(nick) for owner, nick in owned.items() if owner != user)
+
+    @property
+    def owned(self) -> Mapping[UserId, str]:
+        """Who owns which nick, as far as it is in memory."""
+        return self._owned or {}
 
     def nick_of(self, user: UserId) -> str | None:
         """Return the nick known in memory, for mentions; None if there is none (yet)."""

@@ -99,13 +99,19 @@ def send_refusal(reply: Incoming) -> DeliveryError | None:
         return TemporaryFailure(
             f"{reply.param(1)} did not take it now: {SEND_LATER[code]} (the server: {said})"
         )
-    if code in COMMAND_REFUSED and SPEAKING.isdisjoint(map(str.upper, reply.params[:2])):
+    if code in COMMAND_REFUSED and not _is_about_speaking(reply):
         return None
     if code == "263":
         return TemporaryFailure(f"The server is too busy to take it (it says: {said})")
     if code in COMMAND_REFUSED or code in LINE_REFUSED:
         return PermanentFailure(f"The server did not take it (it says: {said})")
     return None
+
+
+def _is_about_speaking(reply: Incoming) -> bool:
+    about = [param.upper() for param in reply.params[:2]]
+    is_group = about[:1] == ["BATCH"] and about[-1].startswith("MULTILINE_")
+    return is_group or not SPEAKING.isdisjoint(about)
 
 
 def is_error(reply: Incoming) -> bool:

@@ -45,7 +45,8 @@ class Means(Enum):
 class Spoken:
     """A line that was written."""
 
-    text: str
+    text: str | None
+    """None for a group of lines, which is told by where it stands."""
     label: str = ""
     taken: bool = False
     remote_id: str = ""
@@ -62,7 +63,7 @@ class Spoken:
     def hear(self, text: str, remote_id: str) -> None:
         """Take note of the server's echo."""
         self.taken, self.remote_id = True, remote_id
-        self.cut = is_cut(self.text, text)
+        self.cut = self.text is not None and is_cut(self.text, text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
