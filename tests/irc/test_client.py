@@ -441,3 +441,18 @@ async def test_a_mention_of_a_matrix_user_is_the_nick() -> None:
             mention = Mention(user_id("Alice"), "Alice the Great")
             await alice.send(message("#room", Rich((mention, Text(": hi")))))
             await peer.expect("PRIVMSG #room :Alice: hi")
+
+
+async def test_the_relay_says_that_it_is_a_program_and_new_limits_are_learnt() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        relay, host = network.relay()
+        async with running(relay):
+            peer = await server.accept()
+            await peer.welcome("NICKLEN=30 BOT=B")
+            assert await peer.expect("MODE") == "MODE trestle +B"
+            await host.wait_until_connected()
+            peer.say(":irc.test 005 {nick} CASEMAPPING=ascii CHANTYPES=& :are supported")
+            await synced(peer)
+        found = await network.connector.find_chat("&Room[1]")
+        assert found.id == "&room[1]"

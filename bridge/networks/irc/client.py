@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
 
+from bridge.networks.irc import certfp, replies
 from bridge.networks.irc.channels import Channels
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.dial import Way, connect
@@ -22,7 +24,7 @@ from bridge.networks.irc.private import Doorman
 from bridge.networks.irc.sending import Delivered
 from bridge.networks.irc.settings import read_listen
 from bridge.networks.irc.speech import answering, compose
-from bridge.networks.irc.wire import Incoming
+from bridge.networks.irc.wire import Incoming, line
 from bridge.sdk.errors import (
     DeliveryError,
     LoginRequired,
@@ -126,8 +128,21 @@ class IrcClient:
             flood=self._network.flood,
             source=self._naming.source,
             ident=ident,
-            certificate=None if self._is_puppet else self._settings.certificate_file,
+            certificate=await self._certificate(),
         )
+
+    async def _certificate(self) -> Path | None:
+        path = self._settings.certificate_file
+        if self._is_puppet or path is None:
+            return None
+        name, now = self._settings.nick, self._host.now()
+        known_by, is_new = await asyncio.to_thread(certfp.ensure, path, name, now)
+        if is_new:
+            self._host.log.warning(
+                "A certificate was made in %s. For its account, NickServ must be told: "
+                "CERT ADD %s", path, known_by, extra={"event": "irc_certificate_made"},
+            )  # fmt: skip
+        return path
 
     @property
     def _is_puppet(self) -> bool:
@@ -285,6 +300,8 @@ class IrcClient:
         self._network.hold(self._login.id, connection.own)
         self._network.note_means(self._login.id, connection.means)
         if not self._is_puppet:
+            if limits.bot_mode:
+                connection.write(line("MODE", connection.own.nick, f"+{limits.bot_mode}"))
             marks = await self._marks.load()
             self._ears = Ears(connection, self._network, marks, self._host.now)
             for chat in self._chats.values():
@@ -302,6 +319,8 @@ class IrcClient:
             message = await connection.read()
             self._network.hold(self._login.id, connection.own)
             self._network.note_means(self._login.id, connection.means)
+            if message.command == replies.ISUPPORT:
+                self._network.learn(connection.isupport)
             channels.handle(message)
             if message.command == "KICK":
                 self._on_kick(connection, message)

@@ -138,7 +138,7 @@ class IrcSettings(_Strict):
     certificate_file: Path | None = Field(
         default=None,
         description="Certificate and key (PEM) that the relay shows, for SASL EXTERNAL and for "
-        "networks that know an account by it (CertFP).",
+        "networks that know an account by it (CertFP). Made when the file is not there.",
     )
     nickserv: str | None = Field(
         default=None,
