@@ -412,6 +412,9 @@ async def test_a_message_that_is_empty_or_too_long_is_refused_whole() -> None:
                     await alice.send(message("#room", text))
             with pytest.raises(PermanentFailure, match="4 lines on IRC; at most 3"):
                 await alice.send(message("#room", "1\n2\n3\n4"))
+            for text in ("1\n" * 30_000, "x" * 60_000):
+                with pytest.raises(PermanentFailure, match="over 6 lines on IRC; at most 3"):
+                    await alice.send(message("#room", text))
             await alice.send(message("#room", "ok"))
             await peer.expect("PRIVMSG #room :ok")
         assert [one for one in peer.heard if one.startswith("PRIVMSG")] == [

@@ -14,13 +14,15 @@ from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Message, MessageKind
 from bridge.sdk.graphemes import graphemes
 from bridge.sdk.rich import LineBreak, Node, Rich
-from bridge.sdk.text import lines
+from bridge.sdk.text import lines, to_plain
 
 MOST_ID_BYTES = 200
 _MADE_UP = re.compile(r"[0-9a-f]{16}-\d+\Z|h-[0-9a-f]{32}\Z")
 """Ids that we gave where the network had none: see ``Network`` and ``history``."""
 CTCP = "\x01"
 ACTION = "ACTION"
+COUNTED = 2
+"""How many times the limit a message may be before its lines are not even counted."""
 RELAYED_NAME_GRAPHEMES = 32
 RELAYED_NAME_BYTES = 64
 
@@ -39,6 +41,7 @@ def compose(
     The budget is what is left of a line once the server has put our full name in front of it
     for the others. Empty lines are dropped, since IRC has none.
     """
+    _refuse_far_too_long(message, limits, settings)
     command = "NOTICE" if message.kind is MessageKind.NOTICE else "PRIVMSG"
     before, after = _frame(message)
     budget = _budget(command, channel, own, limits) - len((before + after).encode())
@@ -60,11 +63,23 @@ def compose(
     if not made:
         raise PermanentFailure("The message has no text that IRC could show.")
     if len(made) > settings.most_lines:
-        raise PermanentFailure(
-            f"The message would be {len(made)} lines on IRC; at most {settings.most_lines} are "
-            "sent."
-        )
+        raise PermanentFailure(_too_long(str(len(made)), settings))
     return made
+
+
+def _refuse_far_too_long(message: Message, limits: Isupport, settings: IrcSettings) -> None:
+    # Cutting it with care only to refuse it would keep everybody waiting.
+    text, most = to_plain(message.body), COUNTED * settings.most_lines
+    least = max(
+        len(text.encode("utf-8", "replace")) // limits.line_length,
+        sum(not one.isspace() and one != "" for one in text.split("\n")),
+    )
+    if least > most:
+        raise PermanentFailure(_too_long(f"over {most}", settings))
+
+
+def _too_long(number: str, settings: IrcSettings) -> str:
+    return f"The message would be {number} lines on IRC; at most {settings.most_lines} are sent."
 
 
 def answering(first: Line, message_id: str) -> Line:
