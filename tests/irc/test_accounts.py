@@ -12,8 +12,9 @@ import pytest_asyncio
 from bridge.networks.irc import certfp
 from bridge.networks.irc.client import IrcClient
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
+from bridge.sdk.events import RemoteJoin, RemoteMembers, RemoteMessage
 from tests.irc.stage import Host, Network, chat, running
-from tests.rigs.irc_user import irc_user
+from tests.rigs.irc_user import USERNAME, irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.services import register, run_services
 
@@ -76,6 +77,46 @@ async def test_a_certificate_that_we_made_signs_in(server: IrcServer, tmp_path: 
         await host.wait_until_connected()
         await client.join(chat("#accounts"))
         assert await account_of(server, "by_cert", "#accounts") == "certified"
+
+
+async def test_what_a_server_tells_of_people_is_known(server: IrcServer) -> None:
+    client, host = relay(server, nick="knowing")
+    async with running(client), irc_user(server.port, "known") as person:
+        await person.join("#people")
+        person.say("PRIVMSG NickServ :IDENTIFY account opensesame")
+        await person.expect(" 900 ")
+        await host.wait_until_connected()
+        await client.join(chat("#people"))
+        await host.wait_for(RemoteMembers)
+        assert client._ears is not None
+        people = client._ears.roster.people
+        found = people.find("known")
+        assert found is not None
+        assert found.source.user.lstrip("~") == USERNAME
+        person.say("AWAY :at lunch", "PRIVMSG #people :bye")
+        await host.wait_for(RemoteMessage)
+        assert (found := people.find("known")) is not None
+        assert (found.account, found.away) == ("account", "at lunch")
+        person.say("PART #people", "PRIVMSG NickServ :LOGOUT")
+        await person.expect(" 901 ")
+        person.say("JOIN #people")
+        await host.wait_for(RemoteJoin)
+        assert (found := people.find("known")) is not None
+        assert (found.account, found.realname) == ("", "known")
+
+
+async def test_a_nick_is_taken_back_as_soon_as_a_server_says_that_it_is_free(
+    server: IrcServer,
+) -> None:
+    client, host = relay(server, nick="wanted")
+    async with irc_user(server.port, "wanted") as stranger, running(client):
+        await host.wait_until_connected()
+        await client.join(chat("#taken"))
+        async with irc_user(server.port, "onlooker") as onlooker:
+            await onlooker.join("#taken")
+            # Nothing that the two share tells of it.
+            await stranger.quit()
+            assert (await onlooker.expect(" NICK ")).startswith(":wanted_!")
 
 
 async def test_nickserv_lets_in_where_there_is_no_sasl() -> None:

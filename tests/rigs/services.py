@@ -15,7 +15,7 @@ from tests.rigs.ircd import START_SECONDS, IrcServer, unprivileged
 LINK_PASSWORD = "made-up"
 _MODULES = (
     "protocol/inspircd", "backend/opensex", "crypto/pbkdf2v2",
-    "nickserv/main", "nickserv/register", "nickserv/identify", "nickserv/cert",
+    "nickserv/main", "nickserv/register", "nickserv/identify", "nickserv/cert", "nickserv/logout",
     "saslserv/main", "saslserv/plain", "saslserv/external",
 )  # fmt: skip
 

@@ -34,12 +34,9 @@ class Gateway:
 
     def line(self) -> Line:
         """Return the line that goes first."""
-        # One that begins with a colon would be taken for the rest of the line.
-        shown = (
-            str(self.address).replace(":", "0:", 1)
-            if str(self.address)[0] == ":"
-            else str(self.address)
-        )
+        shown = str(self.address)
+        if shown.startswith(":"):
+            shown = f"0{shown}"  # Else it would be taken for the rest of the line.
         return line("WEBIRC", self.password.reveal(), self.name, shown, shown)
 
 
