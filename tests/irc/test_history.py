@@ -168,6 +168,20 @@ async def test_a_channel_that_is_new_or_was_left_is_not_asked_about() -> None:
             assert not any(one.startswith("CHATHISTORY") for one in peer.heard)
 
 
+async def test_what_nobody_asked_for_is_not_told() -> None:
+    async with scripted_server() as server:
+        first = Network(server.port)
+        async with listening(server, first, capabilities=CAPABILITIES) as (_, host, peer, _):
+            peer.say(*page(live(1, "from before there was a bridge")), live(2, "now"))
+            await host.wait_for(RemoteMessage)
+            assert host.texts == ["bob: now"]
+        async with back_again(server, Network(server.port)) as (peer, host):
+            await peer.expect("CHATHISTORY")
+            peer.say(*page(live(3, "from before the gap"), live(11, "in it")))
+            await host.wait_for(RemoteMessage)
+            assert host.texts == ["bob: in it"]
+
+
 async def test_what_has_no_id_is_known_by_its_time_and_gets_one_that_stays() -> None:
     async with scripted_server() as server:
         async with back_again(server, Network(server.port)) as (peer, host):

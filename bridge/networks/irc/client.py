@@ -237,9 +237,10 @@ class IrcClient:
         self._kicks.pop(chat.id, None)
         if self._ears is not None:
             self._ears.roster.forget(known)
-            await self._marks.forget(chat.id)
         if self._link.channels is not None:
             self._link.channels.part(known.name, reason)
+        if not self._is_puppet:
+            await self._marks.forget(chat.id)
 
     def _name_of(self, mention: Mention) -> str:
         return self._network.nicks(self._host.store).nick_of(mention.user) or mention.name

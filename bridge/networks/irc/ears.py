@@ -67,7 +67,7 @@ class Ears:
         at = told or self._now()
         if message.is_replayed:
             self._history.count(chat.id)
-            if self._history.is_known(chat.id, msgid, at):
+            if not self._history.is_wanted(chat.id, msgid, at):
                 return []
         event = self._event(message, chat, source, at)
         mark = Mark(at, msgid) if msgid and told else None

@@ -63,6 +63,7 @@ class Heard:
 @dataclass(slots=True)
 class _Asking:
     name: str
+    after: datetime
     since: float
     by_time: bool = False
     pages: int = 0
@@ -90,7 +91,7 @@ class History:
         """Ask for what was said in a channel that we are in now, if we were before."""
         mark = self._marks.get(chat)
         if mark is not None and chat not in self._asking:
-            asking = _Asking(name, now, by_time=not (self._knows_ids and mark.msgid))
+            asking = _Asking(name, mark.at, now, by_time=not (self._knows_ids and mark.msgid))
             self._asking[chat] = asking
             self._ask(asking, mark)
 
@@ -101,12 +102,15 @@ class History:
         since = f"timestamp={at}" if asking.by_time else f"msgid={mark.msgid}"
         self._say(line("CHATHISTORY", "AFTER", asking.name, since, str(self._page)))
 
-    def is_known(self, chat: RemoteChatId, msgid: str, at: datetime) -> bool:
-        """Whether a message out of the server's memory was heard before."""
-        if msgid:
-            return msgid in self._seen.get(chat, ())
-        mark = self._marks.get(chat)
-        return mark is not None and at <= mark.at
+    def is_wanted(self, chat: RemoteChatId, msgid: str, at: datetime) -> bool:
+        """Whether a message out of the server's memory is of the gap, and was not heard before.
+
+        Some servers say again what nobody asked for.
+        """
+        asking = self._asking.get(chat)
+        if asking is None or at < asking.after:
+            return False
+        return msgid not in self._seen.get(chat, ()) if msgid else at > asking.after
 
     def count(self, chat: RemoteChatId) -> None:
         """Take note of one more line of an answer."""
