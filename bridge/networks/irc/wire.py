@@ -189,6 +189,9 @@ class Line:
             raise PermanentFailure(
                 f"A line of {self.command} has {size} bytes; the server takes {self.limit}."
             )
+        self._check_tags()
+
+    def _check_tags(self) -> None:
         for key, value in self.tags:
             escaped = value.translate(_TAG_UNSAFE)
             if not _TAG_KEY.match(key) or clean(escaped) != escaped:
@@ -198,7 +201,14 @@ class Line:
 
     def tagged(self, **tags: str) -> "Line":
         """Return the line with tags before it. They do not count for its limit."""
-        return replace(self, tags=(*self.tags, *tags.items()))
+        # Every line that is said may get a label: what was checked is not checked again.
+        made = object.__new__(Line)
+        object.__setattr__(made, "command", self.command)
+        object.__setattr__(made, "params", self.params)
+        object.__setattr__(made, "limit", self.limit)
+        object.__setattr__(made, "tags", (*self.tags, *tags.items()))
+        made._check_tags()
+        return made
 
     def encode(self) -> bytes:
         """Return the bytes, with the line end."""
