@@ -235,14 +235,14 @@ async def test_private_messages_are_answered_once_and_questions_about_us_briefly
 
 
 async def test_a_netsplit_and_its_end_are_followed() -> None:
-    people = [f"p{number}" for number in range(50)]
+    people = [f"p{number}" for number in range(300)]
     async with (
         scripted_server() as server,
         listening(server, Network(server.port), " ".join(people)) as (_, host, peer, _),
     ):
         peer.say(*(f":{one}!u@h QUIT :a.test b.test" for one in people))
         peer.say(*(f":{one}!u@h JOIN #room" for one in people))
-        joins = await host.wait_for(RemoteJoin, 50)
+        joins = await host.wait_for(RemoteJoin, 300)
     assert [one.user.id for one in host.of(RemoteLeave)] == people
     assert [one.user.id for one in joins] == people
 
