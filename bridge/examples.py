@@ -20,7 +20,7 @@ from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
 from bridge.settings import Address, AppserviceSettings, Key, Settings, keys_of, name_in_file
 from bridge.settingspage import config_page
-from bridge.storage.datamap import data_map_page
+from bridge.storage.datapage import data_map_page
 
 _WIDTH = 96
 _MODULES = """\

@@ -31,13 +31,13 @@ from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
 
 @asynccontextmanager
 async def listening(
-    server: ScriptedServer, network: Network, names: str = "bob"
+    server: ScriptedServer, network: Network, names: str = "bob", capabilities: str = ""
 ) -> AsyncIterator[tuple[IrcClient, Host, Peer, Run]]:
     """Have the relay connected and in #room."""
     relay, host = network.relay()
     async with running(relay) as run, asyncio.TaskGroup() as tasks:
         peer = await server.accept()
-        await peer.welcome()
+        await peer.welcome(capabilities=capabilities)
         joined = tasks.create_task(relay.join(chat("#room")))
         await peer.admit(names)
         await joined
@@ -72,7 +72,7 @@ async def test_a_puppet_connects_with_its_first_message_and_not_before() -> None
         alice, host = Network(server.port).puppet("Alice")
         async with running(alice):
             await host.wait_until(lambda one: bool(one.states))
-            assert host.states == [(LoginState.STARTING, "It connects with the first message.")]
+            assert host.states == [(LoginState.STARTING, "It connects with the next message.")]
             assert not server.peers
         async with speaking(server, Network(server.port)) as (_, _, peer, _):
             assert "USER alice 0 * :@alice:example.org" in peer.heard
@@ -140,7 +140,7 @@ async def test_the_servers_last_words_decide_what_comes_next(said: str, kind: ty
         peer.say(f"ERROR :Closing Link: {said}")
         peer.close()
         error = await run.wait_for_error()
-        assert type(error) is kind
+        assert isinstance(error, kind)
         assert said in str(error)
         expected = PermanentFailure if kind is LoginRequired else TemporaryFailure
         with pytest.raises(expected, match=said):
@@ -235,14 +235,14 @@ async def test_private_messages_are_answered_once_and_questions_about_us_briefly
 
 
 async def test_a_netsplit_and_its_end_are_followed() -> None:
-    people = [f"p{number}" for number in range(50)]
+    people = [f"p{number}" for number in range(300)]
     async with (
         scripted_server() as server,
         listening(server, Network(server.port), " ".join(people)) as (_, host, peer, _),
     ):
         peer.say(*(f":{one}!u@h QUIT :a.test b.test" for one in people))
         peer.say(*(f":{one}!u@h JOIN #room" for one in people))
-        joins = await host.wait_for(RemoteJoin, 50)
+        joins = await host.wait_for(RemoteJoin, 300)
     assert [one.user.id for one in host.of(RemoteLeave)] == people
     assert [one.user.id for one in joins] == people
 
@@ -412,6 +412,9 @@ async def test_a_message_that_is_empty_or_too_long_is_refused_whole() -> None:
                     await alice.send(message("#room", text))
             with pytest.raises(PermanentFailure, match="4 lines on IRC; at most 3"):
                 await alice.send(message("#room", "1\n2\n3\n4"))
+            for text in ("1\n" * 30_000, "x" * 60_000):
+                with pytest.raises(PermanentFailure, match="over 6 lines on IRC; at most 3"):
+                    await alice.send(message("#room", text))
             await alice.send(message("#room", "ok"))
             await peer.expect("PRIVMSG #room :ok")
         assert [one for one in peer.heard if one.startswith("PRIVMSG")] == [
@@ -441,3 +444,18 @@ async def test_a_mention_of_a_matrix_user_is_the_nick() -> None:
             mention = Mention(user_id("Alice"), "Alice the Great")
             await alice.send(message("#room", Rich((mention, Text(": hi")))))
             await peer.expect("PRIVMSG #room :Alice: hi")
+
+
+async def test_the_relay_says_that_it_is_a_program_and_new_limits_are_learnt() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        relay, host = network.relay()
+        async with running(relay):
+            peer = await server.accept()
+            await peer.welcome("NICKLEN=30 BOT=B")
+            assert await peer.expect("MODE") == "MODE trestle +B"
+            await host.wait_until_connected()
+            peer.say(":irc.test 005 {nick} CASEMAPPING=ascii CHANTYPES=& :are supported")
+            await synced(peer)
+        found = await network.connector.find_chat("&Room[1]")
+        assert found.id == "&room[1]"

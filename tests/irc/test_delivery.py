@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.networks.irc.client import IrcClient
-from bridge.networks.irc.delivery import Deliveries, Sending
-from bridge.networks.irc.wire import Incoming
+from bridge.networks.irc.delivery import Deliveries
+from bridge.networks.irc.sending import Sending
+from bridge.networks.irc.wire import Incoming, line
 from bridge.sdk.errors import (
     DeliveryError,
     DeliveryUncertain,
@@ -338,7 +339,7 @@ class Model:
         """Write a message whose lines are refused or not."""
         sending = self.deliveries.begin(target, len(refusals))
         for refused in refusals:
-            sending.written += 1
+            self.deliveries.speak(sending, line("PRIVMSG", target, "text"))
             if refused:
                 self._replies.append(Incoming("404", ("us", target.upper(), "No")))
         self.deliveries.finish(sending)
@@ -353,7 +354,7 @@ class Model:
         """Have all the replies read."""
         for reply in self._replies:
             self.deliveries.hear_pong(reply) if reply.command == "PONG" else (
-                self.deliveries.hear_refusal(reply, str.lower)
+                self.deliveries.hear(reply, own=False, fold=str.lower)
             )
         self._replies.clear()
         if not self.deliveries.is_asking and not self.deliveries.must_ask:

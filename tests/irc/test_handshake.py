@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridge.networks.irc import replies
+from bridge.networks.irc import endings
 from bridge.networks.irc.handshake import Handshake, Identity
 from bridge.networks.irc.nicks import candidates
 from bridge.networks.irc.wire import parse
@@ -150,8 +150,8 @@ def test_a_refusal_is_a_sentence(lines: list[str], error: type[Exception], sente
 def test_the_end_of_a_connection_says_what_the_server_said(
     said: str, error: type[Exception]
 ) -> None:
-    ended = replies.ended("irc.example:6697", said)
-    assert type(ended) is error
+    ended = endings.ended("irc.example:6697", said)
+    assert isinstance(ended, error)
     assert said in str(ended)
 
 

@@ -103,3 +103,14 @@ async def test_a_nick_that_became_too_long_for_the_network_is_made_anew() -> Non
     short = Isupport()
     assert await nicks.assign(BOB, "Bob the Builder", short) == "Bob_the_B"
     assert nicks.nick_of(BOB) == "Bob_the_B"
+
+
+async def test_of_two_nicks_that_a_network_made_one_the_first_is_kept() -> None:
+    nicks = Nicks(MemoryStore())
+    other = UserId("@eve:example.org")
+    ascii_limits = Isupport().with_tokens(["CASEMAPPING=ascii", "NICKLEN=16"])
+    assert await nicks.assign(BOB, "Bob[x]", ascii_limits) == "Bob[x]"
+    assert await nicks.assign(other, "bob{x}", ascii_limits) == "bob{x}"
+    assert await nicks.assign(other, "bob{x}", LIMITS) == "bob{x}_"
+    assert await nicks.assign(BOB, "Bob[x]", LIMITS) == "Bob[x]"
+    assert await nicks.assign(UserId("@c:x"), "BOB[X]", LIMITS) == "BOB[X]__"

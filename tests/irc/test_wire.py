@@ -31,7 +31,7 @@ VECTORS: Any = importlib.import_module("parser_tests.data")
 SPLITS = VECTORS.msg_split["tests"]
 JOINS = VECTORS.msg_join["tests"]
 SOURCES = VECTORS.userhost_split["tests"]
-PLAIN_JOINS = [one for one in JOINS if not {"tags", "source"} & one["atoms"].keys()]
+OUR_JOINS = [one for one in JOINS if "source" not in one["atoms"]]
 
 
 def text_of(source: Source) -> str:
@@ -61,12 +61,12 @@ def test_every_spelling_of_a_line_reads_the_same(vector: dict[str, Any]) -> None
         assert message.tags == atoms.get("tags", {})
 
 
-@pytest.mark.parametrize("vector", PLAIN_JOINS, ids=lambda vector: vector["desc"])
+@pytest.mark.parametrize("vector", OUR_JOINS, ids=lambda vector: vector["desc"])
 def test_a_line_is_written_as_the_vectors_say(vector: dict[str, Any]) -> None:
     atoms = vector["atoms"]
-    written = line(atoms["verb"], *atoms.get("params", [])).encode().decode()
-    spellings = [spelling.replace("foo", "FOO", 1) for spelling in vector["matches"]]
-    assert written.removesuffix("\r\n") in spellings
+    made = line(atoms["verb"], *atoms.get("params", [])).tagged(**atoms.get("tags", {}))
+    spellings = [re.sub(r"(\A| )foo\b", r"\1FOO", one, count=1) for one in vector["matches"]]
+    assert made.encode().decode().removesuffix("\r\n") in spellings
 
 
 @pytest.mark.parametrize("vector", SOURCES, ids=lambda vector: vector["source"])
@@ -148,6 +148,36 @@ def test_a_message_in_an_old_charset_is_still_read() -> None:
     assert message.param(1) == "café"
 
 
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"caf\xe9", "caf\u00e9"),
+        ("\u00e9t\u00e9".encode()[:-1], "\u00e9t"),
+        ("\u00e9 \U0001f468".encode()[:-1], "\u00e9 "),
+        (b"\xc3\xa9 \xe9 x", "\u00c3\u00a9 \u00e9 x"),
+    ],
+)
+def test_half_a_character_at_the_end_does_not_spoil_the_line(raw: bytes, text: str) -> None:
+    message = parse(b":a!b@c PRIVMSG #x :" + raw + b"\r\n")
+    assert message is not None
+    assert message.param(1) == text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("", "x"), ("a b", "x"), ("a;b", "x"), ("a=b", "x"), ("a\r\nQUIT", "x"), ("+", "x"),
+     ("label", "a\0b"), ("label", "\ud800"), ("label", "x" * 5000), ("label", ";" * 2100)],
+)  # fmt: skip
+def test_what_cannot_be_a_tag_is_refused(key: str, value: str) -> None:
+    with pytest.raises(PermanentFailure, match="tag"):
+        line("PRIVMSG", "#channel", "text").tagged(**{key: value})
+
+
+def test_tags_stand_before_the_line_and_outside_its_limit() -> None:
+    one = line("PRIVMSG", "#c", "x" * 490).tagged(label="a b;c", **{"+draft/reply": ""})
+    assert one.encode().startswith(b"@label=a\\sb\\:c;+draft/reply PRIVMSG #c :x")
+
+
 def test_lines_are_cut_wherever_the_bytes_are_torn() -> None:
     reader = LineReader()
     assert reader.feed(b"PI") == []
@@ -219,4 +249,8 @@ def test_every_byte_goes_through_one_write() -> None:
         for path in folder.glob("*.py")
         for found in re.findall(r"writer\.write\w*\(.*", path.read_text())
     ]
-    assert writes == [("connection.py", "writer.write(one.encode())")]
+    # The ident responder speaks another protocol, of user names that the settings have checked.
+    assert sorted(writes) == [
+        ("connection.py", "writer.write(one.encode())"),
+        ("ident.py", "writer.write(await self.answer(question, asker))"),
+    ]

@@ -17,7 +17,8 @@ DOORS = {
     "bridge/net/fetcher.py": "what a user named: this is the guard",
     "bridge/net/openid.py": "homeservers, at URLs of the settings",
     "bridge/net/reach.py": "no connection: it asks whether an address is ours",
-    "bridge/networks/irc/connection.py": "IRC servers, at modules.<name>.servers of the settings",
+    "bridge/networks/irc/dial.py": "IRC servers, at modules.<name>.servers of the settings",
+    "bridge/prove": "the servers of a proof, on this machine",
     "bridge/storage": "the database, at database.url, and its sockets",
 }
 """What may open connections, and to where."""

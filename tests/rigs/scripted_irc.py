@@ -19,6 +19,7 @@ class Peer:
         self._lines: asyncio.Queue[str] = asyncio.Queue()
         self.ended = asyncio.Event()
         self.nick = "*"
+        self.address: tuple[str, int] = writer.get_extra_info("peername")[:2]
         self.pong: str | None = ":irc.test PONG irc.test :{marker}"
         """How a PING is answered as it comes; None leaves it to the test, as one more line."""
         self.heard: list[str] = []
@@ -63,14 +64,20 @@ class Peer:
         """Write bytes as they are."""
         self._writer.write(raw)
 
-    async def welcome(self, isupport: str = "NICKLEN=30 CASEMAPPING=rfc1459") -> None:
-        """Let the client in, without capabilities."""
-        while not (text := await self.read()).startswith("USER"):
+    async def welcome(
+        self, isupport: str = "NICKLEN=30 CASEMAPPING=rfc1459", capabilities: str = ""
+    ) -> None:
+        """Let the client in, with what it asks for of these capabilities."""
+        while (text := await self.read()) != "CAP END":
             if text.startswith("CAP LS"):
-                self.say(":irc.test CAP * LS :")
+                self.say(f":irc.test CAP * LS :{capabilities}")
+            if text.startswith("CAP REQ "):
+                asked = text.removeprefix("CAP REQ ").removeprefix(":")
+                self.say(f":irc.test CAP * ACK :{asked}")
             if text.startswith("NICK"):
                 self.nick = text.removeprefix("NICK ").removeprefix(":")
-        await self.expect("CAP END")
+            if not text:
+                raise AssertionError(f"no CAP END in {self.heard}")
         self.let_in(isupport)
 
     def let_in(self, isupport: str = "NICKLEN=30 CASEMAPPING=rfc1459") -> None:

@@ -1,37 +1,52 @@
 """One login's client: the relay listens and speaks, a puppet only speaks."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
 
-from bridge.networks.irc import replies
+from bridge.networks.irc import certfp, replies
 from bridge.networks.irc.channels import Channels
-from bridge.networks.irc.connection import Connection, connect
+from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.dial import Way, connect
+from bridge.networks.irc.ears import Ears
+from bridge.networks.irc.endings import Cause
+from bridge.networks.irc.gate import Urgency
+from bridge.networks.irc.history import Heard, Marks
+from bridge.networks.irc.ident import listening
 from bridge.networks.irc.inbox import Inbox
 from bridge.networks.irc.link import Link
-from bridge.networks.irc.members import Roster, Speakers
+from bridge.networks.irc.members import Speakers
 from bridge.networks.irc.naming import Naming
 from bridge.networks.irc.network import Network
+from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.private import Doorman
-from bridge.networks.irc.speech import compose, read_text, read_time
+from bridge.networks.irc.sending import Delivered
+from bridge.networks.irc.settings import read_listen
+from bridge.networks.irc.speech import answering, compose
 from bridge.networks.irc.wire import Incoming, line
 from bridge.sdk.errors import (
     DeliveryError,
+    LoginRequired,
     ModuleError,
     ModuleNotReady,
     PermanentFailure,
     TemporaryFailure,
 )
-from bridge.sdk.events import Message, Receipt, RemoteChat, RemoteEvent, RemoteMessage
+from bridge.sdk.events import Message, Receipt, RemoteChat, RemoteEvent
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.module import Host
 from bridge.sdk.rich import Mention
 
-REGAIN_SECONDS = 60.0
-"""How often a client that goes by another nick asks for its own."""
 LONGEST_REJOIN_SECONDS = 3600.0
 DRAIN_SECONDS = 2.0
 """How long what was read already may take to be stored, when we are stopped."""
 STORE_AGAIN_SECONDS = 1.0
+
+
+class DismissedError(ModuleError):
+    """The connection is not needed until the next message."""
 
 
 class IrcClient:
@@ -49,36 +64,128 @@ class IrcClient:
             self._needed.set()
         self._chats: dict[RemoteChatId, RemoteChat] = {}
         self._speakers = Speakers(host.store) if self._settings.members == "speakers" else None
-        self._roster: Roster | None = None
+        self._marks = Marks(host.store)
+        self._ears: Ears | None = None
         self._kicked: asyncio.Queue[RemoteChat] = asyncio.Queue()
         self._kicks: dict[RemoteChatId, int] = {}
-        self._own_nick = ""
-        self._next_regain = 0.0
+        self._speaking = 0
+        self._last_spoken = 0.0
+        self._dismissal = asyncio.Event()
 
     async def run(self) -> None:
         """Stay connected until cancelled. A puppet waits for its first message before."""
-        if not self._needed.is_set():
-            self._host.report(LoginState.STARTING, "It connects with the first message.")
-            await self._needed.wait()
+        while True:
+            if not self._needed.is_set():
+                self._link.starting()
+                self._host.report(LoginState.STARTING, "It connects with the next message.")
+                await self._needed.wait()
+            try:
+                await self._connect()
+            except DismissedError:
+                self._chats.clear()
+
+    async def _connect(self) -> None:
         self._link.starting()
+        self._dismissal.clear()
         failure: ModuleError = ModuleNotReady("The connection to IRC was stopped.")
+        dismissed = False
+        if self._is_puppet:
+            self._network.crowd.came(self._login.id, self._dismiss)
         try:
-            async with connect(self._settings, await self._naming.identity()) as connection:
+            async with AsyncExitStack() as stack:
+                way = await self._way(stack)
+                identity = await self._naming.identity()
+                async with self._network.gate.passage(self._urgency):
+                    connection = await stack.enter_async_context(
+                        connect(self._settings, identity, self._network.rotation, way)
+                    )
                 await self._live(connection)
+        except DismissedError:
+            dismissed = True
+            raise
         except ModuleError as error:
             failure = error
+            self._network.heed(error)
+            if self._is_puppet and getattr(error, "cause", None) is Cause.KILLED:
+                self._needed.clear()
+            if isinstance(error, LoginRequired) or not self._needed.is_set():
+                self._network.crowd.left(self._login.id)
+            raise
+        except asyncio.CancelledError:
+            self._network.crowd.left(self._login.id)
             raise
         finally:
-            self._roster = None
+            self._ears = None
             self._network.release(self._login.id)
-            self._link.down(failure)
+            self._link.starting() if dismissed else self._link.down(failure)
+
+    async def _way(self, stack: AsyncExitStack) -> Way:
+        listen = self._settings.ident_listen
+        ident = None
+        if listen is not None:
+            ident = await stack.enter_async_context(listening(read_listen(listen)))
+        return Way(
+            flood=self._network.flood,
+            source=self._naming.source,
+            ident=ident,
+            certificate=await self._certificate(),
+        )
+
+    async def _certificate(self) -> Path | None:
+        path = self._settings.certificate_file
+        if self._is_puppet or path is None:
+            return None
+        name, now = self._settings.nick, self._host.now()
+        known_by, is_new = await asyncio.to_thread(certfp.ensure, path, name, now)
+        if is_new:
+            self._host.log.warning(
+                "A certificate was made in %s. For its account, NickServ must be told: "
+                "CERT ADD %s", path, known_by, extra={"event": "irc_certificate_made"},
+            )  # fmt: skip
+        return path
+
+    @property
+    def _is_puppet(self) -> bool:
+        return self._login.kind is not LoginKind.RELAY
+
+    @property
+    def _urgency(self) -> Urgency:
+        if not self._is_puppet:
+            return Urgency.RELAY
+        return Urgency.SPEAKING if self._speaking else Urgency.RETURNING
 
     async def send(self, message: Message) -> Receipt:
         """Say the message in its channel, which is joined first if need be.
 
-        Returns when the network has read it and refused nothing: see ``Connection.deliver``.
+        Returns when the network has taken it: see ``Connection.deliver``.
         """
+        with self._spoken():
+            return await self._send(message)
+
+    @contextmanager
+    def _spoken(self) -> Iterator[None]:
+        """Keep the connection, or have it made, while something is being said."""
+        self._speaking += 1
         self._needed.set()
+        if self._is_puppet:
+            self._network.crowd.spoke(self._login.id, self._dismiss)
+        try:
+            yield
+        finally:
+            self._speaking -= 1
+            self._last_spoken = asyncio.get_running_loop().time()
+
+    def _dismiss(self) -> bool:
+        """End the connection until the next message, unless something is on its way."""
+        if self._speaking:
+            return False
+        self._network.crowd.left(self._login.id)
+        self._needed.clear()
+        self._link.starting()
+        self._dismissal.set()
+        return True
+
+    async def _send(self, message: Message) -> Receipt:
         connection, channels = await self._link.get(self._settings.connect_seconds * 2)
         chat = self._chats.get(message.chat) or RemoteChat(id=message.chat, name=message.chat)
         await channels.enter(chat.name)
@@ -91,20 +198,36 @@ class IrcClient:
             settings=self._settings,
             name_of=self._name_of,
         )
-        await connection.deliver(chat.name, lines)
-        return Receipt(remote_ids=(RemoteMessageId(self._network.new_message_id()),))
+        if message.reply_to and "message-tags" in connection.capabilities:
+            lines[0] = answering(lines[0], message.reply_to)
+        delivered = await connection.deliver(chat.name, lines, self._host.now)
+        self._network.sent(delivered.remote_ids)
+        if delivered.cut:
+            self._host.log.warning(
+                "%s passed on only the beginning of %d of %d lines",
+                connection.server, delivered.cut, len(lines), extra={"event": "irc_line_cut"},
+            )  # fmt: skip
+        return Receipt(remote_ids=self._ids(delivered), sent_at=delivered.sent_at)
+
+    def _ids(self, delivered: Delivered) -> tuple[RemoteMessageId, ...]:
+        """Give the network's ids of the lines, or one of ours for a message without any."""
+        if not any(delivered.remote_ids):
+            return (RemoteMessageId(self._network.new_message_id()),)
+        return tuple(
+            RemoteMessageId(one or self._network.new_message_id()) for one in delivered.remote_ids
+        )
 
     async def join(self, chat: RemoteChat) -> None:
         """Be in the channel from now on, over reconnects too."""
         self._needed.set()
         _, channels = await self._link.get(self._settings.connect_seconds * 2)
-        if self._roster is not None:
-            self._roster.follow(chat)
+        if self._ears is not None:
+            self._ears.roster.follow(chat)
         try:
             await channels.enter(chat.name)
         except PermanentFailure:
-            if self._roster is not None and chat.id not in self._chats:
-                self._roster.forget(chat)
+            if self._ears is not None and chat.id not in self._chats:
+                self._ears.roster.forget(chat)
             raise
         self._chats[chat.id] = chat
 
@@ -112,10 +235,12 @@ class IrcClient:
         """Leave the channel and do not come back."""
         known = self._chats.pop(chat.id, chat)
         self._kicks.pop(chat.id, None)
-        if self._roster is not None:
-            self._roster.forget(known)
+        if self._ears is not None:
+            self._ears.roster.forget(known)
         if self._link.channels is not None:
             self._link.channels.part(known.name, reason)
+        if not self._is_puppet:
+            await self._marks.forget(chat.id)
 
     def _name_of(self, mention: Mention) -> str:
         return self._network.nicks(self._host.store).nick_of(mention.user) or mention.name
@@ -124,79 +249,92 @@ class IrcClient:
 
     async def _live(self, connection: Connection) -> None:
         await self._settle_in(connection)
+        own_nick = await self._naming.nick(connection.isupport)
+        nick_keeper = NickKeeper(connection, own_nick, self._complain)
         channels = Channels(connection, self._settings.join_seconds)
-        inbox = Inbox(self._receive)
+        inbox = Inbox(self._take_in)
         ended: ModuleError | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(inbox.work())
                 self._link.up(connection, channels)
                 keeper = tasks.create_task(self._keep_joined(channels))
+                idler = tasks.create_task(self._wait_for_dismissal(connection))
+                writer = tasks.create_task(self._marks.keep_writing())
                 self._host.report(LoginState.CONNECTED)
                 try:
-                    await self._listen(connection, channels, inbox)
+                    await self._listen(connection, channels, nick_keeper, inbox)
                 except ModuleError as error:
                     ended = error
                     self._link.down(error)
                     self._host.report(LoginState.RECONNECTING, str(error))
-                keeper.cancel()
+                for task in (keeper, idler, writer):
+                    task.cancel()
                 inbox.close()
         except asyncio.CancelledError:
             await self._drain(inbox)
             raise
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
+        with suppress(DeliveryError):  # What is not written is asked for once more.
+            await self._marks.write()
         if ended is not None:
             raise ended
+
+    async def _wait_for_dismissal(self, connection: Connection) -> None:
+        loop, idle = asyncio.get_running_loop(), self._settings.idle_seconds
+        self._last_spoken = loop.time()
+        while not self._dismissal.is_set():
+            left = self._last_spoken + idle - loop.time() if idle and self._is_puppet else None
+            if left is not None and left <= 0 and self._dismiss():
+                break
+            with suppress(TimeoutError):
+                # One who is just speaking is looked at again when that is over.
+                async with asyncio.timeout(None if left is None else max(left, 1.0)):
+                    await self._dismissal.wait()
+        connection.goodbye = "Silent for long; the next message brings me back"
+        raise DismissedError("The connection rests until the next message.")
 
     async def _settle_in(self, connection: Connection) -> None:
         limits = connection.isupport
         self._network.learn(limits)
         self._network.hold(self._login.id, connection.own)
-        self._own_nick = await self._naming.nick(limits)
-        if limits.fold(self._own_nick) != limits.fold(connection.own.nick):
-            connection.write(line("NICK", self._own_nick))
-        self._next_regain = asyncio.get_running_loop().time() + REGAIN_SECONDS
-        if self._login.kind is LoginKind.RELAY:
-            self._roster = Roster(connection, self._network.is_ours)
+        self._network.note_means(self._login.id, connection.means)
+        if not self._is_puppet:
+            if limits.bot_mode:
+                connection.write(line("MODE", connection.own.nick, f"+{limits.bot_mode}"))
+            marks = await self._marks.load()
+            self._ears = Ears(connection, self._network, marks, self._host.now)
             for chat in self._chats.values():
-                self._roster.follow(chat)
+                self._ears.roster.follow(chat)
 
     async def _listen(
-        self, connection: Connection, channels: Channels, inbox: Inbox[RemoteEvent]
+        self,
+        connection: Connection,
+        channels: Channels,
+        keeper: NickKeeper,
+        inbox: Inbox[Heard],
     ) -> None:
         doorman = Doorman(connection, self._network)
         while True:
             message = await connection.read()
             self._network.hold(self._login.id, connection.own)
+            self._network.note_means(self._login.id, connection.means)
+            if message.command == replies.ISUPPORT:
+                self._network.learn(connection.isupport)
             channels.handle(message)
             if message.command == "KICK":
                 self._on_kick(connection, message)
-            self._regain(connection, message)
+            keeper.handle(message)
             doorman.handle(message)
-            if self._roster is not None:
-                for event in self._read_events(self._roster, message):
-                    await inbox.put(event)
+            for heard in self._ears.hear(message) if self._ears else ():
+                await inbox.put(heard)
 
-    def _read_events(self, roster: Roster, message: Incoming) -> list[RemoteEvent]:
-        if message.command not in {"PRIVMSG", "NOTICE"}:
-            return roster.handle(message)
-        chat, source = roster.find_chat(message.param(0)), message.source
-        if chat is None or source is None or not source.is_person:
-            return []
-        content = read_text(message)
-        if content is None or not content[1].nodes or roster.is_one_of_us(chat.name, source):
-            return []
-        return [
-            RemoteMessage(
-                chat=chat.id,
-                id=RemoteMessageId(message.tags.get("msgid") or self._network.new_message_id()),
-                sender=roster.user(source.nick),
-                kind=content[0],
-                body=content[1],
-                at=read_time(message) or self._host.now(),
-            )
-        ]
+    async def _take_in(self, heard: Heard) -> None:
+        if heard.event is not None:
+            await self._receive(heard.event)
+        if heard.mark is not None and heard.chat in self._chats:
+            self._marks.note(heard.chat, heard.mark)
 
     async def _receive(self, event: RemoteEvent) -> None:
         wanted = event if self._speakers is None else await self._speakers.filter(event)
@@ -214,11 +352,13 @@ class IrcClient:
             else:
                 return
 
-    async def _drain(self, inbox: Inbox[RemoteEvent]) -> None:
+    async def _drain(self, inbox: Inbox[Heard]) -> None:
         inbox.close()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await inbox.work()
+                with suppress(DeliveryError):
+                    await self._marks.write()
         except TimeoutError:
             self._host.log.warning(
                 "What IRC sent last was not stored in time", extra={"event": "drain_timeout"}
@@ -245,7 +385,7 @@ class IrcClient:
         try:
             await channels.enter(chat.name)
         except PermanentFailure as error:
-            if self._roster is None:
+            if self._is_puppet:
                 del self._chats[chat.id]
             self._complain(error)
         except DeliveryError as error:
@@ -257,34 +397,11 @@ class IrcClient:
             return
         kicked = [one for one in self._chats.values() if fold(one.name) == fold(message.param(0))]
         for chat in kicked:
-            if self._roster is not None:
+            if not self._is_puppet:
                 self._kicked.put_nowait(chat)
             else:
                 # A puppet comes back when its owner speaks again, not before.
                 del self._chats[chat.id]
-
-    def _regain(self, connection: Connection, message: Incoming) -> None:
-        fold, own = connection.isupport.fold, self._own_nick
-        if not own or fold(connection.own.nick) == fold(own):
-            return
-        if message.command in replies.NICK_REFUSED and fold(message.param(1)) == fold(own):
-            self._own_nick = ""
-            self._complain(
-                PermanentFailure(
-                    f"{connection.server} refuses the nick {own}; "
-                    f"{connection.own.nick} is used instead."
-                )
-            )
-            return
-        source, now = message.source, asyncio.get_running_loop().time()
-        is_free = (
-            message.command in {"QUIT", "NICK"}
-            and source is not None
-            and fold(source.nick) == fold(own)
-        )
-        if is_free or now >= self._next_regain:
-            self._next_regain = now + REGAIN_SECONDS
-            connection.answer(line("NICK", own))
 
     def _complain(self, error: DeliveryError) -> None:
         self._host.log.warning("%s", error, extra={"event": "irc_refused"})

@@ -1,17 +1,21 @@
-"""One connection to one server: TLS, signing in, signs of life, flood control."""
+"""One connection to one server: signing in, signs of life, flood control, what was taken."""
 
 import asyncio
 import contextlib
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
-from bridge.networks.irc import replies
+from bridge.networks.irc import endings, multiline, replies
+from bridge.networks.irc.batches import Batches
 from bridge.networks.irc.delivery import RETRY_SECONDS, Deliveries
 from bridge.networks.irc.flood import Flood
 from bridge.networks.irc.handshake import Handshake, Identity
 from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.multiline import Limits
+from bridge.networks.irc.offers import Offers
+from bridge.networks.irc.sending import Delivered, Means
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
 from bridge.networks.irc.wire import Incoming, Line, LineReader, Source, line, parse
 from bridge.sdk.errors import ModuleError, ModuleNotReady, TemporaryFailure
@@ -19,35 +23,60 @@ from bridge.sdk.errors import ModuleError, ModuleNotReady, TemporaryFailure
 READ_BYTES = 64 * 1024
 GOODBYE_SECONDS = 2.0
 """How long the server gets to take our QUIT and close."""
+PATIENCE_SECONDS = 2.0
+"""How long a server that confirms messages itself has for it before it is asked by a PING."""
 
 
 class Connection:
-    """A registered connection. Made by :func:`connect`."""
+    """A registered connection. Made by :func:`bridge.networks.irc.dial.connect`."""
 
     def __init__(
         self,
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         server: ServerSettings,
         settings: IrcSettings,
+        flood: Flood,
     ) -> None:
         self._reader, self._writer = streams
         self._settings = settings
-        self._flood = Flood(settings.flood_burst, settings.flood_rate)
+        self._flood = flood
         self._line_reader = LineReader()
         self._lines: deque[bytes] = deque()
         self._read_before: deque[Incoming] = deque()
         self._error = ""
+        self._personal = False
+        self._signed_in = False
         self._silence = ""
         self._ended = False
         self._deliveries = Deliveries(server.label)
+        self._batches = Batches()
         self._asking: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._reading = False
         self.server = server.label
+        self.goodbye = ""
+        """What to say at the end, if it is anything special."""
         self.own = Source("")
         """Our nick, user and host, as others see them; user and host once we joined."""
         self.isupport = Isupport()
-        self.capabilities: frozenset[str] = frozenset()
+        self._offers = Offers()
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the server gave us of what it offers (IRCv3)."""
+        return self._offers.held
+
+    @property
+    def means(self) -> Means:
+        """How this server confirms what is said."""
+        return self._deliveries.means
+
+    @property
+    def multiline(self) -> Limits | None:
+        """What the server takes as one message of several lines, if it does."""
+        if multiline.CAPABILITY not in self.capabilities:
+            return None
+        return Limits.parse(self._offers.values.get(multiline.CAPABILITY, ""))
 
     @property
     def is_up(self) -> bool:
@@ -77,8 +106,10 @@ class Connection:
             raise TemporaryFailure(f"{self.server} is not connected.", retry_after=RETRY_SECONDS)
         self.write(one)
 
-    async def deliver(self, target: str, lines: Sequence[Line]) -> None:
-        """Write the lines of one message; return when the server has read them.
+    async def deliver(
+        self, target: str, lines: Sequence[Line], now: Callable[[], datetime]
+    ) -> Delivered:
+        """Write the lines of one message; return when the server has taken them.
 
         Several messages may be on their way at once; one question may be about all of them.
         Raises the refusal that the server answers with, ``TemporaryFailure`` if nothing was
@@ -87,15 +118,19 @@ class Connection:
         """
         if not self.is_up:
             raise TemporaryFailure(f"{self.server} is not connected.", retry_after=RETRY_SECONDS)
-        sending = self._deliveries.begin(self.isupport.fold(target), len(lines))
+        parcels = self._pack(lines)
+        sending = self._deliveries.begin(self.isupport.fold(target), len(parcels))
+        sent_at = None
         try:
-            for one in lines:
-                if pause := self._flood.reserve():
+            for parcel in parcels:
+                if pause := [self._flood.reserve() for _ in parcel][-1]:
                     await asyncio.wait([sending.answer], timeout=pause)
                 if sending.refusal is not None or not self.is_up:
                     break
-                self.write(one)
-                sending.written += 1
+                first, *others = parcel
+                for one in (self._deliveries.speak(sending, first), *others):
+                    self.write(one)
+                sent_at = now()
         finally:
             # Also for one that was cancelled: a refusal of it must not fall on the next.
             self._deliveries.finish(sending)
@@ -103,16 +138,30 @@ class Connection:
         failure = await sending.answer
         if failure is not None:
             raise failure
+        return sending.delivered(sent_at)
+
+    def _pack(self, lines: Sequence[Line]) -> list[list[Line]]:
+        """Return what is to be written, as what is confirmed together."""
+        limits = self.multiline
+        # Nothing may come between the lines of a group, so it must fit into one burst.
+        fits = len(lines) + multiline.FRAME_LINES <= self._flood.burst
+        if limits is not None and fits and limits.allow(lines):
+            return [multiline.group(lines)]
+        return [[one] for one in lines]
 
     def _ask_in_turn(self) -> None:
-        """Have the server asked when flood control has room; what is written till then counts."""
-        if self._asking is None:
-            loop = asyncio.get_running_loop()
-            self._asking = loop.call_later(self._flood.reserve(), self._ask)
+        """Have the server asked when flood control has room; what is written till then counts.
+
+        One that has its own means is asked only for what it leaves open.
+        """
+        if self._asking is None and self._deliveries.must_ask:
+            plain = self._deliveries.means is Means.PING
+            pause = self._flood.reserve() if plain else PATIENCE_SECONDS
+            self._asking = asyncio.get_running_loop().call_later(pause, self._ask)
 
     def _ask(self) -> None:
         self._asking = None
-        if self.is_up:
+        if self.is_up and self._deliveries.must_ask:
             self.write(line("PING", self._deliveries.ask()))
             if self._watch is None:
                 self._look_later(self._settings.confirm_seconds)
@@ -156,8 +205,9 @@ class Connection:
     async def _read_next(self) -> Incoming:
         while True:
             while self._lines:
-                message = parse(self._lines.popleft())
-                if message is not None:
+                read = parse(self._lines.popleft())
+                if read is not None:
+                    message = self._batches.place(read)
                     self._observe(message)
                     return message
             try:
@@ -180,13 +230,13 @@ class Connection:
             self._lines.extend(self._line_reader.feed(data))
         except (OSError, ValueError) as error:
             raise ModuleNotReady(
-                f"The connection to {self.server} broke: {_reason(error)}"
+                f"The connection to {self.server} broke: {reason_of(error)}"
             ) from error
         if not data:
             raise (
                 ModuleNotReady(self._silence)
                 if self._silence
-                else replies.ended(self.server, self._error)
+                else endings.ended(self.server, self._error, personal=self._personal)
             )
 
     async def _receive(self) -> bytes:
@@ -213,29 +263,46 @@ class Connection:
                 self.write(line("PONG", message.param(-1)))
             case "PONG":
                 self._deliveries.hear_pong(message)
+            case "CAP":
+                self._on_cap(message)
             case "ERROR":
                 self._error = message.param(-1)
             case "NICK" if self.is_own(message.source):
                 self.own = Source(message.param(0), self.own.user, self.own.host)
             case "JOIN" if self.is_own(message.source) and message.source:
                 self.own = message.source
+            case "CHGHOST" if self.is_own(message.source):
+                self.own = Source(self.own.nick, message.param(0), message.param(1))
             case replies.HOST_HIDDEN:
                 self.own = Source(self.own.nick, self.own.user, message.param(1))
             case replies.ISUPPORT:
                 self.isupport = self.isupport.with_tokens(message.params[1:-1])
             case _:
-                self._deliveries.hear_refusal(message, self.isupport.fold)
+                own = self.is_own(message.source)
+                self._deliveries.hear(message, own=own, fold=self.isupport.fold)
+
+    def _on_cap(self, message: Incoming) -> None:
+        if not self._signed_in:
+            return  # The handshake's.
+        for one in self._offers.follow(message):
+            self.write(one)
+        self._deliveries.use(Means.of(self.capabilities))
+        # What is on its way may have counted on what is gone.
+        self._ask_in_turn()
 
     async def sign_in(self, identity: Identity) -> None:
         """Register. Raises ``LoginRequired`` or ``ModuleNotReady`` with the server's reason."""
         handshake = Handshake(identity, self.server)
+        self._personal = identity.personal
         for one in handshake.start():
             self.write(one)
         while not handshake.done:
             for one in handshake.feed(await self.read()):
                 self.write(one)
             self.own = Source(handshake.nick)
-        self.capabilities = handshake.capabilities
+        self._offers = handshake.offers
+        self._deliveries.use(Means.of(self.capabilities))
+        self._signed_in = True
 
     async def close(self, reason: str) -> None:
         """Say goodbye, hear what the server still has to say, and leave no socket."""
@@ -258,92 +325,8 @@ class Connection:
             self._writer.close()
 
 
-@asynccontextmanager
-async def connect(
-    settings: IrcSettings, identity: Callable[[], Identity]
-) -> AsyncIterator[Connection]:
-    """Connect to the first server that answers, sign in, and say goodbye at the end.
-
-    Raises ``ModuleNotReady`` or ``LoginRequired`` with a sentence.
-    """
-    connection = await _open_first(settings)
-    goodbye, missing = "The bridge could not sign in", "let us in"
-    try:
-        try:
-            async with asyncio.timeout(settings.connect_seconds):
-                await connection.sign_in(identity())
-                missing = "answer a PING"
-                await connection.check_answers()
-        except TimeoutError as error:
-            raise ModuleNotReady(
-                f"{connection.server} did not {missing} within {settings.connect_seconds:g} "
-                "seconds."
-            ) from error
-        goodbye = "The bridge stops"
-        yield connection
-    finally:
-        await connection.close(goodbye)
-
-
-async def _open_first(settings: IrcSettings) -> Connection:
-    failures = []
-    for server in settings.servers:
-        try:
-            return await open_server(server, settings)
-        except ModuleNotReady as error:
-            failures.append(error)
-    if len(failures) == 1:
-        raise failures[0]
-    raise ModuleNotReady(" ".join(str(failure) for failure in failures)) from failures[-1]
-
-
-async def open_server(server: ServerSettings, settings: IrcSettings) -> Connection:
-    """Connect to one server, without signing in. Raises ``ModuleNotReady`` with a sentence."""
-    host, port = server.address
-    context = _tls_context(server) if server.tls else None
-    try:
-        async with asyncio.timeout(settings.connect_seconds):
-            streams = await asyncio.open_connection(
-                host,
-                port,
-                ssl=context,
-                ssl_shutdown_timeout=GOODBYE_SECONDS if context else None,
-            )
-    except ssl.SSLCertVerificationError as error:
-        raise ModuleNotReady(
-            f"The certificate of {server.label} is not trusted: {error.verify_message}. "
-            "If it is your own, name its issuer with ca_file."
-        ) from error
-    except ssl.SSLError as error:
-        raise ModuleNotReady(
-            f"{server.label} does not speak TLS as we do: {_reason(error)}. "
-            "Is it the port for encrypted connections?"
-        ) from error
-    except TimeoutError as error:
-        raise ModuleNotReady(
-            f"{server.label} did not answer within {settings.connect_seconds:g} seconds."
-        ) from error
-    except OSError as error:
-        raise ModuleNotReady(f"{server.label} cannot be reached: {_reason(error)}.") from error
-    return Connection(streams, server, settings)
-
-
-def _tls_context(server: ServerSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(
-            cafile=None if server.ca_file is None else str(server.ca_file)
-        )
-    except OSError as error:
-        raise ModuleNotReady(
-            f"ca_file {server.ca_file} cannot be used: {_reason(error)}."
-        ) from error
-    if not server.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Say what an error of the network is, in words."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or str(error)).replace("_", " ").lower()
     if isinstance(error, OSError) and error.strerror:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from bridge.networks.irc import members, nicks
+from bridge.networks.irc import history, members, nicks
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.examination import examine_servers
 from bridge.networks.irc.isupport import Isupport
@@ -47,6 +47,12 @@ class IrcConnector:
                 purpose="who of a channel has spoken, with `members: speakers`",
                 keep_for=None,
             ),
+            Kept(
+                prefix=history.STORE_PREFIX,
+                holds=Holds.NONE,
+                purpose="up to which message a channel was heard, where the server has a memory",
+                keep_for=None,
+            ),
         ),
     )
     settings: ClassVar[type[BaseModel]] = IrcSettings
@@ -66,10 +72,10 @@ class IrcConnector:
         return ()
 
     def capabilities(self, chat: RemoteChatId) -> Capabilities:
-        """Say what plain IRC can do."""
+        """Say what the network can do, as far as its servers have told."""
         return Capabilities(
             puppets=self._settings.mode == "puppets",
-            acknowledges=False,
+            acknowledges=self._network.acknowledges,
             limits={"lines": self._settings.most_lines},
         )
 

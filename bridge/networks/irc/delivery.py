@@ -1,8 +1,9 @@
-"""What was written and is not answered yet: a ``PING`` after it tells when it was read.
+"""What was written and is not answered yet.
 
 A server works through what one connection writes in order. So its ``PONG`` says that all that was
 written before the ``PING`` is read and done, and a refusal that comes before the ``PONG`` is about
-something written before the ``PING``.
+something written before the ``PING``. Where it has better means (:class:`Means`), the ``PING`` is
+only for what they leave open.
 """
 
 import asyncio
@@ -12,55 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
-from bridge.networks.irc import replies
-from bridge.networks.irc.wire import Incoming
-from bridge.sdk.errors import (
-    DeliveryError,
-    DeliveryUncertain,
-    PermanentFailure,
-    TemporaryFailure,
-)
+from bridge.networks.irc import multiline, replies
+from bridge.networks.irc.sending import Means, Sending, Spoken, not_passed_on
+from bridge.networks.irc.wire import Incoming, Line
+from bridge.sdk.errors import DeliveryError, DeliveryUncertain, PermanentFailure, TemporaryFailure
 
 RETRY_SECONDS = 5.0
-
-
-@dataclass(eq=False, slots=True)
-class Sending:
-    """One message on its way."""
-
-    target: str
-    """Whom it is for, folded by the server's rule."""
-    total: int
-    answer: asyncio.Future[DeliveryError | None]
-    """What became of it: None when the server has read it and refused nothing."""
-    written: int = 0
-    refused: int = 0
-    refusal: DeliveryError | None = None
-
-    def refuse(self, refusal: DeliveryError) -> None:
-        """Take note that the server refused one of its lines. The first reason is kept."""
-        self.refused += 1
-        self.refusal = self.refusal or refusal
-
-    @property
-    def may_be_refused(self) -> bool:
-        """Whether a line of it is out that was not refused yet."""
-        return self.refused < self.written
-
-    def settle(self, lost: DeliveryError | None = None) -> None:
-        """Say what became of it, by the refusals so far; ``lost`` is for what has none."""
-        if self.answer.done():
-            return  # Whoever waited was cancelled.
-        taken = self.written - self.refused
-        if self.refusal is None or (lost is not None and taken):
-            self.answer.set_result(lost)
-        elif not taken:
-            self.answer.set_result(self.refusal)
-        else:
-            said = f"{self.refusal} ({taken} of its {self.total} lines were taken)"
-            # To say the others later is to say these again.
-            is_final = isinstance(self.refusal, PermanentFailure)
-            self.answer.set_result(PermanentFailure(said) if is_final else DeliveryUncertain(said))
 
 
 @dataclass(slots=True)
@@ -77,22 +35,53 @@ class Deliveries:
 
     def __init__(self, server: str) -> None:
         self.server = server
+        self.means = Means.PING
         self._open: list[Sending] = []
         self._written: list[Sending] = []
+        self._labelled: dict[str, tuple[Sending, Spoken]] = {}
         # Nobody else can make the server say what would look like an answer.
         self._prefix = f"t{secrets.token_hex(4)}n"
         self._numbers = count(1)
         self._questions: deque[_Question] = deque()
 
+    def use(self, means: Means) -> None:
+        """Confirm by these means from now on.
+
+        What is on its way and counted on means that are gone is confirmed by a PONG.
+        """
+        self.means = means
+        for sending in self._open:
+            gone = (sending.means.labels and not means.labels) or (
+                sending.means.echoes and not means.echoes
+            )
+            if gone:
+                sending.means = Means.PING
+
     def begin(self, target: str, total: int) -> Sending:
         """Take note of a message that is about to be written."""
-        sending = Sending(target, total, asyncio.get_running_loop().create_future())
+        answer = asyncio.get_running_loop().create_future()
+        sending = Sending(target, total, self.means, answer)
         self._open.append(sending)
         return sending
 
+    def speak(self, sending: Sending, one: Line) -> Line:
+        """Take note of a line that is written now; return it as it is to be written.
+
+        Of a group of lines only the first is given: it stands for all.
+        """
+        spoken = Spoken(None if one.command == "BATCH" else one.params[-1])
+        sending.lines.append(spoken)
+        if not sending.means.labels:
+            return one
+        spoken.label = f"{self._prefix}{next(self._numbers)}"
+        self._labelled[spoken.label] = (sending, spoken)
+        return one.tagged(label=spoken.label)
+
     def finish(self, sending: Sending) -> None:
         """Take note that no more of it will be written: the next question is about it too."""
+        sending.is_whole = True
         self._written.append(sending)
+        self._close_if_settled(sending)
 
     @property
     def must_ask(self) -> bool:
@@ -117,6 +106,58 @@ class Deliveries:
         self._written = []
         return marker
 
+    def hear(self, message: Incoming, *, own: bool, fold: Callable[[str], str]) -> None:
+        """Learn what a line from the server says of ours; ``own``: it comes from ourselves."""
+        if (label := message.label) and label in self._labelled:
+            self._hear_labelled(label, message, own=own)
+        elif own and (target := _echoed_to(message)) is not None:
+            self._hear_echo(message, fold(target))
+        elif not label:
+            self._hear_refusal(message, fold)
+
+    def _hear_labelled(self, label: str, message: Incoming, *, own: bool) -> None:
+        sending, spoken = self._labelled[label]
+        refusal = replies.send_refusal(message)
+        is_last = message.batch is None or message.batch.is_over
+        said = message.params[-1:] if message.command not in {"ACK", "BATCH"} else ()
+        if own and _echoed_to(message) is not None:
+            spoken.hear(message.param(-1), message.tags.get("msgid", ""))
+        elif refusal is not None:
+            spoken.refusal = refusal
+        elif not is_last:
+            return
+        elif sending.means.echoes:
+            spoken.refusal = not_passed_on(self.server, said)
+        elif replies.is_error(message):
+            spoken.refusal = PermanentFailure(f"{self.server} did not take it ({said[0]})")
+        else:
+            spoken.taken = True
+        del self._labelled[label]
+        self._close_if_settled(sending)
+
+    def _hear_echo(self, echo: Incoming, target: str) -> None:
+        if echo.is_replayed:
+            return
+        text = echo.param(-1)
+        for sending in self._open:
+            waiting = [one for one in sending.lines if not one.is_settled]
+            if sending.means is not Means.ECHO or sending.target != target or not waiting:
+                continue
+            # In order; but an equal text tells that those before it were swallowed.
+            spoken = next((one for one in waiting if one.text == text), waiting[0])
+            spoken.hear(text, echo.tags.get("msgid", ""))
+            self._close_if_settled(sending)
+            return
+
+    def _close_if_settled(self, sending: Sending) -> None:
+        # A PONG closes what is confirmed by nothing else.
+        if sending.means is Means.PING or not (sending.is_settled and sending.lines):
+            return
+        for waiting in (self._open, self._written, *(one.sendings for one in self._questions)):
+            if sending in waiting:
+                waiting.remove(sending)
+        sending.settle()
+
     def hear_pong(self, pong: Incoming) -> None:
         """Settle what the PONG answers for, and what was asked before it.
 
@@ -132,22 +173,27 @@ class Deliveries:
         for _ in range(min(len(self._questions), answered[0] + 1 if answered else 1)):
             for sending in self._questions.popleft().sendings:
                 self._open.remove(sending)
+                sending.read_by(self.server)
+                self._forget_labels(sending)
                 sending.settle()
 
-    def hear_refusal(self, reply: Incoming, fold: Callable[[str], str]) -> None:
-        """Take note of a reply that refuses a line of a message."""
+    def _forget_labels(self, sending: Sending) -> None:
+        for spoken in sending.lines:
+            self._labelled.pop(spoken.label, None)
+
+    def _hear_refusal(self, reply: Incoming, fold: Callable[[str], str]) -> None:
         refusal = replies.send_refusal(reply)
         if refusal is None:
             return
-        suspects = [one for one in self._open if one.may_be_refused]
+        suspects = [one for one in self._open if not one.means.labels and one.may_be_refused]
         if replies.names_target(reply):
             target = fold(reply.param(1))
             suspects = [one for one in suspects if one.target == target][:1]
-        if len(suspects) == 1:
-            suspects[0].refuse(refusal)
-            return
+        if len(suspects) != 1:
+            refusal = DeliveryUncertain(f"{self.server} refused this message or another.")
         for one in suspects:
-            one.refuse(DeliveryUncertain(f"{self.server} refused this message or another."))
+            one.refuse(refusal)
+            self._close_if_settled(one)
 
     def end(self) -> None:
         """Settle all, since the connection is gone."""
@@ -155,6 +201,7 @@ class Deliveries:
             sending.settle(self._lost(sending))
         self._questions.clear()
         self._written.clear()
+        self._labelled.clear()
         self._open.clear()
 
     def _lost(self, sending: Sending) -> DeliveryError:
@@ -168,3 +215,12 @@ class Deliveries:
         return DeliveryUncertain(
             f"The connection to {self.server} broke before it said that it has the message."
         )
+
+
+def _echoed_to(message: Incoming) -> str | None:
+    """Return whom a line of our own was said to, or the first of a group; None for others."""
+    batch = message.batch
+    if batch is not None and batch.kind == multiline.CAPABILITY:
+        is_first = message.command == "BATCH" and not batch.is_over
+        return batch.params[0] if is_first and batch.params else None
+    return message.param(0) if message.command in replies.SPEAKING else None

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from bridge.networks.irc.connection import open_server
+from bridge.networks.irc.dial import Way, open_server
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
 from bridge.sdk.errors import ModuleNotReady
 from bridge.sdk.examination import Remark, bad, note, well
@@ -36,11 +36,12 @@ async def examine_servers(settings: IrcSettings) -> Sequence[Remark]:
 
 
 async def _reason_not(server: ServerSettings, settings: IrcSettings) -> str | None:
+    way = Way(flood=(1, 1.0))
     try:
-        connection = await open_server(server, settings)
+        async with open_server(server, settings, way, settings.username) as (_, writer):
+            writer.close()
     except ModuleNotReady as error:
         return str(error)
-    await connection.close("A look whether the server answers")
     return None
 
 

@@ -11,6 +11,7 @@ class Flood:
     """
 
     def __init__(self, burst: int, rate: float, time: Callable[[], float] | None = None) -> None:
+        self.burst = burst
         self._interval = 1 / rate
         self._slack = (burst - 1) * self._interval
         self._time = time or asyncio.get_running_loop().time

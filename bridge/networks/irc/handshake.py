@@ -1,20 +1,43 @@
 """Signing in to a server, as a pure state machine: lines in, lines out."""
 
-import base64
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 
-from bridge.networks.irc import replies
+from bridge.networks.irc import endings, replies, sasl
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.offers import Offers
 from bridge.networks.irc.wire import Incoming, Line, cut, line
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
 
-WANTED = frozenset({"message-tags", "server-time", "multi-prefix"})
-SASL_CHUNK = 400
-"""Base64 characters in one AUTHENTICATE; a shorter one ends it (IRCv3 SASL 3.1)."""
 MOST_NICKS = 20
+
+# Services have no numerics for these; the words are those of Atheme and Anope.
+_IDENTIFIED = re.compile(r"now (?:identified|logged in|recognized)|password accepted", re.I)
+_NOT_IDENTIFIED = re.compile(
+    r"(?:invalid|incorrect|wrong) password|password (?:is )?incorrect|not (?:a )?registered"
+    r"|isn't registered|authentication failed|is not a valid",
+    re.I,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """What a server that trusts us (``WEBIRC``) is told of the user behind a connection."""
+
+    password: Secret
+    name: str
+    address: IPv6Address
+
+    def line(self) -> Line:
+        """Return the line that goes first."""
+        shown = str(self.address)
+        if shown.startswith(":"):
+            shown = f"0{shown}"  # Else it would be taken for the rest of the line.
+        return line("WEBIRC", self.password.reveal(), self.name, shown, shown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +51,11 @@ class Identity:
     password: Secret | None = None
     account: str | None = None
     account_password: Secret | None = None
+    certificate: bool = False
+    """The connection shows one that the account knows."""
+    nickserv: str | None = None
+    """Who is told account and password where the server has no SASL."""
+    gateway: Gateway | None = None
     personal: bool = False
     """A person's own: that person is told when the server refuses the nicks."""
 
@@ -38,12 +66,17 @@ class Handshake:
     def __init__(self, identity: Identity, server: str) -> None:
         self._identity = identity
         self._server = server
-        self._offered: dict[str, str] = {}
+        self.offers = Offers()
+        self._requests = 0
         self._tried: list[str] = []
         self._any_taken = False
-        self._sasl = identity.account is not None
+        self._sasl = identity.account is not None or identity.certificate
+        self._ways: Iterator[sasl.Mechanism] = iter(())
+        self._way: sasl.Mechanism | None = None
+        self._ways_tried: set[str] = set()
+        self._challenge = sasl.Challenge()
+        self._identifies = False
         self.nick = ""
-        self.capabilities: frozenset[str] = frozenset()
         self.isupport = Isupport()
         self.welcomed = False
         self.done = False
@@ -51,7 +84,8 @@ class Handshake:
     def start(self) -> list[Line]:
         """Return what to say first."""
         who = self._identity
-        first = [line("CAP", "LS", "302")]
+        first = [] if who.gateway is None else [who.gateway.line()]
+        first.append(line("CAP", "LS", "302"))
         if who.password is not None:
             first.append(line("PASS", who.password.reveal()))
         return [*first, self._next_nick(), line("USER", who.username, "0", "*", who.realname)]
@@ -66,85 +100,162 @@ class Handshake:
             case "CAP":
                 return self._on_cap(message)
             case "AUTHENTICATE":
-                return self._authenticate() if message.param(0) == "+" else []
+                return self._authenticate(message.param(0))
             case replies.WELCOME:
                 return self._on_welcome(message)
             case replies.ISUPPORT:
                 self.isupport = self.isupport.with_tokens(message.params[1:-1])
             case replies.END_OF_MOTD | replies.NO_MOTD:
-                self.done = self.welcomed
+                return self._on_end_of_welcome()
             case "NICK" if message.source and message.source.nick == self.nick:
                 self.nick = message.param(0)
             case command:
                 return self._on_reply(command, message)
         return []
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the server gave us."""
+        return self.offers.held
+
     def _on_cap(self, message: Incoming) -> list[Line]:
         match message.param(1).upper():
             case "LS":
-                for word in message.param(-1).split():
-                    name, _, value = word.partition("=")
-                    self._offered[name.lower()] = value
+                self.offers.learn(message.param(-1))
                 # A star between says that the list goes on.
                 return [] if message.param(2) == "*" else self._request()
             case "ACK":
-                self.capabilities |= set(message.param(-1).lower().split())
-                if self._sasl and "sasl" in self.capabilities:
-                    return [line("AUTHENTICATE", "PLAIN")]
-                return [line("CAP", "END")]
-            case "NAK" if self._sasl:
-                raise ModuleNotReady(f"{self._server} offers SASL and then refuses it.")
+                self.offers.take(message.param(-1))
+            case "NAK" if self._sasl and "sasl" in message.param(-1).lower().split():
+                if not self._goes_without():
+                    raise ModuleNotReady(f"{self._server} offers SASL and then refuses it.")
             case "NAK":
-                return [line("CAP", "END")]
-        return []
+                pass
+            case _:
+                return []
+        self._requests -= 1
+        return [] if self._requests > 0 else self._after_capabilities()
+
+    def _after_capabilities(self) -> list[Line]:
+        if self._sasl and "sasl" in self.capabilities:
+            self._choose(self.offers.values.get("sasl", "").split(","))
+            return self._try_next(None)
+        return [line("CAP", "END")]
 
     def _request(self) -> list[Line]:
-        wanted = set(WANTED & self._offered.keys())
+        extra = set()
         if self._sasl:
-            mechanisms = self._offered.get("sasl")
-            if mechanisms is None or (mechanisms and "PLAIN" not in mechanisms.upper().split(",")):
+            mechanisms = self.offers.values.get("sasl")
+            if mechanisms is not None and self._choose(mechanisms.split(",")):
+                extra.add("sasl")
+            elif not self._goes_without():
                 raise ModuleNotReady(
-                    f"{self._server} does not offer to sign in by SASL PLAIN now."
+                    f"{self._server} does not offer to sign in by SASL as we could now."
                 )
-            wanted.add("sasl")
-        if not wanted:
-            return [line("CAP", "END")]
-        return [line("CAP", "REQ", " ".join(sorted(wanted)))]
+        requests = self.offers.wish(extra)
+        self._requests = len(requests)
+        return requests or [line("CAP", "END")]
 
-    def _authenticate(self) -> list[Line]:
-        account, secret = self._identity.account, self._identity.account_password
-        if account is None or secret is None:
+    def _choose(self, offered: list[str]) -> bool:
+        """Take note of the ways that are open; return whether there is one."""
+        who = self._identity
+        found = sasl.choose(
+            offered,
+            account=who.account,
+            password=who.account_password,
+            certificate=who.certificate,
+        )
+        ways = [way for way in found if way.name not in self._ways_tried]
+        self._ways = iter(ways)
+        return bool(ways)
+
+    def _goes_without(self) -> bool:
+        """Whether we may come in without SASL: NickServ is told, or knows the certificate."""
+        if self._identity.account is None or self._identity.nickserv is not None:
+            self._sasl = False
+            self._identifies = self._identity.account is not None
+            return True
+        return False
+
+    def _try_next(self, refusal: str | None) -> list[Line]:
+        self._way = next(self._ways, None)
+        if self._way is not None:
+            self._challenge = sasl.Challenge()
+            self._ways_tried.add(self._way.name)
+            return [line("AUTHENTICATE", self._way.name)]
+        raise LoginRequired(f"{self._server} refused {self._account}: {refusal}")
+
+    @property
+    def _account(self) -> str:
+        account = self._identity.account
+        return "the certificate" if account is None else f"the account {account}"
+
+    def _authenticate(self, chunk: str) -> list[Line]:
+        if self._way is None:
             return [line("AUTHENTICATE", "*")]
-        token = base64.b64encode(f"{account}\0{account}\0{secret.reveal()}".encode()).decode()
-        chunks = [token[at : at + SASL_CHUNK] for at in range(0, len(token), SASL_CHUNK)]
-        if len(chunks[-1]) == SASL_CHUNK:
-            chunks.append("+")
-        return [line("AUTHENTICATE", chunk) for chunk in chunks]
+        try:
+            challenge = self._challenge.feed(chunk)
+            return [] if challenge is None else sasl.encode(self._way.answer(challenge))
+        except ModuleNotReady as error:
+            raise ModuleNotReady(f"{self._server} could not be signed in to: {error}") from error
+
+    def _on_sasl_done(self) -> list[Line]:
+        if self._way is not None and not self._way.trusts:
+            raise ModuleNotReady(
+                f"{self._server} says that we are signed in without having proven that it knows "
+                "the account's password: something may stand in between."
+            )
+        self._sasl = False
+        return [line("CAP", "END")]
 
     def _on_welcome(self, message: Incoming) -> list[Line]:
-        if self._sasl:
+        if self._sasl and not self._goes_without():
             raise ModuleNotReady(f"{self._server} let us in without looking at the account.")
         self.nick = message.param(0)
         self.welcomed = True
         return []
 
+    def _on_end_of_welcome(self) -> list[Line]:
+        who = self._identity
+        secret = who.account_password
+        if not (self._identifies and who.nickserv and who.account and secret):
+            self.done = self.welcomed
+            return []
+        return [line("PRIVMSG", who.nickserv, f"IDENTIFY {who.account} {secret.reveal()}")]
+
+    def _on_services(self, message: Incoming) -> None:
+        """Hear what NickServ says to our password."""
+        name = (self._identity.nickserv or "").partition("@")[0].lower()
+        said = strip_codes(message.param(-1))
+        source = message.source.nick.lower() if message.source else ""
+        if message.command in {replies.NO_SUCH_NICK, replies.SERVICES_DOWN}:
+            raise ModuleNotReady(f"{self._server} has no {self._identity.nickserv} now: {said}")
+        if message.command == replies.LOGGED_IN or (source == name and _IDENTIFIED.search(said)):
+            self.done = True
+        elif source == name and _NOT_IDENTIFIED.search(said):
+            raise LoginRequired(
+                f"{self._identity.nickserv} on {self._server} refused {self._account}: {said}"
+            )
+
     def _on_reply(self, command: str, message: Incoming) -> list[Line]:
         said = strip_codes(message.param(-1))
+        if self.welcomed and self._identifies:
+            self._on_services(message)
+        if command == replies.SASL_MECHANISMS:
+            self._choose(message.param(1).split(","))
         if command in replies.SASL_DONE:
-            self._sasl = False
-            return [line("CAP", "END")]
+            return self._on_sasl_done()
         if command in replies.SASL_REFUSED:
-            raise LoginRequired(
-                f"{self._server} refused the account {self._identity.account}: {said}"
-            )
+            return self._try_next(said)
         if command == "464":
             raise LoginRequired(f"{self._server} refused the server password: {said}")
         if command == "465":
-            raise LoginRequired(f"{self._server} does not let us in: {said}")
+            raise endings.banned(self._server, said)
         if not self.welcomed and command in replies.NICK_TAKEN | replies.NICK_REFUSED:
             self._any_taken |= command in replies.NICK_TAKEN
             return [self._next_nick(said)]
-        if command == "421" and message.param(1).upper() == "CAP" and self._sasl:
+        knows_no_cap = command == "421" and message.param(1).upper() == "CAP"
+        if knows_no_cap and self._sasl and not self._goes_without():
             raise ModuleNotReady(f"{self._server} does not know SASL.")
         return []
 

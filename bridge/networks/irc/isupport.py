@@ -95,6 +95,12 @@ class Isupport:
         return groups[0], groups[1], groups[2], groups[3]
 
     @cached_property
+    def bot_mode(self) -> str:
+        """The user mode that marks a program, if the network has one (IRCv3 ``bot-mode``)."""
+        letter = self.tokens.get("BOT", "")
+        return letter if len(letter) == 1 and letter.isascii() and letter.isalpha() else ""
+
+    @cached_property
     def most_targets(self) -> dict[str, int | None]:
         """Command to how many names it takes at once; None: as many as fit."""
         return {

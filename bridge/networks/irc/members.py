@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import strip_codes
+from bridge.networks.irc.people import People
 from bridge.networks.irc.wire import Incoming, Source
 from bridge.sdk.events import (
     RemoteChat,
@@ -45,6 +46,7 @@ class Roster:
         self._connection = connection
         self._is_ours = is_ours
         self._channels: dict[str, _Channel] = {}
+        self.people = People(self._fold)
 
     def _fold(self, name: str) -> str:
         return self._connection.isupport.fold(name)
@@ -60,7 +62,13 @@ class Roster:
 
     def forget(self, chat: RemoteChat) -> None:
         """Follow the chat no longer."""
-        self._channels.pop(self._fold(chat.name), None)
+        channel = self._channels.pop(self._fold(chat.name), None)
+        for member in channel.members.values() if channel else ():
+            self._forget_if_gone(member.nick)
+
+    def _forget_if_gone(self, nick: str) -> None:
+        if not any(self._fold(nick) in one.members for one in self._channels.values()):
+            self.people.forget(nick)
 
     def is_one_of_us(self, name: str, source: Source) -> bool:
         """Whether who speaks in a channel is our own."""
@@ -78,6 +86,9 @@ class Roster:
     def handle(self, message: Incoming) -> list[RemoteEvent]:
         """Follow one line; return what it means to the room."""
         source = message.source or Source("")
+        if message.command == "JOIN" and self.find_chat(message.param(0)):
+            self.people.see(source)
+        self.people.handle(message)
         match message.command:
             case "JOIN":
                 return self._on_join(message.param(0), source)
@@ -131,6 +142,7 @@ class Roster:
         self, channel: _Channel, nick: str, reason: tuple[str, ...]
     ) -> list[RemoteEvent]:
         member = channel.members.pop(self._fold(nick), None)
+        self._forget_if_gone(nick)
         if member is None or member.ours or not channel.listed:
             return []
         said = strip_codes("".join(reason))
@@ -161,6 +173,7 @@ class Roster:
             if source.nick and not self._connection.is_own(source):
                 ours = self._is_ours(source)
                 channel.members[self._fold(source.nick)] = _Member(source.nick, ours)
+                self.people.see(source)
 
     def _on_end_of_names(self, name: str) -> list[RemoteEvent]:
         channel = self._channels.get(self._fold(name))

@@ -1,9 +1,11 @@
 """How one login is called on the network."""
 
 from collections.abc import Callable, Iterator
+from ipaddress import IPv6Address
 from itertools import chain
 
-from bridge.networks.irc.handshake import Identity
+from bridge.networks.irc.addresses import address_of
+from bridge.networks.irc.handshake import Gateway, Identity
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nicks import SHORTEST_LIMIT, Nicks, base_of, candidates, username_of
@@ -48,10 +50,31 @@ class Naming:
                 password=settings.password,
                 account=settings.sasl_account if owner is None else None,
                 account_password=settings.sasl_password if owner is None else None,
+                certificate=owner is None and settings.certificate_file is not None,
+                nickserv=settings.nickserv,
+                gateway=self._gateway(),
                 personal=owner is not None,
             )
 
         return make
+
+    @property
+    def source(self) -> IPv6Address | None:
+        """The address that this login connects from, if users have their own."""
+        settings = self._network.settings
+        if settings.ipv6_prefix is None or settings.webirc is not None:
+            return None
+        return address_of(settings.ipv6_prefix, self._login.owner)
+
+    def _gateway(self) -> Gateway | None:
+        settings = self._network.settings
+        if settings.webirc is None or settings.ipv6_prefix is None:
+            return None
+        return Gateway(
+            password=settings.webirc.password,
+            name=settings.webirc.gateway,
+            address=address_of(settings.ipv6_prefix, self._login.owner),
+        )
 
     async def _guess(self) -> str:
         owner = self._login.owner

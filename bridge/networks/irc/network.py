@@ -2,14 +2,31 @@
 
 import asyncio
 import secrets
-from itertools import count
+from collections import deque
+from collections.abc import Iterable
+from itertools import count, islice
 
+from bridge.networks.irc.crowd import Crowd
+from bridge.networks.irc.dial import Rotation
+from bridge.networks.irc.endings import Cause
+from bridge.networks.irc.gate import Gate
+from bridge.networks.irc.handshake import MOST_NICKS
 from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.nicks import Nicks
+from bridge.networks.irc.nicks import Nicks, candidates, username_of
+from bridge.networks.irc.sending import Means
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Source
+from bridge.sdk.errors import ModuleError
 from bridge.sdk.module import Store
 
+THROTTLE_SECONDS = 60.0
+"""How long nobody connects after a server found that we come too often."""
+FULL_SECONDS = 300.0
+"""The same, after it had no place even for the relay."""
+REMEMBERED = 2000
+"""Ids of our own messages, by which they are known when the server says them again."""
+SLOWEST = 0.125
+"""How far we go down with the pace of writing, in parts of the settings."""
 FORMER_SECONDS = 30.0
 """How long a nick that one of us gave back still marks its user name as ours. The listening
 connection may lag behind the one that changed."""
@@ -25,6 +42,12 @@ class Network:
         self._held: dict[int, Source] = {}
         self._held_nicks: frozenset[str] | None = None
         self._former: dict[str, tuple[float, str]] = {}
+        self._means: dict[int, Means] = {}
+        self._pace = 1.0
+        self._sent: deque[str] = deque(maxlen=REMEMBERED)
+        self.rotation = Rotation(settings.servers)
+        self.gate = Gate(settings.connects_at_once, settings.connect_rate)
+        self.crowd = Crowd(settings.most_puppets)
         # Message ids must differ between runs of the program, too.
         self._nonce = secrets.token_hex(8)
         self._numbers = count(1)
@@ -53,15 +76,44 @@ class Network:
         """Make an id for a message, since plain IRC has none."""
         return f"{self._nonce}-{next(self._numbers)}"
 
+    def note_means(self, login: int, means: Means) -> None:
+        """Take note how the server of a client's connection confirms what is said."""
+        self._means[login] = means
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether every connection confirms each message by more than having read it."""
+        return bool(self._means) and Means.PING not in self._means.values()
+
+    @property
+    def flood(self) -> tuple[int, float]:
+        """How fast a new connection may write."""
+        burst, rate = self.settings.flood_burst, self.settings.flood_rate
+        return max(1, int(burst * self._pace)), rate * self._pace
+
+    def heed(self, error: ModuleError) -> None:
+        """Do what the end of one connection asks of all."""
+        match getattr(error, "cause", None):
+            case Cause.THROTTLED:
+                self.gate.hold(THROTTLE_SECONDS)
+            case Cause.FULL:
+                self.gate.hold(FULL_SECONDS)
+            case Cause.FLOODED:
+                self._pace = max(SLOWEST, self._pace / 2)
+
     def hold(self, login: int, own: Source) -> None:
         """Take note that a client of ours is known by this nick."""
         if self._held.get(login) != own:
-            self.release(login)
+            self._let_go(login)
             self._held[login] = own
             self._held_nicks = None
 
     def release(self, login: int) -> None:
-        """Take note that the client's nick is free again."""
+        """Take note that the client is gone, and its nick free again."""
+        self._means.pop(login, None)
+        self._let_go(login)
+
+    def _let_go(self, login: int) -> None:
         own = self._held.pop(login, None)
         self._held_nicks = None
         if own is not None:
@@ -70,6 +122,26 @@ class Network:
                 nick: one for nick, one in self._former.items() if now - one[0] < FORMER_SECONDS
             }
             self._former[own.nick] = (now, own.user.lstrip("~"))
+
+    def sent(self, ids: Iterable[str]) -> None:
+        """Take note of the network's ids of what one of us said."""
+        self._sent.extend(one for one in ids if one)
+
+    def was_ours(self, source: Source, msgid: str) -> bool:
+        """Whether something out of the server's memory was said by one of us."""
+        if msgid and msgid in self._sent:
+            return True
+        user, limits = source.user.lstrip("~"), self.isupport or Isupport()
+        owned = self._nicks.owned if self._nicks else {}
+        bases = [nick for owner, nick in owned.items() if username_of(owner) == user]
+        if user == self.settings.username:
+            bases.append(self.settings.nick)
+        nick = limits.fold(source.nick)
+        return any(
+            limits.fold(one) == nick
+            for base in bases
+            for one in islice(candidates(base, limits.nick_length), MOST_NICKS)
+        )
 
     def is_ours(self, source: Source) -> bool:
         """Whether somebody seen on the network is a client of this instance."""

@@ -8,7 +8,7 @@ owns one. When a stranger holds it, the user goes by the next candidate until it
 import asyncio
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain, count
 
 from bridge.networks.irc.isupport import Isupport
@@ -78,6 +78,8 @@ class Nicks:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._owned: dict[UserId, str] | None = None
+        self._owners: tuple[str, dict[str, UserId]] = ("", {})
+        """The case mapping, and by it each nick's owner."""
         self._lock = asyncio.Lock()
 
     async def find(self, user: UserId) -> str | None:
@@ -92,15 +94,18 @@ class Nicks:
         """
         async with self._lock:
             owned = await self._load()
-            taken = {limits.fold(nick): owner for owner, nick in owned.items() if owner != user}
+            owners = self._owners_by(owned, limits)
             current = owned.get(user)
-            if current is not None and self._fits(current, taken, limits):
+            if current is not None and self._fits(current, user, owners, limits):
                 return current
             base = current or base_of(user, name)
             for nick in candidates(base, limits.nick_length):
-                if limits.fold(nick) not in taken:
+                if owners.get(limits.fold(nick), user) == user:
                     await self._store.put(STORE_PREFIX + user, nick.encode(), subject=user)
+                    if current is not None and owners.get(limits.fold(current)) == user:
+                        del owners[limits.fold(current)]
                     owned[user] = nick
+                    owners[limits.fold(nick)] = user
                     return nick
             raise ModuleNotReady(
                 f"All nicks like {base} that fit in the network's {limits.nick_length} "
@@ -112,6 +117,11 @@ class Nicks:
         async with self._lock:
             owned = await self._load()
             return frozenset(limits.fold(nick) for owner, nick in owned.items() if owner != user)
+
+    @property
+    def owned(self) -> Mapping[UserId, str]:
+        """Who owns which nick, as far as it is in memory."""
+        return self._owned or {}
 
     def nick_of(self, user: UserId) -> str | None:
         """Return the nick known in memory, for mentions; None if there is none (yet)."""
@@ -126,7 +136,16 @@ class Nicks:
             }
         return self._owned
 
+    def _owners_by(self, owned: dict[UserId, str], limits: Isupport) -> dict[str, UserId]:
+        if self._owners[0] != limits.casemapping or not self._owners[1]:
+            # Of two whose nicks have become one, the first keeps it.
+            owners: dict[str, UserId] = {}
+            for owner, nick in owned.items():
+                owners.setdefault(limits.fold(nick), owner)
+            self._owners = (limits.casemapping, owners)
+        return self._owners[1]
+
     @staticmethod
-    def _fits(nick: str, taken: dict[str, UserId], limits: Isupport) -> bool:
+    def _fits(nick: str, user: UserId, owners: dict[str, UserId], limits: Isupport) -> bool:
         # A network that changed its case mapping or its limit can make two nicks one.
-        return limits.fold(nick) not in taken and len(nick) <= limits.nick_length
+        return owners.get(limits.fold(nick), user) == user and len(nick) <= limits.nick_length

@@ -1,14 +1,9 @@
 """What a server's refusals mean, in sentences, and what is to be done about them."""
 
-import re
-
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.wire import Incoming
 from bridge.sdk.errors import (
     DeliveryError,
-    LoginRequired,
-    ModuleError,
-    ModuleNotReady,
     PermanentFailure,
     TemporaryFailure,
 )
@@ -17,6 +12,7 @@ WELCOME, ISUPPORT = "001", "005"
 END_OF_MOTD, NO_MOTD = "376", "422"
 NAMES, END_OF_NAMES = "353", "366"
 HOST_HIDDEN = "396"
+MONITOR_OFFLINE = "731"
 
 JOIN_REFUSED = {
     "403": "there is no such channel",
@@ -62,7 +58,7 @@ SEND_LATER = {
 # These name the command instead of the channel, or nothing; IRCv3's FAIL names the command first.
 LINE_REFUSED = frozenset({"411", "412", "413", "414", "417"})
 COMMAND_REFUSED = frozenset({"263", "421", "461", "FAIL"})
-_SPEAKING = frozenset({"PRIVMSG", "NOTICE"})
+SPEAKING = frozenset({"PRIVMSG", "NOTICE"})
 
 NICK_TAKEN = frozenset({"433", "436", "437"})
 NICK_REFUSED = frozenset({"432"})
@@ -70,13 +66,9 @@ NICK_LATER = frozenset({"438", "447", "484"})
 
 SASL_DONE = frozenset({"903", "907"})
 SASL_REFUSED = frozenset({"902", "904", "905", "906"})
-
-# Not every server has a numeric for these: some only say it in their ERROR.
-_BANNED = re.compile(
-    r"\b(?:[gkzqdx][- ]?lined?|banned|blacklisted|access denied|bad password"
-    r"|password (?:incorrect|mismatch))\b",
-    re.IGNORECASE,
-)
+SASL_MECHANISMS = "908"
+LOGGED_IN = "900"
+NO_SUCH_NICK, SERVICES_DOWN = "401", "440"
 
 
 def join_refusal(reply: Incoming, channel: str) -> DeliveryError | None:
@@ -107,7 +99,7 @@ def send_refusal(reply: Incoming) -> DeliveryError | None:
         return TemporaryFailure(
             f"{reply.param(1)} did not take it now: {SEND_LATER[code]} (the server: {said})"
         )
-    if code in COMMAND_REFUSED and _SPEAKING.isdisjoint(map(str.upper, reply.params[:2])):
+    if code in COMMAND_REFUSED and not _is_about_speaking(reply):
         return None
     if code == "263":
         return TemporaryFailure(f"The server is too busy to take it (it says: {said})")
@@ -116,12 +108,14 @@ def send_refusal(reply: Incoming) -> DeliveryError | None:
     return None
 
 
-def ended(server: str, error: str) -> ModuleError:
-    """Explain why a connection ended, by the server's last ``ERROR``."""
-    said = strip_codes(error)
-    if not said:
-        return ModuleNotReady(f"{server} closed the connection.")
-    if _BANNED.search(said):
-        # Coming back would be knocking at a door that a person shut.
-        return LoginRequired(f"{server} does not let us in: {said}")
-    return ModuleNotReady(f"{server} closed the connection: {said}")
+def _is_about_speaking(reply: Incoming) -> bool:
+    about = [param.upper() for param in reply.params[:2]]
+    is_group = about[:1] == ["BATCH"] and about[-1].startswith("MULTILINE_")
+    return is_group or not SPEAKING.isdisjoint(about)
+
+
+def is_error(reply: Incoming) -> bool:
+    """Whether a reply says that something of ours was not done."""
+    return reply.command == "FAIL" or (
+        len(reply.command) == 3 and reply.command.isdecimal() and reply.command[0] in "45"
+    )

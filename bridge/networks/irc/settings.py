@@ -1,5 +1,6 @@
 """What an admin sets for one IRC network."""
 
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from bridge.networks.irc.addresses import LONGEST_PREFIX
 from bridge.networks.irc.nicks import is_nick
 from bridge.networks.irc.wire import clean
 from bridge.sdk.secret import Secret
@@ -44,6 +46,14 @@ def _one_line(text: str) -> str:
     if clean(text) != text:
         raise ValueError("it holds a line break or a NUL, which no IRC line can carry")
     return text
+
+
+def read_listen(text: str) -> tuple[str, int]:
+    """Read ``address:port``. Raises ``ValueError`` for anything else."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not int(port) < 65536:
+        raise ValueError("give it as address:port, 0.0.0.0:113 say")
+    return host.strip("[]"), int(port)
 
 
 class ServerSettings(_Strict):
@@ -77,6 +87,23 @@ class ServerSettings(_Strict):
         return f"{self.host}:{self.address[1]}"
 
 
+class WebircSettings(_Strict):
+    """What a server needs to know to believe us who is behind a connection (``WEBIRC``)."""
+
+    password: SecretText = Field(description="The server's password for gateways.")
+    gateway: str = Field(
+        default="trestle", pattern=r"^[A-Za-z0-9.-]+$", description="What the gateway is called."
+    )
+
+    @field_validator("password")
+    @classmethod
+    def _check_one_word(cls, value: Secret) -> Secret:
+        text = value.reveal()
+        if not text or " " in text or text.startswith(":"):
+            raise ValueError("it is one word without spaces, and no colon is first")
+        return value
+
+
 class IrcSettings(_Strict):
     """One IRC network."""
 
@@ -105,9 +132,52 @@ class IrcSettings(_Strict):
         default=None, description="Server password, for the relay and for puppets."
     )
     sasl_account: str | None = Field(
-        default=None, min_length=1, description="Account that the relay signs in to (SASL PLAIN)."
+        default=None, min_length=1, description="Account that the relay signs in to (SASL)."
     )
     sasl_password: SecretText | None = Field(default=None, description="That account's password.")
+    certificate_file: Path | None = Field(
+        default=None,
+        description="Certificate and key (PEM) that the relay shows, for SASL EXTERNAL and for "
+        "networks that know an account by it (CertFP). Made when the file is not there.",
+    )
+    nickserv: str | None = Field(
+        default=None,
+        pattern=r"^[^\s,:!]+$",
+        description="Who is told account and password where a server has no SASL: NickServ, or "
+        "NickServ@services.example.org, which nobody can pretend to be. Not set: nobody.",
+    )
+    webirc: WebircSettings | None = Field(
+        default=None,
+        description="Tell the server each user's own address, which comes from ipv6_prefix.",
+    )
+    ipv6_prefix: IPv6Network | None = Field(
+        default=None,
+        description="Give each Matrix user an IPv6 address of their own, so that a network can "
+        "ban one. The prefix (at most /96) must be routed to this machine.",
+    )
+    ident_listen: str | None = Field(
+        default=None,
+        description="Address and port, 0.0.0.0:113 say, on which servers may ask who is behind "
+        "a connection (RFC 1413). Instances may share it.",
+    )
+    connect_rate: float = Field(
+        default=2.0, gt=0, le=1000, description="New connections a second, after a restart too."
+    )
+    connects_at_once: int = Field(
+        default=5, ge=1, le=1000, description="How many connections are being made at a time."
+    )
+    most_puppets: int = Field(
+        default=500,
+        ge=1,
+        le=100_000,
+        description="Connections of Matrix users. Beyond it, who was silent for longest goes.",
+    )
+    idle_seconds: float = Field(
+        default=0,
+        ge=0,
+        description="Silence after which a Matrix user's connection is closed, until the next "
+        "message. 0: never.",
+    )
     members: Literal["all", "speakers"] = Field(
         default="all",
         description="Who of a channel is shown in the room: everybody, or who has spoken "
@@ -176,6 +246,40 @@ class IrcSettings(_Strict):
         if not (value.isascii() and value.replace("-", "").replace("_", "").isalnum()):
             raise ValueError("a user name has letters, digits, - and _ only")
         return value
+
+    @field_validator("ipv6_prefix")
+    @classmethod
+    def _check_prefix(cls, value: IPv6Network | None) -> IPv6Network | None:
+        if value is not None and value.prefixlen > LONGEST_PREFIX:
+            raise ValueError(f"a prefix has at most {LONGEST_PREFIX} bits, else people share")
+        return value
+
+    @field_validator("ident_listen")
+    @classmethod
+    def _check_listen(cls, value: str | None) -> str | None:
+        if value is not None:
+            read_listen(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_ways(self) -> "IrcSettings":
+        if self.webirc is not None and self.ipv6_prefix is None:
+            raise ValueError("webirc tells users' addresses: set ipv6_prefix, which they are from")
+        exposed = [server.label for server in self.servers if not server.is_private]
+        if self.webirc is not None and exposed:
+            raise ValueError(
+                f"the webirc password would cross to {', '.join(exposed)} in the clear: "
+                "set tls: true"
+            )
+        plain = [server.label for server in self.servers if not server.tls]
+        if self.certificate_file is not None and plain:
+            raise ValueError(
+                f"certificate_file needs encrypted connections, which {', '.join(plain)} has not: "
+                "set tls: true"
+            )
+        if self.nickserv is not None and self.sasl_account is None:
+            raise ValueError("nickserv is told sasl_account and sasl_password: give both")
+        return self
 
     @model_validator(mode="after")
     def _check_sasl(self) -> "IrcSettings":

@@ -1,5 +1,6 @@
 """From a message to lines and back: limits, relayed names, CTCP."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -12,11 +13,16 @@ from bridge.sdk.cutting import split
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Message, MessageKind
 from bridge.sdk.graphemes import graphemes
-from bridge.sdk.rich import Rich
-from bridge.sdk.text import lines
+from bridge.sdk.rich import LineBreak, Node, Rich
+from bridge.sdk.text import lines, to_plain
 
+MOST_ID_BYTES = 200
+_MADE_UP = re.compile(r"[0-9a-f]{16}-\d+\Z|h-[0-9a-f]{32}\Z")
+"""Ids that we gave where the network had none: see ``Network`` and ``history``."""
 CTCP = "\x01"
 ACTION = "ACTION"
+COUNTED = 2
+"""How many times the limit a message may be before its lines are not even counted."""
 RELAYED_NAME_GRAPHEMES = 32
 RELAYED_NAME_BYTES = 64
 
@@ -35,6 +41,7 @@ def compose(
     The budget is what is left of a line once the server has put our full name in front of it
     for the others. Empty lines are dropped, since IRC has none.
     """
+    _refuse_far_too_long(message, limits, settings)
     command = "NOTICE" if message.kind is MessageKind.NOTICE else "PRIVMSG"
     before, after = _frame(message)
     budget = _budget(command, channel, own, limits) - len((before + after).encode())
@@ -56,11 +63,33 @@ def compose(
     if not made:
         raise PermanentFailure("The message has no text that IRC could show.")
     if len(made) > settings.most_lines:
-        raise PermanentFailure(
-            f"The message would be {len(made)} lines on IRC; at most {settings.most_lines} are "
-            "sent."
-        )
+        raise PermanentFailure(_too_long(str(len(made)), settings))
     return made
+
+
+def _refuse_far_too_long(message: Message, limits: Isupport, settings: IrcSettings) -> None:
+    # Cutting it with care only to refuse it would keep everybody waiting.
+    text, most = to_plain(message.body), COUNTED * settings.most_lines
+    least = max(
+        len(text.encode("utf-8", "replace")) // limits.line_length,
+        sum(not one.isspace() and one != "" for one in text.split("\n")),
+    )
+    if least > most:
+        raise PermanentFailure(_too_long(f"over {most}", settings))
+
+
+def _too_long(number: str, settings: IrcSettings) -> str:
+    return f"The message would be {number} lines on IRC; at most {settings.most_lines} are sent."
+
+
+def answering(first: Line, message_id: str) -> Line:
+    """Mark a message's first line as the answer to another, where that has an id of the network's.
+
+    Clients that know the tag show what is answered; for all others the text says it.
+    """
+    if _MADE_UP.match(message_id) or len(message_id.encode()) > MOST_ID_BYTES:
+        return first
+    return first.tagged(**{"+draft/reply": message_id})
 
 
 def _cut_monsters(text: str, budget: int) -> Iterator[str]:
@@ -99,15 +128,22 @@ def _budget(command: str, channel: str, own: Source, limits: Isupport) -> int:
 
 def read_text(message: Incoming) -> tuple[MessageKind, Rich] | None:
     """Read a PRIVMSG or NOTICE. None for CTCP that is no action: see :func:`read_ctcp`."""
-    text = message.param(1)
     kind = MessageKind.NOTICE if message.command == "NOTICE" else MessageKind.TEXT
     ctcp = read_ctcp(message)
     if ctcp is None:
-        return kind, from_irc(text)
+        return kind, _read_lines(message.param(1))
     command, rest = ctcp
     if command != ACTION or kind is MessageKind.NOTICE:
         return None
     return MessageKind.EMOTE, from_irc(rest)
+
+
+def _read_lines(text: str) -> Rich:
+    # Only what came as one message of several lines has line breaks; each begins unformatted.
+    nodes: list[Node] = []
+    for number, one in enumerate(text.split("\n")):
+        nodes += ([LineBreak()] if number else []) + list(from_irc(one).nodes)
+    return Rich(tuple(nodes))
 
 
 def read_ctcp(message: Incoming) -> tuple[str, str] | None:

@@ -5,8 +5,9 @@ tags. Writing goes through :class:`Line`, a type that cannot hold CR, LF or NUL:
 vulnerabilities of one other bridge were a line break in a value.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bridge.sdk.errors import PermanentFailure
 
@@ -18,6 +19,10 @@ MOST_UNREAD_BYTES = 16 * 1024
 
 _FORBIDDEN = str.maketrans({"\r": " ", "\n": " ", "\0": " "})
 _TAG_ESCAPES = {":": ";", "s": " ", "\\": "\\", "r": "\r", "n": "\n"}
+_TAG_UNSAFE = str.maketrans({code: f"\\{letter}" for letter, code in _TAG_ESCAPES.items()})
+_TAG_KEY = re.compile(r"\+?(?:[A-Za-z0-9.-]+/)?[A-Za-z0-9-]+\Z")
+TAG_BYTES = 4094
+"""What a client's tags may take, without the ``@`` and the space (IRCv3 ``message-tags``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,24 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """A group of lines (IRCv3 ``batch``)."""
+
+    kind: str
+    params: tuple[str, ...] = ()
+    name: str = ""
+    label: str = ""
+    """Of the line of ours that it answers."""
+    is_replay: bool = False
+    """What the server says again from its memory, or part of such a group."""
+    is_over: bool = False
+
+    def ended(self) -> "Batch":
+        """Return it as it is on its last line."""
+        return replace(self, is_over=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Incoming:
     """One line from the server."""
 
@@ -50,6 +73,18 @@ class Incoming:
     params: tuple[str, ...] = ()
     source: Source | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    batch: Batch | None = None
+    """The group that it is in, begins or ends."""
+
+    @property
+    def label(self) -> str:
+        """The label of our line that it answers, its own or its group's."""
+        return self.tags.get("label", "") or (self.batch.label if self.batch else "")
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether it is said again from the server's memory."""
+        return self.batch is not None and self.batch.is_replay
 
     def param(self, index: int) -> str:
         """Return a parameter, or nothing where the server left it out."""
@@ -57,16 +92,23 @@ class Incoming:
 
 
 def decode(raw: bytes) -> str:
-    """Read UTF-8, else the old Windows charset that clients without it use."""
+    """Read UTF-8, else the old Windows charset that clients without it use.
+
+    A server that cuts a line may leave half a character at its end: that is left out where the
+    rest shows that it is UTF-8.
+    """
     try:
         return raw.decode("utf-8")
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        whole = raw[: error.start]
+        if error.reason == "unexpected end of data" and not whole.isascii():
+            return whole.decode("utf-8")
         return raw.decode("cp1252", "replace")
 
 
 def parse(raw: bytes) -> Incoming | None:
     """Read one line without its line end. None if there is no command in it."""
-    rest = decode(raw).rstrip("\r\n").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    rest = decode(raw.rstrip(b"\r\n")).replace("\0", "\N{REPLACEMENT CHARACTER}")
     tags: dict[str, str] = {}
     source = None
     if rest.startswith("@"):
@@ -130,6 +172,7 @@ class Line:
     command: str
     params: tuple[str, ...] = ()
     limit: int = field(default=LINE_BYTES, compare=False)
+    tags: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.command.isascii() and self.command.isalnum()):
@@ -141,14 +184,45 @@ class Line:
                 raise PermanentFailure(f"{param!r} cannot stand in the middle of an IRC line.")
         if any(clean(param) != param for param in self.params):
             raise PermanentFailure(f"A value of {self.command} holds a line break or a NUL.")
-        if len(self.encode()) > self.limit:
+        size = len(self._encode_words())
+        if size > self.limit:
             raise PermanentFailure(
-                f"A line of {self.command} has {len(self.encode())} bytes; "
-                f"the server takes {self.limit}."
+                f"A line of {self.command} has {size} bytes; the server takes {self.limit}."
             )
+        self._check_tags()
+
+    def _check_tags(self) -> None:
+        for key, value in self.tags:
+            escaped = value.translate(_TAG_UNSAFE)
+            if not _TAG_KEY.match(key) or clean(escaped) != escaped:
+                raise PermanentFailure(f"{key!r} cannot be the tag of an IRC line.")
+        if len(self._encode_tags()) > TAG_BYTES + 2:
+            raise PermanentFailure(f"The tags of a line have over {TAG_BYTES} bytes.")
+
+    def tagged(self, **tags: str) -> "Line":
+        """Return the line with tags before it. They do not count for its limit."""
+        # Every line that is said may get a label: what was checked is not checked again.
+        made = object.__new__(Line)
+        object.__setattr__(made, "command", self.command)
+        object.__setattr__(made, "params", self.params)
+        object.__setattr__(made, "limit", self.limit)
+        object.__setattr__(made, "tags", (*self.tags, *tags.items()))
+        made._check_tags()
+        return made
 
     def encode(self) -> bytes:
         """Return the bytes, with the line end."""
+        return self._encode_tags() + self._encode_words()
+
+    def _encode_tags(self) -> bytes:
+        if not self.tags:
+            return b""
+        pairs = (
+            f"{key}={value.translate(_TAG_UNSAFE)}" if value else key for key, value in self.tags
+        )
+        return b"@" + ";".join(pairs).encode() + b" "
+
+    def _encode_words(self) -> bytes:
         words = [self.command, *self.params]
         if self.params:
             last = self.params[-1]

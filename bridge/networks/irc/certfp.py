@@ -1,0 +1,71 @@
+"""The certificate that a login shows, by which networks know its account (CertFP).
+
+It is its own issuer: what counts is its fingerprint, which the account's owner tells NickServ.
+"""
+
+import os
+import tempfile
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from bridge.sdk.errors import ModuleNotReady
+
+VALID_FOR = timedelta(days=20 * 365)
+"""Nobody looks at its end but some servers, which refuse one that is over."""
+
+
+def make(name: str, now: datetime) -> bytes:
+    """Make a certificate with its key, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + VALID_FOR)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    return certificate.public_bytes(pem) + key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def fingerprint(pem: bytes) -> str:
+    """Return what NickServ is told (``CERT ADD``): SHA-256 in hexadecimal digits.
+
+    Raises ``ValueError`` for what is no certificate.
+    """
+    return x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256()).hex()
+
+
+def ensure(path: Path, name: str, now: datetime) -> tuple[str, bool]:
+    """Have a certificate in the file, readable by us alone; return its fingerprint, and whether
+    it was made just now.
+
+    Raises ``ModuleNotReady`` if that cannot be.
+    """
+    try:
+        try:
+            return fingerprint(path.read_bytes()), False
+        except FileNotFoundError:
+            handle, part = tempfile.mkstemp(dir=path.parent)  # Readable by us alone.
+            try:
+                with os.fdopen(handle, "wb") as out:
+                    out.write(make(name, now))
+                # In one step, and never in place of another's.
+                os.link(part, path)
+            finally:
+                os.unlink(part)
+            return fingerprint(path.read_bytes()), True
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "there is no certificate in it"
+        raise ModuleNotReady(f"certificate_file {path} cannot be used: {reason}.") from error

@@ -1,0 +1,217 @@
+"""Making a connection: which server, from which address, with which certificate."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from pathlib import Path
+
+from bridge.networks.irc.connection import GOODBYE_SECONDS, Connection, reason_of
+from bridge.networks.irc.flood import Flood
+from bridge.networks.irc.handshake import Identity
+from bridge.networks.irc.ident import Ident
+from bridge.networks.irc.settings import IrcSettings, ServerSettings
+from bridge.sdk.errors import ModuleNotReady
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Rotation:
+    """The servers of a network, the one that served last first."""
+
+    def __init__(self, servers: Sequence[ServerSettings]) -> None:
+        self._servers = servers
+        self._current = 0
+
+    def in_turn(self) -> Iterator[ServerSettings]:
+        """Yield each once, from the current one on."""
+        first = self._current
+        for step in range(len(self._servers)):
+            yield self._servers[(first + step) % len(self._servers)]
+
+    def failed(self, server: ServerSettings) -> None:
+        """Go on to the next, if this is the current one."""
+        # Many connections may fail at once: they are one failure.
+        if self._servers[self._current] == server:
+            self._current = (self._current + 1) % len(self._servers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How one login gets there."""
+
+    flood: tuple[int, float]
+    """Lines at once, and lines a second after that."""
+    source: IPv6Address | None = None
+    ident: Ident | None = None
+    certificate: Path | None = None
+
+
+@asynccontextmanager
+async def connect(
+    settings: IrcSettings, identity: Callable[[], Identity], rotation: Rotation, way: Way
+) -> AsyncIterator[Connection]:
+    """Connect to the first server that answers, sign in, and say goodbye at the end.
+
+    Raises ``ModuleNotReady`` or ``LoginRequired`` with a sentence.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        who = identity()
+        server, connection = await _open_first(stack, settings, rotation, way, who.username)
+        goodbye, missing = "The bridge could not sign in", "let us in"
+        try:
+            try:
+                async with asyncio.timeout(settings.connect_seconds):
+                    await connection.sign_in(who)
+                    missing = "answer a PING"
+                    await connection.check_answers()
+            except TimeoutError as error:
+                rotation.failed(server)
+                raise ModuleNotReady(
+                    f"{connection.server} did not {missing} within {settings.connect_seconds:g} "
+                    "seconds."
+                ) from error
+            except ModuleNotReady:
+                rotation.failed(server)
+                raise
+            goodbye = "The bridge stops"
+            yield connection
+        finally:
+            await connection.close(connection.goodbye or goodbye)
+
+
+async def _open_first(
+    stack: contextlib.AsyncExitStack,
+    settings: IrcSettings,
+    rotation: Rotation,
+    way: Way,
+    username: str,
+) -> tuple[ServerSettings, Connection]:
+    failures = []
+    for server in rotation.in_turn():
+        try:
+            streams = await stack.enter_async_context(open_server(server, settings, way, username))
+        except ModuleNotReady as error:
+            rotation.failed(server)
+            failures.append(error)
+        else:
+            return server, Connection(streams, server, settings, Flood(*way.flood))
+    if len(failures) == 1:
+        raise failures[0]
+    raise ModuleNotReady(" ".join(str(failure) for failure in failures)) from failures[-1]
+
+
+@asynccontextmanager
+async def open_server(
+    server: ServerSettings, settings: IrcSettings, way: Way, username: str
+) -> AsyncIterator[Streams]:
+    """Connect to one server, without signing in. Raises ``ModuleNotReady`` with a sentence."""
+    context = _tls_context(server, way.certificate) if server.tls else None
+    with contextlib.ExitStack() as known:
+        try:
+            async with asyncio.timeout(settings.connect_seconds):
+                plug = await _plug(server, way, username, known)
+                streams = await _wrap(plug, server, context)
+        except ssl.SSLCertVerificationError as error:
+            raise ModuleNotReady(
+                f"The certificate of {server.label} is not trusted: {error.verify_message}. "
+                "If it is your own, name its issuer with ca_file."
+            ) from error
+        except ssl.SSLError as error:
+            raise ModuleNotReady(
+                f"{server.label} does not speak TLS as we do: {reason_of(error)}. "
+                "Is it the port for encrypted connections?"
+            ) from error
+        except TimeoutError as error:
+            raise ModuleNotReady(
+                f"{server.label} did not answer within {settings.connect_seconds:g} seconds."
+            ) from error
+        except OSError as error:
+            raise ModuleNotReady(
+                f"{server.label} cannot be reached: {reason_of(error)}."
+            ) from error
+        yield streams
+
+
+async def _plug(
+    server: ServerSettings, way: Way, username: str, known: contextlib.ExitStack
+) -> socket.socket:
+    """Connect a socket to the first of the server's addresses that takes it."""
+    host, port = server.address
+    family = socket.AF_UNSPEC if way.source is None else socket.AF_INET6
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    failure: OSError = OSError(f"{host} has no address that we could use")
+    for kind, _, _, _, address in found:
+        plug = socket.socket(kind, socket.SOCK_STREAM)
+        with contextlib.ExitStack() as entry:
+            entry.callback(plug.close)
+            try:
+                plug.setblocking(False)
+                _know(plug, kind, (str(address[0]), port), way, username, known)
+                await loop.sock_connect(plug, address)
+            except OSError as error:
+                failure = error
+                continue
+            entry.pop_all()  # It is the transport's now.
+            return plug
+    raise failure
+
+
+def _know(
+    plug: socket.socket,
+    kind: int,
+    remote: tuple[str, int],
+    way: Way,
+    username: str,
+    known: contextlib.ExitStack,
+) -> None:
+    """Give the socket its own address, and have it known before the server can ask about it."""
+    if way.source is not None:
+        plug.bind((str(way.source), 0))
+    elif way.ident is not None:
+        plug.bind(("" if kind == socket.AF_INET else "::", 0))
+    if way.ident is not None:
+        local = plug.getsockname()[:2]
+        way.ident.know(local, remote, username)
+        known.callback(way.ident.forget, local, remote)
+
+
+async def _wrap(
+    plug: socket.socket, server: ServerSettings, context: ssl.SSLContext | None
+) -> Streams:
+    if context is None:
+        return await asyncio.open_connection(sock=plug)
+    return await asyncio.open_connection(
+        sock=plug,
+        ssl=context,
+        server_hostname=server.host,
+        ssl_shutdown_timeout=GOODBYE_SECONDS,
+    )
+
+
+def _tls_context(server: ServerSettings, certificate: Path | None) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(
+            cafile=None if server.ca_file is None else str(server.ca_file)
+        )
+    except OSError as error:
+        raise ModuleNotReady(
+            f"ca_file {server.ca_file} cannot be used: {reason_of(error)}."
+        ) from error
+    if not server.tls_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if certificate is not None:
+        try:
+            context.load_cert_chain(certificate)
+        except OSError as error:
+            raise ModuleNotReady(
+                f"certificate_file {certificate} cannot be used: {reason_of(error)}. It must hold "
+                "a certificate and its key, as PEM."
+            ) from error
+    return context

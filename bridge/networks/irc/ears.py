@@ -1,0 +1,100 @@
+"""What the listening connection hears, as events for the rooms."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from bridge.networks.irc import history, replies
+from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.history import Heard, History, Mark
+from bridge.networks.irc.members import Roster
+from bridge.networks.irc.multiline import Assembler
+from bridge.networks.irc.network import Network
+from bridge.networks.irc.speech import read_text, read_time
+from bridge.networks.irc.wire import Incoming, Source
+from bridge.sdk.events import RemoteChat, RemoteMessage
+from bridge.sdk.ids import RemoteChatId, RemoteMessageId
+
+
+class Ears:
+    """Follows one connection: who is in the channels, what is said, what was said before."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        network: Network,
+        marks: Mapping[RemoteChatId, Mark],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._connection = connection
+        self._network = network
+        self._now = now
+        self._assembler = Assembler()
+        self._history = History(connection.isupport, marks, connection.write)
+        self.roster = Roster(connection, network.is_ours)
+
+    def hear(self, message: Incoming) -> list[Heard]:
+        """Follow one line; return what it means to the rooms, in their order."""
+        self._begin_to_ask(message)
+        heard = self._history.handle(message, self._find, asyncio.get_running_loop().time())
+        whole = self._assembler.feed(message)
+        if whole is None:
+            return heard
+        if whole.command in replies.SPEAKING:
+            return heard + self._hear_speech(whole)
+        if whole.is_replayed:
+            return heard  # Who came and went meanwhile is known from the list of names.
+        for event in self.roster.handle(whole):
+            heard += self._history.take(Heard(event, event.chat), replayed=False)
+        return heard
+
+    def _begin_to_ask(self, message: Incoming) -> None:
+        if message.command != "JOIN" or not self._connection.is_own(message.source):
+            return
+        chat = self.roster.find_chat(message.param(0))
+        if chat is not None and history.CAPABILITY in self._connection.capabilities:
+            self._history.enter(chat.id, chat.name, asyncio.get_running_loop().time())
+
+    def _find(self, name: str) -> RemoteChatId | None:
+        chat = self.roster.find_chat(name)
+        return chat.id if chat else None
+
+    def _hear_speech(self, message: Incoming) -> list[Heard]:
+        chat, source = self.roster.find_chat(message.param(0)), message.source
+        if chat is None or source is None or not source.is_person:
+            return []
+        told, msgid = read_time(message), message.tags.get("msgid", "")
+        at = told or self._now()
+        if message.is_replayed:
+            self._history.count(chat.id)
+            if not self._history.is_wanted(chat.id, msgid, at):
+                return []
+        event = self._event(message, chat, source, at)
+        mark = Mark(at, msgid) if msgid and told else None
+        if event is None and mark is None:
+            return []
+        return self._history.take(Heard(event, chat.id, mark), replayed=message.is_replayed)
+
+    def _event(
+        self, message: Incoming, chat: RemoteChat, source: Source, at: datetime
+    ) -> RemoteMessage | None:
+        content = read_text(message)
+        if content is None or not content[1].nodes or self._is_ours(message, chat, source):
+            return None
+        made_up = (
+            history.made_up_id(message) if message.is_replayed else self._network.new_message_id()
+        )
+        return RemoteMessage(
+            chat=chat.id,
+            id=RemoteMessageId(message.tags.get("msgid") or made_up),
+            sender=self.roster.user(source.nick),
+            kind=content[0],
+            body=content[1],
+            at=at,
+        )
+
+    def _is_ours(self, message: Incoming, chat: RemoteChat, source: Source) -> bool:
+        if message.is_replayed:
+            # Who is called so today need not be who was called so then.
+            return self._network.was_ours(source, message.tags.get("msgid", ""))
+        return self.roster.is_one_of_us(chat.name, source)

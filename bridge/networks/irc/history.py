@@ -1,0 +1,236 @@
+"""Fills the time of our own absence from the server's memory (IRCv3 ``draft/chathistory``).
+
+When the relay is in a channel again, what was said since the last message heard there is asked
+for. What happens meanwhile is held back, so that the room's order is the channel's.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.wire import Incoming, Line, line
+from bridge.sdk.errors import DeliveryError
+from bridge.sdk.events import RemoteEvent
+from bridge.sdk.ids import RemoteChatId
+from bridge.sdk.module import Store
+
+CAPABILITY = "draft/chathistory"
+MOST_PAGES = 20
+"""So many answers are asked for after one absence; more was said than a room needs to be told."""
+PAGE = 100
+ANSWER_SECONDS = 20.0
+STORE_PREFIX = "heard:"
+WRITE_SECONDS = 30.0
+REMEMBERED = 1000
+"""Ids of a channel that are known to be heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The last message heard in a channel."""
+
+    at: datetime
+    msgid: str
+
+    def encode(self) -> bytes:
+        """Return it as it is kept."""
+        return f"{self.at.astimezone(UTC).isoformat()} {self.msgid}".encode()
+
+    @classmethod
+    def decode(cls, raw: bytes) -> "Mark | None":
+        """Read what was kept; None if it is none."""
+        at, _, msgid = raw.decode("utf-8", "replace").partition(" ")
+        try:
+            return cls(datetime.fromisoformat(at), msgid)
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a line means to a room, and up to where the channel is heard once that is stored."""
+
+    event: RemoteEvent | None
+    chat: RemoteChatId
+    mark: Mark | None = None
+
+
+@dataclass(slots=True)
+class _Asking:
+    name: str
+    after: datetime
+    since: float
+    by_time: bool = False
+    pages: int = 0
+    lines: int = 0
+    held: list["Heard"] = field(default_factory=list)
+
+
+class History:
+    """The channels of one listening connection. Pure: times are parameters."""
+
+    def __init__(
+        self, isupport: Isupport, marks: Mapping[RemoteChatId, Mark], say: Callable[[Line], None]
+    ) -> None:
+        self._marks = dict(marks)
+        self._say = say
+        self._seen: dict[RemoteChatId, deque[str]] = {}
+        self._asking: dict[RemoteChatId, _Asking] = {}
+        limit = isupport.tokens.get("CHATHISTORY", "")
+        most = int(limit[:6]) if limit.isascii() and limit.isdecimal() else 0
+        self._page = min(most or PAGE, PAGE)
+        kinds = isupport.tokens.get("MSGREFTYPES", "timestamp,msgid").lower()
+        self._knows_ids = "msgid" in kinds.split(",")
+
+    def enter(self, chat: RemoteChatId, name: str, now: float) -> None:
+        """Ask for what was said in a channel that we are in now, if we were before."""
+        mark = self._marks.get(chat)
+        if mark is not None and chat not in self._asking:
+            asking = _Asking(name, mark.at, now, by_time=not (self._knows_ids and mark.msgid))
+            self._asking[chat] = asking
+            self._ask(asking, mark)
+
+    def _ask(self, asking: _Asking, mark: Mark) -> None:
+        asking.lines = 0
+        asking.pages += 1
+        at = mark.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        since = f"timestamp={at}" if asking.by_time else f"msgid={mark.msgid}"
+        self._say(line("CHATHISTORY", "AFTER", asking.name, since, str(self._page)))
+
+    def is_wanted(self, chat: RemoteChatId, msgid: str, at: datetime) -> bool:
+        """Whether a message out of the server's memory is of the gap, and was not heard before.
+
+        Some servers say again what nobody asked for.
+        """
+        asking = self._asking.get(chat)
+        if asking is None or at < asking.after:
+            return False
+        return msgid not in self._seen.get(chat, ()) if msgid else at > asking.after
+
+    def count(self, chat: RemoteChatId) -> None:
+        """Take note of one more line of an answer."""
+        if chat in self._asking:
+            self._asking[chat].lines += 1
+
+    def take(self, heard: Heard, *, replayed: bool) -> list[Heard]:
+        """Take note of what was heard; return what may be told now.
+
+        What is said now is held back until the gap before it is filled.
+        """
+        if heard.mark is not None:
+            seen = self._seen.setdefault(heard.chat, deque(maxlen=REMEMBERED))
+            seen.append(heard.mark.msgid)
+        asking = self._asking.get(heard.chat)
+        if asking is not None and not replayed:
+            asking.held.append(heard)
+            return []
+        self._advance(heard)
+        return [heard]
+
+    def _advance(self, heard: Heard) -> None:
+        mark, known = heard.mark, self._marks.get(heard.chat)
+        if mark is not None and (known is None or mark.at >= known.at):
+            self._marks[heard.chat] = mark
+
+    def handle(
+        self, message: Incoming, find: Callable[[str], RemoteChatId | None], now: float
+    ) -> list[Heard]:
+        """Follow one line; return what was held back and may go now."""
+        batch = message.batch
+        if message.command == "BATCH" and batch is not None and batch.kind == "chathistory":
+            chat = find(batch.params[0]) if batch.params else None
+            if batch.is_over and chat is not None and chat in self._asking:
+                return self._on_page(chat)
+        elif message.command == "FAIL" and message.param(0).upper() == "CHATHISTORY":
+            named = [chat for chat in map(find, message.params[1:-1]) if chat in self._asking]
+            return self._on_refusal(named[0] if named else None)
+        elif message.command == "421" and message.param(1).upper() == "CHATHISTORY":
+            return self._release_all()
+        return self._release_late(now)
+
+    def _on_page(self, chat: RemoteChatId) -> list[Heard]:
+        asking, mark = self._asking[chat], self._marks.get(chat)
+        if asking.lines < self._page or asking.pages >= MOST_PAGES or mark is None:
+            return self._release(chat)
+        self._ask(asking, mark)
+        return []
+
+    def _on_refusal(self, chat: RemoteChatId | None) -> list[Heard]:
+        if chat is None:
+            return self._release_all()
+        asking, mark = self._asking[chat], self._marks.get(chat)
+        if asking.by_time or mark is None:
+            return self._release(chat)
+        # The message that we know may be too old for the server's memory.
+        asking.by_time = True
+        self._ask(asking, mark)
+        return []
+
+    def _release_late(self, now: float) -> list[Heard]:
+        late = [c for c, one in self._asking.items() if now - one.since > ANSWER_SECONDS]
+        return [heard for chat in late for heard in self._release(chat)]
+
+    def _release_all(self) -> list[Heard]:
+        return [heard for chat in list(self._asking) for heard in self._release(chat)]
+
+    def _release(self, chat: RemoteChatId) -> list[Heard]:
+        held = self._asking.pop(chat).held
+        for heard in held:
+            self._advance(heard)
+        return held
+
+
+class Marks:
+    """Where each channel was heard up to, over restarts.
+
+    Written now and then, not with every message: after a crash some messages are asked for again,
+    and known by their ids.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._marks: dict[RemoteChatId, Mark] = {}
+        self._changed: set[RemoteChatId] = set()
+
+    async def load(self) -> Mapping[RemoteChatId, Mark]:
+        """Return what is kept, and what was noted since."""
+        for key, raw in (await self._store.find(STORE_PREFIX)).items():
+            mark = Mark.decode(raw)
+            if mark is not None:
+                self._marks.setdefault(RemoteChatId(key.removeprefix(STORE_PREFIX)), mark)
+        return self._marks
+
+    def note(self, chat: RemoteChatId, mark: Mark) -> None:
+        """Take note of a new mark."""
+        self._marks[chat] = mark
+        self._changed.add(chat)
+
+    async def forget(self, chat: RemoteChatId) -> None:
+        """Forget a channel that is bridged no more."""
+        self._marks.pop(chat, None)
+        self._changed.discard(chat)
+        await self._store.delete(STORE_PREFIX + chat)
+
+    async def write(self) -> None:
+        """Write what has changed."""
+        for chat in list(self._changed):
+            await self._store.put(STORE_PREFIX + chat, self._marks[chat].encode())
+            self._changed.discard(chat)
+
+    async def keep_writing(self) -> None:
+        """Write now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(WRITE_SECONDS)
+            with contextlib.suppress(DeliveryError):  # The next time, then.
+                await self.write()
+
+
+def made_up_id(message: Incoming) -> str:
+    """Make an id for a message out of the server's memory that has none: the same each time."""
+    said = f"{message.tags.get('time')} {message.source} {message.command} {message.params}"
+    return "h-" + hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()[:32]

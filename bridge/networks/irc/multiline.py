@@ -1,0 +1,97 @@
+"""One message of several lines as one (IRCv3 ``draft/multiline``), both ways."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bridge.networks.irc.wire import Incoming, Line, line
+
+CAPABILITY = "draft/multiline"
+CONCAT = "draft/multiline-concat"
+FRAME_LINES = 2
+"""What a group takes beside its own lines."""
+MOST_OPEN = 50
+MOST_LINES = 500
+"""What more a server puts into one message is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a server takes as one message."""
+
+    most_bytes: int
+    most_lines: int
+
+    @classmethod
+    def parse(cls, value: str) -> "Limits":
+        """Read the capability's value, ``max-bytes=40000,max-lines=10``."""
+        found = dict(pair.partition("=")[::2] for pair in value.split(","))
+
+        def number(key: str, default: int) -> int:
+            text = found.get(key, "")
+            return int(text[:9]) if text.isascii() and text.isdecimal() else default
+
+        return cls(number("max-bytes", 0), number("max-lines", MOST_LINES))
+
+    def allow(self, lines: Sequence[Line]) -> bool:
+        """Whether the lines may go as one message."""
+        size = sum(len(one.params[-1].encode()) + 1 for one in lines) - 1
+        plain = all(one.command == "PRIVMSG" and "\x01" not in one.params[-1] for one in lines)
+        return plain and 1 < len(lines) <= self.most_lines and size <= self.most_bytes
+
+
+def group(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines as one message."""
+    name = secrets.token_hex(4)
+    first = line("BATCH", f"+{name}", CAPABILITY, lines[0].params[0])
+    first = replace(first, tags=lines[0].tags)  # They are the whole message's.
+    middle = [replace(one, tags=(("batch", name),)) for one in lines]
+    return [first, *middle, line("BATCH", f"-{name}")]
+
+
+@dataclass(slots=True)
+class _Open:
+    begin: Incoming
+    texts: list[str]
+
+
+class Assembler:
+    """Puts together what comes in such groups."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, _Open] = {}
+
+    def feed(self, message: Incoming) -> Incoming | None:
+        """Take a line; return it, or the whole message at its end, or None in between.
+
+        The whole is a ``PRIVMSG`` whose text has line breaks, with the tags of the group.
+        """
+        batch = message.batch
+        if batch is None or batch.kind != CAPABILITY:
+            return message
+        if message.command == "BATCH" and not batch.is_over:
+            if len(self._open) < MOST_OPEN:
+                self._open[batch.name] = _Open(message, [])
+            return None
+        open_one = self._open.get(batch.name)
+        if open_one is None:
+            return None
+        if message.command == "BATCH":
+            del self._open[batch.name]
+            return self._whole(open_one)
+        if message.command == "PRIVMSG" and len(open_one.texts) < MOST_LINES:
+            # Some servers name the sender on the lines only.
+            if open_one.begin.source is None or not open_one.begin.source.is_person:
+                open_one.begin = replace(open_one.begin, source=message.source)
+            if CONCAT in message.tags and open_one.texts:
+                open_one.texts[-1] += message.param(-1)
+            else:
+                open_one.texts.append(message.param(-1))
+        return None
+
+    @staticmethod
+    def _whole(one: _Open) -> Incoming | None:
+        if not one.texts or one.begin.batch is None:
+            return None
+        target = one.begin.batch.params[0] if one.begin.batch.params else ""
+        return replace(one.begin, command="PRIVMSG", params=(target, "\n".join(one.texts)))

@@ -1,0 +1,71 @@
+"""What a server offers (IRCv3 capabilities), what we want of it, and what we have got.
+
+A pure state: lines in, lines out. It serves the sign-in and, with ``cap-notify``, the time after.
+"""
+
+from collections.abc import Iterable
+
+from bridge.networks.irc.wire import Incoming, Line, line
+
+WANTED = frozenset({
+    "account-notify", "account-tag", "away-notify", "batch", "cap-notify", "chghost",
+    "draft/chathistory", "draft/multiline", "echo-message", "extended-join", "invite-notify",
+    "labeled-response", "message-tags", "multi-prefix", "server-time", "setname",
+    "standard-replies", "userhost-in-names",
+})  # fmt: skip
+_NEEDS = {"labeled-response": "batch", "draft/multiline": "batch", "draft/chathistory": "batch"}
+"""A capability that means nothing without the other."""
+MOST_BYTES = 200
+"""Names in one request: the line must fit."""
+
+
+class Offers:
+    """The capabilities of one connection."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        """What is offered, with its value."""
+        self.held: frozenset[str] = frozenset()
+        """What we were given."""
+
+    def learn(self, words: str) -> frozenset[str]:
+        """Take note of what is offered (``CAP LS``, ``CAP NEW``); return the names."""
+        pairs = [word.partition("=") for word in words.split()]
+        self.values |= {name.lower(): value for name, _, value in pairs}
+        return frozenset(name.lower() for name, _, _ in pairs)
+
+    def wish(self, extra: Iterable[str] = ()) -> list[Line]:
+        """Return the requests for what is offered, wanted and not held yet."""
+        wanted = ((WANTED & self.values.keys()) | set(extra)) - self.held
+        names = [
+            name for name in sorted(wanted)
+            if _NEEDS.get(name) is None or _NEEDS[name] in self.values
+        ]  # fmt: skip
+        requests, row = [], ""
+        for name in names:
+            if row and len(row) + len(name) >= MOST_BYTES:
+                requests.append(line("CAP", "REQ", row))
+                row = ""
+            row = f"{row} {name}".strip()
+        return [*requests, line("CAP", "REQ", row)] if row else requests
+
+    def take(self, words: str) -> None:
+        """Take note of what was given, or with a hyphen taken back (``CAP ACK``)."""
+        for word in words.lower().split():
+            name = word.lstrip("-~=").partition("=")[0]
+            self.held = self.held - {name} if word.startswith("-") else self.held | {name}
+
+    def follow(self, message: Incoming) -> list[Line]:
+        """Follow one ``CAP`` line after the sign-in; return what to say."""
+        match message.param(1).upper():
+            case "NEW":
+                self.learn(message.param(-1))
+                return self.wish()
+            case "DEL":
+                gone = {word.partition("=")[0] for word in message.param(-1).lower().split()}
+                for name in gone:
+                    self.values.pop(name, None)
+                self.held -= gone
+            case "ACK":
+                self.take(message.param(-1))
+        return []

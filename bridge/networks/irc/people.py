@@ -1,0 +1,82 @@
+"""What servers tell of the people in our channels: name, account, whether they are away.
+
+Each of these comes by an IRCv3 capability of its own (``extended-join``, ``account-notify``,
+``account-tag``, ``away-notify``, ``chghost``, ``setname``, ``userhost-in-names``); where a server
+has it not, the field stays unknown.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from bridge.networks.irc.wire import Incoming, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody in one of our channels."""
+
+    source: Source
+    account: str | None = None
+    """The account that services know: empty is none, None is not known."""
+    realname: str | None = None
+    away: str | None = None
+    """Why they are away; empty is here, None is not known."""
+
+
+class People:
+    """Everybody whom the listening connection can see."""
+
+    def __init__(self, fold: Callable[[str], str]) -> None:
+        self._fold = fold
+        self._known: dict[str, Person] = {}
+
+    def find(self, nick: str) -> Person | None:
+        """Return what is known of somebody."""
+        return self._known.get(self._fold(nick))
+
+    def see(self, source: Source) -> None:
+        """Take note that somebody is there, by what a line says of them."""
+        known = self._known.get(self._fold(source.nick))
+        if known is None:
+            self._known[self._fold(source.nick)] = Person(source)
+        elif source.is_person:
+            self._change(source.nick, source=source)
+
+    def forget(self, nick: str) -> None:
+        """Take note that somebody is in none of our channels any more."""
+        self._known.pop(self._fold(nick), None)
+
+    def handle(self, message: Incoming) -> None:
+        """Follow one line of somebody whom we know."""
+        source = message.source
+        if source is None or not source.is_person or self.find(source.nick) is None:
+            return
+        nick = source.nick
+        if "account" in message.tags:
+            self._change(nick, account=message.tags["account"])
+        match message.command:
+            case "ACCOUNT":
+                self._change(nick, account=_account(message.param(0)))
+            case "AWAY":
+                self._change(nick, away=message.param(0))
+            case "CHGHOST":
+                self._change(nick, source=Source(nick, message.param(0), message.param(1)))
+            case "SETNAME":
+                self._change(nick, realname=message.param(0))
+            case "JOIN" if len(message.params) >= 3:
+                self._change(nick, account=_account(message.param(1)), realname=message.param(2))
+            case "NICK":
+                self._rename(source, message.param(0))
+
+    def _rename(self, source: Source, new: str) -> None:
+        person = self._known.pop(self._fold(source.nick))
+        moved = Source(new, source.user, source.host)
+        self._known[self._fold(new)] = replace(person, source=moved)
+
+    def _change(self, nick: str, **changes: object) -> None:
+        key = self._fold(nick)
+        self._known[key] = replace(self._known[key], **changes)  # type: ignore[arg-type]
+
+
+def _account(word: str) -> str:
+    return "" if word == "*" else word

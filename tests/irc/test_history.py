@@ -1,0 +1,206 @@
+"""What was said while we were away, by the specification's own forms (draft/chathistory)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bridge.networks.irc.history import MOST_PAGES, Mark
+from bridge.sdk.events import RemoteMembers, RemoteMessage
+from tests.irc.stage import Host, Network, chat, message, running
+from tests.irc.test_client import listening, synced
+from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
+
+CAPABILITIES = "batch draft/chathistory message-tags server-time"
+ISUPPORT = "NICKLEN=30 CASEMAPPING=rfc1459 CHATHISTORY=3 MSGREFTYPES=msgid,timestamp"
+
+
+def at(second: int) -> str:
+    return f"2026-11-25T10:00:{second:02}.000Z"
+
+
+def live(second: int, text: str, who: str = "bob!b@h") -> str:
+    return f"@time={at(second)};msgid=m{second} :{who} PRIVMSG #room :{text}"
+
+
+def page(*lines: str) -> list[str]:
+    inside = [one.replace("@", "@batch=h;", 1) for one in lines]
+    return [":irc.test BATCH +h chathistory #room", *inside, ":irc.test BATCH -h"]
+
+
+@asynccontextmanager
+async def back_again(
+    server: ScriptedServer, network: Network, isupport: str = ISUPPORT
+) -> AsyncIterator[tuple[Peer, Host]]:
+    """Have heard one message, been away, and be in the channel again."""
+    async with listening(server, network, capabilities=CAPABILITIES) as (_, host, peer, _):
+        peer.say(live(10, "last heard"))
+        await host.wait_for(RemoteMessage)
+    relay, host = network.relay()
+    async with running(relay) as run, asyncio.TaskGroup() as tasks:
+        peer = await server.accept()
+        await peer.welcome(isupport, CAPABILITIES)
+        joined = tasks.create_task(relay.join(chat("#room")))
+        await peer.admit("bob")
+        await joined
+        yield peer, host
+        assert not run.ended.is_set()
+
+
+async def test_the_gap_is_filled_in_order_and_nothing_is_told_twice() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with back_again(server, network) as (peer, host):
+            asked = await peer.expect("CHATHISTORY")
+            assert asked == "CHATHISTORY AFTER #room msgid=m10 3"
+            peer.say(live(14, "now"), ":bob!b@h NICK bobby")
+            peer.say(*page(live(11, "one"), live(12, "two"), live(13, "three")))
+            assert await peer.expect("CHATHISTORY") == "CHATHISTORY AFTER #room msgid=m13 3"
+            await synced(peer)
+            assert host.texts == ["bob: one", "bob: two", "bob: three"]
+            assert not host.of(RemoteMembers)
+            peer.say(*page(live(14, "now")))
+            await host.wait_for(RemoteMessage, 4)
+            assert host.texts == ["bob: one", "bob: two", "bob: three", "bob: now"]
+            assert [one.id for one in host.of(RemoteMessage)] == ["m11", "m12", "m13", "m14"]
+            kinds = [type(one).__name__ for one in host.events]
+            assert kinds[3:] == ["RemoteMembers", "RemoteMessage", "RemoteRename"]
+
+
+async def test_our_own_words_are_not_told_back_to_us() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        alice, _ = network.puppet("Alice")
+        async with running(alice), asyncio.TaskGroup() as tasks:
+            saying = tasks.create_task(alice.send(message("#room", "hello")))
+            puppet = await server.accept()
+            await puppet.welcome()
+            await puppet.admit()
+            await saying
+            async with back_again(server, network) as (peer, host):
+                await peer.expect("CHATHISTORY")
+                peer.say(*page(
+                    live(11, "by a puppet", "Alice!~alice@h"),
+                    live(12, "by a puppet with another nick", "Alice__!alice@h"),
+                    live(13, "by the relay", "trestle!~trestle@h"),
+                ))  # fmt: skip
+                await peer.expect("CHATHISTORY")
+                peer.say(*page(
+                    live(14, "by one with that nick", "Alice!stranger@h"),
+                    live(15, "by one with that nick, too", "trestle!stranger@h"),
+                ))  # fmt: skip
+                await host.wait_for(RemoteMessage, 2)
+                assert [text.partition(": ")[2] for text in host.texts] == [
+                    "by one with that nick", "by one with that nick, too"
+                ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [":irc.test FAIL CHATHISTORY INVALID_MSGREFTYPE AFTER #room :No such message",
+     ":irc.test FAIL CHATHISTORY MESSAGE_ERROR AFTER #room :Messages could not be retrieved"],
+)  # fmt: skip
+async def test_a_message_too_old_for_the_server_is_replaced_by_its_time(refusal: str) -> None:
+    async with (
+        scripted_server() as server,
+        back_again(server, Network(server.port)) as (peer, host),
+    ):
+        await peer.expect("CHATHISTORY AFTER #room msgid=m10")
+        peer.say(refusal)
+        assert await peer.expect("CHATHISTORY") == (
+            f"CHATHISTORY AFTER #room timestamp={at(10)} 3"
+        )
+        peer.say(live(20, "now"), refusal)
+        await host.wait_for(RemoteMessage)
+        assert host.texts == ["bob: now"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [[":irc.test 421 {nick} CHATHISTORY :Unknown command"], page(),
+     [":irc.test FAIL CHATHISTORY UNKNOWN_COMMAND :No"]],
+)  # fmt: skip
+async def test_without_an_answer_that_helps_life_goes_on(answer: list[str]) -> None:
+    async with scripted_server() as server:
+        isupport = "NICKLEN=30 CHATHISTORY=0 MSGREFTYPES=timestamp"
+        async with back_again(server, Network(server.port), isupport) as (peer, host):
+            assert await peer.expect("CHATHISTORY") == (
+                f"CHATHISTORY AFTER #room timestamp={at(10)} 100"
+            )
+            peer.say(live(20, "now"), *answer)
+            await host.wait_for(RemoteMessage)
+            assert host.texts == ["bob: now"]
+
+
+async def test_a_server_that_repeats_itself_for_ever_is_asked_no_more() -> None:
+    async with (
+        scripted_server() as server,
+        back_again(server, Network(server.port)) as (peer, host),
+    ):
+        asked = 0
+        peer.say(live(59, "now"))
+        while (text := await peer.read()) and asked < MOST_PAGES:
+            if not text.startswith("CHATHISTORY"):
+                continue
+            asked += 1
+            peer.say(*page(*(
+                f"@time={at(11)};msgid=p{asked}-{n} :bob!b@h PRIVMSG #room :again"
+                for n in range(3)
+            )))  # fmt: skip
+            if asked == MOST_PAGES:
+                break
+        await host.wait_until(lambda one: one.texts[-1:] == ["bob: now"])
+        assert len(host.texts) == 3 * MOST_PAGES + 1
+
+
+async def test_a_channel_that_is_new_or_was_left_is_not_asked_about() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with listening(server, network, capabilities=CAPABILITIES) as (relay, host, peer, _):
+            peer.say(live(10, "heard"))
+            await host.wait_for(RemoteMessage)
+            await relay.leave(chat("#room"), "unbridged")
+            await peer.expect("PART")
+        assert not await network.store.find("heard:")
+        async with listening(server, network, capabilities=CAPABILITIES) as (_, _, peer, _):
+            await synced(peer)
+            assert not any(one.startswith("CHATHISTORY") for one in peer.heard)
+
+
+async def test_what_nobody_asked_for_is_not_told() -> None:
+    async with scripted_server() as server:
+        first = Network(server.port)
+        async with listening(server, first, capabilities=CAPABILITIES) as (_, host, peer, _):
+            peer.say(*page(live(1, "from before there was a bridge")), live(2, "now"))
+            await host.wait_for(RemoteMessage)
+            assert host.texts == ["bob: now"]
+        async with back_again(server, Network(server.port)) as (peer, host):
+            await peer.expect("CHATHISTORY")
+            peer.say(*page(live(3, "from before the gap"), live(11, "in it")))
+            await host.wait_for(RemoteMessage)
+            assert host.texts == ["bob: in it"]
+
+
+async def test_what_has_no_id_is_known_by_its_time_and_gets_one_that_stays() -> None:
+    async with scripted_server() as server:
+        async with back_again(server, Network(server.port)) as (peer, host):
+            await peer.expect("CHATHISTORY")
+            peer.say(*page(
+                f"@time={at(9)} :bob!b@h PRIVMSG #room :before",
+                f"@time={at(11)} :bob!b@h PRIVMSG #room :after",
+            ))  # fmt: skip
+            (one,) = await host.wait_for(RemoteMessage)
+        assert host.texts == ["bob: after"]
+        assert one.id.startswith("h-")
+
+
+@pytest.mark.parametrize("raw", [b"", b"nonsense id", b"\xff\xfe", b"2026-13-40T00:00:00 x"])
+def test_a_mark_that_cannot_be_read_is_none(raw: bytes) -> None:
+    assert Mark.decode(raw) is None
+
+
+def test_a_mark_reads_back_as_it_was() -> None:
+    mark = Mark.decode(b"2026-11-25T10:00:00+00:00 42X~1795633733~0")
+    assert mark is not None
+    assert Mark.decode(mark.encode()) == mark

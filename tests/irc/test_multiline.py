@@ -1,0 +1,178 @@
+"""Several lines as one message, by the specification's own examples (draft/multiline)."""
+
+import asyncio
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.networks.irc.batches import Batches
+from bridge.networks.irc.multiline import MOST_LINES, MOST_OPEN, Assembler, Limits, group
+from bridge.networks.irc.wire import Incoming, line, parse
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.events import Receipt, RemoteMessage
+from tests.irc.stage import Network, message
+from tests.irc.test_client import listening
+from tests.irc.test_echo import ME, entered, outcome
+from tests.rigs.scale import examples
+from tests.rigs.scripted_irc import scripted_server
+
+OFFER = "batch message-tags draft/multiline=max-bytes=4000,max-lines=4"
+ECHO = f"{OFFER} echo-message"
+LABELS = f"{ECHO} labeled-response"
+
+
+def feed(*texts: str) -> list[Incoming]:
+    batches, assembler = Batches(), Assembler()
+    made = []
+    for text in texts:
+        read = parse(text.encode())
+        assert read is not None
+        whole = assembler.feed(batches.place(read))
+        if whole is not None:
+            made.append(whole)
+    return made
+
+
+def test_the_specifications_example_is_one_message() -> None:
+    (one,) = feed(
+        "@msgid=xxx;account=account :n!u@h BATCH +123 draft/multiline #channel",
+        "@batch=123 :n!u@h PRIVMSG #channel hello",
+        "@batch=123 :n!u@h PRIVMSG #channel :how is ",
+        "@batch=123;draft/multiline-concat :n!u@h PRIVMSG #channel :everyone?",
+        "BATCH -123",
+    )
+    assert (one.command, one.params) == ("PRIVMSG", ("#channel", "hello\nhow is everyone?"))
+    assert (one.tags["msgid"], one.source and one.source.nick) == ("xxx", "n")
+
+
+def test_what_is_never_ended_or_begun_is_no_message_and_takes_no_room() -> None:
+    assert feed("@batch=1 :n!u@h PRIVMSG #c :never begun")[0].param(1) == "never begun"
+    assert feed(":n!u@h BATCH +1 draft/multiline #c", ":n!u@h BATCH -1", "BATCH -1") == [
+        Incoming("BATCH", ("-1",))
+    ]
+    many = [f":n!u@h BATCH +{number} draft/multiline #c" for number in range(MOST_OPEN + 10)]
+    assert feed(*many, f"@batch={MOST_OPEN + 5} :n!u@h PRIVMSG #c x") == []
+    (long,) = feed(
+        ":n!u@h BATCH +1 draft/multiline #c",
+        *["@batch=1 :n!u@h PRIVMSG #c x"] * (MOST_LINES + 10),
+        ":s BATCH -1",
+    )
+    assert long.param(1).count("\n") == MOST_LINES - 1
+
+
+@examples(100)
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0")), min_size=1))
+def test_what_we_group_reads_back_as_it_was(texts: list[str]) -> None:
+    lines = [line("PRIVMSG", "#c", text[:100]) for text in texts[:20]]
+    raw = [b":n!u@h " + one.encode() if one.command == "BATCH" else one.encode()
+           for one in group(lines)]  # fmt: skip
+    (whole,) = feed(*(one.decode().removesuffix("\r\n") for one in raw))
+    assert whole.param(1) == "\n".join(one.params[1] for one in lines)
+
+
+@pytest.mark.parametrize(
+    ("value", "lines", "allowed"),
+    [
+        ("max-bytes=40000,max-lines=10", ["a", "b"], True),
+        ("max-bytes=3", ["a", "b"], True),
+        ("max-bytes=2", ["a", "b"], False),
+        ("max-bytes=40000,max-lines=2", ["a", "b", "c"], False),
+        ("max-bytes=40000", ["a"], False),
+        ("max-bytes=40000", ["a", "\x01ACTION b\x01"], False),
+        ("max-lines=10", ["a", "b"], False),
+        ("", ["a", "b"], False),
+        ("max-bytes=²,other=1", ["a", "b"], False),
+    ],
+)
+def test_only_what_the_server_takes_goes_as_one(
+    value: str, lines: list[str], allowed: bool
+) -> None:
+    assert Limits.parse(value).allow([line("PRIVMSG", "#c", one) for one in lines]) is allowed
+
+
+def test_notices_do_not_go_as_one() -> None:
+    limits = Limits.parse("max-bytes=40000")
+    assert not limits.allow([line("NOTICE", "#c", "a"), line("NOTICE", "#c", "b")])
+
+
+@pytest.mark.parametrize("capabilities", [LABELS, ECHO, OFFER])
+async def test_a_message_of_several_lines_is_confirmed_as_one(capabilities: str) -> None:
+    async with entered(capabilities) as (alice, peer, _, _), asyncio.TaskGroup() as tasks:
+        sending = tasks.create_task(outcome(alice, "#room", "one\ntwo"))
+        first = await peer.read()
+        found = re.fullmatch(r"(?:@label=(\S+) )?BATCH \+(\w+) draft/multiline #room", first)
+        assert found is not None
+        for text in ("one", "two"):
+            assert await peer.read() == f"@batch={found[2]} PRIVMSG #room :{text}"
+        assert await peer.read() == f"BATCH -{found[2]}"
+        if capabilities != OFFER:
+            tags = f"@msgid=xxx;label={found[1]}" if found[1] else "@msgid=xxx"
+            peer.say(
+                f"{tags} {ME} BATCH +9 draft/multiline #room",
+                f"@batch=9 {ME} PRIVMSG #room :one",
+                f"@batch=9 {ME} PRIVMSG #room :two",
+                ":irc.test BATCH -9",
+            )
+        receipt = await sending
+        assert isinstance(receipt, Receipt)
+        assert len(receipt.remote_ids) == 1
+        assert (receipt.remote_ids == ("xxx",)) == (capabilities != OFFER)
+
+
+@pytest.mark.parametrize("label", [True, False])
+async def test_a_refused_group_is_refused_once(label: bool) -> None:
+    async with (
+        entered(LABELS if label else OFFER) as (alice, peer, _, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        sending = tasks.create_task(outcome(alice, "#room", "one\ntwo"))
+        first = await peer.read()
+        tags = first.partition(" ")[0] + " " if label else ""
+        peer.say(f"{tags}:irc.test FAIL BATCH MULTILINE_MAX_BYTES 1 :Too much")
+        error = await sending
+        assert isinstance(error, PermanentFailure)
+        assert "Too much" in str(error)
+
+
+async def test_what_does_not_fit_into_one_burst_goes_line_by_line() -> None:
+    async with entered(LABELS, flood_burst=3) as (alice, peer, _, _), asyncio.TaskGroup() as tasks:
+        sending = tasks.create_task(outcome(alice, "#room", "one\ntwo"))
+        for text in ("one", "two"):
+            said = await peer.read()
+            label = said.partition(" ")[0]
+            assert said.endswith(f" PRIVMSG #room :{text}")
+            peer.say(f"{label} {ME} PRIVMSG #room :{text}")
+        assert isinstance(await sending, Receipt)
+
+
+async def test_a_message_of_several_lines_is_one_in_the_room() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), capabilities=OFFER) as (relay, host, peer, _),
+    ):
+        peer.say(
+            "@msgid=m1 :bob!b@h BATCH +1 draft/multiline #room",
+            "@batch=1 :bob!b@h PRIVMSG #room :\x02one",
+            ":eve!e@h PRIVMSG #room :in between",
+            "@batch=1 :bob!b@h PRIVMSG #room :",
+            "@batch=1 :bob!b@h PRIVMSG #room :two",
+            ":irc.test BATCH -1",
+        )
+        said = await host.wait_for(RemoteMessage, 2)
+        assert host.texts == ["eve: in between", "bob: one\n\ntwo"]
+        assert said[1].id == "m1"
+        assert relay is not None
+
+
+async def test_an_answer_names_what_it_answers_where_that_has_an_id() -> None:
+    async with entered("message-tags") as (alice, peer, _, _):
+        for reply_to, tag in (
+            ("abc;1", "@+draft/reply=abc\\:1 "), ("0123456789abcdef-7", ""), ("x" * 300, ""),
+        ):  # fmt: skip
+            one = message("#room", "hi")
+            await alice.send(type(one)(**{
+                **{name: getattr(one, name) for name in one.__slots__}, "reply_to": reply_to
+            }))  # fmt: skip
+            assert await peer.expect(tag or "PRIVMSG") == f"{tag}PRIVMSG #room :hi"

@@ -1,0 +1,151 @@
+"""What a server offers: asked for as it comes, given up as it goes."""
+
+import asyncio
+
+import pytest
+
+from bridge.networks.irc.offers import WANTED, Offers
+from bridge.networks.irc.people import People
+from bridge.networks.irc.wire import Incoming, Source, parse
+from bridge.sdk.errors import DeliveryError
+from bridge.sdk.events import RemoteJoin, RemoteLeave
+from tests.irc.stage import Network, chat
+from tests.irc.test_client import listening, synced
+from tests.irc.test_echo import LABELS, entered, labelled, outcome
+from tests.irc.test_handshake import begin, feed, identity
+from tests.rigs.scripted_irc import scripted_server
+
+
+def read(text: str) -> Incoming:
+    message = parse(text.encode())
+    assert message is not None
+    return message
+
+
+def said(offers: Offers, text: str) -> list[str]:
+    return [one.encode().decode().strip() for one in offers.follow(read(text))]
+
+
+def test_all_that_is_wanted_is_asked_for_in_lines_that_fit() -> None:
+    offers = Offers()
+    offers.learn(" ".join(WANTED) + " example.org/other sts=port=1")
+    requests = offers.wish(["sasl"])
+    asked = [name for one in requests for name in one.params[1].split()]
+    assert sorted(asked) == sorted(WANTED | {"sasl"})
+    assert all(len(one.encode()) <= 512 for one in requests)
+
+
+def test_what_means_nothing_alone_is_not_asked_for() -> None:
+    offers = Offers()
+    offers.learn("labeled-response draft/multiline=max-bytes=1 draft/chathistory")
+    assert offers.wish() == []
+
+
+def test_capabilities_come_and_go() -> None:
+    offers = Offers()
+    offers.learn("server-time cap-notify")
+    offers.take("server-time cap-notify")
+    # The specification's own examples.
+    assert said(offers, ":irc.example.com CAP modernclient NEW :batch") == ["CAP REQ batch"]
+    assert said(offers, ":irc.example.com CAP modernclient ACK :batch") == []
+    assert offers.held == {"server-time", "cap-notify", "batch"}
+    assert said(offers, ":irc.example.com CAP modernclient NEW :example.org/x server-time") == []
+    assert said(offers, ":irc.example.com CAP modernclient DEL :batch server-time") == []
+    assert offers.held == {"cap-notify"}
+    assert "batch" not in offers.values
+    offers.take("-cap-notify")
+    assert offers.held == frozenset()
+
+
+def test_a_list_too_long_for_one_request_is_asked_for_in_two() -> None:
+    handshake, _ = begin(identity())
+    names = sorted(WANTED)
+    assert feed(handshake, f":s CAP * LS * :{' '.join(names[:9])}") == []
+    first, second = feed(handshake, f":s CAP * LS :{' '.join(names[9:])}")
+    assert feed(handshake, f":s CAP * ACK {first.removeprefix('CAP REQ ')}") == []
+    # Of what is refused nothing is held, and the rest is.
+    assert feed(handshake, f":s CAP * NAK {second.removeprefix('CAP REQ ')}") == ["CAP END"]
+    assert handshake.capabilities == set(first.removeprefix("CAP REQ :").split())
+
+
+async def test_when_labels_go_what_is_on_its_way_is_confirmed_by_a_pong() -> None:
+    async with entered(LABELS) as (alice, peer, _, network), asyncio.TaskGroup() as tasks:
+        sending = tasks.create_task(outcome(alice, "#room", "hello"))
+        await labelled(peer, "PRIVMSG #room :hello")
+        peer.say(":irc.test CAP {nick} DEL :labeled-response echo-message")
+        assert not isinstance(await sending, DeliveryError)
+        assert not network.connector.capabilities(chat("#room").id).acknowledges
+        peer.say(":irc.test CAP {nick} NEW :labeled-response echo-message")
+        assert await peer.expect("CAP") == "CAP REQ :echo-message labeled-response"
+        peer.say(":irc.test CAP {nick} ACK :labeled-response echo-message")
+        await synced(peer)
+        again = tasks.create_task(outcome(alice, "#room", "hello again"))
+        label = await labelled(peer, "PRIVMSG #room :hello again")
+        peer.say(f"@label={label} :Alice!a@h PRIVMSG #room :hello again")
+        assert not isinstance(await again, DeliveryError)
+
+
+def people(*texts: str) -> People:
+    known = People(str.lower)
+    known.see(Source("bob", "b", "h"))
+    for text in texts:
+        known.handle(read(text))
+    return known
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        (":bob!b@h JOIN #room accountname :Real Name", "account", "accountname"),
+        (":bob!b@h JOIN #room accountname :Real Name", "realname", "Real Name"),
+        (":bob!b@h JOIN #room * :Real Name", "account", ""),
+        (":bob!b@h ACCOUNT accountname", "account", "accountname"),
+        (":bob!b@h ACCOUNT *", "account", ""),
+        ("@account=hax0r :bob!b@h PRIVMSG #room :hi", "account", "hax0r"),
+        (":bob!b@h AWAY :at lunch", "away", "at lunch"),
+        (":bob!b@h AWAY", "away", ""),
+        (":bob!b@h CHGHOST newuser new.host", "source", Source("bob", "newuser", "new.host")),
+        (":bob!b@h SETNAME :Bruce Wayne", "realname", "Bruce Wayne"),
+        (":bob!b@h PRIVMSG #room :hi", "account", None),
+        (":eve!e@h AWAY :gone", "away", None),
+    ],
+)
+def test_what_servers_tell_of_people_is_known(text: str, field: str, value: object) -> None:
+    person = people(text).find("BOB")
+    assert person is not None
+    assert getattr(person, field) == value
+
+
+def test_people_are_known_by_their_new_nick_and_forgotten_when_they_go() -> None:
+    known = people(":bob!b@h ACCOUNT acc", ":bob!b@h NICK robert")
+    assert known.find("bob") is None
+    person = known.find("Robert")
+    assert person is not None
+    assert (person.account, person.source) == ("acc", Source("robert", "b", "h"))
+    known.forget("robert")
+    assert known.find("robert") is None
+
+
+async def test_the_new_forms_of_old_lines_are_read_as_before() -> None:
+    capabilities = "extended-join userhost-in-names chghost account-notify away-notify setname"
+    async with scripted_server() as server:
+        network = Network(server.port)
+        names = "@+bob!b@h eve!e@h"
+        async with listening(server, network, names, capabilities) as (relay, host, peer, _):
+            peer.say(
+                ":dan!d@h JOIN #room * :Dan", ":dan!d@h AWAY :x", ":dan!d@h CHGHOST a b",
+                ":dan!a@b SETNAME :Daniel", ":dan!a@b ACCOUNT dan", ":chief!c@h INVITE x #room",
+                ":dan!a@b PART #room",
+            )  # fmt: skip
+            await host.wait_for(RemoteLeave)
+            roster = relay._ears.roster  # type: ignore[union-attr]
+            assert roster.people.find("dan") is None
+            person = roster.people.find("bob")
+            assert person is not None
+            assert person.source == Source("bob", "b", "h")
+            peer.say(":{nick}!t@h CHGHOST cloaked users.test", ":x!x@x AWAY")
+            await synced(peer)
+            connection = relay._link.connection
+            assert connection is not None
+            assert connection.own == Source("trestle", "cloaked", "users.test")
+        assert [one.user.id for one in host.of(RemoteJoin)] == ["dan"]

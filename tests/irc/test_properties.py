@@ -1,0 +1,106 @@
+"""What must hold for any text: a fiftieth of a million by default, all of it in the long form."""
+
+import random
+from itertools import islice
+
+import pytest
+
+from bridge.matrix.namespaces import Namespaces
+from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.nicks import Nicks, candidates, is_nick
+from bridge.networks.irc.wire import LINE_BYTES, Incoming, LineReader, clean, line, parse
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.ids import InstanceId, UserId
+from tests.irc.stores import MemoryStore
+from tests.rigs.scale import chance, scaled
+
+COMMANDS = (
+    "PRIVMSG", "NOTICE", "TOPIC", "KICK", "QUIT", "NICK", "AWAY", "USER", "PART", "JOIN", "PASS",
+    "MODE", "INVITE", "AUTHENTICATE", "BATCH", "CHATHISTORY", "MONITOR", "WEBIRC",
+)  # fmt: skip
+NASTY = "\r\n\0 :;@!,=\\\x01\x02\x03\x1f\u0085\u2028\u2029\ufeff\u200b\U0001f468\u200d\ud800é"
+MAPPINGS = ("ascii", "rfc1459", "rfc1459-strict")
+IRC = InstanceId("irc")
+
+
+def text(dice: random.Random, most: int) -> str:
+    """Any text, much of it what has a meaning on the wire."""
+    return "".join(
+        dice.choice(NASTY) if dice.random() < 0.4 else chr(dice.choice((
+            dice.randrange(32, 127), dice.randrange(0x110000)
+        )))
+        for _ in range(dice.randrange(most))
+    )  # fmt: skip
+
+
+def check_one_line(command: str, params: list[str], tags: dict[str, str]) -> bool:
+    """Whether a line could be made; if so, it is one, and reads back as what went in."""
+    try:
+        made = line(command, *params).tagged(**tags)
+    except PermanentFailure:
+        return False
+    raw = made.encode()
+    assert raw.count(b"\n") == raw.count(b"\r") == 1
+    assert raw.endswith(b"\r\n")
+    assert b"\0" not in raw
+    assert len(raw.partition(b" ")[2] if tags else raw) <= LINE_BYTES
+    assert LineReader().feed(raw) == [raw[:-1]]
+    assert params[:-1] == list(made.params[:-1])
+    assert made.params[-1:] == tuple(map(clean, params[-1:]))
+    assert parse(raw) == Incoming(made.command, made.params, None, tags)
+    return True
+
+
+def test_any_text_in_any_field_of_any_command_is_one_line_that_reads_back() -> None:
+    dice, made = chance("lines"), 0
+    cases = scaled(1_000_000)
+    for _ in range(cases):
+        params = [
+            text(dice, 8) if dice.random() < 0.5 else "name" for _ in range(dice.randrange(4))
+        ]
+        if dice.random() < 0.8:
+            params.append(text(dice, 40))
+        tags = {"+draft/reply": text(dice, 10)} if dice.random() < 0.3 else {}
+        made += check_one_line(dice.choice(COMMANDS), params, tags)
+    # Most are lines: that all are refused would prove nothing.
+    assert made > cases / 4
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+async def test_users_and_nicks_are_one_to_one_for_any_number(mapping: str) -> None:
+    dice = chance(f"nicks {mapping}")
+    limits = Isupport().with_tokens([f"CASEMAPPING={mapping}", "NICKLEN=16"])
+    nicks = Nicks(MemoryStore())
+    given: dict[str, UserId] = {}
+    for number in range(scaled(1_000_000) // len(MAPPINGS)):
+        user = UserId(f"@{number}{text(dice, 5)}:example.org")
+        name = "".join(dice.choice("abAB[]{}\\|~^_ é") for _ in range(dice.randrange(3, 14)))
+        nick = await nicks.assign(user, name, limits)
+        assert is_nick(nick)
+        assert len(nick) <= 16
+        assert given.setdefault(limits.fold(nick), user) == user
+        assert nicks.nick_of(user) == nick
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_nicks_and_ghosts_are_one_to_one(mapping: str) -> None:
+    dice = chance(f"ghosts {mapping}")
+    limits = Isupport().with_tokens([f"CASEMAPPING={mapping}"])
+    namespaces = Namespaces(server_name="example.org", networks=[IRC])
+    ghosts: dict[UserId, str] = {}
+    for _ in range(scaled(1_000_000) // len(MAPPINGS)):
+        nick = "".join(dice.choice("abAB01[]{}\\|~^_`-=é") for _ in range(dice.randrange(1, 9)))
+        folded = limits.fold(nick)
+        ghost = namespaces.ghost(IRC, folded)
+        assert namespaces.parse_ghost(ghost) == (IRC, folded)
+        assert ghosts.setdefault(ghost, folded) == folded
+        assert limits.fold(folded) == folded
+
+
+def test_candidates_for_a_nick_are_all_different_under_any_mapping() -> None:
+    dice = chance("candidates")
+    for _ in range(scaled(20_000)):
+        limits = Isupport().with_tokens([f"CASEMAPPING={dice.choice(MAPPINGS)}"])
+        base = "".join(dice.choice("abAB[]{}\\|^_") for _ in range(dice.randrange(1, 30)))
+        made = list(islice(candidates(base, dice.randrange(4, 31)), 20))
+        assert len(set(map(limits.fold, made))) == len(made)

@@ -1,0 +1,318 @@
+"""Where a connection comes from, who is said to be behind it, and when it rests."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import IPv6Network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from bridge.networks.irc import ident as ident_module
+from bridge.networks.irc.addresses import address_of
+from bridge.networks.irc.handshake import Gateway
+from bridge.networks.irc.ident import Ident, listening
+from bridge.networks.irc.settings import IrcSettings
+from bridge.sdk.errors import LoginRequired, ModuleNotReady
+from bridge.sdk.ids import UserId
+from bridge.sdk.login import LoginState
+from bridge.sdk.secret import Secret
+from tests.irc.stage import Network, chat, message, running
+from tests.irc.test_client import speaking, synced
+from tests.irc.test_handshake import begin, identity
+from tests.rigs.inspircd import run_inspircd
+from tests.rigs.irc_user import irc_user
+from tests.rigs.scale import examples, scaled
+from tests.rigs.scripted_irc import Peer, scripted_server
+
+PREFIX = IPv6Network("2001:db8:1:2::/64")
+USERS = st.builds(
+    lambda name, server: UserId(f"@{name}:{server}"),
+    st.text(min_size=1, max_size=20),
+    st.sampled_from(["a.example", "b.example", "c.example:8448"]),
+)
+
+
+@examples(200)
+@given(st.lists(USERS, unique=True, max_size=30), st.integers(16, 96))
+def test_each_user_has_an_address_and_each_homeserver_a_block(
+    users: list[UserId], length: int
+) -> None:
+    prefix = IPv6Network(f"2001:db8:1:2::/{length}", strict=False)
+    block_length = length + (128 - length) // 2
+    blocks: dict[str, set[IPv6Network]] = {}
+    for user in users:
+        address = address_of(prefix, user)
+        assert address in prefix
+        assert address == address_of(prefix, user)
+        assert address not in {prefix.network_address, address_of(prefix, None)}
+        block = IPv6Network((int(address), block_length), strict=False)
+        blocks.setdefault(user.partition(":")[2], set()).add(block)
+    assert all(len(found) == 1 for found in blocks.values())
+
+
+def test_ten_thousand_users_share_no_address() -> None:
+    users = [UserId(f"@user{number}:example.org") for number in range(10_000)]
+    assert len({address_of(PREFIX, user) for user in users}) == 10_000
+
+
+def test_a_gateway_is_named_before_all_else() -> None:
+    gateway = Gateway(password=Secret("pw"), name="trestle", address=PREFIX[5])
+    _, first = begin(identity(gateway=gateway, password=Secret("door")))
+    assert first[0] == "WEBIRC pw trestle 2001:db8:1:2::5 2001:db8:1:2::5"
+    loop = Gateway(password=Secret("pw"), name="trestle", address=IPv6Network("::/96")[1])
+    assert loop.line().params[-1] == "0::1"
+
+
+async def test_a_server_that_trusts_us_shows_each_user_with_an_own_address() -> None:
+    async with run_inspircd(webirc="sesame") as server:
+        network = Network(
+            server.port, webirc={"password": "sesame"}, ipv6_prefix="2001:db8:1:2::/64"
+        )
+        alice, _ = network.puppet("Alice_W")
+        expected = address_of(PREFIX, UserId("@alice_w:example.org"))
+        async with irc_user(server.port, "watch") as watch, running(alice):
+            await watch.join("#web")
+            await alice.send(message("#web", "hello"))
+            assert f"@{expected}" in (await watch.expect("hello")).partition(" PRIVMSG")[0]
+
+
+@asynccontextmanager
+async def asking(
+    port: int, source: str = "127.0.0.1"
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def ask(port: int, question: bytes, source: str = "127.0.0.1") -> bytes:
+    async with asking(port, source) as (reader, writer):
+        writer.write(question)
+        return await reader.read()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return int(one.getsockname()[1])
+
+
+async def test_a_server_is_told_who_of_us_is_behind_a_connection() -> None:
+    port = free_port()
+    async with scripted_server() as server:
+        network = Network(server.port, ident_listen=f"127.0.0.1:{port}")
+        async with speaking(server, network) as (_, _, peer, _):
+            ours = peer.address[1]
+            question = f"{ours} , {server.port}\r\n".encode()
+            assert await ask(port, question) == (
+                f"{ours}, {server.port} : USERID : UNIX : alice\r\n".encode()
+            )
+            # Others learn nothing of it.
+            assert b"NO-USER" in await ask(port, question, "127.0.0.9")
+            assert b"NO-USER" in await ask(port, f"{ours},{server.port + 1}\n".encode())
+            assert b"INVALID-PORT" in await ask(port, b"0, 99999\r\n")
+            assert b"INVALID-PORT" in await ask(port, b"QUIT\r\n")
+            assert await ask(port, b"1" * 5000) == b""
+        with pytest.raises(ConnectionRefusedError):
+            await ask(port, question)
+
+
+async def test_one_listener_serves_all_instances() -> None:
+    address = ("127.0.0.1", free_port())
+    async with listening(address) as one:
+        async with listening(address) as other:
+            assert one is other
+        one.know(("127.0.0.1", 1000), ("::ffff:127.0.0.1", 6667), "alice")
+        assert b"alice" in await ask(address[1], b"1000,6667\r\n")
+    async with listening(address) as again:
+        assert again is not one
+
+
+async def test_a_port_that_is_taken_is_a_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = ("127.0.0.1", taken.getsockname()[1])
+        relay, _ = Network(1, ident_listen=f"127.0.0.1:{address[1]}").relay()
+        async with running(relay) as run:
+            error = await run.wait_for_error()
+    assert isinstance(error, ModuleNotReady)
+    assert f"ident_listen 127.0.0.1:{address[1]} cannot be listened on" in str(error)
+    assert address not in ident_module._LISTENERS
+
+
+async def test_one_who_asks_too_early_is_answered_when_it_is_known() -> None:
+    ident = Ident()
+    async with asyncio.TaskGroup() as tasks:
+        answering = tasks.create_task(ident.answer(b"1,2", "h"))
+        await asyncio.sleep(0)
+        ident.know(("l", 1), ("h", 2), "alice")
+    assert answering.result() == b"1, 2 : USERID : UNIX : alice\r\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ipv6_prefix": "2001:db8::/120"}, "at most 96 bits"),
+        ({"webirc": {"password": "x"}}, "set ipv6_prefix"),
+        ({"webirc": {"password": "a b"}, "ipv6_prefix": "2001:db8::/64"}, "one word"),
+        ({"ident_listen": "113"}, "address:port"),
+        ({"nickserv": "NickServ"}, "sasl_account"),
+        ({"certificate_file": "x.pem", "servers": [{"host": "h", "tls": False}]}, "set tls: true"),
+        ({"webirc": {"password": "x"}, "ipv6_prefix": "2001:db8::/64",
+          "servers": [{"host": "h", "tls": False}]}, "in the clear"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_work_are_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        IrcSettings.model_validate({"servers": [{"host": "h"}]} | changes)
+
+
+async def test_a_silent_connection_rests_until_the_next_message() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, idle_seconds=0.3)
+        async with speaking(server, network) as (alice, host, peer, run), asyncio.TaskGroup() as t:
+            assert "Silent for long" in await peer.expect("QUIT")
+            await host.wait_until(lambda one: one.states[-1][0] is LoginState.STARTING)
+            sending = t.create_task(alice.send(message("#room", "again")))
+            again = await server.accept()
+            await again.welcome()
+            await again.admit()
+            await again.expect("PRIVMSG #room :again")
+            await sending
+            assert not run.ended.is_set()
+
+
+async def test_beyond_the_limit_who_was_silent_for_longest_goes() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, most_puppets=1)
+        async with (
+            speaking(server, network, "Alice") as (alice, _, alices, _),
+            speaking(server, network, "Bob") as (_, _, bobs, _),
+            asyncio.TaskGroup() as tasks,
+        ):
+            await alices.expect("QUIT")
+            sending = tasks.create_task(alice.send(message("#room", "back")))
+            again = await server.accept()
+            await again.welcome()
+            await again.admit()
+            await sending
+            await bobs.expect("QUIT")
+
+
+async def test_after_an_operators_kill_a_puppet_waits_for_its_owner() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with speaking(server, network) as (alice, host, peer, run):
+            peer.say("ERROR :Closing Link: client.test (Killed (oper (enough)))")
+            peer.close()
+            error = await run.wait_for_error()
+            assert "An operator closed the connection" in str(error)
+            async with running(alice), asyncio.TaskGroup() as tasks:
+                await host.wait_until(lambda one: one.states[-1][0] is LoginState.STARTING)
+                assert len(server.peers) == 1
+                sending = tasks.create_task(alice.send(message("#room", "sorry")))
+                again = await server.accept()
+                await again.welcome()
+                await again.admit()
+                await sending
+
+
+async def test_after_a_flood_kick_the_next_connection_writes_slower() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, flood_burst=4, flood_rate=1000)
+        async with speaking(server, network) as (alice, _, peer, run):
+            peer.say("ERROR :Closing Link: client.test (Excess Flood)")
+            peer.close()
+            assert "slower from now on" in str(await run.wait_for_error())
+            shared = alice._network
+        assert shared.flood == (2, 500.0)
+
+
+async def test_a_ban_stops_the_login_and_no_other_server_is_tried() -> None:
+    async with scripted_server() as server, scripted_server() as other:
+        servers = [{"host": "127.0.0.1", "port": s.port, "tls": False} for s in (server, other)]
+        relay, _ = Network(0, servers=servers).relay()
+        async with running(relay) as run:
+            peer = await server.accept()
+            await peer.expect("USER")
+            peer.say("ERROR :Closing Link: (G-Lined: no bridges)")
+            peer.close()
+            error = await run.wait_for_error()
+        assert isinstance(error, LoginRequired)
+        async with running(relay):
+            again = await server.accept()
+            await again.expect("USER")
+        assert not other.peers
+
+
+async def test_a_full_server_is_left_for_the_next() -> None:
+    async with scripted_server() as server, scripted_server() as other:
+        servers = [{"host": "127.0.0.1", "port": s.port, "tls": False} for s in (server, other)]
+        relay, host = Network(0, servers=servers).relay()
+        async with running(relay) as run:
+            peer = await server.accept()
+            await peer.expect("USER")
+            peer.say("ERROR :Closing Link: (Server is going down)")
+            peer.close()
+            await run.wait_for_error()
+        async with running(relay):
+            again = await other.accept()
+            await again.welcome()
+            await host.wait_until_connected()
+            await synced(again)
+        assert len(server.peers) == 1
+
+
+async def test_a_watched_nick_is_taken_back_when_the_server_says_it_is_free() -> None:
+    async with scripted_server() as server:
+        relay, host = Network(server.port, nick="mine").relay()
+        async with running(relay):
+            peer = await server.accept()
+            await peer.expect("USER")
+            peer.say(":irc.test CAP * LS :")
+            await peer.expect("CAP END")
+            peer.say(":irc.test 433 * mine :In use")
+            peer.nick = (await peer.expect("NICK mine_")).removeprefix("NICK ")
+            peer.let_in("NICKLEN=30 MONITOR=100")
+            await peer.expect("NICK mine")
+            assert await peer.read() == "MONITOR + mine"
+            peer.say(":irc.test 433 {nick} mine :In use", ":irc.test 730 {nick} :mine!u@h")
+            await host.wait_until_connected()
+            await synced(peer)
+            peer.say(":irc.test 731 {nick} :other,MINE")
+            await peer.expect("NICK mine")
+            peer.say(":mine_!t@h NICK mine", ":irc.test PRIVMSG x :y")
+            await peer.expect("MONITOR - mine")
+
+
+async def test_five_hundred_come_back_without_a_storm() -> None:
+    count = max(25, scaled(500))
+    async with scripted_server() as server:
+        network = Network(server.port, connects_at_once=5, connect_rate=200.0)
+        clients = [network.puppet(f"User{number}")[0] for number in range(count)]
+        unwelcomed, most = 0, 0
+
+        async def serve() -> None:
+            nonlocal unwelcomed, most
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(count):
+                    peer = await server.accept()
+                    unwelcomed += 1
+                    most = max(most, unwelcomed)
+                    tasks.create_task(greet(peer))
+
+        async def greet(peer: Peer) -> None:
+            nonlocal unwelcomed
+            await peer.welcome()
+            unwelcomed -= 1
+            await peer.admit()
+
+        async with running(*clients), asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            tasks.create_task(serve())
+            for client in clients:
+                tasks.create_task(client.join(chat("#room")))
+        assert most <= 6
