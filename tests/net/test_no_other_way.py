@@ -12,12 +12,15 @@ TOP = Path(__file__).parents[2]
 DOORS = {
     "bridge/control.py": "our own socket in the state directory",
     "bridge/demo": "the servers of the demo, on this machine",
+    "bridge/doctor/homeserver.py": "the homeserver, at homeserver.url",
+    "bridge/doctor/listeners.py": "our own listeners",
     "bridge/matrix/client.py": "the homeserver, at homeserver.url",
     "bridge/matrix/pulse.py": "the homeserver, at homeserver.url",
     "bridge/net/fetcher.py": "what a user named: this is the guard",
     "bridge/net/openid.py": "homeservers, at URLs of the settings",
     "bridge/net/reach.py": "no connection: it asks whether an address is ours",
     "bridge/networks/irc/dial.py": "IRC servers, at modules.<name>.servers of the settings",
+    "bridge/service.py": "the service manager's socket on this machine",
     "bridge/prove": "the servers of a proof, on this machine",
     "bridge/storage": "the database, at database.url, and its sockets",
 }
