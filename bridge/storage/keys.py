@@ -60,7 +60,7 @@ class DayKeys:
         try:
             cipher = self._cipher(day, make=False)
             return cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], associated)
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:
             raise KeyLost(
                 f"something stored on {day} does not open with that day's key"
             ) from error

@@ -20,7 +20,7 @@ class TroubleStore:
     async def room(self) -> RoomId | None:
         """The status room, if there is one."""
         with at_the_door():
-            room = await self._database.core.fetchval("SELECT room FROM status_room")
+            room = await self._database.core.fetchval("SELECT room FROM status_room WHERE id = 1")
         return None if room is None else RoomId(room)
 
     async def set_room(self, room: RoomId) -> None:

@@ -75,5 +75,5 @@ def test_the_file_keeps_its_mode_and_a_link_stays_one(tmp_path: Path) -> None:
     assert stat.S_IMODE(real.stat().st_mode) == 0o640
     assert link.is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "config.yaml", "link.yaml", "registration.yaml",
+        "config.yaml", "link.yaml", "registration.yaml", "state",
     ]  # fmt: skip

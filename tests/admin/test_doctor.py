@@ -147,7 +147,8 @@ async def _spoil_rows(settings: Settings) -> None:
             "VALUES (1, now(), '@eve:test.example', 'bridge', '#x', '', '')"
         )
         await connection.execute(
-            "INSERT INTO vault (instance, record, key_version, sealed) VALUES ('x', 'y', 1, '')"
+            "INSERT INTO vault (instance, record, key_version, version, sealed) "
+            "VALUES ('x', 'y', 1, 1, '')"
         )
     finally:
         await connection.close()

@@ -1,6 +1,7 @@
 """The log in files, which are turned and forgotten by days; levels of single parts."""
 
 import logging
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -101,6 +102,7 @@ def test_a_folder_that_refuses_is_named_with_the_way_out(folder: Path) -> None:
 def test_the_program_writes_into_the_file_of_its_settings(folder: Path) -> None:
     assert init(folder, "--set", "logging.file=logs/trestle.log", modules=("none",)).code == 0
     # It ends by itself: there is no such folder for a database.
+    shutil.rmtree(folder / "state")
     (folder / "state").write_text("")
     ended = run_program("run", "-c", folder / "config.yaml")
     assert ended.code == 2

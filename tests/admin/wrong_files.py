@@ -21,7 +21,7 @@ row = FILES.row
 # --- what the start itself refuses ---
 
 
-@row("settings", "everybody on this machine can read", "it holds tokens; run `chmod 600")
+@row("settings", "everybody on this machine can read", "it holds secrets; run `chmod 600")
 async def settings_that_everybody_can_read(bench: Bench) -> AsyncIterator[Path]:
     file = bench.lay_out("good").config
     file.chmod(0o644)

@@ -89,7 +89,7 @@ async def test_line_101_a_ghost_is_registered_without_a_login(stage: Play) -> No
 
 
 async def test_line_101_a_ghost_outside_the_registration_is_no_trouble_to_others(
-    stage: Play, caplog: pytest.LogCaptureFixture
+    stage: Play,
 ) -> None:
     def rule(asked: Asked) -> Answer | None:
         is_dora = asked.parts == ("register",) and "dora" in asked.content["username"]
@@ -99,7 +99,8 @@ async def test_line_101_a_ghost_outside_the_registration_is_no_trouble_to_others
     await send(stage, say("of dora"), say("of emil", user=EMIL))
     assert stage.homeserver.texts(ROOM) == ["of emil"]
     assert await parked(stage) == {ParkReason.REFUSED: 1}
-    assert "compare registration.yaml" in caplog.text
+    (aside,) = await stage.app.parts.aside.all()
+    assert "compare registration.yaml" in aside.detail
 
 
 async def test_line_102_a_retry_is_the_same_bytes_and_no_two_ghosts_share_an_id(

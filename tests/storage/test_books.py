@@ -67,7 +67,8 @@ async def test_a_day_is_counted_by_what_became_of_each_event_and_kept_when_it_is
     retention = Retention(database, day_keys)
     retention._database.time_difference = _agreed  # type: ignore[method-assign]
     assert today in await retention.run_once()
-    assert await books.kept(days=20) == [from_matrix, into_matrix]
+    kept = [account for account in await books.kept(days=20) if account.day == today]
+    assert kept == [from_matrix, into_matrix]
     await journal.close()
 
 

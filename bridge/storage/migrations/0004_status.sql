@@ -1,7 +1,7 @@
 -- What the operators' status room shows.
 
 CREATE TABLE status_room (
-    id    smallint PRIMARY KEY CHECK (id = 1),
+    id    smallint PRIMARY KEY,
     room  text NOT NULL
 );
 
