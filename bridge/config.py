@@ -16,6 +16,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from bridge.model import Permission
+from bridge.rules import take_rules
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
@@ -174,11 +175,12 @@ class _Reader:
                 )
             if not isinstance(options, dict) or not isinstance(options.get("module"), str):
                 raise ConfigError("must say which module it is: `module: irc`", path=where)
-            rest = {str(key): value for key, value in options.items() if key != "module"}
+            rules, rest = take_rules(options, where, _permissions)
             yield ModuleSettings(
                 instance=InstanceId(name),
                 module=options["module"],
                 options={key: self._settle(key, value) for key, value in rest.items()},
+                rules=rules,
             )
 
     def _settle(self, key: str, value: object) -> object:

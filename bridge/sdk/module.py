@@ -26,6 +26,9 @@ from bridge.sdk.metrics import Metric
 from bridge.sdk.rich import Rich
 from bridge.sdk.timers import Timers
 
+CORE_KEYS = frozenset({"module", "permissions", "puppets", "announce", "announce_in"})
+"""What stands beside a module's settings in config.yaml and is not the module's to name."""
+
 
 class ModuleState(StrEnum):
     """The closed set of what a module can be. A failure never switches it off for good."""

@@ -12,7 +12,7 @@ from pydantic.errors import PydanticUserError
 
 from bridge.sdk.capabilities import Capabilities, Level
 from bridge.sdk.login import LoginFlow
-from bridge.sdk.module import Kept, ModuleInfo
+from bridge.sdk.module import CORE_KEYS, Kept, ModuleInfo
 from bridge.sdk.secret import Secret
 from bridge.sdk.testing.outcomes import demand, require
 from bridge.sdk.testing.sources import trace
@@ -43,6 +43,8 @@ def check_declarations(module_class: Any, group: str) -> frozenset[str]:
     )
     settings = demand(getattr(module_class, "settings", None), type, missing)
     require(issubclass(settings, BaseModel), missing)
+    for name in CORE_KEYS & set(settings.model_fields):
+        require(False, f"settings.{name}: the core reads that key itself; give it another name")
     check_settings(settings)
     sources = trace(module_class)
     require(not sources.faults, "; ".join(sources.faults))
