@@ -21,6 +21,8 @@ from bridge.core.commands import MainBot, MainSeat
 from bridge.core.conditions import Conditions
 from bridge.core.crossings import Crossings
 from bridge.core.directory import Answers
+from bridge.core.doublepuppets import DoublePuppets
+from bridge.core.guests import Guests
 from bridge.core.hosting import InstanceMetrics
 from bridge.core.house import House
 from bridge.core.inflight import InFlight
@@ -44,6 +46,7 @@ from bridge.core.tracer import Tracer
 from bridge.core.watch import Watcher
 from bridge.matrix.body import parse_transaction
 from bridge.matrix.client import HomeserverClient
+from bridge.matrix.doubles import Doubles
 from bridge.matrix.history import History
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
@@ -61,6 +64,7 @@ from bridge.settings import Address, Settings
 from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
 from bridge.storage.books import Books
+from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, EventKeys
@@ -124,6 +128,7 @@ class Parts:
     status: Status
     status_room: StatusRoom
     optouts: OptOuts
+    double_puppets: DoublePuppets
     control: ControlServer
     web: WebServer
     fetcher: GuardedFetcher
@@ -313,9 +318,16 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         client = await stack.enter_async_context(
             HomeserverClient(settings.homeserver.url, appservice.as_token)
         )
+        doubles = Doubles(client, namespaces, key_of)
         intents = Intents(
-            client, namespaces, device_of=accounts.send_device, bot_name=_MAIN_BOT_NAME
+            client, namespaces, device_of=accounts.send_device, bot_name=_MAIN_BOT_NAME,
+            as_double=doubles.send,
+        )  # fmt: skip
+        vault = await Vault.at(database, settings.state_dir)
+        double_puppets = DoublePuppets(
+            DoublePuppetStore(database), vault, doubles, settings.homeserver.server_name
         )
+        await double_puppets.load()
 
         encrypted = await bot_rooms.encrypted_rooms()
         permissions = Permissions(
@@ -333,7 +345,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         await optouts.load()
         crossings = Crossings(store)
         marker = router.marker = Marker(journal, before=crossings.flush)
-        history = History(client, namespaces.is_ours)
+        history = History(
+            client, namespaces.is_ours, lambda event: doubles.find_instance(event) is not None
+        )
         sender = Sender(
             outbox, intents, telemetry, database.clock, is_encrypted=encrypted.__contains__,
             find_ours=history.find_ours, bot=namespaces.bot,
@@ -345,7 +359,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             sender=sender, intents=intents, namespaces=namespaces, permissions=permissions,
             instances=instances, router=router, marker=marker, telemetry=telemetry,
             key_of=key_of, clock=database.clock, crossings=crossings, optouts=optouts,
-            announcer=announcer,
+            announcer=announcer, double_puppets=double_puppets,
             rules={name: module.rules for name, module in settings.modules.items()},
             deadline=settings.limits.send_deadline, tell_after=settings.limits.tell_after,
             lateness=Lateness(
@@ -355,11 +369,13 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         portals = Portals(house)
         await portals.load()
         plumbing = Plumbing(house, portals)
+        guests = Guests(double_puppets, optouts, portals, namespaces)
         for instance in namespaces.networks:
             connector = make_module(settings, instance)
             instances[instance] = Instance(
                 instance, connector, accounts, InstanceStore(database, instance),  # type: ignore[arg-type]
-                database.clock, telemetry, receive=portals.receive, chats=portals.chats,
+                database.clock, telemetry, receive=portals.receive, guests=guests,
+                chats=portals.chats,
             )  # fmt: skip
         bots, timers = _make_bots(settings, database, day_keys, telemetry, namespaces.bots)
         private_chats = PrivateChats(bot_rooms, intents, sender, permissions, key_of)
@@ -375,7 +391,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         main_bot = MainBot(
             plumbing, portals, router, stage, bots=list_bots,
             homeserver_state=lambda: states[-1]() if states else "not asked yet",
-            optouts=optouts,
+            optouts=optouts, double_puppets=double_puppets,
         )  # fmt: skip
         main_bot.tracer = tracer = Tracer(
             Traces(database, journal, items, keys_of=event_keys.keys_of, parse=parse_transaction),
@@ -456,7 +472,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             instances=instances, bots=bots, keepers=keepers, stage=stage, main_bot=main_bot,
             aside=aside, homeserver_state=states, books=books, bookkeeper=bookkeeper,
             status=status, status_room=status_room, optouts=optouts,
-            vault=(vault := await Vault.at(database, settings.state_dir)),
+            vault=vault, double_puppets=double_puppets,
             control=ControlServer(
                 settings.state_dir, aside=aside, tracer=tracer, status=status,
                 rotation=Rotation(database, vault), audit=house.audit,

@@ -22,7 +22,7 @@ from bridge.matrix.registration import registration
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
 from bridge.settings import Address, AppserviceSettings, Key, Settings
-from bridge.storage.datamap import data_map_page
+from bridge.storage.datapage import data_map_page
 
 _WIDTH = 96
 _MODULES = """\

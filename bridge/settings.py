@@ -135,6 +135,15 @@ class AppserviceSettings:
             shape="localpart",
         ),
     ] = "_trestle_"
+    double_puppets: Annotated[
+        bool,
+        Key(
+            doc="Let people of your server have what they write on a network said by their own "
+            "Matrix account. The price: the registration names all of them, and the homeserver "
+            "then sends us whatever happens in all their rooms. Without it people can give the "
+            "bot a token of their own."
+        ),
+    ] = False
     max_body_bytes: Annotated[
         int, Key(doc="The longest transaction that is read, in bytes (64 MiB).")
     ] = 64 * 1024 * 1024

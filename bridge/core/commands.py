@@ -9,6 +9,7 @@ from typing import Any
 from bridge.core.aside import Aside
 from bridge.core.bots import BotCall, Seat, Stage
 from bridge.core.doorway import Doorway
+from bridge.core.doublepuppets import DoublePuppets, read_token
 from bridge.core.lane import Item
 from bridge.core.optouts import EVERYWHERE, OptOuts
 from bridge.core.plumbing import Plumbing
@@ -20,6 +21,7 @@ from bridge.core.tracer import Tracer
 from bridge.model import Permission, Telling, Uncertain
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, InstanceId, RoomId, UserId
+from bridge.sdk.secret import Secret
 
 PREFIX = "!trestle"
 
@@ -80,6 +82,7 @@ class MainBot:
         bots: Callable[[], Sequence[tuple[str, str, UserId]]],
         homeserver_state: Callable[[], str],
         optouts: OptOuts,
+        double_puppets: DoublePuppets,
     ) -> None:
         self._plumbing = plumbing
         self._portals = portals
@@ -88,6 +91,7 @@ class MainBot:
         self._bots = bots
         self._homeserver_state = homeserver_state
         self._optouts = optouts
+        self._double_puppets = double_puppets
         self.aside: Aside
         self.tracer: Tracer
         self.status: Status
@@ -124,6 +128,9 @@ class MainBot:
                    of_room=True, help="do not bridge what I say here, or anywhere"),
             Action(name="optin", usage="optin [everywhere]", level=relay, run=self._optin,
                    of_room=True, help="bridge what I say again"),
+            Action(name="double-puppet", usage="double-puppet [on|off|token <token>]", level=user,
+                   run=self._double_puppet,
+                   help="have my own account say here what I write on a network"),
             Action(name="ack", usage="ack", level=Permission.ADMIN, run=self._ack,
                    help="in the status room: I have seen what is wrong"),
             Action(name="where", usage="where", level=user, run=self._where, of_room=True,
@@ -317,6 +324,37 @@ class MainBot:
         if left:
             raise PermanentFailure("you opted out everywhere; say optin everywhere")
         return "What you say is bridged again."
+
+    async def _double_puppet(self, order: Order) -> str:
+        person, doubles = order.sender, self._double_puppets
+        match order.words:
+            case ():
+                return doubles.describe(person)
+            case ("on",):
+                await doubles.switch_on(person)
+                return doubles.describe(person)
+            case ("off",):
+                await doubles.switch_off(person)
+                return f"{doubles.describe(person)} If I had a token of yours, it is forgotten."
+            case ("token", *rest):
+                return await self._take_token(order, read_token(rest))
+        raise PermanentFailure("say double-puppet alone, or with on, off, or token and a token")
+
+    async def _take_token(self, order: Order, token: Secret) -> str:
+        said = EventId(order.call.item.event["event_id"])
+        doubles = self._double_puppets
+        if not order.call.direct:
+            await doubles.take_back(order.sender, token, order.room, said)
+            raise PermanentFailure(
+                "others could read that: end the session that the token belongs to, and give me "
+                "a new one in a direct chat"
+            )
+        gone = await doubles.take_token(order.sender, token, order.room, said)
+        word = "I have taken your message back" if gone else "please remove your message"
+        return (
+            f"{doubles.describe(order.sender)} In this chat {word}; the homeserver may keep the "
+            "original for some days."
+        )
 
     def _doors_meant(self, order: Order) -> Sequence[Doorway]:
         if order.words == ("everywhere",):

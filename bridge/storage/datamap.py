@@ -4,7 +4,7 @@ What the database forgets, and when, follows from it; ``docs/reference/data-map.
 from it; a column that is not in it fails a test.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -277,6 +277,24 @@ DATA_MAP: tuple[Table, ...] = (
         subject="subject",
     ),
     Table(
+        "double_puppet", "who lets us speak with the own Matrix account",
+        While("the person wants it so"),
+        {
+            "subject": _SUBJECT, "since": _SINCE,
+            "way": _none("by our own token, or by one that the person gave"),
+        },
+        subject="subject",
+    ),
+    Table(
+        "remote_account", "whose the accounts on networks are, to let their owners speak",
+        While("the login"),
+        {
+            "instance": _INSTANCE, "subject": _SUBJECT,
+            "remote_id": _id("the account on the network"),
+        },
+        subject="subject",
+    ),
+    Table(
         "device", "under which device our users send, so that a repetition is known",
         While("the installation"),
         {
@@ -456,52 +474,3 @@ def tables_by_day() -> Mapping[str, ByDay]:
 def tables_by_moment() -> Mapping[str, After]:
     """The tables whose rows say themselves when they go."""
     return {table.name: table.keep for table in DATA_MAP if isinstance(table.keep, After)}
-
-
-def data_map_page() -> str:
-    """The text of ``docs/reference/data-map.md``."""
-    return "\n".join(_page()) + "\n"
-
-
-def _page() -> Iterator[str]:
-    yield "# What Trestle keeps"
-    yield ""
-    yield "Made from `bridge/storage/datamap.py`, from which also the database forgets."
-    yield "*Sealed* is encrypted before it reaches the database; the key of a day is destroyed"
-    yield f"after {RECEIVED_DAYS} days, and with it what every copy and backup holds of that day."
-    for table in DATA_MAP:
-        whose = f"Whose: the person in `{table.subject}`." if table.subject else "Whose: nobody's."
-        yield ""
-        yield f"## {table.name}"
-        yield ""
-        yield f"{_sentence(table.why)} Kept: {_kept(table.keep)}. {whose}"
-        yield ""
-        yield "| column | holds | for what | readable |"
-        yield "|---|---|---|---|"
-        for name, label in table.columns.items():
-            holds = label.holds.value + (", sealed" if label.sealed else "")
-            span = _kept(table.keep) if label.days is None else f"{label.days} days"
-            yield f"| `{name}` | {holds} | {label.why} | {span} |"
-    yield ""
-    yield "## Files in `state_dir`"
-    yield ""
-    yield "| file | holds | for what | kept |"
-    yield "|---|---|---|---|"
-    for file in FILES:
-        yield f"| `{file.path}` | {file.holds.value} | {file.why} | {file.keep} |"
-
-
-def _kept(keep: Keep) -> str:
-    match keep:
-        case ByDay(days):
-            return f"{days} days"
-        case After(column, 0):
-            return f"until the time in `{column}`"
-        case After(column, days):
-            return f"{days} days from `{column}`"
-        case While(lasts):
-            return f"as long as {lasts}"
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:] + "."

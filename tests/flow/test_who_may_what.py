@@ -24,7 +24,7 @@ BOT = "@trestle:test.example"
 NEAR = InstanceId("near")
 SAID = (
     "bridge near {chat}", "help", "ping", "modules", "status", "set", "pause", "resume", "parked",
-    "optout", "optin", "ack", "where", "unbridge",
+    "optout", "optin", "double-puppet", "ack", "where", "unbridge",
 )  # fmt: skip
 """Each command once, in an order in which all can be done."""
 SIGNS = {

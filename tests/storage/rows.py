@@ -21,7 +21,7 @@ COLUMNS = (
 )
 FIXED = {
     ("login", "kind"): "relay", "state": "parked", "uncertain": "hold", "telling": "notice",
-    "direction": "to_matrix", ("status_room", "id"): 1,
+    "direction": "to_matrix", "way": "token", ("status_room", "id"): 1,
 }  # fmt: skip
 """Values for columns that take only some, of one table or of any."""
 

@@ -3,7 +3,8 @@
 from datetime import date, timedelta
 from pathlib import Path
 
-from bridge.storage.datamap import DATA_MAP, After, ByDay, Holds, data_map_page
+from bridge.storage.datamap import DATA_MAP, After, ByDay, Holds
+from bridge.storage.datapage import data_map_page
 from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.storage.retention import Retention

@@ -165,7 +165,7 @@ class IrcClient:
     async def _listen(
         self, connection: Connection, channels: Channels, inbox: Inbox[RemoteEvent]
     ) -> None:
-        doorman = Doorman(connection, self._network)
+        doorman = Doorman(connection, self._network, self._host)
         while True:
             message = await connection.read()
             self._network.hold(self._login.id, connection.own)
@@ -173,7 +173,7 @@ class IrcClient:
             if message.command == "KICK":
                 self._on_kick(connection, message)
             self._regain(connection, message)
-            doorman.handle(message)
+            await doorman.handle(message)
             if self._roster is not None:
                 for event in self._read_events(self._roster, message):
                     await inbox.put(event)

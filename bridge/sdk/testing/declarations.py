@@ -43,9 +43,9 @@ def check_declarations(module_class: Any, group: str) -> frozenset[str]:
     )
     settings = demand(getattr(module_class, "settings", None), type, missing)
     require(issubclass(settings, BaseModel), missing)
+    check_settings(settings)
     for name in CORE_KEYS & set(settings.model_fields):
         require(False, f"settings.{name}: the core reads that key itself; give it another name")
-    check_settings(settings)
     sources = trace(module_class)
     require(not sources.faults, "; ".join(sources.faults))
     return frozenset(sources.files)
