@@ -19,6 +19,8 @@ from bridge.core.conditions import Conditions
 from bridge.core.crossings import Crossings
 from bridge.core.declared import DeclaredRooms
 from bridge.core.directory import Answers
+from bridge.core.doublepuppets import DoublePuppets
+from bridge.core.guests import Guests
 from bridge.core.house import House
 from bridge.core.inflight import InFlight
 from bridge.core.instances import Instance
@@ -42,6 +44,7 @@ from bridge.core.watch import Watcher
 from bridge.logs import hide
 from bridge.matrix.body import parse_transaction
 from bridge.matrix.client import HomeserverClient
+from bridge.matrix.doubles import Doubles
 from bridge.matrix.history import History
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
@@ -60,6 +63,7 @@ from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
 from bridge.storage.backup import last_backup
 from bridge.storage.books import Books
+from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, EventKeys
@@ -124,6 +128,7 @@ class Parts:
     status: Status
     status_room: StatusRoom
     optouts: OptOuts
+    double_puppets: DoublePuppets
     control: ControlServer
     web: WebServer
     fetcher: GuardedFetcher
@@ -262,9 +267,16 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         client = await stack.enter_async_context(
             HomeserverClient(settings.homeserver.url, appservice.as_token)
         )
+        doubles = Doubles(client, namespaces, key_of)
         intents = Intents(
-            client, namespaces, device_of=accounts.send_device, bot_name=_MAIN_BOT_NAME
+            client, namespaces, device_of=accounts.send_device, bot_name=_MAIN_BOT_NAME,
+            as_double=doubles.send,
+        )  # fmt: skip
+        vault = await Vault.at(database, settings.state_dir)
+        double_puppets = DoublePuppets(
+            DoublePuppetStore(database), vault, doubles, settings.homeserver.server_name
         )
+        await double_puppets.load()
 
         encrypted = await bot_rooms.encrypted_rooms()
         permissions = Permissions(
@@ -282,7 +294,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         await optouts.load()
         crossings = Crossings(store)
         marker = router.marker = Marker(journal, before=crossings.flush)
-        history = History(client, namespaces.is_ours)
+        history = History(
+            client, namespaces.is_ours, lambda event: doubles.find_instance(event) is not None
+        )
         sender = Sender(
             outbox, intents, telemetry, database.clock, is_encrypted=encrypted.__contains__,
             find_ours=history.find_ours, bot=namespaces.bot,
@@ -294,7 +308,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             sender=sender, intents=intents, namespaces=namespaces, permissions=permissions,
             instances=instances, router=router, marker=marker, telemetry=telemetry,
             key_of=key_of, clock=database.clock, crossings=crossings, optouts=optouts,
-            announcer=announcer,
+            announcer=announcer, double_puppets=double_puppets,
             rules=lambda name: parts.rules_of(name),  # noqa: PLW0108 - not there yet
             deadline=settings.limits.send_deadline, tell_after=settings.limits.tell_after,
             lateness=Lateness(
@@ -304,9 +318,10 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         portals = Portals(house)
         await portals.load()
         plumbing = Plumbing(house, portals)
+        guests = Guests(double_puppets, optouts, portals, namespaces)
         workshop = Workshop(
             database=database, day_keys=day_keys, accounts=accounts, telemetry=telemetry,
-            namespaces=namespaces,
+            namespaces=namespaces, guests=guests,
         )  # fmt: skip
         instances.update(workshop.networks(settings, portals))
         bots, timers = workshop.bots(settings)
@@ -323,7 +338,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         main_bot = MainBot(
             plumbing, portals, router, stage, bots=list_bots,
             homeserver_state=lambda: states[-1]() if states else "not asked yet",
-            optouts=optouts,
+            optouts=optouts, double_puppets=double_puppets,
         )  # fmt: skip
         main_bot.tracer = tracer = Tracer(
             Traces(database, journal, items, keys_of=event_keys.keys_of, parse=parse_transaction),
@@ -398,7 +413,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             declared=declared,
             aside=aside, homeserver_state=states, books=books, bookkeeper=bookkeeper,
             status=status, status_room=status_room, optouts=optouts,
-            vault=(vault := await Vault.at(database, settings.state_dir)),
+            vault=vault, double_puppets=double_puppets,
             control=ControlServer(
                 settings.state_dir, aside=aside, tracer=tracer, status=status,
                 rotation=Rotation(database, vault), audit=house.audit,

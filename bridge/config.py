@@ -16,6 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from bridge.confidential import exposure, is_exposed, read_secret
 from bridge.logs import levels_by_logger
 from bridge.model import Permission
+from bridge.rules import take_rules
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
@@ -296,7 +297,7 @@ class _Reader:
             )
         if not isinstance(options, dict) or not isinstance(options.get("module"), str):
             raise ConfigError("must say which module it is: `module: irc`", path=where)
-        rest = {str(key): value for key, value in options.items() if key != "module"}
+        rules, rest = take_rules(options, where, permissions)
         start = f"TRESTLE_MODULES_{name.upper()}_"
         return ModuleSettings(
             instance=InstanceId(name),
@@ -308,6 +309,7 @@ class _Reader:
                 if variable.startswith(start)
             },
             exposed=self._exposed,
+            rules=rules,
         )
 
     def _settle(self, key: str, value: object) -> object:

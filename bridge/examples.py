@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import inspect
 import io
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from bridge import __version__
+from bridge.core.commands import MainBot
+from bridge.core.levels import permissions_page
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.registration import registration
 from bridge.sdk.ids import InstanceId
@@ -83,6 +86,13 @@ def write_examples(folder: Path) -> None:
     (folder / "registration.yaml.example").write_text(registration_example())
     (folder / "docs" / "reference" / "data-map.md").write_text(data_map_page())
     (folder / "docs" / "reference" / "config.md").write_text(config_page())
+    (folder / "docs" / "reference" / "permissions.md").write_text(_permissions())
+
+
+def _permissions() -> str:
+    # Only what the bot declares is read; nothing of it is run.
+    nothing: dict[str, Any] = dict.fromkeys(inspect.signature(MainBot).parameters)
+    return permissions_page(MainBot(**nothing).actions.values())
 
 
 def keys_of_or_none(kind: type) -> Mapping[str, Any] | None:

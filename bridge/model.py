@@ -247,6 +247,8 @@ class Outgoing:
     """REDACT: the event; INVITE: the user."""
     name: str = ""
     """The ghost's display name as known now; empty for bots."""
+    double: str = ""
+    """EVENT: the person whose own account says it, where that may be; else ``user`` does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

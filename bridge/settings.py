@@ -141,6 +141,15 @@ class AppserviceSettings:
             shape="localpart",
         ),
     ] = "_trestle_"
+    double_puppets: Annotated[
+        bool,
+        Key(
+            doc="Let people of your server have what they write on a network said by their own "
+            "Matrix account. The price: the registration names all of them, and the homeserver "
+            "then sends us whatever happens in all their rooms. Without it people can give the "
+            "bot a token of their own."
+        ),
+    ] = False
     max_body_bytes: Annotated[
         int, Key(doc="The longest transaction that is read, in bytes (64 MiB).")
     ] = 64 * 1024 * 1024
@@ -359,7 +368,11 @@ class Settings:
         Key(
             doc="What runs. The key is the instance's id (a-z, 0-9, at most 16, a letter first); "
             "commands name it: `!trestle bridge libera #channel`. `trestle modules` lists what "
-            "is installed.",
+            "is installed. Beside its own settings each may have: `permissions`, levels that hold "
+            "for it instead of those above; `puppets: automatic | login | relay`, whose account "
+            "speaks for people; `announce: first | before` and `announce_in: room | direct`, how "
+            "people are told before a connection is made for them (`before`: their first message "
+            "waits until they have read it, a minute at most).",
         ),
     ] = field(default_factory=dict)
     rooms: Annotated[

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from bridge.core.bots import BotHost, Stage
 from bridge.core.catalogue import describe, find_module
+from bridge.core.guests import Guests
 from bridge.core.hosting import InstanceMetrics
 from bridge.core.instances import Instance
 from bridge.core.portals import Portals
@@ -80,6 +81,7 @@ class Workshop:
     accounts: Accounts
     telemetry: Telemetry
     namespaces: Namespaces
+    guests: Guests
 
     def store(self, instance: InstanceId) -> InstanceStore:
         """Give an instance's map."""
@@ -116,7 +118,8 @@ class Workshop:
         connector = make_module(settings, instance)
         return Instance(
             instance, connector, self.accounts, self.store(instance),  # type: ignore[arg-type]
-            self.database.clock, self.telemetry, receive=portals.receive, chats=portals.chats,
+            self.database.clock, self.telemetry, receive=portals.receive, guests=self.guests,
+            chats=portals.chats,
         )  # fmt: skip
 
     def bot(self, settings: Settings, instance: InstanceId) -> tuple[Bot, InstanceTimers]:

@@ -15,7 +15,7 @@ from bridge.sdk.events import (
     RemoteRename,
     RemoteUser,
 )
-from bridge.sdk.ids import UserId
+from bridge.sdk.ids import RemoteUserId, UserId
 
 
 class Arrivals:
@@ -56,12 +56,27 @@ class Arrivals:
             }
         return self._present
 
+    async def let_go(self, user: RemoteUserId) -> None:
+        """Have somebody's ghost out of the room who does not want to be there."""
+        await self._ghosts(leave=[RemoteUser(id=user, name=user)])
+
     def _ghost(self, user: RemoteUser) -> UserId:
         return self._house.namespaces.ghost(self._portal.instance, user.id)
 
+    def _opted_out(self, person: UserId) -> bool:
+        return self._house.optouts.cover(person, self._portal.id)
+
+    def _may_come(self, user: RemoteUser) -> bool:
+        """Whether the ghost is to be in the room: not of those who said no, nor of those who
+        are there themselves."""
+        speaker = self._house.double_puppets.find_speaker(self._portal.instance, user.id)
+        return speaker is None and not self._opted_out(self._ghost(user))
+
     async def _receive_message(self, event: RemoteMessage) -> None:
         ghost = self._ghost(event.sender)
-        if self._house.optouts.cover(ghost, self._portal.id):
+        doubles, instance = self._house.double_puppets, self._portal.instance
+        owner = doubles.find_owner(instance, event.sender.id)
+        if self._opted_out(ghost) or (owner is not None and self._opted_out(owner)):
             self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
             return
         outgoing = [
@@ -84,6 +99,7 @@ class Arrivals:
                 remote_id=event.id,
                 part=event.part + piece,
                 name=event.sender.name,
+                double=doubles.find_speaker(instance, event.sender.id) or "",
             )
             for piece, content in enumerate(content_for(event.body, event.kind))
         ]
@@ -102,7 +118,11 @@ class Arrivals:
         present = await self.present()
         gone = {g: user for user in leave if (g := self._ghost(user)) in present}
         stay = present - gone.keys()
-        come = {g: user for user in arrive if (g := self._ghost(user)) not in stay}
+        come = {
+            g: user
+            for user in arrive
+            if (g := self._ghost(user)) not in stay and self._may_come(user)
+        }
         await self._house.sender.put([
             *(self._membership(g, user, SendKind.LEAVE, reason) for g, user in gone.items()),
             *(self._membership(g, user, SendKind.JOIN, "") for g, user in come.items()),
@@ -113,7 +133,7 @@ class Arrivals:
 
     async def _match_members(self, event: RemoteMembers) -> None:
         present = await self.present()
-        wanted = {self._ghost(user): user for user in event.users}
+        wanted = {self._ghost(user): user for user in event.users if self._may_come(user)}
         gone = present - wanted.keys()
         outgoing = [
             Outgoing(

@@ -9,6 +9,7 @@ from typing import Any
 from bridge.core.aside import Aside
 from bridge.core.bots import BotCall, Seat, Stage
 from bridge.core.doorway import Doorway
+from bridge.core.doublepuppets import DoublePuppets, read_token
 from bridge.core.lane import Item
 from bridge.core.optouts import EVERYWHERE, OptOuts
 from bridge.core.plumbing import Plumbing
@@ -19,7 +20,8 @@ from bridge.core.statusroom import StatusRoom
 from bridge.core.tracer import Tracer
 from bridge.model import Permission, Telling, Uncertain
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
-from bridge.sdk.ids import EventId, RoomId, UserId
+from bridge.sdk.ids import EventId, InstanceId, RoomId, UserId
+from bridge.sdk.secret import Secret
 
 PREFIX = "!trestle"
 
@@ -43,6 +45,10 @@ class Action:
     run: Callable[["Order"], Awaitable[str]] = field(repr=False)
     needs_power: bool = False
     """The sender must have the power to change the room's settings."""
+    of_network: bool = False
+    """The level that counts is that for the network that is meant."""
+    of_room: bool = False
+    """It is about the bridge of the room where it is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,7 @@ class MainBot:
         bots: Callable[[], Sequence[tuple[str, str, UserId]]],
         homeserver_state: Callable[[], str],
         optouts: OptOuts,
+        double_puppets: DoublePuppets,
     ) -> None:
         self._plumbing = plumbing
         self._portals = portals
@@ -84,13 +91,14 @@ class MainBot:
         self._bots = bots
         self._homeserver_state = homeserver_state
         self._optouts = optouts
+        self._double_puppets = double_puppets
         self.aside: Aside
         self.tracer: Tracer
         self.status: Status
         self.status_room: StatusRoom
-        user = Permission.USER
+        user, relay = Permission.USER, Permission.RELAY
         actions = (
-            Action(name="help", usage="help", level=user, run=self._help,
+            Action(name="help", usage="help", level=relay, run=self._help,
                    help="say what I can do"),
             Action(name="ping", usage="ping", level=user, run=self._ping,
                    help="see that I am there"),
@@ -99,25 +107,33 @@ class MainBot:
             Action(name="status", usage="status", level=user, run=self._status,
                    help="say how this room's bridges are"),
             Action(name="bridge", usage="bridge <network> <chat>", level=user, run=self._bridge,
-                   needs_power=True, help="bridge this room: bridge libera #channel"),
+                   needs_power=True, of_network=True, of_room=True,
+                   help="bridge this room: bridge libera #channel"),
             Action(name="unbridge", usage="unbridge [network]", level=user, run=self._unbridge,
-                   needs_power=True, help="end the bridge of this room and tidy up"),
+                   needs_power=True, of_network=True, of_room=True,
+                   help="end the bridge of this room and tidy up"),
             Action(name="pause", usage="pause [network]", level=user, run=self._pause,
-                   needs_power=True, help="let nothing cross for now"),
+                   needs_power=True, of_network=True, of_room=True,
+                   help="let nothing cross for now"),
             Action(name="resume", usage="resume [network]", level=user, run=self._resume,
-                   needs_power=True, help="let messages cross again"),
+                   needs_power=True, of_network=True, of_room=True,
+                   help="let messages cross again"),
             Action(name="parked", usage="parked [retry|drop <name>]", level=user,
-                   run=self._parked, needs_power=True,
+                   run=self._parked, needs_power=True, of_network=True,
                    help="see what of this room was put aside, try it again or let it go"),
             Action(name="set", usage="set [network] [key value]", level=user, run=self._set,
-                   needs_power=True, help="see or change how this room's bridge behaves"),
-            Action(name="optout", usage="optout [everywhere]", level=user, run=self._optout,
-                   help="do not bridge what I say here, or anywhere"),
-            Action(name="optin", usage="optin [everywhere]", level=user, run=self._optin,
-                   help="bridge what I say again"),
+                   needs_power=True, of_network=True, of_room=True,
+                   help="see or change how this room's bridge behaves"),
+            Action(name="optout", usage="optout [everywhere]", level=relay, run=self._optout,
+                   of_room=True, help="do not bridge what I say here, or anywhere"),
+            Action(name="optin", usage="optin [everywhere]", level=relay, run=self._optin,
+                   of_room=True, help="bridge what I say again"),
+            Action(name="double-puppet", usage="double-puppet [on|off|token <token>]", level=user,
+                   run=self._double_puppet,
+                   help="have my own account say here what I write on a network"),
             Action(name="ack", usage="ack", level=Permission.ADMIN, run=self._ack,
                    help="in the status room: I have seen what is wrong"),
-            Action(name="where", usage="where", level=user, run=self._where,
+            Action(name="where", usage="where", level=user, run=self._where, of_room=True,
                    help="say it as a reply to your message: what became of that"),
         )  # fmt: skip
         self.actions = {action.name: action for action in actions}
@@ -143,10 +159,28 @@ class MainBot:
         await call.reply(answer)
 
     async def _allow(self, action: Action, order: Order) -> None:
-        if not self._stage.permissions.allows(order.sender, action.level):
+        allows, sender = self._stage.permissions.allows, order.sender
+        meant = self._networks_meant(order, action) if action.of_network else ()
+        if not self._has_level(sender, action) or not all(
+            allows(sender, action.level, instance) for instance in meant
+        ):
             raise PermanentFailure("the settings of this bridge do not let you do that")
         if action.needs_power:
             await self._need_power(order)
+
+    def _has_level(self, sender: UserId, action: Action) -> bool:
+        permissions = self._stage.permissions
+        if action.level is Permission.ADMIN:
+            return permissions.allows(sender, action.level)
+        return permissions.highest(sender) >= action.level
+
+    def _networks_meant(self, order: Order, action: Action) -> Sequence[InstanceId]:
+        """The networks whose own levels count, as far as there are such."""
+        if action.name == "bridge":
+            here = list(self._plumbing.instances)
+            return [name for name in here if name in order.words[:1]]
+        here = [door.portal.instance for door in self._portals.in_room(order.room)]
+        return [name for name in here if name in order.words[:1]] or here
 
     async def _need_power(self, order: Order) -> None:
         # What counts is the power that the sender had when it was said.
@@ -159,13 +193,12 @@ class MainBot:
     # --- the actions ---
 
     async def _help(self, order: Order) -> str:
-        level = self._stage.permissions.of(order.sender)
         head = PREFIX if not order.call.direct else ""
         lines = ["I bridge rooms to other networks and host bots. You can say:"]
         lines += [
             f"{head} {action.usage}".strip() + f" — {action.help}"
             for action in self.actions.values()
-            if level >= action.level
+            if self._has_level(order.sender, action)
         ]
         return "\n".join(lines)
 
@@ -292,6 +325,37 @@ class MainBot:
             raise PermanentFailure("you opted out everywhere; say optin everywhere")
         return "What you say is bridged again."
 
+    async def _double_puppet(self, order: Order) -> str:
+        person, doubles = order.sender, self._double_puppets
+        match order.words:
+            case ():
+                return doubles.describe(person)
+            case ("on",):
+                await doubles.switch_on(person)
+                return doubles.describe(person)
+            case ("off",):
+                await doubles.switch_off(person)
+                return f"{doubles.describe(person)} If I had a token of yours, it is forgotten."
+            case ("token", *rest):
+                return await self._take_token(order, read_token(rest))
+        raise PermanentFailure("say double-puppet alone, or with on, off, or token and a token")
+
+    async def _take_token(self, order: Order, token: Secret) -> str:
+        said = EventId(order.call.item.event["event_id"])
+        doubles = self._double_puppets
+        if not order.call.direct:
+            await doubles.take_back(order.sender, token, order.room, said)
+            raise PermanentFailure(
+                "others could read that: end the session that the token belongs to, and give me "
+                "a new one in a direct chat"
+            )
+        gone = await doubles.take_token(order.sender, token, order.room, said)
+        word = "I have taken your message back" if gone else "please remove your message"
+        return (
+            f"{doubles.describe(order.sender)} In this chat {word}; the homeserver may keep the "
+            "original for some days."
+        )
+
     def _doors_meant(self, order: Order) -> Sequence[Doorway]:
         if order.words == ("everywhere",):
             return self._portals.all
@@ -342,8 +406,9 @@ class MainSeat(Seat):
     async def hear(self, item: Item, content: dict[str, Any], body: str) -> None:
         """Obey what begins with the prefix; in a direct chat, anything."""
         sender = UserId(item.event["sender"])
-        if content.get("msgtype") != "m.text" or not self.stage.permissions.allows(
-            sender, Permission.USER
+        if (
+            content.get("msgtype") != "m.text"
+            or self.stage.permissions.highest(sender) < Permission.RELAY
         ):
             item.drop()
             return

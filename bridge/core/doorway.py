@@ -174,6 +174,8 @@ class Doorway:
         kind = _KINDS.get(str(content.get("msgtype")))
         if event["type"] != "m.room.message":
             return None  # Stickers, reactions and redactions have no likeness yet.
+        if not content:
+            return None  # Its sender took it back before it came to us.
         if kind is None:
             raise Unsupported(
                 f"pictures, files and the like do not cross to {self.portal.instance} yet; "

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from bridge.core.announcing import Announcer
 from bridge.core.crossings import Crossings
+from bridge.core.doublepuppets import DoublePuppets
 from bridge.core.instances import Instance
 from bridge.core.late import Lateness
 from bridge.core.optouts import OptOuts
@@ -81,6 +82,7 @@ class House:
     lateness: Lateness
     optouts: OptOuts
     announcer: Announcer
+    double_puppets: DoublePuppets
     rules: Callable[[InstanceId], InstanceRules]
     tell_after: float = 60.0
     """Seconds that a message waits before its room is told."""

@@ -10,7 +10,7 @@ from bridge.core.supervisor import Supervisor
 from bridge.model import Clock, LoginRow
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteEvent
-from bridge.sdk.ids import InstanceId, UserId
+from bridge.sdk.ids import InstanceId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.module import Connector, JoinsChats, ModuleState, Store
 from bridge.telemetry import Telemetry
@@ -30,6 +30,13 @@ class Accounts(Protocol):
     ) -> LoginRow: ...
 
 
+class Guests(Protocol):
+    """Who hears what a client tells of people on its network."""
+
+    async def identify(self, row: LoginRow, account: RemoteUserId) -> None: ...
+    async def opt_out(self, row: LoginRow, user: RemoteUserId, is_out: bool) -> None: ...
+
+
 class ModuleHost(InstanceHost):
     """What a client gets of us (``sdk.Host``): one per login."""
 
@@ -41,18 +48,33 @@ class ModuleHost(InstanceHost):
         metrics: InstanceMetrics,
         receive: Callable[[RemoteEvent], Awaitable[None]],
         report: Callable[[LoginState, str], None],
+        guests: Guests,
+        row: LoginRow,
         *,
         personal: bool = False,
     ) -> None:
         super().__init__(instance, store, clock, metrics, personal=personal)
         self._receive = receive
         self._report = report
+        self._guests = guests
+        self._row = row
 
     async def receive(self, event: RemoteEvent) -> None:
         """Take an event from the network; returns when it is stored. Waits for the database."""
+        await self._persistently(lambda: self._receive(event))
+
+    async def identify(self, account: RemoteUserId) -> None:
+        """Say which account the login is. Waits for the database."""
+        await self._persistently(lambda: self._guests.identify(self._row, account))
+
+    async def opt_out(self, user: RemoteUserId, *, is_out: bool = True) -> None:
+        """Say that somebody does not want to be bridged, or does again. Waits likewise."""
+        await self._persistently(lambda: self._guests.opt_out(self._row, user, is_out))
+
+    async def _persistently(self, store: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                await self._receive(event)
+                await store()
             except TemporaryFailure as error:
                 self.log.warning(
                     "An event waits to be stored: %s", error, extra={"event": "receive_waits"}
@@ -92,6 +114,7 @@ class Instance:
         telemetry: Telemetry,
         *,
         receive: Receive,
+        guests: Guests,
         chats: Callable[[InstanceId], Sequence[RemoteChat]],
     ) -> None:
         self.name = name
@@ -102,6 +125,7 @@ class Instance:
         self._telemetry = telemetry
         self._metrics = InstanceMetrics(telemetry, name, connector.info)
         self._receive = receive
+        self._guests = guests
         self._chats = chats
         self._group: asyncio.TaskGroup | None = None
         self._sessions: dict[int, Session] = {}
@@ -220,7 +244,15 @@ class Instance:
 
         personal = row.owner is not None
         host = ModuleHost(
-            self.name, self._store, self._clock, self._metrics, receive, report, personal=personal
+            self.name,
+            self._store,
+            self._clock,
+            self._metrics,
+            receive,
+            report,
+            self._guests,
+            row,
+            personal=personal,
         )
         client = self.connector.connect(login, host)
         supervisor = Supervisor(

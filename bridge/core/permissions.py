@@ -45,6 +45,10 @@ class Permissions:
             known = self._known[user, instance] = self._find(user, instance)
         return known
 
+    def highest(self, user: UserId) -> Permission:
+        """The level that the user has generally or for some instance, whichever is higher."""
+        return max(self.of(user, instance) for instance in (None, *self._of_instances))
+
     def _find(self, user: UserId, instance: InstanceId | None) -> Permission:
         if self._is_ours(user):
             return Permission.NONE

@@ -10,8 +10,8 @@ from bridge.core.doorway import Doorway
 from bridge.core.house import House
 from bridge.core.lane import Lane
 from bridge.model import AuditAction, LoginRow, Portal, Telling, Uncertain
-from bridge.sdk.events import RemoteChat, RemoteEvent
-from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RoomId, UserId
+from bridge.sdk.events import RemoteChat, RemoteEvent, RemoteMessage
+from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteUserId, RoomId, UserId
 
 _EARLY = 1000
 """Events of a chat that are kept at most while it is being bridged."""
@@ -62,16 +62,23 @@ class Portals:
     def _of_lane(self, consumer: str) -> Doorway | None:
         return next((door for door in self.all if door.name == consumer), None)
 
+    def is_double(self, event: dict[str, Any]) -> bool:
+        """Whether a double puppet of ours said it."""
+        return self._house.double_puppets.find_instance(event) is not None
+
     def lanes(self, event: dict[str, Any]) -> Sequence[Lane]:
         """The lanes of portals that an event belongs to."""
         doors = self._by_room.get(event["room_id"])
         if not doors:
             return ()
         namespaces = self._house.namespaces
+        lane = self._house.router.lane
+        double = self._house.double_puppets.find_instance(event)
+        if double is not None:
+            return [lane(door) for door in doors if door.portal.instance != double]
         ghost = namespaces.parse_ghost(event["sender"]) if len(doors) > 1 else None
         if ghost is None and namespaces.is_ours(event["sender"]):
             return []
-        lane = self._house.router.lane
         return [lane(door) for door in doors if ghost is None or door.portal.instance != ghost[0]]
 
     async def add(
@@ -110,10 +117,27 @@ class Portals:
     async def receive(self, instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:
         """Take an event from a module's client and put it where it belongs."""
         door = self._by_chat.get((instance, event.chat, row.id)) or self.find(instance, event.chat)
-        if door is not None:
+        if door is not None and await self._is_ignored(door, row, event):
+            self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
+        elif door is not None:
             await door.receive(event)
         elif (early := self._early.get((instance, event.chat))) is not None:
             early.append((row, event))
+
+    async def _is_ignored(self, door: Doorway, row: LoginRow, event: RemoteEvent) -> bool:
+        """Whether it is said in somebody's private chat by one whom that person ignores."""
+        if door.portal.receiver is None or row.owner is None:
+            return False
+        if not isinstance(event, RemoteMessage):
+            return False
+        ghost = self._house.namespaces.ghost(row.instance, event.sender.id)
+        return await self._house.double_puppets.ignores(row.owner, ghost)
+
+    async def let_go(self, instance: InstanceId, user: RemoteUserId) -> None:
+        """Have a person of the network, who does not want to be bridged, out of every room."""
+        for door in self.all:
+            if door.portal.instance == instance:
+                await door.arrivals.let_go(user)
 
     @asynccontextmanager
     async def expecting(self, instance: InstanceId, chat: RemoteChatId) -> AsyncIterator[None]:

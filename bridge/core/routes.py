@@ -76,7 +76,12 @@ class Routes:
                 return ()
             lanes = self._portals.lanes(event)
             seats = self._seats.get(event["room_id"])
-            if not seats or self._namespaces.is_ours(event["sender"]):
+            # What a double puppet says came from a network: nobody there gives us orders.
+            if (
+                not seats
+                or self._namespaces.is_ours(event["sender"])
+                or self._portals.is_double(event)
+            ):
                 return lanes
             return (*lanes, *seats) if lanes else seats
         if kind == "m.room.member":

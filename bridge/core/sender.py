@@ -370,6 +370,8 @@ class Sender:
         if not (is_doubtful or is_old):
             return
         senders = await self._outbox.senders_waiting(lane.room)
+        if any(one.outgoing.double for one in lane.queue):
+            senders = ()  # Real people are among them; so all are looked at.
         # The bot comes last: one that was thrown out sees the room as it was then.
         waiting = list(dict.fromkeys(one.outgoing.user for one in lane.queue))
         readers = [*waiting[:3], self._bot]

@@ -128,7 +128,7 @@ class Watcher:
     def _refusal(self, user: UserId, inviter: UserId) -> str:
         if not self._is_bot(user):
             return "Private chats with people on this network are not bridged yet."
-        if not self._permissions.allows(inviter, Permission.USER):
+        if self._permissions.highest(inviter) < Permission.USER:
             return "The settings of this bridge do not let you invite its bots."
         return ""
 

@@ -110,11 +110,13 @@ class HomeserverClient:
         query: Mapping[str, str] | None = None,
         content: Mapping[str, Any] | bytes | None = None,
         timeout: float | None = None,
+        token: Secret | None = None,
     ) -> dict[str, Any]:
         """Send one request as ``user``; give the JSON object of the answer.
 
-        ``content`` is an object or its bytes. Raises :class:`MatrixError` when the homeserver
-        says no, ``TemporaryFailure`` when it is away, slow or asks for patience.
+        ``content`` is an object or its bytes; ``token`` is somebody's own, in place of ours.
+        Raises :class:`MatrixError` when the homeserver says no, ``TemporaryFailure`` when it is
+        away, slow or asks for patience.
         """
         asked = dict(query or {})
         if user is not None:
@@ -125,17 +127,22 @@ class HomeserverClient:
         body = content if isinstance(content, bytes | None) else orjson.dumps(content)
         if body is None and method in {"POST", "PUT"}:
             body = b"{}"
-        reply = await self._send(method, URL(spelled, encoded=True), body, timeout)
+        reply = await self._send(method, URL(spelled, encoded=True), body, timeout, token)
         if reply.status < 300:
             return reply.content
         raise self._error(reply)
 
     async def _send(
-        self, method: str, url: URL, body: bytes | None, timeout: float | None
+        self,
+        method: str,
+        url: URL,
+        body: bytes | None,
+        timeout: float | None,
+        token: Secret | None,
     ) -> Reply:
         if self._session is None:
             raise TemporaryFailure("the connection to the homeserver is closed")
-        headers = {"Authorization": f"Bearer {self._token.reveal()}"}
+        headers = {"Authorization": f"Bearer {(token or self._token).reveal()}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:

@@ -38,9 +38,16 @@ class Page:
 class History:
     """Reads rooms as one of our users who is in them."""
 
-    def __init__(self, client: HomeserverClient, is_ours: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        client: HomeserverClient,
+        is_ours: Callable[[str], bool],
+        is_double: Callable[[dict[str, Any]], bool] = lambda event: False,
+    ) -> None:
+        """``is_double`` tells an event that a double puppet of ours said."""
         self._client = client
         self._is_ours = is_ours
+        self._is_double = is_double
 
     async def page(self, room: RoomId, user: UserId, *, before: str = "") -> Page | None:
         """The newest events, or those before a point: of the types that are routed.
@@ -83,7 +90,7 @@ class History:
             if page is None:
                 break
             for event in page.events:
-                if not self._is_ours(str(event.get("sender"))):
+                if not self._is_ours(str(event.get("sender"))) and not self._is_double(event):
                     continue  # Others' times and marks are whatever they like.
                 content, stamp = event.get("content"), event.get("origin_server_ts")
                 if isinstance(stamp, int) and stamp < oldest:

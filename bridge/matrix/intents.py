@@ -18,6 +18,7 @@ MARK = "org.trestle.id"
 """In the content of what we send: the transaction id, by which it is found again in the room."""
 
 DeviceOf = Callable[[UserId], Awaitable[str]]
+AsDouble = Callable[[Outgoing], Awaitable[EventId | None]]
 
 
 class Intents:
@@ -34,11 +35,14 @@ class Intents:
         *,
         device_of: DeviceOf,
         bot_name: str = "Trestle",
+        as_double: AsDouble | None = None,
     ) -> None:
+        """``as_double`` says it with a person's own account, or gives None if that cannot be."""
         self._client = client
         self._namespaces = namespaces
         self._device_of = device_of
         self._bot_name = bot_name
+        self._as_double = as_double
         self._rooms = RoomQuestions(client, namespaces.bot)
         self._registered: Recent[UserId, bool] = Recent(20_000)
         self._devices: Recent[UserId, str] = Recent(20_000)
@@ -60,6 +64,10 @@ class Intents:
         try:
             match outgoing.kind:
                 case SendKind.EVENT | SendKind.REDACT:
+                    if outgoing.double and self._as_double is not None:
+                        event_id = await self._as_double(outgoing)
+                        if event_id is not None:
+                            return event_id
                     return await self._speak(outgoing)
                 case SendKind.STATE:
                     return await self._set_state(outgoing)

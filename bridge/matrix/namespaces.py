@@ -138,6 +138,10 @@ class Namespaces:
             "aliases": [f"^#{prefix}[^:]*{server}$"],
         }
 
+    def everybody(self) -> str:
+        """A regular expression of all people of our server."""
+        return f"^@[^:]*{re.escape(self._server)}$"
+
     def _spell(self, sigil: str, instance: InstanceId, remote_id: str) -> str:
         if not remote_id:
             raise ValueError(f"{instance} gave an empty id")

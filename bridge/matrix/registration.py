@@ -33,6 +33,10 @@ def registration(
 ) -> dict[str, Any]:
     """Make the registration (application service API, "Registration")."""
     expressions = namespaces.regexes()
+    users = [{"exclusive": True, "regex": one} for one in expressions["users"]]
+    if settings.double_puppets:
+        # Not exclusive: they stay their own.
+        users.append({"exclusive": False, "regex": namespaces.everybody()})
     return {
         "id": settings.id,
         "url": reach_url(settings),
@@ -45,7 +49,7 @@ def registration(
         "io.element.msc4190": True,
         "protocols": sorted(protocols),
         "namespaces": {
-            "users": [{"exclusive": True, "regex": one} for one in expressions["users"]],
+            "users": users,
             "aliases": [{"exclusive": True, "regex": one} for one in expressions["aliases"]],
             "rooms": [],
         },

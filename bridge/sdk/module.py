@@ -20,11 +20,14 @@ from bridge.sdk.events import (
     RoomMessage,
     Sender,
 )
-from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId
+from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId, RoomId
 from bridge.sdk.login import Login, LoginFlow, LoginState
 from bridge.sdk.metrics import Metric
 from bridge.sdk.rich import Rich
 from bridge.sdk.timers import Timers
+
+CORE_KEYS = frozenset({"module", "permissions", "puppets", "announce", "announce_in"})
+"""What stands beside a module's settings in config.yaml and is not the module's to name."""
 
 
 class ModuleState(StrEnum):
@@ -126,6 +129,22 @@ class Host(Protocol):
 
     def report(self, state: LoginState, reason: str = "") -> None:
         """Say how this client's login is, with a sentence."""
+        ...
+
+    async def identify(self, account: RemoteUserId) -> None:
+        """Say which account on the network this login is.
+
+        What that account writes elsewhere, its owner's own Matrix account may say then. So only
+        for an id that nobody else can take: an account's, never a nick that happens to be free.
+        Waits while the database is away.
+        """
+        ...
+
+    async def opt_out(self, user: RemoteUserId, *, is_out: bool = True) -> None:
+        """Say that a person on the network does not want to be bridged, or does again.
+
+        Holds for all chats of this instance from now on. Waits while the database is away.
+        """
         ...
 
 

@@ -278,6 +278,24 @@ DATA_MAP: tuple[Table, ...] = (
         subject="subject",
     ),
     Table(
+        "double_puppet", "who lets us speak with the own Matrix account",
+        While("the person wants it so"),
+        {
+            "subject": _SUBJECT, "since": _SINCE,
+            "way": _none("by our own token, or by one that the person gave"),
+        },
+        subject="subject",
+    ),
+    Table(
+        "remote_account", "whose the accounts on networks are, to let their owners speak",
+        While("the login"),
+        {
+            "instance": _INSTANCE, "subject": _SUBJECT,
+            "remote_id": _id("the account on the network"),
+        },
+        subject="subject",
+    ),
+    Table(
         "device", "under which device our users send, so that a repetition is known",
         While("the installation"),
         {

@@ -390,6 +390,7 @@ class Outbox:
                 part=row["part"],
                 target=payload["target"],
                 name=payload["name"],
+                double=payload.get("double", ""),
             ),
         )
 
@@ -399,7 +400,7 @@ def _payload(one: Outgoing) -> bytes:
     try:
         return orjson.dumps({
             "type": one.type, "state_key": one.state_key, "content": one.content,
-            "target": one.target, "name": one.name,
+            "target": one.target, "name": one.name, "double": one.double,
         })  # fmt: skip
     except orjson.JSONEncodeError as error:
         raise PermanentFailure("it holds what Matrix has no words for") from error

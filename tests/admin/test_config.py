@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from bridge.config import load, read_settings
+from bridge.model import Announce, InstanceRules, Permission, Puppets
 from bridge.sdk.errors import ConfigError
+from bridge.sdk.ids import InstanceId
 from bridge.settings import Address, Settings
 from tests.admin.commands import trestle
 from tests.rigs.yaml import dump
@@ -52,6 +54,24 @@ def refusal(folder: Path, document: object) -> str:
     assert str(refused.value) == f"{refused.value.path}: {refused.value.reason}"
     assert AS_TOKEN not in str(refused.value)
     return str(refused.value)
+
+
+def test_what_the_core_asks_of_a_module_stands_beside_its_options(folder: Path) -> None:
+    rules = {
+        "permissions": {"*": "relay", "@you:example.org": "admin"}, "puppets": "login",
+        "announce": "before", "announce_in": "direct",
+    }  # fmt: skip
+    settings = read_settings(
+        changed("modules/dice", {"module": "dice", "sides": 8, **rules}), folder=folder
+    )
+    module = settings.modules[InstanceId("dice")]
+    assert module.options == {"sides": 8}
+    assert module.rules == InstanceRules(
+        permissions={"*": Permission.RELAY, "@you:example.org": Permission.ADMIN},
+        puppets=Puppets.LOGIN, announce=Announce.BEFORE, announce_direct=True,
+    )  # fmt: skip
+    plain = read_settings(dict(GOOD), folder=folder).modules[InstanceId("dice")]
+    assert plain.rules == InstanceRules()
 
 
 def test_the_least_that_must_be_said_is_enough(folder: Path) -> None:
@@ -152,6 +172,11 @@ def test_what_is_no_token_is_refused_unquoted(folder: Path, text: str) -> None:
         ("modules/Dice", {"module": "dice"}, "modules.Dice: an instance's id has a small letter"),
         ("modules/luck", {}, "modules.luck: must say which module it is: `module: irc`"),
         ("modules/luck", "dice", "modules.luck: must say which module it is"),
+        ("modules/dice/puppets", "all", "modules.dice.puppets: 'all' is none of automatic, login"),
+        ("modules/dice/announce", 5, "modules.dice.announce: 5 is none of first, before"),
+        ("modules/dice/announce_in", "mail", "modules.dice.announce_in: 'mail' is none of room"),
+        ("modules/dice/permissions", "user", "modules.dice.permissions: must be keys and values"),
+        ("modules/dice/permissions/*", "king", "modules.dice.permissions.*: 'king' is no level"),
     ],
 )
 def test_a_wrong_value_is_named_by_its_path(

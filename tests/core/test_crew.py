@@ -23,7 +23,7 @@ from bridge.sdk import (
 )
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteEvent
-from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, UserId
+from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import LoginKind, LoginState
 from bridge.sdk.testing.store import FakeStore
 from bridge.telemetry import Telemetry
@@ -81,6 +81,17 @@ class Rows:
         return LoginRow(id=LoginId(1), instance=instance, kind=kind, owner=owner)
 
 
+class NoGuests:
+    async def identify(self, row: LoginRow, account: RemoteUserId) -> None:
+        raise AssertionError("nobody is identified")
+
+    async def opt_out(self, row: LoginRow, user: RemoteUserId, is_out: bool) -> None:
+        raise AssertionError("nobody opts out")
+
+
+NO_GUESTS = NoGuests()
+
+
 async def nobody(instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:
     raise AssertionError("nothing is received")
 
@@ -88,7 +99,7 @@ async def nobody(instance: InstanceId, row: LoginRow, event: RemoteEvent) -> Non
 def network(name: str, connector: Connector, rows: Rows | None = None) -> Instance:
     return Instance(
         InstanceId(name), connector, rows or Rows(), FakeStore(), SystemClock(),
-        Telemetry(), receive=nobody, chats=lambda _: (),
+        Telemetry(), receive=nobody, guests=NO_GUESTS, chats=lambda _: (),
     )  # fmt: skip
 
 

@@ -4,13 +4,14 @@ from pathlib import Path
 
 from bridge.sdk.ids import UserId
 from bridge.settings import DatabaseSettings
+from tests.flow.test_conversation import _joined as joined
 from tests.flow.test_conversation import bridge, irc_module
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running
 
 
-async def test_nothing_of_a_person_crosses_between_optout_and_optin_and_the_puppet_leaves(
+async def test_nothing_of_a_person_crosses_between_optout_and_optin_and_the_puppet_leaves(  # noqa: PLR0915 - one long conversation
     town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:
     async with (
@@ -56,5 +57,27 @@ async def test_nothing_of_a_person_crosses_between_optout_and_optin_and_the_pupp
             await app.parts.optouts.remove(UserId("@_trestle_near_carl:test.example"), 0)
             carl.say("PRIVMSG #quiet :carl is back")
             await alice.wait_for_text(room, "carl is back")
+            # The same by a word to the bridge; the ghost leaves, and does not come with a rejoin.
+            carl.say("PRIVMSG trestle :optout")
+            await carl.expect("NOTICE carl", "carried to Matrix any more")
+            await alice.wait_until(lambda: "carl" not in joined(alice, room))
+            carl.say("PART #quiet", "JOIN #quiet", "PRIVMSG #quiet :carl between us")
+            await carl.sync()
+            dora.say("PRIVMSG #quiet :dora comes after carl again")
+            await alice.wait_for_text(room, "dora comes after carl again")
+            assert "carl" not in joined(alice, room)
+        # It is remembered, and taken back likewise.
+        async with running(settings):
+            carl.say("NAMES #quiet")
+            while "trestle" not in await carl.expect(" 353 ", "#quiet"):
+                carl.say("NAMES #quiet")
+            carl.say("PRIVMSG #quiet :carl between us")
+            await carl.sync()
+            dora.say("PRIVMSG #quiet :dora comes after carl a third time")
+            await alice.wait_for_text(room, "dora comes after carl a third time")
+            carl.say("PRIVMSG trestle :OptIn")
+            await carl.expect("NOTICE carl", "is carried to Matrix again")
+            carl.say("PRIVMSG #quiet :carl says so")
+            await alice.wait_for_text(room, "carl says so")
     assert not any("between us" in line for line in carl.heard)
     assert not any("carl between us" in str(e["content"].get("body")) for e in alice.heard(room))

@@ -9,10 +9,11 @@ import pytest
 
 from bridge.core.hosting import InstanceMetrics
 from bridge.core.instances import ModuleHost
-from bridge.model import SystemClock
+from bridge.model import LoginRow, SystemClock
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import MessageKind, RemoteEvent, RemoteMessage, RemoteUser
-from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteMessageId, RemoteUserId
+from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteMessageId, RemoteUserId
+from bridge.sdk.login import LoginKind
 from bridge.sdk.module import ModuleInfo
 from bridge.sdk.rich import Rich
 from bridge.sdk.testing import FakeStore
@@ -34,7 +35,31 @@ def said(text: str) -> RemoteMessage:
     )  # fmt: skip
 
 
-def host_with(failures: list[DeliveryError], stored: list[RemoteEvent]) -> ModuleHost:
+class Told:
+    """Remembers what a client told of people, once the storage takes it."""
+
+    def __init__(self, failures: list[DeliveryError]) -> None:
+        self._failures = failures
+        self.accounts: list[tuple[LoginId, RemoteUserId]] = []
+        self.out: set[RemoteUserId] = set()
+
+    async def identify(self, row: LoginRow, account: RemoteUserId) -> None:
+        if self._failures:
+            raise self._failures.pop(0)
+        self.accounts.append((row.id, account))
+
+    async def opt_out(self, row: LoginRow, user: RemoteUserId, is_out: bool) -> None:
+        if self._failures:
+            raise self._failures.pop(0)
+        (self.out.add if is_out else self.out.discard)(user)
+
+
+ROW = LoginRow(id=LoginId(7), instance=InstanceId("near"), kind=LoginKind.RELAY, owner=None)
+
+
+def host_with(
+    failures: list[DeliveryError], stored: list[RemoteEvent], told: Told | None = None
+) -> ModuleHost:
     """The real host of a client, in front of a storage that fails so often."""
 
     async def receive(event: RemoteEvent) -> None:
@@ -46,7 +71,7 @@ def host_with(failures: list[DeliveryError], stored: list[RemoteEvent]) -> Modul
     instance = InstanceId("near")
     return ModuleHost(
         instance, FakeStore(), SystemClock(), InstanceMetrics(Telemetry(), instance, info),
-        receive, lambda state, reason: None,
+        receive, lambda state, reason: None, told or Told(failures), ROW,
     )  # fmt: skip
 
 
@@ -57,6 +82,18 @@ async def test_a_module_waits_while_the_database_is_away_and_nothing_overtakes()
         await host.receive(said("one"))
         await host.receive(said("two"))
     assert stored == [said("one"), said("two")]
+
+
+async def test_what_a_module_tells_of_people_waits_likewise() -> None:
+    told = Told([TemporaryFailure("away", retry_after=0.01)] * 3)
+    host = host_with([], [], told)
+    async with asyncio.timeout(10):
+        await host.identify(BOB.id)
+        await host.opt_out(BOB.id)
+        assert told.accounts == [(LoginId(7), BOB.id)]
+        assert told.out == {BOB.id}
+        await host.opt_out(BOB.id, is_out=False)
+    assert told.out == set()
 
 
 async def test_what_can_never_be_stored_is_refused_to_the_module() -> None:

@@ -12,7 +12,7 @@ from bridge.networks.irc.connector import IrcConnector
 from bridge.networks.irc.settings import IrcSettings
 from bridge.sdk.errors import ModuleError
 from bridge.sdk.events import Message, MessageKind, RemoteChat, RemoteEvent, RemoteMessage, Sender
-from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, UserId
+from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.rich import Rich
 from bridge.sdk.text import to_plain
@@ -31,6 +31,7 @@ class Host:
         self.store = store
         self.events: list[RemoteEvent] = []
         self.states: list[tuple[LoginState, str]] = []
+        self.opted_out: set[RemoteUserId] = set()
         self.failures: list[Exception] = []
         """Raised by the next calls of ``receive``."""
         self._changed = asyncio.Event()
@@ -57,6 +58,15 @@ class Host:
     def report(self, state: LoginState, reason: str = "") -> None:
         """Remember the state."""
         self.states.append((state, reason))
+        self._changed.set()
+
+    async def identify(self, account: RemoteUserId) -> None:
+        """Refuse: a nick is nobody's account."""
+        raise ValueError(account)
+
+    async def opt_out(self, user: RemoteUserId, *, is_out: bool = True) -> None:
+        """Remember who wants no part in it."""
+        (self.opted_out.add if is_out else self.opted_out.discard)(user)
         self._changed.set()
 
     async def wait_until(self, is_so: Callable[["Host"], bool]) -> None:

@@ -118,11 +118,15 @@ class Town:
 
 
 @asynccontextmanager
-async def run_town(options: Mapping[str, Any] | None = None) -> AsyncIterator[Town]:
+async def run_town(
+    options: Mapping[str, Any] | None = None, *, double_puppets: bool = False
+) -> AsyncIterator[Town]:
     """Run a real Synapse that knows a registration for instances ``near``, ``far``, ``dice``."""
     folder = Path(tempfile.mkdtemp(prefix="trestle-hs-"))
     folder.chmod(0o711)
     settings = make_settings(folder / "state")
+    appservice = replace(settings.appservice, double_puppets=double_puppets)
+    settings = replace(settings, appservice=appservice)
     file = folder / "registration.yaml"
     with file.open("w") as output:
         YAML().dump(

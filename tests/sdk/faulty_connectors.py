@@ -85,6 +85,11 @@ DECLARED: list[Fault] = [
         settings(ConfigDict(), host=(str, Field(description="Host."))),
         "takes keys that it does not know",
     ),
+    (
+        "a key of the core",
+        settings(puppets=(str, Field(description="Puppets."))),
+        "settings.puppets: the core reads that key itself",
+    ),
     ("no description", settings(host=(str, "")), "settings.host has no description"),
     (
         "no description inside",

@@ -21,7 +21,7 @@ COLUMNS = (
 )
 FIXED = {
     ("login", "kind"): "relay", "state": "parked", "uncertain": "hold", "telling": "notice",
-    "direction": "to_matrix",
+    "direction": "to_matrix", "way": "token",
 }  # fmt: skip
 """Values for columns that take only some, of one table or of any."""
 

@@ -315,7 +315,7 @@ class IrcClient:
         keeper: NickKeeper,
         inbox: Inbox[Heard],
     ) -> None:
-        doorman = Doorman(connection, self._network)
+        doorman = Doorman(connection, self._network, self._host)
         while True:
             message = await connection.read()
             self._network.hold(self._login.id, connection.own)
@@ -326,7 +326,7 @@ class IrcClient:
             if message.command == "KICK":
                 self._on_kick(connection, message)
             keeper.handle(message)
-            doorman.handle(message)
+            await doorman.handle(message)
             for heard in self._ears.hear(message) if self._ears else ():
                 await inbox.put(heard)
 

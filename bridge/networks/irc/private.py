@@ -1,27 +1,41 @@
 """What is said to one of us alone. Not bridged yet: the person is told so."""
 
+import asyncio
+
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.speech import ACTION, CTCP, read_ctcp
 from bridge.networks.irc.wire import Incoming, cut, line
+from bridge.sdk.ids import RemoteUserId
+from bridge.sdk.module import Host
 
 SENTENCE = (
     "I am a connection to Matrix. Private messages are not carried there yet: "
-    "please write in the channel."
+    "please write in the channel. If nothing of yours is to be carried, say optout."
 )
+OPTED = {
+    "optout": "Nothing that you say is carried to Matrix any more. Say optin to undo that.",
+    "optin": "What you say in the channels is carried to Matrix again.",
+}
+LATER = "That could not be noted just now. Please say it again in a minute."
+NOTE_SECONDS = 5.0
 VERSION = "Trestle, a bridge to Matrix"
 MOST_PEERS = 1000
 
 
 class Doorman:
-    """Answers private messages once per person and connection, and two CTCP questions."""
+    """Answers private messages once per person and connection, and two CTCP questions.
 
-    def __init__(self, connection: Connection, network: Network) -> None:
+    Whoever says ``optout`` is not bridged any more, until ``optin``.
+    """
+
+    def __init__(self, connection: Connection, network: Network, host: Host) -> None:
+        self._host = host
         self._connection = connection
         self._network = network
         self._told: set[str] = set()
 
-    def handle(self, message: Incoming) -> None:
+    async def handle(self, message: Incoming) -> None:
         """Answer a private PRIVMSG. Never a NOTICE: two programs would answer for ever."""
         source = message.source
         if message.command != "PRIVMSG" or source is None or not source.is_person:
@@ -34,9 +48,23 @@ class Doorman:
         ctcp = read_ctcp(message)
         if ctcp is not None and ctcp[0] != ACTION:
             self._answer_ctcp(source.nick, *ctcp)
+        elif (word := message.param(1).strip().casefold()) in OPTED:
+            await self._opt(source.nick, word)
         elif fold(source.nick) not in self._told and len(self._told) < MOST_PEERS:
             self._told.add(fold(source.nick))
             self._connection.answer(line("NOTICE", source.nick, SENTENCE))
+
+    async def _opt(self, nick: str, word: str) -> None:
+        user = RemoteUserId(self._connection.isupport.fold(nick))
+        try:
+            # The server must not wait for its PONG for as long as our database is away.
+            async with asyncio.timeout(NOTE_SECONDS):
+                await self._host.opt_out(user, is_out=word == "optout")
+        except TimeoutError:
+            answer = LATER
+        else:
+            answer = OPTED[word]
+        self._connection.answer(line("NOTICE", nick, answer))
 
     def _answer_ctcp(self, nick: str, command: str, rest: str) -> None:
         answers = {"VERSION": VERSION, "PING": cut(rest.replace(CTCP, ""), 100)}

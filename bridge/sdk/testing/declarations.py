@@ -12,7 +12,7 @@ from pydantic.errors import PydanticUserError
 
 from bridge.sdk.capabilities import Capabilities, Level
 from bridge.sdk.login import LoginFlow
-from bridge.sdk.module import Kept, ModuleInfo
+from bridge.sdk.module import CORE_KEYS, Kept, ModuleInfo
 from bridge.sdk.secret import Secret
 from bridge.sdk.testing.outcomes import demand, require
 from bridge.sdk.testing.sources import trace
@@ -41,9 +41,13 @@ def check_declarations(module_class: Any, group: str) -> frozenset[str]:
     missing = (
         "`settings` is missing: a subclass of pydantic.BaseModel as an attribute of the class"
     )
-    settings = demand(getattr(module_class, "settings", None), type, missing)
-    require(issubclass(settings, BaseModel), missing)
+    settings: type = demand(getattr(module_class, "settings", None), type, missing)
+    if not issubclass(settings, BaseModel):
+        require(False, missing)
+        return frozenset()
     check_settings(settings)
+    for name in CORE_KEYS & set(settings.model_fields):
+        require(False, f"settings.{name}: the core reads that key itself; give it another name")
     sources = trace(module_class)
     require(not sources.faults, "; ".join(sources.faults))
     return frozenset(sources.files)

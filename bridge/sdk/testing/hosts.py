@@ -82,6 +82,10 @@ class FakeHost(FakeMetrics):
         self.people: dict[RemoteChatId, dict[RemoteUserId, str]] = {}
         """Who is in each chat: id to name."""
         self.reports: list[tuple[LoginState, str]] = []
+        self.accounts: list[RemoteUserId] = []
+        """Which account the login said it is."""
+        self.opted_out: set[RemoteUserId] = set()
+        """Who does not want to be bridged."""
         self.faults: list[str] = []
         self._chats = chats
         self._refusals: deque[PermanentFailure] = deque()
@@ -139,6 +143,22 @@ class FakeHost(FakeMetrics):
         if state in {LoginState.RECONNECTING, LoginState.SIGN_IN_NEEDED} and not reason:
             self._fault(f"report({state.name}) needs a reason: a sentence for the login's owner")
         self.reports.append((state, reason))
+        self._changed.set()
+
+    async def identify(self, account: RemoteUserId) -> None:
+        """Take note of which account the login is."""
+        if not account:
+            self._fault("identify() needs the id of an account")
+        await self._storing.wait()
+        self.accounts.append(account)
+        self._changed.set()
+
+    async def opt_out(self, user: RemoteUserId, *, is_out: bool = True) -> None:
+        """Take note of who does not want to be bridged."""
+        if not user:
+            self._fault("opt_out() needs the id of a person")
+        await self._storing.wait()
+        (self.opted_out.add if is_out else self.opted_out.discard)(user)
         self._changed.set()
 
     async def wait_until(self, is_so: Callable[["FakeHost"], bool], limit: float = 10.0) -> None:

@@ -1,0 +1,236 @@
+"""Whose own Matrix account says what they write from their own account on a network."""
+
+import logging
+from collections.abc import Sequence
+from enum import StrEnum
+from time import monotonic
+from typing import NamedTuple, Protocol
+
+from bridge.logs import hide
+from bridge.matrix.doubles import Doubles, Leave
+from bridge.model import LoginRow
+from bridge.sdk.errors import DeliveryError, PermanentFailure
+from bridge.sdk.ids import EventId, InstanceId, RemoteUserId, RoomId, UserId
+from bridge.sdk.secret import Secret
+
+log = logging.getLogger(__name__)
+
+_FRESH = 45.0
+"""Seconds for which it is believed whom somebody ignores: less than the minute promised."""
+_AGAIN = 5.0
+"""Seconds after which a homeserver that did not tell is asked again."""
+
+
+class Way(StrEnum):
+    """By what somebody lets us speak."""
+
+    APPSERVICE = "appservice"
+    """By our own token, as the registration allows."""
+    TOKEN = "token"  # noqa: S105 - a word
+    """By a token that the person gave."""
+
+
+class Store(Protocol):
+    """Where it is kept."""
+
+    async def puppets(self) -> Sequence[tuple[UserId, str]]: ...
+    async def set_puppet(self, subject: UserId, way: str) -> None: ...
+    async def remove_puppet(self, subject: UserId) -> None: ...
+    async def accounts(self) -> Sequence[tuple[InstanceId, RemoteUserId, UserId]]: ...
+    async def set_account(
+        self, instance: InstanceId, remote: RemoteUserId, subject: UserId
+    ) -> None: ...
+    async def remove_accounts(self, instance: InstanceId, subject: UserId) -> None: ...
+
+
+class Safe(Protocol):
+    """The part of the vault that keeps people's tokens."""
+
+    async def put(
+        self, subject: UserId | None, instance: InstanceId, record: str, value: bytes
+    ) -> None: ...
+    async def find(
+        self, subject: UserId | None, instance: InstanceId, record: str
+    ) -> bytes | None: ...
+    async def delete(self, subject: UserId | None, instance: InstanceId, record: str) -> bool: ...
+
+
+class _Ignored(NamedTuple):
+    until: float
+    users: frozenset[str]
+
+
+_OURS, _RECORD = InstanceId(""), "double puppet"
+"""Where a token lies in the vault: it belongs to no module."""
+
+
+class DoublePuppets:
+    """Who gave leave, and which accounts on the networks are theirs. Held in memory."""
+
+    def __init__(self, store: Store, safe: Safe, doubles: Doubles, server_name: str) -> None:
+        self._store = store
+        self._safe = safe
+        self._doubles = doubles
+        self._server = f":{server_name}"
+        self._ways: dict[UserId, Way] = {}
+        self._leaves: dict[UserId, Leave] = {}
+        self._refused: dict[UserId, str] = {}
+        """Why the homeserver lets us act for somebody no more."""
+        self._owners: dict[tuple[InstanceId, RemoteUserId], UserId] = {}
+        self._ignored: dict[UserId, _Ignored] = {}
+        doubles.leave_of = self.leave_of
+        doubles.on_refused = self._note_refused
+        self.find_instance = doubles.find_instance
+
+    async def load(self) -> None:
+        """Read who gave leave and whose accounts are known. Call once, at the start."""
+        self._ways = {person: Way(way) for person, way in await self._store.puppets()}
+        self._owners = {
+            (instance, remote): owner for instance, remote, owner in await self._store.accounts()
+        }
+
+    # --- whose account it is ---
+
+    async def identify(self, row: LoginRow, remote: RemoteUserId) -> None:
+        """Note which account on the network a person's login is. Raises ``TemporaryFailure``."""
+        if row.owner is None or self._owners.get((row.instance, remote)) == row.owner:
+            return
+        await self._store.set_account(row.instance, remote, row.owner)
+        self._owners[row.instance, remote] = row.owner
+
+    async def forget(self, instance: InstanceId, person: UserId) -> None:
+        """Note that the person has no account there any more. Raises ``TemporaryFailure``."""
+        await self._store.remove_accounts(instance, person)
+        self._owners = {
+            key: owner
+            for key, owner in self._owners.items()
+            if (key[0], owner) != (instance, person)
+        }
+
+    def find_owner(self, instance: InstanceId, remote: RemoteUserId) -> UserId | None:
+        """Whose own account it is, as far as a login has said."""
+        return self._owners.get((instance, remote))
+
+    def find_speaker(self, instance: InstanceId, remote: RemoteUserId) -> UserId | None:
+        """Who says with the own Matrix account what that account on the network writes."""
+        owner = self._owners.get((instance, remote))
+        return owner if owner in self._ways and owner not in self._refused else None
+
+    # --- leave ---
+
+    async def leave_of(self, person: UserId) -> Leave | None:
+        """By what we may act for the person; None if that is not so (any more)."""
+        way = self._ways.get(person)
+        if way is None or person in self._refused:
+            return None
+        leave = self._leaves.get(person)
+        if leave is None:
+            leave = Leave()
+            if way is Way.TOKEN:
+                leave = await self._open(person)
+            self._leaves[person] = leave
+        return leave if way is Way.APPSERVICE or leave.token else None
+
+    async def _open(self, person: UserId) -> Leave:
+        try:
+            found = await self._safe.find(person, _OURS, _RECORD)
+        except PermanentFailure as error:
+            self._note_refused(person, f"the token cannot be read ({error}); give a new one")
+            return Leave()
+        token = Secret(found.decode()) if found else None
+        if token:
+            hide(token)
+        return Leave(token)
+
+    def _note_refused(self, person: UserId, reason: str) -> None:
+        log.warning("a double puppet is silent: %s", reason, extra={"event": "double_silent"})
+        self._refused[person] = reason
+
+    async def switch_on(self, person: UserId) -> None:
+        """Speak for the person by our own token. Raises ``PermanentFailure`` with the way out."""
+        if self._ways.get(person) is Way.TOKEN and person not in self._refused:
+            return
+        try:
+            self._refuse_strangers(person)
+            await self._doubles.check(person, Leave())
+        except PermanentFailure as error:
+            raise PermanentFailure(
+                f"{error}. In a direct chat with me you can give me an access token of yours "
+                "instead: double-puppet token and the token"
+            ) from error
+        await self._keep(person, Way.APPSERVICE, Leave())
+
+    async def take_token(self, person: UserId, token: Secret, room: RoomId, said: EventId) -> bool:
+        """Speak for the person by the token, and take back the message that held it.
+
+        Gives whether that could be taken back. Raises ``PermanentFailure`` if the token is not
+        good; it is taken back then, too, where it can be.
+        """
+        leave = Leave(token)
+        gone = await self._doubles.redact(person, leave, room, said)
+        self._refuse_strangers(person)
+        await self._doubles.check(person, leave)
+        hide(token)
+        await self._safe.put(person, _OURS, _RECORD, token.reveal().encode())
+        await self._keep(person, Way.TOKEN, leave)
+        return gone
+
+    async def take_back(self, person: UserId, token: Secret, room: RoomId, said: EventId) -> bool:
+        """Take back a message that held a token; False if that cannot be."""
+        return await self._doubles.redact(person, Leave(token), room, said)
+
+    async def switch_off(self, person: UserId) -> None:
+        """Speak for the person no more, and forget the token."""
+        await self._store.remove_puppet(person)
+        self._ways.pop(person, None)
+        self._leaves.pop(person, None)
+        self._refused.pop(person, None)
+        await self._safe.delete(person, _OURS, _RECORD)
+
+    async def _keep(self, person: UserId, way: Way, leave: Leave) -> None:
+        await self._store.set_puppet(person, way)
+        self._ways[person], self._leaves[person] = way, leave
+        self._refused.pop(person, None)
+        self._ignored.pop(person, None)
+
+    def _refuse_strangers(self, person: UserId) -> None:
+        if not person.endswith(self._server):
+            raise PermanentFailure(f"I can act only for people of {self._server[1:]}")
+
+    def describe(self, person: UserId) -> str:
+        """How it is with the person, in a sentence."""
+        way = self._ways.get(person)
+        if way is None:
+            return "What you write on a network comes from your ghost here."
+        if person in self._refused:
+            return f"Your own account does not speak for you: {self._refused[person]}."
+        how = "by the token that you gave me" if way is Way.TOKEN else "as the homeserver allows"
+        return f"What you write on a network comes from your own account here, {how}."
+
+    # --- whom they ignore ---
+
+    async def ignores(self, person: UserId, other: UserId) -> bool:
+        """Whether somebody who gave leave ignores the other one, as of less than a minute ago."""
+        leave = await self.leave_of(person)
+        if leave is None:
+            return False
+        known = self._ignored.get(person)
+        if known is None or monotonic() > known.until:
+            try:
+                users = await self._doubles.ignored_by(person, leave)
+            except DeliveryError as error:
+                log.info("it is not known whom somebody ignores: %s", error,
+                         extra={"event": "ignored_unknown"})  # fmt: skip
+                users = known.users if known else frozenset()
+                known = _Ignored(monotonic() + _AGAIN, users)
+            else:
+                known = _Ignored(monotonic() + _FRESH, users)
+            self._ignored[person] = known
+        return other in known.users
+
+
+def read_token(words: Sequence[str]) -> Secret:
+    """The token in a command. Raises ``PermanentFailure`` if it cannot be one."""
+    if len(words) != 1 or not words[0].isascii() or len(words[0]) < 10:
+        raise PermanentFailure("say double-puppet token, and then the token alone")
+    return Secret(words[0])

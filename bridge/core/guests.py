@@ -1,0 +1,37 @@
+"""What clients tell of people on their networks: whose an account is, and who wants no part."""
+
+from bridge.core.doublepuppets import DoublePuppets
+from bridge.core.optouts import EVERYWHERE, OptOuts
+from bridge.core.portals import Portals
+from bridge.matrix.namespaces import Namespaces
+from bridge.model import LoginRow
+from bridge.sdk.ids import RemoteUserId
+
+
+class Guests:
+    """Hears it, and sees to it that it is so."""
+
+    def __init__(
+        self,
+        double_puppets: DoublePuppets,
+        optouts: OptOuts,
+        portals: Portals,
+        namespaces: Namespaces,
+    ) -> None:
+        self._double_puppets = double_puppets
+        self._optouts = optouts
+        self._portals = portals
+        self._namespaces = namespaces
+
+    async def identify(self, row: LoginRow, account: RemoteUserId) -> None:
+        """Note which account a login is. Raises ``TemporaryFailure``."""
+        await self._double_puppets.identify(row, account)
+
+    async def opt_out(self, row: LoginRow, user: RemoteUserId, is_out: bool) -> None:
+        """Bridge the person no more, or again. Raises ``TemporaryFailure``."""
+        ghost = self._namespaces.ghost(row.instance, user)
+        if is_out:
+            await self._optouts.add(ghost, EVERYWHERE)
+            await self._portals.let_go(row.instance, user)
+        else:
+            await self._optouts.remove(ghost, EVERYWHERE)

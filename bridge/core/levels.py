@@ -1,0 +1,125 @@
+"""What a level may do, as one table: ``docs/reference/permissions.md``."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from bridge.core.commands import Action
+from bridge.model import Permission
+
+DONE, NO_POWER, NO_LEVEL, NOT_HERE, UNHEARD = "done", "power", "level", "room", "–"
+"""What comes of a command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Who says a command, and how."""
+
+    name: str
+    words: str
+    is_heard: bool = True
+    has_power: bool = True
+    is_elsewhere: bool = False
+
+
+SITUATIONS = (
+    Situation("power 0", "somebody without power in the room", has_power=False),
+    Situation("power 50", "a moderator"),
+    Situation("power 100", "an admin of the room"),
+    Situation("creator", "who made a room of version 12, and stands in no list of powers"),
+    Situation("banned", "somebody who was banned: the homeserver takes nothing", is_heard=False),
+    Situation("ghost", "a person on a network, whatever power the ghost has", is_heard=False),
+    Situation("bot", "a bot of ours, whatever power it has", is_heard=False),
+    Situation("edited in", "an admin changes an earlier message into it", is_heard=False),
+    Situation("redacted", "an admin takes it back before it is handled", is_heard=False),
+    Situation("replayed", "the homeserver gives us the same event again", is_heard=False),
+    Situation(
+        "other room", "an admin of another room says it there; it is not bridged",
+        is_elsewhere=True,
+    ),
+)  # fmt: skip
+
+
+def outcome(action: Action, who: Situation) -> str:
+    """What comes of the command when somebody of level ``user`` says it."""
+    if not who.is_heard:
+        return UNHEARD
+    if action.level > Permission.USER:
+        return NO_LEVEL
+    if action.needs_power and not who.has_power:
+        return NO_POWER
+    return NOT_HERE if action.of_room and who.is_elsewhere else DONE
+
+
+def permissions_page(actions: Iterable[Action]) -> str:
+    """The text of ``docs/reference/permissions.md``."""
+    actions = list(actions)
+    return "\n".join([*_levels(actions), *_outcomes(actions), *_staff()]) + "\n"
+
+
+def _levels(actions: list[Action]) -> Iterator[str]:
+    yield "# Who may do what"
+    yield ""
+    yield "Made from what `bridge/core/commands.py` declares."
+    yield ""
+    yield "`permissions` in config.yaml gives each person a level: by the Matrix id, else by the"
+    yield "server, else by `*`. Left out: your own server is `user`, the rest `none`. A module may"
+    yield "have `permissions` of its own, which come first for it. Each level includes those"
+    yield "before it. Ghosts and bots have none, whatever is written."
+    yield ""
+    yield "| level | may | commands |"
+    yield "|---|---|---|"
+    words = {
+        Permission.NONE: "nothing: what they say is not bridged, and bots do not hear them",
+        Permission.RELAY: "be heard on a network, by the relay's voice",
+        Permission.USER: "speak from a connection or an account of their own, invite bots, give "
+        "them commands, sign in at the web",
+        Permission.ADMIN: "see how everything is, acknowledge troubles; invited to the status "
+        "room",
+    }
+    for level, text in words.items():
+        names = ", ".join(f"`{one.name}`" for one in actions if one.level is level)
+        yield f"| `{level.name.lower()}` | {text} | {names} |"
+    yield ""
+    named = ", ".join(f"`{one.name}`" for one in actions if one.of_network)
+    yield f"For {named}"
+    yield "the level counts that one has for the network that is meant; for the rest the highest"
+    yield "that one has anywhere, and for the commands of `admin` the general one."
+
+
+def _outcomes(actions: list[Action]) -> Iterator[str]:
+    yield ""
+    yield "## In a room"
+    yield ""
+    yield "A level alone changes no room: besides it one needs the power to change the room's"
+    yield "settings (to send `m.bridge`: usually a moderator's). What counts is the power at the"
+    yield "moment when the command was said, not when it is handled. Somebody of level `user` says"
+    yield "a command in a bridged room:"
+    yield ""
+    yield f"| command | {' | '.join(one.name for one in SITUATIONS)} |"
+    yield "|---" * (len(SITUATIONS) + 1) + "|"
+    for action in actions:
+        found = " | ".join(outcome(action, one) for one in SITUATIONS)
+        yield f"| `{action.name}` | {found} |"
+    yield ""
+    yield f"`{DONE}`: it is done. `{NO_POWER}`, `{NO_LEVEL}`, `{NOT_HERE}`: it is refused, with a"
+    yield "sentence, for want of power or level, or because it is about the bridge of the room"
+    yield f"where it is said. `{UNHEARD}`: nothing happens. (`where` is said as a reply to one's"
+    yield "own message in the bridged room; about somebody else's it needs power.)"
+    yield ""
+    for one in SITUATIONS:
+        yield f"- *{one.name}*: {one.words}."
+
+
+def _staff() -> Iterator[str]:
+    yield ""
+    yield "## Admins and staff"
+    yield ""
+    yield "A level is about networks, bots and rooms. Data of other people is another matter: in"
+    yield "the web that takes a role, which no level gives."
+    yield ""
+    yield "| role | for | and the level `admin` |"
+    yield "|---|---|---|"
+    yield "| `owner` | names the staff | an admin can be made owner at the command line alone |"
+    yield "| `operator` | runs it: health, parked items, modules | what `admin` may, in the web |"
+    yield "| `support` | helps one person, with a reason, on record | not included |"
+    yield "| `dpo` | answers data subjects, reads the audit | not included |"

@@ -1,0 +1,49 @@
+"""The keys of a module in config.yaml that are the core's, not the module's own."""
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import TypeVar
+
+from bridge.model import Announce, InstanceRules, Permission, Puppets
+from bridge.sdk.errors import ConfigError
+from bridge.sdk.module import CORE_KEYS
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+Levels = Callable[[object, str], Iterable[tuple[str, Permission]]]
+"""Reads levels, given with their path. Raises ``ConfigError``."""
+
+
+class _Place(StrEnum):
+    ROOM = "room"
+    DIRECT = "direct"
+
+
+def take_rules(
+    options: Mapping[str, object], path: str, levels: Levels
+) -> tuple[InstanceRules, dict[str, object]]:
+    """Read the core's keys; give them, and the options that are left.
+
+    Raises ``ConfigError`` with the path of the key that is wrong.
+    """
+    rest = {str(key): value for key, value in options.items() if key not in CORE_KEYS}
+    place = _choose(_Place, options, "announce_in", path, _Place.ROOM)
+    rules = InstanceRules(
+        permissions=dict(levels(options["permissions"], f"{path}.permissions"))
+        if "permissions" in options
+        else {},
+        puppets=_choose(Puppets, options, "puppets", path, Puppets.AUTOMATIC),
+        announce=_choose(Announce, options, "announce", path, Announce.FIRST),
+        announce_direct=place is _Place.DIRECT,
+    )
+    return rules, rest
+
+
+def _choose(
+    kind: type[_Choice], options: Mapping[str, object], key: str, path: str, default: _Choice
+) -> _Choice:
+    value = options.get(key, default)
+    if value not in list(kind):
+        names = ", ".join(one.value for one in kind)
+        raise ConfigError(f"{value!r} is none of {names}", path=f"{path}.{key}")
+    return kind(str(value))

@@ -1,0 +1,242 @@
+"""What people write from their own account on a network, their own Matrix account says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+
+from bridge.app import App
+from bridge.demo.matrix_user import Event, MatrixUser
+from bridge.matrix.doubles import DOUBLE
+from bridge.model import LoginRow
+from bridge.sdk.events import MessageKind, RemoteMessage, RemoteUser
+from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteMessageId, RemoteUserId, RoomId, UserId
+from bridge.sdk.login import LoginKind
+from bridge.sdk.rich import Rich
+from bridge.settings import DatabaseSettings
+from bridge.storage.portals import PortalStore
+from tests.flow.test_conversation import bridge, irc_module
+from tests.rigs.irc_user import IrcUser, irc_user
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.trestle import Town, make_modules, run_town, running
+
+NEAR, CARL = InstanceId("near"), RemoteUserId("carl")
+BOT = "@trestle:test.example"
+GHOST = "@_trestle_near_carl:test.example"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def open_town() -> AsyncIterator[Town]:
+    """A homeserver whose registration names all its people."""
+    async with run_town(double_puppets=True) as started:
+        yield started
+
+
+async def own(app: App, person: MatrixUser) -> LoginRow:
+    """Have the account carl on the network be the person's, as the person's client reports."""
+    row = await app.parts.accounts.get_or_add_login(NEAR, LoginKind.PERSON, UserId(person.id))
+    await app.parts.double_puppets.identify(row, CARL)
+    return row
+
+
+async def order(person: MatrixUser, room: str, words: str, answer: str) -> None:
+    """Give the bot a command, and wait for its answer."""
+    before = len(person.heard(room, BOT))
+    await person.say(room, words)
+    await person.wait_until(lambda: len(person.heard(room, BOT)) > before)
+    text = str(person.heard(room, BOT)[before]["content"]["body"])
+    assert answer in text, text
+
+
+async def wait_for_relay(user: IrcUser, channel: str) -> None:
+    """Wait until the bridge listens in the channel again."""
+    async with asyncio.timeout(30):
+        while True:
+            user.say(f"NAMES {channel}")
+            if "trestle" in (await user.expect(" 353 ", channel)).rpartition(":")[2].split():
+                return
+
+
+async def direct_chat(person: MatrixUser) -> str:
+    """A direct chat with the bot."""
+    room = await person.create_room(is_direct=True, preset="trusted_private_chat", invite=[BOT])
+    await person.wait_until_joined(room, BOT)
+    return room
+
+
+async def new_session(town: Town, person: MatrixUser, *, keys: bool = False) -> str:
+    """Sign in once more; give the token. ``keys``: as a client that can encrypt does."""
+    url = f"{town.synapse.url}/_matrix/client/v3"
+    name = {"type": "m.id.user", "user": person.id}
+    wanted = {"type": "m.login.password", "identifier": name, "password": "demo"}
+    async with town.session.post(f"{url}/login", json=wanted) as reply:
+        session: dict[str, Any] = await reply.json()
+    token, device = str(session["access_token"]), session["device_id"]
+    if keys:
+        device_keys = {
+            "user_id": person.id, "device_id": device, "signatures": {},
+            "algorithms": ["m.olm.v1.curve25519-aes-sha2"],
+            "keys": {f"ed25519:{device}": "x" * 43, f"curve25519:{device}": "y" * 43},
+        }  # fmt: skip
+        async with town.session.post(
+            f"{url}/keys/upload", json={"device_keys": device_keys},
+            headers={"Authorization": f"Bearer {token}"},
+        ) as reply:  # fmt: skip
+            assert reply.status == 200
+    return token
+
+
+async def end_session(town: Town, token: str) -> None:
+    """Sign the session out."""
+    async with town.session.post(
+        f"{town.synapse.url}/_matrix/client/v3/logout",
+        headers={"Authorization": f"Bearer {token}"},
+    ) as reply:
+        assert reply.status == 200
+
+
+def check_proof(find: Callable[[Event], InstanceId | None], event: Event) -> None:
+    """Only what we said for that person in that room is known again as ours."""
+    content = event["content"]
+    assert find(event) == NEAR
+    for changes in (
+        {"sender": "@bea:test.example"}, {"room_id": "!other"},
+        {"content": {**content, "org.trestle.id": "other"}},
+        {"content": {**content, DOUBLE: {**content[DOUBLE], "instance": "far"}}},
+        {"content": {**content, DOUBLE: {**content[DOUBLE], "proof": "other"}}},
+        {"content": {**content, DOUBLE: "near"}},
+    ):  # fmt: skip
+        assert find({**event, **changes}) is None
+
+
+async def test_a_double_puppet_speaks_is_not_echoed_and_gives_no_orders(
+    open_town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with (
+        run_ngircd() as irc,
+        irc_user(irc.port, "carl") as carl,
+        irc_user(irc.port, "dora") as dora,
+    ):
+        for user in (carl, dora):
+            await user.join("#twin")
+        settings = open_town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc))
+        )
+        alice, bea = await open_town.person("alice"), await open_town.person("bea")
+
+        async def hear(text: str) -> Event:
+            carl.say(f"PRIVMSG #twin :{text}")
+            return await alice.wait_for_text(room, text)
+
+        async with running(settings) as app:
+            room = await bridge(alice, "#twin")
+            await bea.join(room)
+            await own(app, alice)
+            assert (await hear("without leave"))["sender"] == GHOST
+            await order(alice, room, "!trestle double-puppet", "from your ghost")
+            await order(alice, room, "!trestle double-puppet on", "from your own account")
+            said = await hear("as myself")
+            assert said["sender"] == alice.id
+            check_proof(app.parts.double_puppets.find_instance, said)
+            # Whoever gives orders on the network has no power here.
+            assert (await hear("!trestle unbridge"))["sender"] == alice.id
+            await order(alice, room, "!trestle ping", "I am here")
+            assert app.parts.portals.in_room(RoomId(room))
+            # A mark that somebody copies protects nothing and hides nothing.
+            await bea.send(room, {**said["content"], "body": "copied by bea"})
+            await dora.expect(":copied by bea")
+            await alice.say(room, "typed by alice")
+            await dora.expect(":typed by alice")
+        # It is remembered, and off by a word.
+        async with running(settings) as app:
+            await wait_for_relay(carl, "#twin")
+            assert (await hear("still myself"))["sender"] == alice.id
+            await order(alice, room, "!trestle double-puppet off", "from your ghost")
+            assert (await hear("a ghost again"))["sender"] == GHOST
+            await alice.say(room, "the end")
+            await dora.expect(":the end")
+    heard = [line for line in dora.heard if "myself" in line or "unbridge" in line]
+    assert len(heard) == 3
+    assert all(line.startswith(":carl!") for line in heard)
+
+
+async def test_a_token_is_taken_in_a_direct_chat_kept_sealed_and_forgotten(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        await carl.join("#token")
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc))
+        )
+        bob, eve = await town.person("bob"), await town.person("eve")
+        async with running(settings) as app:
+            room, chat = await bridge(bob, "#token"), await direct_chat(bob)
+            await own(app, bob)
+            # The registration does not name him, and its way out is a token.
+            await order(bob, chat, "double-puppet on", "does not let me act for")
+            token = await new_session(town, bob)
+            shown = await new_session(town, bob)
+            for bad, answer in (
+                ("of-nobody-at-all", "does not know this token"),
+                (await new_session(town, eve), "belongs to somebody else"),
+                (await new_session(town, bob, keys=True), "can read encrypted messages"),
+            ):
+                await order(bob, chat, f"double-puppet token {bad}", answer)
+            await order(
+                bob, room, f"!trestle double-puppet token {shown}", "others could read that"
+            )
+            assert await app.parts.vault.records_of(UserId(bob.id)) == []
+            await order(bob, chat, f"double-puppet token {token}", "by the token that you gave")
+            left = [str(e["content"]) for e in await bob.messages(chat) + await bob.messages(room)]
+            assert not any(token in text or shown in text for text in left)
+            assert await app.parts.vault.records_of(UserId(bob.id)) == [("", "double puppet")]
+        async with running(settings) as app:
+            await wait_for_relay(carl, "#token")
+            carl.say("PRIVMSG #token :by a token")
+            assert (await bob.wait_for_text(room, "by a token"))["sender"] == bob.id
+            await end_session(town, token)
+            carl.say("PRIVMSG #token :without one")
+            assert (await bob.wait_for_text(room, "without one"))["sender"] == GHOST
+            await order(bob, chat, "double-puppet", "does not take the token any more")
+            await order(bob, chat, "double-puppet off", "is forgotten")
+            assert await app.parts.vault.records_of(UserId(bob.id)) == []
+
+
+async def test_whom_a_person_ignores_does_not_get_into_the_persons_private_chat(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    def said(name: str) -> RemoteMessage:
+        return RemoteMessage(
+            chat=RemoteChatId("private"), id=RemoteMessageId(name), kind=MessageKind.TEXT,
+            sender=RemoteUser(id=RemoteUserId(name), name=name),
+            body=Rich.plain(f"hello from {name}"), at=datetime(2030, 1, 1, tzinfo=UTC),
+        )  # fmt: skip
+
+    async with run_ngircd() as irc:
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc))
+        )
+        bob = await town.person("bob")
+        room = await bob.create_room(preset="public_chat", invite=[BOT])
+        async with running(settings) as app:
+            await bob.wait_until_joined(room, BOT)
+            row = await own(app, bob)
+            await PortalStore(app.parts.database).add(
+                instance=NEAR, chat=RemoteChatId("private"), chat_name="carl",
+                room=RoomId(room), receiver=row.id, created_by=UserId(bob.id),
+            )  # fmt: skip
+            chat = await direct_chat(bob)
+            token = await new_session(town, bob)
+            await order(bob, chat, f"double-puppet token {token}", "by the token")
+        await bob.call(
+            "PUT", f"v3/user/{bob.id}/account_data/m.ignored_user_list",
+            {"ignored_users": {"@_trestle_near_troll:test.example": {}}},
+        )  # fmt: skip
+        async with running(settings) as app:
+            for name in ("troll", "dora"):
+                await app.parts.portals.receive(NEAR, row, said(name))
+            await bob.wait_for_text(room, "hello from dora")
+            assert not any("troll" in str(e["content"]) for e in await bob.messages(room))

@@ -1,0 +1,278 @@
+"""What comes of each command, by who says it and how, is what the table in the docs says."""
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+
+from bridge.app import App
+from bridge.core.levels import DONE, NO_LEVEL, NO_POWER, NOT_HERE, UNHEARD
+from bridge.demo.matrix_user import Event, MatrixUser
+from bridge.matrix.client import path
+from bridge.model import InstanceRules, Permission
+from bridge.sdk.ids import InstanceId, RoomId, UserId
+from tests.flow.test_conversation import irc_module
+from tests.rigs.cluster import Cluster
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.trestle import Town, make_modules, running, wait_until
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "permissions.md"
+BOT = "@trestle:test.example"
+NEAR = InstanceId("near")
+SAID = (
+    "bridge near {chat}", "help", "ping", "modules", "status", "set", "pause", "resume", "parked",
+    "optout", "optin", "double-puppet", "ack", "where", "unbridge",
+)  # fmt: skip
+"""Each command once, in an order in which all can be done."""
+SIGNS = {
+    "you need the power": NO_POWER,
+    "do not let you do that": NO_LEVEL,
+    "is bridged to another room": NOT_HERE,
+    "this room is not bridged": NOT_HERE,
+    "say it in a bridged room": NOT_HERE,
+    "is of another room": NOT_HERE,
+    "Not now": "not now",
+}
+NUMBERS = itertools.count()
+
+
+def read_page() -> Mapping[str, Mapping[str, str]]:
+    """The page's table: by situation, by command."""
+    rows = [
+        [cell.strip(" `") for cell in line.strip("|").split("|")]
+        for line in PAGE.read_text().splitlines()
+        if line.startswith("| command |") or line.count("|") > 8
+    ]
+    head, lines = rows[0], [row for row in rows[1:] if not row[0].startswith("--")]
+    return {who: {line[0]: line[n] for line in lines} for n, who in enumerate(head) if n}
+
+
+TABLE = read_page()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One Trestle, with people whose levels the settings name."""
+
+    town: Town
+    app: App
+    relayed: MatrixUser
+    """Of level relay for the network, and user else."""
+    outsider: MatrixUser
+    """Of level user for the network, and none else."""
+    stranger: MatrixUser
+    """Of level none."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def stage(town: Town, cluster: Cluster, tmp_path_factory: Any) -> AsyncIterator[Stage]:
+    people = [await town.person(name) for name in ("relayed", "outsider", "stranger")]
+    relayed, outsider, stranger = people
+    async with run_ngircd() as irc:
+        modules = make_modules({**irc_module(irc), "dice": ("dice", {})})
+        levels = {relayed.id: Permission.RELAY, outsider.id: Permission.USER}
+        modules[NEAR] = replace(modules[NEAR], rules=InstanceRules(permissions=levels))
+        folder = tmp_path_factory.mktemp("who")
+        settings = town.settings_for(
+            folder, await cluster.fresh(), modules=modules,
+            permissions=dict.fromkeys((outsider.id, stranger.id), Permission.NONE),
+        )  # fmt: skip
+        async with running(settings) as app:
+            await wait_until(lambda: app.parts.introduced)
+            yield Stage(town, app, *people)
+
+
+async def enter(person: MatrixUser, version: str) -> str:
+    """A room of that version with the bot in it."""
+    room = await person.create_room(preset="public_chat", room_version=version, invite=[BOT])
+    await person.wait_until_joined(room, BOT)
+    return room
+
+
+async def give_power(person: MatrixUser, room: str, powers: Mapping[str, int]) -> None:
+    """Give people power beside what they have."""
+    levels = await person.call("GET", f"v3/rooms/{room}/state/m.room.power_levels/")
+    await person.set_state(
+        room, "m.room.power_levels", {**levels, "users": {**levels["users"], **powers}}
+    )
+
+
+def contents(chat: str, answered: str) -> list[dict[str, Any]]:
+    """Each command as the content of a message."""
+    made: list[dict[str, Any]] = [
+        {"msgtype": "m.text", "body": f"!trestle {said.format(chat=chat)}"} for said in SAID
+    ]
+    for content in made:
+        if content["body"] == "!trestle where":
+            content["m.relates_to"] = {"m.in_reply_to": {"event_id": answered}}
+    return made
+
+
+def answers(reader: MatrixUser, room: str) -> list[str]:
+    """What the bot has said in the room, in order."""
+    return [str(event["content"]["body"]) for event in reader.heard(room, BOT)]
+
+
+async def hear(reader: MatrixUser, room: str, number: int, before: int) -> list[str]:
+    """The next answers of the bot: it gives one for each command, in their order."""
+    await reader.wait_until(lambda: len(answers(reader, room)) >= before + number)
+    return answers(reader, room)[before:]
+
+
+def outcomes(texts: Sequence[str]) -> dict[str, str]:
+    """By command what came of it, from its answers in order."""
+    found = {}
+    for said, text in zip(SAID, texts, strict=True):
+        signs = [outcome for sign, outcome in SIGNS.items() if sign in text]
+        found[said.split()[0]] = signs[0] if signs else DONE
+    return found
+
+
+async def run_all(
+    speaker: MatrixUser, room: str, chat: str, *, reader: MatrixUser | None = None,
+    answered: str = "",
+) -> dict[str, str]:  # fmt: skip
+    """Have somebody say every command; give what came of each."""
+    reader = reader or speaker
+    await reader.sync(0)
+    before = len(answers(reader, room))
+    event = await speaker.say(room, "!trestle ping")
+    made = contents(chat, answered or event)
+    for content in made:
+        await speaker.send(room, content)
+    return outcomes((await hear(reader, room, len(made) + 1, before))[1:])
+
+
+async def nothing_comes(reader: MatrixUser, room: str, act: Callable[[], Any]) -> dict[str, str]:
+    """Have the commands said by ``act``; give that none was heard, if that is so."""
+    await reader.sync(0)
+    before = len(answers(reader, room))
+    await act()
+    await reader.say(room, "!trestle ping")
+    assert await hear(reader, room, 1, before) == ["I am here."]
+    return {said.split()[0]: UNHEARD for said in SAID}
+
+
+async def test_what_comes_of_each_command_is_what_the_docs_say(stage: Stage) -> None:
+    town, app = stage.town, stage.app
+    assert {said.split()[0] for said in SAID} == set(app.parts.main_bot.actions)
+    alice, mod, poor = [await town.person(name) for name in ("alice", "mod", "poor")]
+    room, chat = await enter(alice, "11"), "#law"
+    client, intents = app.parts.client, app.parts.intents
+    ghost = app.parts.namespaces.ghost(NEAR, "carl")
+    dice = app.parts.namespaces.bot_of(InstanceId("dice"))
+    for person in (mod, poor):
+        await person.join(room)
+    await give_power(alice, room, {mod.id: 50, ghost: 100, dice: 100})
+
+    found = {"power 100": await run_all(alice, room, chat)}
+    events = [e for e in await alice.messages(room) if e.get("sender") == alice.id]
+    found["power 50"] = await run_all(mod, room, chat)
+    await alice.say(room, f"!trestle bridge near {chat}")
+    await alice.wait_until(lambda: "bridged to" in answers(alice, room)[-1])
+    for ours in (ghost, dice):
+        await intents.ensure_joined(RoomId(room), ours)
+    door = app.parts.portals.in_room(RoomId(room))[0]
+    found["power 0"] = await run_all(poor, room, chat)
+    kept = (await poor.messages(room))[-1]["event_id"]
+
+    async def as_ours(user: UserId) -> None:
+        for content in contents(chat, kept):
+            place = path("v3", "rooms", room, "send", "m.room.message", f"law{next(NUMBERS)}")
+            await client.request("PUT", place, user=user, content=content)
+
+    async def edit_in() -> None:
+        first = await alice.say(room, "!trestles are tables")
+        for content in contents(chat, kept):
+            edit = {"rel_type": "m.replace", "event_id": first}
+            await alice.send(room, {**content, "m.new_content": content, "m.relates_to": edit})
+
+    async def take_back() -> None:
+        app.parts.intake.is_open = False
+        for content in contents(chat, kept):
+            event = await alice.send(room, content)
+            await alice.call("PUT", f"v3/rooms/{room}/redact/{event}/r{next(NUMBERS)}", {})
+        app.parts.intake.is_open = True
+
+    async def say_banned() -> None:
+        await alice.call("POST", f"v3/rooms/{room}/ban", {"user_id": mod.id})
+        for content in contents(chat, kept):
+            place = f"v3/rooms/{room}/send/m.room.message/b{next(NUMBERS)}"
+            assert (await mod.try_call("PUT", place, content))[0] == 403
+
+    found["ghost"] = await nothing_comes(alice, room, lambda: as_ours(ghost))
+    found["bot"] = await nothing_comes(alice, room, lambda: as_ours(dice))
+    found["edited in"] = await nothing_comes(alice, room, edit_in)
+    found["redacted"] = await nothing_comes(alice, room, take_back)
+    found["banned"] = await nothing_comes(alice, room, say_banned)
+    found["replayed"] = await nothing_comes(alice, room, lambda: replay(stage, room, events))
+    other = await enter(alice, "11")
+    found["other room"] = await run_all(alice, other, chat, answered=kept)
+    # Nothing of all this touched the bridge.
+    assert app.parts.portals.in_room(RoomId(room)) == [door]
+    assert not door.portal.paused
+
+    cora = await town.person("cora")
+    young = await enter(cora, "12")
+    levels = await cora.call("GET", f"v3/rooms/{young}/state/m.room.power_levels/")
+    assert cora.id not in levels["users"]
+    found["creator"] = await run_all(cora, young, "#young")
+    assert found == TABLE
+
+
+async def replay(stage: Stage, room: str, events: Sequence[Event]) -> None:
+    """Give the program events again, as the homeserver does when an answer was lost."""
+    settings = stage.app.settings.appservice
+    url = f"http://{settings.listen}/_matrix/app/v1/transactions/again{next(NUMBERS)}"
+    said = [{**event, "room_id": room} for event in events if "state_key" not in event]
+    assert len(said) > len(SAID)
+    async with stage.town.session.put(
+        url, json={"events": said},
+        headers={"Authorization": f"Bearer {settings.hs_tokens[0].reveal()}"},
+    ) as reply:  # fmt: skip
+        assert reply.status == 200
+
+
+async def test_the_power_that_counts_is_that_at_the_moment_when_it_was_said(
+    stage: Stage,
+) -> None:
+    town, intake = stage.town, stage.app.parts.intake
+    for version, chat in (("11", "#then"), ("12", "#now")):
+        owner, falls, rises = [await town.person(name) for name in ("owner", "falls", "rises")]
+        room = await enter(owner, version)
+        await falls.join(room)
+        await rises.join(room)
+        await give_power(owner, room, {falls.id: 50})
+        await owner.say(room, f"!trestle bridge near {chat}")
+        await owner.wait_for_text(room, "This room is bridged to")
+        intake.is_open = False
+        await falls.say(room, "!trestle pause")
+        await rises.say(room, "!trestle unbridge")
+        await give_power(owner, room, {falls.id: 0, rises.id: 90})
+        await rises.say(room, "!trestle resume")
+        intake.is_open = True
+        paused, refused, resumed = await hear(owner, room, 3, 1)
+        assert "Nothing crosses" in paused
+        assert "you need the power" in refused
+        assert "cross to and from" in resumed
+
+
+async def test_a_networks_own_levels_come_first_for_it(stage: Stage) -> None:
+    relayed, outsider, stranger = stage.relayed, stage.outsider, stage.stranger
+    room = await enter(relayed, "11")
+    await outsider.join(room)
+    await stranger.join(room)
+    await give_power(relayed, room, {outsider.id: 50, stranger.id: 50})
+    await relayed.say(room, "!trestle bridge near #own")
+    await stranger.say(room, "!trestle bridge near #own")
+    await outsider.say(room, "!trestle bridge near #own")
+    await relayed.say(room, "!trestle unbridge")
+    await relayed.say(room, "!trestle ping")
+    refused, bridged, kept, here = await hear(relayed, room, 4, 0)
+    assert "do not let you do that" in refused
+    assert "bridged to #own on near" in bridged
+    assert "do not let you do that" in kept
+    assert here == "I am here."
