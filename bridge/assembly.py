@@ -27,6 +27,8 @@ from bridge.core.inflight import InFlight
 from bridge.core.instances import Instance
 from bridge.core.intake import Intake
 from bridge.core.late import Lateness
+from bridge.core.loginchat import LoginChat
+from bridge.core.logins import Logins, Means
 from bridge.core.optouts import OptOuts
 from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing
@@ -97,6 +99,7 @@ class Parts:
     items: Items
     retention: Retention
     vault: Vault
+    logins: Logins
     accounts: Accounts
     bot_rooms: BotRooms
     inflight: InFlight
@@ -363,6 +366,14 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             )  # fmt: skip
         bots, timers = _make_bots(settings, database, day_keys, telemetry, namespaces.bots)
         private_chats = PrivateChats(bot_rooms, intents, sender, permissions, key_of)
+        vault = await Vault.at(database, settings.state_dir)
+        logins = Logins(instances, Means(
+            vault=vault, accounts=accounts, told=bot_rooms, sender=sender,
+            private_chats=private_chats, permissions=permissions, key_of=key_of,
+            bot=namespaces.bot,
+        ))  # fmt: skip
+        for one in instances.values():
+            logins.serve(one)
         stage = Stage(
             sender=sender, intents=intents, permissions=permissions,
             private_chats=private_chats, key_of=key_of, deadline=settings.limits.item_deadline,
@@ -377,6 +388,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             homeserver_state=lambda: states[-1]() if states else "not asked yet",
             optouts=optouts,
         )  # fmt: skip
+        main_bot.login_chat = LoginChat(logins, stage, namespaces.bot, bot_rooms)
         main_bot.tracer = tracer = Tracer(
             Traces(database, journal, items, keys_of=event_keys.keys_of, parse=parse_transaction),
             lanes=lambda: router.lanes, name_of=portals.name_of, why_waiting=portals.why_waiting,
@@ -456,7 +468,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             instances=instances, bots=bots, keepers=keepers, stage=stage, main_bot=main_bot,
             aside=aside, homeserver_state=states, books=books, bookkeeper=bookkeeper,
             status=status, status_room=status_room, optouts=optouts,
-            vault=(vault := await Vault.at(database, settings.state_dir)),
+            vault=vault, logins=logins,
             control=ControlServer(
                 settings.state_dir, aside=aside, tracer=tracer, status=status,
                 rotation=Rotation(database, vault), audit=house.audit,
@@ -479,5 +491,6 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             encrypted=encrypted,
         )  # fmt: skip
         private_chats.on_room = parts.seat
+        main_bot.login_chat.make_link = parts.web.make_link
         await parts.furnish()
         yield parts
