@@ -252,6 +252,8 @@ class Doorway:
             raise PermanentFailure(
                 f"the settings of this bridge do not let {sender} speak on {instance.name}"
             )
+        if not instance.is_open:
+            raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
         rules = house.rules.get(instance.name, InstanceRules())
         puppets = instance.connector.capabilities(self.portal.chat).puppets
         own = puppets and level >= Permission.USER and not from_ghost
@@ -267,7 +269,7 @@ class Doorway:
             session = instance.relay
             message = replace(message, relayed=True)
         else:
-            raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
+            raise TemporaryFailure(f"{instance.name} is not at work", retry_after=0.5)
         supervisor = session.supervisor
         refused = supervisor.state is LoginState.SIGN_IN_NEEDED
         # What a person signs in with does not get better by itself.

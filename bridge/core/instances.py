@@ -137,6 +137,8 @@ class Instance:
         self._making = asyncio.Lock()
         self._rejoin = asyncio.Event()
         self.relay: Session | None = None
+        self.is_open = False
+        """Whether it is known who speaks for whom: the logins of people are at work."""
         self.trouble: dict[str, str] = {}
         """Chats that the relay could not join: id to reason."""
 
@@ -169,9 +171,10 @@ class Instance:
                 for row in await self._accounts.logins(self.name):
                     if row.kind is LoginKind.PERSON:
                         await self.open_login(row)
+                self.is_open = True
                 await self._keep_joined()
             finally:
-                self._group = None
+                self._group, self.is_open = None, False
                 async with asyncio.TaskGroup() as stopping:
                     for session in self._sessions.values():
                         stopping.create_task(session.supervisor.stop())

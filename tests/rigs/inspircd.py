@@ -5,18 +5,39 @@ from contextlib import asynccontextmanager
 
 from tests.rigs.ircd import OPERATOR, OPERATOR_PASSWORD, IrcServer, Plan, run_ircd
 
-_MODULES = ("cap", "ircv3", "ircv3_ctctags", "ircv3_msgid", "ircv3_servertime", "namesx")
+_MODULES = (
+    "cap", "ircv3", "ircv3_accounttag", "ircv3_batch", "ircv3_capnotify", "ircv3_chghost",
+    "ircv3_ctctags", "ircv3_echomessage", "ircv3_invitenotify", "ircv3_labeledresponse",
+    "ircv3_msgid", "ircv3_servertime", "monitor", "namesx", "setname", "shun", "uhnames",
+)  # fmt: skip
+
+_FOR_SERVICES = ("spanningtree", "services_account", "sslinfo", "hidechans")
 
 
 def _configure(plan: Plan) -> Sequence[str]:
     modules = "\n".join(f'<module name="{name}">' for name in (*_MODULES, "ssl_gnutls"))
     password = f'password="{plan.password}"' if plan.password else ""
+    if plan.webirc:
+        modules += (
+            '\n<module name="cgiirc">'
+            f'<cgihost type="webirc" mask="127.0.0.1" password="{plan.webirc}">'
+        )
+    if plan.link_password:
+        modules += (
+            "".join(f'\n<module name="{name}">' for name in _FOR_SERVICES)
+            + ('\n<module name="sasl"><sasl target="services.test">' if plan.sasl else "")
+            + f'<bind address="127.0.0.1" port="{plan.link_port}" type="servers">'
+            + '<link name="services.test" ipaddr="127.0.0.1" allowmask="127.0.0.1"'
+            + f' port="{plan.link_port}" sendpass="{plan.link_password}"'
+            + f' recvpass="{plan.link_password}"><uline server="services.test" silent="yes">'
+        )
     config = f"""
 <config format="xml">
 <server name="irc.test" description="A server for tests" network="Test" id="42X">
 <admin name="Test" email="test@example.org" nick="test">
 {modules}
-<sslprofile name="tls" provider="gnutls" certfile="{plan.certificate}" keyfile="{plan.key}">
+<sslprofile name="tls" provider="gnutls" certfile="{plan.certificate}" keyfile="{plan.key}"
+  hash="sha256" requestclientcert="yes">
 <bind address="127.0.0.1" port="{plan.port}" type="clients">
 <bind address="127.0.0.1" port="{plan.tls_port}" type="clients" sslprofile="tls">
 <connect name="main" allow="*" {password} timeout="20" pingfreq="120" threshold="10000"
@@ -37,7 +58,16 @@ def _configure(plan: Plan) -> Sequence[str]:
 
 
 @asynccontextmanager
-async def run_inspircd(password: str | None = None) -> AsyncIterator[IrcServer]:
-    """Run an InspIRCd; ``password`` is what it asks of everybody."""
-    async with run_ircd("inspircd", _configure, password) as server:
+async def run_inspircd(
+    password: str | None = None,
+    *,
+    webirc: str | None = None,
+    link_password: str | None = None,
+    sasl: bool = False,
+) -> AsyncIterator[IrcServer]:
+    """Run an InspIRCd; ``password`` is what it asks of everybody, ``webirc`` of a gateway,
+    ``link_password`` of services, which ``sasl`` lets people sign in to."""
+    async with run_ircd(
+        "inspircd", _configure, password, webirc=webirc, link_password=link_password, sasl=sasl
+    ) as server:
         yield server

@@ -26,6 +26,8 @@ class IrcServer:
     tls_port: int
     authority: Path
     """Whom to trust for its TLS port, as ``localhost`` or ``127.0.0.1``."""
+    link_port: int = 0
+    """Where services link."""
 
 
 Configure = Callable[["Plan"], Sequence[str]]
@@ -41,6 +43,13 @@ class Plan:
     certificate: Path
     key: Path
     password: str | None
+    webirc: str | None = None
+    """A gateway's password."""
+    link_password: str | None = None
+    """That of services."""
+    link_port: int = 0
+    sasl: bool = False
+    """Whether people sign in to them by SASL."""
 
 
 @contextmanager
@@ -73,7 +82,8 @@ def _find(program: str) -> str:
     return found
 
 
-def _unprivileged(command: Sequence[str]) -> list[str]:
+def unprivileged(command: Sequence[str]) -> list[str]:
+    """Return the command as it is run: by nobody, and never longer than we are."""
     # The signal makes an end of the server even when the tests are killed.
     prefix = ["setpriv", "--pdeathsig", "KILL"]
     if os.getuid() == 0:
@@ -83,24 +93,33 @@ def _unprivileged(command: Sequence[str]) -> list[str]:
 
 @asynccontextmanager
 async def run_ircd(
-    kind: str, configure: Configure, password: str | None = None
+    kind: str,
+    configure: Configure,
+    password: str | None = None,
+    *,
+    webirc: str | None = None,
+    link_password: str | None = None,
+    sasl: bool = False,
 ) -> AsyncIterator[IrcServer]:
     """Start a server, wait until it answers, and end it."""
     with _folder() as folder:
         certificates = make_certificates(folder)
-        port, tls_port = _free_ports(2)
-        plan = Plan(folder, port, tls_port, certificates.certificate, certificates.key, password)
+        port, tls_port, link_port = _free_ports(3)
+        plan = Plan(
+            folder, port, tls_port, certificates.certificate, certificates.key, password,
+            webirc, link_password, link_port, sasl,
+        )  # fmt: skip
         command = configure(plan)
         if os.getuid() == 0:
             _give_to_nobody(folder)
         with (folder / "output").open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *_unprivileged(command), stdout=output, stderr=output, cwd=folder
+                *unprivileged(command), stdout=output, stderr=output, cwd=folder
             )
         try:
             await _wait_until_it_answers(process, port, folder / "output")
             await _wait_until_it_answers(process, tls_port, folder / "output")
-            yield IrcServer(kind, port, tls_port, certificates.authority)
+            yield IrcServer(kind, port, tls_port, certificates.authority, link_port)
         finally:
             if process.returncode is None:
                 process.kill()
