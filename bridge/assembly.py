@@ -80,6 +80,7 @@ from bridge.storage.traces import Traces
 from bridge.storage.troubles import TroubleStore
 from bridge.storage.vault import Vault
 from bridge.telemetry import Telemetry, hide
+from bridge.web.provisioning import Provisioning
 from bridge.web.server import WebServer
 
 log = logging.getLogger(__name__)
@@ -482,7 +483,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
                 await stack.enter_async_context(OpenIdVerifier(
                     {settings.homeserver.server_name: settings.homeserver.url}
                     | dict(settings.web.homeservers), UsedOpenIds(database).note, database.clock,
-                )),
+                )), Provisioning(logins, portals, plumbing, permissions, intents),
             ),
         )  # fmt: skip
         routes.watcher = Watcher(
