@@ -34,9 +34,11 @@ class WebServer:
         tokens: Tokens,
         links: Links,
         openid: OpenIdVerifier,
-        provisioning: Provisioning,
+        provisioning: Provisioning | None = None,
     ) -> None:
-        """Raise ``ConfigError`` when the two URLs would share an origin, or lie below one."""
+        """Without ``provisioning`` there is no more than signing in.
+
+        Raise ``ConfigError`` when the two URLs would share an origin, or lie below one."""
         self._settings = settings
         self._tokens = tokens
         self._links = links
@@ -82,8 +84,10 @@ class WebServer:
     def _manager(self, url: str) -> web.Application:
         api = Api(origin_of(url), self._tokens, self._links, self._openid)
         app = _app(url, api)
-        self._provisioning.signed_in = api.signed_in
-        app.router.add_routes([*api.routes(), *self._provisioning.routes()])
+        app.router.add_routes(api.routes())
+        if self._provisioning is not None:
+            self._provisioning.signed_in = api.signed_in
+            app.router.add_routes(self._provisioning.routes())
         app.router.add_get("/link", _page("link.html"))
         return app
 
