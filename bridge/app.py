@@ -67,6 +67,7 @@ class App:
                 group.create_task(parts.pulse.run(), name="pulse"),
                 group.create_task(parts.reconciler.run(), name="reconciler"),
                 group.create_task(parts.status_room.run(), name="status room"),
+                group.create_task(parts.logins.run(), name="logins"),
             ]
             marker = group.create_task(parts.marker.run(), name="marks")
             await parts.sender.load()

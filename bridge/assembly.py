@@ -26,6 +26,8 @@ from bridge.core.inflight import InFlight
 from bridge.core.instances import Instance
 from bridge.core.intake import Intake
 from bridge.core.late import Lateness
+from bridge.core.loginchat import LoginChat
+from bridge.core.logins import Logins, Means
 from bridge.core.optouts import OptOuts
 from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing
@@ -80,6 +82,7 @@ from bridge.storage.traces import Traces
 from bridge.storage.troubles import TroubleStore
 from bridge.storage.vault import Vault
 from bridge.telemetry import Telemetry
+from bridge.web.provisioning import Provisioning
 from bridge.web.server import WebServer
 from bridge.workshop import Workshop
 
@@ -100,6 +103,7 @@ class Parts:
     items: Items
     retention: Retention
     vault: Vault
+    logins: Logins
     accounts: Accounts
     bot_rooms: BotRooms
     inflight: InFlight
@@ -326,6 +330,14 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         instances.update(workshop.networks(settings, portals))
         bots, timers = workshop.bots(settings)
         private_chats = PrivateChats(bot_rooms, intents, sender, permissions, key_of)
+        vault = await Vault.at(database, settings.state_dir)
+        logins = Logins(instances, Means(
+            vault=vault, accounts=accounts, told=bot_rooms, sender=sender,
+            private_chats=private_chats, permissions=permissions, key_of=key_of,
+            bot=namespaces.bot,
+        ))  # fmt: skip
+        for one in instances.values():
+            logins.serve(one)
         stage = Stage(
             sender=sender, intents=intents, permissions=permissions,
             private_chats=private_chats, key_of=key_of, deadline=settings.limits.item_deadline,
@@ -340,6 +352,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             homeserver_state=lambda: states[-1]() if states else "not asked yet",
             optouts=optouts, double_puppets=double_puppets,
         )  # fmt: skip
+        main_bot.login_chat = LoginChat(logins, stage, namespaces.bot, bot_rooms)
         main_bot.tracer = tracer = Tracer(
             Traces(database, journal, items, keys_of=event_keys.keys_of, parse=parse_transaction),
             lanes=lambda: router.lanes, name_of=portals.name_of, why_waiting=portals.why_waiting,
@@ -413,7 +426,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             declared=declared,
             aside=aside, homeserver_state=states, books=books, bookkeeper=bookkeeper,
             status=status, status_room=status_room, optouts=optouts,
-            vault=vault, double_puppets=double_puppets,
+            vault=vault, double_puppets=double_puppets, logins=logins,
             control=ControlServer(
                 settings.state_dir, aside=aside, tracer=tracer, status=status,
                 rotation=Rotation(database, vault), audit=house.audit,
@@ -427,7 +440,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
                 await stack.enter_async_context(OpenIdVerifier(
                     {settings.homeserver.server_name: settings.homeserver.url}
                     | dict(settings.web.homeservers), UsedOpenIds(database).note, database.clock,
-                )),
+                )), Provisioning(logins, portals, plumbing, permissions, intents),
             ),
         )  # fmt: skip
         routes.watcher = Watcher(
@@ -435,5 +448,6 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             is_bot=namespaces.is_bot, on_join=parts.seat, on_leave=routes.remove_seat,
             encrypted=encrypted,
         )  # fmt: skip
+        main_bot.login_chat.make_link = parts.web.make_link
         await parts.furnish()
         yield parts

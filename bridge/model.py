@@ -213,6 +213,10 @@ class LoginRow:
     instance: InstanceId
     kind: LoginKind
     owner: UserId | None
+    name: str = ""
+    """PERSON: what the account is called on the network."""
+    preferred: bool = False
+    """PERSON: it speaks, if its owner has several there."""
 
 
 class SendKind(StrEnum):

@@ -214,6 +214,7 @@ class Reloader:
         """Start it, in the place of the one before. What is sent meanwhile waits in its lane."""
         old = self._parts.instances.get(instance)
         self._parts.instances[instance] = network
+        self._parts.logins.serve(network)
         if old is not None:
             await self._wait_until_quiet(self._lanes_of_network(instance))
             await self._crew.end_network(instance)

@@ -11,6 +11,7 @@ from bridge.core.bots import BotCall, Seat, Stage
 from bridge.core.doorway import Doorway
 from bridge.core.doublepuppets import DoublePuppets, read_token
 from bridge.core.lane import Item
+from bridge.core.loginchat import LoginChat
 from bridge.core.optouts import EVERYWHERE, OptOuts
 from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
@@ -43,6 +44,7 @@ class Action:
     help: str
     level: Permission
     run: Callable[["Order"], Awaitable[str]] = field(repr=False)
+    """Does it and gives the answer, empty if there is none to give here."""
     needs_power: bool = False
     """The sender must have the power to change the room's settings."""
     of_network: bool = False
@@ -93,6 +95,7 @@ class MainBot:
         self._optouts = optouts
         self._double_puppets = double_puppets
         self.aside: Aside
+        self.login_chat: LoginChat
         self.tracer: Tracer
         self.status: Status
         self.status_room: StatusRoom
@@ -131,6 +134,21 @@ class MainBot:
             Action(name="double-puppet", usage="double-puppet [on|off|token <token>]", level=user,
                    run=self._double_puppet,
                    help="have my own account say here what I write on a network"),
+            Action(name="login", usage="login [network]", level=user,
+                   run=lambda order: self.login_chat.login(order.call, order.words),
+                   help="link an account of yours"),
+            Action(name="logout", usage="logout [network|number]", level=user,
+                   run=lambda order: self.login_chat.logout(order.call, order.words),
+                   help="end a login, on its network too"),
+            Action(name="logins", usage="logins", level=user,
+                   run=lambda order: self.login_chat.logins(order.call, order.words),
+                   help="list your logins and how they are"),
+            Action(name="prefer", usage="prefer <number>", level=user,
+                   run=lambda order: self.login_chat.prefer(order.call, order.words),
+                   help="choose which of your logins on a network speaks"),
+            Action(name="manager", usage="manager", level=user,
+                   run=lambda order: self.login_chat.manager(order.call, order.words),
+                   help="get a link to a page with all that is yours here"),
             Action(name="ack", usage="ack", level=Permission.ADMIN, run=self._ack,
                    help="in the status room: I have seen what is wrong"),
             Action(name="where", usage="where", level=user, run=self._where, of_room=True,
@@ -146,7 +164,9 @@ class MainBot:
         if action is None:
             near = difflib.get_close_matches(name, self.actions, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
-            await call.reply(f"I do not know {name[:40]!r}.{hint} Say {PREFIX} help for a list.")
+            # What is said in a direct chat may have been meant as an answer, and be a secret.
+            what = "that" if call.direct else repr(name[:40])
+            await call.reply(f"I do not know {what}.{hint} Say {PREFIX} help for a list.")
             return
         order = Order(call, tuple(words[1:]))
         try:
@@ -156,7 +176,8 @@ class MainBot:
             answer = f"Not now: {_sentence(error)} Try again in a while."
         except DeliveryError as error:
             answer = f"I could not do that: {_sentence(error)}"
-        await call.reply(answer)
+        if answer:
+            await call.reply(answer)
 
     async def _allow(self, action: Action, order: Order) -> None:
         allows, sender = self._stage.permissions.allows, order.sender
@@ -412,10 +433,15 @@ class MainSeat(Seat):
         ):
             item.drop()
             return
+        is_direct = self.direct_with == sender
+        if is_direct and not body.startswith(PREFIX):
+            call = self.call(item, "")
+            if await self._bot.login_chat.hear(call, without_quote(content, body)):
+                return
         body = without_quote(content, body)
         if body == PREFIX or body.startswith(PREFIX + " "):
             text = body.removeprefix(PREFIX).strip()
-        elif self.direct_with == sender:
+        elif is_direct:
             text = body.strip()
         else:
             item.drop()

@@ -36,7 +36,7 @@ from bridge.sdk.errors import (
 from bridge.sdk.events import Message, MessageKind, Receipt, RemoteChat, RemoteEvent
 from bridge.sdk.events import Sender as Person
 from bridge.sdk.ids import EventId, RemoteMessageId, UserId
-from bridge.sdk.login import LoginState
+from bridge.sdk.login import LoginKind, LoginState
 from bridge.sdk.module import JoinsChats
 from bridge.sdk.rich import Rich, Text
 
@@ -253,10 +253,15 @@ class Doorway:
             raise PermanentFailure(
                 f"the settings of this bridge do not let {sender} speak on {instance.name}"
             )
+        if not instance.is_open:
+            raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
         rules = house.rules(instance.name)
         puppets = instance.connector.capabilities(self.portal.chat).puppets
-        own = puppets and rules.puppets is Puppets.AUTOMATIC
-        if own and level >= Permission.USER and not from_ghost:
+        own = puppets and level >= Permission.USER and not from_ghost
+        linked = instance.logins_of(sender) if own and rules.puppets is not Puppets.RELAY else ()
+        if linked:
+            session = linked[0]
+        elif own and rules.puppets is Puppets.AUTOMATIC:
             # The room's order holds: while somebody reads, those who come after wait.
             while left := await house.announcer.hold(sender, self.portal, rules):
                 await house.announcer.wait_until_read(sender, self.portal.room, left)
@@ -265,9 +270,11 @@ class Doorway:
             session = instance.relay
             message = replace(message, relayed=True)
         else:
-            raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
+            raise TemporaryFailure(f"{instance.name} is not at work", retry_after=0.5)
         supervisor = session.supervisor
-        if supervisor.state is LoginState.SIGN_IN_NEEDED and not supervisor.has_rested:
+        refused = supervisor.state is LoginState.SIGN_IN_NEEDED
+        # What a person signs in with does not get better by itself.
+        if refused and (session.row.kind is LoginKind.PERSON or not supervisor.has_rested):
             raise PermanentFailure(f"{instance.name} refused the login: {supervisor.reason}")
         if not supervisor.connected.is_set():
             supervisor.wake()

@@ -2,17 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from bridge.core.hosting import InstanceHost, InstanceMetrics
 from bridge.core.supervisor import Supervisor
 from bridge.model import Clock, LoginRow
-from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
-from bridge.sdk.events import RemoteChat, RemoteEvent
-from bridge.sdk.ids import InstanceId, RemoteUserId, UserId
+from bridge.sdk.errors import DeliveryError, LoginRequired, PermanentFailure, TemporaryFailure
+from bridge.sdk.events import Message, Receipt, RemoteChat, RemoteEvent
+from bridge.sdk.ids import InstanceId, LoginId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
-from bridge.sdk.module import Connector, JoinsChats, ModuleState, Store
+from bridge.sdk.module import Client, Connector, JoinsChats, ModuleState, Store
+from bridge.sdk.secret import Secret
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,30 @@ class Accounts(Protocol):
     async def get_or_add_login(
         self, instance: InstanceId, kind: LoginKind, owner: UserId | None
     ) -> LoginRow: ...
+    async def logins(self, instance: InstanceId) -> Sequence[LoginRow]: ...
+
+
+Secrets = Callable[[LoginRow], Awaitable[Mapping[str, Secret]]]
+"""What a login signs in with. Raises ``LoginRequired`` when that cannot be read any more."""
+
+OnState = Callable[[LoginRow, LoginState, str], None]
+
+
+async def _no_secrets(row: LoginRow) -> Mapping[str, Secret]:
+    return {}
+
+
+class _Locked:
+    """Stands for the client of a login whose credentials do not open."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    async def run(self) -> None:
+        raise LoginRequired(self._reason)
+
+    async def send(self, message: Message) -> Receipt:
+        raise PermanentFailure(self._reason)
 
 
 class Guests(Protocol):
@@ -130,9 +156,15 @@ class Instance:
         self._group: asyncio.TaskGroup | None = None
         self._sessions: dict[int, Session] = {}
         self._by_owner: dict[UserId, Session] = {}
+        """The automatic logins."""
+        self._linked: dict[UserId, list[Session]] = {}
+        self.secrets: Secrets = _no_secrets
+        self.on_state: OnState = lambda row, state, reason: None
         self._making = asyncio.Lock()
         self._rejoin = asyncio.Event()
         self.relay: Session | None = None
+        self.is_open = False
+        """Whether it is known who speaks for whom: the logins of people are at work."""
         self.trouble: dict[str, str] = {}
         """Chats that the relay could not join: id to reason."""
 
@@ -161,15 +193,20 @@ class Instance:
             self._group = group
             try:
                 row = await self._accounts.get_or_add_login(self.name, LoginKind.RELAY, None)
-                self.relay = self._open(row, self.name)
+                self.relay = self._open(row, self.name, {})
+                for row in await self._accounts.logins(self.name):
+                    if row.kind is LoginKind.PERSON:
+                        await self.open_login(row)
+                self.is_open = True
                 await self._keep_joined()
             finally:
-                self._group = None
+                self._group, self.is_open = None, False
                 async with asyncio.TaskGroup() as stopping:
                     for session in self._sessions.values():
                         stopping.create_task(session.supervisor.stop())
                 self._sessions.clear()
                 self._by_owner.clear()
+                self._linked.clear()
 
     async def session_of(self, owner: UserId, name: str) -> Session:
         """Give the Matrix user's automatic login, made on the first call."""
@@ -180,12 +217,65 @@ class Instance:
             session = self._by_owner.get(owner)
             if session is None:
                 row = await self._accounts.get_or_add_login(self.name, LoginKind.AUTOMATIC, owner)
-                session = self._by_owner[owner] = self._open(row, name)
+                session = self._by_owner[owner] = self._open(row, name, {})
         return session
 
+    def logins_of(self, owner: UserId) -> Sequence[Session]:
+        """The logins that the person linked and that are at work, the one that speaks first."""
+        return self._linked.get(owner, ())
+
+    async def open_login(self, row: LoginRow) -> Session:
+        """Have a person's login at work, begun anew if it is; the automatic one gives way.
+
+        Raises ``TemporaryFailure`` when the database is away, or the instance is not at work.
+        """
+        if row.owner is None:
+            raise PermanentFailure("a login without an owner is nobody's")
+        secrets: Mapping[str, Secret] = {}
+        locked: _Locked | None = None
+        try:
+            secrets = await self.secrets(row)
+        except LoginRequired as error:
+            locked = _Locked(str(error))
+        await self.close_login(row.id)
+        if locked is not None:
+            session = self._start(row, locked)
+        else:
+            session = self._open(row, row.owner[1:].partition(":")[0], secrets)
+        self._sort_linked(row.owner)
+        automatic = self._by_owner.pop(row.owner, None)
+        if automatic is not None:
+            await self.close_login(automatic.row.id)
+        return session
+
+    async def close_login(self, login: LoginId) -> Session | None:
+        """Stop a login, if it is at work; give what was."""
+        session = self._sessions.pop(login, None)
+        if session is not None:
+            if session.row.owner is not None:
+                self._sort_linked(session.row.owner)
+            await session.supervisor.stop()
+        return session
+
+    def prefer(self, owner: UserId, login: LoginId) -> None:
+        """Have that one of the person's logins speak."""
+        for session in self.logins_of(owner):
+            session.row = replace(session.row, preferred=session.row.id == login)
+        self._sort_linked(owner)
+
+    def _sort_linked(self, owner: UserId) -> None:
+        own = [
+            session for session in self._sessions.values()
+            if session.row.owner == owner and session.row.kind is LoginKind.PERSON
+        ]  # fmt: skip
+        own.sort(key=lambda session: (not session.row.preferred, session.row.id))
+        self._linked[owner] = own
+        if not own:
+            del self._linked[owner]
+
     def find_session(self, owner: UserId) -> Session | None:
-        """Give the Matrix user's login, if there is one at work."""
-        return self._by_owner.get(owner)
+        """Give the Matrix user's login that speaks, if there is one at work."""
+        return next(iter(self.logins_of(owner)), None) or self._by_owner.get(owner)
 
     async def wait_until_connected(self, limit: float) -> bool:
         """Whether the network is reached, now or within ``limit`` seconds."""
@@ -230,10 +320,8 @@ class Instance:
                 except (TimeoutError, DeliveryError):
                     continue  # Not connected: then it is out of the chat already.
 
-    def _open(self, row: LoginRow, name: str) -> Session:
-        if self._group is None:
-            raise TemporaryFailure(f"{self.name} is stopping")
-        login = Login(id=row.id, kind=row.kind, owner=row.owner, name=name)
+    def _open(self, row: LoginRow, name: str, secrets: Mapping[str, Secret]) -> Session:
+        login = Login(id=row.id, kind=row.kind, owner=row.owner, name=name, secrets=secrets)
         session: Session
 
         async def receive(event: RemoteEvent) -> None:
@@ -242,7 +330,6 @@ class Instance:
         def report(state: LoginState, reason: str = "") -> None:
             session.supervisor.report(state, reason)
 
-        personal = row.owner is not None
         host = ModuleHost(
             self.name,
             self._store,
@@ -252,16 +339,25 @@ class Instance:
             report,
             self._guests,
             row,
-            personal=personal,
+            personal=row.owner is not None,
         )
-        client = self.connector.connect(login, host)
+        session = self._start(row, self.connector.connect(login, host))
+        return session
+
+    def _start(self, row: LoginRow, client: Client) -> Session:
+        if self._group is None:
+            raise TemporaryFailure(f"{self.name} is not started yet")
+
+        def note(state: LoginState, reason: str) -> None:
+            self._count(row, state)
+            self.on_state(row, state, reason)
+
         supervisor = Supervisor(
-            client, f"{self.name} login {row.id}", lambda state, _: self._count(row, state),
-            personal=personal,
-        )  # fmt: skip
+            client, f"{self.name} login {row.id}", note, personal=row.owner is not None
+        )
         session = Session(row, supervisor)
         self._sessions[row.id] = session
-        supervisor.start(self._group)
+        session.supervisor.start(self._group)
         return session
 
     def _count(self, row: LoginRow, state: LoginState) -> None:

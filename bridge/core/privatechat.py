@@ -1,6 +1,7 @@
 """For people who write to a bot where it cannot read: one unencrypted direct chat, once."""
 
 import logging
+from collections.abc import Sequence
 from typing import Protocol
 
 from bridge.core.outgoing import KeyOf, notice
@@ -26,6 +27,8 @@ class Told(Protocol):
     async def add_bot_room(
         self, user: UserId, room: RoomId, direct_with: UserId | None
     ) -> None: ...
+
+    async def bot_rooms(self) -> Sequence[tuple[UserId, RoomId, UserId | None]]: ...
 
 
 class Rooms(Protocol):
@@ -54,6 +57,40 @@ class PrivateChats:
         what = f"private chat with {bot}"
         if await self._told.was_told(person, what):
             return
+        chat = await self._make(bot, person)
+        source = ("private chat", bot, person)
+        await self._sender.put([
+            notice(self._key_of, room=chat, user=bot, text=_SENTENCE, source=source),
+        ])  # fmt: skip
+        await self._told.note_told(person, what)
+        log.info("opened an unencrypted direct chat", extra={"event": "private_chat"})
+
+    async def open(self, bot: UserId, person: UserId) -> RoomId:
+        """A direct chat in which the bot may say what is for that person only, made if need be.
+
+        Raises a ``DeliveryError`` with the reason.
+        """
+        for user, room, direct_with in reversed(await self._told.bot_rooms()):
+            if (user, direct_with) == (bot, person) and await self.is_private(bot, person, room):
+                return room
+        return await self._make(bot, person)
+
+    async def is_private(self, bot: UserId, person: UserId, room: RoomId) -> bool:
+        """Whether nobody else reads there, and the bot can remove what should not have been said.
+
+        The person may be invited and not in there yet.
+        """
+        if {bot, person} - (members := set(await self._intents.joined_members(room))):
+            invited = await self._intents.state(room, "m.room.member", person) or {}
+            if members != {bot} or invited.get("membership") != "invite":
+                return False
+        return (
+            members <= {bot, person}
+            and not await self._intents.is_encrypted(room)
+            and await self._intents.can(room, bot, "redact")
+        )
+
+    async def _make(self, bot: UserId, person: UserId) -> RoomId:
         chat = await self._intents.create_room(
             bot,
             invite=[person],
@@ -64,9 +101,4 @@ class PrivateChats:
         await self._told.add_bot_room(bot, chat, person)
         if self.on_room is not None:
             self.on_room(bot, chat, person)
-        source = ("private chat", bot, person)
-        await self._sender.put([
-            notice(self._key_of, room=chat, user=bot, text=_SENTENCE, source=source),
-        ])  # fmt: skip
-        await self._told.note_told(person, what)
-        log.info("opened an unencrypted direct chat", extra={"event": "private_chat"})
+        return chat

@@ -20,6 +20,7 @@ from bridge.sdk.login import LoginState
 from bridge.telemetry import Telemetry
 
 _RECENT = 10
+_TROUBLED = frozenset({LoginState.RECONNECTING, LoginState.SIGN_IN_NEEDED})
 _LONGEST = 5
 """Lanes that are listed: those that wait longest."""
 
@@ -94,6 +95,16 @@ class Status:
             "state": state.value,
             "reason": reason,
             "logins": {one.value: n for one in LoginState if (n := states.count(one))},
+            "logins_in_trouble": [
+                {
+                    "login": session.row.id,
+                    "owner": session.row.owner or "",
+                    "state": session.supervisor.state.value,
+                    "reason": session.supervisor.reason,
+                }
+                for session in instance.sessions
+                if session.supervisor.state in _TROUBLED
+            ],
             "chats_in_trouble": dict(instance.trouble),
         }
 
@@ -139,6 +150,11 @@ def in_lines(look: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{one['name']}: {one['state']}{why}" + (f"; logins: {logins}" if logins else "")
         )
+        lines += [
+            f"  login {login['login']}{' of ' * bool(login['owner'])}{login['owner']}: "
+            f"{login['state']}" + (f" ({login['reason']})" if login["reason"] else "")
+            for login in one["logins_in_trouble"]
+        ]
         lines += [f"  {chat}: {why}" for chat, why in one["chats_in_trouble"].items()]
     lines += [f"{one['name']}: {one['title']}, {one['user']}" for one in look["bots"]]
     lines.append(f"bridged rooms: {look['portals']}")

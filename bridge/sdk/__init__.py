@@ -40,7 +40,21 @@ from bridge.sdk.ids import (
     RoomId,
     UserId,
 )
-from bridge.sdk.login import Field, Login, LoginFlow, LoginKind, LoginState
+from bridge.sdk.login import (
+    Ask,
+    Field,
+    Finished,
+    Login,
+    LoginFlow,
+    LoginKind,
+    LoginProcess,
+    LoginState,
+    LogsOut,
+    Show,
+    SignsIn,
+    Step,
+    Wait,
+)
 from bridge.sdk.metrics import Metric
 from bridge.sdk.module import (
     Bot,
@@ -67,6 +81,7 @@ from bridge.sdk.text import lines, to_plain
 from bridge.sdk.timers import HearsTimers, Timer, TimerCall, Timers
 
 __all__ = [
+    "Ask",
     "Bot",
     "BotHost",
     "Call",
@@ -82,6 +97,7 @@ __all__ = [
     "ExaminesItself",
     "Field",
     "FindsChats",
+    "Finished",
     "HearsMessages",
     "HearsTimers",
     "Holds",
@@ -94,8 +110,10 @@ __all__ = [
     "LoginFlow",
     "LoginId",
     "LoginKind",
+    "LoginProcess",
     "LoginRequired",
     "LoginState",
+    "LogsOut",
     "Message",
     "MessageKind",
     "Metric",
@@ -123,6 +141,9 @@ __all__ = [
     "RoomMessage",
     "Secret",
     "Sender",
+    "Show",
+    "SignsIn",
+    "Step",
     "Store",
     "TemporaryFailure",
     "Timer",
@@ -131,6 +152,7 @@ __all__ = [
     "TrestleError",
     "Unsupported",
     "UserId",
+    "Wait",
     "lines",
     "split",
     "to_plain",

@@ -21,16 +21,50 @@ class Accounts:
     async def get_or_add_login(
         self, instance: InstanceId, kind: LoginKind, owner: UserId | None
     ) -> LoginRow:
-        """Give the login of that kind and owner, made if there is none."""
+        """Give the login of that kind and owner, made if there is none. Not for ``PERSON``."""
         with at_the_door():
             row = await self._database.core.fetchrow(
                 "INSERT INTO login (instance, kind, subject, made_at) VALUES ($1, $2, $3, $4) "
-                "ON CONFLICT (instance, kind, subject) DO UPDATE SET kind = excluded.kind "
+                "ON CONFLICT (instance, kind, subject) WHERE kind <> 'person' "
+                "DO UPDATE SET kind = excluded.kind "
                 "RETURNING *",
                 instance, kind.value, owner, self._database.clock.now(),
             )  # fmt: skip
         assert row is not None  # noqa: S101 - RETURNING gives the row
         return _login(row)
+
+    async def link_login(self, instance: InstanceId, owner: UserId, name: str) -> LoginRow:
+        """Give the person's login of that name on the network, made if there is none.
+
+        The first on an instance is the preferred one.
+        """
+        with at_the_door():
+            row = await self._database.core.fetchrow(
+                "INSERT INTO login (instance, kind, subject, name, preferred, made_at) "
+                "VALUES ($1, 'person', $2, $3, NOT EXISTS (SELECT FROM login "
+                "WHERE instance = $1 AND subject = $2 AND preferred), $4) "
+                "ON CONFLICT (instance, subject, name) WHERE kind = 'person' "
+                "DO UPDATE SET name = excluded.name RETURNING *",
+                instance, owner, name, self._database.clock.now(),
+            )  # fmt: skip
+        assert row is not None  # noqa: S101 - RETURNING gives the row
+        return _login(row)
+
+    async def prefer_login(self, row: LoginRow) -> None:
+        """Have this one of its owner's logins on the instance speak."""
+        with at_the_door():
+            async with self._database.core.acquire() as connection, connection.transaction():
+                await connection.execute(
+                    "UPDATE login SET preferred = false "
+                    "WHERE instance = $1 AND subject = $2 AND preferred",
+                    row.instance, row.owner,
+                )  # fmt: skip
+                await connection.execute("UPDATE login SET preferred = true WHERE id = $1", row.id)
+
+    async def remove_login(self, login: LoginId) -> None:
+        """Forget a login. Its credentials go with it."""
+        with at_the_door():
+            await self._database.core.execute("DELETE FROM login WHERE id = $1", login)
 
     async def logins(self, instance: InstanceId) -> Sequence[LoginRow]:
         """All logins of an instance."""
@@ -84,4 +118,6 @@ def _login(row: asyncpg.Record) -> LoginRow:
         instance=InstanceId(row["instance"]),
         kind=LoginKind(row["kind"]),
         owner=None if row["subject"] is None else UserId(row["subject"]),
+        name=row["name"],
+        preferred=row["preferred"],
     )

@@ -228,6 +228,8 @@ DATA_MAP: tuple[Table, ...] = (
             "id": _none("a number"), "instance": _INSTANCE, "subject": _SUBJECT,
             "kind": _none("made by itself, a person's account, or the relay"),
             "made_at": _SINCE,
+            "name": _id("what a person's account is called on the network"),
+            "preferred": _none("whether it is the one of several that speaks"),
         },
         subject="subject",
     ),

@@ -175,6 +175,13 @@ class BotRooms:
                 person, what, self._database.clock.now(),
             )  # fmt: skip
 
+    async def forget_told(self, person: UserId, what: str) -> None:
+        """Have the person told again when it happens again."""
+        with at_the_door():
+            await self._database.core.execute(
+                "DELETE FROM told WHERE (subject, what) = ($1, $2)", person, what
+            )
+
     async def mark_encrypted(self, room: RoomId) -> None:
         """Note that the room is encrypted. There is no way back: once encrypted, always."""
         with at_the_door():

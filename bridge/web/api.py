@@ -7,18 +7,13 @@ says that a page of another origin asks is refused. ``docs/reference/api.yaml`` 
 import uuid
 from collections.abc import Collection
 from datetime import timedelta
-from typing import Any
 
-import orjson
 from aiohttp import web
 
 from bridge.net.openid import OpenIdVerifier
 from bridge.storage.tokens import Links, TokenRow, Tokens
 from bridge.web.errors import ApiError, Handler
-
-PREFIX = "/_trestle/v1"
-MANAGER = "manager"
-"""The scope of a token that may do everything its owner may."""
+from bridge.web.requests import MANAGER, PREFIX, bearer_of, json_of, object_of
 
 _MOST_ASKING = 32
 """So many questions to homeservers may be open: anybody can make us ask one."""
@@ -62,13 +57,13 @@ class Api:
 
         ``scopes`` None: any token will do.
         """
-        row = await self._tokens.find(_bearer(request), scopes)
+        row = await self._tokens.find(bearer_of(request), scopes)
         if row is None:
             raise ApiError(401, "M_UNKNOWN_TOKEN", "You are not signed in, or not for this.")
         return row
 
     async def _take_link(self, request: web.Request) -> web.Response:
-        body = await _object(request)
+        body = await object_of(request)
         token = body.get("token")
         found = await self._links.take(token) if isinstance(token, str) else None
         if found is None:
@@ -80,12 +75,12 @@ class Api:
         issued = await self._tokens.issue(
             found.subject, found.purpose, idle=_LINK_IDLE, life=_LINK_LIFE
         )
-        return _json({
+        return json_of({
             "token": issued.reveal(), "user_id": found.subject, "scope": found.purpose,
         })  # fmt: skip
 
     async def _register(self, request: web.Request) -> web.Response:
-        shown = await _object(request)
+        shown = await object_of(request)
         if self._asking >= _MOST_ASKING:
             raise ApiError(429, "M_LIMIT_EXCEEDED", "Too many sign in at once; try again soon.")
         self._asking += 1
@@ -94,21 +89,21 @@ class Api:
         finally:
             self._asking -= 1
         issued = await self._tokens.issue(user, MANAGER)
-        return _json({"token": issued.reveal(), "user_id": user, "scope": MANAGER})
+        return json_of({"token": issued.reveal(), "user_id": user, "scope": MANAGER})
 
     async def _account(self, request: web.Request) -> web.Response:
         row = await self.signed_in(request, None)
-        return _json({"user_id": row.subject, "scope": row.scope})
+        return json_of({"user_id": row.subject, "scope": row.scope})
 
     async def _log_out(self, request: web.Request) -> web.Response:
         await self.signed_in(request, None)
-        await self._tokens.log_out(_bearer(request))
-        return _json({})
+        await self._tokens.log_out(bearer_of(request))
+        return json_of({})
 
     async def _list_tokens(self, request: web.Request) -> web.Response:
         own = await self.signed_in(request)
         rows = await self._tokens.tokens_of(own.subject)
-        return _json({"tokens": [
+        return json_of({"tokens": [
             {
                 "id": str(row.id), "scope": row.scope, "this": row.id == own.id,
                 "made_at": row.made_at, "used_at": row.used_at, "until": row.until,
@@ -124,30 +119,4 @@ class Api:
             raise ApiError(404, "M_NOT_FOUND", "There is no such token of yours.") from error
         if not await self._tokens.revoke(own.subject, wanted):
             raise ApiError(404, "M_NOT_FOUND", "There is no such token of yours.")
-        return _json({})
-
-
-def _bearer(request: web.Request) -> str:
-    """The token that is shown. Raises :class:`ApiError` if there is none, or more than one."""
-    shown = request.headers.getall("Authorization", [])
-    scheme, _, token = shown[0].partition(" ") if len(shown) == 1 else ("", "", "")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise ApiError(401, "M_MISSING_TOKEN", "Show your token as `Authorization: Bearer`.")
-    return token.strip()
-
-
-async def _object(request: web.Request) -> dict[str, Any]:
-    """The JSON object that was sent. A form, or JSON that calls itself text, is refused."""
-    if request.content_type != "application/json":
-        raise ApiError(415, "M_NOT_JSON", "Send JSON, as application/json.")
-    try:
-        body = orjson.loads(await request.read())
-    except orjson.JSONDecodeError as error:
-        raise ApiError(400, "M_NOT_JSON", "That is no JSON.") from error
-    if not isinstance(body, dict):
-        raise ApiError(400, "M_BAD_JSON", "It must be a JSON object.")
-    return body
-
-
-def _json(content: dict[str, Any]) -> web.Response:
-    return web.Response(body=orjson.dumps(content), content_type="application/json")
+        return json_of({})

@@ -19,6 +19,7 @@ from bridge.storage.tokens import Links, Tokens
 from bridge.web.api import Api
 from bridge.web.errors import Handler, errors
 from bridge.web.headers import headers_for, origin_of
+from bridge.web.provisioning import Provisioning
 
 _HERE = Path(__file__).parent
 _LONGEST_BODY = 64 * 1024
@@ -28,13 +29,21 @@ class WebServer:
     """Serves while the settings give it URLs."""
 
     def __init__(
-        self, settings: WebSettings, tokens: Tokens, links: Links, openid: OpenIdVerifier
+        self,
+        settings: WebSettings,
+        tokens: Tokens,
+        links: Links,
+        openid: OpenIdVerifier,
+        provisioning: Provisioning | None = None,
     ) -> None:
-        """Raise ``ConfigError`` when the two URLs would share an origin, or lie below one."""
+        """Without ``provisioning`` there is no more than signing in.
+
+        Raise ``ConfigError`` when the two URLs would share an origin, or lie below one."""
         self._settings = settings
         self._tokens = tokens
         self._links = links
         self._openid = openid
+        self._provisioning = provisioning
         self._runners: list[web.AppRunner] = []
         self.address: Address | None = None
         """Where the manager listens, once it does."""
@@ -76,6 +85,9 @@ class WebServer:
         api = Api(origin_of(url), self._tokens, self._links, self._openid)
         app = _app(url, api)
         app.router.add_routes(api.routes())
+        if self._provisioning is not None:
+            self._provisioning.signed_in = api.signed_in
+            app.router.add_routes(self._provisioning.routes())
         app.router.add_get("/link", _page("link.html"))
         return app
 

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field, SecretStr
 
 from bridge.sdk import (
+    Ask,
     DeliveryError,
     Host,
     Login,
@@ -27,11 +28,12 @@ from bridge.sdk import (
     RemoteMessageId,
     Rich,
     TemporaryFailure,
+    UserId,
 )
 from bridge.sdk import (
-    Field as Ask,
+    Field as Field_,
 )
-from tests.sdk.faulty_connectors import Fault, connector
+from tests.sdk.faulty_connectors import Fault, Scripted, connector
 from tests.tutorial.echo_bridge import ECHO, EchoClient, EchoConnector, EchoSettings
 
 
@@ -262,8 +264,11 @@ class Blabbing(EchoConnector):
     """A connector whose client puts a secret into its errors."""
 
     def login_flows(self) -> Sequence[LoginFlow]:  # type: ignore[override]
-        field = Ask(name="password", label="Password", secret=True)
-        return (LoginFlow(id="password", title="Password", fields=(field,)),)
+        return (LoginFlow(id="password", title="Password"),)
+
+    def begin_login(self, flow: str, owner: UserId) -> Scripted:
+        field = Field_(name="password", label="Password", secret=True)
+        return Scripted(Ask(text="Sign in.", fields=(field,)))
 
     def connect(self, login: Login, host: Host) -> Blabber:
         return Blabber(self._settings, host, login)

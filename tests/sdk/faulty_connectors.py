@@ -12,17 +12,22 @@ from typing import Any
 from pydantic import ConfigDict, Field, SecretStr, create_model
 
 from bridge.sdk import (
+    Ask,
     Capabilities,
+    Finished,
     Holds,
     Host,
     Kept,
     Login,
     LoginFlow,
+    LoginRequired,
     Remark,
     RemoteChat,
+    Show,
+    Wait,
 )
 from bridge.sdk import (
-    Field as Ask,
+    Field as Field_,
 )
 from tests.tutorial.echo_bridge import EchoClient, EchoConnector, EchoSettings
 
@@ -54,9 +59,41 @@ class Unprintable:
     """A type that no form has a field for."""
 
 
-def flows(*found: Any) -> type:
+class Scripted:
+    """Gives what it is told to, then finishes with the answers."""
+
+    def __init__(self, *steps: Any) -> None:
+        self._steps = list(steps)
+
+    async def start(self) -> Any:
+        """The first step."""
+        return self._steps.pop(0)
+
+    async def submit(self, answers: Any) -> Any:
+        """The next, raised if it is an error; then the end."""
+        given = self._steps.pop(0) if self._steps else Finished(name="alice", secrets=answers)
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+
+def flows(*found: Any, begin: Any = None) -> type:
     """The tutorial's connector with ways to sign in."""
-    return connector(login_flows=lambda self: found)
+    changes = {} if begin is None else {"begin_login": begin}
+    return connector(login_flows=lambda self: found, **changes)
+
+
+def steps(*given: Any) -> type:
+    """The tutorial's connector with a way to sign in that goes like this."""
+    return flows(PASSWORD, begin=lambda self, flow, owner: Scripted(*given))
+
+
+PASSWORD = LoginFlow(id="password", title="Password")
+
+
+def asks(*found: Field_) -> Ask:
+    """A step that asks for this."""
+    return Ask(text="Sign in.", fields=found)
 
 
 def examines(*found: Any) -> type:
@@ -142,7 +179,8 @@ def start_program(*_: object) -> Any:
     return Capabilities()
 
 
-ASK = Ask(name="name", label="Name")
+FIELD = Field_(name="name", label="Name")
+ALWAYS = Scripted(asks(FIELD))
 ONE: list[EchoClient] = []
 
 
@@ -175,21 +213,43 @@ CONNECTOR: list[Fault] = [
     ),
     ("a bad flow", flows(LoginFlow(id="A b", title="A")), "an id has a-z, 0-9 and _ only"),
     ("no title", flows(LoginFlow(id="a", title="")), "has no title"),
-    ("equal fields", flows(LoginFlow(id="a", title="A", fields=(ASK, ASK))), "two fields"),
+    ("no way through", flows(PASSWORD), r"there is no begin_login\(\)"),
     (
-        "no label",
-        flows(LoginFlow(id="a", title="A", fields=(replace(ASK, label=""),))),
-        "field 'name' has no label",
+        "one process for all",
+        flows(PASSWORD, begin=lambda self, flow, owner: ALWAYS),
+        "must make a new process at each call",
+    ),
+    ("no step", steps("password?"), "must give an Ask, a Show or a Wait, not str"),
+    ("a step without words", steps(Wait(text="")), "the step has no text"),
+    ("no fields", steps(asks()), "gave an Ask without fields"),
+    ("equal fields", steps(asks(FIELD, FIELD)), "two fields"),
+    ("no label", steps(asks(replace(FIELD, label=""))), "field 'name' has no label"),
+    ("a bad field", steps(asks(replace(FIELD, name="x-y"))), "field 'x-y': a name has"),
+    ("a shown password", steps(asks(replace(FIELD, name="password"))), "set secret=True"),
+    ("nothing to show", steps(Show(text="Open it.")), "neither link nor code"),
+    ("a strange link", steps(Show(text="Open it.", link="javascript:x")), "not of the web"),
+    ("a second step of no kind", steps(asks(FIELD), 5), "not int"),
+    (
+        "a login that crashes",
+        steps(asks(FIELD), ValueError("no")),
+        r"submit\(\) raised ValueError: no; raise LoginRequired",
+    ),
+    ("a refusal without words", steps(asks(FIELD), LoginRequired("")), "without a sentence"),
+    ("no end", steps(*[asks(FIELD)] * 30), "does not come to an end after 20 steps"),
+    (
+        "no name for the account",
+        steps(asks(FIELD), Finished(name="", secrets={})),
+        "finished without a name",
     ),
     (
-        "a bad field",
-        flows(LoginFlow(id="a", title="A", fields=(replace(ASK, name="x-y"),))),
-        "field 'x-y': a name has",
+        "a password in the open",
+        steps(asks(FIELD), Finished(name="alice", secrets={"password": "x"})),  # type: ignore[dict-item]
+        r"secrets\['password'\], which must be a Secret",
     ),
     (
-        "a shown password",
-        flows(LoginFlow(id="a", title="A", fields=(replace(ASK, name="password"),))),
-        "set secret=True",
+        "a refusal that says the password",
+        steps(asks(FIELD), LoginRequired("Example refused canary-7c1f52.")),
+        "a secret stands in what it logs or says",
     ),
     ("no capabilities", connector(capabilities=lambda self, chat: {}), "must give Capabilities"),
     (

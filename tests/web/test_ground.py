@@ -12,8 +12,10 @@ from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError
 from bridge.settings import Address, DatabaseSettings, WebSettings
 from bridge.storage.pool import Database
-from bridge.web.api import PREFIX, Api
+from bridge.web.api import Api
 from bridge.web.headers import origin_of
+from bridge.web.provisioning import Provisioning
+from bridge.web.requests import PREFIX
 from bridge.web.server import WebServer
 from tests.net.server import plain, scripted
 from tests.rigs.trestle import wait_until
@@ -335,7 +337,11 @@ def test_the_description_of_the_api_has_its_routes_and_no_others() -> None:
         for path, operations in described["paths"].items()
         for method in operations
     }
-    served = {(route.method, route.path) for route in Api("", NOBODY, NOBODY, NOBODY).routes()}
+    routes = [
+        *Api("", NOBODY, NOBODY, NOBODY).routes(),
+        *Provisioning(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY).routes(),
+    ]
+    served = {(route.method, route.path) for route in routes}
     assert told == served
     for path, operations in described["paths"].items():
         for method, operation in operations.items():

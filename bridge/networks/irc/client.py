@@ -60,7 +60,7 @@ class IrcClient:
         self._naming = Naming(login, host.store, network)
         self._link = Link()
         self._needed = asyncio.Event()
-        if login.kind is LoginKind.RELAY:
+        if login.kind is not LoginKind.AUTOMATIC:
             self._needed.set()
         self._chats: dict[RemoteChatId, RemoteChat] = {}
         self._speakers = Speakers(host.store) if self._settings.members == "speakers" else None

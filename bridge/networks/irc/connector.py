@@ -12,11 +12,12 @@ from bridge.networks.irc.examination import examine_servers
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.settings import IrcSettings
+from bridge.networks.irc.signin import SASL, SERVER_PASSWORD, IrcLogin
 from bridge.sdk.capabilities import Capabilities
 from bridge.sdk.errors import ConfigError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteUser
 from bridge.sdk.examination import Remark
-from bridge.sdk.ids import RemoteChatId, RemoteUserId
+from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginFlow
 from bridge.sdk.module import Directory, Holds, Host, Kept, ModuleInfo
 
@@ -68,8 +69,15 @@ class IrcConnector:
         return await examine_servers(self._settings)
 
     def login_flows(self) -> Sequence[LoginFlow]:
-        """Nobody signs in: connections are made by themselves."""
-        return ()
+        """A person may link an account; a password goes nowhere in the clear."""
+        if self._settings.mode == "relay":
+            return ()
+        private = all(server.is_private for server in self._settings.servers)
+        return (SASL, SERVER_PASSWORD) if private else ()
+
+    def begin_login(self, flow: str, owner: UserId) -> IrcLogin:
+        """Make what asks a person for account and password."""
+        return IrcLogin(flow, owner, self._network)
 
     def capabilities(self, chat: RemoteChatId) -> Capabilities:
         """Say what the network can do, as far as its servers have told."""

@@ -8,7 +8,14 @@ from bridge.networks.irc.addresses import address_of
 from bridge.networks.irc.handshake import Gateway, Identity
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network
-from bridge.networks.irc.nicks import SHORTEST_LIMIT, Nicks, base_of, candidates, username_of
+from bridge.networks.irc.nicks import (
+    SHORTEST_LIMIT,
+    Nicks,
+    base_of,
+    candidates,
+    is_nick,
+    username_of,
+)
 from bridge.sdk.login import Login
 from bridge.sdk.module import Store
 
@@ -26,6 +33,9 @@ class Naming:
         owner = self._login.owner
         if owner is None:
             return self._network.settings.nick[: limits.nick_length]
+        chosen = (self._chosen() or "")[: limits.nick_length]
+        if chosen and limits.fold(chosen) not in await self._nicks.others(owner, limits):
+            return chosen
         return await self._nicks.assign(owner, self._login.name, limits)
 
     async def identity(self) -> Callable[[], Identity]:
@@ -37,9 +47,12 @@ class Naming:
         else:
             # The first connection: the server tells its limits only after it let us in.
             base, length = await self._guess(), SHORTEST_LIMIT
-            if self._login.owner is None or await self._nicks.find(self._login.owner):
+            owner = self._login.owner
+            if owner is None or self._chosen() or await self._nicks.find(owner):
                 first.append(base)
         owner, settings = self._login.owner, self._network.settings
+        secrets = self._login.secrets
+        account = secrets["account"].reveal() if "account" in secrets else None
         others = await self._nicks.others(owner, limits or Isupport())
 
         def make() -> Identity:
@@ -47,9 +60,11 @@ class Naming:
                 nicks=_without(others, self._network.fold, chain(first, candidates(base, length))),
                 username=settings.username if owner is None else username_of(owner),
                 realname=settings.realname if owner is None else owner,
-                password=settings.password,
-                account=settings.sasl_account if owner is None else None,
-                account_password=settings.sasl_password if owner is None else None,
+                password=secrets.get("server_password", settings.password),
+                account=settings.sasl_account if owner is None else account,
+                account_password=settings.sasl_password
+                if owner is None
+                else secrets.get("password"),
                 certificate=owner is None and settings.certificate_file is not None,
                 nickserv=settings.nickserv,
                 gateway=self._gateway(),
@@ -76,10 +91,20 @@ class Naming:
             address=address_of(settings.ipv6_prefix, self._login.owner),
         )
 
+    def _chosen(self) -> str | None:
+        """The nick of an account that its owner linked: as asked for, else like the account."""
+        for name in ("nick", "account"):
+            secret = self._login.secrets.get(name)
+            if secret is not None and is_nick(secret.reveal()):
+                return secret.reveal()
+        return None
+
     async def _guess(self) -> str:
         owner = self._login.owner
         if owner is None:
             return self._network.settings.nick
+        if chosen := self._chosen():
+            return chosen
         return await self._nicks.find(owner) or base_of(owner, self._login.name)
 
 

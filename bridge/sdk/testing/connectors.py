@@ -36,6 +36,7 @@ from bridge.sdk.testing.declarations import (
     make_settings,
 )
 from bridge.sdk.testing.hosts import STOP_SECONDS, FakeHost, stop
+from bridge.sdk.testing.logins import check_logins
 from bridge.sdk.testing.outcomes import (
     WAITS,
     attempt,
@@ -133,18 +134,18 @@ class _Check:
                 check_capabilities(connector.capabilities(RemoteChatId(name)), name)
         await self._check_extras(connector)
         await self._check_examination(connector)
-        for login in self._logins(connector):
+        signed = await check_logins(connector, self._watch, _CANARY, self.said)
+        for login in self._logins(connector, signed):
             await self._check_client(connector, login)
         if reachable:
             await self._check_connected(connector)
 
-    def _logins(self, connector: Any) -> Sequence[Login]:
+    def _logins(self, connector: Any, signed: Sequence[Mapping[str, str]] = ()) -> Sequence[Login]:
         logins = [make_login()]
         if connector.capabilities(self._chat.id).puppets:
             logins.append(make_login(LoginKind.AUTOMATIC, 2))
-        for number, flow in enumerate(connector.login_flows(), 3):
-            asked = dict.fromkeys((field.name for field in flow.fields), _CANARY)
-            logins.append(make_login(LoginKind.PERSON, number, **asked))
+        for number, secrets in enumerate(signed, 3):
+            logins.append(make_login(LoginKind.PERSON, number, **secrets))
         return logins
 
     # --- the connector ---

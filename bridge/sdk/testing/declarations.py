@@ -1,7 +1,7 @@
 """What a module says of itself, held against the contract."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
 from importlib.metadata import entry_points
@@ -11,7 +11,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 from pydantic.errors import PydanticUserError
 
 from bridge.sdk.capabilities import Capabilities, Level
-from bridge.sdk.login import LoginFlow
+from bridge.sdk.login import Ask, Field, Finished, LoginFlow, Show, Step, Wait
 from bridge.sdk.module import CORE_KEYS, Kept, ModuleInfo
 from bridge.sdk.secret import Secret
 from bridge.sdk.testing.outcomes import demand, require
@@ -171,16 +171,50 @@ def check_flows(flows: Any) -> None:
         where = f"login_flows(): {flow.id!r}"
         require(_FIELD.fullmatch(flow.id), f"{where}: an id has a-z, 0-9 and _ only")
         require(flow.title.strip(), f"{where} has no title to choose it by")
-        names = [field.name for field in flow.fields]
-        require(len(set(names)) == len(names), f"{where}: two fields have the same name")
-        for field in flow.fields:
-            here = f"{where}, field {field.name!r}"
-            require(_FIELD.fullmatch(field.name), f"{here}: a name has a-z, 0-9 and _ only")
-            require(field.label.strip(), f"{here} has no label to ask by")
-            require(
-                field.secret or not _SECRET_NAME.fullmatch(field.name),
-                f"{here} looks like a secret; set secret=True, so that it is not shown",
-            )
+
+
+def check_step(step: object, where: str) -> Step:
+    """Check one step of a process: words that people read, names that programs use."""
+    require(
+        isinstance(step, Ask | Show | Wait),
+        f"{where} must give an Ask, a Show or a Wait, not {type(step).__name__}",
+    )
+    assert isinstance(step, Ask | Show | Wait)  # noqa: S101 - for the type checker
+    require(step.text.strip(), f"{where}: the step has no text to say what it is for")
+    if isinstance(step, Show):
+        require(step.link or step.code, f"{where} gave a Show with neither link nor code")
+        require(
+            not step.link or step.link.startswith(("https://", "http://")),
+            f"{where} gave a Show whose link is not of the web",
+        )
+    if isinstance(step, Ask):
+        _check_fields(step.fields, where)
+    return step
+
+
+def _check_fields(asked: Sequence[Field], where: str) -> None:
+    require(asked, f"{where} gave an Ask without fields")
+    names = [field.name for field in asked]
+    require(len(set(names)) == len(names), f"{where}: two fields have the same name")
+    for field in asked:
+        here = f"{where}, field {field.name!r}"
+        require(_FIELD.fullmatch(field.name), f"{here}: a name has a-z, 0-9 and _ only")
+        require(field.label.strip(), f"{here} has no label to ask by")
+        require(
+            field.secret or not _SECRET_NAME.fullmatch(field.name),
+            f"{here} looks like a secret; set secret=True, so that it is not shown",
+        )
+
+
+def check_finished(end: Finished, where: str) -> None:
+    """Check how a process ended."""
+    require(end.name.strip(), f"{where} finished without a name for the account")
+    for name, value in end.secrets.items():
+        require(
+            _FIELD.fullmatch(name) and isinstance(value, Secret),
+            f"{where} finished with secrets[{name!r}], which must be a Secret by a name of a-z, "
+            "0-9 and _",
+        )
 
 
 def check_capabilities(found: object, chat: str) -> None:

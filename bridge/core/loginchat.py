@@ -1,0 +1,262 @@
+"""Logins by chat: the commands, and the conversation in which a person signs in.
+
+Secrets have a page of their own. Where no web address is configured, they are typed into the
+direct chat and removed at once; no room with others in it ever sees a question for one.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bridge.core.bots import BotCall, Stage, say
+from bridge.core.instances import Instance
+from bridge.core.logins import Logins, describe
+from bridge.core.outgoing import transaction_id
+from bridge.core.signin import SignIn
+from bridge.model import Outgoing, SendKind
+from bridge.sdk.errors import DeliveryError, PermanentFailure
+from bridge.sdk.events import MessageKind
+from bridge.sdk.ids import RoomId, UserId
+from bridge.sdk.login import Ask, Field, LoginFlow, Show
+
+MakeLink = Callable[[UserId, str], Awaitable[str | None]]
+
+_STOP = "cancel"
+_PRIVATELY = "I wrote to you in our direct chat."
+_REMOVED = (
+    "I have removed what you typed. Your homeserver may keep the original for some days before it "
+    "forgets it for good."
+)
+
+
+class Told(Protocol):
+    """Remembers where a secret was asked for, over restarts."""
+
+    async def was_told(self, person: UserId, what: str) -> bool: ...
+    async def note_told(self, person: UserId, what: str) -> None: ...
+    async def forget_told(self, person: UserId, what: str) -> None: ...
+
+
+@dataclass(slots=True)
+class Talk:
+    """A sign-in by chat: which fields are still to be asked."""
+
+    sign_in: SignIn
+    left: list[Field] = field(default_factory=list)
+    answers: dict[str, str] = field(default_factory=dict)
+    said: int = 0
+
+
+class LoginChat:
+    """What the main bot says about logins."""
+
+    def __init__(self, logins: Logins, stage: Stage, bot: UserId, told: Told) -> None:
+        self._logins = logins
+        self._stage = stage
+        self._bot = bot
+        self._told = told
+        self._talks: dict[tuple[UserId, RoomId], Talk] = {}
+        self.make_link: MakeLink = _no_link
+
+    # --- commands ---
+
+    async def login(self, call: BotCall, words: Sequence[str]) -> str:
+        """Send a link, or begin to ask. Raises a ``DeliveryError``."""
+        who = call.sender.user_id
+        instance = self._logins.find_network(who, words[0] if words else "")
+        room, answer = await self._private_room(call)
+        link = await self.make_link(who, f"login:{instance.name}")
+        if link is not None:
+            await self._say(room, _of_link(link, f"sign in to {instance.name}"), call.item.id)
+            return answer
+        flow = self._logins.find_flow(instance, words[1] if len(words) > 1 else "")
+        self._logins.do(self._converse(who, room, instance, flow))
+        return answer
+
+    async def manager(self, call: BotCall, words: Sequence[str]) -> str:
+        """Send a link to everything that the web has. Raises a ``DeliveryError``."""
+        room, answer = await self._private_room(call)
+        link = await self.make_link(call.sender.user_id, "manager")
+        if link is None:
+            raise PermanentFailure(
+                "no web address is configured (`web.manager_url`); all that it has, I have too: "
+                "say help"
+            )
+        await self._say(room, _of_link(link, "see and change what is yours here"), call.item.id)
+        return answer
+
+    async def logins(self, call: BotCall, words: Sequence[str]) -> str:
+        """List the person's logins, privately."""
+        lines = []
+        for session in self._logins.of(call.sender.user_id):
+            several = len(self._logins_there(call, session.row.instance)) > 1
+            lines.append(describe(session) + "; it speaks" * (several and session.row.preferred))
+        text = "\n".join(lines) or "You have linked no account. Say login to link one."
+        if call.direct:
+            return text
+        room, answer = await self._private_room(call)
+        await self._say(room, text, call.item.id)
+        return answer
+
+    async def logout(self, call: BotCall, words: Sequence[str]) -> str:
+        """End a login, on the network too. Raises a ``DeliveryError``."""
+        session = self._logins.get(call.sender.user_id, " ".join(words))
+        remark = await self._logins.log_out(call.sender.user_id, session)
+        return f"Logged out of {session.row.instance}. {remark}".strip()
+
+    async def prefer(self, call: BotCall, words: Sequence[str]) -> str:
+        """Choose which of several logins speaks. Raises a ``DeliveryError``."""
+        session = self._logins.get(call.sender.user_id, " ".join(words))
+        await self._logins.prefer(call.sender.user_id, session)
+        return f"Login {session.row.id} speaks for you on {session.row.instance} now."
+
+    # --- the conversation ---
+
+    async def hear(self, call: BotCall, body: str) -> bool:
+        """Take what is said in a direct chat as an answer, if one is expected.
+
+        Raises ``TemporaryFailure`` when the database is away.
+        """
+        who, room = call.sender.user_id, call.room
+        talk = self._talks.get((who, room))
+        if talk is None or not talk.left:
+            if not await self._told.was_told(who, _mark(room)):
+                return False
+            # We asked before we were restarted: what was typed may be a secret.
+            await self._remove(call)
+            await self._told.forget_told(who, _mark(room))
+            await call.reply(f"I was restarted meanwhile; say login again. {_REMOVED}")
+            return True
+        asked = talk.left[0]
+        if asked.secret:
+            await self._remove(call)
+            await self._told.forget_told(who, _mark(room))
+            await call.reply(_REMOVED)
+        if body.strip().casefold() == _STOP:
+            self._talks.pop((who, room), None)
+            self._logins.drop(talk.sign_in)
+            await call.reply("You are not signed in.")
+            return True
+        given = body if asked.secret else body.strip()
+        if given == "-" and not asked.required:
+            given = ""
+        talk.answers[asked.name] = given
+        talk.left.pop(0)
+        if talk.left:
+            await self._ask(who, room, talk)
+        else:
+            self._logins.do(self._submit(who, room, talk))
+        return True
+
+    async def _converse(
+        self, who: UserId, room: RoomId, instance: Instance, flow: LoginFlow
+    ) -> None:
+        """Begin, and ask what comes first."""
+        old = self._talks.pop((who, room), None)
+        if old is not None:
+            self._logins.drop(old.sign_in)
+        try:
+            sign_in = await self._logins.begin(who, instance, flow)
+        except DeliveryError as error:
+            await self._say(
+                room, f"I could not do that: {error}.", who, "login refused", id(error)
+            )
+            return
+        talk = self._talks[who, room] = Talk(sign_in)
+        await self._show(who, room, talk)
+
+    async def _submit(self, who: UserId, room: RoomId, talk: Talk) -> None:
+        answers, talk.answers = talk.answers, {}
+        try:
+            await talk.sign_in.submit(answers)
+        except PermanentFailure as error:
+            talk.sign_in.trouble = str(error)
+        await self._show(who, room, talk)
+
+    async def _show(self, who: UserId, room: RoomId, talk: Talk) -> None:
+        """Say how it stands, until something is asked or it is over."""
+        sign_in = talk.sign_in
+        while True:
+            step, number = sign_in.step, sign_in.number
+            if isinstance(step, Ask):
+                again = f"{sign_in.trouble} Try again. " if sign_in.trouble else ""
+                await self._tell(room, talk, f"{again}{step.text} Say {_STOP} to give up.")
+                talk.left = list(step.fields)
+                await self._ask(who, room, talk)
+                return
+            if step is None:
+                break
+            shown = [step.text]
+            if isinstance(step, Show):
+                shown += [part for part in (step.link, step.code) if part]
+            await self._tell(room, talk, "\n".join(shown))
+            while sign_in.number == number and not sign_in.is_over:
+                await sign_in.wait_until_changed(number, 60)
+        if self._talks.get((who, room)) is talk:
+            del self._talks[who, room]
+        if sign_in.login is not None:
+            name, instance = sign_in.login.name, sign_in.login.instance
+            await self._tell(
+                room,
+                talk,
+                f"You are signed in to {instance} as {name} (login {sign_in.login.id}).",
+            )
+        elif sign_in.trouble:
+            await self._tell(room, talk, f"You are not signed in: {sign_in.trouble}")
+
+    async def _ask(self, who: UserId, room: RoomId, talk: Talk) -> None:
+        asked = talk.left[0]
+        if asked.secret:
+            await self._told.note_told(who, _mark(room))
+            text = (
+                f"{asked.label}? I remove it as soon as I have read it. Your homeserver may keep "
+                "the original for some days."
+            )
+        else:
+            text = f"{asked.label}?" + ("" if asked.required else " Say - for none.")
+        await self._tell(room, talk, text)
+
+    # --- saying it ---
+
+    async def _private_room(self, call: BotCall) -> tuple[RoomId, str]:
+        """Where only that person reads, and what to answer where it was asked."""
+        who, chats = call.sender.user_id, self._stage.private_chats
+        if call.direct and await chats.is_private(self._bot, who, call.room):
+            return call.room, ""
+        return await chats.open(self._bot, who), _PRIVATELY
+
+    async def _remove(self, call: BotCall) -> None:
+        event_id = str(call.item.event["event_id"])
+        await self._stage.sender.put([
+            Outgoing(
+                room=call.room, user=self._bot, kind=SendKind.REDACT, target=event_id,
+                content={"reason": "a secret"},
+                transaction_id=transaction_id(self._stage.key_of, "secret", event_id),
+            )
+        ])  # fmt: skip
+
+    async def _tell(self, room: RoomId, talk: Talk, text: str) -> None:
+        talk.said += 1
+        await self._say(room, text, talk.sign_in.id, talk.said)
+
+    async def _say(self, room: RoomId, text: str, *source: object) -> None:
+        await say(self._stage, self._bot, room, text, MessageKind.NOTICE, "login", *source)
+
+    def _logins_there(self, call: BotCall, instance: str) -> Sequence[object]:
+        own = self._logins.of(call.sender.user_id)
+        return [session for session in own if session.row.instance == instance]
+
+
+def _of_link(link: str, what: str) -> str:
+    return (
+        f"Open this link within ten minutes to {what}. It works once and is for you only; give it "
+        f"to nobody.\n{link}"
+    )
+
+
+def _mark(room: RoomId) -> str:
+    return f"secret asked in {room}"
+
+
+async def _no_link(person: UserId, purpose: str) -> str | None:
+    return None

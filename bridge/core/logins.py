@@ -1,0 +1,313 @@
+"""People's logins: how they come to be, which of several speaks, and how they end."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Container, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bridge.core.instances import Instance, Session
+from bridge.core.outgoing import KeyOf, notice
+from bridge.core.permissions import Permissions
+from bridge.core.privatechat import PrivateChats
+from bridge.core.sender import Sender
+from bridge.core.signin import SignIn
+from bridge.model import LoginRow, Permission
+from bridge.sdk.errors import (
+    DeliveryError,
+    LoginRequired,
+    PermanentFailure,
+    TemporaryFailure,
+    TrestleError,
+)
+from bridge.sdk.ids import InstanceId, LoginId, UserId
+from bridge.sdk.login import Finished, LoginFlow, LoginKind, LoginState, LogsOut
+from bridge.sdk.secret import Secret
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 900.0
+"""A sign-in that nobody answered for so long is over."""
+_MOST_EACH, _MOST = 3, 200
+"""Sign-ins at once, of one person and of all."""
+_LONGEST_NAME = 200
+_LOG_OUT_SECONDS = 15.0
+_PART = " "
+"""Between a login's number and the name of one of its secrets, in the vault."""
+
+
+class Vault(Protocol):
+    """The part of the storage that keeps credentials."""
+
+    async def put(
+        self, subject: UserId | None, instance: InstanceId, record: str, value: bytes, *,
+        login: LoginId | None = None,
+    ) -> None: ...  # fmt: skip
+    async def delete(self, subject: UserId | None, instance: InstanceId, record: str) -> bool: ...
+    async def secrets_of(self, login: LoginId) -> Mapping[str, Secret]: ...
+    async def records_of(self, subject: UserId) -> Sequence[tuple[InstanceId, str]]: ...
+
+
+class Accounts(Protocol):
+    """The part of the storage that keeps logins."""
+
+    async def link_login(self, instance: InstanceId, owner: UserId, name: str) -> LoginRow: ...
+    async def prefer_login(self, row: LoginRow) -> None: ...
+    async def remove_login(self, login: LoginId) -> None: ...
+
+
+class Told(Protocol):
+    """Remembers who was told what."""
+
+    async def was_told(self, person: UserId, what: str) -> bool: ...
+    async def note_told(self, person: UserId, what: str) -> None: ...
+    async def forget_told(self, person: UserId, what: str) -> None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Means:
+    """What logins are kept and told with."""
+
+    vault: Vault
+    accounts: Accounts
+    told: Told
+    sender: Sender
+    private_chats: PrivateChats
+    permissions: Permissions
+    key_of: KeyOf
+    bot: UserId
+
+
+class Logins:
+    """Every login that a person linked, on every instance."""
+
+    def __init__(self, instances: Mapping[InstanceId, Instance], means: Means) -> None:
+        self._instances = instances
+        self._means = means
+        self._signing: dict[str, SignIn] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._well: set[LoginId] = set()
+        """Connected since they were last refused."""
+
+    def serve(self, instance: Instance) -> None:
+        """Give an instance what its logins need. Call once, before it runs."""
+        instance.secrets = self._secrets
+        instance.on_state = self._note_state
+
+    async def run(self) -> None:
+        """Have what goes on beside the rest at work, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._group = None
+
+    def do(self, work: Coroutine[None, None, None]) -> asyncio.Task[None] | None:
+        """Have it done beside the rest; None while we stop. What it raises is in the log."""
+        if self._group is None:
+            work.close()
+            return None
+        return self._group.create_task(_guarded(work))
+
+    # --- signing in ---
+
+    def networks(self, person: UserId) -> Sequence[Instance]:
+        """The instances that the person may sign in to."""
+        return [
+            instance for _, instance in sorted(self._instances.items())
+            if instance.connector.login_flows()
+            and self._means.permissions.allows(person, Permission.USER, instance.name)
+        ]  # fmt: skip
+
+    def find_network(self, person: UserId, name: str) -> Instance:
+        """That instance; the only one if none is named. Raises ``PermanentFailure``."""
+        there = self.networks(person)
+        names = ", ".join(instance.name for instance in there)
+        if not there:
+            raise PermanentFailure("there is no network here that you could sign in to")
+        if not name and len(there) > 1:
+            raise PermanentFailure(f"say which network: {names}")
+        found = [instance for instance in there if name in ("", instance.name)]
+        if not found:
+            raise PermanentFailure(f"nobody signs in to {name[:40]!r} here; networks: {names}")
+        return found[0]
+
+    def find_flow(self, instance: Instance, name: str) -> LoginFlow:
+        """That way to sign in; the only one if none is named. Raises ``PermanentFailure``."""
+        flows = instance.connector.login_flows()
+        found = [flow for flow in flows if name in ("", flow.id)]
+        if len(found) != 1:
+            ways = "; ".join(f"{flow.id}: {flow.title}" for flow in flows)
+            raise PermanentFailure(f"say which way to sign in to {instance.name}: {ways}")
+        return found[0]
+
+    async def begin(self, owner: UserId, instance: Instance, flow: LoginFlow) -> SignIn:
+        """Begin to sign in. Raises ``PermanentFailure`` or ``TemporaryFailure``."""
+        if instance not in self.networks(owner):
+            raise PermanentFailure("the settings of this bridge do not let you do that")
+        self._sweep()
+        own = [one for one in self._signing.values() if one.owner == owner]
+        if len(own) >= _MOST_EACH:
+            self.drop(min(own, key=lambda one: one.touched_at))
+        if len(self._signing) >= _MOST:
+            raise TemporaryFailure("too many people sign in at once", retry_after=60)
+
+        async def keep(end: Finished) -> LoginRow:
+            return await self._keep(owner, instance, end)
+
+        sign_in = SignIn(owner, instance, flow, keep, self.do)
+        self._signing[sign_in.id] = sign_in
+        await sign_in.begin()
+        return sign_in
+
+    def find(self, owner: UserId, name: str) -> SignIn | None:
+        """The person's sign-in by that id, while it goes on and some minutes after."""
+        self._sweep()
+        found = self._signing.get(name)
+        return found if found is not None and found.owner == owner else None
+
+    def drop(self, sign_in: SignIn) -> None:
+        """Give it up."""
+        sign_in.give_up()
+        self._signing.pop(sign_in.id, None)
+
+    # --- what there is ---
+
+    def of(self, owner: UserId) -> Sequence[Session]:
+        """The person's logins, by instance, the one that speaks first."""
+        return [
+            session
+            for _, instance in sorted(self._instances.items())
+            for session in instance.logins_of(owner)
+        ]
+
+    def get(self, owner: UserId, name: str) -> Session:
+        """The login by its number; by its network, if the person has one there.
+
+        Raises ``PermanentFailure`` that names those there are.
+        """
+        own = self.of(owner)
+        found = [s for s in own if name in ("", str(s.row.id), s.row.instance)]
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(f"{s.row.id} ({s.row.name} on {s.row.instance})" for s in own)
+        raise PermanentFailure(f"say which by its number: {names}" if own else "you have no login")
+
+    async def prefer(self, owner: UserId, session: Session) -> None:
+        """Have this one of the person's logins on its network speak."""
+        await self._means.accounts.prefer_login(session.row)
+        self._instances[session.row.instance].prefer(owner, session.row.id)
+
+    async def log_out(self, owner: UserId, session: Session) -> str:
+        """End a login, here and on its network; what is to be known besides, in a sentence.
+
+        Raises ``TemporaryFailure`` when the database is away.
+        """
+        row, remark = session.row, ""
+        instance = self._instances[row.instance]
+        client = session.client
+        if isinstance(client, LogsOut):
+            try:
+                async with asyncio.timeout(_LOG_OUT_SECONDS):
+                    await client.log_out()
+            except (DeliveryError, TimeoutError) as error:
+                why = str(error).rstrip(".") or "it did not answer"
+                remark = f"{row.instance} was not told: {why}. End the session there too."
+        await self._forget(owner, row.instance, row.id, keep=())
+        await self._means.accounts.remove_login(row.id)
+        await instance.close_login(row.id)
+        left = instance.logins_of(owner)
+        if row.preferred and left:
+            await self.prefer(owner, left[0])
+        return remark
+
+    # --- inside ---
+
+    async def _keep(self, owner: UserId, instance: Instance, end: Finished) -> LoginRow:
+        """Put what the module gave into the vault, and have the login at work."""
+        means = self._means
+        row = await means.accounts.link_login(instance.name, owner, end.name[:_LONGEST_NAME])
+        for name, secret in end.secrets.items():
+            value = secret.reveal().encode("utf-8", "surrogatepass")
+            await means.vault.put(
+                owner, instance.name, f"{row.id}{_PART}{name}", value, login=row.id
+            )
+        await self._forget(owner, instance.name, row.id, keep=end.secrets)
+        await means.told.forget_told(owner, _refusal(row.id))
+        await instance.open_login(row)
+        log.info("a login is linked", extra={"event": "linked", "instance": instance.name})
+        return row
+
+    async def _forget(
+        self, owner: UserId, instance: InstanceId, login: LoginId, keep: Container[str]
+    ) -> None:
+        for where, record in await self._means.vault.records_of(owner):
+            number, _, name = record.partition(_PART)
+            if where == instance and number == str(login) and name not in keep:
+                await self._means.vault.delete(owner, instance, record)
+
+    async def _secrets(self, row: LoginRow) -> Mapping[str, Secret]:
+        try:
+            records = await self._means.vault.secrets_of(row.id)
+        except PermanentFailure as error:
+            log.error("a login cannot be opened: %s", error, extra={"event": "login_locked"})
+            raise LoginRequired(
+                "what this login signs in with cannot be read any more; sign in again"
+            ) from error
+        return {record.partition(_PART)[2]: value for record, value in records.items()}
+
+    def _note_state(self, row: LoginRow, state: LoginState, reason: str) -> None:
+        if row.kind is not LoginKind.PERSON or row.owner is None:
+            return
+        if state is LoginState.SIGN_IN_NEEDED:
+            self._well.discard(row.id)
+            self.do(self._tell_refused(row, row.owner, reason))
+        elif state is LoginState.CONNECTED and row.id not in self._well:
+            self._well.add(row.id)
+            self.do(self._means.told.forget_told(row.owner, _refusal(row.id)))
+
+    async def _tell_refused(self, row: LoginRow, owner: UserId, reason: str) -> None:
+        """Say so to its owner, once, where nobody else reads it."""
+        means, what = self._means, _refusal(row.id)
+        try:
+            if await means.told.was_told(owner, what):
+                return
+            room = await means.private_chats.open(means.bot, owner)
+            await means.sender.put([notice(
+                means.key_of, room=room, user=means.bot,
+                source=(what, secrets.token_hex(8)),
+                text=f"Your login {row.name} on {row.instance} needs you to sign in again: "
+                f"{reason.rstrip('.')}. Say login {row.instance}, or logout {row.id} to be rid "
+                "of it.",
+            )])  # fmt: skip
+            await means.told.note_told(owner, what)
+        except TrestleError as error:
+            log.warning("nobody told of a login: %s", error, extra={"event": "login_not_told"})
+
+    def _sweep(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for one in list(self._signing.values()):
+            if now - one.touched_at > IDLE_SECONDS:
+                self.drop(one)
+
+
+async def _guarded(work: Coroutine[None, None, None]) -> None:
+    try:
+        await work
+    except TrestleError as error:
+        log.warning("a sign-in stopped: %s", error, extra={"event": "login_stopped"})
+    except Exception:  # One person's trouble is not everybody's.
+        log.exception("a sign-in failed", extra={"event": "login_failed"})
+
+
+def describe(session: Session) -> str:
+    """How a login is, in a line for its owner."""
+    row, supervisor = session.row, session.supervisor
+    why = f": {supervisor.reason}" if supervisor.reason else ""
+    return f"{row.id}: {row.name} on {row.instance}, {supervisor.state.value}{why}"
+
+
+def _refusal(login: LoginId) -> str:
+    return f"login {login} refused"

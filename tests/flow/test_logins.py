@@ -1,0 +1,251 @@
+"""People link accounts of their own: by chat, with real services behind a real IRC server."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+
+from bridge.app import App
+from bridge.demo.matrix_user import MatrixUser
+from bridge.model import InstanceRules, Puppets
+from bridge.sdk.ids import InstanceId, UserId
+from bridge.sdk.login import LoginState
+from bridge.settings import DatabaseSettings, Settings
+from tests.flow.test_conversation import bridge, irc_module
+from tests.rigs.irc_user import irc_user
+from tests.rigs.ircd import IrcServer
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.services import register, run_services
+from tests.rigs.trestle import Town, make_modules, running, wait_until
+
+NEAR = InstanceId("near")
+BOT = "@trestle:test.example"
+PASSWORD = "correct-horse-🐎-battery"
+SERVER_PASSWORD = "secret-of-the-server"
+KEPT_FOR_DAYS = "homeserver may keep the original for some days"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def services() -> AsyncIterator[IrcServer]:
+    """An IRC network with accounts."""
+    async with run_services() as server:
+        yield server
+
+
+def settings_with(
+    town: Town, irc: IrcServer, folder: Path, database: DatabaseSettings, **rules: Any
+) -> Settings:
+    modules = make_modules(irc_module(irc))
+    modules[NEAR] = replace(modules[NEAR], rules=InstanceRules(**rules))
+    return town.settings_for(folder, database, modules=modules)
+
+
+class Chat:
+    """A direct chat with the bot."""
+
+    def __init__(self, person: MatrixUser, room: str) -> None:
+        self.person = person
+        self.room = room
+        self._heard: Counter[str] = Counter()
+
+    @classmethod
+    async def begun_by(cls, person: MatrixUser) -> "Chat":
+        """The person began it."""
+        room = await person.create_room(
+            is_direct=True, invite=[BOT], preset="trusted_private_chat"
+        )
+        await person.wait_until_joined(room, BOT)
+        return cls(person, room)
+
+    @classmethod
+    async def accepted_by(cls, person: MatrixUser) -> "Chat":
+        """The bot began it."""
+        await person.wait_until(lambda: bool(person.invitations))
+        (room,) = person.invitations
+        await person.join(room)
+        return cls(person, room)
+
+    def said(self, text: str) -> list[str]:
+        """What the bot said that holds the text."""
+        bodies = (str(e["content"].get("body")) for e in self.person.heard(self.room, BOT))
+        return [body for body in bodies if text in body]
+
+    async def expect(self, text: str) -> str:
+        """Wait until the bot says it once more; give what it said."""
+        self._heard[text] += 1
+        await self.person.wait_until(lambda: len(self.said(text)) >= self._heard[text])
+        return self.said(text)[self._heard[text] - 1]
+
+    async def answer(self, question: str, text: str) -> str:
+        """Wait until the bot asks once more, and answer; give the event's id."""
+        await self.expect(question)
+        return await self.person.say(self.room, text)
+
+    async def say(self, text: str) -> None:
+        """Say it."""
+        await self.person.say(self.room, text)
+
+    async def wait_until_removed(self, event_id: str) -> None:
+        """Return when the event's content is gone. Raises ``TimeoutError``."""
+        path = f"v3/rooms/{self.room}/event/{event_id}"
+        async with asyncio.timeout(20):
+            while (await self.person.call("GET", path))["content"]:
+                await asyncio.sleep(0.05)
+
+
+def session_of(app: App, person: MatrixUser) -> Any:
+    (session,) = app.parts.instances[NEAR].logins_of(UserId(person.id))
+    return session
+
+
+async def until_state(app: App, person: MatrixUser, state: LoginState) -> None:
+    await wait_until(lambda: app.parts.instances[NEAR].is_open, 60)
+    await wait_until(lambda: session_of(app, person).supervisor.state is state, 60)
+
+
+async def test_an_account_is_linked_by_chat_speaks_over_a_restart_and_is_logged_out(
+    town: Town, services: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    await register(services, "wanda", PASSWORD)
+    settings = settings_with(town, services, folder, database_settings)
+    alice = await town.person("alice")
+    async with irc_user(services.port, "carl") as carl:
+        await carl.join("#own")
+        async with running(settings) as app:
+            room = await bridge(alice, "#own")
+            await alice.say(room, "by a connection of the bridge")
+            automatic = (await carl.expect("PRIVMSG #own")).partition("!")[0]
+            # Asked in a room with others: nothing of it is answered there.
+            await alice.say(room, "!trestle login near sasl")
+            chat = await Chat.accepted_by(alice)
+            await chat.answer("Account?", "wanda")
+            wrong = await chat.answer("Password?", "wrong-password")
+            await chat.answer("Nick, if", "-")
+            await chat.expect("refused the account wanda")
+            await chat.answer("Account?", "wanda")
+            right = await chat.answer("Password?", PASSWORD)
+            await chat.answer("Nick, if", "-")
+            await chat.expect("You are signed in to near as wanda")
+            for event_id in (wrong, right):
+                await chat.wait_until_removed(event_id)
+            assert len(chat.said(KEPT_FOR_DAYS)) >= 2
+            assert "I wrote to you in our direct chat." in str(alice.heard(room, BOT))
+            await until_state(app, alice, LoginState.CONNECTED)
+            # The connection of the bridge's own gave way.
+            await carl.expect(f"{automatic}!", " QUIT ")
+            await alice.say(room, "by my own account")
+            assert (await carl.expect(":by my own account")).startswith(":wanda!")
+            carl.say("WHOIS wanda")
+            await carl.expect(" 330 ", "wanda", "is logged in as")
+            kept = await app.parts.vault.records_of(UserId(alice.id))
+            assert len(kept) == 2
+        async with running(settings) as app:
+            await alice.say(room, "after a restart")
+            assert (await carl.expect(":after a restart")).startswith(":wanda!")
+            await chat.say("logins")
+            await chat.expect("wanda on near, connected")
+            await chat.say("logout near")
+            await chat.expect("Logged out of near.")
+            await carl.expect(":wanda!", " QUIT ")
+            assert await app.parts.vault.records_of(UserId(alice.id)) == []
+            await alice.say(room, "as before")
+            assert (await carl.expect(":as before")).startswith(automatic)
+        heard = "\n".join(str(event["content"]) for event in await alice.messages(room))
+        assert PASSWORD not in heard
+
+
+async def test_a_password_that_is_wrong_later_is_told_once_and_not_tried_again(
+    town: Town, services: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    await register(services, "vera", "first-password")
+    settings = settings_with(town, services, folder, database_settings, puppets=Puppets.LOGIN)
+    alice = await town.person("alice")
+    async with irc_user(services.port, "carl") as carl:
+        await carl.join("#later")
+        async with running(settings) as app:
+            room = await bridge(alice, "#later")
+            await alice.say(room, "by the relay")
+            assert (await carl.expect("by the relay")).startswith(":trestle!")
+            chat = await Chat.begun_by(alice)
+            await chat.say("login near sasl")
+            await chat.answer("Account?", "vera")
+            await chat.answer("Password?", "first-password")
+            await chat.answer("Nick, if", "verax")
+            await chat.expect("You are signed in to near as vera")
+            await alice.say(room, "by my own")
+            assert (await carl.expect(":by my own")).startswith(":verax!")
+        async with irc_user(services.port, "vera") as vera:
+            vera.say("PRIVMSG NickServ :IDENTIFY vera first-password")
+            await vera.expect("NickServ", "now identified")
+            vera.say("PRIVMSG NickServ :SET PASSWORD second-password")
+            await vera.expect("NickServ", "password")
+        async with running(settings) as app:
+            await until_state(app, alice, LoginState.SIGN_IN_NEEDED)
+            told = "needs you to sign in again"
+            await chat.expect(told)
+            tries = session_of(app, alice).supervisor
+            for number in range(3):
+                await alice.say(room, f"unheard {number}")
+            await alice.wait_for_text(room, "near refused the login")
+            assert tries.state is LoginState.SIGN_IN_NEEDED
+            await chat.say("logins")
+            await chat.expect("sign-in needed: ")
+            status = await app.parts.status.look()
+            (trouble,) = status["instances"][0]["logins_in_trouble"]
+            assert trouble["state"] == "sign-in needed"
+            assert "refused the account" in trouble["reason"]
+        async with running(settings) as app:
+            await until_state(app, alice, LoginState.SIGN_IN_NEEDED)
+            await chat.say("login near sasl")
+            await chat.expect("Sign in to your account")
+            await chat.answer("Account?", "vera")
+            await chat.answer("Password?", "second-password")
+            await chat.answer("Nick, if", "-")
+            await until_state(app, alice, LoginState.CONNECTED)
+            await alice.say(room, "heard again")
+            assert (await carl.expect("heard again")).startswith(":vera!")
+        assert len(chat.said(told)) == 1
+        assert not any("unheard" in line for line in carl.heard)
+
+
+async def test_several_logins_a_server_password_and_which_of_them_speaks(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd(SERVER_PASSWORD) as irc:
+        modules = make_modules(irc_module(irc, password=SERVER_PASSWORD))
+        settings = town.settings_for(folder, database_settings, modules=modules)
+        alice = await town.person("alice")
+        async with running(settings) as app:
+            room = await bridge(alice, "#several")
+            chat = await Chat.begun_by(alice)
+            await chat.say("login near server_password")
+            await chat.answer("Server password?", "wrong")
+            await chat.answer("Nick, if", "one")
+            await chat.expect("Bad password?")
+            await chat.answer("Server password?", SERVER_PASSWORD)
+            await chat.answer("Nick, if", "one")
+            await chat.expect("near as one")
+            await chat.say("login near server_password")
+            await chat.answer("Server password?", SERVER_PASSWORD)
+            await chat.answer("Nick, if", "two")
+            await chat.expect("near as two")
+            await wait_until(
+                lambda: all(
+                    s.supervisor.connected.is_set() for s in app.parts.logins.of(UserId(alice.id))
+                )
+            )
+            first, second = app.parts.logins.of(UserId(alice.id))
+            assert (first.row.name, second.row.name) == ("one", "two")
+            await chat.say(f"prefer {second.row.id}")
+            await chat.expect(f"Login {second.row.id} speaks for you")
+            async with irc_user(irc.port, "carl", password=SERVER_PASSWORD) as carl:
+                await carl.join("#several")
+                await alice.say(room, "by the second")
+                assert (await carl.expect(":by the second")).startswith(":two!")
+        async with running(settings) as app:
+            await wait_until(lambda: app.parts.instances[NEAR].is_open, 60)
+            assert [s.row.name for s in app.parts.logins.of(UserId(alice.id))] == ["two", "one"]

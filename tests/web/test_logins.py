@@ -1,0 +1,189 @@
+"""A person links an account by the page behind a link, in a real browser, and by HTTP."""
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest_asyncio
+
+from bridge.app import App
+from bridge.demo.processes import free_port
+from bridge.sdk.ids import UserId
+from bridge.sdk.login import LoginState
+from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
+from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.test_logins import Chat
+from tests.rigs.browser import open_page
+from tests.rigs.irc_user import irc_user
+from tests.rigs.ircd import IrcServer
+from tests.rigs.services import register, run_services
+from tests.rigs.trestle import Town, make_modules, running, wait_until
+
+PASSWORD = "correct-horse"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def services() -> AsyncIterator[IrcServer]:
+    """An IRC network with accounts."""
+    async with run_services() as server:
+        await register(server, "wanda", PASSWORD)
+        yield server
+
+
+def settings_with(
+    town: Town, irc: IrcServer, folder: Path, database: DatabaseSettings
+) -> Settings:
+    port = free_port()
+    web = WebSettings(listen=Address("127.0.0.1", port), manager_url=f"http://127.0.0.1:{port}")
+    return town.settings_for(folder, database, modules=make_modules(irc_module(irc)), web=web)
+
+
+async def test_an_account_is_linked_on_the_page_behind_a_link_from_the_bot(
+    town: Town,
+    services: IrcServer,
+    folder: Path,
+    database_settings: DatabaseSettings,
+    tmp_path: Path,
+) -> None:
+    alice = await town.person("alice")
+    settings = settings_with(town, services, folder, database_settings)
+    async with irc_user(services.port, "carl") as carl, running(settings) as app:
+        await carl.join("#page")
+        room = await bridge(alice, "#page")
+        # Said in the room; the link comes to the direct chat only.
+        await alice.say(room, "!trestle login")
+        chat = await Chat.accepted_by(alice)
+        link = (await chat.expect("Open this link within ten minutes")).splitlines()[-1]
+        assert link not in str(await alice.messages(room))
+        async with open_page() as page:
+            await page.goto(link)
+            await page.click("#open")
+            await page.click("text=near: An account with the network's services")
+            assert await page.get_attribute("#field-password", "type") == "password"
+            await page.fill("#field-account", "wanda")
+            await page.fill("#field-password", "wrong")
+            await page.click("text=Continue")
+            await page.wait_for_selector("[role=alert]:has-text('refused the account wanda')")
+            await page.fill("#field-account", "wanda")
+            await page.fill("#field-password", PASSWORD)
+            await page.click("text=Continue")
+            await page.wait_for_selector("#done:has-text('You are signed in to near')")
+            await page.wait_for_selector("#logins li:has-text('wanda on near: connected')")
+            assert PASSWORD not in await page.content()
+            await page.screenshot(path=tmp_path / "linked.png", full_page=True)
+            await alice.say(room, "from the page")
+            assert (await carl.expect(":from the page")).startswith(":wanda!")
+            await page.click("text=Log out")
+            await page.wait_for_selector("#logins li:has-text('None yet.')")
+            await carl.expect(":wanda!", " QUIT ")
+            assert app.parts.logins.of(UserId(alice.id)) == []
+            await page.goto(link.replace("/link", "/link?again"))
+            await page.click("#open")
+            await page.wait_for_selector("#trouble:has-text('This link was opened before')")
+
+
+class Program:
+    """A person's program: JSON over HTTP."""
+
+    def __init__(self, app: App, session: aiohttp.ClientSession, token: str) -> None:
+        self._app = app
+        self._session = session
+        self._token = token
+
+    async def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, status: int = 200
+    ) -> dict[str, Any]:
+        """Make a request that must end with that status."""
+        async with self._session.request(
+            method, f"http://{self._app.parts.web.address}/_trestle/v1{path}", json=body,
+            headers={"Authorization": f"Bearer {self._token}"},
+        ) as response:  # fmt: skip
+            content: dict[str, Any] = await response.json()
+            assert response.status == status, content
+            if status != 200:
+                assert content.keys() == {"errcode", "error"}
+            return content
+
+
+async def sign_in(
+    app: App, session: aiohttp.ClientSession, person: str, purpose: str = "manager"
+) -> Program:
+    """Open a link of that person's."""
+    link = await app.parts.web.make_link(UserId(person), purpose)
+    assert link is not None
+    program = Program(app, session, "")
+    opened = await program.ask("POST", "/links/take", {"token": link.partition("#")[2]})
+    return Program(app, session, str(opened["token"]))
+
+
+async def test_an_account_is_linked_by_http_and_nobody_else_sees_it(
+    town: Town, services: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    alice, bea = await town.person("alice"), await town.person("bea")
+    settings = settings_with(town, services, folder, database_settings)
+    async with running(settings) as app, aiohttp.ClientSession() as session:
+        program = await sign_in(app, session, alice.id)
+        other = await sign_in(app, session, bea.id)
+        (network,) = (await program.ask("GET", "/networks"))["networks"]
+        assert [flow["id"] for flow in network["flows"]] == ["sasl", "server_password"]
+        begun = await program.ask("POST", "/sign-ins", {"network": "near", "flow": "sasl"})
+        assert begun["step"]["type"] == "ask"
+        assert [field["secret"] for field in begun["step"]["fields"]] == [False, True, False]
+        path = f"/sign-ins/{begun['id']}"
+        await other.ask("GET", path, status=404)
+        await other.ask("POST", path, {"answers": {}}, status=404)
+        missing = await program.ask("POST", path, {"answers": {"account": "wanda"}}, status=400)
+        assert "Password: that is needed" in missing["error"]
+        answers = {"account": "wanda", "password": "wrong"}
+        refused = await program.ask("POST", path, {"answers": answers})
+        assert "refused the account wanda" in refused["trouble"]
+        assert refused["step"] == begun["step"]
+        answers["password"] = PASSWORD
+        done = await program.ask("POST", path, {"answers": answers})
+        assert (done["step"], done["trouble"]) == (None, "")
+        (session_there,) = app.parts.logins.of(UserId(alice.id))
+        await wait_until(lambda: session_there.supervisor.state is LoginState.CONNECTED)
+        (login,) = (await program.ask("GET", "/logins"))["logins"]
+        assert login == {
+            "id": done["login"], "network": "near", "name": "wanda", "preferred": True,
+            "state": "connected", "reason": "",
+        }  # fmt: skip
+        assert (await other.ask("GET", "/logins"))["logins"] == []
+        await other.ask("DELETE", f"/logins/{login['id']}", status=404)
+        assert (await program.ask("DELETE", f"/logins/{login['id']}"))["remark"] == ""
+        assert (await program.ask("GET", "/logins"))["logins"] == []
+
+
+async def test_a_room_is_bridged_changed_and_let_go_by_http_with_the_power_to(
+    town: Town, services: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    alice, bea = await town.person("alice"), await town.person("bea")
+    settings = settings_with(town, services, folder, database_settings)
+    async with running(settings) as app, aiohttp.ClientSession() as session:
+        program = await sign_in(app, session, alice.id)
+        other = await sign_in(app, session, bea.id)
+        narrow = await sign_in(app, session, alice.id, "login:near")
+        room = await alice.create_room(preset="public_chat", invite=["@trestle:test.example"])
+        await alice.wait_until_joined(room, "@trestle:test.example")
+        await bea.join(room)
+        wanted = {"network": "near", "chat": "#api", "room": room}
+        await other.ask("POST", "/portals", wanted, status=403)
+        await narrow.ask("POST", "/portals", wanted, status=401)
+        assert len((await narrow.ask("GET", "/networks"))["networks"]) == 1
+        made = await program.ask("POST", "/portals", wanted)
+        assert (made["name"], made["state"]) == ("#api", "running")
+        assert (await program.ask("GET", "/portals"))["portals"] == [made]
+        assert (await other.ask("GET", "/portals"))["portals"] == []
+        path = f"/portals/{made['id']}"
+        await other.ask("PATCH", path, {"paused": True}, status=403)
+        await program.ask("PATCH", path, {"uncertain": "maybe"}, status=400)
+        changed = await program.ask("PATCH", path, {"paused": True, "uncertain": "hold"})
+        assert (changed["paused"], changed["uncertain"]) == (True, "hold")
+        await other.ask("DELETE", path, status=403)
+        await program.ask("DELETE", path)
+        assert app.parts.portals.all == []
+        await program.ask("DELETE", path, status=403)
+        levels = await program.ask("GET", "/permissions")
+        assert levels == {"user_id": alice.id, "level": "user", "networks": {"near": "user"}}
+        await program.ask("GET", f"/permissions?user={bea.id}", status=403)
