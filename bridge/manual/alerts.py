@@ -87,6 +87,12 @@ ALERTS: Sequence[Alert] = (
         summary="{{ $value }} items are parked ({{ $labels.reason }}), and wait for a person.",
     ),
     Alert(
+        name="TrestleBooksDiffer",
+        expression="sum by (job, instance, direction) (trestle_bookkeeping_difference) > 0",
+        lasting="0m", severity="ticket",
+        summary="{{ $value }} events ({{ $labels.direction }}) are unaccounted for.",
+    ),
+    Alert(
         name="TrestleItemsStuck",
         expression="trestle_oldest_item_seconds > 600",
         lasting="5m", severity="page",

@@ -99,6 +99,12 @@ CASES = {
         trouble=parked(3), mend=parked(0), labels={"reason": "refused"},
         says="3 items are parked (refused), and wait for a person.",
     ),
+    "TrestleBooksDiffer": Case(
+        trouble=lambda t: t.bookkeeping_difference.labels(direction="to_matrix").set(2),
+        mend=lambda t: t.bookkeeping_difference.labels(direction="to_matrix").set(0),
+        labels={"direction": "to_matrix"},
+        says="2 events (to_matrix) are unaccounted for.",
+    ),
     "TrestleItemsStuck": Case(
         trouble=lambda t: t.oldest_item_seconds.set(1860),
         mend=lambda t: t.oldest_item_seconds.set(0),
