@@ -74,7 +74,7 @@ class App:
             sender = group.create_task(parts.sender.run(), name="sender")
             crew.start_networks(parts.instances)
             try:
-                await self._recover()
+                await self._recover(group)
                 router = group.create_task(parts.router.run(), name="router")
                 feeder = group.create_task(parts.intake.feed(parts.journal.read), name="feeder")
                 crew.start_keepers(parts.keepers)
@@ -171,10 +171,10 @@ class App:
             loop.remove_signal_handler(signal.SIGHUP)
             signal.signal(signal.SIGHUP, before)
 
-    async def _recover(self) -> None:
+    async def _recover(self, group: asyncio.TaskGroup) -> None:
         parts = self.parts
         await parts.intake.refill()
-        await parts.intake.recover(parts.inflight.recover(), alone=10.0)
+        await parts.intake.recover(parts.inflight.recover(), group, alone=10.0)
         # Not before what the file says is in the journal's marks.
         await parts.marker.settle()
         parts.inflight.clear()

@@ -378,7 +378,7 @@ class Intake:
             self._marker.touch(row)
         failpoint("dispatched")
 
-    async def recover(self, left: Left, *, alone: float) -> None:
+    async def recover(self, left: Left, group: asyncio.TaskGroup, *, alone: float) -> None:
         """Take up what the last process left: suspects first and alone, then the rest."""
         guilty = {(share.item, share.consumer) for share in left.suspects}
         rows = 0
@@ -400,7 +400,7 @@ class Intake:
                 held.append(lane.queue[0])
         held.sort(key=lambda item: item.id)
         for item in held:
-            if await self._router.run_alone(item, alone):
+            if await self._router.run_alone(item, alone, group):
                 self._router.take_out(item)
         if rows:
             log.info(

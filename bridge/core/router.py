@@ -35,6 +35,9 @@ _T = TypeVar("_T")
 _IDLE = 2.0
 """Seconds after which a lane with nothing to do gives up its task."""
 
+_STUBBORN = 2.0
+"""Seconds that a suspect has to end when it is told to."""
+
 _BURST = 10
 """Items that all lanes together handle before the loop looks after the homeserver again."""
 
@@ -194,19 +197,31 @@ class Router:
         except TimeoutError:
             log.warning("items are cut off by the stop", extra={"event": "drain_timeout"})
 
-    async def run_alone(self, item: Item, limit: float) -> bool:
-        """Run a suspect with nothing beside it. True if it is finished (done or parked)."""
+    async def run_alone(self, item: Item, limit: float, group: asyncio.TaskGroup) -> bool:
+        """Run a suspect with nothing beside it. True if it is finished (done or parked).
+
+        ``group`` owns it, also if it will not be stopped: then it is left behind.
+        """
         lane = item.lane
         tries = await self._failures.note_try(item.id, lane.consumer.name)
         if tries > self._patience.tries:
             await self._park(lane, item, ParkReason.CRASHED, "handling it ended the whole program")
             return True
         item.again = True
-        try:
-            async with asyncio.timeout(min(limit, lane.consumer.deadline)):
-                delay = await self._attempt(lane, item)
-        except TimeoutError:
-            delay = 0.0
+        task = group.create_task(self._attempt(lane, item), name=lane.consumer.name)
+        done, _ = await asyncio.wait({task}, timeout=min(limit, lane.consumer.deadline))
+        if not done:
+            task.cancel()
+            done, _ = await asyncio.wait({task}, timeout=_STUBBORN)
+        if not done:
+            log.error(
+                "a %s cannot be stopped", lane.consumer.name.partition(":")[0],
+                extra={"event": "item_abandoned"},
+            )  # fmt: skip
+            lane.generation += 1
+            lane.current = None
+            return False
+        delay = 0.0 if task.cancelled() else task.result()
         await self._failures.clear_try(item.id, lane.consumer.name)
         return delay is None
 
