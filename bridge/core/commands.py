@@ -47,6 +47,9 @@ class Action:
     """The sender must have the power to change the room's settings."""
 
 
+OfLogins = Callable[[LoginChat, BotCall, Sequence[str]], Awaitable[str]]
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What somebody asked, in words."""
@@ -118,27 +121,32 @@ class MainBot:
                    help="do not bridge what I say here, or anywhere"),
             Action(name="optin", usage="optin [everywhere]", level=user, run=self._optin,
                    help="bridge what I say again"),
-            Action(name="login", usage="login [network]", level=user,
-                   run=lambda order: self.login_chat.login(order.call, order.words),
-                   help="link an account of yours"),
-            Action(name="logout", usage="logout [network|number]", level=user,
-                   run=lambda order: self.login_chat.logout(order.call, order.words),
-                   help="end a login, on its network too"),
-            Action(name="logins", usage="logins", level=user,
-                   run=lambda order: self.login_chat.logins(order.call, order.words),
-                   help="list your logins and how they are"),
-            Action(name="prefer", usage="prefer <number>", level=user,
-                   run=lambda order: self.login_chat.prefer(order.call, order.words),
-                   help="choose which of your logins on a network speaks"),
-            Action(name="manager", usage="manager", level=user,
-                   run=lambda order: self.login_chat.manager(order.call, order.words),
-                   help="get a link to a page with all that is yours here"),
             Action(name="ack", usage="ack", level=Permission.ADMIN, run=self._ack,
                    help="in the status room: I have seen what is wrong"),
             Action(name="where", usage="where", level=user, run=self._where,
                    help="say it as a reply to your message: what became of that"),
         )  # fmt: skip
-        self.actions = {action.name: action for action in actions}
+        self.actions = {action.name: action for action in (*actions, *self._login_actions())}
+
+    def _login_actions(self) -> Sequence[Action]:
+        """What people do with accounts of their own; nobody else is in on it."""
+
+        def action(name: str, usage: str, text: str, run: OfLogins) -> Action:
+            return Action(
+                name=name, usage=usage, help=text, level=Permission.USER,
+                run=lambda order: run(self.login_chat, order.call, order.words),
+            )  # fmt: skip
+
+        return (
+            action("login", "login [network]", "link an account of yours", LoginChat.login),
+            action("logout", "logout [network|number]", "end a login, on its network too",
+                   LoginChat.logout),
+            action("logins", "logins", "list your logins and how they are", LoginChat.logins),
+            action("prefer", "prefer <number>",
+                   "choose which of your logins on a network speaks", LoginChat.prefer),
+            action("manager", "manager", "get a link to a page with all that is yours here",
+                   LoginChat.manager),
+        )  # fmt: skip
 
     async def obey(self, call: BotCall, text: str) -> None:
         """Run the command in ``text`` and say how it went."""

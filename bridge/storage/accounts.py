@@ -59,9 +59,7 @@ class Accounts:
                     "WHERE instance = $1 AND subject = $2 AND preferred",
                     row.instance, row.owner,
                 )  # fmt: skip
-                await connection.execute(
-                    "UPDATE login SET preferred = true WHERE id = $1", row.id
-                )
+                await connection.execute("UPDATE login SET preferred = true WHERE id = $1", row.id)
 
     async def remove_login(self, login: LoginId) -> None:
         """Forget a login. Its credentials go with it."""
