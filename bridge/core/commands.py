@@ -15,6 +15,7 @@ from bridge.core.optouts import EVERYWHERE, OptOuts
 from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
 from bridge.core.router import Router
+from bridge.core.signin import sentence
 from bridge.core.status import Status, in_lines
 from bridge.core.statusroom import StatusRoom
 from bridge.core.tracer import Tracer
@@ -165,9 +166,9 @@ class MainBot:
             await self._allow(action, order)
             answer = await action.run(order)
         except TemporaryFailure as error:
-            answer = f"Not now: {_sentence(error)} Try again in a while."
+            answer = f"Not now: {sentence(error)} Try again in a while."
         except DeliveryError as error:
-            answer = f"I could not do that: {_sentence(error)}"
+            answer = f"I could not do that: {sentence(error)}"
         if answer:
             await call.reply(answer)
 
@@ -405,8 +406,3 @@ def without_quote(content: dict[str, Any], body: str) -> str:
 
 def _values(choice: StrEnum | None) -> list[str]:
     return [] if choice is None else [one.value for one in type(choice)]
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error).strip()
-    return text if text.endswith((".", "!", "?")) else text + "."
