@@ -16,6 +16,7 @@ from bridge.core.optouts import EVERYWHERE, OptOuts
 from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
 from bridge.core.router import Router
+from bridge.core.signin import sentence
 from bridge.core.status import Status, in_lines
 from bridge.core.statusroom import StatusRoom
 from bridge.core.tracer import Tracer
@@ -51,6 +52,9 @@ class Action:
     """The level that counts is that for the network that is meant."""
     of_room: bool = False
     """It is about the bridge of the room where it is said."""
+
+
+OfLogins = Callable[[LoginChat, BotCall, Sequence[str]], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,27 +138,32 @@ class MainBot:
             Action(name="double-puppet", usage="double-puppet [on|off|token <token>]", level=user,
                    run=self._double_puppet,
                    help="have my own account say here what I write on a network"),
-            Action(name="login", usage="login [network]", level=user,
-                   run=lambda order: self.login_chat.login(order.call, order.words),
-                   help="link an account of yours"),
-            Action(name="logout", usage="logout [network|number]", level=user,
-                   run=lambda order: self.login_chat.logout(order.call, order.words),
-                   help="end a login, on its network too"),
-            Action(name="logins", usage="logins", level=user,
-                   run=lambda order: self.login_chat.logins(order.call, order.words),
-                   help="list your logins and how they are"),
-            Action(name="prefer", usage="prefer <number>", level=user,
-                   run=lambda order: self.login_chat.prefer(order.call, order.words),
-                   help="choose which of your logins on a network speaks"),
-            Action(name="manager", usage="manager", level=user,
-                   run=lambda order: self.login_chat.manager(order.call, order.words),
-                   help="get a link to a page with all that is yours here"),
             Action(name="ack", usage="ack", level=Permission.ADMIN, run=self._ack,
                    help="in the status room: I have seen what is wrong"),
             Action(name="where", usage="where", level=user, run=self._where, of_room=True,
                    help="say it as a reply to your message: what became of that"),
         )  # fmt: skip
-        self.actions = {action.name: action for action in actions}
+        self.actions = {action.name: action for action in (*actions, *self._login_actions())}
+
+    def _login_actions(self) -> Sequence[Action]:
+        """What people do with accounts of their own; nobody else is in on it."""
+
+        def action(name: str, usage: str, text: str, run: OfLogins) -> Action:
+            return Action(
+                name=name, usage=usage, help=text, level=Permission.USER,
+                run=lambda order: run(self.login_chat, order.call, order.words),
+            )  # fmt: skip
+
+        return (
+            action("login", "login [network]", "link an account of yours", LoginChat.login),
+            action("logout", "logout [network|number]", "end a login, on its network too",
+                   LoginChat.logout),
+            action("logins", "logins", "list your logins and how they are", LoginChat.logins),
+            action("prefer", "prefer <number>",
+                   "choose which of your logins on a network speaks", LoginChat.prefer),
+            action("manager", "manager", "get a link to a page with all that is yours here",
+                   LoginChat.manager),
+        )  # fmt: skip
 
     async def obey(self, call: BotCall, text: str) -> None:
         """Run the command in ``text`` and say how it went."""
@@ -173,9 +182,9 @@ class MainBot:
             await self._allow(action, order)
             answer = await action.run(order)
         except TemporaryFailure as error:
-            answer = f"Not now: {_sentence(error)} Try again in a while."
+            answer = f"Not now: {sentence(error)} Try again in a while."
         except DeliveryError as error:
-            answer = f"I could not do that: {_sentence(error)}"
+            answer = f"I could not do that: {sentence(error)}"
         if answer:
             await call.reply(answer)
 
@@ -462,8 +471,3 @@ def without_quote(content: dict[str, Any], body: str) -> str:
 
 def _values(choice: StrEnum | None) -> list[str]:
     return [] if choice is None else [one.value for one in type(choice)]
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error).strip()
-    return text if text.endswith((".", "!", "?")) else text + "."

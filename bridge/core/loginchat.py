@@ -4,6 +4,7 @@ Secrets have a page of their own. Where no web address is configured, they are t
 direct chat and removed at once; no room with others in it ever sees a question for one.
 """
 
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,7 +13,7 @@ from bridge.core.bots import BotCall, Stage, say
 from bridge.core.instances import Instance
 from bridge.core.logins import Logins, describe
 from bridge.core.outgoing import transaction_id
-from bridge.core.signin import SignIn
+from bridge.core.signin import SignIn, sentence
 from bridge.model import Outgoing, SendKind
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.events import MessageKind
@@ -158,9 +159,8 @@ class LoginChat:
         try:
             sign_in = await self._logins.begin(who, instance, flow)
         except DeliveryError as error:
-            await self._say(
-                room, f"I could not do that: {error}.", who, "login refused", id(error)
-            )
+            text = f"I could not do that: {sentence(error)}"
+            await self._say(room, text, secrets.token_hex(8))
             return
         talk = self._talks[who, room] = Talk(sign_in)
         await self._show(who, room, talk)
@@ -170,7 +170,7 @@ class LoginChat:
         try:
             await talk.sign_in.submit(answers)
         except PermanentFailure as error:
-            talk.sign_in.trouble = str(error)
+            talk.sign_in.trouble = sentence(error)
         await self._show(who, room, talk)
 
     async def _show(self, who: UserId, room: RoomId, talk: Talk) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+from collections import deque
 from collections.abc import Container, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,6 +32,8 @@ IDLE_SECONDS = 900.0
 """A sign-in that nobody answered for so long is over."""
 _MOST_EACH, _MOST = 3, 200
 """Sign-ins at once, of one person and of all."""
+_BEGUN_MOST, _BEGUN_SECONDS = 12, 600.0
+"""So many sign-ins may one person begin in that time."""
 _LONGEST_NAME = 200
 _LOG_OUT_SECONDS = 15.0
 _PART = " "
@@ -86,6 +89,7 @@ class Logins:
         self._instances = instances
         self._means = means
         self._signing: dict[str, SignIn] = {}
+        self._begun: dict[UserId, deque[float]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._well: set[LoginId] = set()
         """Connected since they were last refused."""
@@ -148,6 +152,9 @@ class Logins:
         if instance not in self.networks(owner):
             raise PermanentFailure("the settings of this bridge do not let you do that")
         self._sweep()
+        if not instance.is_open:
+            raise TemporaryFailure(f"{instance.name} is starting", retry_after=1)
+        self._count_begun(owner)
         own = [one for one in self._signing.values() if one.owner == owner]
         if len(own) >= _MOST_EACH:
             self.drop(min(own, key=lambda one: one.touched_at))
@@ -285,6 +292,13 @@ class Logins:
             await means.told.note_told(owner, what)
         except TrestleError as error:
             log.warning("nobody told of a login: %s", error, extra={"event": "login_not_told"})
+
+    def _count_begun(self, owner: UserId) -> None:
+        now = asyncio.get_running_loop().time()
+        begun = self._begun.setdefault(owner, deque(maxlen=_BEGUN_MOST))
+        if len(begun) == _BEGUN_MOST and now - begun[0] < _BEGUN_SECONDS:
+            raise PermanentFailure("you tried to sign in very often; try again in ten minutes")
+        begun.append(now)
 
     def _sweep(self) -> None:
         now = asyncio.get_running_loop().time()

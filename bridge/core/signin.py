@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 from bridge.core.instances import Instance
 from bridge.model import LoginRow
-from bridge.sdk.errors import DeliveryError, ModuleError, PermanentFailure
+from bridge.sdk.errors import DeliveryError, LoginRequired, ModuleError, PermanentFailure
 from bridge.sdk.ids import UserId
 from bridge.sdk.login import Ask, Finished, LoginFlow, LoginProcess, SignsIn, Step
 from bridge.sdk.secret import Secret
@@ -18,6 +18,8 @@ LONGEST_ANSWER = 8192
 """Characters in one field."""
 CALL_SECONDS = 50.0
 """What a network has to answer; proxies before the web give us a minute."""
+MOST_REFUSALS = 5
+"""Nobody is to try passwords of others through us."""
 SHOWN_SECONDS = 600.0
 """How long a link or a code is good at most."""
 
@@ -44,6 +46,7 @@ class SignIn:
         self.login: LoginRow | None = None
         """What came of it, once it worked."""
         self.touched_at = asyncio.get_running_loop().time()
+        self._refusals = 0
         self._keep = keep
         self._do = do
         self._process: LoginProcess
@@ -70,10 +73,10 @@ class SignIn:
 
         Raises ``PermanentFailure`` when nothing was asked, or what was asked is missing.
         """
-        if self._busy.locked():
-            raise PermanentFailure("your last answer is being looked at; wait for that")
         if not isinstance(self.step, Ask):
             raise PermanentFailure("there is nothing to fill in now")
+        if self._busy.locked():
+            raise PermanentFailure("your last answer is being looked at; wait for that")
         given = check_answers(self.step, answers)
         async with self._busy:
             self.touched_at = asyncio.get_running_loop().time()
@@ -113,7 +116,9 @@ class SignIn:
                 if not isinstance(got, Ask):
                     self._following = self._do(self._follow())
         except (ModuleError, DeliveryError) as error:
-            self.trouble = str(error)
+            self.trouble = sentence(error)
+            self._refusals += isinstance(error, LoginRequired)
+            again = again and self._refusals < MOST_REFUSALS
         except TimeoutError:
             self.trouble = f"{self.instance.name} did not answer in time."
         except Exception as error:  # A module is a stranger.
@@ -148,3 +153,9 @@ def check_answers(step: Ask, answers: Mapping[str, str]) -> Mapping[str, Secret]
     if unknown:
         raise PermanentFailure("that holds answers to what was not asked")
     return found
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, with a full stop."""
+    text = str(error).strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."

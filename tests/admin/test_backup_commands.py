@@ -123,7 +123,7 @@ def test_a_full_disk_leaves_the_old_state(home: Path, folder: Path) -> None:
         assert refused.code in (1, 2), refused.said
         assert "is full. Everything is as it was" in refused.errors or "cannot" in refused.errors
         left = sorted(p.name for p in (disk / "state").iterdir())
-        assert left == ["lock", "postgres"]
+        assert left == ["keys", "lock", "postgres"]
         assert (disk / "state/postgres/data/PG_VERSION").read_text() == "18\n"
 
 
@@ -148,6 +148,8 @@ def test_a_restore_that_is_ended_anywhere_leaves_a_state_that_opens(
         assert ending.wait(60) in (0, -number, 130), time.monotonic() - began
         if number == signal.SIGINT:
             assert not (there / "state/incoming").exists()
+        shown = trestle("parked", "list", *config(there))  # It opens the state.
+        assert shown.output == "Nothing is parked.\n", shown.said
         shown = trestle("doctor", *config(there))
         assert "the audit is whole" in shown.output, shown.said
         assert not (there / "state/incoming").exists()

@@ -1,22 +1,21 @@
 """A person links an account by the page behind a link, in a real browser, and by HTTP."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest_asyncio
 
-from bridge.app import App
 from bridge.demo.processes import free_port
 from bridge.sdk.ids import UserId
 from bridge.sdk.login import LoginState
 from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
 from tests.flow.test_conversation import bridge, irc_module
-from tests.flow.test_logins import Chat
+from tests.flow.test_logins import NEAR, Chat
 from tests.rigs.browser import open_page
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
+from tests.rigs.people import sign_in
 from tests.rigs.services import register, run_services
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
@@ -83,40 +82,6 @@ async def test_an_account_is_linked_on_the_page_behind_a_link_from_the_bot(
             await page.wait_for_selector("#trouble:has-text('This link was opened before')")
 
 
-class Program:
-    """A person's program: JSON over HTTP."""
-
-    def __init__(self, app: App, session: aiohttp.ClientSession, token: str) -> None:
-        self._app = app
-        self._session = session
-        self._token = token
-
-    async def ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, status: int = 200
-    ) -> dict[str, Any]:
-        """Make a request that must end with that status."""
-        async with self._session.request(
-            method, f"http://{self._app.parts.web.address}/_trestle/v1{path}", json=body,
-            headers={"Authorization": f"Bearer {self._token}"},
-        ) as response:  # fmt: skip
-            content: dict[str, Any] = await response.json()
-            assert response.status == status, content
-            if status != 200:
-                assert content.keys() == {"errcode", "error"}
-            return content
-
-
-async def sign_in(
-    app: App, session: aiohttp.ClientSession, person: str, purpose: str = "manager"
-) -> Program:
-    """Open a link of that person's."""
-    link = await app.parts.web.make_link(UserId(person), purpose)
-    assert link is not None
-    program = Program(app, session, "")
-    opened = await program.ask("POST", "/links/take", {"token": link.partition("#")[2]})
-    return Program(app, session, str(opened["token"]))
-
-
 async def test_an_account_is_linked_by_http_and_nobody_else_sees_it(
     town: Town, services: IrcServer, folder: Path, database_settings: DatabaseSettings
 ) -> None:
@@ -125,6 +90,7 @@ async def test_an_account_is_linked_by_http_and_nobody_else_sees_it(
     async with running(settings) as app, aiohttp.ClientSession() as session:
         program = await sign_in(app, session, alice.id)
         other = await sign_in(app, session, bea.id)
+        await wait_until(lambda: app.parts.instances[NEAR].is_open)
         (network,) = (await program.ask("GET", "/networks"))["networks"]
         assert [flow["id"] for flow in network["flows"]] == ["sasl", "server_password"]
         begun = await program.ask("POST", "/sign-ins", {"network": "near", "flow": "sasl"})

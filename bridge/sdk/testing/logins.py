@@ -14,7 +14,7 @@ from bridge.sdk.testing.watching import Watch
 
 _OWNER = UserId("@alice:example.org")
 _MOST_STEPS = 20
-_CALL_SECONDS = 5.0
+_CALL_SECONDS = 2.0
 """How long a call may wait for a network that is not there before it is cancelled."""
 
 

@@ -14,7 +14,8 @@ function make(tag, attributes = {}, ...children) {
 
 function button(text, act, label = text) {
   const made = make("button", { type: "button", "aria-label": label }, text);
-  made.addEventListener("click", act);
+  // What went wrong was said where it was asked.
+  made.addEventListener("click", () => Promise.resolve(act()).catch(() => {}));
   return made;
 }
 

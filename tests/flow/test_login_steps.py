@@ -1,0 +1,196 @@
+"""Signing in elsewhere, by a link and a code; logging out there; what goes wrong in between."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from bridge.app import App
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.ids import UserId
+from bridge.sdk.login import LoginState
+from bridge.sdk.testing import check_connector
+from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
+from tests.flow.test_logins import NEAR, Chat
+from tests.rigs import device_bridge
+from tests.rigs.device_bridge import DeviceConnector, Network
+from tests.rigs.people import sign_in
+from tests.rigs.trestle import Town, make_modules, running, wait_until
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Network:
+    """A network on which nobody has signed in, and its module installed."""
+    device_bridge.install(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    fresh = Network()
+    monkeypatch.setattr(device_bridge, "NETWORK", fresh)
+    return fresh
+
+
+@pytest_asyncio.fixture
+async def settings(
+    town: Town, folder: Path, database_settings: DatabaseSettings, network: Network
+) -> Settings:
+    return town.settings_for(
+        folder, database_settings, modules=make_modules({"near": ("device", {})})
+    )
+
+
+async def test_a_module_of_two_ways_to_sign_in_keeps_the_contract(network: Network) -> None:
+    await check_connector(DeviceConnector, {})
+
+
+async def test_a_link_and_a_code_are_shown_in_chat_and_the_bot_says_when_it_worked(
+    town: Town, settings: Settings, network: Network
+) -> None:
+    alice = await town.person("alice")
+    async with running(settings) as app:
+        chat = await Chat.begun_by(alice)
+        await chat.say("login")
+        await chat.expect("say which way to sign in to near: device: By a link; token: By a token")
+        await chat.say("login near device")
+        shown = await chat.expect("Open the link and type the code.")
+        assert shown.splitlines()[1:] == ["https://device.example/", "AB-12"]
+        network.opened.set()
+        await chat.expect("Now say yes there.")
+        network.confirmed.set()
+        await chat.expect("You are signed in to near as dana")
+        (session,) = app.parts.logins.of(UserId(alice.id))
+        await wait_until(lambda: session.supervisor.state is LoginState.CONNECTED)
+        assert network.tokens == {"made": "dana"}
+        await chat.say("logout")
+        await chat.expect("Logged out of near.")
+        assert network.tokens == {}
+        # What the network cannot be told is told to the person.
+        network.tokens["other"] = "dora"
+        await chat.say("login near token")
+        await chat.answer("Token?", "other")
+        await chat.expect("You are signed in to near as dora")
+        network.is_there = False
+        await chat.say("logout near")
+        await chat.expect("near was not told: the network is away. End the session there too.")
+        assert app.parts.logins.of(UserId(alice.id)) == []
+
+
+async def test_by_http_an_answer_is_held_back_until_there_is_another_step(
+    town: Town, settings: Settings, network: Network
+) -> None:
+    alice = await town.person("alice")
+    web = WebSettings(listen=Address("127.0.0.1", 0), manager_url="http://manager.example")
+    async with running(replace(settings, web=web)) as app, aiohttp.ClientSession() as session:
+        program = await sign_in(app, session, alice.id, "login:near")
+        await wait_until(lambda: app.parts.instances[NEAR].is_open)
+        begun = await program.ask("POST", "/sign-ins", {"network": "near", "flow": "device"})
+        assert begun["step"] == {
+            "type": "show", "text": "Open the link and type the code.",
+            "link": "https://device.example/", "code": "AB-12",
+        }  # fmt: skip
+        path = f"/sign-ins/{begun['id']}"
+        refused = await program.ask("POST", path, {"answers": {}}, status=400)
+        assert "nothing to fill in" in refused["error"]
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(program.ask("GET", f"{path}?after={begun['number']}"))
+            network.opened.set()
+        second = waiting.result()
+        assert second["step"]["type"] == "wait"
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(program.ask("GET", f"{path}?after={second['number']}"))
+            network.confirmed.set()
+        last = waiting.result()
+        assert (last["step"], last["trouble"]) == (None, "")
+        assert last["login"] is not None
+        # Given up: nothing is waited for any more.
+        given_up = await program.ask("POST", "/sign-ins", {"network": "near", "flow": "token"})
+        await program.ask("DELETE", f"/sign-ins/{given_up['id']}")
+        await program.ask("GET", f"/sign-ins/{given_up['id']}", status=404)
+
+
+async def test_passwords_of_others_are_not_tried_through_us(
+    town: Town, settings: Settings
+) -> None:
+    alice = await town.person("alice")
+    async with running(settings) as app:
+        instance, logins = app.parts.instances[NEAR], app.parts.logins
+        flow = logins.find_flow(instance, "token")
+        await wait_until(lambda: instance.is_open)
+        tried = 0
+        for _ in range(12):
+            one = await logins.begin(UserId(alice.id), instance, flow)
+            while one.step is not None:
+                await one.submit({"token": "guessed"})
+                tried += 1
+            assert one.trouble == "The network knows no such token."
+        assert tried == 60
+        with pytest.raises(PermanentFailure, match="try again in ten minutes"):
+            await logins.begin(UserId(alice.id), instance, flow)
+
+
+async def test_credentials_that_do_not_open_stop_their_own_login_only(
+    town: Town, settings: Settings, network: Network
+) -> None:
+    alice = await town.person("alice")
+    network.tokens |= {"first": "dana", "second": "dora"}
+    async with running(settings) as app:
+        await link(app, alice.id, "first")
+        await link(app, alice.id, "second")
+        core = app.parts.database
+        first = app.parts.logins.of(UserId(alice.id))[0].row
+        async with core.as_subject(UserId(alice.id)) as connection:
+            await connection.execute(
+                "UPDATE vault SET sealed = sealed || '\\x00' WHERE login = $1", first.id
+            )
+    async with running(settings) as app:
+        instance = app.parts.instances[NEAR]
+        await wait_until(lambda: instance.is_open)
+        there = {s.row.name: s.supervisor for s in app.parts.logins.of(UserId(alice.id))}
+        await wait_until(lambda: there["dora"].state is LoginState.CONNECTED)
+        assert there["dana"].state is LoginState.SIGN_IN_NEEDED
+        assert "cannot be read any more; sign in again" in there["dana"].reason
+        chat = await Chat.accepted_by(alice)
+        await chat.expect("Your login dana on near needs you to sign in again")
+
+
+async def link(app: App, person: str, token: str) -> None:
+    """Have somebody sign in by a token."""
+    logins, instance = app.parts.logins, app.parts.instances[NEAR]
+    await wait_until(lambda: instance.is_open)
+    one = await logins.begin(UserId(person), instance, logins.find_flow(instance, "token"))
+    await one.submit({"token": token})
+    assert one.login is not None, one.trouble
+
+
+async def test_a_secret_that_is_typed_after_a_restart_is_removed_and_repeated_nowhere(
+    town: Town, settings: Settings, network: Network
+) -> None:
+    alice = await town.person("alice")
+    async with running(settings):
+        chat = await Chat.begun_by(alice)
+        await chat.say("login near token")
+        await chat.expect("Token?")
+    async with running(settings):
+        typed = await alice.say(chat.room, "s3cret-typed-late")
+        await chat.expect("I was restarted meanwhile; say login again.")
+        await chat.wait_until_removed(typed)
+        await chat.say("ping")
+        await chat.expect("I am here.")
+    assert "s3cret-typed-late" not in str(await alice.messages(chat.room))
+
+
+async def test_a_secret_is_never_asked_for_where_others_read(
+    town: Town, settings: Settings, network: Network
+) -> None:
+    alice, bea = await town.person("alice"), await town.person("bea")
+    async with running(settings):
+        chat = await Chat.begun_by(alice)
+        await alice.invite(chat.room, bea.id)
+        await bea.join(chat.room)
+        await chat.say("login near token")
+        await chat.expect("I wrote to you in our direct chat.")
+        await alice.wait_until(lambda: bool(alice.invitations))
+        other = await Chat.accepted_by(alice)
+        await other.expect("Token?")
+        assert chat.said("Token?") == []
