@@ -1,4 +1,4 @@
-"""The page that tells what is kept, made from the data map."""
+"""The page of the data map, ``docs/reference/data-map.md``."""
 
 from collections.abc import Iterator
 
