@@ -221,6 +221,7 @@ class App:
                     extra={"event": "no_device_id"},
                 )
             await parts.stage_bots()
+            await parts.double_puppets.look()
             parts.introduced = True
             parts.reconciler.want()
         # A good ping makes Synapse deliver at once what it holds back.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bridge.core.house import House
 from bridge.core.outgoing import once, transaction_id
 from bridge.matrix.html import content_for
-from bridge.model import Outgoing, Portal, SendKind
+from bridge.model import Outgoing, Permission, Portal, SendKind
 from bridge.sdk.events import (
     RemoteEvent,
     RemoteJoin,
@@ -69,13 +69,19 @@ class Arrivals:
     def _may_come(self, user: RemoteUser) -> bool:
         """Whether the ghost is to be in the room: not of those who said no, nor of those who
         are there themselves."""
-        speaker = self._house.double_puppets.find_speaker(self._portal.instance, user.id)
-        return speaker is None and not self._opted_out(self._ghost(user))
+        return not self._speaker(user) and not self._opted_out(self._ghost(user))
+
+    def _speaker(self, user: RemoteUser) -> str:
+        """Whose own Matrix account speaks for the user; empty if none does."""
+        house, instance = self._house, self._portal.instance
+        found = house.double_puppets.find_speaker(instance, user.id)
+        if found is None or not house.permissions.allows(found, Permission.USER, instance):
+            return ""
+        return found
 
     async def _receive_message(self, event: RemoteMessage) -> None:
         ghost = self._ghost(event.sender)
-        doubles, instance = self._house.double_puppets, self._portal.instance
-        owner = doubles.find_owner(instance, event.sender.id)
+        owner = self._house.double_puppets.find_owner(self._portal.instance, event.sender.id)
         if self._opted_out(ghost) or (owner is not None and self._opted_out(owner)):
             self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
             return
@@ -99,7 +105,7 @@ class Arrivals:
                 remote_id=event.id,
                 part=event.part + piece,
                 name=event.sender.name,
-                double=doubles.find_speaker(instance, event.sender.id) or "",
+                double=self._speaker(event.sender),
             )
             for piece, content in enumerate(content_for(event.body, event.kind))
         ]

@@ -103,8 +103,15 @@ class MainBot:
         self.tracer: Tracer
         self.status: Status
         self.status_room: StatusRoom
+        self.actions = {
+            one.name: one
+            for one in (*self._of_rooms(), *self._of_people(), *self._login_actions())
+        }
+
+    def _of_rooms(self) -> Sequence[Action]:
+        """What is done about this program and the bridges of rooms."""
         user, relay = Permission.USER, Permission.RELAY
-        actions = (
+        return (
             Action(name="help", usage="help", level=relay, run=self._help,
                    help="say what I can do"),
             Action(name="ping", usage="ping", level=user, run=self._ping,
@@ -131,6 +138,12 @@ class MainBot:
             Action(name="set", usage="set [network] [key value]", level=user, run=self._set,
                    needs_power=True, of_network=True, of_room=True,
                    help="see or change how this room's bridge behaves"),
+        )  # fmt: skip
+
+    def _of_people(self) -> Sequence[Action]:
+        """What somebody says about themselves, or as one who is in charge."""
+        user, relay = Permission.USER, Permission.RELAY
+        return (
             Action(name="optout", usage="optout [everywhere]", level=relay, run=self._optout,
                    of_room=True, help="do not bridge what I say here, or anywhere"),
             Action(name="optin", usage="optin [everywhere]", level=relay, run=self._optin,
@@ -143,7 +156,6 @@ class MainBot:
             Action(name="where", usage="where", level=user, run=self._where, of_room=True,
                    help="say it as a reply to your message: what became of that"),
         )  # fmt: skip
-        self.actions = {action.name: action for action in (*actions, *self._login_actions())}
 
     def _login_actions(self) -> Sequence[Action]:
         """What people do with accounts of their own; nobody else is in on it."""

@@ -89,6 +89,25 @@ class DoublePuppets:
             (instance, remote): owner for instance, remote, owner in await self._store.accounts()
         }
 
+    async def look(self) -> None:
+        """See at the start whether our own token still lets us speak for people.
+
+        Raises ``TemporaryFailure`` when the homeserver is away.
+        """
+        people = [person for person, way in self._ways.items() if way is Way.APPSERVICE]
+        if not people:
+            return
+        # It is the registration that lets us, so that one stands for all.
+        try:
+            await self._doubles.check(people[0], Leave())
+        except PermanentFailure:
+            reason = (
+                "the homeserver does not let me act for people any more; an admin can change "
+                "that (appservice.double_puppets)"
+            )
+            log.warning("double puppets are silent: %s", reason, extra={"event": "double_silent"})
+            self._refused |= dict.fromkeys(people, reason)
+
     # --- whose account it is ---
 
     async def identify(self, row: LoginRow, remote: RemoteUserId) -> None:

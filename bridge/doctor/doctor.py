@@ -21,6 +21,7 @@ from bridge.doctor.listeners import answering, examine_listeners, reach_hints
 from bridge.doctor.modules import examine_modules, examine_networks
 from bridge.doctor.ping import examine_ping
 from bridge.doctor.registration import (
+    examine_double_puppets,
     examine_namespaces,
     examine_registration,
     judge_ephemeral,
@@ -140,6 +141,11 @@ class Doctor:
                 "namespaces", lambda: examine_namespaces(client, appservice, spaces)
             ):
                 await self._check("device_id", lambda: one(examine_device(client, spaces.bot)))
+                server = self._settings.homeserver.server_name
+                await self._check(
+                    "double_puppets",
+                    lambda: one(examine_double_puppets(client, appservice, server)),
+                )
         if self._versions and self._is_well("registration"):
             await self._check("ephemeral", self._ephemeral)
 

@@ -84,7 +84,7 @@ async def examine_namespaces(
     ghost = UserId(f"@{settings.prefix}doctor_nobody:{server}")
     found: list[Remark] = []
     for user in (namespaces.bot, ghost):
-        if not await _is_in_namespace(client, user):
+        if not await is_in_namespace(client, user):
             found.append(bad(f"ids like {user} are not ours at the homeserver: {_READ_OLD}"))
     if not found:
         for bot in sorted(namespaces.bot_ids):
@@ -95,7 +95,8 @@ async def examine_namespaces(
     return found or [well("the ids of people and chats are ours at the homeserver")]
 
 
-async def _is_in_namespace(client: HomeserverClient, user: UserId) -> bool:
+async def is_in_namespace(client: HomeserverClient, user: UserId) -> bool:
+    """Whether the homeserver lets us act as the user, or would if there were one."""
     try:
         await client.whoami(user)
     except MatrixError as error:
@@ -134,3 +135,27 @@ async def _is_alias_ours(client: HomeserverClient, alias: str) -> bool:
     except MatrixError as error:
         return error.errcode != "M_EXCLUSIVE"
     return True
+
+
+async def examine_double_puppets(
+    client: HomeserverClient, settings: AppserviceSettings, server_name: str
+) -> Remark:
+    """See whether people's own accounts may speak by our token, and are meant to."""
+    anybody = UserId(f"@trestle.doctor.anybody:{server_name}")
+    if await is_in_namespace(client, anybody):
+        if settings.double_puppets:
+            return well("people's own accounts may speak for them: `!trestle double-puppet on`")
+        return note(
+            "the registration that the homeserver has read names all its people, so that it "
+            "sends us all that they do; set appservice.double_puppets: true if that is meant, "
+            f"else {_WRITE_ANEW}"
+        )
+    if settings.double_puppets:
+        return bad(
+            "appservice.double_puppets is true, but the registration that the homeserver has "
+            f"read does not name its people; {_WRITE_ANEW}"
+        )
+    return well(
+        "people's own accounts may speak for them by a token that they give: "
+        "`!trestle double-puppet token`"
+    )

@@ -66,8 +66,10 @@ class Doubles:
         try:
             reply = await self._ask(person, leave, "PUT", place, self._marked(outgoing))
         except MatrixError as error:
-            if error.errcode in _ENDED:
-                self.on_refused(person, _ended(error))
+            if error.errcode in _ENDED or (
+                error.status == 403 and await self._is_refused(person, leave)
+            ):
+                self.on_refused(person, _ended(leave))
             log.info("a double puppet cannot speak: %s", error.errcode,
                      extra={"event": "double_refused"})  # fmt: skip
             return None
@@ -133,6 +135,14 @@ class Doubles:
                 "me alone, without encryption"
             )
 
+    async def _is_refused(self, person: UserId, leave: Leave) -> bool:
+        """Whether it is the person that we may not act for, and not the room that is closed."""
+        try:
+            await self._ask(person, leave, "GET", path("v3", "account", "whoami"))
+        except MatrixError:
+            return True
+        return False
+
     async def _has_keys(self, person: UserId, device: str, leave: Leave) -> bool:
         asked = {"device_keys": {person: [device]}}
         try:
@@ -186,5 +196,7 @@ async def _nobodys(person: UserId) -> Leave | None:
     return None
 
 
-def _ended(error: MatrixError) -> str:
-    return f"the homeserver does not take the token any more ({error.errcode}); give a new one"
+def _ended(leave: Leave) -> str:
+    if leave.token:
+        return "the homeserver does not take the token any more; give a new one"
+    return "the homeserver does not let me act for you any more"

@@ -30,7 +30,8 @@ pytestmark = pytest.mark.xdist_group("installation")
 
 CHECKS = [
     "state_dir", "keys", "modules", "registration", "database", "clocks", "listener",
-    "homeserver", "token", "accounts", "namespaces", "device_id", "ephemeral", "ping",
+    "homeserver", "token", "accounts", "namespaces", "device_id", "double_puppets", "ephemeral",
+    "ping",
 ]  # fmt: skip
 RIG = {"bad": [], "note": ["database", "database"]}
 """Of the tests' own Postgres: its superuser connects, and it does not wait for the disk."""

@@ -333,6 +333,22 @@ async def an_authentication_service(bench: Bench) -> AsyncIterator[Case]:
         yield case
 
 
+@row("double_puppets", "does not name its people", "`trestle registration` writes it anew")
+async def people_whom_the_registration_does_not_name(bench: Bench) -> AsyncIterator[Case]:
+    yield bench.appservice(matching=True, double_puppets=True)
+
+
+@row("double_puppets", "names all its people", "appservice.double_puppets: true", level="note")
+async def people_whom_it_names_unasked(bench: Bench) -> AsyncIterator[Case]:
+    def anybody(asked: Asked) -> Answer | None:
+        if asked.parts == ("account", "whoami") and asked.user:
+            return Answer(content={"user_id": asked.user})
+        return None
+
+    async with told(bench, anybody) as case:
+        yield case
+
+
 @row("ephemeral", "older than Matrix 1.13", "de.sorunome.msc2409.push_ephemeral", level="note")
 async def a_homeserver_that_knows_an_old_name(bench: Bench) -> AsyncIterator[Case]:
     def old(asked: Asked) -> Answer | None:

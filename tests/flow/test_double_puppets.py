@@ -11,17 +11,19 @@ import pytest_asyncio
 from bridge.app import App
 from bridge.demo.matrix_user import Event, MatrixUser
 from bridge.matrix.doubles import DOUBLE
+from bridge.matrix.history import History
 from bridge.model import LoginRow
 from bridge.sdk.events import MessageKind, RemoteMessage, RemoteUser
 from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteMessageId, RemoteUserId, RoomId, UserId
 from bridge.sdk.login import LoginKind
 from bridge.sdk.rich import Rich
 from bridge.settings import DatabaseSettings
+from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.portals import PortalStore
 from tests.flow.test_conversation import bridge, irc_module
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
-from tests.rigs.trestle import Town, make_modules, run_town, running
+from tests.rigs.trestle import Town, make_modules, run_town, running, wait_until
 
 NEAR, CARL = InstanceId("near"), RemoteUserId("carl")
 BOT = "@trestle:test.example"
@@ -112,6 +114,17 @@ def check_proof(find: Callable[[Event], InstanceId | None], event: Event) -> Non
         assert find({**event, **changes}) is None
 
 
+async def check_read_back(app: App, event: Event) -> None:
+    """What was said is found in the room by those who must not say it twice."""
+    find = app.parts.double_puppets.find_instance
+    history = History(
+        app.parts.client, app.parts.namespaces.is_ours, lambda one: find(one) is not None
+    )
+    room, since = RoomId(event["room_id"]), datetime(2020, 1, 1, tzinfo=UTC)
+    found = await history.find_ours(room, [UserId(BOT)], (), since)
+    assert found[event["content"]["org.trestle.id"]] == event["event_id"]
+
+
 async def test_a_double_puppet_speaks_is_not_echoed_and_gives_no_orders(
     open_town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:
@@ -141,6 +154,7 @@ async def test_a_double_puppet_speaks_is_not_echoed_and_gives_no_orders(
             said = await hear("as myself")
             assert said["sender"] == alice.id
             check_proof(app.parts.double_puppets.find_instance, said)
+            await check_read_back(app, said)
             # Whoever gives orders on the network has no power here.
             assert (await hear("!trestle unbridge"))["sender"] == alice.id
             await order(alice, room, "!trestle ping", "I am here")
@@ -203,6 +217,14 @@ async def test_a_token_is_taken_in_a_direct_chat_kept_sealed_and_forgotten(
             await order(bob, chat, "double-puppet", "does not take the token any more")
             await order(bob, chat, "double-puppet off", "is forgotten")
             assert await app.parts.vault.records_of(UserId(bob.id)) == []
+            await DoublePuppetStore(app.parts.database).set_puppet(UserId(bob.id), "appservice")
+        # What the registration allowed once is seen to be over at the start.
+        async with running(settings) as app:
+            await wait_until(lambda: app.parts.introduced)
+            await order(bob, chat, "double-puppet", "does not let me act for people any more")
+            await wait_for_relay(carl, "#token")
+            carl.say("PRIVMSG #token :by the ghost")
+            assert (await bob.wait_for_text(room, "by the ghost"))["sender"] == GHOST
 
 
 async def test_whom_a_person_ignores_does_not_get_into_the_persons_private_chat(

@@ -321,3 +321,21 @@ def test_the_registration_is_read_back_as_it_was_written(server: str, tmp_path: 
         "rooms": [],
     }
     assert wanted["protocols"] == ["irc", "xmpp"]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_for_double_puppets_it_names_the_people_of_our_server_and_takes_none_of_them(
+    server: str,
+) -> None:
+    settings = AppserviceSettings(
+        as_token=Secret("a" * 43), hs_tokens=(Secret("h" * 43),), sender_localpart="hidden.5",
+        double_puppets=True,
+    )  # fmt: skip
+    ours = make(server)
+    *exclusive, shared = registration(settings, ours)["namespaces"]["users"]
+    assert [one["regex"] for one in exclusive] == ours.regexes()["users"]
+    assert shared == {"exclusive": False, "regex": ours.everybody()}
+    assert matches([shared["regex"]], f"@anybody:{server}")
+    assert not matches([shared["regex"]], f"@anybody:evil:{server}")
+    assert not matches([shared["regex"]], f"@anybody:{server}.evil")
+    assert not re.search(r"\\[A-Za-z0-9]|\(\?", shared["regex"])

@@ -20,7 +20,8 @@ ALICE, BEA = "@alice:hs", "@bea:hs"
 OF_SUBJECTS = {table.name: table for table in DATA_MAP if table.subject is not None}
 SHOWN = (
     "portal", "message", "login", "bot_room", "told", "module_store", "timer", "acceptance",
-    "access", "audit", "opt_out", "subject_key", "vault", "token",
+    "access", "audit", "opt_out", "subject_key", "vault", "token", "double_puppet",
+    "remote_account",
 )  # fmt: skip
 """What a person may read of their own."""
 

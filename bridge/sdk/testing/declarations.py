@@ -46,8 +46,6 @@ def check_declarations(module_class: Any, group: str) -> frozenset[str]:
         require(False, missing)
         return frozenset()
     check_settings(settings)
-    for name in CORE_KEYS & set(settings.model_fields):
-        require(False, f"settings.{name}: the core reads that key itself; give it another name")
     sources = trace(module_class)
     require(not sources.faults, "; ".join(sources.faults))
     return frozenset(sources.files)
@@ -90,6 +88,10 @@ def check_settings(model: type[BaseModel], path: str = "settings") -> None:
     )
     for name, field in model.model_fields.items():
         where = f"{path}.{name}"
+        require(
+            path != "settings" or name not in CORE_KEYS,
+            f"{where}: the core reads that key itself; give it another name",
+        )
         require(field.description, f"{where} has no description; give Field(description=...)")
         kinds = list(_kinds(field.annotation))
         hidden = any(issubclass(kind, _HIDDEN) for kind in kinds)
