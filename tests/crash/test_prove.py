@@ -1,4 +1,4 @@
-"""``trestle prove`` as an admin runs it; and that its comparison sees what is wrong."""
+"""``trestle prove`` as an admin runs it (prove.md); and that its comparison sees what is wrong."""
 
 import os
 import signal

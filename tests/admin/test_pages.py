@@ -1,0 +1,55 @@
+"""What back-up.md, restore.md, move-the-database.md and upgrade-postgres.md say to type."""
+
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.settings import DatabaseSettings
+from tests.admin.commands import Outcome, init, read_yaml, run_program
+from tests.deploy.blocks import blocks_of
+from tests.deploy.tools import TOP
+
+PAGES = ("back-up", "restore", "move-the-database", "upgrade-postgres")
+"""In the order in which somebody may need them."""
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """An installation with an embedded database, which every user may pass through."""
+    made = Path("/tmp") / f"trestle-pages-{os.getpid()}"
+    made.mkdir(mode=0o711)
+    made.chmod(0o711)
+    assert init(made).code == 0
+    assert run_program("parked", "list", "-c", made / "config.yaml").code == 0
+    yield made
+    shutil.rmtree(made)
+
+
+def typed(line: str, home: Path, url: str) -> Outcome:
+    """Run one line of a page for this installation."""
+    line = line.replace("/var/backups/trestle/", f"{home}/")
+    line = re.sub(r"postgresql://\S+", url, line)
+    program, *words = shlex.split(line)
+    assert program == "trestle"
+    return run_program(*words, "-c", home / "config.yaml")
+
+
+def test_each_command_of_the_pages_does_what_they_say(
+    home: Path, database_settings: DatabaseSettings
+) -> None:
+    for name in PAGES:
+        for block in blocks_of(TOP / "docs" / "how-to" / f"{name}.md"):
+            *first, last = [typed(line, home, database_settings.url) for line in block.lines]
+            assert [one.code for one in first] == [0] * len(first), block.place
+            assert last.code == block.code, f"{block.place}: {last.said}"
+            if "--to postgresql" in block.text:
+                assert read_yaml(home / "config.yaml")["database"]["url"].startswith("postgresql")
+    assert read_yaml(home / "config.yaml")["database"]["url"] == "embedded"
+    assert (
+        run_program("parked", "list", "-c", home / "config.yaml").output == "Nothing is parked.\n"
+    )
