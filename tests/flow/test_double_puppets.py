@@ -262,3 +262,7 @@ async def test_whom_a_person_ignores_does_not_get_into_the_persons_private_chat(
                 await app.parts.portals.receive(NEAR, row, said(name))
             await bob.wait_for_text(room, "hello from dora")
             assert not any("troll" in str(e["content"]) for e in await bob.messages(room))
+            # Who signs out has no account there any more, which may be somebody else's next.
+            assert app.parts.double_puppets.find_owner(NEAR, CARL) == bob.id
+            await order(bob, chat, "logout", "Logged out of near")
+            assert app.parts.double_puppets.find_owner(NEAR, CARL) is None
