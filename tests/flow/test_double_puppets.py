@@ -32,8 +32,14 @@ GHOST = "@_trestle_near_carl:test.example"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def open_town() -> AsyncIterator[Town]:
-    """A homeserver whose registration names all its people."""
-    async with run_town(double_puppets=True) as started:
+    """A homeserver whose registration names all its people, and which takes no passwords:
+    as it is where an authentication service keeps the accounts."""
+    options = {"password_config": {"enabled": False}}
+    async with run_town(options, double_puppets=True) as started:
+        url = f"{started.synapse.url}/_matrix/client/v3/login"
+        async with started.session.get(url) as reply:
+            flows = {flow["type"] for flow in (await reply.json())["flows"]}
+        assert flows <= {"m.login.application_service"}
         yield started
 
 
