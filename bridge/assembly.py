@@ -334,7 +334,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         logins = Logins(instances, Means(
             vault=vault, accounts=accounts, told=bot_rooms, sender=sender,
             private_chats=private_chats, permissions=permissions, key_of=key_of,
-            bot=namespaces.bot,
+            bot=namespaces.bot, double_puppets=double_puppets,
         ))  # fmt: skip
         for one in instances.values():
             logins.serve(one)

@@ -385,17 +385,18 @@ class MainBot:
     async def _take_token(self, order: Order, token: Secret) -> str:
         said = EventId(order.call.item.event["event_id"])
         doubles = self._double_puppets
+        gone = await doubles.take_back(order.sender, token, order.room, said)
+        if not gone:
+            await self.login_chat.remove(order.call)
         if not order.call.direct:
-            await doubles.take_back(order.sender, token, order.room, said)
             raise PermanentFailure(
                 "others could read that: end the session that the token belongs to, and give me "
                 "a new one in a direct chat"
             )
-        gone = await doubles.take_token(order.sender, token, order.room, said)
-        word = "I have taken your message back" if gone else "please remove your message"
+        await doubles.take_token(order.sender, token)
         return (
-            f"{doubles.describe(order.sender)} In this chat {word}; the homeserver may keep the "
-            "original for some days."
+            f"{doubles.describe(order.sender)} Your message is taken back, but the homeserver may "
+            "keep the original for some days."
         )
 
     def _doors_meant(self, order: Order) -> Sequence[Doorway]:

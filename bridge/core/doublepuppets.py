@@ -179,23 +179,17 @@ class DoublePuppets:
             ) from error
         await self._keep(person, Way.APPSERVICE, Leave())
 
-    async def take_token(self, person: UserId, token: Secret, room: RoomId, said: EventId) -> bool:
-        """Speak for the person by the token, and take back the message that held it.
-
-        Gives whether that could be taken back. Raises ``PermanentFailure`` if the token is not
-        good; it is taken back then, too, where it can be.
-        """
+    async def take_token(self, person: UserId, token: Secret) -> None:
+        """Speak for the person by the token. Raises ``PermanentFailure`` if it is not good."""
         leave = Leave(token)
-        gone = await self._doubles.redact(person, leave, room, said)
         self._refuse_strangers(person)
         await self._doubles.check(person, leave)
         hide(token)
         await self._safe.put(person, _OURS, _RECORD, token.reveal().encode())
         await self._keep(person, Way.TOKEN, leave)
-        return gone
 
     async def take_back(self, person: UserId, token: Secret, room: RoomId, said: EventId) -> bool:
-        """Take back a message that held a token; False if that cannot be."""
+        """Take back, by the token, the message that held it; False if it does not let us."""
         return await self._doubles.redact(person, Leave(token), room, said)
 
     async def switch_off(self, person: UserId) -> None:

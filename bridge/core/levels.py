@@ -101,8 +101,9 @@ def _outcomes(actions: list[Action]) -> Iterator[str]:
         found = " | ".join(outcome(action, one) for one in SITUATIONS)
         yield f"| `{action.name}` | {found} |"
     yield ""
-    yield f"`{DONE}`: it is done. `{NO_POWER}`, `{NO_LEVEL}`, `{NOT_HERE}`: it is refused, with a"
-    yield "sentence, for want of power or level, or because it is about the bridge of the room"
+    yield f"`{DONE}`: neither level, power nor room is in its way. `{NO_POWER}`, `{NO_LEVEL}`,"
+    yield f"`{NOT_HERE}`: it is refused, with a sentence, for want of power or level, or because"
+    yield "it is about the bridge of the room"
     yield f"where it is said. `{UNHEARD}`: nothing happens. (`where` is said as a reply to one's"
     yield "own message in the bridged room; about somebody else's it needs power.)"
     yield ""

@@ -124,13 +124,13 @@ class LoginChat:
             if not await self._told.was_told(who, _mark(room)):
                 return False
             # We asked before we were restarted: what was typed may be a secret.
-            await self._remove(call)
+            await self.remove(call)
             await self._told.forget_told(who, _mark(room))
             await call.reply(f"I was restarted meanwhile; say login again. {_REMOVED}")
             return True
         asked = talk.left[0]
         if asked.secret:
-            await self._remove(call)
+            await self.remove(call)
             await self._told.forget_told(who, _mark(room))
             await call.reply(_REMOVED)
         if body.strip().casefold() == _STOP:
@@ -225,7 +225,11 @@ class LoginChat:
             return call.room, ""
         return await chats.open(self._bot, who), _PRIVATELY
 
-    async def _remove(self, call: BotCall) -> None:
+    async def remove(self, call: BotCall) -> None:
+        """Take back a message that holds a secret, where the bot has the power to.
+
+        Raises ``TemporaryFailure`` when the database is away.
+        """
         event_id = str(call.item.event["event_id"])
         await self._stage.sender.put([
             Outgoing(

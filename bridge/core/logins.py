@@ -8,6 +8,7 @@ from collections.abc import Container, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from bridge.core.doublepuppets import DoublePuppets
 from bridge.core.instances import Instance, Session
 from bridge.core.outgoing import KeyOf, notice
 from bridge.core.permissions import Permissions
@@ -80,6 +81,7 @@ class Means:
     permissions: Permissions
     key_of: KeyOf
     bot: UserId
+    double_puppets: DoublePuppets
 
 
 class Logins:
@@ -226,6 +228,9 @@ class Logins:
         await self._means.accounts.remove_login(row.id)
         await instance.close_login(row.id)
         left = instance.logins_of(owner)
+        if not left:
+            # The account there may be somebody else's next.
+            await self._means.double_puppets.forget(row.instance, owner)
         if row.preferred and left:
             await self.prefer(owner, left[0])
         return remark

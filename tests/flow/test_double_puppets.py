@@ -27,13 +27,20 @@ from tests.rigs.trestle import Town, make_modules, run_town, running, wait_until
 
 NEAR, CARL = InstanceId("near"), RemoteUserId("carl")
 BOT = "@trestle:test.example"
+WRONG = "of-nobody-at-all"
 GHOST = "@_trestle_near_carl:test.example"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def open_town() -> AsyncIterator[Town]:
-    """A homeserver whose registration names all its people."""
-    async with run_town(double_puppets=True) as started:
+    """A homeserver whose registration names all its people, and which takes no passwords:
+    as it is where an authentication service keeps the accounts."""
+    options = {"password_config": {"enabled": False}}
+    async with run_town(options, double_puppets=True) as started:
+        url = f"{started.synapse.url}/_matrix/client/v3/login"
+        async with started.session.get(url) as reply:
+            flows = {flow["type"] for flow in (await reply.json())["flows"]}
+        assert flows <= {"m.login.application_service"}
         yield started
 
 
@@ -194,7 +201,7 @@ async def test_a_token_is_taken_in_a_direct_chat_kept_sealed_and_forgotten(
             token = await new_session(town, bob)
             shown = await new_session(town, bob)
             for bad, answer in (
-                ("of-nobody-at-all", "does not know this token"),
+                (WRONG, "does not know this token"),
                 (await new_session(town, eve), "belongs to somebody else"),
                 (await new_session(town, bob, keys=True), "can read encrypted messages"),
             ):
@@ -205,7 +212,7 @@ async def test_a_token_is_taken_in_a_direct_chat_kept_sealed_and_forgotten(
             assert await app.parts.vault.records_of(UserId(bob.id)) == []
             await order(bob, chat, f"double-puppet token {token}", "by the token that you gave")
             left = [str(e["content"]) for e in await bob.messages(chat) + await bob.messages(room)]
-            assert not any(token in text or shown in text for text in left)
+            assert not any(word in text for text in left for word in (token, shown, WRONG))
             assert await app.parts.vault.records_of(UserId(bob.id)) == [("", "double puppet")]
         async with running(settings) as app:
             await wait_for_relay(carl, "#token")
@@ -262,3 +269,7 @@ async def test_whom_a_person_ignores_does_not_get_into_the_persons_private_chat(
                 await app.parts.portals.receive(NEAR, row, said(name))
             await bob.wait_for_text(room, "hello from dora")
             assert not any("troll" in str(e["content"]) for e in await bob.messages(room))
+            # Who signs out has no account there any more, which may be somebody else's next.
+            assert app.parts.double_puppets.find_owner(NEAR, CARL) == bob.id
+            await order(bob, chat, "logout", "Logged out of near")
+            assert app.parts.double_puppets.find_owner(NEAR, CARL) is None

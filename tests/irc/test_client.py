@@ -234,6 +234,24 @@ async def test_private_messages_are_answered_once_and_questions_about_us_briefly
     assert notices[3].startswith("NOTICE bob :\x01VERSION Trestle")
 
 
+async def test_who_says_optout_privately_is_not_bridged_until_optin() -> None:
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port)) as (_, host, peer, _),
+    ):
+        # In a channel it is a word like others, and a nick has one spelling.
+        peer.say(":eve!e@h PRIVMSG #room :optout", ":B[ob!b@h PRIVMSG Alice : OptOut ")
+        await synced(peer)
+        assert host.opted_out == {"b{ob"}
+        peer.say(":b{ob!b@h PRIVMSG Alice :optin")
+        await synced(peer)
+        assert host.opted_out == set()
+    notices = [one for one in peer.heard if one.startswith("NOTICE")]
+    assert [one.split(" ")[1] for one in notices] == ["B[ob", "b{ob"]
+    assert "Nothing that you say is carried" in notices[0]
+    assert "is carried to Matrix again" in notices[1]
+
+
 async def test_a_netsplit_and_its_end_are_followed() -> None:
     people = [f"p{number}" for number in range(300)]
     async with (
