@@ -9,7 +9,9 @@ import pytest
 import pytest_asyncio
 
 from bridge.settings import DatabaseSettings
+from tests.rigs import device_bridge
 from tests.rigs.cluster import Cluster, run_cluster
+from tests.rigs.device_bridge import Network
 from tests.rigs.scale import SCALE, SEED
 from tests.rigs.trestle import Town, run_town
 
@@ -46,3 +48,13 @@ async def town() -> AsyncIterator[Town]:
     """A real Synapse that knows our registration."""
     async with run_town() as started:
         yield started
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Network:
+    """A network on which nobody has signed in, and its module installed."""
+    device_bridge.install(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    fresh = Network()
+    monkeypatch.setattr(device_bridge, "NETWORK", fresh)
+    return fresh
