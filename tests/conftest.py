@@ -51,10 +51,7 @@ async def town() -> AsyncIterator[Town]:
 
 
 @pytest.fixture
-def network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Network:
+def network() -> Iterator[Network]:
     """A network on which nobody has signed in, and its module installed."""
-    device_bridge.install(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    fresh = Network()
-    monkeypatch.setattr(device_bridge, "NETWORK", fresh)
-    return fresh
+    with device_bridge.installed():
+        yield device_bridge.NETWORK
