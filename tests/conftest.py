@@ -9,7 +9,9 @@ import pytest
 import pytest_asyncio
 
 from bridge.settings import DatabaseSettings
+from tests.rigs import device_bridge
 from tests.rigs.cluster import Cluster, run_cluster
+from tests.rigs.device_bridge import Network
 from tests.rigs.scale import SCALE, SEED
 from tests.rigs.trestle import Town, run_town
 
@@ -46,3 +48,10 @@ async def town() -> AsyncIterator[Town]:
     """A real Synapse that knows our registration."""
     async with run_town() as started:
         yield started
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """A network on which nobody has signed in, and its module installed."""
+    with device_bridge.installed():
+        yield device_bridge.NETWORK

@@ -121,17 +121,17 @@ class LoginChat:
         who, room = call.sender.user_id, call.room
         talk = self._talks.get((who, room))
         if talk is None or not talk.left:
-            if not await self._told.was_told(who, _mark(room)):
+            if not await self._told.was_told(who, self._mark(room)):
                 return False
             # We asked before we were restarted: what was typed may be a secret.
             await self.remove(call)
-            await self._told.forget_told(who, _mark(room))
+            await self._told.forget_told(who, self._mark(room))
             await call.reply(f"I was restarted meanwhile; say login again. {_REMOVED}")
             return True
         asked = talk.left[0]
         if asked.secret:
             await self.remove(call)
-            await self._told.forget_told(who, _mark(room))
+            await self._told.forget_told(who, self._mark(room))
             await call.reply(_REMOVED)
         if body.strip().casefold() == _STOP:
             self._talks.pop((who, room), None)
@@ -207,7 +207,7 @@ class LoginChat:
     async def _ask(self, who: UserId, room: RoomId, talk: Talk) -> None:
         asked = talk.left[0]
         if asked.secret:
-            await self._told.note_told(who, _mark(room))
+            await self._told.note_told(who, self._mark(room))
             text = (
                 f"{asked.label}? I remove it as soon as I have read it. Your homeserver may keep "
                 "the original for some days."
@@ -246,6 +246,10 @@ class LoginChat:
     async def _say(self, room: RoomId, text: str, *source: object) -> None:
         await say(self._stage, self._bot, room, text, MessageKind.NOTICE, "login", *source)
 
+    def _mark(self, room: RoomId) -> str:
+        """By which it is remembered that a secret was asked for there."""
+        return f"secret asked in {self._stage.key_of(room).hex()}"
+
     def _logins_there(self, call: BotCall, instance: str) -> Sequence[object]:
         own = self._logins.of(call.sender.user_id)
         return [session for session in own if session.row.instance == instance]
@@ -256,10 +260,6 @@ def _of_link(link: str, what: str) -> str:
         f"Open this link within ten minutes to {what}. It works once and is for you only; give it "
         f"to nobody.\n{link}"
     )
-
-
-def _mark(room: RoomId) -> str:
-    return f"secret asked in {room}"
 
 
 async def _no_link(person: UserId, purpose: str) -> str | None:

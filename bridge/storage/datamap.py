@@ -276,7 +276,7 @@ DATA_MAP: tuple[Table, ...] = (
     Table(
         "told", "what a person was told once, so as not to say it again",
         While("the installation"),
-        {"subject": _SUBJECT, "what": _none("a fixed word"), "at": _SINCE},
+        {"subject": _SUBJECT, "what": _none("a fixed word, a number, a hash"), "at": _SINCE},
         subject="subject",
     ),
     Table(

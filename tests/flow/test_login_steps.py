@@ -15,20 +15,9 @@ from bridge.sdk.login import LoginState
 from bridge.sdk.testing import check_connector
 from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
 from tests.flow.test_logins import NEAR, Chat
-from tests.rigs import device_bridge
 from tests.rigs.device_bridge import DeviceConnector, Network
 from tests.rigs.people import sign_in
 from tests.rigs.trestle import Town, make_modules, running, wait_until
-
-
-@pytest.fixture
-def network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Network:
-    """A network on which nobody has signed in, and its module installed."""
-    device_bridge.install(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    fresh = Network()
-    monkeypatch.setattr(device_bridge, "NETWORK", fresh)
-    return fresh
 
 
 @pytest_asyncio.fixture

@@ -158,6 +158,15 @@ async def test_an_account_is_linked_by_chat_speaks_over_a_restart_and_is_logged_
         assert PASSWORD not in heard
 
 
+async def change_password(services: IrcServer, account: str, old: str, new: str) -> None:
+    """Have a password changed where the account is."""
+    async with irc_user(services.port, account) as user:
+        user.say(f"PRIVMSG NickServ :IDENTIFY {account} {old}")
+        await user.expect("NickServ", "now identified")
+        user.say(f"PRIVMSG NickServ :SET PASSWORD {new}")
+        await user.expect("NickServ", "password")
+
+
 async def test_a_password_that_is_wrong_later_is_told_once_and_not_tried_again(
     town: Town, services: IrcServer, folder: Path, database_settings: DatabaseSettings
 ) -> None:
@@ -178,11 +187,7 @@ async def test_a_password_that_is_wrong_later_is_told_once_and_not_tried_again(
             await chat.expect("You are signed in to near as vera")
             await alice.say(room, "by my own")
             assert (await carl.expect(":by my own")).startswith(":verax!")
-        async with irc_user(services.port, "vera") as vera:
-            vera.say("PRIVMSG NickServ :IDENTIFY vera first-password")
-            await vera.expect("NickServ", "now identified")
-            vera.say("PRIVMSG NickServ :SET PASSWORD second-password")
-            await vera.expect("NickServ", "password")
+        await change_password(services, "vera", "first-password", "second-password")
         async with running(settings) as app:
             await until_state(app, alice, LoginState.SIGN_IN_NEEDED)
             told = "needs you to sign in again"
@@ -208,6 +213,11 @@ async def test_a_password_that_is_wrong_later_is_told_once_and_not_tried_again(
             await until_state(app, alice, LoginState.CONNECTED)
             await alice.say(room, "heard again")
             assert (await carl.expect("heard again")).startswith(":vera!")
+        # Where one speaks for all, nobody's own does.
+        relay = settings_with(town, services, folder, database_settings, puppets=Puppets.RELAY)
+        async with running(relay):
+            await alice.say(room, "by the relay again")
+            assert (await carl.expect("by the relay again")).startswith(":trestle!")
         assert len(chat.said(told)) == 1
         assert not any("unheard" in line for line in carl.heard)
 

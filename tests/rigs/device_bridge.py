@@ -1,7 +1,10 @@
 """A network on which people sign in elsewhere: by a link and a code, or by a token."""
 
 import asyncio
-from collections.abc import Mapping
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,12 +31,20 @@ class Network:
 NETWORK = Network()
 
 
-def install(folder: Path) -> None:
-    """Have the module found in that folder of ``sys.path``."""
-    info = folder / "device-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: device\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(ENTRY)
+@contextmanager
+def installed() -> Iterator[None]:
+    """Have the module found as any that is installed, and a network that knows nobody."""
+    vars(NETWORK).update(vars(Network()))
+    with tempfile.TemporaryDirectory() as folder:
+        info = Path(folder) / "device-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: device\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(ENTRY)
+        sys.path.insert(0, folder)
+        try:
+            yield
+        finally:
+            sys.path.remove(folder)
 
 
 class Settings(BaseModel):

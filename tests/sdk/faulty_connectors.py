@@ -179,6 +179,20 @@ def start_program(*_: object) -> Any:
     return Capabilities()
 
 
+def logs_out_badly() -> type:
+    """The tutorial's connector with clients that fail at logging out."""
+
+    async def log_out(self: object) -> None:
+        raise KeyError("token")
+
+    made: Any = type("Client", (EchoClient,), {"log_out": log_out})
+    return connector(
+        login_flows=lambda self: (PASSWORD,),
+        begin_login=lambda self, flow, owner: Scripted(asks(FIELD)),
+        connect=lambda self, login, host: made(self._settings, host),
+    )
+
+
 FIELD = Field_(name="name", label="Name")
 ALWAYS = Scripted(asks(FIELD))
 ONE: list[EchoClient] = []
@@ -246,6 +260,7 @@ CONNECTOR: list[Fault] = [
         steps(asks(FIELD), Finished(name="alice", secrets={"password": "x"})),  # type: ignore[dict-item]
         r"secrets\['password'\], which must be a Secret",
     ),
+    ("a log out that crashes", logs_out_badly(), r"log_out\(\) raised KeyError"),
     (
         "a refusal that says the password",
         steps(asks(FIELD), LoginRequired("Example refused canary-7c1f52.")),

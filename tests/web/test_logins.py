@@ -13,6 +13,7 @@ from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
 from tests.flow.test_conversation import bridge, irc_module
 from tests.flow.test_logins import NEAR, Chat
 from tests.rigs.browser import open_page
+from tests.rigs.device_bridge import Network
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.people import sign_in
@@ -153,3 +154,30 @@ async def test_a_room_is_bridged_changed_and_let_go_by_http_with_the_power_to(
         levels = await program.ask("GET", "/permissions")
         assert levels == {"user_id": alice.id, "level": "user", "networks": {"near": "user"}}
         await program.ask("GET", f"/permissions?user={bea.id}", status=403)
+
+
+async def test_a_link_and_a_code_are_shown_on_the_page_which_goes_on_by_itself(
+    town: Town, folder: Path, database_settings: DatabaseSettings, network: Network
+) -> None:
+    alice = await town.person("alice")
+    port = free_port()
+    settings = town.settings_for(
+        folder, database_settings, modules=make_modules({"near": ("device", {})}),
+        web=WebSettings(listen=Address("127.0.0.1", port), manager_url=f"http://127.0.0.1:{port}"),
+    )  # fmt: skip
+    async with running(settings) as app, open_page() as page:
+        await wait_until(lambda: app.parts.instances[NEAR].is_open)
+        await page.goto(str(await app.parts.web.make_link(UserId(alice.id), "login:near")))
+        await page.click("#open")
+        await page.click("text=near: By a link")
+        await page.wait_for_selector("#code:has-text('AB-12')")
+        link = await page.get_attribute("#step a", "href")
+        assert link == "https://device.example/"
+        network.opened.set()
+        await page.wait_for_selector("#step:has-text('Now say yes there.')")
+        network.confirmed.set()
+        await page.wait_for_selector("#done:has-text('You are signed in to near')")
+        network.is_there = False
+        await page.click("text=Log out")
+        await page.wait_for_selector("[role=alert]:has-text('End the session there too.')")
+        await page.wait_for_selector("#logins li:has-text('None yet.')")

@@ -11,7 +11,7 @@ from bridge.sdk.errors import DeliveryError, TrestleError
 from bridge.sdk.events import Receipt, RemoteChat
 from bridge.sdk.examination import ExaminesItself, Remark
 from bridge.sdk.ids import RemoteChatId, UserId
-from bridge.sdk.login import Login, LoginKind, LoginState
+from bridge.sdk.login import Login, LoginKind, LoginState, LogsOut
 from bridge.sdk.module import Directory, FindsChats, JoinsChats, NeedsConsent
 from bridge.sdk.rich import (
     Code,
@@ -233,6 +233,8 @@ class _Check:
         for pause in (0, _SETTLE_SECONDS, _SETTLE_SECONDS):
             await self._run_for(client, host, pause)
             await self._watch.wait_until_clean()
+        if login.secrets and isinstance(client, LogsOut):
+            await self._try("log_out()", client.log_out(), self._limit)
         self._take_words(host)
 
     async def _run_for(self, client: Any, host: FakeHost, seconds: float) -> None:
