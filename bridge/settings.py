@@ -369,7 +369,8 @@ class Settings:
             doc="What runs. The key is the instance's id (a-z, 0-9, at most 16, a letter first); "
             "commands name it, as in `!trestle bridge libera #channel`. `trestle modules` lists "
             "what is installed. Beside its own settings each may have: "
-            "`permissions`, levels that hold for it instead of those above; `puppets: automatic | login | relay`, whose account "
+            "`permissions`, levels that hold for it instead of those above; "
+            "`puppets: automatic | login | relay`, whose account "
             "speaks for people; `announce: first | before` and `announce_in: room | direct`, how "
             "people are told before a connection is made for them (`before`: their first message "
             "waits until they have read it, a minute at most).",
