@@ -13,7 +13,7 @@ from bridge.settings import DatabaseSettings
 from bridge.storage.archive import Manifest, reading
 from bridge.storage.audit import Audit
 from bridge.storage.backup import Wanted, back_up
-from bridge.storage.datamap import DATA_MAP, ByDay
+from bridge.storage.datamap import DATA_MAP, After, ByDay
 from bridge.storage.keys import DayKeys, EventKeys
 from bridge.storage.partitions import make_partition
 from bridge.storage.pool import Database
@@ -51,8 +51,12 @@ async def fill(settings: DatabaseSettings, state_dir: Path, clock: Clock) -> Non
             for table in DATA_MAP:
                 if table.name in _KEPT_BY_ITSELF:
                     continue
+                fields = {}
+                if isinstance(table.keep, After) and not table.keep.days:
+                    # A restore leaves out what is over.
+                    fields[table.keep.column] = clock.now() + timedelta(days=1)
                 for day in days(clock):
-                    await insert(admin, table, day)
+                    await insert(admin, table, day, **fields)
 
 
 def days(clock: Clock) -> list[date]:
