@@ -12,6 +12,7 @@ import asyncio
 import json
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,6 +24,8 @@ from bridge.storage.files import sync_folder, write_private
 from bridge.storage.schema import Connection
 
 _LEFTOVER_LIMIT = 30.0
+_WRITER_LIMIT = 5.0
+"""Seconds: a server that was killed while it was made may write a last file."""
 _LITTLE_ROOM = 32 << 20
 """Bytes: a server writes its log ahead in files of 16 MiB."""
 
@@ -188,4 +191,9 @@ def _remove_incoming(state_dir: Path) -> None:
     noted = folder / "postgres" / "run.elsewhere"  # See EmbeddedPostgres.
     if noted.exists():
         shutil.rmtree(noted.read_text(), ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    until = time.monotonic() + _WRITER_LIMIT
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        if time.monotonic() > until:
+            return  # Whoever makes the next asks again, and says so.
+        time.sleep(0.02)
