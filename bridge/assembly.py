@@ -306,7 +306,10 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             find_ours=history.find_ours, bot=namespaces.bot,
         )  # fmt: skip
         instances: dict[InstanceId, Instance] = {}
-        announcer = Announcer(bot_rooms, sender, intents, database.clock, key_of, namespaces.bot)
+        private_chats = PrivateChats(bot_rooms, intents, sender, permissions, key_of)
+        announcer = Announcer(
+            bot_rooms, sender, private_chats, database.clock, key_of, namespaces.bot
+        )
         house = House(
             store=store, audit=Audit(database, day_keys, settings.state_dir),
             sender=sender, intents=intents, namespaces=namespaces, permissions=permissions,
@@ -329,7 +332,6 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         )  # fmt: skip
         instances.update(workshop.networks(settings, portals))
         bots, timers = workshop.bots(settings)
-        private_chats = PrivateChats(bot_rooms, intents, sender, permissions, key_of)
         vault = await Vault.at(database, settings.state_dir)
         logins = Logins(instances, Means(
             vault=vault, accounts=accounts, told=bot_rooms, sender=sender,

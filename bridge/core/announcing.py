@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Protocol
 
 from bridge.core.outgoing import KeyOf, notice
+from bridge.core.privatechat import PrivateChats
 from bridge.core.sender import Sender
-from bridge.matrix.intents import Intents
 from bridge.model import Announce, Clock, InstanceRules, Portal
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
@@ -32,14 +32,14 @@ class Announcer:
         self,
         told: Told,
         sender: Sender,
-        intents: Intents,
+        chats: PrivateChats,
         clock: Clock,
         key_of: KeyOf,
         bot: UserId,
     ) -> None:
         self._told = told
         self._sender = sender
-        self._intents = intents
+        self._chats = chats
         self._clock = clock
         self._key_of = key_of
         self._bot = bot
@@ -98,9 +98,7 @@ class Announcer:
         room, source = portal.room, ("announce", person, portal.instance)
         if rules.announce_direct:
             try:
-                room = await self._intents.create_room(
-                    self._bot, invite=[person], is_direct=True, preset="trusted_private_chat"
-                )
+                room = await self._chats.open(self._bot, person)
             except PermanentFailure as error:
                 log.info("told in the room: %s", error, extra={"event": "told_in_room"})
         await self._sender.put([

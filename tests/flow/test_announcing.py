@@ -95,5 +95,7 @@ async def test_it_may_be_told_in_a_direct_chat(
             (chat,) = alice.invitations
             await alice.join(chat)
             await alice.wait_for_text(chat, "from a connection of your own")
+            await alice.say(chat, "optout everywhere")
+            await alice.wait_for_text(chat, "optin")
             said = [str(event["content"].get("body")) for event in await alice.messages(room)]
             assert not any("connection of your own" in text for text in said)
