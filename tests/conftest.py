@@ -1,5 +1,6 @@
 """What all tests share: real servers, started once a worker."""
 
+import logging
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +20,11 @@ from tests.rigs.trestle import Town, run_town
 def pytest_report_header() -> str:
     """What it takes to run the same again."""
     return f"TRESTLE_SEED={SEED} TRESTLE_PROVE={SCALE}"
+
+
+def pytest_runtest_setup() -> None:
+    """What a command of another test has set hides no line from those who look for it."""
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
