@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -286,8 +286,3 @@ def _is_edit(content: dict[str, Any]) -> bool:
 
 async def _nothing() -> None:
     pass
-
-
-def usages(commands: Sequence[Command]) -> list[str]:
-    """One line a command, for help."""
-    return [f"!{command.usage} — {command.help}" for command in commands]

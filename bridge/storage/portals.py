@@ -111,15 +111,6 @@ class PortalStore:
             )  # fmt: skip
         return [link_of(row) for row in rows]
 
-    async def find_remote(self, portal_id: int, remote_id: str, part: int) -> MessageLink | None:
-        """The event that a remote message of the portal is."""
-        with at_the_door():
-            row = await self._database.core.fetchrow(
-                "SELECT * FROM message WHERE (portal, remote_id, part) = ($1, $2, $3)",
-                portal_id, _encode(remote_id), part,
-            )  # fmt: skip
-        return None if row is None else link_of(row)
-
 
 class BotRooms:
     """Where our bots are, whom they told what, and which rooms are encrypted."""
