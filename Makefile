@@ -50,7 +50,7 @@ prove: $(STAMP) servers  ## The long forms of all proofs
 
 crash: $(STAMP) servers  ## The long forms of what is proven by killing things: an hour or two
 	@echo "seed: $(TRESTLE_SEED)"
-	TRESTLE_PROVE=50 $(PYTEST) --timeout=14400 tests/crash $(ARGS)
+	TRESTLE_PROVE=50 $(PYTEST) --timeout=14400 -rP tests/crash $(ARGS)
 
 examples: $(STAMP)  ## Write the generated files again: examples, reference, alerts, manual page
 	$(BIN)/python -m bridge.examples

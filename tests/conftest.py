@@ -25,6 +25,7 @@ def pytest_report_header() -> str:
 def pytest_runtest_setup() -> None:
     """What a command of another test has set hides no line from those who look for it."""
     logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("tests").setLevel(logging.INFO)  # The figures that a proof saw.
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

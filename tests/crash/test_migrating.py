@@ -1,6 +1,8 @@
-"""Killed in the middle of its first migration, at one statement after another."""
+"""Killed in the middle of making the schema, at one statement after another."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -8,20 +10,26 @@ import asyncpg
 from bridge.model import SystemClock
 from bridge.settings import DatabaseSettings
 from bridge.storage.pool import Database
-from bridge.storage.schema import migrations, schema_version
+from bridge.storage.schema import Connection, migrate, migrations, roles_sql, schema_version
 from tests.rigs.cluster import Cluster
 from tests.rigs.program import TrestleProgram
 from tests.rigs.scale import chance, scaled
 from tests.rigs.trestle import make_settings
-from tests.storage.test_migrations import tables, until_it_sleeps
+from tests.storage.test_migrations import until_it_sleeps
 
 POINTS = max(2, scaled(50))
 COUNT = """
 CREATE SCHEMA holding;
 CREATE SEQUENCE holding.passed;
+CREATE TABLE holding.seen (statement bigint, version integer);
 CREATE FUNCTION holding.hold() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    statement bigint := nextval('holding.passed');
 BEGIN
-    IF nextval('holding.passed') = current_setting('holding.at')::bigint THEN
+    IF to_regclass('public.schema_version') IS NOT NULL THEN
+        INSERT INTO holding.seen SELECT statement, count(*) FROM public.schema_version;
+    END IF;
+    IF statement = current_setting('holding.at')::bigint THEN
         PERFORM pg_sleep(600);
     END IF;
 END
@@ -29,46 +37,90 @@ $$;
 CREATE EVENT TRIGGER hold ON ddl_command_end EXECUTE FUNCTION holding.hold();
 """
 """Counts the statements that change the schema, and stops after one of them."""
+SCHEMA = """
+SELECT 'relation', relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
+UNION ALL SELECT 'column', relname || '.' || attname || ' ' || atttypid::regtype
+    FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND attnum > 0
+UNION ALL SELECT 'policy', polname || ' of ' || relname
+    FROM pg_policy JOIN pg_class ON pg_class.oid = polrelid
+UNION ALL SELECT 'constraint', conname::text FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace
+"""
+"""By the catalogue's rows alone: what shows a definition waits for who changes it."""
 
 
-async def test_killed_at_many_points_of_the_first_migration_it_leaves_nothing_and_starts_clean(
+async def test_killed_at_many_points_of_the_migrations_each_is_there_as_a_whole_or_not_at_all(
     cluster: Cluster, folder: Path
 ) -> None:
-    database_settings = await cluster.fresh()
-    statements = await count_statements(await cluster.fresh(), folder / "counted")
-    points = chance("migrations").sample(range(1, statements + 1), POINTS)
-    admin = await asyncpg.connect(database_settings.url)
-    name = await admin.fetchval("SELECT current_database()")
-    await admin.execute(COUNT)
-    program = TrestleProgram(make_settings(folder, database=database_settings), folder, {})
-    for point in points:
-        await admin.execute(f"ALTER DATABASE {name} SET holding.at = {point}")
-        await admin.execute("SELECT setval('holding.passed', 1, false)")
-        async with asyncio.TaskGroup() as group:
-            starting = group.create_task(start(program))
-            await until_it_sleeps(admin)
-            await program.kill()
-        assert "ended with -9" in starting.result()
-        assert await tables(admin) <= {"schema_version"}, f"killed at statement {point}"
-    await admin.execute(f"ALTER DATABASE {name} SET holding.at = 0")
-    async with Database.open(database_settings, folder, SystemClock()):
-        assert await schema_version(admin) == migrations()[-1][0]
-    await program.start()
-    assert await program.is_ready()
-    await program.kill()
-    await admin.close()
+    versions = await count_statements(await cluster.fresh(), folder)
+    schemas = await walk(await cluster.fresh())
+    for point in chance("migrations").sample(sorted(versions), POINTS):
+        where = f"killed at statement {point}"
+        state_dir = folder / str(point)
+        state_dir.mkdir()
+        settings = await cluster.fresh()
+        program = TrestleProgram(make_settings(state_dir, database=settings), state_dir, {})
+        async with held(settings, at=point) as admin:
+            async with asyncio.TaskGroup() as group:
+                starting = group.create_task(start(program))
+                await until_it_sleeps(admin)
+                await program.kill()
+            assert "ended with -9" in starting.result()
+            assert await schema_version(admin) == versions[point], where
+            assert await schema(admin) == schemas[versions[point]], where
+            await hold_at(admin, 0)
+            # What was killed still sleeps in the database; whoever comes next ends it.
+            async with Database.open(settings, state_dir, SystemClock()):
+                assert await schema(admin) == schemas[-1], where
+        await program.start()
+        assert await program.is_ready()
+        await program.kill()
 
 
-async def count_statements(settings: DatabaseSettings, state_dir: Path) -> int:
-    """How many statements of a whole migration change the schema."""
+async def count_statements(settings: DatabaseSettings, state_dir: Path) -> dict[int, int]:
+    """How many migrations are done at each statement of them all that changes the schema."""
+    async with held(settings, at=0) as admin, Database.open(settings, state_dir, SystemClock()):
+        return {row[0]: row[1] for row in await admin.fetch("SELECT * FROM holding.seen")}
+
+
+async def walk(settings: DatabaseSettings) -> list[set[tuple[str, str]]]:
+    """The schema with so many of the migrations done."""
     admin = await asyncpg.connect(settings.url)
+    try:
+        await admin.execute(roles_sql())
+        await admin.execute("CREATE TABLE schema_version (version integer PRIMARY KEY)")
+        schemas = [await schema(admin)]
+        for number in range(1, len(migrations()) + 1):
+            await migrate(admin, migrations()[:number])
+            schemas.append(await schema(admin))
+        return schemas
+    finally:
+        await admin.close()
+
+
+@asynccontextmanager
+async def held(settings: DatabaseSettings, *, at: int) -> AsyncIterator[Connection]:
+    """A connection to a database that stops at a statement; 0: it only counts."""
+    admin = await asyncpg.connect(settings.url)
+    try:
+        await admin.execute(COUNT)
+        await hold_at(admin, at)
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def hold_at(admin: Connection, statement: int) -> None:
+    """Stop whoever connects from now on at that statement."""
     name = await admin.fetchval("SELECT current_database()")
-    await admin.execute(COUNT)
-    await admin.execute(f"ALTER DATABASE {name} SET holding.at = 0")
-    async with Database.open(settings, state_dir, SystemClock()):
-        count = int(await admin.fetchval("SELECT last_value FROM holding.passed"))
-    await admin.close()
-    return count
+    await admin.execute(f"ALTER DATABASE {name} SET holding.at = {statement}")
+    await admin.execute(f"SET holding.at = {statement}")
+
+
+async def schema(admin: Connection) -> set[tuple[str, str]]:
+    """What the schema is made of, by the catalogue."""
+    return {(row[0], row[1]) for row in await admin.fetch(SCHEMA)}
 
 
 async def start(program: TrestleProgram) -> str:
