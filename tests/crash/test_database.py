@@ -19,7 +19,7 @@ STOPS = max(2, scaled(20))
 BETWEEN = 300 if SCALE >= 10 else 75
 """Transactions from one stop to the next."""
 LEAST_RATE = 450
-"""Events a second over the whole of the long form, the outages and what is made up for included."""
+"""Events a second over the whole long form, outages and what is made up for included."""
 
 log = logging.getLogger(__name__)
 
