@@ -12,7 +12,9 @@ ifndef TRESTLE_SEED
 TRESTLE_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 endif
 export TRESTLE_SEED
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --hypothesis-seed=$(TRESTLE_SEED)
+# The tests start the program hundreds of times: it need not be compiled each time.
+export PYTHONDONTWRITEBYTECODE :=
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --hypothesis-seed=$(TRESTLE_SEED)
 
 .PHONY: demo test check bench prove crash servers examples
 .DEFAULT_GOAL := test
