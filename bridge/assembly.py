@@ -294,7 +294,8 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             patience=Patience(tries=settings.limits.tries),
         )  # fmt: skip
         store = PortalStore(database)
-        optouts = OptOuts(OptOutStore(database))
+        audit = Audit(database, day_keys, settings.state_dir)
+        optouts = OptOuts(OptOutStore(database), audit)
         await optouts.load()
         crossings = Crossings(store)
         marker = router.marker = Marker(journal, before=crossings.flush)
@@ -311,7 +312,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             bot_rooms, sender, private_chats, database.clock, key_of, namespaces.bot
         )
         house = House(
-            store=store, audit=Audit(database, day_keys, settings.state_dir),
+            store=store, audit=audit,
             sender=sender, intents=intents, namespaces=namespaces, permissions=permissions,
             instances=instances, router=router, marker=marker, telemetry=telemetry,
             key_of=key_of, clock=database.clock, crossings=crossings, optouts=optouts,
@@ -336,7 +337,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         logins = Logins(instances, Means(
             vault=vault, accounts=accounts, told=bot_rooms, sender=sender,
             private_chats=private_chats, permissions=permissions, key_of=key_of,
-            bot=namespaces.bot, double_puppets=double_puppets,
+            bot=namespaces.bot, double_puppets=double_puppets, audit=audit,
         ))  # fmt: skip
         for one in instances.values():
             logins.serve(one)

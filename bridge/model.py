@@ -184,6 +184,12 @@ class AuditAction(StrEnum):
     SET = "set"
     ROTATE = "rotate"
     FORGET = "forget"
+    RELOAD = "reload"
+    LINK = "link"
+    LOGOUT = "logout"
+    OPT_OUT = "opt out"
+    OPT_IN = "opt in"
+    END_SESSION = "end session"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,17 +160,23 @@ class MainBot:
     def _login_actions(self) -> Sequence[Action]:
         """What people do with accounts of their own; nobody else is in on it."""
 
-        def action(name: str, usage: str, text: str, run: OfLogins) -> Action:
+        def action(
+            name: str, usage: str, text: str, run: OfLogins, level: Permission = Permission.USER
+        ) -> Action:
             return Action(
-                name=name, usage=usage, help=text, level=Permission.USER,
+                name=name, usage=usage, help=text, level=level,
                 run=lambda order: run(self.login_chat, order.call, order.words),
             )  # fmt: skip
+
+        # What somebody has is seen and ended also after the leave to have it was taken.
+        relay = Permission.RELAY
 
         return (
             action("login", "login [network]", "link an account of yours", LoginChat.login),
             action("logout", "logout [network|number]", "end a login, on its network too",
-                   LoginChat.logout),
-            action("logins", "logins", "list your logins and how they are", LoginChat.logins),
+                   LoginChat.logout, relay),
+            action("logins", "logins", "list your logins and how they are", LoginChat.logins,
+                   relay),
             action("prefer", "prefer <number>",
                    "choose which of your logins on a network speaks", LoginChat.prefer),
             action("manager", "manager", "get a link to a page with all that is yours here",

@@ -364,7 +364,7 @@ DATA_MAP: tuple[Table, ...] = (
             "seq": _none("the row's number, without gaps"), "at": _none("when"),
             "actor": _id("who did it"), "subject": _SUBJECT,
             "action": _none("what was done, one of a closed set"),
-            "target": _id("to which chat and room"),
+            "target": _id("to which chat and room, or what else"),
             "detail": _content("what was said with it"),
             "previous": _none("the hash of the row before"),
             "hash": _none("the hash of this row, with a key of ours"),

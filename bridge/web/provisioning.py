@@ -90,14 +90,21 @@ class Provisioning:
         ]})  # fmt: skip
 
     async def _list_logins(self, request: web.Request) -> web.Response:
-        owner, there = await self._person(request)
-        return json_of({"logins": [
-            _login(session) for one in there for session in one.logins_of(owner)
-        ]})  # fmt: skip
+        _, own = await self._own_logins(request)
+        return json_of({"logins": [_login(session) for session in own]})
+
+    async def _own_logins(self, request: web.Request) -> tuple[UserId, Sequence[Session]]:
+        """Who asks, and the logins for which the token is good; also those that are off because
+        the settings do not let their owner use them any more."""
+        row = await self.signed_in(request, None)
+        return row.subject, [
+            session for session in self._logins.of(row.subject)
+            if row.scope in (MANAGER, f"login:{session.row.instance}")
+        ]  # fmt: skip
 
     async def _own_login(self, request: web.Request) -> tuple[UserId, Session]:
-        owner, there = await self._person(request)
-        for session in (session for one in there for session in one.logins_of(owner)):
+        owner, own = await self._own_logins(request)
+        for session in own:
             if str(session.row.id) == request.match_info["id"]:
                 return owner, session
         raise ApiError(404, "M_NOT_FOUND", "There is no such login of yours.")
