@@ -38,6 +38,7 @@ from bridge.core.reconciler import Reconciler
 from bridge.core.router import Patience, Router
 from bridge.core.routes import Routes
 from bridge.core.sender import Sender
+from bridge.core.sessions import Sessions
 from bridge.core.status import Status, Troubles
 from bridge.core.statusroom import StatusRoom
 from bridge.core.timers import TimerKeeper
@@ -399,6 +400,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             homeserver=lambda: states[-1]() if states else "not asked yet",
             difference=lambda: bookkeeper.difference, troubles=troubles, began=monotonic(),
         )  # fmt: skip
+        tokens = Tokens(database)
         conditions = Conditions(
             settings.state_dir,
             now=database.clock.now,
@@ -439,7 +441,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
                 own_listeners=lambda: parts.own_listeners(),  # noqa: PLW0108 - not there yet
             )),
             web=WebServer(
-                settings.web, Tokens(database), Links(database),
+                settings.web, tokens, Links(database),
                 await stack.enter_async_context(OpenIdVerifier(
                     {settings.homeserver.server_name: settings.homeserver.url}
                     | dict(settings.web.homeservers), UsedOpenIds(database).note, database.clock,
@@ -452,5 +454,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             encrypted=encrypted,
         )  # fmt: skip
         main_bot.login_chat.make_link = parts.web.make_link
+        main_bot.sessions = sessions = Sessions(tokens, stage, namespaces.bot, logins.do)
+        parts.web.on_session = sessions.begun
         await parts.furnish()
         yield parts

@@ -189,7 +189,6 @@ class AuditAction(StrEnum):
     LOGOUT = "logout"
     OPT_OUT = "opt out"
     OPT_IN = "opt in"
-    END_SESSION = "end session"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from bridge.core.optouts import EVERYWHERE, OptOuts
 from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
 from bridge.core.router import Router
+from bridge.core.sessions import Sessions
 from bridge.core.signin import sentence
 from bridge.core.status import Status, in_lines
 from bridge.core.statusroom import StatusRoom
@@ -100,6 +101,7 @@ class MainBot:
         self._double_puppets = double_puppets
         self.aside: Aside
         self.login_chat: LoginChat
+        self.sessions: Sessions
         self.tracer: Tracer
         self.status: Status
         self.status_room: StatusRoom
@@ -181,6 +183,9 @@ class MainBot:
                    "choose which of your logins on a network speaks", LoginChat.prefer),
             action("manager", "manager", "get a link to a page with all that is yours here",
                    LoginChat.manager),
+            Action(name="sessions", usage="sessions [end <name>|end all]", level=relay,
+                   run=lambda order: self.sessions.obey(order.call, order.words),
+                   help="see where you are signed in at the web, and end that"),
         )  # fmt: skip
 
     async def obey(self, call: BotCall, text: str) -> None:

@@ -23,7 +23,6 @@ from bridge.sdk.login import Ask, Field, LoginFlow, Show
 MakeLink = Callable[[UserId, str], Awaitable[str | None]]
 
 _STOP = "cancel"
-_PRIVATELY = "I wrote to you in our direct chat."
 _REMOVED = (
     "I have removed what you typed. Your homeserver may keep the original for some days before it "
     "forgets it for good."
@@ -220,10 +219,9 @@ class LoginChat:
 
     async def _private_room(self, call: BotCall) -> tuple[RoomId, str]:
         """Where only that person reads, and what to answer where it was asked."""
-        who, chats = call.sender.user_id, self._stage.private_chats
-        if call.direct and await chats.is_private(self._bot, who, call.room):
-            return call.room, ""
-        return await chats.open(self._bot, who), _PRIVATELY
+        return await self._stage.private_chats.room_for(
+            self._bot, call.sender.user_id, call.room, direct=call.direct
+        )
 
     async def remove(self, call: BotCall) -> None:
         """Take back a message that holds a secret, where the bot has the power to.
