@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from bridge.core.announcing import Foretell
 from bridge.core.hosting import InstanceHost, InstanceMetrics
 from bridge.core.supervisor import Supervisor
 from bridge.model import Clock, LoginRow
@@ -13,7 +14,7 @@ from bridge.sdk.errors import DeliveryError, LoginRequired, PermanentFailure, Te
 from bridge.sdk.events import Message, Receipt, RemoteChat, RemoteEvent
 from bridge.sdk.ids import InstanceId, LoginId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
-from bridge.sdk.module import Client, Connector, JoinsChats, ModuleState, Store
+from bridge.sdk.module import Client, Connector, JoinsChats, ModuleState, NamesPuppets, Store
 from bridge.sdk.secret import Secret
 from bridge.telemetry import Telemetry
 
@@ -227,9 +228,26 @@ class Instance:
                 session = self._by_owner[owner] = self._open(row, name, {})
         return session
 
+    def foretell(self, owner: UserId, name: str) -> Foretell:
+        """What tells how a connection would be called that is made for the Matrix user."""
+
+        async def foretell() -> str:
+            connector: object = self.connector
+            return (
+                await connector.foretell_name(owner, name)
+                if isinstance(connector, NamesPuppets)
+                else ""
+            )
+
+        return foretell
+
     def logins_of(self, owner: UserId) -> Sequence[Session]:
         """The logins that the person linked and that are at work, the one that speaks first."""
         return self._linked.get(owner, ())
+
+    def find_login(self, login: LoginId) -> Session | None:
+        """The login of that number, if it is at work."""
+        return self._sessions.get(login)
 
     async def open_login(self, row: LoginRow) -> Session:
         """Have a person's login at work, begun anew if it is; the automatic one gives way.
