@@ -17,6 +17,7 @@ from bridge.sdk.errors import (
 from bridge.sdk.events import (
     Message,
     MessageKind,
+    Profile,
     Receipt,
     RemoteChat,
     RemoteEvent,
@@ -72,6 +73,7 @@ from bridge.sdk.module import (
     Kept,
     ModuleInfo,
     ModuleState,
+    NamesPuppets,
     NeedsConsent,
     Store,
 )
@@ -121,8 +123,10 @@ __all__ = [
     "ModuleInfo",
     "ModuleNotReady",
     "ModuleState",
+    "NamesPuppets",
     "NeedsConsent",
     "PermanentFailure",
+    "Profile",
     "Receipt",
     "Remark",
     "RemoteChat",

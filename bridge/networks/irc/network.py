@@ -17,6 +17,7 @@ from bridge.networks.irc.sending import Means
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import ModuleError
+from bridge.sdk.ids import UserId
 from bridge.sdk.module import Store
 
 THROTTLE_SECONDS = 60.0
@@ -67,6 +68,17 @@ class Network:
         if self._nicks is None:
             self._nicks = Nicks(store)
         return self._nicks
+
+    async def foretell(self, owner: UserId, name: str) -> str:
+        """Return the nick that a puppet would have; empty before a server was reached."""
+        if self._nicks is None or self.isupport is None:
+            return ""
+        return await self._nicks.foretell(owner, name, self.isupport)
+
+    @property
+    def relays(self) -> frozenset[str]:
+        """The nicks of other relays in the channels, folded."""
+        return frozenset(map(self.fold, self.settings.relays))
 
     def fold(self, name: str) -> str:
         """Map a name by the network's rule, as far as it is known."""
