@@ -182,6 +182,12 @@ class AuditAction(StrEnum):
     RETRY = "retry"
     DROP = "drop"
     SET = "set"
+    ASK = "ask"
+    """Those who run a chat were asked."""
+    AGREE = "agree"
+    REFUSE = "refuse"
+    BLOCK = "block"
+    UNBLOCK = "unblock"
     ROTATE = "rotate"
     FORGET = "forget"
 
@@ -203,6 +209,33 @@ class Portal:
     telling: Telling = Telling.NOTICE
     left_out: ItemId | None = None
     """Up to this item what waited too long is left out."""
+
+
+class AskedState(StrEnum):
+    """What became of a request to bridge a chat. Of one that was granted nothing is kept."""
+
+    ASKED = "asked"
+    UNANSWERED = "unanswered"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Those who run a chat were asked to let it be bridged."""
+
+    instance: InstanceId
+    chat: RemoteChatId
+    chat_name: str
+    room: RoomId
+    room_name: str
+    """As it was called to them."""
+    by: UserId
+    state: AskedState = AskedState.ASKED
+    at: datetime
+    until: datetime
+    """An answer counts before that."""
+    again_at: datetime
+    """They are not asked again before that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -253,6 +253,8 @@ class Doorway:
             raise PermanentFailure(
                 f"the settings of this bridge do not let {sender} speak on {instance.name}"
             )
+        if house.blocks.cover(instance.name, self.portal.chat, sender):
+            raise PermanentFailure(f"those who run {self.portal.chat_name} take nothing of you")
         if not instance.is_open:
             raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
         rules = house.rules(instance.name)
@@ -385,13 +387,13 @@ class Doorway:
             )
         ])  # fmt: skip
 
-    async def let_go(self, person: UserId) -> None:
+    async def let_go(self, person: UserId, reason: str = "does not want to be bridged") -> None:
         """Have the person's own connection, if there is one, out of the chat."""
         instance = self._house.instances.get(self.portal.instance)
         session = instance.find_session(person) if instance else None
         if session is not None and isinstance(session.client, JoinsChats):
             try:
-                await session.client.leave(self.chat, "does not want to be bridged")
+                await session.client.leave(self.chat, reason)
             except DeliveryError as error:
                 log.info("a puppet is not connected: %s", error, extra={"event": "not_there"})
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bridge.core.announcing import Announcer
+from bridge.core.blocks import Blocks
 from bridge.core.crossings import Crossings
 from bridge.core.doublepuppets import DoublePuppets
 from bridge.core.instances import Instance
@@ -81,6 +82,7 @@ class House:
     crossings: Crossings
     lateness: Lateness
     optouts: OptOuts
+    blocks: Blocks
     announcer: Announcer
     double_puppets: DoublePuppets
     rules: Callable[[InstanceId], InstanceRules]

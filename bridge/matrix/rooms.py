@@ -28,6 +28,14 @@ class RoomQuestions:
                 return None
             raise
 
+    async def name(self, room: RoomId) -> str:
+        """What people call the room: its alias, else its name, else its id."""
+        for kind, field in (("m.room.canonical_alias", "alias"), ("m.room.name", "name")):
+            found = (await self.state(room, kind) or {}).get(field)
+            if isinstance(found, str) and found.strip():
+                return " ".join(found.split())[:100]
+        return room
+
     async def joined_members(self, room: RoomId) -> dict[UserId, str]:
         """Who is in the room, with display names; empty if we are not in it."""
         try:

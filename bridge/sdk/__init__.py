@@ -15,8 +15,10 @@ from bridge.sdk.errors import (
     Unsupported,
 )
 from bridge.sdk.events import (
+    ConsentRequest,
     Message,
     MessageKind,
+    ModeratorWish,
     Receipt,
     RemoteChat,
     RemoteEvent,
@@ -28,6 +30,7 @@ from bridge.sdk.events import (
     RemoteUser,
     RoomMessage,
     Sender,
+    Wish,
 )
 from bridge.sdk.examination import ExaminesItself, Remark
 from bridge.sdk.ids import (
@@ -57,6 +60,7 @@ from bridge.sdk.login import (
 )
 from bridge.sdk.metrics import Metric
 from bridge.sdk.module import (
+    AsksModerators,
     Bot,
     BotHost,
     Call,
@@ -82,6 +86,7 @@ from bridge.sdk.timers import HearsTimers, Timer, TimerCall, Timers
 
 __all__ = [
     "Ask",
+    "AsksModerators",
     "Bot",
     "BotHost",
     "Call",
@@ -90,6 +95,7 @@ __all__ = [
     "Command",
     "ConfigError",
     "Connector",
+    "ConsentRequest",
     "DeliveryError",
     "DeliveryUncertain",
     "Directory",
@@ -117,6 +123,7 @@ __all__ = [
     "Message",
     "MessageKind",
     "Metric",
+    "ModeratorWish",
     "ModuleError",
     "ModuleInfo",
     "ModuleNotReady",
@@ -153,6 +160,7 @@ __all__ = [
     "Unsupported",
     "UserId",
     "Wait",
+    "Wish",
     "lines",
     "split",
     "to_plain",

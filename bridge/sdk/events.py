@@ -121,6 +121,44 @@ class RemoteMembers:
 RemoteEvent = RemoteMessage | RemoteJoin | RemoteLeave | RemoteRename | RemoteMembers
 
 
+class Wish(StrEnum):
+    """What somebody who runs a chat may ask of us at any time: a closed set."""
+
+    AGREE = "agree"
+    """The chat may be bridged as it was asked."""
+    REFUSE = "refuse"
+    STATUS = "status"
+    """Say what is bridged, to where, for whom."""
+    LEAVE = "leave"
+    """End the bridge."""
+    BLOCK = "block"
+    """Carry nothing of one person, or of a whole homeserver, into the chat."""
+    UNBLOCK = "unblock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeratorWish:
+    """Somebody who runs a chat, as the network says at this moment, wants something."""
+
+    chat: RemoteChat
+    moderator: RemoteUser
+    wish: Wish
+    about: str = ""
+    """BLOCK, UNBLOCK: a Matrix id, a homeserver's name, or a person as the chat knows them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentRequest:
+    """Somebody in Matrix asks to bridge a chat."""
+
+    chat: RemoteChat
+    room: str
+    """The Matrix room, as people know it."""
+    asked_by: UserId
+    minutes: int
+    """How long an answer counts."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoomMessage:
     """A message in a Matrix room that a bot is in."""

@@ -12,7 +12,9 @@ from pydantic import BaseModel
 
 from bridge.sdk.capabilities import Capabilities
 from bridge.sdk.events import (
+    ConsentRequest,
     Message,
+    ModeratorWish,
     Receipt,
     RemoteChat,
     RemoteEvent,
@@ -147,6 +149,15 @@ class Host(Protocol):
         """
         ...
 
+    async def obey(self, wish: ModeratorWish) -> str:
+        """Do what somebody who runs a chat wishes; give the answer, for that person alone.
+
+        That the person runs the chat is the module's word, so ask the network at that moment. It
+        is done, and said in the chat and in the room, when this returns. The answer may have
+        several lines. Raises a ``DeliveryError`` with a sentence for the person.
+        """
+        ...
+
 
 class Client(Protocol):
     """One login's live connection."""
@@ -228,8 +239,21 @@ class FindsChats(Protocol):
 class NeedsConsent(Protocol):
     """A connector whose chats belong to others, who must agree before they are bridged."""
 
-    def refuse_bridge(self, chat: RemoteChat) -> str | None:
-        """Why the chat may not be bridged, in a sentence; None if it may."""
+    def needs_consent(self, chat: RemoteChat) -> bool:
+        """Whether those who run the chat must be asked. Only the admin's settings may waive it."""
+        ...
+
+
+@runtime_checkable
+class AsksModerators(Protocol):
+    """A client that can ask those who run a chat. Their answers go to ``Host.obey``."""
+
+    async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
+        """Ask each of those who are there, privately, and say how to answer; give whom.
+
+        Raises ``PermanentFailure`` if there is nobody to ask, ``TemporaryFailure`` when not
+        connected.
+        """
         ...
 
 

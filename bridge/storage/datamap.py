@@ -274,6 +274,28 @@ DATA_MAP: tuple[Table, ...] = (
         subject="subject",
     ),
     Table(
+        "consent", "that those who run a chat were asked to let it be bridged",
+        After("again_at"),
+        {
+            "instance": _INSTANCE, "subject": _id("who asks"), "room": _ROOM,
+            "chat": _id("the chat"), "chat_name": _id("what it is called"),
+            "room_name": _id("what the room is called"),
+            "state": _none("asked, unanswered or refused"),
+            "asked_at": _SINCE, "until": _none("how long an answer counts"),
+            "again_at": _none("when they may be asked again"),
+        },
+        subject="subject",
+    ),
+    Table(
+        "chat_block", "of whom those who run a chat take nothing",
+        While("they want it so"),
+        {
+            "instance": _INSTANCE, "chat": _id("the chat"), "since": _SINCE,
+            "subject": _id("the person, or the whole homeserver"),
+        },
+        subject="subject",
+    ),
+    Table(
         "told", "what a person was told once, so as not to say it again",
         While("the installation"),
         {"subject": _SUBJECT, "what": _none("a fixed word, a number, a hash"), "at": _SINCE},

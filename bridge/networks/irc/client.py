@@ -1,13 +1,14 @@
 """One login's client: the relay listens and speaks, a puppet only speaks."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
 from bridge.networks.irc import certfp, replies
 from bridge.networks.irc.channels import Channels
 from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.desk import Desk
 from bridge.networks.irc.dial import Way, connect
 from bridge.networks.irc.ears import Ears
 from bridge.networks.irc.endings import Cause
@@ -21,6 +22,7 @@ from bridge.networks.irc.naming import Naming
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.private import Doorman
+from bridge.networks.irc.rollcall import RollCall
 from bridge.networks.irc.sending import Delivered
 from bridge.networks.irc.settings import read_listen
 from bridge.networks.irc.speech import answering, compose
@@ -33,7 +35,14 @@ from bridge.sdk.errors import (
     PermanentFailure,
     TemporaryFailure,
 )
-from bridge.sdk.events import Message, Receipt, RemoteChat, RemoteEvent
+from bridge.sdk.events import (
+    ConsentRequest,
+    Message,
+    Receipt,
+    RemoteChat,
+    RemoteEvent,
+    RemoteUser,
+)
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.module import Host
@@ -57,8 +66,10 @@ class IrcClient:
         self._host = host
         self._network = network
         self._settings = network.settings
+        network.know(login.id, login.owner)
         self._naming = Naming(login, host.store, network)
         self._link = Link()
+        self._desk: Desk | None = None
         self._needed = asyncio.Event()
         if login.kind is not LoginKind.AUTOMATIC:
             self._needed.set()
@@ -115,7 +126,7 @@ class IrcClient:
             self._network.crowd.left(self._login.id)
             raise
         finally:
-            self._ears = None
+            self._ears = self._desk = None
             self._network.release(self._login.id)
             self._link.starting() if dismissed else self._link.down(failure)
 
@@ -242,6 +253,13 @@ class IrcClient:
         if not self._is_puppet:
             await self._marks.forget(chat.id)
 
+    async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
+        """Ask the channel's operators who are there. Raises a ``DeliveryError``."""
+        await self._link.get(self._settings.connect_seconds * 2)
+        if self._desk is None:
+            raise TemporaryFailure("The relay is not connected.", retry_after=STORE_AGAIN_SECONDS)
+        return await self._desk.ask(request)
+
     def _name_of(self, mention: Mention) -> str:
         return self._network.nicks(self._host.store).nick_of(mention.user) or mention.name
 
@@ -252,6 +270,9 @@ class IrcClient:
         own_nick = await self._naming.nick(connection.isupport)
         nick_keeper = NickKeeper(connection, own_nick, self._complain)
         channels = Channels(connection, self._settings.join_seconds)
+        rollcall = RollCall(connection)
+        if self._ears is not None:
+            self._desk = Desk(connection, self._network, self._host, self._ears.roster, rollcall)
         inbox = Inbox(self._take_in)
         ended: ModuleError | None = None
         try:
@@ -261,15 +282,17 @@ class IrcClient:
                 keeper = tasks.create_task(self._keep_joined(channels))
                 idler = tasks.create_task(self._wait_for_dismissal(connection))
                 writer = tasks.create_task(self._marks.keep_writing())
+                clerk = tasks.create_task(self._serve())
                 self._host.report(LoginState.CONNECTED)
                 try:
-                    await self._listen(connection, channels, nick_keeper, inbox)
+                    await self._listen(connection, channels, nick_keeper, inbox, rollcall)
                 except ModuleError as error:
                     ended = error
                     self._link.down(error)
                     self._host.report(LoginState.RECONNECTING, str(error))
-                for task in (keeper, idler, writer):
+                for task in (keeper, idler, writer, clerk):
                     task.cancel()
+                rollcall.end()
                 inbox.close()
         except asyncio.CancelledError:
             await self._drain(inbox)
@@ -280,6 +303,10 @@ class IrcClient:
             await self._marks.write()
         if ended is not None:
             raise ended
+
+    async def _serve(self) -> None:
+        if self._desk is not None:
+            await self._desk.work()
 
     async def _wait_for_dismissal(self, connection: Connection) -> None:
         loop, idle = asyncio.get_running_loop(), self._settings.idle_seconds
@@ -314,8 +341,11 @@ class IrcClient:
         channels: Channels,
         keeper: NickKeeper,
         inbox: Inbox[Heard],
+        rollcall: RollCall,
     ) -> None:
-        doorman = Doorman(connection, self._network, self._host)
+        doorman = Doorman(
+            connection, self._network, self._host, owner=self._login.owner, desk=self._desk
+        )
         while True:
             message = await connection.read()
             self._network.hold(self._login.id, connection.own)
@@ -323,6 +353,7 @@ class IrcClient:
             if message.command == replies.ISUPPORT:
                 self._network.learn(connection.isupport)
             channels.handle(message)
+            rollcall.handle(message)
             if message.command == "KICK":
                 self._on_kick(connection, message)
             keeper.handle(message)

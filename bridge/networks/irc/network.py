@@ -17,6 +17,7 @@ from bridge.networks.irc.sending import Means
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import ModuleError
+from bridge.sdk.ids import UserId
 from bridge.sdk.module import Store
 
 THROTTLE_SECONDS = 60.0
@@ -41,6 +42,8 @@ class Network:
         self._nicks: Nicks | None = None
         self._held: dict[int, Source] = {}
         self._held_nicks: frozenset[str] | None = None
+        self._owners: dict[int, UserId] = {}
+        """Whose a login is."""
         self._former: dict[str, tuple[float, str]] = {}
         self._means: dict[int, Means] = {}
         self._pace = 1.0
@@ -100,6 +103,20 @@ class Network:
                 self.gate.hold(FULL_SECONDS)
             case Cause.FLOODED:
                 self._pace = max(SLOWEST, self._pace / 2)
+
+    def know(self, login: int, owner: UserId | None) -> None:
+        """Take note whose a login is; the relay is nobody's."""
+        if owner is not None:
+            self._owners[login] = owner
+
+    def owner_of(self, nick: str) -> UserId | None:
+        """Whose connection goes by a nick now, else whose own it is; None: none of ours."""
+        key = self.fold(nick)
+        for login, source in self._held.items():
+            if self.fold(source.nick) == key:
+                return self._owners.get(login)
+        owned = self._nicks.owned if self._nicks else {}
+        return next((owner for owner, own in owned.items() if self.fold(own) == key), None)
 
     def hold(self, login: int, own: Source) -> None:
         """Take note that a client of ours is known by this nick."""

@@ -116,6 +116,19 @@ class IrcSettings(_Strict):
         "a channel is bridged.",
         json_schema_extra=ASK,
     )
+    contact: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="Who answers for the bridge: a mail or web address, a nick. Told to those who "
+        "run channels, in real names and to whoever asks for a connection's VERSION.",
+        json_schema_extra=ASK,
+    )
+    show_matrix_ids: bool = Field(
+        default=True,
+        description="Name the Matrix id in the real name of each Matrix user's connection, and to "
+        "whoever asks for its VERSION. Many networks require it.",
+    )
     mode: Literal["puppets", "relay"] = Field(
         default="puppets",
         description="puppets: one connection per Matrix user, named after the user. "
@@ -225,7 +238,18 @@ class IrcSettings(_Strict):
         "doubled each time.",
     )
 
-    @field_validator("realname", "sasl_account")
+    @property
+    def who_answers(self) -> str:
+        """Whom to turn to, in a sentence; empty if nobody is named."""
+        return f"Contact: {self.contact}." if self.contact else ""
+
+    def describe(self, owner: str | None) -> str:
+        """What the bridge is, for whom a connection is there, and whom to turn to."""
+        person = "a Matrix user" if not self.show_matrix_ids else owner
+        words = [f"Trestle, a bridge to Matrix, for {person}" if owner else self.realname]
+        return "; ".join([*words, f"contact: {self.contact}"] if self.contact else words)
+
+    @field_validator("realname", "sasl_account", "contact")
     @classmethod
     def _check_one_line(cls, value: str | None) -> str | None:
         return None if value is None else _one_line(value)

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from bridge.sdk.errors import LoginRequired, ModuleNotReady, PermanentFailure
 from bridge.sdk.events import (
+    ModeratorWish,
     RemoteEvent,
     RemoteJoin,
     RemoteLeave,
@@ -15,6 +16,7 @@ from bridge.sdk.events import (
     RemoteMessage,
     RemoteRename,
     RemoteUser,
+    Wish,
 )
 from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId
 from bridge.sdk.log import ModuleLog
@@ -86,6 +88,8 @@ class FakeHost(FakeMetrics):
         """Which account the login said it is."""
         self.opted_out: set[RemoteUserId] = set()
         """Who does not want to be bridged."""
+        self.wishes: list[ModeratorWish] = []
+        """What those who run chats asked for."""
         self.faults: list[str] = []
         self._chats = chats
         self._refusals: deque[PermanentFailure] = deque()
@@ -108,7 +112,7 @@ class FakeHost(FakeMetrics):
         return self.clock.now()
 
     def refuse_next(self, error: PermanentFailure) -> None:
-        """Have the next call of ``receive`` raise this, as for what cannot be stored."""
+        """Have the next call of ``receive`` or ``obey`` raise this."""
         self._refusals.append(error)
 
     def stop_storing(self) -> None:
@@ -160,6 +164,24 @@ class FakeHost(FakeMetrics):
         await self._storing.wait()
         (self.opted_out.add if is_out else self.opted_out.discard)(user)
         self._changed.set()
+
+    async def obey(self, wish: ModeratorWish) -> str:
+        """Take note of what somebody who runs a chat wishes, and give an answer.
+
+        Raises ``AssertionError`` for what is no such wish, and what ``refuse_next`` was given.
+        """
+        if not isinstance(wish, ModeratorWish) or not isinstance(wish.wish, Wish):
+            self._fault(f"obey() takes a ModeratorWish with a Wish, not {wish!r}")
+        if not (wish.chat.id and wish.moderator.id and wish.moderator.name):
+            self._fault("obey() needs the chat, and the id and the name of who runs it")
+        if wish.wish in {Wish.BLOCK, Wish.UNBLOCK} and not wish.about.strip():
+            self._fault(f"obey({wish.wish.name}) needs to know about whom")
+        await self._storing.wait()
+        if self._refusals:
+            raise self._refusals.popleft()
+        self.wishes.append(wish)
+        self._changed.set()
+        return f"{wish.wish.value}: it is done"
 
     async def wait_until(self, is_so: Callable[["FakeHost"], bool], limit: float = 10.0) -> None:
         """Return when what the client did makes it so. Raises ``TimeoutError``."""
