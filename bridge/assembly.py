@@ -31,6 +31,7 @@ from bridge.core.late import Lateness
 from bridge.core.loginchat import LoginChat
 from bridge.core.logins import Logins, Means
 from bridge.core.moderators import Moderators
+from bridge.core.openchats import OpenChats
 from bridge.core.optouts import OptOuts
 from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing
@@ -45,6 +46,7 @@ from bridge.core.status import Status, Troubles
 from bridge.core.statusroom import StatusRoom
 from bridge.core.timers import TimerKeeper
 from bridge.core.tracer import Tracer
+from bridge.core.upgrades import Upgrades
 from bridge.core.watch import Watcher
 from bridge.logs import hide
 from bridge.matrix.body import parse_transaction
@@ -453,11 +455,11 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
                 await stack.enter_async_context(OpenIdVerifier(
                     {settings.homeserver.server_name: settings.homeserver.url}
                     | dict(settings.web.homeservers), UsedOpenIds(database).note, database.clock,
-                )), Provisioning(
-                    logins, portals, plumbing, permissions, intents, consents
-                ),
+                )), Provisioning(logins, portals, plumbing, permissions, intents, consents),
+                OpenChats(portals, intents),
             ),
         )  # fmt: skip
+        portals.on_tombstone = Upgrades(house, portals, plumbing, parts.move_in).follow
         routes.watcher = Watcher(
             bot_rooms, intents, namespaces, permissions, private_chats,
             is_bot=namespaces.is_bot, on_join=parts.seat, on_leave=routes.remove_seat,

@@ -140,6 +140,15 @@ class Telling(StrEnum):
     REACTION = "reaction"
 
 
+class Follow(StrEnum):
+    """How far a room follows its chat, and the chat the room."""
+
+    NOTHING = "nothing"
+    TOPIC = "topic"
+    ALL = "all"
+    """Who may come in, who runs it, and who is put out, too."""
+
+
 class Announce(StrEnum):
     """When somebody is told of the connection that is made for them."""
 
@@ -182,6 +191,8 @@ class AuditAction(StrEnum):
     RETRY = "retry"
     DROP = "drop"
     SET = "set"
+    MOVE = "move"
+    """To the room that replaced the portal's."""
     ASK = "ask"
     """Those who run a chat were asked."""
     AGREE = "agree"
@@ -207,6 +218,13 @@ class Portal:
     paused: bool = False
     uncertain: Uncertain = Uncertain.RESEND
     telling: Telling = Telling.NOTICE
+    follow: Follow = Follow.TOPIC
+    listed: bool | None = None
+    """Those who are not in the chat may know of it; None: the network has not said."""
+    open: bool | None = None
+    """Anybody may come into the chat."""
+    closed: bool = False
+    """We closed the room because the chat is closed."""
     left_out: ItemId | None = None
     """Up to this item what waited too long is left out."""
 
@@ -261,6 +279,11 @@ class SendKind(StrEnum):
     JOIN = "join"
     LEAVE = "leave"
     INVITE = "invite"
+    POWERS = "powers"
+    """``content``: the levels of some, and of which instance the others have none."""
+    KICK = "kick"
+    BAN = "ban"
+    UNBAN = "unban"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +304,7 @@ class Outgoing:
     remote_id: str | None = None
     part: int = 0
     target: str = ""
-    """REDACT: the event; INVITE: the user."""
+    """REDACT: the event; INVITE, KICK, BAN, UNBAN: the user."""
     name: str = ""
     """The ghost's display name as known now; empty for bots."""
     double: str = ""

@@ -21,7 +21,7 @@ from bridge.core.signin import sentence
 from bridge.core.status import Status, in_lines
 from bridge.core.statusroom import StatusRoom
 from bridge.core.tracer import Tracer
-from bridge.model import Permission, Telling, Uncertain
+from bridge.model import Follow, Permission, Telling, Uncertain
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, InstanceId, RoomId, UserId
 from bridge.sdk.secret import Secret
@@ -32,6 +32,7 @@ PREFIX = "!trestle"
 _CHOICES = {
     "uncertain": "what is done with a message that may have been sent before an interruption",
     "telling": "how its sender is told",
+    "follow": "what the room takes over from the chat, and the chat from the room",
 }
 _AT_ONCE = 20
 """Parked things that one answer lists."""
@@ -330,8 +331,9 @@ class MainBot:
         if words and words[0] == door.portal.instance:
             words = words[1:]
         portal = door.portal
-        uncertain, telling = portal.uncertain, portal.telling
-        choices: dict[str, StrEnum] = {"uncertain": uncertain, "telling": telling}
+        choices: dict[str, StrEnum] = {
+            "uncertain": portal.uncertain, "telling": portal.telling, "follow": portal.follow,
+        }  # fmt: skip
         match words:
             case ():
                 return "\n".join(
@@ -339,10 +341,10 @@ class MainBot:
                     for key, choice in choices.items()
                 )
             case (key, value) if value in _values(choices.get(key)):
+                choices[key] = type(choices[key])(value)
                 await self._portals.choose(
-                    door, order.sender,
-                    uncertain=Uncertain(value) if key == "uncertain" else uncertain,
-                    telling=Telling(value) if key == "telling" else telling,
+                    door, order.sender, uncertain=Uncertain(choices["uncertain"]),
+                    telling=Telling(choices["telling"]), follow=Follow(choices["follow"]),
                 )  # fmt: skip
                 return f"{key} is {value} for {portal.chat_name} on {portal.instance} now."
         raise PermanentFailure(

@@ -3,18 +3,20 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
 
 from bridge.core.arrivals import Arrivals
+from bridge.core.chatfacts import ChatFacts
 from bridge.core.house import House
 from bridge.core.instances import Instance, Session
 from bridge.core.lane import Item
 from bridge.core.late import Cut, find_cut
 from bridge.core.outgoing import notice
+from bridge.core.roomacts import KINDS, RoomActs
 from bridge.core.telling import tell
 from bridge.matrix.html import parse
 from bridge.model import (
@@ -33,7 +35,17 @@ from bridge.sdk.errors import (
     TemporaryFailure,
     Unsupported,
 )
-from bridge.sdk.events import Message, MessageKind, Receipt, RemoteChat, RemoteEvent
+from bridge.sdk.events import (
+    Message,
+    MessageKind,
+    Receipt,
+    RemoteAccess,
+    RemoteChat,
+    RemoteEvent,
+    RemoteRanks,
+    RemoteRemoval,
+    RemoteTopic,
+)
 from bridge.sdk.events import Sender as Person
 from bridge.sdk.ids import EventId, RemoteMessageId, UserId
 from bridge.sdk.login import LoginKind, LoginState
@@ -55,10 +67,13 @@ class Doorway:
     """One portal at work: the consumer of its lane, and the entry for what comes back."""
 
     def __init__(self, portal: Portal, house: House) -> None:
-        self.portal = portal
+        self.facts = ChatFacts(portal, house)
+        self.acts = RoomActs(portal, house, self.facts)
         self.name = f"portal:{portal.id}"
         self.deadline = house.deadline
         self.arrivals = Arrivals(portal, house)
+        self.on_tombstone: Callable[[Item], Awaitable[None]]
+        """Called when the room was replaced."""
         self.waits_because = ""
         """Why its messages wait; empty if they do not."""
         self._house = house
@@ -67,6 +82,15 @@ class Doorway:
         self._told_waiting = False
         self._told_parked: dict[tuple[str, ParkReason], tuple[float, int]] = {}
         """By sender and reason: since when, and how many were put aside."""
+
+    @property
+    def portal(self) -> Portal:
+        """What is stored of it."""
+        return self.facts.portal
+
+    @portal.setter
+    def portal(self, portal: Portal) -> None:
+        self.facts.portal = portal
 
     @property
     def chat(self) -> RemoteChat:
@@ -86,8 +110,14 @@ class Doorway:
         if item.event["type"] == "m.room.member":
             item.drop()
             await self._follow_member(item.event)
+            if not self.portal.paused:
+                await self.acts.remove(item)
+        elif item.event["type"] == "m.room.tombstone":
+            await self.on_tombstone(item)
         elif self.portal.paused or left_alone or self._is_left_out(item):
             item.drop()
+        elif item.event["type"] in KINDS:
+            await self.acts.handle(item)
         else:
             try:
                 await self._bring(item)
@@ -404,4 +434,7 @@ class Doorway:
         if self.portal.paused:
             self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
             return
-        await self.arrivals.receive(event)
+        if isinstance(event, RemoteTopic | RemoteAccess | RemoteRanks | RemoteRemoval):
+            await self.facts.receive(event)
+        else:
+            await self.arrivals.receive(event)

@@ -101,7 +101,7 @@ class Plumbing:
             door = await self._portals.add(
                 instance=instance.name, chat=chat, room=room, created_by=by
             )
-        await self._publish(door, by)
+        await self.publish(door, by)
         log.info("a room is bridged", extra={"event": "bridged", "instance": instance.name})
         return door
 
@@ -148,7 +148,7 @@ class Plumbing:
             door = await self._portals.add(
                 instance=instance.name, chat=chat, room=room, created_by=house.namespaces.bot
             )
-        await self._publish(door, house.namespaces.bot)
+        await self.publish(door, house.namespaces.bot)
         return door
 
     def _refuse_unasked(self, instance: Instance, chat: RemoteChat) -> None:
@@ -158,7 +158,7 @@ class Plumbing:
                 f"bridge {instance.name} {chat.name} in a room, and I ask them"
             )
 
-    async def _publish(self, door: Doorway, by: UserId) -> None:
+    async def publish(self, door: Doorway, by: UserId) -> None:
         """Tell clients of the bridge (MSC2346), where the bot has the power to."""
         house, portal = self._house, door.portal
         if not await house.intents.can(portal.room, house.namespaces.bot, "m.bridge"):

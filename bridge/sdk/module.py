@@ -15,14 +15,16 @@ from bridge.sdk.events import (
     ConsentRequest,
     Message,
     ModeratorWish,
+    Rank,
     Receipt,
     RemoteChat,
     RemoteEvent,
     RemoteUser,
+    Removal,
     RoomMessage,
     Sender,
 )
-from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId, RoomId
+from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId, RoomId, UserId
 from bridge.sdk.login import Login, LoginFlow, LoginState
 from bridge.sdk.metrics import Metric
 from bridge.sdk.rich import Rich
@@ -207,6 +209,27 @@ class JoinsChats(Protocol):
         ...
 
     async def leave(self, chat: RemoteChat, reason: str) -> None: ...
+
+
+@runtime_checkable
+class ManagesChats(Protocol):
+    """A client that can change a chat, with the rights that its login has there.
+
+    Each returns when the network has done it, also if it was so before. Raises
+    ``PermanentFailure`` with the network's reason (no such right, nobody of that name),
+    ``TemporaryFailure`` when not connected. A person is one of the network, or a Matrix user, who
+    is then the connection that they have there.
+    """
+
+    async def set_topic(self, chat: RemoteChat, topic: str) -> None: ...
+
+    async def set_rank(
+        self, chat: RemoteChat, person: RemoteUserId | UserId, rank: Rank
+    ) -> None: ...
+
+    async def remove(
+        self, chat: RemoteChat, person: RemoteUserId | UserId, how: Removal, reason: str
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
 from bridge.core.signin import SignIn
 from bridge.matrix.intents import Intents
-from bridge.model import Permission, Telling, Uncertain
+from bridge.model import Follow, Permission, Telling, Uncertain
 from bridge.sdk.ids import RoomId, UserId
 from bridge.sdk.login import Ask, Show, Step
 from bridge.storage.tokens import TokenRow
@@ -194,16 +194,21 @@ class Provisioning:
         try:
             uncertain = Uncertain(body.pop("uncertain", portal.uncertain))
             telling = Telling(body.pop("telling", portal.telling))
+            follow = Follow(body.pop("follow", portal.follow))
         except ValueError as error:
             raise ApiError(400, "M_BAD_JSON", f"{str(error).capitalize()}.") from error
         if body or not isinstance(paused, bool):
             raise ApiError(
-                400, "M_BAD_JSON", "There are `paused`, `uncertain` and `telling` to change."
+                400,
+                "M_BAD_JSON",
+                "To change: `paused`, `uncertain`, `telling`, `follow`.",
             )
         if paused != portal.paused:
             await self._portals.set_paused(door, paused, who)
-        if (uncertain, telling) != (portal.uncertain, portal.telling):
-            await self._portals.choose(door, who, uncertain=uncertain, telling=telling)
+        if (uncertain, telling, follow) != (portal.uncertain, portal.telling, portal.follow):
+            await self._portals.choose(
+                door, who, uncertain=uncertain, telling=telling, follow=follow
+            )
         return json_of(self._portal(door))
 
     async def _unbridge(self, request: web.Request) -> web.Response:
@@ -228,7 +233,7 @@ class Provisioning:
         return {
             "id": str(portal.id), "network": portal.instance, "chat": portal.chat,
             "name": portal.chat_name, "room": portal.room, "paused": portal.paused,
-            "uncertain": portal.uncertain, "telling": portal.telling,
+            "uncertain": portal.uncertain, "telling": portal.telling, "follow": portal.follow,
             "created_by": portal.created_by, "state": state,
             "reason": (instance.trouble.get(portal.chat, "") if instance else "") or reason,
         }  # fmt: skip

@@ -196,6 +196,12 @@ class IrcSettings(_Strict):
         description="Who of a channel is shown in the room: everybody, or who has spoken "
         "(better for channels of thousands).",
     )
+    netsplit_seconds: float = Field(
+        default=3600,
+        ge=0,
+        description="How long people who were cut off by a netsplit stay in the room, at least; "
+        "most are back before. 0: they go at once.",
+    )
     colours: Literal[16, 99] = Field(
         default=16, description="Colours to choose from. All clients know 16, many 99."
     )

@@ -9,12 +9,17 @@ from datetime import datetime
 from bridge.sdk.errors import LoginRequired, ModuleNotReady, PermanentFailure
 from bridge.sdk.events import (
     ModeratorWish,
+    Rank,
+    RemoteAccess,
     RemoteEvent,
     RemoteJoin,
     RemoteLeave,
     RemoteMembers,
     RemoteMessage,
+    RemoteRanks,
+    RemoteRemoval,
     RemoteRename,
+    RemoteTopic,
     RemoteUser,
     Wish,
 )
@@ -83,6 +88,13 @@ class FakeHost(FakeMetrics):
         """What stands in the rooms: each message once."""
         self.people: dict[RemoteChatId, dict[RemoteUserId, str]] = {}
         """Who is in each chat: id to name."""
+        self.topics: dict[RemoteChatId, str] = {}
+        self.access: dict[RemoteChatId, RemoteAccess] = {}
+        """Who sees each chat, and who may come in."""
+        self.ranks: dict[RemoteChatId, dict[RemoteUserId, Rank]] = {}
+        """What people may do in each chat, above nothing."""
+        self.removals: list[RemoteRemoval] = []
+        """Who of our own was put out, or let in again."""
         self.reports: list[tuple[LoginState, str]] = []
         self.accounts: list[RemoteUserId] = []
         """Which account the login said it is."""
@@ -215,10 +227,22 @@ class FakeHost(FakeMetrics):
                 self._fault("RemoteMessage: `at` needs a time zone; host.now() has one")
             if event.part < 0:
                 self._fault("RemoteMessage: `part` counts from 0")
+        texts += self._check_rule(event)
         if not event.chat:
             self._fault(f"{kind}: `chat` is empty")
         if not all(map(is_storable, texts)):
             self._fault(f"{kind}: it holds half a character; decode with errors='replace'")
+
+    def _check_rule(self, event: RemoteEvent) -> Sequence[str]:
+        """Look at what is said of a chat itself; give the texts in it."""
+        match event:
+            case RemoteRanks(ranks=ranks) if not all(isinstance(r, Rank) for r in ranks.values()):
+                self._fault(f"RemoteRanks: each of the ranks is a Rank, not {ranks!r}")
+            case RemoteRemoval(user=user) if not user.startswith("@"):
+                self._fault(f"RemoteRemoval: `user` is one of ours, a Matrix id, not {user!r}")
+            case RemoteTopic(topic=topic):
+                return [topic]
+        return ()
 
     def _apply(self, event: RemoteEvent) -> None:
         people = self.people.setdefault(event.chat, {})
@@ -238,6 +262,16 @@ class FakeHost(FakeMetrics):
             case RemoteMembers():
                 people.clear()
                 people.update({user.id: user.name for user in event.users})
+            case RemoteTopic():
+                self.topics[event.chat] = event.topic
+            case RemoteAccess():
+                self.access[event.chat] = event
+            case RemoteRanks():
+                ranks = {} if event.is_all else self.ranks.get(event.chat, {})
+                ranks |= event.ranks
+                self.ranks[event.chat] = {who: one for who, one in ranks.items() if one}
+            case RemoteRemoval():
+                self.removals.append(event)
 
 
 def _users(event: RemoteEvent) -> Sequence[RemoteUser]:
@@ -250,6 +284,12 @@ def _users(event: RemoteEvent) -> Sequence[RemoteUser]:
             return (event.old, event.new)
         case RemoteMembers():
             return event.users
+        case RemoteRemoval():
+            return (event.by,)
+        case RemoteRanks():
+            return tuple(RemoteUser(id=one, name=one) for one in event.ranks)
+        case RemoteTopic() | RemoteAccess():
+            return ()
 
 
 class FakeBotHost(FakeMetrics):
