@@ -30,10 +30,10 @@ class ConsentStore:
         with at_the_door():
             await self._database.core.execute(
                 "INSERT INTO consent (instance, chat, chat_name, room, room_name, subject, state, "
-                "asked_at, until, again_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
+                "asked_at, answer_by, until) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
                 "ON CONFLICT (instance, chat) DO UPDATE SET chat_name = $3, room = $4, "
-                "room_name = $5, subject = $6, state = $7, asked_at = $8, until = $9, "
-                "again_at = $10",
+                "room_name = $5, subject = $6, state = $7, asked_at = $8, answer_by = $9, "
+                "until = $10",
                 asked.instance, asked.chat, asked.chat_name, asked.room, asked.room_name,
                 asked.by, asked.state.value, asked.at, asked.until, asked.again_at,
             )  # fmt: skip
@@ -44,7 +44,7 @@ class ConsentStore:
         """Note what came of a request, and when it may be made again."""
         with at_the_door():
             await self._database.core.execute(
-                "UPDATE consent SET state = $3, again_at = $4 WHERE instance = $1 AND chat = $2",
+                "UPDATE consent SET state = $3, until = $4 WHERE instance = $1 AND chat = $2",
                 asked.instance, asked.chat, state.value, again_at or asked.again_at,
             )  # fmt: skip
 
@@ -59,7 +59,7 @@ class ConsentStore:
         """The requests that nobody has answered yet, those whose time is over too."""
         with at_the_door():
             rows = await self._database.core.fetch(
-                "SELECT * FROM consent WHERE state = 'asked' ORDER BY until"
+                "SELECT * FROM consent WHERE state = 'asked' ORDER BY answer_by"
             )
         return [_asked(row) for row in rows]
 
@@ -109,6 +109,6 @@ def _asked(row: asyncpg.Record) -> Asked:
         by=UserId(row["subject"]),
         state=AskedState(row["state"]),
         at=row["asked_at"],
-        until=row["until"],
-        again_at=row["again_at"],
+        until=row["answer_by"],
+        again_at=row["until"],
     )

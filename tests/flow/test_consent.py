@@ -110,7 +110,9 @@ async def test_a_no_and_silence_leave_the_channel_alone_and_in_peace(
         await ask(alice, room, "#nook")
         assert await consents.look()
         past = database.clock.now() - timedelta(seconds=1)
-        await database.core.execute("UPDATE consent SET until = $1 WHERE state = 'asked'", past)
+        await database.core.execute(
+            "UPDATE consent SET answer_by = $1 WHERE state = 'asked'", past
+        )
         assert not await consents.look()
         await alice.wait_for_text(room, "#nook on near is not bridged: nobody who runs it has")
         await tell(olga, "yes #nook", "nobody asks to bridge #nook just now")

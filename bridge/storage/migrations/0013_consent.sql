@@ -9,8 +9,8 @@ CREATE TABLE consent (
     subject    text NOT NULL,
     state      text NOT NULL CHECK (state IN ('asked', 'unanswered', 'refused')),
     asked_at   timestamptz NOT NULL,
+    answer_by  timestamptz NOT NULL,
     until      timestamptz NOT NULL,
-    again_at   timestamptz NOT NULL,
     PRIMARY KEY (instance, chat)
 );
 
