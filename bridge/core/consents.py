@@ -86,7 +86,7 @@ class Consents:
             there=f"This channel is bridged to the Matrix room {asked.room_name} now: {asked.by} "
             f"asked for it, {moderator.name} agreed. Who runs the channel can end it at any time.",
             here=f"This room is bridged to {asked.chat_name} on {instance}: {moderator.name}, who "
-            "runs it, agreed.",
+            f"runs it, agreed. {door.terms}",
         )  # fmt: skip
         return f"{asked.chat_name} is bridged to {asked.room_name} now."
 
@@ -225,7 +225,8 @@ class Consents:
 def in_words(found: Doorway | tuple[Asked, Sequence[RemoteUser]]) -> str:
     """Say to whom asked for it what came of :meth:`Consents.bridge`."""
     if isinstance(found, Doorway):
-        return f"This room is bridged to {found.portal.chat_name} on {found.portal.instance}."
+        bridged = f"This room is bridged to {found.portal.chat_name} on {found.portal.instance}."
+        return f"{bridged} {found.terms}"
     asked, whom = found
     names = ", ".join(one.name for one in whom)
     return (

@@ -57,6 +57,7 @@ class Intents:
         self.may_remove = self._rooms.may_remove
         self.event = self._rooms.event
         self._powers = Powers(client, self._rooms, namespaces)
+        self.is_taken_back = self._rooms.is_taken_back
 
     # --- the outbox's door ---
 

@@ -114,6 +114,11 @@ class RoomQuestions:
                 return None
             raise
 
+    async def is_taken_back(self, room: RoomId, event: EventId) -> bool:
+        """Whether the event was redacted, as far as we may see it."""
+        found = await self.event(room, event)
+        return found is not None and not found.get("content")
+
     async def _state_at(self, room: RoomId, event: EventId) -> dict[str, dict[str, Any]]:
         """The room's state at an event, by type, where the state key is empty.
 

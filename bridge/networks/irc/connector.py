@@ -86,6 +86,10 @@ class IrcConnector:
         """Make a login's client."""
         return IrcClient(login, host, self._network)
 
+    async def foretell_name(self, owner: UserId, name: str) -> str:
+        """Say which nick a puppet would ask for; whether a stranger has it, joining tells."""
+        return await self._network.foretell(owner, name)
+
     def needs_consent(self, chat: RemoteChat) -> bool:
         """A channel belongs to its operators, unless the whole network is the admin's own."""
         return not self._settings.own_network
