@@ -252,7 +252,7 @@ class IrcClient:
         own_nick = await self._naming.nick(connection.isupport)
         nick_keeper = NickKeeper(connection, own_nick, self._complain)
         channels = Channels(connection, self._settings.join_seconds)
-        inbox = Inbox(self._take_in)
+        inbox = Inbox(self._take_in, lambda heard: heard.chat)
         ended: ModuleError | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
