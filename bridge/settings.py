@@ -213,6 +213,21 @@ class WebSettings:
             shape="url",
         ),
     ] = None
+    contact: Annotated[
+        str,
+        Key(
+            doc="Whom to turn to, on the public page that lists what is bridged: /bridged below "
+            "public_url.",
+            sample="admin@example.org",
+        ),
+    ] = ""
+    policy: Annotated[
+        str,
+        Key(
+            doc="By which rules you run it, on that page: some sentences, or where they stand.",
+            sample="What is said is kept for 14 days. https://example.org/rules",
+        ),
+    ] = ""
     homeservers: Annotated[
         Mapping[str, str],
         Key(
@@ -371,9 +386,10 @@ class Settings:
             "what is installed. Beside its own settings each may have: "
             "`permissions`, levels that hold for it instead of those above; "
             "`puppets: automatic | login | relay`, whose account "
-            "speaks for people; `announce: first | before` and `announce_in: room | direct`, how "
-            "people are told before a connection is made for them (`before`: their first message "
-            "waits until they have read it, a minute at most).",
+            "speaks for people; `relay_name`, how a relay names them, with `{name}`, `{user}`, "
+            "`{localpart}` and `{server}`; `announce: first | before` and `announce_in: room | "
+            "direct`, how people are told before a connection is made for them (`before`: their "
+            "first message waits until they have read it, a minute at most).",
         ),
     ] = field(default_factory=dict)
     rooms: Annotated[

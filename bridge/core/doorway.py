@@ -3,18 +3,22 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
 
+from bridge.core.announcing import terms
 from bridge.core.arrivals import Arrivals
+from bridge.core.chatfacts import ChatFacts
 from bridge.core.house import House
 from bridge.core.instances import Instance, Session
 from bridge.core.lane import Item
 from bridge.core.late import Cut, find_cut
 from bridge.core.outgoing import notice
+from bridge.core.relaying import as_relayed
+from bridge.core.roomacts import KINDS, RoomActs
 from bridge.core.telling import tell
 from bridge.matrix.html import parse
 from bridge.model import (
@@ -33,7 +37,17 @@ from bridge.sdk.errors import (
     TemporaryFailure,
     Unsupported,
 )
-from bridge.sdk.events import Message, MessageKind, Receipt, RemoteChat, RemoteEvent
+from bridge.sdk.events import (
+    Message,
+    MessageKind,
+    Receipt,
+    RemoteAccess,
+    RemoteChat,
+    RemoteEvent,
+    RemoteRanks,
+    RemoteRemoval,
+    RemoteTopic,
+)
 from bridge.sdk.events import Sender as Person
 from bridge.sdk.ids import EventId, RemoteMessageId, UserId
 from bridge.sdk.login import LoginKind, LoginState
@@ -55,10 +69,13 @@ class Doorway:
     """One portal at work: the consumer of its lane, and the entry for what comes back."""
 
     def __init__(self, portal: Portal, house: House) -> None:
-        self.portal = portal
+        self.facts = ChatFacts(portal, house)
+        self.acts = RoomActs(portal, house, self.facts)
         self.name = f"portal:{portal.id}"
         self.deadline = house.deadline
         self.arrivals = Arrivals(portal, house)
+        self.on_tombstone: Callable[[Item], Awaitable[None]]
+        """Called when the room was replaced."""
         self.waits_because = ""
         """Why its messages wait; empty if they do not."""
         self._house = house
@@ -67,6 +84,15 @@ class Doorway:
         self._told_waiting = False
         self._told_parked: dict[tuple[str, ParkReason], tuple[float, int]] = {}
         """By sender and reason: since when, and how many were put aside."""
+
+    @property
+    def portal(self) -> Portal:
+        """What is stored of it."""
+        return self.facts.portal
+
+    @portal.setter
+    def portal(self, portal: Portal) -> None:
+        self.facts.portal = portal
 
     @property
     def chat(self) -> RemoteChat:
@@ -86,8 +112,14 @@ class Doorway:
         if item.event["type"] == "m.room.member":
             item.drop()
             await self._follow_member(item.event)
+            if not self.portal.paused:
+                await self.acts.remove(item)
+        elif item.event["type"] == "m.room.tombstone":
+            await self.on_tombstone(item)
         elif self.portal.paused or left_alone or self._is_left_out(item):
             item.drop()
+        elif item.event["type"] in KINDS:
+            await self.acts.handle(item)
         else:
             try:
                 await self._bring(item)
@@ -109,6 +141,9 @@ class Doorway:
         if item.again and self.holds:
             raise DeliveryUncertain("it may have been sent before an interruption")
         session, message = await self._speaker(message)
+        if message.relayed:
+            name_format = self.portal.relay_name or house.rules(self.portal.instance).relay_name
+            message = as_relayed(message, item.event["content"], name_format)
         capabilities = self._instance.connector.capabilities(self.portal.chat)
         if self._unmarked and not capabilities.acknowledges:
             await house.marker.settle()
@@ -253,22 +288,26 @@ class Doorway:
             raise PermanentFailure(
                 f"the settings of this bridge do not let {sender} speak on {instance.name}"
             )
+        if house.blocks.cover(instance.name, self.portal.chat, sender):
+            raise PermanentFailure(f"those who run {self.portal.chat_name} take nothing of you")
         if not instance.is_open:
             raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
         rules = house.rules(instance.name)
         puppets = instance.connector.capabilities(self.portal.chat).puppets
         own = puppets and level >= Permission.USER and not from_ghost
-        linked = instance.logins_of(sender) if own and rules.puppets is not Puppets.RELAY else ()
+        mode = self._puppets
+        linked = instance.logins_of(sender) if own and mode is not Puppets.RELAY else ()
         if linked:
             session = linked[0]
-        elif own and rules.puppets is Puppets.AUTOMATIC:
+        elif own and mode is Puppets.AUTOMATIC:
+            foretell = instance.foretell(sender, message.sender.name)
             # The room's order holds: while somebody reads, those who come after wait.
-            while left := await house.announcer.hold(sender, self.portal, rules):
+            while left := await house.announcer.hold(sender, self.portal, rules, foretell):
                 await house.announcer.wait_until_read(sender, self.portal.room, left)
             session = await instance.session_of(sender, message.sender.name)
-        elif instance.relay is not None:
-            session = instance.relay
-            message = replace(message, relayed=True)
+        elif (relay := self._relay(instance)) is not None:
+            session = relay
+            message = replace(message, relayed=relay.row.owner != sender)
         else:
             raise TemporaryFailure(f"{instance.name} is not at work", retry_after=0.5)
         supervisor = session.supervisor
@@ -279,6 +318,24 @@ class Doorway:
         if not supervisor.connected.is_set():
             supervisor.wake()
         return session, message
+
+    @property
+    def _puppets(self) -> Puppets:
+        """Whose account speaks here."""
+        return self.portal.puppets or self._house.rules(self.portal.instance).puppets
+
+    @property
+    def terms(self) -> str:
+        """What goes where, and how to say no: for those in the room."""
+        puppets = self._instance.connector.capabilities(self.portal.chat).puppets
+        return terms(self.portal, self._puppets if puppets else Puppets.RELAY)
+
+    def _relay(self, instance: Instance) -> Session | None:
+        """Who speaks for those who have no account: a login that was lent, while it is well."""
+        lent = None if self.portal.relay is None else instance.find_login(self.portal.relay)
+        if lent is None or lent.supervisor.state in {LoginState.OFF, LoginState.SIGN_IN_NEEDED}:
+            return instance.relay
+        return lent
 
     async def _links(self, event_id: str) -> Sequence[MessageLink]:
         """What the event is on the network; empty if it did not cross, or long ago."""
@@ -385,15 +442,32 @@ class Doorway:
             )
         ])  # fmt: skip
 
-    async def let_go(self, person: UserId) -> None:
+    async def let_go(self, person: UserId, reason: str = "does not want to be bridged") -> None:
         """Have the person's own connection, if there is one, out of the chat."""
         instance = self._house.instances.get(self.portal.instance)
         session = instance.find_session(person) if instance else None
-        if session is not None and isinstance(session.client, JoinsChats):
-            try:
-                await session.client.leave(self.chat, "does not want to be bridged")
-            except DeliveryError as error:
-                log.info("a puppet is not connected: %s", error, extra={"event": "not_there"})
+        if session is not None:
+            await self._dismiss(session, reason)
+
+    async def dismiss_puppets(self) -> None:
+        """Have the connections out of the chat that are not to speak there."""
+        instance, mode = self._house.instances.get(self.portal.instance), self._puppets
+        unwanted = {
+            Puppets.AUTOMATIC: set(),
+            Puppets.LOGIN: {LoginKind.AUTOMATIC},
+            Puppets.RELAY: {LoginKind.AUTOMATIC, LoginKind.PERSON},
+        }[mode]
+        for session in instance.sessions if instance else ():
+            if session.row.kind in unwanted and session.row.id != self.portal.relay:
+                await self._dismiss(session, "a relay speaks here now")
+
+    async def _dismiss(self, session: Session, reason: str) -> None:
+        if not isinstance(session.client, JoinsChats):
+            return
+        try:
+            await session.client.leave(self.chat, reason)
+        except DeliveryError as error:
+            log.info("a puppet is not connected: %s", error, extra={"event": "not_there"})
 
     # --- the network to Matrix ---
 
@@ -402,4 +476,7 @@ class Doorway:
         if self.portal.paused:
             self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
             return
-        await self.arrivals.receive(event)
+        if isinstance(event, RemoteTopic | RemoteAccess | RemoteRanks | RemoteRemoval):
+            await self.facts.receive(event)
+        else:
+            await self.arrivals.receive(event)

@@ -1,16 +1,16 @@
 """All portals, by room and by remote chat."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
-from bridge.core.lane import Lane
-from bridge.model import AuditAction, LoginRow, Portal, Telling, Uncertain
-from bridge.sdk.events import RemoteChat, RemoteEvent, RemoteMessage
+from bridge.core.lane import Item, Lane
+from bridge.model import AuditAction, Follow, LoginRow, Portal
+from bridge.sdk.events import RemoteChat, RemoteEvent
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteUserId, RoomId, UserId
 
 _EARLY = 1000
@@ -26,6 +26,8 @@ class Portals:
         self._by_chat: dict[tuple[InstanceId, RemoteChatId, LoginId | None], Doorway] = {}
         self._early: dict[tuple[InstanceId, RemoteChatId], deque[tuple[LoginRow, RemoteEvent]]]
         self._early = {}
+        self.on_tombstone: Callable[[Doorway, Item], Awaitable[None]]
+        """Called when a room of ours was replaced."""
 
     async def load(self) -> None:
         """Open every stored portal. Call once, before events are dispatched."""
@@ -90,9 +92,26 @@ class Portals:
             target=_target(instance, chat.id, room),
         )  # fmt: skip
         portal = await self._house.store.add(
-            instance=instance, chat=chat.id, chat_name=chat.name, room=room, created_by=created_by
+            instance=instance,
+            chat=chat.id,
+            chat_name=chat.name,
+            room=room,
+            created_by=created_by,
+            # A room of ours is there for the chat; in others people decide.
+            follow=Follow.ALL if created_by == self._house.namespaces.bot else Follow.TOPIC,
         )
         return self._open(portal)
+
+    async def move(self, door: Doorway, room: RoomId, by: UserId) -> None:
+        """Tie another room to the chat instead. Raises ``PermanentFailure`` if it is taken."""
+        await self._record(AuditAction.MOVE, door, by)
+        await self._house.store.set_room(door.portal.id, room)
+        doors = self._by_room[door.portal.room]
+        doors.remove(door)
+        if not doors:
+            del self._by_room[door.portal.room]
+        door.portal = replace(door.portal, room=room)
+        self._by_room.setdefault(room, []).append(door)
 
     async def remove(self, door: Doorway, by: UserId) -> None:
         """Untie the room. What is still in its lane is let go."""
@@ -106,13 +125,14 @@ class Portals:
         await self._house.store.set_paused(door.portal.id, paused)
         door.portal = replace(door.portal, paused=paused)
 
-    async def choose(
-        self, door: Doorway, by: UserId, *, uncertain: Uncertain, telling: Telling
-    ) -> None:
-        """Set what is done with what may have been sent, and how senders are told."""
+    async def choose(self, door: Doorway, by: UserId, chosen: Portal) -> None:
+        """Have the portal as it was chosen (see ``core.choices``)."""
         await self._record(AuditAction.SET, door, by)
-        await self._house.store.set_choices(door.portal.id, uncertain=uncertain, telling=telling)
-        door.portal = replace(door.portal, uncertain=uncertain, telling=telling)
+        await self._house.store.set_choices(chosen)
+        was, door.portal = door.portal.follow, chosen
+        if chosen.follow is Follow.ALL and was is not Follow.ALL:
+            await door.facts.apply()
+        await door.dismiss_puppets()
 
     async def receive(self, instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:
         """Take an event from a module's client and put it where it belongs."""
@@ -125,13 +145,20 @@ class Portals:
             early.append((row, event))
 
     async def _is_ignored(self, door: Doorway, row: LoginRow, event: RemoteEvent) -> bool:
-        """Whether it is said in somebody's private chat by one whom that person ignores."""
-        if door.portal.receiver is None or row.owner is None:
+        """Whether it is done in somebody's private chat by one whom that person ignores.
+
+        As the ghost, or as the person in Matrix whose own account on the network it is. In rooms
+        with others everybody's homeserver sees to that for everybody.
+        """
+        sender = getattr(event, "sender", None)
+        if door.portal.receiver is None or row.owner is None or sender is None:
             return False
-        if not isinstance(event, RemoteMessage):
-            return False
-        ghost = self._house.namespaces.ghost(row.instance, event.sender.id)
-        return await self._house.double_puppets.ignores(row.owner, ghost)
+        doubles = self._house.double_puppets
+        ghost = self._house.namespaces.ghost(row.instance, sender.id)
+        person = doubles.find_owner(row.instance, sender.id)
+        return await doubles.ignores(row.owner, ghost) or (
+            person is not None and await doubles.ignores(row.owner, person)
+        )
 
     async def let_go(self, instance: InstanceId, user: RemoteUserId) -> None:
         """Have a person of the network, who does not want to be bridged, out of every room."""
@@ -163,6 +190,7 @@ class Portals:
 
     def _open(self, portal: Portal) -> Doorway:
         door = Doorway(portal, self._house)
+        door.on_tombstone = lambda item: self.on_tombstone(door, item)
         self._by_room.setdefault(portal.room, []).append(door)
         self._by_chat[portal.instance, portal.chat, portal.receiver] = door
         return door

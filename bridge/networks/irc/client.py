@@ -1,17 +1,20 @@
 """One login's client: the relay listens and speaks, a puppet only speaks."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
 from bridge.networks.irc import certfp, replies
 from bridge.networks.irc.channels import Channels
 from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.desk import Desk
 from bridge.networks.irc.dial import Way, connect
 from bridge.networks.irc.ears import Ears
 from bridge.networks.irc.endings import Cause
+from bridge.networks.irc.errands import Errands
 from bridge.networks.irc.gate import Urgency
+from bridge.networks.irc.governing import rank_lines, removal_lines, topic_lines
 from bridge.networks.irc.history import Heard, Marks
 from bridge.networks.irc.ident import listening
 from bridge.networks.irc.inbox import Inbox
@@ -21,10 +24,11 @@ from bridge.networks.irc.naming import Naming
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.private import Doorman
+from bridge.networks.irc.rollcall import RollCall
 from bridge.networks.irc.sending import Delivered
 from bridge.networks.irc.settings import read_listen
 from bridge.networks.irc.speech import answering, compose
-from bridge.networks.irc.wire import Incoming, line
+from bridge.networks.irc.wire import Incoming, Line, line
 from bridge.sdk.errors import (
     DeliveryError,
     LoginRequired,
@@ -33,8 +37,17 @@ from bridge.sdk.errors import (
     PermanentFailure,
     TemporaryFailure,
 )
-from bridge.sdk.events import Message, Receipt, RemoteChat, RemoteEvent
-from bridge.sdk.ids import RemoteChatId, RemoteMessageId
+from bridge.sdk.events import (
+    ConsentRequest,
+    Message,
+    Rank,
+    Receipt,
+    RemoteChat,
+    RemoteEvent,
+    RemoteUser,
+    Removal,
+)
+from bridge.sdk.ids import RemoteChatId, RemoteMessageId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.module import Host
 from bridge.sdk.rich import Mention
@@ -57,8 +70,11 @@ class IrcClient:
         self._host = host
         self._network = network
         self._settings = network.settings
+        network.know(login.id, login.owner)
         self._naming = Naming(login, host.store, network)
         self._link = Link()
+        self._desk: Desk | None = None
+        self._errands: Errands | None = None
         self._needed = asyncio.Event()
         if login.kind is not LoginKind.AUTOMATIC:
             self._needed.set()
@@ -115,7 +131,7 @@ class IrcClient:
             self._network.crowd.left(self._login.id)
             raise
         finally:
-            self._ears = None
+            self._ears = self._desk = self._errands = None
             self._network.release(self._login.id)
             self._link.starting() if dismissed else self._link.down(failure)
 
@@ -242,6 +258,42 @@ class IrcClient:
         if not self._is_puppet:
             await self._marks.forget(chat.id)
 
+    async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
+        """Ask the channel's operators who are there. Raises a ``DeliveryError``."""
+        await self._link.get(self._settings.connect_seconds * 2)
+        if self._desk is None:
+            raise TemporaryFailure("The relay is not connected.", retry_after=STORE_AGAIN_SECONDS)
+        return await self._desk.ask(request)
+
+    async def set_topic(self, chat: RemoteChat, topic: str) -> None:
+        """Set the topic. Raises a ``DeliveryError``."""
+        connection = await self._come_in(chat)
+        await self._do(topic_lines(chat, topic, connection.isupport))
+
+    async def set_rank(self, chat: RemoteChat, person: RemoteUserId | UserId, rank: Rank) -> None:
+        """Give somebody a rank, or take it. Raises a ``DeliveryError``."""
+        connection = await self._come_in(chat)
+        await self._do(rank_lines(chat, person, rank, self._network, connection.isupport))
+
+    async def remove(
+        self, chat: RemoteChat, person: RemoteUserId | UserId, how: Removal, reason: str
+    ) -> None:
+        """Kick or ban somebody, or let them in again. Raises a ``DeliveryError``."""
+        await self._come_in(chat)
+        await self._do(removal_lines(chat, person, how, reason, self._network))
+
+    async def _come_in(self, chat: RemoteChat) -> Connection:
+        connection, channels = await self._link.get(self._settings.connect_seconds * 2)
+        await channels.enter(chat.name)
+        self._chats[chat.id] = chat
+        return connection
+
+    async def _do(self, lines: Sequence[Line]) -> None:
+        if self._errands is None:
+            raise TemporaryFailure("There is no connection.", retry_after=STORE_AGAIN_SECONDS)
+        if lines:
+            await self._errands.do(lines)
+
     def _name_of(self, mention: Mention) -> str:
         return self._network.nicks(self._host.store).nick_of(mention.user) or mention.name
 
@@ -252,6 +304,10 @@ class IrcClient:
         own_nick = await self._naming.nick(connection.isupport)
         nick_keeper = NickKeeper(connection, own_nick, self._complain)
         channels = Channels(connection, self._settings.join_seconds)
+        rollcall, errands = RollCall(connection), Errands(connection)
+        self._errands = errands
+        if self._ears is not None:
+            self._desk = Desk(connection, self._network, self._host, self._ears.roster, rollcall)
         inbox = Inbox(self._take_in, lambda heard: heard.chat)
         ended: ModuleError | None = None
         try:
@@ -261,15 +317,18 @@ class IrcClient:
                 keeper = tasks.create_task(self._keep_joined(channels))
                 idler = tasks.create_task(self._wait_for_dismissal(connection))
                 writer = tasks.create_task(self._marks.keep_writing())
+                clerk = tasks.create_task(self._serve(inbox))
                 self._host.report(LoginState.CONNECTED)
                 try:
-                    await self._listen(connection, channels, nick_keeper, inbox)
+                    await self._listen(connection, channels, nick_keeper, inbox, rollcall)
                 except ModuleError as error:
                     ended = error
                     self._link.down(error)
                     self._host.report(LoginState.RECONNECTING, str(error))
-                for task in (keeper, idler, writer):
+                for task in (keeper, idler, writer, clerk):
                     task.cancel()
+                rollcall.end()
+                errands.end()
                 inbox.close()
         except asyncio.CancelledError:
             await self._drain(inbox)
@@ -280,6 +339,15 @@ class IrcClient:
             await self._marks.write()
         if ended is not None:
             raise ended
+
+    async def _serve(self, inbox: Inbox[Heard]) -> None:
+        if self._desk is None or self._ears is None:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._desk.work())
+            tasks.create_task(self._ears.end_splits(inbox.put))
+            with suppress(TemporaryFailure):  # The connection broke; who listens says it.
+                await self._ears.facts.keep_asking()
 
     async def _wait_for_dismissal(self, connection: Connection) -> None:
         loop, idle = asyncio.get_running_loop(), self._settings.idle_seconds
@@ -314,8 +382,11 @@ class IrcClient:
         channels: Channels,
         keeper: NickKeeper,
         inbox: Inbox[Heard],
+        rollcall: RollCall,
     ) -> None:
-        doorman = Doorman(connection, self._network, self._host)
+        doorman = Doorman(
+            connection, self._network, self._host, owner=self._login.owner, desk=self._desk
+        )
         while True:
             message = await connection.read()
             self._network.hold(self._login.id, connection.own)
@@ -323,6 +394,9 @@ class IrcClient:
             if message.command == replies.ISUPPORT:
                 self._network.learn(connection.isupport)
             channels.handle(message)
+            rollcall.handle(message)
+            if self._errands is not None:
+                self._errands.handle(message)
             if message.command == "KICK":
                 self._on_kick(connection, message)
             keeper.handle(message)

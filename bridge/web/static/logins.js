@@ -1,23 +1,7 @@
 // A person's logins: how they are, signing in to a network step by step, logging out. Works in any
 // page that has the session; what is shown is text, never markup.
 
-// An element with attributes and children; strings become text.
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === true) element.setAttribute(name, "");
-    else if (value !== false) element.setAttribute(name, value);
-  }
-  element.append(...children);
-  return element;
-}
-
-function button(text, act, label = text) {
-  const made = make("button", { type: "button", "aria-label": label }, text);
-  // What went wrong was said where it was asked.
-  made.addEventListener("click", () => Promise.resolve(act()).catch(() => {}));
-  return made;
-}
+import { button, make } from "./elements.js";
 
 export class Logins {
   #session;
@@ -50,7 +34,10 @@ export class Logins {
   }
 
   async refresh() {
-    const { logins } = await this.#call("GET", "/logins");
+    this.#list((await this.#call("GET", "/logins")).logins);
+  }
+
+  #list(logins) {
     this.list.replaceChildren(
       ...logins.map((login) => {
         const several = logins.filter((one) => one.network === login.network).length > 1;
@@ -139,8 +126,9 @@ export class Logins {
       this.step.append(make("p", { id: "done" }, `You are signed in to ${signIn.network}.`));
     }
     this.refresh().catch(() => {});
-    // It takes a moment until the network has let the login in.
-    if (signIn.login !== null) setTimeout(() => this.refresh().catch(() => {}), 2000);
+    // It takes a moment until the network has let the login in. What is said meanwhile stays.
+    const look = () => this.#session.call("GET", "/logins").then(({ logins }) => this.#list(logins));
+    if (signIn.login !== null) setTimeout(() => look().catch(() => {}), 2000);
   }
 
   #form(signIn) {
