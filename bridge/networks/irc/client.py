@@ -308,7 +308,7 @@ class IrcClient:
         self._errands = errands
         if self._ears is not None:
             self._desk = Desk(connection, self._network, self._host, self._ears.roster, rollcall)
-        inbox = Inbox(self._take_in)
+        inbox = Inbox(self._take_in, lambda heard: heard.chat)
         ended: ModuleError | None = None
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -60,7 +60,7 @@ _Run = tuple[str, _Look]
 
 def clean_text(text: str) -> str:
     """Take out what clients read as a code or CTCP; white space becomes a space."""
-    return text.translate(_CONTROLS)
+    return text if text.isprintable() else text.translate(_CONTROLS)
 
 
 # --- Matrix to IRC ---------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def _next_look(look: _Look, match: re.Match[str]) -> _Look:
 
 def strip_codes(text: str) -> str:
     """Return the text alone, for reasons and names."""
-    return clean_text(_TOKEN.sub("", text))
+    return text if text.isprintable() else clean_text(_TOKEN.sub("", text))
 
 
 _Layer = Callable[[_Look], tuple[object, ...]]
