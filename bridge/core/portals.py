@@ -1,16 +1,22 @@
 """All portals, by room and by remote chat."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from bridge.core.doorway import Doorway
+from bridge.core.doorway import STOP, Doorway
 from bridge.core.house import House
 from bridge.core.lane import Lane
 from bridge.model import AuditAction, LoginRow, Portal, Telling, Uncertain
-from bridge.sdk.events import RemoteChat, RemoteEvent, RemoteMessage
+from bridge.sdk.events import (
+    RemoteChat,
+    RemoteEdit,
+    RemoteEvent,
+    RemoteMessage,
+    RemoteReaction,
+)
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteUserId, RoomId, UserId
 
 _EARLY = 1000
@@ -71,6 +77,9 @@ class Portals:
         doors = self._by_room.get(event["room_id"])
         if not doors:
             return ()
+        if event["content"].get("body") == STOP:
+            for door in doors:
+                door.overhear_stop(event)
         namespaces = self._house.namespaces
         lane = self._house.router.lane
         double = self._house.double_puppets.find_instance(event)
@@ -124,11 +133,17 @@ class Portals:
         elif (early := self._early.get((instance, event.chat))) is not None:
             early.append((row, event))
 
+    def typing(self, room: RoomId, user: UserId, is_typing: bool) -> Sequence[Awaitable[None]]:
+        """What is to be done when somebody in a room begins to write, or ceases to."""
+        if self._house.namespaces.is_ours(user):
+            return ()
+        return [door.show_typing(user, is_typing) for door in self.in_room(room)]
+
     async def _is_ignored(self, door: Doorway, row: LoginRow, event: RemoteEvent) -> bool:
         """Whether it is said in somebody's private chat by one whom that person ignores."""
         if door.portal.receiver is None or row.owner is None:
             return False
-        if not isinstance(event, RemoteMessage):
+        if not isinstance(event, RemoteMessage | RemoteEdit | RemoteReaction):
             return False
         ghost = self._house.namespaces.ghost(row.instance, event.sender.id)
         return await self._house.double_puppets.ignores(row.owner, ghost)

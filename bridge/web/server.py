@@ -19,6 +19,7 @@ from bridge.storage.tokens import Links, Tokens
 from bridge.web.api import Api
 from bridge.web.errors import Handler, errors
 from bridge.web.headers import headers_for, origin_of
+from bridge.web.media import MediaProxy
 from bridge.web.provisioning import Provisioning
 
 _HERE = Path(__file__).parent
@@ -35,8 +36,9 @@ class WebServer:
         links: Links,
         openid: OpenIdVerifier,
         provisioning: Provisioning | None = None,
+        media: MediaProxy | None = None,
     ) -> None:
-        """Without ``provisioning`` there is no more than signing in.
+        """Without ``provisioning`` there is no more than signing in, without ``media`` none.
 
         Raise ``ConfigError`` when the two URLs would share an origin, or lie below one."""
         self._settings = settings
@@ -44,6 +46,7 @@ class WebServer:
         self._links = links
         self._openid = openid
         self._provisioning = provisioning
+        self._media = media
         self._runners: list[web.AppRunner] = []
         self.address: Address | None = None
         """Where the manager listens, once it does."""
@@ -58,8 +61,11 @@ class WebServer:
                 self._manager(settings.manager_url), settings.listen, "web.listen"
             )
         if settings.public_url is not None:
+            public = _app(settings.public_url)
+            if self._media is not None:
+                public.router.add_routes(self._media.routes())
             self.public_address = await self._listen(
-                _app(settings.public_url), settings.public_listen, "web.public_listen"
+                public, settings.public_listen, "web.public_listen"
             )
 
     async def stop(self) -> None:

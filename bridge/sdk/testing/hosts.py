@@ -4,16 +4,21 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 
 from bridge.sdk.errors import LoginRequired, ModuleNotReady, PermanentFailure
 from bridge.sdk.events import (
+    RemoteEdit,
     RemoteEvent,
     RemoteJoin,
     RemoteLeave,
     RemoteMembers,
     RemoteMessage,
+    RemoteReaction,
+    RemoteRedaction,
     RemoteRename,
+    RemoteTyping,
     RemoteUser,
 )
 from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId
@@ -78,7 +83,11 @@ class FakeHost(FakeMetrics):
         self.ignored: list[RemoteEvent] = []
         """What came from chats that are not bridged."""
         self.messages: list[RemoteMessage] = []
-        """What stands in the rooms: each message once."""
+        """What stands in the rooms: each message once, as it was changed last."""
+        self.reactions: list[RemoteReaction] = []
+        """The reactions in the rooms, each once."""
+        self.typing: dict[RemoteChatId, set[RemoteUserId]] = {}
+        """Who is writing in each chat."""
         self.people: dict[RemoteChatId, dict[RemoteUserId, str]] = {}
         """Who is in each chat: id to name."""
         self.reports: list[tuple[LoginState, str]] = []
@@ -185,18 +194,34 @@ class FakeHost(FakeMetrics):
             if not user.id or not user.name:
                 self._fault(f"{kind}: a RemoteUser needs an id and a name, not {user!r}")
             texts += [user.id, user.name]
-        if isinstance(event, RemoteMessage):
-            texts += [event.id, to_plain(event.body)]
-            if not event.id:
-                self._fault("RemoteMessage: without an id the same message would appear twice")
-            if event.at.tzinfo is None:
-                self._fault("RemoteMessage: `at` needs a time zone; host.now() has one")
-            if event.part < 0:
-                self._fault("RemoteMessage: `part` counts from 0")
+        texts += self._check_said(event, kind)
         if not event.chat:
             self._fault(f"{kind}: `chat` is empty")
         if not all(map(is_storable, texts)):
             self._fault(f"{kind}: it holds half a character; decode with errors='replace'")
+
+    def _check_said(self, event: RemoteEvent, kind: str) -> list[str]:
+        """See that what was said, or done to it, can be told apart; give the texts in it."""
+        match event:
+            case RemoteMessage() | RemoteEdit():
+                texts = [event.id, to_plain(event.body)]
+                if event.at.tzinfo is None:
+                    self._fault(f"{kind}: `at` needs a time zone; host.now() has one")
+            case RemoteReaction():
+                texts = [event.id, event.key]
+                if not event.key.strip():
+                    self._fault(f"{kind}: `key` is empty; it is the emoji, or a short text")
+            case _:
+                texts = []
+        if texts and not texts[0]:
+            self._fault(f"{kind}: without an id the same message would appear twice")
+        if isinstance(event, RemoteMessage) and event.part < 0:
+            self._fault("RemoteMessage: `part` counts from 0")
+        if isinstance(event, RemoteEdit | RemoteReaction | RemoteRedaction):
+            texts.append(event.target)
+            if not event.target:
+                self._fault(f"{kind}: `target` is empty; it is the id of the message meant")
+        return texts
 
     def _apply(self, event: RemoteEvent) -> None:
         people = self.people.setdefault(event.chat, {})
@@ -206,6 +231,11 @@ class FakeHost(FakeMetrics):
                 if (event.chat, event.id, event.part, event.sender.id) not in keys:
                     self.messages.append(event)
                     people[event.sender.id] = event.sender.name
+            case RemoteEdit() | RemoteReaction() | RemoteRedaction():
+                self._apply_to_another(event)
+            case RemoteTyping():
+                writing = self.typing.setdefault(event.chat, set())
+                (writing.add if event.is_typing else writing.discard)(event.user.id)
             case RemoteJoin():
                 people[event.user.id] = event.user.name
             case RemoteLeave():
@@ -217,12 +247,29 @@ class FakeHost(FakeMetrics):
                 people.clear()
                 people.update({user.id: user.name for user in event.users})
 
+    def _apply_to_another(self, event: RemoteEdit | RemoteReaction | RemoteRedaction) -> None:
+        """Change what stands in the rooms; what is not known there is left alone."""
+        if isinstance(event, RemoteEdit):
+            self.messages = [
+                replace(one, body=event.body, kind=event.kind)
+                if (one.chat, one.id) == (event.chat, event.target)
+                else one
+                for one in self.messages
+            ]
+        elif isinstance(event, RemoteReaction):
+            if all((one.chat, one.id) != (event.chat, event.id) for one in self.reactions):
+                self.reactions.append(event)
+        else:
+            gone = (event.chat, event.target)
+            self.messages = [one for one in self.messages if (one.chat, one.id) != gone]
+            self.reactions = [one for one in self.reactions if (one.chat, one.id) != gone]
+
 
 def _users(event: RemoteEvent) -> Sequence[RemoteUser]:
     match event:
-        case RemoteMessage():
+        case RemoteMessage() | RemoteEdit() | RemoteReaction() | RemoteRedaction():
             return (event.sender,)
-        case RemoteJoin() | RemoteLeave():
+        case RemoteJoin() | RemoteLeave() | RemoteTyping():
             return (event.user,)
         case RemoteRename():
             return (event.old, event.new)
