@@ -17,6 +17,7 @@ from bridge.networks.irc.sending import Means
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import ModuleError
+from bridge.sdk.ids import UserId
 from bridge.sdk.module import Store
 
 THROTTLE_SECONDS = 60.0
@@ -40,9 +41,12 @@ class Network:
         self._isupport: Isupport | None = None
         self._nicks: Nicks | None = None
         self._held: dict[int, Source] = {}
-        self._held_nicks: frozenset[str] | None = None
+        self._held_nicks: dict[str, int] | None = None
+        """Each nick's login."""
+        self._owners: dict[int, UserId] = {}
         self._former: dict[str, tuple[float, str]] = {}
         self._means: dict[int, Means] = {}
+        self._capabilities: dict[int, frozenset[str]] = {}
         self._pace = 1.0
         self._sent: deque[str] = deque(maxlen=REMEMBERED)
         self.rotation = Rotation(settings.servers)
@@ -76,9 +80,15 @@ class Network:
         """Make an id for a message, since plain IRC has none."""
         return f"{self._nonce}-{next(self._numbers)}"
 
-    def note_means(self, login: int, means: Means) -> None:
-        """Take note how the server of a client's connection confirms what is said."""
+    def note_server(self, login: int, means: Means, capabilities: frozenset[str]) -> None:
+        """Take note how the server of a client's connection confirms what is said, and what else
+        it can."""
         self._means[login] = means
+        self._capabilities[login] = capabilities
+
+    def offers(self, capability: str) -> bool:
+        """Whether a connection of ours has a capability."""
+        return any(capability in one for one in self._capabilities.values())
 
     @property
     def acknowledges(self) -> bool:
@@ -111,6 +121,7 @@ class Network:
     def release(self, login: int) -> None:
         """Take note that the client is gone, and its nick free again."""
         self._means.pop(login, None)
+        self._capabilities.pop(login, None)
         self._let_go(login)
 
     def _let_go(self, login: int) -> None:
@@ -143,12 +154,30 @@ class Network:
             for one in islice(candidates(base, limits.nick_length), MOST_NICKS)
         )
 
+    def _logins_by_nick(self) -> dict[str, int]:
+        if self._held_nicks is None:
+            self._held_nicks = {self.fold(own.nick): login for login, own in self._held.items()}
+        return self._held_nicks
+
+    def note_owner(self, login: int, owner: UserId | None) -> None:
+        """Take note whose connection it is; nobody's is the relay's."""
+        if owner is not None:
+            self._owners[login] = owner
+
+    def owner_of(self, nick: str) -> UserId | None:
+        """Return whose connection has the nick now."""
+        login = self._logins_by_nick().get(self.fold(nick))
+        return None if login is None else self._owners.get(login)
+
+    def nick_of(self, owner: UserId) -> str | None:
+        """Return the nick that somebody's connection has now."""
+        held = (own.nick for login, own in self._held.items() if self._owners.get(login) == owner)
+        return next(held, None)
+
     def is_ours(self, source: Source) -> bool:
         """Whether somebody seen on the network is a client of this instance."""
         nick = self.fold(source.nick)
-        if self._held_nicks is None:
-            self._held_nicks = frozenset(self.fold(own.nick) for own in self._held.values())
-        if nick in self._held_nicks:
+        if nick in self._logins_by_nick():
             return True
         now = asyncio.get_running_loop().time()
         return any(
