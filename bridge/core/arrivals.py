@@ -9,6 +9,7 @@ from bridge.core.outgoing import once, transaction_id
 from bridge.core.targets import NEW
 from bridge.matrix.html import content_for
 from bridge.matrix.htmltree import clean
+from bridge.matrix.profiles import say_as
 from bridge.model import LinkKind, Outgoing, Permission, Portal, SendKind
 from bridge.sdk.events import (
     RemoteEdit,
@@ -117,6 +118,8 @@ class Arrivals:
             contents[0] = _edited(contents[0])
             what, link, about, first = "edit", LinkKind.EDIT, event.target, 0
         else:
+            if event.profile is not None:
+                say_as(contents, event.profile.id, event.profile.name)
             what, link, first = "message", LinkKind.MESSAGE, event.part
             about = event.reply_to or RemoteMessageId("")
         await self._put([

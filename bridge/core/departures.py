@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -84,7 +84,7 @@ class Departures:
         relates = relates if isinstance(relates, dict) else {}
         if relates.get("rel_type") == "m.replace":
             return await self._edit(event, kind, relates, capabilities.edits)
-        body = self._body(content) if body is None else body
+        body = self.read_body(content) if body is None else body
         reply_to, prefix = await self._answered(event, relates.get("m.in_reply_to"), capabilities)
         if not body.nodes:
             return None
@@ -115,7 +115,9 @@ class Departures:
         link = Link(links.make(media, name), (Text(excerpt(name) or "file"),))
         is_captioned = isinstance(body, str) and body not in {name, ""}
         return (
-            Rich((*self._body(content).nodes, Text(" "), link)) if is_captioned else Rich((link,))
+            Rich((*self.read_body(content).nodes, Text(" "), link))
+            if is_captioned
+            else Rich((link,))
         )
 
     async def shortened(self, message: Message) -> Message:
@@ -143,7 +145,7 @@ class Departures:
         # Only who wrote the message may change it.
         if not any(link.sender == event["sender"] for link in links):
             return None
-        body = self._body(new)
+        body = self.read_body(new)
         if not body.nodes or self._is_left_out(level, "changes of messages"):
             return None
         return Edit(
@@ -201,7 +203,8 @@ class Departures:
         name = await self._house.intents.display_name(sender, self._portal.room)
         return Person(user_id=sender, name=name)
 
-    def _body(self, content: dict[str, Any]) -> Rich:
+    def read_body(self, content: Mapping[str, Any]) -> Rich:
+        """Read the text of a message's content, with who of the network is mentioned in it."""
         return mentions_as(parse(content), self._with_remote)
 
     def _with_remote(self, mention: Mention) -> Mention:

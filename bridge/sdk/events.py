@@ -124,6 +124,15 @@ class RemoteUser:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Whom a sender speaks for, in one message: a relay, a webhook."""
+
+    id: str
+    """Tells two of a name apart, for that sender."""
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteMessage:
     """A message from the network for Matrix."""
 
@@ -136,6 +145,8 @@ class RemoteMessage:
     part: int = 0
     reply_to: RemoteMessageId | None = None
     """The message answered, of either side."""
+    profile: Profile | None = None
+    """If the sender, who remains the sender, says it for somebody else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ NEAR = InstanceId("near")
 SAID = (
     "bridge near {chat}", "help", "ping", "modules", "status", "set", "pause", "resume", "parked",
     "optout", "optin", "double-puppet", "login near", "logins", "prefer 1", "logout", "manager",
-    "ack", "where", "unbridge",
+    "sessions", "ack", "where", "unbridge",
 )  # fmt: skip
 """Each command once, in an order in which all can be done."""
 SIGNS = {

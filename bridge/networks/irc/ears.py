@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -20,15 +21,15 @@ from bridge.networks.irc.members import Roster
 from bridge.networks.irc.mentions import with_mentions
 from bridge.networks.irc.multiline import Assembler
 from bridge.networks.irc.network import Network
-from bridge.networks.irc.speech import read_text, read_time
+from bridge.networks.irc.speech import read_relayed, read_text, read_time
 from bridge.networks.irc.wire import Incoming, Source
 from bridge.sdk.events import (
+    Profile,
     RemoteChat,
     RemoteMessage,
     RemoteReaction,
     RemoteRedaction,
     RemoteTyping,
-    RemoteUser,
 )
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, UserId
 from bridge.sdk.rich import Mention
@@ -122,11 +123,12 @@ class Ears:
                 sender=sender,
                 key=key,
             )
-        return self._message(message, chat, sender, at)
+        return self._message(message, chat, source, at)
 
     def _message(
-        self, message: Incoming, chat: RemoteChat, sender: RemoteUser, at: datetime
+        self, message: Incoming, chat: RemoteChat, source: Source, at: datetime
     ) -> RemoteMessage | None:
+        message, profile = self._unwrap(message, source)
         content = read_text(message) if message.command in replies.SPEAKING else None
         if content is None or not content[1].nodes:
             return None
@@ -137,13 +139,14 @@ class Ears:
         return RemoteMessage(
             chat=chat.id,
             id=RemoteMessageId(message.tags.get("msgid") or made_up),
-            sender=sender,
+            sender=self.roster.user(source.nick),
             kind=content[0],
             body=with_mentions(
                 content[1], partial(self._find_person, chat), self._network.settings.mentions
             ),
             at=at,
             reply_to=RemoteMessageId(answered) if answered else None,
+            profile=profile,
         )
 
     def _find_person(self, chat: RemoteChat, nick: str) -> Mention | None:
@@ -171,6 +174,17 @@ class Ears:
             seconds=TYPING_SECONDS,
         )
         return [Heard(event, chat.id)]
+
+    def _unwrap(self, message: Incoming, source: Source) -> tuple[Incoming, Profile | None]:
+        """What another relay in the channel says for somebody, and for whom."""
+        if self._network.fold(source.nick) not in self._network.relays:
+            return message, None
+        found = read_relayed(message.param(1))
+        if found is None:
+            return message, None
+        name, text = found
+        params = (message.param(0), text)
+        return replace(message, params=params), Profile(id=self._network.fold(name), name=name)
 
     def _is_ours(self, message: Incoming, chat: RemoteChat, source: Source) -> bool:
         if message.is_replayed:

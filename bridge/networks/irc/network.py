@@ -72,6 +72,17 @@ class Network:
             self._nicks = Nicks(store)
         return self._nicks
 
+    async def foretell(self, owner: UserId, name: str) -> str:
+        """Return the nick that a puppet would have; empty before a server was reached."""
+        if self._nicks is None or self.isupport is None:
+            return ""
+        return await self._nicks.foretell(owner, name, self.isupport)
+
+    @property
+    def relays(self) -> frozenset[str]:
+        """The nicks of other relays in the channels, folded."""
+        return frozenset(map(self.fold, self.settings.relays))
+
     def fold(self, name: str) -> str:
         """Map a name by the network's rule, as far as it is known."""
         return (self.isupport or Isupport()).fold(name)

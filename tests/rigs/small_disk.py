@@ -1,0 +1,59 @@
+"""A disk of a set size, which can be filled to the last byte and emptied again."""
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_PIECE = b"\0" * 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class SmallDisk:
+    """Where it is mounted."""
+
+    folder: Path
+
+    @property
+    def free(self) -> int:
+        """Bytes that still fit."""
+        stat = os.statvfs(self.folder)
+        return stat.f_bavail * stat.f_frsize
+
+    def fill(self) -> None:
+        """Leave no byte."""
+        with (self.folder / "filler").open("ab", buffering=0) as filler:
+            try:
+                while True:
+                    filler.write(_PIECE)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+
+    def empty(self) -> None:
+        """Give the room back."""
+        (self.folder / "filler").unlink()
+
+
+@asynccontextmanager
+async def small_disk(folder: Path, *, mebibytes: int) -> AsyncIterator[SmallDisk]:
+    """Mount one at the folder, in memory. Only root may, or who may ``sudo``."""
+    folder.mkdir()
+    await _run("mount", "-t", "tmpfs", "-o", f"size={mebibytes}m,mode=0755", "none", str(folder))
+    try:
+        yield SmallDisk(folder)
+    finally:
+        await _run("umount", "--lazy", str(folder))
+
+
+async def _run(*command: str) -> None:
+    as_root = () if os.geteuid() == 0 else ("sudo", "-n")
+    process = await asyncio.create_subprocess_exec(
+        *as_root, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    async with asyncio.timeout(20):
+        said, _ = await process.communicate()
+    assert process.returncode == 0, f"{' '.join(command)}: {said.decode()}"
