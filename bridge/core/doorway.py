@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from time import monotonic
@@ -11,6 +11,7 @@ from typing import Any
 from bridge.core.acts import act, level_of
 from bridge.core.announcing import terms
 from bridge.core.arrivals import Arrivals
+from bridge.core.chatfacts import ChatFacts
 from bridge.core.departures import Crossing, Departures, Said
 from bridge.core.house import House
 from bridge.core.instances import Instance, Session
@@ -18,6 +19,8 @@ from bridge.core.lane import Item
 from bridge.core.late import Cut, find_cut
 from bridge.core.outgoing import notice
 from bridge.core.relaying import as_relayed
+from bridge.core.roomacts import KINDS, RoomActs
+from bridge.core.stops import Stops
 from bridge.core.telling import tell
 from bridge.model import (
     MessageLink,
@@ -40,23 +43,23 @@ from bridge.sdk.events import (
     Message,
     MessageKind,
     Receipt,
+    RemoteAccess,
     RemoteChat,
     RemoteEvent,
     RemoteMessage,
+    RemoteRanks,
+    RemoteRemoval,
+    RemoteTopic,
     Typing,
 )
 from bridge.sdk.events import Sender as Person
 from bridge.sdk.ids import EventId, RemoteMessageId, UserId
 from bridge.sdk.login import LoginKind, LoginState
-from bridge.sdk.module import Client, JoinsChats, SendsTyping, StopsSending
+from bridge.sdk.module import Client, JoinsChats, SendsTyping
 from bridge.sdk.rich import Rich
 
 log = logging.getLogger(__name__)
 
-STOP = "STOP"
-"""Whoever says that takes back what of their own is not said yet."""
-_FLOOD = 3
-"""So many messages of one person that wait may be stopped, too."""
 _NOUNS = {"m.reaction": "reaction", "m.room.redaction": "deletion"}
 _TELL_AGAIN = 60.0
 """Seconds in which a sender is told of a few refusals only."""
@@ -67,22 +70,31 @@ class Doorway:
     """One portal at work: the consumer of its lane, and the entry for what comes back."""
 
     def __init__(self, portal: Portal, house: House) -> None:
-        self.portal = portal
+        self.facts = ChatFacts(portal, house)
+        self.acts = RoomActs(portal, house, self.facts)
         self.name = f"portal:{portal.id}"
         self.deadline = house.deadline
         self.arrivals = Arrivals(portal, house)
         self.departures = Departures(portal, house)
+        self.on_tombstone: Callable[[Item], Awaitable[None]]
+        """Called when the room was replaced."""
         self.waits_because = ""
         """Why its messages wait; empty if they do not."""
         self._house = house
         self._unmarked = False
         self._told_waiting = False
-        self._saying: tuple[Said, Client] | None = None
-        """What is on its way, and by whom."""
-        self._stopped: dict[str, str] = {}
-        """By sender the event with which they stopped what they were saying."""
+        self.stops = Stops(house.router, self.name)
         self._told_parked: dict[tuple[str, ParkReason], tuple[float, int]] = {}
         """By sender and reason: since when, and how many were put aside."""
+
+    @property
+    def portal(self) -> Portal:
+        """What is stored of it."""
+        return self.facts.portal
+
+    @portal.setter
+    def portal(self, portal: Portal) -> None:
+        self.facts.portal = portal
 
     @property
     def chat(self) -> RemoteChat:
@@ -102,10 +114,16 @@ class Doorway:
         if item.event["type"] == "m.room.member":
             item.drop()
             await self._follow_member(item.event)
-        elif item.event["sender"] in self._stopped:
+            if not self.portal.paused:
+                await self.acts.remove(item)
+        elif item.event["type"] == "m.room.tombstone":
+            await self.on_tombstone(item)
+        elif self.stops.cover(item) and item.event["type"] not in KINDS:
             await self._let_stop(item)
         elif self.portal.paused or left_alone or self._is_left_out(item):
             item.drop()
+        elif item.event["type"] in KINDS:
+            await self.acts.handle(item)
         else:
             try:
                 await self._bring(item)
@@ -140,11 +158,11 @@ class Doorway:
                 f"to {self.portal.instance} once more; it may be there twice.",
             )  # fmt: skip
         began = house.clock.now()
-        self._saying = (said, session.client)
+        self.stops.saying = (said, session.client)
         try:
             receipt, words = await self._say(session.client, item, said, capabilities)
         finally:
-            self._saying = None
+            self.stops.saying = None
         if receipt is None:
             self._drop(item)
             return
@@ -155,30 +173,15 @@ class Doorway:
             item.event, said, words=words
         ))  # fmt: skip
 
-    def overhear_stop(self, event: dict[str, Any]) -> None:
-        """Have the rest of what its sender is saying left out, and what of theirs waits.
-
-        Heard when it comes, since in the lane it would stand behind what it is about.
-        """
-        sender, ends = event["sender"], False
-        if self._saying is not None and self._saying[0].sender.user_id == sender:
-            said, client = self._saying
-            ends = isinstance(client, StopsSending) and client.stop_sending(said.event_id)
-        lane = self._house.router.lanes.get(self.name)
-        waiting = sum(one.event["sender"] == sender for one in lane.queue) if lane else 0
-        if ends or waiting >= _FLOOD:
-            self._stopped[sender] = event["event_id"]
-
     async def _let_stop(self, item: Item) -> None:
         """Leave out what was stopped; at the end of it say so."""
-        sender = item.event["sender"]
         self._drop(item)
-        if item.event["event_id"] == self._stopped[sender]:
+        if self.stops.end_with(item):
             await tell(
                 self._house, self.portal, item, "stopped",
                 f"Stopped: the rest is not sent to {self.portal.chat_name}.",
             )  # fmt: skip
-            del self._stopped[sender]
+            self.stops.forget(item)
 
     def _drop(self, item: Item) -> None:
         item.drop()
@@ -265,6 +268,8 @@ class Doorway:
             raise PermanentFailure(
                 f"the settings of this bridge do not let {sender} speak on {instance.name}"
             )
+        if house.blocks.cover(instance.name, self.portal.chat, sender):
+            raise PermanentFailure(f"those who run {self.portal.chat_name} take nothing of you")
         if not instance.is_open:
             raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
         rules = house.rules(instance.name)
@@ -354,7 +359,10 @@ class Doorway:
         if instance is None or session is None or not isinstance(session.client, SendsTyping):
             return
         may = house.permissions.allows(user, Permission.USER, instance.name)
-        if self.portal.paused or house.optouts.cover(user, self.portal.id) or not may:
+        is_out = house.optouts.cover(user, self.portal.id) or house.blocks.cover(
+            instance.name, self.portal.chat, user
+        )
+        if self.portal.paused or is_out or not may:
             return
         level = instance.connector.capabilities(self.portal.chat).typing
         if level > Level.FALLBACK and session.supervisor.connected.is_set():
@@ -435,12 +443,12 @@ class Doorway:
             )
         ])  # fmt: skip
 
-    async def let_go(self, person: UserId) -> None:
+    async def let_go(self, person: UserId, reason: str = "does not want to be bridged") -> None:
         """Have the person's own connection, if there is one, out of the chat."""
         instance = self._house.instances.get(self.portal.instance)
         session = instance.find_session(person) if instance else None
         if session is not None:
-            await self._dismiss(session, "does not want to be bridged")
+            await self._dismiss(session, reason)
 
     async def dismiss_puppets(self) -> None:
         """Have the connections out of the chat that are not to speak there."""
@@ -469,6 +477,9 @@ class Doorway:
         if self.portal.paused:
             self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
             return
-        await self.arrivals.receive(event)
+        if isinstance(event, RemoteTopic | RemoteAccess | RemoteRanks | RemoteRemoval):
+            await self.facts.receive(event)
+        else:
+            await self.arrivals.receive(event)
         if isinstance(event, RemoteMessage):
             self.departures.note_last(event.id)

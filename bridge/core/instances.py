@@ -11,10 +11,26 @@ from bridge.core.hosting import InstanceHost, InstanceMetrics
 from bridge.core.supervisor import Supervisor
 from bridge.model import Clock, LoginRow
 from bridge.sdk.errors import DeliveryError, LoginRequired, PermanentFailure, TemporaryFailure
-from bridge.sdk.events import Message, Receipt, RemoteChat, RemoteEvent
+from bridge.sdk.events import (
+    ConsentRequest,
+    Message,
+    ModeratorWish,
+    Receipt,
+    RemoteChat,
+    RemoteEvent,
+    RemoteUser,
+)
 from bridge.sdk.ids import InstanceId, LoginId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
-from bridge.sdk.module import Client, Connector, JoinsChats, ModuleState, NamesPuppets, Store
+from bridge.sdk.module import (
+    AsksModerators,
+    Client,
+    Connector,
+    JoinsChats,
+    ModuleState,
+    NamesPuppets,
+    Store,
+)
 from bridge.sdk.secret import Secret
 from bridge.telemetry import Telemetry
 
@@ -68,6 +84,7 @@ class Guests(Protocol):
 
     async def identify(self, row: LoginRow, account: RemoteUserId) -> None: ...
     async def opt_out(self, row: LoginRow, user: RemoteUserId, is_out: bool) -> None: ...
+    async def obey(self, row: LoginRow, wish: ModeratorWish) -> str: ...
 
 
 class ModuleHost(InstanceHost):
@@ -103,6 +120,10 @@ class ModuleHost(InstanceHost):
     async def opt_out(self, user: RemoteUserId, *, is_out: bool = True) -> None:
         """Say that somebody does not want to be bridged, or does again. Waits likewise."""
         await self._persistently(lambda: self._guests.opt_out(self._row, user, is_out))
+
+    async def obey(self, wish: ModeratorWish) -> str:
+        """Do what somebody who runs a chat wishes; give the answer. Raises a ``DeliveryError``."""
+        return await self._guests.obey(self._row, wish)
 
     async def _persistently(self, store: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -356,6 +377,21 @@ class Instance:
             reason = supervisor.reason or "the network did not answer"
             raise TemporaryFailure(f"{self.name} is not connected: {reason}") from error
         self.trouble.pop(chat.id, None)
+
+    async def ask(self, request: ConsentRequest, limit: float = 20) -> Sequence[RemoteUser]:
+        """Have those who run a chat asked; give whom. Raises a ``DeliveryError``."""
+        client = self.relay.client if self.relay is not None else None
+        if self.relay is None or not isinstance(client, AsksModerators):
+            raise PermanentFailure(
+                f"{request.chat.name} belongs to others, and {self.name} has no way to ask them"
+            )
+        try:
+            async with asyncio.timeout(limit):
+                self.relay.supervisor.wake()
+                await self.relay.supervisor.connected.wait()
+                return await client.ask(request)
+        except TimeoutError as error:
+            raise TemporaryFailure(f"{self.name} did not answer in time") from error
 
     async def leave(self, chat: RemoteChat, reason: str) -> None:
         """Have every login out of the chat."""

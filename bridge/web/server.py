@@ -10,6 +10,7 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
+from bridge.core.openchats import OpenChats
 from bridge.matrix.listener import cannot_listen
 from bridge.net.openid import OpenIdVerifier
 from bridge.sdk.errors import ConfigError
@@ -17,6 +18,7 @@ from bridge.sdk.ids import UserId
 from bridge.settings import Address, WebSettings
 from bridge.storage.tokens import Links, Tokens
 from bridge.web.api import Api, OnSession
+from bridge.web.bridged import BridgedPage
 from bridge.web.errors import Handler, errors
 from bridge.web.headers import headers_for, origin_of
 from bridge.web.media import MediaProxy
@@ -36,6 +38,7 @@ class WebServer:
         links: Links,
         openid: OpenIdVerifier,
         provisioning: Provisioning | None = None,
+        chats: OpenChats | None = None,
         media: MediaProxy | None = None,
     ) -> None:
         """Without ``provisioning`` there is no more than signing in, without ``media`` none.
@@ -46,6 +49,7 @@ class WebServer:
         self._links = links
         self._openid = openid
         self._provisioning = provisioning
+        self._chats = chats
         self._media = media
         self._runners: list[web.AppRunner] = []
         self.on_session: OnSession = lambda session: None
@@ -62,11 +66,8 @@ class WebServer:
                 self._manager(settings.manager_url), settings.listen, "web.listen"
             )
         if settings.public_url is not None:
-            public = _app(settings.public_url)
-            if self._media is not None:
-                public.router.add_routes(self._media.routes())
             self.public_address = await self._listen(
-                public, settings.public_listen, "web.public_listen"
+                self._public(settings.public_url), settings.public_listen, "web.public_listen"
             )
 
     async def stop(self) -> None:
@@ -97,6 +98,14 @@ class WebServer:
             self._provisioning.signed_in = api.signed_in
             app.router.add_routes(self._provisioning.routes())
         app.router.add_get("/link", _page("link.html"))
+        return app
+
+    def _public(self, url: str) -> web.Application:
+        app = _app(url)
+        if self._chats is not None:
+            app.router.add_get("/bridged", BridgedPage(self._settings, self._chats).show)
+        if self._media is not None:
+            app.router.add_routes(self._media.routes())
         return app
 
     async def _listen(self, app: web.Application, address: Address, path: str) -> Address:

@@ -1,17 +1,20 @@
 """One login's client: the relay listens and speaks, a puppet only speaks."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
 from bridge.networks.irc import certfp, replies
 from bridge.networks.irc.channels import Channels
 from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.desk import Desk
 from bridge.networks.irc.dial import Way, connect
 from bridge.networks.irc.ears import Ears
 from bridge.networks.irc.endings import Cause
+from bridge.networks.irc.errands import Errands
 from bridge.networks.irc.gate import Urgency
+from bridge.networks.irc.governing import rank_lines, removal_lines, topic_lines
 from bridge.networks.irc.history import Heard, Marks
 from bridge.networks.irc.ident import listening
 from bridge.networks.irc.inbox import Inbox
@@ -21,10 +24,11 @@ from bridge.networks.irc.naming import Naming
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.private import Doorman
+from bridge.networks.irc.rollcall import RollCall
 from bridge.networks.irc.settings import read_listen
 from bridge.networks.irc.typist import Typist
 from bridge.networks.irc.voice import Voice
-from bridge.networks.irc.wire import Incoming, line
+from bridge.networks.irc.wire import Incoming, Line, line
 from bridge.sdk.errors import (
     DeliveryError,
     LoginRequired,
@@ -34,15 +38,19 @@ from bridge.sdk.errors import (
     TemporaryFailure,
 )
 from bridge.sdk.events import (
+    ConsentRequest,
     Message,
+    Rank,
     Reaction,
     Receipt,
     Redaction,
     RemoteChat,
     RemoteEvent,
+    RemoteUser,
+    Removal,
     Typing,
 )
-from bridge.sdk.ids import EventId, RemoteChatId
+from bridge.sdk.ids import EventId, RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.module import Host
 
@@ -64,8 +72,11 @@ class IrcClient:
         self._host = host
         self._network = network
         self._settings = network.settings
+        network.know(login.id, login.owner)
         self._naming = Naming(login, host.store, network)
         self._link = Link()
+        self._desk: Desk | None = None
+        self._errands: Errands | None = None
         self._needed = asyncio.Event()
         if login.kind is not LoginKind.AUTOMATIC:
             self._needed.set()
@@ -125,7 +136,7 @@ class IrcClient:
             self._network.crowd.left(self._login.id)
             raise
         finally:
-            self._ears = self._typist = None
+            self._ears = self._typist = self._desk = self._errands = None
             self._network.release(self._login.id)
             self._link.starting() if dismissed else self._link.down(failure)
 
@@ -253,6 +264,42 @@ class IrcClient:
         if not self._is_puppet:
             await self._marks.forget(chat.id)
 
+    async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
+        """Ask the channel's operators who are there. Raises a ``DeliveryError``."""
+        await self._link.get(self._settings.connect_seconds * 2)
+        if self._desk is None:
+            raise TemporaryFailure("The relay is not connected.", retry_after=STORE_AGAIN_SECONDS)
+        return await self._desk.ask(request)
+
+    async def set_topic(self, chat: RemoteChat, topic: str) -> None:
+        """Set the topic. Raises a ``DeliveryError``."""
+        connection = await self._come_in(chat)
+        await self._do(topic_lines(chat, topic, connection.isupport))
+
+    async def set_rank(self, chat: RemoteChat, person: RemoteUserId | UserId, rank: Rank) -> None:
+        """Give somebody a rank, or take it. Raises a ``DeliveryError``."""
+        connection = await self._come_in(chat)
+        await self._do(rank_lines(chat, person, rank, self._network, connection.isupport))
+
+    async def remove(
+        self, chat: RemoteChat, person: RemoteUserId | UserId, how: Removal, reason: str
+    ) -> None:
+        """Kick or ban somebody, or let them in again. Raises a ``DeliveryError``."""
+        await self._come_in(chat)
+        await self._do(removal_lines(chat, person, how, reason, self._network))
+
+    async def _come_in(self, chat: RemoteChat) -> Connection:
+        connection, channels = await self._link.get(self._settings.connect_seconds * 2)
+        await channels.enter(chat.name)
+        self._chats[chat.id] = chat
+        return connection
+
+    async def _do(self, lines: Sequence[Line]) -> None:
+        if self._errands is None:
+            raise TemporaryFailure("There is no connection.", retry_after=STORE_AGAIN_SECONDS)
+        if lines:
+            await self._errands.do(lines)
+
     # --- while connected ---------------------------------------------------------------------
 
     async def _live(self, connection: Connection) -> None:
@@ -260,6 +307,10 @@ class IrcClient:
         own_nick = await self._naming.nick(connection.isupport)
         nick_keeper = NickKeeper(connection, own_nick, self._complain)
         channels = Channels(connection, self._settings.join_seconds)
+        rollcall, errands = RollCall(connection), Errands(connection)
+        self._errands = errands
+        if self._ears is not None:
+            self._desk = Desk(connection, self._network, self._host, self._ears.roster, rollcall)
         inbox = Inbox(self._take_in)
         ended: ModuleError | None = None
         try:
@@ -272,15 +323,18 @@ class IrcClient:
                     others.append(tasks.create_task(self._typist.run()))
                 others.append(tasks.create_task(self._wait_for_dismissal(connection)))
                 others.append(tasks.create_task(self._marks.keep_writing()))
+                others.append(tasks.create_task(self._serve(inbox)))
                 self._host.report(LoginState.CONNECTED)
                 try:
-                    await self._listen(connection, channels, nick_keeper, inbox)
+                    await self._listen(connection, channels, nick_keeper, inbox, rollcall)
                 except ModuleError as error:
                     ended = error
                     self._link.down(error)
                     self._host.report(LoginState.RECONNECTING, str(error))
                 for task in others:
                     task.cancel()
+                rollcall.end()
+                errands.end()
                 inbox.close()
         except asyncio.CancelledError:
             await self._drain(inbox)
@@ -291,6 +345,15 @@ class IrcClient:
             await self._marks.write()
         if ended is not None:
             raise ended
+
+    async def _serve(self, inbox: Inbox[Heard]) -> None:
+        if self._desk is None or self._ears is None:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._desk.work())
+            tasks.create_task(self._ears.end_splits(inbox.put))
+            with suppress(TemporaryFailure):  # The connection broke; who listens says it.
+                await self._ears.facts.keep_asking()
 
     async def _wait_for_dismissal(self, connection: Connection) -> None:
         loop, idle = asyncio.get_running_loop(), self._settings.idle_seconds
@@ -310,7 +373,6 @@ class IrcClient:
         limits = connection.isupport
         self._network.learn(limits)
         self._network.hold(self._login.id, connection.own)
-        self._network.note_owner(self._login.id, self._login.owner)
         self._network.note_server(self._login.id, connection.means, connection.capabilities)
         if not self._is_puppet:
             if limits.bot_mode:
@@ -326,8 +388,11 @@ class IrcClient:
         channels: Channels,
         keeper: NickKeeper,
         inbox: Inbox[Heard],
+        rollcall: RollCall,
     ) -> None:
-        doorman = Doorman(connection, self._network, self._host)
+        doorman = Doorman(
+            connection, self._network, self._host, owner=self._login.owner, desk=self._desk
+        )
         while True:
             message = await connection.read()
             self._network.hold(self._login.id, connection.own)
@@ -335,6 +400,9 @@ class IrcClient:
             if message.command == replies.ISUPPORT:
                 self._network.learn(connection.isupport)
             channels.handle(message)
+            rollcall.handle(message)
+            if self._errands is not None:
+                self._errands.handle(message)
             if message.command == "KICK":
                 self._on_kick(connection, message)
             keeper.handle(message)

@@ -93,7 +93,7 @@ class Connection:
     def is_relayed(self, message: Incoming) -> bool:
         """Whether we had it said in another's name."""
         by = relayed_by(message)
-        return bool(by) and self.isupport.fold(by) == self.isupport.fold(self.own.nick)
+        return bool(by) and self.is_own_nick(by)
 
     @property
     def relay_separators(self) -> str | None:
@@ -101,6 +101,10 @@ class Connection:
         if relaymsg.CAPABILITY not in self.capabilities:
             return None
         return self._offers.values.get(relaymsg.CAPABILITY, "")
+
+    def is_own_nick(self, nick: str) -> bool:
+        """Whether we are called so."""
+        return self.isupport.fold(nick) == self.isupport.fold(self.own.nick)
 
     def write(self, one: Line) -> None:
         """Write a line at once. On a connection that ended it goes nowhere: see ``is_up``."""

@@ -1,6 +1,5 @@
 """The IRC connector: one configured network."""
 
-import re
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -21,10 +20,6 @@ from bridge.sdk.examination import Remark
 from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginFlow
 from bridge.sdk.module import Directory, Holds, Host, Kept, ModuleInfo
-
-# No comma, colon, space or control character: two published takeovers of another bridge's
-# channels began with one of them in a name.
-_CHANNEL = re.compile(r"[#&+!][^\x00-\x20,:\x07\x7f]{1,199}\Z")
 
 
 class IrcConnector:
@@ -103,14 +98,9 @@ class IrcConnector:
         """Say which nick a puppet would ask for; whether a stranger has it, joining tells."""
         return await self._network.foretell(owner, name)
 
-    def refuse_bridge(self, chat: RemoteChat) -> str | None:
-        """Refuse channels of networks where operators would have to be asked."""
-        if self._settings.own_network:
-            return None
-        return (
-            f"{chat.name} belongs to its operators, and asking them is not built yet. If this "
-            "network is your own, set `own_network: true` for it."
-        )
+    def needs_consent(self, chat: RemoteChat) -> bool:
+        """A channel belongs to its operators, unless the whole network is the admin's own."""
+        return not self._settings.own_network
 
     @property
     def directory(self) -> Directory:
@@ -129,7 +119,7 @@ class IrcConnector:
         """Read a channel's name. It is not asked whether the channel exists: joining tells."""
         name = text.strip()
         limits = self._limits()
-        if not _CHANNEL.match(name) or not limits.is_channel(name):
+        if not limits.names_channel(name):
             raise PermanentFailure(
                 f"{name[:50]!r} is no channel of this network. A channel's name begins with one "
                 f"of {' '.join(limits.channel_types)} and has no space, comma or colon."

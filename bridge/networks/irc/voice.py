@@ -89,7 +89,7 @@ class Voice:
             # A link may show any name; who is called is who stands behind it.
             is_right = self._network.fold(mention.name) == mention.remote
             return mention.name if is_right else mention.remote
-        known = self._network.nick_of(mention.user)
+        known = self._network.nick_held_by(mention.user)
         return known or self._network.nicks(self._host.store).nick_of(mention.user) or mention.name
 
     async def react(
