@@ -28,6 +28,7 @@ from bridge.core.intake import Intake
 from bridge.core.late import Lateness
 from bridge.core.loginchat import LoginChat
 from bridge.core.logins import Logins, Means
+from bridge.core.networkcommands import NetworkCommands
 from bridge.core.optouts import OptOuts
 from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing
@@ -355,6 +356,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             optouts=optouts, double_puppets=double_puppets,
         )  # fmt: skip
         main_bot.login_chat = LoginChat(logins, stage, namespaces.bot, bot_rooms)
+        main_bot.network_commands = NetworkCommands(
+            plumbing, portals, intents, house.rules, permissions.allows, namespaces.bot
+        )
         main_bot.tracer = tracer = Tracer(
             Traces(database, journal, items, keys_of=event_keys.keys_of, parse=parse_transaction),
             lanes=lambda: router.lanes, name_of=portals.name_of, why_waiting=portals.why_waiting,

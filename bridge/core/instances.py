@@ -36,11 +36,18 @@ class Accounts(Protocol):
 Secrets = Callable[[LoginRow], Awaitable[Mapping[str, Secret]]]
 """What a login signs in with. Raises ``LoginRequired`` when that cannot be read any more."""
 
+Keep = Callable[[LoginRow, str, Secret | None], Awaitable[None]]
+"""Keeps something beside what a login signs in with. Raises ``TemporaryFailure``."""
+
 OnState = Callable[[LoginRow, LoginState, str], None]
 
 
 async def _no_secrets(row: LoginRow) -> Mapping[str, Secret]:
     return {}
+
+
+async def _keep_nothing(row: LoginRow, name: str, secret: Secret | None) -> None:
+    raise PermanentFailure("nothing can be kept for a login here")
 
 
 class _Locked:
@@ -76,6 +83,7 @@ class ModuleHost(InstanceHost):
         report: Callable[[LoginState, str], None],
         guests: Guests,
         row: LoginRow,
+        keep: Keep = _keep_nothing,
         *,
         personal: bool = False,
     ) -> None:
@@ -84,6 +92,7 @@ class ModuleHost(InstanceHost):
         self._report = report
         self._guests = guests
         self._row = row
+        self._keep = keep
 
     async def receive(self, event: RemoteEvent) -> None:
         """Take an event from the network; returns when it is stored. Waits for the database."""
@@ -92,6 +101,10 @@ class ModuleHost(InstanceHost):
     async def identify(self, account: RemoteUserId) -> None:
         """Say which account the login is. Waits for the database."""
         await self._persistently(lambda: self._guests.identify(self._row, account))
+
+    async def keep_secret(self, name: str, secret: Secret | None) -> None:
+        """Keep something beside what the login signs in with; None: forget it."""
+        await self._keep(self._row, name, secret)
 
     async def opt_out(self, user: RemoteUserId, *, is_out: bool = True) -> None:
         """Say that somebody does not want to be bridged, or does again. Waits likewise."""
@@ -159,6 +172,7 @@ class Instance:
         """The automatic logins."""
         self._linked: dict[UserId, list[Session]] = {}
         self.secrets: Secrets = _no_secrets
+        self.keep: Keep = _keep_nothing
         self.on_state: OnState = lambda row, state, reason: None
         self._making = asyncio.Lock()
         self._rejoin = asyncio.Event()
@@ -217,8 +231,15 @@ class Instance:
             session = self._by_owner.get(owner)
             if session is None:
                 row = await self._accounts.get_or_add_login(self.name, LoginKind.AUTOMATIC, owner)
-                session = self._by_owner[owner] = self._open(row, name, {})
+                session = self._by_owner[owner] = await self._unlock(row, name)
         return session
+
+    async def _unlock(self, row: LoginRow, name: str) -> Session:
+        try:
+            secrets = await self.secrets(row)
+        except LoginRequired as error:
+            return self._start(row, _Locked(str(error)))
+        return self._open(row, name, secrets)
 
     def logins_of(self, owner: UserId) -> Sequence[Session]:
         """The logins that the person linked and that are at work, the one that speaks first."""
@@ -339,6 +360,7 @@ class Instance:
             report,
             self._guests,
             row,
+            self.keep,
             personal=row.owner is not None,
         )
         session = self._start(row, self.connector.connect(login, host))

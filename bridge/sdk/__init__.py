@@ -1,6 +1,7 @@
 """What a module may import. Everything public is listed here."""
 
 from bridge.sdk.capabilities import Capabilities, Level
+from bridge.sdk.commands import NetworkCall, NetworkCommand, TakesCommands, Where
 from bridge.sdk.cutting import split
 from bridge.sdk.errors import (
     ConfigError,
@@ -122,6 +123,8 @@ __all__ = [
     "ModuleNotReady",
     "ModuleState",
     "NeedsConsent",
+    "NetworkCall",
+    "NetworkCommand",
     "PermanentFailure",
     "Receipt",
     "Remark",
@@ -145,6 +148,7 @@ __all__ = [
     "SignsIn",
     "Step",
     "Store",
+    "TakesCommands",
     "TemporaryFailure",
     "Timer",
     "TimerCall",
@@ -153,6 +157,7 @@ __all__ = [
     "Unsupported",
     "UserId",
     "Wait",
+    "Where",
     "lines",
     "split",
     "to_plain",

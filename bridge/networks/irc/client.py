@@ -1,8 +1,9 @@
 """One login's client: the relay listens and speaks, a puppet only speaks."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from bridge.networks.irc import certfp, replies
@@ -15,6 +16,9 @@ from bridge.networks.irc.gate import Urgency
 from bridge.networks.irc.history import Heard, Marks
 from bridge.networks.irc.ident import listening
 from bridge.networks.irc.inbox import Inbox
+from bridge.networks.irc.inquiry import Inquiries
+from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY, CERTIFICATE, Keepsakes
 from bridge.networks.irc.link import Link
 from bridge.networks.irc.members import Speakers
 from bridge.networks.irc.naming import Naming
@@ -22,9 +26,10 @@ from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.private import Doorman
 from bridge.networks.irc.sending import Delivered
-from bridge.networks.irc.settings import read_listen
+from bridge.networks.irc.settings import IrcSettings, read_listen
 from bridge.networks.irc.speech import answering, compose
-from bridge.networks.irc.wire import Incoming, line
+from bridge.networks.irc.typed import read_autocommands
+from bridge.networks.irc.wire import Incoming, Source, line
 from bridge.sdk.errors import (
     DeliveryError,
     LoginRequired,
@@ -43,10 +48,11 @@ LONGEST_REJOIN_SECONDS = 3600.0
 DRAIN_SECONDS = 2.0
 """How long what was read already may take to be stored, when we are stopped."""
 STORE_AGAIN_SECONDS = 1.0
+REST = "Silent for long; the next message brings me back"
 
 
 class DismissedError(ModuleError):
-    """The connection is not needed until the next message."""
+    """The connection is not needed until the next message, or is to be made anew."""
 
 
 class IrcClient:
@@ -57,8 +63,9 @@ class IrcClient:
         self._host = host
         self._network = network
         self._settings = network.settings
-        self._naming = Naming(login, host.store, network)
-        self._link = Link()
+        self.keepsakes = Keepsakes(login, host)
+        self.naming = Naming(login, self.keepsakes, host.store, network)
+        self.link = self._link = Link()
         self._needed = asyncio.Event()
         if login.kind is not LoginKind.AUTOMATIC:
             self._needed.set()
@@ -71,6 +78,8 @@ class IrcClient:
         self._speaking = 0
         self._last_spoken = 0.0
         self._dismissal = asyncio.Event()
+        self._goodbye = REST
+        self._nick_keeper: NickKeeper | None = None
 
     async def run(self) -> None:
         """Stay connected until cancelled. A puppet waits for its first message before."""
@@ -82,11 +91,13 @@ class IrcClient:
             try:
                 await self._connect()
             except DismissedError:
-                self._chats.clear()
+                if not self._needed.is_set():
+                    self._chats.clear()
 
     async def _connect(self) -> None:
         self._link.starting()
         self._dismissal.clear()
+        self._goodbye = REST
         failure: ModuleError = ModuleNotReady("The connection to IRC was stopped.")
         dismissed = False
         if self._is_puppet:
@@ -94,7 +105,7 @@ class IrcClient:
         try:
             async with AsyncExitStack() as stack:
                 way = await self._way(stack)
-                identity = await self._naming.identity()
+                identity = await self.naming.identity()
                 async with self._network.gate.passage(self._urgency):
                     connection = await stack.enter_async_context(
                         connect(self._settings, identity, self._network.rotation, way)
@@ -126,14 +137,16 @@ class IrcClient:
             ident = await stack.enter_async_context(listening(read_listen(listen)))
         return Way(
             flood=self._network.flood,
-            source=self._naming.source,
+            source=self.naming.source,
             ident=ident,
-            certificate=await self._certificate(),
+            certificate=await self._certificate(stack),
         )
 
-    async def _certificate(self) -> Path | None:
-        path = self._settings.certificate_file
-        if self._is_puppet or path is None:
+    async def _certificate(self, stack: AsyncExitStack) -> Path | None:
+        path, own = self._settings.certificate_file, self.keepsakes.read(CERTIFICATE)
+        if self._is_puppet:
+            return stack.enter_context(certfp.in_memory(own.encode())) if own else None
+        if path is None:
             return None
         name, now = self._settings.nick, self._host.now()
         known_by, is_new = await asyncio.to_thread(certfp.ensure, path, name, now)
@@ -242,6 +255,51 @@ class IrcClient:
         if not self._is_puppet:
             await self._marks.forget(chat.id)
 
+    # --- for commands ------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def at_hand(self) -> AsyncIterator[tuple[Connection, Channels, Inquiries]]:
+        """Have the connection while something is done with it, made if need be.
+
+        Raises a ``DeliveryError`` with why there is none.
+        """
+        with self._spoken():
+            connection, channels = await self._link.get(self._settings.connect_seconds * 2)
+            if self._link.inquiries is None:
+                raise TemporaryFailure("The connection to IRC has just ended.")
+            yield connection, channels, self._link.inquiries
+
+    def reconnect(self, goodbye: str) -> None:
+        """Have the connection, if there is one, made anew with what was chosen meanwhile."""
+        if self._link.connection is not None:
+            self._goodbye = goodbye
+            self._link.starting()
+            self._dismissal.set()
+
+    async def take_nick(self, nick: str, limits: Isupport) -> None:
+        """Have the nick, which we go by already, as our own over reconnects."""
+        await self.naming.choose_nick(nick, limits)
+        if self._nick_keeper is not None:
+            self._nick_keeper.want(nick)
+
+    def is_ours(self, source: Source) -> bool:
+        """Whether somebody seen on the network is a client of this instance."""
+        return self._network.is_ours(source)
+
+    def list_again(self, chat: RemoteChat) -> None:
+        """Have the next list of the channel's names compared with the room."""
+        if self._ears is not None:
+            self._ears.roster.list_again(chat)
+
+    @property
+    def settings(self) -> IrcSettings:
+        """The instance's settings."""
+        return self._settings
+
+    def now(self) -> datetime:
+        """The time in UTC."""
+        return self._host.now()
+
     def _name_of(self, mention: Mention) -> str:
         return self._network.nicks(self._host.store).nick_of(mention.user) or mention.name
 
@@ -249,21 +307,22 @@ class IrcClient:
 
     async def _live(self, connection: Connection) -> None:
         await self._settle_in(connection)
-        own_nick = await self._naming.nick(connection.isupport)
-        nick_keeper = NickKeeper(connection, own_nick, self._complain)
+        own_nick = await self.naming.nick(connection.isupport)
+        self._nick_keeper = nick_keeper = NickKeeper(connection, own_nick, self._complain)
         channels = Channels(connection, self._settings.join_seconds)
+        inquiries = Inquiries(connection, self._settings.join_seconds)
         inbox = Inbox(self._take_in)
         ended: ModuleError | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(inbox.work())
-                self._link.up(connection, channels)
-                keeper = tasks.create_task(self._keep_joined(channels))
+                self._link.up(connection, channels, inquiries)
+                keeper = tasks.create_task(self._settle(connection, channels))
                 idler = tasks.create_task(self._wait_for_dismissal(connection))
                 writer = tasks.create_task(self._marks.keep_writing())
                 self._host.report(LoginState.CONNECTED)
                 try:
-                    await self._listen(connection, channels, nick_keeper, inbox)
+                    await self._listen(connection, channels, nick_keeper, inquiries, inbox)
                 except ModuleError as error:
                     ended = error
                     self._link.down(error)
@@ -292,8 +351,8 @@ class IrcClient:
                 # One who is just speaking is looked at again when that is over.
                 async with asyncio.timeout(None if left is None else max(left, 1.0)):
                     await self._dismissal.wait()
-        connection.goodbye = "Silent for long; the next message brings me back"
-        raise DismissedError("The connection rests until the next message.")
+        connection.goodbye = self._goodbye
+        raise DismissedError("The connection ends for now.")
 
     async def _settle_in(self, connection: Connection) -> None:
         limits = connection.isupport
@@ -313,6 +372,7 @@ class IrcClient:
         connection: Connection,
         channels: Channels,
         keeper: NickKeeper,
+        inquiries: Inquiries,
         inbox: Inbox[Heard],
     ) -> None:
         doorman = Doorman(connection, self._network, self._host)
@@ -326,6 +386,7 @@ class IrcClient:
             if message.command == "KICK":
                 self._on_kick(connection, message)
             keeper.handle(message)
+            inquiries.handle(message)
             await doorman.handle(message)
             for heard in self._ears.hear(message) if self._ears else ():
                 await inbox.put(heard)
@@ -365,6 +426,19 @@ class IrcClient:
             )
 
     # --- channels and nick -------------------------------------------------------------------
+
+    async def _settle(self, connection: Connection, channels: Channels) -> None:
+        """Do what the owner chose for each connect, then be in the channels."""
+        away, typed = self.keepsakes.read(AWAY), self.keepsakes.read(AUTOCOMMAND)
+        with suppress(TemporaryFailure):  # It ended again.
+            try:
+                for one in read_autocommands(typed, allow_raw=self._settings.allow_raw):
+                    await connection.say(one)
+            except PermanentFailure as error:
+                self._complain(PermanentFailure(f"Your autocommand is not done: {error}"))
+            if away:
+                await connection.say(line("AWAY", away))
+        await self._keep_joined(channels)
 
     async def _keep_joined(self, channels: Channels) -> None:
         async with asyncio.TaskGroup() as returns:

@@ -60,6 +60,13 @@ class Roster:
         channel = self._channels.get(self._fold(name))
         return channel.chat if channel else None
 
+    def list_again(self, chat: RemoteChat) -> None:
+        """Take the next list of names for the whole truth, as after a join."""
+        channel = self._channels.get(self._fold(chat.name))
+        if channel is not None:
+            channel.members.clear()
+            channel.listed = False
+
     def forget(self, chat: RemoteChat) -> None:
         """Follow the chat no longer."""
         channel = self._channels.pop(self._fold(chat.name), None)

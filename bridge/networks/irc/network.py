@@ -15,6 +15,7 @@ from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.nicks import Nicks, candidates, username_of
 from bridge.networks.irc.sending import Means
 from bridge.networks.irc.settings import IrcSettings
+from bridge.networks.irc.usernames import Usernames
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import ModuleError
 from bridge.sdk.module import Store
@@ -39,6 +40,7 @@ class Network:
         self.settings = settings
         self._isupport: Isupport | None = None
         self._nicks: Nicks | None = None
+        self._usernames: Usernames | None = None
         self._held: dict[int, Source] = {}
         self._held_nicks: frozenset[str] | None = None
         self._former: dict[str, tuple[float, str]] = {}
@@ -67,6 +69,12 @@ class Network:
         if self._nicks is None:
             self._nicks = Nicks(store)
         return self._nicks
+
+    def usernames(self, store: Store) -> Usernames:
+        """Return who chose which user name; shared in the same way."""
+        if self._usernames is None:
+            self._usernames = Usernames(store)
+        return self._usernames
 
     def fold(self, name: str) -> str:
         """Map a name by the network's rule, as far as it is known."""
@@ -133,7 +141,8 @@ class Network:
             return True
         user, limits = source.user.lstrip("~"), self.isupport or Isupport()
         owned = self._nicks.owned if self._nicks else {}
-        bases = [nick for owner, nick in owned.items() if username_of(owner) == user]
+        username = self._usernames.of if self._usernames else username_of
+        bases = [nick for owner, nick in owned.items() if username(owner) == user]
         if user == self.settings.username:
             bases.append(self.settings.nick)
         nick = limits.fold(source.nick)

@@ -29,6 +29,13 @@ class NickKeeper:
                 connection.write(line("MONITOR", "+", own))
                 self._watches = True
 
+    def want(self, own: str) -> None:
+        """Take another nick for the login's own, which it has already."""
+        if self._watches:
+            self._connection.write(line("MONITOR", "-", self._own))
+            self._watches = False
+        self._own = own
+
     @property
     def _has_it(self) -> bool:
         fold = self._connection.isupport.fold

@@ -186,6 +186,11 @@ class IrcSettings(_Strict):
     colours: Literal[16, 99] = Field(
         default=16, description="Colours to choose from. All clients know 16, many 99."
     )
+    allow_raw: bool = Field(
+        default=False,
+        description="Let people write lines of the protocol as they are (`raw`), and have them "
+        "written on each connect. What the bridge does itself is refused.",
+    )
     most_lines: int = Field(
         default=40, ge=1, le=200, description="A message of more lines is refused."
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from bridge.sdk.commands import TakesCommands
 from bridge.sdk.errors import DeliveryError, TrestleError
 from bridge.sdk.events import Receipt, RemoteChat
 from bridge.sdk.examination import ExaminesItself, Remark
@@ -29,6 +30,7 @@ from bridge.sdk.rich import (
 )
 from bridge.sdk.testing.declarations import (
     check_capabilities,
+    check_commands,
     check_declarations,
     check_flows,
     check_kept,
@@ -151,6 +153,8 @@ class _Check:
     # --- the connector ---
 
     async def _check_extras(self, connector: Any) -> None:
+        if isinstance(connector, TakesCommands):
+            check_commands(connector.commands)
         if isinstance(connector, NeedsConsent):
             refusal = connector.refuse_bridge(self._chat)
             require(
