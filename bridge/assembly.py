@@ -39,6 +39,7 @@ from bridge.core.reconciler import Reconciler
 from bridge.core.router import Patience, Router
 from bridge.core.routes import Routes
 from bridge.core.sender import Sender
+from bridge.core.sessions import Sessions
 from bridge.core.status import Status, Troubles
 from bridge.core.statusroom import StatusRoom
 from bridge.core.timers import TimerKeeper
@@ -295,7 +296,8 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             patience=Patience(tries=settings.limits.tries),
         )  # fmt: skip
         store = PortalStore(database)
-        optouts = OptOuts(OptOutStore(database))
+        audit = Audit(database, day_keys, settings.state_dir)
+        optouts = OptOuts(OptOutStore(database), audit)
         await optouts.load()
         crossings = Crossings(store)
         marker = router.marker = Marker(journal, before=crossings.flush)
@@ -312,7 +314,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             bot_rooms, sender, private_chats, database.clock, key_of, namespaces.bot
         )
         house = House(
-            store=store, audit=Audit(database, day_keys, settings.state_dir),
+            store=store, audit=audit,
             sender=sender, intents=intents, namespaces=namespaces, permissions=permissions,
             instances=instances, router=router, marker=marker, telemetry=telemetry,
             key_of=key_of, clock=database.clock, crossings=crossings, optouts=optouts,
@@ -337,7 +339,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         logins = Logins(instances, Means(
             vault=vault, accounts=accounts, told=bot_rooms, sender=sender,
             private_chats=private_chats, permissions=permissions, key_of=key_of,
-            bot=namespaces.bot, double_puppets=double_puppets,
+            bot=namespaces.bot, double_puppets=double_puppets, audit=audit,
         ))  # fmt: skip
         for one in instances.values():
             logins.serve(one)
@@ -402,6 +404,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             homeserver=lambda: states[-1]() if states else "not asked yet",
             difference=lambda: bookkeeper.difference, troubles=troubles, began=monotonic(),
         )  # fmt: skip
+        tokens = Tokens(database)
         conditions = Conditions(
             settings.state_dir,
             now=database.clock.now,
@@ -442,7 +445,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
                 own_listeners=lambda: parts.own_listeners(),  # noqa: PLW0108 - not there yet
             )),
             web=WebServer(
-                settings.web, Tokens(database), Links(database),
+                settings.web, tokens, Links(database),
                 await stack.enter_async_context(OpenIdVerifier(
                     {settings.homeserver.server_name: settings.homeserver.url}
                     | dict(settings.web.homeservers), UsedOpenIds(database).note, database.clock,
@@ -455,5 +458,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             encrypted=encrypted,
         )  # fmt: skip
         main_bot.login_chat.make_link = parts.web.make_link
+        main_bot.sessions = sessions = Sessions(tokens, stage, namespaces.bot, logins.do)
+        parts.web.on_session = sessions.begun
         await parts.furnish()
         yield parts

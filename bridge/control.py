@@ -15,7 +15,7 @@ import orjson
 from aiohttp import web
 
 from bridge.core.aside import HERE, Aside
-from bridge.core.house import Audit
+from bridge.core.audit import Audit
 from bridge.core.status import Status
 from bridge.core.tracer import Tracer, steps_of
 from bridge.model import AuditAction

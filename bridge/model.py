@@ -168,6 +168,8 @@ class InstanceRules:
     """Levels that hold for this instance instead of the general ones."""
     puppets: Puppets = Puppets.AUTOMATIC
     announce: Announce = Announce.FIRST
+    relay_name: str = "{name}"
+    """How a relay names those for whom it speaks."""
     announce_direct: bool = False
     """Told in a direct chat, instead of in the room."""
 
@@ -184,6 +186,11 @@ class AuditAction(StrEnum):
     SET = "set"
     ROTATE = "rotate"
     FORGET = "forget"
+    RELOAD = "reload"
+    LINK = "link"
+    LOGOUT = "logout"
+    OPT_OUT = "opt out"
+    OPT_IN = "opt in"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +208,12 @@ class Portal:
     paused: bool = False
     uncertain: Uncertain = Uncertain.RESEND
     telling: Telling = Telling.NOTICE
+    puppets: Puppets | None = None
+    """Whose account speaks here; None: as the settings have it."""
+    relay_name: str | None = None
+    """How a relay names people here; None: as the settings have it."""
+    relay: LoginId | None = None
+    """Whose login is the relay here; None: the instance's own."""
     left_out: ItemId | None = None
     """Up to this item what waited too long is left out."""
 

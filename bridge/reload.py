@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from bridge.assembly import Parts
+from bridge.core.aside import HERE
 from bridge.core.bots import ModuleSeat, Seat
 from bridge.core.instances import Instance
 from bridge.core.lane import Lane
@@ -23,6 +24,7 @@ from bridge.core.watchdog import Watchdog
 from bridge.crew import Crew
 from bridge.logs import configure_logging, levels_by_logger
 from bridge.matrix.registration import registration
+from bridge.model import AuditAction
 from bridge.roster import admins_of, check_modules, namespaces_of, protocols_of, split_modules
 from bridge.sdk.errors import TrestleError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
@@ -131,12 +133,14 @@ class Reloader:
             options = read_options(new)
             changes = [self._prepare(new, *one) for one in _changes(self._options, options)]
             await self._ask_database(changes)
+            await self._record(running, new, changes)
             registered = _registration_of(running)
             for change in changes:
                 await self._apply(new, change)
                 answer.done.append(f"{change.word} {change.instance}")
             answer.done += self._apply_values(running, new)
             self._parts.settings, self._options = new, options
+            answer.notes += await self._review_logins()
             if any(change.bot for change in changes):
                 answer.notes += await self._stage_bots()
             if new.rooms != running.rooms or changes:
@@ -184,6 +188,22 @@ class Reloader:
                 change.bot.seats = [(room, with_) for one, room, with_ in seats if one == user]
             if change.network is not None:
                 await self._parts.accounts.get_or_add_login(change.instance, LoginKind.RELAY, None)
+
+    async def _record(self, running: Settings, new: Settings, changes: Sequence[_Change]) -> None:
+        """Note it in the audit before it is done."""
+        words = [f"{change.word} {change.instance}" for change in changes]
+        words += [text for _, text in _changed_values(running, new)]
+        if words:
+            await self._parts.house.audit.record(
+                actor=HERE, action=AuditAction.RELOAD, target="; ".join(words)
+            )
+
+    async def _review_logins(self) -> Sequence[str]:
+        try:
+            await self._parts.logins.review()
+        except TrestleError as error:
+            return [f"who may have a login is seen to at the next start: {error}"]
+        return []
 
     # --- putting in ---
 

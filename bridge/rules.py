@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from bridge.model import Announce, InstanceRules, Permission, Puppets
+from bridge.nameformat import PLAIN, check_format
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.module import CORE_KEYS
 
@@ -33,10 +34,18 @@ def take_rules(
         if "permissions" in options
         else {},
         puppets=_choose(Puppets, options, "puppets", path, Puppets.AUTOMATIC),
+        relay_name=_read_format(options.get("relay_name", PLAIN), f"{path}.relay_name"),
         announce=_choose(Announce, options, "announce", path, Announce.FIRST),
         announce_direct=place is _Place.DIRECT,
     )
     return rules, rest
+
+
+def _read_format(value: object, path: str) -> str:
+    try:
+        return check_format(str(value))
+    except ValueError as error:
+        raise ConfigError(str(error), path=path) from error
 
 
 def _choose(

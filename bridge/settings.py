@@ -371,9 +371,10 @@ class Settings:
             "what is installed. Beside its own settings each may have: "
             "`permissions`, levels that hold for it instead of those above; "
             "`puppets: automatic | login | relay`, whose account "
-            "speaks for people; `announce: first | before` and `announce_in: room | direct`, how "
-            "people are told before a connection is made for them (`before`: their first message "
-            "waits until they have read it, a minute at most).",
+            "speaks for people; `relay_name`, how a relay names them, with `{name}`, `{user}`, "
+            "`{localpart}` and `{server}`; `announce: first | before` and `announce_in: room | "
+            "direct`, how people are told before a connection is made for them (`before`: their "
+            "first message waits until they have read it, a minute at most).",
         ),
     ] = field(default_factory=dict)
     rooms: Annotated[

@@ -1,5 +1,6 @@
 """What all tests share: real servers, started once a worker."""
 
+import contextlib
 import logging
 import shutil
 import tempfile
@@ -8,13 +9,34 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from xdist.remote import Producer
 
 from bridge.settings import DatabaseSettings
-from tests.rigs import device_bridge
+from tests.rigs import device_bridge, order
 from tests.rigs.cluster import Cluster, run_cluster
 from tests.rigs.device_bridge import Network
 from tests.rigs.scale import SCALE, SEED
+from tests.rigs.scratch import scratch
 from tests.rigs.trestle import Town, run_town
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """All workers write to one place, which is gone when the last of them is."""
+    if not hasattr(config, "workerinput"):
+        place = contextlib.ExitStack()
+        config.add_cleanup(place.close)
+        place.enter_context(scratch())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest begin first."""
+    order.sort(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> order.ByFile:
+    """A file's tests run in one worker."""
+    return order.ByFile(config, log)
 
 
 def pytest_report_header() -> str:
@@ -36,9 +58,11 @@ async def cluster() -> AsyncIterator[Cluster]:
 
 
 @pytest_asyncio.fixture
-async def database_settings(cluster: Cluster) -> DatabaseSettings:
+async def database_settings(cluster: Cluster) -> AsyncIterator[DatabaseSettings]:
     """An empty database of its own."""
-    return await cluster.fresh()
+    made = await cluster.fresh()
+    yield made
+    await cluster.drop(made)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 
 import bridge
 from bridge.examples import config_example, registration_example
+from tests.rigs import order
 
 TOP = Path(__file__).parent.parent
 PYTHON = sorted([*TOP.glob("bridge/**/*.py"), *TOP.glob("tests/**/*.py")])
@@ -52,6 +53,10 @@ def tracked() -> Iterator[Path]:
         file = TOP / name
         if file.is_file() and b"\0" not in file.read_bytes()[:8000]:
             yield file
+
+
+def test_what_runs_first_is_there() -> None:
+    assert order.files_that_are_not_there() == []
 
 
 def test_no_file_is_longer_than_500_lines() -> None:

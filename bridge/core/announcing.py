@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Protocol
 
 from bridge.core.outgoing import KeyOf, notice
 from bridge.core.privatechat import PrivateChats
 from bridge.core.sender import Sender
-from bridge.model import Announce, Clock, InstanceRules, Portal
+from bridge.model import Announce, Clock, InstanceRules, Portal, Puppets
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 
@@ -16,6 +17,17 @@ log = logging.getLogger(__name__)
 
 READING_SECONDS = 60.0
 """How long a first message is held, where the rule is to read before."""
+
+
+Foretell = Callable[[], Awaitable[str]]
+"""Gives the name that the person would have on the network; empty if that is not known."""
+
+_SPEAKERS = {
+    Puppets.AUTOMATIC: "each of you is given a connection there, and told before it is made",
+    Puppets.LOGIN: "who has linked an account there speaks from it (`!trestle login`), and for "
+    "the others a relay speaks and names them",
+    Puppets.RELAY: "a relay speaks there for all of you and names you",
+}
 
 
 class Told(Protocol):
@@ -47,12 +59,12 @@ class Announcer:
         self._reading: dict[tuple[UserId, RoomId], asyncio.Event] = {}
 
     async def hold(
-        self, person: UserId, portal: Portal, rules: InstanceRules, nick: str = ""
+        self, person: UserId, portal: Portal, rules: InstanceRules, foretell: Foretell
     ) -> float:
         """Tell the person, unless it was done; give the seconds that the message must wait yet.
 
-        Raises ``TemporaryFailure`` when the database or the homeserver is away: nobody gets a
-        connection who was not told.
+        ``foretell`` says how the connection would be called. Raises ``TemporaryFailure`` when the
+        database or the homeserver is away: nobody gets a connection who was not told.
         """
         key = (person, portal.instance)
         if key in self._known:
@@ -60,7 +72,7 @@ class Announcer:
         what = f"puppet on {portal.instance}"
         at = await self._told.told_at(person, what)
         if at is None:
-            await self._tell(person, portal, rules, nick)
+            await self._tell(person, portal, rules, await foretell())
             await self._told.note_told(person, what)
             at = self._clock.now()
             if rules.announce is Announce.BEFORE:
@@ -113,4 +125,14 @@ def _words(person: UserId, portal: Portal, nick: str) -> str:
         f"Matrix, from a connection of your own{named}; here to {portal.chat_name}. Whoever is "
         "there can read and keep it, also after you have removed it here. If you do not want "
         "that, say `!trestle optout`, or `!trestle optout everywhere`."
+    )
+
+
+def terms(portal: Portal, puppets: Puppets) -> str:
+    """What people of a room that is bridged are told: what goes where, and how to say no."""
+    return (
+        f"What is said here goes to {portal.chat_name} on {portal.instance}, a network outside of "
+        f"Matrix, and what is said there comes here; {_SPEAKERS[puppets]}. Whoever is there can "
+        "read and keep it, also after it was removed here. If you do not want that, say "
+        "`!trestle optout`, or `!trestle optout everywhere`."
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from bridge.core.house import House
 from bridge.core.outgoing import once, transaction_id
 from bridge.matrix.html import content_for
+from bridge.matrix.profiles import say_as
 from bridge.model import Outgoing, Permission, Portal, SendKind
 from bridge.sdk.events import (
     RemoteEvent,
@@ -85,6 +86,9 @@ class Arrivals:
         if self._opted_out(ghost) or (owner is not None and self._opted_out(owner)):
             self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
             return
+        contents = content_for(event.body, event.kind)
+        if event.profile is not None:
+            say_as(contents, event.profile.id, event.profile.name)
         outgoing = [
             Outgoing(
                 room=self._portal.room,
@@ -107,7 +111,7 @@ class Arrivals:
                 name=event.sender.name,
                 double=self._speaker(event.sender),
             )
-            for piece, content in enumerate(content_for(event.body, event.kind))
+            for piece, content in enumerate(contents)
         ]
         await self._house.sender.put(outgoing)
         if self._present is not None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import orjson
 
-from bridge.core.house import Audit
+from bridge.core.audit import Audit
 from bridge.core.sender import Sender
 from bridge.model import AuditAction, ParkReason, QueuedOutgoing
 from bridge.sdk.errors import PermanentFailure

@@ -205,7 +205,7 @@ class Seat:
         if kind == "m.room.message":
             content = event["content"]
             body = content.get("body")
-            if type(body) is str and ("m.relates_to" not in content or not _is_edit(content)):
+            if type(body) is str and not is_edit(content):
                 return self.hear(item, content, body)
         elif kind == "m.room.encrypted":
             return self.stage.private_chats.offer(self.user, UserId(event["sender"]), self.room)
@@ -278,9 +278,9 @@ class ModuleSeat(Seat):
         return "\n".join(lines)
 
 
-def _is_edit(content: dict[str, Any]) -> bool:
+def is_edit(content: dict[str, Any]) -> bool:
     """Whether it changes an earlier message: a command that is edited in is not obeyed."""
-    relates = content["m.relates_to"]
+    relates = content.get("m.relates_to")
     return isinstance(relates, dict) and relates.get("rel_type") == "m.replace"
 
 

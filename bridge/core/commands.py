@@ -2,12 +2,12 @@
 
 import difflib
 from collections.abc import Awaitable, Callable, Sequence
-from enum import StrEnum
 from typing import Any
 
 from bridge.core.actions import PREFIX, Action, Order
 from bridge.core.aside import Aside
-from bridge.core.bots import BotCall, Seat, Stage
+from bridge.core.bots import BotCall, Seat, Stage, is_edit
+from bridge.core.choices import change, describe
 from bridge.core.doorway import Doorway
 from bridge.core.doublepuppets import DoublePuppets, read_token
 from bridge.core.lane import Item
@@ -17,19 +17,16 @@ from bridge.core.optouts import EVERYWHERE, OptOuts
 from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
 from bridge.core.router import Router
+from bridge.core.sessions import Sessions
 from bridge.core.signin import sentence
 from bridge.core.status import Status, in_lines
 from bridge.core.statusroom import StatusRoom
 from bridge.core.tracer import Tracer
-from bridge.model import Permission, Telling, Uncertain
+from bridge.model import Permission
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, InstanceId, RoomId, UserId
 from bridge.sdk.secret import Secret
 
-_CHOICES = {
-    "uncertain": "what is done with a message that may have been sent before an interruption",
-    "telling": "how its sender is told",
-}
 _AT_ONCE = 20
 """Parked things that one answer lists."""
 
@@ -63,6 +60,7 @@ class MainBot:
         self.aside: Aside
         self.login_chat: LoginChat
         self.network_commands: NetworkCommands
+        self.sessions: Sessions
         self.tracer: Tracer
         self.status: Status
         self.status_room: StatusRoom
@@ -123,21 +121,30 @@ class MainBot:
     def _login_actions(self) -> Sequence[Action]:
         """What people do with accounts of their own; nobody else is in on it."""
 
-        def action(name: str, usage: str, text: str, run: OfLogins) -> Action:
+        def action(
+            name: str, usage: str, text: str, run: OfLogins, level: Permission = Permission.USER
+        ) -> Action:
             return Action(
-                name=name, usage=usage, help=text, level=Permission.USER,
+                name=name, usage=usage, help=text, level=level,
                 run=lambda order: run(self.login_chat, order.call, order.words),
             )  # fmt: skip
+
+        # What somebody has is seen and ended also after the leave to have it was taken.
+        relay = Permission.RELAY
 
         return (
             action("login", "login [network]", "link an account of yours", LoginChat.login),
             action("logout", "logout [network|number]", "end a login, on its network too",
-                   LoginChat.logout),
-            action("logins", "logins", "list your logins and how they are", LoginChat.logins),
+                   LoginChat.logout, relay),
+            action("logins", "logins", "list your logins and how they are", LoginChat.logins,
+                   relay),
             action("prefer", "prefer <number>",
                    "choose which of your logins on a network speaks", LoginChat.prefer),
             action("manager", "manager", "get a link to a page with all that is yours here",
                    LoginChat.manager),
+            Action(name="sessions", usage="sessions [end <name>|end all]", level=relay,
+                   run=lambda order: self.sessions.obey(order.call, order.words),
+                   help="see where you are signed in at the web, and end that"),
         )  # fmt: skip
 
     async def obey(self, call: BotCall, text: str) -> None:
@@ -275,7 +282,8 @@ class MainBot:
             raise PermanentFailure("say bridge, the network and the chat: bridge libera #channel")
         instance = self._plumbing.find_instance(order.words[0])
         door = await self._plumbing.bridge(instance, order.words[1], order.room, order.sender)
-        return f"This room is bridged to {door.portal.chat_name} on {door.portal.instance}."
+        bridged = f"This room is bridged to {door.portal.chat_name} on {door.portal.instance}."
+        return f"{bridged} {door.terms}"
 
     async def _unbridge(self, order: Order) -> str:
         door = self._only_door(order)
@@ -314,26 +322,12 @@ class MainBot:
         door = self._only_door(order, words[:1] if words and words[0] in named else ())
         if words and words[0] == door.portal.instance:
             words = words[1:]
-        portal = door.portal
-        uncertain, telling = portal.uncertain, portal.telling
-        choices: dict[str, StrEnum] = {"uncertain": uncertain, "telling": telling}
-        match words:
-            case ():
-                return "\n".join(
-                    f"{key}: {choice.value} ({' or '.join(_values(choice))}; {_CHOICES[key]})"
-                    for key, choice in choices.items()
-                )
-            case (key, value) if value in _values(choices.get(key)):
-                await self._portals.choose(
-                    door, order.sender,
-                    uncertain=Uncertain(value) if key == "uncertain" else uncertain,
-                    telling=Telling(value) if key == "telling" else telling,
-                )  # fmt: skip
-                return f"{key} is {value} for {portal.chat_name} on {portal.instance} now."
-        raise PermanentFailure(
-            "say set alone to see what there is, or set, a key and one of its values: "
-            "set uncertain hold"
-        )
+        if not words:
+            return describe(door.portal)
+        key, value = words[0], " ".join(words[1:])
+        wish = self._plumbing.wish(door, order.sender)
+        await self._portals.choose(door, order.sender, change(key, value, wish))
+        return f"{key} is {value} for {door.portal.chat_name} on {door.portal.instance} now."
 
     async def _optout(self, order: Order) -> str:
         doors = self._doors_meant(order)
@@ -433,6 +427,21 @@ class MainSeat(Seat):
         super().__init__("bot:", user, room, stage, direct_with=direct_with)
         self._bot = bot
 
+    def handle(self, item: Item) -> Awaitable[None]:
+        """Hear one event of the room; of an edit in a direct chat, whether it holds a secret."""
+        event = item.event
+        if (
+            self.direct_with == event["sender"]
+            and event["type"] == "m.room.message"
+            and is_edit(event["content"])
+        ):
+            return self._hear_edit(item)
+        return super().handle(item)
+
+    async def _hear_edit(self, item: Item) -> None:
+        if not await self._bot.login_chat.hear_edit(self.call(item, "")):
+            item.drop()
+
     async def hear(self, item: Item, content: dict[str, Any], body: str) -> None:
         """Obey what begins with the prefix; in a direct chat, anything."""
         sender = UserId(item.event["sender"])
@@ -467,7 +476,3 @@ def without_quote(content: dict[str, Any], body: str) -> str:
     while lines and lines[0].startswith("> "):
         lines.pop(0)
     return "\n".join(lines).lstrip("\n")
-
-
-def _values(choice: StrEnum | None) -> list[str]:
-    return [] if choice is None else [one.value for one in type(choice)]

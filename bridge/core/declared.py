@@ -199,6 +199,7 @@ class DeclaredRooms:
                 if door is None:
                     network = self._plumbing.find_instance(instance)
                     door = await self._plumbing.bridge(network, text, room, admin)
+                    await self._plumbing.announce(door)
                 await self._mark(entry, ["portal", instance, text], [room, door.portal.chat])
             except (DeliveryError, MatrixError) as error:
                 self._note(wanted, entry, f"{instance} {text}", error)

@@ -9,12 +9,14 @@ from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
 
+from bridge.core.announcing import terms
 from bridge.core.arrivals import Arrivals
 from bridge.core.house import House
 from bridge.core.instances import Instance, Session
 from bridge.core.lane import Item
 from bridge.core.late import Cut, find_cut
 from bridge.core.outgoing import notice
+from bridge.core.relaying import as_relayed
 from bridge.core.telling import tell
 from bridge.matrix.html import parse
 from bridge.model import (
@@ -109,6 +111,9 @@ class Doorway:
         if item.again and self.holds:
             raise DeliveryUncertain("it may have been sent before an interruption")
         session, message = await self._speaker(message)
+        if message.relayed:
+            name_format = self.portal.relay_name or house.rules(self.portal.instance).relay_name
+            message = as_relayed(message, item.event["content"], name_format)
         capabilities = self._instance.connector.capabilities(self.portal.chat)
         if self._unmarked and not capabilities.acknowledges:
             await house.marker.settle()
@@ -258,17 +263,19 @@ class Doorway:
         rules = house.rules(instance.name)
         puppets = instance.connector.capabilities(self.portal.chat).puppets
         own = puppets and level >= Permission.USER and not from_ghost
-        linked = instance.logins_of(sender) if own and rules.puppets is not Puppets.RELAY else ()
+        mode = self._puppets
+        linked = instance.logins_of(sender) if own and mode is not Puppets.RELAY else ()
         if linked:
             session = linked[0]
-        elif own and rules.puppets is Puppets.AUTOMATIC:
+        elif own and mode is Puppets.AUTOMATIC:
+            foretell = instance.foretell(sender, message.sender.name)
             # The room's order holds: while somebody reads, those who come after wait.
-            while left := await house.announcer.hold(sender, self.portal, rules):
+            while left := await house.announcer.hold(sender, self.portal, rules, foretell):
                 await house.announcer.wait_until_read(sender, self.portal.room, left)
             session = await instance.session_of(sender, message.sender.name)
-        elif instance.relay is not None:
-            session = instance.relay
-            message = replace(message, relayed=True)
+        elif (relay := self._relay(instance)) is not None:
+            session = relay
+            message = replace(message, relayed=relay.row.owner != sender)
         else:
             raise TemporaryFailure(f"{instance.name} is not at work", retry_after=0.5)
         supervisor = session.supervisor
@@ -279,6 +286,24 @@ class Doorway:
         if not supervisor.connected.is_set():
             supervisor.wake()
         return session, message
+
+    @property
+    def _puppets(self) -> Puppets:
+        """Whose account speaks here."""
+        return self.portal.puppets or self._house.rules(self.portal.instance).puppets
+
+    @property
+    def terms(self) -> str:
+        """What goes where, and how to say no: for those in the room."""
+        puppets = self._instance.connector.capabilities(self.portal.chat).puppets
+        return terms(self.portal, self._puppets if puppets else Puppets.RELAY)
+
+    def _relay(self, instance: Instance) -> Session | None:
+        """Who speaks for those who have no account: a login that was lent, while it is well."""
+        lent = None if self.portal.relay is None else instance.find_login(self.portal.relay)
+        if lent is None or lent.supervisor.state in {LoginState.OFF, LoginState.SIGN_IN_NEEDED}:
+            return instance.relay
+        return lent
 
     async def _links(self, event_id: str) -> Sequence[MessageLink]:
         """What the event is on the network; empty if it did not cross, or long ago."""
@@ -389,11 +414,28 @@ class Doorway:
         """Have the person's own connection, if there is one, out of the chat."""
         instance = self._house.instances.get(self.portal.instance)
         session = instance.find_session(person) if instance else None
-        if session is not None and isinstance(session.client, JoinsChats):
-            try:
-                await session.client.leave(self.chat, "does not want to be bridged")
-            except DeliveryError as error:
-                log.info("a puppet is not connected: %s", error, extra={"event": "not_there"})
+        if session is not None:
+            await self._dismiss(session, "does not want to be bridged")
+
+    async def dismiss_puppets(self) -> None:
+        """Have the connections out of the chat that are not to speak there."""
+        instance, mode = self._house.instances.get(self.portal.instance), self._puppets
+        unwanted = {
+            Puppets.AUTOMATIC: set(),
+            Puppets.LOGIN: {LoginKind.AUTOMATIC},
+            Puppets.RELAY: {LoginKind.AUTOMATIC, LoginKind.PERSON},
+        }[mode]
+        for session in instance.sessions if instance else ():
+            if session.row.kind in unwanted and session.row.id != self.portal.relay:
+                await self._dismiss(session, "a relay speaks here now")
+
+    async def _dismiss(self, session: Session, reason: str) -> None:
+        if not isinstance(session.client, JoinsChats):
+            return
+        try:
+            await session.client.leave(self.chat, reason)
+        except DeliveryError as error:
+            log.info("a puppet is not connected: %s", error, extra={"event": "not_there"})
 
     # --- the network to Matrix ---
 

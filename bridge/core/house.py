@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bridge.core.announcing import Announcer
+from bridge.core.audit import Audit
 from bridge.core.crossings import Crossings
 from bridge.core.doublepuppets import DoublePuppets
 from bridge.core.instances import Instance
@@ -18,14 +19,11 @@ from bridge.core.sender import Sender
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import (
-    AuditAction,
     Clock,
     InstanceRules,
     ItemId,
     MessageLink,
     Portal,
-    Telling,
-    Uncertain,
 )
 from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RoomId, UserId
 from bridge.telemetry import Telemetry
@@ -47,19 +45,9 @@ class Store(Protocol):
     ) -> Portal: ...
     async def remove(self, portal_id: int) -> None: ...
     async def set_paused(self, portal_id: int, paused: bool) -> None: ...
-    async def set_choices(
-        self, portal_id: int, *, uncertain: Uncertain, telling: Telling
-    ) -> None: ...
+    async def set_choices(self, portal: Portal) -> None: ...
     async def set_left_out(self, portal_id: int, item: ItemId) -> None: ...
     async def find_message(self, portal_id: int, event_id: EventId) -> Sequence[MessageLink]: ...
-
-
-class Audit(Protocol):
-    """The part of the storage that keeps who changed what."""
-
-    async def record(
-        self, *, actor: UserId, action: AuditAction, target: str, subject: UserId | None = None
-    ) -> int: ...
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from bridge.core.announcing import Foretell
 from bridge.core.hosting import InstanceHost, InstanceMetrics
 from bridge.core.supervisor import Supervisor
 from bridge.model import Clock, LoginRow
@@ -13,7 +14,7 @@ from bridge.sdk.errors import DeliveryError, LoginRequired, PermanentFailure, Te
 from bridge.sdk.events import Message, Receipt, RemoteChat, RemoteEvent
 from bridge.sdk.ids import InstanceId, LoginId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
-from bridge.sdk.module import Client, Connector, JoinsChats, ModuleState, Store
+from bridge.sdk.module import Client, Connector, JoinsChats, ModuleState, NamesPuppets, Store
 from bridge.sdk.secret import Secret
 from bridge.telemetry import Telemetry
 
@@ -40,6 +41,12 @@ Keep = Callable[[LoginRow, str, Secret | None], Awaitable[None]]
 """Keeps something beside what a login signs in with. Raises ``TemporaryFailure``."""
 
 OnState = Callable[[LoginRow, LoginState, str], None]
+
+MayUse = Callable[[UserId, InstanceId], bool]
+"""Whether the settings let the person have a login on the instance."""
+
+NOT_ALLOWED = "the settings of this bridge do not let you use it"
+"""Why a login is off whose owner lost the leave to have one."""
 
 
 async def _no_secrets(row: LoginRow) -> Mapping[str, Secret]:
@@ -174,6 +181,7 @@ class Instance:
         self.secrets: Secrets = _no_secrets
         self.keep: Keep = _keep_nothing
         self.on_state: OnState = lambda row, state, reason: None
+        self.may_use: MayUse = lambda person, instance: True
         self._making = asyncio.Lock()
         self._rejoin = asyncio.Event()
         self.relay: Session | None = None
@@ -238,17 +246,35 @@ class Instance:
         try:
             secrets = await self.secrets(row)
         except LoginRequired as error:
-            return self._start(row, _Locked(str(error)))
+            return self._start(row, _Locked(str(error)), may_use=True)
         return self._open(row, name, secrets)
+
+    def foretell(self, owner: UserId, name: str) -> Foretell:
+        """What tells how a connection would be called that is made for the Matrix user."""
+
+        async def foretell() -> str:
+            connector: object = self.connector
+            return (
+                await connector.foretell_name(owner, name)
+                if isinstance(connector, NamesPuppets)
+                else ""
+            )
+
+        return foretell
 
     def logins_of(self, owner: UserId) -> Sequence[Session]:
         """The logins that the person linked and that are at work, the one that speaks first."""
         return self._linked.get(owner, ())
 
+    def find_login(self, login: LoginId) -> Session | None:
+        """The login of that number, if it is at work."""
+        return self._sessions.get(login)
+
     async def open_login(self, row: LoginRow) -> Session:
         """Have a person's login at work, begun anew if it is; the automatic one gives way.
 
-        Raises ``TemporaryFailure`` when the database is away, or the instance is not at work.
+        It is off where the settings do not let its owner use it. Raises ``TemporaryFailure``
+        when the database is away, or the instance is not at work.
         """
         if row.owner is None:
             raise PermanentFailure("a login without an owner is nobody's")
@@ -259,10 +285,13 @@ class Instance:
         except LoginRequired as error:
             locked = _Locked(str(error))
         await self.close_login(row.id)
+        # Asked last: a reload may have changed the answer meanwhile, and looks at what is there.
+        may_use = self.may_use(row.owner, self.name)
         if locked is not None:
-            session = self._start(row, locked)
+            session = self._start(row, locked, may_use=may_use)
         else:
-            session = self._open(row, row.owner[1:].partition(":")[0], secrets)
+            name = row.owner[1:].partition(":")[0]
+            session = self._open(row, name, secrets, may_use=may_use)
         self._sort_linked(row.owner)
         automatic = self._by_owner.pop(row.owner, None)
         if automatic is not None:
@@ -277,6 +306,25 @@ class Instance:
                 self._sort_linked(session.row.owner)
             await session.supervisor.stop()
         return session
+
+    async def review(self) -> None:
+        """Have nobody connected whom the settings do not let, and everybody back whom they let.
+
+        Call after they changed. Raises ``TemporaryFailure`` when the database is away.
+        """
+        for session in self.sessions:
+            row, supervisor = session.row, session.supervisor
+            if row.owner is None:
+                continue
+            may_use = self.may_use(row.owner, self.name)
+            if row.kind is LoginKind.AUTOMATIC:
+                if not may_use:
+                    self._by_owner.pop(row.owner, None)
+                    await self.close_login(row.id)
+            elif not may_use and supervisor.state is not LoginState.OFF:
+                await supervisor.stop(NOT_ALLOWED)
+            elif may_use and supervisor.state is LoginState.OFF:
+                await self.open_login(row)
 
     def prefer(self, owner: UserId, login: LoginId) -> None:
         """Have that one of the person's logins speak."""
@@ -341,7 +389,9 @@ class Instance:
                 except (TimeoutError, DeliveryError):
                     continue  # Not connected: then it is out of the chat already.
 
-    def _open(self, row: LoginRow, name: str, secrets: Mapping[str, Secret]) -> Session:
+    def _open(
+        self, row: LoginRow, name: str, secrets: Mapping[str, Secret], *, may_use: bool = True
+    ) -> Session:
         login = Login(id=row.id, kind=row.kind, owner=row.owner, name=name, secrets=secrets)
         session: Session
 
@@ -363,10 +413,10 @@ class Instance:
             self.keep,
             personal=row.owner is not None,
         )
-        session = self._start(row, self.connector.connect(login, host))
+        session = self._start(row, self.connector.connect(login, host), may_use=may_use)
         return session
 
-    def _start(self, row: LoginRow, client: Client) -> Session:
+    def _start(self, row: LoginRow, client: Client, *, may_use: bool) -> Session:
         if self._group is None:
             raise TemporaryFailure(f"{self.name} is not started yet")
 
@@ -379,7 +429,10 @@ class Instance:
         )
         session = Session(row, supervisor)
         self._sessions[row.id] = session
-        session.supervisor.start(self._group)
+        if may_use:
+            supervisor.start(self._group)
+        else:
+            supervisor.report(LoginState.OFF, NOT_ALLOWED)
         return session
 
     def _count(self, row: LoginRow, state: LoginState) -> None:

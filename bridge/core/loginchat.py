@@ -5,6 +5,7 @@ direct chat and removed at once; no room with others in it ever sees a question 
 """
 
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,13 +18,12 @@ from bridge.core.signin import SignIn, sentence
 from bridge.model import Outgoing, SendKind
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.events import MessageKind
-from bridge.sdk.ids import RoomId, UserId
+from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.sdk.login import Ask, Field, LoginFlow, Show
 
 MakeLink = Callable[[UserId, str], Awaitable[str | None]]
 
 _STOP = "cancel"
-_PRIVATELY = "I wrote to you in our direct chat."
 _REMOVED = (
     "I have removed what you typed. Your homeserver may keep the original for some days before it "
     "forgets it for good."
@@ -57,6 +57,8 @@ class LoginChat:
         self._bot = bot
         self._told = told
         self._talks: dict[tuple[UserId, RoomId], Talk] = {}
+        self._removed: deque[str] = deque(maxlen=1000)
+        """What was taken back lately; the homeserver may not know yet."""
         self.make_link: MakeLink = _no_link
 
     # --- commands ---
@@ -149,6 +151,29 @@ class LoginChat:
             self._logins.do(self._submit(who, room, talk))
         return True
 
+    async def hear_edit(self, call: BotCall) -> bool:
+        """Take back an edit in a direct chat that may hold a secret; False if it holds none.
+
+        An edit outlives the message that it edits: when that was taken back, it stays. Raises
+        ``TemporaryFailure`` when the database or the homeserver is away.
+        """
+        who, room = call.sender.user_id, call.room
+        edited = str(call.item.event["content"]["m.relates_to"].get("event_id"))
+        talk = self._talks.get((who, room))
+        asked = (talk is not None and bool(talk.left) and talk.left[0].secret) or (
+            await self._told.was_told(who, self._mark(room))
+        )
+        if not (
+            asked
+            or edited in self._removed
+            or await self._stage.intents.is_taken_back(room, EventId(edited))
+        ):
+            return False
+        await self.remove(call)
+        if asked:
+            await call.reply(f"I read no edits; say it as a message of its own. {_REMOVED}")
+        return True
+
     async def _converse(
         self, who: UserId, room: RoomId, instance: Instance, flow: LoginFlow
     ) -> None:
@@ -220,10 +245,9 @@ class LoginChat:
 
     async def _private_room(self, call: BotCall) -> tuple[RoomId, str]:
         """Where only that person reads, and what to answer where it was asked."""
-        who, chats = call.sender.user_id, self._stage.private_chats
-        if call.direct and await chats.is_private(self._bot, who, call.room):
-            return call.room, ""
-        return await chats.open(self._bot, who), _PRIVATELY
+        return await self._stage.private_chats.room_for(
+            self._bot, call.sender.user_id, call.room, direct=call.direct
+        )
 
     async def remove(self, call: BotCall) -> None:
         """Take back a message that holds a secret, where the bot has the power to.
@@ -231,6 +255,7 @@ class LoginChat:
         Raises ``TemporaryFailure`` when the database is away.
         """
         event_id = str(call.item.event["event_id"])
+        self._removed.append(event_id)
         await self._stage.sender.put([
             Outgoing(
                 room=call.room, user=self._bot, kind=SendKind.REDACT, target=event_id,

@@ -8,14 +8,15 @@ from collections.abc import Container, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from bridge.core.audit import Audit
 from bridge.core.doublepuppets import DoublePuppets
-from bridge.core.instances import Instance, Session
+from bridge.core.instances import NOT_ALLOWED, Instance, Session
 from bridge.core.outgoing import KeyOf, notice
 from bridge.core.permissions import Permissions
 from bridge.core.privatechat import PrivateChats
 from bridge.core.sender import Sender
 from bridge.core.signin import SignIn
-from bridge.model import LoginRow, Permission
+from bridge.model import AuditAction, LoginRow, Permission
 from bridge.sdk.errors import (
     DeliveryError,
     LoginRequired,
@@ -84,6 +85,7 @@ class Means:
     key_of: KeyOf
     bot: UserId
     double_puppets: DoublePuppets
+    audit: Audit
 
 
 class Logins:
@@ -103,6 +105,18 @@ class Logins:
         instance.secrets = self._secrets
         instance.keep = self._keep_beside
         instance.on_state = self._note_state
+        instance.may_use = self._may_use
+
+    async def review(self) -> None:
+        """See again who may have a login, after the settings changed.
+
+        Raises ``TemporaryFailure`` when the database is away.
+        """
+        for instance in list(self._instances.values()):
+            await instance.review()
+
+    def _may_use(self, person: UserId, instance: InstanceId) -> bool:
+        return self._means.permissions.allows(person, Permission.USER, instance)
 
     async def run(self) -> None:
         """Have what goes on beside the rest at work, until cancelled."""
@@ -127,7 +141,7 @@ class Logins:
         return [
             instance for _, instance in sorted(self._instances.items())
             if instance.connector.login_flows()
-            and self._means.permissions.allows(person, Permission.USER, instance.name)
+            and self._may_use(person, instance.name)
         ]  # fmt: skip
 
     def find_network(self, person: UserId, name: str) -> Instance:
@@ -218,6 +232,7 @@ class Logins:
         Raises ``TemporaryFailure`` when the database is away.
         """
         row, remark = session.row, ""
+        await self._record(owner, AuditAction.LOGOUT, row.instance, row.name)
         instance = self._instances[row.instance]
         client = session.client
         if isinstance(client, LogsOut):
@@ -243,7 +258,11 @@ class Logins:
     async def _keep(self, owner: UserId, instance: Instance, end: Finished) -> LoginRow:
         """Put what the module gave into the vault, and have the login at work."""
         means = self._means
-        row = await means.accounts.link_login(instance.name, owner, end.name[:_LONGEST_NAME])
+        if not self._may_use(owner, instance.name):
+            raise PermanentFailure("the settings of this bridge do not let you do that")
+        name = end.name[:_LONGEST_NAME]
+        await self._record(owner, AuditAction.LINK, instance.name, name)
+        row = await means.accounts.link_login(instance.name, owner, name)
         for name, secret in end.secrets.items():
             value = secret.reveal().encode("utf-8", "surrogatepass")
             await means.vault.put(
@@ -262,6 +281,14 @@ class Logins:
             return
         value = secret.reveal().encode("utf-8", "surrogatepass")
         await self._means.vault.put(row.owner, row.instance, record, value, login=row.id)
+
+    async def _record(
+        self, owner: UserId, action: AuditAction, instance: InstanceId, name: str
+    ) -> None:
+        """Note it before it is done: nothing is done of which the audit does not know."""
+        await self._means.audit.record(
+            actor=owner, action=action, target=f"{name} on {instance}", subject=owner
+        )
 
     async def _forget(
         self, owner: UserId, instance: InstanceId, login: LoginId, keep: Container[str], *,
@@ -291,14 +318,26 @@ class Logins:
             return
         if state is LoginState.SIGN_IN_NEEDED:
             self._well.discard(row.id)
-            self.do(self._tell_refused(row, row.owner, reason))
+            self.do(self._tell_once(
+                row, row.owner, _refusal(row.id),
+                f"needs you to sign in again: {reason.rstrip('.')}. Say login {row.instance}, or "
+                f"logout {row.id} to be rid of it.",
+            ))  # fmt: skip
+        elif state is LoginState.OFF and reason == NOT_ALLOWED:
+            self._well.discard(row.id)
+            self.do(self._tell_once(
+                row, row.owner, _absence(row.id),
+                f"is off: {reason}. What it signs in with is kept, and it comes back when the "
+                f"settings let it; say logout {row.id} to be rid of it.",
+            ))  # fmt: skip
         elif state is LoginState.CONNECTED and row.id not in self._well:
             self._well.add(row.id)
-            self.do(self._means.told.forget_told(row.owner, _refusal(row.id)))
+            for what in (_refusal(row.id), _absence(row.id)):
+                self.do(self._means.told.forget_told(row.owner, what))
 
-    async def _tell_refused(self, row: LoginRow, owner: UserId, reason: str) -> None:
-        """Say so to its owner, once, where nobody else reads it."""
-        means, what = self._means, _refusal(row.id)
+    async def _tell_once(self, row: LoginRow, owner: UserId, what: str, text: str) -> None:
+        """Say of a login to its owner, once, where nobody else reads it."""
+        means = self._means
         try:
             if await means.told.was_told(owner, what):
                 return
@@ -306,9 +345,7 @@ class Logins:
             await means.sender.put([notice(
                 means.key_of, room=room, user=means.bot,
                 source=(what, secrets.token_hex(8)),
-                text=f"Your login {row.name} on {row.instance} needs you to sign in again: "
-                f"{reason.rstrip('.')}. Say login {row.instance}, or logout {row.id} to be rid "
-                "of it.",
+                text=f"Your login {row.name} on {row.instance} {text}",
             )])  # fmt: skip
             await means.told.note_told(owner, what)
         except TrestleError as error:
@@ -350,3 +387,7 @@ def _is_kept(name: str) -> bool:
 
 def _refusal(login: LoginId) -> str:
     return f"login {login} refused"
+
+
+def _absence(login: LoginId) -> str:
+    return f"login {login} off"

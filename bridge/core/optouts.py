@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from bridge.core.audit import Audit
+from bridge.model import AuditAction
 from bridge.sdk.ids import UserId
 
 EVERYWHERE = 0
@@ -19,8 +21,9 @@ class OptOutStore(Protocol):
 class OptOuts:
     """Asked of every message, so it is held in memory."""
 
-    def __init__(self, store: OptOutStore) -> None:
+    def __init__(self, store: OptOutStore, audit: Audit) -> None:
         self._store = store
+        self._audit = audit
         self._rows: set[tuple[UserId, int]] = set()
 
     async def load(self) -> None:
@@ -34,12 +37,23 @@ class OptOuts:
 
     async def add(self, person: UserId, portal: int) -> None:
         """Bridge the person there no more. Raises ``TemporaryFailure``; then nothing changed."""
+        if (person, portal) in self._rows:
+            return
+        await self._record(person, AuditAction.OPT_OUT, portal)
         await self._store.add(person, portal)
         self._rows.add((person, portal))
 
     async def remove(self, person: UserId, portal: int) -> None:
         """Bridge the person there again; ``EVERYWHERE`` takes back all that was said."""
-        await self._store.remove(person, portal)
-        self._rows = {
+        left = {
             row for row in self._rows if row[0] != person or portal not in (row[1], EVERYWHERE)
         }
+        if left == self._rows:
+            return
+        await self._record(person, AuditAction.OPT_IN, portal)
+        await self._store.remove(person, portal)
+        self._rows = left
+
+    async def _record(self, person: UserId, action: AuditAction, portal: int) -> None:
+        target = "everywhere" if portal == EVERYWHERE else f"portal {portal}"
+        await self._audit.record(actor=person, action=action, target=target, subject=person)

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
+from bridge.core.choices import Wish
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
 from bridge.core.instances import Instance
-from bridge.core.outgoing import once
+from bridge.core.outgoing import notice, once
 from bridge.core.portals import Portals
 from bridge.model import Outgoing, SendKind
 from bridge.sdk.errors import PermanentFailure
@@ -76,6 +77,27 @@ class Plumbing:
         log.info("a room is bridged", extra={"event": "bridged", "instance": instance.name})
         return door
 
+    def wish(self, door: Doorway, person: UserId) -> Wish:
+        """What somebody chooses for a room is chosen on this ground."""
+        instance = door.portal.instance
+        return Wish(
+            portal=door.portal, person=person, instance=self.instances.get(instance),
+            rules=self._house.rules(instance),
+        )  # fmt: skip
+
+    async def announce(self, door: Doorway) -> None:
+        """Tell the people of a room what goes where, where nobody of them asked for the bridge.
+
+        Raises ``TemporaryFailure`` when the database is away.
+        """
+        house = self._house
+        await house.sender.put([
+            notice(
+                house.key_of, room=door.portal.room, user=house.namespaces.bot, text=door.terms,
+                source=("terms", door.portal.id),
+            )
+        ])  # fmt: skip
+
     async def unbridge(self, door: Doorway, by: UserId) -> None:
         """Untie the room: ghosts leave, the alias and the bridge's state events go."""
         house, portal = self._house, door.portal
@@ -118,6 +140,7 @@ class Plumbing:
                 instance=instance.name, chat=chat, room=room, created_by=house.namespaces.bot
             )
         await self._publish(door, house.namespaces.bot)
+        await self.announce(door)
         return door
 
     async def _check(self, instance: Instance, chat: RemoteChat, room: RoomId) -> None:

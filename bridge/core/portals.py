@@ -9,8 +9,8 @@ from typing import Any
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
 from bridge.core.lane import Lane
-from bridge.model import AuditAction, LoginRow, Portal, Telling, Uncertain
-from bridge.sdk.events import RemoteChat, RemoteEvent, RemoteMessage
+from bridge.model import AuditAction, LoginRow, Portal
+from bridge.sdk.events import RemoteChat, RemoteEvent
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteUserId, RoomId, UserId
 
 _EARLY = 1000
@@ -106,13 +106,12 @@ class Portals:
         await self._house.store.set_paused(door.portal.id, paused)
         door.portal = replace(door.portal, paused=paused)
 
-    async def choose(
-        self, door: Doorway, by: UserId, *, uncertain: Uncertain, telling: Telling
-    ) -> None:
-        """Set what is done with what may have been sent, and how senders are told."""
+    async def choose(self, door: Doorway, by: UserId, chosen: Portal) -> None:
+        """Have the portal as it was chosen (see ``core.choices``)."""
         await self._record(AuditAction.SET, door, by)
-        await self._house.store.set_choices(door.portal.id, uncertain=uncertain, telling=telling)
-        door.portal = replace(door.portal, uncertain=uncertain, telling=telling)
+        await self._house.store.set_choices(chosen)
+        door.portal = chosen
+        await door.dismiss_puppets()
 
     async def receive(self, instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:
         """Take an event from a module's client and put it where it belongs."""
@@ -125,13 +124,20 @@ class Portals:
             early.append((row, event))
 
     async def _is_ignored(self, door: Doorway, row: LoginRow, event: RemoteEvent) -> bool:
-        """Whether it is said in somebody's private chat by one whom that person ignores."""
-        if door.portal.receiver is None or row.owner is None:
+        """Whether it is done in somebody's private chat by one whom that person ignores.
+
+        As the ghost, or as the person in Matrix whose own account on the network it is. In rooms
+        with others everybody's homeserver sees to that for everybody.
+        """
+        sender = getattr(event, "sender", None)
+        if door.portal.receiver is None or row.owner is None or sender is None:
             return False
-        if not isinstance(event, RemoteMessage):
-            return False
-        ghost = self._house.namespaces.ghost(row.instance, event.sender.id)
-        return await self._house.double_puppets.ignores(row.owner, ghost)
+        doubles = self._house.double_puppets
+        ghost = self._house.namespaces.ghost(row.instance, sender.id)
+        person = doubles.find_owner(row.instance, sender.id)
+        return await doubles.ignores(row.owner, ghost) or (
+            person is not None and await doubles.ignores(row.owner, person)
+        )
 
     async def let_go(self, instance: InstanceId, user: RemoteUserId) -> None:
         """Have a person of the network, who does not want to be bridged, out of every room."""

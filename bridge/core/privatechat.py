@@ -18,6 +18,8 @@ _SENTENCE = (
     "Write help here to see what I can do."
 )
 
+_PRIVATELY = "I wrote to you in our direct chat."
+
 
 class Told(Protocol):
     """Remembers what a person was told."""
@@ -74,6 +76,17 @@ class PrivateChats:
             if (user, direct_with) == (bot, person) and await self.is_private(bot, person, room):
                 return room
         return await self._make(bot, person)
+
+    async def room_for(
+        self, bot: UserId, person: UserId, room: RoomId, *, direct: bool
+    ) -> tuple[RoomId, str]:
+        """Where only that person reads the answer, and what to say where it was asked.
+
+        ``direct``: the room is the bot's chat with that person. Raises a ``DeliveryError``.
+        """
+        if direct and await self.is_private(bot, person, room):
+            return room, ""
+        return await self.open(bot, person), _PRIVATELY
 
     async def is_private(self, bot: UserId, person: UserId, room: RoomId) -> bool:
         """Whether nobody else reads there, and the bot can remove what should not have been said.

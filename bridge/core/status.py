@@ -20,7 +20,7 @@ from bridge.sdk.login import LoginState
 from bridge.telemetry import Telemetry
 
 _RECENT = 10
-_TROUBLED = frozenset({LoginState.RECONNECTING, LoginState.SIGN_IN_NEEDED})
+_TROUBLED = frozenset({LoginState.RECONNECTING, LoginState.SIGN_IN_NEEDED, LoginState.OFF})
 _LONGEST = 5
 """Lanes that are listed: those that wait longest."""
 

@@ -69,7 +69,7 @@ class Supervisor:
             self.connected.clear()
         self._on_state(state, reason)
 
-    async def stop(self) -> None:
+    async def stop(self, reason: str = "stopped") -> None:
         """End the client within its limit. One that will not stop is left behind, with a word."""
         task, self._task = self._task, None
         if task is None:
@@ -78,7 +78,7 @@ class Supervisor:
         done, _ = await asyncio.wait({task}, timeout=self._stop_limit)
         if not done:
             log.error("%s does not stop", self.name, extra={"event": "client_stuck"})
-        self.report(LoginState.OFF, "stopped")
+        self.report(LoginState.OFF, reason)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,6 +1,7 @@
 """A person on IRC: joins, speaks, hears."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Self
 
 
@@ -33,20 +34,32 @@ class IrcUser:
         self._writer.close()
         await self._group.__aexit__(None, None, None)
 
-    async def join(self, channel: str) -> None:
-        """Go into the channel."""
-        self._write(f"JOIN {channel}")
-        await self.wait_for(" 366 ")
+    async def join(self, *channels: str) -> None:
+        """Go into the channels, one after the other."""
+        for channel in channels:
+            self._write(f"JOIN {channel}")
+            await self.wait_for(f" 366 {self.nick} {channel} ")
 
     async def say(self, channel: str, text: str) -> None:
         """Say one line in the channel."""
         self._write(f"PRIVMSG {channel} :{text}")
         await self._writer.drain()
 
-    async def wait_for(self, part: str, limit: float = 20.0) -> None:
+    async def wait_for(self, part: str, limit: float = 60.0) -> None:
         """Return when a line holding ``part`` was heard. Raises ``TimeoutError``."""
+        await self.wait_until(lambda: any(part in one for one in self._heard), limit)
+
+    async def wait_until(self, condition: Callable[[], bool], limit: float = 60.0) -> None:
+        """Return when the condition holds; it is looked at after every line heard.
+
+        Raises ``TimeoutError``.
+        """
         async with asyncio.timeout(limit), self._news:
-            await self._news.wait_for(lambda: any(part in one for one in self._heard))
+            await self._news.wait_for(condition)
+
+    def hear(self, line: str) -> None:
+        """Keep what the server says, without formatting codes: the last five hundred lines."""
+        self._heard = [*self._heard[-500:], plain(line)]
 
     def _write(self, *lines: str) -> None:
         for one in lines:
@@ -59,5 +72,5 @@ class IrcUser:
                 self._write("PONG" + text[4:])
                 continue
             async with self._news:
-                self._heard = [*self._heard[-500:], plain(text)]
+                self.hear(text)
                 self._news.notify_all()

@@ -52,6 +52,7 @@ class Intents:
         self.state = self._rooms.state
         self.joined_members = self._rooms.joined_members
         self.can = self._rooms.can
+        self.is_taken_back = self._rooms.is_taken_back
 
     # --- the outbox's door ---
 

@@ -74,6 +74,18 @@ class RoomQuestions:
             mine = _level(levels.get("users_default")) or 0
         return mine >= _needed(levels, action)
 
+    async def is_taken_back(self, room: RoomId, event: EventId) -> bool:
+        """Whether the event was redacted, as far as we may see it."""
+        try:
+            found = await self._client.request(
+                "GET", path("v3", "rooms", room, "event", event), user=self._user
+            )
+        except MatrixError as error:
+            if error.errcode in _NOT_THERE:
+                return False
+            raise
+        return not found.get("content")
+
     async def _state_at(self, room: RoomId, event: EventId) -> dict[str, dict[str, Any]]:
         """The room's state at an event, by type, where the state key is empty.
 

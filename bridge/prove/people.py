@@ -3,15 +3,15 @@
 import asyncio
 import html
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 
-from bridge.demo.irc_user import plain
+from bridge.demo.irc_user import IrcUser, plain
 from bridge.demo.matrix_user import MatrixUser
 from bridge.prove.script import Utterance
 from bridge.sdk.errors import TrestleError
@@ -85,51 +85,24 @@ class Heard:
     at: float
 
 
-class IrcPerson:
+class IrcPerson(IrcUser):
     """Somebody on IRC, who remembers all that was said in the channels, and who is there."""
 
     def __init__(
         self, nick: str, port: int, *, neighbours: Sequence[str] = (), bridge_nick: str = "trestle"
     ) -> None:
-        self.nick = nick
+        super().__init__(nick, port)
         self.lines = 0
         """How much was said in the channels by others than the neighbours, who are on IRC too."""
-        self._neighbours = frozenset(neighbours)
         self.heard: dict[str, list[Heard]] = {}
-        self._port = port
+        self._neighbours = frozenset(neighbours)
         self._bridge_nick = bridge_nick
         self._bridges: dict[str, set[str]] = {}
-        self._group = asyncio.TaskGroup()
-        self._news = asyncio.Condition()
-        self._welcome = False
-        self._entered: set[str] = set()
-        self._writer: asyncio.StreamWriter
 
-    async def __aenter__(self) -> Self:
-        reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
-        await self._group.__aenter__()
-        self._listening = self._group.create_task(self._listen(reader))
-        self._write(f"NICK {self.nick}", f"USER {self.nick} 0 * :{self.nick}")
-        await self.wait_until(lambda: self._welcome)
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        self._listening.cancel()
-        self._writer.close()
-        await self._group.__aexit__(None, None, None)
-
-    async def join(self, channels: Sequence[str]) -> None:
-        """Go into the channels."""
-        for channel in channels:
-            self._write(f"JOIN {channel}")
-        await self.wait_until(lambda: self._entered >= set(channels))
-
-    async def say(self, channel: str, said: Utterance) -> None:
+    async def utter(self, channel: str, said: Utterance) -> None:
         """Say it once, as IRC does."""
         text = f"\x02{said.text}\x02" if said.bold else said.text
-        self._write(f"PRIVMSG {channel} :{_ACTION}{text}\x01" if said.emote else
-                    f"PRIVMSG {channel} :{text}")  # fmt: skip
-        await self._writer.drain()
+        await self.say(channel, f"{_ACTION}{text}\x01" if said.emote else text)
 
     def sees_bridge(self, channels: Sequence[str]) -> bool:
         """Whether the bridge's own connection is in all the channels."""
@@ -140,38 +113,14 @@ class IrcPerson:
         """Whether a connection of the bridge's own is in any channel."""
         return any(self._bridges.values())
 
-    async def wait_until(self, condition: Callable[[], bool], limit: float = 60.0) -> None:
-        """Return when the condition holds; it is looked at after every line read.
-
-        Raises ``TimeoutError``.
-        """
-        async with asyncio.timeout(limit), self._news:
-            await self._news.wait_for(condition)
-
-    def _write(self, *lines: str) -> None:
-        for one in lines:
-            self._writer.write(one.encode() + b"\r\n")
-
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
-        while raw := await reader.readline():
-            text = raw.decode(errors="replace").rstrip("\r\n")
-            if text.startswith("PING"):
-                self._write("PONG" + text[4:])
-                continue
-            async with self._news:
-                self._read(text)
-                self._news.notify_all()
-
-    def _read(self, line: str) -> None:
+    def hear(self, line: str) -> None:
+        """Take note of who comes and goes, and of what is said in channels."""
+        super().hear(line)
         source, _, rest = line.removeprefix(":").partition(" ")
         nick = source.partition("!")[0]
         command, _, rest = rest.partition(" ")
         first, _, more = rest.partition(" ")
         match command:
-            case "001":
-                self._welcome = True
-            case "366":
-                self._entered.add(more.partition(" ")[0])
             case "353":
                 channel, _, names = more.lstrip("=*@ ").partition(" :")
                 for name in names.split():

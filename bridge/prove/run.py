@@ -98,7 +98,7 @@ class Proof:
             for nick in (*_IRC, "watcher"):
                 person = IrcPerson(nick, self._scratch.irc_port, neighbours=_IRC)
                 self._persons[nick] = await stack.enter_async_context(person)
-                await person.join(self._channels)
+                await person.join(*self._channels)
             self._watcher = self._persons.pop("watcher")
             self._faults = Faults(
                 self._scratch, self._lines, self._watcher, self._channels, self._size.each
@@ -200,7 +200,7 @@ class Proof:
     async def _say_word(self, person: IrcPerson, one: Utterance) -> None:
         room = self._rooms[one.place]
         self._ledgers.words.append(Word(text=one.text, room=room, at=monotonic()))
-        await person.say(self._channels[one.place], one)
+        await person.utter(self._channels[one.place], one)
 
     async def _say_last_words(self) -> None:
         """One thing more in every room: whatever comes twice comes before that."""

@@ -18,6 +18,7 @@ from bridge.sdk.errors import (
 from bridge.sdk.events import (
     Message,
     MessageKind,
+    Profile,
     Receipt,
     RemoteChat,
     RemoteEvent,
@@ -73,6 +74,7 @@ from bridge.sdk.module import (
     Kept,
     ModuleInfo,
     ModuleState,
+    NamesPuppets,
     NeedsConsent,
     Store,
 )
@@ -122,10 +124,12 @@ __all__ = [
     "ModuleInfo",
     "ModuleNotReady",
     "ModuleState",
+    "NamesPuppets",
     "NeedsConsent",
     "NetworkCall",
     "NetworkCommand",
     "PermanentFailure",
+    "Profile",
     "Receipt",
     "Remark",
     "RemoteChat",

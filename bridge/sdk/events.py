@@ -72,6 +72,15 @@ class RemoteUser:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Whom a sender speaks for, in one message: a relay, a webhook."""
+
+    id: str
+    """Tells two of a name apart, for that sender."""
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteMessage:
     """A message from the network for Matrix."""
 
@@ -82,6 +91,8 @@ class RemoteMessage:
     body: Rich
     at: datetime
     part: int = 0
+    profile: Profile | None = None
+    """If the sender, who remains the sender, says it for somebody else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,14 +20,16 @@ from bridge.sdk.events import (
     RoomMessage,
     Sender,
 )
-from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId, RoomId
+from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId, RoomId, UserId
 from bridge.sdk.login import Login, LoginFlow, LoginState
 from bridge.sdk.metrics import Metric
 from bridge.sdk.rich import Rich
 from bridge.sdk.secret import Secret
 from bridge.sdk.timers import Timers
 
-CORE_KEYS = frozenset({"module", "permissions", "puppets", "announce", "announce_in"})
+CORE_KEYS = frozenset(
+    {"module", "permissions", "puppets", "relay_name", "announce", "announce_in"}
+)
 """What stands beside a module's settings in config.yaml and is not the module's to name."""
 
 
@@ -232,6 +234,19 @@ class FindsChats(Protocol):
         ...
 
     async def find_user(self, text: str) -> RemoteUser: ...
+
+
+@runtime_checkable
+class NamesPuppets(Protocol):
+    """A connector that can say how a login would be called before it is made."""
+
+    async def foretell_name(self, owner: UserId, name: str) -> str:
+        """The name that an automatic login of the Matrix user, who is called ``name``, would have.
+
+        Empty as long as it is not known. Nothing is stored and nothing connected for it: people
+        are told before.
+        """
+        ...
 
 
 @runtime_checkable

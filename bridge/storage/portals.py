@@ -5,7 +5,7 @@ from datetime import datetime
 
 import asyncpg
 
-from bridge.model import ItemId, MessageLink, Portal, Telling, Uncertain
+from bridge.model import ItemId, MessageLink, Portal, Puppets, Telling, Uncertain
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RoomId, UserId
 from bridge.storage.door import at_the_door
@@ -64,12 +64,15 @@ class PortalStore:
                 "UPDATE portal SET paused = $2 WHERE id = $1", portal_id, paused
             )
 
-    async def set_choices(self, portal_id: int, *, uncertain: Uncertain, telling: Telling) -> None:
-        """Note what is done with what may have been sent, and how senders are told."""
+    async def set_choices(self, portal: Portal) -> None:
+        """Note what the room's people chose, as it stands in the portal."""
+        puppets = None if portal.puppets is None else portal.puppets.value
         with at_the_door():
             await self._database.core.execute(
-                "UPDATE portal SET uncertain = $2, telling = $3 WHERE id = $1",
-                portal_id, uncertain.value, telling.value,
+                "UPDATE portal SET uncertain = $2, telling = $3, puppets = $4, relay_name = $5, "
+                "relay = $6 WHERE id = $1",
+                portal.id, portal.uncertain.value, portal.telling.value, puppets,
+                portal.relay_name, portal.relay,
             )  # fmt: skip
 
     async def set_left_out(self, portal_id: int, item: ItemId) -> None:
@@ -238,6 +241,9 @@ def _portal(row: asyncpg.Record) -> Portal:
         paused=row["paused"],
         uncertain=Uncertain(row["uncertain"]),
         telling=Telling(row["telling"]),
+        puppets=None if row["puppets"] is None else Puppets(row["puppets"]),
+        relay_name=row["relay_name"],
+        relay=None if row["relay"] is None else LoginId(row["relay"]),
         left_out=None if row["left_out"] is None else ItemId.read(row["left_out"]),
     )
 

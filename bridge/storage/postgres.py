@@ -20,6 +20,7 @@ from pathlib import Path
 from bridge.sdk.errors import ConfigError
 from bridge.storage.files import make_state_dir, write_over, write_private
 from bridge.storage.programs import MAJOR, PACKAGE, find_programs
+from bridge.storage.thread import to_its_end
 from bridge.storage.unprivileged import allows, blocked_at, prepare_child, unprivileged_user
 
 log = logging.getLogger(__name__)
@@ -110,14 +111,14 @@ class EmbeddedPostgres:
         Raises ``ConfigError`` with the reason.
         """
         self._adopt_owner()
-        await asyncio.to_thread(self._make_folders)
+        await to_its_end(self._make_folders)
         self._check_version()
-        binaries = await asyncio.to_thread(self._binaries)
+        binaries = await to_its_end(self._binaries)
         if version_of(self._home.parent) is None:
             await self._create(binaries)
         crashed = await self._end_leftover()
         if self._sockets is None:
-            self._sockets = await asyncio.to_thread(self._make_socket_folder)
+            self._sockets = await to_its_end(self._make_socket_folder)
         try:
             await self._launch_until_ready(binaries, tries=tries if crashed else 1)
         except BaseException:
@@ -322,7 +323,7 @@ class EmbeddedPostgres:
     async def _create(self, binaries: Path) -> None:
         """Make the data: whole, or not at all."""
         half_made = self._home / "data.new"
-        password = await asyncio.to_thread(self._prepare_making, half_made)
+        password = await to_its_end(self._prepare_making, half_made)
         try:
             process = await self._spawn(
                 binaries / "initdb", "-D", str(half_made), "-U", "postgres", "-A",

@@ -1,6 +1,5 @@
 """Restoring a backup: the state as it was, as a whole, with the old one kept aside."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import date
@@ -38,6 +37,7 @@ from bridge.storage.switch import (
     undo,
     undone_unless_decided,
 )
+from bridge.storage.thread import to_its_end
 
 _HEAD = "audit.head"
 _SEALED = {
@@ -109,7 +109,7 @@ class Restore:
         switch = self._switch("postgres")
         with undone_unless_decided(state_dir), told_as_settings(self._database):
             new = await make_incoming(state_dir)
-            await asyncio.to_thread(self._put_files, new)
+            await to_its_end(self._put_files, new)
             server = EmbeddedPostgres(new)
             try:
                 await server.start()
@@ -174,7 +174,7 @@ class Restore:
                 )  # fmt: skip
         new = await make_incoming(state_dir)
         try:
-            await asyncio.to_thread(self._put_files, new)
+            await to_its_end(self._put_files, new)
             async with owner.transaction():
                 await self._load(owner)
                 await owner.execute("UPDATE lease SET owner = $1", switch.word)

@@ -5,12 +5,13 @@ says that a page of another origin asks is refused. ``docs/reference/api.yaml`` 
 """
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
 
 from aiohttp import web
 
 from bridge.net.openid import OpenIdVerifier
+from bridge.sdk.secret import Secret
 from bridge.storage.tokens import Links, TokenRow, Tokens
 from bridge.web.errors import ApiError, Handler
 from bridge.web.requests import MANAGER, PREFIX, bearer_of, json_of, object_of
@@ -22,6 +23,10 @@ _LINK_IDLE, _LINK_LIFE = timedelta(hours=1), timedelta(hours=12)
 """Who came by a one-time link sits at any browser; so this ends sooner."""
 
 
+OnSession = Callable[[TokenRow], None]
+"""Told of each session that begins."""
+
+
 class Api:
     """The handlers."""
 
@@ -30,6 +35,7 @@ class Api:
         self._tokens = tokens
         self._links = links
         self._openid = openid
+        self.on_session: OnSession = lambda session: None
         self._asking = 0
 
     def routes(self) -> list[web.RouteDef]:
@@ -40,6 +46,7 @@ class Api:
             web.get(f"{PREFIX}/account", self._account),
             web.post(f"{PREFIX}/logout", self._log_out),
             web.get(f"{PREFIX}/tokens", self._list_tokens),
+            web.delete(f"{PREFIX}/tokens", self._revoke_all),
             web.delete(f"{PREFIX}/tokens/{{id}}", self._revoke),
         ]
 
@@ -75,9 +82,15 @@ class Api:
         issued = await self._tokens.issue(
             found.subject, found.purpose, idle=_LINK_IDLE, life=_LINK_LIFE
         )
-        return json_of({
-            "token": issued.reveal(), "user_id": found.subject, "scope": found.purpose,
-        })  # fmt: skip
+        return await self._begin(issued)
+
+    async def _begin(self, issued: Secret) -> web.Response:
+        """Give out a token that was just made, and have its owner told."""
+        row = await self._tokens.find(issued.reveal(), None)
+        if row is None:
+            raise ApiError(401, "M_UNKNOWN_TOKEN", "This session was ended at once.")
+        self.on_session(row)
+        return json_of({"token": issued.reveal(), "user_id": row.subject, "scope": row.scope})
 
     async def _register(self, request: web.Request) -> web.Response:
         shown = await object_of(request)
@@ -88,8 +101,7 @@ class Api:
             user = await self._openid.verify(shown)
         finally:
             self._asking -= 1
-        issued = await self._tokens.issue(user, MANAGER)
-        return json_of({"token": issued.reveal(), "user_id": user, "scope": MANAGER})
+        return await self._begin(await self._tokens.issue(user, MANAGER))
 
     async def _account(self, request: web.Request) -> web.Response:
         row = await self.signed_in(request, None)
@@ -110,6 +122,10 @@ class Api:
             }
             for row in rows
         ]})  # fmt: skip
+
+    async def _revoke_all(self, request: web.Request) -> web.Response:
+        own = await self.signed_in(request)
+        return json_of({"ended": await self._tokens.revoke_all(own.subject)})
 
     async def _revoke(self, request: web.Request) -> web.Response:
         own = await self.signed_in(request)

@@ -5,10 +5,12 @@ of the scope ``login:libera`` is good for that network's logins only.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
+from bridge.core.choices import CHOICES, change
 from bridge.core.doorway import Doorway
 from bridge.core.instances import Instance, Session
 from bridge.core.logins import Logins
@@ -17,7 +19,7 @@ from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
 from bridge.core.signin import SignIn
 from bridge.matrix.intents import Intents
-from bridge.model import Permission, Telling, Uncertain
+from bridge.model import Permission
 from bridge.sdk.ids import RoomId, UserId
 from bridge.sdk.login import Ask, Show, Step
 from bridge.storage.tokens import TokenRow
@@ -90,14 +92,21 @@ class Provisioning:
         ]})  # fmt: skip
 
     async def _list_logins(self, request: web.Request) -> web.Response:
-        owner, there = await self._person(request)
-        return json_of({"logins": [
-            _login(session) for one in there for session in one.logins_of(owner)
-        ]})  # fmt: skip
+        _, own = await self._own_logins(request)
+        return json_of({"logins": [_login(session) for session in own]})
+
+    async def _own_logins(self, request: web.Request) -> tuple[UserId, Sequence[Session]]:
+        """Who asks, and the logins for which the token is good; also those that are off because
+        the settings do not let their owner use them any more."""
+        row = await self.signed_in(request, None)
+        return row.subject, [
+            session for session in self._logins.of(row.subject)
+            if row.scope in (MANAGER, f"login:{session.row.instance}")
+        ]  # fmt: skip
 
     async def _own_login(self, request: web.Request) -> tuple[UserId, Session]:
-        owner, there = await self._person(request)
-        for session in (session for one in there for session in one.logins_of(owner)):
+        owner, own = await self._own_logins(request)
+        for session in own:
             if str(session.row.id) == request.match_info["id"]:
                 return owner, session
         raise ApiError(404, "M_NOT_FOUND", "There is no such login of yours.")
@@ -169,6 +178,7 @@ class Provisioning:
         await self._need_power(who, room)
         instance = self._plumbing.find_instance(_text(body, "network"))
         door = await self._plumbing.bridge(instance, _text(body, "chat"), room, who)
+        await self._plumbing.announce(door)
         return json_of(self._portal(door))
 
     async def _own_portal(self, request: web.Request) -> tuple[UserId, Doorway]:
@@ -184,21 +194,16 @@ class Provisioning:
     async def _change(self, request: web.Request) -> web.Response:
         who, door = await self._own_portal(request)
         body = await object_of(request)
-        portal = door.portal
-        paused = body.pop("paused", portal.paused)
-        try:
-            uncertain = Uncertain(body.pop("uncertain", portal.uncertain))
-            telling = Telling(body.pop("telling", portal.telling))
-        except ValueError as error:
-            raise ApiError(400, "M_BAD_JSON", f"{str(error).capitalize()}.") from error
-        if body or not isinstance(paused, bool):
-            raise ApiError(
-                400, "M_BAD_JSON", "There are `paused`, `uncertain` and `telling` to change."
-            )
-        if paused != portal.paused:
+        wish = self._plumbing.wish(door, who)
+        paused = body.pop("paused", door.portal.paused)
+        if not isinstance(paused, bool) or any(not isinstance(v, str) for v in body.values()):
+            raise ApiError(400, "M_BAD_JSON", "`paused` is true or false, the others are texts.")
+        for key, value in body.items():
+            wish = replace(wish, portal=change(key, value, wish))
+        if paused != door.portal.paused:
             await self._portals.set_paused(door, paused, who)
-        if (uncertain, telling) != (portal.uncertain, portal.telling):
-            await self._portals.choose(door, who, uncertain=uncertain, telling=telling)
+        if body:
+            await self._portals.choose(door, who, replace(wish.portal, paused=paused))
         return json_of(self._portal(door))
 
     async def _unbridge(self, request: web.Request) -> web.Response:
@@ -223,7 +228,7 @@ class Provisioning:
         return {
             "id": str(portal.id), "network": portal.instance, "chat": portal.chat,
             "name": portal.chat_name, "room": portal.room, "paused": portal.paused,
-            "uncertain": portal.uncertain, "telling": portal.telling,
+            **{key: choice.show(portal) for key, choice in CHOICES.items()},
             "created_by": portal.created_by, "state": state,
             "reason": (instance.trouble.get(portal.chat, "") if instance else "") or reason,
         }  # fmt: skip

@@ -16,7 +16,7 @@ from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import UserId
 from bridge.settings import Address, WebSettings
 from bridge.storage.tokens import Links, Tokens
-from bridge.web.api import Api
+from bridge.web.api import Api, OnSession
 from bridge.web.errors import Handler, errors
 from bridge.web.headers import headers_for, origin_of
 from bridge.web.provisioning import Provisioning
@@ -45,6 +45,7 @@ class WebServer:
         self._openid = openid
         self._provisioning = provisioning
         self._runners: list[web.AppRunner] = []
+        self.on_session: OnSession = lambda session: None
         self.address: Address | None = None
         """Where the manager listens, once it does."""
         self.public_address: Address | None = None
@@ -83,6 +84,7 @@ class WebServer:
 
     def _manager(self, url: str) -> web.Application:
         api = Api(origin_of(url), self._tokens, self._links, self._openid)
+        api.on_session = self.on_session
         app = _app(url, api)
         app.router.add_routes(api.routes())
         if self._provisioning is not None:

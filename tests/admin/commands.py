@@ -18,7 +18,8 @@ from ruamel.yaml import YAML
 
 from bridge.cli import main
 
-LIMIT = 30.0
+LIMIT = 120.0
+"""Seconds: beside other tests a start takes long."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from tests.storage.test_backup import small_disk
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
     """An installation with an embedded database. Whoever changes its state works on a copy."""
-    made = Path("/tmp") / f"trestle-home-{os.getpid()}"
+    made = Path(tempfile.gettempdir()) / f"trestle-home-{os.getpid()}"
     made.mkdir(mode=0o711)
     made.chmod(0o711)
     assert init(made).code == 0

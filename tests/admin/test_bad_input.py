@@ -183,7 +183,6 @@ def test_a_homeserver_that_is_away_is_waited_for_and_named(
         assert trestle.said.count("WARNING") == 1
 
 
-@pytest.mark.xdist_group("installation")
 def test_a_token_that_the_homeserver_does_not_know_is_named_until_it_does(
     installation: Installation, folder: Path
 ) -> None:

@@ -26,8 +26,6 @@ from tests.rigs.cluster import Cluster
 from tests.rigs.program import trestle_program
 from tests.rigs.yaml import dump
 
-pytestmark = pytest.mark.xdist_group("installation")
-
 CHECKS = [
     "state_dir", "keys", "modules", "registration", "database", "clocks", "listener",
     "homeserver", "token", "accounts", "namespaces", "device_id", "double_puppets", "ephemeral",

@@ -18,8 +18,6 @@ from tests.admin.wrong_database import DATABASE
 from tests.admin.wrong_files import FILES
 from tests.admin.wrong_homeserver import HOMESERVER
 
-pytestmark = pytest.mark.xdist_group("estate")
-
 TABLE = [*FILES.all, *DATABASE.all, *HOMESERVER.all]
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ PAGES = ("back-up", "restore", "move-the-database", "upgrade-postgres")
 @pytest.fixture
 def home() -> Iterator[Path]:
     """An installation with an embedded database, which every user may pass through."""
-    made = Path("/tmp") / f"trestle-pages-{os.getpid()}"
+    made = Path(tempfile.gettempdir()) / f"trestle-pages-{os.getpid()}"
     made.mkdir(mode=0o711)
     made.chmod(0o711)
     assert init(made).code == 0

@@ -35,7 +35,7 @@ async def test_killed_at_every_place_each_command_is_answered_once_and_in_order(
         await trestle.program.stop(limit=25)
         for place in dice.sample(PLACES, k=len(PLACES)) * max(1, SCALE // 10):
             # More than it comes by while it takes up what the last kill left.
-            times = dice.randrange(5, 8) if place in BATCHED else dice.randrange(12, 24)
+            times = dice.randrange(5, 8) if place in BATCHED else dice.randrange(24, 48)
             trestle.env[VARIABLE] = f"{place}:{times}"
             await trestle.start()
             await _wait_for_last(alice, room, said)

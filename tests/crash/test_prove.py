@@ -16,7 +16,6 @@ from tests.demo.test_demo import demo
 ROOM = "!room"
 
 
-@pytest.mark.xdist_group("demo")
 async def test_it_proves_writes_a_report_and_leaves_nothing(folder: Path) -> None:
     file, scratch = folder / "proof.md", folder / "scratch"
     scratch.mkdir()
@@ -33,7 +32,6 @@ async def test_it_proves_writes_a_report_and_leaves_nothing(folder: Path) -> Non
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.xdist_group("demo")
 async def test_ctrl_c_ends_all_of_it_and_proves_nothing(folder: Path) -> None:
     file, scratch = folder / "proof.md", folder / "scratch"
     scratch.mkdir()

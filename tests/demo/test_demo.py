@@ -81,7 +81,6 @@ async def demo(folder: Path, *options: str, command: str = "demo") -> AsyncItera
             await process.wait()
 
 
-@pytest.mark.xdist_group("demo")
 async def test_the_check_runs_the_conversation_and_leaves_nothing(folder: Path) -> None:
     async with demo(folder, "--check") as running:
         code = await running.wait_until_ended()
@@ -91,7 +90,6 @@ async def test_the_check_runs_the_conversation_and_leaves_nothing(folder: Path) 
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.xdist_group("demo")
 async def test_ctrl_c_ends_all_that_the_demo_started(folder: Path) -> None:
     async with demo(folder) as running:
         await running.read_until("Ctrl-C ends all")
@@ -105,7 +103,6 @@ async def test_ctrl_c_ends_all_that_the_demo_started(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.xdist_group("demo")
 async def test_kill_9_ends_all_that_the_demo_started(folder: Path) -> None:
     async with demo(folder) as running:
         await running.read_until("Ctrl-C ends all")
@@ -115,7 +112,6 @@ async def test_kill_9_ends_all_that_the_demo_started(folder: Path) -> None:
         await running.wait_until_alone()
 
 
-@pytest.mark.xdist_group("demo")
 @pytest.mark.parametrize("step", ["1/4", "2/4", "3/4", "4/4"])
 async def test_ctrl_c_in_the_middle_of_the_start_leaves_nothing(folder: Path, step: str) -> None:
     async with demo(folder) as running:
@@ -126,7 +122,6 @@ async def test_ctrl_c_in_the_middle_of_the_start_leaves_nothing(folder: Path, st
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.xdist_group("demo")
 async def test_a_check_that_is_cut_short_has_not_passed(folder: Path) -> None:
     async with demo(folder, "--check") as running:
         await running.read_until("2/4")

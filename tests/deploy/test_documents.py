@@ -94,7 +94,6 @@ def move_in(venv: Path, place: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.xdist_group("demo")
 async def test_an_installation_lives_as_the_pages_tell(ground: Ground) -> None:
     looked_at: set[str] = set()
     for page, first, end in LIFE:

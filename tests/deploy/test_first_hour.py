@@ -54,7 +54,6 @@ async def ready(words: Sequence[str], folder: Path) -> AsyncIterator[None]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.xdist_group("demo")  # The default ports are the demo's too.
 async def test_from_nothing_to_a_bridged_message_in_ten_minutes(
     fresh: Fresh, folder: Path
 ) -> None:

@@ -96,7 +96,6 @@ def test_the_manual_page_is_clean_roff_and_can_be_read() -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.xdist_group("demo")
 def test_the_installed_program_brings_its_manual_page(fresh: Fresh) -> None:
     page = fresh.folder / ".venv/share/man/man1/trestle.1"
     assert page.read_text() == (DEPLOY / "man/trestle.1").read_text()
@@ -149,7 +148,6 @@ def test_the_completion_is_a_script_of_its_shell(shell: str, folder: Path) -> No
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.xdist_group("demo")
 def test_the_tab_key_completes_commands_and_flags(fresh: Fresh) -> None:
     lines = """
         source <(trestle completion bash)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -248,7 +249,7 @@ async def test_whom_a_person_ignores_does_not_get_into_the_persons_private_chat(
         settings = town.settings_for(
             folder, database_settings, modules=make_modules(irc_module(irc))
         )
-        bob = await town.person("bob")
+        bob, cora = await town.person("bob"), await town.person("cora")
         room = await bob.create_room(preset="public_chat", invite=[BOT])
         async with running(settings) as app:
             await bob.wait_until_joined(room, BOT)
@@ -262,13 +263,18 @@ async def test_whom_a_person_ignores_does_not_get_into_the_persons_private_chat(
             await order(bob, chat, f"double-puppet token {token}", "by the token")
         await bob.call(
             "PUT", f"v3/user/{bob.id}/account_data/m.ignored_user_list",
-            {"ignored_users": {"@_trestle_near_troll:test.example": {}}},
+            {"ignored_users": {"@_trestle_near_troll:test.example": {}, cora.id: {}}},
         )  # fmt: skip
         async with running(settings) as app:
-            for name in ("troll", "dora"):
+            # As a ghost, or as somebody in Matrix whose account on the network it is.
+            quinn = RemoteUserId("quinn")
+            await app.parts.double_puppets.identify(replace(row, owner=UserId(cora.id)), quinn)
+            for name in ("troll", "quinn", "dora"):
                 await app.parts.portals.receive(NEAR, row, said(name))
             await bob.wait_for_text(room, "hello from dora")
-            assert not any("troll" in str(e["content"]) for e in await bob.messages(room))
+            heard = str(await bob.messages(room))
+            assert "hello from troll" not in heard
+            assert "hello from quinn" not in heard
             # Who signs out has no account there any more, which may be somebody else's next.
             assert app.parts.double_puppets.find_owner(NEAR, CARL) == bob.id
             await order(bob, chat, "logout", "Logged out of near")

@@ -169,6 +169,43 @@ async def test_a_secret_that_is_typed_after_a_restart_is_removed_and_repeated_no
     assert "s3cret-typed-late" not in str(await alice.messages(chat.room))
 
 
+async def test_a_secret_that_comes_as_an_edit_is_removed_too(
+    town: Town, settings: Settings, network: Network
+) -> None:
+    network.tokens["right-token"] = "dana"
+    alice = await town.person("alice")
+
+    async def edit(room: str, event_id: str, text: str) -> str:
+        content = {"msgtype": "m.text", "body": text}
+        relates = {"rel_type": "m.replace", "event_id": event_id}
+        return await alice.send(
+            room, {**content, "m.new_content": content, "m.relates_to": relates}
+        )
+
+    async with running(settings):
+        chat = await Chat.begun_by(alice)
+        harmless = await alice.say(chat.room, "login near token")
+        await chat.expect("Token?")
+        typed = await edit(chat.room, harmless, "s3cret-edited-in")
+        await chat.expect("I read no edits; say it as a message of its own.")
+        await chat.wait_until_removed(typed)
+        answered = await alice.say(chat.room, "right-token")
+        # The slip is mended when the answer was taken already: no edit of it stays.
+        mended = await edit(chat.room, answered, "s3cret-mended")
+        await chat.expect("You are signed in to near as dana")
+        await chat.wait_until_removed(mended)
+    async with running(settings):
+        late = await edit(chat.room, answered, "s3cret-mended-late")
+        await chat.wait_until_removed(late)
+        kept = await edit(chat.room, harmless, "nothing secret")
+        await chat.say("ping")
+        await chat.expect("I am here.")
+    said = str(await alice.messages(chat.room))
+    assert "s3cret" not in said
+    assert kept in said
+    assert "nothing secret" in said
+
+
 async def test_a_secret_is_never_asked_for_where_others_read(
     town: Town, settings: Settings, network: Network
 ) -> None:

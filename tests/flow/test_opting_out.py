@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from bridge.model import AuditAction
 from bridge.sdk.ids import UserId
 from bridge.settings import DatabaseSettings
 from tests.flow.test_conversation import _joined as joined
 from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.test_leave_taken import acts
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running
@@ -57,6 +59,12 @@ async def test_nothing_of_a_person_crosses_between_optout_and_optin_and_the_pupp
             await app.parts.optouts.remove(UserId("@_trestle_near_carl:test.example"), 0)
             carl.say("PRIVMSG #quiet :carl is back")
             await alice.wait_for_text(room, "carl is back")
+            assert [(act.actor, act.action, act.target) for act in await acts(app)][1:5] == [
+                (bea.id, AuditAction.OPT_OUT, f"portal {door.portal.id}"),
+                (bea.id, AuditAction.OPT_OUT, "everywhere"),
+                (bea.id, AuditAction.OPT_IN, f"portal {door.portal.id}"),
+                (bea.id, AuditAction.OPT_IN, "everywhere"),
+            ]
     assert not any("between us" in line for line in carl.heard)
     assert not any("carl between us" in str(e["content"].get("body")) for e in alice.heard(room))
 

@@ -13,9 +13,12 @@ import pytest_asyncio
 from bridge.networks.irc import certfp
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.keepsakes import CERTIFICATE
+from bridge.networks.irc.network import Network as IrcNetwork
+from bridge.networks.irc.settings import IrcSettings, ServerSettings
+from bridge.networks.irc.signin import IrcLogin
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.events import RemoteJoin, RemoteMembers, RemoteMessage
-from bridge.sdk.ids import LoginId
+from bridge.sdk.ids import LoginId, UserId
 from bridge.sdk.login import Login, LoginKind
 from bridge.sdk.secret import Secret
 from tests.irc.stage import WAIT_SECONDS, Host, Network, chat, running, user_id
@@ -156,6 +159,15 @@ async def test_nickserv_lets_in_where_there_is_no_sasl() -> None:
             error = await run.wait_for_error()
         assert isinstance(error, LoginRequired)
         assert "NickServ on 127.0.0.1" in str(error)
+        # A person who links an account is asked about likewise.
+        secure = ServerSettings(host="127.0.0.1", port=server.tls_port, ca_file=server.authority)
+        network = IrcNetwork(IrcSettings(servers=(secure,), nickserv="NickServ"))
+        signing = IrcLogin("sasl", UserId("@alice:hs"), network)
+        answers = {"account": Secret("account"), "password": Secret("closed")}
+        with pytest.raises(LoginRequired, match=r"NickServ on .* refused the account account"):
+            await signing.submit(answers)
+        answers["password"] = Secret("opensesame")
+        assert (await signing.submit(answers)).name == "account"
 
 
 def test_a_certificate_is_made_once(tmp_path: Path) -> None:

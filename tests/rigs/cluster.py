@@ -49,6 +49,11 @@ class Cluster:
         await self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return DatabaseSettings(url=self.url(name))
 
+    async def drop(self, settings: DatabaseSettings) -> None:
+        """Take one of its databases away, whoever is still connected."""
+        name = settings.url.partition("@/")[2].partition("?")[0]
+        await self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
 
 @asynccontextmanager
 async def run_cluster() -> AsyncIterator[Cluster]:

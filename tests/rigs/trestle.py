@@ -144,7 +144,7 @@ async def run_town(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def wait_until(condition: Callable[[], bool], limit: float = 20.0) -> None:
+async def wait_until(condition: Callable[[], bool], limit: float = 60.0) -> None:
     """Return when the condition holds. Raises ``TimeoutError``."""
     async with asyncio.timeout(limit):
         while not condition():

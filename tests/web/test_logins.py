@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest_asyncio
 
+from bridge.app import App
 from bridge.demo.processes import free_port
 from bridge.sdk.ids import UserId
 from bridge.sdk.login import LoginState
@@ -16,11 +18,13 @@ from tests.rigs.browser import open_page
 from tests.rigs.device_bridge import Network
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
+from tests.rigs.ngircd import run_ngircd
 from tests.rigs.people import sign_in
 from tests.rigs.services import register, run_services
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 PASSWORD = "correct-horse"
+SERVER_PASSWORD = "secret-of-the-server"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -32,11 +36,13 @@ async def services() -> AsyncIterator[IrcServer]:
 
 
 def settings_with(
-    town: Town, irc: IrcServer, folder: Path, database: DatabaseSettings
+    town: Town, irc: IrcServer, folder: Path, database: DatabaseSettings, **options: Any
 ) -> Settings:
     port = free_port()
     web = WebSettings(listen=Address("127.0.0.1", port), manager_url=f"http://127.0.0.1:{port}")
-    return town.settings_for(folder, database, modules=make_modules(irc_module(irc)), web=web)
+    return town.settings_for(
+        folder, database, modules=make_modules(irc_module(irc, **options)), web=web
+    )
 
 
 async def test_an_account_is_linked_on_the_page_behind_a_link_from_the_bot(
@@ -122,6 +128,52 @@ async def test_an_account_is_linked_by_http_and_nobody_else_sees_it(
         assert (await program.ask("GET", "/logins"))["logins"] == []
 
 
+async def test_a_password_of_the_server_is_given_on_the_page_and_by_http_and_may_become_wrong(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    alice = await town.person("alice")
+    async with run_ngircd(SERVER_PASSWORD) as irc:
+        settings = settings_with(town, irc, folder, database_settings, password=SERVER_PASSWORD)
+        async with (
+            running(settings) as app, aiohttp.ClientSession() as session, open_page() as page,
+        ):  # fmt: skip
+            await wait_until(lambda: app.parts.instances[NEAR].is_open)
+            chat = await Chat.begun_by(alice)
+            await page.goto(str(await app.parts.web.make_link(UserId(alice.id), "login:near")))
+            await page.click("#open")
+            await page.click("text=near: A password of the server")
+            for given, then in (("wrong", "[role=alert]:has-text('Bad password')"),
+                                (SERVER_PASSWORD, "#done")):  # fmt: skip
+                await page.fill("#field-server_password", given)
+                await page.fill("#field-nick", "one")
+                await page.click("text=Continue")
+                await page.wait_for_selector(then)
+            program = await sign_in(app, session, alice.id)
+            begun = {"network": "near", "flow": "server_password"}
+            path = f"/sign-ins/{(await program.ask('POST', '/sign-ins', begun))['id']}"
+            answers = {"server_password": "wrong", "nick": "two"}
+            refused = await program.ask("POST", path, {"answers": answers})
+            assert "Bad password" in refused["trouble"]
+            answers["server_password"] = SERVER_PASSWORD
+            assert (await program.ask("POST", path, {"answers": answers}))["login"] is not None
+            await wait_until(lambda: states_of(app, alice.id) == [LoginState.CONNECTED] * 2)
+    async with run_ngircd("another") as irc:
+        settings = settings_with(town, irc, folder, database_settings, password="another")
+        async with running(settings) as app, aiohttp.ClientSession() as session:
+            await wait_until(lambda: states_of(app, alice.id) == [LoginState.SIGN_IN_NEEDED] * 2)
+            for name in ("one", "two"):
+                await chat.expect(f"Your login {name} on near needs you to sign in again: ")
+            logins = (await (await sign_in(app, session, alice.id)).ask("GET", "/logins"))[
+                "logins"
+            ]
+            assert {one["state"] for one in logins} == {"sign-in needed"}
+            assert all("Bad password" in one["reason"] for one in logins)
+
+
+def states_of(app: App, person: str) -> list[LoginState]:
+    return [one.supervisor.state for one in app.parts.logins.of(UserId(person))]
+
+
 async def test_a_room_is_bridged_changed_and_let_go_by_http_with_the_power_to(
     town: Town, services: IrcServer, folder: Path, database_settings: DatabaseSettings
 ) -> None:
@@ -147,6 +199,9 @@ async def test_a_room_is_bridged_changed_and_let_go_by_http_with_the_power_to(
         await program.ask("PATCH", path, {"uncertain": "maybe"}, status=400)
         changed = await program.ask("PATCH", path, {"paused": True, "uncertain": "hold"})
         assert (changed["paused"], changed["uncertain"]) == (True, "hold")
+        await program.ask("PATCH", path, {"relay_name": "{nobody}"}, status=400)
+        chosen = {"puppets": "relay", "relay_name": "{name} of {server}", "relay": "bot"}
+        assert chosen.items() <= (await program.ask("PATCH", path, chosen)).items()
         await other.ask("DELETE", path, status=403)
         await program.ask("DELETE", path)
         assert app.parts.portals.all == []

@@ -17,7 +17,6 @@ from bridge.networks.irc.history import Heard, Marks
 from bridge.networks.irc.ident import listening
 from bridge.networks.irc.inbox import Inbox
 from bridge.networks.irc.inquiry import Inquiries
-from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY, CERTIFICATE, Keepsakes
 from bridge.networks.irc.link import Link
 from bridge.networks.irc.members import Speakers
@@ -276,11 +275,21 @@ class IrcClient:
             self._link.starting()
             self._dismissal.set()
 
-    async def take_nick(self, nick: str, limits: Isupport) -> None:
-        """Have the nick, which we go by already, as our own over reconnects."""
-        await self.naming.choose_nick(nick, limits)
-        if self._nick_keeper is not None:
-            self._nick_keeper.want(nick)
+    @contextmanager
+    def changing_nick(self, nick: str) -> Iterator[None]:
+        """Have the nick as our own if the block succeeds; nobody asks for ours meanwhile."""
+        keeper = self._nick_keeper
+        former = keeper.own if keeper is not None else ""
+        own = former
+        try:
+            if keeper is not None:
+                # What we leave is free then: it would be taken back at once.
+                keeper.want("")
+            yield
+            own = nick
+        finally:
+            if keeper is not None:
+                keeper.want(own)
 
     def is_ours(self, source: Source) -> bool:
         """Whether somebody seen on the network is a client of this instance."""

@@ -96,6 +96,10 @@ class IrcConnector:
         """Make a login's client."""
         return IrcClient(login, host, self._network)
 
+    async def foretell_name(self, owner: UserId, name: str) -> str:
+        """Say which nick a puppet would ask for; whether a stranger has it, joining tells."""
+        return await self._network.foretell(owner, name)
+
     def refuse_bridge(self, chat: RemoteChat) -> str | None:
         """Refuse channels of networks where operators would have to be asked."""
         if self._settings.own_network:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from bridge.networks.irc import history, replies
@@ -10,9 +11,9 @@ from bridge.networks.irc.history import Heard, History, Mark
 from bridge.networks.irc.members import Roster
 from bridge.networks.irc.multiline import Assembler
 from bridge.networks.irc.network import Network
-from bridge.networks.irc.speech import read_text, read_time
+from bridge.networks.irc.speech import read_relayed, read_text, read_time
 from bridge.networks.irc.wire import Incoming, Source
-from bridge.sdk.events import RemoteChat, RemoteMessage
+from bridge.sdk.events import Profile, RemoteChat, RemoteMessage
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId
 
 
@@ -78,6 +79,7 @@ class Ears:
     def _event(
         self, message: Incoming, chat: RemoteChat, source: Source, at: datetime
     ) -> RemoteMessage | None:
+        message, profile = self._unwrap(message, source)
         content = read_text(message)
         if content is None or not content[1].nodes or self._is_ours(message, chat, source):
             return None
@@ -91,7 +93,19 @@ class Ears:
             kind=content[0],
             body=content[1],
             at=at,
+            profile=profile,
         )
+
+    def _unwrap(self, message: Incoming, source: Source) -> tuple[Incoming, Profile | None]:
+        """What another relay in the channel says for somebody, and for whom."""
+        if self._network.fold(source.nick) not in self._network.relays:
+            return message, None
+        found = read_relayed(message.param(1))
+        if found is None:
+            return message, None
+        name, text = found
+        params = (message.param(0), text)
+        return replace(message, params=params), Profile(id=self._network.fold(name), name=name)
 
     def _is_ours(self, message: Incoming, chat: RemoteChat, source: Source) -> bool:
         if message.is_replayed:

@@ -18,6 +18,7 @@ from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.usernames import Usernames
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import ModuleError
+from bridge.sdk.ids import UserId
 from bridge.sdk.module import Store
 
 THROTTLE_SECONDS = 60.0
@@ -75,6 +76,17 @@ class Network:
         if self._usernames is None:
             self._usernames = Usernames(store)
         return self._usernames
+
+    async def foretell(self, owner: UserId, name: str) -> str:
+        """Return the nick that a puppet would have; empty before a server was reached."""
+        if self._nicks is None or self.isupport is None:
+            return ""
+        return await self._nicks.foretell(owner, name, self.isupport)
+
+    @property
+    def relays(self) -> frozenset[str]:
+        """The nicks of other relays in the channels, folded."""
+        return frozenset(map(self.fold, self.settings.relays))
 
     def fold(self, name: str) -> str:
         """Map a name by the network's rule, as far as it is known."""

@@ -29,8 +29,13 @@ class NickKeeper:
                 connection.write(line("MONITOR", "+", own))
                 self._watches = True
 
+    @property
+    def own(self) -> str:
+        """The nick that is got back; empty for none."""
+        return self._own
+
     def want(self, own: str) -> None:
-        """Take another nick for the login's own, which it has already."""
+        """Take another nick for the login's own, or none."""
         if self._watches:
             self._connection.write(line("MONITOR", "-", self._own))
             self._watches = False

@@ -94,19 +94,31 @@ class Nicks:
         """
         async with self._lock:
             owned = await self._load()
-            owners = self._owners_by(owned, limits)
+            nick = self._choose(user, name, owned, limits)
             current = owned.get(user)
-            if current is not None and self._fits(current, user, owners, limits):
-                return current
-            base = current or base_of(user, name)
-            for nick in candidates(base, limits.nick_length):
-                if owners.get(limits.fold(nick), user) == user:
-                    await self._give(user, nick, owned, limits)
-                    return nick
-            raise ModuleNotReady(
-                f"All nicks like {base} that fit in the network's {limits.nick_length} "
-                "characters are given to others."
-            )
+            if nick == current:
+                return nick
+            if not nick:
+                raise ModuleNotReady(
+                    f"All nicks like {current or base_of(user, name)} that fit in the network's "
+                    f"{limits.nick_length} characters are given to others."
+                )
+            await self._give(user, nick, owned, limits)
+            return nick
+
+    async def foretell(self, user: UserId, name: str, limits: Isupport) -> str:
+        """Return the nick that :meth:`assign` would; empty if none is left."""
+        async with self._lock:
+            return self._choose(user, name, await self._load(), limits)
+
+    def _choose(self, user: UserId, name: str, owned: dict[UserId, str], limits: Isupport) -> str:
+        owners, current = self._owners_by(owned, limits), owned.get(user)
+        if current is not None and self._fits(current, user, owners, limits):
+            return current
+        for nick in candidates(current or base_of(user, name), limits.nick_length):
+            if owners.get(limits.fold(nick), user) == user:
+                return nick
+        return ""
 
     async def choose(self, user: UserId, nick: str, limits: Isupport) -> None:
         """Have the user own the nick from now on. Raises ``PermanentFailure`` if another does."""

@@ -63,11 +63,12 @@ async def nick(call: NetworkCall) -> str:
         if len(wanted) > limits.nick_length:
             raise PermanentFailure(f"a nick has at most {limits.nick_length} characters there")
         await client.naming.check_free_nick(wanted, limits)
-        if connection.own.nick != wanted:
-            await inquiries.ask(line("NICK", wanted), wanted={"NICK"})
+        with client.changing_nick(wanted):
+            if connection.own.nick != wanted:
+                await inquiries.ask(line("NICK", wanted), wanted={"NICK"})
             if connection.own.nick != wanted:
                 raise PermanentFailure(f"the network did not let you be {wanted}")
-        await client.take_nick(wanted, limits)
+            await client.naming.choose_nick(wanted, limits)
     return f"You are {wanted} from now on."
 
 

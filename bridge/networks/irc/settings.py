@@ -143,7 +143,8 @@ class IrcSettings(_Strict):
     nickserv: str | None = Field(
         default=None,
         pattern=r"^[^\s,:!]+$",
-        description="Who is told account and password where a server has no SASL: NickServ, or "
+        description="Who is told account and password, the relay's and those of people who link "
+        "one, where a server has no SASL: NickServ, or "
         "NickServ@services.example.org, which nobody can pretend to be. Not set: nobody.",
     )
     webirc: WebircSettings | None = Field(
@@ -182,6 +183,11 @@ class IrcSettings(_Strict):
         default="all",
         description="Who of a channel is shown in the room: everybody, or who has spoken "
         "(better for channels of thousands).",
+    )
+    relays: tuple[str, ...] = Field(
+        default=(),
+        description="Nicks of other relays in the channels, which say `<name> text` for others: "
+        "in Matrix it is shown as said by that name.",
     )
     colours: Literal[16, 99] = Field(
         default=16, description="Colours to choose from. All clients know 16, many 99."
@@ -282,8 +288,6 @@ class IrcSettings(_Strict):
                 f"certificate_file needs encrypted connections, which {', '.join(plain)} has not: "
                 "set tls: true"
             )
-        if self.nickserv is not None and self.sasl_account is None:
-            raise ValueError("nickserv is told sasl_account and sasl_password: give both")
         return self
 
     @model_validator(mode="after")

@@ -74,6 +74,7 @@ class IrcLogin:
                 password=answers.get("server_password", settings.password),
                 account=None if account is None else account.reveal(),
                 account_password=answers.get("password"),
+                nickserv=settings.nickserv,
                 personal=True,
             )
 

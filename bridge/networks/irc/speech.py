@@ -19,6 +19,11 @@ from bridge.sdk.text import lines, to_plain
 MOST_ID_BYTES = 200
 _MADE_UP = re.compile(r"[0-9a-f]{16}-\d+\Z|h-[0-9a-f]{32}\Z")
 """Ids that we gave where the network had none: see ``Network`` and ``history``."""
+_CODES = (
+    r"(?:[\x02\x0f\x11\x16\x1d\x1e\x1f]|\x03(?:\d{1,2}(?:,\d{1,2})?)?"
+    r"|\x04(?:[0-9A-Fa-f]{6})?)*"
+)
+_RELAYED = re.compile(rf"{_CODES}<([^<>]{{1,100}})>{_CODES} {_CODES}")
 CTCP = "\x01"
 ACTION = "ACTION"
 COUNTED = 2
@@ -136,6 +141,13 @@ def read_text(message: Incoming) -> tuple[MessageKind, Rich] | None:
     if command != ACTION or kind is MessageKind.NOTICE:
         return None
     return MessageKind.EMOTE, from_irc(rest)
+
+
+def read_relayed(text: str) -> tuple[str, str] | None:
+    """Take apart what another relay says, as we do: `<name> text`. None if it is not like that."""
+    found = _RELAYED.match(text)
+    name = strip_codes(found[1]).strip() if found else ""
+    return (name, text[found.end() :]) if found and name else None
 
 
 def _read_lines(text: str) -> Rich:

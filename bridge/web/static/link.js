@@ -3,6 +3,7 @@
 
 import { Logins } from "./logins.js";
 import { Session } from "./session.js";
+import { Sessions } from "./sessions.js";
 
 const find = (id) => document.getElementById(id);
 const session = new Session();
@@ -30,18 +31,24 @@ find("open").addEventListener("click", async () => {
     find("user").textContent = opened.user_id;
     find("place").hidden = false;
     // What fails from here on is said there; the link is used up.
-    new Logins(session, find("own")).open(opened.scope !== "manager").catch(() => {});
+    const isAll = opened.scope === "manager";
+    new Logins(session, find("own")).open(!isAll).catch(() => {});
+    if (isAll) new Sessions(session, find("own"), end).refresh().catch(() => {});
   } catch (error) {
     tell(error.message);
     find("open").disabled = error.status !== 0;
   }
 });
 
+function end() {
+  find("place").hidden = true;
+  tell("You are signed out. You may close this page.");
+}
+
 find("leave").addEventListener("click", async () => {
   try {
     await session.logOut();
-    find("place").hidden = true;
-    tell("You are signed out. You may close this page.");
+    end();
   } catch (error) {
     tell(error.message);
   }

@@ -1,23 +1,7 @@
 // A person's logins: how they are, signing in to a network step by step, logging out. Works in any
 // page that has the session; what is shown is text, never markup.
 
-// An element with attributes and children; strings become text.
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === true) element.setAttribute(name, "");
-    else if (value !== false) element.setAttribute(name, value);
-  }
-  element.append(...children);
-  return element;
-}
-
-function button(text, act, label = text) {
-  const made = make("button", { type: "button", "aria-label": label }, text);
-  // What went wrong was said where it was asked.
-  made.addEventListener("click", () => Promise.resolve(act()).catch(() => {}));
-  return made;
-}
+import { button, make } from "./elements.js";
 
 export class Logins {
   #session;

@@ -1,0 +1,126 @@
+"""What the people of a room choose for its bridge, by ``set`` and at the web."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeVar
+
+from bridge.core.instances import Instance
+from bridge.model import InstanceRules, Portal, Puppets, Telling, Uncertain
+from bridge.nameformat import check_format
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.ids import UserId
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+DEFAULT = "default"
+"""As the settings have it for the network."""
+_MINE, _BOT = "mine", "bot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What somebody wants for a room."""
+
+    portal: Portal
+    person: UserId
+    instance: Instance | None
+    """The network, if it is switched on."""
+    rules: InstanceRules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One thing that can be chosen."""
+
+    takes: str
+    help: str
+    show: Callable[[Portal], str]
+    change: Callable[[Wish, str], Portal]
+    """Raises ``PermanentFailure`` for what cannot be."""
+
+
+def change(key: str, value: str, wish: Wish) -> Portal:
+    """The portal as it would be. Raises ``PermanentFailure`` with what can be chosen."""
+    choice = CHOICES.get(key)
+    if choice is None:
+        raise PermanentFailure(
+            "say set alone to see what there is, or set, a key and one of its values: "
+            "set uncertain hold"
+        )
+    return choice.change(wish, value)
+
+
+def describe(portal: Portal) -> str:
+    """All that is chosen and can be, a line each."""
+    return "\n".join(
+        f"{key}: {one.show(portal)} ({one.takes}; {one.help})" for key, one in CHOICES.items()
+    )
+
+
+def _pick(kind: type[_Choice], value: str) -> _Choice:
+    if value not in list(kind):
+        raise PermanentFailure(f"it takes one of {', '.join(one.value for one in kind)}")
+    return kind(value)
+
+
+def _set_puppets(wish: Wish, value: str) -> Portal:
+    if value == DEFAULT:
+        return replace(wish.portal, puppets=None)
+    puppets = _pick(Puppets, value)
+    if puppets is Puppets.AUTOMATIC and wish.rules.puppets is not Puppets.AUTOMATIC:
+        raise PermanentFailure("the settings let nobody have a connection made for them there")
+    return replace(wish.portal, puppets=puppets)
+
+
+def _set_relay_name(wish: Wish, value: str) -> Portal:
+    if value == DEFAULT:
+        return replace(wish.portal, relay_name=None)
+    try:
+        return replace(wish.portal, relay_name=check_format(value))
+    except ValueError as error:
+        raise PermanentFailure(str(error)) from error
+
+
+def _set_relay(wish: Wish, value: str) -> Portal:
+    if value == _BOT:
+        return replace(wish.portal, relay=None)
+    if value != _MINE:
+        raise PermanentFailure(f"it takes {_MINE} or {_BOT}")
+    own = wish.instance.logins_of(wish.person) if wish.instance else ()
+    if not own:
+        raise PermanentFailure(f"you have no login on {wish.portal.instance}; say login")
+    return replace(wish.portal, relay=own[0].row.id)
+
+
+CHOICES: Mapping[str, Choice] = {
+    "uncertain": Choice(
+        takes="resend or hold",
+        help="what is done with a message that may have been sent before an interruption",
+        show=lambda portal: portal.uncertain.value,
+        change=lambda wish, value: replace(wish.portal, uncertain=_pick(Uncertain, value)),
+    ),
+    "telling": Choice(
+        takes="notice or reaction",
+        help="how its sender is told",
+        show=lambda portal: portal.telling.value,
+        change=lambda wish, value: replace(wish.portal, telling=_pick(Telling, value)),
+    ),
+    "puppets": Choice(
+        takes=f"automatic, login, relay or {DEFAULT}",
+        help="whose account speaks for people",
+        show=lambda portal: portal.puppets.value if portal.puppets else DEFAULT,
+        change=_set_puppets,
+    ),
+    "relay_name": Choice(
+        takes=f"a text with {{name}}, {{user}}, {{localpart}} or {{server}}, or {DEFAULT}",
+        help="how the relay names people",
+        show=lambda portal: portal.relay_name or DEFAULT,
+        change=_set_relay_name,
+    ),
+    "relay": Choice(
+        takes=f"{_MINE} or {_BOT}",
+        help="whose login speaks for those who have none",
+        show=lambda portal: _BOT if portal.relay is None else f"login {portal.relay}",
+        change=_set_relay,
+    ),
+}

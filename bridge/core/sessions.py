@@ -1,0 +1,110 @@
+"""People's sessions at the web: the bot says when one begins, lists them and ends them.
+
+Whoever got hold of a link or of a homeserver's word for somebody does not stay unseen.
+"""
+
+import uuid
+from collections.abc import Coroutine, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from bridge.core.bots import BotCall, Stage, say
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.events import MessageKind
+from bridge.sdk.ids import RoomId, UserId
+
+_NAME_LENGTH = 8
+
+
+class Session(Protocol):
+    """A token as stored, without itself."""
+
+    @property
+    def id(self) -> uuid.UUID: ...
+    @property
+    def subject(self) -> UserId: ...
+    @property
+    def scope(self) -> str: ...
+    @property
+    def made_at(self) -> datetime: ...
+    @property
+    def used_at(self) -> datetime: ...
+
+
+class Tokens(Protocol):
+    """The part of the storage that keeps them."""
+
+    async def tokens_of(self, subject: UserId) -> Sequence[Session]: ...
+    async def revoke(self, subject: UserId, id: uuid.UUID) -> bool: ...
+    async def revoke_all(self, subject: UserId) -> int: ...
+
+
+class Do(Protocol):
+    """Has something done beside the rest."""
+
+    def __call__(self, work: Coroutine[None, None, None]) -> object: ...
+
+
+class Sessions:
+    """What the main bot says of them."""
+
+    def __init__(self, tokens: Tokens, stage: Stage, bot: UserId, do: Do) -> None:
+        self._tokens = tokens
+        self._stage = stage
+        self._bot = bot
+        self._do = do
+
+    def begun(self, session: Session) -> None:
+        """Somebody has signed in: have the person told, where nobody else reads it."""
+        self._do(self._tell(session))
+
+    async def obey(self, call: BotCall, words: Sequence[str]) -> str:
+        """List the person's sessions, or end one or all. Raises a ``DeliveryError``."""
+        who = call.sender.user_id
+        match list(words):
+            case []:
+                there = await self._tokens.tokens_of(who)
+                text = "\n".join(map(_describe, there)) or "You are signed in nowhere at the web."
+                room, answer = await self._stage.private_chats.room_for(
+                    self._bot, who, call.room, direct=call.direct
+                )
+                await self._say(room, text, call.item.id)
+                return answer
+            case ["end", "all"]:
+                return f"Ended: {await self._tokens.revoke_all(who)}."
+            case ["end", name]:
+                ended = [
+                    await self._tokens.revoke(who, one.id)
+                    for one in await self._tokens.tokens_of(who) if _name(one) == name.casefold()
+                ]  # fmt: skip
+                if any(ended):
+                    return "That session has ended."
+                raise PermanentFailure("there is no such session of yours; say sessions")
+        raise PermanentFailure("say sessions alone, or sessions end and a name or all")
+
+    async def _tell(self, session: Session) -> None:
+        room = await self._stage.private_chats.open(self._bot, session.subject)
+        text = (
+            f"You have signed in at the web, {_what_for(session)}, as session {_name(session)}. "
+            f"If that was not you, say sessions end {_name(session)} at once."
+        )
+        await self._say(room, text, session.id)
+
+    async def _say(self, room: RoomId, text: str, source: object) -> None:
+        await say(self._stage, self._bot, room, text, MessageKind.NOTICE, "session", source)
+
+
+def _name(session: Session) -> str:
+    return session.id.hex[:_NAME_LENGTH]
+
+
+def _what_for(session: Session) -> str:
+    kind, _, network = session.scope.partition(":")
+    return f"to sign in to {network}" if kind == "login" else "to all that is yours here"
+
+
+def _describe(session: Session) -> str:
+    return (
+        f"{_name(session)}: {_what_for(session)}, since {session.made_at:%Y-%m-%d %H:%M} UTC, "
+        f"last used {session.used_at:%Y-%m-%d %H:%M}"
+    )

@@ -1,0 +1,66 @@
+// Where a person is signed in at the web, and the ways to end that. What is shown is text, never
+// markup.
+
+import { button, make } from "./elements.js";
+
+const shown = (moment) => new Date(moment).toLocaleString();
+
+export class Sessions {
+  #session;
+  #onEnd;
+
+  // Calls onEnd when the session of this page is among those that were ended.
+  constructor(session, place, onEnd) {
+    this.#session = session;
+    this.#onEnd = onEnd;
+    this.trouble = make("p", { role: "alert", hidden: true });
+    this.list = make("ul", { id: "sessions" });
+    place.append(
+      make("h2", {}, "Where you are signed in"), this.trouble, this.list,
+      make("p", {}, button("End all", () => this.#endAll(), "End all sessions")),
+    );
+  }
+
+  async refresh() {
+    const { tokens } = await this.#call("GET", "/tokens");
+    this.list.replaceChildren(
+      ...tokens.map((one) => {
+        const name = one.id.slice(0, 8);
+        const row = make(
+          "li", {}, make("strong", {}, name), `: ${what(one.scope)}, since ${shown(one.made_at)}, `,
+          `last used ${shown(one.used_at)}. `,
+        );
+        if (one.this) row.append("This page.");
+        else row.append(button("End it", () => this.#end(one), `End session ${name}`));
+        return row;
+      }),
+    );
+  }
+
+  // --- inside ---
+
+  async #call(...request) {
+    this.trouble.hidden = true;
+    try {
+      return await this.#session.call(...request);
+    } catch (error) {
+      this.trouble.textContent = error.message;
+      this.trouble.hidden = false;
+      throw error;
+    }
+  }
+
+  async #end(one) {
+    await this.#call("DELETE", `/tokens/${one.id}`);
+    await this.refresh();
+  }
+
+  async #endAll() {
+    await this.#call("DELETE", "/tokens");
+    this.#onEnd();
+  }
+}
+
+function what(scope) {
+  return scope.startsWith("login:") ? `to sign in to ${scope.slice(6)}` : "to all that is yours";
+}

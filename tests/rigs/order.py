@@ -1,0 +1,58 @@
+"""Which tests run beside each other: a file's in one worker, the longest files first.
+
+A file's tests share its servers, and some files share the ports of the demo or what takes a
+minute to make. What is long and begins last would keep the other worker waiting for its end.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from xdist.scheduler.loadscope import LoadScopeScheduling
+
+TOGETHER = {
+    # The ports that people see are one machine's; and a fresh installation takes a minute.
+    "demo": (
+        "deploy/test_documents", "deploy/test_first_hour", "deploy/test_manual",
+        "demo/test_demo", "crash/test_prove",
+    ),
+    "installation": ("admin/test_doctor", "admin/test_bad_input"),
+}  # fmt: skip
+"""Files of one worker, one after another."""
+
+LONGEST = (
+    *TOGETHER["demo"],
+    "crash/test_proof", "crash/test_poison", "crash/test_failpoints", "crash/test_stopping",
+    "flow/test_reload", "flow/test_restore", "flow/test_uncertain", "flow/test_conversation",
+    "flow/test_logins", "flow/test_who_may_what", "admin/test_pages", "flow/test_declared",
+    "admin/test_doctor_misconfigured", "storage/test_backup", "storage/test_move",
+    "flow/test_reconcile", "web/test_logins", "crash/test_putting_aside", "flow/test_canaries",
+    "flow/test_double_puppets", *TOGETHER["installation"],
+)  # fmt: skip
+"""Files that run before all others."""
+
+_TESTS = Path(__file__).parent.parent
+_PLACES = {f"tests/{file}.py": place for place, file in enumerate(LONGEST)}
+_GROUPS = {f"tests/{file}.py": group for group, files in TOGETHER.items() for file in files}
+
+
+def sort(items: list[pytest.Item]) -> None:
+    """Put the longest files first; all else stays where it is."""
+    items.sort(key=lambda item: _PLACES.get(_file_of(item.nodeid), len(_PLACES)))
+
+
+def files_that_are_not_there() -> Sequence[str]:
+    """What is named here and has gone."""
+    return [file for file in LONGEST if not (_TESTS / f"{file}.py").is_file()]
+
+
+def _file_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc] # It has no types.
+    """Hands a worker all tests of a file, or of files that belong together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = _file_of(nodeid)
+        return _GROUPS.get(file, file)
