@@ -79,6 +79,7 @@ class App:
                 feeder = group.create_task(parts.intake.feed(parts.journal.read), name="feeder")
                 crew.start_keepers(parts.keepers)
                 declared = group.create_task(parts.declared.run(), name="rooms")
+                consents = group.create_task(parts.consents.run(), name="consents")
                 reload = group.create_task(self._reload(crew, watchdog), name="reload")
                 parts.intake.open()
                 self.ready.set()
@@ -100,7 +101,7 @@ class App:
                         await parts.receiver.stop()
                 await parts.router.drain(_DRAIN_LIMIT)
                 if self._began_routing:
-                    await end([reload, declared, feeder, router], until)
+                    await end([reload, consents, declared, feeder, router], until)
                     await crew.end_keepers(until)
                 await crew.end_networks(until)
                 await end([sender], until)

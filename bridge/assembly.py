@@ -12,10 +12,12 @@ from bridge import __version__
 from bridge.control import ControlServer
 from bridge.core.announcing import Announcer
 from bridge.core.aside import Aside
+from bridge.core.blocks import Blocks
 from bridge.core.bookkeeper import Bookkeeper
 from bridge.core.bots import ModuleSeat, Seat, Stage
 from bridge.core.commands import MainBot, MainSeat
 from bridge.core.conditions import Conditions
+from bridge.core.consents import Consents
 from bridge.core.crossings import Crossings
 from bridge.core.declared import DeclaredRooms
 from bridge.core.directory import Answers
@@ -28,7 +30,9 @@ from bridge.core.intake import Intake
 from bridge.core.late import Lateness
 from bridge.core.loginchat import LoginChat
 from bridge.core.logins import Logins, Means
+from bridge.core.moderators import Moderators
 from bridge.core.networkcommands import NetworkCommands
+from bridge.core.openchats import OpenChats
 from bridge.core.optouts import OptOuts
 from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing
@@ -44,6 +48,7 @@ from bridge.core.status import Status, Troubles
 from bridge.core.statusroom import StatusRoom
 from bridge.core.timers import TimerKeeper
 from bridge.core.tracer import Tracer
+from bridge.core.upgrades import Upgrades
 from bridge.core.watch import Watcher
 from bridge.logs import hide
 from bridge.matrix.body import parse_transaction
@@ -67,6 +72,7 @@ from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
 from bridge.storage.backup import last_backup
 from bridge.storage.books import Books
+from bridge.storage.consents import BlockStore, ConsentStore
 from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
@@ -134,6 +140,7 @@ class Parts:
     status: Status
     status_room: StatusRoom
     optouts: OptOuts
+    consents: Consents
     double_puppets: DoublePuppets
     control: ControlServer
     web: WebServer
@@ -299,6 +306,8 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         audit = Audit(database, day_keys, settings.state_dir)
         optouts = OptOuts(OptOutStore(database), audit)
         await optouts.load()
+        blocks = Blocks(BlockStore(database))
+        await blocks.load()
         crossings = Crossings(store)
         marker = router.marker = Marker(journal, before=crossings.flush)
         history = History(
@@ -318,7 +327,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             sender=sender, intents=intents, namespaces=namespaces, permissions=permissions,
             instances=instances, router=router, marker=marker, telemetry=telemetry,
             key_of=key_of, clock=database.clock, crossings=crossings, optouts=optouts,
-            announcer=announcer, double_puppets=double_puppets,
+            blocks=blocks, announcer=announcer, double_puppets=double_puppets,
             rules=lambda name: parts.rules_of(name),  # noqa: PLW0108 - not there yet
             deadline=settings.limits.send_deadline, tell_after=settings.limits.tell_after,
             lateness=Lateness(
@@ -328,7 +337,10 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         portals = Portals(house)
         await portals.load()
         plumbing = Plumbing(house, portals)
-        guests = Guests(double_puppets, optouts, portals, namespaces)
+        consents = Consents(house, plumbing, ConsentStore(database))
+        guests = Guests(
+            double_puppets, optouts, portals, namespaces, Moderators(house, plumbing, consents)
+        )
         workshop = Workshop(
             database=database, day_keys=day_keys, accounts=accounts, telemetry=telemetry,
             namespaces=namespaces, guests=guests,
@@ -361,6 +373,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         main_bot.network_commands = NetworkCommands(
             plumbing, portals, intents, house.rules, permissions.allows, namespaces.bot
         )
+        main_bot.consents = consents
         main_bot.tracer = tracer = Tracer(
             Traces(database, journal, items, keys_of=event_keys.keys_of, parse=parse_transaction),
             lanes=lambda: router.lanes, name_of=portals.name_of, why_waiting=portals.why_waiting,
@@ -435,7 +448,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             declared=declared,
             aside=aside, homeserver_state=states, books=books, bookkeeper=bookkeeper,
             status=status, status_room=status_room, optouts=optouts,
-            vault=vault, double_puppets=double_puppets, logins=logins,
+            vault=vault, double_puppets=double_puppets, logins=logins, consents=consents,
             control=ControlServer(
                 settings.state_dir, aside=aside, tracer=tracer, status=status,
                 rotation=Rotation(database, vault), audit=house.audit,
@@ -449,9 +462,11 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
                 await stack.enter_async_context(OpenIdVerifier(
                     {settings.homeserver.server_name: settings.homeserver.url}
                     | dict(settings.web.homeservers), UsedOpenIds(database).note, database.clock,
-                )), Provisioning(logins, portals, plumbing, permissions, intents),
+                )), Provisioning(logins, portals, plumbing, permissions, intents, consents),
+                OpenChats(portals, intents),
             ),
         )  # fmt: skip
+        portals.on_tombstone = Upgrades(house, portals, plumbing, parts.move_in).follow
         routes.watcher = Watcher(
             bot_rooms, intents, namespaces, permissions, private_chats,
             is_bot=namespaces.is_bot, on_join=parts.seat, on_leave=routes.remove_seat,

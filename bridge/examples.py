@@ -31,8 +31,10 @@ _WIDTH = 96
 _MODULES = """\
   libera:
     module: irc
-    # Until channel operators can consent, only networks of your own may be bridged.
+    # A channel's operators are asked before it is bridged. Not so on a network that you run.
     own_network: true
+    # Who answers for the bridge; operators are told.
+    contact: admin@example.org
     servers:
       - host: irc.example.org
         port: 6697

@@ -140,6 +140,15 @@ class Telling(StrEnum):
     REACTION = "reaction"
 
 
+class Follow(StrEnum):
+    """How far a room follows its chat, and the chat the room."""
+
+    NOTHING = "nothing"
+    TOPIC = "topic"
+    ALL = "all"
+    """Who may come in, who runs it, and who is put out, too."""
+
+
 class Announce(StrEnum):
     """When somebody is told of the connection that is made for them."""
 
@@ -184,6 +193,14 @@ class AuditAction(StrEnum):
     RETRY = "retry"
     DROP = "drop"
     SET = "set"
+    MOVE = "move"
+    """To the room that replaced the portal's."""
+    ASK = "ask"
+    """Those who run a chat were asked."""
+    AGREE = "agree"
+    REFUSE = "refuse"
+    BLOCK = "block"
+    UNBLOCK = "unblock"
     ROTATE = "rotate"
     FORGET = "forget"
     RELOAD = "reload"
@@ -208,6 +225,13 @@ class Portal:
     paused: bool = False
     uncertain: Uncertain = Uncertain.RESEND
     telling: Telling = Telling.NOTICE
+    follow: Follow = Follow.TOPIC
+    listed: bool | None = None
+    """Those who are not in the chat may know of it; None: the network has not said."""
+    open: bool | None = None
+    """Anybody may come into the chat."""
+    closed: bool = False
+    """We closed the room because the chat is closed."""
     puppets: Puppets | None = None
     """Whose account speaks here; None: as the settings have it."""
     relay_name: str | None = None
@@ -216,6 +240,33 @@ class Portal:
     """Whose login is the relay here; None: the instance's own."""
     left_out: ItemId | None = None
     """Up to this item what waited too long is left out."""
+
+
+class AskedState(StrEnum):
+    """What became of a request to bridge a chat. Of one that was granted nothing is kept."""
+
+    ASKED = "asked"
+    UNANSWERED = "unanswered"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Those who run a chat were asked to let it be bridged."""
+
+    instance: InstanceId
+    chat: RemoteChatId
+    chat_name: str
+    room: RoomId
+    room_name: str
+    """As it was called to them."""
+    by: UserId
+    state: AskedState = AskedState.ASKED
+    at: datetime
+    until: datetime
+    """An answer counts before that."""
+    again_at: datetime
+    """They are not asked again before that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +292,11 @@ class SendKind(StrEnum):
     JOIN = "join"
     LEAVE = "leave"
     INVITE = "invite"
+    POWERS = "powers"
+    """``content``: the levels of some, and of which instance the others have none."""
+    KICK = "kick"
+    BAN = "ban"
+    UNBAN = "unban"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,7 +317,7 @@ class Outgoing:
     remote_id: str | None = None
     part: int = 0
     target: str = ""
-    """REDACT: the event; INVITE: the user."""
+    """REDACT: the event; INVITE, KICK, BAN, UNBAN: the user."""
     name: str = ""
     """The ghost's display name as known now; empty for bots."""
     double: str = ""

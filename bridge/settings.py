@@ -213,6 +213,21 @@ class WebSettings:
             shape="url",
         ),
     ] = None
+    contact: Annotated[
+        str,
+        Key(
+            doc="Whom to turn to, on the public page that lists what is bridged: /bridged below "
+            "public_url.",
+            sample="admin@example.org",
+        ),
+    ] = ""
+    policy: Annotated[
+        str,
+        Key(
+            doc="By which rules you run it, on that page: some sentences, or where they stand.",
+            sample="What is said is kept for 14 days. https://example.org/rules",
+        ),
+    ] = ""
     homeservers: Annotated[
         Mapping[str, str],
         Key(

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from bridge.core.instances import Instance
-from bridge.model import InstanceRules, Portal, Puppets, Telling, Uncertain
+from bridge.model import Follow, InstanceRules, Portal, Puppets, Telling, Uncertain
 from bridge.nameformat import check_format
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
@@ -104,6 +104,12 @@ CHOICES: Mapping[str, Choice] = {
         help="how its sender is told",
         show=lambda portal: portal.telling.value,
         change=lambda wish, value: replace(wish.portal, telling=_pick(Telling, value)),
+    ),
+    "follow": Choice(
+        takes="nothing, topic or all",
+        help="what the room takes over from the chat, and the chat from the room",
+        show=lambda portal: portal.follow.value,
+        change=lambda wish, value: replace(wish.portal, follow=_pick(Follow, value)),
     ),
     "puppets": Choice(
         takes=f"automatic, login, relay or {DEFAULT}",

@@ -8,6 +8,7 @@ from bridge.core.actions import PREFIX, Action, Order
 from bridge.core.aside import Aside
 from bridge.core.bots import BotCall, Seat, Stage, is_edit
 from bridge.core.choices import change, describe
+from bridge.core.consents import Consents, in_words
 from bridge.core.doorway import Doorway
 from bridge.core.doublepuppets import DoublePuppets, read_token
 from bridge.core.lane import Item
@@ -58,6 +59,7 @@ class MainBot:
         self._optouts = optouts
         self._double_puppets = double_puppets
         self.aside: Aside
+        self.consents: Consents
         self.login_chat: LoginChat
         self.network_commands: NetworkCommands
         self.sessions: Sessions
@@ -281,9 +283,8 @@ class MainBot:
         if len(order.words) != 2:
             raise PermanentFailure("say bridge, the network and the chat: bridge libera #channel")
         instance = self._plumbing.find_instance(order.words[0])
-        door = await self._plumbing.bridge(instance, order.words[1], order.room, order.sender)
-        bridged = f"This room is bridged to {door.portal.chat_name} on {door.portal.instance}."
-        return f"{bridged} {door.terms}"
+        found = await self.consents.bridge(instance, order.words[1], order.room, order.sender)
+        return in_words(found)
 
     async def _unbridge(self, order: Order) -> str:
         door = self._only_door(order)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from time import monotonic
@@ -11,12 +11,14 @@ from typing import Any
 
 from bridge.core.announcing import terms
 from bridge.core.arrivals import Arrivals
+from bridge.core.chatfacts import ChatFacts
 from bridge.core.house import House
 from bridge.core.instances import Instance, Session
 from bridge.core.lane import Item
 from bridge.core.late import Cut, find_cut
 from bridge.core.outgoing import notice
 from bridge.core.relaying import as_relayed
+from bridge.core.roomacts import KINDS, RoomActs
 from bridge.core.telling import tell
 from bridge.matrix.html import parse
 from bridge.model import (
@@ -35,7 +37,17 @@ from bridge.sdk.errors import (
     TemporaryFailure,
     Unsupported,
 )
-from bridge.sdk.events import Message, MessageKind, Receipt, RemoteChat, RemoteEvent
+from bridge.sdk.events import (
+    Message,
+    MessageKind,
+    Receipt,
+    RemoteAccess,
+    RemoteChat,
+    RemoteEvent,
+    RemoteRanks,
+    RemoteRemoval,
+    RemoteTopic,
+)
 from bridge.sdk.events import Sender as Person
 from bridge.sdk.ids import EventId, RemoteMessageId, UserId
 from bridge.sdk.login import LoginKind, LoginState
@@ -57,10 +69,13 @@ class Doorway:
     """One portal at work: the consumer of its lane, and the entry for what comes back."""
 
     def __init__(self, portal: Portal, house: House) -> None:
-        self.portal = portal
+        self.facts = ChatFacts(portal, house)
+        self.acts = RoomActs(portal, house, self.facts)
         self.name = f"portal:{portal.id}"
         self.deadline = house.deadline
         self.arrivals = Arrivals(portal, house)
+        self.on_tombstone: Callable[[Item], Awaitable[None]]
+        """Called when the room was replaced."""
         self.waits_because = ""
         """Why its messages wait; empty if they do not."""
         self._house = house
@@ -69,6 +84,15 @@ class Doorway:
         self._told_waiting = False
         self._told_parked: dict[tuple[str, ParkReason], tuple[float, int]] = {}
         """By sender and reason: since when, and how many were put aside."""
+
+    @property
+    def portal(self) -> Portal:
+        """What is stored of it."""
+        return self.facts.portal
+
+    @portal.setter
+    def portal(self, portal: Portal) -> None:
+        self.facts.portal = portal
 
     @property
     def chat(self) -> RemoteChat:
@@ -88,8 +112,14 @@ class Doorway:
         if item.event["type"] == "m.room.member":
             item.drop()
             await self._follow_member(item.event)
+            if not self.portal.paused:
+                await self.acts.remove(item)
+        elif item.event["type"] == "m.room.tombstone":
+            await self.on_tombstone(item)
         elif self.portal.paused or left_alone or self._is_left_out(item):
             item.drop()
+        elif item.event["type"] in KINDS:
+            await self.acts.handle(item)
         else:
             try:
                 await self._bring(item)
@@ -258,6 +288,8 @@ class Doorway:
             raise PermanentFailure(
                 f"the settings of this bridge do not let {sender} speak on {instance.name}"
             )
+        if house.blocks.cover(instance.name, self.portal.chat, sender):
+            raise PermanentFailure(f"those who run {self.portal.chat_name} take nothing of you")
         if not instance.is_open:
             raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
         rules = house.rules(instance.name)
@@ -410,12 +442,12 @@ class Doorway:
             )
         ])  # fmt: skip
 
-    async def let_go(self, person: UserId) -> None:
+    async def let_go(self, person: UserId, reason: str = "does not want to be bridged") -> None:
         """Have the person's own connection, if there is one, out of the chat."""
         instance = self._house.instances.get(self.portal.instance)
         session = instance.find_session(person) if instance else None
         if session is not None:
-            await self._dismiss(session, "does not want to be bridged")
+            await self._dismiss(session, reason)
 
     async def dismiss_puppets(self) -> None:
         """Have the connections out of the chat that are not to speak there."""
@@ -444,4 +476,7 @@ class Doorway:
         if self.portal.paused:
             self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
             return
-        await self.arrivals.receive(event)
+        if isinstance(event, RemoteTopic | RemoteAccess | RemoteRanks | RemoteRemoval):
+            await self.facts.receive(event)
+        else:
+            await self.arrivals.receive(event)

@@ -1,10 +1,13 @@
-"""What clients tell of people on their networks: whose an account is, and who wants no part."""
+"""What clients tell of people on their networks: whose an account is, who wants no part, and
+what those wish who run chats."""
 
 from bridge.core.doublepuppets import DoublePuppets
+from bridge.core.moderators import Moderators
 from bridge.core.optouts import EVERYWHERE, OptOuts
 from bridge.core.portals import Portals
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import LoginRow
+from bridge.sdk.events import ModeratorWish
 from bridge.sdk.ids import RemoteUserId
 
 
@@ -17,11 +20,13 @@ class Guests:
         optouts: OptOuts,
         portals: Portals,
         namespaces: Namespaces,
+        moderators: Moderators,
     ) -> None:
         self._double_puppets = double_puppets
         self._optouts = optouts
         self._portals = portals
         self._namespaces = namespaces
+        self._moderators = moderators
 
     async def identify(self, row: LoginRow, account: RemoteUserId) -> None:
         """Note which account a login is. Raises ``TemporaryFailure``."""
@@ -35,3 +40,7 @@ class Guests:
             await self._portals.let_go(row.instance, user)
         else:
             await self._optouts.remove(ghost, EVERYWHERE)
+
+    async def obey(self, row: LoginRow, wish: ModeratorWish) -> str:
+        """Do what somebody who runs a chat wishes. Raises a ``DeliveryError``."""
+        return await self._moderators.obey(row, wish)

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from bridge.core.announcing import Announcer
 from bridge.core.audit import Audit
+from bridge.core.blocks import Blocks
 from bridge.core.crossings import Crossings
 from bridge.core.doublepuppets import DoublePuppets
 from bridge.core.instances import Instance
@@ -20,6 +21,7 @@ from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import (
     Clock,
+    Follow,
     InstanceRules,
     ItemId,
     MessageLink,
@@ -42,10 +44,15 @@ class Store(Protocol):
         room: RoomId,
         receiver: LoginId | None = None,
         created_by: UserId | None = None,
+        follow: Follow = Follow.TOPIC,
     ) -> Portal: ...
     async def remove(self, portal_id: int) -> None: ...
+    async def set_room(self, portal_id: int, room: RoomId) -> None: ...
     async def set_paused(self, portal_id: int, paused: bool) -> None: ...
     async def set_choices(self, portal: Portal) -> None: ...
+    async def set_access(
+        self, portal_id: int, *, listed: bool, is_open: bool, closed: bool
+    ) -> None: ...
     async def set_left_out(self, portal_id: int, item: ItemId) -> None: ...
     async def find_message(self, portal_id: int, event_id: EventId) -> Sequence[MessageLink]: ...
 
@@ -69,6 +76,7 @@ class House:
     crossings: Crossings
     lateness: Lateness
     optouts: OptOuts
+    blocks: Blocks
     announcer: Announcer
     double_puppets: DoublePuppets
     rules: Callable[[InstanceId], InstanceRules]

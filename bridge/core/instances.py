@@ -7,20 +7,34 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from bridge.core.announcing import Foretell
-from bridge.core.hosting import InstanceHost, InstanceMetrics
+from bridge.core.hosting import InstanceMetrics
+from bridge.core.modulehost import Guests, Keep, ModuleHost, keep_nothing
 from bridge.core.supervisor import Supervisor
 from bridge.model import Clock, LoginRow
 from bridge.sdk.errors import DeliveryError, LoginRequired, PermanentFailure, TemporaryFailure
-from bridge.sdk.events import Message, Receipt, RemoteChat, RemoteEvent
-from bridge.sdk.ids import InstanceId, LoginId, RemoteUserId, UserId
+from bridge.sdk.events import (
+    ConsentRequest,
+    Message,
+    Receipt,
+    RemoteChat,
+    RemoteEvent,
+    RemoteUser,
+)
+from bridge.sdk.ids import InstanceId, LoginId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
-from bridge.sdk.module import Client, Connector, JoinsChats, ModuleState, NamesPuppets, Store
+from bridge.sdk.module import (
+    AsksModerators,
+    Client,
+    Connector,
+    JoinsChats,
+    ModuleState,
+    NamesPuppets,
+    Store,
+)
 from bridge.sdk.secret import Secret
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
-
-_STORE_AGAIN_SECONDS = 1.0
 
 Receive = Callable[[InstanceId, LoginRow, RemoteEvent], Awaitable[None]]
 
@@ -37,9 +51,6 @@ class Accounts(Protocol):
 Secrets = Callable[[LoginRow], Awaitable[Mapping[str, Secret]]]
 """What a login signs in with. Raises ``LoginRequired`` when that cannot be read any more."""
 
-Keep = Callable[[LoginRow, str, Secret | None], Awaitable[None]]
-"""Keeps something beside what a login signs in with. Raises ``TemporaryFailure``."""
-
 OnState = Callable[[LoginRow, LoginState, str], None]
 
 MayUse = Callable[[UserId, InstanceId], bool]
@@ -53,10 +64,6 @@ async def _no_secrets(row: LoginRow) -> Mapping[str, Secret]:
     return {}
 
 
-async def _keep_nothing(row: LoginRow, name: str, secret: Secret | None) -> None:
-    raise PermanentFailure("nothing can be kept for a login here")
-
-
 class _Locked:
     """Stands for the client of a login whose credentials do not open."""
 
@@ -68,70 +75,6 @@ class _Locked:
 
     async def send(self, message: Message) -> Receipt:
         raise PermanentFailure(self._reason)
-
-
-class Guests(Protocol):
-    """Who hears what a client tells of people on its network."""
-
-    async def identify(self, row: LoginRow, account: RemoteUserId) -> None: ...
-    async def opt_out(self, row: LoginRow, user: RemoteUserId, is_out: bool) -> None: ...
-
-
-class ModuleHost(InstanceHost):
-    """What a client gets of us (``sdk.Host``): one per login."""
-
-    def __init__(
-        self,
-        instance: InstanceId,
-        store: Store,
-        clock: Clock,
-        metrics: InstanceMetrics,
-        receive: Callable[[RemoteEvent], Awaitable[None]],
-        report: Callable[[LoginState, str], None],
-        guests: Guests,
-        row: LoginRow,
-        keep: Keep = _keep_nothing,
-        *,
-        personal: bool = False,
-    ) -> None:
-        super().__init__(instance, store, clock, metrics, personal=personal)
-        self._receive = receive
-        self._report = report
-        self._guests = guests
-        self._row = row
-        self._keep = keep
-
-    async def receive(self, event: RemoteEvent) -> None:
-        """Take an event from the network; returns when it is stored. Waits for the database."""
-        await self._persistently(lambda: self._receive(event))
-
-    async def identify(self, account: RemoteUserId) -> None:
-        """Say which account the login is. Waits for the database."""
-        await self._persistently(lambda: self._guests.identify(self._row, account))
-
-    async def keep_secret(self, name: str, secret: Secret | None) -> None:
-        """Keep something beside what the login signs in with; None: forget it."""
-        await self._keep(self._row, name, secret)
-
-    async def opt_out(self, user: RemoteUserId, *, is_out: bool = True) -> None:
-        """Say that somebody does not want to be bridged, or does again. Waits likewise."""
-        await self._persistently(lambda: self._guests.opt_out(self._row, user, is_out))
-
-    async def _persistently(self, store: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await store()
-            except TemporaryFailure as error:
-                self.log.warning(
-                    "An event waits to be stored: %s", error, extra={"event": "receive_waits"}
-                )
-                await asyncio.sleep(error.retry_after or _STORE_AGAIN_SECONDS)
-            else:
-                return
-
-    def report(self, state: LoginState, reason: str = "") -> None:
-        """Say how the login is."""
-        self._report(state, reason)
 
 
 class Session:
@@ -179,7 +122,7 @@ class Instance:
         """The automatic logins."""
         self._linked: dict[UserId, list[Session]] = {}
         self.secrets: Secrets = _no_secrets
-        self.keep: Keep = _keep_nothing
+        self.keep: Keep = keep_nothing
         self.on_state: OnState = lambda row, state, reason: None
         self.may_use: MayUse = lambda person, instance: True
         self._making = asyncio.Lock()
@@ -377,6 +320,21 @@ class Instance:
             reason = supervisor.reason or "the network did not answer"
             raise TemporaryFailure(f"{self.name} is not connected: {reason}") from error
         self.trouble.pop(chat.id, None)
+
+    async def ask(self, request: ConsentRequest, limit: float = 20) -> Sequence[RemoteUser]:
+        """Have those who run a chat asked; give whom. Raises a ``DeliveryError``."""
+        client = self.relay.client if self.relay is not None else None
+        if self.relay is None or not isinstance(client, AsksModerators):
+            raise PermanentFailure(
+                f"{request.chat.name} belongs to others, and {self.name} has no way to ask them"
+            )
+        try:
+            async with asyncio.timeout(limit):
+                self.relay.supervisor.wake()
+                await self.relay.supervisor.connected.wait()
+                return await client.ask(request)
+        except TimeoutError as error:
+            raise TemporaryFailure(f"{self.name} did not answer in time") from error
 
     async def leave(self, chat: RemoteChat, reason: str) -> None:
         """Have every login out of the chat."""

@@ -15,7 +15,7 @@ from bridge.core.portals import Portals
 from bridge.model import Outgoing, SendKind
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
-from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.module import FindsChats, NeedsConsent
 
 log = logging.getLogger(__name__)
@@ -57,23 +57,52 @@ class Plumbing:
         return await connector.find_chat(text)
 
     async def bridge(self, instance: Instance, text: str, room: RoomId, by: UserId) -> Doorway:
-        """Tie the room to the chat; the relay is in the chat when it returns.
+        """Tie the room to the chat, where nobody else must agree; the relay is in the chat then.
 
         Raises a ``DeliveryError`` with the reason; then nothing has changed.
         """
         chat = await self.read_chat(instance, text, 15)
-        await self._check(instance, chat, room)
-        existing = self._portals.find(instance.name, chat.id)
+        existing = await self.check(instance, chat, room)
         if existing is not None:
-            if existing.portal.room == room:
-                return existing
+            return existing
+        self._refuse_unasked(instance, chat)
+        return await self.tie(instance, chat, room, by)
+
+    def find_door(self, instance: InstanceId, chat: RemoteChatId) -> Doorway | None:
+        """The portal of a chat that all logins share."""
+        return self._portals.find(instance, chat)
+
+    async def check(self, instance: Instance, chat: RemoteChat, room: RoomId) -> Doorway | None:
+        """Give the portal if the room is tied to the chat already.
+
+        Raises ``PermanentFailure`` if it cannot be: it is encrypted, or the chat is another's.
+        """
+        if await self._house.intents.is_encrypted(room):
+            raise PermanentFailure(
+                "this room is encrypted, and I cannot read encrypted messages yet; "
+                "bridge a room that is not"
+            )
+        existing = self._portals.find(instance.name, chat.id)
+        if existing is not None and existing.portal.room != room:
             raise PermanentFailure(f"{chat.name} on {instance.name} is bridged to another room")
+        return existing
+
+    def needs_consent(self, instance: Instance, chat: RemoteChat) -> bool:
+        """Whether those who run the chat must agree before it is bridged."""
+        connector = instance.connector
+        return isinstance(connector, NeedsConsent) and connector.needs_consent(chat)
+
+    async def tie(self, instance: Instance, chat: RemoteChat, room: RoomId, by: UserId) -> Doorway:
+        """Tie the room to the chat, everything being asked; the relay is in the chat then.
+
+        Raises a ``DeliveryError`` with the reason; then nothing has changed.
+        """
         async with self._portals.expecting(instance.name, chat.id):
             await instance.join(chat)
             door = await self._portals.add(
                 instance=instance.name, chat=chat, room=room, created_by=by
             )
-        await self._publish(door, by)
+        await self.publish(door, by)
         log.info("a room is bridged", extra={"event": "bridged", "instance": instance.name})
         return door
 
@@ -98,7 +127,9 @@ class Plumbing:
             )
         ])  # fmt: skip
 
-    async def unbridge(self, door: Doorway, by: UserId) -> None:
+    async def unbridge(
+        self, door: Doorway, by: UserId, reason: str = "this room is no longer bridged"
+    ) -> None:
         """Untie the room: ghosts leave, the alias and the bridge's state events go."""
         house, portal = self._house, door.portal
         ghosts = sorted(await door.arrivals.present())
@@ -113,13 +144,13 @@ class Plumbing:
         await house.intents.delete_alias(house.namespaces.alias(portal.instance, portal.chat))
         instance = self.instances.get(portal.instance)
         if instance is not None:
-            await instance.leave(door.chat, "this room is no longer bridged")
+            await instance.leave(door.chat, reason)
         log.info("a room is unbridged", extra={"event": "unbridged", "instance": portal.instance})
 
     async def open_room(self, instance: Instance, text: str) -> Doorway:
         """Make a room for a chat, with its alias, and bridge it (for alias queries)."""
         chat = await self.read_chat(instance, text)
-        self._ask_consent(instance, chat)
+        self._refuse_unasked(instance, chat)
         # A homeserver may ask for the same alias many times at once.
         async with self._opening.setdefault((instance.name, chat.id), asyncio.Lock()):
             return await self._open(instance, chat)
@@ -139,26 +170,18 @@ class Plumbing:
             door = await self._portals.add(
                 instance=instance.name, chat=chat, room=room, created_by=house.namespaces.bot
             )
-        await self._publish(door, house.namespaces.bot)
+        await self.publish(door, house.namespaces.bot)
         await self.announce(door)
         return door
 
-    async def _check(self, instance: Instance, chat: RemoteChat, room: RoomId) -> None:
-        self._ask_consent(instance, chat)
-        if await self._house.intents.is_encrypted(room):
+    def _refuse_unasked(self, instance: Instance, chat: RemoteChat) -> None:
+        if self.needs_consent(instance, chat):
             raise PermanentFailure(
-                "this room is encrypted, and I cannot read encrypted messages yet; "
-                "bridge a room that is not"
+                f"{chat.name} on {instance.name} belongs to those who run it, who must agree: say "
+                f"bridge {instance.name} {chat.name} in a room, and I ask them"
             )
 
-    def _ask_consent(self, instance: Instance, chat: RemoteChat) -> None:
-        connector = instance.connector
-        if isinstance(connector, NeedsConsent):
-            refusal = connector.refuse_bridge(chat)
-            if refusal:
-                raise PermanentFailure(refusal)
-
-    async def _publish(self, door: Doorway, by: UserId) -> None:
+    async def publish(self, door: Doorway, by: UserId) -> None:
         """Tell clients of the bridge (MSC2346), where the bot has the power to."""
         house, portal = self._house, door.portal
         if not await house.intents.can(portal.room, house.namespaces.bot, "m.bridge"):

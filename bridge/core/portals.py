@@ -1,15 +1,15 @@
 """All portals, by room and by remote chat."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
-from bridge.core.lane import Lane
-from bridge.model import AuditAction, LoginRow, Portal
+from bridge.core.lane import Item, Lane
+from bridge.model import AuditAction, Follow, LoginRow, Portal
 from bridge.sdk.events import RemoteChat, RemoteEvent
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteUserId, RoomId, UserId
 
@@ -26,6 +26,8 @@ class Portals:
         self._by_chat: dict[tuple[InstanceId, RemoteChatId, LoginId | None], Doorway] = {}
         self._early: dict[tuple[InstanceId, RemoteChatId], deque[tuple[LoginRow, RemoteEvent]]]
         self._early = {}
+        self.on_tombstone: Callable[[Doorway, Item], Awaitable[None]]
+        """Called when a room of ours was replaced."""
 
     async def load(self) -> None:
         """Open every stored portal. Call once, before events are dispatched."""
@@ -90,9 +92,26 @@ class Portals:
             target=_target(instance, chat.id, room),
         )  # fmt: skip
         portal = await self._house.store.add(
-            instance=instance, chat=chat.id, chat_name=chat.name, room=room, created_by=created_by
+            instance=instance,
+            chat=chat.id,
+            chat_name=chat.name,
+            room=room,
+            created_by=created_by,
+            # A room of ours is there for the chat; in others people decide.
+            follow=Follow.ALL if created_by == self._house.namespaces.bot else Follow.TOPIC,
         )
         return self._open(portal)
+
+    async def move(self, door: Doorway, room: RoomId, by: UserId) -> None:
+        """Tie another room to the chat instead. Raises ``PermanentFailure`` if it is taken."""
+        await self._record(AuditAction.MOVE, door, by)
+        await self._house.store.set_room(door.portal.id, room)
+        doors = self._by_room[door.portal.room]
+        doors.remove(door)
+        if not doors:
+            del self._by_room[door.portal.room]
+        door.portal = replace(door.portal, room=room)
+        self._by_room.setdefault(room, []).append(door)
 
     async def remove(self, door: Doorway, by: UserId) -> None:
         """Untie the room. What is still in its lane is let go."""
@@ -110,7 +129,9 @@ class Portals:
         """Have the portal as it was chosen (see ``core.choices``)."""
         await self._record(AuditAction.SET, door, by)
         await self._house.store.set_choices(chosen)
-        door.portal = chosen
+        was, door.portal = door.portal.follow, chosen
+        if chosen.follow is Follow.ALL and was is not Follow.ALL:
+            await door.facts.apply()
         await door.dismiss_puppets()
 
     async def receive(self, instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:
@@ -169,6 +190,7 @@ class Portals:
 
     def _open(self, portal: Portal) -> Doorway:
         door = Doorway(portal, self._house)
+        door.on_tombstone = lambda item: self.on_tombstone(door, item)
         self._by_room.setdefault(portal.room, []).append(door)
         self._by_chat[portal.instance, portal.chat, portal.receiver] = door
         return door

@@ -6,6 +6,7 @@ from typing import Any
 from bridge.core.bots import Seat
 from bridge.core.lane import Lane
 from bridge.core.portals import Portals
+from bridge.core.roomacts import KINDS
 from bridge.core.router import Router
 from bridge.core.watch import Watcher
 from bridge.matrix.intents import Intents
@@ -86,12 +87,19 @@ class Routes:
             return (*lanes, *seats) if lanes else seats
         if kind == "m.room.member":
             return self._member(event)
+        if kind in KINDS and event.get("state_key") == "":
+            return self._portals.lanes(event)
         if kind == "m.room.encryption" and self.watcher.wants(event):
             return self.watcher.lanes(self._router, event)
         return ()
 
     def _member(self, event: dict[str, Any]) -> Sequence[Lane]:
         self._intents.note_member(event)
-        if self.watcher.wants(event):
-            return self.watcher.lanes(self._router, event)
-        return self._portals.lanes(event)
+        if not self.watcher.wants(event):
+            return self._portals.lanes(event)
+        lanes = self.watcher.lanes(self._router, event)
+        is_put_out = event["content"].get("membership") in {"leave", "ban"}
+        if not is_put_out or self._namespaces.is_ours(event["sender"]):
+            return lanes
+        # A ghost that has to go is somebody who has to go on the network.
+        return (*lanes, *self._portals.lanes(event))

@@ -7,6 +7,7 @@ from typing import Any
 from bridge.matrix.cache import Recent
 from bridge.matrix.client import HomeserverClient, MatrixError, path
 from bridge.matrix.namespaces import Namespaces
+from bridge.matrix.powers import Powers
 from bridge.matrix.rooms import RoomQuestions
 from bridge.model import Outgoing, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
@@ -52,6 +53,10 @@ class Intents:
         self.state = self._rooms.state
         self.joined_members = self._rooms.joined_members
         self.can = self._rooms.can
+        self.room_name = self._rooms.name
+        self.may_remove = self._rooms.may_remove
+        self.event = self._rooms.event
+        self._powers = Powers(client, self._rooms, namespaces)
         self.is_taken_back = self._rooms.is_taken_back
 
     # --- the outbox's door ---
@@ -77,6 +82,13 @@ class Intents:
                 case SendKind.LEAVE:
                     reason = str(outgoing.content.get("reason", ""))
                     await self.leave(outgoing.room, outgoing.user, reason=reason)
+                case SendKind.POWERS:
+                    users = outgoing.content["users"]
+                    await self._powers.change(
+                        outgoing.room, outgoing.user, users, outgoing.content["all_of"]
+                    )
+                case SendKind.KICK | SendKind.BAN | SendKind.UNBAN:
+                    await self._remove(outgoing)
                 case SendKind.INVITE:
                     await self.invite(outgoing.room, outgoing.user, UserId(outgoing.target))
         except MatrixError as error:
@@ -226,6 +238,14 @@ class Intents:
     async def _join(self, room: RoomId, user: UserId) -> None:
         await self._client.request("POST", path("v3", "rooms", room, "join"), user=user)
 
+    async def join_by(self, room: RoomId, user: UserId, server: str) -> None:
+        """Have the user in a room that a server knows. Raises :class:`MatrixError`."""
+        await self.ensure_registered(user)
+        await self._client.request(
+            "POST", path("v3", "join", room), user=user, query={"server_name": server}
+        )
+        self._joined.put((room, user), True)
+
     async def invite(self, room: RoomId, inviter: UserId, user: UserId) -> None:
         """Invite, as a user who is in the room. Raises :class:`MatrixError`."""
         await self._client.request(
@@ -244,6 +264,21 @@ class Intents:
                 raise
             # It is not in there: what was asked is so.
         self._joined.drop((room, user))
+
+    async def _remove(self, outgoing: Outgoing) -> None:
+        await self.ensure_joined(outgoing.room, outgoing.user, outgoing.name)
+        content = {"user_id": outgoing.target, **outgoing.content}
+        place = path("v3", "rooms", outgoing.room, outgoing.kind.value)
+        await self._client.request("POST", place, user=outgoing.user, content=content)
+
+    async def set_listed(self, room: RoomId, is_listed: bool) -> None:
+        """Have the room in the homeserver's directory, or not. Some let nobody put it there."""
+        place = path("v3", "directory", "list", "room", room)
+        content = {"visibility": "public" if is_listed else "private"}
+        try:
+            await self._client.request("PUT", place, user=self._namespaces.bot, content=content)
+        except MatrixError as error:
+            log.info("the directory stays as it is: %s", error, extra={"event": "not_listed"})
 
     async def create_room(
         self,

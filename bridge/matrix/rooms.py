@@ -1,5 +1,6 @@
 """Questions about rooms: power, members, encryption (room versions up to 12)."""
 
+import math
 from typing import Any
 
 from bridge.matrix.client import HomeserverClient, MatrixError, path
@@ -27,6 +28,14 @@ class RoomQuestions:
             if error.errcode in _NOT_THERE:
                 return None
             raise
+
+    async def name(self, room: RoomId) -> str:
+        """What people call the room: its alias, else its name, else its id."""
+        for kind, field in (("m.room.canonical_alias", "alias"), ("m.room.name", "name")):
+            found = (await self.state(room, kind) or {}).get(field)
+            if isinstance(found, str) and found.strip():
+                return " ".join(found.split())[:100]
+        return room
 
     async def joined_members(self, room: RoomId) -> dict[UserId, str]:
         """Who is in the room, with display names; empty if we are not in it."""
@@ -74,17 +83,41 @@ class RoomQuestions:
             mine = _level(levels.get("users_default")) or 0
         return mine >= _needed(levels, action)
 
-    async def is_taken_back(self, room: RoomId, event: EventId) -> bool:
-        """Whether the event was redacted, as far as we may see it."""
+    async def level(self, room: RoomId, user: UserId) -> float:
+        """How much power the user has now; without end for creators of a room of version 12."""
+        levels = await self.state(room, "m.room.power_levels")
+        creation = await self._creation(room)
+        if creation is not None and user in _creators(creation):
+            return math.inf
+        if levels is None:
+            return 100 if creation is not None and creation.get("sender") == user else 0
+        users = levels.get("users")
+        mine = _level(users.get(user) if isinstance(users, dict) else None)
+        return (_level(levels.get("users_default")) or 0) if mine is None else mine
+
+    async def may_remove(self, room: RoomId, user: UserId, target: UserId, how: str) -> bool:
+        """Whether the user may kick or ban (or let in again) that one: it takes the power to,
+        and more of it than the other has."""
+        action = "kick" if how == "kick" else "ban"
+        return await self.can(room, user, action) and (
+            await self.level(room, user) > await self.level(room, target)
+        )
+
+    async def event(self, room: RoomId, event: str) -> dict[str, Any] | None:
+        """An event, None if there is none or we may not see it."""
         try:
-            found = await self._client.request(
+            return await self._client.request(
                 "GET", path("v3", "rooms", room, "event", event), user=self._user
             )
         except MatrixError as error:
             if error.errcode in _NOT_THERE:
-                return False
+                return None
             raise
-        return not found.get("content")
+
+    async def is_taken_back(self, room: RoomId, event: EventId) -> bool:
+        """Whether the event was redacted, as far as we may see it."""
+        found = await self.event(room, event)
+        return found is not None and not found.get("content")
 
     async def _state_at(self, room: RoomId, event: EventId) -> dict[str, dict[str, Any]]:
         """The room's state at an event, by type, where the state key is empty.

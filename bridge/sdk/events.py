@@ -1,8 +1,9 @@
 """The records that pass between a module and its host. Frozen; no I/O."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from bridge.sdk.ids import (
     EventId,
@@ -129,7 +130,118 @@ class RemoteMembers:
     users: tuple[RemoteUser, ...]
 
 
-RemoteEvent = RemoteMessage | RemoteJoin | RemoteLeave | RemoteRename | RemoteMembers
+class Rank(IntEnum):
+    """What somebody may do in a chat, the least first."""
+
+    NONE = 0
+    VOICED = 1
+    """May speak where others may not."""
+    HELPER = 2
+    """May keep order, with limits."""
+    MODERATOR = 3
+    OWNER = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteTopic:
+    """What the chat is about, empty for nothing. Not what one of ours set."""
+
+    chat: RemoteChatId
+    topic: str
+    is_news: bool = True
+    """It was set just now, and is not only what we find when we come in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteAccess:
+    """Who sees the chat and who may come in. Told when we come in and at each change."""
+
+    chat: RemoteChatId
+    listed: bool
+    """Those who are not in it may know of it."""
+    open: bool
+    """Anybody may come in: no invitation and no password is needed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteRanks:
+    """What people of the network may do in the chat. Of our own people nothing is told."""
+
+    chat: RemoteChatId
+    ranks: Mapping[RemoteUserId, Rank]
+    is_all: bool = False
+    """Who is not named has none."""
+
+
+class Removal(StrEnum):
+    """How somebody is put out of a chat."""
+
+    KICK = "kick"
+    BAN = "ban"
+    UNBAN = "unban"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteRemoval:
+    """Somebody who runs the chat put one of our own people out of it, or lets them in again."""
+
+    chat: RemoteChatId
+    user: UserId
+    """Whose connection it was."""
+    by: RemoteUser
+    how: Removal
+    reason: str = ""
+
+
+RemoteEvent = (
+    RemoteMessage
+    | RemoteJoin
+    | RemoteLeave
+    | RemoteRename
+    | RemoteMembers
+    | RemoteTopic
+    | RemoteAccess
+    | RemoteRanks
+    | RemoteRemoval
+)
+
+
+class Wish(StrEnum):
+    """What somebody who runs a chat may ask of us at any time: a closed set."""
+
+    AGREE = "agree"
+    """The chat may be bridged as it was asked."""
+    REFUSE = "refuse"
+    STATUS = "status"
+    """Say what is bridged, to where, for whom."""
+    LEAVE = "leave"
+    """End the bridge."""
+    BLOCK = "block"
+    """Carry nothing of one person, or of a whole homeserver, into the chat."""
+    UNBLOCK = "unblock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeratorWish:
+    """Somebody who runs a chat, as the network says at this moment, wants something."""
+
+    chat: RemoteChat
+    moderator: RemoteUser
+    wish: Wish
+    about: str = ""
+    """BLOCK, UNBLOCK: a Matrix id, a homeserver's name, or a person as the chat knows them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentRequest:
+    """Somebody in Matrix asks to bridge a chat."""
+
+    chat: RemoteChat
+    room: str
+    """The Matrix room, as people know it."""
+    asked_by: UserId
+    minutes: int
+    """How long an answer counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

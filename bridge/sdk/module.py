@@ -12,11 +12,15 @@ from pydantic import BaseModel
 
 from bridge.sdk.capabilities import Capabilities
 from bridge.sdk.events import (
+    ConsentRequest,
     Message,
+    ModeratorWish,
+    Rank,
     Receipt,
     RemoteChat,
     RemoteEvent,
     RemoteUser,
+    Removal,
     RoomMessage,
     Sender,
 )
@@ -159,6 +163,15 @@ class Host(Protocol):
         """
         ...
 
+    async def obey(self, wish: ModeratorWish) -> str:
+        """Do what somebody who runs a chat wishes; give the answer, for that person alone.
+
+        That the person runs the chat is the module's word, so ask the network at that moment. It
+        is done, and said in the chat and in the room, when this returns. The answer may have
+        several lines. Raises a ``DeliveryError`` with a sentence for the person.
+        """
+        ...
+
 
 class Client(Protocol):
     """One login's live connection."""
@@ -210,6 +223,27 @@ class JoinsChats(Protocol):
     async def leave(self, chat: RemoteChat, reason: str) -> None: ...
 
 
+@runtime_checkable
+class ManagesChats(Protocol):
+    """A client that can change a chat, with the rights that its login has there.
+
+    Each returns when the network has done it, also if it was so before. Raises
+    ``PermanentFailure`` with the network's reason (no such right, nobody of that name),
+    ``TemporaryFailure`` when not connected. A person is one of the network, or a Matrix user, who
+    is then the connection that they have there.
+    """
+
+    async def set_topic(self, chat: RemoteChat, topic: str) -> None: ...
+
+    async def set_rank(
+        self, chat: RemoteChat, person: RemoteUserId | UserId, rank: Rank
+    ) -> None: ...
+
+    async def remove(
+        self, chat: RemoteChat, person: RemoteUserId | UserId, how: Removal, reason: str
+    ) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directory:
     """What the third-party lookups of the appservice API say about a network."""
@@ -253,8 +287,21 @@ class NamesPuppets(Protocol):
 class NeedsConsent(Protocol):
     """A connector whose chats belong to others, who must agree before they are bridged."""
 
-    def refuse_bridge(self, chat: RemoteChat) -> str | None:
-        """Why the chat may not be bridged, in a sentence; None if it may."""
+    def needs_consent(self, chat: RemoteChat) -> bool:
+        """Whether those who run the chat must be asked. Only the admin's settings may waive it."""
+        ...
+
+
+@runtime_checkable
+class AsksModerators(Protocol):
+    """A client that can ask those who run a chat. Their answers go to ``Host.obey``."""
+
+    async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
+        """Ask each of those who are there, privately, and say how to answer; give whom.
+
+        Raises ``PermanentFailure`` if there is nobody to ask, ``TemporaryFailure`` when not
+        connected.
+        """
         ...
 
 

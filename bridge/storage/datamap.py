@@ -199,6 +199,10 @@ DATA_MAP: tuple[Table, ...] = (
             "paused": _none("whether nothing crosses"),
             "uncertain": _none("what is done with a message that may have been sent"),
             "telling": _none("how a sender is told of it"),
+            "follow": _none("what the room takes over from the chat"),
+            "listed": _none("whether others may know of the chat"),
+            "open": _none("whether anybody may come into the chat"),
+            "closed": _none("whether we closed the room because the chat is closed"),
             "puppets": _none("whose account speaks for people there"),
             "relay_name": _none("how a relay names people there"),
             "relay": _id("the login that speaks for those who have none"),
@@ -274,6 +278,28 @@ DATA_MAP: tuple[Table, ...] = (
     Table(
         "opt_out", "who does not want to be bridged", While("the person wants it so"),
         {"subject": _SUBJECT, "portal": _id("the bridged chat; 0 is all"), "since": _SINCE},
+        subject="subject",
+    ),
+    Table(
+        "consent", "that those who run a chat were asked to let it be bridged",
+        After("until"),
+        {
+            "instance": _INSTANCE, "subject": _id("who asks"), "room": _ROOM,
+            "chat": _id("the chat"), "chat_name": _id("what it is called"),
+            "room_name": _id("what the room is called"),
+            "state": _none("asked, unanswered or refused"),
+            "asked_at": _SINCE, "answer_by": _none("how long an answer counts"),
+            "until": _none("when they may be asked again"),
+        },
+        subject="subject",
+    ),
+    Table(
+        "chat_block", "of whom those who run a chat take nothing",
+        While("they want it so"),
+        {
+            "instance": _INSTANCE, "chat": _id("the chat"), "since": _SINCE,
+            "subject": _id("the person, or the whole homeserver"),
+        },
         subject="subject",
     ),
     Table(
@@ -443,38 +469,6 @@ DATA_MAP: tuple[Table, ...] = (
         },
     ),
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """What lies beside the database."""
-
-    path: str
-    holds: Holds
-    why: str
-    keep: str
-
-
-FILES: tuple[File, ...] = (
-    File("keys/day/*", Holds.SECRET, "the keys of sealed columns, one a day",
-         f"{RECEIVED_DAYS} days"),
-    File("keys/event-ids", Holds.SECRET, "the key of the hashes", "the installation"),
-    File("keys/master", Holds.SECRET, "the master key of the vault", "the installation"),
-    File("keys/erased", Holds.NONE, "hashes of keys that were destroyed with their owner's data",
-         "the master key"),
-    File("keys/audit", Holds.SECRET, "the key of the audit's hashes", "the installation"),
-    File("keys/database", Holds.SECRET, "passwords of the embedded database's roles",
-         "the installation"),
-    File("audit.head", Holds.NONE, "number and hash of the newest audit row", "the installation"),
-    File("last-backup", Holds.NONE, "when the newest backup was finished", "the installation"),
-    File("incoming/", Holds.CONTENT, "what a restore or a move is making", "until it is done"),
-    File("incoming.ready", Holds.NONE, "that it is to take the old one's place", "until it has"),
-    File("before-*/", Holds.CONTENT, "the state that a restore, a move or an upgrade replaced",
-         "until an admin deletes it; the keys of days in it as above"),
-    File("inflight", Holds.NONE, "which events modules are working on, as numbers", "the event"),
-    File("postgres/", Holds.CONTENT, "the embedded database: the tables above", "as above"),
-)  # fmt: skip
-"""Under ``state_dir``."""
 
 
 def tables_by_day() -> Mapping[str, ByDay]:

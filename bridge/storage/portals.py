@@ -5,7 +5,7 @@ from datetime import datetime
 
 import asyncpg
 
-from bridge.model import ItemId, MessageLink, Portal, Puppets, Telling, Uncertain
+from bridge.model import Follow, ItemId, MessageLink, Portal, Puppets, Telling, Uncertain
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RoomId, UserId
 from bridge.storage.door import at_the_door
@@ -27,6 +27,7 @@ class PortalStore:
         room: RoomId,
         receiver: LoginId | None = None,
         created_by: UserId | None = None,
+        follow: Follow = Follow.TOPIC,
     ) -> Portal:
         """Store a portal. Raises ``PermanentFailure`` if the chat or the room has one already."""
         if "\0" in chat + chat_name:
@@ -35,9 +36,10 @@ class PortalStore:
             with at_the_door():
                 row = await self._database.core.fetchrow(
                     "INSERT INTO portal (instance, chat, chat_name, room, receiver, created_by, "
-                    "paused, made_at) VALUES ($1, $2, $3, $4, $5, $6, false, $7) RETURNING *",
+                    "paused, made_at, follow) VALUES ($1, $2, $3, $4, $5, $6, false, $7, $8) "
+                    "RETURNING *",
                     instance, chat, chat_name, room, receiver, created_by,
-                    self._database.clock.now(),
+                    self._database.clock.now(), follow.value,
                 )  # fmt: skip
         except asyncpg.UniqueViolationError as error:
             raise PermanentFailure(f"{chat_name} on {instance} is bridged already") from error
@@ -57,6 +59,16 @@ class PortalStore:
             rows = await self._database.core.fetch("SELECT * FROM portal ORDER BY id")
         return [_portal(row) for row in rows]
 
+    async def set_room(self, portal_id: int, room: RoomId) -> None:
+        """Note that another room is tied to the chat. Raises ``PermanentFailure`` if it was."""
+        try:
+            with at_the_door():
+                await self._database.core.execute(
+                    "UPDATE portal SET room = $2 WHERE id = $1", portal_id, room
+                )
+        except asyncpg.UniqueViolationError as error:
+            raise PermanentFailure("the new room is bridged to the same chat already") from error
+
     async def set_paused(self, portal_id: int, paused: bool) -> None:
         """Note whether nothing crosses."""
         with at_the_door():
@@ -70,9 +82,19 @@ class PortalStore:
         with at_the_door():
             await self._database.core.execute(
                 "UPDATE portal SET uncertain = $2, telling = $3, puppets = $4, relay_name = $5, "
-                "relay = $6 WHERE id = $1",
+                "relay = $6, follow = $7 WHERE id = $1",
                 portal.id, portal.uncertain.value, portal.telling.value, puppets,
-                portal.relay_name, portal.relay,
+                portal.relay_name, portal.relay, portal.follow.value,
+            )  # fmt: skip
+
+    async def set_access(
+        self, portal_id: int, *, listed: bool, is_open: bool, closed: bool
+    ) -> None:
+        """Note who sees the chat and may come into it, and whether we closed the room for it."""
+        with at_the_door():
+            await self._database.core.execute(
+                "UPDATE portal SET listed = $2, open = $3, closed = $4 WHERE id = $1",
+                portal_id, listed, is_open, closed,
             )  # fmt: skip
 
     async def set_left_out(self, portal_id: int, item: ItemId) -> None:
@@ -241,6 +263,10 @@ def _portal(row: asyncpg.Record) -> Portal:
         paused=row["paused"],
         uncertain=Uncertain(row["uncertain"]),
         telling=Telling(row["telling"]),
+        follow=Follow(row["follow"]),
+        listed=row["listed"],
+        open=row["open"],
+        closed=row["closed"],
         puppets=None if row["puppets"] is None else Puppets(row["puppets"]),
         relay_name=row["relay_name"],
         relay=None if row["relay"] is None else LoginId(row["relay"]),

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from bridge.core.choices import CHOICES, change
+from bridge.core.consents import Consents, in_words
 from bridge.core.doorway import Doorway
 from bridge.core.instances import Instance, Session
 from bridge.core.logins import Logins
@@ -42,12 +43,14 @@ class Provisioning:
         plumbing: Plumbing,
         permissions: Permissions,
         intents: Intents,
+        consents: Consents,
     ) -> None:
         self._logins = logins
         self._portals = portals
         self._plumbing = plumbing
         self._permissions = permissions
         self._intents = intents
+        self._consents = consents
         self.signed_in: SignedIn
 
     def routes(self) -> list[web.RouteDef]:
@@ -177,9 +180,11 @@ class Provisioning:
         room = RoomId(_text(body, "room"))
         await self._need_power(who, room)
         instance = self._plumbing.find_instance(_text(body, "network"))
-        door = await self._plumbing.bridge(instance, _text(body, "chat"), room, who)
-        await self._plumbing.announce(door)
-        return json_of(self._portal(door))
+        found = await self._consents.bridge(instance, _text(body, "chat"), room, who)
+        if isinstance(found, Doorway):
+            await self._plumbing.announce(found)
+            return json_of(self._portal(found))
+        return json_of({"asked": in_words(found), "until": found[0].until.isoformat()}, 202)
 
     async def _own_portal(self, request: web.Request) -> tuple[UserId, Doorway]:
         """The portal, for whom has the power in its room."""

@@ -34,6 +34,6 @@ async def object_of(request: web.Request) -> dict[str, Any]:
     return body
 
 
-def json_of(content: dict[str, Any]) -> web.Response:
+def json_of(content: dict[str, Any], status: int = 200) -> web.Response:
     """The answer that says this."""
-    return web.Response(body=orjson.dumps(content), content_type="application/json")
+    return web.Response(body=orjson.dumps(content), content_type="application/json", status=status)

@@ -10,6 +10,7 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
+from bridge.core.openchats import OpenChats
 from bridge.matrix.listener import cannot_listen
 from bridge.net.openid import OpenIdVerifier
 from bridge.sdk.errors import ConfigError
@@ -17,6 +18,7 @@ from bridge.sdk.ids import UserId
 from bridge.settings import Address, WebSettings
 from bridge.storage.tokens import Links, Tokens
 from bridge.web.api import Api, OnSession
+from bridge.web.bridged import BridgedPage
 from bridge.web.errors import Handler, errors
 from bridge.web.headers import headers_for, origin_of
 from bridge.web.provisioning import Provisioning
@@ -35,6 +37,7 @@ class WebServer:
         links: Links,
         openid: OpenIdVerifier,
         provisioning: Provisioning | None = None,
+        chats: OpenChats | None = None,
     ) -> None:
         """Without ``provisioning`` there is no more than signing in.
 
@@ -44,6 +47,7 @@ class WebServer:
         self._links = links
         self._openid = openid
         self._provisioning = provisioning
+        self._chats = chats
         self._runners: list[web.AppRunner] = []
         self.on_session: OnSession = lambda session: None
         self.address: Address | None = None
@@ -60,7 +64,7 @@ class WebServer:
             )
         if settings.public_url is not None:
             self.public_address = await self._listen(
-                _app(settings.public_url), settings.public_listen, "web.public_listen"
+                self._public(settings.public_url), settings.public_listen, "web.public_listen"
             )
 
     async def stop(self) -> None:
@@ -91,6 +95,12 @@ class WebServer:
             self._provisioning.signed_in = api.signed_in
             app.router.add_routes(self._provisioning.routes())
         app.router.add_get("/link", _page("link.html"))
+        return app
+
+    def _public(self, url: str) -> web.Application:
+        app = _app(url)
+        if self._chats is not None:
+            app.router.add_get("/bridged", BridgedPage(self._settings, self._chats).show)
         return app
 
     async def _listen(self, app: web.Application, address: Address, path: str) -> Address:

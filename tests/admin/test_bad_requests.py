@@ -64,7 +64,7 @@ async def test_what_cannot_be_done_is_said_where_it_was_asked(
             ("bridge dice #talk", "I could not do that: there is no network called 'dice'"),
             ("bridge near talk", "'talk' is no channel of this network. A channel's name begins"),
             ("bridge near #closed", "#closed cannot be joined: it is for invited people only"),
-            ("bridge far #talk", "set `own_network: true` for it"),
+            ("bridge far #talk", "no operator of #talk is to be seen from outside"),
             ("unbridge", "I could not do that: this room is not bridged"),
         ):
             await alice.say(room, f"!trestle {said}")

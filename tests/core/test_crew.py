@@ -22,7 +22,7 @@ from bridge.sdk import (
     Receipt,
 )
 from bridge.sdk.errors import TemporaryFailure
-from bridge.sdk.events import RemoteEvent
+from bridge.sdk.events import ModeratorWish, RemoteEvent
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import LoginKind, LoginState
 from bridge.sdk.testing.store import FakeStore
@@ -90,6 +90,9 @@ class NoGuests:
 
     async def opt_out(self, row: LoginRow, user: RemoteUserId, is_out: bool) -> None:
         raise AssertionError("nobody opts out")
+
+    async def obey(self, row: LoginRow, wish: ModeratorWish) -> str:
+        raise AssertionError("nobody wishes anything")
 
 
 NO_GUESTS = NoGuests()

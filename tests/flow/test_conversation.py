@@ -44,9 +44,11 @@ async def app(
         yield started
 
 
-async def bridge(person: MatrixUser, channel: str, network: str = "near") -> str:
+async def bridge(
+    person: MatrixUser, channel: str, network: str = "near", version: str = "12"
+) -> str:
     """Have a room bridged the way people do it; give its id."""
-    room = await person.create_room(preset="public_chat", name=channel)
+    room = await person.create_room(preset="public_chat", name=channel, room_version=version)
     await person.invite(room, "@trestle:test.example")
     await person.wait_until(
         lambda: any(

@@ -154,7 +154,7 @@ async def test_a_network_that_did_not_consent_is_not_bridged_by_declaring_it(
         )  # fmt: skip
         async with running(settings) as app:
             [said] = await app.parts.declared.reconcile()
-            assert "#asked on near is not bridged: #asked belongs to its operators" in said
+            assert "#asked on near belongs to those who run it, who must agree" in said
             assert bridged(app, room) == []
 
 

@@ -8,10 +8,18 @@ import asyncpg
 import pytest
 
 from bridge.core.hosting import InstanceMetrics
-from bridge.core.instances import ModuleHost
+from bridge.core.modulehost import ModuleHost
 from bridge.model import LoginRow, SystemClock
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
-from bridge.sdk.events import MessageKind, RemoteEvent, RemoteMessage, RemoteUser
+from bridge.sdk.events import (
+    MessageKind,
+    ModeratorWish,
+    RemoteChat,
+    RemoteEvent,
+    RemoteMessage,
+    RemoteUser,
+    Wish,
+)
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteMessageId, RemoteUserId
 from bridge.sdk.login import LoginKind
 from bridge.sdk.module import ModuleInfo
@@ -52,6 +60,11 @@ class Told:
         if self._failures:
             raise self._failures.pop(0)
         (self.out.add if is_out else self.out.discard)(user)
+
+    async def obey(self, row: LoginRow, wish: ModeratorWish) -> str:
+        if self._failures:
+            raise self._failures.pop(0)
+        return f"{wish.wish.value} of login {row.id}"
 
 
 ROW = LoginRow(id=LoginId(7), instance=InstanceId("near"), kind=LoginKind.RELAY, owner=None)
@@ -94,6 +107,16 @@ async def test_what_a_module_tells_of_people_waits_likewise() -> None:
         assert told.out == {BOB.id}
         await host.opt_out(BOB.id, is_out=False)
     assert told.out == set()
+
+
+async def test_what_those_wish_who_run_a_chat_does_not_wait_and_is_answered() -> None:
+    wish = ModeratorWish(
+        chat=RemoteChat(id=RemoteChatId("#x"), name="#x"), moderator=BOB, wish=Wish.STATUS
+    )
+    host = host_with([], [], Told([TemporaryFailure("the database is away")]))
+    with pytest.raises(TemporaryFailure):
+        await host.obey(wish)
+    assert await host.obey(wish) == "status of login 7"
 
 
 async def test_what_can_never_be_stored_is_refused_to_the_module() -> None:

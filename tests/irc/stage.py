@@ -11,7 +11,15 @@ from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.connector import IrcConnector
 from bridge.networks.irc.settings import IrcSettings
 from bridge.sdk.errors import ModuleError
-from bridge.sdk.events import Message, MessageKind, RemoteChat, RemoteEvent, RemoteMessage, Sender
+from bridge.sdk.events import (
+    Message,
+    MessageKind,
+    ModeratorWish,
+    RemoteChat,
+    RemoteEvent,
+    RemoteMessage,
+    Sender,
+)
 from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.rich import Rich
@@ -34,6 +42,7 @@ class Host:
         self.states: list[tuple[LoginState, str]] = []
         self.opted_out: set[RemoteUserId] = set()
         self.kept: dict[str, Secret] = {}
+        self.wishes: list[ModeratorWish] = []
         self.failures: list[Exception] = []
         """Raised by the next calls of ``receive``."""
         self._changed = asyncio.Event()
@@ -77,6 +86,11 @@ class Host:
         """Remember who wants no part in it."""
         (self.opted_out.add if is_out else self.opted_out.discard)(user)
         self._changed.set()
+
+    async def obey(self, wish: ModeratorWish) -> str:
+        """Remember what somebody who runs a channel wishes."""
+        self.wishes.append(wish)
+        return f"{wish.wish.value} is done\nand more"
 
     async def wait_until(self, is_so: Callable[["Host"], bool]) -> None:
         """Wait until what was given is so."""

@@ -75,7 +75,7 @@ async def test_a_puppet_connects_with_its_first_message_and_not_before() -> None
             assert host.states == [(LoginState.STARTING, "It connects with the next message.")]
             assert not server.peers
         async with speaking(server, Network(server.port)) as (_, _, peer, _):
-            assert "USER alice 0 * :@alice:example.org" in peer.heard
+            assert "USER alice 0 * :@alice:example.org (Trestle, a bridge to Matrix)" in peer.heard
 
 
 async def test_a_first_connection_takes_the_full_name_once_the_limit_is_known() -> None:
@@ -252,7 +252,7 @@ async def test_who_says_optout_privately_is_not_bridged_until_optin() -> None:
     assert "is carried to Matrix again" in notices[1]
 
 
-async def test_a_netsplit_and_its_end_are_followed() -> None:
+async def test_of_a_netsplit_that_ends_the_room_sees_nothing() -> None:
     people = [f"p{number}" for number in range(300)]
     async with (
         scripted_server() as server,
@@ -260,9 +260,21 @@ async def test_a_netsplit_and_its_end_are_followed() -> None:
     ):
         peer.say(*(f":{one}!u@h QUIT :a.test b.test" for one in people))
         peer.say(*(f":{one}!u@h JOIN #room" for one in people))
-        joins = await host.wait_for(RemoteJoin, 300)
-    assert [one.user.id for one in host.of(RemoteLeave)] == people
-    assert [one.user.id for one in joins] == people
+        peer.say(":new!u@h JOIN #room", ":p0!u@h QUIT :Quit: a.test b.test")
+        await host.wait_for(RemoteLeave)
+    assert [one.user.id for one in host.of(RemoteJoin)] == ["new"]
+    assert [one.user.id for one in host.of(RemoteLeave)] == ["p0"]
+
+
+async def test_who_does_not_come_back_after_a_netsplit_goes_later() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, netsplit_seconds=0.05)
+        async with listening(server, network, "bob eve") as (_, host, peer, _):
+            peer.say(":bob!u@h QUIT :*.net *.split", ":eve!u@h QUIT :*.net *.split")
+            leaves = await host.wait_for(RemoteLeave, 2)
+            assert {one.user.id for one in leaves} == {"bob", "eve"}
+            peer.say(":bob!u@h JOIN #room")
+            await host.wait_for(RemoteJoin)
 
 
 async def test_our_own_people_are_no_guests_of_the_room_whatever_they_do() -> None:

@@ -39,11 +39,9 @@ def test_the_mode_decides_whether_people_have_their_own_connections(
     assert not able.acknowledges
 
 
-def test_channels_of_others_are_not_bridged() -> None:
-    assert reached().refuse_bridge(chat("#x")) is None
-    refusal = reached(own_network=False).refuse_bridge(chat("#x"))
-    assert refusal is not None
-    assert "#x belongs to its operators" in refusal
+def test_channels_of_others_need_their_consent_and_only_the_admin_waives_it() -> None:
+    assert reached(own_network=False).needs_consent(chat("#x"))
+    assert not reached().needs_consent(chat("#x"))
 
 
 @pytest.mark.parametrize("spelling", ["#A[b]~", "#a{B}^", "  #A{b}~ "])

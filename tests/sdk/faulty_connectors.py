@@ -302,7 +302,7 @@ CONNECTOR: list[Fault] = [
         connector(capabilities=lambda self, chat: Capabilities(limits={"lines": 0})),
         "the limit lines must be a whole number",
     ),
-    ("consent is a bool", connector(refuse_bridge=lambda self, chat: True), "a sentence or None"),
+    ("consent is a word", connector(needs_consent=lambda self, chat: "no"), "must give a bool"),
     ("words for a remark", examines("fine"), r"must give a list of Remark, not 'fine'"),
     ("a level of its own", examines(Remark("good", "x")), "gave the level 'good'; there are ok"),  # type: ignore[arg-type]
     ("two lines", examines(Remark("ok", "one\ntwo")), "must be a sentence on one line"),

@@ -14,19 +14,29 @@ from bridge.sdk import (
     LoginState,
     Message,
     MessageKind,
+    ModeratorWish,
     ModuleNotReady,
     PermanentFailure,
+    Rank,
     Receipt,
+    RemoteAccess,
+    RemoteChat,
     RemoteChatId,
     RemoteJoin,
     RemoteLeave,
     RemoteMembers,
     RemoteMessage,
     RemoteMessageId,
+    RemoteRanks,
+    RemoteRemoval,
     RemoteRename,
+    RemoteTopic,
     RemoteUser,
     RemoteUserId,
+    Removal,
     Rich,
+    UserId,
+    Wish,
 )
 from bridge.sdk.testing import FakeBotHost, FakeClock, FakeHost, FakeRoom, FakeStore, running
 
@@ -64,6 +74,33 @@ async def test_people_come_go_and_rename_as_in_a_real_room() -> None:
     assert host.people[CHAT] == {"rob": "Rob"}
     await host.receive(RemoteMembers(chat=CHAT, users=(BOB,)))
     assert host.people[CHAT] == {"bob": "Bob"}
+
+
+async def test_what_a_chat_is_and_who_runs_it_is_kept_as_it_was_told_last() -> None:
+    host = FakeHost()
+    await host.receive(RemoteTopic(chat=CHAT, topic="old", is_news=False))
+    await host.receive(RemoteTopic(chat=CHAT, topic="new"))
+    await host.receive(RemoteAccess(chat=CHAT, listed=True, open=False))
+    ranks = {BOB.id: Rank.MODERATOR, ROB.id: Rank.VOICED}
+    await host.receive(RemoteRanks(chat=CHAT, ranks=ranks, is_all=True))
+    await host.receive(RemoteRanks(chat=CHAT, ranks={ROB.id: Rank.NONE}))
+    removal = RemoteRemoval(chat=CHAT, user=UserId("@a:hs"), by=BOB, how=Removal.KICK)
+    await host.receive(removal)
+    assert (host.topics[CHAT], host.access[CHAT].open) == ("new", False)
+    assert (host.ranks[CHAT], host.removals) == ({BOB.id: Rank.MODERATOR}, [removal])
+
+
+async def test_wishes_of_those_who_run_a_chat_are_heard_and_answered() -> None:
+    host = FakeHost()
+    chat = RemoteChat(id=CHAT, name="#Chat")
+    wish = ModeratorWish(chat=chat, moderator=BOB, wish=Wish.BLOCK, about="eve")
+    assert await host.obey(wish)
+    host.refuse_next(PermanentFailure("nobody is called eve"))
+    with pytest.raises(PermanentFailure):
+        await host.obey(wish)
+    assert host.wishes == [wish]
+    with pytest.raises(AssertionError, match="needs to know about whom"):
+        await host.obey(ModeratorWish(chat=chat, moderator=BOB, wish=Wish.BLOCK))
 
 
 async def test_what_comes_from_a_chat_that_is_not_bridged_is_ignored() -> None:
@@ -113,6 +150,13 @@ NAIVE = datetime.fromisoformat("2030-01-01")
             "needs a time zone",
         ),
         (lambda host: RemoteJoin(chat=RemoteChatId(""), user=BOB), "`chat` is empty"),
+        (lambda host: RemoteRanks(chat=CHAT, ranks={BOB.id: 3}), "of the ranks is a Rank"),  # type: ignore[dict-item]
+        (
+            lambda host: RemoteRemoval(
+                chat=CHAT, user=UserId("bob"), by=BOB, how=Removal.BAN
+            ),
+            "`user` is one of ours",
+        ),
     ],
 )  # fmt: skip
 async def test_what_the_host_can_make_nothing_of_is_refused_with_a_sentence(

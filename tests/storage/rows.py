@@ -21,7 +21,7 @@ COLUMNS = (
 )
 FIXED = {
     ("login", "kind"): "relay", "state": "parked", "uncertain": "hold", "telling": "notice",
-    "direction": "to_matrix", "way": "token",
+    "direction": "to_matrix", "way": "token", "follow": "topic", ("consent", "state"): "asked",
 }  # fmt: skip
 """Values for columns that take only some, of one table or of any."""
 

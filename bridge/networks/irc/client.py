@@ -1,34 +1,35 @@
 """One login's client: the relay listens and speaks, a puppet only speaks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from datetime import datetime
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from bridge.networks.irc import certfp, replies
 from bridge.networks.irc.channels import Channels
 from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.desk import Desk
 from bridge.networks.irc.dial import Way, connect
 from bridge.networks.irc.ears import Ears
 from bridge.networks.irc.endings import Cause
-from bridge.networks.irc.gate import Urgency
+from bridge.networks.irc.errands import Errands
+from bridge.networks.irc.governing import rank_lines, removal_lines, topic_lines
 from bridge.networks.irc.history import Heard, Marks
 from bridge.networks.irc.ident import listening
 from bridge.networks.irc.inbox import Inbox
 from bridge.networks.irc.inquiry import Inquiries
-from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY, CERTIFICATE, Keepsakes
-from bridge.networks.irc.link import Link
+from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY, CERTIFICATE
 from bridge.networks.irc.members import Speakers
-from bridge.networks.irc.naming import Naming
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
+from bridge.networks.irc.presence import REST, Presence
 from bridge.networks.irc.private import Doorman
+from bridge.networks.irc.rollcall import RollCall
 from bridge.networks.irc.sending import Delivered
-from bridge.networks.irc.settings import IrcSettings, read_listen
+from bridge.networks.irc.settings import read_listen
 from bridge.networks.irc.speech import answering, compose
 from bridge.networks.irc.typed import read_autocommands
-from bridge.networks.irc.wire import Incoming, Source, line
+from bridge.networks.irc.wire import Incoming, Line, line
 from bridge.sdk.errors import (
     DeliveryError,
     LoginRequired,
@@ -37,48 +38,43 @@ from bridge.sdk.errors import (
     PermanentFailure,
     TemporaryFailure,
 )
-from bridge.sdk.events import Message, Receipt, RemoteChat, RemoteEvent
-from bridge.sdk.ids import RemoteChatId, RemoteMessageId
-from bridge.sdk.login import Login, LoginKind, LoginState
+from bridge.sdk.events import (
+    ConsentRequest,
+    Message,
+    Rank,
+    Receipt,
+    RemoteChat,
+    RemoteEvent,
+    RemoteUser,
+    Removal,
+)
+from bridge.sdk.ids import RemoteChatId, RemoteMessageId, RemoteUserId, UserId
+from bridge.sdk.login import Login, LoginState
 from bridge.sdk.module import Host
-from bridge.sdk.rich import Mention
 
 LONGEST_REJOIN_SECONDS = 3600.0
 DRAIN_SECONDS = 2.0
 """How long what was read already may take to be stored, when we are stopped."""
 STORE_AGAIN_SECONDS = 1.0
-REST = "Silent for long; the next message brings me back"
 
 
 class DismissedError(ModuleError):
     """The connection is not needed until the next message, or is to be made anew."""
 
 
-class IrcClient:
+class IrcClient(Presence):
     """A connection to IRC for one login. The relay's is the instance's only listener."""
 
     def __init__(self, login: Login, host: Host, network: Network) -> None:
-        self._login = login
-        self._host = host
-        self._network = network
-        self._settings = network.settings
-        self.keepsakes = Keepsakes(login, host)
-        self.naming = Naming(login, self.keepsakes, host.store, network)
-        self.link = self._link = Link()
-        self._needed = asyncio.Event()
-        if login.kind is not LoginKind.AUTOMATIC:
-            self._needed.set()
+        super().__init__(login, host, network)
+        self._desk: Desk | None = None
+        self._errands: Errands | None = None
         self._chats: dict[RemoteChatId, RemoteChat] = {}
         self._speakers = Speakers(host.store) if self._settings.members == "speakers" else None
         self._marks = Marks(host.store)
         self._ears: Ears | None = None
         self._kicked: asyncio.Queue[RemoteChat] = asyncio.Queue()
         self._kicks: dict[RemoteChatId, int] = {}
-        self._speaking = 0
-        self._last_spoken = 0.0
-        self._dismissal = asyncio.Event()
-        self._goodbye = REST
-        self._nick_keeper: NickKeeper | None = None
 
     async def run(self) -> None:
         """Stay connected until cancelled. A puppet waits for its first message before."""
@@ -125,7 +121,7 @@ class IrcClient:
             self._network.crowd.left(self._login.id)
             raise
         finally:
-            self._ears = None
+            self._ears = self._desk = self._errands = None
             self._network.release(self._login.id)
             self._link.starting() if dismissed else self._link.down(failure)
 
@@ -156,16 +152,6 @@ class IrcClient:
             )  # fmt: skip
         return path
 
-    @property
-    def _is_puppet(self) -> bool:
-        return self._login.kind is not LoginKind.RELAY
-
-    @property
-    def _urgency(self) -> Urgency:
-        if not self._is_puppet:
-            return Urgency.RELAY
-        return Urgency.SPEAKING if self._speaking else Urgency.RETURNING
-
     async def send(self, message: Message) -> Receipt:
         """Say the message in its channel, which is joined first if need be.
 
@@ -173,29 +159,6 @@ class IrcClient:
         """
         with self._spoken():
             return await self._send(message)
-
-    @contextmanager
-    def _spoken(self) -> Iterator[None]:
-        """Keep the connection, or have it made, while something is being said."""
-        self._speaking += 1
-        self._needed.set()
-        if self._is_puppet:
-            self._network.crowd.spoke(self._login.id, self._dismiss)
-        try:
-            yield
-        finally:
-            self._speaking -= 1
-            self._last_spoken = asyncio.get_running_loop().time()
-
-    def _dismiss(self) -> bool:
-        """End the connection until the next message, unless something is on its way."""
-        if self._speaking:
-            return False
-        self._network.crowd.left(self._login.id)
-        self._needed.clear()
-        self._link.starting()
-        self._dismissal.set()
-        return True
 
     async def _send(self, message: Message) -> Receipt:
         connection, channels = await self._link.get(self._settings.connect_seconds * 2)
@@ -254,63 +217,46 @@ class IrcClient:
         if not self._is_puppet:
             await self._marks.forget(chat.id)
 
-    # --- for commands ------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def at_hand(self) -> AsyncIterator[tuple[Connection, Channels, Inquiries]]:
-        """Have the connection while something is done with it, made if need be.
-
-        Raises a ``DeliveryError`` with why there is none.
-        """
-        with self._spoken():
-            connection, channels = await self._link.get(self._settings.connect_seconds * 2)
-            if self._link.inquiries is None:
-                raise TemporaryFailure("The connection to IRC has just ended.")
-            yield connection, channels, self._link.inquiries
-
-    def reconnect(self, goodbye: str) -> None:
-        """Have the connection, if there is one, made anew with what was chosen meanwhile."""
-        if self._link.connection is not None:
-            self._goodbye = goodbye
-            self._link.starting()
-            self._dismissal.set()
-
-    @contextmanager
-    def changing_nick(self, nick: str) -> Iterator[None]:
-        """Have the nick as our own if the block succeeds; nobody asks for ours meanwhile."""
-        keeper = self._nick_keeper
-        former = keeper.own if keeper is not None else ""
-        own = former
-        try:
-            if keeper is not None:
-                # What we leave is free then: it would be taken back at once.
-                keeper.want("")
-            yield
-            own = nick
-        finally:
-            if keeper is not None:
-                keeper.want(own)
-
-    def is_ours(self, source: Source) -> bool:
-        """Whether somebody seen on the network is a client of this instance."""
-        return self._network.is_ours(source)
-
     def list_again(self, chat: RemoteChat) -> None:
         """Have the next list of the channel's names compared with the room."""
         if self._ears is not None:
             self._ears.roster.list_again(chat)
 
-    @property
-    def settings(self) -> IrcSettings:
-        """The instance's settings."""
-        return self._settings
+    async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
+        """Ask the channel's operators who are there. Raises a ``DeliveryError``."""
+        await self._link.get(self._settings.connect_seconds * 2)
+        if self._desk is None:
+            raise TemporaryFailure("The relay is not connected.", retry_after=STORE_AGAIN_SECONDS)
+        return await self._desk.ask(request)
 
-    def now(self) -> datetime:
-        """The time in UTC."""
-        return self._host.now()
+    async def set_topic(self, chat: RemoteChat, topic: str) -> None:
+        """Set the topic. Raises a ``DeliveryError``."""
+        connection = await self._come_in(chat)
+        await self._do(topic_lines(chat, topic, connection.isupport))
 
-    def _name_of(self, mention: Mention) -> str:
-        return self._network.nicks(self._host.store).nick_of(mention.user) or mention.name
+    async def set_rank(self, chat: RemoteChat, person: RemoteUserId | UserId, rank: Rank) -> None:
+        """Give somebody a rank, or take it. Raises a ``DeliveryError``."""
+        connection = await self._come_in(chat)
+        await self._do(rank_lines(chat, person, rank, self._network, connection.isupport))
+
+    async def remove(
+        self, chat: RemoteChat, person: RemoteUserId | UserId, how: Removal, reason: str
+    ) -> None:
+        """Kick or ban somebody, or let them in again. Raises a ``DeliveryError``."""
+        await self._come_in(chat)
+        await self._do(removal_lines(chat, person, how, reason, self._network))
+
+    async def _come_in(self, chat: RemoteChat) -> Connection:
+        connection, channels = await self._link.get(self._settings.connect_seconds * 2)
+        await channels.enter(chat.name)
+        self._chats[chat.id] = chat
+        return connection
+
+    async def _do(self, lines: Sequence[Line]) -> None:
+        if self._errands is None:
+            raise TemporaryFailure("There is no connection.", retry_after=STORE_AGAIN_SECONDS)
+        if lines:
+            await self._errands.do(lines)
 
     # --- while connected ---------------------------------------------------------------------
 
@@ -320,6 +266,10 @@ class IrcClient:
         self._nick_keeper = nick_keeper = NickKeeper(connection, own_nick, self._complain)
         channels = Channels(connection, self._settings.join_seconds)
         inquiries = Inquiries(connection, self._settings.join_seconds)
+        rollcall, errands = RollCall(connection), Errands(connection)
+        self._errands = errands
+        if self._ears is not None:
+            self._desk = Desk(connection, self._network, self._host, self._ears.roster, rollcall)
         inbox = Inbox(self._take_in)
         ended: ModuleError | None = None
         try:
@@ -329,15 +279,20 @@ class IrcClient:
                 keeper = tasks.create_task(self._settle(connection, channels))
                 idler = tasks.create_task(self._wait_for_dismissal(connection))
                 writer = tasks.create_task(self._marks.keep_writing())
+                clerk = tasks.create_task(self._serve(inbox))
                 self._host.report(LoginState.CONNECTED)
                 try:
-                    await self._listen(connection, channels, nick_keeper, inquiries, inbox)
+                    await self._listen(
+                        connection, channels, nick_keeper, inquiries, inbox, rollcall
+                    )
                 except ModuleError as error:
                     ended = error
                     self._link.down(error)
                     self._host.report(LoginState.RECONNECTING, str(error))
-                for task in (keeper, idler, writer):
+                for task in (keeper, idler, writer, clerk):
                     task.cancel()
+                rollcall.end()
+                errands.end()
                 inbox.close()
         except asyncio.CancelledError:
             await self._drain(inbox)
@@ -348,6 +303,15 @@ class IrcClient:
             await self._marks.write()
         if ended is not None:
             raise ended
+
+    async def _serve(self, inbox: Inbox[Heard]) -> None:
+        if self._desk is None or self._ears is None:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._desk.work())
+            tasks.create_task(self._ears.end_splits(inbox.put))
+            with suppress(TemporaryFailure):  # The connection broke; who listens says it.
+                await self._ears.facts.keep_asking()
 
     async def _wait_for_dismissal(self, connection: Connection) -> None:
         loop, idle = asyncio.get_running_loop(), self._settings.idle_seconds
@@ -383,8 +347,11 @@ class IrcClient:
         keeper: NickKeeper,
         inquiries: Inquiries,
         inbox: Inbox[Heard],
+        rollcall: RollCall,
     ) -> None:
-        doorman = Doorman(connection, self._network, self._host)
+        doorman = Doorman(
+            connection, self._network, self._host, owner=self._login.owner, desk=self._desk
+        )
         while True:
             message = await connection.read()
             self._network.hold(self._login.id, connection.own)
@@ -392,6 +359,9 @@ class IrcClient:
             if message.command == replies.ISUPPORT:
                 self._network.learn(connection.isupport)
             channels.handle(message)
+            rollcall.handle(message)
+            if self._errands is not None:
+                self._errands.handle(message)
             if message.command == "KICK":
                 self._on_kick(connection, message)
             keeper.handle(message)

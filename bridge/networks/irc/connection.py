@@ -88,6 +88,10 @@ class Connection:
         fold = self.isupport.fold
         return source is not None and fold(source.nick) == fold(self.own.nick)
 
+    def is_own_nick(self, nick: str) -> bool:
+        """Whether we are called so."""
+        return self.isupport.fold(nick) == self.isupport.fold(self.own.nick)
+
     def write(self, one: Line) -> None:
         """Write a line at once. On a connection that ended it goes nowhere: see ``is_up``."""
         if self.is_up:

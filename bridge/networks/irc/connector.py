@@ -100,14 +100,9 @@ class IrcConnector:
         """Say which nick a puppet would ask for; whether a stranger has it, joining tells."""
         return await self._network.foretell(owner, name)
 
-    def refuse_bridge(self, chat: RemoteChat) -> str | None:
-        """Refuse channels of networks where operators would have to be asked."""
-        if self._settings.own_network:
-            return None
-        return (
-            f"{chat.name} belongs to its operators, and asking them is not built yet. If this "
-            "network is your own, set `own_network: true` for it."
-        )
+    def needs_consent(self, chat: RemoteChat) -> bool:
+        """A channel belongs to its operators, unless the whole network is the admin's own."""
+        return not self._settings.own_network
 
     @property
     def directory(self) -> Directory:

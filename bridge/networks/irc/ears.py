@@ -1,17 +1,19 @@
 """What the listening connection hears, as events for the rooms."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from bridge.networks.irc import history, replies
 from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.facts import Facts
 from bridge.networks.irc.history import Heard, History, Mark
 from bridge.networks.irc.members import Roster
 from bridge.networks.irc.multiline import Assembler
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.speech import read_relayed, read_text, read_time
+from bridge.networks.irc.splits import Splits
 from bridge.networks.irc.wire import Incoming, Source
 from bridge.sdk.events import Profile, RemoteChat, RemoteMessage
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId
@@ -33,6 +35,9 @@ class Ears:
         self._assembler = Assembler()
         self._history = History(connection.isupport, marks, connection.write)
         self.roster = Roster(connection, network.is_ours)
+        self.splits = Splits(network.settings.netsplit_seconds, asyncio.get_running_loop().time)
+        self.facts = Facts(connection, network, self.roster)
+        network.find_person = self.roster.people.find
 
     def hear(self, message: Incoming) -> list[Heard]:
         """Follow one line; return what it means to the rooms, in their order."""
@@ -45,9 +50,17 @@ class Ears:
             return heard + self._hear_speech(whole)
         if whole.is_replayed:
             return heard  # Who came and went meanwhile is known from the list of names.
-        for event in self.roster.handle(whole):
+        events = self.splits.filter(whole, self.roster.handle(whole))
+        for event in (*events, *self.facts.handle(whole)):
             heard += self._history.take(Heard(event, event.chat), replayed=False)
         return heard
+
+    async def end_splits(self, put: Callable[[Heard], Awaitable[None]]) -> None:
+        """Hand over who did not come back after a netsplit. Runs until cancelled."""
+        while True:
+            await self.splits.wait_until_due()
+            for event in self.splits.due():
+                await put(Heard(event, event.chat))
 
     def _begin_to_ask(self, message: Incoming) -> None:
         if message.command != "JOIN" or not self._connection.is_own(message.source):

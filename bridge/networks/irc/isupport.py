@@ -1,5 +1,6 @@
 """What a server says about itself (numeric 005), and how it compares names."""
 
+import re
 import string
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,10 @@ _RFC1459 = _STRICT | str.maketrans("~", "^")
 _MAPPINGS = {"ascii": _ASCII, "rfc1459": _RFC1459, "rfc1459-strict": _STRICT}
 # In the name "strict-rfc1459" some servers turn the words round.
 _MAPPINGS["strict-rfc1459"] = _STRICT
+
+# No comma, colon, space or control character: two published takeovers of another bridge's
+# channels began with one of them in a name.
+_CHANNEL = re.compile(r"[#&+!][^\x00-\x20,:\x07\x7f]{1,199}\Z")
 
 MOST_NUMBER = 8192
 """Limits above this are taken for it: a server's number sizes nothing of ours."""
@@ -113,6 +118,10 @@ class Isupport:
     def is_channel(self, name: str) -> bool:
         """Whether a target is a channel."""
         return name[:1] in self.channel_types and name != ""
+
+    def names_channel(self, text: str) -> bool:
+        """Whether a text is one whole name of a channel, however long."""
+        return _CHANNEL.match(text) is not None and self.is_channel(text)
 
     def _number(self, key: str, default: int) -> int:
         value = self.tokens.get(key, "")

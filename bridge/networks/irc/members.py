@@ -67,6 +67,11 @@ class Roster:
             channel.members.clear()
             channel.listed = False
 
+    def chats_of(self, nick: str) -> list[RemoteChat]:
+        """The chats that we follow and somebody is in."""
+        key = self._fold(nick)
+        return [one.chat for one in self._channels.values() if key in one.members]
+
     def forget(self, chat: RemoteChat) -> None:
         """Follow the chat no longer."""
         channel = self._channels.pop(self._fold(chat.name), None)

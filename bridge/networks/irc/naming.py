@@ -16,6 +16,7 @@ from bridge.networks.irc.nicks import (
     candidates,
     is_nick,
 )
+from bridge.networks.irc.settings import IrcSettings
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.login import Login
 from bridge.sdk.module import Store
@@ -87,7 +88,7 @@ class Naming:
             return Identity(
                 nicks=_without(others, self._network.fold, chain(first, candidates(base, length))),
                 username=self.username,
-                realname=settings.realname if owner is None else owner,
+                realname=_realname(settings, owner),
                 password=kept.get(SERVER_PASSWORD) or settings.password,
                 account=settings.sasl_account if owner is None else account,
                 account_password=settings.sasl_password if owner is None else kept.get(PASSWORD),
@@ -135,6 +136,14 @@ class Naming:
         if chosen := self._chosen():
             return chosen
         return await self._nicks.find(owner) or base_of(owner, self._login.name)
+
+
+def _realname(settings: IrcSettings, owner: str | None) -> str:
+    """Servers cut it, some after 50 bytes: who it is comes first."""
+    if owner is None or not settings.show_matrix_ids:
+        return settings.describe(owner)
+    rest = f"; contact: {settings.contact}" if settings.contact else ""
+    return f"{owner} (Trestle, a bridge to Matrix{rest})"
 
 
 def _without(

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count, islice
 
 from bridge.networks.irc.crowd import Crowd
@@ -13,12 +13,13 @@ from bridge.networks.irc.gate import Gate
 from bridge.networks.irc.handshake import MOST_NICKS
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.nicks import Nicks, candidates, username_of
+from bridge.networks.irc.people import Person
 from bridge.networks.irc.sending import Means
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.usernames import Usernames
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import ModuleError
-from bridge.sdk.ids import UserId
+from bridge.sdk.ids import RemoteChatId, UserId
 from bridge.sdk.module import Store
 
 THROTTLE_SECONDS = 60.0
@@ -44,6 +45,13 @@ class Network:
         self._usernames: Usernames | None = None
         self._held: dict[int, Source] = {}
         self._held_nicks: frozenset[str] | None = None
+        self._owners: dict[int, UserId] = {}
+        """Whose a login is."""
+        self._masks: dict[tuple[RemoteChatId, str], str] = {}
+        self.ranks: dict[RemoteChatId, dict[str, str]] = {}
+        """By channel and folded nick the letters that somebody holds, as the relay hears it."""
+        self.find_person: Callable[[str], Person | None] = lambda nick: None
+        """What the relay knows of somebody."""
         self._former: dict[str, tuple[float, str]] = {}
         self._means: dict[int, Means] = {}
         self._pace = 1.0
@@ -120,6 +128,45 @@ class Network:
                 self.gate.hold(FULL_SECONDS)
             case Cause.FLOODED:
                 self._pace = max(SLOWEST, self._pace / 2)
+
+    def know(self, login: int, owner: UserId | None) -> None:
+        """Take note whose a login is; the relay is nobody's."""
+        if owner is not None:
+            self._owners[login] = owner
+
+    def owner_of(self, nick: str, *, held_only: bool = False) -> UserId | None:
+        """Whose connection goes by a nick now, else whose own it is; None: none of ours."""
+        key = self.fold(nick)
+        for login, source in self._held.items():
+            if self.fold(source.nick) == key:
+                return self._owners.get(login)
+        if held_only:
+            return None
+        owned = self._nicks.owned if self._nicks else {}
+        return next((owner for owner, own in owned.items() if self.fold(own) == key), None)
+
+    def nick_held_by(self, owner: UserId) -> str | None:
+        """By which nick somebody's connection goes now; None if there is none."""
+        return next((one.nick for who, one in self.people() if who == owner), None)
+
+    def people(self) -> list[tuple[UserId, Source]]:
+        """Our people who are connected, as others see them."""
+        return [
+            (self._owners[login], source)
+            for login, source in self._held.items()
+            if login in self._owners
+        ]
+
+    def mask_of(self, chat: RemoteChatId, nick: str) -> str:
+        """The mask by which to ban somebody: the host where it is known, else the nick.
+
+        The same again later, so that a ban can be taken back when the person has left.
+        """
+        key = (chat, self.fold(nick))
+        person = self.find_person(nick)
+        if key not in self._masks and person is not None and person.source.host:
+            self._masks[key] = f"*!*@{person.source.host}"
+        return self._masks.get(key, f"{nick}!*@*")
 
     def hold(self, login: int, own: Source) -> None:
         """Take note that a client of ours is known by this nick."""

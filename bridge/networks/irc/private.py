@@ -3,10 +3,11 @@
 import asyncio
 
 from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.desk import Desk
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.speech import ACTION, CTCP, read_ctcp
 from bridge.networks.irc.wire import Incoming, cut, line
-from bridge.sdk.ids import RemoteUserId
+from bridge.sdk.ids import RemoteUserId, UserId
 from bridge.sdk.module import Host
 
 SENTENCE = (
@@ -19,18 +20,29 @@ OPTED = {
 }
 LATER = "That could not be noted just now. Please say it again in a minute."
 NOTE_SECONDS = 5.0
-VERSION = "Trestle, a bridge to Matrix"
 MOST_PEERS = 1000
 
 
 class Doorman:
     """Answers private messages once per person and connection, and two CTCP questions.
 
-    Whoever says ``optout`` is not bridged any more, until ``optin``.
+    Whoever says ``optout`` is not bridged any more, until ``optin``. What those who run channels
+    wish goes to the desk.
     """
 
-    def __init__(self, connection: Connection, network: Network, host: Host) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        network: Network,
+        host: Host,
+        *,
+        owner: UserId | None = None,
+        desk: Desk | None = None,
+    ) -> None:
+        """``owner``: whose connection it is; ``desk``: where the relay serves operators."""
         self._host = host
+        self._owner = owner
+        self._desk = desk
         self._connection = connection
         self._network = network
         self._told: set[str] = set()
@@ -50,6 +62,8 @@ class Doorman:
             self._answer_ctcp(source.nick, *ctcp)
         elif (word := message.param(1).strip().casefold()) in OPTED:
             await self._opt(source.nick, word)
+        elif self._desk is not None and self._desk.take(source.nick, message.param(1)):
+            return
         elif fold(source.nick) not in self._told and len(self._told) < MOST_PEERS:
             self._told.add(fold(source.nick))
             self._connection.answer(line("NOTICE", source.nick, SENTENCE))
@@ -67,7 +81,10 @@ class Doorman:
         self._connection.answer(line("NOTICE", nick, answer))
 
     def _answer_ctcp(self, nick: str, command: str, rest: str) -> None:
-        answers = {"VERSION": VERSION, "PING": cut(rest.replace(CTCP, ""), 100)}
+        answers = {
+            "VERSION": cut(self._network.settings.describe(self._owner), 300),
+            "PING": cut(rest.replace(CTCP, ""), 100),
+        }
         if command in answers:
             answer = f"{CTCP}{command} {answers[command]}{CTCP}"
             self._connection.answer(line("NOTICE", nick, answer))

@@ -116,6 +116,19 @@ class IrcSettings(_Strict):
         "a channel is bridged.",
         json_schema_extra=ASK,
     )
+    contact: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="Who answers for the bridge: a mail or web address, a nick. Told to those who "
+        "run channels, in real names and to whoever asks for a connection's VERSION.",
+        json_schema_extra=ASK,
+    )
+    show_matrix_ids: bool = Field(
+        default=True,
+        description="Name the Matrix id in the real name of each Matrix user's connection, and to "
+        "whoever asks for its VERSION. Many networks require it.",
+    )
     mode: Literal["puppets", "relay"] = Field(
         default="puppets",
         description="puppets: one connection per Matrix user, named after the user. "
@@ -184,6 +197,12 @@ class IrcSettings(_Strict):
         description="Who of a channel is shown in the room: everybody, or who has spoken "
         "(better for channels of thousands).",
     )
+    netsplit_seconds: float = Field(
+        default=3600,
+        ge=0,
+        description="How long people who were cut off by a netsplit stay in the room, at least; "
+        "most are back before. 0: they go at once.",
+    )
     relays: tuple[str, ...] = Field(
         default=(),
         description="Nicks of other relays in the channels, which say `<name> text` for others: "
@@ -236,7 +255,18 @@ class IrcSettings(_Strict):
         "doubled each time.",
     )
 
-    @field_validator("realname", "sasl_account")
+    @property
+    def who_answers(self) -> str:
+        """Whom to turn to, in a sentence; empty if nobody is named."""
+        return f"Contact: {self.contact}." if self.contact else ""
+
+    def describe(self, owner: str | None) -> str:
+        """What the bridge is, for whom a connection is there, and whom to turn to."""
+        person = "a Matrix user" if not self.show_matrix_ids else owner
+        words = [f"Trestle, a bridge to Matrix, for {person}" if owner else self.realname]
+        return "; ".join([*words, f"contact: {self.contact}"] if self.contact else words)
+
+    @field_validator("realname", "sasl_account", "contact")
     @classmethod
     def _check_one_line(cls, value: str | None) -> str | None:
         return None if value is None else _one_line(value)

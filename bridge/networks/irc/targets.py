@@ -12,7 +12,6 @@ from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import RemoteChatId
 
-_CHANNEL = re.compile(r"[#&+!][^\x00-\x20,:\x07\x7f]{1,199}\Z")
 _MASK = re.compile(r"[^\x00-\x20,:\x7f][^\x00-\x20,\x7f]{0,199}\Z")
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}\Z")
 
@@ -20,7 +19,7 @@ _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}\Z")
 def read_channel(text: str, limits: Isupport) -> RemoteChat:
     """Read a channel's name. Raises ``PermanentFailure`` with what is wrong with it."""
     name = text.strip()
-    if not _CHANNEL.match(name) or not limits.is_channel(name):
+    if not limits.names_channel(name):
         raise PermanentFailure(
             f"{name[:50]!r} is no channel of this network. A channel's name begins with one "
             f"of {' '.join(limits.channel_types)} and has no space, comma or colon."

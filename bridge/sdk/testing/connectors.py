@@ -9,11 +9,18 @@ from pydantic import BaseModel
 
 from bridge.sdk.commands import TakesCommands
 from bridge.sdk.errors import DeliveryError, TrestleError
-from bridge.sdk.events import Receipt, RemoteChat
+from bridge.sdk.events import ConsentRequest, Rank, Receipt, RemoteChat, Removal
 from bridge.sdk.examination import ExaminesItself, Remark
-from bridge.sdk.ids import RemoteChatId, UserId
+from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState, LogsOut
-from bridge.sdk.module import Directory, FindsChats, JoinsChats, NeedsConsent
+from bridge.sdk.module import (
+    AsksModerators,
+    Directory,
+    FindsChats,
+    JoinsChats,
+    ManagesChats,
+    NeedsConsent,
+)
 from bridge.sdk.rich import (
     Code,
     Colour,
@@ -156,11 +163,8 @@ class _Check:
         if isinstance(connector, TakesCommands):
             check_commands(connector.commands)
         if isinstance(connector, NeedsConsent):
-            refusal = connector.refuse_bridge(self._chat)
-            require(
-                refusal is None or (isinstance(refusal, str) and refusal.strip()),
-                f"refuse_bridge() must give a sentence or None, not {refusal!r}",
-            )
+            needed = connector.needs_consent(self._chat)
+            require(isinstance(needed, bool), f"needs_consent() must give a bool, not {needed!r}")
         if not isinstance(connector, FindsChats):
             return
         _check_directory(connector.directory)
@@ -275,6 +279,27 @@ class _Check:
                 f"join() returned {when}; wait for the connection or raise TemporaryFailure",
             )
             await self._try(f"leave() {when}", client.leave(self._chat, "test"))
+        if isinstance(client, ManagesChats):
+            for name, act in (
+                ("set_topic", client.set_topic(self._chat, "a topic")),
+                ("set_rank", client.set_rank(self._chat, RemoteUserId("bob"), Rank.VOICED)),
+                ("remove", client.remove(self._chat, RemoteUserId("bob"), Removal.KICK, "test")),
+            ):
+                done, error = await self._try(f"{name}() {when}", act)
+                require(
+                    error is not None or done is WAITS,
+                    f"{name}() returned {when}; wait for the connection or raise TemporaryFailure",
+                )
+        if isinstance(client, AsksModerators):
+            request = ConsentRequest(
+                chat=self._chat, room="#test:example.org", asked_by=UserId("@alice:example.org"),
+                minutes=5,
+            )  # fmt: skip
+            asked, error = await self._try(f"ask() {when}", client.ask(request))
+            require(
+                error is not None or asked is WAITS,
+                f"ask() gave {asked!r} {when}; wait for the connection or raise TemporaryFailure",
+            )
 
     async def _try(
         self, what: str, call: Awaitable[object], limit: float = 0

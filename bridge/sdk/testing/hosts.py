@@ -8,13 +8,20 @@ from datetime import datetime
 
 from bridge.sdk.errors import LoginRequired, ModuleNotReady, PermanentFailure
 from bridge.sdk.events import (
+    ModeratorWish,
+    Rank,
+    RemoteAccess,
     RemoteEvent,
     RemoteJoin,
     RemoteLeave,
     RemoteMembers,
     RemoteMessage,
+    RemoteRanks,
+    RemoteRemoval,
     RemoteRename,
+    RemoteTopic,
     RemoteUser,
+    Wish,
 )
 from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId
 from bridge.sdk.log import ModuleLog
@@ -82,6 +89,13 @@ class FakeHost(FakeMetrics):
         """What stands in the rooms: each message once."""
         self.people: dict[RemoteChatId, dict[RemoteUserId, str]] = {}
         """Who is in each chat: id to name."""
+        self.topics: dict[RemoteChatId, str] = {}
+        self.access: dict[RemoteChatId, RemoteAccess] = {}
+        """Who sees each chat, and who may come in."""
+        self.ranks: dict[RemoteChatId, dict[RemoteUserId, Rank]] = {}
+        """What people may do in each chat, above nothing."""
+        self.removals: list[RemoteRemoval] = []
+        """Who of our own was put out, or let in again."""
         self.reports: list[tuple[LoginState, str]] = []
         self.accounts: list[RemoteUserId] = []
         """Which account the login said it is."""
@@ -89,6 +103,8 @@ class FakeHost(FakeMetrics):
         """Who does not want to be bridged."""
         self.kept: dict[str, Secret] = {}
         """What the login keeps beside what it signs in with."""
+        self.wishes: list[ModeratorWish] = []
+        """What those who run chats asked for."""
         self.faults: list[str] = []
         self._chats = chats
         self._refusals: deque[PermanentFailure] = deque()
@@ -111,7 +127,7 @@ class FakeHost(FakeMetrics):
         return self.clock.now()
 
     def refuse_next(self, error: PermanentFailure) -> None:
-        """Have the next call of ``receive`` raise this, as for what cannot be stored."""
+        """Have the next call of ``receive`` or ``obey`` raise this."""
         self._refusals.append(error)
 
     def stop_storing(self) -> None:
@@ -175,6 +191,24 @@ class FakeHost(FakeMetrics):
         (self.opted_out.add if is_out else self.opted_out.discard)(user)
         self._changed.set()
 
+    async def obey(self, wish: ModeratorWish) -> str:
+        """Take note of what somebody who runs a chat wishes, and give an answer.
+
+        Raises ``AssertionError`` for what is no such wish, and what ``refuse_next`` was given.
+        """
+        if not isinstance(wish, ModeratorWish) or not isinstance(wish.wish, Wish):
+            self._fault(f"obey() takes a ModeratorWish with a Wish, not {wish!r}")
+        if not (wish.chat.id and wish.moderator.id and wish.moderator.name):
+            self._fault("obey() needs the chat, and the id and the name of who runs it")
+        if wish.wish in {Wish.BLOCK, Wish.UNBLOCK} and not wish.about.strip():
+            self._fault(f"obey({wish.wish.name}) needs to know about whom")
+        await self._storing.wait()
+        if self._refusals:
+            raise self._refusals.popleft()
+        self.wishes.append(wish)
+        self._changed.set()
+        return f"{wish.wish.value}: it is done"
+
     async def wait_until(self, is_so: Callable[["FakeHost"], bool], limit: float = 10.0) -> None:
         """Return when what the client did makes it so. Raises ``TimeoutError``."""
         async with asyncio.timeout(limit):
@@ -207,10 +241,22 @@ class FakeHost(FakeMetrics):
                 self._fault("RemoteMessage: `at` needs a time zone; host.now() has one")
             if event.part < 0:
                 self._fault("RemoteMessage: `part` counts from 0")
+        texts += self._check_rule(event)
         if not event.chat:
             self._fault(f"{kind}: `chat` is empty")
         if not all(map(is_storable, texts)):
             self._fault(f"{kind}: it holds half a character; decode with errors='replace'")
+
+    def _check_rule(self, event: RemoteEvent) -> Sequence[str]:
+        """Look at what is said of a chat itself; give the texts in it."""
+        match event:
+            case RemoteRanks(ranks=ranks) if not all(isinstance(r, Rank) for r in ranks.values()):
+                self._fault(f"RemoteRanks: each of the ranks is a Rank, not {ranks!r}")
+            case RemoteRemoval(user=user) if not user.startswith("@"):
+                self._fault(f"RemoteRemoval: `user` is one of ours, a Matrix id, not {user!r}")
+            case RemoteTopic(topic=topic):
+                return [topic]
+        return ()
 
     def _apply(self, event: RemoteEvent) -> None:
         people = self.people.setdefault(event.chat, {})
@@ -230,6 +276,16 @@ class FakeHost(FakeMetrics):
             case RemoteMembers():
                 people.clear()
                 people.update({user.id: user.name for user in event.users})
+            case RemoteTopic():
+                self.topics[event.chat] = event.topic
+            case RemoteAccess():
+                self.access[event.chat] = event
+            case RemoteRanks():
+                ranks = {} if event.is_all else self.ranks.get(event.chat, {})
+                ranks |= event.ranks
+                self.ranks[event.chat] = {who: one for who, one in ranks.items() if one}
+            case RemoteRemoval():
+                self.removals.append(event)
 
 
 def _users(event: RemoteEvent) -> Sequence[RemoteUser]:
@@ -242,6 +298,12 @@ def _users(event: RemoteEvent) -> Sequence[RemoteUser]:
             return (event.old, event.new)
         case RemoteMembers():
             return event.users
+        case RemoteRemoval():
+            return (event.by,)
+        case RemoteRanks():
+            return tuple(RemoteUser(id=one, name=one) for one in event.ranks)
+        case RemoteTopic() | RemoteAccess():
+            return ()
 
 
 class FakeBotHost(FakeMetrics):

@@ -1,0 +1,55 @@
+"""Of whom the chats of networks take nothing, as those who run them wish."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from bridge.sdk.ids import InstanceId, RemoteChatId, UserId
+
+
+class BlockStore(Protocol):
+    """Where it is kept."""
+
+    async def all(self) -> set[tuple[InstanceId, RemoteChatId, str]]: ...
+    async def add(self, instance: InstanceId, chat: RemoteChatId, whom: str) -> None: ...
+    async def remove(self, instance: InstanceId, chat: RemoteChatId, whom: str) -> None: ...
+
+
+class Blocks:
+    """Asked of every message, so it is held in memory. They outlast the portal: who was blocked
+    is not back when the chat is bridged again."""
+
+    def __init__(self, store: BlockStore) -> None:
+        self._store = store
+        self._rows: set[tuple[InstanceId, RemoteChatId, str]] = set()
+
+    async def load(self) -> None:
+        """Read them. Call once, before events are dispatched."""
+        self._rows = await self._store.all()
+
+    def cover(self, instance: InstanceId, chat: RemoteChatId, person: UserId) -> bool:
+        """Whether the chat takes nothing of the person, or of all of their homeserver."""
+        rows = self._rows
+        return bool(rows) and any(
+            (instance, chat, whom) in rows for whom in (person, server_of(person))
+        )
+
+    def of(self, instance: InstanceId, chat: RemoteChatId) -> Sequence[str]:
+        """Whom the chat blocks."""
+        return sorted(
+            whom for where, what, whom in self._rows if (where, what) == (instance, chat)
+        )
+
+    async def add(self, instance: InstanceId, chat: RemoteChatId, whom: str) -> None:
+        """Block a Matrix user or a homeserver. Raises ``TemporaryFailure``; then it is not so."""
+        await self._store.add(instance, chat, whom)
+        self._rows.add((instance, chat, whom))
+
+    async def remove(self, instance: InstanceId, chat: RemoteChatId, whom: str) -> None:
+        """Block them no longer. Raises ``TemporaryFailure``; then nothing changed."""
+        await self._store.remove(instance, chat, whom)
+        self._rows.discard((instance, chat, whom))
+
+
+def server_of(person: str) -> str:
+    """The homeserver of a Matrix id; it may hold a port."""
+    return person.partition(":")[2]

@@ -1,0 +1,152 @@
+"""What a chat is on its network, brought into its room: topic, who may come, who runs it."""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+from bridge.core.house import House
+from bridge.core.outgoing import once
+from bridge.matrix.client import MatrixError
+from bridge.model import Follow, Outgoing, Portal, SendKind
+from bridge.sdk.events import (
+    Rank,
+    RemoteAccess,
+    RemoteEvent,
+    RemoteRanks,
+    RemoteRemoval,
+    RemoteTopic,
+    Removal,
+)
+from bridge.sdk.ids import RemoteUserId
+
+log = logging.getLogger(__name__)
+
+POWERS = {
+    Rank.NONE: 0, Rank.VOICED: 1, Rank.HELPER: 25, Rank.MODERATOR: 50, Rank.OWNER: 50,
+}  # fmt: skip
+"""Nobody on a network stands as high as a room's admins."""
+_KINDS = {Removal.KICK: SendKind.KICK, Removal.BAN: SendKind.BAN, Removal.UNBAN: SendKind.UNBAN}
+
+
+class ChatFacts:
+    """One portal's. What is written into the room goes by the outbox, as messages do."""
+
+    def __init__(self, portal: Portal, house: House) -> None:
+        self.portal = portal
+        self.topic: str | None = None
+        """The room's topic as far as we know, with what is on its way there."""
+        self._ranks: dict[RemoteUserId, Rank] = {}
+        self._access: RemoteAccess | None = None
+        self._house = house
+
+    async def apply(self) -> None:
+        """Bring into the room what is known, after it was decided to follow the chat."""
+        chat = self.portal.chat
+        await self.receive(RemoteRanks(chat=chat, ranks=dict(self._ranks), is_all=True))
+        if self._access is not None:
+            await self.receive(self._access)
+
+    async def receive(self, event: RemoteEvent) -> None:
+        """Take one fact. Raises ``TemporaryFailure`` when database or homeserver are away."""
+        try:
+            match event:
+                case RemoteTopic():
+                    await self._set_topic(event)
+                case RemoteAccess():
+                    await self._set_access(event)
+                case RemoteRanks():
+                    await self._set_powers(event)
+                case RemoteRemoval():
+                    await self._put_out(event)
+        except MatrixError as error:
+            log.warning("a room does not follow its chat: %s", error,
+                        extra={"event": "not_followed"})  # fmt: skip
+
+    @property
+    def is_own_room(self) -> bool:
+        """Whether we made the room for the chat."""
+        return self.portal.created_by == self._house.namespaces.bot
+
+    async def _set_topic(self, event: RemoteTopic) -> None:
+        if self.portal.follow is Follow.NOTHING:
+            return
+        if self.topic is None:
+            state = await self._house.intents.state(self.portal.room, "m.room.topic") or {}
+            self.topic = str(state.get("topic") or "")
+        # What stands in a room that people made is theirs, until somebody changes the chat's.
+        is_theirs = bool(self.topic) and not event.is_news and not self.is_own_room
+        if self.topic == event.topic or is_theirs or not await self._can("m.room.topic"):
+            return
+        await self._put_state("m.room.topic", {"topic": event.topic})
+        self.topic = event.topic
+
+    async def _set_access(self, event: RemoteAccess) -> None:
+        house, portal = self._house, self.portal
+        self._access = event
+        follows = portal.follow is Follow.ALL
+        if follows and self.is_own_room and portal.listed != event.listed:
+            await house.intents.set_listed(portal.room, event.listed)
+        closed = portal.closed
+        if follows and event.open == portal.closed:
+            closed = await self._set_join_rule(event.open)
+        if (portal.listed, portal.open, portal.closed) != (event.listed, event.open, closed):
+            await house.store.set_access(
+                portal.id, listed=event.listed, is_open=event.open, closed=closed
+            )
+            self.portal = replace(portal, listed=event.listed, open=event.open, closed=closed)
+
+    async def _set_join_rule(self, is_open: bool) -> bool:
+        """Close a public room, or open one that was closed by us; whether it is closed by us."""
+        state = await self._house.intents.state(self.portal.room, "m.room.join_rules") or {}
+        before, after = ("invite", "public") if is_open else ("public", "invite")
+        if state.get("join_rule") != before or not await self._can("m.room.join_rules"):
+            # What people decided otherwise stays as it is.
+            return False
+        await self._put_state("m.room.join_rules", {"join_rule": after})
+        return not is_open
+
+    async def _set_powers(self, event: RemoteRanks) -> None:
+        house, portal = self._house, self.portal
+        ranks = event.ranks if event.is_all else {**self._ranks, **event.ranks}
+        self._ranks = {who: rank for who, rank in ranks.items() if rank}
+        if portal.follow is not Follow.ALL or not (event.ranks or event.is_all):
+            return
+        if not await self._can("m.room.power_levels"):
+            return
+        ghost = house.namespaces.ghost
+        users = {ghost(portal.instance, who): POWERS[rank] for who, rank in event.ranks.items()}
+        await house.sender.put([
+            Outgoing(
+                room=portal.room, user=house.namespaces.bot, kind=SendKind.POWERS,
+                content={"users": users, "all_of": portal.instance if event.is_all else ""},
+                transaction_id=once(), portal=portal.id,
+            )
+        ])  # fmt: skip
+
+    async def _put_out(self, event: RemoteRemoval) -> None:
+        """Do it as the ghost of who did it, if the room gives the ghost that right."""
+        house, portal = self._house, self.portal
+        if portal.follow is not Follow.ALL:
+            return
+        ghost = house.namespaces.ghost(portal.instance, event.by.id)
+        if not await house.intents.may_remove(portal.room, ghost, event.user, event.how.value):
+            return
+        await house.sender.put([
+            Outgoing(
+                room=portal.room, user=ghost, kind=_KINDS[event.how], target=event.user,
+                content={"reason": event.reason} if event.reason else {},
+                transaction_id=once(), portal=portal.id, name=event.by.name,
+            )
+        ])  # fmt: skip
+
+    async def _can(self, kind: str) -> bool:
+        house = self._house
+        return await house.intents.can(self.portal.room, house.namespaces.bot, kind)
+
+    async def _put_state(self, kind: str, content: dict[str, Any]) -> None:
+        await self._house.sender.put([
+            Outgoing(
+                room=self.portal.room, user=self._house.namespaces.bot, kind=SendKind.STATE,
+                type=kind, content=content, transaction_id=once(), portal=self.portal.id,
+            )
+        ])  # fmt: skip

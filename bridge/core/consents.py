@@ -1,0 +1,240 @@
+"""Chats that belong to others are bridged when those who run them agree, and not before."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from bridge.core.bothsides import say_here, say_on_both_sides
+from bridge.core.doorway import Doorway
+from bridge.core.house import House
+from bridge.core.instances import Instance
+from bridge.core.plumbing import Plumbing
+from bridge.model import Asked, AskedState, AuditAction, Permission
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
+from bridge.sdk.events import ConsentRequest, RemoteChat, RemoteUser
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
+
+log = logging.getLogger(__name__)
+
+ANSWER_WITHIN = timedelta(minutes=5)
+_ASK_AGAIN = timedelta(hours=1)
+"""After nobody has answered. A chat is not pestered, whoever asks."""
+REFUSED_FOR = timedelta(days=1)
+"""After a no, or after a bridge that they ended."""
+_MOST_OPEN = 3
+"""How many chats one person may have asked at a time."""
+_LOOK_SECONDS = 5.0
+
+
+class ConsentStore(Protocol):
+    """Where requests are kept."""
+
+    async def find(self, instance: InstanceId, chat: RemoteChatId) -> Asked | None: ...
+    async def put(self, asked: Asked) -> None: ...
+    async def settle(
+        self, asked: Asked, state: AskedState, again_at: datetime | None = None
+    ) -> None: ...
+    async def forget(self, instance: InstanceId, chat: RemoteChatId) -> None: ...
+    async def open(self) -> Sequence[Asked]: ...
+
+
+class Consents:
+    """Asks those who run a chat, and bridges it when one of them agrees in time."""
+
+    def __init__(self, house: House, plumbing: Plumbing, store: ConsentStore) -> None:
+        self._house = house
+        self._plumbing = plumbing
+        self._store = store
+        self._one_at_a_time = asyncio.Lock()
+        self._changed = asyncio.Event()
+
+    async def bridge(
+        self, instance: Instance, text: str, room: RoomId, by: UserId
+    ) -> Doorway | tuple[Asked, Sequence[RemoteUser]]:
+        """Tie the room to the chat, or ask those who run it: then give the request, and whom.
+
+        Raises a ``DeliveryError`` with the reason; then nothing has changed.
+        """
+        chat = await self._plumbing.read_chat(instance, text, 15)
+        existing = await self._plumbing.check(instance, chat, room)
+        if existing is not None:
+            return existing
+        if not self._plumbing.needs_consent(instance, chat):
+            return await self._plumbing.tie(instance, chat, room, by)
+        async with self._one_at_a_time:
+            return await self._ask(instance, chat, room, by)
+
+    async def agree(self, instance: InstanceId, chat: RemoteChat, moderator: RemoteUser) -> str:
+        """Bridge the chat as it was asked. Raises a ``DeliveryError`` with why it cannot be."""
+        async with self._one_at_a_time:
+            asked = await self._get_open(instance, chat)
+            await self._record(AuditAction.AGREE, asked, moderator)
+            # Between question and answer the room may have become another's, or encrypted.
+            if not await self._may_still(asked):
+                raise PermanentFailure(
+                    f"{asked.by}, who asked for it, may not bridge that room any more"
+                )
+            network = self._plumbing.find_instance(instance)
+            door = await self._plumbing.check(network, chat, asked.room)
+            if door is None:
+                door = await self._plumbing.tie(network, _chat_of(asked), asked.room, asked.by)
+            await self._store.forget(instance, chat.id)
+        await say_on_both_sides(
+            self._house, door,
+            there=f"This channel is bridged to the Matrix room {asked.room_name} now: {asked.by} "
+            f"asked for it, {moderator.name} agreed. Who runs the channel can end it at any time.",
+            here=f"This room is bridged to {asked.chat_name} on {instance}: {moderator.name}, who "
+            f"runs it, agreed. {door.terms}",
+        )  # fmt: skip
+        return f"{asked.chat_name} is bridged to {asked.room_name} now."
+
+    async def refuse(self, instance: InstanceId, chat: RemoteChat, moderator: RemoteUser) -> str:
+        """Have the chat not bridged, and not asked again for a day."""
+        async with self._one_at_a_time:
+            asked = await self._get_open(instance, chat)
+            await self._record(AuditAction.REFUSE, asked, moderator)
+            again_at = self._house.clock.now() + REFUSED_FOR
+            await self._tell(
+                asked, f"{asked.chat_name} on {instance} is not bridged: {moderator.name}, who "
+                "runs it, does not want it.",
+            )  # fmt: skip
+            await self._store.settle(asked, AskedState.REFUSED, again_at)
+        return f"{asked.chat_name} is not bridged, and you are not asked again for a day."
+
+    async def withdraw(self, door: Doorway, by: UserId) -> None:
+        """Note that those who run the chat have ended its bridge: they are left in peace."""
+        portal, now = door.portal, self._house.clock.now()
+        await self._store.put(Asked(
+            instance=portal.instance, chat=portal.chat, chat_name=portal.chat_name,
+            room=portal.room, room_name=portal.room, by=portal.created_by or by,
+            state=AskedState.REFUSED, at=now, until=now, again_at=now + REFUSED_FOR,
+        ))  # fmt: skip
+
+    async def run(self) -> None:
+        """Tell those who asked that nobody has answered in time. Runs until cancelled."""
+        while True:
+            self._changed.clear()
+            waits = True
+            try:
+                waits = await self.look()
+            except TemporaryFailure as error:
+                log.info("requests wait: %s", error, extra={"event": "consents_wait"})
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS if waits else None):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    async def look(self) -> bool:
+        """Settle the requests whose time is over; whether there are others."""
+        async with self._one_at_a_time:
+            found = await self._store.open()
+            over = [one for one in found if one.until <= self._house.clock.now()]
+            for asked in over:
+                if self._plumbing.find_door(asked.instance, asked.chat) is not None:
+                    await self._store.forget(asked.instance, asked.chat)
+                    continue
+                await self._tell(
+                    asked, f"{asked.chat_name} on {asked.instance} is not bridged: nobody who "
+                    "runs it has answered in time.",
+                )  # fmt: skip
+                await self._store.settle(asked, AskedState.UNANSWERED)
+        return len(found) > len(over)
+
+    # --- inside ---
+
+    async def _ask(
+        self, instance: Instance, chat: RemoteChat, room: RoomId, by: UserId
+    ) -> tuple[Asked, Sequence[RemoteUser]]:
+        now = self._house.clock.now()
+        await self._check_peace(instance, chat, by, now)
+        asked = Asked(
+            instance=instance.name, chat=chat.id, chat_name=chat.name, room=room, by=by,
+            room_name=await self._house.intents.room_name(room),
+            at=now, until=now + ANSWER_WITHIN, again_at=now + _ASK_AGAIN,
+        )  # fmt: skip
+        request = ConsentRequest(
+            chat=chat, room=asked.room_name, asked_by=by,
+            minutes=int(ANSWER_WITHIN.total_seconds() // 60),
+        )  # fmt: skip
+        await self._house.audit.record(
+            actor=by, action=AuditAction.ASK, subject=by,
+            target=f"{instance.name} {chat.id} {room}",
+        )  # fmt: skip
+        # It is noted first: an answer may be faster than our return.
+        await self._store.put(asked)
+        try:
+            whom = await instance.ask(request)
+        except DeliveryError:
+            await self._store.forget(instance.name, chat.id)
+            raise
+        self._changed.set()
+        return asked, whom
+
+    async def _check_peace(
+        self, instance: Instance, chat: RemoteChat, by: UserId, now: datetime
+    ) -> None:
+        """Whether those who run the chat may be asked by that person now."""
+        if self._house.blocks.cover(instance.name, chat.id, by):
+            raise PermanentFailure(f"those who run {chat.name} take nothing of you")
+        known = await self._store.find(instance.name, chat.id)
+        if known is not None and now < known.again_at:
+            if known.state is AskedState.ASKED and now < known.until:
+                raise PermanentFailure(
+                    f"those who run {chat.name} were asked already, and have until "
+                    f"{known.until:%H:%M} UTC to answer"
+                )
+            why = "do not want it" if known.state is AskedState.REFUSED else "did not answer"
+            raise PermanentFailure(
+                f"those who run {chat.name} {why}; they are not asked again before "
+                f"{known.again_at:%d %B %H:%M} UTC"
+            )
+        own = [one for one in await self._store.open() if one.by == by and now < one.until]
+        if len(own) >= _MOST_OPEN:
+            raise PermanentFailure(
+                f"you have asked in {len(own)} places and nobody has answered yet; wait for them"
+            )
+
+    async def _get_open(self, instance: InstanceId, chat: RemoteChat) -> Asked:
+        asked = await self._store.find(instance, chat.id)
+        is_open = asked is not None and asked.state is AskedState.ASKED
+        if asked is None or not is_open or asked.until <= self._house.clock.now():
+            raise PermanentFailure(f"nobody asks to bridge {chat.name} just now")
+        return asked
+
+    async def _may_still(self, asked: Asked) -> bool:
+        house = self._house
+        return (
+            house.permissions.allows(asked.by, Permission.USER, asked.instance)
+            and asked.by in await house.intents.joined_members(asked.room)
+            and await house.intents.can(asked.room, asked.by, "m.bridge")
+        )
+
+    async def _record(self, action: AuditAction, asked: Asked, moderator: RemoteUser) -> None:
+        await self._house.audit.record(
+            actor=self._house.namespaces.ghost(asked.instance, moderator.id), action=action,
+            subject=asked.by, target=f"{asked.instance} {asked.chat} {asked.room}",
+        )  # fmt: skip
+
+    async def _tell(self, asked: Asked, text: str) -> None:
+        await self._house.sender.put([say_here(self._house, asked.room, text)])
+
+
+def in_words(found: Doorway | tuple[Asked, Sequence[RemoteUser]]) -> str:
+    """Say to whom asked for it what came of :meth:`Consents.bridge`."""
+    if isinstance(found, Doorway):
+        bridged = f"This room is bridged to {found.portal.chat_name} on {found.portal.instance}."
+        return f"{bridged} {found.terms}"
+    asked, whom = found
+    names = ", ".join(one.name for one in whom)
+    return (
+        f"{asked.chat_name} on {asked.instance} belongs to those who run it. I have asked those "
+        f"who are there ({names}); if one of them agrees before {asked.until:%H:%M} UTC, this "
+        "room is bridged. I say here what comes of it."
+    )
+
+
+def _chat_of(asked: Asked) -> RemoteChat:
+    return RemoteChat(id=asked.chat, name=asked.chat_name)

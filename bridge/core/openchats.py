@@ -1,0 +1,77 @@
+"""The bridged chats that anybody may know of: open on their network, and open in Matrix."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bridge.core.doorway import Doorway
+from bridge.core.portals import Portals
+from bridge.matrix.client import MatrixError
+from bridge.matrix.intents import Intents
+from bridge.sdk.errors import DeliveryError
+from bridge.sdk.ids import InstanceId
+
+_FRESH_SECONDS = 60.0
+_MOST = 1000
+_AT_ONCE = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenChat:
+    """One of them."""
+
+    instance: InstanceId
+    chat: str
+    room: str
+    """What people call the room."""
+
+
+class OpenChats:
+    """Looks at most once a minute, however often it is asked."""
+
+    def __init__(self, portals: Portals, intents: Intents) -> None:
+        self._portals = portals
+        self._intents = intents
+        self._found: Sequence[OpenChat] = ()
+        self._looked_at: float | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def list(self) -> Sequence[OpenChat]:
+        """Those that both sides show to everybody. What cannot be asked just now is left out."""
+        loop = asyncio.get_running_loop()
+        async with self._one_at_a_time:
+            if self._looked_at is None or loop.time() - self._looked_at > _FRESH_SECONDS:
+                self._found, self._looked_at = await self._look(), loop.time()
+        return self._found
+
+    async def _look(self) -> Sequence[OpenChat]:
+        slots = asyncio.Semaphore(_AT_ONCE)
+        shown: list[OpenChat] = []
+
+        async def look_at(door: Doorway) -> None:
+            async with slots:
+                found = await self._describe(door)
+            if found is not None:
+                shown.append(found)
+
+        async with asyncio.TaskGroup() as group:
+            for door in [door for door in self._portals.all if is_open(door)][:_MOST]:
+                group.create_task(look_at(door))
+        return sorted(shown, key=lambda one: (one.instance, one.chat.casefold()))
+
+    async def _describe(self, door: Doorway) -> OpenChat | None:
+        portal = door.portal
+        try:
+            rules = await self._intents.state(portal.room, "m.room.join_rules") or {}
+            if rules.get("join_rule") != "public":
+                return None
+            room = await self._intents.room_name(portal.room)
+        except (DeliveryError, MatrixError):
+            return None
+        return OpenChat(instance=portal.instance, chat=portal.chat_name, room=room)
+
+
+def is_open(door: Doorway) -> bool:
+    """Whether the network shows the chat to everybody. What it has not said is not shown."""
+    portal = door.portal
+    return portal.receiver is None and portal.listed is True and portal.open is True

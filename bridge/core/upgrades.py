@@ -1,0 +1,106 @@
+"""A room that was replaced by another (a tombstone): its bridge goes along, if it may."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from bridge.core.arrivals import Arrivals
+from bridge.core.bothsides import say_on_both_sides
+from bridge.core.doorway import Doorway
+from bridge.core.house import House
+from bridge.core.lane import Item
+from bridge.core.outgoing import once
+from bridge.core.plumbing import Plumbing
+from bridge.core.portals import Portals
+from bridge.core.telling import tell
+from bridge.matrix.client import MatrixError
+from bridge.model import Outgoing, SendKind
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.ids import RoomId, UserId
+
+log = logging.getLogger(__name__)
+
+
+class Upgrades:
+    """Follows a tombstone only where both rooms say the same, and who set it runs both.
+
+    One other bridge was led into a room of a stranger by a tombstone alone (CVE-2021-32659).
+    """
+
+    def __init__(
+        self,
+        house: House,
+        portals: Portals,
+        plumbing: Plumbing,
+        move_in: Callable[[UserId, RoomId], Awaitable[None]],
+    ) -> None:
+        self._house = house
+        self._portals = portals
+        self._plumbing = plumbing
+        self._move_in = move_in
+
+    async def follow(self, door: Doorway, item: Item) -> None:
+        """Move the portal, or say in the old room why not. Raises ``TemporaryFailure``."""
+        item.drop()
+        portal, sender = door.portal, UserId(item.event["sender"])
+        target = item.event["content"].get("replacement_room")
+        if not isinstance(target, str) or not target.startswith("!"):
+            return
+        room = RoomId(target)
+        try:
+            await self._check(door, room, sender)
+        except (PermanentFailure, MatrixError) as error:
+            reason = "the homeserver refuses it" if isinstance(error, MatrixError) else str(error)
+            await tell(
+                self._house, portal, item, "upgrade",
+                f"The bridge to {portal.chat_name} on {portal.instance} stays here: "
+                f"{reason.rstrip('.')}.",
+            )  # fmt: skip
+            return
+        await self._move(door, room, sender)
+
+    async def _check(self, door: Doorway, room: RoomId, sender: UserId) -> None:
+        """Raise ``PermanentFailure`` with why the new room is not to be trusted."""
+        house, old = self._house, door.portal.room
+        tombstone = await house.intents.state(old, "m.room.tombstone") or {}
+        if tombstone.get("replacement_room") != room:
+            raise PermanentFailure("it is not replaced any more")
+        try:
+            await house.intents.join_by(room, house.namespaces.bot, sender.partition(":")[2])
+        except MatrixError as error:
+            raise PermanentFailure(
+                "I am not let into the new room; invite me there and bridge it"
+            ) from error
+        creation = await house.intents.state(room, "m.room.create") or {}
+        predecessor = creation.get("predecessor")
+        if not isinstance(predecessor, dict) or predecessor.get("room_id") != old:
+            raise PermanentFailure("the new room does not say that it replaces this one")
+        if not await house.intents.can(room, sender, "m.bridge"):
+            raise PermanentFailure(f"{sender} has no power over the settings of the new room")
+        if await house.intents.is_encrypted(room):
+            raise PermanentFailure("the new room is encrypted, which I cannot read yet")
+
+    async def _move(self, door: Doorway, room: RoomId, sender: UserId) -> None:
+        house, portal = self._house, door.portal
+        names = await house.intents.joined_members(portal.room)
+        present = sorted(await door.arrivals.present())
+        await self._portals.move(door, room, sender)
+        door.arrivals = Arrivals(door.portal, house)
+        await self._move_in(house.namespaces.bot, room)
+
+        def membership(ghost: UserId, where: RoomId, kind: SendKind) -> Outgoing:
+            return Outgoing(
+                room=where, user=ghost, kind=kind, content={}, transaction_id=once(),
+                portal=portal.id, name=names.get(ghost, ""),
+            )  # fmt: skip
+
+        await house.sender.put([
+            *(membership(ghost, room, SendKind.JOIN) for ghost in present),
+            *(membership(ghost, portal.room, SendKind.LEAVE) for ghost in present),
+        ])  # fmt: skip
+        await self._plumbing.publish(door, sender)
+        await say_on_both_sides(
+            house, door,
+            there=f"The Matrix room was replaced by {sender}; the bridge has moved along.",
+            here=f"The bridge to {portal.chat_name} on {portal.instance} has moved here.",
+        )  # fmt: skip
+        log.info("a bridge has moved", extra={"event": "moved", "instance": portal.instance})

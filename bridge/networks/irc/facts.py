@@ -1,0 +1,224 @@
+"""What channels are: topic, who may see them and come in, who runs them, who is put out."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import ClassVar
+
+from bridge.networks.irc import replies
+from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.format import strip_codes
+from bridge.networks.irc.members import Roster
+from bridge.networks.irc.modes import Change, rank_of, read_changes
+from bridge.networks.irc.network import Network
+from bridge.networks.irc.wire import Incoming, Source, line
+from bridge.sdk.events import (
+    Rank,
+    RemoteAccess,
+    RemoteChat,
+    RemoteEvent,
+    RemoteRanks,
+    RemoteRemoval,
+    RemoteTopic,
+    Removal,
+)
+from bridge.sdk.ids import RemoteUserId, UserId
+
+_ANYBODY = Source("anybody", "any", "where.invalid")
+_HIDING, _CLOSING = frozenset("sp"), frozenset("ik")
+
+
+_Reads = Callable[["Facts", Incoming, RemoteChat], list[RemoteEvent]]
+
+
+@dataclass(slots=True)
+class _Channel:
+    flags: set[str] = field(default_factory=set)
+    names: dict[str, str] = field(default_factory=dict)
+    """A list of names that is just coming in: folded nick to letters."""
+
+
+class Facts:
+    """Follows them on the listening connection."""
+
+    def __init__(self, connection: Connection, network: Network, roster: Roster) -> None:
+        self._connection = connection
+        self._network = network
+        self._roster = roster
+        self._channels: dict[str, _Channel] = {}
+        self._to_ask: asyncio.Queue[str] = asyncio.Queue()
+
+    async def keep_asking(self) -> None:
+        """Ask for the modes of channels that we come into, as fast as we may write."""
+        while True:
+            await self._connection.say(line("MODE", await self._to_ask.get()))
+
+    def handle(self, message: Incoming) -> list[RemoteEvent]:
+        """Follow one line; return what it means to the room."""
+        does = self._commands.get(message.command)
+        place = 1 if message.command.isdecimal() else 0
+        name = message.param(-2 if message.command == replies.NAMES else place)
+        chat = self._roster.find_chat(name) if does is not None else None
+        if chat is None or does is None:
+            return self._on_nick(message) if message.command == "NICK" else []
+        return does(self, message, chat)
+
+    # --- one kind of line each ---
+
+    def _on_join(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
+        source = message.source or Source("")
+        if self._connection.is_own(source):
+            self._channels[chat.id] = _Channel()
+            self._to_ask.put_nowait(chat.name)
+            return []
+        # A nick that comes back is anybody's: it holds nothing until it is given something.
+        key = self._fold(source.nick)
+        if not self._ranks(chat).pop(key, "") or self._network.is_ours(source):
+            return []
+        return [RemoteRanks(chat=chat.id, ranks={RemoteUserId(key): Rank.NONE})]
+
+    def _on_topic(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
+        source = message.source
+        if source is not None and self._roster.is_one_of_us(chat.name, source):
+            return []
+        return [RemoteTopic(chat=chat.id, topic=strip_codes(message.param(1)))]
+
+    def _on_told_topic(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
+        topic = strip_codes(message.param(2)) if message.command == replies.TOPIC else ""
+        return [RemoteTopic(chat=chat.id, topic=topic, is_news=False)]
+
+    def _on_told_modes(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
+        channel = self._channels.setdefault(chat.id, _Channel())
+        changes = read_changes(message.params[2:], self._connection.isupport)
+        channel.flags = {one.mode for one in changes if one.adding}
+        return [self._access(chat, channel)]
+
+    def _on_mode(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
+        limits = self._connection.isupport
+        channel = self._channels.setdefault(chat.id, _Channel())
+        events: list[RemoteEvent] = []
+        ranks: dict[RemoteUserId, Rank] = {}
+        is_access = False
+        for one in read_changes(message.params[1:], limits):
+            if one.mode in limits.prefixes.values():
+                ranks |= self._change_rank(chat, one)
+            elif one.mode == "b":
+                events += self._on_ban(message, chat, one)
+            elif one.mode not in limits.channel_modes[0]:
+                (channel.flags.add if one.adding else channel.flags.discard)(one.mode)
+                is_access = is_access or one.mode in _HIDING | _CLOSING
+        if ranks:
+            events.append(RemoteRanks(chat=chat.id, ranks=ranks))
+        if is_access:
+            events.append(self._access(chat, channel))
+        return events
+
+    def _on_names(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
+        names = self._channels.setdefault(chat.id, _Channel()).names
+        prefixes = self._connection.isupport.prefixes
+        for word in message.param(-1).split():
+            bare = word.lstrip("".join(prefixes))
+            signs = word[: len(word) - len(bare)]
+            nick = Source.parse(bare).nick
+            if signs and nick:
+                names[self._fold(nick)] = "".join(prefixes[sign] for sign in signs)
+        return []
+
+    def _on_end_of_names(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
+        channel = self._channels.setdefault(chat.id, _Channel())
+        names, channel.names = channel.names, {}
+        self._network.ranks[chat.id] = names
+        return [
+            RemoteRanks(
+                chat=chat.id, is_all=True,
+                ranks={
+                    RemoteUserId(nick): rank_of(letters) for nick, letters in names.items()
+                    if not self._network.is_ours(Source(nick)) and rank_of(letters)
+                },
+            )
+        ]  # fmt: skip
+
+    def _on_kick(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
+        owner = self._network.owner_of(message.param(1), held_only=True)
+        if owner is None:
+            return []
+        return self._removal(message, chat, owner, Removal.KICK, strip_codes(message.param(2)))
+
+    def _on_nick(self, message: Incoming) -> list[RemoteEvent]:
+        source, new = message.source, self._fold(message.param(0))
+        events: list[RemoteEvent] = []
+        for chat, ranks in self._network.ranks.items() if source is not None else ():
+            letters = ranks.pop(self._fold(source.nick), "")  # type: ignore[union-attr]
+            if not letters:
+                continue
+            ranks[new] = letters
+            if source is not None and not self._network.is_ours(Source(message.param(0))):
+                old = RemoteUserId(self._fold(source.nick))
+                told = {old: Rank.NONE, RemoteUserId(new): rank_of(letters)}
+                events.append(RemoteRanks(chat=chat, ranks=told))
+        return events
+
+    _commands: ClassVar[Mapping[str, "_Reads"]] = {
+        "JOIN": _on_join,
+        "TOPIC": _on_topic,
+        "MODE": _on_mode,
+        "KICK": _on_kick,
+        replies.NO_TOPIC: _on_told_topic,
+        replies.TOPIC: _on_told_topic,
+        replies.CHANNEL_MODES: _on_told_modes,
+        replies.NAMES: _on_names,
+        replies.END_OF_NAMES: _on_end_of_names,
+    }
+
+    # --- inside ---
+
+    def _fold(self, name: str) -> str:
+        return self._connection.isupport.fold(name)
+
+    def _ranks(self, chat: RemoteChat) -> dict[str, str]:
+        return self._network.ranks.setdefault(chat.id, {})
+
+    def _access(self, chat: RemoteChat, channel: _Channel) -> RemoteAccess:
+        return RemoteAccess(
+            chat=chat.id,
+            listed=not _HIDING & channel.flags,
+            open=not _CLOSING & channel.flags,
+        )
+
+    def _change_rank(self, chat: RemoteChat, one: Change) -> dict[RemoteUserId, Rank]:
+        ranks, key = self._ranks(chat), self._fold(one.value)
+        letters = ranks.get(key, "").replace(one.mode, "") + (one.mode if one.adding else "")
+        ranks[key] = letters
+        if not letters:
+            del ranks[key]
+        if not key or self._network.is_ours(Source(one.value)):
+            return {}
+        return {RemoteUserId(key): rank_of(letters)}
+
+    def _on_ban(self, message: Incoming, chat: RemoteChat, one: Change) -> list[RemoteEvent]:
+        """A ban that hits one of our people is that person's; one of many is the bridge's."""
+        mask = _literally(self._fold(one.value))
+
+        def hits(source: Source) -> bool:
+            return fnmatchcase(self._fold(f"{source.nick}!{source.user}@{source.host}"), mask)
+
+        hit = [owner for owner, source in self._network.people() if hits(source)]
+        if len(hit) != 1 or hits(_ANYBODY):
+            return []
+        how = Removal.BAN if one.adding else Removal.UNBAN
+        return self._removal(message, chat, hit[0], how, "")
+
+    def _removal(
+        self, message: Incoming, chat: RemoteChat, owner: UserId, how: Removal, reason: str
+    ) -> list[RemoteEvent]:
+        source = message.source
+        if source is None or not source.is_person or self._network.is_ours(source):
+            return []
+        by = self._roster.user(source.nick)
+        return [RemoteRemoval(chat=chat.id, user=owner, by=by, how=how, reason=reason)]
+
+
+def _literally(mask: str) -> str:
+    """A mask knows ``*`` and ``?`` alone; ``[`` may be part of a nick."""
+    return mask.replace("[", "[[]")

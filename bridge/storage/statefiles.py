@@ -1,0 +1,37 @@
+"""The files under ``state_dir``: what each holds, for what, and how long."""
+
+from dataclasses import dataclass
+
+from bridge.storage.datamap import RECEIVED_DAYS, Holds
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What lies beside the database."""
+
+    path: str
+    holds: Holds
+    why: str
+    keep: str
+
+
+FILES: tuple[File, ...] = (
+    File("keys/day/*", Holds.SECRET, "the keys of sealed columns, one a day",
+         f"{RECEIVED_DAYS} days"),
+    File("keys/event-ids", Holds.SECRET, "the key of the hashes", "the installation"),
+    File("keys/master", Holds.SECRET, "the master key of the vault", "the installation"),
+    File("keys/erased", Holds.NONE, "hashes of keys that were destroyed with their owner's data",
+         "the master key"),
+    File("keys/audit", Holds.SECRET, "the key of the audit's hashes", "the installation"),
+    File("keys/database", Holds.SECRET, "passwords of the embedded database's roles",
+         "the installation"),
+    File("audit.head", Holds.NONE, "number and hash of the newest audit row", "the installation"),
+    File("last-backup", Holds.NONE, "when the newest backup was finished", "the installation"),
+    File("incoming/", Holds.CONTENT, "what a restore or a move is making", "until it is done"),
+    File("incoming.ready", Holds.NONE, "that it is to take the old one's place", "until it has"),
+    File("before-*/", Holds.CONTENT, "the state that a restore, a move or an upgrade replaced",
+         "until an admin deletes it; the keys of days in it as above"),
+    File("inflight", Holds.NONE, "which events modules are working on, as numbers", "the event"),
+    File("postgres/", Holds.CONTENT, "the embedded database: the tables above", "as above"),
+)  # fmt: skip
+"""Under ``state_dir``."""

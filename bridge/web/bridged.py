@@ -1,0 +1,30 @@
+"""The public page: which chats are bridged, by which rules, and whom to turn to."""
+
+from itertools import groupby
+
+import aiohttp_jinja2
+from aiohttp import web
+
+from bridge.core.openchats import OpenChats
+from bridge.settings import WebSettings
+
+
+class BridgedPage:
+    """Shows what both sides show to everybody, and nothing of anybody."""
+
+    def __init__(self, settings: WebSettings, chats: OpenChats) -> None:
+        self._settings = settings
+        self._chats = chats
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        """Answer ``GET /bridged``."""
+        found = await self._chats.list()
+        networks = [
+            (instance, list(chats))
+            for instance, chats in groupby(found, key=lambda one: one.instance)
+        ]
+        return aiohttp_jinja2.render_template("bridged.html", request, {
+            "networks": networks,
+            "policy": self._settings.policy.splitlines(),
+            "contact": self._settings.contact,
+        })  # fmt: skip

@@ -1,0 +1,197 @@
+"""A channel of others is bridged when its operators agree, and for as long as they like."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from bridge.app import App
+from bridge.demo.matrix_user import MatrixUser
+from bridge.settings import DatabaseSettings
+from bridge.storage.audit import Audit
+from bridge.storage.keys import DayKeys
+from tests.flow.test_conversation import RUN, irc_module, read_texts
+from tests.rigs.irc_user import IrcUser, irc_user
+from tests.rigs.ircd import IrcServer
+from tests.rigs.trestle import Town, make_modules, running, wait_until
+
+BOT = "@trestle:test.example"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session", params=list(RUN))
+async def irc(request: pytest.FixtureRequest) -> AsyncIterator[IrcServer]:
+    async with RUN[request.param]() as started:
+        yield started
+
+
+@pytest_asyncio.fixture
+async def app(
+    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> AsyncIterator[App]:
+    modules = irc_module(irc, own_network=False, contact="admin@test.example")
+    settings = town.settings_for(folder, database_settings, modules=make_modules(modules))
+    async with running(settings) as started:
+        yield started
+
+
+async def enter(person: MatrixUser, name: str) -> str:
+    """A room of that name with the bot in it."""
+    room = await person.create_room(preset="public_chat", name=name, invite=[BOT])
+    await person.wait_until_joined(room, BOT)
+    return room
+
+
+async def ask(person: MatrixUser, room: str, channel: str, answer: str = "") -> None:
+    """Say that the channel should be bridged, and hear that its operators were asked."""
+    await person.say(room, f"!trestle bridge near {channel}")
+    asked = f"{channel} on near belongs to those who run it. I have asked those who are there"
+    await person.wait_for_text(room, answer or asked)
+
+
+async def tell(operator: IrcUser, words: str, answer: str) -> None:
+    """Say something to the bot alone, and hear its answer."""
+    operator.say(f"PRIVMSG trestle :{words}")
+    await operator.expect("NOTICE", answer)
+
+
+async def test_an_operators_yes_bridges_the_channel_and_nobody_elses_does(
+    town: Town, irc: IrcServer, app: App, folder: Path
+) -> None:
+    alice, bea = await town.person("alice"), await town.person("bea")
+    room = await enter(alice, "Hall")
+    await bea.join(room)
+    async with irc_user(irc.port, "olga") as olga, irc_user(irc.port, "carl") as carl:
+        await olga.join("#hall")
+        await carl.join("#hall")
+        await bea.say(room, "!trestle bridge near #hall")
+        await alice.wait_for_text(room, "you need the power")
+        await ask(alice, room, "#hall")
+        question = await olga.expect("PRIVMSG olga", f"{alice.id} asks to bridge #hall")
+        assert "the Matrix room Hall" in question
+        await olga.expect("/msg trestle yes #hall", "/msg trestle no #hall")
+        await olga.expect("/msg trestle status, leave, block", "Contact: admin@test.example.")
+        await ask(alice, room, "#hall", "were asked already, and have until")
+
+        await tell(carl, "yes #hall", "the server does not say that you are an operator of #hall")
+        await tell(olga, "yes #hole", "the server does not say that you are an operator of #hole")
+        assert not app.parts.portals.in_room(room)  # type: ignore[arg-type]
+        await tell(olga, "yes #hall", "#hall is bridged to Hall now.")
+        await alice.wait_for_text(room, "bridged to #hall on near: olga, who runs it, agreed.")
+        await carl.expect("NOTICE #hall", f"the Matrix room Hall now: {alice.id} asked for it")
+        await tell(olga, "yes #hall", "nobody asks to bridge #hall just now")
+        await alice.say(room, "good morning")
+        assert await read_texts(carl, 1) == [(alice.id[1:].partition(":")[0], "good morning")]
+
+    database = app.parts.database
+    audit = Audit(database, DayKeys(folder, database.clock), app.parts.settings.state_dir)
+    acts = [(row.action, row.actor, row.subject) async for row in audit.rows()]
+    olgas = "@_trestle_near_olga:test.example"
+    assert acts == [
+        ("ask", alice.id, alice.id), ("agree", olgas, alice.id), ("bridge", alice.id, alice.id),
+    ]  # fmt: skip
+
+
+async def test_a_no_and_silence_leave_the_channel_alone_and_in_peace(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice = await town.person("alice")
+    room = await enter(alice, "Den")
+    database, consents = app.parts.database, app.parts.consents
+    async with irc_user(irc.port, "olga") as olga:
+        await ask(alice, room, "#nobody", "no operator of #nobody is to be seen from outside")
+        await olga.join("#den")
+        await olga.join("#nook")
+        await ask(alice, room, "#den")
+        await tell(olga, "no #den", "#den is not bridged, and you are not asked again for a day")
+        await alice.wait_for_text(room, "not bridged: olga, who runs it, does not want it.")
+        await ask(alice, room, "#den", "those who run #den do not want it; they are not asked")
+        await ask(alice, room, "#nook")
+        assert await consents.look()
+        past = database.clock.now() - timedelta(seconds=1)
+        await database.core.execute(
+            "UPDATE consent SET answer_by = $1 WHERE state = 'asked'", past
+        )
+        assert not await consents.look()
+        await alice.wait_for_text(room, "#nook on near is not bridged: nobody who runs it has")
+        await tell(olga, "yes #nook", "nobody asks to bridge #nook just now")
+        await ask(alice, room, "#nook", "those who run #nook did not answer")
+    assert not app.parts.portals.all
+
+
+async def test_what_was_asked_is_not_forgotten_by_a_restart_and_power_that_was_lost_counts(
+    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    alice, bea = await town.person("alice"), await town.person("bea")
+    room, taken = await enter_later(alice, "Kept"), await enter_later(alice, "Taken", "11")
+    modules = make_modules(irc_module(irc, own_network=False, nick="later"))
+    settings = town.settings_for(folder, database_settings, modules=modules)
+    async with irc_user(irc.port, "olga") as olga:
+        await olga.join("#kept")
+        await olga.join("#taken")
+        async with running(settings):
+            for place, channel in ((room, "#kept"), (taken, "#taken")):
+                await alice.wait_until_joined(place, BOT)
+                await ask(alice, place, channel)
+        await alice.set_state(
+            taken, "m.room.power_levels", {"users": {bea.id: 100, alice.id: 0, BOT: 0}}
+        )
+        async with running(settings) as app:
+            await wait_until(lambda: app.parts.introduced)
+            assert await app.parts.instances["near"].wait_until_connected(20)  # type: ignore[index]
+            olga.say("PRIVMSG later :yes #taken")
+            await olga.expect("NOTICE", "may not bridge that room any more")
+            olga.say("PRIVMSG later :yes #kept")
+            await olga.expect("NOTICE", "#kept is bridged to Kept now.")
+
+
+async def enter_later(person: MatrixUser, name: str, version: str = "12") -> str:
+    """A room to which the bot is invited, whenever it is there."""
+    return await person.create_room(
+        preset="public_chat", name=name, invite=[BOT], room_version=version
+    )
+
+
+async def test_an_operator_sees_limits_and_ends_the_bridge_and_both_sides_are_told(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice, bea = await town.person("alice"), await town.person("bea")
+    room = await enter(alice, "Square")
+    await bea.join(room)
+    nick = bea.id[1:].partition(":")[0]
+    async with irc_user(irc.port, "olga") as olga, irc_user(irc.port, "carl") as carl:
+        await olga.join("#square")
+        await carl.join("#square")
+        await ask(alice, room, "#square")
+        await tell(olga, "yes #square", "is bridged")
+        await bea.say(room, "hello")
+        await carl.expect("PRIVMSG #square", "hello")
+        carl.say(f"WHOIS {nick}")
+        await carl.expect(" 311 ", f":{bea.id} (Trestle, a bridge to Matrix; contact: admin@")
+        carl.say(f"PRIVMSG {nick} :\x01VERSION\x01")
+        await carl.expect("VERSION Trestle, a bridge to Matrix, for", bea.id, "admin@test")
+
+        await tell(carl, "leave", "you are an operator of no bridged channel")
+        await tell(olga, "status", f"the Matrix room Square, 2 people in it; {alice.id} asked")
+        await tell(olga, "block nobody", "nobody from Matrix is called nobody here")
+        await tell(olga, f"block {nick}", f"{bea.id} is blocked in #square")
+        await carl.expect("PART #square", "is blocked in this channel")
+        await carl.expect("NOTICE #square", f"Nothing of {bea.id} is carried into this channel")
+        await alice.wait_for_text(room, f"takes nothing of {bea.id} any more: olga, who runs it")
+        await bea.say(room, "am I heard?")
+        await bea.wait_for_text(room, "did not reach #square on near: those who run #square take")
+        await tell(olga, "status", f"Blocked: {bea.id}.")
+        await tell(olga, f"unblock {nick}", f"{bea.id} is no longer blocked")
+        await tell(olga, "block test.example", "test.example is blocked in #square")
+        await alice.say(room, "and I?")
+        await alice.wait_for_text(room, "those who run #square take nothing of you")
+        await tell(olga, "unblock test.example #square", "test.example is no longer blocked")
+        await bea.say(room, "back again")
+        await carl.expect("PRIVMSG #square", "back again")
+
+        await tell(olga, "leave", "#square is no longer bridged")
+        await carl.expect("NOTICE #square", "no longer bridged to Matrix, as olga wishes")
+        await alice.wait_for_text(room, "is no longer bridged here: olga, who runs it, ended it.")
+        await wait_until(lambda: not app.parts.portals.all)
+        await ask(alice, room, "#square", "those who run #square do not want it")

@@ -1,0 +1,224 @@
+"""What a channel is and what its room is follow each other, by the rights on both sides."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from bridge.app import App
+from bridge.demo.matrix_user import MatrixUser
+from bridge.settings import Address, DatabaseSettings, WebSettings
+from tests.flow.test_conversation import RUN, bridge, irc_module
+from tests.rigs.irc_user import irc_user
+from tests.rigs.ircd import IrcServer
+from tests.rigs.trestle import Town, make_modules, running
+
+BOT = "@trestle:test.example"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session", params=list(RUN))
+async def irc(request: pytest.FixtureRequest) -> AsyncIterator[IrcServer]:
+    async with RUN[request.param]() as started:
+        yield started
+
+
+@pytest_asyncio.fixture
+async def app(
+    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> AsyncIterator[App]:
+    web = WebSettings(
+        public_listen=Address("127.0.0.1", 0), public_url="http://public.example",
+        contact="admin@test.example", policy="Be kind.\n<b>Keep</b> nothing.",
+    )  # fmt: skip
+    settings = town.settings_for(
+        folder, database_settings, modules=make_modules(irc_module(irc)), web=web
+    )
+    async with running(settings) as started:
+        yield started
+
+
+def ghost(nick: str) -> str:
+    return f"@_trestle_near_{nick}:test.example"
+
+
+async def state(person: MatrixUser, room: str, kind: str) -> dict[str, Any]:
+    """What stands in the room, empty for nothing."""
+    status, content = await person.try_call("GET", f"v3/rooms/{room}/state/{kind}/")
+    return content if status == 200 else {}
+
+
+async def wait_for_state(
+    person: MatrixUser, room: str, kind: str, is_so: Callable[[dict[str, Any]], bool]
+) -> None:
+    """Wait until what stands in the room is so."""
+    found: list[dict[str, Any]] = [await state(person, room, kind)]
+
+    def last() -> bool:
+        found.extend(
+            event["content"] for event in person.events
+            if event["room_id"] == room and event["type"] == kind and event.get("state_key") == ""
+        )  # fmt: skip
+        return is_so(found[-1])
+
+    await person.wait_until(last)
+
+
+def power(user: str, level: int) -> Callable[[dict[str, Any]], bool]:
+    return lambda content: content.get("users", {}).get(user, 0) == level
+
+
+async def page_of(app: App) -> str:
+    """The public page, as it is now."""
+    app.parts.web._chats._looked_at = None  # type: ignore[union-attr]
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://{app.parts.web.public_address}/bridged") as response,
+    ):
+        assert response.status == 200
+        return await response.text()
+
+
+async def test_a_room_that_was_made_for_a_channel_is_as_the_channel_is(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice = await town.person("alice")
+    async with irc_user(irc.port, "olga") as olga, irc_user(irc.port, "carl") as carl:
+        await olga.join("#yard")
+        await carl.join("#yard")
+        olga.say("TOPIC #yard :\x02first\x02 words")
+        await carl.expect("TOPIC #yard")
+        alias = app.parts.namespaces.alias("near", "#yard")  # type: ignore[arg-type]
+        joined = await alice.call("POST", f"v3/join/{alias.replace('#', '%23')}", {})
+        room = joined["room_id"]
+        await wait_for_state(
+            alice, room, "m.room.topic", lambda c: c.get("topic") == "first words"
+        )
+        await wait_for_state(alice, room, "m.room.power_levels", power(ghost("olga"), 50))
+        olga.say("TOPIC #yard :second", "MODE #yard +v carl", "MODE #yard +o carl")
+        await wait_for_state(alice, room, "m.room.topic", lambda c: c.get("topic") == "second")
+        await wait_for_state(alice, room, "m.room.power_levels", power(ghost("carl"), 50))
+        olga.say("MODE #yard -o carl")
+        await wait_for_state(alice, room, "m.room.power_levels", power(ghost("carl"), 1))
+        olga.say("MODE #yard -v carl")
+        await wait_for_state(alice, room, "m.room.power_levels", power(ghost("carl"), 0))
+
+        page = await page_of(app)
+        assert f"#yard and the Matrix room {alias}" in page
+        assert "Be kind." in page
+        assert "&lt;b&gt;Keep" in page
+        assert "Contact: admin@test.example" in page
+        olga.say("MODE #yard +k sesame")
+        await wait_for_state(
+            alice, room, "m.room.join_rules", lambda c: c.get("join_rule") == "invite"
+        )
+        assert "#yard" not in await page_of(app)
+        olga.say("MODE #yard -k sesame", "MODE #yard +s")
+        await wait_for_state(
+            alice, room, "m.room.join_rules", lambda c: c.get("join_rule") == "public"
+        )
+        await carl.expect("MODE #yard", "+s")
+        await alice.wait_until(lambda: not app.parts.portals.all[0].portal.listed)
+        assert "#yard" not in await page_of(app)
+
+
+async def test_what_is_done_in_a_room_is_done_in_the_channel_and_the_other_way_round(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice, bea, dora = [await town.person(name) for name in ("alice", "bea", "dora")]
+    nick = {one.id: one.id[1:].partition(":")[0] for one in (bea, dora)}
+    async with irc_user(irc.port, "olga") as olga, irc_user(irc.port, "carl") as carl:
+        await olga.join("#mall")
+        await carl.join("#mall")
+        olga.say("TOPIC #mall :of the channel", "MODE #mall +t")
+        room = await bridge(alice, "#mall")
+        await alice.set_state(room, "m.room.topic", {"topic": "alone"})
+        await alice.wait_for_text(room, "#mall on near did not take the change of the topic:")
+        olga.say("MODE #mall +o trestle")
+        await olga.expect("MODE #mall +o", "trestle")
+        await alice.set_state(room, "m.room.topic", {"topic": "of the room"})
+        await olga.expect("TOPIC #mall", "of the room")
+        levels = await state(alice, room, "m.room.power_levels")
+        assert not power(ghost("olga"), 50)(levels)  # Nobody has decided that yet.
+        users = {**levels["users"], BOT: 100}
+        await alice.set_state(room, "m.room.power_levels", {**levels, "users": users})
+        await alice.say(room, "!trestle set follow all")
+        await alice.wait_for_text(room, "follow is all for #mall on near now.")
+        await wait_for_state(alice, room, "m.room.power_levels", power(ghost("olga"), 50))
+
+        for person in (bea, dora):
+            await person.join(room)
+            await person.say(room, "hello")
+            await olga.expect("PRIVMSG #mall", "hello")
+        levels = await state(alice, room, "m.room.power_levels")
+        users = {**levels["users"], bea.id: 50, ghost("carl"): 1}
+        await alice.set_state(room, "m.room.power_levels", {**levels, "users": users})
+        await olga.expect("MODE #mall +v", "carl")
+        await olga.expect("MODE #mall +o", nick[bea.id])
+        await kick(alice, room, "kick", ghost("carl"), reason="enough")
+        await carl.expect("KICK #mall carl", "enough")
+        await carl.join("#mall")
+        await kick(alice, room, "ban", ghost("carl"))
+        await olga.expect("MODE #mall +b")
+        await carl.expect("KICK #mall carl")
+        await kick(alice, room, "unban", ghost("carl"))
+        await olga.expect("MODE #mall -b")
+
+        olga.say(f"KICK #mall {nick[dora.id]} :not here")
+        kicked = await wait_for_member(alice, room, dora.id, "leave")
+        assert (kicked["sender"], kicked["content"]["reason"]) == (ghost("olga"), "not here")
+        olga.say(f"KICK #mall {nick[bea.id]} :nor you")
+        await olga.expect("KICK #mall", nick[bea.id])
+        olga.say("PRIVMSG #mall :last")
+        await alice.wait_for_text(room, "last")
+        assert (await alice.members(room)).keys() >= {bea.id}  # She stands as high as olga.
+
+
+async def test_a_bridge_goes_along_where_both_rooms_say_so_and_into_no_strangers_room(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice = await town.person("alice")
+    async with irc_user(irc.port, "carl") as carl:
+        await carl.join("#pier")
+        room = await bridge(alice, "#pier", version="10")
+        await wait_for_member(alice, room, ghost("carl"), "join")
+        strange = await alice.create_room(preset="public_chat")
+        await alice.set_state(room, "m.room.tombstone", {"replacement_room": strange})
+        await alice.wait_for_text(room, "stays here: the new room does not say that it replaces")
+        upgraded = await alice.call("POST", f"v3/rooms/{room}/upgrade", {"new_version": "11"})
+        new = str(upgraded["replacement_room"])
+        await alice.wait_for_text(new, "The bridge to #pier on near has moved here.")
+        await wait_for_member(alice, new, ghost("carl"), "join")
+        await wait_for_member(alice, room, ghost("carl"), "leave")
+        await carl.expect("NOTICE #pier", f"replaced by {alice.id}; the bridge has moved along")
+        await alice.say(new, "here?")
+        await carl.expect("PRIVMSG #pier", "here?")
+        carl.say("PRIVMSG #pier :here")
+        await alice.wait_for_text(new, "here")
+        await alice.say(new, "!trestle status")
+        await alice.wait_for_text(new, "#pier on near: running.")
+    assert [door.portal.room for door in app.parts.portals.all] == [new]
+
+
+async def kick(person: MatrixUser, room: str, how: str, whom: str, **more: str) -> None:
+    await person.call("POST", f"v3/rooms/{room}/{how}", {"user_id": whom, **more})
+
+
+async def wait_for_member(
+    person: MatrixUser, room: str, user: str, membership: str
+) -> dict[str, Any]:
+    """Wait until somebody's membership is so, and give the event."""
+    found: list[dict[str, Any]] = []
+
+    def is_so() -> bool:
+        found.extend(
+            event for event in person.events
+            if event["room_id"] == room and event["type"] == "m.room.member"
+            and event["state_key"] == user and event["content"]["membership"] == membership
+        )  # fmt: skip
+        return bool(found)
+
+    await person.wait_until(is_so)
+    return found[-1]
