@@ -31,6 +31,7 @@ from bridge.core.late import Lateness
 from bridge.core.loginchat import LoginChat
 from bridge.core.logins import Logins, Means
 from bridge.core.moderators import Moderators
+from bridge.core.networkcommands import NetworkCommands
 from bridge.core.openchats import OpenChats
 from bridge.core.optouts import OptOuts
 from bridge.core.permissions import Permissions
@@ -379,6 +380,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             optouts=optouts, double_puppets=double_puppets,
         )  # fmt: skip
         main_bot.login_chat = LoginChat(logins, stage, namespaces.bot, bot_rooms)
+        main_bot.network_commands = NetworkCommands(
+            plumbing, portals, intents, house.rules, permissions.allows, namespaces.bot
+        )
         main_bot.consents = consents
         main_bot.tracer = tracer = Tracer(
             Traces(database, journal, items, keys_of=event_keys.keys_of, parse=parse_transaction),

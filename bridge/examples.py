@@ -15,8 +15,10 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from bridge import __version__
+from bridge.core.catalogue import installed
 from bridge.core.commands import MainBot
 from bridge.core.levels import permissions_page
+from bridge.core.networkcommands import actions_of, declared
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.registration import registration
 from bridge.sdk.ids import InstanceId
@@ -94,7 +96,13 @@ def write_examples(folder: Path) -> None:
 def _permissions() -> str:
     # Only what the bot declares is read; nothing of it is run.
     nothing: dict[str, Any] = dict.fromkeys(inspect.signature(MainBot).parameters)
-    return permissions_page(MainBot(**nothing).actions.values())
+    of_networks = [
+        action
+        for module in installed().values()
+        if not module.is_bot and module.entry.value.startswith("bridge.")
+        for action in actions_of(InstanceId(module.name), declared(module.load()))
+    ]
+    return permissions_page([*MainBot(**nothing).actions.values(), *of_networks])
 
 
 def keys_of_or_none(kind: type) -> Mapping[str, Any] | None:

@@ -2,9 +2,9 @@
 
 import difflib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from bridge.core.actions import PREFIX, Action, Order
 from bridge.core.aside import Aside
 from bridge.core.bots import BotCall, Seat, Stage, is_edit
 from bridge.core.choices import change, describe
@@ -13,6 +13,7 @@ from bridge.core.doorway import Doorway
 from bridge.core.doublepuppets import DoublePuppets, read_token
 from bridge.core.lane import Item
 from bridge.core.loginchat import LoginChat
+from bridge.core.networkcommands import NetworkCommands
 from bridge.core.optouts import EVERYWHERE, OptOuts
 from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
@@ -27,49 +28,11 @@ from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, InstanceId, RoomId, UserId
 from bridge.sdk.secret import Secret
 
-PREFIX = "!trestle"
-
 _AT_ONCE = 20
 """Parked things that one answer lists."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Action:
-    """One thing that the main bot does."""
-
-    name: str
-    usage: str
-    help: str
-    level: Permission
-    run: Callable[["Order"], Awaitable[str]] = field(repr=False)
-    """Does it and gives the answer, empty if there is none to give here."""
-    needs_power: bool = False
-    """The sender must have the power to change the room's settings."""
-    of_network: bool = False
-    """The level that counts is that for the network that is meant."""
-    of_room: bool = False
-    """It is about the bridge of the room where it is said."""
-
-
 OfLogins = Callable[[LoginChat, BotCall, Sequence[str]], Awaitable[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What somebody asked, in words."""
-
-    call: BotCall
-    words: tuple[str, ...]
-
-    @property
-    def room(self) -> RoomId:
-        """Where it was asked."""
-        return self.call.room
-
-    @property
-    def sender(self) -> UserId:
-        """Who asked."""
-        return self.call.sender.user_id
 
 
 class MainBot:
@@ -98,6 +61,7 @@ class MainBot:
         self.aside: Aside
         self.consents: Consents
         self.login_chat: LoginChat
+        self.network_commands: NetworkCommands
         self.sessions: Sessions
         self.tracer: Tracer
         self.status: Status
@@ -111,8 +75,8 @@ class MainBot:
         """What is done about this program and the bridges of rooms."""
         user, relay = Permission.USER, Permission.RELAY
         return (
-            Action(name="help", usage="help", level=relay, run=self._help,
-                   help="say what I can do"),
+            Action(name="help", usage="help [network [command]]", level=relay, run=self._help,
+                   help="say what I can do, or what a network takes"),
             Action(name="ping", usage="ping", level=user, run=self._ping,
                    help="see that I am there"),
             Action(name="modules", usage="modules", level=user, run=self._modules,
@@ -187,26 +151,44 @@ class MainBot:
 
     async def obey(self, call: BotCall, text: str) -> None:
         """Run the command in ``text`` and say how it went."""
-        words = text.split()
-        name = words[0].casefold() if words else "help"
-        action = self.actions.get(name)
-        if action is None:
-            near = difflib.get_close_matches(name, self.actions, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            # What is said in a direct chat may have been meant as an answer, and be a secret.
-            what = "that" if call.direct else repr(name[:40])
-            await call.reply(f"I do not know {what}.{hint} Say {PREFIX} help for a list.")
-            return
-        order = Order(call, tuple(words[1:]))
         try:
-            await self._allow(action, order)
-            answer = await action.run(order)
+            found = self._find(call, text)
+            if found is None:
+                answer = self._unknown(call, text)
+            else:
+                action, order = found
+                await self._allow(action, order)
+                if action.is_private:
+                    await self._hide(order)
+                answer = await action.run(order)
         except TemporaryFailure as error:
             answer = f"Not now: {sentence(error)} Try again in a while."
         except DeliveryError as error:
             answer = f"I could not do that: {sentence(error)}"
         if answer:
             await call.reply(answer)
+
+    def _find(self, call: BotCall, text: str) -> tuple[Action, Order] | None:
+        words = text.split()
+        action = self.actions.get(words[0].casefold() if words else "help")
+        if action is None:
+            return self.network_commands.find(call, text)
+        return action, Order(call, tuple(words[1:]), text.strip()[len(action.name) :].strip())
+
+    def _unknown(self, call: BotCall, text: str) -> str:
+        name = text.split(maxsplit=1)[0].casefold()
+        near = difflib.get_close_matches(name, self.actions, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        # What is said in a direct chat may have been meant as an answer, and be a secret.
+        what = "that" if call.direct else repr(name[:40])
+        return f"I do not know {what}.{hint} Say {PREFIX} help for a list."
+
+    async def _hide(self, order: Order) -> None:
+        """Take back what may be a secret; refuse it where others have read it."""
+        if order.words:
+            await self.login_chat.remove(order.call)
+        if not order.call.direct:
+            raise PermanentFailure("others could read that; say it in a direct chat with me")
 
     async def _allow(self, action: Action, order: Order) -> None:
         allows, sender = self._stage.permissions.allows, order.sender
@@ -226,6 +208,8 @@ class MainBot:
 
     def _networks_meant(self, order: Order, action: Action) -> Sequence[InstanceId]:
         """The networks whose own levels count, as far as there are such."""
+        if action.network is not None:
+            return [action.network]
         if action.name == "bridge":
             here = list(self._plumbing.instances)
             return [name for name in here if name in order.words[:1]]
@@ -243,6 +227,10 @@ class MainBot:
     # --- the actions ---
 
     async def _help(self, order: Order) -> str:
+        if order.words:
+            return self.network_commands.describe(
+                order.sender, order.words[0].casefold(), order.words[1:2]
+            )
         head = PREFIX if not order.call.direct else ""
         lines = ["I bridge rooms to other networks and host bots. You can say:"]
         lines += [
@@ -250,7 +238,7 @@ class MainBot:
             for action in self.actions.values()
             if self._has_level(order.sender, action)
         ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.network_commands.summary(order.sender)])
 
     async def _ping(self, order: Order) -> str:
         return "I am here."

@@ -7,20 +7,20 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from bridge.core.announcing import Foretell
-from bridge.core.hosting import InstanceHost, InstanceMetrics
+from bridge.core.hosting import InstanceMetrics
+from bridge.core.modulehost import Guests, Keep, ModuleHost, keep_nothing
 from bridge.core.supervisor import Supervisor
 from bridge.model import Clock, LoginRow
 from bridge.sdk.errors import DeliveryError, LoginRequired, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import (
     ConsentRequest,
     Message,
-    ModeratorWish,
     Receipt,
     RemoteChat,
     RemoteEvent,
     RemoteUser,
 )
-from bridge.sdk.ids import InstanceId, LoginId, RemoteUserId, UserId
+from bridge.sdk.ids import InstanceId, LoginId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.module import (
     AsksModerators,
@@ -35,8 +35,6 @@ from bridge.sdk.secret import Secret
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
-
-_STORE_AGAIN_SECONDS = 1.0
 
 Receive = Callable[[InstanceId, LoginRow, RemoteEvent], Awaitable[None]]
 
@@ -77,69 +75,6 @@ class _Locked:
 
     async def send(self, message: Message) -> Receipt:
         raise PermanentFailure(self._reason)
-
-
-class Guests(Protocol):
-    """Who hears what a client tells of people on its network."""
-
-    async def identify(self, row: LoginRow, account: RemoteUserId) -> None: ...
-    async def opt_out(self, row: LoginRow, user: RemoteUserId, is_out: bool) -> None: ...
-    async def obey(self, row: LoginRow, wish: ModeratorWish) -> str: ...
-
-
-class ModuleHost(InstanceHost):
-    """What a client gets of us (``sdk.Host``): one per login."""
-
-    def __init__(
-        self,
-        instance: InstanceId,
-        store: Store,
-        clock: Clock,
-        metrics: InstanceMetrics,
-        receive: Callable[[RemoteEvent], Awaitable[None]],
-        report: Callable[[LoginState, str], None],
-        guests: Guests,
-        row: LoginRow,
-        *,
-        personal: bool = False,
-    ) -> None:
-        super().__init__(instance, store, clock, metrics, personal=personal)
-        self._receive = receive
-        self._report = report
-        self._guests = guests
-        self._row = row
-
-    async def receive(self, event: RemoteEvent) -> None:
-        """Take an event from the network; returns when it is stored. Waits for the database."""
-        await self._persistently(lambda: self._receive(event))
-
-    async def identify(self, account: RemoteUserId) -> None:
-        """Say which account the login is. Waits for the database."""
-        await self._persistently(lambda: self._guests.identify(self._row, account))
-
-    async def opt_out(self, user: RemoteUserId, *, is_out: bool = True) -> None:
-        """Say that somebody does not want to be bridged, or does again. Waits likewise."""
-        await self._persistently(lambda: self._guests.opt_out(self._row, user, is_out))
-
-    async def obey(self, wish: ModeratorWish) -> str:
-        """Do what somebody who runs a chat wishes; give the answer. Raises a ``DeliveryError``."""
-        return await self._guests.obey(self._row, wish)
-
-    async def _persistently(self, store: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await store()
-            except TemporaryFailure as error:
-                self.log.warning(
-                    "An event waits to be stored: %s", error, extra={"event": "receive_waits"}
-                )
-                await asyncio.sleep(error.retry_after or _STORE_AGAIN_SECONDS)
-            else:
-                return
-
-    def report(self, state: LoginState, reason: str = "") -> None:
-        """Say how the login is."""
-        self._report(state, reason)
 
 
 class Session:
@@ -187,6 +122,7 @@ class Instance:
         """The automatic logins."""
         self._linked: dict[UserId, list[Session]] = {}
         self.secrets: Secrets = _no_secrets
+        self.keep: Keep = keep_nothing
         self.on_state: OnState = lambda row, state, reason: None
         self.may_use: MayUse = lambda person, instance: True
         self._making = asyncio.Lock()
@@ -246,8 +182,15 @@ class Instance:
             session = self._by_owner.get(owner)
             if session is None:
                 row = await self._accounts.get_or_add_login(self.name, LoginKind.AUTOMATIC, owner)
-                session = self._by_owner[owner] = self._open(row, name, {})
+                session = self._by_owner[owner] = await self._unlock(row, name)
         return session
+
+    async def _unlock(self, row: LoginRow, name: str) -> Session:
+        try:
+            secrets = await self.secrets(row)
+        except LoginRequired as error:
+            return self._start(row, _Locked(str(error)), may_use=True)
+        return self._open(row, name, secrets)
 
     def foretell(self, owner: UserId, name: str) -> Foretell:
         """What tells how a connection would be called that is made for the Matrix user."""
@@ -425,6 +368,7 @@ class Instance:
             report,
             self._guests,
             row,
+            self.keep,
             personal=row.owner is not None,
         )
         session = self._start(row, self.connector.connect(login, host), may_use=may_use)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from bridge.core.commands import Action
+from bridge.core.actions import Action
 from bridge.model import Permission
 
 DONE, NO_POWER, NO_LEVEL, NOT_HERE, UNHEARD = "done", "power", "level", "room", "–"
@@ -59,7 +59,9 @@ def permissions_page(actions: Iterable[Action]) -> str:
 def _levels(actions: list[Action]) -> Iterator[str]:
     yield "# Who may do what"
     yield ""
-    yield "Made from what `bridge/core/commands.py` declares."
+    yield "Made from what `bridge/core/commands.py` and the networks that are shipped declare."
+    yield "`irc` before a command stands for the name of a network of that module, as in"
+    yield "`!trestle libera whois`."
     yield ""
     yield "`permissions` in config.yaml gives each person a level: by the Matrix id, else by the"
     yield "server, else by `*`. Left out: your own server is `user`, the rest `none`. A module may"
@@ -77,11 +79,14 @@ def _levels(actions: list[Action]) -> Iterator[str]:
         "room",
     }
     for level, text in words.items():
-        names = ", ".join(f"`{one.name}`" for one in actions if one.level is level)
+        here = [one for one in actions if one.level is level]
+        names = ", ".join(f"`{one.name}`" for one in here if one.network is None)
+        if any(one.network is not None for one in here):
+            names += ", commands of networks"
         yield f"| `{level.name.lower()}` | {text} | {names} |"
     yield ""
-    named = ", ".join(f"`{one.name}`" for one in actions if one.of_network)
-    yield f"For {named}"
+    named = ", ".join(f"`{one.name}`" for one in actions if one.of_network and one.network is None)
+    yield f"For {named} and the commands of networks"
     yield "the level counts that one has for the network that is meant; for the rest the highest"
     yield "that one has anywhere, and for the commands of `admin` the general one."
 

@@ -38,6 +38,8 @@ _BEGUN_MOST, _BEGUN_SECONDS = 12, 600.0
 """So many sign-ins may one person begin in that time."""
 _LONGEST_NAME = 200
 _LOG_OUT_SECONDS = 15.0
+_KEPT = "+"
+"""Before the name of what the client itself keeps beside what its owner gave."""
 _PART = " "
 """Between a login's number and the name of one of its secrets, in the vault."""
 
@@ -101,6 +103,7 @@ class Logins:
     def serve(self, instance: Instance) -> None:
         """Give an instance what its logins need. Call once, before it runs."""
         instance.secrets = self._secrets
+        instance.keep = self._keep_beside
         instance.on_state = self._note_state
         instance.may_use = self._may_use
 
@@ -265,11 +268,19 @@ class Logins:
             await means.vault.put(
                 owner, instance.name, f"{row.id}{_PART}{name}", value, login=row.id
             )
-        await self._forget(owner, instance.name, row.id, keep=end.secrets)
+        await self._forget(owner, instance.name, row.id, keep=end.secrets, all_of_it=False)
         await means.told.forget_told(owner, _refusal(row.id))
         await instance.open_login(row)
         log.info("a login is linked", extra={"event": "linked", "instance": instance.name})
         return row
+
+    async def _keep_beside(self, row: LoginRow, name: str, secret: Secret | None) -> None:
+        record = f"{row.id}{_PART}{_KEPT}{name}"
+        if secret is None:
+            await self._means.vault.delete(row.owner, row.instance, record)
+            return
+        value = secret.reveal().encode("utf-8", "surrogatepass")
+        await self._means.vault.put(row.owner, row.instance, record, value, login=row.id)
 
     async def _record(
         self, owner: UserId, action: AuditAction, instance: InstanceId, name: str
@@ -280,11 +291,14 @@ class Logins:
         )
 
     async def _forget(
-        self, owner: UserId, instance: InstanceId, login: LoginId, keep: Container[str]
-    ) -> None:
+        self, owner: UserId, instance: InstanceId, login: LoginId, keep: Container[str], *,
+        all_of_it: bool = True,
+    ) -> None:  # fmt: skip
+        """Forget what a login signed in with, and with ``all_of_it`` what it keeps beside."""
         for where, record in await self._means.vault.records_of(owner):
             number, _, name = record.partition(_PART)
-            if where == instance and number == str(login) and name not in keep:
+            stays = name in keep or (name.startswith(_KEPT) and not all_of_it)
+            if where == instance and number == str(login) and not stays:
                 await self._means.vault.delete(owner, instance, record)
 
     async def _secrets(self, row: LoginRow) -> Mapping[str, Secret]:
@@ -295,7 +309,9 @@ class Logins:
             raise LoginRequired(
                 "what this login signs in with cannot be read any more; sign in again"
             ) from error
-        return {record.partition(_PART)[2]: value for record, value in records.items()}
+        named = {record.partition(_PART)[2]: value for record, value in records.items()}
+        # Sorted: what is kept beside comes last, and so takes the place of what was given.
+        return {name.removeprefix(_KEPT): named[name] for name in sorted(named, key=_is_kept)}
 
     def _note_state(self, row: LoginRow, state: LoginState, reason: str) -> None:
         if row.kind is not LoginKind.PERSON or row.owner is None:
@@ -363,6 +379,10 @@ def describe(session: Session) -> str:
     row, supervisor = session.row, session.supervisor
     why = f": {supervisor.reason}" if supervisor.reason else ""
     return f"{row.id}: {row.name} on {row.instance}, {supervisor.state.value}{why}"
+
+
+def _is_kept(name: str) -> bool:
+    return name.startswith(_KEPT)
 
 
 def _refusal(login: LoginId) -> str:

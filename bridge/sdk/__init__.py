@@ -1,6 +1,7 @@
 """What a module may import. Everything public is listed here."""
 
 from bridge.sdk.capabilities import Capabilities, Level
+from bridge.sdk.commands import NetworkCall, NetworkCommand, TakesCommands, Where
 from bridge.sdk.cutting import split
 from bridge.sdk.errors import (
     ConfigError,
@@ -155,6 +156,8 @@ __all__ = [
     "ModuleState",
     "NamesPuppets",
     "NeedsConsent",
+    "NetworkCall",
+    "NetworkCommand",
     "PermanentFailure",
     "Profile",
     "Rank",
@@ -196,6 +199,7 @@ __all__ = [
     "Step",
     "StopsSending",
     "Store",
+    "TakesCommands",
     "TemporaryFailure",
     "Timer",
     "TimerCall",
@@ -206,6 +210,7 @@ __all__ = [
     "Unsupported",
     "UserId",
     "Wait",
+    "Where",
     "Wish",
     "lines",
     "split",

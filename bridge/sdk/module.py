@@ -32,6 +32,7 @@ from bridge.sdk.ids import EventId, InstanceId, RemoteChatId, RemoteUserId, Room
 from bridge.sdk.login import Login, LoginFlow, LoginState
 from bridge.sdk.metrics import Metric
 from bridge.sdk.rich import Rich
+from bridge.sdk.secret import Secret
 from bridge.sdk.timers import Timers
 
 CORE_KEYS = frozenset(
@@ -147,6 +148,15 @@ class Host(Protocol):
         What that account writes elsewhere, its owner's own Matrix account may say then. So only
         for an id that nobody else can take: an account's, never a nick that happens to be free.
         Waits while the database is away.
+        """
+        ...
+
+    async def keep_secret(self, name: str, secret: Secret | None) -> None:
+        """Keep something beside what this login signs in with; None: forget it.
+
+        It lies in the vault until the login ends, and stands among ``Login.secrets`` from the
+        next start on, in place of what has the same name. Raises ``TemporaryFailure`` when the
+        database is away.
         """
         ...
 

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from bridge.core.hosting import InstanceMetrics
-from bridge.core.instances import ModuleHost
+from bridge.core.modulehost import ModuleHost
 from bridge.model import LoginRow, SystemClock
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import (

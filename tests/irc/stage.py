@@ -23,6 +23,7 @@ from bridge.sdk.events import (
 from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.rich import Rich
+from bridge.sdk.secret import Secret
 from bridge.sdk.text import to_plain
 from tests.irc.stores import MemoryStore
 
@@ -40,6 +41,7 @@ class Host:
         self.events: list[RemoteEvent] = []
         self.states: list[tuple[LoginState, str]] = []
         self.opted_out: set[RemoteUserId] = set()
+        self.kept: dict[str, Secret] = {}
         self.wishes: list[ModeratorWish] = []
         self.failures: list[Exception] = []
         """Raised by the next calls of ``receive``."""
@@ -72,6 +74,13 @@ class Host:
     async def identify(self, account: RemoteUserId) -> None:
         """Refuse: a nick is nobody's account."""
         raise ValueError(account)
+
+    async def keep_secret(self, name: str, secret: Secret | None) -> None:
+        """Keep it, for the login of a client that is made later."""
+        if secret is None:
+            self.kept.pop(name, None)
+        else:
+            self.kept[name] = secret
 
     async def opt_out(self, user: RemoteUserId, *, is_out: bool = True) -> None:
         """Remember who wants no part in it."""

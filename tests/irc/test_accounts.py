@@ -1,5 +1,6 @@
 """Signing in to real services: Atheme behind InspIRCd."""
 
+import asyncio
 import stat
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -11,14 +12,16 @@ import pytest_asyncio
 
 from bridge.networks.irc import certfp
 from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.keepsakes import CERTIFICATE
 from bridge.networks.irc.network import Network as IrcNetwork
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
 from bridge.networks.irc.signin import IrcLogin
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.events import RemoteJoin, RemoteMembers, RemoteMessage
-from bridge.sdk.ids import UserId
+from bridge.sdk.ids import LoginId, UserId
+from bridge.sdk.login import Login, LoginKind
 from bridge.sdk.secret import Secret
-from tests.irc.stage import Host, Network, chat, running
+from tests.irc.stage import WAIT_SECONDS, Host, Network, chat, running, user_id
 from tests.rigs.irc_user import USERNAME, irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.services import register, run_services
@@ -82,6 +85,24 @@ async def test_a_certificate_that_we_made_signs_in(server: IrcServer, tmp_path: 
         await host.wait_until_connected()
         await client.join(chat("#accounts"))
         assert await account_of(server, "by_cert", "#accounts") == "certified"
+
+
+async def test_the_certificate_that_a_person_had_made_is_shown(server: IrcServer) -> None:
+    pem = certfp.make("ann", NOW)
+    await register(server, "anns", "irrelevant", certfp.fingerprint(pem))
+    secure = {"host": "127.0.0.1", "port": server.tls_port, "ca_file": str(server.authority)}
+    network = Network(0, servers=[secure])
+    login = Login(
+        id=LoginId(9), kind=LoginKind.AUTOMATIC, owner=user_id("Ann"), name="Ann",
+        secrets={CERTIFICATE: Secret(pem.decode())},
+    )  # fmt: skip
+    client = network.connector.connect(login, Host(network.store))
+    async with running(client), client.at_hand(), irc_user(server.port, "seer") as seer:
+        # Atheme knows the account by it once the connection is there.
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not any(" 330 seer Ann anns " in one for one in seer.heard):
+                seer.say("WHOIS Ann")
+                await seer.expect(" 318 ")
 
 
 async def test_what_a_server_tells_of_people_is_known(server: IrcServer) -> None:

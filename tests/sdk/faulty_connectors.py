@@ -21,10 +21,13 @@ from bridge.sdk import (
     Login,
     LoginFlow,
     LoginRequired,
+    NetworkCall,
+    NetworkCommand,
     Remark,
     RemoteChat,
     Show,
     Wait,
+    Where,
 )
 from bridge.sdk import (
     Field as Field_,
@@ -50,6 +53,21 @@ def settings(strict: ConfigDict = STRICT, **fields: Any) -> type:
 def keeps(*kept: Kept) -> type:
     """The tutorial's connector keeping other things."""
     return connector(info=replace(INFO, keeps=kept))
+
+
+async def say_nothing(call: NetworkCall) -> str:
+    """Answer a command with nothing."""
+    return ""
+
+
+WHOIS = NetworkCommand(
+    name="whois", usage="whois <nick>", help="say who it is", where=Where.PERSON, run=say_nothing
+)
+
+
+def takes(*commands: NetworkCommand) -> type:
+    """The tutorial's connector taking commands."""
+    return connector(commands=commands)
 
 
 SEEN = Kept(prefix="seen:", holds=Holds.ID, purpose="who was seen", keep_for=None)
@@ -220,6 +238,13 @@ CONNECTOR: list[Fault] = [
     ("looks up names", connector(login_flows=look_up), r"login_flows\(\) looked up '127.0.0.1'"),
     ("starts a program", connector(capabilities=start_program), r"capabilities\(\) started"),
     ("no flows", connector(login_flows=lambda self: None), "must give a list or tuple"),
+    ("no commands", connector(commands=["whois"]), "a list or tuple of NetworkCommand"),
+    ("equal commands", takes(WHOIS, WHOIS), "commands: two have the same name"),
+    ("a loud command", takes(replace(WHOIS, name="WHOIS")), "a name has a-z, 0-9 and - only"),
+    ("the host's command", takes(replace(WHOIS, name="join")), "that name is the host's own"),
+    ("another usage", takes(replace(WHOIS, usage="who <nick>")), "usage begins with the name"),
+    ("no help", takes(replace(WHOIS, help=" ")), "needs a line of help"),
+    ("power over oneself", takes(replace(WHOIS, needs_power=True)), "power in a room says"),
     (
         "equal flows",
         flows(LoginFlow(id="a", title="A"), LoginFlow(id="a", title="B")),

@@ -5,6 +5,8 @@ It is its own issuer: what counts is its fingerprint, which the account's owner 
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -45,6 +47,16 @@ def fingerprint(pem: bytes) -> str:
     Raises ``ValueError`` for what is no certificate.
     """
     return x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256()).hex()
+
+
+@contextmanager
+def in_memory(pem: bytes) -> Iterator[Path]:
+    """Have a certificate with its key where OpenSSL can read it, and no disk ever does."""
+    handle = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    with os.fdopen(handle, "wb") as out:
+        out.write(pem)
+        out.flush()
+        yield Path(f"/proc/self/fd/{handle}")
 
 
 def ensure(path: Path, name: str, now: datetime) -> tuple[str, bool]:

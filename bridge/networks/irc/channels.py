@@ -22,6 +22,15 @@ class Channels:
     def _fold(self, name: str) -> str:
         return self._connection.isupport.fold(name)
 
+    def is_in(self, name: str) -> bool:
+        """Whether we are in the channel."""
+        return self._fold(name) in self._joined
+
+    @property
+    def names(self) -> list[str]:
+        """The channels that we are in, folded, in order."""
+        return sorted(self._joined)
+
     async def enter(self, name: str) -> None:
         """Be in the channel. Raises a ``DeliveryError`` with the server's reason."""
         key = self._fold(name)

@@ -1,8 +1,8 @@
 """One login's client: the relay listens and speaks, a puppet only speaks."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from bridge.networks.irc import certfp, replies
@@ -13,19 +13,20 @@ from bridge.networks.irc.dial import Way, connect
 from bridge.networks.irc.ears import Ears
 from bridge.networks.irc.endings import Cause
 from bridge.networks.irc.errands import Errands
-from bridge.networks.irc.gate import Urgency
 from bridge.networks.irc.governing import rank_lines, removal_lines, topic_lines
 from bridge.networks.irc.history import Heard, Marks
 from bridge.networks.irc.ident import listening
 from bridge.networks.irc.inbox import Inbox
-from bridge.networks.irc.link import Link
+from bridge.networks.irc.inquiry import Inquiries
+from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY, CERTIFICATE
 from bridge.networks.irc.members import Speakers
-from bridge.networks.irc.naming import Naming
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
+from bridge.networks.irc.presence import REST, Presence
 from bridge.networks.irc.private import Doorman
 from bridge.networks.irc.rollcall import RollCall
 from bridge.networks.irc.settings import read_listen
+from bridge.networks.irc.typed import read_autocommands
 from bridge.networks.irc.typist import Typist
 from bridge.networks.irc.voice import Voice
 from bridge.networks.irc.wire import Incoming, Line, line
@@ -51,7 +52,7 @@ from bridge.sdk.events import (
     Typing,
 )
 from bridge.sdk.ids import EventId, RemoteChatId, RemoteUserId, UserId
-from bridge.sdk.login import Login, LoginKind, LoginState
+from bridge.sdk.login import Login, LoginState
 from bridge.sdk.module import Host
 
 LONGEST_REJOIN_SECONDS = 3600.0
@@ -61,25 +62,16 @@ STORE_AGAIN_SECONDS = 1.0
 
 
 class DismissedError(ModuleError):
-    """The connection is not needed until the next message."""
+    """The connection is not needed until the next message, or is to be made anew."""
 
 
-class IrcClient:
+class IrcClient(Presence):
     """A connection to IRC for one login. The relay's is the instance's only listener."""
 
     def __init__(self, login: Login, host: Host, network: Network) -> None:
-        self._login = login
-        self._host = host
-        self._network = network
-        self._settings = network.settings
-        network.know(login.id, login.owner)
-        self._naming = Naming(login, host.store, network)
-        self._link = Link()
+        super().__init__(login, host, network)
         self._desk: Desk | None = None
         self._errands: Errands | None = None
-        self._needed = asyncio.Event()
-        if login.kind is not LoginKind.AUTOMATIC:
-            self._needed.set()
         self._chats: dict[RemoteChatId, RemoteChat] = {}
         self._speakers = Speakers(host.store) if self._settings.members == "speakers" else None
         self._marks = Marks(host.store)
@@ -88,9 +80,6 @@ class IrcClient:
         self._voice = Voice(network, host)
         self._kicked: asyncio.Queue[RemoteChat] = asyncio.Queue()
         self._kicks: dict[RemoteChatId, int] = {}
-        self._speaking = 0
-        self._last_spoken = 0.0
-        self._dismissal = asyncio.Event()
 
     async def run(self) -> None:
         """Stay connected until cancelled. A puppet waits for its first message before."""
@@ -102,12 +91,14 @@ class IrcClient:
             try:
                 await self._connect()
             except DismissedError:
-                self._chats.clear()
+                if not self._needed.is_set():
+                    self._chats.clear()
 
     async def _connect(self) -> None:
         self._link.starting()
         self._dismissal.clear()
         self._voice.begin_anew()
+        self._goodbye = REST
         failure: ModuleError = ModuleNotReady("The connection to IRC was stopped.")
         dismissed = False
         if self._is_puppet:
@@ -115,7 +106,7 @@ class IrcClient:
         try:
             async with AsyncExitStack() as stack:
                 way = await self._way(stack)
-                identity = await self._naming.identity()
+                identity = await self.naming.identity()
                 async with self._network.gate.passage(self._urgency):
                     connection = await stack.enter_async_context(
                         connect(self._settings, identity, self._network.rotation, way)
@@ -147,14 +138,16 @@ class IrcClient:
             ident = await stack.enter_async_context(listening(read_listen(listen)))
         return Way(
             flood=self._network.flood,
-            source=self._naming.source,
+            source=self.naming.source,
             ident=ident,
-            certificate=await self._certificate(),
+            certificate=await self._certificate(stack),
         )
 
-    async def _certificate(self) -> Path | None:
-        path = self._settings.certificate_file
-        if self._is_puppet or path is None:
+    async def _certificate(self, stack: AsyncExitStack) -> Path | None:
+        path, own = self._settings.certificate_file, self.keepsakes.read(CERTIFICATE)
+        if self._is_puppet:
+            return stack.enter_context(certfp.in_memory(own.encode())) if own else None
+        if path is None:
             return None
         name, now = self._settings.nick, self._host.now()
         known_by, is_new = await asyncio.to_thread(certfp.ensure, path, name, now)
@@ -164,16 +157,6 @@ class IrcClient:
                 "CERT ADD %s", path, known_by, extra={"event": "irc_certificate_made"},
             )  # fmt: skip
         return path
-
-    @property
-    def _is_puppet(self) -> bool:
-        return self._login.kind is not LoginKind.RELAY
-
-    @property
-    def _urgency(self) -> Urgency:
-        if not self._is_puppet:
-            return Urgency.RELAY
-        return Urgency.SPEAKING if self._speaking else Urgency.RETURNING
 
     async def send(self, message: Message) -> Receipt:
         """Say the message in its channel, which is joined first if need be.
@@ -190,35 +173,9 @@ class IrcClient:
         """Write no more lines of a message."""
         return self._voice.stop(event_id)
 
-    @contextmanager
-    def _spoken(self) -> Iterator[None]:
-        """Keep the connection, or have it made, while something is being said."""
-        self._speaking += 1
-        self._needed.set()
-        if self._is_puppet:
-            self._network.crowd.spoke(self._login.id, self._dismiss)
-        try:
-            yield
-        finally:
-            self._speaking -= 1
-            self._last_spoken = asyncio.get_running_loop().time()
-
-    def _dismiss(self) -> bool:
-        """End the connection until the next message, unless something is on its way."""
-        if self._speaking:
-            return False
-        self._network.crowd.left(self._login.id)
-        self._needed.clear()
-        self._link.starting()
-        self._dismissal.set()
-        return True
-
     async def _enter(self, chat_id: RemoteChatId) -> tuple[Connection, RemoteChat]:
-        connection, channels = await self._link.get(self._settings.connect_seconds * 2)
         chat = self._chats.get(chat_id) or RemoteChat(id=chat_id, name=chat_id)
-        await channels.enter(chat.name)
-        self._chats[chat.id] = chat
-        return connection, chat
+        return await self._come_in(chat), chat
 
     async def send_reaction(self, reaction: Reaction) -> Receipt | None:
         """React by a tag, where the server has them and knows the message."""
@@ -264,6 +221,11 @@ class IrcClient:
         if not self._is_puppet:
             await self._marks.forget(chat.id)
 
+    def list_again(self, chat: RemoteChat) -> None:
+        """Have the next list of the channel's names compared with the room."""
+        if self._ears is not None:
+            self._ears.roster.list_again(chat)
+
     async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
         """Ask the channel's operators who are there. Raises a ``DeliveryError``."""
         await self._link.get(self._settings.connect_seconds * 2)
@@ -304,9 +266,10 @@ class IrcClient:
 
     async def _live(self, connection: Connection) -> None:
         await self._settle_in(connection)
-        own_nick = await self._naming.nick(connection.isupport)
-        nick_keeper = NickKeeper(connection, own_nick, self._complain)
+        own_nick = await self.naming.nick(connection.isupport)
+        self._nick_keeper = nick_keeper = NickKeeper(connection, own_nick, self._complain)
         channels = Channels(connection, self._settings.join_seconds)
+        inquiries = Inquiries(connection, self._settings.join_seconds)
         rollcall, errands = RollCall(connection), Errands(connection)
         self._errands = errands
         if self._ears is not None:
@@ -316,8 +279,8 @@ class IrcClient:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(inbox.work())
-                self._link.up(connection, channels)
-                others = [tasks.create_task(self._keep_joined(channels))]
+                self._link.up(connection, channels, inquiries)
+                others = [tasks.create_task(self._settle(connection, channels))]
                 if self._is_puppet and "message-tags" in connection.capabilities:
                     self._typist = Typist(connection.answer, asyncio.get_running_loop().time)
                     others.append(tasks.create_task(self._typist.run()))
@@ -326,7 +289,9 @@ class IrcClient:
                 others.append(tasks.create_task(self._serve(inbox)))
                 self._host.report(LoginState.CONNECTED)
                 try:
-                    await self._listen(connection, channels, nick_keeper, inbox, rollcall)
+                    await self._listen(
+                        connection, channels, nick_keeper, inquiries, inbox, rollcall
+                    )
                 except ModuleError as error:
                     ended = error
                     self._link.down(error)
@@ -366,8 +331,8 @@ class IrcClient:
                 # One who is just speaking is looked at again when that is over.
                 async with asyncio.timeout(None if left is None else max(left, 1.0)):
                     await self._dismissal.wait()
-        connection.goodbye = "Silent for long; the next message brings me back"
-        raise DismissedError("The connection rests until the next message.")
+        connection.goodbye = self._goodbye
+        raise DismissedError("The connection ends for now.")
 
     async def _settle_in(self, connection: Connection) -> None:
         limits = connection.isupport
@@ -387,6 +352,7 @@ class IrcClient:
         connection: Connection,
         channels: Channels,
         keeper: NickKeeper,
+        inquiries: Inquiries,
         inbox: Inbox[Heard],
         rollcall: RollCall,
     ) -> None:
@@ -406,6 +372,7 @@ class IrcClient:
             if message.command == "KICK":
                 self._on_kick(connection, message)
             keeper.handle(message)
+            inquiries.handle(message)
             await doorman.handle(message)
             for heard in self._ears.hear(message) if self._ears else ():
                 await inbox.put(heard)
@@ -445,6 +412,19 @@ class IrcClient:
             )
 
     # --- channels and nick -------------------------------------------------------------------
+
+    async def _settle(self, connection: Connection, channels: Channels) -> None:
+        """Do what the owner chose for each connect, then be in the channels."""
+        away, typed = self.keepsakes.read(AWAY), self.keepsakes.read(AUTOCOMMAND)
+        with suppress(TemporaryFailure):  # It ended again.
+            try:
+                for one in read_autocommands(typed, allow_raw=self._settings.allow_raw):
+                    await connection.say(one)
+            except PermanentFailure as error:
+                self._complain(PermanentFailure(f"Your autocommand is not done: {error}"))
+            if away:
+                await connection.say(line("AWAY", away))
+        await self._keep_joined(channels)
 
     async def _keep_joined(self, channels: Channels) -> None:
         async with asyncio.TaskGroup() as returns:

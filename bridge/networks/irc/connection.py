@@ -191,9 +191,15 @@ class Connection:
     def _ask(self) -> None:
         self._asking = None
         if self.is_up and self._deliveries.must_ask:
-            self.write(line("PING", self._deliveries.ask()))
-            if self._watch is None:
-                self._look_later(self._settings.confirm_seconds)
+            self.ask()
+
+    def ask(self) -> str:
+        """Write a PING; return what is in its PONG, which says that all before it is done."""
+        marker = self._deliveries.ask()
+        self.write(line("PING", marker))
+        if self._watch is None:
+            self._look_later(self._settings.confirm_seconds)
+        return marker
 
     def _look_later(self, seconds: float) -> None:
         self._watch = asyncio.get_running_loop().call_later(seconds, self._look)

@@ -5,16 +5,19 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from bridge.networks.irc import history, members, nicks
+from bridge.networks.irc import history, members, nicks, usernames
 from bridge.networks.irc.acts import REDACTION
 from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.commands import COMMANDS
 from bridge.networks.irc.examination import examine_servers
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.signin import SASL, SERVER_PASSWORD, IrcLogin
+from bridge.networks.irc.targets import read_channel, read_nick
 from bridge.sdk.capabilities import Capabilities, Level
-from bridge.sdk.errors import ConfigError, PermanentFailure, TemporaryFailure
+from bridge.sdk.commands import NetworkCommand
+from bridge.sdk.errors import ConfigError, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteUser
 from bridge.sdk.examination import Remark
 from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
@@ -39,6 +42,12 @@ class IrcConnector:
                 keep_for=None,
             ),
             Kept(
+                prefix=usernames.STORE_PREFIX,
+                holds=Holds.ID,
+                purpose="which user name a Matrix user has chosen on the network",
+                keep_for=None,
+            ),
+            Kept(
                 prefix=members.STORE_PREFIX,
                 holds=Holds.ID,
                 purpose="who of a channel has spoken, with `members: speakers`",
@@ -53,6 +62,7 @@ class IrcConnector:
         ),
     )
     settings: ClassVar[type[BaseModel]] = IrcSettings
+    commands: ClassVar[Sequence[NetworkCommand]] = COMMANDS
 
     def __init__(self, settings: BaseModel) -> None:
         if not isinstance(settings, IrcSettings):
@@ -117,25 +127,11 @@ class IrcConnector:
 
     async def find_chat(self, text: str) -> RemoteChat:
         """Read a channel's name. It is not asked whether the channel exists: joining tells."""
-        name = text.strip()
-        limits = self._limits()
-        if not limits.names_channel(name):
-            raise PermanentFailure(
-                f"{name[:50]!r} is no channel of this network. A channel's name begins with one "
-                f"of {' '.join(limits.channel_types)} and has no space, comma or colon."
-            )
-        if len(name.encode()) > limits.channel_length:
-            raise PermanentFailure(
-                f"The channel's name has {len(name.encode())} bytes; this network allows "
-                f"{limits.channel_length}."
-            )
-        return RemoteChat(id=RemoteChatId(limits.fold(name)), name=name)
+        return read_channel(text, self._limits())
 
     async def find_user(self, text: str) -> RemoteUser:
         """Read a nick."""
-        name = text.strip()
-        if not nicks.is_nick(name):
-            raise PermanentFailure(f"{name[:50]!r} is no IRC nick.")
+        name = read_nick(text)
         return RemoteUser(id=RemoteUserId(self._limits().fold(name)), name=name)
 
     def _limits(self) -> Isupport:

@@ -4,6 +4,7 @@ import asyncio
 
 from bridge.networks.irc.channels import Channels
 from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.inquiry import Inquiries
 from bridge.sdk.errors import (
     DeliveryError,
     LoginRequired,
@@ -16,37 +17,45 @@ RETRY_SECONDS = 5.0
 
 
 class Link:
-    """A client's connection with its channels, while there is one."""
+    """A client's connection with its channels and questions, while there is one."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
         self._failure: ModuleError | None = None
         self.connection: Connection | None = None
         self.channels: Channels | None = None
+        self.inquiries: Inquiries | None = None
 
     def starting(self) -> None:
         """Say that a connection is being made: senders wait for it."""
-        self._set(None, None, None)
+        self._end(None)
 
-    def up(self, connection: Connection, channels: Channels) -> None:
+    def up(self, connection: Connection, channels: Channels, inquiries: Inquiries) -> None:
         """Say that there is one."""
-        self._set(connection, channels, None)
+        self.connection, self.channels, self.inquiries = connection, channels, inquiries
+        self._wake(None)
 
     def down(self, failure: ModuleError) -> None:
         """Say that there is none, and why."""
-        self._set(None, None, failure)
+        self._end(failure)
 
-    def _set(
-        self,
-        connection: Connection | None,
-        channels: Channels | None,
-        failure: ModuleError | None,
-    ) -> None:
+    def _end(self, failure: ModuleError | None) -> None:
         if self.channels is not None:
             self.channels.end()
-        self.connection, self.channels, self._failure = connection, channels, failure
+        if self.inquiries is not None:
+            self.inquiries.end()
+        self.connection, self.channels, self.inquiries = None, None, None
+        self._wake(failure)
+
+    def _wake(self, failure: ModuleError | None) -> None:
+        self._failure = failure
         self._changed.set()
         self._changed = asyncio.Event()
+
+    @property
+    def reason(self) -> str:
+        """Why there is no connection, in a sentence; empty if none is needed or one is made."""
+        return str(self._failure) if self._failure is not None else ""
 
     async def get(self, seconds: float) -> tuple[Connection, Channels]:
         """Wait for the connection. Raises a ``DeliveryError`` with why there is none."""

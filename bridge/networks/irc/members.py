@@ -61,6 +61,13 @@ class Roster:
         channel = self._channels.get(self._fold(name))
         return channel.chat if channel else None
 
+    def list_again(self, chat: RemoteChat) -> None:
+        """Take the next list of names for the whole truth, as after a join."""
+        channel = self._channels.get(self._fold(chat.name))
+        if channel is not None:
+            channel.members.clear()
+            channel.listed = False
+
     def chats_of(self, nick: str) -> list[RemoteChat]:
         """The chats that we follow and somebody is in."""
         key = self._fold(nick)

@@ -7,6 +7,7 @@ from itertools import chain
 from bridge.networks.irc.addresses import address_of
 from bridge.networks.irc.handshake import Gateway, Identity
 from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.keepsakes import ACCOUNT, NICK, PASSWORD, SERVER_PASSWORD, Keepsakes
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nicks import (
     SHORTEST_LIMIT,
@@ -14,9 +15,9 @@ from bridge.networks.irc.nicks import (
     base_of,
     candidates,
     is_nick,
-    username_of,
 )
 from bridge.networks.irc.settings import IrcSettings
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.login import Login
 from bridge.sdk.module import Store
 
@@ -24,10 +25,12 @@ from bridge.sdk.module import Store
 class Naming:
     """The relay has the nick of the settings, a puppet one after its owner."""
 
-    def __init__(self, login: Login, store: Store, network: Network) -> None:
+    def __init__(self, login: Login, keepsakes: Keepsakes, store: Store, network: Network) -> None:
         self._login = login
+        self._keepsakes = keepsakes
         self._network = network
         self._nicks: Nicks = network.nicks(store)
+        self.usernames = network.usernames(store)
 
     async def nick(self, limits: Isupport) -> str:
         """Return the nick that is this login's own."""
@@ -38,6 +41,30 @@ class Naming:
         if chosen and limits.fold(chosen) not in await self._nicks.others(owner, limits):
             return chosen
         return await self._nicks.assign(owner, self._login.name, limits)
+
+    async def choose_nick(self, nick: str, limits: Isupport) -> None:
+        """Have the nick as this login's own. Raises ``PermanentFailure`` if it is another's."""
+        if self._login.owner is not None:
+            await self._nicks.choose(self._login.owner, nick, limits)
+        await self._keepsakes.keep(NICK, nick)
+
+    async def check_free_nick(self, nick: str, limits: Isupport) -> None:
+        """Raise ``PermanentFailure`` if the nick is kept for another Matrix user, or the relay."""
+        others = await self._nicks.others(self._login.owner, limits)
+        if limits.fold(nick) in {*others, limits.fold(self._network.settings.nick)}:
+            raise PermanentFailure(f"{nick} is kept for somebody else here")
+
+    async def choose_username(self, name: str) -> None:
+        """Have a user name from the next connect on; an empty one: what the Matrix id gives.
+
+        Raises ``PermanentFailure`` if a Matrix user, or the relay, goes by it.
+        """
+        owner = self._login.owner
+        taken = {self._network.settings.username}
+        taken |= {self.usernames.of(one) for one in self._nicks.owned if one != owner}
+        if owner is None or name in taken or not await self.usernames.is_free(name, owner):
+            raise PermanentFailure(f"{name} is somebody else's user name here")
+        await self.usernames.choose(owner, name)
 
     async def identity(self) -> Callable[[], Identity]:
         """Return who signs in, made anew for each server that is tried."""
@@ -52,20 +79,19 @@ class Naming:
             if owner is None or self._chosen() or await self._nicks.find(owner):
                 first.append(base)
         owner, settings = self._login.owner, self._network.settings
-        secrets = self._login.secrets
-        account = secrets["account"].reveal() if "account" in secrets else None
+        kept = self._keepsakes
+        account = kept.read(ACCOUNT) or None
+        await self.usernames.load()
         others = await self._nicks.others(owner, limits or Isupport())
 
         def make() -> Identity:
             return Identity(
                 nicks=_without(others, self._network.fold, chain(first, candidates(base, length))),
-                username=settings.username if owner is None else username_of(owner),
+                username=self.username,
                 realname=_realname(settings, owner),
-                password=secrets.get("server_password", settings.password),
+                password=kept.get(SERVER_PASSWORD) or settings.password,
                 account=settings.sasl_account if owner is None else account,
-                account_password=settings.sasl_password
-                if owner is None
-                else secrets.get("password"),
+                account_password=settings.sasl_password if owner is None else kept.get(PASSWORD),
                 certificate=owner is None and settings.certificate_file is not None,
                 nickserv=settings.nickserv,
                 gateway=self._gateway(),
@@ -73,6 +99,12 @@ class Naming:
             )
 
         return make
+
+    @property
+    def username(self) -> str:
+        """The user name (ident) of this login's connections, once it was loaded."""
+        owner = self._login.owner
+        return self._network.settings.username if owner is None else self.usernames.of(owner)
 
     @property
     def source(self) -> IPv6Address | None:
@@ -93,12 +125,9 @@ class Naming:
         )
 
     def _chosen(self) -> str | None:
-        """The nick of an account that its owner linked: as asked for, else like the account."""
-        for name in ("nick", "account"):
-            secret = self._login.secrets.get(name)
-            if secret is not None and is_nick(secret.reveal()):
-                return secret.reveal()
-        return None
+        """The nick that the login's owner asked for, else one like the account linked."""
+        found = (self._keepsakes.read(name) for name in (NICK, ACCOUNT))
+        return next(filter(is_nick, found), None)
 
     async def _guess(self) -> str:
         owner = self._login.owner

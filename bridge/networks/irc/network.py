@@ -16,6 +16,7 @@ from bridge.networks.irc.nicks import Nicks, candidates, username_of
 from bridge.networks.irc.people import Person
 from bridge.networks.irc.sending import Means
 from bridge.networks.irc.settings import IrcSettings
+from bridge.networks.irc.usernames import Usernames
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import ModuleError
 from bridge.sdk.ids import RemoteChatId, UserId
@@ -41,6 +42,7 @@ class Network:
         self.settings = settings
         self._isupport: Isupport | None = None
         self._nicks: Nicks | None = None
+        self._usernames: Usernames | None = None
         self._held: dict[int, Source] = {}
         self._held_nicks: frozenset[str] | None = None
         self._owners: dict[int, UserId] = {}
@@ -77,6 +79,12 @@ class Network:
         if self._nicks is None:
             self._nicks = Nicks(store)
         return self._nicks
+
+    def usernames(self, store: Store) -> Usernames:
+        """Return who chose which user name; shared in the same way."""
+        if self._usernames is None:
+            self._usernames = Usernames(store)
+        return self._usernames
 
     async def foretell(self, owner: UserId, name: str) -> str:
         """Return the nick that a puppet would have; empty before a server was reached."""
@@ -200,7 +208,8 @@ class Network:
             return True
         user, limits = source.user.lstrip("~"), self.isupport or Isupport()
         owned = self._nicks.owned if self._nicks else {}
-        bases = [nick for owner, nick in owned.items() if username_of(owner) == user]
+        username = self._usernames.of if self._usernames else username_of
+        bases = [nick for owner, nick in owned.items() if username(owner) == user]
         if user == self.settings.username:
             bases.append(self.settings.nick)
         nick = limits.fold(source.nick)

@@ -30,6 +30,18 @@ class NickKeeper:
                 self._watches = True
 
     @property
+    def own(self) -> str:
+        """The nick that is got back; empty for none."""
+        return self._own
+
+    def want(self, own: str) -> None:
+        """Take another nick for the login's own, or none."""
+        if self._watches:
+            self._connection.write(line("MONITOR", "-", self._own))
+            self._watches = False
+        self._own = own
+
+    @property
     def _has_it(self) -> bool:
         fold = self._connection.isupport.fold
         return not self._own or fold(self._connection.own.nick) == fold(self._own)

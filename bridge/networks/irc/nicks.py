@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, count
 
 from bridge.networks.irc.isupport import Isupport
-from bridge.sdk.errors import ModuleNotReady
+from bridge.sdk.errors import ModuleNotReady, PermanentFailure
 from bridge.sdk.ids import UserId
 from bridge.sdk.module import Store
 
@@ -103,12 +103,7 @@ class Nicks:
                     f"All nicks like {current or base_of(user, name)} that fit in the network's "
                     f"{limits.nick_length} characters are given to others."
                 )
-            await self._store.put(STORE_PREFIX + user, nick.encode(), subject=user)
-            owners = self._owners_by(owned, limits)
-            if current is not None and owners.get(limits.fold(current)) == user:
-                del owners[limits.fold(current)]
-            owned[user] = nick
-            owners[limits.fold(nick)] = user
+            await self._give(user, nick, owned, limits)
             return nick
 
     async def foretell(self, user: UserId, name: str, limits: Isupport) -> str:
@@ -124,6 +119,25 @@ class Nicks:
             if owners.get(limits.fold(nick), user) == user:
                 return nick
         return ""
+
+    async def choose(self, user: UserId, nick: str, limits: Isupport) -> None:
+        """Have the user own the nick from now on. Raises ``PermanentFailure`` if another does."""
+        async with self._lock:
+            owned = await self._load()
+            owners = self._owners_by(owned, limits)
+            if owners.get(limits.fold(nick), user) != user:
+                raise PermanentFailure(f"{nick} is kept for another Matrix user.")
+            await self._give(user, nick, owned, limits)
+
+    async def _give(
+        self, user: UserId, nick: str, owned: dict[UserId, str], limits: Isupport
+    ) -> None:
+        await self._store.put(STORE_PREFIX + user, nick.encode(), subject=user)
+        owners, former = self._owners_by(owned, limits), owned.get(user)
+        if former is not None and owners.get(limits.fold(former)) == user:
+            del owners[limits.fold(former)]
+        owned[user] = nick
+        owners[limits.fold(nick)] = user
 
     async def others(self, user: UserId | None, limits: Isupport) -> frozenset[str]:
         """Return the nicks of all other users, folded: no stand-in may be one of them."""

@@ -43,7 +43,7 @@ JOIN_LATER = {
     "480": "too many people join it now",
 }
 SEND_REFUSED = {
-    "401": "there is no channel of that name",
+    "401": "nobody and no channel has that name",
     "403": "there is no such channel",
     "404": "it does not let this user speak",
     "408": "it does not take colours",
@@ -57,6 +57,55 @@ SEND_LATER = {
     "439": "the server asks us to slow down",
     "707": "the server asks us to slow down",
 }
+COMMAND_REASONS = {
+    "263": "the server is too busy",
+    "401": "there is nobody of that name",
+    "402": "there is no such server",
+    "403": "there is no such channel",
+    "404": "it does not let this user speak",
+    "405": "we are in too many channels",
+    "406": "there was nobody of that name",
+    "416": "there is too much to list",
+    "421": "the server does not know that",
+    "431": "a nick is missing",
+    "432": "the network does not accept this nick",
+    "433": "somebody has this nick",
+    "436": "somebody has this nick",
+    "437": "it cannot be had for the moment",
+    "438": "the nick was changed too often",
+    "440": "the services are away",
+    "441": "they are not in the channel",
+    "442": "we are not in the channel",
+    "443": "they are in the channel already",
+    "447": "nicks cannot be changed in a channel that we are in",
+    "461": "something is missing",
+    "467": "it has a key already",
+    "471": "the channel is full",
+    "472": "the network has no such mode",
+    "473": "it is for invited people only",
+    "474": "we are banned from it",
+    "477": "it is for registered nicks only",
+    "478": "the channel's list is full",
+    "481": "it is for operators of the network only",
+    "482": "it needs a channel operator's power",
+    "484": "they are protected",
+    "485": "it needs the power of the channel's founder",
+    "501": "the network has no such mode",
+    "502": "that is for oneself alone",
+    "696": "the mode's value is not accepted",
+    "723": "it needs a right that we do not have",
+    "972": "it cannot be done",
+}
+"""What a refusal of a command means. One that is not here is told in the server's words alone."""
+NEEDS_POWER = "482"
+
+WHOIS_END, LIST_END = "318", "323"
+LIST_ENTRY = "322"
+WHOIS = frozenset({"301", "307", "311", "312", "313", "317", "319", "330", "335", "671"})
+USERHOST = "302"
+CHANNEL_MODES, BAN_ENTRY, END_OF_BANS = "324", "367", "368"
+NO_LONGER_AWAY, NOW_AWAY = "305", "306"
+
 # These name the command instead of the channel, or nothing; IRCv3's FAIL names the command first.
 LINE_REFUSED = frozenset({"411", "412", "413", "414", "417"})
 COMMAND_REFUSED = frozenset({"263", "421", "461", "FAIL"})
@@ -110,6 +159,25 @@ def send_refusal(reply: Incoming) -> DeliveryError | None:
     if code in COMMAND_REFUSED or code in LINE_REFUSED:
         return PermanentFailure(f"The server did not take it (it says: {said})")
     return None
+
+
+class CommandRefusedError(PermanentFailure):
+    """A server's no to a command; ``code`` is its numeric."""
+
+    def __init__(self, sentence: str, code: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+def command_refusal(reply: Incoming) -> CommandRefusedError:
+    """Say what the server's refusal of a command means."""
+    said = strip_codes(reply.param(-1))
+    reason = COMMAND_REASONS.get(reply.command, "")
+    if not reason:
+        return CommandRefusedError(f"The server refused it: {said}", reply.command)
+    about = " ".join(strip_codes(one) for one in reply.params[1:-1])
+    shown = f"{about}: {reason}" if about and reply.command != "FAIL" else reason.capitalize()
+    return CommandRefusedError(f"{shown} (the server: {said})", reply.command)
 
 
 def _is_about_speaking(reply: Incoming) -> bool:

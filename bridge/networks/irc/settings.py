@@ -242,6 +242,11 @@ class IrcSettings(_Strict):
         default=16,
         description="Colours to choose from. All clients know 16, many 99, few any (hex).",
     )
+    allow_raw: bool = Field(
+        default=False,
+        description="Let people write lines of the protocol as they are (`raw`), and have them "
+        "written on each connect. What the bridge does itself is refused.",
+    )
     most_lines: int = Field(
         default=40,
         ge=1,

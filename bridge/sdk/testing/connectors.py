@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from bridge.sdk.commands import TakesCommands
 from bridge.sdk.errors import DeliveryError, TrestleError
 from bridge.sdk.events import ConsentRequest, Rank, Receipt, RemoteChat, Removal
 from bridge.sdk.examination import ExaminesItself, Remark
@@ -37,6 +38,7 @@ from bridge.sdk.rich import (
 from bridge.sdk.testing.acts import check_acts, check_means, check_typing
 from bridge.sdk.testing.declarations import (
     check_capabilities,
+    check_commands,
     check_declarations,
     check_flows,
     check_kept,
@@ -159,6 +161,8 @@ class _Check:
     # --- the connector ---
 
     async def _check_extras(self, connector: Any) -> None:
+        if isinstance(connector, TakesCommands):
+            check_commands(connector.commands)
         if isinstance(connector, NeedsConsent):
             needed = connector.needs_consent(self._chat)
             require(isinstance(needed, bool), f"needs_consent() must give a bool, not {needed!r}")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 from pydantic.errors import PydanticUserError
 
 from bridge.sdk.capabilities import Capabilities, Level
+from bridge.sdk.commands import NetworkCommand, Where
 from bridge.sdk.login import Ask, Field, Finished, LoginFlow, Show, Step, Wait
 from bridge.sdk.module import CORE_KEYS, Kept, ModuleInfo
 from bridge.sdk.secret import Secret
@@ -20,6 +21,7 @@ from bridge.sdk.testing.store import FakeStore
 
 _ID = re.compile(r"[a-z][a-z0-9]{0,15}")
 _FIELD = re.compile(r"[a-z][a-z0-9_]*")
+_COMMAND = re.compile(r"[a-z][a-z0-9-]{0,19}")
 _SECRET_NAME = re.compile(r"(?:.*_)?(?:password|passphrase|secret|token|api_?key|private_key)")
 _HIDDEN = (Secret, SecretStr, SecretBytes)
 
@@ -173,6 +175,27 @@ def check_flows(flows: Any) -> None:
         where = f"login_flows(): {flow.id!r}"
         require(_FIELD.fullmatch(flow.id), f"{where}: an id has a-z, 0-9 and _ only")
         require(flow.title.strip(), f"{where} has no title to choose it by")
+
+
+def check_commands(commands: Any) -> None:
+    """Check what a network takes beside messages: words that people type and read."""
+    require(
+        isinstance(commands, list | tuple)
+        and all(isinstance(one, NetworkCommand) for one in commands),
+        "commands must be a list or tuple of NetworkCommand",
+    )
+    names = [one.name for one in commands]
+    require(len(set(names)) == len(names), "commands: two have the same name")
+    for one in commands:
+        where = f"commands: {one.name!r}"
+        require(_COMMAND.fullmatch(one.name), f"{where}: a name has a-z, 0-9 and - only")
+        require(one.name not in {"help", "join"}, f"{where}: that name is the host's own")
+        require(one.usage.split(" ")[0] == one.name, f"{where}: the usage begins with the name")
+        require(one.help.strip() and "\n" not in one.help, f"{where} needs a line of help")
+        require(
+            one.where is Where.ROOM or not one.needs_power,
+            f"{where}: power in a room says nothing about a person's own connection",
+        )
 
 
 def check_step(step: object, where: str) -> Step:

@@ -33,6 +33,7 @@ from bridge.sdk.log import ModuleLog
 from bridge.sdk.login import LoginState
 from bridge.sdk.metrics import check_use
 from bridge.sdk.module import Client, ModuleInfo
+from bridge.sdk.secret import Secret
 from bridge.sdk.testing.store import FakeClock, FakeStore, is_storable
 from bridge.sdk.testing.timers import FakeTimers
 from bridge.sdk.text import to_plain
@@ -109,6 +110,8 @@ class FakeHost(FakeMetrics):
         """Which account the login said it is."""
         self.opted_out: set[RemoteUserId] = set()
         """Who does not want to be bridged."""
+        self.kept: dict[str, Secret] = {}
+        """What the login keeps beside what it signs in with."""
         self.wishes: list[ModeratorWish] = []
         """What those who run chats asked for."""
         self.faults: list[str] = []
@@ -176,6 +179,17 @@ class FakeHost(FakeMetrics):
             self._fault("identify() needs the id of an account")
         await self._storing.wait()
         self.accounts.append(account)
+        self._changed.set()
+
+    async def keep_secret(self, name: str, secret: Secret | None) -> None:
+        """Take note of what the login keeps."""
+        if not name or " " in name:
+            self._fault("keep_secret() needs a name without spaces")
+        await self._storing.wait()
+        if secret is None:
+            self.kept.pop(name, None)
+        else:
+            self.kept[name] = secret
         self._changed.set()
 
     async def opt_out(self, user: RemoteUserId, *, is_out: bool = True) -> None:

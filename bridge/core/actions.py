@@ -1,0 +1,52 @@
+"""What the main bot does, as one declaration each: for its help, its permissions, its docs."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from bridge.core.bots import BotCall
+from bridge.model import Permission
+from bridge.sdk.ids import InstanceId, RoomId, UserId
+
+PREFIX = "!trestle"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One thing that the main bot does."""
+
+    name: str
+    usage: str
+    help: str
+    level: Permission
+    run: Callable[["Order"], Awaitable[str]] = field(repr=False)
+    """Does it and gives the answer, empty if there is none to give here."""
+    needs_power: bool = False
+    """The sender must have the power to change the room's settings."""
+    of_network: bool = False
+    """The level that counts is that for the network that is meant."""
+    of_room: bool = False
+    """It is about the bridge of the room where it is said."""
+    network: InstanceId | None = None
+    """The network that is meant, where that is known by the name."""
+    is_private: bool = False
+    """It takes or shows a secret, and is heard in a direct chat alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What somebody asked, in words."""
+
+    call: BotCall
+    words: tuple[str, ...]
+    text: str = ""
+    """What follows the action's name, as it was typed."""
+
+    @property
+    def room(self) -> RoomId:
+        """Where it was asked."""
+        return self.call.room
+
+    @property
+    def sender(self) -> UserId:
+        """Who asked."""
+        return self.call.sender.user_id

@@ -1,0 +1,93 @@
+"""What a client of a network gets of us."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from bridge.core.hosting import InstanceHost, InstanceMetrics
+from bridge.model import Clock, LoginRow
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.events import ModeratorWish, RemoteEvent
+from bridge.sdk.ids import InstanceId, RemoteUserId
+from bridge.sdk.login import LoginState
+from bridge.sdk.module import Store
+from bridge.sdk.secret import Secret
+
+_STORE_AGAIN_SECONDS = 1.0
+
+Keep = Callable[[LoginRow, str, Secret | None], Awaitable[None]]
+"""Keeps something beside what a login signs in with. Raises ``TemporaryFailure``."""
+
+
+async def keep_nothing(row: LoginRow, name: str, secret: Secret | None) -> None:
+    """Refuse: where nothing else is said, a login keeps nothing."""
+    raise PermanentFailure("nothing can be kept for a login here")
+
+
+class Guests(Protocol):
+    """Who hears what a client tells of people on its network."""
+
+    async def identify(self, row: LoginRow, account: RemoteUserId) -> None: ...
+    async def opt_out(self, row: LoginRow, user: RemoteUserId, is_out: bool) -> None: ...
+    async def obey(self, row: LoginRow, wish: ModeratorWish) -> str: ...
+
+
+class ModuleHost(InstanceHost):
+    """What a client gets of us (``sdk.Host``): one per login."""
+
+    def __init__(
+        self,
+        instance: InstanceId,
+        store: Store,
+        clock: Clock,
+        metrics: InstanceMetrics,
+        receive: Callable[[RemoteEvent], Awaitable[None]],
+        report: Callable[[LoginState, str], None],
+        guests: Guests,
+        row: LoginRow,
+        keep: Keep = keep_nothing,
+        *,
+        personal: bool = False,
+    ) -> None:
+        super().__init__(instance, store, clock, metrics, personal=personal)
+        self._receive = receive
+        self._report = report
+        self._guests = guests
+        self._row = row
+        self._keep = keep
+
+    async def receive(self, event: RemoteEvent) -> None:
+        """Take an event from the network; returns when it is stored. Waits for the database."""
+        await self._persistently(lambda: self._receive(event))
+
+    async def identify(self, account: RemoteUserId) -> None:
+        """Say which account the login is. Waits for the database."""
+        await self._persistently(lambda: self._guests.identify(self._row, account))
+
+    async def keep_secret(self, name: str, secret: Secret | None) -> None:
+        """Keep something beside what the login signs in with; None: forget it."""
+        await self._keep(self._row, name, secret)
+
+    async def opt_out(self, user: RemoteUserId, *, is_out: bool = True) -> None:
+        """Say that somebody does not want to be bridged, or does again. Waits likewise."""
+        await self._persistently(lambda: self._guests.opt_out(self._row, user, is_out))
+
+    async def obey(self, wish: ModeratorWish) -> str:
+        """Do what somebody who runs a chat wishes; give the answer. Raises a ``DeliveryError``."""
+        return await self._guests.obey(self._row, wish)
+
+    async def _persistently(self, store: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await store()
+            except TemporaryFailure as error:
+                self.log.warning(
+                    "An event waits to be stored: %s", error, extra={"event": "receive_waits"}
+                )
+                await asyncio.sleep(error.retry_after or _STORE_AGAIN_SECONDS)
+            else:
+                return
+
+    def report(self, state: LoginState, reason: str = "") -> None:
+        """Say how the login is."""
+        self._report(state, reason)

@@ -1,0 +1,200 @@
+"""Questions to the server beside messages: what is written, and which replies answer it."""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from bridge.networks.irc import replies
+from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.wire import Incoming, Line
+from bridge.sdk.errors import DeliveryError, TemporaryFailure
+
+MOST_PAUSES = 4
+"""How many times as long as the first pause one who goes on talking is heard."""
+MOST_LINES = 500
+"""Lines that one answer is kept of; the rest is counted only."""
+
+Hear = Callable[[Incoming], None]
+
+
+@dataclass(slots=True)
+class _Question:
+    """What was asked and is not answered yet."""
+
+    wanted: Collection[str]
+    last: Collection[str]
+    about: frozenset[str]
+    """Folded names and commands that a refusal of it may name."""
+    hear: Hear
+    done: asyncio.Future[DeliveryError | None]
+    marker: str = ""
+    everything: bool = False
+    refusal: DeliveryError | None = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """The lines of an answer, as far as they are kept."""
+
+    lines: list[Incoming] = field(default_factory=list)
+    left_out: int = 0
+
+    def take(self, message: Incoming) -> None:
+        """Keep a line, or count it."""
+        if len(self.lines) < MOST_LINES:
+            self.lines.append(message)
+        else:
+            self.left_out += 1
+
+
+class Overheard:
+    """What one person says to us alone for a while."""
+
+    def __init__(self, nick: str) -> None:
+        self.nick = nick
+        self.lines: list[Incoming] = []
+        self._came = asyncio.Event()
+
+    def take(self, message: Incoming) -> None:
+        """Take a line that the person said."""
+        self.lines.append(message)
+        self._came.set()
+
+    async def wait(self, seconds: float, most: int) -> None:
+        """Return when nothing was said for some seconds, or enough was."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + MOST_PAUSES * seconds
+        while len(self.lines) < most and loop.time() < end:
+            self._came.clear()
+            try:
+                async with asyncio.timeout(seconds if not self.lines else seconds / 4):
+                    await self._came.wait()
+            except TimeoutError:
+                return
+
+
+class Inquiries:
+    """One connection's questions, one after the other: replies name no question."""
+
+    def __init__(self, connection: Connection, seconds: float) -> None:
+        self._connection = connection
+        self._seconds = seconds
+        self._turn = asyncio.Lock()
+        self._question: _Question | None = None
+        self._overhearing: list[Overheard] = []
+        self._ended = False
+
+    async def ask(
+        self,
+        *lines: Line,
+        wanted: Collection[str],
+        last: Collection[str] = (),
+        everything: bool = False,
+    ) -> Answer:
+        """Write lines and give what of the replies is wanted: numerics or commands.
+
+        The answer is over with a reply of ``last``; without any, when the server has worked
+        through all lines. ``everything``: whatever the server itself says, refusals too.
+        Raises a ``DeliveryError`` with the server's reason when it refuses, ``TemporaryFailure``
+        when the connection breaks or it does not answer in time.
+        """
+        answer = Answer()
+        await self.follow(
+            *lines, wanted=wanted, last=last, hear=answer.take, everything=everything
+        )
+        return answer
+
+    async def follow(
+        self,
+        *lines: Line,
+        wanted: Collection[str],
+        hear: Hear,
+        last: Collection[str] = (),
+        everything: bool = False,
+    ) -> None:
+        """The same, with each line handed over as it comes."""
+        fold = self._connection.isupport.fold
+        about = {fold(param) for one in lines for param in one.params}
+        about |= {one.command for one in lines}
+        async with self._turn:
+            if self._ended:
+                raise self._broken()
+            done = asyncio.get_running_loop().create_future()
+            self._question = question = _Question(
+                wanted, last, frozenset(about), hear, done, everything=everything
+            )
+            try:
+                for one in lines:
+                    await self._connection.say(one)
+                if not last:
+                    question.marker = self._connection.ask()
+                async with asyncio.timeout(self._seconds):
+                    failure = await done
+            except TimeoutError as error:
+                raise TemporaryFailure(
+                    f"{self._connection.server} did not answer within {self._seconds:g} seconds."
+                ) from error
+            finally:
+                self._question = None
+        if failure is not None:
+            raise failure
+
+    @contextmanager
+    def overhearing(self, nick: str) -> Iterator[Overheard]:
+        """Hear what somebody says to us alone, for as long as the block lasts."""
+        overheard = Overheard(nick)
+        self._overhearing.append(overheard)
+        try:
+            yield overheard
+        finally:
+            self._overhearing.remove(overheard)
+
+    def handle(self, message: Incoming) -> None:
+        """Follow one line."""
+        if self._overhearing and message.command in replies.SPEAKING:
+            self._overhear(message)
+        question = self._question
+        if question is None or question.done.done():
+            return
+        if message.command == "PONG":
+            if question.marker and question.marker in {one.lower() for one in message.params}:
+                question.done.set_result(question.refusal)
+            return
+        if question.everything:
+            if message.source is None or not message.source.is_person:
+                question.hear(message)
+        elif message.command in question.wanted:
+            question.hear(message)
+        elif self._refuses(message, question):
+            question.refusal = question.refusal or replies.command_refusal(message)
+        if message.command in question.last or (question.refusal and question.last):
+            question.done.set_result(question.refusal)
+
+    def _overhear(self, message: Incoming) -> None:
+        fold, source = self._connection.isupport.fold, message.source
+        if source is None or fold(message.param(0)) != fold(self._connection.own.nick):
+            return
+        for one in self._overhearing:
+            if fold(one.nick) == fold(source.nick) and not message.param(1).startswith("\x01"):
+                one.take(message)
+
+    def _refuses(self, message: Incoming, question: _Question) -> bool:
+        if not replies.is_error(message):
+            return False
+        if message.command == "FAIL":
+            return message.param(0).upper() in question.about
+        if len(message.params) < 3:
+            return True  # It says of nothing that it is about it.
+        named = message.params[1:-1]
+        fold = self._connection.isupport.fold
+        return any(fold(one) in question.about or one.upper() in question.about for one in named)
+
+    def end(self) -> None:
+        """Tell who waits that the connection is gone."""
+        self._ended = True
+        if self._question is not None and not self._question.done.done():
+            self._question.done.set_result(self._broken())
+
+    def _broken(self) -> TemporaryFailure:
+        return TemporaryFailure(f"The connection to {self._connection.server} broke.")

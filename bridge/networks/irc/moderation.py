@@ -1,0 +1,178 @@
+"""What may be said about a bridged channel, in its room."""
+
+from collections.abc import Awaitable, Callable
+
+from bridge.networks.irc import replies
+from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.format import strip_codes
+from bridge.networks.irc.inquiry import Inquiries
+from bridge.networks.irc.listing import MOST_WORD_BYTES, show_names
+from bridge.networks.irc.targets import read_mask, read_nick
+from bridge.networks.irc.wire import Source, cut, line
+from bridge.sdk.commands import NetworkCall
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.events import RemoteChat
+
+MOST_AT_ONCE = 6
+MOST_BANS = 20
+REASON_BYTES = 200
+
+Do = Callable[[IrcClient, Connection, Inquiries], Awaitable[None]]
+
+
+def _channel(call: NetworkCall) -> tuple[RemoteChat, IrcClient]:
+    if call.chat is None or not isinstance(call.relay, IrcClient):
+        raise PermanentFailure("this room is not bridged to a channel")
+    return call.chat, call.relay
+
+
+async def _act(call: NetworkCall, do: Do) -> None:
+    """Do it by the sender's own connection where that has the power, else by the relay's.
+
+    What the room lets somebody do, the bridge does for them; the channel says what the bridge
+    may. Raises the channel's refusal.
+    """
+    chat, relay = _channel(call)
+    own = call.own if isinstance(call.own, IrcClient) else None
+    if own is not None and own.link.channels is not None and own.link.channels.is_in(chat.name):
+        try:
+            async with own.at_hand() as (connection, _, inquiries):
+                await do(own, connection, inquiries)
+        except replies.CommandRefusedError as error:
+            if error.code not in {replies.NEEDS_POWER, "442"}:
+                raise
+        else:
+            return
+    async with relay.at_hand() as (connection, _, inquiries):
+        await do(relay, connection, inquiries)
+
+
+async def topic(call: NetworkCall) -> str:
+    """See or set the topic."""
+    chat, relay = _channel(call)
+    text = " ".join(call.text.split())
+    if not text:
+        async with relay.at_hand() as (_, _, inquiries):
+            answer = await inquiries.ask(line("TOPIC", chat.name), wanted={"331", "332"})
+        set_to = [strip_codes(one.param(-1)) for one in answer.lines if one.command == "332"]
+        return f"{chat.name}: {set_to[0]}" if set_to else f"{chat.name} has no topic."
+
+    async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
+        most = int(connection.isupport.tokens.get("TOPICLEN", "") or 390)
+        if len(text.encode()) > min(most, 390):
+            raise PermanentFailure(f"a topic has at most {min(most, 390)} bytes there")
+        await inquiries.ask(line("TOPIC", chat.name, text), wanted={"TOPIC"})
+
+    await _act(call, do)
+    return f"The topic of {chat.name} is set."
+
+
+def ranks(letter: str, word: str) -> Callable[[NetworkCall], Awaitable[str]]:
+    """Make the command that gives a rank to nicks, or takes it (``-nick``)."""
+
+    async def give(call: NetworkCall) -> str:
+        chat, _ = _channel(call)
+        words = call.text.split()
+        if not 0 < len(words) <= MOST_AT_ONCE:
+            raise PermanentFailure(f"say {word} and one to {MOST_AT_ONCE} nicks")
+        signs = [
+            ("-" if one.startswith("-") else "+", read_nick(one.lstrip("-"))) for one in words
+        ]
+
+        async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
+            # One nick a line: a list of modes with values was once given to the wrong people.
+            for sign, nick in signs:
+                await inquiries.ask(
+                    line("MODE", chat.name, f"{sign}{letter}", nick), wanted={"MODE"}
+                )
+
+        await _act(call, do)
+        return f"Done in {chat.name}: {word} {' '.join(words)}."
+
+    return give
+
+
+async def kick(call: NetworkCall) -> str:
+    """Have somebody out of the channel."""
+    chat, _ = _channel(call)
+    first, _, rest = call.text.partition(" ")
+    nick = read_nick(first)
+    reason = cut(" ".join(rest.split()) or "Kicked", REASON_BYTES)
+
+    async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
+        said = f"{reason} ({call.sender.user_id})" if client is call.relay else reason
+        await inquiries.ask(line("KICK", chat.name, nick, said), wanted={"KICK"})
+
+    await _act(call, do)
+    return f"{nick} is out of {chat.name}."
+
+
+async def ban(call: NetworkCall) -> str:
+    """Ban a nick or a mask, or lift a ban (``-mask``)."""
+    chat, relay = _channel(call)
+    sign, what = ("-", call.text[1:]) if call.text.startswith("-") else ("+", call.text)
+    async with relay.at_hand() as (_, _, inquiries):
+        if any(one in what for one in "!@*$"):
+            mask = read_mask(what)
+        else:
+            mask = await _mask_of(relay, read_nick(what), inquiries)
+
+    async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
+        await inquiries.ask(line("MODE", chat.name, f"{sign}b", mask), wanted={"MODE"})
+
+    await _act(call, do)
+    done = "banned from" if sign == "+" else "no longer banned from"
+    return f"{mask} is {done} {chat.name}."
+
+
+async def _mask_of(client: IrcClient, nick: str, inquiries: Inquiries) -> str:
+    answer = await inquiries.ask(line("USERHOST", nick), wanted={replies.USERHOST})
+    for one in answer.lines:
+        name, equals, where = one.param(-1).strip().partition("=")
+        user, at, host = where[1:].partition("@")
+        if equals and at and host:
+            found = Source(name.rstrip("*"), user, host)
+            # Our people may share a host: a ban of it would be one of all.
+            ours = client.is_ours(found)
+            return f"*!{user.lstrip('~')}@{host}" if ours else f"*!*@{host}"
+    raise PermanentFailure(f"there is nobody called {nick}; a mask may be banned, too")
+
+
+async def names(call: NetworkCall) -> str:
+    """Say who is in the channel."""
+    chat, relay = _channel(call)
+    async with relay.at_hand() as (connection, _, inquiries):
+        answer = await inquiries.ask(
+            line("NAMES", chat.name), wanted={replies.NAMES}, last={replies.END_OF_NAMES}
+        )
+        signs = "".join(connection.isupport.prefixes)
+    return show_names(chat.name, answer.lines, signs)
+
+
+async def modes(call: NetworkCall) -> str:
+    """Say which modes the channel has, and whom it bans."""
+    chat, relay = _channel(call)
+    async with relay.at_hand() as (_, _, inquiries):
+        answer = await inquiries.ask(line("MODE", chat.name), wanted={replies.CHANNEL_MODES})
+        bans = await inquiries.ask(
+            line("MODE", chat.name, "b"), wanted={replies.BAN_ENTRY}, last={replies.END_OF_BANS}
+        )
+    # A key is a secret: who may see it has it from the channel.
+    found = [one.param(2) for one in answer.lines]
+    masks = [cut(one.param(2), MOST_WORD_BYTES) for one in bans.lines]
+    more = f" and {len(masks) - MOST_BANS} more" if len(masks) > MOST_BANS else ""
+    banned = f"Banned: {', '.join(masks[:MOST_BANS])}{more}." if masks else "Nobody is banned."
+    return f"{chat.name} has the modes {found[0] if found else '?'}. {banned}"
+
+
+async def sync(call: NetworkCall) -> str:
+    """Have the room's members compared with the channel's."""
+    chat, relay = _channel(call)
+    async with relay.at_hand() as (_, _, inquiries):
+        relay.list_again(chat)
+        answer = await inquiries.ask(
+            line("NAMES", chat.name), wanted={replies.NAMES}, last={replies.END_OF_NAMES}
+        )
+    number = sum(len(one.param(-1).split()) for one in answer.lines)
+    return f"The room is made like {chat.name}, where {number} are now."

@@ -1,0 +1,221 @@
+"""What a person may say about a connection of their own."""
+
+import asyncio
+import re
+
+from bridge.networks.irc import certfp, replies, typed
+from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.format import strip_codes
+from bridge.networks.irc.keepsakes import ACCOUNT, AUTOCOMMAND, AWAY, CERTIFICATE
+from bridge.networks.irc.listing import Listing, read_whois
+from bridge.networks.irc.speech import compose
+from bridge.networks.irc.targets import read_channel, read_nick, read_person
+from bridge.networks.irc.wire import Incoming, clean, cut, line
+from bridge.sdk.commands import NetworkCall
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.events import Message, MessageKind
+from bridge.sdk.ids import EventId, RemoteChatId
+from bridge.sdk.rich import Rich
+
+ANSWER_SECONDS = 2.0
+"""How long a private answer is waited for: services answer at once."""
+MOST_ANSWERS = 20
+MOST_RAW_LINES = 30
+REASON_BYTES = 200
+
+_USERNAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,9}\Z")
+
+
+def own_client(call: NetworkCall) -> IrcClient:
+    """The sender's own client. Raises ``PermanentFailure`` if it is not at work."""
+    if not isinstance(call.own, IrcClient):
+        raise PermanentFailure("your connection is not at work")
+    return call.own
+
+
+async def status(call: NetworkCall) -> str:
+    """How the connection is; nothing is connected for that."""
+    client = own_client(call)
+    connection, channels = client.link.connection, client.link.channels
+    account = client.keepsakes.read(ACCOUNT)
+    signed = [f"You sign in to the account {account}."] if account else []
+    if connection is None or channels is None:
+        why = client.link.reason
+        state = f"You are not connected: {why}" if why else "You are not connected."
+        return " ".join([state, "Your next message or command connects you.", *signed])
+    own = connection.own
+    mask = f"{own.nick}!{own.user}@{own.host}" if own.host else own.nick
+    names = ", ".join(channels.names) or "no channel"
+    away = client.keepsakes.read(AWAY)
+    said = [f"You are away: {away}."] if away else []
+    return " ".join([f"You are {mask} on {connection.server}, in {names}.", *said, *signed])
+
+
+async def nick(call: NetworkCall) -> str:
+    """Change the nick, for good."""
+    client = own_client(call)
+    if not call.text:
+        async with client.at_hand() as (connection, _, _):
+            return f"You are {connection.own.nick}."
+    wanted = read_nick(call.text)
+    async with client.at_hand() as (connection, _, inquiries):
+        limits = connection.isupport
+        if len(wanted) > limits.nick_length:
+            raise PermanentFailure(f"a nick has at most {limits.nick_length} characters there")
+        await client.naming.check_free_nick(wanted, limits)
+        with client.changing_nick(wanted):
+            if connection.own.nick != wanted:
+                await inquiries.ask(line("NICK", wanted), wanted={"NICK"})
+            if connection.own.nick != wanted:
+                raise PermanentFailure(f"the network did not let you be {wanted}")
+            await client.naming.choose_nick(wanted, limits)
+    return f"You are {wanted} from now on."
+
+
+async def whois(call: NetworkCall) -> str:
+    """Ask who somebody is."""
+    wanted = read_nick(call.text)
+    async with own_client(call).at_hand() as (_, _, inquiries):
+        answer = await inquiries.ask(
+            line("WHOIS", wanted), wanted=replies.WHOIS, last={replies.WHOIS_END}
+        )
+    return read_whois(wanted, answer.lines)
+
+
+async def list_channels(call: NetworkCall) -> str:
+    """List channels: the largest, or those whose name fits a pattern."""
+    pattern = call.text.strip()
+    if " " in pattern or "," in pattern or clean(pattern) != pattern:
+        raise PermanentFailure("a pattern is one word: *linux*")
+    async with own_client(call).at_hand() as (connection, _, inquiries):
+        limits = connection.isupport
+        listing = Listing(pattern, limits.fold)
+        elist = limits.tokens.get("ELIST", "").upper()
+        asked = [pattern] if pattern and ("M" in elist or limits.is_channel(pattern)) else []
+        await inquiries.follow(
+            line("LIST", *asked), wanted={replies.LIST_ENTRY}, last={replies.LIST_END},
+            hear=listing.hear,
+        )  # fmt: skip
+    return listing.show()
+
+
+async def part(call: NetworkCall) -> str:
+    """Leave a channel, until the next message there."""
+    name, _, reason = call.text.partition(" ")
+    client = own_client(call)
+    async with client.at_hand() as (connection, channels, _):
+        chat = read_channel(name, connection.isupport)
+        if not channels.is_in(chat.name):
+            raise PermanentFailure(f"you are not in {chat.name}")
+        await client.leave(chat, cut(reason.strip() or "left", REASON_BYTES))
+    return f"You left {chat.name}. What you say in its room brings you back there."
+
+
+async def msg(call: NetworkCall) -> str:
+    """Say something to one person, and hear what is answered at once."""
+    target, _, text = call.text.partition(" ")
+    if not text.strip():
+        raise PermanentFailure("say msg, a nick and a text")
+    person, client = read_person(target), own_client(call)
+    message = Message(
+        chat=RemoteChatId(person), event_id=EventId("$msg"), sender=call.sender,
+        kind=MessageKind.TEXT, body=Rich.plain(text.strip()),
+    )  # fmt: skip
+    async with client.at_hand() as (connection, _, inquiries):
+        lines = compose(
+            message, person, own=connection.own, limits=connection.isupport,
+            settings=client.settings,
+        )  # fmt: skip
+        with inquiries.overhearing(person.partition("@")[0]) as heard:
+            await connection.deliver(person, lines, client.now)
+            await heard.wait(ANSWER_SECONDS, MOST_ANSWERS)
+    said = [f"{one.source.nick if one.source else person}: {_text(one)}" for one in heard.lines]
+    if said:
+        return "\n".join([f"Said to {person}.", *said])
+    return f"Said to {person}. What is answered later in private is not carried to Matrix."
+
+
+def _text(message: Incoming) -> str:
+    return cut(strip_codes(message.param(-1)), REASON_BYTES * 2)
+
+
+async def away(call: NetworkCall) -> str:
+    """Be away, with a reason, or here again."""
+    reason, client = cut(" ".join(call.text.split()), REASON_BYTES), own_client(call)
+    async with client.at_hand() as (_, _, inquiries):
+        asked = line("AWAY", reason) if reason else line("AWAY")
+        await inquiries.ask(asked, wanted={replies.NOW_AWAY, replies.NO_LONGER_AWAY})
+        await client.keepsakes.keep(AWAY, reason)
+    return f"You are away: {reason}." if reason else "You are here again."
+
+
+async def raw(call: NetworkCall) -> str:
+    """Write a line as it is, where the settings let people."""
+    client = own_client(call)
+    one = typed.read_raw(call.text, allowed=client.settings.allow_raw)
+    async with client.at_hand() as (_, _, inquiries):
+        answer = await inquiries.ask(one, wanted=(), everything=True)
+    shown = [
+        cut(strip_codes(" ".join((said.command, *said.params[1:]))), REASON_BYTES * 2)
+        for said in answer.lines[:MOST_RAW_LINES]
+    ]
+    left = len(answer.lines) + answer.left_out - len(shown)
+    return "\n".join([*shown, *([f"and {left} lines more"] if left else [])]) or "Done."
+
+
+async def username(call: NetworkCall) -> str:
+    """See or choose the user name (ident); the connection is made anew with it."""
+    client = own_client(call)
+    known, owner = client.naming.usernames, call.sender.user_id
+    await known.load()
+    if not call.text:
+        return f"Your user name is {known.of(owner)}."
+    wanted = "" if call.text == "off" else call.text
+    if wanted and not _USERNAME.match(wanted):
+        raise PermanentFailure(
+            "a user name has at most ten small letters, digits, - and _, a letter or digit first"
+        )
+    await client.naming.choose_username(wanted)
+    client.reconnect("Comes back with another user name")
+    return f"Your user name is {known.of(owner)} from now on; your connection is made anew."
+
+
+async def certificate(call: NetworkCall) -> str:
+    """See, make or forget the certificate by which networks know an account (CertFP)."""
+    client = own_client(call)
+    if not all(server.tls for server in client.settings.servers):
+        raise PermanentFailure("certificates need encrypted connections, which this network lacks")
+    pem = client.keepsakes.read(CERTIFICATE)
+    match call.text:
+        case "" if not pem:
+            return "You have no certificate. Say certfp new to have one made."
+        case "":
+            return f"Your certificate's fingerprint: {certfp.fingerprint(pem.encode())}"
+        case "new":
+            made = await asyncio.to_thread(certfp.make, call.sender.user_id[1:60], client.now())
+            await client.keepsakes.keep(CERTIFICATE, made.decode())
+            client.reconnect("Comes back with a certificate")
+            known_by = certfp.fingerprint(made)
+            return (
+                f"Your connection is made anew and shows a certificate with the fingerprint "
+                f"{known_by}. Tell the network once: msg NickServ CERT ADD {known_by}"
+            )
+        case "off" if pem:
+            await client.keepsakes.keep(CERTIFICATE, "")
+            client.reconnect("Comes back without a certificate")
+            return "Your certificate is forgotten; your connection is made anew."
+    raise PermanentFailure("say certfp alone, certfp new or certfp off")
+
+
+async def autocommand(call: NetworkCall) -> str:
+    """See, choose or forget what is done on each connect."""
+    client = own_client(call)
+    kept = client.keepsakes.read(AUTOCOMMAND)
+    if not call.text:
+        return f"On each connect:\n{kept}" if kept else "Nothing is done on connect."
+    if call.text == "off":
+        await client.keepsakes.keep(AUTOCOMMAND, "")
+        return "Nothing is done on connect any more."
+    lines = typed.read_autocommands(call.text, allow_raw=client.settings.allow_raw)
+    await client.keepsakes.keep(AUTOCOMMAND, call.text)
+    return f"Kept. It is done on each connect from now on ({len(lines)} lines)."

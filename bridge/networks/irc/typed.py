@@ -1,0 +1,68 @@
+"""Lines of the protocol that a person typed: at once (``raw``), or for each connect."""
+
+from collections.abc import Sequence
+
+from bridge.networks.irc.targets import read_person
+from bridge.networks.irc.wire import Line, clean, line, parse
+from bridge.sdk.errors import PermanentFailure
+
+MOST_AUTOCOMMANDS = 10
+MOST_TYPED_BYTES = 400
+
+_INSTEAD = {
+    "NICK": "say nick", "JOIN": "say join", "PART": "say part", "QUIT": "say part or optout",
+    "PRIVMSG": "say msg", "NOTICE": "say msg", "TAGMSG": "say msg", "AWAY": "say away",
+    "CAP": "", "PING": "", "PONG": "", "AUTHENTICATE": "say login", "BATCH": "", "PASS": "",
+    "USER": "", "WEBIRC": "", "SERVER": "", "STARTTLS": "",
+}  # fmt: skip
+"""What is not taken raw, since the bridge counts on doing it itself; and what does it instead."""
+
+
+def read_raw(text: str, *, allowed: bool) -> Line:
+    """Read one line of the protocol. Raises ``PermanentFailure`` for what is not taken."""
+    if not allowed:
+        raise PermanentFailure("the settings of this network do not let raw lines through")
+    _check(text)
+    read = parse(text.encode())
+    if read is None or read.source is not None or read.tags:
+        raise PermanentFailure("that is no line of a client: say a command and its parameters")
+    if read.command in _INSTEAD:
+        way = _INSTEAD[read.command]
+        raise PermanentFailure(
+            f"{read.command} is the bridge's own" + (f"; {way} instead" if way else "")
+        )
+    return Line(read.command, read.params)
+
+
+def read_autocommands(text: str, *, allow_raw: bool) -> Sequence[Line]:
+    """Read what is done on each connect, one command a line: msg, away or raw.
+
+    Raises ``PermanentFailure`` for the first that is none.
+    """
+    typed = [one.strip() for one in text.split("\n") if one.strip()]
+    if len(typed) > MOST_AUTOCOMMANDS:
+        raise PermanentFailure(f"at most {MOST_AUTOCOMMANDS} commands are kept")
+    return [_read_autocommand(one, allow_raw=allow_raw) for one in typed]
+
+
+def _read_autocommand(text: str, *, allow_raw: bool) -> Line:
+    _check(text)
+    word, _, rest = text.partition(" ")
+    match word.casefold():
+        case "msg":
+            person, _, said = rest.strip().partition(" ")
+            if not said.strip():
+                raise PermanentFailure("say msg, a nick and a text")
+            return line("PRIVMSG", read_person(person), said.strip())
+        case "away" if rest.strip():
+            return line("AWAY", rest.strip())
+        case "raw":
+            return read_raw(rest.strip(), allowed=allow_raw)
+    raise PermanentFailure("each line begins with msg, away or raw")
+
+
+def _check(text: str) -> None:
+    if clean(text) != text:
+        raise PermanentFailure("it holds a line break or a NUL, which no IRC line can carry")
+    if len(text.encode()) > MOST_TYPED_BYTES:
+        raise PermanentFailure(f"it has over {MOST_TYPED_BYTES} bytes")

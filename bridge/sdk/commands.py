@@ -1,0 +1,75 @@
+"""What people can tell a network beside messages: commands, said to the main bot."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from bridge.sdk.events import RemoteChat, Sender
+
+if TYPE_CHECKING:
+    from bridge.sdk.module import Client
+
+
+class Where(StrEnum):
+    """What a command is about."""
+
+    PERSON = "person"
+    """The sender's own connection; it may be said anywhere."""
+    ROOM = "room"
+    """The chat that the room is bridged to."""
+
+
+class NetworkCall(Protocol):
+    """A command that somebody gave, allowed already."""
+
+    @property
+    def sender(self) -> Sender: ...
+    @property
+    def text(self) -> str:
+        """What follows the command's name, as it was typed; it may hold line breaks."""
+        ...
+
+    @property
+    def chat(self) -> RemoteChat | None:
+        """What the room is bridged to; None for a command about the sender's own connection."""
+        ...
+
+    @property
+    def own(self) -> "Client | None":
+        """The sender's own client. There is always one for ``Where.PERSON``."""
+        ...
+
+    @property
+    def relay(self) -> "Client":
+        """The instance's own client."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkCommand:
+    """One thing that a network does on a word. The core parses it, checks who may, and answers."""
+
+    name: str
+    usage: str
+    """The name and what may follow: ``kick <nick> [reason]``."""
+    help: str
+    """What it does, in a few words."""
+    where: Where
+    run: Callable[[NetworkCall], Awaitable[str]] = field(repr=False)
+    """Does it and gives the answer, a few lines at most. Raises a ``DeliveryError`` whose sentence
+    the sender reads. Cancelled at the host's deadline."""
+    needs_power: bool = False
+    """``Where.ROOM``: the sender must have the power to change the room's settings."""
+    is_private: bool = False
+    """It takes or shows a secret: it is heard in a direct chat with the bot alone."""
+
+
+@runtime_checkable
+class TakesCommands(Protocol):
+    """A connector whose network takes commands."""
+
+    @property
+    def commands(self) -> Sequence[NetworkCommand]:
+        """All that there are, of different names."""
+        ...

@@ -1,0 +1,200 @@
+"""What people say to a network beside messages, against real servers."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from bridge.networks.irc import certfp
+from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.commands import COMMANDS
+from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY, CERTIFICATE, NICK
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.events import RemoteChat, RemoteJoin, RemoteMembers, Sender
+from bridge.sdk.login import Login, LoginKind
+from bridge.sdk.secret import Secret
+from tests.irc.stage import Host, Network, chat, message, running, user_id
+from tests.rigs.irc_user import IrcUser, irc_user
+from tests.rigs.ircd import IrcServer
+
+BY_NAME = {one.name: one for one in COMMANDS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """What the core hands to a command."""
+
+    sender: Sender
+    text: str
+    chat: RemoteChat | None
+    own: IrcClient | None
+    relay: IrcClient
+
+
+class Person:
+    """Somebody on Matrix, with a client of their own, and perhaps in a bridged room."""
+
+    def __init__(self, network: Network, name: str, relay: IrcClient, channel: str = "") -> None:
+        self.client, self.host = network.puppet(name)
+        self._sender = Sender(user_id=user_id(name), name=name)
+        self._relay = relay
+        self._chat = chat(channel) if channel else None
+
+    async def say(self, said: str) -> str:
+        """Give a command; return the answer."""
+        name, _, text = said.partition(" ")
+        return await BY_NAME[name].run(
+            Call(sender=self._sender, text=text.strip(), chat=self._chat, own=self.client,
+                 relay=self._relay)
+        )  # fmt: skip
+
+    async def refused(self, said: str) -> str:
+        """Give a command that is refused; return why."""
+        with pytest.raises(PermanentFailure) as refusal:
+            await self.say(said)
+        return str(refusal.value)
+
+
+async def test_a_person_sees_and_changes_the_own_connection(
+    server: IrcServer, channel: str
+) -> None:
+    network = Network(server.port, allow_raw=True)
+    relay, relay_host = network.relay()
+    ann = Person(network, "Ann", relay)
+    nick, other = f"n{channel[5:]}{server.kind[:3]}", Person(network, "Otto", relay)
+    async with irc_user(server.port, "carl") as carl, running(relay, ann.client, other.client):
+        await relay_host.wait_until_connected()
+        await carl.join(channel)
+        carl.say(f"TOPIC {channel} :all about trees")
+        await carl.sync()
+        assert "not connected" in await ann.say("status")
+        assert await ann.say("nick") == "You are Ann."
+        assert "carl is" in await ann.say("whois carl")
+        assert "nobody" in await ann.refused("whois nobody_here")
+        assert await ann.say(f"list *{channel[1:]}") == f"{channel} (1): all about trees"
+        assert "no such channel" in await ann.say("list *never-heard-of*")
+
+        assert await ann.say(f"nick {nick}") == f"You are {nick} from now on."
+        assert "nick" in await ann.refused("nick carl")
+        assert "kept for somebody" in await other.refused(f"nick {nick.upper()}")
+        assert "kept for somebody" in await ann.refused("nick trestle")
+        assert "is no IRC nick" in await ann.refused("nick two words")
+
+        await ann.client.send(message(channel, "hello"))
+        assert channel.lower() in await ann.say("status")
+        assert "left" in await ann.say(f"part {channel} off to lunch")
+        assert "lunch" in await carl.expect(" PART ", nick)
+        assert "you are not in" in await ann.refused(f"part {channel}")
+
+        assert "Said to carl" in await ann.say("msg carl psst")
+        assert "psst" in await carl.expect(nick, "PRIVMSG carl")
+        assert "nobody and no channel" in await ann.refused("msg nobody_here psst")
+
+        assert await ann.say("away eating") == "You are away: eating."
+        assert "away: eating" in await other.say(f"whois {nick}")
+        assert ann.host.kept == {NICK: Secret(nick), AWAY: Secret("eating")}
+        await comes_back_the_same(network, ann, other, nick)
+
+
+async def comes_back_the_same(network: Network, ann: Person, other: Person, nick: str) -> None:
+    """A later start goes by what was chosen; ``raw`` shows the server's own words."""
+    assert "ann_" in await ann.say("username ann_1")
+    assert "somebody else" in await other.refused("username ann_1")
+    assert "somebody else" in await other.refused("username trestle")
+    assert await ann.say("username") == "Your user name is ann_1."
+    assert "ann_1@" in await ann.say(f"whois {nick}")  # Made anew, by the same nick.
+    assert "away: eating" in await other.say(f"whois {nick}")
+    assert network.connector._network.usernames(network.store).of(user_id("Ann")) == "ann_1"
+    assert "371" in await ann.say("raw INFO") or "INFO" in await ann.say("raw INFO")
+    assert "say nick instead" in await ann.refused("raw NICK x")
+    assert "line break" in await ann.refused("raw INFO\r\nQUIT")
+    assert "421" in await ann.say("raw NONSENSE")
+
+
+async def test_the_rooms_commands_act_with_the_power_that_the_channel_gives(
+    server: IrcServer, channel: str
+) -> None:
+    network = Network(server.port)
+    relay, relay_host = network.relay()
+    ann = Person(network, "Ann", relay, channel)
+    async with (
+        irc_user(server.port, "carl") as carl,
+        irc_user(server.port, "dora") as dora,
+        running(relay, ann.client),
+    ):
+        await carl.join(channel)
+        await dora.join(channel)
+        await relay_host.wait_until_connected()
+        await relay.join(chat(channel))
+        assert "operator's power" in await ann.refused("voice dora")
+        await gives_power(carl, channel, "trestle")
+        assert "set" in await ann.say("topic  good\nnews ")
+        await dora.expect(" TOPIC ", "good news")
+        assert await ann.say("topic") == f"{channel}: good news"
+        await ann.say("voice dora")
+        await dora.expect(" MODE ", "+v ", "dora")
+        await ann.say("op dora")
+        assert "@dora" in await ann.say("names")
+        await ann.say("op -dora")
+        await dora.expect(" MODE ", "-o ", "dora")
+        assert "+" in await ann.say("modes")
+
+        assert "dora is out" in await ann.say("kick dora too loud")
+        assert f"too loud ({user_id('Ann')})" in await dora.expect(" KICK ")
+        assert "nobody of that name" in await ann.refused("kick nobody_here")
+        mask = (await ann.say("ban dora")).split()[0]
+        assert mask in await ann.say("modes")
+        dora.say(f"JOIN {channel}")
+        await dora.expect(" 474 ")
+        assert "no longer banned" in await ann.say(f"ban -{mask}")
+        assert await ann.say("modes")
+        await dora.join(channel)
+
+        # Where the person is an operator there, the person does it.
+        await ann.client.send(message(channel, "hello"))
+        await gives_power(carl, channel, "Ann")
+        await ann.say("kick dora again")
+        kicked = await dora.expect(" KICK ")
+        assert kicked.startswith(":Ann!")
+        assert kicked.endswith("again")
+        # One of ours shares a host with all others of ours.
+        assert (await ann.say("ban Ann")).startswith("*!ann@")
+        before = len(relay_host.of(RemoteMembers))
+        assert "made like" in await ann.say("sync")
+        (*_, members) = await relay_host.wait_for(RemoteMembers, before + 1)
+        assert {user.name for user in members.users} == {"carl"}
+        assert not [one for one in relay_host.of(RemoteJoin) if one.user.name == "Ann"]
+
+
+async def gives_power(operator: IrcUser, channel: str, nick: str) -> None:
+    """Have an operator make somebody another."""
+    operator.say(f"MODE {channel} +o {nick}")
+    await operator.expect(" MODE ", "+o ", nick)
+
+
+async def test_what_is_done_on_each_connect_and_the_certificate_are_kept(
+    server: IrcServer,
+) -> None:
+    secure = {"host": "127.0.0.1", "port": server.tls_port, "ca_file": str(server.authority)}
+    network = Network(0, servers=[secure])
+    relay, _ = network.relay()
+    ann = Person(network, "Ann", relay)
+    async with running(ann.client), irc_user(server.port, "carl") as carl:
+        assert "raw" in await ann.refused("autocommand raw OPER a b")
+        assert "begins with" in await ann.refused("autocommand join #x")
+        assert "1 lines" in await ann.say("autocommand msg carl here I am")
+        assert "no certificate" in await ann.say("certfp")
+        made = await ann.say("certfp new")
+        known_by = certfp.fingerprint(ann.host.kept[CERTIFICATE].reveal().encode())
+        assert known_by in made
+        assert known_by in await ann.say("certfp")
+        assert await ann.say("nick") == "You are Ann."
+        await carl.expect("Ann!", "PRIVMSG carl", "here I am")
+    host = Host(network.store)
+    login = Login(
+        id=ann.client._login.id, kind=LoginKind.AUTOMATIC, owner=user_id("Ann"), name="Ann",
+        secrets=ann.host.kept,
+    )  # fmt: skip
+    client = network.connector.connect(login, host)
+    assert client.keepsakes.read(AUTOCOMMAND) == "msg carl here I am"
+    async with irc_user(server.port, "carl") as carl, running(client), client.at_hand():
+        await carl.expect("Ann!", "here I am")
