@@ -17,7 +17,7 @@ export TRESTLE_SEED
 export PYTHONDONTWRITEBYTECODE :=
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --hypothesis-seed=$(TRESTLE_SEED)
 
-.PHONY: demo test check bench prove crash servers examples
+.PHONY: demo test check bench bench-irc prove crash servers examples
 .DEFAULT_GOAL := test
 
 $(STAMP):
@@ -46,6 +46,9 @@ check: $(STAMP)  ## Lint, format, types, layers
 
 bench: $(STAMP)  ## Events per second and CPU, side by side with mautrix-python
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-irc: $(STAMP) servers  ## The IRC bridge beside heisenbridge, through one ngIRCd: some minutes
+	$(BIN)/python -m tests.bench.irc $(ARGS)
 
 prove: $(STAMP) servers  ## The long forms of all proofs
 	@echo "seed: $(TRESTLE_SEED)"

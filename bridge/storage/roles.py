@@ -49,7 +49,12 @@ class Access:
         return connection
 
     async def pool(self, role: str, size: int) -> Pool:
-        """Open a pool of connections as the role."""
+        """Open a pool of connections as the role.
+
+        A connection that the core gives back is taken as it is: the core changes nothing that
+        outlives a database transaction, and the question that undoes such changes would double
+        the price of most others. One of a person's is put back into its first state all the same.
+        """
         become = self.become(role)
 
         async def init(connection: Any) -> None:
@@ -62,6 +67,7 @@ class Access:
             max_inactive_connection_lifetime=0,
             command_timeout=_STATEMENT_LIMIT,
             init=init,
+            reset=_leave_as_it_is if role == CORE else None,
             server_settings=_SESSION,
             **parameters,
         )
@@ -77,6 +83,10 @@ class Access:
                 await connection.execute(f"SET ROLE {role}")
 
         return set_role
+
+
+async def _leave_as_it_is(connection: Any) -> None:
+    """A transaction that was left open is ended by asyncpg itself."""
 
 
 async def embedded_access(server: EmbeddedPostgres, state_dir: Path) -> Access:

@@ -22,6 +22,7 @@ from bridge.app import App
 from bridge.app import run as run_trestle
 from bridge.sdk import BotHost, Call, Command, ModuleInfo, RoomId, RoomMessage, UserId
 from tests.bench.load import ROOMS, room
+from tests.bench.processes import children_of, cpu_of
 
 SERVER = "bench.example"
 
@@ -127,23 +128,7 @@ async def _count_on(port: int, count: Count) -> None:
 def cpu_seconds() -> float:
     """CPU of this process, and of all processes below it (Postgres), living or ended."""
     mine = resource.getrusage(resource.RUSAGE_SELF)
-    total = mine.ru_utime + mine.ru_stime
-    ticks = os.sysconf("SC_CLK_TCK")
-    parents = {os.getpid()}
-    stats = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(") ")[2].split()
-            except OSError:
-                continue
-            stats[int(entry.name)] = (int(fields[1]), sum(map(int, fields[11:15])) / ticks)
-    grew = True
-    while grew:
-        below = {pid for pid, (parent, _) in stats.items() if parent in parents}
-        grew = not below <= parents
-        parents |= below
-    return total + sum(cpu for pid, (_, cpu) in stats.items() if pid in parents - {os.getpid()})
+    return mine.ru_utime + mine.ru_stime + cpu_of(children_of(os.getpid()))
 
 
 if __name__ == "__main__":

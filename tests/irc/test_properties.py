@@ -1,11 +1,14 @@
 """What must hold for any text: a fiftieth of a million by default, all of it in the long form."""
 
 import random
+import re
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
 from bridge.matrix.namespaces import Namespaces
+from bridge.networks import irc
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.nicks import Nicks, candidates, is_nick
 from bridge.networks.irc.wire import LINE_BYTES, Incoming, LineReader, clean, line, parse
@@ -16,8 +19,11 @@ from tests.rigs.scale import chance, scaled
 
 COMMANDS = (
     "PRIVMSG", "NOTICE", "TOPIC", "KICK", "QUIT", "NICK", "AWAY", "USER", "PART", "JOIN", "PASS",
-    "MODE", "INVITE", "AUTHENTICATE", "BATCH", "CHATHISTORY", "MONITOR", "WEBIRC",
+    "MODE", "INVITE", "AUTHENTICATE", "BATCH", "CHATHISTORY", "MONITOR", "WEBIRC", "PING", "PONG",
+    "CAP", "WHOIS", "WHO", "NAMES", "LIST", "TAGMSG", "REDACT", "RELAYMSG", "SETNAME",
 )  # fmt: skip
+WRITTEN = re.compile(r'\bline\(\s*"([A-Z]+)"')
+"""How the module names a command of its own."""
 NASTY = "\r\n\0 :;@!,=\\\x01\x02\x03\x1f\u0085\u2028\u2029\ufeff\u200b\U0001f468\u200d\ud800é"
 MAPPINGS = ("ascii", "rfc1459", "rfc1459-strict")
 IRC = InstanceId("irc")
@@ -49,6 +55,13 @@ def check_one_line(command: str, params: list[str], tags: dict[str, str]) -> boo
     assert made.params[-1:] == tuple(map(clean, params[-1:]))
     assert parse(raw) == Incoming(made.command, made.params, None, tags)
     return True
+
+
+def test_every_command_that_the_module_writes_is_among_them() -> None:
+    sources = Path(irc.__file__).parent.glob("*.py")
+    written = {name for source in sources for name in WRITTEN.findall(source.read_text())}
+    assert len(written) > 10
+    assert written <= set(COMMANDS)
 
 
 def test_any_text_in_any_field_of_any_command_is_one_line_that_reads_back() -> None:

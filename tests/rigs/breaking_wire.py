@@ -10,11 +10,14 @@ class BreakingWire:
     """Passes bytes on; resets a connection when its allowance of bytes is used up."""
 
     def __init__(self, target: int, dice: random.Random) -> None:
-        self._target = target
+        self.target = target
+        """The server's port; another from the next connection on."""
         self._dice = dice
         self.allowance: tuple[int, int] | None = None
         """How many bytes a connection lasts, from and to; None lets all pass."""
         self.breaks = 0
+        self.arrivals: list[float] = []
+        """When (loop time) a connection came, taken or not."""
         self.port = 0
         self._is_cut = False
         self._ends: set[asyncio.StreamWriter] = set()
@@ -31,10 +34,11 @@ class BreakingWire:
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take a connection, and have it broken in time."""
+        self.arrivals.append(asyncio.get_running_loop().time())
         if self._is_cut:
             writer.transport.abort()
             return
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.target)
         left = [self._dice.randint(*self.allowance) if self.allowance else 2**40]
         self._ends |= {writer, there_writer}
         try:

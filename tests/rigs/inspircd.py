@@ -31,6 +31,7 @@ def _configure(plan: Plan) -> Sequence[str]:
             + f' port="{plan.link_port}" sendpass="{plan.link_password}"'
             + f' recvpass="{plan.link_password}"><uline server="services.test" silent="yes">'
         )
+    lines, rate = plan.pace or (10_000, 100_000.0)
     config = f"""
 <config format="xml">
 <server name="irc.test" description="A server for tests" network="Test" id="42X">
@@ -40,8 +41,8 @@ def _configure(plan: Plan) -> Sequence[str]:
   hash="sha256" requestclientcert="yes">
 <bind address="127.0.0.1" port="{plan.port}" type="clients">
 <bind address="127.0.0.1" port="{plan.tls_port}" type="clients" sslprofile="tls">
-<connect name="main" allow="*" {password} timeout="20" pingfreq="120" threshold="10000"
-  commandrate="100000000" fakelag="off" recvq="65536" softsendq="65536" hardsendq="1048576"
+<connect name="main" allow="*" {password} timeout="20" pingfreq="120" threshold="{lines}"
+  commandrate="{rate * 1000:.0f}" fakelag="off" recvq="65536" softsendq="65536" hardsendq="1048576"
   localmax="1000" globalmax="1000" maxchans="100" resolvehostnames="no" useconnectban="no">
 <class name="all" commands="*" privs="*" usermodes="*" chanmodes="*">
 <type name="all" classes="all">
@@ -64,10 +65,13 @@ async def run_inspircd(
     webirc: str | None = None,
     link_password: str | None = None,
     sasl: bool = False,
+    pace: tuple[int, float] | None = None,
 ) -> AsyncIterator[IrcServer]:
     """Run an InspIRCd; ``password`` is what it asks of everybody, ``webirc`` of a gateway,
-    ``link_password`` of services, which ``sasl`` lets people sign in to."""
+    ``link_password`` of services, which ``sasl`` lets people sign in to. Who writes faster than
+    ``pace`` is thrown out."""
     async with run_ircd(
-        "inspircd", _configure, password, webirc=webirc, link_password=link_password, sasl=sasl
-    ) as server:
+        "inspircd", _configure, password, webirc=webirc, link_password=link_password, sasl=sasl,
+        pace=pace,
+    ) as server:  # fmt: skip
         yield server

@@ -50,6 +50,8 @@ class Plan:
     link_port: int = 0
     sasl: bool = False
     """Whether people sign in to them by SASL."""
+    pace: tuple[int, float] | None = None
+    """Flood protection: how many lines at once, and how many a second after that."""
 
 
 @contextmanager
@@ -100,6 +102,7 @@ async def run_ircd(
     webirc: str | None = None,
     link_password: str | None = None,
     sasl: bool = False,
+    pace: tuple[int, float] | None = None,
 ) -> AsyncIterator[IrcServer]:
     """Start a server, wait until it answers, and end it."""
     with _folder() as folder:
@@ -107,7 +110,7 @@ async def run_ircd(
         port, tls_port, link_port = _free_ports(3)
         plan = Plan(
             folder, port, tls_port, certificates.certificate, certificates.key, password,
-            webirc, link_password, link_port, sasl,
+            webirc, link_password, link_port, sasl, pace,
         )  # fmt: skip
         command = configure(plan)
         if os.getuid() == 0:

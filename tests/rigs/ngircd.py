@@ -20,7 +20,7 @@ MotdPhrase = Hello
 MaxConnectionsIP = 0
 MaxJoins = 0
 MaxNickLength = 20
-MaxPenaltyTime = 0
+MaxPenaltyTime = {0 if plan.pace is None else -1}
 PingTimeout = 60
 PongTimeout = 30
 [Options]
@@ -41,7 +41,12 @@ Password = {OPERATOR_PASSWORD}
 
 
 @asynccontextmanager
-async def run_ngircd(password: str | None = None) -> AsyncIterator[IrcServer]:
-    """Run an ngIRCd; ``password`` is what it asks of everybody."""
-    async with run_ircd("ngircd", _configure, password) as server:
+async def run_ngircd(
+    password: str | None = None, *, pace: tuple[int, float] | None = None
+) -> AsyncIterator[IrcServer]:
+    """Run an ngIRCd; ``password`` is what it asks of everybody.
+
+    With a ``pace`` it makes those wait who are faster than its own, which cannot be set.
+    """
+    async with run_ircd("ngircd", _configure, password, pace=pace) as server:
         yield server

@@ -5,6 +5,8 @@ their commits would wait for the disk. What a kill leaves is the same in memory.
 ``TMPDIR`` says where instead.
 """
 
+import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -13,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _MEMORY = Path("/dev/shm")
+_NAME = "t-"
+"""How folders of ours begin. The names of sockets in them are to be short."""
 _PLENTY = 6 << 30
 """Bytes. Two workers hold a third of that at most."""
 
@@ -23,17 +27,34 @@ def scratch() -> Iterator[None]:
     if "TMPDIR" in os.environ or not _is_plenty():
         yield
         return
-    # The names of sockets in it are to be short.
-    folder = Path(tempfile.mkdtemp(prefix="t-", dir=_MEMORY))
-    folder.chmod(0o1777)  # As /tmp is.
-    before, tempfile.tempdir = tempfile.tempdir, None
-    os.environ["TMPDIR"] = str(folder)
-    try:
-        yield
-    finally:
-        del os.environ["TMPDIR"]
-        tempfile.tempdir = before
-        shutil.rmtree(folder, ignore_errors=True)
+    for old in _MEMORY.glob(f"{_NAME}*/lock"):
+        with _holding(old) as is_ours:  # Memory that a killed run has left is given back.
+            if is_ours:
+                shutil.rmtree(old.parent, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_NAME, dir=_MEMORY))
+    with _holding(folder / "lock"):
+        folder.chmod(0o1777)  # As /tmp is.
+        before, tempfile.tempdir = tempfile.tempdir, None
+        os.environ["TMPDIR"] = str(folder)
+        try:
+            yield
+        finally:
+            del os.environ["TMPDIR"]
+            tempfile.tempdir = before
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _holding(lock: Path) -> Iterator[bool]:
+    """Say whether nobody held it; then it is ours until the block ends, or we do."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(lock.open("a"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
 
 
 def _is_plenty() -> bool:

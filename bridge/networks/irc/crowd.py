@@ -17,13 +17,16 @@ class Crowd:
         cannot while something is on its way.
         """
         self._dismiss.pop(login, None)
-        others = list(self._dismiss.items())
-        for other, end in others:
+        if len(self._dismiss) >= self._most:
+            self._make_room()
+        self._dismiss[login] = dismiss
+
+    def _make_room(self) -> None:
+        for other, end in list(self._dismiss.items()):
             if len(self._dismiss) < self._most:
-                break
+                return
             if end():
                 self._dismiss.pop(other, None)
-        self._dismiss[login] = dismiss
 
     def came(self, login: int, dismiss: Callable[[], bool]) -> None:
         """Take note of a login that has a connection again, as one that was silent for long."""

@@ -34,7 +34,10 @@ export class Logins {
   }
 
   async refresh() {
-    const { logins } = await this.#call("GET", "/logins");
+    this.#list((await this.#call("GET", "/logins")).logins);
+  }
+
+  #list(logins) {
     this.list.replaceChildren(
       ...logins.map((login) => {
         const several = logins.filter((one) => one.network === login.network).length > 1;
@@ -123,8 +126,9 @@ export class Logins {
       this.step.append(make("p", { id: "done" }, `You are signed in to ${signIn.network}.`));
     }
     this.refresh().catch(() => {});
-    // It takes a moment until the network has let the login in.
-    if (signIn.login !== null) setTimeout(() => this.refresh().catch(() => {}), 2000);
+    // It takes a moment until the network has let the login in. What is said meanwhile stays.
+    const look = () => this.#session.call("GET", "/logins").then(({ logins }) => this.#list(logins));
+    if (signIn.login !== null) setTimeout(() => look().catch(() => {}), 2000);
   }
 
   #form(signIn) {
