@@ -6,10 +6,11 @@ from typing import Any
 
 from bridge.core.chatfacts import POWERS, ChatFacts
 from bridge.core.house import House
+from bridge.core.instances import Instance
 from bridge.core.lane import Item
 from bridge.core.telling import tell
 from bridge.matrix.client import MatrixError
-from bridge.model import Follow, Portal
+from bridge.model import Follow, Permission, Portal
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Rank, RemoteChat, Removal
 from bridge.sdk.ids import RemoteUserId, UserId
@@ -135,22 +136,9 @@ class RoomActs:
         if instance is None or instance.relay is None:
             return
         sender = UserId(item.event["sender"])
-        own = instance.find_session(sender)
-        is_there = own is not None and own.supervisor.connected.is_set()
-        sessions = [own] if own is not None and is_there else []
-        failure: PermanentFailure | None = None
-        for session in (*sessions, instance.relay):
-            if not isinstance(session.client, ManagesChats):
-                continue
-            try:
-                await act(session.client)
-            except TemporaryFailure:
-                if session is instance.relay:
-                    raise
-            except PermanentFailure as error:
-                failure = error
-            else:
-                return
+        failure = self._refuse(sender)
+        if failure is None:
+            failure = await self._try(instance, sender, act)
         if failure is None:
             return
         await tell(
@@ -158,6 +146,35 @@ class RoomActs:
             f"{portal.chat_name} on {portal.instance} did not take the {what}: "
             f"{str(failure).rstrip('.')}.",
         )  # fmt: skip
+
+    def _refuse(self, sender: UserId) -> PermanentFailure | None:
+        """Why nothing of somebody reaches the chat, whatever power they have in the room."""
+        house, portal = self._house, self._portal
+        if house.permissions.of(sender, portal.instance) < Permission.RELAY:
+            return PermanentFailure(f"the settings of this bridge do not let {sender} do that")
+        if house.blocks.cover(portal.instance, portal.chat, sender):
+            return PermanentFailure(f"those who run it take nothing of {sender}")
+        return None
+
+    @staticmethod
+    async def _try(instance: Instance, sender: UserId, act: Act) -> PermanentFailure | None:
+        """Do it by the own connection, then by the relay; why it cannot be, if none may."""
+        own, relay = instance.find_session(sender), instance.relay
+        is_there = own is not None and own.supervisor.connected.is_set()
+        failure: PermanentFailure | None = None
+        for session in (own if is_there else None, relay):
+            if session is None or not isinstance(session.client, ManagesChats):
+                continue
+            try:
+                await act(session.client)
+            except TemporaryFailure:
+                if session is relay:
+                    raise
+            except PermanentFailure as error:
+                failure = error
+            else:
+                return None
+        return failure
 
 
 def changed_ranks(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Rank]:

@@ -11,6 +11,7 @@ import pytest_asyncio
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.settings import Address, DatabaseSettings, WebSettings
+from tests.flow.test_consent import tell
 from tests.flow.test_conversation import RUN, bridge, irc_module
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
@@ -166,6 +167,9 @@ async def test_what_is_done_in_a_room_is_done_in_the_channel_and_the_other_way_r
         await kick(alice, room, "unban", ghost("carl"))
         await olga.expect("MODE #mall -b")
 
+        await tell(olga, f"block {alice.id}", f"{alice.id} is blocked in #mall")
+        await alice.set_state(room, "m.room.topic", {"topic": "past the block"})
+        await alice.wait_for_text(room, "change of the topic: those who run it take nothing of")
         olga.say(f"KICK #mall {nick[dora.id]} :not here")
         kicked = await wait_for_member(alice, room, dora.id, "leave")
         assert (kicked["sender"], kicked["content"]["reason"]) == (ghost("olga"), "not here")
