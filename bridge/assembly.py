@@ -381,7 +381,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         )  # fmt: skip
         main_bot.login_chat = LoginChat(logins, stage, namespaces.bot, bot_rooms)
         main_bot.network_commands = NetworkCommands(
-            plumbing, portals, intents, house.rules, permissions.allows, namespaces.bot
+            plumbing, portals, intents, announcer, house.rules, permissions.allows, namespaces.bot
         )
         main_bot.consents = consents
         main_bot.tracer = tracer = Tracer(

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -28,6 +29,16 @@ _SPEAKERS = {
     "the others a relay speaks and names them",
     Puppets.RELAY: "a relay speaks there for all of you and names you",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where somebody is told, and of which network."""
+
+    instance: InstanceId
+    room: RoomId
+    chat_name: str = ""
+    """Where it goes from this room, if it goes anywhere."""
 
 
 class Told(Protocol):
@@ -59,29 +70,29 @@ class Announcer:
         self._reading: dict[tuple[UserId, RoomId], asyncio.Event] = {}
 
     async def hold(
-        self, person: UserId, portal: Portal, rules: InstanceRules, foretell: Foretell
+        self, person: UserId, place: Place, rules: InstanceRules, foretell: Foretell
     ) -> float:
-        """Tell the person, unless it was done; give the seconds that the message must wait yet.
+        """Tell the person, unless it was done; give the seconds that the connection must wait yet.
 
         ``foretell`` says how the connection would be called. Raises ``TemporaryFailure`` when the
         database or the homeserver is away: nobody gets a connection who was not told.
         """
-        key = (person, portal.instance)
+        key = (person, place.instance)
         if key in self._known:
             return 0.0
-        what = f"puppet on {portal.instance}"
+        what = f"puppet on {place.instance}"
         at = await self._told.told_at(person, what)
         if at is None:
-            await self._tell(person, portal, rules, await foretell())
+            await self._tell(person, place, rules, await foretell())
             await self._told.note_told(person, what)
             at = self._clock.now()
             if rules.announce is Announce.BEFORE:
-                self._reading[person, portal.room] = asyncio.Event()
+                self._reading[person, place.room] = asyncio.Event()
         left = READING_SECONDS - (self._clock.now() - at).total_seconds()
-        read = self._reading.get((person, portal.room))
+        read = self._reading.get((person, place.room))
         if rules.announce is Announce.BEFORE and left > 0 and not (read and read.is_set()):
             return left
-        self._reading.pop((person, portal.room), None)
+        self._reading.pop((person, place.room), None)
         if len(self._known) > 10_000:
             self._known.clear()
         self._known.add(key)
@@ -105,9 +116,9 @@ class Announcer:
         except TimeoutError:
             return
 
-    async def _tell(self, person: UserId, portal: Portal, rules: InstanceRules, nick: str) -> None:
-        text = _words(person, portal, nick)
-        room, source = portal.room, ("announce", person, portal.instance)
+    async def _tell(self, person: UserId, place: Place, rules: InstanceRules, nick: str) -> None:
+        text = _words(person, place, nick)
+        room, source = place.room, ("announce", person, place.instance)
         if rules.announce_direct:
             try:
                 room = await self._chats.open(self._bot, person)
@@ -118,11 +129,12 @@ class Announcer:
         ])  # fmt: skip
 
 
-def _words(person: UserId, portal: Portal, nick: str) -> str:
+def _words(person: UserId, place: Place, nick: str) -> str:
     named = f" as {nick}" if nick else ""
+    here = f"; here to {place.chat_name}" if place.chat_name else ""
     return (
-        f"{person}: what you say in bridged rooms goes to {portal.instance}, a network outside of "
-        f"Matrix, from a connection of your own{named}; here to {portal.chat_name}. Whoever is "
+        f"{person}: what you say in bridged rooms goes to {place.instance}, a network outside of "
+        f"Matrix, from a connection of your own{named}{here}. Whoever is "
         "there can read and keep it, also after you have removed it here. If you do not want "
         "that, say `!trestle optout`, or `!trestle optout everywhere`."
     )

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 from bridge.core.acts import act, level_of
-from bridge.core.announcing import terms
+from bridge.core.announcing import Place, terms
 from bridge.core.arrivals import Arrivals
 from bridge.core.chatfacts import ChatFacts
 from bridge.core.departures import Crossing, Departures, Said
@@ -282,8 +282,9 @@ class Doorway:
         elif own and mode is Puppets.AUTOMATIC:
             foretell = instance.foretell(sender, said.sender.name)
             # The room's order holds: while somebody reads, those who come after wait.
-            while left := await house.announcer.hold(sender, self.portal, rules, foretell):
-                await house.announcer.wait_until_read(sender, self.portal.room, left)
+            place = Place(self.portal.instance, self.portal.room, self.portal.chat_name)
+            while left := await house.announcer.hold(sender, place, rules, foretell):
+                await house.announcer.wait_until_read(sender, place.room, left)
             session = await instance.session_of(sender, said.sender.name)
         elif (relay := self._relay(instance)) is not None:
             session = relay

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.core.actions import PREFIX, Action, Order
+from bridge.core.announcing import Announcer, Place
 from bridge.core.bots import BotCall
 from bridge.core.instances import Instance, Session
 from bridge.core.plumbing import Plumbing
@@ -85,6 +86,7 @@ class NetworkCommands:
         plumbing: Plumbing,
         portals: Portals,
         intents: Intents,
+        announcer: Announcer,
         rules: Callable[[InstanceId], InstanceRules],
         allows: Callable[[UserId, Permission, InstanceId | None], bool],
         bot: UserId,
@@ -92,6 +94,7 @@ class NetworkCommands:
         self._plumbing = plumbing
         self._portals = portals
         self._intents = intents
+        self._announcer = announcer
         self._rules = rules
         self._allows = allows
         self._bot = bot
@@ -190,7 +193,7 @@ class NetworkCommands:
         if command.where is Where.ROOM:
             chat, session = self._chat(instance, order), instance.find_session(order.sender)
         else:
-            session = await self._session(instance, order.call.sender)
+            session = await self._session(instance, order)
         if session is not None:
             _wake(session)
         call = _Call(
@@ -215,9 +218,13 @@ class NetworkCommands:
             raise PermanentFailure(f"this room is bridged to several chats there: {names}")
         return found[0]
 
-    async def _session(self, instance: Instance, person: Sender) -> Session:
-        """The login that is the person's own, made if people have one by themselves."""
-        puppets = self._rules(instance.name).puppets
+    async def _session(self, instance: Instance, order: Order) -> Session:
+        """The login that is the person's own, made if people have one by themselves.
+
+        Nobody is given a connection who was not told what that means.
+        """
+        person, rules = order.call.sender, self._rules(instance.name)
+        puppets = rules.puppets
         if (
             not instance.connector.capabilities(RemoteChatId("")).puppets
             or puppets is Puppets.RELAY
@@ -231,6 +238,14 @@ class NetworkCommands:
         if puppets is not Puppets.AUTOMATIC:
             raise PermanentFailure(
                 f"that needs an account of your own: say {PREFIX} login {instance.name}"
+            )
+        left = await self._announcer.hold(
+            person.user_id, Place(instance.name, order.room), rules,
+            instance.foretell(person.user_id, person.name),
+        )  # fmt: skip
+        if left:
+            raise PermanentFailure(
+                "I have told you what goes where; read that, and then say this once more"
             )
         return await instance.session_of(person.user_id, person.name)
 

@@ -72,6 +72,8 @@ async def test_where_it_must_be_read_before_the_first_message_waits_for_that(
         async with running(settings) as app:
             alice = await town.person("alice")
             room = await bridge(alice, "#read")
+            await alice.say(room, "!trestle near status")
+            await alice.wait_for_text(room, "read that, and then say this once more")
             await alice.say(room, "first")
             told = await alice.wait_for_text(room, "from a connection of your own")
             assert not has_puppet(app, alice.id)
