@@ -47,6 +47,7 @@ from bridge.core.status import Status, Troubles
 from bridge.core.statusroom import StatusRoom
 from bridge.core.timers import TimerKeeper
 from bridge.core.tracer import Tracer
+from bridge.core.typingnotices import TypingNotices
 from bridge.core.upgrades import Upgrades
 from bridge.core.watch import Watcher
 from bridge.logs import hide
@@ -55,6 +56,8 @@ from bridge.matrix.client import HomeserverClient
 from bridge.matrix.doubles import Doubles
 from bridge.matrix.history import History
 from bridge.matrix.intents import Intents
+from bridge.matrix.medialinks import MediaLinks
+from bridge.matrix.mediastore import MediaStore
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.pulse import Pulse
 from bridge.matrix.receiver import Receiver
@@ -89,6 +92,7 @@ from bridge.storage.traces import Traces
 from bridge.storage.troubles import TroubleStore
 from bridge.storage.vault import Vault
 from bridge.telemetry import Telemetry
+from bridge.web.media import MediaProxy
 from bridge.web.provisioning import Provisioning
 from bridge.web.server import WebServer
 from bridge.workshop import Workshop
@@ -314,12 +318,17 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         )
         sender = Sender(
             outbox, intents, telemetry, database.clock, is_encrypted=encrypted.__contains__,
-            find_ours=history.find_ours, bot=namespaces.bot,
+            find_ours=history.find_ours, find_links=crossings.find_remote,
+            is_ours=namespaces.is_ours, bot=namespaces.bot,
         )  # fmt: skip
         instances: dict[InstanceId, Instance] = {}
         private_chats = PrivateChats(bot_rooms, intents, sender, permissions, key_of)
         announcer = Announcer(
             bot_rooms, sender, private_chats, database.clock, key_of, namespaces.bot
+        )
+        media = MediaStore(client, namespaces.bot)
+        media_links = MediaLinks(
+            settings.web.public_url, key_of, database.clock, days=settings.web.media_days
         )
         house = House(
             store=store, audit=audit,
@@ -327,6 +336,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             instances=instances, router=router, marker=marker, telemetry=telemetry,
             key_of=key_of, clock=database.clock, crossings=crossings, optouts=optouts,
             blocks=blocks, announcer=announcer, double_puppets=double_puppets,
+            typing=TypingNotices(intents.set_typing), media=media, media_links=media_links,
             rules=lambda name: parts.rules_of(name),  # noqa: PLW0108 - not there yet
             deadline=settings.limits.send_deadline, tell_after=settings.limits.tell_after,
             lateness=Lateness(
@@ -395,7 +405,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             reconciler.want()
 
         intake.on_restart = doubt_homeserver
-        intake.on_read = announcer.note_read
+        intake.ephemeral.on_read = announcer.note_read
+        intake.ephemeral.on_typing = house.typing.hear
+        house.typing.on_typing = portals.typing
         main_bot.aside = aside = Aside(
             Shelf(database, day_keys), sender, timers, house.audit, take_back=outbox.take_back,
             take_again=intake.take_again,
@@ -459,7 +471,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
                     {settings.homeserver.server_name: settings.homeserver.url}
                     | dict(settings.web.homeservers), UsedOpenIds(database).note, database.clock,
                 )), Provisioning(logins, portals, plumbing, permissions, intents, consents),
-                OpenChats(portals, intents),
+                OpenChats(portals, intents), MediaProxy(media_links, media),
             ),
         )  # fmt: skip
         portals.on_tombstone = Upgrades(house, portals, plumbing, parts.move_in).follow

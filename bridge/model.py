@@ -283,6 +283,17 @@ class LoginRow:
     """PERSON: it speaks, if its owner has several there."""
 
 
+class LinkKind(StrEnum):
+    """What an event that crossed is, for those that follow it."""
+
+    MESSAGE = "message"
+    EDIT = "edit"
+    CORRECTION = "correction"
+    """Said in words of an edit: it belongs to the message that was changed."""
+    REACTION = "reaction"
+    REDACTION = "redaction"
+
+
 class SendKind(StrEnum):
     """What an outbox entry does in its room."""
 
@@ -322,6 +333,11 @@ class Outgoing:
     """The ghost's display name as known now; empty for bots."""
     double: str = ""
     """EVENT: the person whose own account says it, where that may be; else ``user`` does."""
+    about: str = ""
+    """The remote id of the message that it answers, changes or takes back. Which event that is
+    is looked up when its turn has come: what was put before it is sent by then."""
+    link: LinkKind = LinkKind.MESSAGE
+    """EVENT: as what it is remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,7 +368,7 @@ class MessageLink:
     part: int
     sender: UserId
     """The ghost or the Matrix user who wrote it."""
-    kind: str = "message"
+    kind: LinkKind = LinkKind.MESSAGE
     received_at: datetime | None = None
     laned_at: datetime | None = None
     sent_at: datetime | None = None

@@ -213,6 +213,13 @@ class WebSettings:
             shape="url",
         ),
     ] = None
+    media_days: Annotated[
+        int,
+        Key(
+            doc="For how many days a link to a picture or a long text, as people on networks get "
+            "them, works."
+        ),
+    ] = 30
     contact: Annotated[
         str,
         Key(

@@ -1,22 +1,36 @@
 """What comes from the network into a portal's room: messages as ghosts, and who is there."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from bridge.core.house import House
 from bridge.core.outgoing import once, transaction_id
+from bridge.core.targets import NEW
 from bridge.matrix.html import content_for
+from bridge.matrix.htmltree import clean
 from bridge.matrix.profiles import say_as
-from bridge.model import Outgoing, Permission, Portal, SendKind
+from bridge.model import LinkKind, Outgoing, Permission, Portal, SendKind
 from bridge.sdk.events import (
+    RemoteEdit,
     RemoteEvent,
     RemoteJoin,
     RemoteLeave,
     RemoteMembers,
     RemoteMessage,
+    RemoteReaction,
+    RemoteRedaction,
     RemoteRename,
+    RemoteTyping,
     RemoteUser,
 )
-from bridge.sdk.ids import RemoteUserId, UserId
+from bridge.sdk.ids import RemoteMessageId, RemoteUserId, UserId
+from bridge.sdk.rich import Mention, mentions_as
+
+_LONGEST_KEY = 100
+_LONGEST_TYPING = 30.0
+_SHORT = 100
+"""Characters of a changed message that clients show which know no edits."""
 
 
 class Arrivals:
@@ -30,8 +44,14 @@ class Arrivals:
     async def receive(self, event: RemoteEvent) -> None:
         """Bring one event of the network into the room; returns when it is in the outbox."""
         match event:
-            case RemoteMessage():
+            case RemoteMessage() | RemoteEdit():
                 await self._receive_message(event)
+            case RemoteReaction():
+                await self._receive_reaction(event)
+            case RemoteRedaction():
+                await self._receive_redaction(event)
+            case RemoteTyping():
+                await self._show_typing(event)
             case RemoteJoin():
                 await self._ghosts(arrive=[event.user])
             case RemoteLeave():
@@ -80,42 +100,104 @@ class Arrivals:
             return ""
         return found
 
-    async def _receive_message(self, event: RemoteMessage) -> None:
-        ghost = self._ghost(event.sender)
-        owner = self._house.double_puppets.find_owner(self._portal.instance, event.sender.id)
-        if self._opted_out(ghost) or (owner is not None and self._opted_out(owner)):
-            self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
+    def _is_left_out(self, user: RemoteUser) -> bool:
+        """Whether the person does not want to be bridged: the ghost, or whose account it is."""
+        owner = self._house.double_puppets.find_owner(self._portal.instance, user.id)
+        if not self._opted_out(self._ghost(user)) and not (owner and self._opted_out(owner)):
+            return False
+        self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
+        return True
+
+    async def _receive_message(self, event: RemoteMessage | RemoteEdit) -> None:
+        if self._is_left_out(event.sender):
             return
-        contents = content_for(event.body, event.kind)
-        if event.profile is not None:
-            say_as(contents, event.profile.id, event.profile.name)
-        outgoing = [
+        ghost, body = self._ghost(event.sender), mentions_as(event.body, self._with_ghost)
+        self._house.typing.show(self._portal.room, ghost, 0)
+        contents = content_for(body, event.kind)
+        if isinstance(event, RemoteEdit):
+            contents[0] = _edited(contents[0])
+            what, link, about, first = "edit", LinkKind.EDIT, event.target, 0
+        else:
+            if event.profile is not None:
+                say_as(contents, event.profile.id, event.profile.name)
+            what, link, first = "message", LinkKind.MESSAGE, event.part
+            about = event.reply_to or RemoteMessageId("")
+        await self._put([
             Outgoing(
                 room=self._portal.room,
                 user=ghost,
                 kind=SendKind.EVENT,
                 type="m.room.message",
                 content=content,
-                transaction_id=transaction_id(
-                    self._house.key_of,
-                    "message",
-                    self._portal.id,
-                    event.id,
-                    event.part,
-                    piece,
-                    ghost,
-                ),
+                transaction_id=self._id(what, event.id, first, piece, ghost),
                 portal=self._portal.id,
                 remote_id=event.id,
-                part=event.part + piece,
+                part=first + piece,
                 name=event.sender.name,
                 double=self._speaker(event.sender),
+                about="" if piece else about,
+                link=link,
             )
             for piece, content in enumerate(contents)
-        ]
+        ], ghost)  # fmt: skip
+
+    async def _receive_reaction(self, event: RemoteReaction) -> None:
+        if self._is_left_out(event.sender):
+            return
+        ghost = self._ghost(event.sender)
+        key = clean(event.key).strip()[:_LONGEST_KEY]
+        if not key:
+            return
+        await self._put([
+            Outgoing(
+                room=self._portal.room,
+                user=ghost,
+                kind=SendKind.EVENT,
+                type="m.reaction",
+                content={"m.relates_to": {"key": key}},
+                transaction_id=self._id("reaction", event.id, ghost),
+                portal=self._portal.id,
+                remote_id=event.id,
+                name=event.sender.name,
+                double=self._speaker(event.sender),
+                about=event.target,
+                link=LinkKind.REACTION,
+            )
+        ], ghost)  # fmt: skip
+
+    async def _receive_redaction(self, event: RemoteRedaction) -> None:
+        # Also for one who does not want to be bridged: what was said before may go.
+        await self._house.sender.put([
+            Outgoing(
+                room=self._portal.room,
+                user=self._house.namespaces.bot,
+                kind=SendKind.REDACT,
+                content={"reason": clean(event.reason)} if event.reason else {},
+                transaction_id=self._id("redaction", event.target),
+                portal=self._portal.id,
+                about=event.target,
+            )
+        ])  # fmt: skip
+
+    async def _show_typing(self, event: RemoteTyping) -> None:
+        ghost = self._ghost(event.user)
+        if ghost in await self.present() and not self._opted_out(ghost):
+            seconds = min(event.seconds, _LONGEST_TYPING) if event.is_typing else 0
+            self._house.typing.show(self._portal.room, ghost, seconds)
+
+    async def _put(self, outgoing: Sequence[Outgoing], ghost: UserId) -> None:
         await self._house.sender.put(outgoing)
         if self._present is not None:
             self._present.add(ghost)
+
+    def _id(self, what: str, *parts: object) -> str:
+        return transaction_id(self._house.key_of, what, self._portal.id, *parts)
+
+    def _with_ghost(self, mention: Mention) -> Mention:
+        """Say who in Matrix somebody of the network is."""
+        if mention.remote is None or mention.user:
+            return mention
+        return replace(mention, user=self._ghost(RemoteUser(id=mention.remote, name=mention.name)))
 
     async def _ghosts(
         self,
@@ -164,3 +246,9 @@ class Arrivals:
             content={"reason": reason} if reason else {},
             transaction_id=once(), portal=self._portal.id, name=user.name,
         )  # fmt: skip
+
+
+def _edited(content: dict[str, Any]) -> dict[str, Any]:
+    """Make a message the new text of another; which one it is is added when it is sent."""
+    shown = {"msgtype": content["msgtype"], "body": f"* {content['body'][:_SHORT]}"}
+    return shown | {"m.mentions": {}, NEW: content}

@@ -11,6 +11,7 @@ class LinkStore(Protocol):
     """The part of the storage that keeps what crossed."""
 
     async def add_links(self, links: Sequence[MessageLink]) -> None: ...
+    async def find_remote(self, portal_id: int, remote_id: str) -> Sequence[MessageLink]: ...
 
 
 class Crossings:
@@ -28,6 +29,16 @@ class Crossings:
     def pending(self, portal: int, event_id: str) -> list[MessageLink]:
         """What was noted of an event and is not written yet."""
         return [one for one in self._links if (one.portal, one.event_id) == (portal, event_id)]
+
+    async def find_remote(self, portal: int, remote_id: str) -> Sequence[MessageLink]:
+        """The events that a message of the network is; empty if it did not cross, or long ago.
+
+        Raises ``TemporaryFailure`` when the database is away.
+        """
+        pending = [
+            one for one in self._links if (one.portal, one.remote_id) == (portal, remote_id)
+        ]
+        return pending or await self._store.find_remote(portal, remote_id)
 
     async def flush(self) -> None:
         """Write what was noted. Raises ``TemporaryFailure``; then it is written later."""

@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
 
+from bridge.core.acts import act, level_of
 from bridge.core.announcing import terms
 from bridge.core.arrivals import Arrivals
 from bridge.core.chatfacts import ChatFacts
+from bridge.core.departures import Crossing, Departures, Said
 from bridge.core.house import House
 from bridge.core.instances import Instance, Session
 from bridge.core.lane import Item
@@ -19,8 +20,8 @@ from bridge.core.late import Cut, find_cut
 from bridge.core.outgoing import notice
 from bridge.core.relaying import as_relayed
 from bridge.core.roomacts import KINDS, RoomActs
+from bridge.core.stops import Stops
 from bridge.core.telling import tell
-from bridge.matrix.html import parse
 from bridge.model import (
     MessageLink,
     ParkReason,
@@ -29,12 +30,13 @@ from bridge.model import (
     Puppets,
     Uncertain,
 )
-from bridge.sdk.capabilities import Level
+from bridge.sdk.capabilities import Capabilities, Level
 from bridge.sdk.errors import (
     DeliveryError,
     DeliveryUncertain,
     PermanentFailure,
     TemporaryFailure,
+    TooLong,
     Unsupported,
 )
 from bridge.sdk.events import (
@@ -44,25 +46,24 @@ from bridge.sdk.events import (
     RemoteAccess,
     RemoteChat,
     RemoteEvent,
+    RemoteMessage,
     RemoteRanks,
     RemoteRemoval,
     RemoteTopic,
+    Typing,
 )
 from bridge.sdk.events import Sender as Person
 from bridge.sdk.ids import EventId, RemoteMessageId, UserId
 from bridge.sdk.login import LoginKind, LoginState
-from bridge.sdk.module import JoinsChats
-from bridge.sdk.rich import Rich, Text
+from bridge.sdk.module import Client, JoinsChats, SendsTyping
+from bridge.sdk.rich import Rich
 
 log = logging.getLogger(__name__)
 
-_KINDS = {"m.text": MessageKind.TEXT, "m.emote": MessageKind.EMOTE, "m.notice": MessageKind.NOTICE}
+_NOUNS = {"m.reaction": "reaction", "m.room.redaction": "deletion"}
 _TELL_AGAIN = 60.0
 """Seconds in which a sender is told of a few refusals only."""
 _TELL_EACH = 3
-_LOOP_SECONDS = 5.0
-_LOOP_EQUAL = 5
-"""So many equal texts of ghosts within so many seconds are a loop of bridges."""
 
 
 class Doorway:
@@ -74,14 +75,15 @@ class Doorway:
         self.name = f"portal:{portal.id}"
         self.deadline = house.deadline
         self.arrivals = Arrivals(portal, house)
+        self.departures = Departures(portal, house)
         self.on_tombstone: Callable[[Item], Awaitable[None]]
         """Called when the room was replaced."""
         self.waits_because = ""
         """Why its messages wait; empty if they do not."""
         self._house = house
         self._unmarked = False
-        self._loop_watch: deque[tuple[float, int]] = deque(maxlen=64)
         self._told_waiting = False
+        self.stops = Stops(house.router, self.name)
         self._told_parked: dict[tuple[str, ParkReason], tuple[float, int]] = {}
         """By sender and reason: since when, and how many were put aside."""
 
@@ -116,6 +118,8 @@ class Doorway:
                 await self.acts.remove(item)
         elif item.event["type"] == "m.room.tombstone":
             await self.on_tombstone(item)
+        elif self.stops.cover(item) and item.event["type"] not in KINDS:
+            await self._let_stop(item)
         elif self.portal.paused or left_alone or self._is_left_out(item):
             item.drop()
         elif item.event["type"] in KINDS:
@@ -133,18 +137,19 @@ class Doorway:
         if await self._leave_out(item):
             item.drop()
             return
-        message = await self._message(item.event)
-        if message is None:
-            item.drop()
-            house.telemetry.sends.labels(direction="to_network", outcome="dropped").inc()
+        capabilities = self._instance.connector.capabilities(self.portal.chat)
+        said = await self.departures.read(item.event, capabilities)
+        if said is None:
+            self._drop(item)
             return
         if item.again and self.holds:
             raise DeliveryUncertain("it may have been sent before an interruption")
-        session, message = await self._speaker(message)
-        if message.relayed:
+        session, said = await self._speaker(said)
+        if said.relayed:
             name_format = self.portal.relay_name or house.rules(self.portal.instance).relay_name
-            message = as_relayed(message, item.event["content"], name_format)
-        capabilities = self._instance.connector.capabilities(self.portal.chat)
+            said = as_relayed(
+                said, item.event["content"], name_format, read=self.departures.read_body
+            )
         if self._unmarked and not capabilities.acknowledges:
             await house.marker.settle()
         if item.again:
@@ -153,11 +158,61 @@ class Doorway:
                 f"to {self.portal.instance} once more; it may be there twice.",
             )  # fmt: skip
         began = house.clock.now()
-        receipt = await session.client.send(message)
+        self.stops.saying = (said, session.client)
+        try:
+            receipt, words = await self._say(session.client, item, said, capabilities)
+        finally:
+            self.stops.saying = None
+        if receipt is None:
+            self._drop(item)
+            return
         item.delivered()
         self.waits_because, self._told_waiting = "", False
         self._unmarked = True
-        self._note_sent(item, receipt, began)
+        self._note_sent(item, receipt, began, self.departures.links_of(
+            item.event, said, words=words
+        ))  # fmt: skip
+
+    async def _let_stop(self, item: Item) -> None:
+        """Leave out what was stopped; at the end of it say so."""
+        self._drop(item)
+        if self.stops.end_with(item):
+            await tell(
+                self._house, self.portal, item, "stopped",
+                f"Stopped: the rest is not sent to {self.portal.chat_name}.",
+            )  # fmt: skip
+            self.stops.forget(item)
+
+    def _drop(self, item: Item) -> None:
+        item.drop()
+        self._house.telemetry.sends.labels(direction="to_network", outcome="dropped").inc()
+
+    async def _say(
+        self, client: Client, item: Item, said: Said, capabilities: Capabilities
+    ) -> tuple[Receipt | None, bool]:
+        """Say it by the network's own means, else in words; and whether it was in words.
+
+        No receipt if it is left out.
+        """
+        if isinstance(said, Message):
+            return await self._send(client, said), False
+        level = level_of(said, capabilities)
+        if level > Level.FALLBACK:
+            try:
+                return await act(client, said), False
+            except Unsupported:
+                if level is Level.FULL:
+                    raise
+        words = await self.departures.in_words(item.event, said)
+        return (None if words is None else await self._send(client, words)), True
+
+    async def _send(self, client: Client, message: Message) -> Receipt:
+        try:
+            return await client.send(message)
+        except TooLong:
+            if not self._house.media_links.can_link:
+                raise
+        return await client.send(await self.departures.shortened(message))
 
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
         """Tell the sender in the room that the message did not get across, and why."""
@@ -175,9 +230,10 @@ class Doorway:
         if others > _TELL_EACH:
             return
         more = " More of yours are refused now; you are not told of each." * (others == _TELL_EACH)
+        what = _NOUNS.get(item.event["type"], "message")
         await tell(
             self._house, self.portal, item, why,
-            f"Your message {way} {self.portal.chat_name} on {self.portal.instance}: "
+            f"Your {what} {way} {self.portal.chat_name} on {self.portal.instance}: "
             f"{detail.rstrip('.')}.{more}",
         )  # fmt: skip
 
@@ -203,85 +259,9 @@ class Doorway:
             raise PermanentFailure(f"{self.portal.instance} is not switched on in the settings")
         return instance
 
-    async def _message(self, event: dict[str, Any]) -> Message | None:
-        """Read the event as a message; None for what is left out by rule."""
-        content = event["content"]
-        kind = _KINDS.get(str(content.get("msgtype")))
-        if event["type"] != "m.room.message":
-            return None  # Stickers, reactions and redactions have no likeness yet.
-        if not content:
-            return None  # Its sender took it back before it came to us.
-        if kind is None:
-            raise Unsupported(
-                f"pictures, files and the like do not cross to {self.portal.instance} yet; "
-                "a link to them would"
-            )
-        if self._is_bot_talk(event, content):
-            return None
-        relates = content.get("m.relates_to")
-        relates = relates if isinstance(relates, dict) else {}
-        prefix = ""
-        if relates.get("rel_type") == "m.replace":
-            new = content.get("m.new_content")
-            if not isinstance(new, dict) or not await self._wrote(event, relates.get("event_id")):
-                return None
-            content, prefix = new, "* "
-        body = parse(content)
-        reply_to, answered = await self._answered(relates.get("m.in_reply_to"))
-        prefix = f"{answered}: " if answered else prefix
-        if prefix:
-            body = Rich((Text(prefix), *body.nodes))
-        if not body.nodes:
-            return None
-        sender = UserId(event["sender"])
-        name = await self._house.intents.display_name(sender, self.portal.room)
-        return Message(
-            chat=self.portal.chat,
-            event_id=EventId(event["event_id"]),
-            sender=Person(user_id=sender, name=name),
-            kind=kind,
-            body=body,
-            reply_to=reply_to,
-        )
-
-    def _is_bot_talk(self, event: dict[str, Any], content: dict[str, Any]) -> bool:
-        """Whether it is a command to us, or a ghost of another network caught in a loop."""
-        body = content.get("body")
-        text = body if isinstance(body, str) else ""
-        if text.startswith("!trestle"):
-            return True
-        if not self._house.namespaces.is_ghost(event["sender"]):
-            return False
-        now = asyncio.get_running_loop().time()
-        mark = hash(" ".join(text.split()).casefold())
-        self._loop_watch.append((now, mark))
-        equal = sum(m == mark and now - at < _LOOP_SECONDS for at, m in self._loop_watch)
-        return equal >= _LOOP_EQUAL
-
-    async def _wrote(self, event: dict[str, Any], target: object) -> bool:
-        """Whether the sender of the edit wrote the event that it edits, here."""
-        if not isinstance(target, str):
-            return False
-        links = await self._links(target)
-        return any(link.sender == event["sender"] for link in links)
-
-    async def _answered(self, target: object) -> tuple[RemoteMessageId | None, str]:
-        """The remote id and the author of the message answered, if this portal bridged it."""
-        event_id = target.get("event_id") if isinstance(target, dict) else None
-        if not isinstance(event_id, str):
-            return None, ""
-        links = await self._links(event_id)
-        if not links:
-            return None, ""
-        link = links[0]
-        name = await self._house.intents.display_name(link.sender, self.portal.room)
-        remote = RemoteMessageId(link.remote_id) if link.remote_id else None
-        level = self._instance.connector.capabilities(self.portal.chat).replies
-        return remote, name if level <= Level.FALLBACK else ""
-
-    async def _speaker(self, message: Message) -> tuple[Session, Message]:
+    async def _speaker(self, said: Said) -> tuple[Session, Said]:
         """Choose the login that speaks for the sender."""
-        house, instance, sender = self._house, self._instance, message.sender.user_id
+        house, instance, sender = self._house, self._instance, said.sender.user_id
         from_ghost = house.namespaces.is_ghost(sender)
         level = house.permissions.of(sender, instance.name)
         if not from_ghost and level < Permission.RELAY:
@@ -300,14 +280,14 @@ class Doorway:
         if linked:
             session = linked[0]
         elif own and mode is Puppets.AUTOMATIC:
-            foretell = instance.foretell(sender, message.sender.name)
+            foretell = instance.foretell(sender, said.sender.name)
             # The room's order holds: while somebody reads, those who come after wait.
             while left := await house.announcer.hold(sender, self.portal, rules, foretell):
                 await house.announcer.wait_until_read(sender, self.portal.room, left)
-            session = await instance.session_of(sender, message.sender.name)
+            session = await instance.session_of(sender, said.sender.name)
         elif (relay := self._relay(instance)) is not None:
             session = relay
-            message = replace(message, relayed=relay.row.owner != sender)
+            said = replace(said, relayed=relay.row.owner != sender)
         else:
             raise TemporaryFailure(f"{instance.name} is not at work", retry_after=0.5)
         supervisor = session.supervisor
@@ -317,7 +297,7 @@ class Doorway:
             raise PermanentFailure(f"{instance.name} refused the login: {supervisor.reason}")
         if not supervisor.connected.is_set():
             supervisor.wake()
-        return session, message
+        return session, said
 
     @property
     def _puppets(self) -> Puppets:
@@ -337,13 +317,9 @@ class Doorway:
             return instance.relay
         return lent
 
-    async def _links(self, event_id: str) -> Sequence[MessageLink]:
-        """What the event is on the network; empty if it did not cross, or long ago."""
-        house, portal = self._house, self.portal.id
-        pending = house.crossings.pending(portal, event_id)
-        return pending or await house.store.find_message(portal, EventId(event_id))
-
-    def _note_sent(self, item: Item, receipt: Receipt, began: datetime) -> None:
+    def _note_sent(
+        self, item: Item, receipt: Receipt, began: datetime, crossed: Sequence[Crossing]
+    ) -> None:
         house, event = self._house, item.event
         house.telemetry.sends.labels(direction="to_network", outcome="sent").inc()
         seconds = asyncio.get_running_loop().time() - item.row.landed_at
@@ -352,12 +328,13 @@ class Doorway:
         ids: Sequence[RemoteMessageId | None] = receipt.remote_ids or (None,)
         house.crossings.note([
             MessageLink(
-                portal=self.portal.id, event_id=EventId(event["event_id"]), remote_id=remote_id,
-                part=part, sender=UserId(event["sender"]),
+                portal=self.portal.id, event_id=event_id, remote_id=remote_id,
+                part=part, sender=UserId(event["sender"]), kind=kind,
                 received_at=now - timedelta(seconds=seconds),
                 laned_at=now - timedelta(seconds=monotonic() - item.laned_at),
                 sent_at=receipt.sent_at or began, confirmed_at=now,
             )
+            for event_id, kind in crossed
             for part, remote_id in enumerate(ids)
         ])  # fmt: skip
 
@@ -370,6 +347,30 @@ class Doorway:
         session = instance.find_session(UserId(str(user))) if instance else None
         if session is not None and isinstance(session.client, JoinsChats):
             await session.client.leave(self.chat, "left the room")
+
+    async def show_typing(self, user: UserId, is_typing: bool) -> None:
+        """Show on the network that somebody in the room is writing, by that person's own login.
+
+        One that is there and connected: nobody gets a connection by writing what is not sent yet.
+        """
+        house = self._house
+        instance = house.instances.get(self.portal.instance)
+        session = instance.find_session(user) if instance else None
+        if instance is None or session is None or not isinstance(session.client, SendsTyping):
+            return
+        may = house.permissions.allows(user, Permission.USER, instance.name)
+        is_out = house.optouts.cover(user, self.portal.id) or house.blocks.cover(
+            instance.name, self.portal.chat, user
+        )
+        if self.portal.paused or is_out or not may:
+            return
+        level = instance.connector.capabilities(self.portal.chat).typing
+        if level > Level.FALLBACK and session.supervisor.connected.is_set():
+            name = house.intents.cached_name(user, self.portal.room)
+            await session.client.send_typing(Typing(
+                chat=self.portal.chat, sender=Person(user_id=user, name=name),
+                is_typing=is_typing,
+            ))  # fmt: skip
 
     # --- what waits for long ---
 
@@ -480,3 +481,5 @@ class Doorway:
             await self.facts.receive(event)
         else:
             await self.arrivals.receive(event)
+        if isinstance(event, RemoteMessage):
+            self.departures.note_last(event.id)

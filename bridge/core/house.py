@@ -1,7 +1,7 @@
 """What all portals share: the parts of the program that they work with."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from bridge.core.announcing import Announcer
@@ -17,7 +17,11 @@ from bridge.core.permissions import Permissions
 from bridge.core.progress import Marker
 from bridge.core.router import Router
 from bridge.core.sender import Sender
+from bridge.core.typingnotices import TypingNotices
+from bridge.matrix.cache import Recent
 from bridge.matrix.intents import Intents
+from bridge.matrix.medialinks import MediaLinks
+from bridge.matrix.mediastore import MediaStore
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import (
     Clock,
@@ -79,8 +83,13 @@ class House:
     blocks: Blocks
     announcer: Announcer
     double_puppets: DoublePuppets
+    typing: TypingNotices
+    media: MediaStore
+    media_links: MediaLinks
     rules: Callable[[InstanceId], InstanceRules]
     tell_after: float = 60.0
     """Seconds that a message waits before its room is told."""
     deadline: float = 120.0
     """Seconds that a module has for one message."""
+    excerpts: Recent[tuple[int, str], str] = field(default_factory=lambda: Recent(2000))
+    """What was said last, by portal and event id: for what is told of edits and answers."""

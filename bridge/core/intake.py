@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from bridge.core.ephemeral import Ephemeral
 from bridge.core.inflight import Left, consumer_number
 from bridge.core.lane import LONGEST, Item, Lane
 from bridge.core.progress import Marker, Row
@@ -18,7 +19,6 @@ from bridge.core.window import KeyWindow
 from bridge.failpoint import failpoint
 from bridge.model import Clock, ItemId, Outcome, ParkReason, RowId, Source, Transaction
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
-from bridge.sdk.ids import RoomId, UserId
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -158,8 +158,7 @@ class Intake:
         self._seen_ids: set[str] = set()
         self.on_restart: Callable[[], None] = lambda: None
         """Called when the homeserver shows that it was started again."""
-        self.on_read: Callable[[UserId, RoomId], None] = lambda user, room: None
-        """Called when somebody has read what was said in a room."""
+        self.ephemeral = Ephemeral()
         self._spilled: deque[RowId] = deque()
         self._accepted = telemetry.transactions.labels(outcome="accepted")
         self._repeated = telemetry.transactions.labels(outcome="repeated")
@@ -242,7 +241,7 @@ class Intake:
         for index in doubles:
             bits[index >> 3] |= 1 << (index & 7)
         for edu in transaction.ephemeral:
-            self._note_receipts(edu)
+            self.ephemeral.hear(edu)
         news = bool(transaction.to_device) or transaction.has_device_news
         if len(doubles) == len(events) and not news:
             # Nothing new that must be kept: typing and receipts alone are not worth a commit.
@@ -270,16 +269,6 @@ class Intake:
         row = Row(row_id, len(events), bytes(bits), landed_at=loop.time())
         # The answer goes out first: the row is safe, and the homeserver has others waiting.
         loop.call_soon(self._dispatch, row, events, transaction.source)
-
-    def _note_receipts(self, edu: object) -> None:
-        """Tell who has read something in a room (client-server API, ``m.receipt``)."""
-        if not isinstance(edu, dict) or edu.get("type") != "m.receipt":
-            return
-        room, content = edu.get("room_id"), edu.get("content")
-        for receipts in content.values() if isinstance(content, dict) else ():
-            readers = receipts.get("m.read") if isinstance(receipts, dict) else None
-            for reader in readers if isinstance(readers, dict) else ():
-                self.on_read(UserId(reader), RoomId(str(room)))
 
     def _keys(self, events: list[Any]) -> list[bytes]:
         try:

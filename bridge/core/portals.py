@@ -9,6 +9,7 @@ from typing import Any
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
 from bridge.core.lane import Item, Lane
+from bridge.core.stops import STOP
 from bridge.model import AuditAction, Follow, LoginRow, Portal
 from bridge.sdk.events import RemoteChat, RemoteEvent
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteUserId, RoomId, UserId
@@ -73,6 +74,9 @@ class Portals:
         doors = self._by_room.get(event["room_id"])
         if not doors:
             return ()
+        if event["content"].get("body") == STOP:
+            for door in doors:
+                door.stops.overhear(event)
         namespaces = self._house.namespaces
         lane = self._house.router.lane
         double = self._house.double_puppets.find_instance(event)
@@ -143,6 +147,12 @@ class Portals:
             await door.receive(event)
         elif (early := self._early.get((instance, event.chat))) is not None:
             early.append((row, event))
+
+    def typing(self, room: RoomId, user: UserId, is_typing: bool) -> Sequence[Awaitable[None]]:
+        """What is to be done when somebody in a room begins to write, or ceases to."""
+        if self._house.namespaces.is_ours(user):
+            return ()
+        return [door.show_typing(user, is_typing) for door in self.in_room(room)]
 
     async def _is_ignored(self, door: Doorway, row: LoginRow, event: RemoteEvent) -> bool:
         """Whether it is done in somebody's private chat by one whom that person ignores.

@@ -10,8 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
+from bridge.core.targets import aim
 from bridge.failpoint import failpoint
-from bridge.model import Clock, Outgoing, ParkReason, QueuedOutgoing, SendKind, Sent
+from bridge.model import (
+    Clock,
+    MessageLink,
+    Outgoing,
+    ParkReason,
+    QueuedOutgoing,
+    SendKind,
+    Sent,
+)
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.telemetry import Telemetry
@@ -76,6 +85,9 @@ FindOurs = Callable[
 ]
 """Reads a room back: (room, who may read it, whose events, since when), by transaction id."""
 
+FindLinks = Callable[[int, str], Awaitable[Sequence[MessageLink]]]
+"""Gives the events that a remote message is: (portal, remote id)."""
+
 
 class _Pause(NamedTuple):
     """How long until the next try."""
@@ -122,6 +134,8 @@ class Sender:
         *,
         is_encrypted: Callable[[RoomId], bool],
         find_ours: FindOurs,
+        find_links: FindLinks,
+        is_ours: Callable[[str], bool],
         bot: UserId,
     ) -> None:
         self._outbox = outbox
@@ -130,6 +144,8 @@ class Sender:
         self._clock = clock
         self._is_encrypted = is_encrypted
         self._find_ours = find_ours
+        self._find_links = find_links
+        self._is_ours = is_ours
         self._bot = bot
         self._lanes: dict[RoomId, _Lane] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -301,9 +317,11 @@ class Sender:
                 await self._read_back(lane, queued)
                 event_id = (lane.there or {}).get(outgoing.transaction_id)
                 if event_id is None:
+                    aimed = await self._aim(outgoing)
                     failpoint("sending")
                     lane.tried = True
-                    event_id = await self._intents.send(outgoing)
+                    for one in aimed:
+                        event_id = await self._intents.send(one)
         except TemporaryFailure as error:
             return self._put_off(error, tries)
         except PermanentFailure as error:
@@ -313,6 +331,29 @@ class Sender:
         self._note_up(None)
         self._note_sent(queued, event_id)
         return None
+
+    async def _aim(self, outgoing: Outgoing) -> Sequence[Outgoing]:
+        """What is to be done for the entry, now that what was put before it is sent."""
+        if not outgoing.about or outgoing.portal is None:
+            return (outgoing,)
+        links = self._unsettled(outgoing.portal, outgoing.about)
+        links += await self._find_links(outgoing.portal, outgoing.about)
+        ours = [link.sender for link in links if self._is_ours(link.sender)]
+        return aim(outgoing, links, ours)
+
+    def _unsettled(self, portal: int, remote_id: str) -> list[MessageLink]:
+        """The events that a remote message is, of those whose links are not written yet."""
+        return [
+            MessageLink(
+                portal=portal, event_id=one.event_id, remote_id=remote_id, part=said.part,
+                sender=said.user, kind=said.link,
+            )
+            for one in self._finished
+            if one.event_id is not None
+            and (said := one.queued.outgoing).portal == portal
+            and said.remote_id == remote_id
+            and said.kind is SendKind.EVENT
+        ]  # fmt: skip
 
     def _put_off(self, error: TemporaryFailure, tries: int) -> _Pause:
         self._telemetry.sends.labels(direction="to_matrix", outcome="retried").inc()

@@ -7,7 +7,8 @@ the path is the same bytes at every attempt. (docs/adr/0002 says why this is not
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -139,12 +140,14 @@ class HomeserverClient:
         body: bytes | None,
         timeout: float | None,
         token: Secret | None,
+        *,
+        kind: str = "application/json",
     ) -> Reply:
         if self._session is None:
             raise TemporaryFailure("the connection to the homeserver is closed")
         headers = {"Authorization": f"Bearer {(token or self._token).reveal()}"}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = kind
         try:
             async with (
                 asyncio.timeout(timeout or self._timeout),
@@ -160,6 +163,42 @@ class HomeserverClient:
             ) from error
         content = _content(status, raw)
         return Reply(status, content, _retry_after(content, retry_header))
+
+    @asynccontextmanager
+    async def download(self, path: str, *, user: UserId) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Have an answer open that is no JSON, to be read in pieces.
+
+        Raises :class:`MatrixError` when the homeserver says no, ``TemporaryFailure`` when it is
+        away.
+        """
+        if self._session is None:
+            raise TemporaryFailure("the connection to the homeserver is closed")
+        url = URL(f"{self._url}{path}?{urlencode({'user_id': user})}", encoded=True)
+        headers = {"Authorization": f"Bearer {self._token.reveal()}"}
+        try:
+            async with self._session.get(
+                url, headers=headers, allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30),
+            ) as response:  # fmt: skip
+                if response.status >= 300:
+                    content = _content(response.status, await response.read())
+                    raise self._error(Reply(response.status, content, None))
+                yield response
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise TemporaryFailure(
+                f"the homeserver cannot be reached: {_reason(error)}"
+            ) from error
+
+    async def upload(
+        self, content: bytes, kind: str, name: str, *, user: UserId
+    ) -> dict[str, Any]:
+        """Put something into the media repository. Raises as :meth:`request` does."""
+        place = "/_matrix/media/v3/upload?" + urlencode({"filename": name, "user_id": user})
+        url = URL(f"{self._url}{place}", encoded=True)
+        reply = await self._send("POST", url, content, None, None, kind=kind)
+        if reply.status < 300:
+            return reply.content
+        raise self._error(reply)
 
     def _error(self, reply: Reply) -> TrestleError:
         content = reply.content

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bridge.matrix.cache import Recent
@@ -68,34 +69,41 @@ class Intents:
         ``PermanentFailure`` with the homeserver's reason.
         """
         try:
-            match outgoing.kind:
-                case SendKind.EVENT | SendKind.REDACT:
-                    if outgoing.double and self._as_double is not None:
-                        event_id = await self._as_double(outgoing)
-                        if event_id is not None:
-                            return event_id
-                    return await self._speak(outgoing)
-                case SendKind.STATE:
-                    return await self._set_state(outgoing)
-                case SendKind.JOIN:
-                    await self.ensure_joined(outgoing.room, outgoing.user, outgoing.name)
-                case SendKind.LEAVE:
-                    reason = str(outgoing.content.get("reason", ""))
-                    await self.leave(outgoing.room, outgoing.user, reason=reason)
-                case SendKind.POWERS:
-                    users = outgoing.content["users"]
-                    await self._powers.change(
-                        outgoing.room, outgoing.user, users, outgoing.content["all_of"]
-                    )
-                case SendKind.KICK | SendKind.BAN | SendKind.UNBAN:
-                    await self._remove(outgoing)
-                case SendKind.INVITE:
-                    await self.invite(outgoing.room, outgoing.user, UserId(outgoing.target))
+            return await self._do(outgoing)
         except MatrixError as error:
             if error.status == 401:
                 # It does not know us at all just now, which says nothing of the message.
                 raise TemporaryFailure(str(error)) from error
+            if error.errcode == "M_DUPLICATE_ANNOTATION":
+                return None  # The reaction is there.
             raise PermanentFailure(_in_words(error)) from error
+
+    async def _do(self, outgoing: Outgoing) -> EventId | None:
+        match outgoing.kind:
+            case SendKind.REDACT:
+                return await self._redact(outgoing)
+            case SendKind.EVENT:
+                if outgoing.double and self._as_double is not None:
+                    event_id = await self._as_double(outgoing)
+                    if event_id is not None:
+                        return event_id
+                return await self._speak(outgoing)
+            case SendKind.STATE:
+                return await self._set_state(outgoing)
+            case SendKind.JOIN:
+                await self.ensure_joined(outgoing.room, outgoing.user, outgoing.name)
+            case SendKind.LEAVE:
+                reason = str(outgoing.content.get("reason", ""))
+                await self.leave(outgoing.room, outgoing.user, reason=reason)
+            case SendKind.POWERS:
+                users = outgoing.content["users"]
+                await self._powers.change(
+                    outgoing.room, outgoing.user, users, outgoing.content["all_of"]
+                )
+            case SendKind.KICK | SendKind.BAN | SendKind.UNBAN:
+                await self._remove(outgoing)
+            case SendKind.INVITE:
+                await self.invite(outgoing.room, outgoing.user, UserId(outgoing.target))
         return None
 
     async def _speak(self, outgoing: Outgoing) -> EventId | None:
@@ -112,6 +120,16 @@ class Intents:
             else:
                 raise
         return await self._put_event(outgoing)
+
+    async def _redact(self, outgoing: Outgoing) -> EventId | None:
+        """Take it back as who said it; else as the bot, for which it may have the power."""
+        bot = self._namespaces.bot
+        try:
+            return await self._speak(outgoing)
+        except MatrixError as error:
+            if error.errcode != "M_FORBIDDEN" or outgoing.user == bot:
+                raise
+        return await self._speak(replace(outgoing, user=bot, name=""))
 
     async def _put_event(self, outgoing: Outgoing) -> EventId | None:
         # The path's bytes are the homeserver's key for telling a retry.
@@ -362,6 +380,29 @@ class Intents:
         except MatrixError as error:
             if error.status != 404:
                 log.info("an alias stays: %s", error, extra={"event": "alias_stays"})
+
+    async def find_content(self, room: RoomId, event_id: EventId) -> dict[str, Any] | None:
+        """The content of an event as it was first said; None if the bot cannot see it."""
+        try:
+            reply = await self._client.request(
+                "GET", path("v3", "rooms", room, "event", event_id), user=self._namespaces.bot
+            )
+        except (MatrixError, TemporaryFailure):
+            return None
+        content = reply.get("content")
+        return content if isinstance(content, dict) else None
+
+    async def set_typing(self, room: RoomId, user: UserId, seconds: float) -> None:
+        """Show that one of our users in the room is writing; not any more with zero seconds.
+
+        Raises :class:`MatrixError` and ``TemporaryFailure``.
+        """
+        content = (
+            {"typing": True, "timeout": int(seconds * 1000)} if seconds else {"typing": False}
+        )
+        await self._client.request(
+            "PUT", path("v3", "rooms", room, "typing", user), user=user, content=content
+        )
 
     async def is_encrypted(self, room: RoomId, user: UserId | None = None) -> bool:
         """Whether the room is encrypted, as one of our users in it sees it."""

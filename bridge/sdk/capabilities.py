@@ -14,6 +14,7 @@ class Level(IntEnum):
     FALLBACK = 0
     """The core says it in plain text."""
     PARTIAL = 1
+    """The module does it where it can; where it raises ``Unsupported``, the core says it."""
     FULL = 2
 
 
@@ -28,8 +29,13 @@ class Capabilities:
     durable before the next one is written."""
     edits: Level = Level.FALLBACK
     replies: Level = Level.FALLBACK
+    """``Message.reply_to`` is always given; the text names who is answered, except with FULL."""
     reactions: Level = Level.DROP
     redactions: Level = Level.DROP
-    media: Level = Level.REJECT
+    media: Level = Level.FALLBACK
+    """In words: a link that is good for some days, where the bridge has a public address."""
     notices: Level = Level.FULL
+    typing: Level = Level.DROP
     limits: dict[str, int] = field(default_factory=dict)
+    """The core heeds ``quote_after``: seconds after which an answer said in plain text quotes
+    what it answers, instead of naming the person alone."""

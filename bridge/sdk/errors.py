@@ -58,6 +58,11 @@ class PermanentFailure(DeliveryError):
     """It can never work. The item is parked and the sender is told the reason."""
 
 
+class TooLong(PermanentFailure):
+    """The network does not take so long a text: where there is a public address, the core says
+    its beginning and a link to all of it, else its sender is told."""
+
+
 class Unsupported(PermanentFailure):
     """The network has no such feature."""
 

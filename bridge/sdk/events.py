@@ -48,6 +48,58 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """A message from Matrix was changed by who wrote it."""
+
+    chat: RemoteChatId
+    event_id: EventId
+    sender: Sender
+    targets: tuple[RemoteMessageId, ...]
+    """The network's ids of the message as it was first said, one for each part."""
+    kind: MessageKind
+    body: Rich
+    """All of it, as it is now."""
+    relayed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reaction:
+    """Somebody in Matrix reacted to a message."""
+
+    chat: RemoteChatId
+    event_id: EventId
+    sender: Sender
+    target: RemoteMessageId
+    key: str
+    """An emoji as a rule; any short text may come."""
+    relayed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redaction:
+    """A message, or a reaction, was taken back in Matrix, by its author or by a moderator."""
+
+    chat: RemoteChatId
+    event_id: EventId
+    sender: Sender
+    targets: tuple[RemoteMessageId, ...]
+    """What the ``Receipt`` of the message or reaction said."""
+    reason: str = ""
+    is_own: bool = True
+    """The sender is who wrote it."""
+    relayed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typing:
+    """Somebody in Matrix began to write, or ceased to. Matrix says it once, not all the time."""
+
+    chat: RemoteChatId
+    sender: Sender
+    is_typing: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """The network took the message. One remote id per part, where it has ids."""
 
@@ -92,8 +144,61 @@ class RemoteMessage:
     body: Rich
     at: datetime
     part: int = 0
+    reply_to: RemoteMessageId | None = None
+    """The message answered, of either side."""
     profile: Profile | None = None
     """If the sender, who remains the sender, says it for somebody else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteEdit:
+    """Somebody on the network changed what they had said."""
+
+    chat: RemoteChatId
+    id: RemoteMessageId
+    """The edit's own, so that it appears once."""
+    target: RemoteMessageId
+    """The message as it was first said."""
+    sender: RemoteUser
+    kind: MessageKind
+    body: Rich
+    """All of it, as it is now."""
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteReaction:
+    """Somebody on the network reacted to a message of either side."""
+
+    chat: RemoteChatId
+    id: RemoteMessageId
+    """The reaction's own, by which it is taken back. Where the network has none, make one of
+    the target, the person and the key."""
+    target: RemoteMessageId
+    sender: RemoteUser
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteRedaction:
+    """A message or a reaction was taken back on the network."""
+
+    chat: RemoteChatId
+    target: RemoteMessageId
+    sender: RemoteUser
+    """Who took it back: the author, or somebody with power there."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteTyping:
+    """Somebody on the network is writing, or ceased to. Best effort, kept nowhere."""
+
+    chat: RemoteChatId
+    user: RemoteUser
+    is_typing: bool
+    seconds: float = 10.0
+    """How long that holds unless it is said again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +300,10 @@ class RemoteRemoval:
 
 RemoteEvent = (
     RemoteMessage
+    | RemoteEdit
+    | RemoteReaction
+    | RemoteRedaction
+    | RemoteTyping
     | RemoteJoin
     | RemoteLeave
     | RemoteRename

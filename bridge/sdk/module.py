@@ -13,18 +13,22 @@ from pydantic import BaseModel
 from bridge.sdk.capabilities import Capabilities
 from bridge.sdk.events import (
     ConsentRequest,
+    Edit,
     Message,
     ModeratorWish,
     Rank,
+    Reaction,
     Receipt,
+    Redaction,
     RemoteChat,
     RemoteEvent,
     RemoteUser,
     Removal,
     RoomMessage,
     Sender,
+    Typing,
 )
-from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId, RoomId, UserId
+from bridge.sdk.ids import EventId, InstanceId, RemoteChatId, RemoteUserId, RoomId, UserId
 from bridge.sdk.login import Login, LoginFlow, LoginState
 from bridge.sdk.metrics import Metric
 from bridge.sdk.rich import Rich
@@ -129,7 +133,7 @@ class Host(Protocol):
         """Take an event from the network. Returns when it is stored and cannot be lost.
 
         Waits while the database is away, so that what comes next does not overtake it. Raises
-        ``PermanentFailure`` for what can never be stored.
+        ``PermanentFailure`` for what can never be stored. ``RemoteTyping`` alone is not stored.
         """
         ...
 
@@ -196,6 +200,58 @@ class Connector(Protocol):
     def login_flows(self) -> Sequence[LoginFlow]: ...
     def capabilities(self, chat: RemoteChatId) -> Capabilities: ...
     def connect(self, login: Login, host: Host) -> Client: ...
+
+
+@runtime_checkable
+class SendsEdits(Protocol):
+    """A client of a network on which a message can be changed.
+
+    Used where the connector's ``Capabilities.edits`` are above ``FALLBACK``; the same holds for
+    the next two. Each returns as ``send`` does, or None for what is left out without a word, and
+    raises a ``DeliveryError``. ``Unsupported`` means that nothing was sent; where the level is
+    ``PARTIAL``, the core says it in plain text then.
+    """
+
+    async def send_edit(self, edit: Edit) -> Receipt | None: ...
+
+
+@runtime_checkable
+class SendsReactions(Protocol):
+    """A client of a network that has reactions.
+
+    The receipt's remote id is the reaction's own: a ``Redaction`` takes it back by it.
+    """
+
+    async def send_reaction(self, reaction: Reaction) -> Receipt | None: ...
+
+
+@runtime_checkable
+class SendsRedactions(Protocol):
+    """A client of a network on which a message can be taken back."""
+
+    async def send_redaction(self, redaction: Redaction) -> Receipt | None: ...
+
+
+@runtime_checkable
+class SendsTyping(Protocol):
+    """A client that can show that its owner is writing."""
+
+    async def send_typing(self, typing: Typing) -> None:
+        """Show it at once or not at all: never wait for a connection. Called only while the
+        login is connected, where ``Capabilities.typing`` is above ``FALLBACK``."""
+        ...
+
+
+@runtime_checkable
+class StopsSending(Protocol):
+    """A client that says long messages in pieces, and can leave out the rest."""
+
+    def stop_sending(self, event_id: EventId) -> bool:
+        """Say no more of a message that is being sent: ``send`` returns soon, as if it were whole.
+
+        Gives whether there was more of it to say.
+        """
+        ...
 
 
 @runtime_checkable

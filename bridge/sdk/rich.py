@@ -5,11 +5,11 @@ tuple of nodes. One parser makes the tree from Matrix HTML, one renderer per tar
 it out. No tree is deeper than :data:`DEEPEST`, so what walks one may do so by recursion.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from bridge.sdk.ids import UserId
+from bridge.sdk.ids import RemoteUserId, UserId
 
 DEEPEST = 32
 """How many containers may stand in each other. Work on a text grows with its depth."""
@@ -65,10 +65,15 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A person, by Matrix id, and the name that is shown."""
+    """A person, by Matrix id, and the name that is shown.
+
+    For somebody on the network the core fills in ``remote``. A module that mentions one gives
+    that and may leave ``user`` empty: the core puts the ghost's id there.
+    """
 
     user: UserId
     name: str
+    remote: RemoteUserId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,29 @@ def refill(container: Container, children: tuple[Node, ...]) -> Container:
             return Link(url, children)
         case Quote():
             return Quote(children)
+
+
+def mentions_as(rich: Rich, change: Callable[[Mention], Node]) -> Rich:
+    """Make the same text with each mention changed to something else."""
+    if all(isinstance(node, Text | LineBreak) for node in rich.nodes):
+        return rich
+    return Rich(_mentions_as(rich.nodes, change))
+
+
+def _mentions_as(nodes: Sequence[Node], change: Callable[[Mention], Node]) -> tuple[Node, ...]:
+    made: list[Node] = []
+    for node in nodes:
+        match node:
+            case Mention():
+                made.append(change(node))
+            case Styled() | Colour() | Link() | Quote():
+                made.append(refill(node, _mentions_as(node.children, change)))
+            case Items(items, _, _):
+                inside = tuple(_mentions_as(item, change) for item in items)
+                made.append(replace(node, items=inside))
+            case _:
+                made.append(node)
+    return tuple(made)
 
 
 def _children(node: Node) -> Sequence[Node]:

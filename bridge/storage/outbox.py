@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import asyncpg
 import orjson
 
-from bridge.model import Outgoing, ParkReason, QueuedOutgoing, SendKind, Sent
+from bridge.model import LinkKind, Outgoing, ParkReason, QueuedOutgoing, SendKind, Sent
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.storage.door import at_the_door
@@ -38,12 +38,13 @@ _FIND = (
 )
 _SENT = (
     "WITH sent AS (UPDATE outbox SET state = 'sent', event_id = m.event_id, sent_at = m.sent_at "
-    "FROM unnest($2::bigint[], $3::text[], $6::timestamptz[]) AS m (seq, event_id, sent_at) "
+    "FROM unnest($2::bigint[], $3::text[], $6::timestamptz[], $7::text[]) "
+    "AS m (seq, event_id, sent_at, link) "
     "WHERE outbox.day = $1 AND outbox.seq = m.seq AND outbox.state <> 'sent' "
-    "AND (SELECT epoch FROM lease WHERE shard = 0) = $4 RETURNING outbox.*) "
+    "AND (SELECT epoch FROM lease WHERE shard = 0) = $4 RETURNING outbox.*, m.link) "
     "INSERT INTO message (day, portal, event_id, remote_id, part, sender, kind, received_at, "
     "confirmed_at) "
-    "SELECT $5, portal, event_id, remote_id, part, sender, 'message', received_at, sent_at "
+    "SELECT $5, portal, event_id, remote_id, part, sender, link, received_at, sent_at "
     "FROM sent WHERE kind = 'event' AND portal IS NOT NULL AND event_id IS NOT NULL"
 )
 """What was marked before is not marked again: a repetition adds no second link."""
@@ -170,6 +171,7 @@ class Outbox:
                     _SENT, day, [one.queued.seq for one in entries],
                     [one.event_id for one in entries], self._database.epoch, today,
                     [one.at for one in entries],
+                    [one.queued.outgoing.link.value for one in entries],
                 )  # fmt: skip
 
     async def park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
@@ -391,6 +393,8 @@ class Outbox:
                 target=payload["target"],
                 name=payload["name"],
                 double=payload.get("double", ""),
+                about=payload.get("about", ""),
+                link=LinkKind(payload.get("link", LinkKind.MESSAGE)),
             ),
         )
 
@@ -401,6 +405,7 @@ def _payload(one: Outgoing) -> bytes:
         return orjson.dumps({
             "type": one.type, "state_key": one.state_key, "content": one.content,
             "target": one.target, "name": one.name, "double": one.double,
+            "about": one.about, "link": one.link.value,
         })  # fmt: skip
     except orjson.JSONEncodeError as error:
         raise PermanentFailure("it holds what Matrix has no words for") from error

@@ -5,7 +5,16 @@ from datetime import datetime
 
 import asyncpg
 
-from bridge.model import Follow, ItemId, MessageLink, Portal, Puppets, Telling, Uncertain
+from bridge.model import (
+    Follow,
+    ItemId,
+    LinkKind,
+    MessageLink,
+    Portal,
+    Puppets,
+    Telling,
+    Uncertain,
+)
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RoomId, UserId
 from bridge.storage.door import at_the_door
@@ -108,8 +117,8 @@ class PortalStore:
         """Note which event is which remote message, all in one statement."""
         columns = zip(
             *(
-                (one.portal, one.event_id, _encode(one.remote_id), one.part, one.sender, one.kind,
-                 one.received_at, one.laned_at, one.sent_at, one.confirmed_at)
+                (one.portal, one.event_id, _encode(one.remote_id), one.part, one.sender,
+                 one.kind.value, one.received_at, one.laned_at, one.sent_at, one.confirmed_at)
                 for one in links
             ),
             strict=True,
@@ -133,6 +142,15 @@ class PortalStore:
             rows = await self._database.core.fetch(
                 "SELECT * FROM message WHERE portal = $1 AND event_id = $2 ORDER BY part",
                 portal_id, event_id,
+            )  # fmt: skip
+        return [link_of(row) for row in rows]
+
+    async def find_remote(self, portal_id: int, remote_id: str) -> Sequence[MessageLink]:
+        """The events that a message of the network is in the portal, in the order of its parts."""
+        with at_the_door():
+            rows = await self._database.core.fetch(
+                "SELECT * FROM message WHERE portal = $1 AND remote_id = $2 ORDER BY part",
+                portal_id, _encode(remote_id),
             )  # fmt: skip
         return [link_of(row) for row in rows]
 
@@ -283,7 +301,7 @@ def link_of(row: asyncpg.Record) -> MessageLink:
         remote_id=None if remote_id is None else remote_id.decode("utf-8", "surrogatepass"),
         part=row["part"],
         sender=UserId(row["sender"]),
-        kind=row["kind"],
+        kind=LinkKind(row["kind"]),
         received_at=row["received_at"],
         laned_at=row["laned_at"],
         sent_at=row["sent_at"],

@@ -335,7 +335,9 @@ class EmbeddedPostgres:
                 output, _ = await process.communicate()
             finally:
                 if process.returncode is None:
-                    process.kill()
+                    # With the servers that it runs: they would go on writing.
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
                     await process.wait()
         finally:
             shutil.rmtree(password.parent)

@@ -21,6 +21,7 @@ from bridge.web.api import Api, OnSession
 from bridge.web.bridged import BridgedPage
 from bridge.web.errors import Handler, errors
 from bridge.web.headers import headers_for, origin_of
+from bridge.web.media import MediaProxy
 from bridge.web.provisioning import Provisioning
 
 _HERE = Path(__file__).parent
@@ -38,8 +39,9 @@ class WebServer:
         openid: OpenIdVerifier,
         provisioning: Provisioning | None = None,
         chats: OpenChats | None = None,
+        media: MediaProxy | None = None,
     ) -> None:
-        """Without ``provisioning`` there is no more than signing in.
+        """Without ``provisioning`` there is no more than signing in, without ``media`` none.
 
         Raise ``ConfigError`` when the two URLs would share an origin, or lie below one."""
         self._settings = settings
@@ -48,6 +50,7 @@ class WebServer:
         self._openid = openid
         self._provisioning = provisioning
         self._chats = chats
+        self._media = media
         self._runners: list[web.AppRunner] = []
         self.on_session: OnSession = lambda session: None
         self.address: Address | None = None
@@ -101,6 +104,8 @@ class WebServer:
         app = _app(url)
         if self._chats is not None:
             app.router.add_get("/bridged", BridgedPage(self._settings, self._chats).show)
+        if self._media is not None:
+            app.router.add_routes(self._media.routes())
         return app
 
     async def _listen(self, app: web.Application, address: Address, path: str) -> Address:

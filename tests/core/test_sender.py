@@ -1,8 +1,9 @@
 """What goes into Matrix waits in the table, not in memory, and goes out in order."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from bridge.model import Outgoing, SendKind
+from bridge.model import LinkKind, Outgoing, SendKind
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings import DatabaseSettings
@@ -60,6 +61,43 @@ async def test_a_backlog_of_the_last_process_goes_out_before_what_is_new(
             await app.parts.sender.put([say("new")])
             await homeserver.wait_until(lambda: "new" in homeserver.texts(ROOM))
         assert homeserver.texts(ROOM) == [*old, "new"]
+
+
+async def test_what_is_about_a_message_finds_it_over_a_restart_though_both_waited(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    said = replace(say("hello"), portal=7, remote_id="m1")
+    about = [
+        replace(
+            say("+1"), type="m.reaction", content={"m.relates_to": {"key": "+1"}}, about="m1",
+            portal=7, remote_id="r1", link=LinkKind.REACTION,
+        ),
+        replace(say("an answer"), about="m1", portal=7, remote_id="m2"),
+        replace(say("to nobody"), about="m0", portal=7, remote_id="m3"),
+        replace(
+            say("gone"), kind=SendKind.REDACT, content={}, about="r1", portal=7,
+        ),
+        replace(say("+0"), type="m.reaction", content={"m.relates_to": {"key": "+0"}}, about="m0",
+                portal=7, remote_id="r0", link=LinkKind.REACTION),
+        say("the end"),
+    ]  # fmt: skip
+    async with scripted_homeserver() as homeserver:
+        homeserver.rules.append(away)
+        settings = settings_for(homeserver, database_settings, folder)
+        async with running(settings) as app:
+            await app.parts.sender.put([said, *about])
+        homeserver.rules.clear()
+        async with running(settings) as app:
+            await homeserver.wait_until(lambda: "the end" in homeserver.texts(ROOM))
+            await wait_until(lambda: not app.parts.sender.holding())
+        hello, reacted, answered, alone, _ = homeserver.said
+        relation = {"rel_type": "m.annotation", "event_id": hello.event_id, "key": "+1"}
+        assert reacted.content["m.relates_to"] == relation
+        answer = {"m.in_reply_to": {"event_id": hello.event_id}}
+        assert answered.content["m.relates_to"] == answer
+        assert "m.relates_to" not in alone.content
+        (redacted,) = [one for one in homeserver.asked if "redact" in one.parts]
+        assert (redacted.parts[3], redacted.user) == (reacted.event_id, DICE)
 
 
 async def test_what_is_in_the_room_is_not_put_again_after_a_restart_of_the_homeserver(

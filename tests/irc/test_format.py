@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.networks.irc.colours import PALETTE, colour_of, nearest
-from bridge.networks.irc.format import clean_text, from_irc, strip_codes, to_irc
+from bridge.networks.irc.format import ANY_COLOUR, clean_text, from_irc, strip_codes, to_irc
 from bridge.sdk.ids import UserId
 from bridge.sdk.rich import (
     Code,
@@ -51,7 +51,11 @@ def styled(style: Style, text: str) -> Styled:
         ("\x04Ff8800x", rich(Colour("#ff8800", None, (Text("x"),)))),
         ("\x04ff8800,000000x\x04y", rich(Colour("#ff8800", "#000000", (Text("x"),)), Text("y"))),
         ("\x0301,01secret", rich(styled(Style.SPOILER, "secret"))),
-        ("\x16rev\x16 \x07bell", rich(Text("rev bell"))),
+        (
+            "\x16rev\x16 \x07bell",
+            rich(Colour("#ffffff", "#000000", (Text("rev"),)), Text(" bell")),
+        ),
+        ("\x0304,02\x16rev", rich(Colour("#00007f", "#ff0000", (Text("rev"),)))),
         ("\x02\x02", rich()),
         ("\x03٣x", rich(Text("٣x"))),
         ("\x031,٣", rich(Colour("#000000", None, (Text(",٣"),)))),
@@ -171,11 +175,19 @@ def looks(nodes: Sequence[Node], now: Look = Look()) -> Iterator[tuple[str, Look
                 yield from looks(children, now)
 
 
+@pytest.mark.parametrize("colours", [99, ANY_COLOUR])
 @examples(300)
-@given(st.lists(NODES, max_size=4))
-def test_every_character_keeps_its_styles_and_its_colours(nodes: list[Node]) -> None:
-    written = to_irc(Rich(tuple(nodes)), colours=99)
+@given(nodes=st.lists(NODES, max_size=4))
+def test_every_character_keeps_its_styles_and_its_colours(nodes: list[Node], colours: int) -> None:
+    written = to_irc(Rich(tuple(nodes)), colours=colours)
     assert list(looks(from_irc(written).nodes)) == list(looks(nodes))
+
+
+def test_a_colour_that_is_in_no_list_crosses_as_it_is_where_that_is_set() -> None:
+    tree = rich(Colour("#123456", None, (Text(",1"),)), Colour("#123456", "#abcdef", (Text("2"),)))
+    written = to_irc(tree, colours=ANY_COLOUR)
+    assert written == "\x04123456\x02\x02,1\x04123456,abcdef\x02\x022\x0f"
+    assert from_irc(written) == tree
 
 
 @examples(100)

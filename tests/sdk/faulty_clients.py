@@ -11,8 +11,10 @@ from pydantic import Field, SecretStr
 
 from bridge.sdk import (
     Ask,
+    Capabilities,
     DeliveryError,
     Host,
+    Level,
     Login,
     LoginFlow,
     LoginState,
@@ -21,7 +23,9 @@ from bridge.sdk import (
     ModuleError,
     ModuleNotReady,
     PermanentFailure,
+    Reaction,
     Receipt,
+    Redaction,
     RemoteChat,
     RemoteChatId,
     RemoteMessage,
@@ -195,7 +199,25 @@ async def join_later(self: EchoClient, chat: RemoteChat) -> None:
     await asyncio.Event().wait()
 
 
+async def type_slowly(self: EchoClient, typing: object) -> None:
+    """Wait for a connection to show what nobody waits for."""
+    await asyncio.Event().wait()
+
+
+def react_at_once(self: EchoClient, reaction: Reaction) -> Receipt:
+    """Be no coroutine."""
+    return Receipt()
+
+
+def able(self: EchoConnector, chat: RemoteChatId) -> Capabilities:
+    """Promise what the client has not."""
+    return Capabilities(edits=Level.FULL)
+
+
 CLIENT: list[Fault] = [
+    ("types slowly", client(send_typing=type_slowly), r"send_typing\(\) waits before run"),
+    ("no coroutine", client(send_reaction=react_at_once), "send_reaction must be `async def`"),
+    ("promises", connector(capabilities=able), r"but the client has no send_edit\(\)"),
     ("send is not async", client(send=lambda *_: Receipt()), "a client with `async def send`"),
     ("run returns", client(run=run_and_return), r"run\(\) returned; it must stay until cancelled"),
     ("run lets an error out", client(run=run_into_error), r"run\(\) raised ConnectionRefused"),
@@ -347,7 +369,19 @@ async def find_none(self: EchoConnector, text: str) -> RemoteChat:
     raise PermanentFailure("There is no such chat.")
 
 
+async def react_with_true(self: EchoClient, reaction: Reaction) -> object:
+    """Say that it was done, not as what."""
+    return True
+
+
+async def take_back_by_error(self: EchoClient, redaction: Redaction) -> Receipt:
+    """Know no message but its own."""
+    raise KeyError(redaction.targets)
+
+
 CONNECTED: list[Fault] = [
+    ("bare yes", client(send_reaction=react_with_true), r"send_reaction\(\) must give a Receipt"),
+    ("foreign", client(send_redaction=take_back_by_error), r"send_redaction\(\) raised KeyError"),
     ("says nothing", client(run=run_quietly), r"did not host.report\(LoginState.CONNECTED\)"),
     ("runs once", client(run=run_once), "does not reach the network: Already started"),
     ("no receipt", client(send=send_nothing), r"send\(\) must give a Receipt, not None"),

@@ -22,15 +22,20 @@ from bridge.sdk import (
     RemoteAccess,
     RemoteChat,
     RemoteChatId,
+    RemoteEdit,
+    RemoteEvent,
     RemoteJoin,
     RemoteLeave,
     RemoteMembers,
     RemoteMessage,
     RemoteMessageId,
     RemoteRanks,
+    RemoteReaction,
+    RemoteRedaction,
     RemoteRemoval,
     RemoteRename,
     RemoteTopic,
+    RemoteTyping,
     RemoteUser,
     RemoteUserId,
     Removal,
@@ -129,6 +134,32 @@ async def test_without_its_database_the_host_lets_the_network_wait() -> None:
     assert host.texts == ["Bob: one"]
 
 
+def reacted(*, target: str = "1", key: str = "+1", id_: str = "r") -> RemoteReaction:
+    return RemoteReaction(
+        chat=CHAT, id=RemoteMessageId(id_), target=RemoteMessageId(target), sender=BOB, key=key
+    )
+
+
+async def test_what_is_done_to_a_message_is_done_in_the_room_once() -> None:
+    host = FakeHost()
+    await host.receive(said(host, "one"))
+    (first,) = host.messages
+    for _ in range(2):
+        await host.receive(reacted(target=first.id))
+    changed = RemoteEdit(
+        chat=CHAT, id=RemoteMessageId("e"), target=first.id, sender=BOB,
+        kind=MessageKind.TEXT, body=Rich.plain("two"), at=host.now(),
+    )  # fmt: skip
+    await host.receive(changed)
+    assert (host.texts, [one.key for one in host.reactions]) == (["Bob: two"], ["+1"])
+    for is_typing, writing in ((True, {BOB.id}), (False, set())):
+        await host.receive(RemoteTyping(chat=CHAT, user=BOB, is_typing=is_typing))
+        assert host.typing[CHAT] == writing
+    for target in (first.id, RemoteMessageId("r")):
+        await host.receive(RemoteRedaction(chat=CHAT, target=target, sender=BOB))
+    assert (host.texts, host.reactions) == ([], [])
+
+
 NAIVE = datetime.fromisoformat("2030-01-01")
 
 
@@ -150,6 +181,9 @@ NAIVE = datetime.fromisoformat("2030-01-01")
             "needs a time zone",
         ),
         (lambda host: RemoteJoin(chat=RemoteChatId(""), user=BOB), "`chat` is empty"),
+        (lambda host: reacted(target=""), "`target` is empty"),
+        (lambda host: reacted(key=" "), "`key` is empty"),
+        (lambda host: reacted(id_=""), "without an id the same message"),
         (lambda host: RemoteRanks(chat=CHAT, ranks={BOB.id: 3}), "of the ranks is a Rank"),  # type: ignore[dict-item]
         (
             lambda host: RemoteRemoval(
@@ -160,7 +194,7 @@ NAIVE = datetime.fromisoformat("2030-01-01")
     ],
 )  # fmt: skip
 async def test_what_the_host_can_make_nothing_of_is_refused_with_a_sentence(
-    make: Callable[[FakeHost], RemoteMessage], sentence: str
+    make: Callable[[FakeHost], RemoteEvent], sentence: str
 ) -> None:
     host = FakeHost()
     with pytest.raises(AssertionError, match=sentence):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -297,3 +297,31 @@ async def test_nothing_of_it_is_open_to_others(state_dir: Path) -> None:
         for path in (state_dir / "keys", state_dir / "postgres/data", state_dir / "postgres/run"):
             assert path.stat().st_mode & 0o077 == 0, path
         assert (state_dir / "postgres").stat().st_mode & 0o066 == 0
+
+
+async def test_who_gives_up_while_the_data_is_made_leaves_nobody_who_writes_to_it(
+    folder: Path,
+) -> None:
+    state = folder / "state"
+    async with asyncio.TaskGroup() as group:
+        starting = group.create_task(EmbeddedPostgres(state).start())
+        async with asyncio.timeout(60):
+            while not (writers := writers_to(state / "postgres/data.new")):
+                await asyncio.sleep(0.002)
+        for one in writers:  # So that they do not end by themselves meanwhile.
+            os.kill(one, signal.SIGSTOP)
+        starting.cancel()
+    async with asyncio.timeout(60):
+        while writers_to(state / "postgres/data.new"):
+            await asyncio.sleep(0.01)
+
+
+def writers_to(data: Path) -> list[int]:
+    """Servers at work in a folder, those that `initdb` runs too."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            program = (process / "cmdline").read_bytes().partition(b"\0")[0]
+            if program.endswith(b"/postgres") and (process / "cwd").readlink() == data:
+                found.append(int(process.name))
+    return found

@@ -25,9 +25,9 @@ from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.private import Doorman
 from bridge.networks.irc.rollcall import RollCall
-from bridge.networks.irc.sending import Delivered
 from bridge.networks.irc.settings import read_listen
-from bridge.networks.irc.speech import answering, compose
+from bridge.networks.irc.typist import Typist
+from bridge.networks.irc.voice import Voice
 from bridge.networks.irc.wire import Incoming, Line, line
 from bridge.sdk.errors import (
     DeliveryError,
@@ -41,16 +41,18 @@ from bridge.sdk.events import (
     ConsentRequest,
     Message,
     Rank,
+    Reaction,
     Receipt,
+    Redaction,
     RemoteChat,
     RemoteEvent,
     RemoteUser,
     Removal,
+    Typing,
 )
-from bridge.sdk.ids import RemoteChatId, RemoteMessageId, RemoteUserId, UserId
+from bridge.sdk.ids import EventId, RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.module import Host
-from bridge.sdk.rich import Mention
 
 LONGEST_REJOIN_SECONDS = 3600.0
 DRAIN_SECONDS = 2.0
@@ -82,6 +84,8 @@ class IrcClient:
         self._speakers = Speakers(host.store) if self._settings.members == "speakers" else None
         self._marks = Marks(host.store)
         self._ears: Ears | None = None
+        self._typist: Typist | None = None
+        self._voice = Voice(network, host)
         self._kicked: asyncio.Queue[RemoteChat] = asyncio.Queue()
         self._kicks: dict[RemoteChatId, int] = {}
         self._speaking = 0
@@ -103,6 +107,7 @@ class IrcClient:
     async def _connect(self) -> None:
         self._link.starting()
         self._dismissal.clear()
+        self._voice.begin_anew()
         failure: ModuleError = ModuleNotReady("The connection to IRC was stopped.")
         dismissed = False
         if self._is_puppet:
@@ -131,7 +136,7 @@ class IrcClient:
             self._network.crowd.left(self._login.id)
             raise
         finally:
-            self._ears = self._desk = self._errands = None
+            self._ears = self._typist = self._desk = self._errands = None
             self._network.release(self._login.id)
             self._link.starting() if dismissed else self._link.down(failure)
 
@@ -176,7 +181,14 @@ class IrcClient:
         Returns when the network has taken it: see ``Connection.deliver``.
         """
         with self._spoken():
-            return await self._send(message)
+            connection, chat = await self._enter(message.chat)
+            if self._typist is not None:
+                self._typist.spoke(chat.name)
+            return await self._voice.say(connection, chat, message)
+
+    def stop_sending(self, event_id: EventId) -> bool:
+        """Write no more lines of a message."""
+        return self._voice.stop(event_id)
 
     @contextmanager
     def _spoken(self) -> Iterator[None]:
@@ -201,37 +213,31 @@ class IrcClient:
         self._dismissal.set()
         return True
 
-    async def _send(self, message: Message) -> Receipt:
+    async def _enter(self, chat_id: RemoteChatId) -> tuple[Connection, RemoteChat]:
         connection, channels = await self._link.get(self._settings.connect_seconds * 2)
-        chat = self._chats.get(message.chat) or RemoteChat(id=message.chat, name=message.chat)
+        chat = self._chats.get(chat_id) or RemoteChat(id=chat_id, name=chat_id)
         await channels.enter(chat.name)
         self._chats[chat.id] = chat
-        lines = compose(
-            message,
-            chat.name,
-            own=connection.own,
-            limits=connection.isupport,
-            settings=self._settings,
-            name_of=self._name_of,
-        )
-        if message.reply_to and "message-tags" in connection.capabilities:
-            lines[0] = answering(lines[0], message.reply_to)
-        delivered = await connection.deliver(chat.name, lines, self._host.now)
-        self._network.sent(delivered.remote_ids)
-        if delivered.cut:
-            self._host.log.warning(
-                "%s passed on only the beginning of %d of %d lines",
-                connection.server, delivered.cut, len(lines), extra={"event": "irc_line_cut"},
-            )  # fmt: skip
-        return Receipt(remote_ids=self._ids(delivered), sent_at=delivered.sent_at)
+        return connection, chat
 
-    def _ids(self, delivered: Delivered) -> tuple[RemoteMessageId, ...]:
-        """Give the network's ids of the lines, or one of ours for a message without any."""
-        if not any(delivered.remote_ids):
-            return (RemoteMessageId(self._network.new_message_id()),)
-        return tuple(
-            RemoteMessageId(one or self._network.new_message_id()) for one in delivered.remote_ids
-        )
+    async def send_reaction(self, reaction: Reaction) -> Receipt | None:
+        """React by a tag, where the server has them and knows the message."""
+        with self._spoken():
+            connection, chat = await self._enter(reaction.chat)
+            return await self._voice.react(connection, chat, reaction)
+
+    async def send_redaction(self, redaction: Redaction) -> Receipt | None:
+        """Take a message back, where the server has a way to and knows the message."""
+        with self._spoken():
+            connection, chat = await self._enter(redaction.chat)
+            return await self._voice.redact(connection, chat, redaction)
+
+    async def send_typing(self, typing: Typing) -> None:
+        """Show that the owner is writing in a channel that this connection is in."""
+        chat = self._chats.get(typing.chat)
+        if chat is None or self._typist is None:
+            return
+        (self._typist.begin if typing.is_typing else self._typist.cease)(chat.name)
 
     async def join(self, chat: RemoteChat) -> None:
         """Be in the channel from now on, over reconnects too."""
@@ -294,9 +300,6 @@ class IrcClient:
         if lines:
             await self._errands.do(lines)
 
-    def _name_of(self, mention: Mention) -> str:
-        return self._network.nicks(self._host.store).nick_of(mention.user) or mention.name
-
     # --- while connected ---------------------------------------------------------------------
 
     async def _live(self, connection: Connection) -> None:
@@ -314,10 +317,13 @@ class IrcClient:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(inbox.work())
                 self._link.up(connection, channels)
-                keeper = tasks.create_task(self._keep_joined(channels))
-                idler = tasks.create_task(self._wait_for_dismissal(connection))
-                writer = tasks.create_task(self._marks.keep_writing())
-                clerk = tasks.create_task(self._serve(inbox))
+                others = [tasks.create_task(self._keep_joined(channels))]
+                if self._is_puppet and "message-tags" in connection.capabilities:
+                    self._typist = Typist(connection.answer, asyncio.get_running_loop().time)
+                    others.append(tasks.create_task(self._typist.run()))
+                others.append(tasks.create_task(self._wait_for_dismissal(connection)))
+                others.append(tasks.create_task(self._marks.keep_writing()))
+                others.append(tasks.create_task(self._serve(inbox)))
                 self._host.report(LoginState.CONNECTED)
                 try:
                     await self._listen(connection, channels, nick_keeper, inbox, rollcall)
@@ -325,7 +331,7 @@ class IrcClient:
                     ended = error
                     self._link.down(error)
                     self._host.report(LoginState.RECONNECTING, str(error))
-                for task in (keeper, idler, writer, clerk):
+                for task in others:
                     task.cancel()
                 rollcall.end()
                 errands.end()
@@ -367,7 +373,7 @@ class IrcClient:
         limits = connection.isupport
         self._network.learn(limits)
         self._network.hold(self._login.id, connection.own)
-        self._network.note_means(self._login.id, connection.means)
+        self._network.note_server(self._login.id, connection.means, connection.capabilities)
         if not self._is_puppet:
             if limits.bot_mode:
                 connection.write(line("MODE", connection.own.nick, f"+{limits.bot_mode}"))
@@ -390,7 +396,7 @@ class IrcClient:
         while True:
             message = await connection.read()
             self._network.hold(self._login.id, connection.own)
-            self._network.note_means(self._login.id, connection.means)
+            self._network.note_server(self._login.id, connection.means, connection.capabilities)
             if message.command == replies.ISUPPORT:
                 self._network.learn(connection.isupport)
             channels.handle(message)

@@ -6,8 +6,9 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
-from bridge.networks.irc import endings, multiline, replies
+from bridge.networks.irc import endings, multiline, relaymsg, replies
 from bridge.networks.irc.batches import Batches
 from bridge.networks.irc.delivery import RETRY_SECONDS, Deliveries
 from bridge.networks.irc.flood import Flood
@@ -15,6 +16,7 @@ from bridge.networks.irc.handshake import Handshake, Identity
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.multiline import Limits
 from bridge.networks.irc.offers import Offers
+from bridge.networks.irc.relaymsg import relayed_by
 from bridge.networks.irc.sending import Delivered, Means
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
 from bridge.networks.irc.wire import Incoming, Line, LineReader, Source, line, parse
@@ -88,6 +90,18 @@ class Connection:
         fold = self.isupport.fold
         return source is not None and fold(source.nick) == fold(self.own.nick)
 
+    def is_relayed(self, message: Incoming) -> bool:
+        """Whether we had it said in another's name."""
+        by = relayed_by(message)
+        return bool(by) and self.is_own_nick(by)
+
+    @property
+    def relay_separators(self) -> str | None:
+        """The signs for names in which we speak for others; None if the server knows no such."""
+        if relaymsg.CAPABILITY not in self.capabilities:
+            return None
+        return self._offers.values.get(relaymsg.CAPABILITY, "")
+
     def is_own_nick(self, nick: str) -> bool:
         """Whether we are called so."""
         return self.isupport.fold(nick) == self.isupport.fold(self.own.nick)
@@ -111,9 +125,15 @@ class Connection:
         self.write(one)
 
     async def deliver(
-        self, target: str, lines: Sequence[Line], now: Callable[[], datetime]
+        self,
+        target: str,
+        lines: Sequence[Line],
+        now: Callable[[], datetime],
+        stop: asyncio.Future[None] | None = None,
     ) -> Delivered:
         """Write the lines of one message; return when the server has taken them.
+
+        Once ``stop`` is done, no more of them are written.
 
         Several messages may be on their way at once; one question may be about all of them.
         Raises the refusal that the server answers with, ``TemporaryFailure`` if nothing was
@@ -128,7 +148,12 @@ class Connection:
         try:
             for parcel in parcels:
                 if pause := [self._flood.reserve() for _ in parcel][-1]:
-                    await asyncio.wait([sending.answer], timeout=pause)
+                    ends: list[asyncio.Future[Any]] = [sending.answer]
+                    ends += [stop] if stop is not None else []
+                    await asyncio.wait(ends, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                if stop is not None and stop.done():
+                    sending.shorten()
+                    break
                 if sending.refusal is not None or not self.is_up:
                     break
                 first, *others = parcel
@@ -282,7 +307,7 @@ class Connection:
             case replies.ISUPPORT:
                 self.isupport = self.isupport.with_tokens(message.params[1:-1])
             case _:
-                own = self.is_own(message.source)
+                own = self.is_own(message.source) or self.is_relayed(message)
                 self._deliveries.hear(message, own=own, fold=self.isupport.fold)
 
     def _on_cap(self, message: Incoming) -> None:

@@ -6,13 +6,14 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from bridge.networks.irc import history, members, nicks
+from bridge.networks.irc.acts import REDACTION
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.examination import examine_servers
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.signin import SASL, SERVER_PASSWORD, IrcLogin
-from bridge.sdk.capabilities import Capabilities
+from bridge.sdk.capabilities import Capabilities, Level
 from bridge.sdk.errors import ConfigError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteUser
 from bridge.sdk.examination import Remark
@@ -76,10 +77,17 @@ class IrcConnector:
 
     def capabilities(self, chat: RemoteChatId) -> Capabilities:
         """Say what the network can do, as far as its servers have told."""
+        settings, offers = self._settings, self._network.offers
+        has_tags = settings.mode == "puppets" and offers("message-tags")
+        said = Level.FALLBACK if settings.reactions == "text" else Level.DROP
+        told = Level.FALLBACK if settings.redactions == "text" else Level.DROP
         return Capabilities(
-            puppets=self._settings.mode == "puppets",
+            puppets=settings.mode == "puppets",
             acknowledges=self._network.acknowledges,
-            limits={"lines": self._settings.most_lines},
+            reactions=Level.PARTIAL if has_tags else said,
+            redactions=Level.PARTIAL if offers(REDACTION) else told,
+            typing=Level.FULL if has_tags and settings.typing else Level.DROP,
+            limits={"lines": settings.most_lines, "quote_after": settings.quote_after_seconds},
         )
 
     def connect(self, login: Login, host: Host) -> IrcClient:

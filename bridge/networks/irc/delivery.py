@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
-from bridge.networks.irc import multiline, replies
+from bridge.networks.irc import multiline, relaymsg, replies
+from bridge.networks.irc.acts import TYPING
 from bridge.networks.irc.sending import Means, Sending, Spoken, not_passed_on
 from bridge.networks.irc.wire import Incoming, Line
 from bridge.sdk.errors import DeliveryError, DeliveryUncertain, PermanentFailure, TemporaryFailure
@@ -71,6 +72,7 @@ class Deliveries:
         """
         spoken = Spoken(None if one.command == "BATCH" else one.params[-1])
         sending.lines.append(spoken)
+        sending.relays = one.command == relaymsg.COMMAND
         if not sending.means.labels:
             return one
         spoken.label = f"{self._prefix}{next(self._numbers)}"
@@ -117,7 +119,7 @@ class Deliveries:
 
     def _hear_labelled(self, label: str, message: Incoming, *, own: bool) -> None:
         sending, spoken = self._labelled[label]
-        refusal = replies.send_refusal(message)
+        refusal = self._refusal(message, sending.relays)
         is_last = message.batch is None or message.batch.is_over
         said = message.params[-1:] if message.command not in {"ACK", "BATCH"} else ()
         if own and _echoed_to(message) is not None:
@@ -181,11 +183,19 @@ class Deliveries:
         for spoken in sending.lines:
             self._labelled.pop(spoken.label, None)
 
+    @staticmethod
+    def _refusal(reply: Incoming, relays: bool) -> DeliveryError | None:
+        refused = relaymsg.relay_refusal(reply) if relays else None
+        return refused or replies.send_refusal(reply)
+
     def _hear_refusal(self, reply: Incoming, fold: Callable[[str], str]) -> None:
-        refusal = replies.send_refusal(reply)
+        relays = any(one.relays for one in self._open)
+        refusal = self._refusal(reply, relays)
         if refusal is None:
             return
         suspects = [one for one in self._open if not one.means.labels and one.may_be_refused]
+        if isinstance(refusal, relaymsg.RelayRefused):
+            suspects = [one for one in suspects if one.relays][:1]
         if replies.names_target(reply):
             target = fold(reply.param(1))
             suspects = [one for one in suspects if one.target == target][:1]
@@ -223,4 +233,6 @@ def _echoed_to(message: Incoming) -> str | None:
     if batch is not None and batch.kind == multiline.CAPABILITY:
         is_first = message.command == "BATCH" and not batch.is_over
         return batch.params[0] if is_first and batch.params else None
+    if message.command in replies.DOING and TYPING not in message.tags:
+        return message.param(0)
     return message.param(0) if message.command in replies.SPEAKING else None

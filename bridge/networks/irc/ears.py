@@ -4,19 +4,40 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from bridge.networks.irc import history, replies
+from bridge.networks.irc.acts import (
+    TYPING,
+    is_of_network,
+    reaction_id,
+    read_answered,
+    read_reaction,
+)
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.facts import Facts
+from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.history import Heard, History, Mark
 from bridge.networks.irc.members import Roster
+from bridge.networks.irc.mentions import with_mentions
 from bridge.networks.irc.multiline import Assembler
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.speech import read_relayed, read_text, read_time
 from bridge.networks.irc.splits import Splits
 from bridge.networks.irc.wire import Incoming, Source
-from bridge.sdk.events import Profile, RemoteChat, RemoteMessage
-from bridge.sdk.ids import RemoteChatId, RemoteMessageId
+from bridge.sdk.events import (
+    Profile,
+    RemoteChat,
+    RemoteMessage,
+    RemoteReaction,
+    RemoteRedaction,
+    RemoteTyping,
+)
+from bridge.sdk.ids import RemoteChatId, RemoteMessageId, UserId
+from bridge.sdk.rich import Mention
+
+TYPING_SECONDS = 6.0
+"""How long somebody is taken to write who is said to (client tag ``typing``)."""
 
 
 class Ears:
@@ -46,7 +67,9 @@ class Ears:
         whole = self._assembler.feed(message)
         if whole is None:
             return heard
-        if whole.command in replies.SPEAKING:
+        if TYPING in whole.tags and whole.command == "TAGMSG":
+            return heard + self._hear_typing(whole)
+        if whole.command in replies.SPEAKING | replies.DOING:
             return heard + self._hear_speech(whole)
         if whole.is_replayed:
             return heard  # Who came and went meanwhile is known from the list of names.
@@ -84,30 +107,86 @@ class Ears:
             if not self._history.is_wanted(chat.id, msgid, at):
                 return []
         event = self._event(message, chat, source, at)
-        mark = Mark(at, msgid) if msgid and told else None
+        is_said = message.command in replies.SPEAKING
+        mark = Mark(at, msgid) if msgid and told and is_said else None
         if event is None and mark is None:
             return []
         return self._history.take(Heard(event, chat.id, mark), replayed=message.is_replayed)
 
     def _event(
         self, message: Incoming, chat: RemoteChat, source: Source, at: datetime
+    ) -> RemoteMessage | RemoteReaction | RemoteRedaction | None:
+        if self._is_ours(message, chat, source):
+            return None
+        sender = self.roster.user(source.nick)
+        if message.command == "REDACT":
+            target, reason = message.param(1), strip_codes(message.param(2))
+            if not is_of_network(target):
+                return None
+            return RemoteRedaction(
+                chat=chat.id, target=RemoteMessageId(target), sender=sender, reason=reason
+            )
+        reaction = read_reaction(message)
+        if reaction is not None:
+            target, key = reaction[0], strip_codes(reaction[1])
+            return RemoteReaction(
+                chat=chat.id,
+                id=RemoteMessageId(reaction_id(message, target, sender.id, key)),
+                target=RemoteMessageId(target),
+                sender=sender,
+                key=key,
+            )
+        return self._message(message, chat, source, at)
+
+    def _message(
+        self, message: Incoming, chat: RemoteChat, source: Source, at: datetime
     ) -> RemoteMessage | None:
         message, profile = self._unwrap(message, source)
-        content = read_text(message)
-        if content is None or not content[1].nodes or self._is_ours(message, chat, source):
+        content = read_text(message) if message.command in replies.SPEAKING else None
+        if content is None or not content[1].nodes:
             return None
         made_up = (
             history.made_up_id(message) if message.is_replayed else self._network.new_message_id()
         )
+        answered = read_answered(message)
         return RemoteMessage(
             chat=chat.id,
             id=RemoteMessageId(message.tags.get("msgid") or made_up),
             sender=self.roster.user(source.nick),
             kind=content[0],
-            body=content[1],
+            body=with_mentions(
+                content[1], partial(self._find_person, chat), self._network.settings.mentions
+            ),
             at=at,
+            reply_to=RemoteMessageId(answered) if answered else None,
             profile=profile,
         )
+
+    def _find_person(self, chat: RemoteChat, nick: str) -> Mention | None:
+        spelled = self.roster.find_nick(chat, nick)
+        if spelled is None:
+            return None
+        owner = self._network.owner_of(spelled, held_only=True)
+        if owner is not None:
+            return Mention(owner, spelled)
+        if self._network.is_ours(Source(spelled)):
+            return None  # The relay is nobody's.
+        return Mention(UserId(""), spelled, self.roster.user(spelled).id)
+
+    def _hear_typing(self, message: Incoming) -> list[Heard]:
+        chat, source = self.roster.find_chat(message.param(0)), message.source
+        if chat is None or source is None or not source.is_person or message.is_replayed:
+            return []
+        if not self._network.settings.typing or self._is_ours(message, chat, source):
+            return []
+        # One who pauses is not shown: nobody should wait for a message that may not come.
+        event = RemoteTyping(
+            chat=chat.id,
+            user=self.roster.user(source.nick),
+            is_typing=message.tags[TYPING] == "active",
+            seconds=TYPING_SECONDS,
+        )
+        return [Heard(event, chat.id)]
 
     def _unwrap(self, message: Incoming, source: Source) -> tuple[Incoming, Profile | None]:
         """What another relay in the channel says for somebody, and for whom."""
@@ -124,4 +203,6 @@ class Ears:
         if message.is_replayed:
             # Who is called so today need not be who was called so then.
             return self._network.was_ours(source, message.tags.get("msgid", ""))
+        if self._connection.is_relayed(message):
+            return True
         return self.roster.is_one_of_us(chat.name, source)

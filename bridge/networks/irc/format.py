@@ -39,8 +39,12 @@ _TOKEN = re.compile(
     r"|\x04(?:(?P<fghex>[0-9a-fA-F]{6})(?:,(?P<bghex>[0-9a-fA-F]{6}))?)?"
     r"|(?P<code>[\x02\x0f\x11\x16\x1d\x1e\x1f])"
 )
+_WHITE, _BLACK = colour_of(0), colour_of(1)
 _HIDDEN = 1
 """A spoiler is black on black: the readers' clients show it when it is marked."""
+
+ANY_COLOUR = 1 << 24
+"""The number of colours where each may be written as it is, by its hexadecimal digits."""
 
 NameOf = Callable[[Mention], str]
 
@@ -52,6 +56,8 @@ class _Look:
     styles: frozenset[Style] = frozenset()
     foreground: str | None = None
     background: str | None = None
+    is_reversed: bool = False
+    """Read from IRC: the two are to be swapped."""
 
 
 _PLAIN = _Look()
@@ -76,7 +82,7 @@ def to_irc(rich: Rich, *, colours: int = 16, name_of: NameOf | None = None) -> s
         wanted = _shown(asked, colours)
         codes = _codes(look, wanted, colours)
         # A digit or a comma after a colour code would be read as part of it.
-        if COLOUR in codes and text[0] in ",0123456789":
+        if (COLOUR in codes or HEX in codes) and text[0] in ",0123456789":
             codes += BOLD + BOLD
         written += (codes, text)
         look = wanted
@@ -87,7 +93,7 @@ def to_irc(rich: Rich, *, colours: int = 16, name_of: NameOf | None = None) -> s
 
 def _shown(look: _Look, colours: int) -> _Look:
     """How it looks in the colours there are. What is to be read is never written on its colour."""
-    if not look.foreground and not look.background:
+    if (not look.foreground and not look.background) or colours >= ANY_COLOUR:
         return look
     front, back = (
         colour_of(nearest(colour, colours)) if colour else None
@@ -117,6 +123,9 @@ def _codes(now: _Look, wanted: _Look, colours: int) -> str:
 
 
 def _colour_code(look: _Look, colours: int) -> str:
+    if colours >= ANY_COLOUR and look.foreground:
+        back = f",{look.background[1:]}" if look.background else ""
+        return f"{HEX}{look.foreground[1:]}{back}"
     front = nearest(look.foreground, colours) if look.foreground else DEFAULT
     if not look.background:
         return f"{COLOUR}{front:02}"
@@ -183,7 +192,7 @@ def _items(items: Items, look: _Look, name_of: NameOf) -> Iterator[_Run]:
 
 
 def from_irc(text: str) -> Rich:
-    """Read one line's codes into a tree. Reverse is ignored, unknown controls are dropped."""
+    """Read one line's codes into a tree. Reverse swaps the colours, other controls are dropped."""
     look = _PLAIN
     runs: list[_Run] = []
     end = 0
@@ -201,8 +210,8 @@ def _next_look(look: _Look, match: re.Match[str]) -> _Look:
         return _PLAIN
     if code in _TOGGLES:
         return replace(look, styles=look.styles ^ {_TOGGLES[code]})
-    if code is not None:  # Reverse: nothing in Matrix looks like it.
-        return look
+    if code == REVERSE:
+        return replace(look, is_reversed=not look.is_reversed)
     if match[0][0] == COLOUR:
         front, back = match["fg"], match["bg"]
         colours = [colour_of(int(number)) if number else None for number in (front, back)]
@@ -228,8 +237,11 @@ def _style_layer(style: Style) -> _Layer:
 
 
 def _colour_layer(look: _Look) -> tuple[object, ...]:
-    colours = (look.foreground, look.background)
-    return ("colour", *colours) if any(colours) else ()
+    front, back = look.foreground, look.background
+    if look.is_reversed:
+        # What the reader's own colours are, nobody knows.
+        front, back = back or _WHITE, front or _BLACK
+    return ("colour", front, back) if front or back else ()
 
 
 _LAYERS: tuple[_Layer, ...] = (_colour_layer, *(_style_layer(style) for style in _ORDER))

@@ -15,6 +15,7 @@ from bridge.sdk.events import (
     RemoteLeave,
     RemoteMembers,
     RemoteMessage,
+    RemoteReaction,
     RemoteRename,
     RemoteUser,
 )
@@ -87,6 +88,12 @@ class Roster:
     def user(self, nick: str) -> RemoteUser:
         """Make the record of a person."""
         return RemoteUser(id=RemoteUserId(self._fold(nick)), name=strip_codes(nick))
+
+    def find_nick(self, chat: RemoteChat, nick: str) -> str | None:
+        """Return the nick of somebody in the channel as it is spelled there."""
+        channel = self._channels.get(self._fold(chat.name))
+        member = channel.members.get(self._fold(nick)) if channel else None
+        return member.nick if member else None
 
     def handle(self, message: Incoming) -> list[RemoteEvent]:
         """Follow one line; return what it means to the room."""
@@ -200,7 +207,7 @@ class Speakers:
         """Return what of the event concerns people who have spoken."""
         spoken = await self._load(event.chat)
         match event:
-            case RemoteMessage():
+            case RemoteMessage() | RemoteReaction():
                 await self._add(event.chat, event.sender.id)
             case RemoteJoin() if event.user.id not in spoken:
                 return None

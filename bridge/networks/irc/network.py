@@ -52,6 +52,7 @@ class Network:
         """What the relay knows of somebody."""
         self._former: dict[str, tuple[float, str]] = {}
         self._means: dict[int, Means] = {}
+        self._capabilities: dict[int, frozenset[str]] = {}
         self._pace = 1.0
         self._sent: deque[str] = deque(maxlen=REMEMBERED)
         self.rotation = Rotation(settings.servers)
@@ -96,9 +97,15 @@ class Network:
         """Make an id for a message, since plain IRC has none."""
         return f"{self._nonce}-{next(self._numbers)}"
 
-    def note_means(self, login: int, means: Means) -> None:
-        """Take note how the server of a client's connection confirms what is said."""
+    def note_server(self, login: int, means: Means, capabilities: frozenset[str]) -> None:
+        """Take note how the server of a client's connection confirms what is said, and what else
+        it can."""
         self._means[login] = means
+        self._capabilities[login] = capabilities
+
+    def offers(self, capability: str) -> bool:
+        """Whether a connection of ours has a capability."""
+        return any(capability in one for one in self._capabilities.values())
 
     @property
     def acknowledges(self) -> bool:
@@ -170,6 +177,7 @@ class Network:
     def release(self, login: int) -> None:
         """Take note that the client is gone, and its nick free again."""
         self._means.pop(login, None)
+        self._capabilities.pop(login, None)
         self._let_go(login)
 
     def _let_go(self, login: int) -> None:

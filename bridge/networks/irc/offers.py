@@ -9,11 +9,17 @@ from bridge.networks.irc.wire import Incoming, Line, line
 
 WANTED = frozenset({
     "account-notify", "account-tag", "away-notify", "batch", "cap-notify", "chghost",
-    "draft/chathistory", "draft/multiline", "echo-message", "extended-join", "invite-notify",
-    "labeled-response", "message-tags", "multi-prefix", "server-time", "setname",
-    "standard-replies", "userhost-in-names",
+    "draft/chathistory", "draft/message-redaction", "draft/multiline", "draft/relaymsg",
+    "echo-message",
+    "extended-join", "invite-notify", "labeled-response", "message-tags", "multi-prefix",
+    "server-time", "setname", "standard-replies", "userhost-in-names",
 })  # fmt: skip
-_NEEDS = {"labeled-response": "batch", "draft/multiline": "batch", "draft/chathistory": "batch"}
+_NEEDS = {
+    "draft/message-redaction": "message-tags",
+    "labeled-response": "batch",
+    "draft/multiline": "batch",
+    "draft/chathistory": "batch",
+}
 """A capability that means nothing without the other."""
 MOST_BYTES = 200
 """Names in one request: the line must fit."""

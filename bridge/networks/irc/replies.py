@@ -61,6 +61,8 @@ SEND_LATER = {
 LINE_REFUSED = frozenset({"411", "412", "413", "414", "417"})
 COMMAND_REFUSED = frozenset({"263", "421", "461", "FAIL"})
 SPEAKING = frozenset({"PRIVMSG", "NOTICE"})
+DOING = frozenset({"TAGMSG", "REDACT"})
+"""What is done to a message (IRCv3 ``message-tags``, ``draft/message-redaction``)."""
 
 NICK_TAKEN = frozenset({"433", "436", "437"})
 NICK_REFUSED = frozenset({"432"})
@@ -113,7 +115,7 @@ def send_refusal(reply: Incoming) -> DeliveryError | None:
 def _is_about_speaking(reply: Incoming) -> bool:
     about = [param.upper() for param in reply.params[:2]]
     is_group = about[:1] == ["BATCH"] and about[-1].startswith("MULTILINE_")
-    return is_group or not SPEAKING.isdisjoint(about)
+    return is_group or not (SPEAKING | DOING).isdisjoint(about)
 
 
 def is_error(reply: Incoming) -> bool:

@@ -89,6 +89,8 @@ class Sending:
     answer: asyncio.Future[DeliveryError | None]
     """What became of it: None when the server took it."""
     lines: list[Spoken] = field(default_factory=list)
+    relays: bool = False
+    """It is said in another's name."""
     is_whole: bool = False
     """No more of it will be written."""
 
@@ -111,6 +113,10 @@ class Sending:
     def is_settled(self) -> bool:
         """Whether we know of each line what became of it, and no more come."""
         return self.is_whole and not self.may_be_refused
+
+    def shorten(self) -> None:
+        """Take note that what is out is all that there will be."""
+        self.total = self.written
 
     def refuse(self, refusal: DeliveryError) -> None:
         """Take note that the server refused the oldest line that we know nothing of."""

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from bridge.networks.irc.addresses import LONGEST_PREFIX
+from bridge.networks.irc.format import ANY_COLOUR
 from bridge.networks.irc.nicks import is_nick
 from bridge.networks.irc.wire import clean
 from bridge.sdk.secret import Secret
@@ -208,11 +209,45 @@ class IrcSettings(_Strict):
         description="Nicks of other relays in the channels, which say `<name> text` for others: "
         "in Matrix it is shown as said by that name.",
     )
-    colours: Literal[16, 99] = Field(
-        default=16, description="Colours to choose from. All clients know 16, many 99."
+    reactions: Literal["text", "nothing"] = Field(
+        default="text",
+        description="What becomes of a reaction where the server or the message has no means for "
+        "it: said as a line, or left out.",
+    )
+    redactions: Literal["text", "nothing"] = Field(
+        default="nothing",
+        description="What becomes of a deletion where the server has no means for it: a line says "
+        "that a message was taken back, or nothing is said.",
+    )
+    relaymsg: bool = Field(
+        default=True,
+        description="Where one connection speaks for others and the server lets it do so in their "
+        "names (draft/relaymsg), do so, instead of `<name> text`.",
+    )
+    typing: bool = Field(
+        default=True, description="Show who is writing, both ways, where the server carries it."
+    )
+    mentions: Literal["anywhere", "start", "nowhere"] = Field(
+        default="anywhere",
+        description="Where a nick in what is said on IRC calls the person in Matrix: at the start "
+        "alone, or in the midst of the text too.",
+    )
+    quote_after_seconds: int = Field(
+        default=300,
+        ge=0,
+        description="Age from which an answer quotes what it answers, instead of naming the "
+        "person alone. What was said last is never quoted.",
+    )
+    colours: Literal[16, 99, "hex"] = Field(
+        default=16,
+        description="Colours to choose from. All clients know 16, many 99, few any (hex).",
     )
     most_lines: int = Field(
-        default=40, ge=1, le=200, description="A message of more lines is refused."
+        default=40,
+        ge=1,
+        le=200,
+        description="Of a longer message only the beginning is said, with a link to all of it; "
+        "without a public address it is refused.",
     )
     flood_burst: int = Field(
         default=5, ge=1, le=1000, description="Lines that one connection may write at once."
@@ -249,6 +284,11 @@ class IrcSettings(_Strict):
         description="Wait before the relay returns to a channel that it was kicked from; "
         "doubled each time.",
     )
+
+    @property
+    def palette(self) -> int:
+        """How many colours there are to choose from."""
+        return ANY_COLOUR if self.colours == "hex" else self.colours
 
     @property
     def who_answers(self) -> str:

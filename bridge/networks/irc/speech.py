@@ -7,18 +7,16 @@ from itertools import islice
 
 from bridge.networks.irc.format import NameOf, clean_text, from_irc, strip_codes, to_irc
 from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.relaymsg import COMMAND
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Incoming, Line, Source, cut, line
 from bridge.sdk.cutting import split
-from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.errors import PermanentFailure, TooLong
 from bridge.sdk.events import Message, MessageKind
 from bridge.sdk.graphemes import graphemes
 from bridge.sdk.rich import LineBreak, Node, Rich
 from bridge.sdk.text import lines, to_plain
 
-MOST_ID_BYTES = 200
-_MADE_UP = re.compile(r"[0-9a-f]{16}-\d+\Z|h-[0-9a-f]{32}\Z")
-"""Ids that we gave where the network had none: see ``Network`` and ``history``."""
 _CODES = (
     r"(?:[\x02\x0f\x11\x16\x1d\x1e\x1f]|\x03(?:\d{1,2}(?:,\d{1,2})?)?"
     r"|\x04(?:[0-9A-Fa-f]{6})?)*"
@@ -40,35 +38,41 @@ def compose(
     limits: Isupport,
     settings: IrcSettings,
     name_of: NameOf | None = None,
+    speaks_as: str = "",
 ) -> list[Line]:
-    """Make the lines of one message. Raises ``PermanentFailure`` if it is empty or too long.
+    """Make the lines of one message; ``speaks_as``: by ``RELAYMSG`` in that name.
+
+    Raises ``PermanentFailure`` if it is empty or too long.
 
     The budget is what is left of a line once the server has put our full name in front of it
     for the others. Empty lines are dropped, since IRC has none.
     """
     _refuse_far_too_long(message, limits, settings)
     command = "NOTICE" if message.kind is MessageKind.NOTICE else "PRIVMSG"
-    before, after = _frame(message)
-    budget = _budget(command, channel, own, limits) - len((before + after).encode())
+    to: tuple[str, ...] = (channel,)
+    if speaks_as:
+        command, to = COMMAND, (channel, speaks_as)
+    before, after = _frame(message, speaks_as)
+    budget = _budget(command, " ".join(to), own, limits) - len((before + after).encode())
 
     def fits(part: Rich) -> bool:
-        return len(to_irc(part, colours=settings.colours, name_of=name_of).encode()) <= budget
+        return len(to_irc(part, colours=settings.palette, name_of=name_of).encode()) <= budget
 
     texts = (
         text
         for one in lines(message.body)
         for part in split(one, fits)
-        for text in _cut_monsters(to_irc(part, colours=settings.colours, name_of=name_of), budget)
+        for text in _cut_monsters(to_irc(part, colours=settings.palette, name_of=name_of), budget)
     )
     made = [
-        line(command, channel, before + text + after, limit=limits.line_length)
+        line(command, *to, before + text + after, limit=limits.line_length)
         for text in texts
         if strip_codes(text).strip()
     ]
     if not made:
         raise PermanentFailure("The message has no text that IRC could show.")
     if len(made) > settings.most_lines:
-        raise PermanentFailure(_too_long(str(len(made)), settings))
+        raise TooLong(_too_long(str(len(made)), settings))
     return made
 
 
@@ -80,21 +84,11 @@ def _refuse_far_too_long(message: Message, limits: Isupport, settings: IrcSettin
         sum(not one.isspace() and one != "" for one in text.split("\n")),
     )
     if least > most:
-        raise PermanentFailure(_too_long(f"over {most}", settings))
+        raise TooLong(_too_long(f"over {most}", settings))
 
 
 def _too_long(number: str, settings: IrcSettings) -> str:
     return f"The message would be {number} lines on IRC; at most {settings.most_lines} are sent."
-
-
-def answering(first: Line, message_id: str) -> Line:
-    """Mark a message's first line as the answer to another, where that has an id of the network's.
-
-    Clients that know the tag show what is answered; for all others the text says it.
-    """
-    if _MADE_UP.match(message_id) or len(message_id.encode()) > MOST_ID_BYTES:
-        return first
-    return first.tagged(**{"+draft/reply": message_id})
 
 
 def _cut_monsters(text: str, budget: int) -> Iterator[str]:
@@ -106,9 +100,9 @@ def _cut_monsters(text: str, budget: int) -> Iterator[str]:
     yield text
 
 
-def _frame(message: Message) -> tuple[str, str]:
+def _frame(message: Message, speaks_as: str) -> tuple[str, str]:
     emote = message.kind is MessageKind.EMOTE
-    if message.relayed:
+    if message.relayed and not speaks_as:
         # On every line: else a second line could pretend to come from somebody else.
         name = relayed_name(message.sender.name or message.sender.user_id)
         return (f"* {name} " if emote else f"<{name}> "), ""

@@ -233,7 +233,7 @@ class Line:
 
 # Servers agree to read the text of these with or without the colon, but some clients' log
 # filters do not; everybody writes it.
-_SPOKEN = frozenset({"PRIVMSG", "NOTICE", "QUIT", "PART", "USER"})
+_SPOKEN = frozenset({"PRIVMSG", "RELAYMSG", "NOTICE", "QUIT", "PART", "USER"})
 
 
 def clean(text: str) -> str:

@@ -34,6 +34,7 @@ from bridge.sdk.rich import (
     Styled,
     Text,
 )
+from bridge.sdk.testing.acts import check_acts, check_means, check_typing
 from bridge.sdk.testing.declarations import (
     check_capabilities,
     check_declarations,
@@ -228,6 +229,7 @@ class _Check:
 
     async def _check_client(self, connector: Any, login: Login) -> None:
         client, host = self._connect(connector, login)
+        check_means(client, connector.capabilities(self._chat.id))
         require(
             self._connect(connector, login)[0] is not client,
             "connect() must make a new client at each call",
@@ -268,6 +270,7 @@ class _Check:
             f"send() gave {sent!r} {when}; wait for the connection or raise TemporaryFailure, or "
             "the message counts as delivered",
         )
+        await check_typing(client, self._chat, when)
         if isinstance(client, JoinsChats):
             joined, error = await self._try(f"join() {when}", client.join(self._chat))
             require(
@@ -359,7 +362,8 @@ class _Check:
             require(error is None, f"join() does not work when connected: {error}")
         receipt, error = await self._send(client, "a plain text", Rich.plain(text))
         require(error is None, f"send() does not work when connected: {error}")
-        demand(receipt, Receipt, f"send() must give a Receipt, not {receipt!r}")
+        taken = demand(receipt, Receipt, f"send() must give a Receipt, not {receipt!r}")
+        self.said += await check_acts(client, self._chat, taken.remote_ids, self._limit)
 
     async def _send(
         self, client: Any, name: str, body: Rich

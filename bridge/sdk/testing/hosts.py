@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 
 from bridge.sdk.errors import LoginRequired, ModuleNotReady, PermanentFailure
@@ -11,15 +12,19 @@ from bridge.sdk.events import (
     ModeratorWish,
     Rank,
     RemoteAccess,
+    RemoteEdit,
     RemoteEvent,
     RemoteJoin,
     RemoteLeave,
     RemoteMembers,
     RemoteMessage,
     RemoteRanks,
+    RemoteReaction,
+    RemoteRedaction,
     RemoteRemoval,
     RemoteRename,
     RemoteTopic,
+    RemoteTyping,
     RemoteUser,
     Wish,
 )
@@ -85,7 +90,11 @@ class FakeHost(FakeMetrics):
         self.ignored: list[RemoteEvent] = []
         """What came from chats that are not bridged."""
         self.messages: list[RemoteMessage] = []
-        """What stands in the rooms: each message once."""
+        """What stands in the rooms: each message once, as it was changed last."""
+        self.reactions: list[RemoteReaction] = []
+        """The reactions in the rooms, each once."""
+        self.typing: dict[RemoteChatId, set[RemoteUserId]] = {}
+        """Who is writing in each chat."""
         self.people: dict[RemoteChatId, dict[RemoteUserId, str]] = {}
         """Who is in each chat: id to name."""
         self.topics: dict[RemoteChatId, str] = {}
@@ -219,19 +228,35 @@ class FakeHost(FakeMetrics):
             if not user.id or not user.name:
                 self._fault(f"{kind}: a RemoteUser needs an id and a name, not {user!r}")
             texts += [user.id, user.name]
-        if isinstance(event, RemoteMessage):
-            texts += [event.id, to_plain(event.body)]
-            if not event.id:
-                self._fault("RemoteMessage: without an id the same message would appear twice")
-            if event.at.tzinfo is None:
-                self._fault("RemoteMessage: `at` needs a time zone; host.now() has one")
-            if event.part < 0:
-                self._fault("RemoteMessage: `part` counts from 0")
+        texts += self._check_said(event, kind)
         texts += self._check_rule(event)
         if not event.chat:
             self._fault(f"{kind}: `chat` is empty")
         if not all(map(is_storable, texts)):
             self._fault(f"{kind}: it holds half a character; decode with errors='replace'")
+
+    def _check_said(self, event: RemoteEvent, kind: str) -> list[str]:
+        """See that what was said, or done to it, can be told apart; give the texts in it."""
+        match event:
+            case RemoteMessage() | RemoteEdit():
+                texts = [event.id, to_plain(event.body)]
+                if event.at.tzinfo is None:
+                    self._fault(f"{kind}: `at` needs a time zone; host.now() has one")
+            case RemoteReaction():
+                texts = [event.id, event.key]
+                if not event.key.strip():
+                    self._fault(f"{kind}: `key` is empty; it is the emoji, or a short text")
+            case _:
+                texts = []
+        if texts and not texts[0]:
+            self._fault(f"{kind}: without an id the same message would appear twice")
+        if isinstance(event, RemoteMessage) and event.part < 0:
+            self._fault("RemoteMessage: `part` counts from 0")
+        if isinstance(event, RemoteEdit | RemoteReaction | RemoteRedaction):
+            texts.append(event.target)
+            if not event.target:
+                self._fault(f"{kind}: `target` is empty; it is the id of the message meant")
+        return texts
 
     def _check_rule(self, event: RemoteEvent) -> Sequence[str]:
         """Look at what is said of a chat itself; give the texts in it."""
@@ -252,6 +277,11 @@ class FakeHost(FakeMetrics):
                 if (event.chat, event.id, event.part, event.sender.id) not in keys:
                     self.messages.append(event)
                     people[event.sender.id] = event.sender.name
+            case RemoteEdit() | RemoteReaction() | RemoteRedaction():
+                self._apply_to_another(event)
+            case RemoteTyping():
+                writing = self.typing.setdefault(event.chat, set())
+                (writing.add if event.is_typing else writing.discard)(event.user.id)
             case RemoteJoin():
                 people[event.user.id] = event.user.name
             case RemoteLeave():
@@ -262,6 +292,11 @@ class FakeHost(FakeMetrics):
             case RemoteMembers():
                 people.clear()
                 people.update({user.id: user.name for user in event.users})
+            case RemoteTopic() | RemoteAccess() | RemoteRanks() | RemoteRemoval():
+                self._apply_rule(event)
+
+    def _apply_rule(self, event: RemoteTopic | RemoteAccess | RemoteRanks | RemoteRemoval) -> None:
+        match event:
             case RemoteTopic():
                 self.topics[event.chat] = event.topic
             case RemoteAccess():
@@ -273,12 +308,29 @@ class FakeHost(FakeMetrics):
             case RemoteRemoval():
                 self.removals.append(event)
 
+    def _apply_to_another(self, event: RemoteEdit | RemoteReaction | RemoteRedaction) -> None:
+        """Change what stands in the rooms; what is not known there is left alone."""
+        if isinstance(event, RemoteEdit):
+            self.messages = [
+                replace(one, body=event.body, kind=event.kind)
+                if (one.chat, one.id) == (event.chat, event.target)
+                else one
+                for one in self.messages
+            ]
+        elif isinstance(event, RemoteReaction):
+            if all((one.chat, one.id) != (event.chat, event.id) for one in self.reactions):
+                self.reactions.append(event)
+        else:
+            gone = (event.chat, event.target)
+            self.messages = [one for one in self.messages if (one.chat, one.id) != gone]
+            self.reactions = [one for one in self.reactions if (one.chat, one.id) != gone]
+
 
 def _users(event: RemoteEvent) -> Sequence[RemoteUser]:
     match event:
-        case RemoteMessage():
+        case RemoteMessage() | RemoteEdit() | RemoteReaction() | RemoteRedaction():
             return (event.sender,)
-        case RemoteJoin() | RemoteLeave():
+        case RemoteJoin() | RemoteLeave() | RemoteTyping():
             return (event.user,)
         case RemoteRename():
             return (event.old, event.new)

@@ -1,0 +1,65 @@
+"""What an entry of the outbox is about: from a message of the network to the events in the room.
+
+Looked up when the entry's turn has come, since what it answers, changes or takes back may have
+waited in the same outbox.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from bridge.model import LinkKind, MessageLink, Outgoing, SendKind
+from bridge.sdk.ids import UserId
+
+NEW = "m.new_content"
+_SAID = (LinkKind.MESSAGE, LinkKind.CORRECTION, LinkKind.EDIT)
+"""What can be answered; a message itself before what changed it."""
+
+
+def aim(
+    outgoing: Outgoing, links: Sequence[MessageLink], ours: Sequence[UserId]
+) -> list[Outgoing]:
+    """What is to be done in the room, in order; nothing if what it is about is not known.
+
+    ``links`` are what the remote message is, ``ours`` those of their senders whom we may act as.
+    An answer or a change whose message is not known is said by itself.
+    """
+    said = [link for kind in _SAID for link in links if link.kind is kind]
+    if outgoing.kind is SendKind.REDACT:
+        return _redactions(outgoing, links, ours)
+    if outgoing.link is LinkKind.REACTION:
+        if not said:
+            return []
+        relation = {"rel_type": "m.annotation", "event_id": said[0].event_id}
+        return [_related(outgoing, relation | outgoing.content["m.relates_to"])]
+    if not said:
+        content = {name: value for name, value in outgoing.content.items() if name != NEW}
+        return [replace(outgoing, content=content | outgoing.content.get(NEW, {}))]
+    if outgoing.link is LinkKind.EDIT:
+        relation = {"rel_type": "m.replace", "event_id": said[0].event_id}
+        return [_related(outgoing, relation)]
+    return [_related(outgoing, {"m.in_reply_to": {"event_id": said[0].event_id}})]
+
+
+def _related(outgoing: Outgoing, relation: dict[str, Any]) -> Outgoing:
+    return replace(outgoing, content=outgoing.content | {"m.relates_to": relation})
+
+
+def _redactions(
+    outgoing: Outgoing, links: Sequence[MessageLink], ours: Sequence[UserId]
+) -> list[Outgoing]:
+    """Who said it takes it back, for which nobody needs power; else the bot tries."""
+    found: dict[str, UserId] = {}
+    for link in links:
+        if link.kind is not LinkKind.REDACTION:
+            found.setdefault(link.event_id, link.sender)
+    return [
+        replace(
+            outgoing,
+            target=event_id,
+            user=sender if sender in ours else outgoing.user,
+            name="",
+            transaction_id=f"{outgoing.transaction_id}.{number}",
+        )
+        for number, (event_id, sender) in enumerate(found.items())
+    ]

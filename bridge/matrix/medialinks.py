@@ -1,0 +1,86 @@
+"""Links to media in Matrix for people who have no account there: signed, and good for some days.
+
+Nothing is stored: the link itself says what it leads to and until when, and nobody can make one
+without our key.
+"""
+
+import base64
+import hmac
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
+from urllib.parse import quote
+
+from bridge.model import Clock
+
+_MXC = re.compile(r"mxc://([A-Za-z0-9.:\[\]-]{1,255})/([A-Za-z0-9_-]{1,255})")
+_FIRST_DAY = date(2020, 1, 1)
+_LONGEST_NAME = 80
+
+
+class Media(NamedTuple):
+    """Something in a homeserver's media repository."""
+
+    server: str
+    id: str
+
+
+def read_mxc(url: object) -> Media | None:
+    """Read a ``mxc://`` URI; None if it is none."""
+    match = _MXC.fullmatch(url) if isinstance(url, str) else None
+    return Media(match[1], match[2]) if match else None
+
+
+class MediaLinks:
+    """Makes such links, and reads them again."""
+
+    def __init__(
+        self, public_url: str | None, key_of: Callable[[str], bytes], clock: Clock, *, days: int
+    ) -> None:
+        """``public_url``: where they lead; None: nowhere, so there are none."""
+        self._public_url = public_url
+        self._key_of = key_of
+        self._clock = clock
+        self._days = days
+
+    @property
+    def can_link(self) -> bool:
+        """Whether there is a public address."""
+        return self._public_url is not None
+
+    def make(self, media: Media, name: str) -> str:
+        """A link; ``name`` is what the file is called.
+
+        The same all day long. Raises ``ValueError`` without a public address.
+        """
+        if self._public_url is None:
+            raise ValueError("there is no public address")
+        until = (self._clock.today() + timedelta(days=self._days) - _FIRST_DAY).days
+        kept = _tidy(name)
+        signature = self._sign(until, media, kept)
+        parts = (str(until), media.server, media.id, signature, kept)
+        path = "/".join(quote(part, safe="") for part in parts)
+        return f"{self._public_url.rstrip('/')}/media/{path}"
+
+    def read(self, until: str, media: Media, signature: str, name: str) -> bool:
+        """Whether these are the parts of a link that we made and that is still good."""
+        if not until.isascii() or not until.isdecimal() or len(until) > 6:
+            return False
+        right = self._sign(int(until), media, name)
+        if not hmac.compare_digest(right.encode(), signature.encode("utf-8", "replace")):
+            return False
+        last = datetime.combine(_FIRST_DAY, datetime.min.time(), UTC) + timedelta(
+            days=int(until) + 1
+        )
+        return self._clock.now() < last
+
+    def _sign(self, until: int, media: Media, name: str) -> str:
+        said = "\x1f".join(("media", str(until), media.server, media.id, name))
+        return base64.urlsafe_b64encode(self._key_of(said)).decode().rstrip("=")
+
+
+def _tidy(name: str) -> str:
+    """A file's name as it may stand in an address."""
+    kept = "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in name)
+    return kept.strip("._")[-_LONGEST_NAME:] or "file"

@@ -1,0 +1,74 @@
+"""What is done to messages, by client tags and ``REDACT``: lines both ways. Pure."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from bridge.networks.irc.wire import Incoming, Line, line
+
+REDACTION = "draft/message-redaction"
+TYPING = "+typing"
+REPLY, REACT = "+draft/reply", "+draft/react"
+_REPLIES, _REACTS = (REPLY, "+reply"), (REACT, "+react")
+"""Under their names in the drafts, and those that they will have."""
+MOST_ID_BYTES = 200
+MOST_REASON_BYTES = 200
+_MADE_UP = re.compile(r"[0-9a-f]{16}-\d+\Z|[hr]-[0-9a-f]{32}\Z")
+"""Ids that we gave where the network had none: see ``Network``, ``history`` and below."""
+
+
+def is_of_network(message_id: str) -> bool:
+    """Whether a message's id is one by which the network knows it."""
+    size = len(message_id.encode())
+    return 0 < size <= MOST_ID_BYTES and not _MADE_UP.match(message_id)
+
+
+def answering(first: Line, message_id: str) -> Line:
+    """Mark a message's first line as the answer to another, where that has an id of the network's.
+
+    Clients that know the tag show what is answered; for all others the text says it.
+    """
+    return first.tagged(**{REPLY: message_id}) if is_of_network(message_id) else first
+
+
+def reacting(channel: str, message_id: str, key: str) -> Line:
+    """Make a reaction to a message that the network knows (client tag ``draft/react``)."""
+    return line("TAGMSG", channel).tagged(**{REPLY: message_id, REACT: key})
+
+
+def redacting(channel: str, message_ids: Sequence[str], reason: str) -> list[Line]:
+    """Take back messages that the network knows (``draft/message-redaction``)."""
+    said = " ".join(reason.split()).encode()[:MOST_REASON_BYTES].decode("utf-8", "ignore")
+    return [
+        line("REDACT", channel, one, said) if said else line("REDACT", channel, one)
+        for one in message_ids
+    ]
+
+
+def typing(channel: str, state: str) -> Line:
+    """Say that somebody writes: ``active`` or ``done`` (client tag ``typing``)."""
+    return line("TAGMSG", channel).tagged(**{TYPING: state})
+
+
+def read_answered(message: Incoming) -> str | None:
+    """Read which message a line answers or reacts to; None if none."""
+    found = next((message.tags[tag] for tag in _REPLIES if message.tags.get(tag)), None)
+    return found if found is not None and is_of_network(found) else None
+
+
+def read_reaction(message: Incoming) -> tuple[str, str] | None:
+    """Read which message a line reacts to, and how; None if it does not.
+
+    One that says more than that is a message.
+    """
+    key = next((message.tags[tag] for tag in _REACTS if message.tags.get(tag)), "")
+    target, said = read_answered(message), message.param(1)
+    if not key.strip() or target is None or (said.strip() and said.strip() != key):
+        return None
+    return target, key
+
+
+def reaction_id(message: Incoming, target: str, nick: str, key: str) -> str:
+    """Return the network's id of a reaction, or one that is always the same."""
+    made_up = hashlib.sha256("\0".join((target, nick, key)).encode("utf-8", "replace"))
+    return message.tags.get("msgid") or f"r-{made_up.hexdigest()[:32]}"

@@ -1,0 +1,99 @@
+"""Names of people in what is said on IRC, as mentions. Pure."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+from bridge.sdk.rich import (
+    Colour,
+    LineBreak,
+    Link,
+    Mention,
+    Node,
+    Quote,
+    Rich,
+    Style,
+    Styled,
+    Text,
+    refill,
+)
+
+Where = Literal["anywhere", "start", "nowhere"]
+Find = Callable[[str], Mention | None]
+"""Gives the person of a nick in the channel, whatever its case; the mention's name is the nick."""
+
+MOST = 5
+"""A message that names more people calls only the first."""
+_SHORTEST = 3
+"""Within a text, shorter nicks are words as a rule."""
+_WORD = re.compile(r"\S+")
+_NICK = re.compile(r"[A-Za-z0-9\[\]\\`_^{|}-]+")
+_CALLED = re.compile(r"[:,]?(?=\s|\Z)")
+
+
+def with_mentions(rich: Rich, find: Find, where: Where) -> Rich:
+    """Make the nicks in a text mentions: at its start in any case, elsewhere spelled exactly.
+
+    Links and code are left alone.
+    """
+    if where == "nowhere":
+        return rich
+    return Rich(tuple(_Reader(find, where).read(rich.nodes)))
+
+
+class _Reader:
+    def __init__(self, find: Find, where: Where) -> None:
+        self._find = find
+        self._where = where
+        self._left = MOST
+        self._at_start = True
+
+    def read(self, nodes: Sequence[Node]) -> Iterator[Node]:
+        for node in nodes:
+            match node:
+                case Text(text):
+                    yield from self._read_text(text)
+                case Styled(Style.MONO, _) | Link():
+                    yield node
+                case Styled() | Colour() | Quote():
+                    yield refill(node, tuple(self.read(node.children)))
+                case _:
+                    yield node
+            self._at_start = isinstance(node, LineBreak)
+
+    def _read_text(self, text: str) -> Iterator[Node]:
+        end = 0
+        for word in _WORD.finditer(text):
+            found = self._in_word(word[0], text[word.start() :])
+            self._at_start = False
+            if found is None:
+                continue
+            start, nick, mention = found
+            at = word.start() + start
+            if at > end:
+                yield Text(text[end:at])
+            yield mention
+            end = at + len(nick)
+        if end < len(text):
+            yield Text(text[end:])
+
+    def _in_word(self, word: str, rest: str) -> tuple[int, str, Mention] | None:
+        """The first nick in a word: where it stands, as it is spelled, and whose it is."""
+        if not self._left or "://" in word:
+            return None
+        for match in _NICK.finditer(word):
+            mention = self._find(match[0])
+            if mention is None or not self._is_meant(match, mention, rest):
+                continue
+            self._left -= 1
+            return match.start(), match[0], mention
+        return None
+
+    def _is_meant(self, match: re.Match[str], mention: Mention, rest: str) -> bool:
+        if self._at_start and match.start() == 0 and _CALLED.match(rest, match.end()):
+            return True
+        before = match.string[: match.start()][-1:]
+        after = match.string[match.end() :][:1]
+        is_whole = not before.isalnum() and not after.isalnum() and before not in {"#", "@", "/"}
+        is_exact = match[0] == mention.name and len(match[0]) >= _SHORTEST
+        return self._where == "anywhere" and is_whole and is_exact

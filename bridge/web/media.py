@@ -1,0 +1,103 @@
+"""Media of Matrix for people on networks, by signed links on the public origin.
+
+What others made is shown to whoever has the link: so nothing of it runs, is framed, or is shown
+in the page unless it is a picture, a sound, a film or plain text.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp import web
+
+from bridge.matrix.client import MatrixError
+from bridge.matrix.medialinks import Media, MediaLinks, read_mxc
+from bridge.matrix.mediastore import MediaStore
+from bridge.sdk.errors import TemporaryFailure
+
+log = logging.getLogger(__name__)
+
+_INLINE = frozenset({
+    "text/plain", "image/jpeg", "image/gif", "image/png", "image/apng", "image/webp",
+    "image/avif", "video/mp4", "video/webm", "video/ogg", "video/quicktime", "audio/mp4",
+    "audio/webm", "audio/aac", "audio/mpeg", "audio/ogg", "audio/wave", "audio/wav",
+    "audio/x-wav", "audio/x-pn-wav", "audio/flac", "audio/x-flac",
+})  # fmt: skip
+"""What the specification has clients show by itself (client-server API, content repository)."""
+_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; media-src 'self'"
+_AT_ONCE = 20
+_MOST_BYTES = 200 * 1024 * 1024
+_WHOLE_SECONDS = 300.0
+_PIECE = 64 * 1024
+
+
+class MediaProxy:
+    """Answers such links."""
+
+    def __init__(self, links: MediaLinks, store: MediaStore) -> None:
+        self._links = links
+        self._store = store
+        self._under_way = 0
+
+    def routes(self) -> list[web.RouteDef]:
+        """Where it answers."""
+        place = "/media/{until}/{server}/{id}/{signature}/{name}"
+        return [web.get(place, self.give)]
+
+    async def give(self, request: web.Request) -> web.StreamResponse:
+        """Give the media that the link leads to."""
+        parts = request.match_info
+        media = read_mxc(f"mxc://{parts['server']}/{parts['id']}")
+        if media is None or not self._links.read(
+            parts["until"], media, parts["signature"], parts["name"]
+        ):
+            raise web.HTTPNotFound(text="This link is not good, or not any more.\n")
+        if self._under_way >= _AT_ONCE:
+            raise web.HTTPServiceUnavailable(text="Too many at once; try again.\n")
+        self._under_way += 1
+        try:
+            async with asyncio.timeout(_WHOLE_SECONDS), self._opened(media) as found:
+                return await self._pass_on(request, found, parts["name"])
+        finally:
+            self._under_way -= 1
+
+    @asynccontextmanager
+    async def _opened(self, media: Media) -> AsyncIterator[aiohttp.ClientResponse]:
+        try:
+            async with self._store.reading(media) as found:
+                yield found
+        except MatrixError as error:
+            log.info("media is not given: %s", error.errcode, extra={"event": "media_refused"})
+            raise web.HTTPNotFound(text="This is not there any more.\n") from error
+        except TemporaryFailure as error:
+            raise web.HTTPBadGateway(text="The homeserver is away; try again.\n") from error
+
+    async def _pass_on(
+        self, request: web.Request, found: aiohttp.ClientResponse, name: str
+    ) -> web.StreamResponse:
+        if (found.content_length or 0) > _MOST_BYTES:
+            raise web.HTTPNotFound(text="This is too large to be passed on.\n")
+        shown = found.content_type in _INLINE
+        kind = found.content_type if shown else "application/octet-stream"
+        response = web.StreamResponse(headers={
+            "Content-Type": "text/plain; charset=utf-8" if kind == "text/plain" else kind,
+            "Content-Disposition": f"{'inline' if shown else 'attachment'}; "
+            f"filename*=utf-8''{quote(name, safe='')}",
+            "Content-Security-Policy": _POLICY,
+            "Cross-Origin-Resource-Policy": "cross-origin",
+            "Cache-Control": "private, max-age=600",
+        })  # fmt: skip
+        if found.content_length is not None and "Content-Encoding" not in found.headers:
+            response.content_length = found.content_length
+        await response.prepare(request)
+        passed = 0
+        async for piece in found.content.iter_chunked(_PIECE):
+            passed += len(piece)
+            if passed > _MOST_BYTES:
+                break  # Its length was not told; who reads it sees that it ends early.
+            await response.write(piece)
+        await response.write_eof()
+        return response

@@ -1,0 +1,354 @@
+"""Edits, answers, reactions, deletions and typing, both ways, through a real Synapse."""
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest_asyncio
+from yarl import URL
+
+from bridge import sdk
+from bridge.app import App
+from bridge.demo.matrix_user import MatrixUser
+from bridge.demo.processes import free_port
+from bridge.sdk.rich import Link
+from bridge.sdk.testing import check_connector
+from bridge.settings import Address, DatabaseSettings, WebSettings
+from tests.flow.test_conversation import bridge
+from tests.rigs import vivid_bridge
+from tests.rigs.trestle import Town, make_modules, running
+from tests.rigs.vivid_bridge import Vivid, VividConnector, person
+
+GHOST = "@_trestle_near_bob:test.example"
+HALL = sdk.RemoteChatId("hall")
+
+
+@pytest_asyncio.fixture
+async def vivid() -> AsyncIterator[Vivid]:
+    with vivid_bridge.installed() as network:
+        yield network
+
+
+@pytest_asyncio.fixture
+async def app(
+    town: Town, folder: Path, database_settings: DatabaseSettings, vivid: Vivid
+) -> AsyncIterator[App]:
+    settings = town.settings_for(
+        folder, database_settings, modules=make_modules({"near": ("vivid", {})})
+    )
+    async with running(settings) as started:
+        yield started
+
+
+async def redact(user: MatrixUser, room: str, event: str, reason: str = "") -> str:
+    path = f"v3/rooms/{quote(room)}/redact/{quote(event)}/r{event[1:]}"
+    return str((await user.call("PUT", path, {"reason": reason} if reason else {}))["event_id"])
+
+
+async def react(user: MatrixUser, room: str, event: str, key: str) -> str:
+    relation = {"rel_type": "m.annotation", "event_id": event, "key": key}
+    return await user.send(room, {"m.relates_to": relation}, "m.reaction")
+
+
+async def edit(user: MatrixUser, room: str, event: str, text: str) -> str:
+    return await user.send(
+        room,
+        {
+            "msgtype": "m.text",
+            "body": f"* {text}",
+            "m.new_content": {"msgtype": "m.text", "body": text},
+            "m.relates_to": {"rel_type": "m.replace", "event_id": event},
+        },
+    )
+
+
+async def answer(user: MatrixUser, room: str, event: str, text: str) -> str:
+    relation = {"m.in_reply_to": {"event_id": event}}
+    return await user.send(room, {"msgtype": "m.text", "body": text, "m.relates_to": relation})
+
+
+async def event_of(user: MatrixUser, room: str, text: str) -> str:
+    return str((await user.wait_for_text(room, text))["event_id"])
+
+
+async def test_a_connector_that_can_do_all_there_is_keeps_the_contract(vivid: Vivid) -> None:
+    await check_connector(VividConnector, {}, chat="hall", reachable=True)
+
+
+async def test_what_is_done_to_messages_crosses_both_ways_once_by_the_networks_own_means(
+    town: Town, app: App, vivid: Vivid
+) -> None:
+    alice = await town.person("alice")
+    room = await bridge(alice, "hall")
+    await _what_alice_does_reaches_the_network(alice, room, vivid)
+    await _what_bob_does_is_done_in_the_room(alice, room, vivid)
+    # Nothing of that came back.
+    assert len(vivid.done) == 6
+    await _writing_is_shown_both_ways(alice, room, vivid)
+
+
+async def _what_alice_does_reaches_the_network(alice: MatrixUser, room: str, vivid: Vivid) -> None:
+    first = await alice.say(room, "I like teh cat")
+    await edit(alice, room, first, "I like the cat")
+    reaction = await react(alice, room, first, "👍")
+    await answer(alice, room, first, "me too")
+    await redact(alice, room, reaction)
+    await redact(alice, room, first, "wrong room")
+    await vivid.wait_until(lambda network: len(network.done) == 6)
+    said, changed, reacted, answered, unreacted, gone = vivid.done
+    assert isinstance(said, sdk.Message)
+    assert isinstance(changed, sdk.Edit)
+    assert (changed.targets, sdk.to_plain(changed.body)) == (("v1",), "I like the cat")
+    assert isinstance(reacted, sdk.Reaction)
+    assert (reacted.target, reacted.key, reacted.sender.user_id) == ("v1", "👍", alice.id)
+    assert isinstance(answered, sdk.Message)
+    assert (answered.reply_to, sdk.to_plain(answered.body)) == ("v1", "me too")
+    assert isinstance(unreacted, sdk.Redaction)
+    assert unreacted.targets == ("v3",)
+    assert isinstance(gone, sdk.Redaction)
+    assert (gone.targets[0], gone.reason, gone.is_own) == ("v1", "wrong room", True)
+
+
+async def _what_bob_does_is_done_in_the_room(alice: MatrixUser, room: str, vivid: Vivid) -> None:
+    """All at once, so that most of it waits for what it is about."""
+    bob = person("Bob")
+    target = sdk.RemoteMessageId("b1")
+    events: list[sdk.RemoteEvent] = [
+        vivid.message("Bob", "b1", "helo"),
+        sdk.RemoteEdit(
+            chat=HALL, id=sdk.RemoteMessageId("b2"), target=target, sender=bob,
+            kind=sdk.MessageKind.TEXT, body=sdk.Rich.plain("hello"), at=said_at(vivid),
+        ),
+        sdk.RemoteReaction(
+            chat=HALL, id=sdk.RemoteMessageId("b3"), target=target, sender=bob, key="🎉"
+        ),
+        vivid.message("Bob", "b4", "to Alice", reply_to=sdk.RemoteMessageId("v4")),
+        vivid.message("Bob", "b5", "to nobody", reply_to=sdk.RemoteMessageId("long gone")),
+        vivid.message("Bob", "b6", "oops"),
+        sdk.RemoteRedaction(
+            chat=HALL, target=sdk.RemoteMessageId("b6"), sender=bob, reason="not here"
+        ),
+        sdk.RemoteReaction(
+            chat=HALL, id=sdk.RemoteMessageId("b7"), target=target, sender=bob, key="❌"
+        ),
+        sdk.RemoteRedaction(chat=HALL, target=sdk.RemoteMessageId("b7"), sender=bob),
+        # What is said twice, as after a reconnection, is done once.
+        sdk.RemoteReaction(
+            chat=HALL, id=sdk.RemoteMessageId("b3"), target=target, sender=bob, key="🎉"
+        ),
+        sdk.RemoteRedaction(chat=HALL, target=sdk.RemoteMessageId("b6"), sender=bob),
+        vivid.message("Bob", "b8", "the end"),
+    ]  # fmt: skip
+    for event in events:
+        await vivid.receive(event)
+    await alice.wait_for_text(room, "the end")
+    helo = await event_of(alice, room, "helo")
+    (replaced,) = await relations_of(alice, room, "m.replace")
+    assert replaced["content"]["m.new_content"]["body"] == "hello"
+    assert replaced["content"]["m.relates_to"]["event_id"] == helo
+    (there,) = [
+        one for one in await relations_of(alice, room, "m.annotation") if one["sender"] == GHOST
+    ]
+    assert there["content"]["m.relates_to"] == {
+        "rel_type": "m.annotation", "event_id": helo, "key": "🎉"
+    }  # fmt: skip
+    me_too = await event_of(alice, room, "me too")
+    to_alice = await alice.wait_for_text(room, "to Alice")
+    assert to_alice["content"]["m.relates_to"] == {"m.in_reply_to": {"event_id": me_too}}
+    to_nobody = await alice.wait_for_text(room, "to nobody")
+    assert "m.relates_to" not in to_nobody["content"]
+    redactions = [
+        one for one in await alice.messages(room)
+        if one["type"] == "m.room.redaction" and one["sender"] == GHOST
+    ]  # fmt: skip
+    assert len(redactions) == 2
+    assert redactions[0]["content"]["reason"] == "not here"
+    assert not [e for e in await alice.messages(room) if e["content"].get("body") == "oops"]
+
+
+async def _writing_is_shown_both_ways(alice: MatrixUser, room: str, vivid: Vivid) -> None:
+    path = f"v3/rooms/{quote(room)}/typing/{quote(alice.id)}"
+    await alice.call("PUT", path, {"typing": True, "timeout": 30_000})
+    await alice.call("PUT", path, {"typing": False})
+    await vivid.wait_until(lambda network: len(network.typing) == 2)
+    assert [(one.sender.user_id, one.is_typing) for one in vivid.typing] == [
+        (alice.id, True), (alice.id, False)
+    ]  # fmt: skip
+    await vivid.receive(sdk.RemoteTyping(chat=HALL, user=person("Bob"), is_typing=True))
+    await wait_for_typing(alice, room, [GHOST])
+    await vivid.receive(vivid.message("Bob", "b9", "written"))
+    await wait_for_typing(alice, room, [])
+
+
+async def test_what_a_network_has_no_means_for_is_said_in_words(
+    town: Town, app: App, vivid: Vivid
+) -> None:
+    vivid.levels = {"edits": 0, "replies": 0, "reactions": 0, "redactions": 0}
+    alice = await town.person("alice")
+    room = await bridge(alice, "hall")
+    first = await alice.say(room, "I like teh cat")
+    await vivid.wait_until(lambda network: len(network.done) == 1)
+    await vivid.receive(vivid.message("Bob", "b1", "which one of all the many cats do you mean"))
+    cats = await event_of(alice, room, "which one")
+    await edit(alice, room, first, "I like the cat")
+    await react(alice, room, cats, "👍")
+    await react(alice, room, first, "❓")
+    await answer(alice, room, cats, "yours")
+    # After so many seconds an answer quotes, and so it does not for the last that was said.
+    await vivid.wait_until(lambda network: len(network.done) == 5)
+    vivid.limits = {"quote_after": 0}
+    await answer(alice, room, cats, "not mine")
+    await vivid.wait_until(lambda network: len(network.done) == 6)
+    await vivid.receive(vivid.message("Bob", "b2", "the last word"))
+    last = await event_of(alice, room, "the last word")
+    await answer(alice, room, last, "no, mine")
+    gone = await alice.say(room, "secret")
+    await redact(alice, room, gone)
+    await redact(alice, room, cats)
+    await vivid.wait_until(lambda network: len(network.done) == 10)
+    assert vivid.texts() == [
+        "I like teh cat",
+        "s/teh/the/",
+        'reacted with 👍 to "which one of all the many cats do you me…"',
+        'reacted with ❓ to "I like the cat"',
+        "Bob: yours",
+        'Bob ("which one of all the many cats do you me…"): not mine',
+        "Bob: no, mine",
+        "secret",
+        "took back a message",
+        "deleted a message of Bob",
+    ]
+    # Where the module can do less than it says, the core says it; what is dropped makes no noise.
+    vivid.levels = {"edits": 1, "reactions": -1, "redactions": -2}
+    vivid.unsupported = True
+    await react(alice, room, first, "👎")
+    await edit(alice, room, first, "I like the dog")
+    await redact(alice, room, first)
+    await alice.wait_for_text(room, "Your deletion did not reach hall on near: deletions do not")
+    assert vivid.texts()[10:] == ["s/cat/dog/"]
+    await _a_flood_is_stopped(alice, room, vivid)
+    # In a room whose past is not for all, nothing of it is quoted.
+    vivid.levels, vivid.unsupported = {}, False
+    await alice.set_state(room, "m.room.history_visibility", {"history_visibility": "joined"})
+    await vivid.receive(vivid.message("Bob", "b3", "between us"))
+    between = await event_of(alice, room, "between us")
+    await alice.say(room, "well")
+    await answer(alice, room, between, "sure")
+    await vivid.wait_until(lambda network: network.texts()[-1:] == ["Bob: sure"])
+
+
+async def _a_flood_is_stopped(alice: MatrixUser, room: str, vivid: Vivid) -> None:
+    vivid.is_swift.clear()
+    for number in range(5):
+        await alice.say(room, f"flood {number}")
+    await vivid.wait_until(lambda network: network.waits)
+    await alice.say(room, "STOP")
+    await alice.wait_for_text(room, "Stopped: the rest is not sent to hall.")
+    assert vivid.texts()[11:] == ["flood 0"]
+    await alice.say(room, "STOP")
+    await vivid.wait_until(lambda network: network.texts()[11:] == ["flood 0", "STOP"])
+
+
+def said_at(vivid: Vivid) -> Any:
+    assert vivid.relay is not None
+    return vivid.relay.now()
+
+
+async def relations_of(user: MatrixUser, room: str, kind: str) -> list[dict[str, Any]]:
+    return [
+        event for event in await user.messages(room)
+        if event["content"].get("m.relates_to", {}).get("rel_type") == kind
+        and event["sender"] != user.id
+    ]  # fmt: skip
+
+
+async def wait_for_typing(user: MatrixUser, room: str, users: list[str]) -> None:
+    """Read on until exactly these are writing in the room."""
+    since, found = "", [""]
+    while found != users:
+        query = {"timeout": "5000", "since": since} if since else {"timeout": "0"}
+        reply = await user.call("GET", "v3/sync", **query)
+        since = reply["next_batch"]
+        joined = reply.get("rooms", {}).get("join", {}).get(room, {})
+        for event in joined.get("ephemeral", {}).get("events", []):
+            if event["type"] == "m.typing":
+                found = event["content"]["user_ids"]
+
+
+async def test_pictures_and_long_texts_cross_as_links_that_lead_nowhere_else(
+    town: Town, folder: Path, database_settings: DatabaseSettings, vivid: Vivid
+) -> None:
+    web = WebSettings(
+        public_url="https://public.example", public_listen=Address("127.0.0.1", free_port())
+    )
+    modules = make_modules({"near": ("vivid", {})})
+    settings = town.settings_for(folder, database_settings, modules=modules, web=web)
+    async with running(settings):
+        alice = await town.person("alice")
+        room = await bridge(alice, "hall")
+        picture = await upload(town, alice, PICTURE, "image/png")
+        page = await upload(town, alice, b"<script>alert(1)</script>", "text/html")
+        image = {"msgtype": "m.image", "body": "cat.png", "url": picture}
+        await alice.send(room, image)
+        await alice.send(room, image | {"body": "my *cat*", "filename": "c a/t.png"})
+        await alice.send(room, {"msgtype": "m.file", "body": "x.html", "url": page})
+        await alice.send(room, {"body": "hi", "url": picture, "info": {}}, "m.sticker")
+        await alice.say(room, "too long " * 100 + "\nsecond")
+        await vivid.wait_until(lambda network: len(network.done) == 5)
+        links = [link_in(one) for one in vivid.done]
+        assert vivid.texts()[0] == f"cat.png ({links[0]})"
+        assert vivid.texts()[1] == f"my *cat* c a/t.png ({links[1]})"
+        assert vivid.texts()[4].startswith("too long too long")
+        assert vivid.texts()[4].endswith(f"… all 2 lines ({links[4]})")
+
+        answers = [await fetch(town, web, link) for link in links]
+        assert answers[0][:2] == (200, PICTURE)
+        headers = answers[0][2]
+        assert headers["Content-Type"] == "image/png"
+        assert headers["Content-Disposition"] == "inline; filename*=utf-8''cat.png"
+        assert headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
+        # What could run is only given to be kept.
+        assert answers[2][1] == b"<script>alert(1)</script>"
+        assert answers[2][2]["Content-Type"] == "application/octet-stream"
+        assert answers[2][2]["Content-Disposition"].startswith("attachment")
+        assert answers[4][1].decode() == "too long " * 100 + "\nsecond"
+        assert answers[4][2]["Content-Type"] == "text/plain; charset=utf-8"
+        # Nobody makes a link of their own.
+        start, until, server, media, signature, name = links[0].rsplit("/", 5)
+        for forged in (
+            f"{start}/{int(until) + 1}/{server}/{media}/{signature}/{name}",
+            f"{start}/{until}/{server}/{page.rpartition('/')[2]}/{signature}/{name}",
+            f"{start}/{until}/{server}/{media}/{signature[:-1]}/{name}",
+            f"{start}/{until}/{server}/{media}/{signature}/other.png",
+            f"{start}/{until}/{server}/..%2f..%2fv3/{signature}/{name}",
+        ):
+            assert (await fetch(town, web, forged))[0] == 404, forged
+
+
+PICTURE = b"\x89PNG\r\n\x1a\n" + b"\0" * 1000
+
+
+async def upload(town: Town, user: MatrixUser, content: bytes, kind: str) -> str:
+    """Put something into the homeserver's media repository, as its clients do."""
+    async with town.session.post(
+        f"{town.synapse.url}/_matrix/media/v3/upload",
+        data=content,
+        headers={"Authorization": f"Bearer {user._token}", "Content-Type": kind},
+    ) as response:
+        return str((await response.json())["content_uri"])
+
+
+def link_in(said: object) -> str:
+    assert isinstance(said, sdk.Message)
+    (link,) = [node for node in said.body.nodes if isinstance(node, Link)]
+    return link.url
+
+
+async def fetch(town: Town, web: WebSettings, link: str) -> tuple[int, bytes, Mapping[str, str]]:
+    """Open a link of the public origin, as the proxy before it passes it on."""
+    address = web.public_listen
+    path = link.removeprefix("https://public.example")
+    url = URL(f"http://{address}{path}", encoded=True)
+    async with town.session.get(url, allow_redirects=False) as response:
+        return response.status, await response.read(), response.headers
