@@ -5,6 +5,7 @@ from bridge.cli import (
     completion,
     config,
     database,
+    importing,
     keys,
     look,
     parked,
@@ -16,6 +17,6 @@ from bridge.cli import (
 from bridge.cli.group import main
 
 __all__ = [
-    "backup", "completion", "config", "database", "keys", "look", "main", "parked", "prove",
-    "start", "status", "trace",
+    "backup", "completion", "config", "database", "importing", "keys", "look", "main", "parked",
+    "prove", "start", "status", "trace",
 ]  # fmt: skip

@@ -44,6 +44,11 @@ _PART = " "
 """Between a login's number and the name of one of its secrets, in the vault."""
 
 
+def record_of(login: LoginId, name: str, *, beside: bool = False) -> str:
+    """How a login's secret is called in the vault; ``beside``: the client itself keeps it."""
+    return f"{login}{_PART}{_KEPT if beside else ''}{name}"
+
+
 class Vault(Protocol):
     """The part of the storage that keeps credentials."""
 
@@ -266,7 +271,7 @@ class Logins:
         for name, secret in end.secrets.items():
             value = secret.reveal().encode("utf-8", "surrogatepass")
             await means.vault.put(
-                owner, instance.name, f"{row.id}{_PART}{name}", value, login=row.id
+                owner, instance.name, record_of(row.id, name), value, login=row.id
             )
         await self._forget(owner, instance.name, row.id, keep=end.secrets, all_of_it=False)
         await means.told.forget_told(owner, _refusal(row.id))
@@ -275,7 +280,7 @@ class Logins:
         return row
 
     async def _keep_beside(self, row: LoginRow, name: str, secret: Secret | None) -> None:
-        record = f"{row.id}{_PART}{_KEPT}{name}"
+        record = record_of(row.id, name, beside=True)
         if secret is None:
             await self._means.vault.delete(row.owner, row.instance, record)
             return

@@ -60,6 +60,7 @@ from bridge.sdk.ids import (
     RoomId,
     UserId,
 )
+from bridge.sdk.importing import Adopted, FormerAccount, TakesOver
 from bridge.sdk.login import (
     Ask,
     Field,
@@ -109,6 +110,7 @@ from bridge.sdk.text import lines, to_plain
 from bridge.sdk.timers import HearsTimers, Timer, TimerCall, Timers
 
 __all__ = [
+    "Adopted",
     "Ask",
     "AsksModerators",
     "Bot",
@@ -129,6 +131,7 @@ __all__ = [
     "Field",
     "FindsChats",
     "Finished",
+    "FormerAccount",
     "HearsMessages",
     "HearsTimers",
     "Holds",
@@ -200,6 +203,7 @@ __all__ = [
     "StopsSending",
     "Store",
     "TakesCommands",
+    "TakesOver",
     "TemporaryFailure",
     "Timer",
     "TimerCall",

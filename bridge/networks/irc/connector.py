@@ -10,6 +10,7 @@ from bridge.networks.irc.acts import REDACTION
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.commands import COMMANDS
 from bridge.networks.irc.examination import examine_servers
+from bridge.networks.irc.importing import Adoption, read_former_chat
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.settings import IrcSettings
@@ -21,8 +22,9 @@ from bridge.sdk.errors import ConfigError, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteUser
 from bridge.sdk.examination import Remark
 from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
+from bridge.sdk.importing import Adopted, FormerAccount
 from bridge.sdk.login import Login, LoginFlow
-from bridge.sdk.module import Directory, Holds, Host, Kept, ModuleInfo
+from bridge.sdk.module import Directory, Holds, Host, Kept, ModuleInfo, Store
 
 
 class IrcConnector:
@@ -111,6 +113,15 @@ class IrcConnector:
     def needs_consent(self, chat: RemoteChat) -> bool:
         """A channel belongs to its operators, unless the whole network is the admin's own."""
         return not self._settings.own_network
+
+    def read_former_chat(self, text: str) -> RemoteChat:
+        """Read a channel of another bridge, while no server can be asked."""
+        return read_former_chat(text)
+
+    async def adopt(self, account: FormerAccount, store: Store) -> Adopted:
+        """Take over a person's nick, user name and sign-in from another bridge."""
+        adoption = Adoption(account, store, self._network, signs_in=bool(self.login_flows()))
+        return await adoption.run()
 
     @property
     def directory(self) -> Directory:

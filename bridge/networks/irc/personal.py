@@ -1,7 +1,6 @@
 """What a person may say about a connection of their own."""
 
 import asyncio
-import re
 
 from bridge.networks.irc import certfp, replies, typed
 from bridge.networks.irc.client import IrcClient
@@ -10,6 +9,7 @@ from bridge.networks.irc.keepsakes import ACCOUNT, AUTOCOMMAND, AWAY, CERTIFICAT
 from bridge.networks.irc.listing import Listing, read_whois
 from bridge.networks.irc.speech import compose
 from bridge.networks.irc.targets import read_channel, read_nick, read_person
+from bridge.networks.irc.usernames import is_username
 from bridge.networks.irc.wire import Incoming, clean, cut, line
 from bridge.sdk.commands import NetworkCall
 from bridge.sdk.errors import PermanentFailure
@@ -22,8 +22,6 @@ ANSWER_SECONDS = 2.0
 MOST_ANSWERS = 20
 MOST_RAW_LINES = 30
 REASON_BYTES = 200
-
-_USERNAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,9}\Z")
 
 
 def own_client(call: NetworkCall) -> IrcClient:
@@ -171,7 +169,7 @@ async def username(call: NetworkCall) -> str:
     if not call.text:
         return f"Your user name is {known.of(owner)}."
     wanted = "" if call.text == "off" else call.text
-    if wanted and not _USERNAME.match(wanted):
+    if wanted and not is_username(wanted):
         raise PermanentFailure(
             "a user name has at most ten small letters, digits, - and _, a letter or digit first"
         )

@@ -1,6 +1,7 @@
 """Matrix user -> user name (ident): made of the Matrix id, or chosen, one owner each."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 
 from bridge.networks.irc.nicks import username_of
@@ -8,6 +9,13 @@ from bridge.sdk.ids import UserId
 from bridge.sdk.module import Store
 
 STORE_PREFIX = "username:"
+
+_USERNAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,9}\Z")
+
+
+def is_username(text: str) -> bool:
+    """Whether every server takes the text as a user name that somebody chose."""
+    return _USERNAME.match(text) is not None
 
 
 class Usernames:

@@ -1,0 +1,191 @@
+"""Coming from another bridge: ``trestle import``."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bridge.cli.backup import shown
+from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
+from bridge.importing.carrying import Carried, Carrier, Means, Report
+from bridge.importing.found import Found
+from bridge.importing.heisenbridge import Heisenbridge
+from bridge.importing.visiting import FormerBot, Visit
+from bridge.logs import hide
+from bridge.matrix.client import HomeserverClient
+from bridge.model import SystemClock
+from bridge.roster import check_modules, namespaces_of, split_modules
+from bridge.sdk.errors import ConfigError, TrestleError
+from bridge.sdk.ids import InstanceId
+from bridge.sdk.importing import TakesOver
+from bridge.settings import Settings
+from bridge.storage.audit import Audit
+from bridge.storage.keys import DayKeys
+from bridge.storage.masterkeys import MasterKeys
+from bridge.storage.pool import Database
+from bridge.storage.vault import Vault
+from bridge.workshop import make_module
+
+NETWORK = click.option(
+    "--network", "networks", multiple=True, metavar="NAME=INSTANCE",
+    help="The other bridge's name of a network, and ours, where they differ. May be repeated.",
+)  # fmt: skip
+AGREED = click.option(
+    "--agreed", is_flag=True,
+    help="Those who run the channels have agreed to the other bridge, and are not asked again.",
+)  # fmt: skip
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would happen; change nothing.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What every importer is told."""
+
+    settings: Settings
+    networks: tuple[str, ...]
+    agreed: bool
+    dry_run: bool
+    former: FormerBot | None
+
+
+Reads = Callable[[HomeserverClient, Report], Coroutine[Any, Any, Found]]
+Blanks = Callable[[HomeserverClient, Sequence[str]], Coroutine[Any, Any, None]]
+
+
+@main.group("import")
+def import_group() -> None:
+    """Bring rooms, nicks and sign-ins over from another bridge."""
+
+
+@import_group.command("heisenbridge", short_help="Come from heisenbridge.")
+@click.option(
+    "--registration", required=True, type=click.Path(path_type=Path),
+    help="heisenbridge's registration; the homeserver still needs to have it.",
+)  # fmt: skip
+@NETWORK
+@AGREED
+@click.option(
+    "--blank-passwords", is_flag=True,
+    help="Take the passwords that lie in the vault afterwards out of heisenbridge.",
+)  # fmt: skip
+@DRY_RUN
+@CONFIG
+@JSON
+def import_heisenbridge(
+    registration: Path, networks: tuple[str, ...], agreed: bool, blank_passwords: bool,
+    dry_run: bool, config: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Bring rooms, nicks and sign-ins over from heisenbridge.
+
+    Neither Trestle nor heisenbridge must run; the homeserver must. What is there already stays
+    as it is, and what was brought over before is not brought again.
+    """
+    settings = quietly(config)
+    former = FormerBot.read(registration, settings.homeserver.server_name)
+    hide(former.token)
+    plan = Plan(
+        settings=settings, networks=networks, agreed=agreed, dry_run=dry_run, former=former
+    )
+
+    async def read(client: HomeserverClient, report: Report) -> Found:
+        return await Heisenbridge(client, former).read(report)
+
+    async def blank(client: HomeserverClient, sources: Sequence[str]) -> None:
+        for source in sources:
+            await Heisenbridge(client, former).blank(source)
+
+    carried = _import(plan, read, blank if blank_passwords and not dry_run else None)
+    _tell(carried, dry_run=dry_run, as_json=as_json)
+
+
+def _import(plan: Plan, read: Reads, blank: Blanks | None = None) -> Carried:
+    settings = plan.settings
+    check_modules(settings)
+    connectors = {name: make_module(settings, name) for name in split_modules(settings)[0]}
+    names = _names(plan.networks, connectors)
+
+    async def work() -> Carried:
+        with shown() as report:
+            async with _means(plan, connectors, names) as (means, client):
+                found = await read(client, report)
+                carried = await Carrier(means).carry(found, report)
+                if blank is not None:
+                    await blank(client, carried.sealed)
+                return carried
+
+    return finished(run_until_told(work))
+
+
+@asynccontextmanager
+async def _means(
+    plan: Plan, connectors: dict[InstanceId, object], names: dict[str, InstanceId]
+) -> AsyncIterator[tuple[Means, HomeserverClient]]:
+    settings = plan.settings
+    homeserver, bot = settings.homeserver, namespaces_of(settings).bot
+    async with (
+        Database.open(settings.database, settings.state_dir, SystemClock()) as database,
+        HomeserverClient(homeserver.url, settings.appservice.as_token) as client,
+    ):
+        day_keys = DayKeys(settings.state_dir, database.clock)
+        vault = Vault(database, MasterKeys.load(settings.state_dir))
+        visit = Visit(client, bot, plan.former)
+        if plan.dry_run:
+            await vault.refuse_lost()
+        else:
+            await vault.open()
+            await visit.begin()
+        yield Means(
+            database=database, connectors=connectors, names=names, agreed=plan.agreed,
+            audit=Audit(database, day_keys, settings.state_dir), vault=vault, visit=visit,
+            dry_run=plan.dry_run,
+        ), client  # fmt: skip
+
+
+def _names(
+    networks: tuple[str, ...], connectors: dict[InstanceId, object]
+) -> dict[str, InstanceId]:
+    """The other bridge's names and ours. Raises ``TrestleError`` for one that is not there."""
+    able = sorted(name for name, one in connectors.items() if isinstance(one, TakesOver))
+    if not able:
+        raise ConfigError(
+            "there is no network to import into; add one, `module: irc`, and try again",
+            path="modules",
+        )
+    names = {name.lower(): name for name in able}
+    for one in networks:
+        theirs, equals, ours = one.rpartition("=")
+        if not equals or InstanceId(ours) not in able:
+            raise TrestleError(
+                f"--network {one}: give the other bridge's name, =, and one of {', '.join(able)}"
+            )
+        names[theirs.strip().lower()] = InstanceId(ours)
+    return names
+
+
+def _tell(carried: Carried, *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        told = {
+            "dry_run": dry_run, "rooms": carried.rooms, "people": carried.people,
+            "there": carried.there, "left": carried.left,
+        }  # fmt: skip
+        click.echo(json.dumps(told, indent=2))
+        return
+    brought = "Would be brought over" if dry_run else "Brought over"
+    for head, lines in (
+        (f"{brought}, rooms:", carried.rooms), (f"{brought}, people:", carried.people),
+        ("There already:", carried.there), ("Stays behind:", carried.left),
+    ):  # fmt: skip
+        if lines:
+            click.echo(head)
+        for line in lines:
+            click.echo(f"  {line}")
+    click.echo(
+        f"{brought}: {len(carried.rooms)} rooms, {len(carried.people)} people. "
+        f"There already: {len(carried.there)}. Stays behind: {len(carried.left)}."
+    )
+    if dry_run:
+        click.echo("Nothing was changed.")

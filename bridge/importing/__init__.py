@@ -1,0 +1,1 @@
+"""Importers: rooms, nicks and sign-ins of other bridges."""

@@ -1,0 +1,88 @@
+"""An installation to import into: three networks, and a homeserver that is told what to say."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from bridge.demo.processes import free_port
+from bridge.model import SystemClock
+from bridge.sdk.ids import InstanceId
+from bridge.settings import DatabaseSettings
+from bridge.storage.accounts import Accounts
+from bridge.storage.masterkeys import MasterKeys
+from bridge.storage.modulestore import InstanceStore
+from bridge.storage.pool import Database
+from bridge.storage.portals import PortalStore
+from bridge.storage.vault import Vault
+from tests.admin.commands import init, read_yaml
+from tests.rigs.scripted_homeserver import ScriptedHomeserver, scripted_homeserver
+
+
+def config_in(folder: Path, database: DatabaseSettings, homeserver: str) -> Path:
+    """Settings with the networks ``own``, ``libera`` (channels of others) and ``plain``."""
+    made = init(
+        folder, *("--set", f"database.url={database.url}"), *("--set", "ops.listen=null"),
+        *("--set", f"appservice.listen=127.0.0.1:{free_port()}"),
+    )  # fmt: skip
+    assert made.code == 0, made.said
+    path = folder / "config.yaml"
+    data = read_yaml(path)
+    data["homeserver"]["url"] = homeserver
+    server = {"host": "127.0.0.1", "port": 1}
+    data["modules"] |= {
+        "own": {"module": "irc", "own_network": True, "servers": [server | {"tls": False}]},
+        "libera": {"module": "irc", "servers": [server]},
+        "plain": {"module": "irc", "servers": [{"host": "irc.example", "tls": False}]},
+    }
+    with path.open("w") as output:
+        YAML().dump(data, output)
+    return path
+
+
+@contextmanager
+def homeserver_beside() -> Iterator[ScriptedHomeserver]:
+    """Run one in a thread, since a command has a loop of its own."""
+    ready: Future[tuple[ScriptedHomeserver, Callable[[], object]]] = Future()
+
+    async def serve() -> None:
+        end = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        async with scripted_homeserver() as homeserver:
+            ready.set_result((homeserver, lambda: loop.call_soon_threadsafe(end.set)))
+            await end.wait()
+
+    with ThreadPoolExecutor(1) as threads:
+        serving = threads.submit(asyncio.run, serve())
+        homeserver, end = ready.result(20)
+        try:
+            yield homeserver
+        finally:
+            end()
+            serving.result(20)
+
+
+def state_of(settings: DatabaseSettings, state_dir: Path) -> dict[str, object]:
+    """What an import writes, as it is: rooms, choices, and each login's secrets."""
+    return asyncio.run(_state_of(settings, state_dir))
+
+
+async def _state_of(settings: DatabaseSettings, state_dir: Path) -> dict[str, object]:
+    async with Database.open(settings, state_dir, SystemClock()) as database:
+        vault = Vault(database, MasterKeys.load(state_dir))
+        found: dict[str, object] = {}
+        for portal in await PortalStore(database).all():
+            found[f"{portal.instance} {portal.chat}"] = (portal.room, portal.created_by)
+        for name in ("own", "libera", "plain"):
+            store = InstanceStore(database, InstanceId(name))
+            for key, value in (await store.find("")).items():
+                found[f"{name} {key}"] = value.decode()
+            for row in await Accounts(database).logins(InstanceId(name)):
+                secrets = await vault.secrets_of(row.id)
+                found[f"{name} {row.owner} {row.name}"] = {
+                    record.partition(" ")[2]: one.reveal() for record, one in secrets.items()
+                }
+        return found

@@ -1,0 +1,204 @@
+"""``trestle import heisenbridge``, as docs/how-to/import.md says: its account data, as its bot."""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bridge.networks.irc import certfp
+from bridge.settings import DatabaseSettings
+from bridge.storage.pool import only_one
+from tests.admin.commands import trestle
+from tests.admin.importing import config_in, homeserver_beside, state_of
+from tests.rigs.scripted_homeserver import Answer, Asked, ScriptedHomeserver, refuse
+
+BOT, OURS = "@heisenbridge:test.example", "@trestle:test.example"
+ALICE, BOB = "@alice:test.example", "@bob:test.example"
+PEM = certfp.make("alice", datetime(2026, 1, 1, tzinfo=UTC)).decode()
+
+
+def chat(kind: str, name: str, network: str, **more: object) -> dict[str, Any]:
+    return {"type": kind, "user_id": ALICE, "name": name, "network": network, "key": None, **more}
+
+
+def network(owner: str, name: str, **more: object) -> dict[str, Any]:
+    return {"type": "NetworkRoom", "user_id": owner, "name": name, "password": None, **more}
+
+
+KEPT: dict[str, dict[str, Any] | None] = {
+    "!control:test.example": {"type": "ControlRoom", "user_id": ALICE},
+    "!own-net:test.example": network(
+        ALICE, "Own", nick="Alice", username="wonder", password="server-pass",
+        sasl_username="alice", sasl_password="sasl-pass", tls_cert=PEM,
+        autocmd="msg nickserv identify auto-pass",
+    ),
+    "!bobs-net:test.example": network(BOB, "Own", nick="alice"),
+    "!plain-net:test.example": network(
+        BOB, "plain", nick="bob", username="much-too-long-a-name", password="clear-pass"
+    ),
+    "!nowhere:test.example": network(BOB, "nowhere", nick="bob"),
+    "!alone:test.example": chat("ChannelRoom", "#town", "Own"),
+    "!mine:test.example": chat("ChannelRoom", "#mine", "Own", key="sesame"),
+    "!town:test.example": chat("PlumbedRoom", "#Town", "Own"),
+    "!doubt:test.example": chat("PlumbedRoom", "#a[b]", "Own"),
+    "!sealed:test.example": chat("PlumbedRoom", "#sealed", "Own"),
+    "!shut:test.example": chat("PlumbedRoom", "#shut", "Own"),
+    "!python:test.example": chat("PlumbedRoom", "#python", "liberachat"),
+    "!query:test.example": chat("PrivateRoom", "carl", "Own"),
+    "!nothing:test.example": None,
+}  # fmt: skip
+LEVELS = {"users": {BOT: 100, ALICE: 50}, "users_default": 0}
+
+
+class Former:
+    """heisenbridge's rooms, as a homeserver keeps them."""
+
+    def __init__(self, homeserver: ScriptedHomeserver) -> None:
+        self.homeserver = homeserver
+        self.kept: dict[str, dict[str, Any] | None] = dict(KEPT)
+        self.levels: dict[str, Mapping[str, Any]] = {}
+        homeserver.rooms = {room: {BOT} for room in KEPT}
+        homeserver.rules.append(self.answer)
+
+    def answer(self, asked: Asked) -> Answer | None:
+        """Keep data and levels; ``!shut`` lets nobody in, ``!sealed`` is encrypted."""
+        if asked.user == BOT and asked.token != "Bearer old-token":
+            return refuse(401, "M_UNKNOWN_TOKEN")
+        match asked.method, asked.parts:
+            case "GET", ("user", _, "rooms", room, "account_data", "irc"):
+                found = self.kept[room]
+                return refuse(404, "M_NOT_FOUND") if found is None else Answer(content=found)
+            case "PUT", ("user", _, "rooms", room, "account_data", "irc"):
+                self.kept[room] = asked.content
+            case "POST", ("rooms", "!shut:test.example", "join"):
+                return refuse(403, "M_FORBIDDEN")
+            case "GET", ("rooms", "!sealed:test.example", "state", "m.room.encryption", ""):
+                return Answer(content={"algorithm": "m.megolm.v1.aes-sha2"})
+            case "GET", ("rooms", room, "state", "m.room.power_levels", ""):
+                return Answer(content=dict(self.levels.get(room, LEVELS)))
+            case "PUT", ("rooms", room, "state", "m.room.power_levels", ""):
+                self.levels[room] = asked.content
+        return None
+
+    def changes(self) -> list[str]:
+        """What was asked that changes something."""
+        return [asked.path for asked in self.homeserver.asked if asked.method != "GET"]
+
+
+def write_registration(folder: Path, word: str = "old") -> Path:
+    path = folder / "heisenbridge.yaml"
+    path.write_text(f"id: hb\nas_token: {word}-token\nsender_localpart: heisenbridge\n")
+    return path
+
+
+def test_rooms_nicks_and_sign_ins_come_over_once_and_what_does_not_is_named(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    with homeserver_beside() as homeserver:
+        former = Former(homeserver)
+        config = config_in(folder, database_settings, homeserver.url)
+        words = [
+            "heisenbridge", "--registration", write_registration(folder), "-c", config,
+            "--network", "LiberaChat=libera",
+        ]  # fmt: skip
+        tried = trestle("import", *words, "--dry-run")
+        assert tried.code == 0, tried.said
+        assert "Nothing was changed." in tried.output
+        assert former.changes() == []
+        assert state_of(database_settings, folder / "state") == {}
+
+        done = trestle("import", *words, "--blank-passwords")
+        assert done.code == 0, done.said
+        state = state_of(database_settings, folder / "state")
+        assert state == {
+            "own #town": ("!town:test.example", None),
+            "own #mine": ("!mine:test.example", ALICE),
+            f"own nick:{ALICE}": "Alice",
+            f"own username:{ALICE}": "wonder",
+            f"plain nick:{BOB}": "bob",
+            f"own {ALICE} alice": {
+                "account": "alice", "password": "sasl-pass", "server_password": "server-pass",
+                "nick": "Alice", "+certificate": PEM.strip(),
+            },
+        }  # fmt: skip
+        for sentence in (
+            "#town on Own (!alone:test.example): the chat is bridged to !town:test.example",
+            "only the network tells how this name is compared",
+            "#sealed on Own (!sealed:test.example): the room is encrypted",
+            "#shut on Own (!shut:test.example): @trestle:test.example is not let in",
+            "#python on liberachat (!python:test.example): it belongs to those who run it",
+            "the nick: alice is kept for another Matrix user",
+            f"{BOB} on plain: the user name", f"{BOB} on plain: what it signs in with",
+            "no network here is called 'nowhere'; say which it is with --network nowhere=",
+            f"{ALICE} on Own: the commands on connect", "#mine on Own: its channel key",
+            f"the private chat of {ALICE} with carl", "!nothing:test.example: heisenbridge keeps",
+            "Brought over: 2 rooms, 2 people. There already: 0. Stays behind: 13.",
+        ):  # fmt: skip
+            assert sentence in done.output, sentence
+        told = tried.said + done.said
+        for secret in ("-pass", "old-token", "PRIVATE KEY", "sesame"):
+            assert secret not in told
+        assert former.levels["!town:test.example"]["users"] == {BOT: 100, ALICE: 50, OURS: 100}
+        assert OURS in homeserver.rooms["!mine:test.example"]
+        assert OURS not in homeserver.rooms["!sealed:test.example"]
+        blanked = former.kept["!own-net:test.example"]
+        assert blanked is not None
+        assert (blanked["sasl_password"], blanked["password"], blanked["tls_cert"]) == (None,) * 3
+        assert blanked["nick"] == "Alice"
+        kept = former.kept["!plain-net:test.example"]
+        assert kept is not None
+        assert kept["password"] == "clear-pass"
+
+        again = trestle("import", *words, "--agreed", "--json")
+        answer = json.loads(again.output)
+        assert answer["people"] == []
+        assert answer["rooms"] == ["#python on libera: !python:test.example"]
+        assert {"#Town on own", "#mine on own", f"{ALICE} on own"} <= {
+            line.partition(": ")[0] for line in answer["there"]
+        }
+        expected = state | {"libera #python": ("!python:test.example", None)}
+        assert state_of(database_settings, folder / "state") == expected
+
+
+def test_what_keeps_an_import_from_beginning_is_a_sentence(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    with homeserver_beside() as homeserver:
+        Former(homeserver)
+        config = config_in(folder, database_settings, homeserver.url)
+        good, where = write_registration(folder), ("-c", config)
+        words = ("heisenbridge", "--registration")
+        with only_one(folder / "state"):
+            running = trestle("import", *words, good, *where)
+        assert "another Trestle is at work" in running.errors
+        wrong = trestle("import", *words, write_registration(folder, "stale"), *where)
+        assert wrong.code == 1
+        assert "does not let us act as @heisenbridge:test.example" in wrong.errors
+        assert "stale-token" not in wrong.said
+    away = trestle("import", *words, good, *where, "--dry-run")
+    assert "the homeserver cannot be reached" in away.errors
+    (folder / "empty.yaml").write_text("id: hb\n")
+    empty = trestle("import", *words, folder / "empty.yaml", *where)
+    assert "has no sender_localpart and as_token" in empty.errors
+    unknown = trestle("import", *words, good, *where, "--network", "x=y")
+    assert "--network x=y: give the other bridge's name, =, and one of libera, own, plain" in (
+        unknown.errors
+    )
+    assert state_of(database_settings, folder / "state") == {}
+
+
+def test_the_commands_of_the_page_are_there_with_their_options() -> None:
+    text = (Path(__file__).parents[2] / "docs/how-to/import.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert lines
+    for line in lines:
+        name, *words = shlex.split(line)
+        assert name == "trestle"
+        said = trestle(*words, "--help")
+        assert said.code == 0
+        for option in (word for word in words if word.startswith("--")):
+            assert option in said.output, line
