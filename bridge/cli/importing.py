@@ -11,6 +11,7 @@ import click
 
 from bridge.cli.backup import shown
 from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
+from bridge.importing.appserviceirc import PasswordKey, sort_rows
 from bridge.importing.carrying import Carried, Carrier, Means, Report
 from bridge.importing.found import Found
 from bridge.importing.heisenbridge import Heisenbridge
@@ -23,6 +24,7 @@ from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.importing import TakesOver
 from bridge.settings import Settings
+from bridge.storage.appserviceirc import read_appservice_irc
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
 from bridge.storage.masterkeys import MasterKeys
@@ -100,6 +102,54 @@ def import_heisenbridge(
 
     carried = _import(plan, read, blank if blank_passwords and not dry_run else None)
     _tell(carried, dry_run=dry_run, as_json=as_json)
+
+
+@import_group.command("appservice-irc", short_help="Come from matrix-appservice-irc.")
+@click.option(
+    "--database", "url", required=True, metavar="URL", envvar="TRESTLE_IMPORT_DATABASE",
+    show_envvar=True, help="matrix-appservice-irc's Postgres; it is only read.",
+)  # fmt: skip
+@click.option(
+    "--registration", type=click.Path(path_type=Path),
+    help="Its registration: with it, its bot invites ours, and gives it its own rights.",
+)  # fmt: skip
+@click.option(
+    "--password-key", type=click.Path(path_type=Path),
+    help="The key of its passwords (passwordEncryptionKeyPath).",
+)  # fmt: skip
+@click.option(
+    "--sasl", is_flag=True,
+    help="It signs people in by SASL (`sasl: true`); else passwords are the server's.",
+)  # fmt: skip
+@NETWORK
+@AGREED
+@DRY_RUN
+@CONFIG
+@JSON
+def import_appservice_irc(
+    url: str, registration: Path | None, password_key: Path | None, sasl: bool,
+    networks: tuple[str, ...], agreed: bool, dry_run: bool, config: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Bring rooms, nicks and sign-ins over from matrix-appservice-irc.
+
+    Neither Trestle nor the old bridge must run; the homeserver must. What is there already stays
+    as it is, and what was brought over before is not brought again.
+    """
+    settings = quietly(config)
+    former = None
+    if registration is not None:
+        former = FormerBot.read(registration, settings.homeserver.server_name)
+        hide(former.token)
+    key = None if password_key is None else PasswordKey.read(password_key)
+    plan = Plan(
+        settings=settings, networks=networks, agreed=agreed, dry_run=dry_run, former=former
+    )
+
+    async def read(client: HomeserverClient, report: Report) -> Found:
+        report("reading the database", 0, 1)
+        return sort_rows(await read_appservice_irc(url), key, sasl=sasl)
+
+    _tell(_import(plan, read), dry_run=dry_run, as_json=as_json)
 
 
 def _import(plan: Plan, read: Reads, blank: Blanks | None = None) -> Carried:

@@ -1,0 +1,99 @@
+"""matrix-appservice-irc: what its database says, in words that importers share."""
+
+import base64
+import binascii
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from bridge.importing.found import Found, FoundPerson, FoundRoom, text_of
+from bridge.sdk.errors import TrestleError
+from bridge.sdk.ids import RoomId, UserId
+from bridge.sdk.secret import Secret
+from bridge.storage.appserviceirc import ConfigRow, Rows
+
+# SHA-1 is what Node's publicEncrypt takes, and OAEP does not depend on its collisions.
+_PADDING = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)  # noqa: S303
+_MADE_BY_IT = {"alias", "join"}
+
+
+class PasswordKey:
+    """What its passwords open with (``passwordEncryptionKeyPath``)."""
+
+    def __init__(self, key: RSAPrivateKey) -> None:
+        self._key = key
+
+    @classmethod
+    def read(cls, file: Path) -> "PasswordKey":
+        """Read the file. Raises ``TrestleError`` if it is no such key."""
+        try:
+            key = serialization.load_pem_private_key(file.read_bytes(), None)
+        except OSError as error:
+            raise TrestleError(f"{file} cannot be read: {error.strerror}") from error
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            key = None
+        if not isinstance(key, RSAPrivateKey):
+            raise TrestleError(
+                f"{file} is no RSA key; give the file that the old bridge's config names under "
+                "passwordEncryptionKeyPath"
+            )
+        return cls(key)
+
+    def open(self, sealed: str) -> Secret:
+        """Give a password. Raises ``ValueError`` if it was sealed with another key."""
+        try:
+            text = self._key.decrypt(base64.b64decode(sealed, validate=True), _PADDING).decode()
+        except binascii.Error as error:
+            raise ValueError("it is not base64") from error
+        salt, space, password = text.partition(" ")  # The password may hold spaces itself.
+        if not (salt and space and password):
+            raise ValueError("there is no password behind the salt")
+        return Secret(password)
+
+
+def sort_rows(rows: Rows, key: PasswordKey | None, *, sasl: bool) -> Found:
+    """Say what there is; ``sasl``: the old bridge signs people in so, with their passwords."""
+    found = Found()
+    for room in rows.rooms:
+        if room.is_channel:
+            found.rooms.append(FoundRoom(
+                network=room.domain, chat=room.channel, room=RoomId(room.room),
+                is_bridges=room.origin in _MADE_BY_IT,
+            ))  # fmt: skip
+    for user, nick, domain in rows.private_chats:
+        found.left.append(
+            f"the private chat of {user} with {nick} on {domain}: it begins anew with the first "
+            "message"
+        )
+    for row in rows.configs:
+        if row.user in rows.deactivated:
+            found.left.append(f"{row.user} on {row.domain}: deactivated in the old bridge")
+        else:
+            found.people.append(_person(row, key, found, sasl=sasl))
+    return found
+
+
+def _person(row: ConfigRow, key: PasswordKey | None, found: Found, *, sasl: bool) -> FoundPerson:
+    nick, username = text_of(row.config, "nick"), text_of(row.config, "username")
+    kept = {
+        name: Secret(value) for name, value in (("nick", nick), ("username", username)) if value
+    }  # fmt: skip
+    whose = f"{row.user} on {row.domain}"
+    if row.password and key is None:
+        found.left.append(f"{whose}: the password; --password-key opens it")
+    elif row.password and sasl and not (username or nick):
+        found.left.append(f"{whose}: the password, since no account is named with it")
+    elif row.password and key is not None:
+        try:
+            password = key.open(row.password)
+        except ValueError:
+            found.left.append(f"{whose}: the password, which --password-key does not open")
+        else:
+            signs = {"account": Secret(username or nick), "password": password}
+            kept |= signs if sasl else {"server_password": password}
+    if text_of(row.config, "ipv6"):
+        found.left.append(f"{whose}: the address {row.config['ipv6']}; ipv6_prefix gives another")
+    return FoundPerson(network=row.domain, owner=UserId(row.user), kept=kept)

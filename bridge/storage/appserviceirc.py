@@ -1,0 +1,126 @@
+"""The Postgres of matrix-appservice-irc, read at one moment and never written to."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import orjson
+
+from bridge.sdk.errors import TrestleError
+from bridge.storage.door import AWAY, first_line
+
+NEWEST = 9
+"""The newest schema that we know."""
+_LIMIT = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomRow:
+    """A row of ``rooms``."""
+
+    room: str
+    origin: str
+    domain: str
+    channel: str
+    is_channel: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigRow:
+    """A row of ``client_config``."""
+
+    user: str
+    domain: str
+    config: dict[str, Any] = field(repr=False)
+    password: str = field(repr=False)
+    """Encrypted; empty if there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What is of use to us."""
+
+    rooms: list[RoomRow]
+    configs: list[ConfigRow]
+    private_chats: list[tuple[str, str, str]]
+    """Who talks to which nick on which network."""
+    deactivated: frozenset[str]
+    """People who are to be bridged no more."""
+
+
+async def read_appservice_irc(url: str) -> Rows:
+    """Read it all. Raises ``TrestleError`` with the way out."""
+    try:
+        async with asyncio.timeout(_LIMIT):
+            connection = await asyncpg.connect(url, timeout=10)
+            try:
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    return await _read(connection)
+            finally:
+                connection.terminate()
+    except asyncpg.UndefinedTableError as error:
+        raise TrestleError(
+            "there is no matrix-appservice-irc in that database; is it the one that its "
+            "config.yaml names under database.connectionString?"
+        ) from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise TrestleError(
+            f"its database does not let us read: {first_line(error)}; use the role of its own"
+        ) from error
+    except asyncpg.PostgresError as error:
+        raise TrestleError(f"its database refuses us: {first_line(error)}") from error
+    except ValueError as error:  # Its text may quote the password.
+        raise TrestleError(
+            "that is no address of a database: give postgresql://user:password@host/name"
+        ) from error
+    except (*AWAY, TimeoutError) as error:
+        raise TrestleError(
+            "its database cannot be reached; is it running, and the address right?"
+        ) from error
+
+
+async def _read(connection: "asyncpg.Connection[Any]") -> Rows:
+    version = await connection.fetchval("SELECT max(version) FROM schema")
+    if version is None or version > NEWEST:
+        raise TrestleError(
+            f"its database has the schema {version}, and {NEWEST} is the newest that this Trestle "
+            "can read; a newer Trestle may"
+        )
+    rooms = await connection.fetch(
+        "SELECT room_id, origin, type, irc_domain, irc_channel FROM rooms "
+        "ORDER BY irc_domain, irc_channel, origin IN ('alias', 'join'), room_id"
+    )
+    configs = await connection.fetch(
+        "SELECT user_id, domain, config, password FROM client_config "
+        "WHERE user_id IS NOT NULL ORDER BY domain, user_id"
+    )
+    private = await connection.fetch(
+        "SELECT matrix_user_id, irc_nick, irc_domain FROM pm_rooms ORDER BY 1, 3, 2"
+    )
+    gone: list[Any] = []
+    if await connection.fetchval("SELECT to_regclass('deactivated_users') IS NOT NULL"):
+        gone = await connection.fetch("SELECT user_id FROM deactivated_users")
+    return Rows(
+        rooms=[
+            RoomRow(
+                room=row["room_id"], origin=row["origin"], domain=row["irc_domain"],
+                channel=row["irc_channel"], is_channel=row["type"] == "channel",
+            )
+            for row in rooms
+        ],
+        configs=[
+            ConfigRow(
+                user=row["user_id"], domain=row["domain"], config=_object(row["config"]),
+                password=row["password"] or "",
+            )
+            for row in configs
+        ],
+        private_chats=[(row[0] or "", row[1], row[2]) for row in private],
+        deactivated=frozenset(row["user_id"] for row in gone),
+    )  # fmt: skip
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    found = orjson.loads(text) if text else None
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,151 @@
+"""``trestle import appservice-irc``, as docs/how-to/import.md says: from its Postgres."""
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest_asyncio
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from bridge.settings import DatabaseSettings
+from tests.admin.commands import trestle
+from tests.admin.importing import config_in, homeserver_beside, state_of
+from tests.rigs.cluster import Cluster
+
+ALICE, BOB, GONE = "@alice:test.example", "@bob:test.example", "@gone:test.example"
+DOMAIN, OTHER = "irc.own.example", "irc.other.example"
+KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+SCHEMA = """
+CREATE TABLE schema (version INTEGER UNIQUE NOT NULL);
+INSERT INTO schema VALUES (9);
+CREATE TABLE rooms (
+    origin TEXT NOT NULL, room_id TEXT NOT NULL, type TEXT NOT NULL, irc_domain TEXT NOT NULL,
+    irc_channel TEXT NOT NULL, irc_json JSON NOT NULL, matrix_json JSON NOT NULL,
+    CONSTRAINT cons_rooms_unique UNIQUE (room_id, irc_domain, irc_channel)
+);
+CREATE TABLE pm_rooms (
+    room_id TEXT UNIQUE, irc_domain TEXT NOT NULL, irc_nick TEXT NOT NULL, matrix_user_id TEXT,
+    virtual_user_id TEXT
+);
+CREATE TABLE client_config (
+    user_id TEXT, domain TEXT NOT NULL, config JSON, password TEXT,
+    CONSTRAINT cons_client_config_unique UNIQUE (user_id, domain)
+);
+CREATE TABLE deactivated_users (user_id TEXT PRIMARY KEY, ts BIGINT NOT NULL);
+"""
+
+
+def sealed(password: str) -> str:
+    """Seal it as Node's ``publicEncrypt`` does by itself."""
+    text = base64.b64encode(bytes(16)) + b" " + password.encode()
+    sha1 = hashes.SHA1()  # noqa: S303 - the format's own
+    way = padding.OAEP(mgf=padding.MGF1(sha1), algorithm=sha1, label=None)
+    return base64.b64encode(KEY.public_key().encrypt(text, way)).decode()
+
+
+def room(
+    origin: str, name: str, domain: str, channel: str, kind: str = "channel"
+) -> tuple[str, ...]:
+    return (origin, f"!{name}:test.example", kind, domain, channel, "{}", "{}")
+
+
+def person(user: str, domain: str, password: str | None = None, **config: Any) -> tuple[Any, ...]:
+    return (user, domain, json.dumps(config), password)
+
+
+@pytest_asyncio.fixture
+async def former(cluster: Cluster) -> str:
+    """Its database, with something of each kind."""
+    url = (await cluster.fresh()).url
+    connection = await asyncpg.connect(url)
+    await connection.execute(SCHEMA)
+    await connection.executemany("INSERT INTO rooms VALUES ($1, $2, $3, $4, $5, $6, $7)", [
+        room("provision", "town", DOMAIN, "#town"), room("alias", "made", DOMAIN, "#made"),
+        room("join", "twice", DOMAIN, "#town"), room("config", "odd", DOMAIN, "+modeless"),
+        room("config", "other", OTHER, "#elsewhere"), room("join", "pm", DOMAIN, "carl", "pm"),
+    ])  # fmt: skip
+    await connection.executemany("INSERT INTO client_config VALUES ($1, $2, $3, $4)", [
+        person(ALICE, DOMAIN, sealed("two words"), nick="Alice", username="wonder"),
+        person(BOB, DOMAIN, base64.b64encode(bytes(256)).decode(), nick="bob", ipv6="fd00::1"),
+        person(GONE, DOMAIN, nick="gone"), person(BOB, OTHER, nick="bob"),
+    ])  # fmt: skip
+    await connection.execute(
+        "INSERT INTO pm_rooms VALUES ('!pm:test.example', $1, 'carl', $2, '@irc_carl:x')",
+        DOMAIN, ALICE,
+    )  # fmt: skip
+    await connection.execute("INSERT INTO deactivated_users VALUES ($1, 0)", GONE)
+    await connection.close()
+    return url
+
+
+def test_what_its_database_says_comes_over_once_and_what_does_not_is_named(
+    folder: Path, database_settings: DatabaseSettings, former: str
+) -> None:
+    key = folder / "passkey.pem"
+    key.write_bytes(KEY.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ))  # fmt: skip
+    with homeserver_beside() as homeserver:
+        config = config_in(folder, database_settings, homeserver.url)
+        words = ["import", "appservice-irc", "--database", former, "-c", config]
+        words += ["--network", f"{DOMAIN}=own"]
+        tried = trestle(*words, "--dry-run")
+        assert tried.code == 0, tried.said
+        assert "#town on own: !town:test.example" in tried.output
+        assert "--password-key opens it" in tried.output
+        assert all(asked.method == "GET" for asked in homeserver.asked)
+        assert state_of(database_settings, folder / "state") == {}
+
+        words += ["--password-key", key, "--sasl"]
+        done = trestle(*words)
+        assert done.code == 0, done.said
+        state = state_of(database_settings, folder / "state")
+        assert state == {
+            "own #town": ("!town:test.example", None), "own #made": ("!made:test.example", None),
+            f"own nick:{ALICE}": "Alice", f"own username:{ALICE}": "wonder",
+            f"own nick:{BOB}": "bob",
+            f"own {ALICE} wonder": {"account": "wonder", "password": "two words", "nick": "Alice"},
+        }  # fmt: skip
+        for sentence in (
+            "(!twice:test.example): the chat is bridged to !town:test.example already",
+            "'+modeless' is no channel", f"no network here is called '{OTHER}'",
+            f"the private chat of {ALICE} with carl", f"{GONE} on {DOMAIN}: deactivated",
+            f"{BOB} on {DOMAIN}: the password, which --password-key does not open",
+            f"{BOB} on {DOMAIN}: the address fd00::1",
+        ):  # fmt: skip
+            assert sentence in done.output, sentence
+        assert "two words" not in done.said
+        again = trestle(*words, "--json")
+        told = json.loads(again.output)
+        assert (told["rooms"], told["people"], len(told["there"])) == ([], [], 4)
+        assert state_of(database_settings, folder / "state") == state
+
+
+def test_a_database_that_cannot_be_read_is_a_sentence(
+    folder: Path, database_settings: DatabaseSettings, former: str
+) -> None:
+    config = config_in(folder, database_settings, "http://127.0.0.1:9")
+    words = ("import", "appservice-irc", "-c", config, "--dry-run", "--database")
+
+    async def make_newer() -> None:
+        connection = await asyncpg.connect(former)
+        await connection.execute("UPDATE schema SET version = 10")
+        await connection.close()
+
+    asyncio.run(make_newer())
+    assert "its database has the schema 10, and 9 is the newest" in trestle(*words, former).errors
+    own = trestle(*words, database_settings.url)
+    assert "there is no matrix-appservice-irc in that database" in own.errors
+    away = trestle(*words, "postgresql://u:hidden-word@127.0.0.1:9/x")
+    assert "its database cannot be reached" in away.errors
+    no_url = trestle(*words, "mysql://u:hidden-word@h/x")
+    assert "that is no address of a database" in no_url.errors
+    assert "hidden-word" not in away.said + no_url.said
+    (folder / "key.pem").write_text("none")
+    wrong = trestle(*words, former, "--password-key", folder / "key.pem")
+    assert "is no RSA key" in wrong.errors
