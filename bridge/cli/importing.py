@@ -1,7 +1,7 @@
 """Coming from another bridge: ``trestle import``."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ class Plan:
 
 
 Reads = Callable[[HomeserverClient, Report], Coroutine[Any, Any, Found]]
-Blanks = Callable[[HomeserverClient, Sequence[str]], Coroutine[Any, Any, None]]
+Blanks = Callable[[HomeserverClient, Carried], Coroutine[Any, Any, None]]
 
 
 @main.group("import")
@@ -96,9 +96,9 @@ def import_heisenbridge(
     async def read(client: HomeserverClient, report: Report) -> Found:
         return await Heisenbridge(client, former).read(report)
 
-    async def blank(client: HomeserverClient, sources: Sequence[str]) -> None:
-        for source in sources:
-            await Heisenbridge(client, former).blank(source)
+    async def blank(client: HomeserverClient, carried: Carried) -> None:
+        for source, kept in carried.sealed.items():
+            await Heisenbridge(client, former).blank(source, kept)
 
     carried = _import(plan, read, blank if blank_passwords and not dry_run else None)
     _tell(carried, dry_run=dry_run, as_json=as_json)
@@ -164,7 +164,7 @@ def _import(plan: Plan, read: Reads, blank: Blanks | None = None) -> Carried:
                 found = await read(client, report)
                 carried = await Carrier(means).carry(found, report)
                 if blank is not None:
-                    await blank(client, carried.sealed)
+                    await blank(client, carried)
                 return carried
 
     return finished(run_until_told(work))

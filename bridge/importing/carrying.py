@@ -42,8 +42,8 @@ class Carried:
     there: list[str] = field(default_factory=list)
     """What had come over before."""
     left: list[str] = field(default_factory=list)
-    sealed: list[str] = field(default_factory=list)
-    """The sources of the sign-ins that lie in the vault now."""
+    sealed: dict[str, frozenset[Secret]] = field(default_factory=dict, repr=False)
+    """By its source what lies in the vault now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +202,8 @@ class Carrier:
                     value = secret.reveal().encode("utf-8", "surrogatepass")
                     await means.vault.put(found.owner, instance, record, value, login=row.id)
         if found.source:
-            self._carried.sealed.append(found.source)
+            kept = {*adopted.secrets.values(), *adopted.beside.values()}
+            self._carried.sealed[found.source] = frozenset(kept)
         return bool(missing)
 
     @staticmethod

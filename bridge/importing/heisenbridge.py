@@ -1,6 +1,6 @@
 """heisenbridge: it has no database, all it knows is account data of its bot."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from bridge.importing.found import Found, FoundPerson, FoundRoom, text_of
@@ -56,14 +56,13 @@ class Heisenbridge:
             self._sort(room, content, networks)
         return self._found
 
-    async def blank(self, source: str) -> None:
-        """Take the passwords out of a network's room of its. Raises ``TrestleError``."""
+    async def blank(self, source: str, kept: Container[Secret]) -> None:
+        """Take those of ``kept`` out of a network's room of its. Raises ``TrestleError``."""
         room = RoomId(source)
-        content = await self._document(room)
-        if content is None or not any(content.get(key) for key in _SECRET):
-            return
-        blanked = {key: None if key in _SECRET else value for key, value in content.items()}
-        await self._ask("PUT", self._place(room), blanked)
+        content = await self._document(room) or {}
+        blanked = {key: None for key in _SECRET if Secret(text_of(content, key)) in kept}
+        if blanked:
+            await self._ask("PUT", self._place(room), {**content, **blanked})
 
     # --- inside ---
 

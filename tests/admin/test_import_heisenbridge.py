@@ -50,6 +50,19 @@ KEPT: dict[str, dict[str, Any] | None] = {
     "!query:test.example": chat("PrivateRoom", "carl", "Own"),
     "!nothing:test.example": None,
 }  # fmt: skip
+LEFT = (
+    "#town on Own (!alone:test.example): the chat is bridged to !town:test.example",
+    "only the network tells how this name is compared",
+    "#sealed on Own (!sealed:test.example): the room is encrypted",
+    "#shut on Own (!shut:test.example): @trestle:test.example is not let in",
+    "#python on liberachat (!python:test.example): it belongs to those who run it",
+    "the nick: alice is kept for another Matrix user",
+    f"{BOB} on plain: the user name", f"{BOB} on plain: what it signs in with",
+    "no network here is called 'nowhere'; say which it is with --network nowhere=",
+    f"{ALICE} on Own: the commands on connect", "#mine on Own: its channel key",
+    f"the private chat of {ALICE} with carl", "!nothing:test.example: heisenbridge keeps",
+    "Brought over: 2 rooms, 2 people. There already: 0. Stays behind: 13.",
+)  # fmt: skip
 LEVELS = {"users": {BOT: 100, ALICE: 50}, "users_default": 0}
 
 
@@ -86,6 +99,22 @@ class Former:
     def changes(self) -> list[str]:
         """What was asked that changes something."""
         return [asked.path for asked in self.homeserver.asked if asked.method != "GET"]
+
+    def check_rooms(self) -> None:
+        """Our bot came in with the old one's rights, but not where it cannot bridge."""
+        assert self.levels["!town:test.example"]["users"] == {BOT: 100, ALICE: 50, OURS: 100}
+        assert OURS in self.homeserver.rooms["!mine:test.example"]
+        assert OURS not in self.homeserver.rooms["!sealed:test.example"]
+
+    def check_blanked(self) -> None:
+        """What lies in the vault is taken out, and nothing else."""
+        blanked = self.kept["!own-net:test.example"]
+        assert blanked is not None
+        assert (blanked["sasl_password"], blanked["password"], blanked["tls_cert"]) == (None,) * 3
+        assert blanked["nick"] == "Alice"
+        kept = self.kept["!plain-net:test.example"]
+        assert kept is not None
+        assert kept["password"] == "clear-pass"
 
 
 def write_registration(folder: Path, word: str = "old") -> Path:
@@ -124,33 +153,13 @@ def test_rooms_nicks_and_sign_ins_come_over_once_and_what_does_not_is_named(
                 "nick": "Alice", "+certificate": PEM.strip(),
             },
         }  # fmt: skip
-        for sentence in (
-            "#town on Own (!alone:test.example): the chat is bridged to !town:test.example",
-            "only the network tells how this name is compared",
-            "#sealed on Own (!sealed:test.example): the room is encrypted",
-            "#shut on Own (!shut:test.example): @trestle:test.example is not let in",
-            "#python on liberachat (!python:test.example): it belongs to those who run it",
-            "the nick: alice is kept for another Matrix user",
-            f"{BOB} on plain: the user name", f"{BOB} on plain: what it signs in with",
-            "no network here is called 'nowhere'; say which it is with --network nowhere=",
-            f"{ALICE} on Own: the commands on connect", "#mine on Own: its channel key",
-            f"the private chat of {ALICE} with carl", "!nothing:test.example: heisenbridge keeps",
-            "Brought over: 2 rooms, 2 people. There already: 0. Stays behind: 13.",
-        ):  # fmt: skip
+        for sentence in LEFT:
             assert sentence in done.output, sentence
         told = tried.said + done.said
         for secret in ("-pass", "old-token", "PRIVATE KEY", "sesame"):
             assert secret not in told
-        assert former.levels["!town:test.example"]["users"] == {BOT: 100, ALICE: 50, OURS: 100}
-        assert OURS in homeserver.rooms["!mine:test.example"]
-        assert OURS not in homeserver.rooms["!sealed:test.example"]
-        blanked = former.kept["!own-net:test.example"]
-        assert blanked is not None
-        assert (blanked["sasl_password"], blanked["password"], blanked["tls_cert"]) == (None,) * 3
-        assert blanked["nick"] == "Alice"
-        kept = former.kept["!plain-net:test.example"]
-        assert kept is not None
-        assert kept["password"] == "clear-pass"
+        former.check_rooms()
+        former.check_blanked()
 
         again = trestle("import", *words, "--agreed", "--json")
         answer = json.loads(again.output)
