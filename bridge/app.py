@@ -31,6 +31,10 @@ _DRAIN_LIMIT = 3.0
 """Seconds of those for what is being handled."""
 _TASKS_LIMIT = 7.0
 """Seconds of those until all that runs has ended; the rest is for the database."""
+_PING_SECONDS = 60.0
+"""From one ping to the next, while all is well."""
+_EAGER_TRIES = 30
+"""Pings that fail at most a second apart; those after them leave more and more time."""
 
 
 class App:
@@ -184,7 +188,7 @@ class App:
     async def _greet(self) -> None:
         """Introduce ourselves to the homeserver, as often as it takes; learn what it can."""
         parts = self.parts
-        delay = 1.0
+        failures = 0
         while True:
             try:
                 await self._introduce()
@@ -192,11 +196,12 @@ class App:
                     log.info("the homeserver answers", extra={"event": "homeserver_answers"})
                 self._homeserver = "answers"
                 parts.telemetry.homeserver_up.set(1)
-                delay = 60.0
+                failures = 0
+                await self._rest(_PING_SECONDS)
             except TrestleError as error:
                 self._note_homeserver(self._explain(error))
-                delay = min(delay * 2, 60.0)
-            await self._rest(delay)
+                failures += 1
+                await self._rest(_after(failures))
 
     async def _rest(self, seconds: float) -> None:
         """Wait, but not while the homeserver holds back what we can take again.
@@ -319,6 +324,15 @@ async def run(
                 await app.run()
     except BaseExceptionGroup as group:
         raise _first(group) from group
+
+
+def _after(failures: int) -> float:
+    """Seconds until the next try.
+
+    At first it is soon: Synapse may have connections left to one of us that was killed, fails on
+    each of them once, and holds events back until a ping gets through.
+    """
+    return min(2.0 ** max(0, failures - _EAGER_TRIES), _PING_SECONDS)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

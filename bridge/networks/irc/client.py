@@ -12,7 +12,6 @@ from bridge.networks.irc.desk import Desk
 from bridge.networks.irc.dial import Way, connect
 from bridge.networks.irc.ears import Ears
 from bridge.networks.irc.endings import Cause
-from bridge.networks.irc.errands import Errands
 from bridge.networks.irc.governing import rank_lines, removal_lines, topic_lines
 from bridge.networks.irc.history import Heard, Marks
 from bridge.networks.irc.ident import listening
@@ -71,7 +70,6 @@ class IrcClient(Presence):
     def __init__(self, login: Login, host: Host, network: Network) -> None:
         super().__init__(login, host, network)
         self._desk: Desk | None = None
-        self._errands: Errands | None = None
         self._chats: dict[RemoteChatId, RemoteChat] = {}
         self._speakers = Speakers(host.store) if self._settings.members == "speakers" else None
         self._marks = Marks(host.store)
@@ -127,7 +125,7 @@ class IrcClient(Presence):
             self._network.crowd.left(self._login.id)
             raise
         finally:
-            self._ears = self._typist = self._desk = self._errands = None
+            self._ears = self._typist = self._desk = None
             self._network.release(self._login.id)
             self._link.starting() if dismissed else self._link.down(failure)
 
@@ -257,10 +255,11 @@ class IrcClient(Presence):
         return connection
 
     async def _do(self, lines: Sequence[Line]) -> None:
-        if self._errands is None:
+        inquiries = self._link.inquiries
+        if inquiries is None:
             raise TemporaryFailure("There is no connection.", retry_after=STORE_AGAIN_SECONDS)
         if lines:
-            await self._errands.do(lines)
+            await inquiries.ask(*lines, wanted=())
 
     # --- while connected ---------------------------------------------------------------------
 
@@ -270,8 +269,7 @@ class IrcClient(Presence):
         self._nick_keeper = nick_keeper = NickKeeper(connection, own_nick, self._complain)
         channels = Channels(connection, self._settings.join_seconds)
         inquiries = Inquiries(connection, self._settings.join_seconds)
-        rollcall, errands = RollCall(connection), Errands(connection)
-        self._errands = errands
+        rollcall = RollCall(connection)
         if self._ears is not None:
             self._desk = Desk(connection, self._network, self._host, self._ears.roster, rollcall)
         inbox = Inbox(self._take_in, lambda heard: heard.chat)
@@ -299,7 +297,6 @@ class IrcClient(Presence):
                 for task in others:
                     task.cancel()
                 rollcall.end()
-                errands.end()
                 inbox.close()
         except asyncio.CancelledError:
             await self._drain(inbox)
@@ -367,8 +364,6 @@ class IrcClient(Presence):
                 self._network.learn(connection.isupport)
             channels.handle(message)
             rollcall.handle(message)
-            if self._errands is not None:
-                self._errands.handle(message)
             if message.command == "KICK":
                 self._on_kick(connection, message)
             keeper.handle(message)
