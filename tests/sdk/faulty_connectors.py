@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -193,7 +192,7 @@ def read_file(self: Any, settings: EchoSettings) -> None:
 
 def start_program(*_: object) -> Any:
     """Run a program."""
-    subprocess.run([sys.executable, "-c", ""], check=True)
+    subprocess.run(["/bin/true"], check=True)  # As quick as a program can be.
     return Capabilities()
 
 
