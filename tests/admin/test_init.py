@@ -39,6 +39,8 @@ def test_it_asks_for_what_it_must_and_again_after_a_slip(folder: Path) -> None:
         person.type("\n")
         person.wait_for("modules.libera.own_network")
         person.type("y\n")
+        person.wait_for("modules.libera.contact")
+        person.type("admin@example.org\n")
         person.wait_for("Put this into homeserver.yaml:")
         assert person.end() == 0, person.shown
     settings = load(folder / "new" / "config.yaml")
@@ -49,6 +51,7 @@ def test_it_asks_for_what_it_must_and_again_after_a_slip(folder: Path) -> None:
     assert libera.options == {
         "servers": [{"host": "irc.example.org", "tls": True}],
         "own_network": True,
+        "contact": "admin@example.org",
     }
     assert (dice.instance, dice.module) == ("dice", "dice")
 

@@ -30,6 +30,7 @@ ANSWERS = (
     ("servers[0].host", "127.0.0.1"),
     ("servers[0].tls", "n"),
     ("own_network", "y"),
+    ("contact", "admin@test.example"),
 )
 
 

@@ -106,7 +106,11 @@ async def test_what_only_looks_like_an_answer_is_none() -> None:
     ("reply", "kind", "said"),
     [
         ("404 {nick} #room :Cannot send to channel (+m)", PermanentFailure, r"not let.*\(\+m\)"),
-        ("401 {nick} #ROOM :No such nick or channel name", PermanentFailure, "no channel of that"),
+        (
+            "401 {nick} #ROOM :No such nick or channel name",
+            PermanentFailure,
+            "no channel has that",
+        ),
         ("403 {nick} #room :No such channel", PermanentFailure, "no such channel"),
         ("477 {nick} #room :You need a registered nick", PermanentFailure, "registered nicks"),
         ("439 {nick} #room :Target change too fast", TemporaryFailure, "slow down"),

@@ -160,7 +160,6 @@ async def test_one_who_asks_too_early_is_answered_when_it_is_known() -> None:
         ({"webirc": {"password": "x"}}, "set ipv6_prefix"),
         ({"webirc": {"password": "a b"}, "ipv6_prefix": "2001:db8::/64"}, "one word"),
         ({"ident_listen": "113"}, "address:port"),
-        ({"nickserv": "NickServ"}, "sasl_account"),
         ({"certificate_file": "x.pem", "servers": [{"host": "h", "tls": False}]}, "set tls: true"),
         ({"webirc": {"password": "x"}, "ipv6_prefix": "2001:db8::/64",
           "servers": [{"host": "h", "tls": False}]}, "in the clear"),
