@@ -127,8 +127,9 @@ def contents(chat: str, answered: str, commands: Sequence[str] = SAID) -> list[d
 
 
 def answers(reader: MatrixUser, room: str) -> list[str]:
-    """What the bot has said in the room, in order."""
-    return [str(event["content"]["body"]) for event in reader.heard(room, BOT)]
+    """What the bot has said in the room, in order, but for what people are told beforehand."""
+    said = [str(event["content"]["body"]) for event in reader.heard(room, BOT)]
+    return [text for text in said if "from a connection of your own" not in text]
 
 
 async def hear(reader: MatrixUser, room: str, number: int, before: int) -> list[str]:
