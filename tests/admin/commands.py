@@ -86,12 +86,19 @@ class Terminal:
         end = time.monotonic() + LIMIT
         while self.process.poll() is None:
             assert time.monotonic() < end, f"it goes on: {self.shown}"
+            self._wait_until_it_waits()
             self.type("\x03")  # One that comes while readline sets the terminal up is lost.
             while self._read(3):
                 pass
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(3)
         return self.process.returncode
+
+    def _wait_until_it_waits(self) -> None:
+        """Return when it sleeps, as somebody does who waits for a key."""
+        stat, end = Path(f"/proc/{self.process.pid}/stat"), time.monotonic() + LIMIT
+        while stat.read_text().rpartition(")")[2].split()[0] == "R" and time.monotonic() < end:
+            time.sleep(0.01)
 
     def end(self) -> int:
         """Wait for its end; give its exit code."""
