@@ -168,11 +168,6 @@ class Intake:
             for kind in (*set(_EVENT_TYPES.values()), "state", "other")
         }
 
-    @property
-    def spilled(self) -> int:
-        """How many rows are landed but not in memory yet, because it was full."""
-        return len(self._spilled)
-
     def rows_in_hand(self) -> set[RowId]:
         """The journal's rows that are in lanes, or known to wait for room in memory."""
         rows = {row.id for lane in self._router.lanes.values() for row, _ in lane.places()}

@@ -115,7 +115,6 @@ DOING = frozenset({"TAGMSG", "REDACT"})
 
 NICK_TAKEN = frozenset({"433", "436", "437"})
 NICK_REFUSED = frozenset({"432"})
-NICK_LATER = frozenset({"438", "447", "484"})
 
 SASL_DONE = frozenset({"903", "907"})
 SASL_REFUSED = frozenset({"902", "904", "905", "906"})
