@@ -59,10 +59,11 @@ def install(folder: Path) -> Path:
 
 
 def read_ledger(file: Path) -> dict[str, list[str]]:
-    """What it was shown: texts by room, in order."""
+    """What it was shown: texts by room, in order. The end of a line may not be there yet."""
     found: dict[str, list[str]] = {}
     if file.exists():
-        for line in file.read_text().splitlines():
+        whole, _, _ = file.read_text(errors="replace").rpartition("\n")
+        for line in filter(None, whole.split("\n")):
             room, _, text = line.split("\t", 2)
             found.setdefault(room, []).append(text)
     return found

@@ -170,11 +170,11 @@ class Journal:
             seq = rows[-1]["seq"]
 
     async def read(self, row: RowId) -> JournalRow | None:
-        """One row, None if it is not there any more."""
+        """One row, None if it is not there any more, or was taken back."""
         with at_the_door():
             found = await self._database.core.fetchrow(
                 "SELECT day, seq, source, received_at, body, progress, parked, delivered, "
-                "dropped FROM journal WHERE day = $1 AND seq = $2",
+                "dropped FROM journal WHERE day = $1 AND seq = $2 AND body <> ''",
                 row.day, row.seq,
             )  # fmt: skip
         return None if found is None else self._open(found)

@@ -22,7 +22,7 @@ async def test_it_proves_writes_a_report_and_leaves_nothing(folder: Path) -> Non
     options = ("--minutes", "0.1", "--seed", "11", "--report", str(file))
     async with demo(scratch, *options, command="prove") as running:
         code = await running.wait_until_ended()
-        assert code == 0, running.said
+        assert code == 0, "\n".join(running.said)
         assert running.started() == []
     text = file.read_text()
     assert "**It holds:" in text

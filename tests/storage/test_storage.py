@@ -6,7 +6,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from bridge.model import ItemId, Mark, Outgoing, ParkReason, SendKind, Source, SystemClock
+from bridge.model import ItemId, Mark, Outgoing, ParkReason, RowId, SendKind, Source, SystemClock
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.login import LoginKind
@@ -18,6 +18,15 @@ from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
 from tests.storage.rows import left_in, queued_in, sent
+
+KEY = b"k" * 16
+
+
+async def until_somebody_waits(admin: asyncpg.Connection) -> None:
+    """Return when a statement waits for a lock."""
+    async with asyncio.timeout(20):
+        while not await admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
 
 
 async def test_a_landed_row_is_read_back_whole_until_it_is_done(
@@ -33,6 +42,37 @@ async def test_a_landed_row_is_read_back_whole_until_it_is_done(
     assert await journal.known_keys([b"k" * 16, b"n" * 16]) == {b"k" * 16}
     await journal.mark([Mark(row, b"\3", True, (0, 2, 0))])
     assert [r async for r in journal.unfinished()] == []
+    await journal.close()
+
+
+async def test_a_row_of_which_nobody_knows_is_taken_back_before_the_next(
+    database: Database, day_keys: DayKeys, admin: asyncpg.Connection
+) -> None:
+    journal = Journal(database, day_keys)
+    await journal.open()
+
+    async def land(body: bytes) -> RowId:
+        return await journal.land(
+            source=Source.TRANSACTION, body=body, event_keys=KEY, progress=b"", done=False
+        )
+
+    first = await land(b"first")
+    async with admin.transaction():
+        await admin.execute("LOCK TABLE journal IN ACCESS EXCLUSIVE MODE")
+        async with asyncio.TaskGroup() as group:
+            blocked = group.create_task(land(b"cut off"))
+            await until_somebody_waits(admin)
+            blocked.cancel()
+    assert blocked.cancelled()
+    third = await land(b"third")
+    rows = await database.core.fetch("SELECT day, seq, event_keys FROM journal ORDER BY seq")
+    assert [row["event_keys"] for row in rows] == [KEY, b"", KEY]
+    taken_back = RowId(rows[1]["day"], rows[1]["seq"])
+    assert await journal.read(taken_back) is None
+    assert [row.body async for row in journal.unfinished()] == [b"first", b"third"]
+    assert [found.body for one in (first, third) if (found := await journal.read(one))] == [
+        b"first", b"third",
+    ]  # fmt: skip
     await journal.close()
 
 
