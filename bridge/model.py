@@ -181,6 +181,8 @@ class InstanceRules:
     """How a relay names those for whom it speaks."""
     announce_direct: bool = False
     """Told in a direct chat, instead of in the room."""
+    alias_template: str = ""
+    """How its chats are called as aliases (``bridge.aliasformat``); empty: as our ids are."""
 
 
 class AuditAction(StrEnum):

@@ -25,7 +25,14 @@ from bridge.crew import Crew
 from bridge.logs import configure_logging, levels_by_logger
 from bridge.matrix.registration import registration
 from bridge.model import AuditAction
-from bridge.roster import admins_of, check_modules, namespaces_of, protocols_of, split_modules
+from bridge.roster import (
+    admins_of,
+    check_modules,
+    namespaces_of,
+    protocols_of,
+    split_modules,
+    templates_of,
+)
 from bridge.sdk.errors import TrestleError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.login import LoginKind
@@ -328,6 +335,7 @@ class Reloader:
             new.permissions,
             {name: module.rules.permissions for name, module in new.modules.items()},
         )
+        parts.namespaces.know_templates(templates_of(new))
         parts.status_room.set_admins(admins_of(new))
         if "logging" in changed:
             use_log_settings(new)

@@ -34,7 +34,17 @@ def namespaces_of(settings: Settings) -> Namespaces:
         sender_localpart=appservice.sender_localpart,
         networks=networks,
         bots=bots,
+        templates=templates_of(settings),
     )
+
+
+def templates_of(settings: Settings) -> dict[InstanceId, str]:
+    """How the chats of some networks are called as aliases, where that is not as ids are."""
+    return {
+        instance: template
+        for instance in split_modules(settings)[0]
+        if (template := settings.modules[instance].rules.alias_template)
+    }
 
 
 def check_modules(settings: Settings) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import TypeVar
 
+from bridge.aliasformat import check_template
 from bridge.model import Announce, InstanceRules, Permission, Puppets
 from bridge.nameformat import PLAIN, check_format
 from bridge.sdk.errors import ConfigError
@@ -34,16 +35,21 @@ def take_rules(
         if "permissions" in options
         else {},
         puppets=_choose(Puppets, options, "puppets", path, Puppets.AUTOMATIC),
-        relay_name=_read_format(options.get("relay_name", PLAIN), f"{path}.relay_name"),
+        relay_name=_read_text(
+            check_format, options.get("relay_name", PLAIN), f"{path}.relay_name"
+        ),
         announce=_choose(Announce, options, "announce", path, Announce.FIRST),
         announce_direct=place is _Place.DIRECT,
+        alias_template=_read_text(check_template, template, f"{path}.alias_template")
+        if (template := options.get("alias_template")) is not None
+        else "",
     )
     return rules, rest
 
 
-def _read_format(value: object, path: str) -> str:
+def _read_text(check: Callable[[str], str], value: object, path: str) -> str:
     try:
-        return check_format(str(value))
+        return check(str(value))
     except ValueError as error:
         raise ConfigError(str(error), path=path) from error
 

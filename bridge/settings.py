@@ -396,7 +396,9 @@ class Settings:
             "speaks for people; `relay_name`, how a relay names them, with `{name}`, `{user}`, "
             "`{localpart}` and `{server}`; `announce: first | before` and `announce_in: room | "
             "direct`, how people are told before a connection is made for them (`before`: their "
-            "first message waits until they have read it, a minute at most).",
+            "first message waits until they have read it, a minute at most); "
+            '`alias_template`, how its chats are called as aliases, `"#irc_{network}_{chat}"` '
+            "for one (write the registration anew after a change).",
         ),
     ] = field(default_factory=dict)
     rooms: Annotated[

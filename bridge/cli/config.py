@@ -197,11 +197,12 @@ def _problems(reading: Reading) -> Iterator[ConfigError]:
     yield from reading.problems
     if reading.settings is None:
         return
-    yield from module_problems(reading.settings)
+    named = list(module_problems(reading.settings))
+    yield from named
     try:
         namespaces_of(reading.settings)
     except ConfigError as error:
-        if not str(error.path).startswith("modules."):  # Named above.
+        if str(error) not in map(str, named):
             yield error
     yield from exposed_keys(reading.settings.state_dir)
 

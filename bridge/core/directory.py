@@ -52,7 +52,7 @@ class Answers:
         if parsed is None or instance is None:
             return False
         try:
-            await self._plumbing.open_room(instance, parsed[1])
+            await self._plumbing.open_room(instance, parsed[1], alias)
         except DeliveryError as error:
             log.info("an alias is not given: %s", error, extra={"event": "alias_refused"})
             return False

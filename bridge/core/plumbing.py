@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -12,8 +12,8 @@ from bridge.core.house import House
 from bridge.core.instances import Instance
 from bridge.core.outgoing import notice, once
 from bridge.core.portals import Portals
-from bridge.model import Outgoing, SendKind
-from bridge.sdk.errors import PermanentFailure
+from bridge.model import Outgoing, Portal, SendKind
+from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.module import FindsChats, NeedsConsent
@@ -141,19 +141,38 @@ class Plumbing:
         ]  # fmt: skip
         outgoing += self._states(door, {})
         await house.sender.put(outgoing)
-        await house.intents.delete_alias(house.namespaces.alias(portal.instance, portal.chat))
+        for alias in await self._aliases_of(portal):
+            await house.intents.delete_alias(alias)
         instance = self.instances.get(portal.instance)
         if instance is not None:
             await instance.leave(door.chat, reason)
         log.info("a room is unbridged", extra={"event": "unbridged", "instance": portal.instance})
 
-    async def open_room(self, instance: Instance, text: str) -> Doorway:
-        """Make a room for a chat, with its alias, and bridge it (for alias queries)."""
+    async def _aliases_of(self, portal: Portal) -> Sequence[str]:
+        """Our aliases of the room that stand for the chat, however they spell it."""
+        house = self._house
+        found = {house.namespaces.alias(portal.instance, portal.chat)}
+        for alias in await house.intents.aliases_of(portal.room):
+            parsed = house.namespaces.parse_alias(alias)
+            if parsed is not None and parsed[0] == portal.instance:
+                instance = self.instances.get(portal.instance)
+                if parsed[1] == portal.chat or await _reads(instance, parsed[1]) == portal.chat:
+                    found.add(alias)
+        return sorted(found)
+
+    async def open_room(self, instance: Instance, text: str, alias: str = "") -> Doorway:
+        """Make a room for a chat, with its alias, and bridge it.
+
+        ``alias`` is how somebody spelled it who asked for it by that: it leads there, too.
+        """
         chat = await self.read_chat(instance, text)
         self._refuse_unasked(instance, chat)
         # A homeserver may ask for the same alias many times at once.
         async with self._opening.setdefault((instance.name, chat.id), asyncio.Lock()):
-            return await self._open(instance, chat)
+            door = await self._open(instance, chat)
+            if alias and alias != self._house.namespaces.alias(instance.name, chat.id):
+                await self._house.intents.put_alias(alias, door.portal.room)
+            return door
 
     async def _open(self, instance: Instance, chat: RemoteChat) -> Doorway:
         existing = self._portals.find(instance.name, chat.id)
@@ -204,3 +223,13 @@ class Plumbing:
                      content=content, transaction_id=once())
             for kind in BRIDGE_TYPES
         ]  # fmt: skip
+
+
+async def _reads(instance: Instance | None, text: str) -> RemoteChatId | None:
+    """The chat that a text names, None if the network cannot say that now."""
+    if instance is None or not isinstance(instance.connector, FindsChats):
+        return None
+    try:
+        return (await instance.connector.find_chat(text)).id
+    except DeliveryError:
+        return None

@@ -89,9 +89,9 @@ async def examine_namespaces(
     if not found:
         for bot in sorted(namespaces.bot_ids):
             found += await _examine_account(client, bot)
-    alias = f"#{settings.prefix}doctor_nothing:{server}"
-    if not await _is_alias_ours(client, alias):
-        found.append(bad(f"aliases like {alias} are not ours at the homeserver: {_READ_OLD}"))
+    for alias in namespaces.sample_aliases("doctor_nothing"):
+        if not await _is_alias_ours(client, alias):
+            found.append(bad(f"aliases like {alias} are not ours at the homeserver: {_READ_OLD}"))
     return found or [well("the ids of people and chats are ours at the homeserver")]
 
 

@@ -371,6 +371,18 @@ class Intents:
             if error.status != 409:
                 raise PermanentFailure(_in_words(error)) from error
 
+    async def aliases_of(self, room: RoomId) -> Sequence[str]:
+        """The aliases here that lead to the room; none if the homeserver does not say."""
+        try:
+            reply = await self._client.request(
+                "GET", path("v3", "rooms", room, "aliases"), user=self._namespaces.bot
+            )
+        except MatrixError as error:
+            log.info("a room's aliases are not known: %s", error, extra={"event": "alias_stays"})
+            return ()
+        found = reply.get("aliases")
+        return [one for one in found if isinstance(one, str)] if isinstance(found, list) else ()
+
     async def delete_alias(self, alias: str) -> None:
         """Have no such alias."""
         try:

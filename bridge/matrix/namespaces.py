@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 
+from bridge.aliasformat import AliasTemplate
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, UserId
 
@@ -28,7 +29,8 @@ class Namespaces:
     A ghost is ``@_trestle_<instance>_<remote id>:server``; every byte of the remote id outside
     ``a-z 0-9 . -`` is written ``=xx`` (hexadecimal), so that it can be read back and no two
     people share a ghost. Ids over 255 bytes keep a hash tail; ``know_long_ids`` brings back what
-    they stand for, ``new_long_ids`` is what is to be stored. Aliases of chats are made the same.
+    they stand for, ``new_long_ids`` is what is to be stored. Aliases of chats are made the same,
+    if the instance has no template for them.
     """
 
     def __init__(
@@ -40,8 +42,12 @@ class Namespaces:
         sender_localpart: str = "",
         networks: Iterable[InstanceId] = (),
         bots: Iterable[InstanceId] = (),
+        templates: Mapping[InstanceId, str] | None = None,
     ) -> None:
-        """Raise ``ConfigError`` if people could not be told from bots, or ids had no room."""
+        """Raise ``ConfigError`` if people could not be told from bots, or ids had no room.
+
+        It is raised as well if an alias could be of two networks by their ``templates``.
+        """
         self._server = f":{server_name}"
         self._prefix = prefix
         self._ghost_start = f"@{prefix}"
@@ -64,6 +70,7 @@ class Namespaces:
                     "are those of bots and of people on networks",
                     path=f"appservice.{key}_localpart",
                 )
+        self.know_templates(templates or {})
 
     def know_instances(self, networks: Iterable[InstanceId], bots: Iterable[InstanceId]) -> None:
         """Take in which instances there are from now on."""
@@ -74,6 +81,24 @@ class Namespaces:
             **{self.bot_of(instance): instance for instance in self.bots},
         }
         self._ours = frozenset((*self._bot_ids, self.sender))
+
+    def know_templates(self, templates: Mapping[InstanceId, str]) -> None:
+        """Take in how the chats of some instances are called as aliases.
+
+        Raises ``ConfigError`` if an alias could be of two of them; then nothing has changed.
+        """
+        made = {name: AliasTemplate.of(text, name) for name, text in templates.items()}
+        known = {InstanceId(""): AliasTemplate(f"#{self._prefix}", "")}
+        for name, template in made.items():
+            for other, before in known.items():
+                if template.clashes(before):
+                    whose = f"those of {other}" if other else f"all that begin with {before.head}"
+                    raise ConfigError(
+                        f"aliases by it could not be told from {whose}; begin it otherwise",
+                        path=f"modules.{name}.alias_template",
+                    )
+            known[name] = template
+        self._templates = made
 
     def know_long_ids(self, long_ids: Mapping[str, tuple[InstanceId, str]]) -> None:
         """Take in what shortened ids stand for, as stored."""
@@ -101,6 +126,11 @@ class Namespaces:
 
     def alias(self, instance: InstanceId, chat: str) -> str:
         """The alias of a remote chat. Raises ``ValueError`` for an empty chat id."""
+        template = self._templates.get(instance)
+        if template is not None and chat:
+            spelled = template.spell(chat) + self._server
+            if len(spelled.encode()) <= _LIMIT:
+                return spelled
         return self._spell("#", instance, chat)
 
     def parse_ghost(self, user_id: str) -> tuple[InstanceId, str] | None:
@@ -108,8 +138,25 @@ class Namespaces:
         return self._read(user_id) if user_id.startswith(self._ghost_start) else None
 
     def parse_alias(self, alias: str) -> tuple[InstanceId, str] | None:
-        """The instance and the chat of an alias of ours."""
-        return self._read(alias) if alias.startswith(f"#{self._prefix}") else None
+        """The instance and the chat of an alias of ours: by a template, or as our ids are.
+
+        The latter it may be also where there is a template: it was, before there was one.
+        """
+        if alias.startswith(f"#{self._prefix}"):
+            return self._read(alias)
+        spelled = alias.removesuffix(self._server)
+        if spelled == alias or ":" in spelled or len(alias.encode("utf-8", "replace")) > _LIMIT:
+            return None
+        for instance, template in self._templates.items():
+            chat = template.read(spelled)
+            if chat is not None and instance in self.networks:
+                return instance, chat
+        return None
+
+    def sample_aliases(self, chat: str) -> list[str]:
+        """Aliases of a chat by every way in which there are some."""
+        own = f"#{self._prefix}{chat}{self._server}"
+        return [own, *(one.spell(chat) + self._server for one in self._templates.values())]
 
     def is_ours(self, user_id: str) -> bool:
         """Whether it is a ghost, a bot or the registration's sender."""
@@ -135,7 +182,13 @@ class Namespaces:
         prefix = re.escape(self._prefix)
         return {
             "users": [f"^{re.escape(self.bot)}$", f"^@{prefix}[^:]*{server}$"],
-            "aliases": [f"^#{prefix}[^:]*{server}$"],
+            "aliases": [
+                f"^#{prefix}[^:]*{server}$",
+                *(
+                    f"^{re.escape(one.head)}[^:]+{re.escape(one.tail)}{server}$"
+                    for one in self._templates.values()
+                ),
+            ],
         }
 
     def everybody(self) -> str:

@@ -36,8 +36,11 @@ from bridge.sdk.secret import Secret
 from bridge.sdk.timers import Timers
 
 CORE_KEYS = frozenset(
-    {"module", "permissions", "puppets", "relay_name", "announce", "announce_in"}
-)
+    {
+        "module", "permissions", "puppets", "relay_name", "announce", "announce_in",
+        "alias_template",
+    }
+)  # fmt: skip
 """What stands beside a module's settings in config.yaml and is not the module's to name."""
 
 

@@ -59,7 +59,7 @@ def refusal(folder: Path, document: object) -> str:
 def test_what_the_core_asks_of_a_module_stands_beside_its_options(folder: Path) -> None:
     rules = {
         "permissions": {"*": "relay", "@you:example.org": "admin"}, "puppets": "login",
-        "announce": "before", "announce_in": "direct",
+        "announce": "before", "announce_in": "direct", "alias_template": "#irc_{chat}",
     }  # fmt: skip
     settings = read_settings(
         changed("modules/dice", {"module": "dice", "sides": 8, **rules}), folder=folder
@@ -69,6 +69,7 @@ def test_what_the_core_asks_of_a_module_stands_beside_its_options(folder: Path) 
     assert module.rules == InstanceRules(
         permissions={"*": Permission.RELAY, "@you:example.org": Permission.ADMIN},
         puppets=Puppets.LOGIN, announce=Announce.BEFORE, announce_direct=True,
+        alias_template="#irc_{chat}",
     )  # fmt: skip
     plain = read_settings(dict(GOOD), folder=folder).modules[InstanceId("dice")]
     assert plain.rules == InstanceRules()

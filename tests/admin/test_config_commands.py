@@ -48,6 +48,22 @@ def test_check_names_all_that_is_wrong_modules_included(folder: Path) -> None:
     }
 
 
+def test_templates_by_which_aliases_could_be_of_two_networks_are_named(folder: Path) -> None:
+    document = changed("modules/libera", {**IRC, "alias_template": "#irc_{chat}"})
+    document["modules"]["oftc"] = {**IRC, "alias_template": "#irc_{network}_{chat}"}
+    document["modules"]["home"] = {**IRC, "alias_template": "#{chat}"}
+    config = write(folder, dump(document))
+    checked = trestle("config", "check", "-c", config)
+    assert checked.output.startswith("modules.home.alias_template: it begins with #")
+    document["modules"]["home"]["alias_template"] = "#h_{chat}"
+    checked = trestle("config", "check", "-c", write(folder, dump(document)))
+    assert checked.code == 2
+    assert checked.output.startswith(
+        "modules.oftc.alias_template: aliases by it could not be told"
+    )
+    assert checked.output.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("rooms", "sentence"),
     [

@@ -17,12 +17,15 @@ import pytest
 from bridge.demo.processes import free_port
 from bridge.demo.synapse import Synapse
 from bridge.matrix.registration import random_localpart, random_token
+from bridge.model import InstanceRules
 from bridge.sdk.errors import ConfigError
+from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
 from bridge.settings import Address, OpsSettings
 from tests.admin.estate import HERE, Bench, Case, Rows, answering, relay
 from tests.rigs.certificates import make_certificates
 from tests.rigs.scripted_homeserver import Answer, Asked, Rule, refuse, scripted_homeserver
+from tests.rigs.trestle import make_modules
 
 HOMESERVER = Rows()
 row = HOMESERVER.row
@@ -141,6 +144,17 @@ async def namespaces_that_were_not_read(bench: Bench) -> AsyncIterator[Case]:
      "restart the homeserver")  # fmt: skip
 async def aliases_that_were_not_read(bench: Bench) -> AsyncIterator[Case]:
     yield bench.case(bench.settings("narrow"))
+
+
+@row("namespaces", "aliases like #irc_libera_doctor_nothing:test.example are not ours",
+     "restart the homeserver", also=("registration", "networks"))  # fmt: skip
+async def a_template_of_aliases_that_the_registration_does_not_know(
+    bench: Bench,
+) -> AsyncIterator[Case]:
+    settings, libera = bench.settings(), InstanceId("libera")
+    options = {"servers": [{"host": "127.0.0.1", "port": free_port(), "tls": False}]}
+    rules = {libera: InstanceRules(alias_template="#irc_{network}_{chat}")}
+    yield bench.case(replace(settings, modules=make_modules({libera: ("irc", options)}, rules)))
 
 
 @row("namespaces", "@wanted:test.example belongs to another appservice", "Narrow its namespaces",

@@ -178,6 +178,28 @@ async def test_line_57_the_room_and_its_alias_are_there_before_the_answer(bridge
     assert aliases[name] == door.portal.room
 
 
+async def test_line_57_an_alias_by_a_template_leads_to_the_room_however_it_is_written(
+    bridged: Play,
+) -> None:
+    aliases, parts = bridged.homeserver.aliases, bridged.app.parts
+    asked, canonical = (f"#irc_near_#{name}:{SERVER}" for name in ("Square", "square"))
+    assert (await get(bridged, alias(asked)))[0] == 404
+    parts.namespaces.know_templates({NEAR: "#irc_{network}_{chat}"})
+    try:
+        assert await get(bridged, alias(asked)) == (200, {})
+        door = parts.portals.find(NEAR, RemoteChatId("#square"))
+        assert door is not None
+        assert aliases[asked] == aliases[canonical] == door.portal.room
+        assert (await get(bridged, alias(f"#irc_near_square:{SERVER}")))[0] == 404
+        place = f"thirdparty/location?alias={quote(canonical, safe='')}"
+        (found,) = (await get(bridged, place))[1]
+        assert found["fields"] == {"channel": "#square", "instance": "near"}
+        await parts.plumbing.unbridge(door, UserId(ALICE))
+        assert not {asked, canonical} & set(aliases)
+    finally:
+        parts.namespaces.know_templates({})
+
+
 async def test_line_70_72_73_74_a_network_describes_itself_and_what_is_on_it(
     bridged: Play,
 ) -> None:

@@ -11,6 +11,7 @@ from bridge.matrix.namespaces import Namespaces
 from bridge.networks import irc
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.nicks import Nicks, candidates, is_nick
+from bridge.networks.irc.targets import read_channel
 from bridge.networks.irc.wire import LINE_BYTES, Incoming, LineReader, clean, line, parse
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import InstanceId, UserId
@@ -109,6 +110,28 @@ def test_nicks_and_ghosts_are_one_to_one(mapping: str) -> None:
         assert namespaces.parse_ghost(ghost) == (IRC, folded)
         assert ghosts.setdefault(ghost, folded) == folded
         assert limits.fold(folded) == folded
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_channels_and_their_aliases_are_one_to_one(mapping: str) -> None:
+    dice = chance(f"aliases {mapping}")
+    limits = Isupport().with_tokens([f"CASEMAPPING={mapping}"])
+    namespaces = Namespaces(
+        server_name="example.org", networks=[IRC], templates={IRC: "#irc_{network}_{chat}"}
+    )
+    aliases: dict[str, str] = {}
+    for _ in range(scaled(200_000) // len(MAPPINGS)):
+        name = "#" + "".join(
+            dice.choice("abAB04[]{}\\|~^_`-=#é.") for _ in range(dice.randrange(1, 9))
+        )
+        channel = read_channel(name, limits)
+        alias = namespaces.alias(IRC, channel.id)
+        assert namespaces.parse_alias(alias) == (IRC, channel.id)
+        assert aliases.setdefault(alias, channel.id) == channel.id
+        # However somebody writes it, it is that channel.
+        asked = namespaces.parse_alias(namespaces.alias(IRC, name))
+        assert asked is not None
+        assert read_channel(asked[1], limits).id == channel.id
 
 
 def test_candidates_for_a_nick_are_all_different_under_any_mapping() -> None:

@@ -235,6 +235,9 @@ class ScriptedHomeserver:
                 return Answer(content={"joined": {user: {} for user in members}})
             case "GET", ["state", *_]:
                 return refuse(404, "M_NOT_FOUND")
+            case "GET", ["aliases"]:
+                names = [alias for alias, leads_to in self.aliases.items() if leads_to == room]
+                return Answer(content={"aliases": names})
         return OK
 
     def take(self, asked: Asked) -> None:
@@ -270,6 +273,8 @@ class ScriptedHomeserver:
             self.aliases[alias] = asked.content["room_id"]
         if alias not in self.aliases:
             return refuse(404, "M_NOT_FOUND")
+        if asked.method == "DELETE":
+            return Answer(content={"room_id": self.aliases.pop(alias)})
         return Answer(content={"room_id": self.aliases[alias], "servers": [SERVER]})
 
 
