@@ -36,6 +36,7 @@ from bridge.core.openchats import OpenChats
 from bridge.core.optouts import OptOuts
 from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing
+from bridge.core.policies import Policies
 from bridge.core.portals import Portals
 from bridge.core.privatechat import PrivateChats
 from bridge.core.progress import Marker
@@ -82,6 +83,7 @@ from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, EventKeys
 from bridge.storage.optouts import OptOutStore
 from bridge.storage.outbox import Outbox
+from bridge.storage.policies import PolicyStore
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms, PortalStore
 from bridge.storage.retention import Retention
@@ -145,6 +147,7 @@ class Parts:
     status_room: StatusRoom
     optouts: OptOuts
     consents: Consents
+    policies: Policies
     double_puppets: DoublePuppets
     control: ControlServer
     web: WebServer
@@ -218,7 +221,7 @@ class Parts:
     async def furnish(self) -> None:
         """Have the bots' seats as they were, the gauges, and what the settings declare."""
         self.stage.private_chats.on_room = self.seat
-        self.declared.residence = self
+        self.declared.residence = self.policies.residence = self
         for user, room, direct_with in await self.bot_rooms.bot_rooms():
             self.seat(user, room, direct_with)
         await self.count_parked()
@@ -348,6 +351,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         await portals.load()
         plumbing = Plumbing(house, portals)
         consents = Consents(house, plumbing, ConsentStore(database))
+        policies = Policies(house, portals, PolicyStore(database))
+        await policies.load()
+        plumbing.before_unbridging = policies.end_all
         guests = Guests(
             double_puppets, optouts, portals, namespaces, Moderators(house, plumbing, consents)
         )
@@ -357,7 +363,6 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         )  # fmt: skip
         instances.update(workshop.networks(settings, portals))
         bots, timers = workshop.bots(settings)
-        vault = await Vault.at(database, settings.state_dir)
         logins = Logins(instances, Means(
             vault=vault, accounts=accounts, told=bot_rooms, sender=sender,
             private_chats=private_chats, permissions=permissions, key_of=key_of,
@@ -384,11 +389,13 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             plumbing, portals, intents, announcer, house.rules, permissions.allows, namespaces.bot
         )
         main_bot.consents = consents
+        main_bot.policies = policies
         main_bot.tracer = tracer = Tracer(
             Traces(database, journal, items, keys_of=event_keys.keys_of, parse=parse_transaction),
             lanes=lambda: router.lanes, name_of=portals.name_of, why_waiting=portals.why_waiting,
         )  # fmt: skip
         routes = Routes(router, portals, namespaces, intents)
+        routes.policies, policies.has_seat = policies, routes.has_seat
         keepers = workshop.keepers(settings, bots, timers, stage, routes)
         declared = DeclaredRooms(
             plumbing, portals, intents, namespaces, workshop.store(InstanceId("")), routes
@@ -459,7 +466,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             main_bot=main_bot, house=house, workshop=workshop, permissions=permissions,
             declared=declared,
             aside=aside, homeserver_state=states, books=books, bookkeeper=bookkeeper,
-            status=status, status_room=status_room, optouts=optouts,
+            policies=policies, status=status, status_room=status_room, optouts=optouts,
             vault=vault, double_puppets=double_puppets, logins=logins, consents=consents,
             control=ControlServer(
                 settings.state_dir, aside=aside, tracer=tracer, status=status,

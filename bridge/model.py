@@ -208,6 +208,12 @@ class AuditAction(StrEnum):
     RELOAD = "reload"
     LINK = "link"
     LOGOUT = "logout"
+    SUBSCRIBE = "subscribe"
+    """To a policy list, which is only looked at."""
+    APPLY = "apply"
+    UNSUBSCRIBE = "unsubscribe"
+    BAN = "ban"
+    UNBAN = "unban"
     OPT_OUT = "opt out"
     OPT_IN = "opt in"
 
@@ -269,6 +275,20 @@ class Asked:
     """An answer counts before that."""
     again_at: datetime
     """They are not asked again before that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """A portal's room follows a policy list."""
+
+    portal: int
+    room: RoomId
+    """Where the list stands."""
+    by: UserId
+    applied: bool = False
+    """It is in force, and not only looked at."""
+    agreed: bool = False
+    """Also where it is about people whom nobody may mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,8 @@ from bridge.core.loginchat import LoginChat
 from bridge.core.networkcommands import NetworkCommands
 from bridge.core.optouts import EVERYWHERE, OptOuts
 from bridge.core.plumbing import Plumbing
+from bridge.core.policies import Policies
+from bridge.core.policycommand import PolicyCommand
 from bridge.core.portals import Portals
 from bridge.core.router import Router
 from bridge.core.sessions import Sessions
@@ -62,6 +64,7 @@ class MainBot:
         self.consents: Consents
         self.login_chat: LoginChat
         self.network_commands: NetworkCommands
+        self.policies: Policies
         self.sessions: Sessions
         self.tracer: Tracer
         self.status: Status
@@ -101,6 +104,9 @@ class MainBot:
             Action(name="set", usage="set [network] [key value]", level=user, run=self._set,
                    needs_power=True, of_network=True, of_room=True,
                    help="see or change how this room's bridge behaves"),
+            Action(name="policy", usage="policy [network] [list|apply list|off list]", level=user,
+                   run=self._policy, needs_power=True, of_network=True, of_room=True,
+                   help="see what a policy list would do, have it in force, or end that"),
         )  # fmt: skip
 
     def _of_people(self) -> Sequence[Action]:
@@ -318,17 +324,25 @@ class MainBot:
         raise PermanentFailure("say parked, parked retry and a name, or parked drop and a name")
 
     async def _set(self, order: Order) -> str:
-        words = order.words
-        named = [door.portal.instance for door in self._portals.in_room(order.room)]
-        door = self._only_door(order, words[:1] if words and words[0] in named else ())
-        if words and words[0] == door.portal.instance:
-            words = words[1:]
+        door, words = self._door_and_words(order)
         if not words:
             return describe(door.portal)
         key, value = words[0], " ".join(words[1:])
         wish = self._plumbing.wish(door, order.sender)
         await self._portals.choose(door, order.sender, change(key, value, wish))
         return f"{key} is {value} for {door.portal.chat_name} on {door.portal.instance} now."
+
+    async def _policy(self, order: Order) -> str:
+        door, words = self._door_and_words(order)
+        command = PolicyCommand(self.policies, self._stage.intents)
+        return await command.obey(door, order.sender, words)
+
+    def _door_and_words(self, order: Order) -> tuple[Doorway, Sequence[str]]:
+        """The bridge that is meant, by its network's name before all else; what else was said."""
+        words = order.words
+        named = [door.portal.instance for door in self._portals.in_room(order.room)]
+        door = self._only_door(order, words[:1] if words and words[0] in named else ())
+        return door, words[1:] if words and words[0] == door.portal.instance else words
 
     async def _optout(self, order: Order) -> str:
         doors = self._doors_meant(order)

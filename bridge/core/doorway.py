@@ -110,7 +110,7 @@ class Doorway:
 
     async def handle(self, item: Item) -> None:
         """Bring one Matrix event to the network. Raises a ``DeliveryError``."""
-        left_alone = self._house.optouts.cover(UserId(item.event["sender"]), self.portal.id)
+        left_alone = self._is_left_alone(UserId(item.event["sender"]))
         if item.event["type"] == "m.room.member":
             item.drop()
             await self._follow_member(item.event)
@@ -131,6 +131,13 @@ class Doorway:
                 self.waits_because = str(error)
                 await self._tell_that_it_waits(item, error)
                 raise
+
+    def _is_left_alone(self, person: UserId) -> bool:
+        """Whether nothing of somebody crosses: as they wish, or as the room's policy lists say."""
+        house, portal = self._house, self.portal.id
+        if portal in house.policies.waiting:
+            raise TemporaryFailure("this room's policy lists are being read", retry_after=1)
+        return house.optouts.cover(person, portal) or house.policies.cover(portal, person)
 
     async def _bring(self, item: Item) -> None:
         house = self._house
@@ -360,8 +367,10 @@ class Doorway:
         if instance is None or session is None or not isinstance(session.client, SendsTyping):
             return
         may = house.permissions.allows(user, Permission.USER, instance.name)
-        is_out = house.optouts.cover(user, self.portal.id) or house.blocks.cover(
-            instance.name, self.portal.chat, user
+        is_out = (
+            house.optouts.cover(user, self.portal.id)
+            or house.policies.cover(self.portal.id, user)
+            or house.blocks.cover(instance.name, self.portal.chat, user)
         )
         if self.portal.paused or is_out or not may:
             return

@@ -14,6 +14,7 @@ from bridge.core.late import Lateness
 from bridge.core.optouts import OptOuts
 from bridge.core.outgoing import KeyOf
 from bridge.core.permissions import Permissions
+from bridge.core.policyrules import InForce
 from bridge.core.progress import Marker
 from bridge.core.router import Router
 from bridge.core.sender import Sender
@@ -91,5 +92,6 @@ class House:
     """Seconds that a message waits before its room is told."""
     deadline: float = 120.0
     """Seconds that a module has for one message."""
+    policies: InForce = field(default_factory=InForce)
     excerpts: Recent[tuple[int, str], str] = field(default_factory=lambda: Recent(2000))
     """What was said last, by portal and event id: for what is told of edits and answers."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -30,6 +30,8 @@ class Plumbing:
     def __init__(self, house: House, portals: Portals) -> None:
         self._house = house
         self._portals = portals
+        self.before_unbridging: Callable[[Doorway, UserId], Awaitable[None]]
+        """Takes back what was done to a chat for its room."""
         self._opening: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
 
     @property
@@ -132,6 +134,7 @@ class Plumbing:
     ) -> None:
         """Untie the room: ghosts leave, the alias and the bridge's state events go."""
         house, portal = self._house, door.portal
+        await self.before_unbridging(door, by)
         ghosts = sorted(await door.arrivals.present())
         await self._portals.remove(door, by)
         outgoing = [

@@ -154,6 +154,8 @@ class RoomActs:
             return PermanentFailure(f"the settings of this bridge do not let {sender} do that")
         if house.blocks.cover(portal.instance, portal.chat, sender):
             return PermanentFailure(f"those who run it take nothing of {sender}")
+        if house.policies.cover(portal.id, sender):
+            return PermanentFailure(f"this room's policy lists keep {sender} out")
         return None
 
     @staticmethod

@@ -5,6 +5,7 @@ from typing import Any
 
 from bridge.core.bots import Seat
 from bridge.core.lane import Lane
+from bridge.core.policies import Policies
 from bridge.core.portals import Portals
 from bridge.core.roomacts import KINDS
 from bridge.core.router import Router
@@ -31,6 +32,7 @@ class Routes:
         self._seats: dict[RoomId, list[Lane]] = {}
         self._names: dict[tuple[UserId, RoomId], str] = {}
         self.watcher: Watcher
+        self.policies: Policies
 
     @property
     def seats(self) -> set[tuple[UserId, RoomId]]:
@@ -76,6 +78,8 @@ class Routes:
             if "state_key" in event:
                 return ()
             lanes = self._portals.lanes(event)
+            if kind == "m.room.redaction":
+                lanes = (*lanes, *self.policies.lanes(event))
             seats = self._seats.get(event["room_id"])
             # What a double puppet says came from a network: nobody there gives us orders.
             if (
@@ -91,7 +95,7 @@ class Routes:
             return self._portals.lanes(event)
         if kind == "m.room.encryption" and self.watcher.wants(event):
             return self.watcher.lanes(self._router, event)
-        return ()
+        return self.policies.lanes(event) if "state_key" in event else ()
 
     def _member(self, event: dict[str, Any]) -> Sequence[Lane]:
         self._intents.note_member(event)

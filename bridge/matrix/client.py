@@ -7,7 +7,7 @@ the path is the same bytes at every attempt. (docs/adr/0002 says why this is not
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +51,8 @@ class Reply:
     content: dict[str, Any]
     retry_after: float | None = None
     """Seconds that it asks us to wait."""
+    items: Sequence[Any] = ()
+    """The JSON list, where the answer is one instead."""
 
 
 class MatrixError(TrestleError):
@@ -133,6 +135,16 @@ class HomeserverClient:
             return reply.content
         raise self._error(reply)
 
+    async def request_list(
+        self, path: str, *, user: UserId, timeout: float | None = None
+    ) -> Sequence[Any]:
+        """Ask as ``user`` for what is answered by a JSON list. Raises as :meth:`request` does."""
+        url = URL(f"{self._url}{path}?{urlencode({'user_id': user})}", encoded=True)
+        reply = await self._send("GET", url, None, timeout, None)
+        if reply.status < 300:
+            return reply.items
+        raise self._error(reply)
+
     async def _send(
         self,
         method: str,
@@ -162,6 +174,8 @@ class HomeserverClient:
                 f"the homeserver cannot be reached: {_reason(error)}"
             ) from error
         content = _content(status, raw)
+        if isinstance(content, list):
+            return Reply(status, {}, None, content)
         return Reply(status, content, _retry_after(content, retry_header))
 
     @asynccontextmanager
@@ -182,6 +196,7 @@ class HomeserverClient:
             ) as response:  # fmt: skip
                 if response.status >= 300:
                     content = _content(response.status, await response.read())
+                    content = content if isinstance(content, dict) else {}
                     raise self._error(Reply(response.status, content, None))
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -264,14 +279,14 @@ def _reason(error: Exception) -> str:
             return (str(error) or type(error).__name__)[:200]
 
 
-def _content(status: int, raw: bytes) -> dict[str, Any]:
+def _content(status: int, raw: bytes) -> dict[str, Any] | list[Any]:
     try:
         content = orjson.loads(raw) if raw else {}
     except orjson.JSONDecodeError:
         if status < 300:
             raise TemporaryFailure("the homeserver's answer is no JSON") from None
         content = {}
-    return content if isinstance(content, dict) else {}
+    return content if isinstance(content, dict | list) else {}
 
 
 def _retry_after(content: dict[str, Any], header: str | None) -> float | None:

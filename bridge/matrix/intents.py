@@ -52,6 +52,8 @@ class Intents:
         self._joined: Recent[tuple[RoomId, UserId], bool] = Recent(50_000)
         self._member_names: Recent[tuple[RoomId, UserId], str] = Recent(50_000)
         self.state = self._rooms.state
+        self.states = self._rooms.states
+        self.who_can = self._rooms.who_can
         self.joined_members = self._rooms.joined_members
         self.can = self._rooms.can
         self.room_name = self._rooms.name
@@ -263,6 +265,20 @@ class Intents:
             "POST", path("v3", "join", room), user=user, query={"server_name": server}
         )
         self._joined.put((room, user), True)
+
+    async def enter(self, name: str, user: UserId) -> RoomId:
+        """Have one of our bots in a room, by its alias or id; give the id.
+
+        Raises ``PermanentFailure`` with the reason when the room stays closed.
+        """
+        await self.ensure_registered(user)
+        try:
+            reply = await self._client.request("POST", path("v3", "join", name), user=user)
+        except MatrixError as error:
+            raise PermanentFailure(f"{user} cannot join {name}: {error.message}") from error
+        room = RoomId(str(reply.get("room_id")))
+        self._joined.put((room, user), True)
+        return room
 
     async def invite(self, room: RoomId, inviter: UserId, user: UserId) -> None:
         """Invite, as a user who is in the room. Raises :class:`MatrixError`."""

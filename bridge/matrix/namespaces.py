@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from bridge.aliasformat import AliasTemplate
 from bridge.sdk.errors import ConfigError
+from bridge.sdk.globs import Glob
 from bridge.sdk.ids import InstanceId, UserId
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-")
@@ -157,6 +158,20 @@ class Namespaces:
         """Aliases of a chat by every way in which there are some."""
         own = f"#{self._prefix}{chat}{self._server}"
         return [own, *(one.spell(chat) + self._server for one in self._templates.values())]
+
+    def read_pattern(self, pattern: str, instance: InstanceId) -> str | None:
+        """The remote ids that a pattern of ghosts of the instance is about, as a pattern of those.
+
+        None if it is not about them by name: it may match some all the same, as ``*`` does.
+        """
+        localpart, _, server = pattern.partition(":")
+        start = f"{self._ghost_start}{instance}_"
+        if not localpart.startswith(start) or not Glob(f":{server}").matches(self._server):
+            return None
+        pieces = re.split(r"([*?])", localpart[len(start) :])
+        read = [piece if piece in {"*", "?"} else _unescape(piece) for piece in pieces]
+        found = "".join(piece for piece in read if piece is not None)
+        return found if None not in read and found.strip("*?") else None
 
     def is_ours(self, user_id: str) -> bool:
         """Whether it is a ghost, a bot or the registration's sender."""

@@ -1,6 +1,7 @@
 """Questions about rooms: power, members, encryption (room versions up to 12)."""
 
 import math
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from bridge.matrix.client import HomeserverClient, MatrixError, path
@@ -28,6 +29,23 @@ class RoomQuestions:
             if error.errcode in _NOT_THERE:
                 return None
             raise
+
+    async def states(
+        self, room: RoomId, kinds: Collection[str]
+    ) -> Mapping[tuple[str, str], dict[str, Any]]:
+        """The contents of all state events of these types, by type and state key.
+
+        Raises :class:`MatrixError` if we may not see them.
+        """
+        found = await self._client.request_list(
+            path("v3", "rooms", room, "state"), user=self._user
+        )
+        return {
+            (one["type"], str(one.get("state_key"))): one["content"]
+            for one in found
+            if isinstance(one, dict) and one.get("type") in kinds
+            and isinstance(one.get("content"), dict)
+        }  # fmt: skip
 
     async def name(self, room: RoomId) -> str:
         """What people call the room: its alias, else its name, else its id."""
@@ -82,6 +100,19 @@ class RoomQuestions:
         if mine is None:
             mine = _level(levels.get("users_default")) or 0
         return mine >= _needed(levels, action)
+
+    async def who_can(self, room: RoomId, action: str) -> set[UserId]:
+        """All who have the power for ``action`` now by being named, as in :meth:`can`."""
+        levels = await self.state(room, "m.room.power_levels") or {}
+        creation = await self._creation(room) or {}
+        users, needed = levels.get("users"), _needed(levels, action)
+        found = {UserId(one) for one in (_creators(creation) if creation else ())}
+        if not levels and creation:
+            found.add(UserId(str(creation.get("sender"))))
+        for user, level in (users if isinstance(users, dict) else {}).items():
+            if (_level(level) or 0) >= needed:
+                found.add(UserId(str(user)))
+        return found
 
     async def level(self, room: RoomId, user: UserId) -> float:
         """How much power the user has now; without end for creators of a room of version 12."""

@@ -79,6 +79,7 @@ from bridge.sdk.login import (
 from bridge.sdk.metrics import Metric
 from bridge.sdk.module import (
     AsksModerators,
+    BansChats,
     Bot,
     BotHost,
     Call,
@@ -113,6 +114,7 @@ __all__ = [
     "Adopted",
     "Ask",
     "AsksModerators",
+    "BansChats",
     "Bot",
     "BotHost",
     "Call",

@@ -303,6 +303,26 @@ class ManagesChats(Protocol):
     ) -> None: ...
 
 
+@runtime_checkable
+class BansChats(Protocol):
+    """A client that can keep people out of a chat whether they are there or not.
+
+    By patterns of their ids, in which ``*`` is any text and ``?`` any one character. Raises as
+    ``ManagesChats`` does.
+    """
+
+    async def find_bans(self, chat: RemoteChat, patterns: Sequence[str]) -> Sequence[str]:
+        """Those of the patterns that are banned now, by whomever."""
+        ...
+
+    async def change_bans(self, chat: RemoteChat, add: Sequence[str], lift: Sequence[str]) -> None:
+        """Ban some patterns and lift others; of one that cannot be banned say so by raising.
+
+        What can be nobody's id, or would keep out our own connections, is left out.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directory:
     """What the third-party lookups of the appservice API say about a network."""

@@ -303,6 +303,24 @@ DATA_MAP: tuple[Table, ...] = (
         subject="subject",
     ),
     Table(
+        "policy_list", "which policy lists rooms follow", While("the room follows it"),
+        {
+            "portal": _none("the bridged room's number"), "room": _id("where the list stands"),
+            "subject": _id("who asked for it"), "since": _SINCE,
+            "applied": _none("whether it is in force"),
+            "agreed": _none("whether also where it is about very many"),
+        },
+        subject="subject",
+    ),
+    Table(
+        "policy_ban", "bans on chats that came of policy lists, to take them back",
+        While("the list says so"),
+        {
+            "portal": _none("the bridged room's number"), "since": _SINCE,
+            "pattern": _id("who is banned there: an id, which may hold * and ?"),
+        },
+    ),
+    Table(
         "told", "what a person was told once, so as not to say it again",
         While("the installation"),
         {"subject": _SUBJECT, "what": _none("a fixed word, a number, a hash"), "at": _SINCE},

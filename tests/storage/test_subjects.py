@@ -21,7 +21,7 @@ OF_SUBJECTS = {table.name: table for table in DATA_MAP if table.subject is not N
 SHOWN = (
     "portal", "message", "login", "bot_room", "told", "module_store", "timer", "acceptance",
     "access", "audit", "opt_out", "subject_key", "vault", "token", "double_puppet",
-    "remote_account", "consent", "chat_block",
+    "remote_account", "consent", "chat_block", "policy_list",
 )  # fmt: skip
 """What a person may read of their own."""
 

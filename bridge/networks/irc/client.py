@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
-from bridge.networks.irc import certfp, replies
+from bridge.networks.irc import bans, certfp, replies
 from bridge.networks.irc.channels import Channels
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.desk import Desk
@@ -248,6 +248,18 @@ class IrcClient(Presence):
         await self._come_in(chat)
         await self._do(removal_lines(chat, person, how, reason, self._network))
 
+    async def find_bans(self, chat: RemoteChat, patterns: Sequence[str]) -> Sequence[str]:
+        """Those of the patterns of nicks that the channel bans. Raises a ``DeliveryError``."""
+        await self._come_in(chat)
+        return await bans.find(self._questions, chat, patterns)
+
+    async def change_bans(self, chat: RemoteChat, add: Sequence[str], lift: Sequence[str]) -> None:
+        """Ban some patterns of nicks and lift others. Raises a ``DeliveryError``."""
+        connection = await self._come_in(chat)
+        chosen = bans.choose(add, self._network.own_nicks, connection.isupport)
+        for one in bans.lines(chat, chosen, lift, connection.isupport):
+            await self._do([one])
+
     async def _come_in(self, chat: RemoteChat) -> Connection:
         connection, channels = await self._link.get(self._settings.connect_seconds * 2)
         await channels.enter(chat.name)
@@ -255,11 +267,14 @@ class IrcClient(Presence):
         return connection
 
     async def _do(self, lines: Sequence[Line]) -> None:
-        inquiries = self._link.inquiries
-        if inquiries is None:
-            raise TemporaryFailure("There is no connection.", retry_after=STORE_AGAIN_SECONDS)
         if lines:
-            await inquiries.ask(*lines, wanted=())
+            await self._questions.ask(*lines, wanted=())
+
+    @property
+    def _questions(self) -> Inquiries:
+        if self._link.inquiries is None:
+            raise TemporaryFailure("There is no connection.", retry_after=STORE_AGAIN_SECONDS)
+        return self._link.inquiries
 
     # --- while connected ---------------------------------------------------------------------
 

@@ -22,6 +22,9 @@ _CHANNEL = re.compile(r"[#&+!][^\x00-\x20,:\x07\x7f]{1,199}\Z")
 MOST_NUMBER = 8192
 """Limits above this are taken for it: a server's number sizes nothing of ours."""
 
+MOST_MODES = 20
+"""As many at once where the server sets no limit."""
+
 
 def fold(name: str, casemapping: str = "rfc1459") -> str:
     """Map a name so that equal names are equal texts. An unknown mapping folds ASCII only."""
@@ -104,6 +107,12 @@ class Isupport:
         """The user mode that marks a program, if the network has one (IRCv3 ``bot-mode``)."""
         letter = self.tokens.get("BOT", "")
         return letter if len(letter) == 1 and letter.isascii() and letter.isalpha() else ""
+
+    @cached_property
+    def most_modes(self) -> int:
+        """How many modes with a value one line may change; the protocol's own number is 3."""
+        value = self.tokens.get("MODES")
+        return MOST_MODES if value == "" else min(self._number("MODES", 3), MOST_MODES)
 
     @cached_property
     def most_targets(self) -> dict[str, int | None]:

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count, islice
 
 from bridge.networks.irc.crowd import Crowd
@@ -163,6 +163,11 @@ class Network:
             for login, source in self._held.items()
             if login in self._owners
         ]
+
+    @property
+    def own_nicks(self) -> Sequence[str]:
+        """By which nicks our connections go now."""
+        return [source.nick for source in self._held.values()]
 
     def mask_of(self, chat: RemoteChatId, nick: str) -> str:
         """The mask by which to ban somebody: the host where it is known, else the nick.

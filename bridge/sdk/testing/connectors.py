@@ -15,6 +15,7 @@ from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState, LogsOut
 from bridge.sdk.module import (
     AsksModerators,
+    BansChats,
     Directory,
     FindsChats,
     JoinsChats,
@@ -289,6 +290,17 @@ class _Check:
                 ("remove", client.remove(self._chat, RemoteUserId("bob"), Removal.KICK, "test")),
             ):
                 done, error = await self._try(f"{name}() {when}", act)
+                require(
+                    error is not None or done is WAITS,
+                    f"{name}() returned {when}; wait for the connection or raise TemporaryFailure",
+                )
+        if isinstance(client, BansChats):
+            bannings: dict[str, Awaitable[object]] = {
+                "find_bans": client.find_bans(self._chat, ["bob"]),
+                "change_bans": client.change_bans(self._chat, ["bob*"], ["carl"]),
+            }
+            for name, banning in bannings.items():
+                done, error = await self._try(f"{name}() {when}", banning)
                 require(
                     error is not None or done is WAITS,
                     f"{name}() returned {when}; wait for the connection or raise TemporaryFailure",

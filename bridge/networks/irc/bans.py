@@ -1,0 +1,67 @@
+"""Bans of people by patterns of their nicks, several in one line where the server takes it."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from bridge.networks.irc import replies
+from bridge.networks.irc.inquiry import Inquiries
+from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.wire import Line, line
+from bridge.sdk.events import RemoteChat
+from bridge.sdk.globs import Glob
+
+_PATTERN = re.compile(r"[^\x00-\x20!@:,+$\x7f-][^\x00-\x20!@:,\x7f]{0,99}\Z")
+"""A nick, with ``*`` and ``?``. Nothing in it may be read as something else than one value."""
+
+
+async def find(inquiries: Inquiries, chat: RemoteChat, patterns: Sequence[str]) -> list[str]:
+    """Those of the patterns that the channel bans now. Raises a ``DeliveryError``."""
+    if not patterns:
+        return []
+    answer = await inquiries.ask(
+        line("MODE", chat.name, "b"), wanted={replies.BAN_ENTRY}, last={replies.END_OF_BANS}
+    )
+    there = {one.param(2).casefold() for one in answer.lines}
+    return [one for one in patterns if _mask(one).casefold() in there]
+
+
+def lines(
+    chat: RemoteChat, add: Sequence[str], lift: Sequence[str], limits: Isupport
+) -> list[Line]:
+    """Make the lines that ban and lift."""
+    return [
+        line("MODE", chat.name, f"{sign}{'b' * len(masks)}", *masks)
+        for sign, patterns in (("-", lift), ("+", add))
+        for masks in _fitting(map(_mask, patterns), chat, limits)
+    ]
+
+
+def choose(patterns: Iterable[str], own: Iterable[str], limits: Isupport) -> list[str]:
+    """Give those that are patterns of nicks, and ban nobody of us."""
+    nicks = [limits.fold(nick) for nick in own]
+    return [
+        pattern
+        for pattern in patterns
+        if _PATTERN.match(pattern)
+        and not any(Glob(limits.fold(pattern)).matches(nick) for nick in nicks)
+    ]
+
+
+def _mask(pattern: str) -> str:
+    return f"{pattern}!*@*"
+
+
+def _fitting(
+    masks: Iterable[str], chat: RemoteChat, limits: Isupport
+) -> Iterator[tuple[str, ...]]:
+    """As many in a line as the server lets change at once, and as fit into a line."""
+    room = limits.line_length - len(f"MODE {chat.name} +\r\n".encode())
+    held: list[str] = []
+    for mask in masks:
+        size = sum(len(one.encode()) + 2 for one in (*held, mask))
+        if held and (size > room or len(held) == limits.most_modes):
+            yield tuple(held)
+            held = []
+        held.append(mask)
+    if held:
+        yield tuple(held)

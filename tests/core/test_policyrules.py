@@ -1,0 +1,155 @@
+"""Rules of policy lists: which there are, whom they are about, what would be done by them."""
+
+import re
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.core.policyrules import MOST_AT_ONCE, About, InForce, Rule, Ruleset, read_rule, weigh
+from bridge.matrix.namespaces import Namespaces
+from bridge.sdk.globs import Glob
+from bridge.sdk.ids import InstanceId, UserId
+from tests.rigs.scale import examples
+
+IRC = InstanceId("irc")
+
+
+def user(text: str) -> Rule:
+    return Rule(About.USER, Glob(text))
+
+
+def server(text: str) -> Rule:
+    return Rule(About.SERVER, Glob(text))
+
+
+def people(*names: str) -> list[UserId]:
+    return [UserId(name) for name in names]
+
+
+# --- patterns ---
+
+
+@examples(1000)
+@given(st.text("ab*?", max_size=9), st.text("ab", max_size=12))
+def test_a_pattern_matches_what_the_specification_says(pattern: str, text: str) -> None:
+    signs = {"*": ".*", "?": "."}
+    meant = "".join(signs.get(one, re.escape(one)) for one in re.sub(r"\*+", "*", pattern))
+    assert Glob(pattern).matches(text) == bool(re.fullmatch(meant, text, re.DOTALL))
+
+
+@pytest.mark.parametrize("pattern", ["*a" * 200 + "b*", "@*" + "?*" * 200 + "z*", "*" * 500 + "b"])
+def test_no_pattern_takes_long(pattern: str) -> None:
+    glob = Glob(pattern)
+    began = time.perf_counter()
+    for _ in range(20):
+        assert not glob.matches("@" + "a" * 254)
+    assert time.perf_counter() - began < 1
+
+
+def test_a_pattern_means_every_sign_but_two_as_it_is() -> None:
+    assert Glob("@a.b[c]*:x").matches("@a.b[c]d:x")
+    assert not Glob("@a.b*:x").matches("@aXbc:x")
+    assert not Glob("@A*").matches("@a1")
+    assert Glob("?").matches("\n")
+
+
+# --- rules ---
+
+
+@pytest.mark.parametrize("begin", ["m.policy.rule", "m.room.rule", "org.matrix.mjolnir.rule"])
+@pytest.mark.parametrize("recommendation", ["m.ban", "org.matrix.mjolnir.ban"])
+def test_a_rule_is_read_by_its_names_of_now_and_before(begin: str, recommendation: str) -> None:
+    content = {"entity": "@bad*:x", "recommendation": recommendation, "reason": "spam"}
+    assert read_rule(f"{begin}.user", content) == user("@bad*:x")
+    assert read_rule(f"{begin}.server", content) == server("@bad*:x")
+    assert read_rule(f"{begin}.room", content) == Rule(About.ROOM, Glob("@bad*:x"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {}, {"entity": "@a:x"}, {"entity": "@a:x", "recommendation": "org.matrix.mjolnir.allow"},
+        {"entity": "@a:x", "recommendation": "m.unknown"},
+        {"entity": 5, "recommendation": "m.ban"}, {"entity": "", "recommendation": "m.ban"},
+        {"entity": "a" * 513, "recommendation": "m.ban"},
+        {"entity": "@a:x", "recommendation": ["m.ban"]}, {"recommendation": "m.ban"},
+    ],
+)  # fmt: skip
+def test_what_bans_nobody_is_no_rule(content: dict[str, Any]) -> None:
+    assert read_rule("m.policy.rule.user", content) is None
+
+
+def test_other_events_are_no_rules() -> None:
+    content = {"entity": "@a:x", "recommendation": "m.ban"}
+    assert read_rule("m.room.topic", content) is read_rule("m.policy.rule", content) is None
+
+
+def test_rules_are_about_people_by_name_by_pattern_and_by_homeserver() -> None:
+    rules = Ruleset.of(
+        [user("@bad:x"), user("@spam*:*"), server("evil.org"), server("*.evil.org")]
+    )
+    for one in ("@bad:x", "@spammer:good.org", "@a:evil.org", "@a:evil.org:8448", "@a:b.evil.org"):
+        assert rules.covers(UserId(one)), one
+    for one in ("@bad:y", "@nospam:x", "@a:notevil.org", "@a:evil.org.uk", "@evil.org:x"):
+        assert not rules.covers(UserId(one)), one
+    assert not Ruleset.of([Rule(About.ROOM, Glob("*"))]).covers(UserId("@a:x"))
+
+
+# --- what they would do ---
+
+
+def test_a_rule_about_the_bridge_the_admins_or_very_many_is_held() -> None:
+    crowd = people(*(f"@u{number}:big.org" for number in range(MOST_AT_ONCE + 1)))
+    members = [*crowd, *people("@bot:here", "@admin:here", "@bad:there")]
+    rules = [user("@bad:there"), user("@*:here"), server("big.org"), user("@u1:*"), server("none")]
+    weighed = weigh(rules, members, people("@bot:here", "@admin:here", "@away:here"))
+    assert weighed.in_force == {user("@bad:there"), user("@u1:*"), server("none")}
+    assert weighed.held == {
+        user("@*:here"): "@admin:here, @away:here, @bot:here",
+        server("big.org"): "11 people of this room",
+    }
+    assert set(weighed.about) == set(members)
+    assert weighed.risks[-1] == "it is about 14 people of this room at once"
+
+
+def test_rules_that_are_about_few_need_no_more_than_to_be_asked_for() -> None:
+    rules = [user("@bad:there"), server("evil.org")]
+    weighed = weigh(rules, people("@bad:there", "@good:here"), people("@admin:here"))
+    assert (weighed.about, weighed.risks) == (people("@bad:there"), [])
+    assert weighed.in_force == set(rules)
+
+
+def test_many_rules_and_many_people_are_weighed_in_no_time() -> None:
+    rules = [user(f"@spam{number}*:evil{number}.org") for number in range(500)]
+    members = people(*(f"@u{number}:big{number % 50}.org" for number in range(2000)))
+    began = time.perf_counter()
+    assert not weigh(rules, members, []).about
+    assert time.perf_counter() - began < 10
+
+
+def test_what_is_in_force_is_so_for_one_portal() -> None:
+    lists = InForce()
+    lists.put(1, [user("@bad:x")])
+    assert lists.cover(1, UserId("@bad:x"))
+    assert not lists.cover(2, UserId("@bad:x"))
+    lists.put(1, [])
+    assert not lists.cover(1, UserId("@bad:x"))
+    assert lists.of(1) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "remote"),
+    [
+        ("@_trestle_irc_bob:here", "bob"), ("@_trestle_irc_sp=5b*:here", "sp[*"),
+        ("@_trestle_irc_a?b*:*", "a?b*"), ("@_trestle_irc_bob:h*", "bob"),
+        ("@_trestle_irc_*:here", None), ("@_trestle_irc_b=4*:here", None),
+        ("@_trestle_irc_bob:there", None), ("@_trestle_irc2_bob:here", None),
+        ("@*bob:here", None), ("*", None), ("@bob:here", None), ("@_trestle_irc_:here", None),
+    ],
+)  # fmt: skip
+def test_a_pattern_of_ghosts_is_read_as_one_of_nicks(pattern: str, remote: str | None) -> None:
+    ours = Namespaces(server_name="here", networks=[IRC, InstanceId("irc2")])
+    assert ours.read_pattern(pattern, IRC) == remote

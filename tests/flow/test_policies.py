@@ -1,0 +1,124 @@
+"""A room follows a policy list: looked at, in force, changed meanwhile, over a restart, ended."""
+
+from pathlib import Path
+from typing import Any
+
+from bridge.app import App
+from bridge.demo.matrix_user import MatrixUser
+from bridge.settings import DatabaseSettings
+from bridge.storage.audit import Audit
+from bridge.storage.keys import DayKeys
+from tests.flow.test_conversation import bridge, irc_module
+from tests.rigs.irc_user import IrcUser, irc_user
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.trestle import Town, make_modules, running
+
+BOT = "@trestle:test.example"
+SPAM = "@_trestle_near_spam*:test.example"
+
+
+def ban(entity: str) -> dict[str, str]:
+    return {"entity": entity, "recommendation": "m.ban", "reason": "test"}
+
+
+async def rule(
+    person: MatrixUser, room: str, key: str, content: dict[str, Any], about: str = "user"
+) -> None:
+    await person.set_state(room, f"m.policy.rule.{about}", content, key)
+
+
+async def hears(listener: IrcUser, words: str, *, without: str) -> None:
+    """Hear the words in the channel, and until then not the others."""
+    while True:
+        line = await listener.expect("PRIVMSG #mall")
+        assert without not in line
+        if words in line:
+            return
+
+
+async def make_list(lena: MatrixUser, bea: MatrixUser) -> tuple[str, str]:
+    """A list with rules about one of the room, about people on IRC, and about nobody: its room
+    and alias."""
+    name = f"bans-{lena.id[1:].partition(':')[0]}"
+    room = await lena.create_room(preset="public_chat", room_alias_name=name)
+    await rule(lena, room, "bea", ban(bea.id))
+    await rule(lena, room, "spam", ban(SPAM))
+    await rule(lena, room, "evil", ban("*.evil.example"), "server")
+    await rule(lena, room, "fine", {**ban("@*:*"), "recommendation": "m.allow"})
+    return room, f"#{name}:test.example"
+
+
+async def test_a_list_is_looked_at_first_then_in_force_and_followed_until_it_is_ended(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    alice, bea, lena = [await town.person(name) for name in ("alice", "bea", "lena")]
+    async with run_ngircd() as irc, irc_user(irc.port, "olga") as olga:
+        await olga.join("#mall")
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc))
+        )
+        async with running(settings):
+            room = await bridge(alice, "#mall")
+            olga.say("MODE #mall +o trestle")
+            await bea.join(room)
+            await bea.say(room, "hello")
+            await olga.expect("PRIVMSG #mall", "hello")
+            list_room, alias = await make_list(lena, bea)
+
+            await alice.say(room, f"!trestle policy {alias}")
+            seen = await alice.wait_for_text(room, f"{alias} ({list_room}) has 3 rules")
+            said = seen["content"]["body"]
+            assert f"In this room it is about {bea.id}: nothing that they say would" in said
+            assert "would be banned from #mall as far as I have the right to: spam*." in said
+            assert f"Nothing of that is done yet. Say !trestle policy apply {alias} " in said
+            await bea.say(room, "still here")
+            await olga.expect("PRIVMSG #mall", "still here")
+
+            await alice.say(room, f"!trestle policy apply {alias}")
+            await olga.expect("PART #mall", "is on a policy list")
+            await olga.expect("MODE #mall +b", "spam*!*@*")
+            await alice.wait_for_text(room, f"{alias} ({list_room}) is in force for #mall.")
+            await bea.say(room, "unheard")
+            await alice.say(room, "and heard")
+            await hears(olga, "and heard", without="unheard")
+
+            await rule(lena, list_room, "alice", ban("@alice*:test.example"))
+            await alice.wait_for_text(room, f"that is about {alice.id}. It is not in force; say")
+            await rule(lena, list_room, "spam", {})
+            await olga.expect("MODE #mall -b", "spam*!*@*")
+            await rule(lena, list_room, "troll", ban("@_trestle_near_troll:test.example"))
+            await olga.expect("MODE #mall +b", "troll!*@*")
+            await alice.say(room, f"!trestle policy apply {alias}")
+            await alice.wait_for_text(room, f"say !trestle policy apply {alias} yes")
+
+        async with running(settings) as app:
+            await bea.say(room, "unheard")
+            await alice.say(room, "after all")
+            await hears(olga, "after all", without="unheard")
+            olga.say("MODE #mall +o trestle")
+            await alice.say(room, "!trestle policy")
+            await alice.wait_for_text(room, f"({list_room}): in force; {alice.id} asked for it.")
+            await alice.say(room, f"!trestle policy off {alias}")
+            await olga.expect("MODE #mall -b", "troll!*@*")
+            await bea.say(room, "again")
+            await olga.expect("PRIVMSG #mall", "again")
+            await lena.wait_until(lambda: is_gone(lena, list_room))
+            assert await acts_of(app, folder) == [
+                ("bridge", alice.id), ("subscribe", alice.id), ("apply", alice.id), ("ban", BOT),
+                ("unban", BOT), ("ban", BOT), ("unsubscribe", alice.id), ("unban", BOT),
+            ]  # fmt: skip
+
+
+def is_gone(person: MatrixUser, room: str) -> bool:
+    """Whether the bot left the room."""
+    memberships = [
+        event["content"]["membership"] for event in person.events
+        if event["room_id"] == room and event.get("state_key") == BOT
+    ]  # fmt: skip
+    return memberships[-1:] == ["leave"]
+
+
+async def acts_of(app: App, folder: Path) -> list[tuple[str, str]]:
+    database = app.parts.database
+    audit = Audit(database, DayKeys(folder, database.clock), app.parts.settings.state_dir)
+    return [(row.action, row.actor) async for row in audit.rows()]
