@@ -56,6 +56,9 @@ OnState = Callable[[LoginRow, LoginState, str], None]
 MayUse = Callable[[UserId, InstanceId], bool]
 """Whether the settings let the person have a login on the instance."""
 
+_JOINS_AT_ONCE = 50
+"""Chats that are joined together after a connect: a network may take several at a time."""
+_REJOIN_SECONDS = 120.0
 NOT_ALLOWED = "the settings of this bridge do not let you use it"
 """Why a login is off whose owner lost the leave to have one."""
 
@@ -410,15 +413,25 @@ class Instance:
         while True:
             await self._rejoin.wait()
             self._rejoin.clear()
-            for chat in self._chats(self.name):
-                try:
-                    await self.join(chat)
-                except PermanentFailure as error:
-                    self.trouble[chat.id] = str(error)
-                    log.warning(
-                        "%s cannot join a bridged chat: %s", self.name, error,
-                        extra={"event": "join_refused"},
-                    )  # fmt: skip
-                except DeliveryError as error:
-                    self.trouble[chat.id] = str(error)
+            chats = self._chats(self.name)
+            for start in range(0, len(chats), _JOINS_AT_ONCE):
+                group = chats[start : start + _JOINS_AT_ONCE]
+                async with asyncio.TaskGroup() as joining:
+                    tasks = [joining.create_task(self._keep_in(chat)) for chat in group]
+                if not all(task.result() for task in tasks):
                     break  # Not connected any more; the next connect begins anew.
+
+    async def _keep_in(self, chat: RemoteChat) -> bool:
+        """Have the relay in a bridged chat; whether it can be tried at all just now."""
+        try:
+            await self.join(chat, _REJOIN_SECONDS)
+        except PermanentFailure as error:
+            self.trouble[chat.id] = str(error)
+            log.warning(
+                "%s cannot join a bridged chat: %s", self.name, error,
+                extra={"event": "join_refused"},
+            )  # fmt: skip
+        except DeliveryError as error:
+            self.trouble[chat.id] = str(error)
+            return False
+        return True

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bridge.networks.irc
-from bridge.networks.irc.isupport import Isupport, fold
+from bridge.networks.irc.isupport import MOST_MODES, MOST_NUMBER, Isupport, fold
 from bridge.networks.irc.wire import (
     LINE_BYTES,
     MOST_UNREAD_BYTES,
@@ -218,9 +218,10 @@ def test_limits_are_those_of_the_server_and_else_of_the_protocol() -> None:
     assert (told.nick_length, told.channel_length, told.line_length) == (30, 64, 1024)
     assert told.channel_types == "#"
     assert told.prefixes == {"~": "q", "&": "a", "@": "o", "%": "h", "+": "v"}
-    assert told.most_targets == {"NAMES": 1, "PRIVMSG": 4, "JOIN": None}
+    assert told.most_joins == MOST_NUMBER
+    assert told.with_tokens(["TARGMAX=PRIVMSG:4,JOIN:3"]).most_joins == 3
+    assert told.with_tokens(["TARGMAX=PRIVMSG:4", "MAXTARGETS=5"]).most_joins == 5
     assert told.channel_modes == ("beI", "k", "l", "imn")
-    assert told.status_signs == "@+"
     assert told.tokens["NETWORK"] == "a b"
     assert told.with_tokens(["-NICKLEN"]).nick_length == 9
     silent = Isupport()
@@ -230,16 +231,17 @@ def test_limits_are_those_of_the_server_and_else_of_the_protocol() -> None:
 
 
 @examples(200)
-@given(st.lists(st.text(max_size=30), max_size=5))
+@given(st.lists(st.text(max_size=30), max_size=7))
 def test_no_limits_of_a_server_break_us(words: list[str]) -> None:
-    keys = ["NICKLEN", "LINELEN", "PREFIX", "CHANMODES", "TARGMAX", "CHANTYPES", "HOSTLEN"]
+    keys = ["NICKLEN", "LINELEN", "PREFIX", "CHANMODES", "TARGMAX", "MODES", "MAXTARGETS"]
     told = Isupport().with_tokens(f"{key}={word}" for key, word in zip(keys, words, strict=False))
     assert 1 <= told.nick_length <= 8192
     assert told.line_length >= 512
     assert told.host_length
     assert len(told.channel_modes) == 4
     assert isinstance(told.prefixes, dict)
-    assert isinstance(told.most_targets, dict)
+    assert 1 <= told.most_joins <= MOST_NUMBER
+    assert 1 <= told.most_modes <= MOST_MODES
 
 
 def test_every_byte_goes_through_one_write() -> None:

@@ -9,6 +9,9 @@ from bridge.sdk.errors import DeliveryError, TemporaryFailure
 
 _Answer = asyncio.Future[DeliveryError | None]
 
+_NAMES_BYTES = 400
+"""Of channels in one line: the server puts more before them when it tells others."""
+
 
 class Channels:
     """Joins and waits for the answer; knows where we are."""
@@ -18,6 +21,9 @@ class Channels:
         self._join_seconds = join_seconds
         self._joined: set[str] = set()
         self._asked: dict[str, _Answer] = {}
+        self._unsaid: list[str] = []
+        """Of these channels, those whose turn to be written has not come."""
+        self._writing = asyncio.Lock()
 
     def _fold(self, name: str) -> str:
         return self._connection.isupport.fold(name)
@@ -36,14 +42,15 @@ class Channels:
         key = self._fold(name)
         if key in self._joined:
             return
-        if key not in self._asked:
-            await self._connection.say(line("JOIN", name))
-            if key not in self._asked:
-                self._asked[key] = asyncio.get_running_loop().create_future()
+        answer = self._asked.get(key)
+        if answer is None:
+            answer = self._asked[key] = asyncio.get_running_loop().create_future()
+            self._unsaid.append(name)
+        await self._write()
         try:
             async with asyncio.timeout(self._join_seconds):
                 # Others may wait for the same answer: our cancellation is not theirs.
-                refusal = await asyncio.shield(self._asked[key])
+                refusal = await asyncio.shield(answer)
         except TimeoutError as error:
             self._asked.pop(key, None)
             raise TemporaryFailure(
@@ -53,6 +60,29 @@ class Channels:
             ) from error
         if refusal is not None:
             raise refusal
+
+    async def _write(self) -> None:
+        """Ask for all that is wanted by now, as many in a line as the server takes."""
+        async with self._writing:
+            await asyncio.sleep(0)  # Who wants in at this moment, too, goes along.
+            while self._unsaid:
+                group = self._take_line()
+                try:
+                    await self._connection.say(line("JOIN", ",".join(group)))
+                except BaseException:
+                    self._unsaid[:0] = group  # Others wait for it.
+                    raise
+
+    def _take_line(self) -> list[str]:
+        most, bytes_left = self._connection.isupport.most_joins, _NAMES_BYTES
+        group: list[str] = []
+        for name in self._unsaid[:most]:
+            bytes_left -= len(name.encode()) + 1
+            if group and bytes_left < 0:
+                break
+            group.append(name)
+        del self._unsaid[: len(group)]
+        return group
 
     def part(self, name: str, reason: str) -> None:
         """Leave the channel, if we are in it."""
@@ -71,6 +101,7 @@ class Channels:
                     )
                 )
         self._asked.clear()
+        self._unsaid.clear()
         self._joined.clear()
 
     def handle(self, message: Incoming) -> None:

@@ -92,11 +92,6 @@ class Isupport:
         return dict(zip(signs, modes, strict=False))
 
     @cached_property
-    def status_signs(self) -> str:
-        """Signs that, before a channel's name, address only those who hold them."""
-        return self.tokens.get("STATUSMSG", "") or "".join(self.prefixes)
-
-    @cached_property
     def channel_modes(self) -> tuple[str, str, str, str]:
         """Modes: lists, always with a value, with a value when set, without."""
         groups = (*self.tokens.get("CHANMODES", "b,k,l,imnpst").split(","), "", "", "", "")
@@ -115,14 +110,13 @@ class Isupport:
         return MOST_MODES if value == "" else min(self._number("MODES", 3), MOST_MODES)
 
     @cached_property
-    def most_targets(self) -> dict[str, int | None]:
-        """Command to how many names it takes at once; None: as many as fit."""
-        return {
-            command.upper(): min(int(number), MOST_NUMBER) if number.isdecimal() else None
-            for command, _, number in (
-                pair.partition(":") for pair in self.tokens.get("TARGMAX", "").split(",") if pair
-            )
-        }
+    def most_joins(self) -> int:
+        """How many channels one JOIN may name. Where nothing is said, as many as fit."""
+        for pair in self.tokens.get("TARGMAX", "").split(","):
+            command, _, number = pair.partition(":")
+            if command.upper() == "JOIN":
+                return _read_number(number) or MOST_NUMBER
+        return self._number("MAXTARGETS", MOST_NUMBER)
 
     def is_channel(self, name: str) -> bool:
         """Whether a target is a channel."""
@@ -133,10 +127,14 @@ class Isupport:
         return _CHANNEL.match(text) is not None and self.is_channel(text)
 
     def _number(self, key: str, default: int) -> int:
-        value = self.tokens.get(key, "")
-        if not (value.isascii() and value.isdecimal()):
-            return default
-        return min(int(value[:9]), MOST_NUMBER) or default
+        return _read_number(self.tokens.get(key, "")) or default
+
+
+def _read_number(value: str) -> int:
+    """0 for what is none."""
+    if not (value.isascii() and value.isdecimal()):
+        return 0
+    return min(int(value[:9]), MOST_NUMBER)
 
 
 def _unescape(value: str) -> str:

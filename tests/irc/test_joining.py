@@ -1,0 +1,36 @@
+"""Into many channels at a time, as the server lets it."""
+
+import asyncio
+
+from tests.irc.stage import Network, chat, running
+from tests.irc.test_client import refusal_of_join
+from tests.rigs.scripted_irc import scripted_server
+
+
+async def test_channels_are_asked_for_as_many_at_a_time_as_the_server_takes() -> None:
+    names = ["#room", "#b", "#c", "#d", "#e"]
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        relay, _ = Network(server.port).relay()
+        async with running(relay) as run:
+            peer = await server.accept()
+            await peer.welcome("NICKLEN=30 TARGMAX=JOIN:2,PRIVMSG:1")
+            joins = {
+                name: tasks.create_task(
+                    refusal_of_join(relay, name) if name == "#c" else relay.join(chat(name))
+                )
+                for name in names
+            }
+            for line in ("JOIN #room,#b", "JOIN #c,#d", "JOIN #e"):
+                await peer.expect(line)
+            peer.say(":irc.test 474 {nick} #c :Cannot join channel (+b)")
+            for name in ("#room", "#b", "#d", "#e"):
+                peer.say(f":{{nick}}!t@h JOIN {name}", f":irc.test 366 {{nick}} {name} :End")
+            await asyncio.wait(joins.values())
+            assert "banned" in (joins["#c"].result() or "")
+            peer.reset()
+            await run.wait_for_error()
+        again = tasks.create_task(relay.run())
+        other = await server.accept()
+        await other.welcome("NICKLEN=30")
+        await other.expect("JOIN #room,#b,#d,#e")
+        again.cancel()
