@@ -10,9 +10,10 @@ import pytest
 
 from bridge.networks.irc.acts import (
     is_of_network,
-    reaction_id,
+    made_up_reaction_id,
     read_answered,
     read_reaction,
+    read_unreaction,
     redacting,
 )
 from bridge.networks.irc.client import IrcClient
@@ -87,12 +88,15 @@ async def test_reactions_answers_and_typing_cross_an_inspircd_both_ways() -> Non
             (said,) = await host.wait_for(RemoteMessage)
             await _to_bob(alice, bob, said.id)
             await _from_bob(bob, host, ours)
+            await _taken_back(alice, bob, host, said.id)
             # What our own people do is heard, and is nobody else's.
             assert [one.sender.name for one in host.of(RemoteReaction)] == ["bob"]
             assert not [one for one in host.of(RemoteTyping) if one.user.name != "bob"]
             capabilities = network.connector.capabilities(chat("#room").id)
             assert (capabilities.reactions, capabilities.typing) == (Level.PARTIAL, Level.FULL)
-            assert capabilities.redactions is Level.DROP
+            assert capabilities.redactions is Level.PARTIAL
+            # The server has no way to take back a message.
+            assert await alice.send_redaction(redaction(ours)) is None
 
 
 async def _to_bob(alice: IrcClient, bob: Any, target: str) -> None:
@@ -124,6 +128,22 @@ async def _from_bob(bob: Any, host: Host, target: str) -> None:
     assert (began.is_typing, ended.is_typing) == (True, False)
 
 
+async def _taken_back(alice: IrcClient, bob: Any, host: Host, target: str) -> None:
+    receipt = await alice.send_reaction(reaction(target, "+1"))
+    assert receipt is not None
+    await alice.send_redaction(redaction(*receipt.remote_ids))
+    heard = incoming(await bob.expect(" TAGMSG ", "+draft/unreact"))
+    assert (heard.tags["+draft/unreact"], heard.tags["+draft/reply"]) == ("+1", target)
+    (reacted,) = host.of(RemoteReaction)
+    bob.say(
+        f"@+draft/reply={reacted.target};+draft/unreact=other TAGMSG #room",
+        f"@+draft/reply={reacted.target};+draft/unreact=lol TAGMSG #room",
+    )
+    other, own = await host.wait_for(RemoteRedaction, 2)
+    assert (own.target, own.sender.name) == (reacted.id, "bob")
+    assert other.target != reacted.id
+
+
 # --- the specifications' examples ---
 
 
@@ -144,14 +164,28 @@ def test_a_reaction_is_read(text: str, found: tuple[str, str] | None) -> None:
     assert read_reaction(incoming(text)) == found
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("@msgid=4;+draft/reply=123;+draft/unreact=👋 :n!u@h TAGMSG #c", ("123", "👋")),
+        ("@+reply=123;+unreact=:) :n!u@h PRIVMSG #c", ("123", ":)")),
+        ("@+draft/reply=123;+draft/unreact=lol :n!u@h PRIVMSG #c :more words", None),
+        ("@+draft/unreact=lol :n!u@h TAGMSG #c", None),
+        ("@+draft/reply=123;+draft/react=a;+draft/unreact=b :n!u@h TAGMSG #c", None),
+    ],
+)
+def test_what_takes_a_reaction_back_is_read(text: str, found: tuple[str, str] | None) -> None:
+    assert read_unreaction(incoming(text)) == found
+    assert read_reaction(incoming(text)) is None
+
+
 def test_only_ids_of_the_network_are_told_to_it() -> None:
     assert is_of_network("abc")
     for made_up in ("", "0123456789abcdef-7", "h-" + "a" * 32, "r-" + "a" * 32, "x" * 201):
         assert not is_of_network(made_up)
     assert read_answered(incoming("@+draft/reply=0123456789abcdef-7 :n!u@h PRIVMSG #c :x")) is None
-    one = incoming("@+draft/reply=123;+draft/react=lol :n!u@h TAGMSG #c")
-    made = reaction_id(one, "123", "n", "lol")
-    assert made == reaction_id(one, "123", "n", "lol") != reaction_id(one, "123", "m", "lol")
+    made = made_up_reaction_id("123", "n", "lol")
+    assert made == made_up_reaction_id("123", "n", "lol") != made_up_reaction_id("123", "m", "lol")
     assert not is_of_network(made)
 
 
@@ -207,6 +241,29 @@ async def test_what_others_take_back_is_taken_back_in_the_room() -> None:
             assert (second.target, second.reason) == ("122", "")
             await synced(peer)
             assert len(host.of(RemoteRedaction)) == 2
+
+
+async def test_only_who_reacted_takes_the_reaction_back_by_the_tag() -> None:
+    async with (
+        entered("message-tags echo-message") as (alice, peer, _, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        sent = tasks.create_task(alice.send_reaction(reaction("123", "lol")))
+        tags = (await peer.expect("@")).partition(" ")[0]
+        peer.say(f"{tags};msgid=456 :{{nick}}!alice@client.test TAGMSG #room")
+        assert await sent is not None
+        for one in (
+            redaction("456", is_own=False), redaction("456", relayed=True), redaction("457"),
+        ):  # fmt: skip
+            assert await alice.send_redaction(one) is None
+        sent = tasks.create_task(alice.send_redaction(redaction("456")))
+        said = await peer.expect("@")
+        taken_back = incoming(f"{said.partition(' ')[0]} :n!u@h TAGMSG #c")
+        assert read_unreaction(taken_back) == ("123", "lol")
+        assert said.endswith(" TAGMSG #room")
+        peer.say(f"{said.partition(' ')[0]};msgid=458 :{{nick}}!alice@client.test TAGMSG #room")
+        assert await sent is not None
+        assert not any("REDACT" in one for one in peer.heard)
 
 
 @pytest.mark.parametrize("words", ["text", "nothing"])

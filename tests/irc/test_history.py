@@ -11,6 +11,8 @@ from bridge.sdk.events import (
     RemoteMembers,
     RemoteMessage,
     RemoteRanks,
+    RemoteReaction,
+    RemoteRedaction,
 )
 from tests.irc.stage import Host, Network, chat, message, running
 from tests.irc.test_client import listening, synced
@@ -35,16 +37,17 @@ def page(*lines: str) -> list[str]:
 
 @asynccontextmanager
 async def back_again(
-    server: ScriptedServer, network: Network, isupport: str = ISUPPORT
+    server: ScriptedServer, network: Network, isupport: str = ISUPPORT, more: str = ""
 ) -> AsyncIterator[tuple[Peer, Host]]:
     """Have heard one message, been away, and be in the channel again."""
-    async with listening(server, network, capabilities=CAPABILITIES) as (_, host, peer, _):
+    capabilities = f"{CAPABILITIES} {more}"
+    async with listening(server, network, capabilities=capabilities) as (_, host, peer, _):
         peer.say(live(10, "last heard"))
         await host.wait_for(RemoteMessage)
     relay, host = network.relay()
     async with running(relay) as run, asyncio.TaskGroup() as tasks:
         peer = await server.accept()
-        await peer.welcome(isupport, CAPABILITIES)
+        await peer.welcome(isupport, capabilities)
         joined = tasks.create_task(relay.join(chat("#room")))
         await peer.admit("bob")
         await joined
@@ -70,6 +73,41 @@ async def test_the_gap_is_filled_in_order_and_nothing_is_told_twice() -> None:
             assert [one.id for one in host.of(RemoteMessage)] == ["m11", "m12", "m13", "m14"]
             kinds = [type(one).__name__ for one in host.events if not isinstance(one, RemoteRanks)]
             assert kinds[3:] == ["RemoteMembers", "RemoteMessage", "RemoteRename"]
+
+
+async def test_what_was_done_to_messages_meanwhile_is_done_once_and_who_came_is_no_news() -> None:
+    """From ``chathistory``, with ``draft/event-playback``: more than what was said is there."""
+
+    def act(second: int, tags: str, words: str) -> str:
+        return f"@time={at(second)};msgid=m{second}{tags} :bob!b@h {words}"
+
+    lol = ";+draft/reply=m10;+draft/react=lol"
+    acts = [
+        act(14, lol, "TAGMSG #room"), act(15, "", "REDACT #room m9 :bad"),
+        act(16, lol.replace("react", "unreact"), "TAGMSG #room"),
+    ]  # fmt: skip
+    more = "draft/event-playback draft/message-redaction"
+    async with (
+        scripted_server() as server,
+        back_again(server, Network(server.port), more=more) as (peer, host),
+    ):
+        await peer.expect("CHATHISTORY AFTER #room msgid=m10 3")
+        peer.say(*page(
+            f"@time={at(11)};msgid=m11 :{{nick}}!t@h JOIN #room",
+            f"@time={at(12)};msgid=m12 :op!o@h KICK #room {{nick}} :out",
+            f"@time={at(13)};msgid=m13 :{{nick}}!t@h NICK other",
+        ))  # fmt: skip
+        await peer.expect("CHATHISTORY AFTER #room msgid=m13 3")
+        heard = len(peer.heard)
+        peer.say(*page(*acts))
+        await peer.expect("CHATHISTORY AFTER #room msgid=m16 3")
+        peer.say(*page(*acts[1:]), live(20, "now"))
+        await host.wait_until(lambda one: one.texts[-1:] == ["bob: now"])
+        (reacted,) = host.of(RemoteReaction)
+        assert (reacted.id, reacted.target, reacted.key) == ("m14", "m10", "lol")
+        assert [one.target for one in host.of(RemoteRedaction)] == ["m9", "m14"]
+        await synced(peer)
+        assert not any(one.startswith(("PART", "JOIN", "NICK")) for one in peer.heard[heard:])
 
 
 async def test_our_own_words_are_not_told_back_to_us() -> None:

@@ -8,8 +8,8 @@ from bridge.networks.irc.wire import Incoming, Line, line
 
 REDACTION = "draft/message-redaction"
 TYPING = "+typing"
-REPLY, REACT = "+draft/reply", "+draft/react"
-_REPLIES, _REACTS = (REPLY, "+reply"), (REACT, "+react")
+REPLY, REACT, UNREACT = "+draft/reply", "+draft/react", "+draft/unreact"
+_REPLIES, _REACTS, _UNREACTS = (REPLY, "+reply"), (REACT, "+react"), (UNREACT, "+unreact")
 """Under their names in the drafts, and those that they will have."""
 MOST_ID_BYTES = 200
 MOST_REASON_BYTES = 200
@@ -34,6 +34,11 @@ def answering(first: Line, message_id: str) -> Line:
 def reacting(channel: str, message_id: str, key: str) -> Line:
     """Make a reaction to a message that the network knows (client tag ``draft/react``)."""
     return line("TAGMSG", channel).tagged(**{REPLY: message_id, REACT: key})
+
+
+def unreacting(channel: str, message_id: str, key: str) -> Line:
+    """Take back one's own reaction to a message (client tag ``draft/unreact``)."""
+    return line("TAGMSG", channel).tagged(**{REPLY: message_id, UNREACT: key})
 
 
 def redacting(channel: str, message_ids: Sequence[str], reason: str) -> list[Line]:
@@ -61,14 +66,27 @@ def read_reaction(message: Incoming) -> tuple[str, str] | None:
 
     One that says more than that is a message.
     """
-    key = next((message.tags[tag] for tag in _REACTS if message.tags.get(tag)), "")
+    return _read_tagged(message, _REACTS, without=_UNREACTS)
+
+
+def read_unreaction(message: Incoming) -> tuple[str, str] | None:
+    """Read to which message a line takes back a reaction, and which; None if it does not."""
+    return _read_tagged(message, _UNREACTS, without=_REACTS)
+
+
+def _read_tagged(
+    message: Incoming, names: Sequence[str], *, without: Sequence[str]
+) -> tuple[str, str] | None:
+    if any(message.tags.get(tag) for tag in without):
+        return None  # Both at once mean nothing.
+    key = next((message.tags[tag] for tag in names if message.tags.get(tag)), "")
     target, said = read_answered(message), message.param(1)
     if not key.strip() or target is None or (said.strip() and said.strip() != key):
         return None
     return target, key
 
 
-def reaction_id(message: Incoming, target: str, nick: str, key: str) -> str:
-    """Return the network's id of a reaction, or one that is always the same."""
+def made_up_reaction_id(target: str, nick: str, key: str) -> str:
+    """Return an id for a reaction that has none of the network's: the same each time."""
     made_up = hashlib.sha256("\0".join((target, nick, key)).encode("utf-8", "replace"))
-    return message.tags.get("msgid") or f"r-{made_up.hexdigest()[:32]}"
+    return f"r-{made_up.hexdigest()[:32]}"

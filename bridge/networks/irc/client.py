@@ -377,13 +377,14 @@ class IrcClient(Presence):
             self._network.note_server(self._login.id, connection.means, connection.capabilities)
             if message.command == replies.ISUPPORT:
                 self._network.learn(connection.isupport)
-            channels.handle(message)
-            rollcall.handle(message)
-            if message.command == "KICK":
-                self._on_kick(connection, message)
-            keeper.handle(message)
-            inquiries.handle(message)
-            await doorman.handle(message)
+            if not message.is_replayed:
+                channels.handle(message)
+                rollcall.handle(message)
+                if message.command == "KICK":
+                    self._on_kick(connection, message)
+                keeper.handle(message)
+                inquiries.handle(message)
+                await doorman.handle(message)
             for heard in self._ears.hear(message) if self._ears else ():
                 await inbox.put(heard)
 

@@ -293,6 +293,8 @@ class Connection:
             self._reading = False
 
     def _observe(self, message: Incoming) -> None:
+        if message.is_replayed:
+            return  # It is over: nothing of it is about us now.
         match message.command:
             case "PING":
                 self.write(line("PONG", message.param(-1)))

@@ -97,7 +97,7 @@ class IrcConnector:
             puppets=settings.mode == "puppets",
             acknowledges=self._network.acknowledges,
             reactions=Level.PARTIAL if has_tags else said,
-            redactions=Level.PARTIAL if offers(REDACTION) else told,
+            redactions=Level.PARTIAL if offers(REDACTION) or has_tags else told,
             typing=Level.FULL if has_tags and settings.typing else Level.DROP,
             limits={"lines": settings.most_lines, "quote_after": settings.quote_after_seconds},
         )

@@ -10,9 +10,9 @@ from bridge.networks.irc import history, replies
 from bridge.networks.irc.acts import (
     TYPING,
     is_of_network,
-    reaction_id,
     read_answered,
     read_reaction,
+    read_unreaction,
 )
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.facts import Facts
@@ -67,12 +67,12 @@ class Ears:
         whole = self._assembler.feed(message)
         if whole is None:
             return heard
-        if TYPING in whole.tags and whole.command == "TAGMSG":
+        if TYPING in whole.tags and whole.command == "TAGMSG" and not whole.is_replayed:
             return heard + self._hear_typing(whole)
         if whole.command in replies.SPEAKING | replies.DOING:
             return heard + self._hear_speech(whole)
         if whole.is_replayed:
-            return heard  # Who came and went meanwhile is known from the list of names.
+            return heard + self._pass_over(whole)
         events = self.splits.filter(whole, self.roster.handle(whole))
         for event in (*events, *self.facts.handle(whole)):
             heard += self._history.take(Heard(event, event.chat), replayed=False)
@@ -86,7 +86,8 @@ class Ears:
                 await put(Heard(event, event.chat))
 
     def _begin_to_ask(self, message: Incoming) -> None:
-        if message.command != "JOIN" or not self._connection.is_own(message.source):
+        is_own = self._connection.is_own(message.source)
+        if message.command != "JOIN" or message.is_replayed or not is_own:
             return
         chat = self.roster.find_chat(message.param(0))
         if chat is not None and history.CAPABILITY in self._connection.capabilities:
@@ -107,11 +108,28 @@ class Ears:
             if not self._history.is_wanted(chat.id, msgid, at):
                 return []
         event = self._event(message, chat, source, at)
-        is_said = message.command in replies.SPEAKING
-        mark = Mark(at, msgid) if msgid and told and is_said else None
+        # What a server does not say again, it need not know when it is asked what came after it.
+        is_kept = (
+            message.command in replies.SPEAKING
+            or history.PLAYBACK in self._connection.capabilities
+        )
+        mark = Mark(at, msgid) if msgid and told and is_kept else None
         if event is None and mark is None:
             return []
         return self._history.take(Heard(event, chat.id, mark), replayed=message.is_replayed)
+
+    def _pass_over(self, message: Incoming) -> list[Heard]:
+        """Who came and went meanwhile is known from the list of names; only that it was said
+        counts, or a page of nothing else would be asked for again."""
+        batch, told = message.batch, read_time(message)
+        chat = self.roster.find_chat(batch.params[0]) if batch and batch.params else None
+        if chat is None or told is None or message.command == "BATCH":
+            return []
+        self._history.count(chat.id)
+        msgid = message.tags.get("msgid", "")
+        if not self._history.is_wanted(chat.id, msgid, told):
+            return []
+        return self._history.take(Heard(None, chat.id, Mark(told, msgid)), replayed=True)
 
     def _event(
         self, message: Incoming, chat: RemoteChat, source: Source, at: datetime
@@ -129,13 +147,19 @@ class Ears:
         reaction = read_reaction(message)
         if reaction is not None:
             target, key = reaction[0], strip_codes(reaction[1])
+            msgid = message.tags.get("msgid", "")
             return RemoteReaction(
                 chat=chat.id,
-                id=RemoteMessageId(reaction_id(message, target, sender.id, key)),
+                id=self._network.reactions.heard(chat.id, sender.id, target, key, msgid),
                 target=RemoteMessageId(target),
                 sender=sender,
                 key=key,
             )
+        taken_back = read_unreaction(message)
+        if taken_back is not None:
+            target, key = taken_back[0], strip_codes(taken_back[1])
+            which = self._network.reactions.taken_back(chat.id, sender.id, target, key)
+            return RemoteRedaction(chat=chat.id, target=which, sender=sender)
         return self._message(message, chat, source, at)
 
     def _message(
@@ -175,7 +199,7 @@ class Ears:
 
     def _hear_typing(self, message: Incoming) -> list[Heard]:
         chat, source = self.roster.find_chat(message.param(0)), message.source
-        if chat is None or source is None or not source.is_person or message.is_replayed:
+        if chat is None or source is None or not source.is_person:
             return []
         if not self._network.settings.typing or self._is_ours(message, chat, source):
             return []

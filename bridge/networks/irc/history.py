@@ -20,6 +20,8 @@ from bridge.sdk.ids import RemoteChatId
 from bridge.sdk.module import Store
 
 CAPABILITY = "draft/chathistory"
+PLAYBACK = "draft/event-playback"
+"""The memory holds what was done to messages, too, and who came and went."""
 MOST_PAGES = 20
 """So many answers are asked for after one absence; more was said than a room needs to be told."""
 PAGE = 100
@@ -99,7 +101,8 @@ class History:
         asking.lines = 0
         asking.pages += 1
         at = mark.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        since = f"timestamp={at}" if asking.by_time else f"msgid={mark.msgid}"
+        by_time = asking.by_time or not mark.msgid
+        since = f"timestamp={at}" if by_time else f"msgid={mark.msgid}"
         self._say(line("CHATHISTORY", "AFTER", asking.name, since, str(self._page)))
 
     def is_wanted(self, chat: RemoteChatId, msgid: str, at: datetime) -> bool:

@@ -14,6 +14,7 @@ from bridge.networks.irc.handshake import MOST_NICKS
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.nicks import Nicks, candidates, username_of
 from bridge.networks.irc.people import Person
+from bridge.networks.irc.reactions import Reactions
 from bridge.networks.irc.sending import Means
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.usernames import Usernames
@@ -63,6 +64,7 @@ class Network:
         # Message ids must differ between runs of the program, too.
         self._nonce = secrets.token_hex(8)
         self._numbers = count(1)
+        self.reactions = Reactions()
 
     @property
     def isupport(self) -> Isupport | None:

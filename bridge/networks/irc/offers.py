@@ -9,8 +9,8 @@ from bridge.networks.irc.wire import Incoming, Line, line
 
 WANTED = frozenset({
     "account-notify", "account-tag", "away-notify", "batch", "cap-notify", "chghost",
-    "draft/chathistory", "draft/message-redaction", "draft/multiline", "draft/relaymsg",
-    "echo-message",
+    "draft/chathistory", "draft/event-playback", "draft/message-redaction", "draft/multiline",
+    "draft/relaymsg", "echo-message",
     "extended-join", "invite-notify", "labeled-response", "message-tags", "multi-prefix",
     "server-time", "setname", "standard-replies", "userhost-in-names",
 })  # fmt: skip
@@ -19,6 +19,7 @@ _NEEDS = {
     "labeled-response": "batch",
     "draft/multiline": "batch",
     "draft/chathistory": "batch",
+    "draft/event-playback": "draft/chathistory",
 }
 """A capability that means nothing without the other."""
 MOST_BYTES = 200

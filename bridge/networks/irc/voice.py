@@ -3,7 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 
-from bridge.networks.irc.acts import REDACTION, answering, is_of_network, reacting, redacting
+from bridge.networks.irc.acts import (
+    REDACTION,
+    answering,
+    is_of_network,
+    reacting,
+    redacting,
+    unreacting,
+)
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.relaymsg import RelayRefused, relay_nick
@@ -100,12 +107,18 @@ class Voice:
         if reaction.relayed or not has_tags or not is_of_network(reaction.target):
             return self._cannot("reactions", self._settings.reactions)
         one = reacting(chat.name, reaction.target, reaction.key)
-        return await self._deliver(connection, chat, [one])
+        receipt = await self._deliver(connection, chat, [one])
+        self._network.reactions.sent(receipt.remote_ids, reaction.target, reaction.key)
+        return receipt
 
     async def redact(
         self, connection: Connection, chat: RemoteChat, redaction: Redaction
     ) -> Receipt | None:
-        """Take back what the server knows of a message."""
+        """Take back what the server knows of a message, or one's own reaction by a tag."""
+        reaction = self._network.reactions.find_ours(redaction.targets)
+        is_own = redaction.is_own and not redaction.relayed
+        if reaction is not None and is_own and "message-tags" in connection.capabilities:
+            return await self._deliver(connection, chat, [unreacting(chat.name, *reaction)])
         known = [one for one in redaction.targets if is_of_network(one)]
         if REDACTION not in connection.capabilities or not known:
             return self._cannot("deletions", self._settings.redactions)
