@@ -155,8 +155,9 @@ class Doorway:
         if said.relayed:
             name_format = self.portal.relay_name or house.rules(self.portal.instance).relay_name
             said = as_relayed(
-                said, item.event["content"], name_format, read=self.departures.read_body
-            )
+                said, item.event["content"], name_format, read=self.departures.read_body,
+                avatar=await self.departures.picture(item.event) if capabilities.avatars else None,
+            )  # fmt: skip
         if self._unmarked and not capabilities.acknowledges:
             await house.marker.settle()
         if item.again:

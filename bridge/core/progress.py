@@ -92,6 +92,11 @@ class Row:
         """Whether this consumer's share was done before."""
         return (index, consumer) in self.partly
 
+    def note_done(self, index: int, consumer: int) -> None:
+        """Keep in the progress that this consumer's share was done before, others' are not."""
+        if not self.has_done(index, consumer):
+            self.partly.append((index, consumer))
+
     def mark(self) -> Mark:
         """What is stored of it now."""
         parked, delivered, dropped = self.counts
