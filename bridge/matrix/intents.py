@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from bridge.matrix.aliases import RoomAliases
 from bridge.matrix.cache import Recent
 from bridge.matrix.client import HomeserverClient, MatrixError, path
 from bridge.matrix.namespaces import Namespaces
@@ -59,6 +60,11 @@ class Intents:
         self.room_name = self._rooms.name
         self.may_remove = self._rooms.may_remove
         self.event = self._rooms.event
+        aliases = RoomAliases(client, namespaces.bot)
+        self.room_at = aliases.find_room
+        self.put_alias = aliases.put
+        self.aliases_of = aliases.of
+        self.delete_alias = aliases.delete
         self._powers = Powers(client, self._rooms, namespaces)
         self.is_taken_back = self._rooms.is_taken_back
 
@@ -362,52 +368,6 @@ class Intents:
         if not ours:
             raise PermanentFailure(f"{alias} leads to a room that we are not in")
         return reply
-
-    async def room_at(self, alias: str) -> RoomId | None:
-        """The room that an alias leads to, None if there is none. Raises :class:`MatrixError`."""
-        try:
-            reply = await self._client.request(
-                "GET", path("v3", "directory", "room", alias), user=self._namespaces.bot
-            )
-        except MatrixError as error:
-            if error.errcode == "M_NOT_FOUND":
-                return None
-            raise
-        room = reply.get("room_id")
-        return RoomId(room) if isinstance(room, str) else None
-
-    async def put_alias(self, alias: str, room: RoomId) -> None:
-        """Have the alias lead to the room."""
-        try:
-            await self._client.request(
-                "PUT", path("v3", "directory", "room", alias), user=self._namespaces.bot,
-                content={"room_id": room},
-            )  # fmt: skip
-        except MatrixError as error:
-            if error.status != 409:
-                raise PermanentFailure(_in_words(error)) from error
-
-    async def aliases_of(self, room: RoomId) -> Sequence[str]:
-        """The aliases here that lead to the room; none if the homeserver does not say."""
-        try:
-            reply = await self._client.request(
-                "GET", path("v3", "rooms", room, "aliases"), user=self._namespaces.bot
-            )
-        except MatrixError as error:
-            log.info("a room's aliases are not known: %s", error, extra={"event": "alias_stays"})
-            return ()
-        found = reply.get("aliases")
-        return [one for one in found if isinstance(one, str)] if isinstance(found, list) else ()
-
-    async def delete_alias(self, alias: str) -> None:
-        """Have no such alias."""
-        try:
-            await self._client.request(
-                "DELETE", path("v3", "directory", "room", alias), user=self._namespaces.bot
-            )
-        except MatrixError as error:
-            if error.status != 404:
-                log.info("an alias stays: %s", error, extra={"event": "alias_stays"})
 
     async def find_content(self, room: RoomId, event_id: EventId) -> dict[str, Any] | None:
         """The content of an event as it was first said; None if the bot cannot see it."""
