@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
-from bridge.core.bothsides import say_here
 from bridge.core.declared import Residence
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
 from bridge.core.lane import Item, Lane
+from bridge.core.outgoing import notice, once
 from bridge.core.policyrules import KINDS, About, Rule, Weighed, read_rule, weigh
 from bridge.core.portals import Portals
 from bridge.matrix.client import MatrixError
@@ -60,6 +60,8 @@ class Policies:
         self._bans: dict[int, set[str]] = {}
         self._late: dict[int, float] = {}
         """Portals with something left to do, and when it is tried again (loop time)."""
+        self._due: set[int] = set()
+        """Portals whose lists have changed."""
         self._told: set[tuple[int, str]] = set()
         self._changed = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -93,8 +95,10 @@ class Policies:
             doors = self._portals.all
             ids = {door.portal.id for door in doors}
             self._late = {portal: at for portal, at in self._late.items() if portal in ids}
+            due = self._due | {portal for portal, at in self._late.items() if at <= loop.time()}
+            self._due.clear()
             for door in doors:
-                if self._late.get(door.portal.id, loop.time() + 1) <= loop.time():
+                if door.portal.id in due:
                     with suppress(DeliveryError, MatrixError):
                         await self.enforce(door)
             wait = min(self._late.values(), default=None)
@@ -126,10 +130,9 @@ class Policies:
             await self._read_one(room, event["type"], str(event["state_key"]))
         if self._rules[room] == known:
             return
-        for one in self.of_list(room):
-            door = self._door(one.portal)
-            if one.applied and door is not None:
-                await self.enforce(door)
+        # A list may change by the hundred: what comes of it is seen to beside the lane, at once.
+        self._due |= {one.portal for one in self.of_list(room) if one.applied}
+        self._changed.set()
 
     async def _read_one(self, room: RoomId, kind: str, key: str) -> None:
         try:
@@ -368,13 +371,16 @@ class Policies:
         self._followed[one.portal, one.room] = one
 
     async def _tell(self, door: Doorway, about: str, text: str) -> None:
-        """Say it in the room, once for as long as we run."""
-        if (door.portal.id, about) not in self._told:
-            self._told.add((door.portal.id, about))
-            await self._house.sender.put([say_here(self._house, door.portal.room, text)])
-
-    def _door(self, portal: int) -> Doorway | None:
-        return next((door for door in self._portals.all if door.portal.id == portal), None)
+        """Say it in the room, once for as long as we run; of what stays so, once a day."""
+        house, portal = self._house, door.portal
+        if (portal.id, about) in self._told:
+            return
+        self._told.add((portal.id, about))
+        source = ("policy", portal.id, about, house.clock.today() if about != "bans" else once())
+        await house.sender.put([
+            notice(house.key_of, room=portal.room, user=house.namespaces.bot, text=text,
+                   source=source)
+        ])  # fmt: skip
 
     async def _record(self, action: AuditAction, door: Doorway, by: UserId, room: RoomId) -> None:
         """Note it before it is done."""
