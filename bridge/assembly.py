@@ -20,6 +20,7 @@ from bridge.core.conditions import Conditions
 from bridge.core.consents import Consents
 from bridge.core.crossings import Crossings
 from bridge.core.declared import DeclaredRooms
+from bridge.core.directchats import DirectChats
 from bridge.core.directory import Answers
 from bridge.core.doublepuppets import DoublePuppets
 from bridge.core.guests import Guests
@@ -406,6 +407,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
 
         def doubt_homeserver() -> None:
             sender.doubt()
+            portals.forget_audiences()
             reconciler.want()
 
         intake.on_restart = doubt_homeserver
@@ -478,12 +480,16 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
                 OpenChats(portals, intents), MediaProxy(media_links, media),
             ),
         )  # fmt: skip
+        portals.direct_chats = direct_chats = DirectChats(house, portals, parts.move_in)
+        main_bot.network_commands.direct_chats = direct_chats
+        logins.on_end = direct_chats.end_all
         portals.on_tombstone = Upgrades(house, portals, plumbing, parts.move_in).follow
         routes.watcher = Watcher(
             bot_rooms, intents, namespaces, permissions, private_chats,
             is_bot=namespaces.is_bot, on_join=parts.seat, on_leave=routes.remove_seat,
             encrypted=encrypted,
         )  # fmt: skip
+        routes.watcher.direct_chats = direct_chats
         main_bot.login_chat.make_link = parts.web.make_link
         main_bot.sessions = sessions = Sessions(tokens, stage, namespaces.bot, logins.do)
         parts.web.on_session = sessions.begun

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from bridge.core.house import House
-from bridge.core.outgoing import once, transaction_id
+from bridge.core.outgoing import notice, once, transaction_id
 from bridge.core.targets import NEW
 from bridge.matrix.html import content_for
 from bridge.matrix.htmltree import clean
@@ -20,6 +20,7 @@ from bridge.sdk.events import (
     RemoteMessage,
     RemoteReaction,
     RemoteRedaction,
+    RemoteRemark,
     RemoteRename,
     RemoteTyping,
     RemoteUser,
@@ -64,6 +65,12 @@ class Arrivals:
                     await self._ghosts(leave=[event.old], arrive=arrive, reason=reason)
             case RemoteMembers():
                 await self._match_members(event)
+            case RemoteRemark():
+                house = self._house
+                await house.sender.put([notice(
+                    house.key_of, room=self._portal.room, user=house.namespaces.bot,
+                    text=event.text, source=("remark", self._portal.id, event.id),
+                )])  # fmt: skip
 
     async def present(self) -> set[UserId]:
         """Our ghosts of this portal's instance that are in the room."""

@@ -132,6 +132,9 @@ class Plumbing:
     ) -> None:
         """Untie the room: ghosts leave, the alias and the bridge's state events go."""
         house, portal = self._house, door.portal
+        if portal.receiver is not None:
+            await self._portals.direct_chats.end(door)
+            return
         ghosts = sorted(await door.arrivals.present())
         await self._portals.remove(door, by)
         outgoing = [

@@ -327,6 +327,20 @@ class FindsChats(Protocol):
 
 
 @runtime_checkable
+class HasDirectChats(Protocol):
+    """A connector of a network on which a login can talk with one person alone.
+
+    Such a chat belongs to the login, and its id is the person's. Its messages come with
+    ``RemoteMessage.direct``; what the login's owner says goes to ``Client.send``, never to another
+    login's. ``Host.receive`` raises ``PermanentFailure`` for a direct message that is not wanted.
+    """
+
+    def direct_chat(self, user: RemoteUser) -> RemoteChat:
+        """The chat with the person."""
+        ...
+
+
+@runtime_checkable
 class NamesPuppets(Protocol):
     """A connector that can say how a login would be called before it is made."""
 

@@ -78,6 +78,17 @@ class PortalStore:
         except asyncpg.UniqueViolationError as error:
             raise PermanentFailure("the new room is bridged to the same chat already") from error
 
+    async def set_chat(self, portal_id: int, chat: RemoteChatId, name: str) -> None:
+        """Note how the chat is called now. Raises ``PermanentFailure`` if another is."""
+        try:
+            with at_the_door():
+                await self._database.core.execute(
+                    "UPDATE portal SET chat = $2, chat_name = $3 WHERE id = $1",
+                    portal_id, chat, name,
+                )  # fmt: skip
+        except asyncpg.UniqueViolationError as error:
+            raise PermanentFailure(f"{name} is the name of another chat") from error
+
     async def set_paused(self, portal_id: int, paused: bool) -> None:
         """Note whether nothing crosses."""
         with at_the_door():

@@ -24,11 +24,13 @@ from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.presence import REST, Presence
 from bridge.networks.irc.private import Doorman
 from bridge.networks.irc.rollcall import RollCall
+from bridge.networks.irc.services import is_service, refuse_secret
 from bridge.networks.irc.settings import read_listen
 from bridge.networks.irc.typed import read_autocommands
 from bridge.networks.irc.typist import Typist
 from bridge.networks.irc.voice import Voice
-from bridge.networks.irc.wire import Incoming, Line, line
+from bridge.networks.irc.whispers import Whispers
+from bridge.networks.irc.wire import Incoming, Line, Source, line
 from bridge.sdk.errors import (
     DeliveryError,
     LoginRequired,
@@ -46,6 +48,7 @@ from bridge.sdk.events import (
     Redaction,
     RemoteChat,
     RemoteEvent,
+    RemoteMessage,
     RemoteUser,
     Removal,
     Typing,
@@ -53,6 +56,7 @@ from bridge.sdk.events import (
 from bridge.sdk.ids import EventId, RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginState
 from bridge.sdk.module import Host
+from bridge.sdk.text import to_plain
 
 LONGEST_REJOIN_SECONDS = 3600.0
 DRAIN_SECONDS = 2.0
@@ -71,7 +75,9 @@ class IrcClient(Presence):
         super().__init__(login, host, network)
         self._desk: Desk | None = None
         self._chats: dict[RemoteChatId, RemoteChat] = {}
-        self._speakers = Speakers(host.store) if self._settings.members == "speakers" else None
+        limits = self._settings.members == "speakers" and not self._is_puppet
+        self._speakers = Speakers(host.store) if limits else None
+        self._doorman: Doorman | None = None
         self._marks = Marks(host.store)
         self._ears: Ears | None = None
         self._typist: Typist | None = None
@@ -125,7 +131,7 @@ class IrcClient(Presence):
             self._network.crowd.left(self._login.id)
             raise
         finally:
-            self._ears = self._typist = self._desk = None
+            self._ears = self._typist = self._desk = self._doorman = None
             self._network.release(self._login.id)
             self._link.starting() if dismissed else self._link.down(failure)
 
@@ -163,6 +169,8 @@ class IrcClient(Presence):
         """
         with self._spoken():
             connection, chat = await self._enter(message.chat)
+            if is_service(Source(chat.name), self._settings.nickserv or ""):
+                refuse_secret(to_plain(message.body), self._host.instance)
             if self._typist is not None:
                 self._typist.spoke(chat.name)
             return await self._voice.say(connection, chat, message)
@@ -250,8 +258,20 @@ class IrcClient(Presence):
 
     async def _come_in(self, chat: RemoteChat) -> Connection:
         connection, channels = await self._link.get(self._settings.connect_seconds * 2)
+        if not connection.isupport.is_channel(chat.name):
+            return self._approach(connection, chat.name)
         await channels.enter(chat.name)
         self._chats[chat.id] = chat
+        return connection
+
+    def _approach(self, connection: Connection, nick: str) -> Connection:
+        """Be about to say something to a person. Raises ``PermanentFailure`` if it is us."""
+        if self._network.is_ours(Source(nick)):
+            owner = self._network.owner_of(nick, held_only=True)
+            who = f"{nick} is {owner}'s own connection: write to them in Matrix"
+            raise PermanentFailure(who if owner else f"{nick} is this bridge itself")
+        if self._doorman is not None:
+            self._doorman.said_to(nick)
         return connection
 
     async def _do(self, lines: Sequence[Line]) -> None:
@@ -353,9 +373,10 @@ class IrcClient(Presence):
         inbox: Inbox[Heard],
         rollcall: RollCall,
     ) -> None:
-        doorman = Doorman(
-            connection, self._network, self._host, owner=self._login.owner, desk=self._desk
-        )
+        self._doorman = doorman = Doorman(
+            connection, self._network, self._host, owner=self._login.owner, desk=self._desk,
+            whispers=self._whispers(connection),
+        )  # fmt: skip
         while True:
             message = await connection.read()
             self._network.hold(self._login.id, connection.own)
@@ -367,10 +388,18 @@ class IrcClient(Presence):
             if message.command == "KICK":
                 self._on_kick(connection, message)
             keeper.handle(message)
-            inquiries.handle(message)
-            await doorman.handle(message)
+            overheard = inquiries.handle(message)
+            for event in () if overheard else await doorman.handle(message):
+                # One after another: who goes by another nick is not met as a stranger meanwhile.
+                await inbox.put(Heard(event, RemoteChatId("")))
             for heard in self._ears.hear(message) if self._ears else ():
                 await inbox.put(heard)
+
+    def _whispers(self, connection: Connection) -> Whispers | None:
+        if not (self._is_puppet and self._settings.private_messages):
+            return None
+        clock = asyncio.get_running_loop().time
+        return Whispers(connection, self._network, self._host.now, clock)
 
     async def _take_in(self, heard: Heard) -> None:
         if heard.event is not None:
@@ -390,6 +419,8 @@ class IrcClient(Presence):
                 self._host.log.warning(
                     "An event from IRC was refused: %s", error, extra={"event": "event_refused"}
                 )
+                if isinstance(wanted, RemoteMessage) and wanted.direct and self._doorman:
+                    self._doorman.refuse(wanted, str(error))
                 return
             else:
                 return

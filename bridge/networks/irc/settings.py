@@ -209,6 +209,11 @@ class IrcSettings(_Strict):
         description="Nicks of other relays in the channels, which say `<name> text` for others: "
         "in Matrix it is shown as said by that name.",
     )
+    private_messages: bool = Field(
+        default=True,
+        description="Carry what people on IRC say to a Matrix user's connection alone, into a "
+        "direct chat; and let Matrix users begin such chats.",
+    )
     reactions: Literal["text", "nothing"] = Field(
         default="text",
         description="What becomes of a reaction where the server or the message has no means for "
