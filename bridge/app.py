@@ -85,6 +85,7 @@ class App:
                 crew.start_keepers(parts.keepers)
                 declared = group.create_task(parts.declared.run(), name="rooms")
                 consents = group.create_task(parts.consents.run(), name="consents")
+                privacy = group.create_task(parts.privacy.run(), name="privacy")
                 reload = group.create_task(self._reload(crew, watchdog), name="reload")
                 parts.intake.open()
                 self.ready.set()
@@ -106,7 +107,7 @@ class App:
                         await parts.receiver.stop()
                 await parts.router.drain(_DRAIN_LIMIT)
                 if self._began_routing:
-                    await end([reload, consents, declared, feeder, router], until)
+                    await end([reload, privacy, consents, declared, feeder, router], until)
                     await crew.end_keepers(until)
                 await crew.end_networks(until)
                 await end([sender], until)

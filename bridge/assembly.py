@@ -38,6 +38,7 @@ from bridge.core.optouts import OptOuts
 from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
+from bridge.core.privacy import Privacy
 from bridge.core.privatechat import PrivateChats
 from bridge.core.progress import Marker
 from bridge.core.reconciler import Reconciler
@@ -151,6 +152,7 @@ class Parts:
     web: WebServer
     fetcher: GuardedFetcher
     house: House
+    privacy: Privacy
     workshop: Workshop
     permissions: Permissions
     declared: DeclaredRooms
@@ -348,6 +350,8 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         portals = Portals(house)
         await portals.load()
         plumbing = Plumbing(house, portals)
+        privacy = Privacy(house, portals)
+        sender.may_go = privacy.may_go
         consents = Consents(house, plumbing, ConsentStore(database))
         guests = Guests(
             double_puppets, optouts, portals, namespaces, Moderators(house, plumbing, consents)
@@ -358,7 +362,6 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         )  # fmt: skip
         instances.update(workshop.networks(settings, portals))
         bots, timers = workshop.bots(settings)
-        vault = await Vault.at(database, settings.state_dir)
         logins = Logins(instances, Means(
             vault=vault, accounts=accounts, told=bot_rooms, sender=sender,
             private_chats=private_chats, permissions=permissions, key_of=key_of,
@@ -458,11 +461,11 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             ),
             reconciler=reconciler, pulse=Pulse(settings.homeserver.url, doubt_homeserver),
             instances=instances, bots=bots, timers=timers, keepers=keepers, stage=stage,
-            main_bot=main_bot, house=house, workshop=workshop, permissions=permissions,
-            declared=declared,
-            aside=aside, homeserver_state=states, books=books, bookkeeper=bookkeeper,
-            status=status, status_room=status_room, optouts=optouts,
-            vault=vault, double_puppets=double_puppets, logins=logins, consents=consents,
+            main_bot=main_bot, house=house, privacy=privacy, workshop=workshop,
+            permissions=permissions, declared=declared, aside=aside, homeserver_state=states,
+            books=books, bookkeeper=bookkeeper, status=status, status_room=status_room,
+            optouts=optouts, vault=vault, double_puppets=double_puppets, logins=logins,
+            consents=consents,
             control=ControlServer(
                 settings.state_dir, aside=aside, tracer=tracer, status=status,
                 rotation=Rotation(database, vault), audit=house.audit,

@@ -181,6 +181,8 @@ class InstanceRules:
     """How a relay names those for whom it speaks."""
     announce_direct: bool = False
     """Told in a direct chat, instead of in the room."""
+    privacy: bool = False
+    """Nobody reads what a chat says who is not seen there, where the room does not say."""
 
 
 class AuditAction(StrEnum):
@@ -240,6 +242,10 @@ class Portal:
     """Whose login is the relay here; None: the instance's own."""
     left_out: ItemId | None = None
     """Up to this item what waited too long is left out."""
+    privacy: bool | None = None
+    """Nobody reads what the chat says who is not seen there; None: as the settings have it."""
+    blocked: bool = False
+    """Somebody reads who is not seen, so that nothing comes in."""
 
 
 class AskedState(StrEnum):

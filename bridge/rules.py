@@ -37,6 +37,7 @@ def take_rules(
         relay_name=_read_format(options.get("relay_name", PLAIN), f"{path}.relay_name"),
         announce=_choose(Announce, options, "announce", path, Announce.FIRST),
         announce_direct=place is _Place.DIRECT,
+        privacy=_read_switch(options.get("privacy", False), f"{path}.privacy"),
     )
     return rules, rest
 
@@ -46,6 +47,12 @@ def _read_format(value: object, path: str) -> str:
         return check_format(str(value))
     except ValueError as error:
         raise ConfigError(str(error), path=path) from error
+
+
+def _read_switch(value: object, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError("it takes true or false", path=path)
+    return value
 
 
 def _choose(

@@ -394,9 +394,10 @@ class Settings:
             "`permissions`, levels that hold for it instead of those above; "
             "`puppets: automatic | login | relay`, whose account "
             "speaks for people; `relay_name`, how a relay names them, with `{name}`, `{user}`, "
-            "`{localpart}` and `{server}`; `announce: first | before` and `announce_in: room | "
-            "direct`, how people are told before a connection is made for them (`before`: their "
-            "first message waits until they have read it, a minute at most).",
+            "`{localpart}` and `{server}`; `privacy: true`, nobody reads who is not seen in the "
+            "chat; `announce: first | before` and `announce_in: room | direct`, how people are "
+            "told before a connection is made for them (`before`: their first message waits "
+            "until they have read it, a minute at most).",
         ),
     ] = field(default_factory=dict)
     rooms: Annotated[

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from bridge.core.chatfacts import ChatFacts
 from bridge.core.house import House
 from bridge.core.outgoing import notice, once, transaction_id
 from bridge.core.targets import NEW
@@ -37,10 +38,14 @@ _SHORT = 100
 class Arrivals:
     """One portal's way into Matrix."""
 
-    def __init__(self, portal: Portal, house: House) -> None:
-        self._portal = portal
+    def __init__(self, facts: ChatFacts, house: House) -> None:
+        self._facts = facts
         self._house = house
         self._present: set[UserId] | None = None
+
+    @property
+    def _portal(self) -> Portal:
+        return self._facts.portal
 
     async def receive(self, event: RemoteEvent) -> None:
         """Bring one event of the network into the room; returns when it is in the outbox."""
@@ -188,7 +193,8 @@ class Arrivals:
 
     async def _show_typing(self, event: RemoteTyping) -> None:
         ghost = self._ghost(event.user)
-        if ghost in await self.present() and not self._opted_out(ghost):
+        is_shown = not self._portal.blocked and not self._opted_out(ghost)
+        if is_shown and ghost in await self.present():
             seconds = min(event.seconds, _LONGEST_TYPING) if event.is_typing else 0
             self._house.typing.show(self._portal.room, ghost, seconds)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
-from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 
 
@@ -25,7 +25,8 @@ class Audience:
     async def people(self) -> frozenset[UserId]:
         """Everybody who is in the room, as far as the homeserver has told us.
 
-        Raises ``TemporaryFailure`` when it does not say so, or we are not in there ourselves.
+        Raises ``TemporaryFailure`` when it does not say, ``PermanentFailure`` when we cannot know
+        since our bot is not in there.
         """
         while self._people is None:
             before = self._changes
@@ -34,7 +35,7 @@ class Audience:
             except MatrixError as error:
                 raise TemporaryFailure(str(error), retry_after=5) from error
             if self._bot not in members:
-                raise TemporaryFailure("it is not known who is in the room", retry_after=5)
+                raise PermanentFailure("it is not known who is in the room")
             if before == self._changes:  # Else what was asked may be older than what came.
                 self._people = {user for user in members if not self._is_ours(user)}
         return frozenset(self._people)

@@ -52,6 +52,7 @@ from bridge.sdk.events import (
     RemoteRanks,
     RemoteRemoval,
     RemoteTopic,
+    Removal,
     Typing,
 )
 from bridge.sdk.events import Sender as Person
@@ -77,13 +78,15 @@ class Doorway:
         self.voices = Voices(self.facts, house)
         self.name = f"portal:{portal.id}"
         self.deadline = house.deadline
-        self.arrivals = Arrivals(portal, house)
+        self.arrivals = Arrivals(self.facts, house)
         self.departures = Departures(portal, house)
         self.audience = audience_of(portal, house)
         self.on_tombstone: Callable[[Item], Awaitable[None]]
         """Called when the room was replaced."""
         self.on_owner_left: Callable[[], Awaitable[None]]
         """Called when the person whose direct chat it is has left the room."""
+        self.put_out: set[UserId] = set()
+        """Whose own connection was put out of the chat."""
         self.waits_because = ""
         """Why its messages wait; empty if they do not."""
         self._house = house
@@ -105,7 +108,7 @@ class Doorway:
     def become(self, portal: Portal) -> None:
         """Be the portal of another room, or of another chat."""
         self.portal, house = portal, self._house
-        self.arrivals, self.departures = Arrivals(portal, house), Departures(portal, house)
+        self.arrivals, self.departures = Arrivals(self.facts, house), Departures(portal, house)
         self.audience = audience_of(portal, house)
 
     @property
@@ -446,6 +449,9 @@ class Doorway:
             self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
             return
         if isinstance(event, RemoteTopic | RemoteAccess | RemoteRanks | RemoteRemoval):
+            if isinstance(event, RemoteRemoval):
+                is_back = event.how is Removal.UNBAN
+                (self.put_out.discard if is_back else self.put_out.add)(event.user)
             await self.facts.receive(event)
             return
         if isinstance(event, RemoteMessage) and self.portal.receiver is not None:

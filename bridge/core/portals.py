@@ -26,6 +26,7 @@ class Portals:
         self._house = house
         self._by_room: dict[RoomId, list[Doorway]] = {}
         self._by_chat: dict[tuple[InstanceId, RemoteChatId, LoginId | None], Doorway] = {}
+        self._by_number: dict[int, Doorway] = {}
         self._early: dict[tuple[InstanceId, RemoteChatId], deque[tuple[LoginRow, RemoteEvent]]]
         self._early = {}
         self.on_tombstone: Callable[[Doorway, Item], Awaitable[None]]
@@ -49,6 +50,10 @@ class Portals:
     def find(self, instance: InstanceId, chat: RemoteChatId) -> Doorway | None:
         """The portal of a chat that all logins share."""
         return self._by_chat.get((instance, chat, None))
+
+    def numbered(self, number: int) -> Doorway | None:
+        """The portal of that number."""
+        return self._by_number.get(number)
 
     def find_direct(
         self, instance: InstanceId, chat: RemoteChatId, receiver: LoginId | None
@@ -249,6 +254,7 @@ class Portals:
         door.on_owner_left = lambda: self.direct_chats.end(door)
         self._by_room.setdefault(portal.room, []).append(door)
         self._by_chat[portal.instance, portal.chat, portal.receiver] = door
+        self._by_number[portal.id] = door
         return door
 
     def _close(self, door: Doorway) -> None:
@@ -259,6 +265,7 @@ class Portals:
         if not doors:
             self._by_room.pop(portal.room, None)
         self._by_chat.pop((portal.instance, portal.chat, portal.receiver), None)
+        self._by_number.pop(portal.id, None)
         self._house.router.close_lane(door.name)
 
 

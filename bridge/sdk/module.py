@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -36,7 +36,7 @@ from bridge.sdk.secret import Secret
 from bridge.sdk.timers import Timers
 
 CORE_KEYS = frozenset(
-    {"module", "permissions", "puppets", "relay_name", "announce", "announce_in"}
+    {"module", "permissions", "puppets", "relay_name", "announce", "announce_in", "privacy"}
 )
 """What stands beside a module's settings in config.yaml and is not the module's to name."""
 
@@ -277,6 +277,16 @@ class JoinsChats(Protocol):
         ...
 
     async def leave(self, chat: RemoteChat, reason: str) -> None: ...
+
+
+@runtime_checkable
+class SeesPeople(Protocol):
+    """The relay's client on a network where who is in a chat is seen by all."""
+
+    def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
+        """The Matrix users who are seen in the chat, each by a connection or account of their
+        own, as of what was read last. Who may be gone is left out. None: not known just now."""
+        ...
 
 
 @runtime_checkable

@@ -96,15 +96,22 @@ class PortalStore:
                 "UPDATE portal SET paused = $2 WHERE id = $1", portal_id, paused
             )
 
+    async def set_blocked(self, portal_id: int, blocked: bool) -> None:
+        """Note whether nothing comes in since somebody reads who is not seen."""
+        with at_the_door():
+            await self._database.core.execute(
+                "UPDATE portal SET blocked = $2 WHERE id = $1", portal_id, blocked
+            )
+
     async def set_choices(self, portal: Portal) -> None:
         """Note what the room's people chose, as it stands in the portal."""
         puppets = None if portal.puppets is None else portal.puppets.value
         with at_the_door():
             await self._database.core.execute(
                 "UPDATE portal SET uncertain = $2, telling = $3, puppets = $4, relay_name = $5, "
-                "relay = $6, follow = $7 WHERE id = $1",
+                "relay = $6, follow = $7, privacy = $8 WHERE id = $1",
                 portal.id, portal.uncertain.value, portal.telling.value, puppets,
-                portal.relay_name, portal.relay, portal.follow.value,
+                portal.relay_name, portal.relay, portal.follow.value, portal.privacy,
             )  # fmt: skip
 
     async def set_access(
@@ -299,6 +306,8 @@ def _portal(row: asyncpg.Record) -> Portal:
         puppets=None if row["puppets"] is None else Puppets(row["puppets"]),
         relay_name=row["relay_name"],
         relay=None if row["relay"] is None else LoginId(row["relay"]),
+        privacy=row["privacy"],
+        blocked=row["blocked"],
         left_out=None if row["left_out"] is None else ItemId.read(row["left_out"]),
     )
 

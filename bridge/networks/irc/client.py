@@ -1,23 +1,21 @@
 """One login's client: the relay listens and speaks, a puppet only speaks."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 
-from bridge.networks.irc import certfp, replies
+from bridge.networks.irc import replies
 from bridge.networks.irc.channels import Channels
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.desk import Desk
-from bridge.networks.irc.dial import Way, connect
+from bridge.networks.irc.dial import connect
 from bridge.networks.irc.ears import Ears
 from bridge.networks.irc.endings import Cause
 from bridge.networks.irc.governing import rank_lines, removal_lines, topic_lines
 from bridge.networks.irc.history import Heard, Marks
-from bridge.networks.irc.ident import listening
 from bridge.networks.irc.inbox import Inbox
 from bridge.networks.irc.inquiry import Inquiries
-from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY, CERTIFICATE
+from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY
 from bridge.networks.irc.members import Speakers
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
@@ -25,7 +23,6 @@ from bridge.networks.irc.presence import REST, Presence
 from bridge.networks.irc.private import Doorman
 from bridge.networks.irc.rollcall import RollCall
 from bridge.networks.irc.services import is_service, refuse_secret
-from bridge.networks.irc.settings import read_listen
 from bridge.networks.irc.typed import read_autocommands
 from bridge.networks.irc.typist import Typist
 from bridge.networks.irc.voice import Voice
@@ -135,33 +132,6 @@ class IrcClient(Presence):
             self._network.release(self._login.id)
             self._link.starting() if dismissed else self._link.down(failure)
 
-    async def _way(self, stack: AsyncExitStack) -> Way:
-        listen = self._settings.ident_listen
-        ident = None
-        if listen is not None:
-            ident = await stack.enter_async_context(listening(read_listen(listen)))
-        return Way(
-            flood=self._network.flood,
-            source=self.naming.source,
-            ident=ident,
-            certificate=await self._certificate(stack),
-        )
-
-    async def _certificate(self, stack: AsyncExitStack) -> Path | None:
-        path, own = self._settings.certificate_file, self.keepsakes.read(CERTIFICATE)
-        if self._is_puppet:
-            return stack.enter_context(certfp.in_memory(own.encode())) if own else None
-        if path is None:
-            return None
-        name, now = self._settings.nick, self._host.now()
-        known_by, is_new = await asyncio.to_thread(certfp.ensure, path, name, now)
-        if is_new:
-            self._host.log.warning(
-                "A certificate was made in %s. For its account, NickServ must be told: "
-                "CERT ADD %s", path, known_by, extra={"event": "irc_certificate_made"},
-            )  # fmt: skip
-        return path
-
     async def send(self, message: Message) -> Receipt:
         """Say the message in its channel, which is joined first if need be.
 
@@ -227,6 +197,11 @@ class IrcClient(Presence):
         if not self._is_puppet:
             await self._marks.forget(chat.id)
 
+    def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
+        """The Matrix users whose connections are seen in the channel and still there."""
+        listed = self._ears.roster.ours_in(chat) if self._ears is not None else None
+        return None if listed is None else self._network.seen_in(chat, listed)
+
     def list_again(self, chat: RemoteChat) -> None:
         """Have the next list of the channel's names compared with the room."""
         if self._ears is not None:
@@ -288,6 +263,7 @@ class IrcClient(Presence):
         own_nick = await self.naming.nick(connection.isupport)
         self._nick_keeper = nick_keeper = NickKeeper(connection, own_nick, self._complain)
         channels = Channels(connection, self._settings.join_seconds)
+        self._network.note_channels(self._login.id, channels.is_in)
         inquiries = Inquiries(connection, self._settings.join_seconds)
         rollcall = RollCall(connection)
         if self._ears is not None:

@@ -68,6 +68,16 @@ class Roster:
             channel.members.clear()
             channel.listed = False
 
+    def ours_in(self, chat: RemoteChatId) -> list[str] | None:
+        """Our own people who are seen in a channel, by their nicks, the listener left out.
+
+        None if it is not known just now who is there.
+        """
+        channel = next((one for one in self._channels.values() if one.chat.id == chat), None)
+        if channel is None or not channel.listed:
+            return None
+        return [one.nick for one in channel.members.values() if one.ours]
+
     def chats_of(self, nick: str) -> list[RemoteChat]:
         """The chats that we follow and somebody is in."""
         key = self._fold(nick)
