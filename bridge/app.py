@@ -184,7 +184,7 @@ class App:
         await parts.intake.recover(parts.inflight.recover(), group, alone=10.0)
         # Not before what the file says is in the journal's marks.
         await parts.marker.settle()
-        parts.inflight.clear()
+        parts.inflight.clear(parts.router.suspects())
 
     async def _greet(self) -> None:
         """Introduce ourselves to the homeserver, as often as it takes; learn what it can."""

@@ -293,8 +293,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             as_double=doubles.send,
         )  # fmt: skip
         vault = await Vault.at(database, settings.state_dir)
+        audit = Audit(database, day_keys, settings.state_dir)
         double_puppets = DoublePuppets(
-            DoublePuppetStore(database), vault, doubles, settings.homeserver.server_name
+            DoublePuppetStore(database), vault, doubles, audit, settings.homeserver.server_name
         )
         await double_puppets.load()
 
@@ -310,7 +311,6 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             patience=Patience(tries=settings.limits.tries),
         )  # fmt: skip
         store = PortalStore(database)
-        audit = Audit(database, day_keys, settings.state_dir)
         optouts = OptOuts(OptOutStore(database), audit)
         await optouts.load()
         blocks = Blocks(BlockStore(database))
@@ -434,7 +434,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             homeserver=lambda: states[-1]() if states else "not asked yet",
             difference=lambda: bookkeeper.difference, troubles=troubles, began=monotonic(),
         )  # fmt: skip
-        tokens = Tokens(database)
+        tokens = Tokens(database, audit)
         conditions = Conditions(
             settings.state_dir,
             now=database.clock.now,

@@ -210,6 +210,10 @@ class AuditAction(StrEnum):
     LOGOUT = "logout"
     OPT_OUT = "opt out"
     OPT_IN = "opt in"
+    DOUBLE_ON = "double puppet on"
+    DOUBLE_OFF = "double puppet off"
+    END_SESSION = "end session"
+    """At the web."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError
 from bridge.matrix.html import parse
 from bridge.matrix.medialinks import Media, read_mxc
+from bridge.matrix.profiles import find_avatar
 from bridge.model import LinkKind, MessageLink, Portal
 from bridge.sdk.capabilities import Capabilities, Level
 from bridge.sdk.errors import TemporaryFailure, Unsupported
@@ -202,6 +203,17 @@ class Departures:
         sender = UserId(event["sender"])
         name = await self._house.intents.display_name(sender, self._portal.room)
         return Person(user_id=sender, name=name)
+
+    async def picture(self, event: dict[str, Any]) -> str | None:
+        """A link to the sender's picture, None if there is none or no public address."""
+        links, sender = self._house.media_links, UserId(event["sender"])
+        if not links.can_link:
+            return None
+        avatar = find_avatar(event["content"]) or await self._house.intents.avatar(
+            sender, self._portal.room
+        )
+        media = read_mxc(avatar)
+        return links.make(media, "avatar") if media is not None else None
 
     def read_body(self, content: Mapping[str, Any]) -> Rich:
         """Read the text of a message's content, with who of the network is mentioned in it."""

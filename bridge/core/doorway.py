@@ -19,6 +19,7 @@ from bridge.core.instances import Instance, Session
 from bridge.core.lane import Item
 from bridge.core.late import Cut, find_cut
 from bridge.core.outgoing import notice
+from bridge.core.progress import Row
 from bridge.core.relaying import as_relayed
 from bridge.core.roomacts import KINDS, RoomActs
 from bridge.core.stops import Stops
@@ -90,7 +91,7 @@ class Doorway:
         self.waits_because = ""
         """Why its messages wait; empty if they do not."""
         self._house = house
-        self._unmarked = False
+        self._last_sent: Row | None = None
         self._told_waiting = False
         self.stops = Stops(house.router, self.name)
         self._told_parked: dict[tuple[str, ParkReason], tuple[float, int]] = {}
@@ -163,10 +164,11 @@ class Doorway:
         if said.relayed:
             name_format = self.portal.relay_name or house.rules(self.portal.instance).relay_name
             said = as_relayed(
-                said, item.event["content"], name_format, read=self.departures.read_body
-            )
-        if self._unmarked and not capabilities.acknowledges:
-            await house.marker.settle()
+                said, item.event["content"], name_format, read=self.departures.read_body,
+                avatar=await self.departures.picture(item.event) if capabilities.avatars else None,
+            )  # fmt: skip
+        if self._last_sent is not None and not capabilities.acknowledges:
+            await house.marker.settle(self._last_sent)
         if item.again:
             await tell(
                 house, self.portal, item, "again", "After an interruption your message was sent "
@@ -183,7 +185,7 @@ class Doorway:
             return
         item.delivered()
         self.waits_because, self._told_waiting = "", False
-        self._unmarked = True
+        self._last_sent = item.row
         self._note_sent(item, receipt, began, self.departures.links_of(
             item.event, said, words=words
         ))  # fmt: skip

@@ -6,9 +6,10 @@ from enum import StrEnum
 from time import monotonic
 from typing import NamedTuple, Protocol
 
+from bridge.core.audit import Audit
 from bridge.logs import hide
 from bridge.matrix.doubles import Doubles, Leave
-from bridge.model import LoginRow
+from bridge.model import AuditAction, LoginRow
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.ids import EventId, InstanceId, RemoteUserId, RoomId, UserId
 from bridge.sdk.secret import Secret
@@ -67,8 +68,11 @@ _OURS, _RECORD = InstanceId(""), "double puppet"
 class DoublePuppets:
     """Who gave leave, and which accounts on the networks are theirs. Held in memory."""
 
-    def __init__(self, store: Store, safe: Safe, doubles: Doubles, server_name: str) -> None:
+    def __init__(
+        self, store: Store, safe: Safe, doubles: Doubles, audit: Audit, server_name: str
+    ) -> None:
         self._store = store
+        self._audit = audit
         self._safe = safe
         self._doubles = doubles
         self._server = f":{server_name}"
@@ -185,7 +189,6 @@ class DoublePuppets:
         self._refuse_strangers(person)
         await self._doubles.check(person, leave)
         hide(token)
-        await self._safe.put(person, _OURS, _RECORD, token.reveal().encode())
         await self._keep(person, Way.TOKEN, leave)
 
     async def take_back(self, person: UserId, token: Secret, room: RoomId, said: EventId) -> bool:
@@ -194,6 +197,8 @@ class DoublePuppets:
 
     async def switch_off(self, person: UserId) -> None:
         """Speak for the person no more, and forget the token."""
+        if person in self._ways:
+            await self._record(person, AuditAction.DOUBLE_OFF)
         await self._store.remove_puppet(person)
         self._ways.pop(person, None)
         self._leaves.pop(person, None)
@@ -201,10 +206,16 @@ class DoublePuppets:
         await self._safe.delete(person, _OURS, _RECORD)
 
     async def _keep(self, person: UserId, way: Way, leave: Leave) -> None:
+        await self._record(person, AuditAction.DOUBLE_ON, way.value)
+        if leave.token is not None:
+            await self._safe.put(person, _OURS, _RECORD, leave.token.reveal().encode())
         await self._store.set_puppet(person, way)
         self._ways[person], self._leaves[person] = way, leave
         self._refused.pop(person, None)
         self._ignored.pop(person, None)
+
+    async def _record(self, person: UserId, action: AuditAction, target: str = "") -> None:
+        await self._audit.record(actor=person, action=action, target=target, subject=person)
 
     def _refuse_strangers(self, person: UserId) -> None:
         if not person.endswith(self._server):

@@ -12,7 +12,7 @@ the higher number counts; it is written last, so that a record cut short by a ki
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import date
 from hashlib import blake2b
 from pathlib import Path
@@ -138,11 +138,15 @@ class InFlight:
                     waiting.add(consumer)
         return Left(newest, frozenset(waiting))
 
-    def clear(self) -> None:
-        """Start anew: what was recovered is in the journal's marks. No lane may be running."""
-        for offset, _, _ in list(self._kept()):
-            first = offset + _CONSUMER.size
-            self._map[first : offset + _SLOT] = bytes(2 * _HALF.size)
+    def clear(self, suspects: Collection[int] = ()) -> None:
+        """Start anew: what was recovered is in the journal's marks. No lane may be running.
+
+        ``suspects`` are the consumers of whose newest item nobody knows yet how far it came.
+        """
+        for offset, consumer, _ in list(self._kept()):
+            if consumer not in suspects:
+                first = offset + _CONSUMER.size
+                self._map[first : offset + _SLOT] = bytes(2 * _HALF.size)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -343,12 +343,7 @@ class Intake:
             kinds[kind] = kinds.get(kind, 0) + 1
             outcome = Outcome.DROPPED
             if skip is not None and lanes:
-                before = [skip(index, lane.number) for lane in lanes]
-                lanes = [lane for lane, done in zip(lanes, before, strict=True) if done is None]
-                outcome = min((done for done in before if done is not None), default=outcome)
-                if lanes and outcome is not Outcome.DROPPED:
-                    row.worst[index] = outcome
-                    row.shares[index] = len(lanes)
+                lanes, outcome = _left_to_do(row, index, lanes, skip)
             if not lanes:
                 row.finish_event(index, outcome)
                 continue
@@ -358,7 +353,7 @@ class Intake:
                 push(lane, row, index, event)
         for kind, number in kinds.items():
             self._counts[source, kind].inc(number)
-        if row.open < row.count:
+        if row.open < row.count or row.partly:
             self._marker.touch(row)
         failpoint("dispatched")
 
@@ -462,6 +457,22 @@ async def _persistently(
                 extra={"event": "journal_unreadable"},
             )  # fmt: skip
             return None
+
+
+def _left_to_do(
+    row: Row, index: int, lanes: Sequence[Lane], skip: Callable[[int, int], Outcome | None]
+) -> tuple[Sequence[Lane], Outcome]:
+    """The lanes that have not done their share before, and what became of it in the others."""
+    before = [(lane, skip(index, lane.number)) for lane in lanes]
+    for lane, done in before:
+        if done is not None:
+            row.note_done(index, lane.number)
+    left = [lane for lane, done in before if done is None]
+    outcome = min((done for _, done in before if done is not None), default=Outcome.DROPPED)
+    if left and outcome is not Outcome.DROPPED:
+        row.worst[index] = outcome
+        row.shares[index] = len(left)
+    return left, outcome
 
 
 class _Malformed:

@@ -92,6 +92,11 @@ class Row:
         """Whether this consumer's share was done before."""
         return (index, consumer) in self.partly
 
+    def note_done(self, index: int, consumer: int) -> None:
+        """Keep in the progress that this consumer's share was done before, others' are not."""
+        if not self.has_done(index, consumer):
+            self.partly.append((index, consumer))
+
     def mark(self) -> Mark:
         """What is stored of it now."""
         parked, delivered, dropped = self.counts
@@ -123,7 +128,7 @@ class Marker:
         self._wanted = asyncio.Event()
         self._hurry = asyncio.Event()
         self._settled = asyncio.Condition()
-        self._writing = False
+        self._writing: list[Row] = []
         self._written = 0
 
     def touch(self, row: Row) -> None:
@@ -138,11 +143,13 @@ class Marker:
         """The rows whose progress is about to be written."""
         return [row.id for row in self._touched]
 
-    async def settle(self) -> None:
-        """Return when all that is marked now is durable."""
+    async def settle(self, row: Row | None = None) -> None:
+        """Return when all that is marked now is durable; or what is marked of one row."""
         if not self._touched and not self._writing:
             return
-        goal = self._written + bool(self._touched) + self._writing
+        if row is not None and not row.touched and row not in self._writing:
+            return
+        goal = self._written + bool(self._touched) + bool(self._writing)
         self._hurry.set()
         async with self._settled:
             await self._settled.wait_for(lambda: self._written >= goal)
@@ -172,7 +179,7 @@ class Marker:
             return
         for row in batch:
             row.touched = False
-        self._writing = True
+        self._writing = batch
         # Taken before: what is done meanwhile may need what is not flushed.
         marks = [row.mark() for row in batch]
         try:
@@ -187,7 +194,7 @@ class Marker:
             await asyncio.sleep(0.5)
             return
         finally:
-            self._writing = False
+            self._writing = []
         failpoint("marked")
         async with self._settled:
             self._written += 1

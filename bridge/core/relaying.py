@@ -19,6 +19,7 @@ def as_relayed(
     content: Mapping[str, Any],
     name_format: str,
     *,
+    avatar: str | None = None,
     read: Callable[[Mapping[str, Any]], Rich] = parse,
 ) -> Told:
     """What was said as a relay says it: with its sender's name as the format has it.
@@ -33,7 +34,7 @@ def as_relayed(
     if name and isinstance(said, Message | Edit):
         said = replace(said, body=_without_name(said.body, content, read))
     called = write_name(name_format, sender.user_id, name or sender.name)
-    return replace(said, relayed=True, sender=replace(sender, name=called))
+    return replace(said, relayed=True, sender=replace(sender, name=called, avatar=avatar))
 
 
 def _without_name(

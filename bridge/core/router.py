@@ -158,6 +158,11 @@ class Router:
         item.lane.queue.popleft()
         self.waiting -= 1
 
+    def suspects(self) -> set[int]:
+        """The consumers of whose first item nobody knows how far it came."""
+        lanes = self._lanes.values()
+        return {lane.number for lane in lanes if lane.queue and lane.queue[0].again}
+
     def oldest(self) -> float | None:
         """When the oldest unfinished item landed (loop time), None if there is none."""
         heads = [lane.queue[0].row.landed_at for lane in self._lanes.values() if lane.queue]

@@ -13,14 +13,14 @@ from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import RoomId, UserId
 
-_NAME_LENGTH = 8
-
 
 class Session(Protocol):
     """A token as stored, without itself."""
 
     @property
     def id(self) -> uuid.UUID: ...
+    @property
+    def name(self) -> str: ...
     @property
     def subject(self) -> UserId: ...
     @property
@@ -75,7 +75,7 @@ class Sessions:
             case ["end", name]:
                 ended = [
                     await self._tokens.revoke(who, one.id)
-                    for one in await self._tokens.tokens_of(who) if _name(one) == name.casefold()
+                    for one in await self._tokens.tokens_of(who) if one.name == name.casefold()
                 ]  # fmt: skip
                 if any(ended):
                     return "That session has ended."
@@ -85,17 +85,13 @@ class Sessions:
     async def _tell(self, session: Session) -> None:
         room = await self._stage.private_chats.open(self._bot, session.subject)
         text = (
-            f"You have signed in at the web, {_what_for(session)}, as session {_name(session)}. "
-            f"If that was not you, say sessions end {_name(session)} at once."
+            f"You have signed in at the web, {_what_for(session)}, as session {session.name}. "
+            f"If that was not you, say sessions end {session.name} at once."
         )
         await self._say(room, text, session.id)
 
     async def _say(self, room: RoomId, text: str, source: object) -> None:
         await say(self._stage, self._bot, room, text, MessageKind.NOTICE, "session", source)
-
-
-def _name(session: Session) -> str:
-    return session.id.hex[:_NAME_LENGTH]
 
 
 def _what_for(session: Session) -> str:
@@ -105,6 +101,6 @@ def _what_for(session: Session) -> str:
 
 def _describe(session: Session) -> str:
     return (
-        f"{_name(session)}: {_what_for(session)}, since {session.made_at:%Y-%m-%d %H:%M} UTC, "
+        f"{session.name}: {_what_for(session)}, since {session.made_at:%Y-%m-%d %H:%M} UTC, "
         f"last used {session.used_at:%Y-%m-%d %H:%M}"
     )

@@ -48,7 +48,9 @@ class Visit:
     async def begin(self) -> None:
         """See where the bot is; it gets its account if it has none. Raises ``TrestleError``."""
         localpart = self._bot[1:].partition(":")[0]
-        content = {"type": "m.login.application_service", "username": localpart}
+        content = {
+            "type": "m.login.application_service", "username": localpart, "inhibit_login": True,
+        }  # fmt: skip
         try:
             await self._client.request(
                 "POST", path("v3", "register"), query={"kind": "user"}, content=content

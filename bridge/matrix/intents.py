@@ -1,9 +1,9 @@
 """Acting as one of our Matrix users: register, join, speak, leave."""
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.matrix.cache import Recent
 from bridge.matrix.client import HomeserverClient, MatrixError, path
@@ -50,7 +50,7 @@ class Intents:
         self._devices: Recent[UserId, str] = Recent(20_000)
         self._names: Recent[UserId, str] = Recent(20_000)
         self._joined: Recent[tuple[RoomId, UserId], bool] = Recent(50_000)
-        self._member_names: Recent[tuple[RoomId, UserId], str] = Recent(50_000)
+        self._members: Recent[tuple[RoomId, UserId], _Member] = Recent(50_000)
         self.state = self._rooms.state
         self.joined_members = self._rooms.joined_members
         self.can = self._rooms.can
@@ -423,28 +423,53 @@ class Intents:
             return
         key = (RoomId(event["room_id"]), UserId(user))
         if content.get("membership") == "join":
-            name = content.get("displayname")
-            if isinstance(name, str):
-                self._member_names.put(key, name)
+            self._members.put(key, _read_member(user, content))
         else:
             self._joined.drop(key)
-            self._member_names.drop(key)
+            self._members.drop(key)
 
     def cached_name(self, user: UserId, room: RoomId) -> str:
         """What the user is called in the room as far as we know; else the localpart."""
-        return self._member_names.get((room, user)) or user[1:].partition(":")[0]
+        member = self._members.get((room, user))
+        return member.name if member is not None else _localpart(user)
 
     async def display_name(self, user: UserId, room: RoomId) -> str:
         """What the user is called in the room, asked once and kept by membership events."""
-        name = self._member_names.get((room, user))
-        if name is None:
+        return (await self._member(user, room)).name
+
+    async def avatar(self, user: UserId, room: RoomId) -> str:
+        """The ``mxc://`` URI of the user's picture in the room, as they say; empty if none."""
+        return (await self._member(user, room)).avatar
+
+    async def _member(self, user: UserId, room: RoomId) -> "_Member":
+        member = self._members.get((room, user))
+        if member is None:
             try:
-                member = await self._rooms.state(room, "m.room.member", user)
+                content = await self._rooms.state(room, "m.room.member", user)
             except (MatrixError, TemporaryFailure):
-                member = None
-            name = str((member or {}).get("displayname") or user[1:].partition(":")[0])
-            self._member_names.put((room, user), name)
-        return name
+                content = None
+            member = _read_member(user, content or {})
+            self._members.put((room, user), member)
+        return member
+
+
+class _Member(NamedTuple):
+    """How somebody looks in a room."""
+
+    name: str
+    avatar: str
+
+
+def _read_member(user: str, content: Mapping[str, Any]) -> _Member:
+    name, avatar = content.get("displayname"), content.get("avatar_url")
+    return _Member(
+        name if isinstance(name, str) and name else _localpart(user),
+        avatar if isinstance(avatar, str) else "",
+    )
+
+
+def _localpart(user: str) -> str:
+    return user[1:].partition(":")[0]
 
 
 def _in_words(error: MatrixError) -> str:

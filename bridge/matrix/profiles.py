@@ -28,6 +28,12 @@ def find_name(content: Mapping[str, Any]) -> str:
     return " ".join(clean(name).split())
 
 
+def find_avatar(content: Mapping[str, Any]) -> str:
+    """The picture (``mxc://``) that goes with that name, empty if none was given."""
+    avatar = _profile(content).get("avatar_url")
+    return avatar if isinstance(avatar, str) else ""
+
+
 def without_fallback(content: Mapping[str, Any]) -> Mapping[str, Any]:
     """The content without the name that stands before the text for clients that know no better."""
     found = _profile(content)

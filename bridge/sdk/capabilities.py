@@ -36,6 +36,8 @@ class Capabilities:
     """In words: a link that is good for some days, where the bridge has a public address."""
     notices: Level = Level.FULL
     typing: Level = Level.DROP
+    avatars: bool = False
+    """What a relay says can carry the picture of the person whom it speaks for."""
     limits: dict[str, int] = field(default_factory=dict)
     """The core heeds ``quote_after``: seconds after which an answer said in plain text quotes
     what it answers, instead of naming the person alone."""

@@ -30,6 +30,9 @@ class Sender:
 
     user_id: UserId
     name: str
+    avatar: str | None = None
+    """A link to the person's picture, good for some days: in what a relay says, on a network
+    whose capabilities say ``avatars``, where the bridge has a public address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,10 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
+from bridge.model import AuditAction
 from bridge.sdk.ids import UserId
 from bridge.sdk.secret import Secret
+from bridge.storage.audit import Audit
 from bridge.storage.door import at_the_door
 from bridge.storage.pool import Database
 
@@ -27,6 +29,7 @@ LIFE = timedelta(days=30)
 LINK_LIFE = timedelta(minutes=10)
 
 _BYTES = 32
+_NAME_LENGTH = 8
 _NOTED_EVERY = timedelta(minutes=1)
 """How exactly it is noted when a token was used, so that not every request writes."""
 
@@ -45,6 +48,11 @@ class TokenRow:
     until: datetime
     """When it ends if it is not used before."""
 
+    @property
+    def name(self) -> str:
+        """What its owner calls it in a chat: the beginning of its id."""
+        return self.id.hex[:_NAME_LENGTH]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkRow:
@@ -57,8 +65,9 @@ class LinkRow:
 class Tokens:
     """Each is one person's, good for one scope, for a time."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, audit: Audit) -> None:
         self._database = database
+        self._audit = audit
 
     async def issue(
         self, subject: UserId, scope: str, *, idle: timedelta = IDLE, life: timedelta = LIFE
@@ -107,23 +116,32 @@ class Tokens:
 
     async def revoke(self, subject: UserId, id: uuid.UUID) -> bool:
         """End a token of that person's, at once. False if it is none of theirs."""
+        ended = next((row for row in await self.tokens_of(subject) if row.id == id), None)
+        if ended is None:
+            return False
+        await self._note_end(subject, ended.name)
         async with self._database.as_subject(subject) as connection:
             result = await connection.execute("DELETE FROM token WHERE id = $1", id)
         return result != "DELETE 0"
 
     async def revoke_all(self, subject: UserId) -> int:
         """End all tokens of that person, at once; how many there were."""
+        if not await self.tokens_of(subject):
+            return 0
+        await self._note_end(subject, "all")
         async with self._database.as_subject(subject) as connection:
             result = await connection.execute("DELETE FROM token")
         return int(result.rpartition(" ")[2])
 
     async def log_out(self, token: str) -> bool:
         """End the token itself, at once. False if it was none."""
-        with at_the_door():
-            result = await self._database.core.execute(
-                "DELETE FROM token WHERE hash = $1", _hash(token)
-            )
-        return result != "DELETE 0"
+        row = await self.find(token, None)
+        return row is not None and await self.revoke(row.subject, row.id)
+
+    async def _note_end(self, subject: UserId, which: str) -> None:
+        await self._audit.record(
+            actor=subject, action=AuditAction.END_SESSION, target=which, subject=subject
+        )
 
 
 class Links:

@@ -325,6 +325,22 @@ async def test_pictures_and_long_texts_cross_as_links_that_lead_nowhere_else(
         ):
             assert (await fetch(town, web, forged))[0] == 404, forged
 
+        # Where a relay speaks, the picture of the person goes along; else it is theirs already.
+        assert all(one.sender.avatar is None for one in vivid.done)
+        face, mask = PICTURE + b"face", PICTURE + b"mask"
+        faces = {"avatar_url": await upload(town, alice, face, "image/png")}
+        await alice.call("PUT", f"v3/profile/{alice.id}/avatar_url", faces)
+        await alice.say(room, "!trestle set puppets relay")
+        await alice.wait_for_text(room, "puppets is relay")
+        await alice.say(room, "seen")
+        profile = {"id": "cat", "displayname": "Cat"}
+        masks = {"avatar_url": await upload(town, alice, mask, "image/png")}
+        profiles = {"com.beeper.per_message_profile": profile | masks}
+        await alice.send(room, {"msgtype": "m.text", "body": "behind a mask"} | profiles)
+        await vivid.wait_until(lambda network: len(network.done) == 7)
+        pictures = [one.sender.avatar or "" for one in vivid.done[5:]]
+        assert [(await fetch(town, web, link))[1] for link in pictures] == [face, mask]
+
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + b"\0" * 1000
 

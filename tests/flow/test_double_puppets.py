@@ -13,7 +13,7 @@ from bridge.app import App
 from bridge.demo.matrix_user import Event, MatrixUser
 from bridge.matrix.doubles import DOUBLE
 from bridge.matrix.history import History
-from bridge.model import LoginRow
+from bridge.model import AuditAction, LoginRow
 from bridge.sdk.events import MessageKind, RemoteMessage, RemoteUser
 from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteMessageId, RemoteUserId, RoomId, UserId
 from bridge.sdk.login import LoginKind
@@ -22,6 +22,7 @@ from bridge.settings import DatabaseSettings
 from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.portals import PortalStore
 from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.test_leave_taken import acts
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, run_town, running, wait_until
@@ -224,6 +225,11 @@ async def test_a_token_is_taken_in_a_direct_chat_kept_sealed_and_forgotten(
             assert (await bob.wait_for_text(room, "without one"))["sender"] == GHOST
             await order(bob, chat, "double-puppet", "does not take the token any more")
             await order(bob, chat, "double-puppet off", "is forgotten")
+            await order(bob, chat, "double-puppet off", "is forgotten")  # It was off: no act.
+            noted = [(row.actor, row.action, row.target) for row in await acts(app)]
+            assert noted[-2:] == [
+                (bob.id, AuditAction.DOUBLE_ON, "token"), (bob.id, AuditAction.DOUBLE_OFF, ""),
+            ]  # fmt: skip
             assert await app.parts.vault.records_of(UserId(bob.id)) == []
             await DoublePuppetStore(app.parts.database).set_puppet(UserId(bob.id), "appservice")
         # What the registration allowed once is seen to be over at the start.

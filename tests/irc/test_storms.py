@@ -2,6 +2,7 @@
 nothing of ours makes it worse."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
@@ -47,15 +48,25 @@ async def test_a_split_asks_nothing_of_the_server_and_loses_nobody() -> None:
     assert host.texts == ["p0: back"]
 
 
-async def say(puppet: IrcClient, text: str) -> None:
-    """Say it as the core does: what waits for a connection is said when there is one."""
+async def do(once: Callable[[], Awaitable[object]]) -> None:
+    """Do it as the core does: what waits for a connection is done when there is one."""
     while True:
         try:
-            await puppet.send(message("#room", text))
+            await once()
         except TemporaryFailure:
             await asyncio.sleep(0.05)
         else:
             return
+
+
+async def say(puppet: IrcClient, text: str) -> None:
+    """Say it in the channel."""
+    await do(lambda: puppet.send(message("#room", text)))
+
+
+async def enter(puppet: IrcClient) -> None:
+    """Go into the channel."""
+    await do(lambda: puppet.join(chat("#room")))
 
 
 async def heard_all(user: IrcUser, texts: list[str]) -> list[str]:
@@ -103,7 +114,7 @@ async def test_after_a_servers_restart_its_people_come_back_evenly_and_go_on() -
         async with asyncio.TaskGroup() as group:
             for client, supervisor in zip(clients, supervisors, strict=True):
                 supervisor.start(group)
-                group.create_task(client.join(chat("#room")))
+                group.create_task(enter(client))
             await speak(clients, first.port, "before")
             wire.cut()
             await old.aclose()

@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,9 +119,13 @@ class Town:
 
 @asynccontextmanager
 async def run_town(
-    options: Mapping[str, Any] | None = None, *, double_puppets: bool = False
-) -> AsyncIterator[Town]:
-    """Run a real Synapse that knows a registration for instances ``near``, ``far``, ``dice``."""
+    options: Mapping[str, Any] | None = None, *, double_puppets: bool = False,
+    beside: Sequence[Path] = (),
+) -> AsyncIterator[Town]:  # fmt: skip
+    """Run a real Synapse that knows a registration for instances ``near``, ``far``, ``dice``.
+
+    ``beside`` are registrations of others.
+    """
     folder = Path(tempfile.mkdtemp(prefix="trestle-hs-"))
     folder.chmod(0o711)
     settings = make_settings(folder / "state")
@@ -133,7 +137,9 @@ async def run_town(
             registration(settings.appservice, namespaces_of(settings), protocols_of(settings)),
             output,
         )
-    synapse = Synapse(folder, server_name="test.example", registrations=(file,), options=options)
+    synapse = Synapse(
+        folder, server_name="test.example", registrations=(file, *beside), options=options
+    )
     settings = replace(settings, homeserver=replace(settings.homeserver, url=synapse.url))
     try:
         await synapse.start()

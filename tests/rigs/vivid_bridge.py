@@ -125,7 +125,9 @@ class VividConnector:
     def capabilities(self, chat: sdk.RemoteChatId) -> sdk.Capabilities:
         """What the test says."""
         levels: dict[str, Any] = {name: sdk.Level(level) for name, level in NETWORK.levels.items()}
-        return sdk.Capabilities(puppets=True, acknowledges=True, limits=NETWORK.limits, **levels)
+        return sdk.Capabilities(
+            puppets=True, acknowledges=True, avatars=True, limits=NETWORK.limits, **levels
+        )
 
     def connect(self, login: sdk.Login, host: sdk.Host) -> "VividClient":
         """Make a client."""

@@ -9,15 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from bridge.model import SystemClock
+from bridge.model import AuditAction, SystemClock
 from bridge.sdk.ids import UserId
 from bridge.sdk.secret import Secret
+from bridge.storage.audit import Audit
+from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
 from bridge.storage.tokens import LinkRow, Links, Tokens, UsedOpenIds
 from tests.storage.conftest import TurnedClock
 
 ALICE, BEA = UserId("@alice:hs"), UserId("@bea:hs")
+
+
+@pytest.fixture
+def audit(database: Database, day_keys: DayKeys, folder: Path) -> Audit:
+    return Audit(database, day_keys, folder)
 
 
 async def good(tokens: Tokens, token: Secret, scope: str = "manager") -> bool:
@@ -28,9 +35,9 @@ async def good(tokens: Tokens, token: Secret, scope: str = "manager") -> bool:
 
 
 async def test_a_token_is_256_random_bits_and_stored_as_a_hash_only(
-    database: Database, admin: Connection
+    database: Database, audit: Audit, admin: Connection
 ) -> None:
-    tokens, links = Tokens(database), Links(database)
+    tokens, links = Tokens(database, audit), Links(database)
     began = SystemClock().now().timestamp() - 1.0
     made = [await tokens.issue(ALICE, "manager"), await links.make(ALICE, "manager")]
     made += [await tokens.issue(ALICE, "manager") for _ in range(20)]
@@ -54,9 +61,9 @@ async def test_a_token_is_256_random_bits_and_stored_as_a_hash_only(
 
 
 async def test_a_token_tells_whose_it_is_and_is_good_for_its_scope_only(
-    database: Database,
+    database: Database, audit: Audit
 ) -> None:
-    tokens = Tokens(database)
+    tokens = Tokens(database, audit)
     hers = await tokens.issue(ALICE, "manager")
     his = await tokens.issue(BEA, "login:libera")
     row = await tokens.find(hers.reveal(), ["manager", "picker"])
@@ -72,9 +79,9 @@ async def test_a_token_tells_whose_it_is_and_is_good_for_its_scope_only(
 
 
 async def test_a_token_ends_when_it_is_not_used_and_after_its_life_in_any_case(
-    database: Database, clock: TurnedClock
+    database: Database, audit: Audit, clock: TurnedClock
 ) -> None:
-    tokens = Tokens(database)
+    tokens = Tokens(database, audit)
     used, unused = await tokens.issue(ALICE, "manager"), await tokens.issue(ALICE, "manager")
     short = await tokens.issue(ALICE, "manager", idle=timedelta(hours=1), life=timedelta(hours=2))
     for hours in (23, 46, 69):
@@ -91,9 +98,9 @@ async def test_a_token_ends_when_it_is_not_used_and_after_its_life_in_any_case(
 
 
 async def test_a_persons_tokens_are_listed_and_revoked_one_by_one_by_that_person(
-    database: Database, clock: TurnedClock
+    database: Database, audit: Audit, clock: TurnedClock
 ) -> None:
-    tokens = Tokens(database)
+    tokens = Tokens(database, audit)
     first = await tokens.issue(ALICE, "manager")
     clock.ahead = timedelta(minutes=5)
     second = await tokens.issue(ALICE, "picker")
@@ -108,12 +115,15 @@ async def test_a_persons_tokens_are_listed_and_revoked_one_by_one_by_that_person
     assert not await good(tokens, first)
     assert await good(tokens, second, "picker")
     assert await tokens.revoke_all(ALICE) == 1
+    assert await tokens.revoke_all(ALICE) == 0
+    noted = [(row.actor, row.action, row.target) async for row in audit.rows()]
+    assert noted == [(ALICE, AuditAction.END_SESSION, which) for which in (rows[1].name, "all")]
     assert not await good(tokens, second, "picker")
     assert await good(tokens, theirs)
 
 
-async def test_who_logs_out_is_out_at_once(database: Database) -> None:
-    tokens, elsewhere = Tokens(database), Tokens(database)
+async def test_who_logs_out_is_out_at_once(database: Database, audit: Audit) -> None:
+    tokens, elsewhere = Tokens(database, audit), Tokens(database, audit)
     token = await tokens.issue(ALICE, "manager")
     assert await good(elsewhere, token)
     assert await tokens.log_out(token.reveal())
@@ -122,9 +132,9 @@ async def test_who_logs_out_is_out_at_once(database: Database) -> None:
 
 
 async def test_when_a_token_was_used_is_noted_to_the_minute(
-    database: Database, clock: TurnedClock
+    database: Database, audit: Audit, clock: TurnedClock
 ) -> None:
-    tokens = Tokens(database)
+    tokens = Tokens(database, audit)
     token = await tokens.issue(ALICE, "manager")
     before = (await tokens.tokens_of(ALICE))[0].used_at
     clock.ahead = timedelta(seconds=30)

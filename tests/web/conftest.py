@@ -14,6 +14,8 @@ from bridge.model import SystemClock
 from bridge.net.openid import OpenIdVerifier
 from bridge.sdk.ids import UserId
 from bridge.settings import Address, DatabaseSettings, WebSettings
+from bridge.storage.audit import Audit
+from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.storage.tokens import Links, Tokens, UsedOpenIds
 from bridge.web.server import WebServer
@@ -72,7 +74,7 @@ class Site:
 
 
 @asynccontextmanager
-async def run_site(database: Database, homeserver_url: str) -> AsyncIterator[Site]:
+async def run_site(database: Database, folder: Path, homeserver_url: str) -> AsyncIterator[Site]:
     """Have it until the block ends."""
     settings = WebSettings(
         listen=Address("127.0.0.1", 0), manager_url=f"{MANAGER}/",
@@ -84,7 +86,8 @@ async def run_site(database: Database, homeserver_url: str) -> AsyncIterator[Sit
         ) as openid,
         aiohttp.ClientSession() as session,
     ):
-        server = WebServer(settings, Tokens(database), Links(database), openid)
+        audit = Audit(database, DayKeys(folder, database.clock), folder)
+        server = WebServer(settings, Tokens(database, audit), Links(database), openid)
         await server.start()
         try:
             yield Site(server, database, session)
@@ -99,7 +102,7 @@ async def open_site(settings: DatabaseSettings, folder: Path) -> AsyncIterator[S
     async with (
         Database.open(settings, folder, SystemClock()) as database,
         scripted(always(vouched)) as homeserver,
-        run_site(database, f"http://127.0.0.1:{homeserver.port}") as running,
+        run_site(database, folder, f"http://127.0.0.1:{homeserver.port}") as running,
     ):
         yield running
 

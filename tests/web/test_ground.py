@@ -248,7 +248,7 @@ async def test_many_who_sign_in_at_once_do_not_make_us_ask_without_end(
     async with (
         Database.open(database_settings, folder, SystemClock()) as database,
         scripted(slow) as homeserver,
-        run_site(database, f"http://127.0.0.1:{homeserver.port}") as site,
+        run_site(database, folder, f"http://127.0.0.1:{homeserver.port}") as site,
         asyncio.TaskGroup() as group,
     ):
         tries = [

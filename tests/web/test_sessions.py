@@ -7,7 +7,9 @@ from pathlib import Path
 import aiohttp
 
 from bridge.demo.processes import free_port
+from bridge.model import AuditAction
 from bridge.settings import Address, DatabaseSettings, WebSettings
+from tests.flow.test_leave_taken import acts
 from tests.flow.test_logins import Chat
 from tests.rigs.browser import open_page
 from tests.rigs.people import sign_in
@@ -65,5 +67,8 @@ async def test_a_session_is_confirmed_by_the_bot_and_ended_by_chat_and_on_the_pa
         third = await sign_in(app, session, alice.id)
         assert await third.ask("DELETE", "/tokens") == {"ended": 1}
         await third.ask("GET", "/account", status=401)
+        noted = [(row.actor, row.action, row.target) for row in await acts(app)]
+        ends = (first, second, "all", "all")
+        assert noted == [(alice.id, AuditAction.END_SESSION, which) for which in ends]
         await chat.say("sessions")
         await chat.expect("You are signed in nowhere at the web.")
