@@ -73,6 +73,7 @@ class App:
                 group.create_task(parts.status_room.run(), name="status room"),
                 group.create_task(parts.logins.run(), name="logins"),
                 group.create_task(parts.house.typing.run(), name="typing"),
+                group.create_task(parts.house.gathering.run(), name="gathering"),
             ]
             marker = group.create_task(parts.marker.run(), name="marks")
             await parts.sender.load()

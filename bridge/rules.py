@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import TypeVar
 
-from bridge.model import Announce, InstanceRules, Permission, Puppets
+from bridge.model import Announce, InstanceRules, Members, Permission, Puppets
 from bridge.nameformat import PLAIN, check_format
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.module import CORE_KEYS
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
+
+_FORMER_FULL = "all"
+"""What `members: full` was called before."""
 
 Levels = Callable[[object, str], Iterable[tuple[str, Permission]]]
 """Reads levels, given with their path. Raises ``ConfigError``."""
@@ -37,6 +40,7 @@ def take_rules(
         relay_name=_read_format(options.get("relay_name", PLAIN), f"{path}.relay_name"),
         announce=_choose(Announce, options, "announce", path, Announce.FIRST),
         announce_direct=place is _Place.DIRECT,
+        members=_read_members(options, path),
         privacy=_read_switch(options.get("privacy", False), f"{path}.privacy"),
     )
     return rules, rest
@@ -47,6 +51,12 @@ def _read_format(value: object, path: str) -> str:
         return check_format(str(value))
     except ValueError as error:
         raise ConfigError(str(error), path=path) from error
+
+
+def _read_members(options: Mapping[str, object], path: str) -> Members:
+    if options.get("members") == _FORMER_FULL:
+        return Members.FULL
+    return _choose(Members, options, "members", path, Members.SPEAKERS)
 
 
 def _read_switch(value: object, path: str) -> bool:

@@ -395,7 +395,8 @@ class Settings:
             "`puppets: automatic | login | relay`, whose account "
             "speaks for people; `relay_name`, how a relay names them, with `{name}`, `{user}`, "
             "`{localpart}` and `{server}`; `privacy: true`, nobody reads who is not seen in the "
-            "chat; `announce: first | before` and `announce_in: room | direct`, how people are "
+            "chat; `members: full | speakers | none`, who of a chat is shown; `announce: first | "
+            "before` and `announce_in: room | direct`, how people are "
             "told before a connection is made for them (`before`: their first message waits "
             "until they have read it, a minute at most).",
         ),

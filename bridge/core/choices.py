@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from bridge.core.instances import Instance
-from bridge.model import Follow, InstanceRules, Portal, Puppets, Telling, Uncertain
+from bridge.model import Follow, InstanceRules, Members, Portal, Puppets, Telling, Uncertain
 from bridge.nameformat import check_format
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
@@ -124,6 +124,14 @@ CHOICES: Mapping[str, Choice] = {
         help="what the room takes over from the chat, and the chat from the room",
         show=lambda portal: portal.follow.value,
         change=lambda wish, value: replace(wish.portal, follow=_pick(Follow, value)),
+    ),
+    "members": Choice(
+        takes=f"full, speakers, none or {DEFAULT}",
+        help="who of the chat is shown in the room: everybody, who has spoken, or nobody",
+        show=lambda portal: portal.members.value if portal.members else DEFAULT,
+        change=lambda wish, value: replace(
+            wish.portal, members=None if value == DEFAULT else _pick(Members, value)
+        ),
     ),
     "privacy": Choice(
         takes=f"{_ON}, {_OFF} or {DEFAULT}",

@@ -239,7 +239,7 @@ class DirectChats:
         Raises ``TemporaryFailure`` when the database is away.
         """
         portal, house = door.portal, self._house
-        ghosts = sorted(await door.arrivals.present())
+        ghosts = sorted(await door.arrivals.attendance.present())
         await self._portals.remove(door, portal.created_by or house.namespaces.bot)
         said = [say_here(house, portal.room, why)] if why else []
         await house.sender.put([*said, *(

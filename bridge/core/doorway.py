@@ -109,7 +109,8 @@ class Doorway:
     def become(self, portal: Portal) -> None:
         """Be the portal of another room, or of another chat."""
         self.portal, house = portal, self._house
-        self.arrivals, self.departures = Arrivals(self.facts, house), Departures(portal, house)
+        self.departures = Departures(portal, house)
+        self.arrivals.attendance.moved()
         self.audience = audience_of(portal, house)
 
     @property

@@ -9,6 +9,7 @@ from bridge.core.audit import Audit
 from bridge.core.blocks import Blocks
 from bridge.core.crossings import Crossings
 from bridge.core.doublepuppets import DoublePuppets
+from bridge.core.gathering import Gathering
 from bridge.core.instances import Instance
 from bridge.core.late import Lateness
 from bridge.core.optouts import OptOuts
@@ -93,5 +94,6 @@ class House:
     """Seconds that a message waits before its room is told."""
     deadline: float = 120.0
     """Seconds that a module has for one message."""
+    gathering: Gathering = field(default_factory=Gathering)
     excerpts: Recent[tuple[int, str], str] = field(default_factory=lambda: Recent(2000))
     """What was said last, by portal and event id: for what is told of edits and answers."""

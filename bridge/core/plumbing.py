@@ -135,7 +135,7 @@ class Plumbing:
         if portal.receiver is not None:
             await self._portals.direct_chats.end(door)
             return
-        ghosts = sorted(await door.arrivals.present())
+        ghosts = sorted(await door.arrivals.attendance.present())
         await self._portals.remove(door, by)
         outgoing = [
             Outgoing(room=portal.room, user=ghost, kind=SendKind.LEAVE, content={},

@@ -166,7 +166,11 @@ class Portals:
         """Have the portal as it was chosen (see ``core.choices``)."""
         await self._record(AuditAction.SET, door, by)
         await self._house.store.set_choices(chosen)
+        attendance = door.arrivals.attendance
+        mode = attendance.mode
         was, door.portal = door.portal.follow, chosen
+        if attendance.mode is not mode:
+            await attendance.adapt()
         if chosen.follow is Follow.ALL and was is not Follow.ALL:
             await door.facts.apply()
         await door.dismiss_puppets()
@@ -224,7 +228,7 @@ class Portals:
         """Have a person of the network, who does not want to be bridged, out of every room."""
         for door in self.all:
             if door.portal.instance == instance:
-                await door.arrivals.let_go(user)
+                await door.arrivals.attendance.let_go(user)
 
     @asynccontextmanager
     async def expecting(self, instance: InstanceId, chat: RemoteChatId) -> AsyncIterator[None]:
@@ -266,6 +270,7 @@ class Portals:
             self._by_room.pop(portal.room, None)
         self._by_chat.pop((portal.instance, portal.chat, portal.receiver), None)
         self._by_number.pop(portal.id, None)
+        door.arrivals.attendance.end()
         self._house.router.close_lane(door.name)
 
 

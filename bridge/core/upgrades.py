@@ -81,7 +81,7 @@ class Upgrades:
     async def _move(self, door: Doorway, room: RoomId, sender: UserId) -> None:
         house, portal = self._house, door.portal
         names = await house.intents.joined_members(portal.room)
-        present = sorted(await door.arrivals.present())
+        present = sorted(await door.arrivals.attendance.present())
         await self._portals.move(door, room, sender)
         await self._move_in(house.namespaces.bot, room)
 

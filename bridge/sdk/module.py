@@ -35,9 +35,10 @@ from bridge.sdk.rich import Rich
 from bridge.sdk.secret import Secret
 from bridge.sdk.timers import Timers
 
-CORE_KEYS = frozenset(
-    {"module", "permissions", "puppets", "relay_name", "announce", "announce_in", "privacy"}
-)
+CORE_KEYS = frozenset({
+    "module", "permissions", "puppets", "relay_name", "announce", "announce_in", "privacy",
+    "members",
+})  # fmt: skip
 """What stands beside a module's settings in config.yaml and is not the module's to name."""
 
 

@@ -9,6 +9,7 @@ from bridge.model import (
     Follow,
     ItemId,
     LinkKind,
+    Members,
     MessageLink,
     Portal,
     Puppets,
@@ -109,9 +110,11 @@ class PortalStore:
         with at_the_door():
             await self._database.core.execute(
                 "UPDATE portal SET uncertain = $2, telling = $3, puppets = $4, relay_name = $5, "
-                "relay = $6, follow = $7, privacy = $8 WHERE id = $1",
+                "relay = $6, follow = $7, privacy = $8, members = $9 "
+                "WHERE id = $1",
                 portal.id, portal.uncertain.value, portal.telling.value, puppets,
                 portal.relay_name, portal.relay, portal.follow.value, portal.privacy,
+                None if portal.members is None else portal.members.value,
             )  # fmt: skip
 
     async def set_access(
@@ -306,6 +309,7 @@ def _portal(row: asyncpg.Record) -> Portal:
         puppets=None if row["puppets"] is None else Puppets(row["puppets"]),
         relay_name=row["relay_name"],
         relay=None if row["relay"] is None else LoginId(row["relay"]),
+        members=None if row["members"] is None else Members(row["members"]),
         privacy=row["privacy"],
         blocked=row["blocked"],
         left_out=None if row["left_out"] is None else ItemId.read(row["left_out"]),

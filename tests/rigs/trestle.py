@@ -19,7 +19,7 @@ from bridge.demo.matrix_user import MatrixUser
 from bridge.demo.processes import free_port
 from bridge.demo.synapse import Synapse
 from bridge.matrix.registration import random_localpart, random_token, registration
-from bridge.model import Permission
+from bridge.model import InstanceRules, Members, Permission
 from bridge.roster import namespaces_of, protocols_of
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
@@ -34,6 +34,7 @@ from bridge.settings import (
     Settings,
 )
 
+SHOWING = InstanceRules(members=Members.FULL)
 _NUMBERS = itertools.count(1)
 
 
@@ -67,9 +68,11 @@ def make_settings(
 def make_modules(
     modules: Mapping[str, tuple[str, Mapping[str, Any]]],
 ) -> dict[InstanceId, ModuleSettings]:
-    """Module settings from instance to (module, options)."""
+    """Module settings from instance to (module, options). Rooms show everybody of a chat."""
     return {
-        InstanceId(name): ModuleSettings(instance=InstanceId(name), module=module, options=options)
+        InstanceId(name): ModuleSettings(
+            instance=InstanceId(name), module=module, options=options, rules=SHOWING
+        )
         for name, (module, options) in modules.items()
     }
 

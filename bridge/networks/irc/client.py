@@ -16,7 +16,6 @@ from bridge.networks.irc.history import Heard, Marks
 from bridge.networks.irc.inbox import Inbox
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY
-from bridge.networks.irc.members import Speakers
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.presence import REST, Presence
@@ -72,8 +71,6 @@ class IrcClient(Presence):
         super().__init__(login, host, network)
         self._desk: Desk | None = None
         self._chats: dict[RemoteChatId, RemoteChat] = {}
-        limits = self._settings.members == "speakers" and not self._is_puppet
-        self._speakers = Speakers(host.store) if limits else None
         self._doorman: Doorman | None = None
         self._marks = Marks(host.store)
         self._ears: Ears | None = None
@@ -384,10 +381,9 @@ class IrcClient(Presence):
             self._marks.note(heard.chat, heard.mark)
 
     async def _receive(self, event: RemoteEvent) -> None:
-        wanted = event if self._speakers is None else await self._speakers.filter(event)
-        while wanted is not None:
+        while True:
             try:
-                await self._host.receive(wanted)
+                await self._host.receive(event)
             except TemporaryFailure as error:
                 # What follows must not overtake it.
                 await asyncio.sleep(error.retry_after or STORE_AGAIN_SECONDS)
@@ -395,8 +391,8 @@ class IrcClient(Presence):
                 self._host.log.warning(
                     "An event from IRC was refused: %s", error, extra={"event": "event_refused"}
                 )
-                if isinstance(wanted, RemoteMessage) and wanted.direct and self._doorman:
-                    self._doorman.refuse(wanted, str(error))
+                if isinstance(event, RemoteMessage) and event.direct and self._doorman:
+                    self._doorman.refuse(event, str(error))
                 return
             else:
                 return

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from bridge.networks.irc import history, members, nicks, usernames
+from bridge.networks.irc import history, nicks, usernames
 from bridge.networks.irc.acts import REDACTION
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.commands import COMMANDS
@@ -47,12 +47,6 @@ class IrcConnector:
                 prefix=usernames.STORE_PREFIX,
                 holds=Holds.ID,
                 purpose="which user name a Matrix user has chosen on the network",
-                keep_for=None,
-            ),
-            Kept(
-                prefix=members.STORE_PREFIX,
-                holds=Holds.ID,
-                purpose="who of a channel has spoken, with `members: speakers`",
                 keep_for=None,
             ),
             Kept(

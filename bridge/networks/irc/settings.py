@@ -193,11 +193,6 @@ class IrcSettings(_Strict):
         description="Silence after which a Matrix user's connection is closed, until the next "
         "message. 0: never.",
     )
-    members: Literal["all", "speakers"] = Field(
-        default="all",
-        description="Who of a channel is shown in the room: everybody, or who has spoken "
-        "(better for channels of thousands).",
-    )
     netsplit_seconds: float = Field(
         default=3600,
         ge=0,
