@@ -21,11 +21,10 @@ from bridge.sdk.ids import RoomId, UserId
 
 log = logging.getLogger(__name__)
 
-_PAGES = 20
-"""Pages of a room that are read at most for one gap."""
+_BLANK, _FEW_BLANK = 500, 3
+"""Pages without anything known after which a room is read no further; the few are for one of which
+nothing was known before."""
 _SIDE_BY_SIDE = 4
-_AT_ONCE = 100
-"""Events in one transaction, as a homeserver sends them."""
 
 
 class Page(Protocol):
@@ -62,11 +61,17 @@ class Pace:
 
 @dataclass(slots=True, kw_only=True)
 class Gap:
-    """What one look at a room found."""
+    """What one look at a room found. Of its pages all but two are only places to read again."""
 
     newest: bytes | None
-    missing: list[dict[str, Any]] = field(default_factory=list)
-    """In the room's order."""
+    mark: bytes | None = None
+    """The event to which it was read back; None: to the oldest that is known."""
+    is_torn: bool = False
+    """Something is missing."""
+    places: list[str] = field(default_factory=list)
+    """Where each page begins that counts, the newest first."""
+    first: Page | None = None
+    last: Page | None = None
 
 
 class Reconciler:
@@ -139,8 +144,8 @@ class Reconciler:
             await self._newest.note_looked()
             log.info("rooms go on from now, after a restore", extra={"event": "after_restore"})
             return
-        fresh = {r: gap.newest for r, gap in gaps.items() if gap.newest and not gap.missing}
-        torn = {room: clear[room] for room, gap in gaps.items() if gap.missing}
+        fresh = {r: gap.newest for r, gap in gaps.items() if gap.newest and not gap.is_torn}
+        torn = {room: clear[room] for room, gap in gaps.items() if gap.is_torn}
         del gaps
         if torn:
             await asyncio.sleep(self._pace.grace)
@@ -148,7 +153,7 @@ class Reconciler:
             gap = await self._look(room, user, newest.get(room))
             if gap is None:
                 continue
-            await self._take_up(room, gap.missing)
+            await self._take_up(room, user, gap)
             if gap.newest:
                 fresh[room] = gap.newest
         changed = {room: key for room, key in fresh.items() if newest.get(room) != key}
@@ -177,7 +182,7 @@ class Reconciler:
                 gap = await self._look(room, user, newest.get(room))
                 if gap is not None:
                     # Which events is asked again later: here only whether.
-                    gaps[room] = Gap(newest=gap.newest, missing=gap.missing[:1])
+                    gaps[room] = Gap(newest=gap.newest, is_torn=gap.is_torn)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -192,64 +197,113 @@ class Reconciler:
         """Read the room back to ``mark``. None if the user may not see the room.
 
         Without a mark, or if it is not found, only what lies between known events counts:
-        nothing from before a room was bridged must cross.
+        nothing from before a room was bridged must cross. A room without one is read to where
+        the user came in, or nothing is known any more.
         """
-        events: list[dict[str, Any]] = []
-        keys: list[bytes] = []
-        before, found = "", False
-        for _ in range(_PAGES):
+        gap, before, blank, places = Gap(newest=mark), "", 0, list[str]()
+        behind = False
+        """Something is missing behind the oldest known event so far."""
+        while True:
             page = await self._page(room, user, before=before)
             if page is None:
                 return None
-            fresh = [event for event in page.events if isinstance(event.get("event_id"), str)]
-            fresh_keys = self._keys_of([event["event_id"] for event in fresh])
-            if mark is not None and mark in fresh_keys:
-                end = fresh_keys.index(mark)
-                fresh, fresh_keys, found = fresh[:end], fresh_keys[:end], True
-            events += fresh
-            keys += fresh_keys
+            places.append(before)
+            keys = self._keys_in(page)
+            if gap.first is None:
+                gap.first, gap.newest = page, keys[0] if keys else mark
+            is_found = mark is not None and mark in keys
+            known = len(self._missing(page, mark, to_known=True))
+            whole = len(self._missing(page, mark))
+            if is_found or self._known(keys):
+                gap.is_torn |= behind or bool(whole if is_found else known)
+                gap.places, gap.last = list(places), page
+                behind, blank = whole > known, 0
+            else:
+                behind, blank = behind or whole > 0, blank + 1
+            if is_found:
+                gap.mark = mark
+            came = mark is None and _came_in(page.events, user)
+            most = _BLANK if mark is not None or gap.places else _FEW_BLANK
+            if is_found or came or not page.before or blank >= most:
+                return gap
             before = page.before
-            if found or mark is None or not before:
-                break
+
+    def _keys_in(self, page: Page) -> list[bytes]:
+        return self._keys_of([str(event.get("event_id")) for event in page.events])
+
+    def _missing(
+        self, page: Page, mark: bytes | None, *, to_known: bool = False
+    ) -> list[dict[str, Any]]:
+        """What of the page never came, in the room's order; up to the mark, if that is in it.
+
+        ``to_known``: without the mark in it up to the oldest event that is known.
+        """
+        keys = self._keys_in(page)
         known = self._known(keys)
-        if not found:
-            oldest = max((at for at, key in enumerate(keys) if key in known), default=0)
-            events, keys_seen = events[:oldest], keys[:oldest]
-        else:
-            keys_seen = keys
-        missing = [
+        end = len(keys)
+        if mark is not None and mark in keys:
+            end = keys.index(mark)
+        elif to_known:
+            end = max((at for at, key in enumerate(keys) if key in known), default=0)
+        return [
             event
-            for event, key in zip(events, keys_seen, strict=True)
+            for event, key in zip(page.events[:end], keys[:end], strict=True)
             if key not in known and self._matters(event)
-        ]
-        return Gap(newest=keys[0] if keys else mark, missing=missing[::-1])
+        ][::-1]
 
     def _matters(self, event: dict[str, Any]) -> bool:
         """Own users' events are not for us; what happened to them is asked of the present."""
-        return not (
+        return isinstance(event.get("event_id"), str) and not (
             self._is_ours(str(event.get("sender")))
             or (
                 event.get("type") == "m.room.member" and self._is_ours(str(event.get("state_key")))
             )
         )
 
-    async def _take_up(self, room: RoomId, events: Sequence[dict[str, Any]]) -> None:
-        for at in range(0, len(events), _AT_ONCE):
-            some = [{**event, "room_id": room} for event in events[at : at + _AT_ONCE]]
-            await self._accept(
-                Transaction(
-                    id="",
-                    body=orjson.dumps({"events": some}),
-                    events=list(some),
-                    source=Source.RECONCILE,
-                )
-            )
-        self.repaired += len(events)
-        if events:
+    async def _take_up(self, room: RoomId, user: UserId, gap: Gap) -> None:
+        """Take up what is missing, the oldest first."""
+        number = 0
+        for at, place in reversed(list(enumerate(gap.places))):
+            is_last = at == len(gap.places) - 1
+            page = gap.last if is_last else gap.first
+            if not is_last and at:
+                page = await self._page(room, user, before=place)
+            if page is None:
+                return
+            to_known = is_last and gap.mark is None
+            events = [
+                {**event, "room_id": room}
+                for event in self._missing(page, gap.mark, to_known=to_known)
+            ]
+            if events:
+                await self._accept(
+                    Transaction(
+                        id="", body=orjson.dumps({"events": events}), events=events,
+                        source=Source.RECONCILE,
+                    )
+                )  # fmt: skip
+            number += len(events)
+        self.repaired += number
+        if number:
             log.warning(
-                "%d events of a room never came; they are taken up now", len(events),
-                extra={"event": "gap_repaired", "events": len(events)},
+                "%d events of a room never came; they are taken up now", number,
+                extra={"event": "gap_repaired", "events": number},
             )  # fmt: skip
+
+
+def _came_in(events: Sequence[Mapping[str, Any]], user: UserId) -> bool:
+    """Whether the user's own coming is among them."""
+    return any(
+        event.get("type") == "m.room.member"
+        and event.get("state_key") == user
+        and _membership(event.get("content")) == "join"
+        and _membership((event.get("unsigned") or {}).get("prev_content")) != "join"
+        for event in events
+    )
+
+
+def _membership(content: object) -> object:
+    return content.get("membership") if isinstance(content, dict) else None
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,0 +1,118 @@
+"""Gaps are found wherever they lie, and nothing from before a room was bridged is taken up."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from bridge.core.reconciler import Pace, Reconciler
+from bridge.matrix.history import Page
+from bridge.model import Transaction
+from bridge.sdk.ids import RoomId, UserId
+
+ROOM, BOT = RoomId("!room"), UserId("@bot:hs")
+PAGE = 100
+
+
+@dataclass
+class World:
+    """A room as its homeserver has it, and what we know of it."""
+
+    said: int
+    known: set[bytes] = field(default_factory=set)
+    marks: dict[RoomId, bytes] = field(default_factory=dict)
+    came: int = 0
+    """Which event is the bot's coming in."""
+    asked: int = 0
+    taken: list[int] = field(default_factory=list)
+
+    def event(self, number: int) -> dict[str, Any]:
+        """One of its events."""
+        event: dict[str, Any] = {"event_id": f"${number}", "sender": "@alice:hs", "content": {}}
+        if number == self.came:
+            event |= {"type": "m.room.member", "state_key": BOT, "sender": BOT}
+            event["content"] = {"membership": "join"}
+        return {"type": "m.room.message", **event}
+
+    async def page(self, room: RoomId, user: UserId, *, before: str = "") -> Page:
+        """A page of it."""
+        self.asked += 1
+        end = int(before) if before else self.said
+        start = max(0, end - PAGE)
+        events = [self.event(number) for number in range(end - 1, start - 1, -1)]
+        return Page(events=events, before=str(start) if start else "")
+
+    async def newest(self) -> Mapping[RoomId, bytes]:
+        """The marks."""
+        return dict(self.marks)
+
+    async def is_restored(self) -> bool:
+        """It never was."""
+        return False
+
+    async def note_looked(self) -> None:
+        """Nothing to note."""
+
+    async def note_newest(self, fresh: Mapping[RoomId, bytes], *, ours: Sequence[RoomId]) -> None:
+        """Keep the marks."""
+        self.marks.update(fresh)
+
+    async def accept(self, transaction: Transaction) -> None:
+        """Take it up."""
+        ids = [str(event["event_id"]) for event in transaction.events]
+        self.taken += [int(one[1:]) for one in ids]
+        self.known.update(one.encode() for one in ids)
+
+    def know(self, *numbers: int) -> None:
+        """Have these been handed to us."""
+        self.known.update(b"$%d" % number for number in numbers)
+
+
+def reconciler(world: World) -> Reconciler:
+    return Reconciler(
+        world, page=world.page, accept=world.accept, known=world.known.intersection,
+        keys_of=lambda ids: [one.encode() for one in ids], rooms=lambda: {ROOM: BOT},
+        is_encrypted=lambda room: False, is_ours=lambda user: user == BOT, pace=Pace(grace=0.0),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("marked", [False, True])
+@pytest.mark.parametrize(
+    "gap", [[17], [99, 100, 101], list(range(20, 480)), list(range(399, 500))]
+)
+async def test_a_gap_is_taken_up_in_order_wherever_it_lies(gap: list[int], marked: bool) -> None:
+    world = World(said=501)
+    world.know(*range(501))
+    world.known -= {b"$%d" % number for number in gap}
+    if marked:
+        world.marks[ROOM] = b"$10"
+    await reconciler(world).run_once()
+    assert world.taken == gap
+    assert world.marks[ROOM] == b"$500"
+    world.asked = 0
+    await reconciler(world).run_once()
+    assert (world.asked, world.taken) == (1, gap)
+
+
+async def test_what_was_not_handed_to_us_before_the_oldest_known_event_is_left_alone() -> None:
+    world = World(said=1000, came=250)
+    world.know(*range(300, 1000))
+    world.known.discard(b"$310")
+    await reconciler(world).run_once()
+    assert world.taken == [310]
+    # Twice eight pages; of the seven that count the first and the last are kept.
+    assert world.asked == 8 + 8 + 5
+    # Where nothing is known at all it is not read to its beginning.
+    world = World(said=5000)
+    await reconciler(world).run_once()
+    assert (world.taken, world.asked) == ([], 3)
+
+
+async def test_a_mark_that_the_homeserver_has_no_more_is_as_none() -> None:
+    world = World(said=700)
+    world.know(*range(200, 700))
+    world.known -= {b"$250", b"$699"}
+    world.marks[ROOM] = b"$gone"
+    await reconciler(world).run_once()
+    assert world.taken == [250, 699]
