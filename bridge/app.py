@@ -194,6 +194,8 @@ class App:
         while True:
             try:
                 await self._introduce()
+                if failures:
+                    parts.reconciler.want()  # What it could not hand us it may have lost.
                 if self._homeserver != "answers":
                     log.info("the homeserver answers", extra={"event": "homeserver_answers"})
                 self._homeserver = "answers"

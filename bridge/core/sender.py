@@ -76,6 +76,7 @@ class Outbox(Protocol):
     async def waiting(self) -> Sequence[Waiting]: ...
     async def next_of(self, room: RoomId, after: int, until: int, limit: int) -> More: ...
     async def senders_waiting(self, room: RoomId) -> Sequence[UserId]: ...
+    async def have_sent(self, transaction_ids: Sequence[str], *, before: datetime) -> bool: ...
 
 
 class Intents(Protocol):
@@ -84,10 +85,14 @@ class Intents(Protocol):
     async def send(self, outgoing: Outgoing) -> EventId | None: ...
 
 
+WereSent = Callable[[Sequence[str]], Awaitable[bool]]
+
 FindOurs = Callable[
-    [RoomId, Sequence[UserId], Sequence[UserId], datetime], Awaitable[Mapping[str, EventId]]
+    [RoomId, Sequence[UserId], Sequence[UserId], datetime, WereSent],
+    Awaitable[Mapping[str, EventId]],
 ]
-"""Reads a room back: (room, who may read it, whose events, since when), by transaction id."""
+"""Reads a room back: (room, who may read it, whose events, since when, whether one of so many
+transaction ids was answered before that), by transaction id."""
 
 FindLinks = Callable[[int, str], Awaitable[Sequence[MessageLink]]]
 """Gives the events that a remote message is: (portal, remote id)."""
@@ -439,7 +444,10 @@ class Sender:
         waiting = list(dict.fromkeys(one.outgoing.user for one in lane.queue))
         readers = [*waiting[:3], self._bot]
         since = min(one.received_at for one in lane.queue)
-        lane.there = await self._find_ours(lane.room, readers, senders, since)
+        lane.there = await self._find_ours(
+            lane.room, readers, senders, since,
+            lambda ids: self._outbox.have_sent(ids, before=since),
+        )  # fmt: skip
         lane.asked_at = now
         log.info("a room was read back before sending", extra={"event": "read_back"})
 

@@ -1,6 +1,6 @@
 """What was said in a room, read backwards (client-server API, ``/rooms/{roomId}/messages``)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +18,9 @@ _TYPES = (
 )  # fmt: skip
 _FILTER = orjson.dumps({"types": _TYPES}).decode()
 
+
+WereSent = Callable[[Sequence[str]], Awaitable[bool]]
+"""Whether one of the transaction ids is of an event that surely was there before."""
 
 _MOST_SENDERS = 30
 """Names in a filter, which goes into the URL."""
@@ -57,13 +60,15 @@ class History:
         return await self._page(room, user, _FILTER, before)
 
     async def find_ours(
-        self, room: RoomId, readers: Sequence[UserId], senders: Sequence[UserId], since: datetime
-    ) -> dict[str, EventId]:
+        self, room: RoomId, readers: Sequence[UserId], senders: Sequence[UserId], since: datetime,
+        were_sent: WereSent | None = None,
+    ) -> dict[str, EventId]:  # fmt: skip
         """The events that our users sent into the room since then, by transaction id.
 
         ``readers`` are tried in turn; nothing is found if none of them may see the room. No
-        ``senders`` is all of them. Our own users' times are the homeserver's, so they may be
-        believed. Raises ``TemporaryFailure``.
+        ``senders`` is all of them. It is read no further than to an event of which ``were_sent``
+        says that it was there before ``since``. Our own users' times are the homeserver's, so
+        they may be believed. Raises ``TemporaryFailure``.
         """
         wanted: dict[str, Any] = {"not_types": ["m.room.member"]}
         if 0 < len(senders) <= _MOST_SENDERS:
@@ -77,18 +82,20 @@ class History:
                 page = None  # It has no account yet, say; the next one may read.
             if page is not None:
                 try:
-                    return await self._collect(room, reader, spelled, page, oldest)
+                    return await self._collect(room, reader, spelled, page, oldest, were_sent)
                 except MatrixError as error:
                     raise TemporaryFailure(f"a room cannot be read back: {error}") from error
         return {}
 
     async def _collect(
-        self, room: RoomId, reader: UserId, wanted: str, page: Page | None, oldest: float
-    ) -> dict[str, EventId]:
+        self, room: RoomId, reader: UserId, wanted: str, page: Page | None, oldest: float,
+        were_sent: WereSent | None,
+    ) -> dict[str, EventId]:  # fmt: skip
         found: dict[str, EventId] = {}
         for _ in range(_PAGES):
             if page is None:
                 break
+            marks: list[str] = []
             for event in page.events:
                 if not self._is_ours(str(event.get("sender"))) and not self._is_double(event):
                     continue  # Others' times and marks are whatever they like.
@@ -98,7 +105,8 @@ class History:
                 mark = content.get(MARK) if isinstance(content, dict) else None
                 if isinstance(mark, str):
                     found[mark] = EventId(str(event.get("event_id")))
-            if not page.before:
+                    marks.append(mark)
+            if not page.before or (marks and were_sent and await were_sent(marks)):
                 break
             page = await self._page(room, reader, wanted, page.before)
         return found

@@ -225,6 +225,16 @@ class Outbox:
             )
         return sorted(UserId(row["sender"]) for row in rows)
 
+    async def have_sent(self, transaction_ids: Sequence[str], *, before: datetime) -> bool:
+        """Whether an entry of one of the ids was answered before that; of a day or two."""
+        days = [before.date() - timedelta(days=1), before.date()]
+        with at_the_door():
+            return bool(await self._database.core.fetchval(
+                "SELECT EXISTS (SELECT FROM outbox WHERE day = ANY($1) "
+                "AND transaction_id = ANY($2) AND state = 'sent' AND sent_at < $3)",
+                days, list(transaction_ids), before,
+            ))  # fmt: skip
+
     async def next_of(self, room: RoomId, after: int, until: int, limit: int) -> More:
         """The room's entries with numbers behind one up to another, in order, at most ``limit``.
 

@@ -136,6 +136,18 @@ async def test_finishing_twice_makes_one_link(outbox: Outbox, database: Database
     assert len(await PortalStore(database).find_message(1, EventId("$e"))) == 1
 
 
+async def test_what_was_answered_before_a_moment_is_told_from_what_was_not(
+    outbox: Outbox, clock: TurnedClock
+) -> None:
+    answered, _ = await outbox.add([entry("t1"), entry("t2")])
+    done = sent(answered, "$e")
+    await outbox.finish([done])
+    later = done.at + timedelta(seconds=1)
+    assert await outbox.have_sent(["t0", "t1", "t2"], before=later)
+    assert not await outbox.have_sent(["t1", "t2"], before=done.at)
+    assert not await outbox.have_sent(["t0", "t2"], before=later)
+
+
 async def test_a_parked_entry_is_not_given_out_again(
     outbox: Outbox, database: Database, day_keys: DayKeys
 ) -> None:
