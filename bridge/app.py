@@ -9,13 +9,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
-from bridge.assembly import Parts, build
+from bridge.assembly import build
 from bridge.confidential import refuse_exposed_keys
 from bridge.core.watchdog import Watchdog
 from bridge.crew import Crew, end
 from bridge.logs import tidy_log_files
 from bridge.matrix.client import PING_ERRORS, MatrixError
 from bridge.model import Clock, SystemClock
+from bridge.parts import Parts
 from bridge.reload import Reloader
 from bridge.roster import check_modules
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
@@ -73,6 +74,7 @@ class App:
                 group.create_task(parts.status_room.run(), name="status room"),
                 group.create_task(parts.logins.run(), name="logins"),
                 group.create_task(parts.house.typing.run(), name="typing"),
+                group.create_task(parts.house.gathering.run(), name="gathering"),
             ]
             marker = group.create_task(parts.marker.run(), name="marks")
             await parts.sender.load()
@@ -86,6 +88,7 @@ class App:
                 declared = group.create_task(parts.declared.run(), name="rooms")
                 consents = group.create_task(parts.consents.run(), name="consents")
                 policies = group.create_task(parts.policies.run(), name="policies")
+                privacy = group.create_task(parts.privacy.run(), name="privacy")
                 reload = group.create_task(self._reload(crew, watchdog), name="reload")
                 parts.intake.open()
                 self.ready.set()
@@ -107,7 +110,9 @@ class App:
                         await parts.receiver.stop()
                 await parts.router.drain(_DRAIN_LIMIT)
                 if self._began_routing:
-                    await end([reload, consents, policies, declared, feeder, router], until)
+                    await end(
+                        [reload, privacy, consents, policies, declared, feeder, router], until
+                    )
                     await crew.end_keepers(until)
                 await crew.end_networks(until)
                 await end([sender], until)

@@ -158,6 +158,17 @@ class Announce(StrEnum):
     """And the first message waits until it was read, at most a minute."""
 
 
+class Members(StrEnum):
+    """Which people of a chat have their ghosts in its room."""
+
+    FULL = "full"
+    """Everybody; who has said nothing comes in slowly."""
+    SPEAKERS = "speakers"
+    """Who has spoken and not left since."""
+    NONE = "none"
+    """Nobody: the bot says it in their names."""
+
+
 class Puppets(StrEnum):
     """Whose account speaks for somebody on a network."""
 
@@ -183,6 +194,10 @@ class InstanceRules:
     """Told in a direct chat, instead of in the room."""
     alias_template: str = ""
     """How its chats are called as aliases (``bridge.aliasformat``); empty: as our ids are."""
+    members: Members = Members.SPEAKERS
+    """Whose ghosts are in a room that does not say."""
+    privacy: bool = False
+    """Nobody reads what a chat says who is not seen there, where the room does not say."""
 
 
 class AuditAction(StrEnum):
@@ -252,6 +267,12 @@ class Portal:
     """Whose login is the relay here; None: the instance's own."""
     left_out: ItemId | None = None
     """Up to this item what waited too long is left out."""
+    members: Members | None = None
+    """Whose ghosts are in the room; None: as the settings have it."""
+    privacy: bool | None = None
+    """Nobody reads what the chat says who is not seen there; None: as the settings have it."""
+    blocked: bool = False
+    """Somebody reads who is not seen, so that nothing comes in."""
 
 
 class AskedState(StrEnum):

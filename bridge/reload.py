@@ -13,7 +13,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bridge.assembly import Parts
 from bridge.core.aside import HERE
 from bridge.core.bots import ModuleSeat, Seat
 from bridge.core.instances import Instance
@@ -25,6 +24,7 @@ from bridge.crew import Crew
 from bridge.logs import configure_logging, levels_by_logger
 from bridge.matrix.registration import registration
 from bridge.model import AuditAction
+from bridge.parts import Parts
 from bridge.roster import (
     admins_of,
     check_modules,

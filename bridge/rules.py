@@ -5,12 +5,15 @@ from enum import StrEnum
 from typing import TypeVar
 
 from bridge.aliasformat import check_template
-from bridge.model import Announce, InstanceRules, Permission, Puppets
+from bridge.model import Announce, InstanceRules, Members, Permission, Puppets
 from bridge.nameformat import PLAIN, check_format
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.module import CORE_KEYS
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
+
+_FORMER_FULL = "all"
+"""What `members: full` was called before."""
 
 Levels = Callable[[object, str], Iterable[tuple[str, Permission]]]
 """Reads levels, given with their path. Raises ``ConfigError``."""
@@ -43,6 +46,8 @@ def take_rules(
         alias_template=_read_text(check_template, template, f"{path}.alias_template")
         if (template := options.get("alias_template")) is not None
         else "",
+        members=_read_members(options, path),
+        privacy=_read_switch(options.get("privacy", False), f"{path}.privacy"),
     )
     return rules, rest
 
@@ -52,6 +57,18 @@ def _read_text(check: Callable[[str], str], value: object, path: str) -> str:
         return check(str(value))
     except ValueError as error:
         raise ConfigError(str(error), path=path) from error
+
+
+def _read_members(options: Mapping[str, object], path: str) -> Members:
+    if options.get("members") == _FORMER_FULL:
+        return Members.FULL
+    return _choose(Members, options, "members", path, Members.SPEAKERS)
+
+
+def _read_switch(value: object, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError("it takes true or false", path=path)
+    return value
 
 
 def _choose(

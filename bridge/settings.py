@@ -394,9 +394,11 @@ class Settings:
             "`permissions`, levels that hold for it instead of those above; "
             "`puppets: automatic | login | relay`, whose account "
             "speaks for people; `relay_name`, how a relay names them, with `{name}`, `{user}`, "
-            "`{localpart}` and `{server}`; `announce: first | before` and `announce_in: room | "
-            "direct`, how people are told before a connection is made for them (`before`: their "
-            "first message waits until they have read it, a minute at most); "
+            "`{localpart}` and `{server}`; `privacy: true`, nobody reads who is not seen in the "
+            "chat; `members: full | speakers | none`, who of a chat is shown; `announce: first | "
+            "before` and `announce_in: room | direct`, how people are "
+            "told before a connection is made for them (`before`: their first message waits "
+            "until they have read it, a minute at most); "
             '`alias_template`, how its chats are called as aliases, `"#irc_{network}_{chat}"` '
             "for one (write the registration anew after a change).",
         ),

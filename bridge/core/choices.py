@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from bridge.core.instances import Instance
-from bridge.model import Follow, InstanceRules, Portal, Puppets, Telling, Uncertain
+from bridge.model import Follow, InstanceRules, Members, Portal, Puppets, Telling, Uncertain
 from bridge.nameformat import check_format
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
@@ -15,6 +15,7 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 DEFAULT = "default"
 """As the settings have it for the network."""
 _MINE, _BOT = "mine", "bot"
+_ON, _OFF = "on", "off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,19 @@ def _set_puppets(wish: Wish, value: str) -> Portal:
     return replace(wish.portal, puppets=puppets)
 
 
+def _set_privacy(wish: Wish, value: str) -> Portal:
+    if value == DEFAULT:
+        return replace(wish.portal, privacy=None)
+    if value not in {_ON, _OFF}:
+        raise PermanentFailure(f"it takes {_ON}, {_OFF} or {DEFAULT}")
+    puppets = wish.portal.puppets or wish.rules.puppets
+    connector = wish.instance.connector if wish.instance else None
+    has_own = connector is not None and connector.capabilities(wish.portal.chat).puppets
+    if value == _ON and (puppets is Puppets.RELAY or not has_own):
+        raise PermanentFailure("nobody is seen there: one connection speaks for all")
+    return replace(wish.portal, privacy=value == _ON)
+
+
 def _set_relay_name(wish: Wish, value: str) -> Portal:
     if value == DEFAULT:
         return replace(wish.portal, relay_name=None)
@@ -110,6 +124,20 @@ CHOICES: Mapping[str, Choice] = {
         help="what the room takes over from the chat, and the chat from the room",
         show=lambda portal: portal.follow.value,
         change=lambda wish, value: replace(wish.portal, follow=_pick(Follow, value)),
+    ),
+    "members": Choice(
+        takes=f"full, speakers, none or {DEFAULT}",
+        help="who of the chat is shown in the room: everybody, who has spoken, or nobody",
+        show=lambda portal: portal.members.value if portal.members else DEFAULT,
+        change=lambda wish, value: replace(
+            wish.portal, members=None if value == DEFAULT else _pick(Members, value)
+        ),
+    ),
+    "privacy": Choice(
+        takes=f"{_ON}, {_OFF} or {DEFAULT}",
+        help="nothing comes in while somebody reads here who is not seen there",
+        show=lambda portal: DEFAULT if portal.privacy is None else _ON if portal.privacy else _OFF,
+        change=_set_privacy,
     ),
     "puppets": Choice(
         takes=f"automatic, login, relay or {DEFAULT}",

@@ -274,6 +274,7 @@ class MainBot:
             trouble = instance.trouble.get(portal.chat, "") if instance else ""
             parts = [f"{portal.chat_name} on {portal.instance}: {state}"]
             parts += ["paused"] if portal.paused else []
+            parts += ["held back: not all here are seen there"] if portal.blocked else []
             parts += [f"{waiting} waiting"] if waiting else []
             parts += [trouble] if trouble else []
             lines.append(", ".join(parts) + ".")

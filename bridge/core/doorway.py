@@ -9,8 +9,9 @@ from time import monotonic
 from typing import Any
 
 from bridge.core.acts import act, level_of
-from bridge.core.announcing import Place, terms
+from bridge.core.announcing import terms
 from bridge.core.arrivals import Arrivals
+from bridge.core.audience import Audience
 from bridge.core.chatfacts import ChatFacts
 from bridge.core.departures import Crossing, Departures, Said
 from bridge.core.house import House
@@ -23,6 +24,7 @@ from bridge.core.relaying import as_relayed
 from bridge.core.roomacts import KINDS, RoomActs
 from bridge.core.stops import Stops
 from bridge.core.telling import tell
+from bridge.core.voices import Voices
 from bridge.model import (
     MessageLink,
     ParkReason,
@@ -51,11 +53,12 @@ from bridge.sdk.events import (
     RemoteRanks,
     RemoteRemoval,
     RemoteTopic,
+    Removal,
     Typing,
 )
 from bridge.sdk.events import Sender as Person
 from bridge.sdk.ids import EventId, RemoteMessageId, UserId
-from bridge.sdk.login import LoginKind, LoginState
+from bridge.sdk.login import LoginKind
 from bridge.sdk.module import Client, JoinsChats, SendsTyping
 from bridge.sdk.rich import Rich
 
@@ -73,12 +76,18 @@ class Doorway:
     def __init__(self, portal: Portal, house: House) -> None:
         self.facts = ChatFacts(portal, house)
         self.acts = RoomActs(portal, house, self.facts)
+        self.voices = Voices(self.facts, house)
         self.name = f"portal:{portal.id}"
         self.deadline = house.deadline
-        self.arrivals = Arrivals(portal, house)
+        self.arrivals = Arrivals(self.facts, house)
         self.departures = Departures(portal, house)
+        self.audience = audience_of(portal, house)
         self.on_tombstone: Callable[[Item], Awaitable[None]]
         """Called when the room was replaced."""
+        self.on_owner_left: Callable[[], Awaitable[None]]
+        """Called when the person whose direct chat it is has left the room."""
+        self.put_out: set[UserId] = set()
+        """Whose own connection was put out of the chat."""
         self.waits_because = ""
         """Why its messages wait; empty if they do not."""
         self._house = house
@@ -96,6 +105,13 @@ class Doorway:
     @portal.setter
     def portal(self, portal: Portal) -> None:
         self.facts.portal = portal
+
+    def become(self, portal: Portal) -> None:
+        """Be the portal of another room, or of another chat."""
+        self.portal, house = portal, self._house
+        self.departures = Departures(portal, house)
+        self.arrivals.attendance.moved()
+        self.audience = audience_of(portal, house)
 
     @property
     def chat(self) -> RemoteChat:
@@ -152,7 +168,7 @@ class Doorway:
             return
         if item.again and self.holds:
             raise DeliveryUncertain("it may have been sent before an interruption")
-        session, said = await self._speaker(said)
+        session, said = await self.voices.choose(self._instance, said)
         if said.relayed:
             name_format = self.portal.relay_name or house.rules(self.portal.instance).relay_name
             said = as_relayed(
@@ -268,64 +284,11 @@ class Doorway:
             raise PermanentFailure(f"{self.portal.instance} is not switched on in the settings")
         return instance
 
-    async def _speaker(self, said: Said) -> tuple[Session, Said]:
-        """Choose the login that speaks for the sender."""
-        house, instance, sender = self._house, self._instance, said.sender.user_id
-        from_ghost = house.namespaces.is_ghost(sender)
-        level = house.permissions.of(sender, instance.name)
-        if not from_ghost and level < Permission.RELAY:
-            raise PermanentFailure(
-                f"the settings of this bridge do not let {sender} speak on {instance.name}"
-            )
-        if house.blocks.cover(instance.name, self.portal.chat, sender):
-            raise PermanentFailure(f"those who run {self.portal.chat_name} take nothing of you")
-        if not instance.is_open:
-            raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
-        rules = house.rules(instance.name)
-        puppets = instance.connector.capabilities(self.portal.chat).puppets
-        own = puppets and level >= Permission.USER and not from_ghost
-        mode = self._puppets
-        linked = instance.logins_of(sender) if own and mode is not Puppets.RELAY else ()
-        if linked:
-            session = linked[0]
-        elif own and mode is Puppets.AUTOMATIC:
-            foretell = instance.foretell(sender, said.sender.name)
-            # The room's order holds: while somebody reads, those who come after wait.
-            place = Place(self.portal.instance, self.portal.room, self.portal.chat_name)
-            while left := await house.announcer.hold(sender, place, rules, foretell):
-                await house.announcer.wait_until_read(sender, place.room, left)
-            session = await instance.session_of(sender, said.sender.name)
-        elif (relay := self._relay(instance)) is not None:
-            session = relay
-            said = replace(said, relayed=relay.row.owner != sender)
-        else:
-            raise TemporaryFailure(f"{instance.name} is not at work", retry_after=0.5)
-        supervisor = session.supervisor
-        refused = supervisor.state is LoginState.SIGN_IN_NEEDED
-        # What a person signs in with does not get better by itself.
-        if refused and (session.row.kind is LoginKind.PERSON or not supervisor.has_rested):
-            raise PermanentFailure(f"{instance.name} refused the login: {supervisor.reason}")
-        if not supervisor.connected.is_set():
-            supervisor.wake()
-        return session, said
-
-    @property
-    def _puppets(self) -> Puppets:
-        """Whose account speaks here."""
-        return self.portal.puppets or self._house.rules(self.portal.instance).puppets
-
     @property
     def terms(self) -> str:
         """What goes where, and how to say no: for those in the room."""
         puppets = self._instance.connector.capabilities(self.portal.chat).puppets
-        return terms(self.portal, self._puppets if puppets else Puppets.RELAY)
-
-    def _relay(self, instance: Instance) -> Session | None:
-        """Who speaks for those who have no account: a login that was lent, while it is well."""
-        lent = None if self.portal.relay is None else instance.find_login(self.portal.relay)
-        if lent is None or lent.supervisor.state in {LoginState.OFF, LoginState.SIGN_IN_NEEDED}:
-            return instance.relay
-        return lent
+        return terms(self.portal, self.voices.puppets if puppets else Puppets.RELAY)
 
     def _note_sent(
         self, item: Item, receipt: Receipt, began: datetime, crossed: Sequence[Crossing]
@@ -354,6 +317,10 @@ class Doorway:
             return
         instance = self._house.instances.get(self.portal.instance)
         user = event.get("state_key")
+        if self.portal.receiver is not None:
+            if user == self.portal.created_by:
+                await self.on_owner_left()
+            return
         session = instance.find_session(UserId(str(user))) if instance else None
         if session is not None and isinstance(session.client, JoinsChats):
             await session.client.leave(self.chat, "left the room")
@@ -413,7 +380,8 @@ class Doorway:
         Both sides are told before it is decided for good, so that nobody misses it by a crash.
         """
         house, loop = self._house, asyncio.get_running_loop()
-        if loop.time() - item.row.landed_at < house.lateness.after:
+        is_early = loop.time() - item.row.landed_at < house.lateness.after
+        if is_early or self.portal.receiver is not None:
             return False
         relay = self._instance.relay
         if relay is None or not relay.supervisor.connected.is_set():
@@ -464,7 +432,7 @@ class Doorway:
 
     async def dismiss_puppets(self) -> None:
         """Have the connections out of the chat that are not to speak there."""
-        instance, mode = self._house.instances.get(self.portal.instance), self._puppets
+        instance, mode = self._house.instances.get(self.portal.instance), self.voices.puppets
         unwanted = {
             Puppets.AUTOMATIC: set(),
             Puppets.LOGIN: {LoginKind.AUTOMATIC},
@@ -475,7 +443,7 @@ class Doorway:
                 await self._dismiss(session, "a relay speaks here now")
 
     async def _dismiss(self, session: Session, reason: str) -> None:
-        if not isinstance(session.client, JoinsChats):
+        if not isinstance(session.client, JoinsChats) or self.portal.receiver is not None:
             return
         try:
             await session.client.leave(self.chat, reason)
@@ -485,13 +453,42 @@ class Doorway:
     # --- the network to Matrix ---
 
     async def receive(self, event: RemoteEvent) -> None:
-        """Bring one event of the network into the room; returns when it is in the outbox."""
+        """Bring one event of the network into the room; returns when it is in the outbox.
+
+        Raises ``PermanentFailure`` for a direct message that the room must not have.
+        """
         if self.portal.paused:
             self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
             return
         if isinstance(event, RemoteTopic | RemoteAccess | RemoteRanks | RemoteRemoval):
+            if isinstance(event, RemoteRemoval):
+                is_back = event.how is Removal.UNBAN
+                (self.put_out.discard if is_back else self.put_out.add)(event.user)
             await self.facts.receive(event)
-        else:
-            await self.arrivals.receive(event)
+            return
+        if isinstance(event, RemoteMessage) and self.portal.receiver is not None:
+            await self._refuse_others()
+        await self.arrivals.receive(event)
         if isinstance(event, RemoteMessage):
             self.departures.note_last(event.id)
+
+    async def _refuse_others(self) -> None:
+        """Keep what is said to one person alone from those who came into the room."""
+        owner, house = self.portal.created_by, self._house
+        if owner is None or house.optouts.cover(owner, self.portal.id):
+            raise PermanentFailure("they take no messages of this kind")
+        others = await self.audience.people() - {owner}
+        if others:
+            await house.sender.put([notice(
+                house.key_of, room=self.portal.room, user=house.namespaces.bot,
+                text=f"What {self.portal.chat_name} says to {owner} alone does not come here "
+                f"while {', '.join(sorted(others)[:3])} can read it.",
+                source=("others read", self.portal.id, *sorted(others)),
+            )])  # fmt: skip
+            raise PermanentFailure("others would read it")
+
+
+def audience_of(portal: Portal, house: House) -> Audience:
+    """Who reads in a portal's room."""
+    namespaces = house.namespaces
+    return Audience(portal.room, house.intents, namespaces.bot, namespaces.is_ours)

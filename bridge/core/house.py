@@ -9,6 +9,7 @@ from bridge.core.audit import Audit
 from bridge.core.blocks import Blocks
 from bridge.core.crossings import Crossings
 from bridge.core.doublepuppets import DoublePuppets
+from bridge.core.gathering import Gathering
 from bridge.core.instances import Instance
 from bridge.core.late import Lateness
 from bridge.core.optouts import OptOuts
@@ -53,7 +54,9 @@ class Store(Protocol):
     ) -> Portal: ...
     async def remove(self, portal_id: int) -> None: ...
     async def set_room(self, portal_id: int, room: RoomId) -> None: ...
+    async def set_chat(self, portal_id: int, chat: RemoteChatId, name: str) -> None: ...
     async def set_paused(self, portal_id: int, paused: bool) -> None: ...
+    async def set_blocked(self, portal_id: int, blocked: bool) -> None: ...
     async def set_choices(self, portal: Portal) -> None: ...
     async def set_access(
         self, portal_id: int, *, listed: bool, is_open: bool, closed: bool
@@ -93,5 +96,6 @@ class House:
     deadline: float = 120.0
     """Seconds that a module has for one message."""
     policies: InForce = field(default_factory=InForce)
+    gathering: Gathering = field(default_factory=Gathering)
     excerpts: Recent[tuple[int, str], str] = field(default_factory=lambda: Recent(2000))
     """What was said last, by portal and event id: for what is told of edits and answers."""

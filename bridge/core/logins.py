@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Container, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,6 +101,8 @@ class Logins:
         self._means = means
         self._signing: dict[str, SignIn] = {}
         self._begun: dict[UserId, deque[float]] = {}
+        self.on_end: Callable[[LoginRow], Awaitable[None]]
+        """Called before a login is forgotten."""
         self._group: asyncio.TaskGroup | None = None
         self._well: set[LoginId] = set()
         """Connected since they were last refused."""
@@ -247,6 +249,7 @@ class Logins:
             except (DeliveryError, TimeoutError) as error:
                 why = str(error).rstrip(".") or "it did not answer"
                 remark = f"{row.instance} was not told: {why}. End the session there too."
+        await self.on_end(row)
         await self._forget(owner, row.instance, row.id, keep=())
         await self._means.accounts.remove_login(row.id)
         await instance.close_login(row.id)

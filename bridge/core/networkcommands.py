@@ -6,20 +6,22 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.core.actions import PREFIX, Action, Order
-from bridge.core.announcing import Announcer, Place
+from bridge.core.announcing import Announcer
 from bridge.core.bots import BotCall
+from bridge.core.directchats import DirectChats
 from bridge.core.instances import Instance, Session
+from bridge.core.ownlogins import own_login
 from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
 from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
-from bridge.model import InstanceRules, Permission, Puppets
+from bridge.model import InstanceRules, Permission
 from bridge.sdk.commands import NetworkCall, NetworkCommand, TakesCommands, Where
 from bridge.sdk.errors import ModuleError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, Sender
-from bridge.sdk.ids import InstanceId, RemoteChatId, UserId
+from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.login import LoginKind, LoginState
-from bridge.sdk.module import Client, FindsChats
+from bridge.sdk.module import Client, FindsChats, HasDirectChats
 
 COMMAND_SECONDS = 45.0
 """How long a network may take for one command."""
@@ -47,10 +49,18 @@ JOIN = NetworkCommand(
 """What the core does for every network whose chats can be named."""
 
 
+QUERY = NetworkCommand(
+    name="query", usage="query <person>", where=Where.PERSON, run=_not_run,
+    help="have a direct chat with a person, and be invited into it",
+)  # fmt: skip
+"""The same for every network on which one talks with a person alone."""
+
+
 def declared(connector: object) -> Sequence[NetworkCommand]:
     """All that people may tell a network, by its connector or the connector's class."""
     own = tuple(connector.commands) if isinstance(connector, TakesCommands) else ()
-    return (*own, JOIN) if isinstance(connector, FindsChats) else own
+    own = (*own, JOIN) if isinstance(connector, FindsChats) else own
+    return (*own, QUERY) if isinstance(connector, HasDirectChats) else own
 
 
 Run = Callable[[InstanceId, NetworkCommand, Order], Awaitable[str]]
@@ -98,6 +108,7 @@ class NetworkCommands:
         self._rules = rules
         self._allows = allows
         self._bot = bot
+        self.direct_chats: DirectChats
 
     def networks(self, person: UserId) -> Mapping[InstanceId, Sequence[NetworkCommand]]:
         """The commands that the person may give, by network."""
@@ -189,6 +200,10 @@ class NetworkCommands:
             raise TemporaryFailure(f"{name} is starting", retry_after=0.5)
         if command is JOIN:
             return await self._join(instance, order)
+        if command is QUERY:
+            return await self.direct_chats.query(
+                instance, order.call.sender, order.text, order.room
+            )
         chat: RemoteChat | None = None
         if command.where is Where.ROOM:
             chat, session = self._chat(instance, order), instance.find_session(order.sender)
@@ -210,7 +225,10 @@ class NetworkCommands:
 
     def _chat(self, instance: Instance, order: Order) -> RemoteChat:
         doors = self._portals.in_room(order.room)
-        found = [door.chat for door in doors if door.portal.instance == instance.name]
+        found = [
+            door.chat for door in doors
+            if door.portal.instance == instance.name and door.portal.receiver is None
+        ]  # fmt: skip
         if not found:
             raise PermanentFailure(f"this room is not bridged to {instance.name}")
         if len(found) > 1:
@@ -219,35 +237,8 @@ class NetworkCommands:
         return found[0]
 
     async def _session(self, instance: Instance, order: Order) -> Session:
-        """The login that is the person's own, made if people have one by themselves.
-
-        Nobody is given a connection who was not told what that means.
-        """
-        person, rules = order.call.sender, self._rules(instance.name)
-        puppets = rules.puppets
-        if (
-            not instance.connector.capabilities(RemoteChatId("")).puppets
-            or puppets is Puppets.RELAY
-        ):
-            raise PermanentFailure(
-                f"nobody has a connection of their own to {instance.name} here: one speaks for all"
-            )
-        linked = instance.logins_of(person.user_id)
-        if linked:
-            return linked[0]
-        if puppets is not Puppets.AUTOMATIC:
-            raise PermanentFailure(
-                f"that needs an account of your own: say {PREFIX} login {instance.name}"
-            )
-        left = await self._announcer.hold(
-            person.user_id, Place(instance.name, order.room), rules,
-            instance.foretell(person.user_id, person.name),
-        )  # fmt: skip
-        if left:
-            raise PermanentFailure(
-                "I have told you what goes where; read that, and then say this once more"
-            )
-        return await instance.session_of(person.user_id, person.name)
+        rules = self._rules(instance.name)
+        return await own_login(instance, order.call.sender, order.room, rules, self._announcer)
 
     async def _join(self, instance: Instance, order: Order) -> str:
         if not order.text:

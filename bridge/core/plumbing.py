@@ -134,8 +134,11 @@ class Plumbing:
     ) -> None:
         """Untie the room: ghosts leave, the alias and the bridge's state events go."""
         house, portal = self._house, door.portal
+        if portal.receiver is not None:
+            await self._portals.direct_chats.end(door)
+            return
         await self.before_unbridging(door, by)
-        ghosts = sorted(await door.arrivals.present())
+        ghosts = sorted(await door.arrivals.attendance.present())
         await self._portals.remove(door, by)
         outgoing = [
             Outgoing(room=portal.room, user=ghost, kind=SendKind.LEAVE, content={},

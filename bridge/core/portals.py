@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from bridge.core.directchats import DirectChats
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
 from bridge.core.lane import Item, Lane
 from bridge.core.stops import STOP
 from bridge.model import AuditAction, Follow, LoginRow, Portal
-from bridge.sdk.events import RemoteChat, RemoteEvent
+from bridge.sdk.events import RemoteChat, RemoteEvent, RemoteMessage, RemoteRename
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteUserId, RoomId, UserId
 
 _EARLY = 1000
@@ -25,10 +26,12 @@ class Portals:
         self._house = house
         self._by_room: dict[RoomId, list[Doorway]] = {}
         self._by_chat: dict[tuple[InstanceId, RemoteChatId, LoginId | None], Doorway] = {}
+        self._by_number: dict[int, Doorway] = {}
         self._early: dict[tuple[InstanceId, RemoteChatId], deque[tuple[LoginRow, RemoteEvent]]]
         self._early = {}
         self.on_tombstone: Callable[[Doorway, Item], Awaitable[None]]
         """Called when a room of ours was replaced."""
+        self.direct_chats: DirectChats
 
     async def load(self) -> None:
         """Open every stored portal. Call once, before events are dispatched."""
@@ -48,9 +51,22 @@ class Portals:
         """The portal of a chat that all logins share."""
         return self._by_chat.get((instance, chat, None))
 
+    def numbered(self, number: int) -> Doorway | None:
+        """The portal of that number."""
+        return self._by_number.get(number)
+
+    def find_direct(
+        self, instance: InstanceId, chat: RemoteChatId, receiver: LoginId | None
+    ) -> Doorway | None:
+        """The portal of a login's own chat."""
+        return None if receiver is None else self._by_chat.get((instance, chat, receiver))
+
     def chats(self, instance: InstanceId) -> Sequence[RemoteChat]:
-        """The bridged chats of an instance."""
-        return [door.chat for door in self.all if door.portal.instance == instance]
+        """The bridged chats of an instance that its logins share."""
+        return [
+            door.chat for door in self.all
+            if door.portal.instance == instance and door.portal.receiver is None
+        ]  # fmt: skip
 
     def name_of(self, consumer: str) -> str:
         """For people: whose lane it is."""
@@ -88,9 +104,15 @@ class Portals:
         return [lane(door) for door in doors if ghost is None or door.portal.instance != ghost[0]]
 
     async def add(
-        self, *, instance: InstanceId, chat: RemoteChat, room: RoomId, created_by: UserId
-    ) -> Doorway:
-        """Tie the room to the chat. Raises ``PermanentFailure`` if either is taken."""
+        self, *, instance: InstanceId, chat: RemoteChat, room: RoomId, created_by: UserId,
+        receiver: LoginId | None = None,
+    ) -> Doorway:  # fmt: skip
+        """Tie the room to the chat; ``receiver``: it is that login's alone.
+
+        Raises ``PermanentFailure`` if either is taken.
+        """
+        # A room of ours is there for the chat; in others people decide.
+        follow = Follow.ALL if created_by == self._house.namespaces.bot else Follow.TOPIC
         await self._house.audit.record(
             actor=created_by, action=AuditAction.BRIDGE, subject=created_by,
             target=_target(instance, chat.id, room),
@@ -100,9 +122,9 @@ class Portals:
             chat=chat.id,
             chat_name=chat.name,
             room=room,
+            receiver=receiver,
             created_by=created_by,
-            # A room of ours is there for the chat; in others people decide.
-            follow=Follow.ALL if created_by == self._house.namespaces.bot else Follow.TOPIC,
+            follow=follow if receiver is None else Follow.NOTHING,
         )
         return self._open(portal)
 
@@ -114,8 +136,19 @@ class Portals:
         doors.remove(door)
         if not doors:
             del self._by_room[door.portal.room]
-        door.portal = replace(door.portal, room=room)
+        door.become(replace(door.portal, room=room))
         self._by_room.setdefault(room, []).append(door)
+
+    async def call(self, door: Doorway, chat: RemoteChat) -> None:
+        """Have the portal's chat go by another id and name.
+
+        Raises ``PermanentFailure`` if that is another portal's.
+        """
+        portal = door.portal
+        await self._house.store.set_chat(portal.id, chat.id, chat.name)
+        self._by_chat.pop((portal.instance, portal.chat, portal.receiver), None)
+        door.become(replace(portal, chat=chat.id, chat_name=chat.name))
+        self._by_chat[portal.instance, chat.id, portal.receiver] = door
 
     async def remove(self, door: Doorway, by: UserId) -> None:
         """Untie the room. What is still in its lane is let go."""
@@ -133,20 +166,41 @@ class Portals:
         """Have the portal as it was chosen (see ``core.choices``)."""
         await self._record(AuditAction.SET, door, by)
         await self._house.store.set_choices(chosen)
+        attendance = door.arrivals.attendance
+        mode = attendance.mode
         was, door.portal = door.portal.follow, chosen
+        if attendance.mode is not mode:
+            await attendance.adapt()
         if chosen.follow is Follow.ALL and was is not Follow.ALL:
             await door.facts.apply()
         await door.dismiss_puppets()
 
     async def receive(self, instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:
-        """Take an event from a module's client and put it where it belongs."""
+        """Take an event from a module's client and put it where it belongs.
+
+        Raises ``PermanentFailure`` for a direct message that is not wanted.
+        """
         door = self._by_chat.get((instance, event.chat, row.id)) or self.find(instance, event.chat)
         if door is not None and await self._is_ignored(door, row, event):
             self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
+        elif door is not None and door.portal.receiver and isinstance(event, RemoteRename):
+            await self.direct_chats.rename(door, event)
         elif door is not None:
             await door.receive(event)
+        elif isinstance(event, RemoteMessage) and event.direct:
+            await self.direct_chats.receive(row, event)
         elif (early := self._early.get((instance, event.chat))) is not None:
             early.append((row, event))
+
+    def note_member(self, event: dict[str, Any]) -> None:
+        """Learn who reads in a room, before what is said after that gets there."""
+        for door in self.in_room(RoomId(event["room_id"])):
+            door.audience.note(event)
+
+    def forget_audiences(self) -> None:
+        """Ask again who reads where: the homeserver may have kept events from us."""
+        for door in self.all:
+            door.audience.forget()
 
     def typing(self, room: RoomId, user: UserId, is_typing: bool) -> Sequence[Awaitable[None]]:
         """What is to be done when somebody in a room begins to write, or ceases to."""
@@ -174,7 +228,7 @@ class Portals:
         """Have a person of the network, who does not want to be bridged, out of every room."""
         for door in self.all:
             if door.portal.instance == instance:
-                await door.arrivals.let_go(user)
+                await door.arrivals.attendance.let_go(user)
 
     @asynccontextmanager
     async def expecting(self, instance: InstanceId, chat: RemoteChatId) -> AsyncIterator[None]:
@@ -201,8 +255,10 @@ class Portals:
     def _open(self, portal: Portal) -> Doorway:
         door = Doorway(portal, self._house)
         door.on_tombstone = lambda item: self.on_tombstone(door, item)
+        door.on_owner_left = lambda: self.direct_chats.end(door)
         self._by_room.setdefault(portal.room, []).append(door)
         self._by_chat[portal.instance, portal.chat, portal.receiver] = door
+        self._by_number[portal.id] = door
         return door
 
     def _close(self, door: Doorway) -> None:
@@ -213,6 +269,8 @@ class Portals:
         if not doors:
             self._by_room.pop(portal.room, None)
         self._by_chat.pop((portal.instance, portal.chat, portal.receiver), None)
+        self._by_number.pop(portal.id, None)
+        door.arrivals.attendance.end()
         self._house.router.close_lane(door.name)
 
 

@@ -99,6 +99,7 @@ class Routes:
 
     def _member(self, event: dict[str, Any]) -> Sequence[Lane]:
         self._intents.note_member(event)
+        self._portals.note_member(event)
         if not self.watcher.wants(event):
             return self._portals.lanes(event)
         lanes = self.watcher.lanes(self._router, event)

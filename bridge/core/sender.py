@@ -72,6 +72,7 @@ class Outbox(Protocol):
     async def add(self, outgoing: Sequence[Outgoing]) -> list[QueuedOutgoing]: ...
     async def finish(self, done: Sequence[Sent]) -> None: ...
     async def park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None: ...
+    async def drop(self, queued: QueuedOutgoing) -> None: ...
     async def waiting(self) -> Sequence[Waiting]: ...
     async def next_of(self, room: RoomId, after: int, until: int, limit: int) -> More: ...
     async def senders_waiting(self, room: RoomId) -> Sequence[UserId]: ...
@@ -95,6 +96,14 @@ transaction ids was answered before that), by transaction id."""
 
 FindLinks = Callable[[int, str], Awaitable[Sequence[MessageLink]]]
 """Gives the events that a remote message is: (portal, remote id)."""
+
+
+MayGo = Callable[[Outgoing], Awaitable[bool]]
+"""Says whether something may be put into its room now. Raises ``TemporaryFailure``."""
+
+
+async def _always(outgoing: Outgoing) -> bool:
+    return True
 
 
 class _Pause(NamedTuple):
@@ -164,6 +173,8 @@ class Sender:
         self._away = False
         self._failures = 0
         self._back = asyncio.Event()
+        self.may_go: MayGo = _always
+        """Whether an entry may be put into its room at this moment; else it is left out."""
         self.trouble = ""
         """Why the homeserver does not take what we send; empty if it does."""
 
@@ -326,6 +337,9 @@ class Sender:
                 event_id = (lane.there or {}).get(outgoing.transaction_id)
                 if event_id is None:
                     aimed = await self._aim(outgoing)
+                    if not await self.may_go(outgoing):
+                        await self._drop(queued)
+                        return None
                     failpoint("sending")
                     lane.tried = True
                     for one in aimed:
@@ -381,6 +395,11 @@ class Sender:
 
     def _must_not_be_clear(self, outgoing: Outgoing) -> bool:
         return outgoing.kind is SendKind.EVENT and self._is_encrypted(outgoing.room)
+
+    async def _drop(self, queued: QueuedOutgoing) -> None:
+        """Leave it out by rule. Raises ``TemporaryFailure``."""
+        await self._outbox.drop(queued)
+        self._telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
 
     async def _park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
         log.warning("not sent into Matrix: %s", reason.value, extra={"event": "send_parked"})

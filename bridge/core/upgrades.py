@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Awaitable, Callable
 
-from bridge.core.arrivals import Arrivals
 from bridge.core.bothsides import say_on_both_sides
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
@@ -82,9 +81,8 @@ class Upgrades:
     async def _move(self, door: Doorway, room: RoomId, sender: UserId) -> None:
         house, portal = self._house, door.portal
         names = await house.intents.joined_members(portal.room)
-        present = sorted(await door.arrivals.present())
+        present = sorted(await door.arrivals.attendance.present())
         await self._portals.move(door, room, sender)
-        door.arrivals = Arrivals(door.portal, house)
         await self._move_in(house.namespaces.bot, room)
 
         def membership(ghost: UserId, where: RoomId, kind: SendKind) -> Outgoing:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from bridge.core.directchats import DirectChats
 from bridge.core.lane import Item, Lane
 from bridge.core.permissions import Permissions
 from bridge.core.privatechat import PrivateChats
@@ -73,6 +74,7 @@ class Watcher:
         self._on_join = on_join
         self._on_leave = on_leave
         self._encrypted = encrypted
+        self.direct_chats: DirectChats
         self._watches = [Watch(number, self) for number in range(_LANES)]
 
     def lanes(self, router: Router, event: dict[str, Any]) -> Sequence[Lane]:
@@ -104,11 +106,18 @@ class Watcher:
         inviter = UserId(event["sender"])
         if self._namespaces.is_ours(inviter):
             return  # We invited our own; whoever did it sees to the rest.
-        refusal = self._refusal(user, inviter)
-        if refusal:
-            await self._intents.leave(room, user, reason=refusal)
-            return
         encrypted = _invited_into_encrypted(event)
+        direct = event["content"].get("is_direct") is True
+        if not self._is_bot(user):
+            await self.direct_chats.invited(
+                user, inviter, room, direct=direct, encrypted=encrypted
+            )
+            return
+        if self._permissions.highest(inviter) < Permission.USER:
+            await self._intents.leave(
+                room, user, reason="The settings of this bridge do not let you invite its bots."
+            )
+            return
         if encrypted:
             await self._note_encrypted(room)
         try:
@@ -116,21 +125,14 @@ class Watcher:
         except PermanentFailure as error:
             log.info("an invitation is void: %s", error, extra={"event": "invitation_void"})
             return
-        direct = inviter if event["content"].get("is_direct") is True else None
-        await self._bot_rooms.add_bot_room(user, room, direct)
-        self._on_join(user, room, direct)
+        direct_with = inviter if direct else None
+        await self._bot_rooms.add_bot_room(user, room, direct_with)
+        self._on_join(user, room, direct_with)
         if not encrypted and await self._intents.is_encrypted(room):
             encrypted = True
             await self._note_encrypted(room)
         if encrypted:
             await self._private_chats.offer(user, inviter, room)
-
-    def _refusal(self, user: UserId, inviter: UserId) -> str:
-        if not self._is_bot(user):
-            return "Private chats with people on this network are not bridged yet."
-        if self._permissions.highest(inviter) < Permission.USER:
-            return "The settings of this bridge do not let you invite its bots."
-        return ""
 
     async def _note_encrypted(self, room: RoomId) -> None:
         if room not in self._encrypted:

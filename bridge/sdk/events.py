@@ -151,6 +151,9 @@ class RemoteMessage:
     """The message answered, of either side."""
     profile: Profile | None = None
     """If the sender, who remains the sender, says it for somebody else."""
+    direct: bool = False
+    """Said to this login alone: the chat is the one with the sender, and has the sender's id. The
+    core makes a room for it if there is none, or refuses it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +226,10 @@ class RemoteLeave:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteRename:
-    """Somebody changed the name, and with it the id, in the chat."""
+    """Somebody changed the name, and with it the id, in the chat.
+
+    In a direct chat it is the chat's id, too: ``chat`` is what it was.
+    """
 
     chat: RemoteChatId
     old: RemoteUser
@@ -301,6 +307,19 @@ class RemoteRemoval:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteRemark:
+    """What a person in Matrix should know of a chat, and nobody on the network has said.
+
+    The bridge's bot says it in the chat's room; where there is none, it is left out.
+    """
+
+    chat: RemoteChatId
+    id: RemoteMessageId
+    """Its own, so that it is said once."""
+    text: str
+
+
 RemoteEvent = (
     RemoteMessage
     | RemoteEdit
@@ -315,6 +334,7 @@ RemoteEvent = (
     | RemoteAccess
     | RemoteRanks
     | RemoteRemoval
+    | RemoteRemark
 )
 
 

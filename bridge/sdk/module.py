@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -35,12 +35,10 @@ from bridge.sdk.rich import Rich
 from bridge.sdk.secret import Secret
 from bridge.sdk.timers import Timers
 
-CORE_KEYS = frozenset(
-    {
-        "module", "permissions", "puppets", "relay_name", "announce", "announce_in",
-        "alias_template",
-    }
-)  # fmt: skip
+CORE_KEYS = frozenset({
+    "module", "permissions", "puppets", "relay_name", "announce", "announce_in", "privacy",
+    "members", "alias_template",
+})  # fmt: skip
 """What stands beside a module's settings in config.yaml and is not the module's to name."""
 
 
@@ -283,6 +281,16 @@ class JoinsChats(Protocol):
 
 
 @runtime_checkable
+class SeesPeople(Protocol):
+    """The relay's client on a network where who is in a chat is seen by all."""
+
+    def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
+        """The Matrix users who are seen in the chat, each by a connection or account of their
+        own, as of what was read last. Who may be gone is left out. None: not known just now."""
+        ...
+
+
+@runtime_checkable
 class ManagesChats(Protocol):
     """A client that can change a chat, with the rights that its login has there.
 
@@ -347,6 +355,20 @@ class FindsChats(Protocol):
         ...
 
     async def find_user(self, text: str) -> RemoteUser: ...
+
+
+@runtime_checkable
+class HasDirectChats(Protocol):
+    """A connector of a network on which a login can talk with one person alone.
+
+    Such a chat belongs to the login, and its id is the person's. Its messages come with
+    ``RemoteMessage.direct``; what the login's owner says goes to ``Client.send``, never to another
+    login's. ``Host.receive`` raises ``PermanentFailure`` for a direct message that is not wanted.
+    """
+
+    def direct_chat(self, user: RemoteUser) -> RemoteChat:
+        """The chat with the person."""
+        ...
 
 
 @runtime_checkable

@@ -207,6 +207,9 @@ DATA_MAP: tuple[Table, ...] = (
             "relay_name": _none("how a relay names people there"),
             "relay": _id("the login that speaks for those who have none"),
             "left_out": _none("up to which event what waited too long is left out"),
+            "members": _none("whose ghosts are in the room"),
+            "privacy": _none("whether only those read who are seen in the chat"),
+            "blocked": _none("whether somebody reads who is not seen there"),
             "made_at": _SINCE,
         },
         subject="created_by",
@@ -481,10 +484,7 @@ DATA_MAP: tuple[Table, ...] = (
     Table(
         "openid_used", "which tokens of homeservers were shown to us, so that none counts twice",
         After("until"),
-        {
-            "hash": _none("the SHA-256 of a token"),
-            "until": _none("when the token has ended anyway"),
-        },
+        {"hash": _none("the SHA-256 of a token"), "until": _none("when it has ended anyway")},
     ),
 )  # fmt: skip
 

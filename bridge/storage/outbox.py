@@ -187,6 +187,16 @@ class Outbox:
                 queued.day, queued.seq, reason.value, sealed, self._database.epoch,
             )  # fmt: skip
 
+    async def drop(self, queued: QueuedOutgoing) -> None:
+        """Note that a rule leaves the entry out; what it says is forgotten."""
+        nothing = self._day_keys.seal(queued.day, outbox_context(queued.day, queued.seq), b"{}")
+        with at_the_door():
+            await self._database.core.execute(
+                "UPDATE outbox SET state = 'dropped', content = $3 WHERE day = $1 AND seq = $2 "
+                "AND (SELECT epoch FROM lease WHERE shard = 0) = $4",
+                queued.day, queued.seq, nothing, self._database.epoch,
+            )  # fmt: skip
+
     async def take_back(self, day: date, seq: int) -> QueuedOutgoing | None:
         """Have a parked entry wait again: it is the caller's to send. None if it is not parked."""
         with at_the_door():

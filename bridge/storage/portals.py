@@ -9,6 +9,7 @@ from bridge.model import (
     Follow,
     ItemId,
     LinkKind,
+    Members,
     MessageLink,
     Portal,
     Puppets,
@@ -78,11 +79,29 @@ class PortalStore:
         except asyncpg.UniqueViolationError as error:
             raise PermanentFailure("the new room is bridged to the same chat already") from error
 
+    async def set_chat(self, portal_id: int, chat: RemoteChatId, name: str) -> None:
+        """Note how the chat is called now. Raises ``PermanentFailure`` if another is."""
+        try:
+            with at_the_door():
+                await self._database.core.execute(
+                    "UPDATE portal SET chat = $2, chat_name = $3 WHERE id = $1",
+                    portal_id, chat, name,
+                )  # fmt: skip
+        except asyncpg.UniqueViolationError as error:
+            raise PermanentFailure(f"{name} is the name of another chat") from error
+
     async def set_paused(self, portal_id: int, paused: bool) -> None:
         """Note whether nothing crosses."""
         with at_the_door():
             await self._database.core.execute(
                 "UPDATE portal SET paused = $2 WHERE id = $1", portal_id, paused
+            )
+
+    async def set_blocked(self, portal_id: int, blocked: bool) -> None:
+        """Note whether nothing comes in since somebody reads who is not seen."""
+        with at_the_door():
+            await self._database.core.execute(
+                "UPDATE portal SET blocked = $2 WHERE id = $1", portal_id, blocked
             )
 
     async def set_choices(self, portal: Portal) -> None:
@@ -91,9 +110,11 @@ class PortalStore:
         with at_the_door():
             await self._database.core.execute(
                 "UPDATE portal SET uncertain = $2, telling = $3, puppets = $4, relay_name = $5, "
-                "relay = $6, follow = $7 WHERE id = $1",
+                "relay = $6, follow = $7, privacy = $8, members = $9 "
+                "WHERE id = $1",
                 portal.id, portal.uncertain.value, portal.telling.value, puppets,
-                portal.relay_name, portal.relay, portal.follow.value,
+                portal.relay_name, portal.relay, portal.follow.value, portal.privacy,
+                None if portal.members is None else portal.members.value,
             )  # fmt: skip
 
     async def set_access(
@@ -288,6 +309,9 @@ def _portal(row: asyncpg.Record) -> Portal:
         puppets=None if row["puppets"] is None else Puppets(row["puppets"]),
         relay_name=row["relay_name"],
         relay=None if row["relay"] is None else LoginId(row["relay"]),
+        members=None if row["members"] is None else Members(row["members"]),
+        privacy=row["privacy"],
+        blocked=row["blocked"],
         left_out=None if row["left_out"] is None else ItemId.read(row["left_out"]),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bridge.config import load, read_settings
-from bridge.model import Announce, InstanceRules, Permission, Puppets
+from bridge.model import Announce, InstanceRules, Members, Permission, Puppets
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
 from bridge.settings import Address, Settings
@@ -60,6 +60,7 @@ def test_what_the_core_asks_of_a_module_stands_beside_its_options(folder: Path) 
     rules = {
         "permissions": {"*": "relay", "@you:example.org": "admin"}, "puppets": "login",
         "announce": "before", "announce_in": "direct", "alias_template": "#irc_{chat}",
+        "privacy": True, "members": "none",
     }  # fmt: skip
     settings = read_settings(
         changed("modules/dice", {"module": "dice", "sides": 8, **rules}), folder=folder
@@ -70,9 +71,14 @@ def test_what_the_core_asks_of_a_module_stands_beside_its_options(folder: Path) 
         permissions={"*": Permission.RELAY, "@you:example.org": Permission.ADMIN},
         puppets=Puppets.LOGIN, announce=Announce.BEFORE, announce_direct=True,
         alias_template="#irc_{chat}",
+        privacy=True, members=Members.NONE,
     )  # fmt: skip
     plain = read_settings(dict(GOOD), folder=folder).modules[InstanceId("dice")]
     assert plain.rules == InstanceRules()
+    former = read_settings(
+        changed("modules/dice", {"module": "dice", "members": "all"}), folder=folder
+    ).modules[InstanceId("dice")]
+    assert former.rules.members is Members.FULL
 
 
 def test_the_least_that_must_be_said_is_enough(folder: Path) -> None:
@@ -176,6 +182,8 @@ def test_what_is_no_token_is_refused_unquoted(folder: Path, text: str) -> None:
         ("modules/dice/puppets", "all", "modules.dice.puppets: 'all' is none of automatic, login"),
         ("modules/dice/announce", 5, "modules.dice.announce: 5 is none of first, before"),
         ("modules/dice/announce_in", "mail", "modules.dice.announce_in: 'mail' is none of room"),
+        ("modules/dice/privacy", "yes", "modules.dice.privacy: it takes true or false"),
+        ("modules/dice/members", "half", "modules.dice.members: 'half' is none of full, speakers"),
         ("modules/dice/permissions", "user", "modules.dice.permissions: must be keys and values"),
         ("modules/dice/permissions/*", "king", "modules.dice.permissions.*: 'king' is no level"),
     ],

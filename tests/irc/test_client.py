@@ -220,7 +220,7 @@ async def test_what_is_not_for_the_room_stays_out_of_it() -> None:
 async def test_private_messages_are_answered_once_and_questions_about_us_briefly() -> None:
     async with (
         scripted_server() as server,
-        speaking(server, Network(server.port)) as (_, _, peer, _),
+        speaking(server, Network(server.port, private_messages=False)) as (_, _, peer, _),
     ):
         peer.say(":bob!b@h PRIVMSG alice :hi", ":BOB!b@h PRIVMSG Alice :\x01ACTION pokes\x01")
         peer.say(":bob!b@h NOTICE Alice :never answered", ":irc.test PRIVMSG Alice :nor this")

@@ -8,14 +8,11 @@ from bridge.networks.irc.client import IrcClient
 from bridge.sdk.errors import LoginRequired, ModuleNotReady, PermanentFailure
 from bridge.sdk.events import (
     MessageKind,
-    RemoteAccess,
     RemoteJoin,
     RemoteLeave,
     RemoteMembers,
     RemoteMessage,
-    RemoteRanks,
     RemoteRename,
-    RemoteTopic,
 )
 from bridge.sdk.rich import Rich, Style, Styled, Text
 from tests.irc.stage import Host, Network, chat, message, running
@@ -364,31 +361,3 @@ async def test_a_ban_of_one_person_stops_that_person_and_nobody_else(channel: st
             await dora.send(message(channel, "a word of somebody else"))
             await operator.expect("a word of somebody else")
         assert not any("me again" in one for one in operator.heard)
-
-
-async def test_only_those_who_have_spoken_are_shown_if_so_set(
-    server: IrcServer, channel: str
-) -> None:
-    network = Network(server.port, nick="quiet", members="speakers")
-    relay, heard = network.relay()
-    async with (
-        irc_user(server.port, "silent") as silent,
-        irc_user(server.port, "talker") as talker,
-    ):
-        async with running(relay):
-            await listen(network, channel, relay, heard)
-            await silent.join(channel)
-            await talker.join(channel)
-            talker.say(f"PRIVMSG {channel} :hello", "NICK talker2")
-            silent.say("NICK silent2", f"PART {channel}", f"JOIN {channel}")
-            await heard.wait_for(RemoteRename)
-        async with running(relay):
-            await heard.wait_for(RemoteMembers, 2)
-            talker.say(f"PART {channel}")
-            await heard.wait_for(RemoteLeave)
-    facts = (RemoteAccess, RemoteRanks, RemoteTopic)
-    assert [type(one).__name__ for one in heard.events if not isinstance(one, facts)] == [
-        "RemoteMembers", "RemoteMessage", "RemoteRename", "RemoteMembers", "RemoteLeave"
-    ]  # fmt: skip
-    assert [user.id for user in heard.of(RemoteMembers)[1].users] == ["talker2"]
-    assert not await network.store.find("speaker:")

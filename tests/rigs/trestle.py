@@ -19,7 +19,7 @@ from bridge.demo.matrix_user import MatrixUser
 from bridge.demo.processes import free_port
 from bridge.demo.synapse import Synapse
 from bridge.matrix.registration import random_localpart, random_token, registration
-from bridge.model import InstanceRules, Permission
+from bridge.model import InstanceRules, Members, Permission
 from bridge.roster import namespaces_of, protocols_of
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
@@ -34,6 +34,7 @@ from bridge.settings import (
     Settings,
 )
 
+SHOWING = InstanceRules(members=Members.FULL)
 _NUMBERS = itertools.count(1)
 
 
@@ -68,11 +69,14 @@ def make_modules(
     modules: Mapping[str, tuple[str, Mapping[str, Any]]],
     rules: Mapping[InstanceId, InstanceRules] | None = None,
 ) -> dict[InstanceId, ModuleSettings]:
-    """Module settings from instance to (module, options), and the core's rules of some."""
+    """Module settings from instance to (module, options), and the core's rules of some.
+
+    Rooms show everybody of a chat where nothing else is said.
+    """
     return {
         InstanceId(name): ModuleSettings(
             instance=InstanceId(name), module=module, options=options,
-            rules=(rules or {}).get(InstanceId(name), InstanceRules()),
+            rules=(rules or {}).get(InstanceId(name), SHOWING),
         )
         for name, (module, options) in modules.items()
     }  # fmt: skip

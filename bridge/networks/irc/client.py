@@ -1,34 +1,32 @@
 """One login's client: the relay listens and speaks, a puppet only speaks."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 
-from bridge.networks.irc import bans, certfp, replies
+from bridge.networks.irc import bans, replies
 from bridge.networks.irc.channels import Channels
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.desk import Desk
-from bridge.networks.irc.dial import Way, connect
+from bridge.networks.irc.dial import connect
 from bridge.networks.irc.ears import Ears
 from bridge.networks.irc.endings import Cause
 from bridge.networks.irc.governing import rank_lines, removal_lines, topic_lines
 from bridge.networks.irc.history import Heard, Marks
-from bridge.networks.irc.ident import listening
 from bridge.networks.irc.inbox import Inbox
 from bridge.networks.irc.inquiry import Inquiries
-from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY, CERTIFICATE
-from bridge.networks.irc.members import Speakers
+from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.presence import REST, Presence
 from bridge.networks.irc.private import Doorman
 from bridge.networks.irc.rollcall import RollCall
-from bridge.networks.irc.settings import read_listen
+from bridge.networks.irc.services import is_service, refuse_secret
 from bridge.networks.irc.typed import read_autocommands
 from bridge.networks.irc.typist import Typist
 from bridge.networks.irc.voice import Voice
-from bridge.networks.irc.wire import Incoming, Line, line
+from bridge.networks.irc.whispers import Whispers
+from bridge.networks.irc.wire import Incoming, Line, Source, line
 from bridge.sdk.errors import (
     DeliveryError,
     LoginRequired,
@@ -46,6 +44,7 @@ from bridge.sdk.events import (
     Redaction,
     RemoteChat,
     RemoteEvent,
+    RemoteMessage,
     RemoteUser,
     Removal,
     Typing,
@@ -53,6 +52,7 @@ from bridge.sdk.events import (
 from bridge.sdk.ids import EventId, RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginState
 from bridge.sdk.module import Host
+from bridge.sdk.text import to_plain
 
 LONGEST_REJOIN_SECONDS = 3600.0
 DRAIN_SECONDS = 2.0
@@ -71,7 +71,7 @@ class IrcClient(Presence):
         super().__init__(login, host, network)
         self._desk: Desk | None = None
         self._chats: dict[RemoteChatId, RemoteChat] = {}
-        self._speakers = Speakers(host.store) if self._settings.members == "speakers" else None
+        self._doorman: Doorman | None = None
         self._marks = Marks(host.store)
         self._ears: Ears | None = None
         self._typist: Typist | None = None
@@ -125,36 +125,9 @@ class IrcClient(Presence):
             self._network.crowd.left(self._login.id)
             raise
         finally:
-            self._ears = self._typist = self._desk = None
+            self._ears = self._typist = self._desk = self._doorman = None
             self._network.release(self._login.id)
             self._link.starting() if dismissed else self._link.down(failure)
-
-    async def _way(self, stack: AsyncExitStack) -> Way:
-        listen = self._settings.ident_listen
-        ident = None
-        if listen is not None:
-            ident = await stack.enter_async_context(listening(read_listen(listen)))
-        return Way(
-            flood=self._network.flood,
-            source=self.naming.source,
-            ident=ident,
-            certificate=await self._certificate(stack),
-        )
-
-    async def _certificate(self, stack: AsyncExitStack) -> Path | None:
-        path, own = self._settings.certificate_file, self.keepsakes.read(CERTIFICATE)
-        if self._is_puppet:
-            return stack.enter_context(certfp.in_memory(own.encode())) if own else None
-        if path is None:
-            return None
-        name, now = self._settings.nick, self._host.now()
-        known_by, is_new = await asyncio.to_thread(certfp.ensure, path, name, now)
-        if is_new:
-            self._host.log.warning(
-                "A certificate was made in %s. For its account, NickServ must be told: "
-                "CERT ADD %s", path, known_by, extra={"event": "irc_certificate_made"},
-            )  # fmt: skip
-        return path
 
     async def send(self, message: Message) -> Receipt:
         """Say the message in its channel, which is joined first if need be.
@@ -163,6 +136,8 @@ class IrcClient(Presence):
         """
         with self._spoken():
             connection, chat = await self._enter(message.chat)
+            if is_service(Source(chat.name), self._settings.nickserv or ""):
+                refuse_secret(to_plain(message.body), self._host.instance)
             if self._typist is not None:
                 self._typist.spoke(chat.name)
             return await self._voice.say(connection, chat, message)
@@ -219,6 +194,11 @@ class IrcClient(Presence):
         if not self._is_puppet:
             await self._marks.forget(chat.id)
 
+    def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
+        """The Matrix users whose connections are seen in the channel and still there."""
+        listed = self._ears.roster.ours_in(chat) if self._ears is not None else None
+        return None if listed is None else self._network.seen_in(chat, listed)
+
     def list_again(self, chat: RemoteChat) -> None:
         """Have the next list of the channel's names compared with the room."""
         if self._ears is not None:
@@ -262,8 +242,20 @@ class IrcClient(Presence):
 
     async def _come_in(self, chat: RemoteChat) -> Connection:
         connection, channels = await self._link.get(self._settings.connect_seconds * 2)
+        if not connection.isupport.is_channel(chat.name):
+            return self._approach(connection, chat.name)
         await channels.enter(chat.name)
         self._chats[chat.id] = chat
+        return connection
+
+    def _approach(self, connection: Connection, nick: str) -> Connection:
+        """Be about to say something to a person. Raises ``PermanentFailure`` if it is us."""
+        if self._network.is_ours(Source(nick)):
+            owner = self._network.owner_of(nick, held_only=True)
+            who = f"{nick} is {owner}'s own connection: write to them in Matrix"
+            raise PermanentFailure(who if owner else f"{nick} is this bridge itself")
+        if self._doorman is not None:
+            self._doorman.said_to(nick)
         return connection
 
     async def _do(self, lines: Sequence[Line]) -> None:
@@ -283,6 +275,7 @@ class IrcClient(Presence):
         own_nick = await self.naming.nick(connection.isupport)
         self._nick_keeper = nick_keeper = NickKeeper(connection, own_nick, self._complain)
         channels = Channels(connection, self._settings.join_seconds)
+        self._network.note_channels(self._login.id, channels.is_in)
         inquiries = Inquiries(connection, self._settings.join_seconds)
         rollcall = RollCall(connection)
         if self._ears is not None:
@@ -368,25 +361,36 @@ class IrcClient(Presence):
         inbox: Inbox[Heard],
         rollcall: RollCall,
     ) -> None:
-        doorman = Doorman(
-            connection, self._network, self._host, owner=self._login.owner, desk=self._desk
-        )
+        self._doorman = doorman = Doorman(
+            connection, self._network, self._host, owner=self._login.owner, desk=self._desk,
+            whispers=self._whispers(connection),
+        )  # fmt: skip
         while True:
             message = await connection.read()
             self._network.hold(self._login.id, connection.own)
             self._network.note_server(self._login.id, connection.means, connection.capabilities)
             if message.command == replies.ISUPPORT:
                 self._network.learn(connection.isupport)
+            overheard = False
             if not message.is_replayed:
                 channels.handle(message)
                 rollcall.handle(message)
                 if message.command == "KICK":
                     self._on_kick(connection, message)
                 keeper.handle(message)
-                inquiries.handle(message)
-                await doorman.handle(message)
+                overheard = inquiries.handle(message)
+                for event in () if overheard else await doorman.handle(message):
+                    # One after another: who goes by another nick is not met as a stranger
+                    # meanwhile.
+                    await inbox.put(Heard(event, RemoteChatId("")))
             for heard in self._ears.hear(message) if self._ears else ():
                 await inbox.put(heard)
+
+    def _whispers(self, connection: Connection) -> Whispers | None:
+        if not (self._is_puppet and self._settings.private_messages):
+            return None
+        clock = asyncio.get_running_loop().time
+        return Whispers(connection, self._network, self._host.now, clock)
 
     async def _take_in(self, heard: Heard) -> None:
         if heard.event is not None:
@@ -395,10 +399,9 @@ class IrcClient(Presence):
             self._marks.note(heard.chat, heard.mark)
 
     async def _receive(self, event: RemoteEvent) -> None:
-        wanted = event if self._speakers is None else await self._speakers.filter(event)
-        while wanted is not None:
+        while True:
             try:
-                await self._host.receive(wanted)
+                await self._host.receive(event)
             except TemporaryFailure as error:
                 # What follows must not overtake it.
                 await asyncio.sleep(error.retry_after or STORE_AGAIN_SECONDS)
@@ -406,6 +409,8 @@ class IrcClient(Presence):
                 self._host.log.warning(
                     "An event from IRC was refused: %s", error, extra={"event": "event_refused"}
                 )
+                if isinstance(event, RemoteMessage) and event.direct and self._doorman:
+                    self._doorman.refuse(event, str(error))
                 return
             else:
                 return

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from bridge.networks.irc import history, members, nicks, usernames
+from bridge.networks.irc import history, nicks, usernames
 from bridge.networks.irc.acts import REDACTION
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.commands import COMMANDS
@@ -18,7 +18,7 @@ from bridge.networks.irc.signin import SASL, SERVER_PASSWORD, IrcLogin
 from bridge.networks.irc.targets import read_channel, read_nick
 from bridge.sdk.capabilities import Capabilities, Level
 from bridge.sdk.commands import NetworkCommand
-from bridge.sdk.errors import ConfigError, TemporaryFailure
+from bridge.sdk.errors import ConfigError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteUser
 from bridge.sdk.examination import Remark
 from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
@@ -47,12 +47,6 @@ class IrcConnector:
                 prefix=usernames.STORE_PREFIX,
                 holds=Holds.ID,
                 purpose="which user name a Matrix user has chosen on the network",
-                keep_for=None,
-            ),
-            Kept(
-                prefix=members.STORE_PREFIX,
-                holds=Holds.ID,
-                purpose="who of a channel has spoken, with `members: speakers`",
                 keep_for=None,
             ),
             Kept(
@@ -144,6 +138,12 @@ class IrcConnector:
         """Read a nick."""
         name = read_nick(text)
         return RemoteUser(id=RemoteUserId(self._limits().fold(name)), name=name)
+
+    def direct_chat(self, user: RemoteUser) -> RemoteChat:
+        """The chat with a nick. Raises ``PermanentFailure`` where the settings let nobody."""
+        if not self._settings.private_messages:
+            raise PermanentFailure("private messages are not carried there")
+        return RemoteChat(id=RemoteChatId(user.id), name=user.name)
 
     def _limits(self) -> Isupport:
         # How names compare is known only from the server. A guess could make one channel two.

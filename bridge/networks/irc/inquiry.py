@@ -150,13 +150,15 @@ class Inquiries:
         finally:
             self._overhearing.remove(overheard)
 
-    def handle(self, message: Incoming) -> None:
-        """Follow one line."""
-        if self._overhearing and message.command in replies.SPEAKING:
-            self._overhear(message)
+    def handle(self, message: Incoming) -> bool:
+        """Follow one line; whether it was said to us alone and somebody waits for it."""
+        is_overheard = message.command in replies.SPEAKING and self._overhear(message)
         question = self._question
-        if question is None or question.done.done():
-            return
+        if question is not None and not question.done.done():
+            self._answer(message, question)
+        return is_overheard
+
+    def _answer(self, message: Incoming, question: _Question) -> None:
         if message.command == "PONG":
             if question.marker and question.marker in {one.lower() for one in message.params}:
                 question.done.set_result(question.refusal)
@@ -171,13 +173,16 @@ class Inquiries:
         if message.command in question.last or (question.refusal and question.last):
             question.done.set_result(question.refusal)
 
-    def _overhear(self, message: Incoming) -> None:
+    def _overhear(self, message: Incoming) -> bool:
         fold, source = self._connection.isupport.fold, message.source
         if source is None or fold(message.param(0)) != fold(self._connection.own.nick):
-            return
-        for one in self._overhearing:
-            if fold(one.nick) == fold(source.nick) and not message.param(1).startswith("\x01"):
-                one.take(message)
+            return False
+        if message.param(1).startswith("\x01"):
+            return False
+        waiting = [one for one in self._overhearing if fold(one.nick) == fold(source.nick)]
+        for one in waiting:
+            one.take(message)
+        return bool(waiting)
 
     def _refuses(self, message: Incoming, question: _Question) -> bool:
         if not replies.is_error(message):

@@ -1,6 +1,6 @@
 """Who is in which bridged channel, our own people left out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bridge.networks.irc import replies
@@ -14,15 +14,10 @@ from bridge.sdk.events import (
     RemoteJoin,
     RemoteLeave,
     RemoteMembers,
-    RemoteMessage,
-    RemoteReaction,
     RemoteRename,
     RemoteUser,
 )
 from bridge.sdk.ids import RemoteChatId, RemoteUserId
-from bridge.sdk.module import Store
-
-STORE_PREFIX = "speaker:"
 
 
 @dataclass(slots=True)
@@ -67,6 +62,16 @@ class Roster:
         if channel is not None:
             channel.members.clear()
             channel.listed = False
+
+    def ours_in(self, chat: RemoteChatId) -> list[str] | None:
+        """Our own people who are seen in a channel, by their nicks, the listener left out.
+
+        None if it is not known just now who is there.
+        """
+        channel = next((one for one in self._channels.values() if one.chat.id == chat), None)
+        if channel is None or not channel.listed:
+            return None
+        return [one.nick for one in channel.members.values() if one.ours]
 
     def chats_of(self, nick: str) -> list[RemoteChat]:
         """The chats that we follow and somebody is in."""
@@ -201,60 +206,3 @@ class Roster:
         channel.listed = True
         users = (self.user(one.nick) for one in channel.members.values() if not one.ours)
         return [RemoteMembers(chat=channel.chat.id, users=tuple(users))]
-
-
-class Speakers:
-    """Lets only those through who have spoken, remembered over restarts."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._spoken: dict[RemoteChatId, set[RemoteUserId]] = {}
-
-    async def filter(self, event: RemoteEvent) -> RemoteEvent | None:
-        """Return what of the event concerns people who have spoken."""
-        spoken = await self._load(event.chat)
-        match event:
-            case RemoteMessage() | RemoteReaction():
-                await self._add(event.chat, event.sender.id)
-            case RemoteJoin() if event.user.id not in spoken:
-                return None
-            case RemoteLeave():
-                if event.user.id not in spoken:
-                    return None
-                await self._drop(event.chat, event.user.id)
-            case RemoteRename():
-                if event.old.id not in spoken:
-                    return None
-                await self._add(event.chat, event.new.id)
-                if event.old.id != event.new.id:
-                    await self._drop(event.chat, event.old.id)
-            case RemoteMembers():
-                return await self._match(event, spoken)
-        return event
-
-    async def _match(self, event: RemoteMembers, spoken: set[RemoteUserId]) -> RemoteMembers:
-        users = tuple(user for user in event.users if user.id in spoken)
-        for gone in spoken - {user.id for user in users}:
-            await self._drop(event.chat, gone)
-        return RemoteMembers(chat=event.chat, users=users)
-
-    async def _load(self, chat: RemoteChatId) -> set[RemoteUserId]:
-        if chat not in self._spoken:
-            prefix = _key(chat, "")
-            rows: Mapping[str, bytes] = await self._store.find(prefix)
-            self._spoken[chat] = {RemoteUserId(key.removeprefix(prefix)) for key in rows}
-        return self._spoken[chat]
-
-    async def _add(self, chat: RemoteChatId, user: RemoteUserId) -> None:
-        if user not in self._spoken[chat]:
-            await self._store.put(_key(chat, user), b"")
-            self._spoken[chat].add(user)
-
-    async def _drop(self, chat: RemoteChatId, user: RemoteUserId) -> None:
-        await self._store.delete(_key(chat, user))
-        self._spoken[chat].discard(user)
-
-
-def _key(chat: RemoteChatId, user: str) -> str:
-    # Neither a channel's name nor a nick can hold a space.
-    return f"{STORE_PREFIX}{chat} {user}"

@@ -48,6 +48,7 @@ class Network:
         self._held_nicks: frozenset[str] | None = None
         self._owners: dict[int, UserId] = {}
         """Whose a login is."""
+        self._is_in: dict[int, Callable[[str], bool]] = {}
         self._masks: dict[tuple[RemoteChatId, str], str] = {}
         self.ranks: dict[RemoteChatId, dict[str, str]] = {}
         """By channel and folded nick the letters that somebody holds, as the relay hears it."""
@@ -154,6 +155,23 @@ class Network:
         owned = self._nicks.owned if self._nicks else {}
         return next((owner for owner, own in owned.items() if self.fold(own) == key), None)
 
+    def note_channels(self, login: int, is_in: Callable[[str], bool]) -> None:
+        """Take note how to learn in which channels a connection itself believes to be."""
+        self._is_in[login] = is_in
+
+    def seen_in(self, channel: str, nicks: Iterable[str]) -> set[UserId]:
+        """Whose connections go by these nicks now, and are in the channel as they know.
+
+        What the relay has heard alone is not enough: who broke off and is back has the nick that
+        the channel's list still shows.
+        """
+        there = {
+            self.fold(source.nick): self._owners[login]
+            for login, source in self._held.items()
+            if login in self._owners and login in self._is_in and self._is_in[login](channel)
+        }
+        return {there[one] for one in map(self.fold, nicks) if one in there}
+
     def nick_held_by(self, owner: UserId) -> str | None:
         """By which nick somebody's connection goes now; None if there is none."""
         return next((one.nick for who, one in self.people() if who == owner), None)
@@ -193,6 +211,7 @@ class Network:
         """Take note that the client is gone, and its nick free again."""
         self._means.pop(login, None)
         self._capabilities.pop(login, None)
+        self._is_in.pop(login, None)
         self._let_go(login)
 
     def _let_go(self, login: int) -> None:

@@ -130,7 +130,12 @@ async def msg(call: NetworkCall) -> str:
     said = [f"{one.source.nick if one.source else person}: {_text(one)}" for one in heard.lines]
     if said:
         return "\n".join([f"Said to {person}.", *said])
-    return f"Said to {person}. What is answered later in private is not carried to Matrix."
+    where = (
+        "comes in a direct chat"
+        if client.settings.private_messages
+        else "is not carried to Matrix"
+    )
+    return f"Said to {person}. What is answered later in private {where}."
 
 
 def _text(message: Incoming) -> str:

@@ -2,19 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
+from pathlib import Path
 
+from bridge.networks.irc import certfp
 from bridge.networks.irc.channels import Channels
 from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.dial import Way
 from bridge.networks.irc.gate import Urgency
+from bridge.networks.irc.ident import listening
 from bridge.networks.irc.inquiry import Inquiries
-from bridge.networks.irc.keepsakes import Keepsakes
+from bridge.networks.irc.keepsakes import CERTIFICATE, Keepsakes
 from bridge.networks.irc.link import Link
 from bridge.networks.irc.naming import Naming
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
-from bridge.networks.irc.settings import IrcSettings
+from bridge.networks.irc.settings import IrcSettings, read_listen
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.login import Login, LoginKind
@@ -55,6 +59,33 @@ class Presence:
         if not self._is_puppet:
             return Urgency.RELAY
         return Urgency.SPEAKING if self._speaking else Urgency.RETURNING
+
+    async def _way(self, stack: AsyncExitStack) -> Way:
+        listen = self._settings.ident_listen
+        ident = None
+        if listen is not None:
+            ident = await stack.enter_async_context(listening(read_listen(listen)))
+        return Way(
+            flood=self._network.flood,
+            source=self.naming.source,
+            ident=ident,
+            certificate=await self._certificate(stack),
+        )
+
+    async def _certificate(self, stack: AsyncExitStack) -> Path | None:
+        path, own = self._settings.certificate_file, self.keepsakes.read(CERTIFICATE)
+        if self._is_puppet:
+            return stack.enter_context(certfp.in_memory(own.encode())) if own else None
+        if path is None:
+            return None
+        name, now = self._settings.nick, self._host.now()
+        known_by, is_new = await asyncio.to_thread(certfp.ensure, path, name, now)
+        if is_new:
+            self._host.log.warning(
+                "A certificate was made in %s. For its account, NickServ must be told: "
+                "CERT ADD %s", path, known_by, extra={"event": "irc_certificate_made"},
+            )  # fmt: skip
+        return path
 
     @contextmanager
     def _spoken(self) -> Iterator[None]:

@@ -1,19 +1,25 @@
-"""What is said to one of us alone. Not bridged yet: the person is told so."""
+"""What is said to one of us alone: for a direct chat, for those who run channels, or for us."""
 
 import asyncio
+from collections.abc import Sequence
 
+from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.desk import Desk
+from bridge.networks.irc.multiline import Assembler
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.speech import ACTION, CTCP, read_ctcp
+from bridge.networks.irc.whispers import Whispered, Whispers
 from bridge.networks.irc.wire import Incoming, cut, line
+from bridge.sdk.events import MessageKind, RemoteMessage
 from bridge.sdk.ids import RemoteUserId, UserId
 from bridge.sdk.module import Host
 
 SENTENCE = (
-    "I am a connection to Matrix. Private messages are not carried there yet: "
+    "I am a connection to Matrix. Private messages are not carried there: "
     "please write in the channel. If nothing of yours is to be carried, say optout."
 )
+REFUSED = "Your message was not carried to Matrix: {}."
 OPTED = {
     "optout": "Nothing that you say is carried to Matrix any more. Say optin to undo that.",
     "optin": "What you say in the channels is carried to Matrix again.",
@@ -24,7 +30,8 @@ MOST_PEERS = 1000
 
 
 class Doorman:
-    """Answers private messages once per person and connection, and two CTCP questions.
+    """Hands on what is for a direct chat; else answers private messages once per person and
+    connection. Answers two CTCP questions.
 
     Whoever says ``optout`` is not bridged any more, until ``optin``. What those who run channels
     wish goes to the desk.
@@ -38,35 +45,63 @@ class Doorman:
         *,
         owner: UserId | None = None,
         desk: Desk | None = None,
+        whispers: Whispers | None = None,
     ) -> None:
-        """``owner``: whose connection it is; ``desk``: where the relay serves operators."""
+        """``owner``: whose connection it is; ``desk``: where the relay serves operators;
+        ``whispers``: what makes direct chats of it."""
         self._host = host
         self._owner = owner
         self._desk = desk
         self._connection = connection
         self._network = network
+        self._whispers = whispers
         self._told: set[str] = set()
+        self._assembler = Assembler()
 
-    async def handle(self, message: Incoming) -> None:
-        """Answer a private PRIVMSG. Never a NOTICE: two programs would answer for ever."""
-        source = message.source
-        if message.command != "PRIVMSG" or source is None or not source.is_person:
-            return
-        fold = self._connection.isupport.fold
-        if fold(message.param(0)) != fold(self._connection.own.nick):
-            return
-        if self._network.is_ours(source):
-            return
-        ctcp = read_ctcp(message)
-        if ctcp is not None and ctcp[0] != ACTION:
-            self._answer_ctcp(source.nick, *ctcp)
-        elif (word := message.param(1).strip().casefold()) in OPTED:
-            await self._opt(source.nick, word)
-        elif self._desk is not None and self._desk.take(source.nick, message.param(1)):
-            return
-        elif fold(source.nick) not in self._told and len(self._told) < MOST_PEERS:
-            self._told.add(fold(source.nick))
-            self._connection.answer(line("NOTICE", source.nick, SENTENCE))
+    async def handle(self, incoming: Incoming) -> Sequence[Whispered]:
+        """Answer a private PRIVMSG, or give what it is to a direct chat.
+
+        A NOTICE is never answered: two programs would answer for ever.
+        """
+        message = self._assembler.feed(incoming)
+        if message is None or message.source is None:
+            return ()
+        if message.command not in replies.SPEAKING:
+            return self._whispers.follow(message) if self._whispers is not None else ()
+        source, fold = message.source, self._connection.isupport.fold
+        is_private = fold(message.param(0)) == fold(self._connection.own.nick)
+        if not is_private or not source.is_person or self._network.is_ours(source):
+            return ()
+        if message.command == "PRIVMSG":
+            ctcp = read_ctcp(message)
+            if ctcp is not None and ctcp[0] != ACTION:
+                self._answer_ctcp(source.nick, *ctcp)
+                return ()
+            if (word := message.param(1).strip().casefold()) in OPTED:
+                await self._opt(source.nick, word)
+                return ()
+        if self._whispers is not None:
+            return self._whispers.hear(message)
+        is_taken = self._desk is not None and self._desk.take(source.nick, message.param(1))
+        if message.command == "PRIVMSG" and not is_taken:
+            self._tell_once(source.nick, SENTENCE)
+        return ()
+
+    def said_to(self, nick: str) -> None:
+        """Take note that we say something to a person."""
+        if self._whispers is not None:
+            self._whispers.said_to(nick)
+
+    def refuse(self, said: RemoteMessage, why: str) -> None:
+        """Tell somebody, once, that what they said to us alone is not carried."""
+        if said.kind is not MessageKind.NOTICE:
+            self._tell_once(said.sender.name, REFUSED.format(why.rstrip(".")))
+
+    def _tell_once(self, nick: str, text: str) -> None:
+        key = self._connection.isupport.fold(nick)
+        if key not in self._told and len(self._told) < MOST_PEERS:
+            self._told.add(key)
+            self._connection.answer(line("NOTICE", nick, text))
 
     async def _opt(self, nick: str, word: str) -> None:
         user = RemoteUserId(self._connection.isupport.fold(nick))

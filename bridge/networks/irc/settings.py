@@ -193,11 +193,6 @@ class IrcSettings(_Strict):
         description="Silence after which a Matrix user's connection is closed, until the next "
         "message. 0: never.",
     )
-    members: Literal["all", "speakers"] = Field(
-        default="all",
-        description="Who of a channel is shown in the room: everybody, or who has spoken "
-        "(better for channels of thousands).",
-    )
     netsplit_seconds: float = Field(
         default=3600,
         ge=0,
@@ -208,6 +203,11 @@ class IrcSettings(_Strict):
         default=(),
         description="Nicks of other relays in the channels, which say `<name> text` for others: "
         "in Matrix it is shown as said by that name.",
+    )
+    private_messages: bool = Field(
+        default=True,
+        description="Carry what people on IRC say to a Matrix user's connection alone, into a "
+        "direct chat; and let Matrix users begin such chats.",
     )
     reactions: Literal["text", "nothing"] = Field(
         default="text",

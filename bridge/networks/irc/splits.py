@@ -30,8 +30,8 @@ class Splits:
 
     def filter(self, message: Incoming, events: Sequence[RemoteEvent]) -> list[RemoteEvent]:
         """Return what of the events of one line is news to the room now."""
-        is_split = message.command == "QUIT" and _SERVERS.match(message.param(0)) is not None
-        return [event for event in events if not self._holds(event, is_split)]
+        cut_off = message.command == "QUIT" and is_split(message.param(0))
+        return [event for event in events if not self._holds(event, cut_off)]
 
     def due(self) -> list[RemoteEvent]:
         """Take out those who did not come back in time."""
@@ -46,9 +46,9 @@ class Splits:
         first = min(until for until, _ in self._held.values())
         await asyncio.sleep(max(0.0, first - self._now()))
 
-    def _holds(self, event: RemoteEvent, is_split: bool) -> bool:
+    def _holds(self, event: RemoteEvent, cut_off: bool) -> bool:
         match event:
-            case RemoteLeave() if is_split and self._seconds and len(self._held) < _MOST:
+            case RemoteLeave() if cut_off and self._seconds and len(self._held) < _MOST:
                 until = self._now() + self._seconds * random.uniform(1, 2)  # noqa: S311 - jitter
                 self._held[event.chat, event.user.id] = (until, event)
                 self._changed.set()
@@ -62,3 +62,8 @@ class Splits:
                 for key in [key for key in self._held if key[0] == event.chat]:
                     del self._held[key]
         return False
+
+
+def is_split(reason: str) -> bool:
+    """Whether somebody quit because two servers lost each other."""
+    return _SERVERS.match(reason) is not None

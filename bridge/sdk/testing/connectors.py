@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from bridge.sdk.commands import TakesCommands
-from bridge.sdk.errors import DeliveryError, TrestleError
-from bridge.sdk.events import ConsentRequest, Rank, Receipt, RemoteChat, Removal
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TrestleError
+from bridge.sdk.events import ConsentRequest, Rank, Receipt, RemoteChat, RemoteUser, Removal
 from bridge.sdk.examination import ExaminesItself, Remark
 from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState, LogsOut
@@ -18,6 +18,7 @@ from bridge.sdk.module import (
     BansChats,
     Directory,
     FindsChats,
+    HasDirectChats,
     JoinsChats,
     ManagesChats,
     NeedsConsent,
@@ -167,6 +168,17 @@ class _Check:
         if isinstance(connector, NeedsConsent):
             needed = connector.needs_consent(self._chat)
             require(isinstance(needed, bool), f"needs_consent() must give a bool, not {needed!r}")
+        if isinstance(connector, HasDirectChats):
+            person = RemoteUser(id=RemoteUserId("somebody"), name="Somebody")
+            try:
+                found = connector.direct_chat(person)
+            except PermanentFailure as error:
+                self.said.append(str(error))
+            else:
+                require(
+                    str(found.id) == person.id,
+                    "direct_chat() must give a chat with the person's id",
+                )
         if not isinstance(connector, FindsChats):
             return
         _check_directory(connector.directory)

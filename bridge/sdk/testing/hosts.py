@@ -21,6 +21,7 @@ from bridge.sdk.events import (
     RemoteRanks,
     RemoteReaction,
     RemoteRedaction,
+    RemoteRemark,
     RemoteRemoval,
     RemoteRename,
     RemoteTopic,
@@ -92,6 +93,8 @@ class FakeHost(FakeMetrics):
         """What came from chats that are not bridged."""
         self.messages: list[RemoteMessage] = []
         """What stands in the rooms: each message once, as it was changed last."""
+        self.remarks: list[RemoteRemark] = []
+        """What the bot says in the rooms for the module."""
         self.reactions: list[RemoteReaction] = []
         """The reactions in the rooms, each once."""
         self.typing: dict[RemoteChatId, set[RemoteUserId]] = {}
@@ -306,11 +309,13 @@ class FakeHost(FakeMetrics):
             case RemoteMembers():
                 people.clear()
                 people.update({user.id: user.name for user in event.users})
-            case RemoteTopic() | RemoteAccess() | RemoteRanks() | RemoteRemoval():
+            case _:
                 self._apply_rule(event)
 
-    def _apply_rule(self, event: RemoteTopic | RemoteAccess | RemoteRanks | RemoteRemoval) -> None:
+    def _apply_rule(self, event: RemoteEvent) -> None:
         match event:
+            case RemoteRemark() if event not in self.remarks:
+                self.remarks.append(event)
             case RemoteTopic():
                 self.topics[event.chat] = event.topic
             case RemoteAccess():
@@ -354,7 +359,7 @@ def _users(event: RemoteEvent) -> Sequence[RemoteUser]:
             return (event.by,)
         case RemoteRanks():
             return tuple(RemoteUser(id=one, name=one) for one in event.ranks)
-        case RemoteTopic() | RemoteAccess():
+        case RemoteTopic() | RemoteAccess() | RemoteRemark():
             return ()
 
 

@@ -1,0 +1,247 @@
+"""Which people of a chat have their ghosts in its room."""
+
+from collections.abc import Iterable, Sequence
+
+from bridge.core.chatfacts import ChatFacts
+from bridge.core.house import House
+from bridge.core.outgoing import once
+from bridge.model import Members, Outgoing, Permission, Portal, SendKind
+from bridge.sdk.events import (
+    RemoteJoin,
+    RemoteLeave,
+    RemoteMembers,
+    RemoteRename,
+    RemoteUser,
+)
+from bridge.sdk.ids import RemoteUserId, UserId
+
+Movement = RemoteJoin | RemoteLeave | RemoteRename | RemoteMembers
+
+
+class Attendance:
+    """One room's. Whether everybody of the chat, who has spoken, or nobody: ``Members``."""
+
+    def __init__(self, facts: ChatFacts, house: House) -> None:
+        self._facts = facts
+        self._house = house
+        self._present: set[UserId] | None = None
+        self._there: dict[RemoteUserId, RemoteUser] = {}
+        """Who is in the chat, as far as the network has told."""
+        self._spoke: dict[RemoteUserId, None] = {}
+        """Who has spoken since we began, the last one last."""
+        self._coming: dict[UserId, RemoteUser] = {}
+        self._going: dict[UserId, RemoteUser] = {}
+
+    @property
+    def _portal(self) -> Portal:
+        return self._facts.portal
+
+    @property
+    def mode(self) -> Members:
+        """Whose ghosts are wanted in the room."""
+        portal = self._portal
+        if portal.receiver is not None:
+            return Members.SPEAKERS
+        return portal.members or self._house.rules(portal.instance).members
+
+    @property
+    def waiting(self) -> int:
+        """How many are to come or to go yet."""
+        return len(self._coming) + len(self._going)
+
+    async def present(self) -> set[UserId]:
+        """Our ghosts of this portal's instance that are in the room."""
+        if self._present is None:
+            members = await self._house.intents.joined_members(self._portal.room)
+            parse_ghost = self._house.namespaces.parse_ghost
+            self._present = {
+                UserId(user)
+                for user in members
+                if (ghost := parse_ghost(user)) and ghost[0] == self._portal.instance
+            }
+        return self._present
+
+    def moved(self) -> None:
+        """The room is another: who is in there is to be asked."""
+        self._present = None
+        self.end()
+
+    def end(self) -> None:
+        """Let nobody come or go any more who waits."""
+        self._coming.clear()
+        self._going.clear()
+
+    def note_spoke(self, user: RemoteUser) -> None:
+        """Somebody of the chat has spoken: the ghost is in the room by that, if there is one."""
+        self._spoke.pop(user.id, None)
+        self._spoke[user.id] = None
+        ghost = self._ghost(user)
+        self._coming.pop(ghost, None)
+        self._going.pop(ghost, None)
+        if self._present is not None and self.mode is not Members.NONE:
+            self._present.add(ghost)
+
+    async def receive(self, event: Movement) -> None:
+        """Follow who comes into the chat and who leaves it."""
+        match event:
+            case RemoteJoin():
+                self._there[event.user.id] = event.user
+                await self._want([event.user])
+            case RemoteLeave():
+                self._forget(event.user)
+                await self._move(leave=[event.user], reason=event.reason)
+            case RemoteRename():
+                await self._rename(event)
+            case RemoteMembers():
+                await self._match(event)
+
+    async def let_go(self, user: RemoteUserId) -> None:
+        """Have somebody's ghost out of the room who does not want to be there."""
+        gone = RemoteUser(id=user, name=user)
+        self._coming.pop(self._ghost(gone), None)
+        await self._move(leave=[gone])
+
+    async def adapt(self) -> None:
+        """Have those in the room who are wanted, after that was chosen anew."""
+        present = await self.present()
+        self.end()
+        mode = self.mode
+        if mode is Members.FULL:
+            await self._want(self._there.values())
+            return
+        stay = {self._ghost(RemoteUser(id=one, name=one)) for one in self._spoke}
+        if mode is Members.NONE:
+            stay = set()
+        names = {self._ghost(user): user for user in self._there.values()}
+        self._going = {
+            ghost: names.get(ghost) or RemoteUser(id=RemoteUserId(""), name="")
+            for ghost in sorted(present - stay)
+        }
+        self._house.gathering.want(self)
+
+    async def admit(self, most: int) -> int:
+        """Have some of those come or go who wait; how many. See ``core.gathering``."""
+        going = list(self._going.items())[:most]
+        coming = list(self._coming.items())[: most - len(going)]
+        if self.mode is not Members.FULL:
+            coming = []
+        come = [(ghost, user) for ghost, user in coming if self._may_come(user)]
+        await self._house.sender.put([
+            *(self._membership(ghost, user, SendKind.LEAVE, "") for ghost, user in going),
+            *(self._membership(ghost, user, SendKind.JOIN, "") for ghost, user in come),
+        ])  # fmt: skip
+        present = await self.present()
+        present.difference_update(ghost for ghost, _ in going)
+        present.update(ghost for ghost, _ in come)
+        for ghost, _ in going:
+            self._going.pop(ghost, None)
+        for ghost, _ in coming:
+            self._coming.pop(ghost, None)
+        return len(going) + len(coming)
+
+    # --- inside ---
+
+    def _ghost(self, user: RemoteUser) -> UserId:
+        return self._house.namespaces.ghost(self._portal.instance, user.id)
+
+    def _may_come(self, user: RemoteUser) -> bool:
+        """Whether the ghost is to be in the room: not of those who said no, nor of those who
+        are there themselves."""
+        house, portal = self._house, self._portal
+        return not speaker_of(house, portal, user) and not house.optouts.cover(
+            self._ghost(user), portal.id
+        )
+
+    def _forget(self, user: RemoteUser) -> None:
+        self._there.pop(user.id, None)
+        self._spoke.pop(user.id, None)
+        self._coming.pop(self._ghost(user), None)
+
+    async def _want(self, users: Iterable[RemoteUser]) -> None:
+        """Have people in the room whom it shows though they have said nothing: soon."""
+        if self.mode is not Members.FULL:
+            return
+        present = await self.present()
+        recent = {one: number for number, one in enumerate(reversed(self._spoke))}
+        wanted = sorted(users, key=lambda user: recent.get(user.id, len(recent)))
+        self._coming |= {
+            ghost: user for user in wanted
+            if (ghost := self._ghost(user)) not in present and self._may_come(user)
+        }  # fmt: skip
+        if self._coming:
+            self._house.gathering.want(self)
+
+    async def _rename(self, event: RemoteRename) -> None:
+        present, old = await self.present(), self._ghost(event.old)
+        was_coming = old in self._coming
+        if event.old.id in self._spoke:
+            self._spoke[event.new.id] = None
+        if event.old.id != event.new.id:
+            self._forget(event.old)
+        self._there[event.new.id] = event.new
+        arrive = [event.new] if old in present else []
+        if was_coming:
+            self._coming.pop(old, None)
+            await self._want([event.new])
+        if event.old.id != event.new.id:
+            reason = f"is now known as {event.new.name}"
+            await self._move(leave=[event.old], arrive=arrive, reason=reason)
+
+    async def _match(self, event: RemoteMembers) -> None:
+        self._there = {user.id: user for user in event.users}
+        self._spoke = {one: None for one in self._spoke if one in self._there}
+        wanted = {self._ghost(user) for user in event.users if self._may_come(user)}
+        self._coming = {one: user for one, user in self._coming.items() if one in wanted}
+        present = await self.present()
+        gone = present - (set() if self.mode is Members.NONE else wanted)
+        await self._house.sender.put([
+            Outgoing(
+                room=self._portal.room, user=ghost, kind=SendKind.LEAVE, content={},
+                transaction_id=once(), portal=self._portal.id,
+            )
+            for ghost in sorted(gone)
+        ])  # fmt: skip
+        # Only now: what could not be stored comes again, and must not find itself done.
+        present -= gone
+        await self._want(event.users)
+
+    async def _move(
+        self,
+        *,
+        leave: Sequence[RemoteUser] = (),
+        arrive: Sequence[RemoteUser] = (),
+        reason: str = "",
+    ) -> None:
+        """Have ghosts leave or come at once; those already so are left alone."""
+        present = await self.present()
+        gone = {g: user for user in leave if (g := self._ghost(user)) in present}
+        stay = present - gone.keys()
+        come = {
+            g: user
+            for user in arrive
+            if (g := self._ghost(user)) not in stay and self._may_come(user)
+        }
+        await self._house.sender.put([
+            *(self._membership(g, user, SendKind.LEAVE, reason) for g, user in gone.items()),
+            *(self._membership(g, user, SendKind.JOIN, "") for g, user in come.items()),
+        ])  # fmt: skip
+        # Only now: what could not be stored comes again, and must not find itself done.
+        present.difference_update(gone)
+        present.update(come)
+
+    def _membership(
+        self, ghost: UserId, user: RemoteUser, kind: SendKind, reason: str
+    ) -> Outgoing:
+        return Outgoing(
+            room=self._portal.room, user=ghost, kind=kind,
+            content={"reason": reason} if reason else {},
+            transaction_id=once(), portal=self._portal.id, name=user.name,
+        )  # fmt: skip
+
+
+def speaker_of(house: House, portal: Portal, user: RemoteUser) -> str:
+    """Whose own Matrix account speaks for somebody of the network; empty if none does."""
+    found = house.double_puppets.find_speaker(portal.instance, user.id)
+    if found is None or not house.permissions.allows(found, Permission.USER, portal.instance):
+        return ""
+    return found

@@ -1,0 +1,105 @@
+"""Whose login speaks for whom in a portal."""
+
+from dataclasses import replace
+
+from bridge.core.announcing import Place
+from bridge.core.chatfacts import ChatFacts
+from bridge.core.departures import Said
+from bridge.core.house import House
+from bridge.core.instances import Instance, Session
+from bridge.core.ownlogins import own_login
+from bridge.model import Permission, Portal, Puppets
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.login import LoginKind, LoginState
+
+
+class Voices:
+    """One portal's."""
+
+    def __init__(self, facts: ChatFacts, house: House) -> None:
+        self._facts = facts
+        self._house = house
+
+    @property
+    def _portal(self) -> Portal:
+        return self._facts.portal
+
+    @property
+    def puppets(self) -> Puppets:
+        """Whose account speaks here."""
+        return self._portal.puppets or self._house.rules(self._portal.instance).puppets
+
+    async def choose(self, instance: Instance, said: Said) -> tuple[Session, Said]:
+        """Choose the login that speaks for the sender. Raises a ``DeliveryError``."""
+        house, portal, sender = self._house, self._portal, said.sender.user_id
+        level = house.permissions.of(sender, instance.name)
+        if not house.namespaces.is_ghost(sender) and level < Permission.RELAY:
+            raise PermanentFailure(
+                f"the settings of this bridge do not let {sender} speak on {instance.name}"
+            )
+        if house.blocks.cover(instance.name, portal.chat, sender):
+            raise PermanentFailure(f"those who run {portal.chat_name} take nothing of you")
+        if not instance.is_open:
+            raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
+        if portal.receiver is not None:
+            session = await self._receiver(instance, said)
+        else:
+            session, said = await self._any(instance, said, level)
+        supervisor = session.supervisor
+        refused = supervisor.state is LoginState.SIGN_IN_NEEDED
+        # What a person signs in with does not get better by itself.
+        if refused and (session.row.kind is LoginKind.PERSON or not supervisor.has_rested):
+            raise PermanentFailure(f"{instance.name} refused the login: {supervisor.reason}")
+        if not supervisor.connected.is_set():
+            supervisor.wake()
+        return session, said
+
+    async def _any(
+        self, instance: Instance, said: Said, level: Permission
+    ) -> tuple[Session, Said]:
+        """The sender's own, else one that is made for them, else a relay."""
+        house, portal, sender = self._house, self._portal, said.sender.user_id
+        puppets = instance.connector.capabilities(portal.chat).puppets
+        own = puppets and level >= Permission.USER and not house.namespaces.is_ghost(sender)
+        mode = self.puppets
+        linked = instance.logins_of(sender) if own and mode is not Puppets.RELAY else ()
+        if linked:
+            return linked[0], said
+        if own and mode is Puppets.AUTOMATIC:
+            rules = house.rules(instance.name)
+            foretell = instance.foretell(sender, said.sender.name)
+            # The room's order holds: while somebody reads, those who come after wait.
+            place = Place(portal.instance, portal.room, portal.chat_name)
+            while left := await house.announcer.hold(sender, place, rules, foretell):
+                await house.announcer.wait_until_read(sender, place.room, left)
+            return await instance.session_of(sender, said.sender.name), said
+        relay = self._relay(instance)
+        if relay is None:
+            raise TemporaryFailure(f"{instance.name} is not at work", retry_after=0.5)
+        return relay, replace(said, relayed=relay.row.owner != sender)
+
+    async def _receiver(self, instance: Instance, said: Said) -> Session:
+        """The one login whose direct chat it is, for its owner: nobody else speaks there."""
+        house, portal = self._house, self._portal
+        if said.sender.user_id != portal.created_by:
+            raise PermanentFailure(f"it is a chat of {portal.created_by} alone")
+        if not house.permissions.allows(said.sender.user_id, Permission.USER, instance.name):
+            raise PermanentFailure(f"the settings do not let you talk alone on {instance.name}")
+        session = instance.find_login(portal.receiver) if portal.receiver is not None else None
+        if session is None:
+            rules = house.rules(instance.name)
+            session = await own_login(instance, said.sender, portal.room, rules, house.announcer)
+        if session.row.id != portal.receiver:
+            raise PermanentFailure(
+                "it was a chat of another connection of yours, which is not at work; say "
+                f"!trestle {instance.name} query {portal.chat_name} for one with the present"
+            )
+        return session
+
+    def _relay(self, instance: Instance) -> Session | None:
+        """Who speaks for those who have no account: a login that was lent, while it is well."""
+        portal = self._portal
+        lent = None if portal.relay is None else instance.find_login(portal.relay)
+        if lent is None or lent.supervisor.state in {LoginState.OFF, LoginState.SIGN_IN_NEEDED}:
+            return instance.relay
+        return lent

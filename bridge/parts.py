@@ -1,0 +1,209 @@
+"""Everything that runs, and what concerns several parts of it."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from bridge.control import ControlServer
+from bridge.core.aside import Aside
+from bridge.core.bookkeeper import Bookkeeper
+from bridge.core.bots import ModuleSeat, Seat, Stage
+from bridge.core.commands import MainBot, MainSeat
+from bridge.core.consents import Consents
+from bridge.core.declared import DeclaredRooms
+from bridge.core.doublepuppets import DoublePuppets
+from bridge.core.house import House
+from bridge.core.inflight import InFlight
+from bridge.core.instances import Instance
+from bridge.core.intake import Intake
+from bridge.core.logins import Logins
+from bridge.core.optouts import OptOuts
+from bridge.core.permissions import Permissions
+from bridge.core.plumbing import Plumbing
+from bridge.core.policies import Policies
+from bridge.core.portals import Portals
+from bridge.core.privacy import Privacy
+from bridge.core.progress import Marker
+from bridge.core.reconciler import Reconciler
+from bridge.core.router import Router
+from bridge.core.routes import Routes
+from bridge.core.sender import Sender
+from bridge.core.status import Status
+from bridge.core.statusroom import StatusRoom
+from bridge.core.timers import TimerKeeper
+from bridge.matrix.client import HomeserverClient
+from bridge.matrix.intents import Intents
+from bridge.matrix.namespaces import Namespaces
+from bridge.matrix.pulse import Pulse
+from bridge.matrix.receiver import Receiver
+from bridge.model import InstanceRules
+from bridge.net.fetcher import GuardedFetcher
+from bridge.ops import OpsServer
+from bridge.roster import admins_of
+from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.sdk.module import Bot
+from bridge.settings import Address, Settings
+from bridge.storage.accounts import Accounts
+from bridge.storage.books import Books
+from bridge.storage.items import Items
+from bridge.storage.journal import Journal
+from bridge.storage.outbox import Outbox
+from bridge.storage.pool import Database
+from bridge.storage.portals import BotRooms
+from bridge.storage.retention import Retention
+from bridge.storage.timers import InstanceTimers
+from bridge.storage.vault import Vault
+from bridge.telemetry import Telemetry
+from bridge.web.server import WebServer
+from bridge.workshop import Workshop
+
+_MAIN_BOT_NAME = "Trestle"
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """Everything that runs."""
+
+    settings: Settings
+    telemetry: Telemetry
+    database: Database
+    journal: Journal
+    outbox: Outbox
+    items: Items
+    retention: Retention
+    vault: Vault
+    logins: Logins
+    accounts: Accounts
+    bot_rooms: BotRooms
+    inflight: InFlight
+    namespaces: Namespaces
+    client: HomeserverClient
+    intents: Intents
+    router: Router
+    marker: Marker
+    sender: Sender
+    portals: Portals
+    plumbing: Plumbing
+    routes: Routes
+    intake: Intake
+    receiver: Receiver
+    reconciler: Reconciler
+    pulse: Pulse
+    instances: dict[InstanceId, Instance]
+    bots: dict[InstanceId, Bot]
+    timers: dict[InstanceId, InstanceTimers]
+    keepers: dict[InstanceId, TimerKeeper]
+    stage: Stage
+    main_bot: MainBot
+    aside: Aside
+    books: Books
+    bookkeeper: Bookkeeper
+    status: Status
+    status_room: StatusRoom
+    optouts: OptOuts
+    consents: Consents
+    policies: Policies
+    double_puppets: DoublePuppets
+    control: ControlServer
+    web: WebServer
+    fetcher: GuardedFetcher
+    house: House
+    privacy: Privacy
+    workshop: Workshop
+    permissions: Permissions
+    declared: DeclaredRooms
+    homeserver_state: list[Callable[[], str]] = field(default_factory=list)
+    introduced: bool = False
+
+    @asynccontextmanager
+    async def listening(
+        self,
+        live: Callable[[], str | None],
+        ready: Callable[[], str | None],
+        homeserver_state: Callable[[], str],
+    ) -> AsyncIterator[None]:
+        """Have the listeners open. The receiver says 503 until the intake is open."""
+        self.homeserver_state.append(homeserver_state)
+        await self.receiver.start()
+        ops = OpsServer(self.settings.ops.listen, self.telemetry, live=live, ready=ready)
+        try:
+            await ops.start()
+            await self.control.start()
+            await self.web.start()
+            yield
+        finally:
+            await self.web.stop()
+            await self.control.stop()
+            await ops.stop()
+            await self.receiver.stop()
+
+    def own_listeners(self) -> Sequence[Address]:
+        """Where we listen ourselves, which nobody is to reach through us."""
+        found = (
+            self.receiver.address, self.settings.ops.listen, self.web.address,
+            self.web.public_address,
+        )  # fmt: skip
+        return [address for address in found if address is not None]
+
+    def rules_of(self, instance: InstanceId) -> InstanceRules:
+        """What the settings say now of an instance, beside its module's own options."""
+        module = self.settings.modules.get(instance)
+        return module.rules if module is not None else InstanceRules()
+
+    def seat(self, user: UserId, room: RoomId, direct_with: UserId | None) -> None:
+        """A bot is in a room from now on."""
+        instance = self.namespaces.bot_ids.get(user)
+        seat: Seat
+        if instance == "":
+            seat = MainSeat(self.main_bot, user, room, self.stage, direct_with=direct_with)
+        elif instance is not None and instance in self.bots:
+            seat = ModuleSeat(
+                instance, self.bots[instance], user, room, self.stage, direct_with=direct_with
+            )
+        else:
+            return
+        self.routes.add_seat(seat)
+
+    async def move_in(self, user: UserId, room: RoomId) -> None:
+        """Note that a bot has come into a room by itself."""
+        await self.bot_rooms.add_bot_room(user, room, None)
+        self.seat(user, room, None)
+
+    async def move_out(self, user: UserId, room: RoomId) -> None:
+        """Note that a bot has left a room by itself."""
+        await self.bot_rooms.remove_bot_room(user, room)
+        self.routes.remove_seat(user, room)
+
+    async def furnish(self) -> None:
+        """Have the bots' seats as they were, the gauges, and what the settings declare."""
+        self.stage.private_chats.on_room = self.seat
+        self.declared.residence = self.policies.residence = self
+        for user, room, direct_with in await self.bot_rooms.bot_rooms():
+            self.seat(user, room, direct_with)
+        await self.count_parked()
+        self.declared.declare(self.settings.rooms, admins_of(self.settings))
+
+    async def stage_bots(self) -> None:
+        """Have the bots' accounts, and their seats as the homeserver says."""
+        names = {self.namespaces.bot: _MAIN_BOT_NAME}
+        names |= {self.namespaces.bot_of(i): bot.info.name for i, bot in self.bots.items()}
+        for user, name in names.items():
+            await self.intents.ensure_registered(user, name)
+            there = await self.intents.rooms_of(user)
+            known = {room for bot, room in self.routes.seats if bot == user}
+            for room in there - known:
+                await self.move_in(user, room)
+            for room in known - there:
+                await self.move_out(user, room)
+
+    async def note_long_ids(self) -> None:
+        """Store what newly shortened ids stand for."""
+        fresh = self.namespaces.new_long_ids
+        while fresh:
+            await self.accounts.note_long_id(*fresh[0])
+            fresh.pop(0)
+
+    async def count_parked(self) -> None:
+        """Set the gauges of what is put aside."""
+        for reason, number in (await self.items.count_parked()).items():
+            self.telemetry.parked.labels(reason=reason.value).set(number)

@@ -1,0 +1,73 @@
+"""Ghosts come into rooms a few at a time, room by room in turn."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from bridge.core.gathering import ALL, EACH, Gathering
+from bridge.sdk.errors import TemporaryFailure
+
+TURN = 0.01
+
+
+@dataclass(eq=False)
+class Room:
+    """A room at whose door people wait."""
+
+    waiting: int
+    order: list["Room"]
+    failures: int = 0
+    portions: list[int] = field(default_factory=list)
+
+    async def admit(self, most: int) -> int:
+        if self.failures:
+            self.failures -= 1
+            raise TemporaryFailure("the database is away")
+        number = min(most, self.waiting)
+        self.waiting -= number
+        self.portions.append(number)
+        self.order.append(self)
+        return number
+
+
+async def test_three_hundred_come_slowly_and_keep_nobody_else_waiting_for_long() -> None:
+    gathering, order = Gathering(TURN), list[Room]()
+    rooms = [Room(300, order), *(Room(3, order) for _ in range(20))]
+    rooms[3].failures = 2
+    started = asyncio.get_running_loop().time()
+    async with asyncio.TaskGroup() as tasks:
+        run = tasks.create_task(gathering.run())
+        for room in rooms:
+            gathering.want(room)
+        while any(room.waiting for room in rooms):
+            await asyncio.sleep(TURN)
+        run.cancel()
+    took = asyncio.get_running_loop().time() - started
+    assert all(number <= EACH for room in rooms for number in room.portions)
+    total = sum(sum(room.portions) for room in rooms)
+    assert total == 360
+    # Never faster than so many a turn; and the small ones did not wait for the large one.
+    assert took >= TURN * (300 / EACH - 1)
+    assert took >= TURN * (total / ALL - 1)
+    ends = [max(at for at, one in enumerate(order) if one is room) for room in rooms]
+    assert ends[0] == max(ends)
+    assert max(ends[1:]) < 150
+
+
+async def test_a_room_whose_wish_is_taken_back_is_asked_once_more_and_then_left_alone() -> None:
+    gathering, order = Gathering(TURN), list[Room]()
+    room = Room(300, order)
+    async with asyncio.TaskGroup() as tasks:
+        run = tasks.create_task(gathering.run())
+        gathering.want(room)
+        while len(order) < 3:
+            await asyncio.sleep(TURN)
+        room.waiting = 0
+        while room.portions[-1]:
+            await asyncio.sleep(TURN)
+        asked = len(order)
+        other = Room(EACH * 5, order)
+        gathering.want(other)
+        while other.waiting:
+            await asyncio.sleep(TURN)
+        run.cancel()
+    assert order.count(room) == asked

@@ -1,0 +1,227 @@
+"""One Matrix user and one person on IRC, in a room of their own, begun from either side."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from bridge.app import App
+from bridge.demo.matrix_user import Event, MatrixUser
+from bridge.model import Announce, InstanceRules
+from bridge.sdk.ids import InstanceId, UserId
+from bridge.settings import DatabaseSettings
+from tests.flow.test_conversation import bridge, irc_module
+from tests.rigs.irc_user import IrcUser, irc_user
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.trestle import Town, make_modules, running, wait_until
+
+BOT = "@trestle:test.example"
+NEAR = InstanceId("near")
+
+
+def ghost(nick: str) -> str:
+    return f"@_trestle_near_{nick}:test.example"
+
+
+async def nick_of(person: MatrixUser, room: str, hearer: IrcUser) -> str:
+    """Have somebody speak, and give the nick that is seen."""
+    await person.say(room, f"here is {person.id}")
+    line = await hearer.expect(f":here is {person.id}")
+    return line.removeprefix(":").partition("!")[0]
+
+
+async def invitation(person: MatrixUser, sender: str) -> tuple[str, Event]:
+    """Wait for an invitation by somebody: the room and the event."""
+
+    def found() -> list[tuple[str, Event]]:
+        return [
+            (room, event)
+            for room, events in person.invitations.items()
+            for event in events
+            if event["type"] == "m.room.member" and event.get("state_key") == person.id
+            and event["sender"] == sender
+        ]  # fmt: skip
+
+    await person.wait_until(lambda: bool(found()))
+    return found()[0]
+
+
+async def declined(person: MatrixUser, room: str, user: str) -> str:
+    """Wait until somebody has left the room or declined; the reason."""
+
+    def found() -> list[str]:
+        return [
+            str(one["content"].get("reason", "")) for one in person.events
+            if one["type"] == "m.room.member" and one["room_id"] == room
+            and one["state_key"] == user and one["content"]["membership"] == "leave"
+        ]  # fmt: skip
+
+    await person.wait_until(lambda: bool(found()))
+    return found()[-1]
+
+
+async def test_a_private_message_opens_a_direct_chat_that_goes_both_ways_and_follows_the_person(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        modules = make_modules(irc_module(irc))
+        settings = town.settings_for(folder, database_settings, modules=modules)
+        alice, bea = await town.person("alice"), await town.person("bea")
+        await carl.join("#talk")
+        async with running(settings) as app:
+            room = await bridge(alice, "#talk")
+            nick = await nick_of(alice, room, carl)
+            carl.say(f"PRIVMSG {nick} :psst \x02you\x02", f"PRIVMSG {nick} :\x01ACTION waits\x01")
+            chat, invited = await invitation(alice, ghost("carl"))
+            assert invited["content"]["is_direct"] is True
+            await alice.join(chat)
+            said = await alice.wait_for_text(chat, "psst you")
+            await alice.wait_for_text(chat, "waits")
+            assert said["sender"] == ghost("carl")
+            await alice.say(chat, "what is it?")
+            await carl.expect(f":{nick}!", "PRIVMSG carl :what is it?")
+            assert set(await alice.members(chat)) == {alice.id, ghost("carl"), BOT}
+            # Who goes by another nick is the same person, in the same room.
+            carl.say("NICK karl", f"PRIVMSG {nick} :it is me")
+            said = await alice.wait_for_text(chat, "it is me")
+            assert said["sender"] == ghost("karl")
+            await alice.say(chat, "I see")
+            await carl.expect("PRIVMSG karl :I see")
+            await _keep_others_out(alice, bea, carl, nick, chat)
+        # A restart changes nothing, but that alice is not connected until she speaks.
+        async with running(settings) as app:
+            await alice.say(chat, "after the restart")
+            line = await carl.expect("PRIVMSG karl :after the restart")
+            nick = line.removeprefix(":").partition("!")[0]
+            carl.say(f"PRIVMSG {nick} :welcome back")
+            await alice.wait_for_text(chat, "welcome back")
+            # That somebody quits is seen from a channel that both are in.
+            await nick_of(alice, room, carl)
+            await _end_by_leaving(app, alice, carl, nick, chat)
+
+
+async def _keep_others_out(
+    alice: MatrixUser, bea: MatrixUser, carl: IrcUser, nick: str, chat: str
+) -> None:
+    """What is said to one person alone stays with that person."""
+    await alice.invite(chat, bea.id)
+    await bea.join(chat)
+    await bea.say(chat, "bea says")
+    await bea.wait_for_text(chat, f"it is a chat of {alice.id} alone")
+    carl.say(f"PRIVMSG {nick} :between us two")
+    await carl.expect("NOTICE karl", "not carried to Matrix: others would read it")
+    await alice.wait_for_text(chat, f"does not come here while {bea.id} can read it")
+    await bea.leave(chat)
+    await alice.wait_until(
+        lambda: any(
+            one["type"] == "m.room.member" and one["state_key"] == bea.id
+            and one["room_id"] == chat and one["content"]["membership"] == "leave"
+            for one in alice.events
+        )
+    )  # fmt: skip
+    carl.say(f"PRIVMSG {nick} :us two again")
+    await alice.wait_for_text(chat, "us two again")
+    said = [str(one["content"].get("body")) for one in await alice.messages(chat)]
+    assert "between us two" not in said
+    assert not any("bea says" in one for one in carl.heard)
+
+
+async def _end_by_leaving(
+    app: App, alice: MatrixUser, carl: IrcUser, nick: str, chat: str
+) -> None:
+    """Who leaves the room ends the chat; the next word opens another."""
+    await alice.leave(chat)
+    await wait_until(lambda: all(one.portal.room != chat for one in app.parts.portals.all))
+    carl.say(f"PRIVMSG {nick} :are you there?")
+    other, _ = await invitation(alice, ghost("karl"))
+    assert other != chat
+    await alice.join(other)
+    await alice.wait_for_text(other, "are you there?")
+    carl.say("QUIT :off")
+    await alice.wait_for_text(other, "karl has left the network")
+    await alice.say(other, "wait")
+    told = await alice.wait_for_text(other, "did not reach karl on near")
+    assert "nobody and no channel has that name" in told["content"]["body"]
+    await alice.say(other, "!trestle optout everywhere")
+    await alice.wait_for_text(other, "bridged anywhere")
+    (door,) = [one for one in app.parts.portals.all if one.portal.room == other]
+    assert door.portal.receiver is not None
+    session = app.parts.instances[NEAR].find_session(UserId(alice.id))
+    assert session is not None
+    await app.parts.logins.on_end(session.row)
+    await alice.wait_for_text(other, "has ended, and this chat with it")
+    assert app.parts.portals.find_direct(NEAR, door.portal.chat, session.row.id) is None
+
+
+async def test_a_matrix_user_begins_a_direct_chat_by_a_word_or_by_inviting_the_ghost(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc))
+        )
+        alice, bea = await town.person("alice"), await town.person("bea")
+        async with running(settings) as app:
+            room = await alice.create_room(preset="public_chat", invite=[BOT])
+            await alice.wait_until_joined(room, BOT)
+            await alice.say(room, "!trestle near query carl")
+            await alice.wait_for_text(room, "You are invited to a direct chat with carl")
+            await alice.wait_for_text(room, "from a connection of your own")
+            chat, _ = await invitation(alice, ghost("carl"))
+            await alice.join(chat)
+            await alice.say(chat, "hello carl")
+            await carl.expect("PRIVMSG carl :hello carl")
+            await alice.say(room, "!trestle near query CARL")
+            await alice.wait_for_text(room, f"You have a direct chat with CARL: {chat}")
+            # Once more by an invitation, as clients begin a direct chat: there is one.
+            again = await _invite(alice, "carl")
+            assert chat in await declined(alice, again, ghost("carl"))
+            await _invite_as_clients_do(app, bea, carl)
+
+
+async def _invite(person: MatrixUser, nick: str, **more: object) -> str:
+    return await person.create_room(
+        preset="trusted_private_chat", is_direct=True, invite=[ghost(nick)], **more
+    )
+
+
+async def _invite_as_clients_do(app: App, bea: MatrixUser, carl: IrcUser) -> None:
+    """The ghost comes, and the bot; to an encrypted room it does not, but invites to another."""
+    secret = {
+        "type": "m.room.encryption", "state_key": "",
+        "content": {"algorithm": "m.megolm.v1.aes-sha2"},
+    }  # fmt: skip
+    chat = await _invite(bea, "carl")
+    await bea.wait_until_joined(chat, BOT)
+    # Nobody gets a connection who was not told: here in a chat of the bot's.
+    told, _ = await invitation(bea, BOT)
+    await bea.join(told)
+    await bea.wait_for_text(told, "from a connection of your own")
+    await bea.say(chat, "hello from bea")
+    line = await carl.expect("PRIVMSG carl :hello from bea")
+    carl.say(f"PRIVMSG {line.removeprefix(':').partition('!')[0]} :hello bea")
+    await bea.wait_for_text(chat, "hello bea")
+    sealed = await _invite(bea, "dora", initial_state=[secret])
+    reason = await declined(bea, sealed, ghost("dora"))
+    open_one, _ = await invitation(bea, ghost("dora"))
+    assert "cannot read encrypted messages" in reason
+    assert open_one in reason
+    group = await bea.create_room(preset="private_chat", invite=[ghost("carl")])
+    assert "direct chats alone" in await declined(bea, group, ghost("carl"))
+    wrong = await _invite(bea, "=20")
+    assert await declined(bea, wrong, ghost("=20"))
+    assert len([one for one in app.parts.portals.all if one.portal.receiver]) == 3
+
+
+async def test_who_must_read_first_has_no_chat_and_no_connection_before(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc:
+        modules = make_modules(irc_module(irc))
+        rules = InstanceRules(announce=Announce.BEFORE)
+        modules[NEAR] = replace(modules[NEAR], rules=rules)
+        settings = town.settings_for(folder, database_settings, modules=modules)
+        alice = await town.person("alice")
+        async with running(settings) as app:
+            chat = await _invite(alice, "carl")
+            assert "read that" in await declined(alice, chat, ghost("carl"))
+            assert app.parts.instances[NEAR].find_session(UserId(alice.id)) is None
+            assert not app.parts.portals.all

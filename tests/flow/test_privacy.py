@@ -1,0 +1,79 @@
+"""With the privacy filter a room has what its channel says only while all who read are seen."""
+
+from pathlib import Path
+
+from bridge.core.privacy import STATE_TYPE
+from bridge.demo.matrix_user import MatrixUser
+from bridge.model import Permission
+from bridge.settings import DatabaseSettings
+from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.test_who_may_what import BOT, give_power
+from tests.rigs.irc_user import irc_user
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.trestle import Town, make_modules, running, wait_until
+
+HELD = "does not come here while not everybody here is seen there"
+OPEN = "what is said there comes here again"
+
+
+def times(person: MatrixUser, room: str, text: str) -> int:
+    return sum(text in str(one["content"].get("body")) for one in person.heard(room))
+
+
+def is_blocked(person: MatrixUser, room: str) -> list[bool]:
+    """What the room's state has said, in order."""
+    return [
+        one["content"]["blocked"] for one in person.events
+        if one["type"] == STATE_TYPE and one["room_id"] == room
+    ]  # fmt: skip
+
+
+async def test_nothing_comes_in_while_somebody_reads_who_is_not_seen_in_the_channel(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        alice, bea = await town.person("alice"), await town.person("bea")
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc)),
+            permissions={bea.id: Permission.RELAY},
+        )  # fmt: skip
+        await carl.join("#shy")
+        async with running(settings) as app:
+            room = await bridge(alice, "#shy")
+            await give_power(alice, room, {BOT: 50})
+            await alice.say(room, "!trestle set privacy on")
+            await alice.wait_for_text(room, "privacy is on for #shy")
+            # Whoever reads and may be there is told, and comes.
+            await carl.expect(" JOIN ", "#shy")
+            await alice.wait_for_text(room, OPEN)
+            assert times(alice, room, "from a connection of your own") == 1
+            carl.say("PRIVMSG #shy :to those who are here")
+            await alice.wait_for_text(room, "to those who are here")
+            # Bea may have no connection: while she reads, nothing comes.
+            await bea.join(room)
+            (door,) = app.parts.portals.all
+            await wait_until(lambda: door.portal.blocked)
+            carl.say("PRIVMSG #shy :not for bea", "PRIVMSG #shy :nor this")
+            held = await alice.wait_for_text(room, bea.id)
+            assert HELD in held["content"]["body"]
+            await alice.say(room, "!trestle status")
+            await alice.wait_for_text(room, "held back: not all here are seen there")
+            await alice.say(room, "the other way is open")
+            await carl.expect(":the other way is open")
+            core = app.parts.database.core
+            dropped = "SELECT count(*) FROM outbox WHERE state = 'dropped'"
+            while await core.fetchval(dropped) < 2:
+                await alice.sync(0.1)
+            await bea.leave(room)
+            await wait_until(lambda: not door.portal.blocked)
+            carl.say("PRIVMSG #shy :all are seen again")
+            await alice.wait_for_text(room, "all are seen again")
+            await alice.wait_until(lambda: len(is_blocked(alice, room)) == 4)
+            books = await app.parts.bookkeeper.balance()
+            assert books["to_matrix"] == 0
+        said = [str(one["content"].get("body")) for one in await alice.messages(room)]
+        assert "not for bea" not in said
+        assert "nor this" not in said
+        # Once when it begins and once when it ends, each time; at first alice was not there.
+        assert (times(alice, room, HELD), times(alice, room, OPEN)) == (2, 2)
+        assert is_blocked(alice, room) == [True, False, True, False]

@@ -1,0 +1,144 @@
+"""What is said to one connection alone becomes a direct chat, and what is said there a PRIVMSG."""
+
+import asyncio
+from collections.abc import Awaitable
+
+import pytest
+
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.events import MessageKind, Receipt, RemoteMessage, RemoteRemark, RemoteRename
+from bridge.sdk.text import to_plain
+from tests.irc.stage import Host, Network, message
+from tests.irc.test_client import speaking, synced
+from tests.rigs.scripted_irc import scripted_server
+
+
+def direct(host: Host) -> list[tuple[str, str, str]]:
+    """What came for direct chats: chat, kind, text."""
+    return [
+        (one.chat, one.kind.value, to_plain(one.body))
+        for one in host.of(RemoteMessage)
+        if one.direct
+    ]
+
+
+async def test_what_a_person_says_to_a_puppet_alone_comes_as_a_direct_message() -> None:
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port)) as (_, host, peer, _),
+    ):
+        peer.say(
+            ":B[ob!b@h PRIVMSG alice :\x02hi\x02", ":b{OB!b@h PRIVMSG Alice :\x01ACTION waves\x01"
+        )
+        peer.say(":bob!b@h NOTICE Alice :psst", ":irc.test NOTICE Alice :the server says")
+        peer.say(":bob!b@h NOTICE Alice :\x01VERSION secret client\x01")
+        peer.say(":bob!b@h PRIVMSG #room :to all", ":Alice!a@h PRIVMSG bob :said back to us")
+        peer.say(":Alice!a@h PRIVMSG Alice :to ourselves")
+        await synced(peer)
+        assert direct(host) == [
+            ("b{ob", "text", "hi"), ("b{ob", "emote", "waves"), ("bob", "notice", "psst"),
+        ]  # fmt: skip
+        assert [one.sender.name for one in host.of(RemoteMessage)] == ["B[ob", "b{OB", "bob"]
+        assert len({one.id for one in host.of(RemoteMessage)}) == 3
+    assert not any(one.startswith("NOTICE") for one in peer.heard)
+
+
+async def test_services_open_no_chat_and_are_told_no_password_from_one() -> None:
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port, nickserv="Keeper@services.test")) as started,
+    ):
+        puppet, host, peer, _ = started
+        for nick in ("NickServ", "Keeper", "ChanServ"):
+            peer.say(f":{nick}!s@x.test NOTICE Alice :your code is 4711")
+        peer.say(":help!h@services.test PRIVMSG Alice :welcome")
+        await synced(peer)
+        assert direct(host) == []
+        for text in ("IDENTIFY alice hunter2", "register hunter2 a@b.c", "set password hunter2"):
+            with pytest.raises(PermanentFailure, match="say login test in a direct chat") as error:
+                await puppet.send(message("nickserv", text))
+            assert "hunter2" not in str(error.value)
+        await puppet.send(message("nickserv", "info bob"))
+        await peer.expect("PRIVMSG nickserv :info bob")
+        # Somebody asked: what comes now is the answer.
+        peer.say(":NickServ!s@services.test NOTICE Alice :bob is registered")
+        await synced(peer)
+        assert direct(host) == [("nickserv", "notice", "bob is registered")]
+    assert not any("hunter2" in one for one in peer.heard)
+
+
+async def test_a_partner_is_followed_under_another_nick_and_told_apart_from_the_next_of_it() -> (
+    None
+):
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port)) as (_, host, peer, _),
+    ):
+        peer.say(":bob!b@h PRIVMSG Alice :hi", ":eve!e@h NICK mallory", ":bob!b@h NICK robert")
+        await synced(peer)
+        (rename,) = host.of(RemoteRename)
+        assert (rename.chat, rename.old.id, rename.new.name) == ("bob", "bob", "robert")
+        peer.say(":robert!b@h PRIVMSG Alice :still me", ":robert!b@h QUIT :one.test two.test")
+        peer.say(":robert!b@h QUIT :sleep", ":eve!e@h QUIT :who")
+        peer.say(":robert!b@h PRIVMSG Alice :back", ":robert!x@y PRIVMSG Alice :me, too")
+        await synced(peer)
+        remarks = [(one.chat, one.text) for one in host.of(RemoteRemark)]
+        assert [chat for chat, _ in remarks] == ["robert", "robert"]
+        assert "robert has left the network (sleep)" in remarks[0][1]
+        assert "robert is x@y now, and was b@h before" in remarks[1][1]
+        assert [text for _, _, text in direct(host)] == ["hi", "still me", "back", "me, too"]
+
+
+async def test_what_the_bridge_refuses_is_told_to_who_said_it_once() -> None:
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port)) as (_, host, peer, _),
+    ):
+        host.failures = [PermanentFailure("they take none") for _ in range(3)]
+        peer.say(":eve!e@h NOTICE Alice :no answer to a notice")
+        peer.say(*(f":bob!b@h PRIVMSG Alice :{one}" for one in ("one", "two", "three")))
+        await host.wait_for(RemoteMessage)
+        await synced(peer)
+    notices = [one for one in peer.heard if one.startswith("NOTICE")]
+    assert notices == ["NOTICE bob :Your message was not carried to Matrix: they take none."]
+
+
+async def test_where_the_settings_let_nobody_private_messages_are_answered_with_that() -> None:
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port, private_messages=False)) as (_, host, peer, _),
+    ):
+        peer.say(":bob!b@h PRIVMSG Alice :hi", ":bob!b@h PRIVMSG Alice :hi?")
+        await synced(peer)
+        assert host.of(RemoteMessage) == []
+    (notice,) = [one for one in peer.heard if one.startswith("NOTICE")]
+    assert "Private messages are not carried there" in notice
+
+
+async def test_a_direct_message_needs_no_channel_and_is_refused_for_nobody_and_for_ourselves() -> (
+    None
+):
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with speaking(server, network) as (puppet, _, peer, _):
+            await puppet.send(message("bob", "hi"))
+            await puppet.send(message("bob", "beep", kind=MessageKind.NOTICE))
+            await peer.expect("PRIVMSG bob :hi")
+            await peer.expect("NOTICE bob :beep")
+            with pytest.raises(PermanentFailure, match="own connection"):
+                await puppet.send(message("alice", "to myself"))
+            peer.pong = None
+            async with asyncio.TaskGroup() as tasks:
+                sent = tasks.create_task(_refusal(puppet.send(message("gone", "hi"))))
+                await peer.expect("PRIVMSG gone :hi")
+                peer.say(":irc.test 401 Alice gone :No such nick/channel")
+                marker = (await peer.expect("PING ")).removeprefix("PING ")
+                peer.say(f":irc.test PONG irc.test :{marker}")
+            assert "nobody and no channel has that name" in str(sent.result())
+        assert not any(one.startswith("JOIN") for one in peer.heard if "#room" not in one)
+
+
+async def _refusal(sending: Awaitable[Receipt]) -> PermanentFailure:
+    with pytest.raises(PermanentFailure) as error:
+        await sending
+    return error.value
