@@ -33,6 +33,8 @@ class Page(Protocol):
     @property
     def events(self) -> list[dict[str, Any]]: ...
     @property
+    def start(self) -> str: ...
+    @property
     def before(self) -> str: ...
 
 
@@ -61,7 +63,7 @@ class Pace:
 
 @dataclass(slots=True, kw_only=True)
 class Gap:
-    """What one look at a room found. Of its pages all but two are only places to read again."""
+    """What one look at a room found. Of its pages only the places are kept, to read again."""
 
     newest: bytes | None
     mark: bytes | None = None
@@ -70,8 +72,6 @@ class Gap:
     """Something is missing."""
     places: list[str] = field(default_factory=list)
     """Where each page begins that counts, the newest first."""
-    first: Page | None = None
-    last: Page | None = None
 
 
 class Reconciler:
@@ -145,19 +145,16 @@ class Reconciler:
             log.info("rooms go on from now, after a restore", extra={"event": "after_restore"})
             return
         fresh = {r: gap.newest for r, gap in gaps.items() if gap.newest and not gap.is_torn}
-        torn = {room: clear[room] for room, gap in gaps.items() if gap.is_torn}
-        del gaps
-        if torn:
-            await asyncio.sleep(self._pace.grace)
-        for room, user in torn.items():
-            gap = await self._look(room, user, newest.get(room))
-            if gap is None:
-                continue
-            await self._take_up(room, user, gap)
-            if gap.newest:
-                fresh[room] = gap.newest
         changed = {room: key for room, key in fresh.items() if newest.get(room) != key}
         await self._newest.note_newest(changed, ours=list(rooms))
+        torn = {room: gap for room, gap in gaps.items() if gap.is_torn}
+        if torn:
+            # For what is on its way to us: what has come by then is known.
+            await asyncio.sleep(self._pace.grace)
+        for room, gap in torn.items():
+            # Noted room by room: whoever is cut off does not begin anew with all.
+            if await self._take_up(room, clear[room], gap) and gap.newest:
+                await self._newest.note_newest({room: gap.newest}, ours=list(rooms))
 
     def _skips(self, room: RoomId) -> bool:
         if not self._is_encrypted(room):
@@ -181,8 +178,7 @@ class Reconciler:
                 room, user = left.popleft()
                 gap = await self._look(room, user, newest.get(room))
                 if gap is not None:
-                    # Which events is asked again later: here only whether.
-                    gaps[room] = Gap(newest=gap.newest, is_torn=gap.is_torn)
+                    gaps[room] = gap
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -207,16 +203,16 @@ class Reconciler:
             page = await self._page(room, user, before=before)
             if page is None:
                 return None
-            places.append(before)
             keys = self._keys_in(page)
-            if gap.first is None:
-                gap.first, gap.newest = page, keys[0] if keys else mark
+            if not places:
+                gap.newest = keys[0] if keys else mark
+            places.append(before or page.start)
             is_found = mark is not None and mark in keys
             known = len(self._missing(page, mark, to_known=True))
             whole = len(self._missing(page, mark))
             if is_found or self._known(keys):
                 gap.is_torn |= behind or bool(whole if is_found else known)
-                gap.places, gap.last = list(places), page
+                gap.places = list(places)
                 behind, blank = whole > known, 0
             else:
                 behind, blank = behind or whole > 0, blank + 1
@@ -260,16 +256,14 @@ class Reconciler:
             )
         )
 
-    async def _take_up(self, room: RoomId, user: UserId, gap: Gap) -> None:
-        """Take up what is missing, the oldest first."""
+    async def _take_up(self, room: RoomId, user: UserId, gap: Gap) -> bool:
+        """Take up what is missing, the oldest first. False if the room is not to be seen now."""
         number = 0
         for at, place in reversed(list(enumerate(gap.places))):
-            is_last = at == len(gap.places) - 1
-            page = gap.last if is_last else gap.first
-            if not is_last and at:
-                page = await self._page(room, user, before=place)
+            page = await self._page(room, user, before=place)
             if page is None:
-                return
+                return False
+            is_last = at == len(gap.places) - 1
             to_known = is_last and gap.mark is None
             events = [
                 {**event, "room_id": room}
@@ -289,6 +283,7 @@ class Reconciler:
                 "%d events of a room never came; they are taken up now", number,
                 extra={"event": "gap_repaired", "events": number},
             )  # fmt: skip
+        return True
 
 
 def _came_in(events: Sequence[Mapping[str, Any]], user: UserId) -> bool:

@@ -34,6 +34,8 @@ class Page:
     """Some events of a room, the newest first."""
 
     events: list[dict[str, Any]]
+    start: str = ""
+    """Where it begins, to read the same again."""
     before: str = ""
     """Where the next page begins; empty if there is none."""
 
@@ -125,4 +127,8 @@ class History:
             raise
         chunk, end = reply.get("chunk"), reply.get("end")
         events = [event for event in chunk if isinstance(event, dict)] if chunk else []
-        return Page(events=events, before=end if isinstance(end, str) and chunk else "")
+        start = reply.get("start")
+        return Page(
+            events=events, start=start if isinstance(start, str) else "",
+            before=end if isinstance(end, str) and chunk else "",
+        )  # fmt: skip
