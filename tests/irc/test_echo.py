@@ -47,8 +47,9 @@ async def entered(
             joining = [tasks.create_task(alice.join(chat(name))) for name in channels]
             peer = await server.accept()
             await peer.welcome(capabilities=capabilities)
-            for _ in channels:
-                await peer.admit()
+            admitted: list[str] = []
+            while len(admitted) < len(channels):
+                admitted += (await peer.admit()).split(",")
             await asyncio.wait(joining)
             yield alice, peer, run, network
 

@@ -89,14 +89,15 @@ class Peer:
         )
 
     async def admit(self, names: str = "") -> str:
-        """Let the client into the channel that it asks for, and return the channel."""
-        channel = (await self.expect("JOIN ")).removeprefix("JOIN ")
-        self.say(
-            f":{{nick}}!{{nick}}@client.test JOIN {channel}",
-            f":irc.test 353 {{nick}} = {channel} :{{nick}} {names}",
-            f":irc.test 366 {{nick}} {channel} :End of names",
-        )
-        return channel
+        """Let the client into the channels that it asks for; return them as it named them."""
+        channels = (await self.expect("JOIN ")).removeprefix("JOIN ")
+        for channel in channels.split(","):
+            self.say(
+                f":{{nick}}!{{nick}}@client.test JOIN {channel}",
+                f":irc.test 353 {{nick}} = {channel} :{{nick}} {names}",
+                f":irc.test 366 {{nick}} {channel} :End of names",
+            )
+        return channels
 
     def close(self) -> None:
         """End the connection from the server's side."""
