@@ -37,9 +37,6 @@ _FEW = 10
 _REMEMBERED = timedelta(hours=20)
 """How long a homeserver surely knows a transaction id: Synapse keeps it for a day."""
 
-_GATHER = 0.05
-"""Seconds after which it is written down what was sent."""
-
 _AWAY_AFTER = 3
 """So many failures in a row, in whatever rooms, are the homeserver's."""
 
@@ -473,8 +470,6 @@ class Sender:
         try:
             while True:
                 await self._finish_wanted.wait()
-                # One commit for all that is sent meanwhile: what is sent again is the same event.
-                await asyncio.sleep(_GATHER)
                 await self._finish()
         finally:
             with contextlib.suppress(TimeoutError):  # Then it is sent again, as the same.
