@@ -209,15 +209,17 @@ class Policies:
     async def end(self, door: Doorway, one: Subscription, by: UserId) -> None:
         """Follow a list no more, and take back what came of it. Raises ``TemporaryFailure``."""
         await self._record(AuditAction.UNSUBSCRIBE, door, by, one.room)
+        is_last = len(self.of_list(one.room)) == 1
+        if is_last and not self._portals.in_room(one.room):
+            # First: if the homeserver is away, all of it is done again.
+            bot = self._house.namespaces.bot
+            with suppress(MatrixError):
+                await self._house.intents.leave(one.room, bot)
+            await self.residence.move_out(bot, one.room)
         await self._store.remove(one.portal, one.room)
         self._followed.pop((one.portal, one.room), None)
-        if not self.of_list(one.room):
+        if is_last:
             self._rules.pop(one.room, None)
-            if not self._portals.in_room(one.room):
-                bot = self._house.namespaces.bot
-                with suppress(MatrixError):
-                    await self._house.intents.leave(one.room, bot)
-                await self.residence.move_out(bot, one.room)
         await self.enforce(door)
 
     async def end_all(self, door: Doorway, by: UserId) -> None:
