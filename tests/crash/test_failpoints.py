@@ -7,6 +7,7 @@ import pytest
 
 from bridge.demo.matrix_user import MatrixUser
 from bridge.failpoint import PLACES, VARIABLE, failpoint
+from bridge.prove.arrivals import read_records
 from bridge.settings import DatabaseSettings
 from tests.rigs.program import trestle_program
 from tests.rigs.scale import SCALE, chance
@@ -48,7 +49,11 @@ async def test_killed_at_every_place_each_command_is_answered_once_and_in_order(
         await _say(alice, room, said)
         await _wait_for_last(alice, room, said)
     answers = [_word(event["content"]["body"]) for event in alice.heard(room, BOT)]
-    assert answers == said
+    assert sorted(answers) == sorted(said)
+    # Synapse hands on something late now and then; we answer in the order in which it does.
+    records = await read_records(settings.database, settings.state_dir)
+    handed = [_word(one.text) for one in records.arrivals[room] if one.text.startswith("!choose")]
+    assert answers == handed
     assert "[item_parked]" not in trestle.log_text()
 
 
