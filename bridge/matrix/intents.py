@@ -17,6 +17,8 @@ from bridge.sdk.ids import EventId, RoomId, UserId
 
 log = logging.getLogger(__name__)
 
+_LONGEST_NAME = 250
+
 MARK = "org.trestle.id"
 """In the content of what we send: the transaction id, by which it is found again in the room."""
 
@@ -185,6 +187,7 @@ class Intents:
         }
         try:
             await self._client.request("POST", path("v3", "register"), content=content)
+            self._names.put(user, "")
         except MatrixError as error:
             if error.errcode == "M_USER_IN_USE":
                 return
@@ -196,14 +199,28 @@ class Intents:
             raise PermanentFailure(_in_words(error)) from error
 
     async def _set_name(self, user: UserId, name: str) -> None:
+        if self._names.get(user) is None and await self._name_of(user) == name[:_LONGEST_NAME]:
+            # To set it anew would have Synapse join the user to all its rooms again, one by one,
+            # those that it leaves meanwhile too.
+            self._names.put(user, name)
+            return
         try:
             await self._client.request(
                 "PUT", path("v3", "profile", user, "displayname"),
-                user=user, content={"displayname": name[:250]},
+                user=user, content={"displayname": name[:_LONGEST_NAME]},
             )  # fmt: skip
         except MatrixError as error:
             log.info("a name is not set: %s", error, extra={"event": "name_refused"})
         self._names.put(user, name)
+
+    async def _name_of(self, user: UserId) -> str:
+        """What the homeserver calls the user; empty if it does not say."""
+        where = path("v3", "profile", user, "displayname")
+        try:
+            reply = await self._client.request("GET", where, user=user)
+        except MatrixError:
+            return ""
+        return str(reply.get("displayname") or "")
 
     async def _device(self, user: UserId) -> str | None:
         """The user's fixed device, by which the homeserver remembers transaction ids for a day."""

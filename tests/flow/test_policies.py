@@ -100,6 +100,7 @@ async def test_a_list_is_looked_at_first_then_in_force_and_followed_until_it_is_
             await alice.say(room, "!trestle policy")
             await alice.wait_for_text(room, f"({list_room}): in force; {alice.id} asked for it.")
             await alice.say(room, f"!trestle policy off {alias}")
+            await alice.wait_for_text(room, "#mall does not follow ")
             await olga.expect("MODE #mall -b", "troll!*@*")
             await bea.say(room, "again")
             await olga.expect("PRIVMSG #mall", "again")

@@ -94,6 +94,7 @@ class ScriptedHomeserver:
         self.asked: list[Asked] = []
         self.said: list[Said] = []
         self.users: set[str] = set()
+        self.names: dict[str, str] = {}
         self.rooms: dict[str, set[str]] = {}
         self.aliases: dict[str, str] = {}
         self._events: dict[str, str] = {}
@@ -188,6 +189,15 @@ class ScriptedHomeserver:
                 return Answer(content=dict(asked.query))
             case "POST", ("register",):
                 return self._register(asked.content["username"])
+            case "PUT", ("profile", user, "displayname"):
+                self.names[user] = asked.content["displayname"]
+            case "GET", ("profile", user, "displayname"):
+                name = self.names.get(user)
+                return (
+                    refuse(404, "M_NOT_FOUND")
+                    if name is None
+                    else Answer(content={"displayname": name})
+                )
             case "GET", ("joined_rooms",):
                 rooms = [room for room, members in self.rooms.items() if asked.user in members]
                 return Answer(content={"joined_rooms": rooms})
