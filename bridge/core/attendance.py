@@ -30,7 +30,8 @@ class Attendance:
         self._spoke: dict[RemoteUserId, None] = {}
         """Who has spoken since we began, the last one last."""
         self._coming: dict[UserId, RemoteUser] = {}
-        self._going: dict[UserId, RemoteUser] = {}
+        self._going: dict[UserId, str] = {}
+        """By what names."""
 
     @property
     def _portal(self) -> Portal:
@@ -112,11 +113,8 @@ class Attendance:
         stay = {self._ghost(RemoteUser(id=one, name=one)) for one in self._spoke}
         if mode is Members.NONE:
             stay = set()
-        names = {self._ghost(user): user for user in self._there.values()}
-        self._going = {
-            ghost: names.get(ghost) or RemoteUser(id=RemoteUserId(""), name="")
-            for ghost in sorted(present - stay)
-        }
+        names = {self._ghost(user): user.name for user in self._there.values()}
+        self._going = {ghost: names.get(ghost, "") for ghost in sorted(present - stay)}
         self._house.gathering.want(self)
 
     async def admit(self, most: int) -> int:
@@ -127,8 +125,8 @@ class Attendance:
             coming = []
         come = [(ghost, user) for ghost, user in coming if self._may_come(user)]
         await self._house.sender.put([
-            *(self._membership(ghost, user, SendKind.LEAVE, "") for ghost, user in going),
-            *(self._membership(ghost, user, SendKind.JOIN, "") for ghost, user in come),
+            *(self._membership(ghost, name, SendKind.LEAVE) for ghost, name in going),
+            *(self._membership(ghost, user.name, SendKind.JOIN) for ghost, user in come),
         ])  # fmt: skip
         present = await self.present()
         present.difference_update(ghost for ghost, _ in going)
@@ -194,13 +192,9 @@ class Attendance:
         self._coming = {one: user for one, user in self._coming.items() if one in wanted}
         present = await self.present()
         gone = present - (set() if self.mode is Members.NONE else wanted)
-        await self._house.sender.put([
-            Outgoing(
-                room=self._portal.room, user=ghost, kind=SendKind.LEAVE, content={},
-                transaction_id=once(), portal=self._portal.id,
-            )
-            for ghost in sorted(gone)
-        ])  # fmt: skip
+        await self._house.sender.put(
+            [self._membership(ghost, "", SendKind.LEAVE) for ghost in sorted(gone)]
+        )
         # Only now: what could not be stored comes again, and must not find itself done.
         present -= gone
         await self._want(event.users)
@@ -222,20 +216,18 @@ class Attendance:
             if (g := self._ghost(user)) not in stay and self._may_come(user)
         }
         await self._house.sender.put([
-            *(self._membership(g, user, SendKind.LEAVE, reason) for g, user in gone.items()),
-            *(self._membership(g, user, SendKind.JOIN, "") for g, user in come.items()),
+            *(self._membership(g, user.name, SendKind.LEAVE, reason) for g, user in gone.items()),
+            *(self._membership(g, user.name, SendKind.JOIN) for g, user in come.items()),
         ])  # fmt: skip
         # Only now: what could not be stored comes again, and must not find itself done.
         present.difference_update(gone)
         present.update(come)
 
-    def _membership(
-        self, ghost: UserId, user: RemoteUser, kind: SendKind, reason: str
-    ) -> Outgoing:
+    def _membership(self, ghost: UserId, name: str, kind: SendKind, reason: str = "") -> Outgoing:
         return Outgoing(
             room=self._portal.room, user=ghost, kind=kind,
             content={"reason": reason} if reason else {},
-            transaction_id=once(), portal=self._portal.id, name=user.name,
+            transaction_id=once(), portal=self._portal.id, name=name,
         )  # fmt: skip
 
 

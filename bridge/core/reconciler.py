@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -72,6 +72,19 @@ class Gap:
     """Something is missing."""
     places: list[str] = field(default_factory=list)
     """Where each page begins that counts, the newest first."""
+
+
+class Reading(NamedTuple):
+    """What of one page never came, the newest first."""
+
+    is_found: bool
+    """The mark is in it."""
+    is_known: bool
+    """Something in it had come."""
+    missing: list[dict[str, Any]]
+    """Between known events: newer than the mark, or than the oldest that is known."""
+    behind: list[dict[str, Any]]
+    """The rest: older than anything known in the page."""
 
 
 class Reconciler:
@@ -203,49 +216,39 @@ class Reconciler:
             page = await self._page(room, user, before=before)
             if page is None:
                 return None
-            keys = self._keys_in(page)
-            if not places:
-                gap.newest = keys[0] if keys else mark
+            if not places and page.events:
+                (gap.newest,) = self._keys_of([str(page.events[0].get("event_id"))])
             places.append(before or page.start)
-            is_found = mark is not None and mark in keys
-            known = len(self._missing(page, mark, to_known=True))
-            whole = len(self._missing(page, mark))
-            if is_found or self._known(keys):
-                gap.is_torn |= behind or bool(whole if is_found else known)
+            reading = self._read(page, mark)
+            if reading.is_found or reading.is_known:
+                gap.is_torn |= behind or bool(reading.missing)
                 gap.places = list(places)
-                behind, blank = whole > known, 0
+                behind, blank = bool(reading.behind), 0
             else:
-                behind, blank = behind or whole > 0, blank + 1
-            if is_found:
+                behind, blank = behind or bool(reading.behind), blank + 1
+            if reading.is_found:
                 gap.mark = mark
             came = mark is None and _came_in(page.events, user)
             most = _BLANK if mark is not None or gap.places else _FEW_BLANK
-            if is_found or came or not page.before or blank >= most:
+            if reading.is_found or came or not page.before or blank >= most:
                 return gap
             before = page.before
 
-    def _keys_in(self, page: Page) -> list[bytes]:
-        return self._keys_of([str(event.get("event_id")) for event in page.events])
-
-    def _missing(
-        self, page: Page, mark: bytes | None, *, to_known: bool = False
-    ) -> list[dict[str, Any]]:
-        """What of the page never came, in the room's order; up to the mark, if that is in it.
-
-        ``to_known``: without the mark in it up to the oldest event that is known.
-        """
-        keys = self._keys_in(page)
+    def _read(self, page: Page, mark: bytes | None) -> Reading:
+        keys = self._keys_of([str(event.get("event_id")) for event in page.events])
         known = self._known(keys)
-        end = len(keys)
-        if mark is not None and mark in keys:
-            end = keys.index(mark)
-        elif to_known:
-            end = max((at for at, key in enumerate(keys) if key in known), default=0)
-        return [
-            event
-            for event, key in zip(page.events[:end], keys[:end], strict=True)
+        is_found = mark is not None and mark in keys
+        oldest = max((at for at, key in enumerate(keys) if key in known), default=0)
+        end = keys.index(mark) if mark is not None and is_found else oldest
+        missing = [
+            (at, event)
+            for at, (event, key) in enumerate(zip(page.events, keys, strict=True))
             if key not in known and self._matters(event)
-        ][::-1]
+        ]
+        return Reading(
+            is_found, bool(known), [event for at, event in missing if at < end],
+            [] if is_found else [event for at, event in missing if at >= end],
+        )  # fmt: skip
 
     def _matters(self, event: dict[str, Any]) -> bool:
         """Own users' events are not for us; what happened to them is asked of the present."""
@@ -263,12 +266,11 @@ class Reconciler:
             page = await self._page(room, user, before=place)
             if page is None:
                 return False
-            is_last = at == len(gap.places) - 1
-            to_known = is_last and gap.mark is None
-            events = [
-                {**event, "room_id": room}
-                for event in self._missing(page, gap.mark, to_known=to_known)
-            ]
+            reading = self._read(page, gap.mark)
+            missing = reading.missing
+            if at < len(gap.places) - 1:  # Behind it lies something that is known, too.
+                missing = [*missing, *reading.behind]
+            events = [{**event, "room_id": room} for event in reversed(missing)]
             if events:
                 await self._accept(
                     Transaction(

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from bridge.core.targets import aim
 from bridge.failpoint import failpoint
+from bridge.matrix.history import WereSent
 from bridge.model import (
     Clock,
     MessageLink,
@@ -81,8 +82,6 @@ class Intents(Protocol):
 
     async def send(self, outgoing: Outgoing) -> EventId | None: ...
 
-
-WereSent = Callable[[Sequence[str]], Awaitable[bool]]
 
 FindOurs = Callable[
     [RoomId, Sequence[UserId], Sequence[UserId], datetime, WereSent],
