@@ -38,11 +38,12 @@ test: $(STAMP) servers check  ## Everything that CI runs
 	@echo "seed: $(TRESTLE_SEED)"
 	$(PYTEST) $(ARGS)
 
-check: $(STAMP)  ## Lint, format, types, layers
+check: $(STAMP)  ## Lint, format, types, layers, the rules of the house
 	$(BIN)/ruff check bridge tests
 	$(BIN)/ruff format --check bridge tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest -q tests/test_house.py
 
 bench: $(STAMP)  ## Events per second and CPU, side by side with mautrix-python
 	$(BIN)/python -m tests.bench $(ARGS)

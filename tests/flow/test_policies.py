@@ -64,12 +64,7 @@ async def test_a_list_is_looked_at_first_then_in_force_and_followed_until_it_is_
             await olga.expect("PRIVMSG #mall", "hello")
             list_room, alias = await make_list(lena, bea)
 
-            await alice.say(room, f"!trestle policy {alias}")
-            seen = await alice.wait_for_text(room, f"{alias} ({list_room}) has 3 rules")
-            said = seen["content"]["body"]
-            assert f"In this room it is about {bea.id}: nothing that they say would" in said
-            assert "would be banned from #mall as far as I have the right to: spam*." in said
-            assert f"Nothing of that is done yet. Say !trestle policy apply {alias} " in said
+            await look_at(alice, room, alias, list_room, about=bea.id)
             await bea.say(room, "still here")
             await olga.expect("PRIVMSG #mall", "still here")
 
@@ -109,6 +104,18 @@ async def test_a_list_is_looked_at_first_then_in_force_and_followed_until_it_is_
                 ("bridge", alice.id), ("subscribe", alice.id), ("apply", alice.id), ("ban", BOT),
                 ("ban", BOT), ("unban", BOT), ("unsubscribe", alice.id), ("unban", BOT),
             ]  # fmt: skip
+
+
+async def look_at(
+    person: MatrixUser, room: str, alias: str, list_room: str, *, about: str
+) -> None:
+    """Ask what the list would do, and hold the answer against what is in it."""
+    await person.say(room, f"!trestle policy {alias}")
+    seen = await person.wait_for_text(room, f"{alias} ({list_room}) has 3 rules")
+    said = seen["content"]["body"]
+    assert f"In this room it is about {about}: nothing that they say would" in said
+    assert "would be banned from #mall as far as I have the right to: spam*." in said
+    assert f"Nothing of that is done yet. Say !trestle policy apply {alias} " in said
 
 
 async def redact_rule(person: MatrixUser, room: str, key: str) -> None:
