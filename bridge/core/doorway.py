@@ -14,6 +14,7 @@ from bridge.core.arrivals import Arrivals
 from bridge.core.audience import Audience
 from bridge.core.chatfacts import ChatFacts
 from bridge.core.departures import Crossing, Departures, Said
+from bridge.core.discretion import may_show
 from bridge.core.house import House
 from bridge.core.instances import Instance, Session
 from bridge.core.lane import Item
@@ -340,6 +341,7 @@ class Doorway:
             house.optouts.cover(user, self.portal.id)
             or house.policies.cover(self.portal.id, user)
             or house.blocks.cover(instance.name, self.portal.chat, user)
+            or self.portal.receiver not in {None, session.row.id}
         )
         if self.portal.paused or is_out or not may:
             return
@@ -455,7 +457,7 @@ class Doorway:
     async def receive(self, event: RemoteEvent) -> None:
         """Bring one event of the network into the room; returns when it is in the outbox.
 
-        Raises ``PermanentFailure`` for a direct message that the room must not have.
+        Raises ``PermanentFailure`` for what is said to one alone and the room must not have.
         """
         if self.portal.paused:
             self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
@@ -466,26 +468,11 @@ class Doorway:
                 (self.put_out.discard if is_back else self.put_out.add)(event.user)
             await self.facts.receive(event)
             return
-        if isinstance(event, RemoteMessage) and self.portal.receiver is not None:
-            await self._refuse_others()
+        if not await may_show(event, self.portal, self.audience, self._house):
+            return
         await self.arrivals.receive(event)
         if isinstance(event, RemoteMessage):
             self.departures.note_last(event.id)
-
-    async def _refuse_others(self) -> None:
-        """Keep what is said to one person alone from those who came into the room."""
-        owner, house = self.portal.created_by, self._house
-        if owner is None or house.optouts.cover(owner, self.portal.id):
-            raise PermanentFailure("they take no messages of this kind")
-        others = await self.audience.people() - {owner}
-        if others:
-            await house.sender.put([notice(
-                house.key_of, room=self.portal.room, user=house.namespaces.bot,
-                text=f"What {self.portal.chat_name} says to {owner} alone does not come here "
-                f"while {', '.join(sorted(others)[:3])} can read it.",
-                source=("others read", self.portal.id, *sorted(others)),
-            )])  # fmt: skip
-            raise PermanentFailure("others would read it")
 
 
 def audience_of(portal: Portal, house: House) -> Audience:

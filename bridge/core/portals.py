@@ -12,7 +12,13 @@ from bridge.core.house import House
 from bridge.core.lane import Item, Lane
 from bridge.core.stops import STOP
 from bridge.model import AuditAction, Follow, LoginRow, Portal
-from bridge.sdk.events import RemoteChat, RemoteEvent, RemoteMessage, RemoteRename
+from bridge.sdk.events import (
+    RemoteChat,
+    RemoteEvent,
+    RemoteMessage,
+    RemoteRename,
+    RemoteTyping,
+)
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteUserId, RoomId, UserId
 
 _EARLY = 1000
@@ -214,7 +220,7 @@ class Portals:
         As the ghost, or as the person in Matrix whose own account on the network it is. In rooms
         with others everybody's homeserver sees to that for everybody.
         """
-        sender = getattr(event, "sender", None)
+        sender = event.user if isinstance(event, RemoteTyping) else getattr(event, "sender", None)
         if door.portal.receiver is None or row.owner is None or sender is None:
             return False
         doubles = self._house.double_puppets

@@ -47,14 +47,14 @@ async def listening(
 
 @asynccontextmanager
 async def speaking(
-    server: ScriptedServer, network: Network, name: str = "Alice"
+    server: ScriptedServer, network: Network, name: str = "Alice", capabilities: str = ""
 ) -> AsyncIterator[tuple[IrcClient, Host, Peer, Run]]:
     """Have a puppet connected and in #room, having said ``first``."""
     puppet, host = network.puppet(name)
     async with running(puppet) as run, asyncio.TaskGroup() as tasks:
         sent = tasks.create_task(puppet.send(message("#room", "first")))
         peer = await server.accept()
-        await peer.welcome()
+        await peer.welcome(capabilities=capabilities)
         await peer.admit()
         await peer.expect("PRIVMSG #room :first")
         await sent

@@ -6,9 +6,21 @@ from collections.abc import Awaitable
 import pytest
 
 from bridge.sdk.errors import PermanentFailure
-from bridge.sdk.events import MessageKind, Receipt, RemoteMessage, RemoteRemark, RemoteRename
+from bridge.sdk.events import (
+    MessageKind,
+    Receipt,
+    RemoteMessage,
+    RemoteReaction,
+    RemoteRedaction,
+    RemoteRemark,
+    RemoteRename,
+    RemoteTyping,
+    Sender,
+    Typing,
+)
+from bridge.sdk.ids import RemoteChatId
 from bridge.sdk.text import to_plain
-from tests.irc.stage import Host, Network, message
+from tests.irc.stage import Host, Network, message, user_id
 from tests.irc.test_client import speaking, synced
 from tests.rigs.scripted_irc import scripted_server
 
@@ -41,6 +53,40 @@ async def test_what_a_person_says_to_a_puppet_alone_comes_as_a_direct_message() 
         assert [one.sender.name for one in host.of(RemoteMessage)] == ["B[ob", "b{OB", "bob"]
         assert len({one.id for one in host.of(RemoteMessage)}) == 3
     assert not any(one.startswith("NOTICE") for one in peer.heard)
+
+
+async def test_what_is_done_to_messages_and_who_writes_comes_into_a_direct_chat_too() -> None:
+    tags, lol = "message-tags draft/message-redaction", "+draft/reply=m1;+draft/react=lol"
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port), capabilities=tags) as (puppet, host, peer, _),
+    ):
+        peer.say(
+            "@+typing=active :bob!b@h TAGMSG Alice", f"@msgid=m2;{lol} :bob!b@h TAGMSG alice",
+            "@msgid=m3;+draft/reply=m1 :bob!b@h PRIVMSG Alice :indeed",
+            f"@msgid=m4;{lol.replace('react', 'unreact')} :bob!b@h TAGMSG Alice",
+            f"@msgid=m5;{lol} :bob!b@h TAGMSG #room", f"@msgid=m6;{lol} :Alice!a@h TAGMSG bob",
+            f"@msgid=m7;{lol} :NickServ!s@services.test TAGMSG Alice",
+            "@+typing=active :irc.test TAGMSG Alice", ":bob!b@h REDACT Alice m3 :oops",
+        )  # fmt: skip
+        await host.wait_for(RemoteRedaction, 2)
+        writes, reacted, said, unreacted, gone = host.events
+        assert isinstance(writes, RemoteTyping)
+        assert (writes.chat, writes.user.name, writes.is_typing) == ("bob", "bob", True)
+        assert isinstance(reacted, RemoteReaction)
+        assert (reacted.chat, reacted.target, reacted.key) == ("bob", "m1", "lol")
+        assert isinstance(said, RemoteMessage)
+        assert (said.reply_to, said.direct) == ("m1", True)
+        assert isinstance(unreacted, RemoteRedaction)
+        assert unreacted.target == reacted.id
+        assert isinstance(gone, RemoteRedaction)
+        assert (gone.chat, gone.target, gone.reason) == ("bob", "m3", "oops")
+        for name in ("nickserv", "alice", "bob"):
+            await puppet.send_typing(Typing(
+                chat=RemoteChatId(name), is_typing=True,
+                sender=Sender(user_id=user_id("Alice"), name="Alice"),
+            ))  # fmt: skip
+        assert await peer.expect("@+typing") == "@+typing=active TAGMSG bob"
 
 
 async def test_services_open_no_chat_and_are_told_no_password_from_one() -> None:
@@ -109,6 +155,7 @@ async def test_where_the_settings_let_nobody_private_messages_are_answered_with_
         speaking(server, Network(server.port, private_messages=False)) as (_, host, peer, _),
     ):
         peer.say(":bob!b@h PRIVMSG Alice :hi", ":bob!b@h PRIVMSG Alice :hi?")
+        peer.say("@+typing=active :eve!e@h TAGMSG Alice", ":eve!e@h REDACT Alice yes")
         await synced(peer)
         assert host.of(RemoteMessage) == []
     (notice,) = [one for one in peer.heard if one.startswith("NOTICE")]

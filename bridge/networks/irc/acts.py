@@ -3,8 +3,15 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.wire import Incoming, Line, line
+from bridge.sdk.events import RemoteReaction, RemoteRedaction, RemoteTyping, RemoteUser
+from bridge.sdk.ids import RemoteChatId, RemoteMessageId
+
+if TYPE_CHECKING:
+    from bridge.networks.irc.reactions import Reactions
 
 REDACTION = "draft/message-redaction"
 TYPING = "+typing"
@@ -13,6 +20,8 @@ _REPLIES, _REACTS, _UNREACTS = (REPLY, "+reply"), (REACT, "+react"), (UNREACT, "
 """Under their names in the drafts, and those that they will have."""
 MOST_ID_BYTES = 200
 MOST_REASON_BYTES = 200
+TYPING_SECONDS = 6.0
+"""How long somebody is taken to write who is said to (client tag ``typing``)."""
 _MADE_UP = re.compile(r"[0-9a-f]{16}-\d+\Z|[hr]-[0-9a-f]{32}\Z")
 """Ids that we gave where the network had none: see ``Network``, ``history`` and below."""
 
@@ -53,6 +62,51 @@ def redacting(channel: str, message_ids: Sequence[str], reason: str) -> list[Lin
 def typing(channel: str, state: str) -> Line:
     """Say that somebody writes: ``active`` or ``done`` (client tag ``typing``)."""
     return line("TAGMSG", channel).tagged(**{TYPING: state})
+
+
+def is_typing(message: Incoming) -> bool:
+    """Whether a line says that somebody writes, or ceased to."""
+    return message.command == "TAGMSG" and TYPING in message.tags
+
+
+def read_typing(message: Incoming, chat: RemoteChatId, user: RemoteUser) -> RemoteTyping:
+    """Read whether somebody writes. One who pauses is not shown: nobody should wait for a message
+    that may not come."""
+    return RemoteTyping(
+        chat=chat, user=user, is_typing=message.tags[TYPING] == "active", seconds=TYPING_SECONDS
+    )
+
+
+def read_act(
+    message: Incoming, chat: RemoteChatId, sender: RemoteUser, reactions: "Reactions"
+) -> RemoteReaction | RemoteRedaction | None:
+    """Read what somebody does to a message; None if it is nothing of the kind."""
+    if message.command == "REDACT":
+        return _read_redaction(message, chat, sender)
+    if (reaction := read_reaction(message)) is not None:
+        target, key = reaction[0], strip_codes(reaction[1])
+        msgid = message.tags.get("msgid", "")
+        return RemoteReaction(
+            chat=chat,
+            id=reactions.heard(chat, sender.id, target, key, msgid),
+            target=RemoteMessageId(target),
+            sender=sender,
+            key=key,
+        )
+    if (taken_back := read_unreaction(message)) is not None:
+        target, key = taken_back[0], strip_codes(taken_back[1])
+        which = reactions.taken_back(chat, sender.id, target, key)
+        return RemoteRedaction(chat=chat, target=which, sender=sender)
+    return None
+
+
+def _read_redaction(
+    message: Incoming, chat: RemoteChatId, sender: RemoteUser
+) -> RemoteRedaction | None:
+    target, reason = message.param(1), strip_codes(message.param(2))
+    if not is_of_network(target):
+        return None
+    return RemoteRedaction(chat=chat, target=RemoteMessageId(target), sender=sender, reason=reason)
 
 
 def read_answered(message: Incoming) -> str | None:

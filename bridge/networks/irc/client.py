@@ -163,11 +163,11 @@ class IrcClient(Presence):
             return await self._voice.redact(connection, chat, redaction)
 
     async def send_typing(self, typing: Typing) -> None:
-        """Show that the owner is writing in a channel that this connection is in."""
+        """Show that the owner writes, in a channel that this connection is in or to a person."""
         chat = self._chats.get(typing.chat)
-        if chat is None or self._typist is None:
-            return
-        (self._typist.begin if typing.is_typing else self._typist.cease)(chat.name)
+        name = chat.name if chat is not None else typing.chat
+        if self._typist is not None and (chat is not None or self._network.is_stranger(name)):
+            (self._typist.begin if typing.is_typing else self._typist.cease)(name)
 
     async def join(self, chat: RemoteChat) -> None:
         """Be in the channel from now on, over reconnects too."""

@@ -7,16 +7,9 @@ from datetime import datetime
 from functools import partial
 
 from bridge.networks.irc import history, replies
-from bridge.networks.irc.acts import (
-    TYPING,
-    is_of_network,
-    read_answered,
-    read_reaction,
-    read_unreaction,
-)
+from bridge.networks.irc.acts import is_typing, read_act, read_answered, read_typing
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.facts import Facts
-from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.history import Heard, History, Mark
 from bridge.networks.irc.members import Roster
 from bridge.networks.irc.mentions import with_mentions
@@ -31,13 +24,9 @@ from bridge.sdk.events import (
     RemoteMessage,
     RemoteReaction,
     RemoteRedaction,
-    RemoteTyping,
 )
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, UserId
 from bridge.sdk.rich import Mention
-
-TYPING_SECONDS = 6.0
-"""How long somebody is taken to write who is said to (client tag ``typing``)."""
 
 
 class Ears:
@@ -67,7 +56,7 @@ class Ears:
         whole = self._assembler.feed(message)
         if whole is None:
             return heard
-        if TYPING in whole.tags and whole.command == "TAGMSG" and not whole.is_replayed:
+        if is_typing(whole) and not whole.is_replayed:
             return heard + self._hear_typing(whole)
         if whole.command in replies.SPEAKING | replies.DOING:
             return heard + self._hear_speech(whole)
@@ -137,30 +126,8 @@ class Ears:
         if self._is_ours(message, chat, source):
             return None
         sender = self.roster.user(source.nick)
-        if message.command == "REDACT":
-            target, reason = message.param(1), strip_codes(message.param(2))
-            if not is_of_network(target):
-                return None
-            return RemoteRedaction(
-                chat=chat.id, target=RemoteMessageId(target), sender=sender, reason=reason
-            )
-        reaction = read_reaction(message)
-        if reaction is not None:
-            target, key = reaction[0], strip_codes(reaction[1])
-            msgid = message.tags.get("msgid", "")
-            return RemoteReaction(
-                chat=chat.id,
-                id=self._network.reactions.heard(chat.id, sender.id, target, key, msgid),
-                target=RemoteMessageId(target),
-                sender=sender,
-                key=key,
-            )
-        taken_back = read_unreaction(message)
-        if taken_back is not None:
-            target, key = taken_back[0], strip_codes(taken_back[1])
-            which = self._network.reactions.taken_back(chat.id, sender.id, target, key)
-            return RemoteRedaction(chat=chat.id, target=which, sender=sender)
-        return self._message(message, chat, source, at)
+        act = read_act(message, chat.id, sender, self._network.reactions)
+        return act or self._message(message, chat, source, at)
 
     def _message(
         self, message: Incoming, chat: RemoteChat, source: Source, at: datetime
@@ -203,13 +170,7 @@ class Ears:
             return []
         if not self._network.settings.typing or self._is_ours(message, chat, source):
             return []
-        # One who pauses is not shown: nobody should wait for a message that may not come.
-        event = RemoteTyping(
-            chat=chat.id,
-            user=self.roster.user(source.nick),
-            is_typing=message.tags[TYPING] == "active",
-            seconds=TYPING_SECONDS,
-        )
+        event = read_typing(message, chat.id, self.roster.user(source.nick))
         return [Heard(event, chat.id)]
 
     def _unwrap(self, message: Incoming, source: Source) -> tuple[Incoming, Profile | None]:

@@ -16,6 +16,7 @@ from bridge.networks.irc.nicks import Nicks, candidates, username_of
 from bridge.networks.irc.people import Person
 from bridge.networks.irc.reactions import Reactions
 from bridge.networks.irc.sending import Means
+from bridge.networks.irc.services import is_service
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.usernames import Usernames
 from bridge.networks.irc.wire import Source
@@ -244,6 +245,12 @@ class Network:
             for base in bases
             for one in islice(candidates(base, limits.nick_length), MOST_NICKS)
         )
+
+    def is_stranger(self, name: str) -> bool:
+        """Whether a name is a person's who is none of us, and no service's."""
+        limits = self.isupport or Isupport()
+        by_service = is_service(Source(name), self.settings.nickserv or "")
+        return not (limits.is_channel(name) or by_service or self.is_ours(Source(name)))
 
     def is_ours(self, source: Source) -> bool:
         """Whether somebody seen on the network is a client of this instance."""

@@ -30,8 +30,8 @@ MOST_PEERS = 1000
 
 
 class Doorman:
-    """Hands on what is for a direct chat; else answers private messages once per person and
-    connection. Answers two CTCP questions.
+    """Hands on what is for a direct chat, said or done; else answers private messages once per
+    person and connection. Answers two CTCP questions.
 
     Whoever says ``optout`` is not bridged any more, until ``optin``. What those who run channels
     wish goes to the desk.
@@ -59,14 +59,14 @@ class Doorman:
         self._assembler = Assembler()
 
     async def handle(self, incoming: Incoming) -> Sequence[Whispered]:
-        """Answer a private PRIVMSG, or give what it is to a direct chat.
+        """Answer a private PRIVMSG, or give what a line is to a direct chat.
 
         A NOTICE is never answered: two programs would answer for ever.
         """
         message = self._assembler.feed(incoming)
         if message is None or message.source is None:
             return ()
-        if message.command not in replies.SPEAKING:
+        if message.command not in replies.SPEAKING | replies.DOING:
             return self._whispers.follow(message) if self._whispers is not None else ()
         source, fold = message.source, self._connection.isupport.fold
         is_private = fold(message.param(0)) == fold(self._connection.own.nick)
@@ -82,6 +82,8 @@ class Doorman:
                 return ()
         if self._whispers is not None:
             return self._whispers.hear(message)
+        if message.command in replies.DOING:
+            return ()
         is_taken = self._desk is not None and self._desk.take(source.nick, message.param(1))
         if message.command == "PRIVMSG" and not is_taken:
             self._tell_once(source.nick, SENTENCE)

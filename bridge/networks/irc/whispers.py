@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from bridge.networks.irc import replies
+from bridge.networks.irc.acts import is_typing, read_act, read_answered, read_typing
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import clean_text, strip_codes
 from bridge.networks.irc.network import Network
@@ -11,14 +13,24 @@ from bridge.networks.irc.services import is_service
 from bridge.networks.irc.speech import read_text, read_time
 from bridge.networks.irc.splits import is_split
 from bridge.networks.irc.wire import Incoming, Source
-from bridge.sdk.events import RemoteMessage, RemoteRemark, RemoteRename, RemoteUser
+from bridge.sdk.events import (
+    RemoteMessage,
+    RemoteReaction,
+    RemoteRedaction,
+    RemoteRemark,
+    RemoteRename,
+    RemoteTyping,
+    RemoteUser,
+)
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, RemoteUserId
 
 MOST_PARTNERS = 1000
 WAITING_SECONDS = 3600.0
 """So long after the last word somebody may wait for an answer, and is told who has left."""
 
-Whispered = RemoteMessage | RemoteRename | RemoteRemark
+Whispered = (
+    RemoteMessage | RemoteReaction | RemoteRedaction | RemoteTyping | RemoteRename | RemoteRemark
+)
 
 
 @dataclass(slots=True)
@@ -60,26 +72,40 @@ class Whispers:
         return partner
 
     def hear(self, message: Incoming) -> list[Whispered]:
-        """Read what somebody who is none of us said to us alone: text, and no CTCP.
+        """Read what somebody who is none of us said to us alone, or did: text, and no CTCP.
 
         What services say goes where it was asked for, and opens no room: they say it to
         whoever connects.
         """
-        source, content = message.source, read_text(message)
-        if source is None or content is None or not content[1].nodes or message.is_replayed:
+        source = message.source
+        if source is None or message.is_replayed:
             return []
-        key = self._fold(source.nick)
+        chat, user = RemoteChatId(self._fold(source.nick)), self._user(source.nick)
         by_service = is_service(source, self._network.settings.nickserv or "")
-        if by_service and key not in self._partners:
+        if by_service and chat not in self._partners:
             return []
-        told = self._compare(source, message)
+        if is_typing(message):
+            is_shown = self._network.settings.typing
+            return [read_typing(message, chat, user)] if is_shown else []
+        said = read_act(message, chat, user, self._network.reactions) or self._message(
+            message, chat, user
+        )
+        return [] if said is None else [*self._compare(source, message), said]
+
+    def _message(
+        self, message: Incoming, chat: RemoteChatId, user: RemoteUser
+    ) -> RemoteMessage | None:
+        content = read_text(message) if message.command in replies.SPEAKING else None
+        if content is None or not content[1].nodes:
+            return None
         msgid = message.tags.get("msgid") or self._network.new_message_id()
         kind, body = content
-        said = RemoteMessage(
-            chat=RemoteChatId(key), id=RemoteMessageId(msgid), sender=self._user(source.nick),
-            kind=kind, body=body, at=read_time(message) or self._now(), direct=True,
+        answered = read_answered(message)
+        return RemoteMessage(
+            chat=chat, id=RemoteMessageId(msgid), sender=user, kind=kind, body=body,
+            at=read_time(message) or self._now(), direct=True,
+            reply_to=RemoteMessageId(answered) if answered else None,
         )  # fmt: skip
-        return [*told, said]
 
     def _compare(self, source: Source, message: Incoming) -> list[Whispered]:
         """Say so if it is not the same connection or account as before under that nick."""
