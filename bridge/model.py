@@ -385,6 +385,8 @@ class Outgoing:
     is looked up when its turn has come: what was put before it is sent by then."""
     link: LinkKind = LinkKind.MESSAGE
     """EVENT: as what it is remembered."""
+    alias: str = ""
+    """EVENT: another remote id by which it is found, and others may be, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

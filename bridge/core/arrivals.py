@@ -140,6 +140,7 @@ class Arrivals:
                 double=self._speaker(event.sender),
                 about=event.target,
                 link=LinkKind.REACTION,
+                alias=event.alias or "",
             )
         ], event.sender)  # fmt: skip
 
@@ -151,7 +152,7 @@ class Arrivals:
                 user=self._house.namespaces.bot,
                 kind=SendKind.REDACT,
                 content={"reason": clean(event.reason)} if event.reason else {},
-                transaction_id=self._id("redaction", event.target),
+                transaction_id=self._id("redaction", event.target, *filter(None, [event.id])),
                 portal=self._portal.id,
                 about=event.target,
             )

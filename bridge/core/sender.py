@@ -354,8 +354,8 @@ class Sender:
         """What is to be done for the entry, now that what was put before it is sent."""
         if not outgoing.about or outgoing.portal is None:
             return (outgoing,)
-        links = self._unsettled(outgoing.portal, outgoing.about)
-        links += await self._find_links(outgoing.portal, outgoing.about)
+        newest = self._unsettled(outgoing.portal, outgoing.about)
+        links = [*await self._find_links(outgoing.portal, outgoing.about), *newest]
         ours = [link.sender for link in links if self._is_ours(link.sender)]
         return aim(outgoing, links, ours)
 
@@ -369,7 +369,7 @@ class Sender:
             for one in self._finished
             if one.event_id is not None
             and (said := one.queued.outgoing).portal == portal
-            and said.remote_id == remote_id
+            and remote_id in {said.remote_id, said.alias}
             and said.kind is SendKind.EVENT
         ]  # fmt: skip
 

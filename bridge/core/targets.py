@@ -21,8 +21,8 @@ def aim(
 ) -> list[Outgoing]:
     """What is to be done in the room, in order; nothing if what it is about is not known.
 
-    ``links`` are what the remote message is, ``ours`` those of their senders whom we may act as.
-    An answer or a change whose message is not known is said by itself.
+    ``links`` are what the remote message is, the oldest first, ``ours`` those of their senders
+    whom we may act as. An answer or a change whose message is not known is said by itself.
     """
     said = [link for kind in _SAID for link in links if link.kind is kind]
     if outgoing.kind is SendKind.REDACT:
@@ -48,9 +48,13 @@ def _related(outgoing: Outgoing, relation: dict[str, Any]) -> Outgoing:
 def _redactions(
     outgoing: Outgoing, links: Sequence[MessageLink], ours: Sequence[UserId]
 ) -> list[Outgoing]:
-    """Who said it takes it back, for which nobody needs power; else the bot tries."""
+    """Who said it takes it back, for which nobody needs power; else the bot tries.
+
+    Of reactions that go by one name the newest is there, and those before it were taken back.
+    """
+    reactions = [link for link in links if link.kind is LinkKind.REACTION]
     found: dict[str, UserId] = {}
-    for link in links:
+    for link in (*(one for one in links if one not in reactions), *reactions[-1:]):
         if link.kind is not LinkKind.REDACTION:
             found.setdefault(link.event_id, link.sender)
     return [

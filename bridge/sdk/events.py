@@ -178,11 +178,13 @@ class RemoteReaction:
 
     chat: RemoteChatId
     id: RemoteMessageId
-    """The reaction's own, by which it is taken back. Where the network has none, make one of
-    the target, the person and the key."""
+    """The reaction's own, by which it is taken back."""
     target: RemoteMessageId
     sender: RemoteUser
     key: str
+    alias: RemoteMessageId | None = None
+    """By what it is taken back as well. Where a network names no id for that, make one of the
+    target, the person and the key: of several reactions that go by it the newest is meant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +196,9 @@ class RemoteRedaction:
     sender: RemoteUser
     """Who took it back: the author, or somebody with power there."""
     reason: str = ""
+    id: RemoteMessageId | None = None
+    """Its own, so that it is done once. Needed where the target is an ``alias``: what goes by it
+    may be taken back, and be there again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,14 +38,16 @@ _FIND = (
 )
 _SENT = (
     "WITH sent AS (UPDATE outbox SET state = 'sent', event_id = m.event_id, sent_at = m.sent_at "
-    "FROM unnest($2::bigint[], $3::text[], $6::timestamptz[], $7::text[]) "
-    "AS m (seq, event_id, sent_at, link) "
+    "FROM unnest($2::bigint[], $3::text[], $6::timestamptz[], $7::text[], $8::bytea[]) "
+    "AS m (seq, event_id, sent_at, link, alias) "
     "WHERE outbox.day = $1 AND outbox.seq = m.seq AND outbox.state <> 'sent' "
-    "AND (SELECT epoch FROM lease WHERE shard = 0) = $4 RETURNING outbox.*, m.link) "
+    "AND (SELECT epoch FROM lease WHERE shard = 0) = $4 RETURNING outbox.*, m.link, m.alias) "
     "INSERT INTO message (day, portal, event_id, remote_id, part, sender, kind, received_at, "
     "confirmed_at) "
-    "SELECT $5, portal, event_id, remote_id, part, sender, link, received_at, sent_at "
-    "FROM sent WHERE kind = 'event' AND portal IS NOT NULL AND event_id IS NOT NULL"
+    "SELECT $5, portal, event_id, called, part, sender, link, received_at, sent_at "
+    "FROM sent CROSS JOIN LATERAL (SELECT sent.remote_id UNION ALL "
+    "SELECT sent.alias WHERE sent.alias IS NOT NULL) AS names (called) "
+    "WHERE kind = 'event' AND portal IS NOT NULL AND event_id IS NOT NULL"
 )
 """What was marked before is not marked again: a repetition adds no second link."""
 
@@ -172,6 +174,7 @@ class Outbox:
                     [one.event_id for one in entries], self._database.epoch, today,
                     [one.at for one in entries],
                     [one.queued.outgoing.link.value for one in entries],
+                    [_encode(one.queued.outgoing.alias or None) for one in entries],
                 )  # fmt: skip
 
     async def park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
@@ -415,6 +418,7 @@ class Outbox:
                 double=payload.get("double", ""),
                 about=payload.get("about", ""),
                 link=LinkKind(payload.get("link", LinkKind.MESSAGE)),
+                alias=payload.get("alias", ""),
             ),
         )
 
@@ -425,7 +429,7 @@ def _payload(one: Outgoing) -> bytes:
         return orjson.dumps({
             "type": one.type, "state_key": one.state_key, "content": one.content,
             "target": one.target, "name": one.name, "double": one.double,
-            "about": one.about, "link": one.link.value,
+            "about": one.about, "link": one.link.value, "alias": one.alias,
         })  # fmt: skip
     except orjson.JSONEncodeError as error:
         raise PermanentFailure("it holds what Matrix has no words for") from error

@@ -167,10 +167,12 @@ class PortalStore:
         return [link_of(row) for row in rows]
 
     async def find_remote(self, portal_id: int, remote_id: str) -> Sequence[MessageLink]:
-        """The events that a message of the network is in the portal, in the order of its parts."""
+        """The events that a message of the network is in the portal, in the order of its parts, of
+        one part the oldest first."""
         with at_the_door():
             rows = await self._database.core.fetch(
-                "SELECT * FROM message WHERE portal = $1 AND remote_id = $2 ORDER BY part",
+                "SELECT * FROM message WHERE portal = $1 AND remote_id = $2 "
+                "ORDER BY part, confirmed_at",
                 portal_id, _encode(remote_id),
             )  # fmt: skip
         return [link_of(row) for row in rows]

@@ -67,16 +67,16 @@ async def test_what_is_about_a_message_finds_it_over_a_restart_though_both_waite
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
     said = replace(say("hello"), portal=7, remote_id="m1")
+    reaction = replace(
+        say("+1"), type="m.reaction", content={"m.relates_to": {"key": "+1"}}, about="m1",
+        portal=7, remote_id="r1", link=LinkKind.REACTION, alias="m1 +1",
+    )  # fmt: skip
+    gone = replace(say("gone"), kind=SendKind.REDACT, content={}, about="m1 +1", portal=7)
     about = [
-        replace(
-            say("+1"), type="m.reaction", content={"m.relates_to": {"key": "+1"}}, about="m1",
-            portal=7, remote_id="r1", link=LinkKind.REACTION,
-        ),
+        reaction,
         replace(say("an answer"), about="m1", portal=7, remote_id="m2"),
         replace(say("to nobody"), about="m0", portal=7, remote_id="m3"),
-        replace(
-            say("gone"), kind=SendKind.REDACT, content={}, about="r1", portal=7,
-        ),
+        gone,
         replace(say("+0"), type="m.reaction", content={"m.relates_to": {"key": "+0"}}, about="m0",
                 portal=7, remote_id="r0", link=LinkKind.REACTION),
         say("the end"),
@@ -88,16 +88,23 @@ async def test_what_is_about_a_message_finds_it_over_a_restart_though_both_waite
             await app.parts.sender.put([said, *about])
         homeserver.rules.clear()
         async with running(settings) as app:
+            sender = app.parts.sender
             await homeserver.wait_until(lambda: "the end" in homeserver.texts(ROOM))
-            await wait_until(lambda: not app.parts.sender.holding())
-        hello, reacted, answered, alone, _ = homeserver.said
+            await wait_until(lambda: not sender.holding())
+            # Of what goes by one name the newest is taken back.
+            await sender.put([replace(reaction, remote_id="r2", transaction_id="again")])
+            await wait_until(lambda: not sender.holding())
+            await sender.put([replace(gone, transaction_id="gone again")])
+            await wait_until(lambda: not sender.holding())
+        hello, reacted, answered, alone, _, again = homeserver.said
         relation = {"rel_type": "m.annotation", "event_id": hello.event_id, "key": "+1"}
         assert reacted.content["m.relates_to"] == relation
         answer = {"m.in_reply_to": {"event_id": hello.event_id}}
         assert answered.content["m.relates_to"] == answer
         assert "m.relates_to" not in alone.content
-        (redacted,) = [one for one in homeserver.asked if "redact" in one.parts]
-        assert (redacted.parts[3], redacted.user) == (reacted.event_id, DICE)
+        redacted = [one for one in homeserver.asked if "redact" in one.parts]
+        assert [one.parts[3] for one in redacted] == [reacted.event_id, again.event_id]
+        assert {one.user for one in redacted} == {DICE}
 
 
 async def test_what_is_in_the_room_is_not_put_again_after_a_restart_of_the_homeserver(

@@ -140,8 +140,8 @@ async def _taken_back(alice: IrcClient, bob: Any, host: Host, target: str) -> No
         f"@+draft/reply={reacted.target};+draft/unreact=lol TAGMSG #room",
     )
     other, own = await host.wait_for(RemoteRedaction, 2)
-    assert (own.target, own.sender.name) == (reacted.id, "bob")
-    assert other.target != reacted.id
+    assert (own.target, own.sender.name) == (reacted.alias, "bob")
+    assert other.target != reacted.alias
 
 
 # --- the specifications' examples ---
@@ -245,13 +245,21 @@ async def test_what_others_take_back_is_taken_back_in_the_room() -> None:
 
 async def test_only_who_reacted_takes_the_reaction_back_by_the_tag() -> None:
     async with (
-        entered("message-tags echo-message") as (alice, peer, _, _),
+        entered("message-tags echo-message") as (alice, peer, _, network),
         asyncio.TaskGroup() as tasks,
     ):
         sent = tasks.create_task(alice.send_reaction(reaction("123", "lol")))
         tags = (await peer.expect("@")).partition(" ")[0]
         peer.say(f"{tags};msgid=456 :{{nick}}!alice@client.test TAGMSG #room")
         assert await sent is not None
+        kept = network.store
+        assert kept.subjects["reacted:456"] == ALICE.user_id
+    # A restart changes nothing.
+    async with (
+        entered("message-tags echo-message") as (alice, peer, _, network),
+        asyncio.TaskGroup() as tasks,
+    ):
+        network.store.rows |= kept.rows
         for one in (
             redaction("456", is_own=False), redaction("456", relayed=True), redaction("457"),
         ):  # fmt: skip
@@ -264,6 +272,7 @@ async def test_only_who_reacted_takes_the_reaction_back_by_the_tag() -> None:
         peer.say(f"{said.partition(' ')[0]};msgid=458 :{{nick}}!alice@client.test TAGMSG #room")
         assert await sent is not None
         assert not any("REDACT" in one for one in peer.heard)
+        assert "reacted:456" not in network.store.rows
 
 
 @pytest.mark.parametrize("words", ["text", "nothing"])

@@ -78,7 +78,7 @@ async def test_what_is_done_to_messages_and_who_writes_comes_into_a_direct_chat_
         assert isinstance(said, RemoteMessage)
         assert (said.reply_to, said.direct) == ("m1", True)
         assert isinstance(unreacted, RemoteRedaction)
-        assert unreacted.target == reacted.id
+        assert unreacted.target == reacted.alias
         assert isinstance(gone, RemoteRedaction)
         assert (gone.chat, gone.target, gone.reason) == ("bob", "m3", "oops")
         for name in ("nickserv", "alice", "bob"):

@@ -3,15 +3,11 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.wire import Incoming, Line, line
 from bridge.sdk.events import RemoteReaction, RemoteRedaction, RemoteTyping, RemoteUser
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId
-
-if TYPE_CHECKING:
-    from bridge.networks.irc.reactions import Reactions
 
 REDACTION = "draft/message-redaction"
 TYPING = "+typing"
@@ -78,25 +74,24 @@ def read_typing(message: Incoming, chat: RemoteChatId, user: RemoteUser) -> Remo
 
 
 def read_act(
-    message: Incoming, chat: RemoteChatId, sender: RemoteUser, reactions: "Reactions"
+    message: Incoming, chat: RemoteChatId, sender: RemoteUser, own_id: RemoteMessageId
 ) -> RemoteReaction | RemoteRedaction | None:
-    """Read what somebody does to a message; None if it is nothing of the kind."""
+    """Read what somebody does to a message; None if it is nothing of the kind.
+
+    ``own_id``: the line's, by which it is done once.
+    """
     if message.command == "REDACT":
         return _read_redaction(message, chat, sender)
     if (reaction := read_reaction(message)) is not None:
         target, key = reaction[0], strip_codes(reaction[1])
-        msgid = message.tags.get("msgid", "")
         return RemoteReaction(
-            chat=chat,
-            id=reactions.heard(chat, sender.id, target, key, msgid),
-            target=RemoteMessageId(target),
-            sender=sender,
-            key=key,
-        )
+            chat=chat, id=own_id, target=RemoteMessageId(target), sender=sender, key=key,
+            alias=made_up_reaction_id(target, sender.id, key),
+        )  # fmt: skip
     if (taken_back := read_unreaction(message)) is not None:
         target, key = taken_back[0], strip_codes(taken_back[1])
-        which = reactions.taken_back(chat, sender.id, target, key)
-        return RemoteRedaction(chat=chat, target=which, sender=sender)
+        alias = made_up_reaction_id(target, sender.id, key)
+        return RemoteRedaction(chat=chat, target=alias, sender=sender, id=own_id)
     return None
 
 
@@ -140,7 +135,7 @@ def _read_tagged(
     return target, key
 
 
-def made_up_reaction_id(target: str, nick: str, key: str) -> str:
-    """Return an id for a reaction that has none of the network's: the same each time."""
+def made_up_reaction_id(target: str, nick: str, key: str) -> RemoteMessageId:
+    """Return an id for a reaction by what ``unreact`` names: the same each time, over restarts."""
     made_up = hashlib.sha256("\0".join((target, nick, key)).encode("utf-8", "replace"))
-    return f"r-{made_up.hexdigest()[:32]}"
+    return RemoteMessageId(f"r-{made_up.hexdigest()[:32]}")

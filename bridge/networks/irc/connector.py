@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from bridge.networks.irc import history, nicks, usernames
+from bridge.networks.irc import history, nicks, reactions, usernames
 from bridge.networks.irc.acts import REDACTION
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.commands import COMMANDS
@@ -54,6 +54,12 @@ class IrcConnector:
                 holds=Holds.NONE,
                 purpose="up to which message a channel was heard, where the server has a memory",
                 keep_for=None,
+            ),
+            Kept(
+                prefix=reactions.STORE_PREFIX,
+                holds=Holds.CONTENT,
+                purpose="with what a Matrix user reacted, where it is taken back by its name",
+                keep_for=reactions.KEEP,
             ),
         ),
     )

@@ -126,7 +126,7 @@ class Ears:
         if self._is_ours(message, chat, source):
             return None
         sender = self.roster.user(source.nick)
-        act = read_act(message, chat.id, sender, self._network.reactions)
+        act = read_act(message, chat.id, sender, self._network.id_of(message))
         return act or self._message(message, chat, source, at)
 
     def _message(
@@ -136,13 +136,10 @@ class Ears:
         content = read_text(message) if message.command in replies.SPEAKING else None
         if content is None or not content[1].nodes:
             return None
-        made_up = (
-            history.made_up_id(message) if message.is_replayed else self._network.new_message_id()
-        )
         answered = read_answered(message)
         return RemoteMessage(
             chat=chat.id,
-            id=RemoteMessageId(message.tags.get("msgid") or made_up),
+            id=self._network.id_of(message),
             sender=self.roster.user(source.nick),
             kind=content[0],
             body=with_mentions(

@@ -11,17 +11,17 @@ from bridge.networks.irc.dial import Rotation
 from bridge.networks.irc.endings import Cause
 from bridge.networks.irc.gate import Gate
 from bridge.networks.irc.handshake import MOST_NICKS
+from bridge.networks.irc.history import made_up_id
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.nicks import Nicks, candidates, username_of
 from bridge.networks.irc.people import Person
-from bridge.networks.irc.reactions import Reactions
 from bridge.networks.irc.sending import Means
 from bridge.networks.irc.services import is_service
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.usernames import Usernames
-from bridge.networks.irc.wire import Source
+from bridge.networks.irc.wire import Incoming, Source
 from bridge.sdk.errors import ModuleError
-from bridge.sdk.ids import RemoteChatId, UserId
+from bridge.sdk.ids import RemoteChatId, RemoteMessageId, UserId
 from bridge.sdk.module import Store
 
 THROTTLE_SECONDS = 60.0
@@ -66,7 +66,6 @@ class Network:
         # Message ids must differ between runs of the program, too.
         self._nonce = secrets.token_hex(8)
         self._numbers = count(1)
-        self.reactions = Reactions()
 
     @property
     def isupport(self) -> Isupport | None:
@@ -108,6 +107,11 @@ class Network:
     def new_message_id(self) -> str:
         """Make an id for a message, since plain IRC has none."""
         return f"{self._nonce}-{next(self._numbers)}"
+
+    def id_of(self, message: Incoming) -> RemoteMessageId:
+        """The network's id of what a line says or does, else one of ours."""
+        made_up = made_up_id(message) if message.is_replayed else self.new_message_id()
+        return RemoteMessageId(message.tags.get("msgid") or made_up)
 
     def note_server(self, login: int, means: Means, capabilities: frozenset[str]) -> None:
         """Take note how the server of a client's connection confirms what is said, and what else

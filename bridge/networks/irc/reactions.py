@@ -1,45 +1,53 @@
-"""Which reaction is which: by its own id, and by what it is, as IRCv3's ``unreact`` names it."""
+"""What our people reacted with, by its id: IRCv3's ``unreact`` names target and key instead."""
 
-from collections import OrderedDict
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
 
-from bridge.networks.irc.acts import made_up_reaction_id
-from bridge.sdk.ids import RemoteChatId, RemoteMessageId, RemoteUserId
+from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.events import Reaction
+from bridge.sdk.ids import RemoteMessageId
+from bridge.sdk.module import Host
 
-MOST = 10_000
-"""Reactions that are remembered each way. Older ones can be taken back by their ids alone."""
+STORE_PREFIX = "reacted:"
+KEEP = timedelta(days=14)
+"""As long as it is known which event is which message."""
+NOTE_SECONDS = 5.0
 
 
 class Reactions:
-    """What was reacted since we run, on one network."""
+    """Kept in the instance's store, so that they can be taken back after a restart."""
 
-    def __init__(self) -> None:
-        self._ours: OrderedDict[RemoteMessageId, tuple[str, str]] = OrderedDict()
-        self._theirs: OrderedDict[tuple[RemoteChatId, str, str, str], str] = OrderedDict()
+    def __init__(self, host: Host) -> None:
+        self._host = host
 
-    def sent(self, ids: tuple[RemoteMessageId, ...], target: str, key: str) -> None:
-        """Take note of a reaction of one of us: its ids, to which message it is, and what."""
-        for one in ids:
-            self._ours[one] = (target, key)
-        if len(self._ours) > MOST:
-            self._ours.popitem(last=False)
+    async def note(self, one: RemoteMessageId, reaction: Reaction) -> None:
+        """Take note of a reaction of one of us: its id, to which message it is, and what."""
+        value = f"{reaction.target}\0{reaction.key}".encode("utf-8", "replace")
+        try:
+            async with asyncio.timeout(NOTE_SECONDS):
+                await self._host.store.put(
+                    STORE_PREFIX + one, value, subject=reaction.sender.user_id, keep_for=KEEP
+                )
+        except (TimeoutError, TemporaryFailure) as error:
+            # It is said; for want of a note it must not be said again.
+            self._host.log.warning(
+                "A reaction was not noted: %s", error, extra={"event": "irc_reaction_not_noted"}
+            )
 
-    def find_ours(self, ids: tuple[RemoteMessageId, ...]) -> tuple[str, str] | None:
-        """To which message a reaction of one of us is, and what; None if that is not known."""
-        return next((self._ours[one] for one in ids if one in self._ours), None)
+    async def find(self, one: RemoteMessageId) -> tuple[str, str] | None:
+        """To which message a reaction of one of us is, and what; None if it is none that is known.
 
-    def heard(
-        self, chat: RemoteChatId, sender: RemoteUserId, target: str, key: str, msgid: str
-    ) -> RemoteMessageId:
-        """Take note of somebody's reaction; give its id."""
-        found = msgid or made_up_reaction_id(target, sender, key)
-        self._theirs[chat, sender, target, key] = found
-        if len(self._theirs) > MOST:
-            self._theirs.popitem(last=False)
-        return RemoteMessageId(found)
+        Raises ``TemporaryFailure`` when the database is away.
+        """
+        value = await self._host.store.get(STORE_PREFIX + one)
+        if value is None:
+            return None
+        target, _, key = value.decode().partition("\0")
+        return target, key
 
-    def taken_back(
-        self, chat: RemoteChatId, sender: RemoteUserId, target: str, key: str
-    ) -> RemoteMessageId:
-        """The id of somebody's reaction that is taken back."""
-        found = self._theirs.pop((chat, sender, target, key), "")
-        return RemoteMessageId(found or made_up_reaction_id(target, sender, key))
+    async def forget(self, one: RemoteMessageId) -> None:
+        """Take note that it is taken back; what cannot be noted is forgotten in its time."""
+        with suppress(TimeoutError, TemporaryFailure):
+            async with asyncio.timeout(NOTE_SECONDS):
+                await self._host.store.delete(STORE_PREFIX + one)

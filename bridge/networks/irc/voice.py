@@ -13,6 +13,7 @@ from bridge.networks.irc.acts import (
 )
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.network import Network
+from bridge.networks.irc.reactions import Reactions
 from bridge.networks.irc.relaymsg import RelayRefused, relay_nick
 from bridge.networks.irc.sending import Delivered
 from bridge.networks.irc.speech import compose
@@ -31,6 +32,7 @@ class Voice:
         self._network = network
         self._host = host
         self._settings = network.settings
+        self._reactions = Reactions(host)
         self._no_relaying: set[RemoteChatId] = set()
         """Where the server does not let us speak in others' names."""
         self._stops: dict[asyncio.Future[None], EventId] = {}
@@ -108,21 +110,30 @@ class Voice:
             return self._cannot("reactions", self._settings.reactions)
         one = reacting(chat.name, reaction.target, reaction.key)
         receipt = await self._deliver(connection, chat, [one])
-        self._network.reactions.sent(receipt.remote_ids, reaction.target, reaction.key)
+        await self._reactions.note(receipt.remote_ids[0], reaction)
         return receipt
 
     async def redact(
         self, connection: Connection, chat: RemoteChat, redaction: Redaction
     ) -> Receipt | None:
         """Take back what the server knows of a message, or one's own reaction by a tag."""
-        reaction = self._network.reactions.find_ours(redaction.targets)
-        is_own = redaction.is_own and not redaction.relayed
-        if reaction is not None and is_own and "message-tags" in connection.capabilities:
-            return await self._deliver(connection, chat, [unreacting(chat.name, *reaction)])
+        has_tags = "message-tags" in connection.capabilities
+        reaction = await self._find_reaction(redaction) if has_tags else None
+        if reaction is not None:
+            receipt = await self._deliver(connection, chat, [unreacting(chat.name, *reaction)])
+            await self._reactions.forget(redaction.targets[0])
+            return receipt
         known = [one for one in redaction.targets if is_of_network(one)]
         if REDACTION not in connection.capabilities or not known:
             return self._cannot("deletions", self._settings.redactions)
         return await self._deliver(connection, chat, redacting(chat.name, known, redaction.reason))
+
+    async def _find_reaction(self, redaction: Redaction) -> tuple[str, str] | None:
+        """What is taken back, if it is a reaction of who takes it back: one line, of one id."""
+        is_own = redaction.is_own and not redaction.relayed
+        if not is_own or len(redaction.targets) != 1:
+            return None
+        return await self._reactions.find(redaction.targets[0])
 
     @staticmethod
     def _cannot(what: str, instead: str) -> None:

@@ -87,9 +87,8 @@ class Whispers:
         if is_typing(message):
             is_shown = self._network.settings.typing
             return [read_typing(message, chat, user)] if is_shown else []
-        said = read_act(message, chat, user, self._network.reactions) or self._message(
-            message, chat, user
-        )
+        act = read_act(message, chat, user, self._network.id_of(message))
+        said = act or self._message(message, chat, user)
         return [] if said is None else [*self._compare(source, message), said]
 
     def _message(
@@ -98,11 +97,10 @@ class Whispers:
         content = read_text(message) if message.command in replies.SPEAKING else None
         if content is None or not content[1].nodes:
             return None
-        msgid = message.tags.get("msgid") or self._network.new_message_id()
         kind, body = content
         answered = read_answered(message)
         return RemoteMessage(
-            chat=chat, id=RemoteMessageId(msgid), sender=user, kind=kind, body=body,
+            chat=chat, id=self._network.id_of(message), sender=user, kind=kind, body=body,
             at=read_time(message) or self._now(), direct=True,
             reply_to=RemoteMessageId(answered) if answered else None,
         )  # fmt: skip

@@ -342,7 +342,10 @@ class FakeHost(FakeMetrics):
         else:
             gone = (event.chat, event.target)
             self.messages = [one for one in self.messages if (one.chat, one.id) != gone]
-            self.reactions = [one for one in self.reactions if (one.chat, one.id) != gone]
+            self.reactions = [
+                one for one in self.reactions
+                if gone not in {(one.chat, one.id), (one.chat, one.alias)}
+            ]  # fmt: skip
 
 
 def _users(event: RemoteEvent) -> Sequence[RemoteUser]:
