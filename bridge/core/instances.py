@@ -30,6 +30,7 @@ from bridge.sdk.module import (
     ModuleState,
     NamesPuppets,
     Store,
+    WatchesDirectChats,
 )
 from bridge.sdk.secret import Secret
 from bridge.telemetry import Telemetry
@@ -46,6 +47,14 @@ class Accounts(Protocol):
         self, instance: InstanceId, kind: LoginKind, owner: UserId | None
     ) -> LoginRow: ...
     async def logins(self, instance: InstanceId) -> Sequence[LoginRow]: ...
+
+
+class Chats(Protocol):
+    """What is bridged of an instance: chats that its logins share, or that are one's alone."""
+
+    def __call__(
+        self, instance: InstanceId, receiver: LoginId | None = None
+    ) -> Sequence[RemoteChat]: ...
 
 
 Secrets = Callable[[LoginRow], Awaitable[Mapping[str, Secret]]]
@@ -107,7 +116,7 @@ class Instance:
         *,
         receive: Receive,
         guests: Guests,
-        chats: Callable[[InstanceId], Sequence[RemoteChat]],
+        chats: Chats,
     ) -> None:
         self.name = name
         self.connector = connector
@@ -215,6 +224,12 @@ class Instance:
     def find_login(self, login: LoginId) -> Session | None:
         """The login of that number, if it is at work."""
         return self._sessions.get(login)
+
+    def tell_chats(self, login: LoginId) -> None:
+        """Have a login at work know of the chats that are its own, as they are now."""
+        session = self._sessions.get(login)
+        if session is not None and isinstance(session.client, WatchesDirectChats):
+            session.client.watch_chats(self._chats(self.name, login))
 
     async def open_login(self, row: LoginRow) -> Session:
         """Have a person's login at work, begun anew if it is; the automatic one gives way.
@@ -390,6 +405,7 @@ class Instance:
         )
         session = Session(row, supervisor)
         self._sessions[row.id] = session
+        self.tell_chats(row.id)
         if may_use:
             supervisor.start(self._group)
         else:

@@ -67,12 +67,14 @@ class Portals:
         """The portal of a login's own chat."""
         return None if receiver is None else self._by_chat.get((instance, chat, receiver))
 
-    def chats(self, instance: InstanceId) -> Sequence[RemoteChat]:
-        """The bridged chats of an instance that its logins share."""
-        return [
-            door.chat for door in self.all
-            if door.portal.instance == instance and door.portal.receiver is None
+    def chats(self, instance: InstanceId, receiver: LoginId | None = None) -> Sequence[RemoteChat]:
+        """The bridged chats of an instance that its logins share, or that are one login's alone,
+        the newest last."""
+        found = [
+            door for door in self.all
+            if (door.portal.instance, door.portal.receiver) == (instance, receiver)
         ]  # fmt: skip
+        return [door.chat for door in sorted(found, key=lambda door: door.portal.id)]
 
     def name_of(self, consumer: str) -> str:
         """For people: whose lane it is."""
@@ -155,6 +157,7 @@ class Portals:
         self._by_chat.pop((portal.instance, portal.chat, portal.receiver), None)
         door.become(replace(portal, chat=chat.id, chat_name=chat.name))
         self._by_chat[portal.instance, chat.id, portal.receiver] = door
+        self._tell_login(portal)
 
     async def remove(self, door: Doorway, by: UserId) -> None:
         """Untie the room. What is still in its lane is let go."""
@@ -265,6 +268,7 @@ class Portals:
         self._by_room.setdefault(portal.room, []).append(door)
         self._by_chat[portal.instance, portal.chat, portal.receiver] = door
         self._by_number[portal.id] = door
+        self._tell_login(portal)
         return door
 
     def _close(self, door: Doorway) -> None:
@@ -278,6 +282,13 @@ class Portals:
         self._by_number.pop(portal.id, None)
         door.arrivals.attendance.end()
         self._house.router.close_lane(door.name)
+        self._tell_login(portal)
+
+    def _tell_login(self, portal: Portal) -> None:
+        """Have a login know which chats are its own now."""
+        instance = self._house.instances.get(portal.instance)
+        if portal.receiver is not None and instance is not None:
+            instance.tell_chats(portal.receiver)
 
 
 def _target(instance: InstanceId, chat: RemoteChatId, room: RoomId) -> str:

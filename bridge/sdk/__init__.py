@@ -107,6 +107,7 @@ from bridge.sdk.module import (
     SendsTyping,
     StopsSending,
     Store,
+    WatchesDirectChats,
 )
 from bridge.sdk.rich import Rich
 from bridge.sdk.secret import Secret
@@ -222,6 +223,7 @@ __all__ = [
     "Unsupported",
     "UserId",
     "Wait",
+    "WatchesDirectChats",
     "Where",
     "Wish",
     "lines",

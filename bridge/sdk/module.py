@@ -372,6 +372,15 @@ class HasDirectChats(Protocol):
 
 
 @runtime_checkable
+class WatchesDirectChats(Protocol):
+    """A client that can tell, by ``RemoteRemark``, whether the other one of a chat is there."""
+
+    def watch_chats(self, chats: Sequence[RemoteChat]) -> None:
+        """The login's direct chats, the newest last: before it runs, and at each change."""
+        ...
+
+
+@runtime_checkable
 class NamesPuppets(Protocol):
     """A connector that can say how a login would be called before it is made."""
 

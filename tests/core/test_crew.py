@@ -105,7 +105,7 @@ async def nobody(instance: InstanceId, row: LoginRow, event: RemoteEvent) -> Non
 def network(name: str, connector: Connector, rows: Rows | None = None) -> Instance:
     return Instance(
         InstanceId(name), connector, rows or Rows(), FakeStore(), SystemClock(),
-        Telemetry(), receive=nobody, guests=NO_GUESTS, chats=lambda _: (),
+        Telemetry(), receive=nobody, guests=NO_GUESTS, chats=lambda *_: (),
     )  # fmt: skip
 
 

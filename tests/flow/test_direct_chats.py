@@ -1,5 +1,6 @@
 """One Matrix user and one person on IRC, in a room of their own, begun from either side."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,9 @@ from bridge.demo.matrix_user import Event, MatrixUser
 from bridge.model import Announce, InstanceRules
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.settings import DatabaseSettings
+from tests.flow.test_acts import wait_for_typing
 from tests.flow.test_conversation import bridge, irc_module
+from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running, wait_until
@@ -149,6 +152,59 @@ async def _end_by_leaving(
     await app.parts.logins.on_end(session.row)
     await alice.wait_for_text(other, "has ended, and this chat with it")
     assert app.parts.portals.find_direct(NEAR, door.portal.chat, session.row.id) is None
+
+
+async def test_what_is_done_in_a_direct_chat_and_who_comes_and_goes_is_seen_over_a_restart_too(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_inspircd() as irc, irc_user(irc.port, "carl") as carl:
+        modules = make_modules(irc_module(irc, netsplit_seconds=0))
+        settings = town.settings_for(folder, database_settings, modules=modules)
+        alice, bea = await town.person("alice"), await town.person("bea")
+        carl.say("CAP REQ :message-tags echo-message")
+        async with running(settings):
+            chat = await _invite(alice, "carl")
+            await alice.wait_until_joined(chat, BOT)
+            nick, msgid = await _said_to_carl(alice, chat, carl, "hello")
+            carl.say(f"@+typing=active TAGMSG {nick}")
+            await wait_for_typing(alice, chat, [ghost("carl")])
+            carl.say(f"@+draft/reply={msgid};+draft/react=lol TAGMSG {nick}")
+            await _done_by_carl(alice, chat, "m.reaction")
+            # A reaction may be any word: it is for alice alone, too.
+            await alice.invite(chat, bea.id)
+            await bea.join(chat)
+            await bea.say(chat, "bea says")
+            await bea.wait_for_text(chat, f"it is a chat of {alice.id} alone")
+            carl.say(f"@+draft/reply={msgid};+draft/react=secret TAGMSG {nick}")
+            await alice.wait_for_text(chat, f"does not come here while {bea.id} can read it")
+            assert "secret" not in str(await bea.messages(chat))
+        async with running(settings):
+            nick, _ = await _said_to_carl(alice, chat, carl, "again")
+            carl.say(f"@+draft/reply={msgid};+draft/unreact=lol TAGMSG {nick}")
+            await _done_by_carl(alice, chat, "m.room.redaction")
+            # The two are in no channel together.
+            await carl.quit()
+            await alice.wait_for_text(chat, "carl is not on the network now")
+            async with irc_user(irc.port, "carl"):
+                await alice.wait_for_text(chat, "carl is on the network again")
+
+
+async def _said_to_carl(alice: MatrixUser, chat: str, carl: IrcUser, text: str) -> tuple[str, str]:
+    """Have alice say something: her nick, and the message's id."""
+    await alice.say(chat, text)
+    line = await carl.expect(f"PRIVMSG carl :{text}")
+    found = re.match(r"@\S*msgid=([^; ]+)\S* :([^!]+)!", line)
+    assert found is not None
+    return found[2], found[1]
+
+
+async def _done_by_carl(alice: MatrixUser, chat: str, kind: str) -> None:
+    await alice.wait_until(
+        lambda: any(
+            (one["type"], one["room_id"], one["sender"]) == (kind, chat, ghost("carl"))
+            for one in alice.events
+        )
+    )
 
 
 async def test_a_matrix_user_begins_a_direct_chat_by_a_word_or_by_inviting_the_ghost(

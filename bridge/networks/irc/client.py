@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 
 from bridge.networks.irc import bans, replies
 from bridge.networks.irc.channels import Channels
@@ -25,7 +26,7 @@ from bridge.networks.irc.services import is_service, refuse_secret
 from bridge.networks.irc.typed import read_autocommands
 from bridge.networks.irc.typist import Typist
 from bridge.networks.irc.voice import Voice
-from bridge.networks.irc.whispers import Whispers
+from bridge.networks.irc.whispers import Whispered
 from bridge.networks.irc.wire import Incoming, Line, Source, line
 from bridge.sdk.errors import (
     DeliveryError,
@@ -280,6 +281,11 @@ class IrcClient(Presence):
         rollcall = RollCall(connection)
         if self._ears is not None:
             self._desk = Desk(connection, self._network, self._host, self._ears.roster, rollcall)
+        whispers = self._whispers(connection)
+        self._doorman = doorman = Doorman(
+            connection, self._network, self._host, owner=self._login.owner, desk=self._desk,
+            whispers=whispers,
+        )  # fmt: skip
         inbox = Inbox(self._take_in, lambda heard: heard.chat)
         ended: ModuleError | None = None
         try:
@@ -293,10 +299,13 @@ class IrcClient(Presence):
                 others.append(tasks.create_task(self._wait_for_dismissal(connection)))
                 others.append(tasks.create_task(self._marks.keep_writing()))
                 others.append(tasks.create_task(self._serve(inbox)))
+                if whispers is not None:
+                    put = partial(self._put_whispered, inbox)
+                    others.append(tasks.create_task(whispers.lookout.serve(connection.say, put)))
                 self._host.report(LoginState.CONNECTED)
                 try:
                     await self._listen(
-                        connection, channels, nick_keeper, inquiries, inbox, rollcall
+                        connection, channels, nick_keeper, inquiries, inbox, rollcall, doorman
                     )
                 except ModuleError as error:
                     ended = error
@@ -360,11 +369,8 @@ class IrcClient(Presence):
         inquiries: Inquiries,
         inbox: Inbox[Heard],
         rollcall: RollCall,
+        doorman: Doorman,
     ) -> None:
-        self._doorman = doorman = Doorman(
-            connection, self._network, self._host, owner=self._login.owner, desk=self._desk,
-            whispers=self._whispers(connection),
-        )  # fmt: skip
         while True:
             message = await connection.read()
             self._network.hold(self._login.id, connection.own)
@@ -380,17 +386,14 @@ class IrcClient(Presence):
                 keeper.handle(message)
                 overheard = inquiries.handle(message)
                 for event in () if overheard else await doorman.handle(message):
-                    # One after another: who goes by another nick is not met as a stranger
-                    # meanwhile.
-                    await inbox.put(Heard(event, RemoteChatId("")))
+                    await self._put_whispered(inbox, event)
             for heard in self._ears.hear(message) if self._ears else ():
                 await inbox.put(heard)
 
-    def _whispers(self, connection: Connection) -> Whispers | None:
-        if not (self._is_puppet and self._settings.private_messages):
-            return None
-        clock = asyncio.get_running_loop().time
-        return Whispers(connection, self._network, self._host.now, clock)
+    @staticmethod
+    async def _put_whispered(inbox: Inbox[Heard], event: Whispered) -> None:
+        # One after another: who goes by another nick is not met as a stranger meanwhile.
+        await inbox.put(Heard(event, RemoteChatId("")))
 
     async def _take_in(self, heard: Heard) -> None:
         if heard.event is not None:

@@ -118,6 +118,13 @@ class Isupport:
                 return _read_number(number) or MOST_NUMBER
         return self._number("MAXTARGETS", MOST_NUMBER)
 
+    @cached_property
+    def most_watched(self) -> int:
+        """Of how many nicks the server tells who comes and goes (``MONITOR``); 0: of none."""
+        if self.tokens.get("MONITOR") == "":
+            return MOST_NUMBER
+        return self._number("MONITOR", 0)
+
     def is_channel(self, name: str) -> bool:
         """Whether a target is a channel."""
         return name[:1] in self.channel_types and name != ""

@@ -21,6 +21,7 @@ from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.usernames import Usernames
 from bridge.networks.irc.wire import Incoming, Source
 from bridge.sdk.errors import ModuleError
+from bridge.sdk.events import RemoteRemark
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, UserId
 from bridge.sdk.module import Store
 
@@ -107,6 +108,10 @@ class Network:
     def new_message_id(self) -> str:
         """Make an id for a message, since plain IRC has none."""
         return f"{self._nonce}-{next(self._numbers)}"
+
+    def remark(self, chat: RemoteChatId, text: str) -> RemoteRemark:
+        """Make what the bot is to say in a chat's room."""
+        return RemoteRemark(chat=chat, id=RemoteMessageId(self.new_message_id()), text=text)
 
     def id_of(self, message: Incoming) -> RemoteMessageId:
         """The network's id of what a line says or does, else one of ours."""

@@ -10,8 +10,8 @@ from bridge.networks.irc.wire import Incoming, Line, line
 WANTED = frozenset({
     "account-notify", "account-tag", "away-notify", "batch", "cap-notify", "chghost",
     "draft/chathistory", "draft/event-playback", "draft/message-redaction", "draft/multiline",
-    "draft/relaymsg", "echo-message",
-    "extended-join", "invite-notify", "labeled-response", "message-tags", "multi-prefix",
+    "draft/extended-monitor", "draft/relaymsg", "echo-message", "extended-join",
+    "extended-monitor", "invite-notify", "labeled-response", "message-tags", "multi-prefix",
     "server-time", "setname", "standard-replies", "userhost-in-names",
 })  # fmt: skip
 _NEEDS = {

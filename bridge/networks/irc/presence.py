@@ -1,10 +1,11 @@
 """Whether one login has a connection, wants one, and how commands get hold of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
+from time import monotonic
 
 from bridge.networks.irc import certfp
 from bridge.networks.irc.channels import Channels
@@ -18,9 +19,12 @@ from bridge.networks.irc.link import Link
 from bridge.networks.irc.naming import Naming
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
+from bridge.networks.irc.partners import Partners
 from bridge.networks.irc.settings import IrcSettings, read_listen
+from bridge.networks.irc.whispers import Whispers
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.events import RemoteChat
 from bridge.sdk.login import Login, LoginKind
 from bridge.sdk.module import Host
 from bridge.sdk.rich import Mention
@@ -49,6 +53,7 @@ class Presence:
         self._dismissal = asyncio.Event()
         self._goodbye = REST
         self._nick_keeper: NickKeeper | None = None
+        self._partners = Partners(monotonic)
 
     @property
     def _is_puppet(self) -> bool:
@@ -86,6 +91,15 @@ class Presence:
                 "CERT ADD %s", path, known_by, extra={"event": "irc_certificate_made"},
             )  # fmt: skip
         return path
+
+    def _whispers(self, connection: Connection) -> Whispers | None:
+        if not (self._is_puppet and self._settings.private_messages):
+            return None
+        return Whispers(connection, self._network, self._host.now, self._partners)
+
+    def watch_chats(self, chats: Sequence[RemoteChat]) -> None:
+        """Know the login's direct chats: in them it is told who comes and goes."""
+        self._partners.have_chats({one.id: one.name for one in chats})
 
     @contextmanager
     def _spoken(self) -> Iterator[None]:

@@ -1,14 +1,15 @@
 """What people say to one connection alone, and who they are, for direct chats."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 from bridge.networks.irc import replies
 from bridge.networks.irc.acts import is_typing, read_act, read_answered, read_typing
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import clean_text, strip_codes
+from bridge.networks.irc.lookout import Lookout
 from bridge.networks.irc.network import Network
+from bridge.networks.irc.partners import Partner, Partners
 from bridge.networks.irc.services import is_service
 from bridge.networks.irc.speech import read_text, read_time
 from bridge.networks.irc.splits import is_split
@@ -24,52 +25,30 @@ from bridge.sdk.events import (
 )
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, RemoteUserId
 
-MOST_PARTNERS = 1000
-WAITING_SECONDS = 3600.0
-"""So long after the last word somebody may wait for an answer, and is told who has left."""
-
 Whispered = (
     RemoteMessage | RemoteReaction | RemoteRedaction | RemoteTyping | RemoteRename | RemoteRemark
 )
 
 
-@dataclass(slots=True)
-class _Partner:
-    nick: str
-    mask: str = ""
-    """User and host, once they said something."""
-    account: str = ""
-    spoke_at: float = 0.0
-
-
 class Whispers:
-    """Whom one connection talks with. Pure but for the clock; kept while it lasts."""
+    """What one connection hears of those whom its login talks with. Pure but for the clock."""
 
     def __init__(
         self, connection: Connection, network: Network, now: Callable[[], datetime],
-        loop_time: Callable[[], float],
+        partners: Partners,
     ) -> None:  # fmt: skip
         self._connection = connection
         self._network = network
         self._now = now
-        self._loop_time = loop_time
-        self._partners: dict[str, _Partner] = {}
+        self._partners = partners
+        self.lookout = Lookout(connection.isupport, network, partners)
 
-    def _fold(self, nick: str) -> str:
-        return self._connection.isupport.fold(nick)
+    def _chat(self, nick: str) -> RemoteChatId:
+        return RemoteChatId(self._connection.isupport.fold(nick))
 
     def said_to(self, nick: str) -> None:
         """Take note that we say something to a person, who is followed from now on."""
-        self._partner(nick)
-
-    def _partner(self, nick: str) -> _Partner:
-        key = self._fold(nick)
-        partner = self._partners.pop(key, None) or _Partner(nick)
-        while len(self._partners) >= MOST_PARTNERS:
-            del self._partners[next(iter(self._partners))]
-        self._partners[key] = partner  # Who spoke last is forgotten last.
-        partner.spoke_at = self._loop_time()
-        return partner
+        self._partners.speak(self._chat(nick), nick)
 
     def hear(self, message: Incoming) -> list[Whispered]:
         """Read what somebody who is none of us said to us alone, or did: text, and no CTCP.
@@ -80,10 +59,11 @@ class Whispers:
         source = message.source
         if source is None or message.is_replayed:
             return []
-        chat, user = RemoteChatId(self._fold(source.nick)), self._user(source.nick)
-        by_service = is_service(source, self._network.settings.nickserv or "")
-        if by_service and chat not in self._partners:
-            return []
+        chat, user = self._chat(source.nick), self._user(source.nick)
+        if is_service(source, self._network.settings.nickserv or ""):
+            partner = self._partners.find(chat)
+            if partner is None or partner.spoke_at is None:
+                return []
         if is_typing(message):
             is_shown = self._network.settings.typing
             return [read_typing(message, chat, user)] if is_shown else []
@@ -107,53 +87,63 @@ class Whispers:
 
     def _compare(self, source: Source, message: Incoming) -> list[Whispered]:
         """Say so if it is not the same connection or account as before under that nick."""
-        partner = self._partner(source.nick)
+        chat, nick = self._chat(source.nick), strip_codes(source.nick)
+        partner = self._partners.speak(chat, source.nick)
+        partner.be_there()
         before, account = partner.mask, message.tags.get("account", "")
-        mask = f"{source.user}@{source.host}"
+        mask = _mask(source)
         is_same = mask == before or not before or (account and account == partner.account)
         partner.mask, partner.account = mask, account
         if is_same:
             return []
-        return [self._remark(
-            source.nick,
-            f"{strip_codes(source.nick)} is {clean_text(mask)} now, and was {clean_text(before)} "
-            "before: it may be somebody else.",
+        return [self._network.remark(
+            chat, f"{nick} is {clean_text(mask)} now, and was {clean_text(before)} before: it may "
+            "be somebody else.",
         )]  # fmt: skip
 
     def follow(self, message: Incoming) -> list[Whispered]:
-        """Learn from a line that somebody goes by another nick, or has left the network.
+        """Learn from a line that somebody goes by another nick, has left or come back.
 
-        A server tells of those alone who are in a channel with us.
+        A server tells of those who are in a channel with us, and where it can (``MONITOR``) of
+        those whom it watches for us.
         """
+        if message.command in replies.MONITOR:
+            return [*self.lookout.hear(message)]
         source = message.source
-        partner = self._partners.get(self._fold(source.nick)) if source is not None else None
+        partner = self._partners.find(self._chat(source.nick)) if source is not None else None
         if source is None or partner is None:
             return []
-        old = source.nick
-        if message.command == "NICK" and (new := message.param(0)):
-            del self._partners[self._fold(old)]
-            partner.nick = new
-            self._partners[self._fold(new)] = partner
-            return [RemoteRename(
-                chat=RemoteChatId(self._fold(old)), old=self._user(old), new=self._user(new)
-            )]  # fmt: skip
-        if message.command == "QUIT" and not is_split(message.param(0)):
-            partner.mask = partner.mask or (
-                f"{source.user}@{source.host}" if source.is_person else ""
-            )
-            if self._loop_time() - partner.spoke_at > WAITING_SECONDS:
-                return []
-            reason = strip_codes(message.param(0))
-            why = f" ({reason})" if reason else ""
-            return [self._remark(
-                old, f"{strip_codes(old)} has left the network{why}. Whoever comes back under "
-                "this name may be somebody else.",
-            )]  # fmt: skip
+        match message.command:
+            case "NICK" if message.param(0):
+                return self._on_nick(source.nick, message.param(0))
+            case "QUIT" if not is_split(message.param(0)):
+                return self._on_quit(source, partner, strip_codes(message.param(0)))
+            case "CHGHOST" if partner.mask == _mask(source):
+                partner.mask = f"{message.param(0)}@{message.param(1)}"
+            case "ACCOUNT":
+                partner.account = message.param(0).removeprefix("*")
         return []
 
-    def _remark(self, nick: str, text: str) -> RemoteRemark:
-        number = RemoteMessageId(self._network.new_message_id())
-        return RemoteRemark(chat=RemoteChatId(self._fold(nick)), id=number, text=text)
+    def _on_nick(self, old: str, new: str) -> list[Whispered]:
+        chat = self._chat(old)
+        self._partners.rename(chat, self._chat(new), new)
+        return [RemoteRename(chat=chat, old=self._user(old), new=self._user(new))]
+
+    def _on_quit(self, source: Source, partner: Partner, reason: str) -> list[Whispered]:
+        now = self._partners.now()
+        partner.mask = partner.mask or (_mask(source) if source.is_person else "")
+        if not partner.is_waited_for(now):
+            return []
+        partner.be_told(now, is_gone=True)
+        why = f" ({reason})" if reason else ""
+        return [self._network.remark(
+            self._chat(source.nick), f"{strip_codes(source.nick)} has left the network{why}. "
+            "Whoever comes back under this name may be somebody else.",
+        )]  # fmt: skip
 
     def _user(self, nick: str) -> RemoteUser:
-        return RemoteUser(id=RemoteUserId(self._fold(nick)), name=strip_codes(nick))
+        return RemoteUser(id=RemoteUserId(self._chat(nick)), name=strip_codes(nick))
+
+
+def _mask(source: Source) -> str:
+    return f"{source.user}@{source.host}"
