@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from bridge.core.doorway import Doorway
 from bridge.core.house import House
 from bridge.core.lane import Item, Lane
 from bridge.core.outgoing import notice, once
-from bridge.core.policyrules import KINDS, About, Rule, Weighed, read_rule, weigh
+from bridge.core.policyrules import KINDS, Aimed, Rule, Weighed, aim, read_rule, weigh
 from bridge.core.portals import Portals
 from bridge.matrix.client import MatrixError
 from bridge.model import AuditAction, ParkReason, Subscription
@@ -44,9 +44,9 @@ class PolicyStore(Protocol):
 class Policies:
     """Knows which portal follows which lists, and has what they say so.
 
-    Whom a rule is about is kept out of the portal; a rule that names people of the network is a
-    ban on the chat. A rule that is about the bridge, those who run the room or very many people
-    needs a yes of its own.
+    Whom a rule is about is kept out of the portal; a rule that is about people of the network by
+    their names is a ban on the chat. A rule that is about the bridge, those who run the room or
+    very many people needs a yes of its own.
     """
 
     name, deadline, holds = "policies", 60.0, False
@@ -177,13 +177,14 @@ class Policies:
         except MatrixError as error:
             raise TemporaryFailure("the homeserver does not answer as it should") from error
         guarded |= {by, *house.namespaces.bot_ids}
-        return await asyncio.to_thread(weigh, rules, members, guarded)
+        instance = door.portal.instance
+        too_wide = self.aim(rules, instance).too_wide
+        return await asyncio.to_thread(weigh, rules, members, guarded, too_wide, instance)
 
-    def bans_of(self, rules: Sequence[Rule], instance: InstanceId) -> list[str]:
-        """The people of a network whom rules name, by patterns of their ids."""
-        read = self._house.namespaces.read_pattern
-        found = (read(str(rule), instance) for rule in rules if rule.about is About.USER)
-        return sorted({pattern for pattern in found if pattern})
+    def aim(self, rules: Iterable[Rule], instance: InstanceId) -> Aimed:
+        """See whom of a network rules are about."""
+        namespaces = self._house.namespaces
+        return aim(rules, lambda text: namespaces.read_pattern(text, instance))
 
     async def look(self, door: Doorway, name: str, by: UserId) -> tuple[Subscription, Rules]:
         """Follow a list without doing anything; give it. Raises a ``DeliveryError``."""
@@ -247,7 +248,7 @@ class Policies:
             self._house.policies.put(portal.id, rules)
             if news:
                 await self._put_out(door)
-            wait = await self._change_bans(door, self.bans_of(list(rules), portal.instance))
+            wait = await self._change_bans(door, self.aim(rules, portal.instance).patterns)
             if wait is None:
                 self._late.pop(portal.id, None)
             else:

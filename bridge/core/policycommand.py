@@ -88,13 +88,20 @@ class PolicyCommand:
 
     def _about_bans(self, door: Doorway, rules: Sequence[Rule]) -> str:
         portal = door.portal
-        patterns = self._policies.bans_of(rules, portal.instance)
-        if not patterns:
-            return ""
-        return (
-            f"It names people of {portal.instance}, who would be banned from {portal.chat_name} "
-            f"as far as I have the right to: {_names(patterns)}."
-        )
+        aimed = self._policies.aim(rules, portal.instance)
+        said = []
+        if aimed.patterns:
+            said.append(
+                f"It names people of {portal.instance}, who would be banned from "
+                f"{portal.chat_name} as far as I have the right to: {_names(aimed.patterns)}."
+            )
+        if aimed.too_wide:
+            said.append(
+                f"Nobody is ever banned from {portal.chat_name} by a rule that is about everybody "
+                f"on {portal.instance}, or very many there: "
+                f"{_names(sorted(map(str, aimed.too_wide)))}."
+            )
+        return "\n".join(said)
 
     async def _apply(self, door: Doorway, name: str, by: UserId, *, agreed: bool) -> str:
         one = await self._find(door, name)

@@ -4,7 +4,7 @@ Without I/O. Recommendations other than a ban are none of ours, and so are rules
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -15,6 +15,9 @@ from bridge.sdk.ids import UserId
 
 MOST_AT_ONCE = 10
 """How many people of a room one rule, or a list as it is put in force, may be about unasked."""
+
+MOST_PATTERNS = 10
+"""By how many patterns of names one rule may keep people of a network out of a chat."""
 
 
 class About(StrEnum):
@@ -115,25 +118,58 @@ class Weighed:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Aimed:
+    """Whom of a network rules are about."""
+
+    patterns: Sequence[str]
+    """By their names: these are to be kept out."""
+    too_wide: frozenset[Rule]
+    """Rules that are about everybody there, or very many: nobody is kept out by that."""
+
+
+def aim(rules: Iterable[Rule], read: Callable[[str], Sequence[str]]) -> Aimed:
+    """See whom of a network the rules are about.
+
+    ``read`` gives a rule's patterns of the ids of people there.
+    """
+    patterns: set[str] = set()
+    too_wide: set[Rule] = set()
+    for rule in rules:
+        found = read(str(rule)) if rule.about is About.USER else ()
+        names = [pattern for pattern in found if pattern.strip("*?")]
+        if len(names) < len(found) or len(names) > MOST_PATTERNS:
+            too_wide.add(rule)
+        else:
+            patterns.update(names)
+    return Aimed(sorted(patterns), frozenset(too_wide))
+
+
 def weigh(
-    rules: Collection[Rule], members: Collection[UserId], guarded: Collection[UserId]
+    rules: Collection[Rule],
+    members: Collection[UserId],
+    guarded: Collection[UserId],
+    too_wide: Collection[Rule] = frozenset(),
+    network: str = "",
 ) -> Weighed:
     """See whom of the members the rules are about.
 
-    A rule that is about one of the ``guarded``, or about very many, is held.
+    A rule that is about one of the ``guarded``, or about very many, is held; so are those that
+    are ``too_wide`` for the network.
     """
     found = Ruleset.of(rules)
     about = sorted({one for one in (*members, *guarded) if found.covers(one)})
-    held: dict[Rule, str] = {}
+    everybody = f"everybody on {network}, or very many there"
+    held = dict.fromkeys(sorted(too_wide, key=str), everybody)
     # Whom all rules leave alone, none is about: few are left to be looked at one by one.
     for rule in sorted(rules, key=str) if about else ():
         one_rule = Ruleset.of([rule])
         hit = [person for person in about if one_rule.covers(person)]
         friends = [person for person in hit if person in guarded]
-        if friends:
-            held[rule] = _names(friends)
-        elif len(hit) > MOST_AT_ONCE:
-            held[rule] = f"{len(hit)} people of this room"
+        if not friends and len(hit) <= MOST_AT_ONCE:
+            continue
+        whom = _names(friends) if friends else f"{len(hit)} people of this room"
+        held[rule] = f"{whom}, and {everybody}" if rule in too_wide else whom
     return Weighed(
         in_force=frozenset(rule for rule in rules if rule not in held), held=held,
         about=[one for one in about if one in members],

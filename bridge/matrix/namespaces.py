@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from bridge.aliasformat import AliasTemplate
 from bridge.sdk.errors import ConfigError
@@ -159,19 +159,16 @@ class Namespaces:
         own = f"#{self._prefix}{chat}{self._server}"
         return [own, *(one.spell(chat) + self._server for one in self._templates.values())]
 
-    def read_pattern(self, pattern: str, instance: InstanceId) -> str | None:
-        """The remote ids that a pattern of ghosts of the instance is about, as a pattern of those.
+    def read_pattern(self, pattern: str, instance: InstanceId) -> Sequence[str]:
+        """The remote ids that a pattern of user ids is about, as patterns of those; none if none.
 
-        None if it is not about them by name: it may match some all the same, as ``*`` does.
+        One of them matches a remote id if the pattern matches its ghost's, whether that spells
+        the instance out or not: ``*`` is about everybody. A sign of the remote id counts as one
+        also where the ghost has ``=xx`` for it. Ids that had to be shortened are not looked at.
         """
-        localpart, _, server = pattern.partition(":")
-        start = f"{self._ghost_start}{instance}_"
-        if not localpart.startswith(start) or not Glob(f":{server}").matches(self._server):
-            return None
-        pieces = re.split(r"([*?])", localpart[len(start) :])
-        read = [piece if piece in {"*", "?"} else _unescape(piece) for piece in pieces]
-        found = "".join(piece for piece in read if piece is not None)
-        return found if None not in read and found.strip("*?") else None
+        ghosts = Glob(pattern).between(f"{self._ghost_start}{instance}_", self._server)
+        read = (_read_pieces(one.text) for one in ghosts)
+        return [found for found in read if found]
 
     def is_ours(self, user_id: str) -> bool:
         """Whether it is a ghost, a bot or the registration's sender."""
@@ -255,6 +252,20 @@ def _escape(text: str) -> str:
         return text
     data = text.encode("utf-8", "surrogatepass")
     return "".join(chr(b) if chr(b) in _PLAIN else f"={b:02x}" for b in data)
+
+
+def _read_pieces(pattern: str) -> str | None:
+    """Read a pattern of escaped texts as one of what they stand for; None if there are none."""
+    read = []
+    for piece in re.split(r"([*?])", pattern):
+        found = piece if piece in {"*", "?"} else _unescape(piece)
+        # What is not spelled as we do stands in no id of ours.
+        if found is None or (found != piece and _escape(found) != piece):
+            return None
+        if found != piece and {"*", "?"} & {*found}:
+            return None  # In a pattern they would mean something else.
+        read.append(found)
+    return "".join(read)
 
 
 def _unescape(text: str) -> str | None:

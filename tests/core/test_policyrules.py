@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.policyrules import MOST_AT_ONCE, About, InForce, Rule, Ruleset, read_rule, weigh
+from bridge.core.policyrules import (
+    MOST_AT_ONCE,
+    About,
+    InForce,
+    Rule,
+    Ruleset,
+    aim,
+    read_rule,
+    weigh,
+)
 from bridge.matrix.namespaces import Namespaces
 from bridge.sdk.globs import Glob
 from bridge.sdk.ids import InstanceId, UserId
@@ -46,6 +55,7 @@ def test_no_pattern_takes_long(pattern: str) -> None:
     began = time.perf_counter()
     for _ in range(20):
         assert not glob.matches("@" + "a" * 254)
+        glob.between("@" + "a" * 100, "a" * 100)
     assert time.perf_counter() - began < 1
 
 
@@ -140,16 +150,80 @@ def test_what_is_in_force_is_so_for_one_portal() -> None:
     assert lists.of(1) == frozenset()
 
 
+# --- people of a network ---
+
+
+OURS = Namespaces(server_name="here", networks=[IRC, InstanceId("irc2")])
+ESCAPED = re.compile("(?:=[0-9a-f]{2})+")
+
+
 @pytest.mark.parametrize(
     ("pattern", "remote"),
     [
-        ("@_trestle_irc_bob:here", "bob"), ("@_trestle_irc_sp=5b*:here", "sp[*"),
-        ("@_trestle_irc_a?b*:*", "a?b*"), ("@_trestle_irc_bob:h*", "bob"),
-        ("@_trestle_irc_*:here", None), ("@_trestle_irc_b=4*:here", None),
-        ("@_trestle_irc_bob:there", None), ("@_trestle_irc2_bob:here", None),
-        ("@*bob:here", None), ("*", None), ("@bob:here", None), ("@_trestle_irc_:here", None),
+        ("@_trestle_irc_bob:here", ["bob"]), ("@_trestle_irc_sp=5b*:here", ["sp[*"]),
+        ("@_trestle_irc_a?b*:*", ["a?b*"]), ("@_trestle_irc_bob:h*", ["bob"]),
+        ("@_trestle_irc_*:here", ["*"]), ("@_trestle_irc_b=4*:here", []),
+        ("@_trestle_irc_bob:there", []), ("@_trestle_irc2_bob:here", []),
+        ("@*bob:here", ["*bob"]), ("*", ["*"]), ("@bob:here", []), ("@_trestle_irc_:here", []),
+        ("@*spam*:*", ["*spam*"]), ("*spam*", ["*spam*"]), ("@?*troll:here", ["*troll"]),
+        ("@*spam*:there", []), ("@*SPAM*:*", []), ("*trestle*", ["*"]), ("*:her?", ["*"]),
+        ("@*_a*:*", ["a*"]), ("*c?a*", ["*c?a*", "a*"]), ("*spam?*", ["*spam", "*spam?*"]),
+        ("@?????????????????here", ["???"]), ("*=5b*=c3=a9", []), ("@*=5b*=c3=a9:here", ["*[*é"]),
+        ("@*a=2a:here", []), ("@*=61*:here", []), ("@*=c3*:here", []),
     ],
 )  # fmt: skip
-def test_a_pattern_of_ghosts_is_read_as_one_of_nicks(pattern: str, remote: str | None) -> None:
-    ours = Namespaces(server_name="here", networks=[IRC, InstanceId("irc2")])
-    assert ours.read_pattern(pattern, IRC) == remote
+def test_a_pattern_of_ids_is_read_as_those_of_nicks(pattern: str, remote: list[str]) -> None:
+    assert OURS.read_pattern(pattern, IRC) == remote
+
+
+@examples(300)
+@given(st.text("ab*?", max_size=9), *3 * [st.text("ab", max_size=5)])
+def test_what_a_pattern_leaves_between_two_texts_is_exact(
+    pattern: str, begin: str, text: str, end: str
+) -> None:
+    left = Glob(pattern).between(begin, end)
+    assert any(one.matches(text) for one in left) == Glob(pattern).matches(begin + text + end)
+    assert len(left) <= (1 + len(begin)) * (1 + len(end))
+
+
+PIECES = [
+    "*", "*", "*", "?", "?", "a", "b", "5", "=5b", "=5", "=c3=a9", "=c3", "=61", "_", "@", ":",
+    "irc_", "c", "here", "h", "re", "@_trestle_irc_", ":here",
+]  # fmt: skip
+
+
+@examples(500)
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), st.text("ab5[é", min_size=1))
+def test_a_nick_is_banned_if_and_only_if_its_ghost_is_meant(pattern: str, nick: str) -> None:
+    ghost = OURS.ghost(IRC, nick)
+    meant = Glob(signs_of(pattern)).matches(signs_of(ghost))
+    assert any(Glob(one).matches(nick) for one in OURS.read_pattern(pattern, IRC)) == meant
+    if "=" not in ghost:
+        assert Glob(pattern).matches(ghost) == meant
+
+
+def signs_of(text: str) -> str:
+    """The same with one sign, that is in no pattern, in place of every one that is escaped."""
+
+    def read(found: re.Match[str]) -> str:
+        data = bytes.fromhex(found[0].replace("=", ""))
+        try:
+            return "".join(chr(0xE000 + ord(sign)) for sign in data.decode())
+        except UnicodeDecodeError:
+            return found[0]
+
+    return ESCAPED.sub(read, text)
+
+
+def test_a_rule_about_everybody_or_very_many_of_a_network_bans_nobody_there_and_is_held() -> None:
+    wide = [user("@*:*"), user("@" + "?" * 16 + ":here"), user("*?????????????z*")]
+    rules = [user("@*spam*:*"), server("*:here"), user("@_trestle_irc_bob:here"), *wide]
+    aimed = aim(rules, lambda text: OURS.read_pattern(text, IRC))
+    assert aimed.patterns == ["*spam*", "bob"]
+    assert aimed.too_wide == set(wide)
+    everybody = "everybody on irc, or very many there"
+    weighed = weigh(wide, people("@a:b"), people("@admin:here"), aimed.too_wide, "irc")
+    assert weighed.held == {
+        wide[0]: f"@admin:here, and {everybody}", wide[1]: everybody, wide[2]: everybody,
+    }  # fmt: skip
+    assert not weighed.in_force

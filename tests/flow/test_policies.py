@@ -43,6 +43,7 @@ async def make_list(lena: MatrixUser, bea: MatrixUser) -> tuple[str, str]:
     room = await lena.create_room(preset="public_chat", room_alias_name=name)
     await rule(lena, room, "bea", ban(bea.id))
     await rule(lena, room, "spam", ban(SPAM))
+    await rule(lena, room, "bore", ban("@?*bore:test.example"))
     await rule(lena, room, "evil", ban("*.evil.example"), "server")
     await rule(lena, room, "fine", {**ban("@*:*"), "recommendation": "m.allow"})
     return room, f"#{name}:test.example"
@@ -78,14 +79,18 @@ async def test_a_list_is_looked_at_first_then_in_force_and_followed_until_it_is_
 
             olga.say("MODE #mall +o trestle")
             await rule(lena, list_room, "troll", ban("@_trestle_near_troll:test.example"))
-            await olga.expect("MODE #mall +b", "spam*!*@*")
+            await olga.expect("MODE #mall +b", "*bore!*@*")
             await olga.expect("MODE #mall +b", "troll!*@*")
             await rule(lena, list_room, "alice", ban("@alice*:test.example"))
             await alice.wait_for_text(room, f"that is about {alice.id}. It is not in force; say")
+            await rule(lena, list_room, "all", ban("@_trestle_near_*:test.example"))
+            await alice.wait_for_text(room, "that is about everybody on near, or very many there.")
             await redact_rule(lena, list_room, "spam")
             await olga.expect("MODE #mall -b", "spam*!*@*")
             await alice.say(room, f"!trestle policy apply {alias}")
             await alice.wait_for_text(room, f"say !trestle policy apply {alias} yes")
+            await alice.say(room, f"!trestle policy {alias}")
+            await alice.wait_for_text(room, "Nobody is ever banned from #mall by a rule that is ")
 
         async with running(settings) as app:
             await bea.say(room, "unheard")
@@ -111,10 +116,10 @@ async def look_at(
 ) -> None:
     """Ask what the list would do, and hold the answer against what is in it."""
     await person.say(room, f"!trestle policy {alias}")
-    seen = await person.wait_for_text(room, f"{alias} ({list_room}) has 3 rules")
+    seen = await person.wait_for_text(room, f"{alias} ({list_room}) has 4 rules")
     said = seen["content"]["body"]
     assert f"In this room it is about {about}: nothing that they say would" in said
-    assert "would be banned from #mall as far as I have the right to: spam*." in said
+    assert "would be banned from #mall as far as I have the right to: *bore, spam*." in said
     assert f"Nothing of that is done yet. Say !trestle policy apply {alias} " in said
 
 
