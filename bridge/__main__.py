@@ -8,7 +8,7 @@ def main() -> None:
     heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heard:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from bridge.cli import main as command_line  # noqa: PLC0415 - It takes a second.
+    from bridge.cli import main as command_line  # noqa: PLC0415 - It takes a while.
 
     if heard:
         signal.signal(signal.SIGINT, signal.default_int_handler)

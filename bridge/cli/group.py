@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,8 +30,30 @@ CTRL_C = 130
 """The exit code that shells give a program which Ctrl-C has ended."""
 
 
+PLACES: Mapping[str, str] = {
+    "backup": "backup", "completion": "completion", "config": "config", "database": "database",
+    "demo": "demo", "doctor": "look", "import": "importing", "init": "init", "keys": "keys",
+    "modules": "look", "parked": "parked", "prove": "prove", "registration": "look",
+    "reload": "config", "restore": "backup", "run": "run", "status": "status", "trace": "trace",
+}  # fmt: skip
+"""In which file of this folder each command is."""
+
+
 class _Commands(click.Group):
-    """Turns our errors into one sentence and an exit code: 2 for settings, 1 for the rest."""
+    """Turns our errors into one sentence and an exit code: 2 for settings, 1 for the rest.
+
+    Of the commands only the one that is asked for is loaded: the others would make it wait.
+    """
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in PLACES:
+            import_module(f"bridge.cli.{PLACES[cmd_name]}")
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        for place in PLACES.values():
+            import_module(f"bridge.cli.{place}")
+        return super().list_commands(ctx)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

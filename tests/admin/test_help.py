@@ -1,18 +1,22 @@
 """``--help`` of each command reads well."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 
+import bridge.cli
 from bridge import __version__
 from bridge.cli import main
+from bridge.cli.group import PLACES
 from tests.admin.commands import trestle
 
 
 def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     yield path
-    for name, command in group.commands.items():
+    for name in group.list_commands(click.Context(group)):
+        command = group.commands[name]
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
         else:
@@ -43,6 +47,17 @@ def test_the_help_says_what_it_does_and_what_each_option_is_for(path: tuple[str,
         assert shown.output.startswith(f"Usage: {' '.join(('trestle', *path))} ")
         assert "..." not in shown.output.partition("Commands:")[2]
         assert max(map(len, shown.output.splitlines())) <= 80
+
+
+def test_each_command_is_where_it_is_looked_for() -> None:
+    files = Path(bridge.cli.__file__).parent.glob("*.py")
+    assert {file.stem for file in files} == {"__init__", "group", *PLACES.values()}
+    places = {
+        name: command_of((name,)).callback for name in main.list_commands(click.Context(main))
+    }
+    assert {name: getattr(one, "__module__", "") for name, one in places.items()} == {
+        name: f"bridge.cli.{place}" for name, place in PLACES.items()
+    }
 
 
 def test_a_command_that_there_is_not_names_the_help() -> None:

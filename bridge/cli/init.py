@@ -1,19 +1,16 @@
-"""Making an installation and running it: ``init``, ``run``, ``demo``."""
+"""Making an installation: ``init``."""
 
 import contextlib
 import shlex
-import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 
-from bridge.app import run as run_app
-from bridge.cli.group import CONFIG, main, run_until_told
+from bridge.cli.group import main
 from bridge.cli.look import list_modules
-from bridge.config import check_value, load
+from bridge.config import check_value
 from bridge.core.catalogue import find_module
-from bridge.demo import stage
 from bridge.init import (
     Question,
     draft,
@@ -24,7 +21,6 @@ from bridge.init import (
     refuse_existing,
     write_files,
 )
-from bridge.reload import use_log_settings
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.secret import Secret
 from bridge.storage.schema import admin_sql
@@ -149,24 +145,3 @@ def _asking_again() -> Iterator[None]:
         yield
     except ConfigError as error:
         raise click.UsageError(error.reason) from error
-
-
-@main.command()
-@CONFIG
-def run(config: Path) -> None:
-    """Run until stopped by Ctrl-C or SIGTERM."""
-    config = config.absolute()
-    settings = load(config)
-    use_log_settings(settings)
-    # It reloads once there is something to reload; until then, and while we stop, it is nothing.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    run_until_told(lambda: run_app(settings, end_for_sure=True, read_again=lambda: load(config)))
-
-
-@main.command(short_help="Try it out: a bridged room on this machine.")
-@click.option("--check", is_flag=True, help="Run the conversation, say how it went, and end.")
-def demo(check: bool) -> None:
-    """Run a homeserver, an IRC server and Trestle on this machine, and bridge a room."""
-    code = run_until_told(lambda: stage.play(check=check))
-    # Ctrl-C is how the demo is meant to end; a check that was cut short has shown nothing.
-    raise click.exceptions.Exit(int(check) if code is None else code)
