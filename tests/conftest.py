@@ -11,7 +11,9 @@ import pytest
 import pytest_asyncio
 from xdist.remote import Producer
 
+from bridge.model import SystemClock
 from bridge.settings import DatabaseSettings
+from bridge.storage.pool import Database
 from tests.rigs import device_bridge, order
 from tests.rigs.cluster import Cluster, run_cluster
 from tests.rigs.device_bridge import Network
@@ -57,10 +59,28 @@ async def cluster() -> AsyncIterator[Cluster]:
         yield started
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def template(cluster: Cluster) -> str:
+    """The name of a database with the schema and the tables of these days, and without rows."""
+    settings = await cluster.fresh()
+    with tempfile.TemporaryDirectory() as place:
+        async with Database.open(settings, Path(place), SystemClock()) as opened:
+            await opened.cover(opened.clock.today())
+            return str(await opened.core.fetchval("SELECT current_database()"))
+
+
 @pytest_asyncio.fixture
-async def database_settings(cluster: Cluster) -> AsyncIterator[DatabaseSettings]:
-    """An empty database of its own."""
+async def empty_database(cluster: Cluster) -> AsyncIterator[DatabaseSettings]:
+    """A database of its own in which nobody was yet."""
     made = await cluster.fresh()
+    yield made
+    await cluster.drop(made)
+
+
+@pytest_asyncio.fixture
+async def database_settings(cluster: Cluster, template: str) -> AsyncIterator[DatabaseSettings]:
+    """A database of its own as an earlier run has left it: its tables need not be made again."""
+    made = await cluster.fresh(template=template)
     yield made
     await cluster.drop(made)
 

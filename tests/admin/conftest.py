@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from bridge.config import load
 from bridge.demo.processes import free_port
 from bridge.demo.synapse import Synapse
-from bridge.settings import Settings
+from bridge.settings import DatabaseSettings, Settings
 from tests.admin.commands import trestle
 from tests.rigs.cluster import Cluster
 
@@ -37,6 +37,12 @@ class Installation:
     def settings(self) -> Settings:
         """The first one's settings, as the program reads them."""
         return load(self.config)
+
+
+@pytest_asyncio.fixture
+async def database_settings(empty_database: DatabaseSettings) -> DatabaseSettings:
+    """A database as an admin has it on the first day."""
+    return empty_database
 
 
 def make(folder: Path, synapse: Synapse, database: str, *more: str) -> list[str]:

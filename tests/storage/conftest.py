@@ -1,6 +1,5 @@
 """A database of the storage's own, opened, with a clock that can be turned."""
 
-import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -84,14 +83,15 @@ class Copies:
             await connection.close()
 
 
+@pytest_asyncio.fixture
+async def database_settings(empty_database: DatabaseSettings) -> DatabaseSettings:
+    """Here a database is empty if nothing else is said: how it is filled is the matter."""
+    return empty_database
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def copies(cluster: Cluster) -> Copies:
+async def copies(cluster: Cluster, template: str) -> Copies:
     """Made once, with what an earlier run would have left."""
-    settings = await cluster.fresh()
-    with tempfile.TemporaryDirectory() as folder:
-        async with Database.open(settings, Path(folder), SystemClock()) as opened:
-            await opened.cover(opened.clock.today())
-            template = await opened.core.fetchval("SELECT current_database()")
     return Copies(cluster, template)
 
 
