@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 import bridge
 from bridge.examples import config_example, registration_example
+from tests.admin.commands import trestle
 from tests.rigs import order
 
 TOP = Path(__file__).parent.parent
@@ -39,6 +41,7 @@ def name_of(file: Path) -> str:
     return str(file.relative_to(TOP))
 
 
+@cache
 def tree_of(file: Path) -> ast.Module:
     return ast.parse(file.read_text(), name_of(file))
 
@@ -177,10 +180,7 @@ def test_every_command_in_the_readme_is_there() -> None:
     targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
     assert {"demo", "test"} <= set(re.findall(r"\bmake (\w+)", text)) <= targets
     for command in set(re.findall(r"`trestle (\w+)", text)):
-        shown = subprocess.run(
-            [sys.executable, "-m", "bridge", command, "--help"], capture_output=True, check=False
-        )
-        assert shown.returncode == 0, command
+        assert trestle(command, "--help").code == 0, command
 
 
 def test_the_readme_is_one_screen() -> None:

@@ -166,10 +166,7 @@ def test_a_move_changes_the_config_once_all_is_there(
     (there / "config.yaml").write_text(text)
 
     def run(*words: object) -> str:
-        done = subprocess.run(
-            command(*words, *config(there)), capture_output=True, text=True, check=False
-        )
-        return done.stdout + done.stderr
+        return trestle(*words, *config(there)).said
 
     moved = run("database", "move", "--to", url)
     assert "each is there as it was" in moved, moved

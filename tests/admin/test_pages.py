@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bridge.settings import DatabaseSettings
-from tests.admin.commands import Outcome, init, read_yaml, run_program
+from tests.admin.commands import Outcome, init, read_yaml, trestle
 from tests.deploy.blocks import blocks_of
 from tests.deploy.tools import TOP
 
@@ -26,7 +26,7 @@ def home() -> Iterator[Path]:
     made.mkdir(mode=0o711)
     made.chmod(0o711)
     assert init(made).code == 0
-    assert run_program("parked", "list", "-c", made / "config.yaml").code == 0
+    assert trestle("parked", "list", "-c", made / "config.yaml").code == 0
     yield made
     shutil.rmtree(made)
 
@@ -35,9 +35,9 @@ def typed(line: str, home: Path, url: str) -> Outcome:
     """Run one line of a page for this installation."""
     line = line.replace("/var/backups/trestle/", f"{home}/")
     line = re.sub(r"postgresql://\S+", url, line)
-    program, *words = shlex.split(line)
-    assert program == "trestle"
-    return run_program(*words, "-c", home / "config.yaml")
+    name, *words = shlex.split(line)
+    assert name == "trestle"
+    return trestle(*words, "-c", home / "config.yaml")
 
 
 def test_each_command_of_the_pages_does_what_they_say(
@@ -51,6 +51,4 @@ def test_each_command_of_the_pages_does_what_they_say(
             if "--to postgresql" in block.text:
                 assert read_yaml(home / "config.yaml")["database"]["url"].startswith("postgresql")
     assert read_yaml(home / "config.yaml")["database"]["url"] == "embedded"
-    assert (
-        run_program("parked", "list", "-c", home / "config.yaml").output == "Nothing is parked.\n"
-    )
+    assert trestle("parked", "list", "-c", home / "config.yaml").output == "Nothing is parked.\n"

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import click
@@ -22,17 +23,20 @@ from tests.rigs.yaml import dump
 
 METRICS = {metric.name: metric for metric in (*core_metrics(), *module_metrics())}
 
+pages = cache(made)
+"""Made once: for the events all of the code is read."""
+
 
 def test_the_committed_files_are_what_the_program_makes(folder: Path) -> None:
     write_manual(folder)
-    for name in made():
+    for name in pages():
         assert (folder / name).read_text() == (TOP / name).read_text(), (
             f"{name} is old: `make examples` writes it again"
         )
 
 
 def test_every_metric_has_its_line_in_the_reference() -> None:
-    text = made()["docs/reference/metrics.md"]
+    text = pages()["docs/reference/metrics.md"]
     for name, metric in METRICS.items():
         (row,) = re.findall(rf"^\| `{name}` \|.*$", text, re.MULTILINE)
         assert metric.help in row
@@ -73,7 +77,7 @@ def test_the_board_is_whole() -> None:
 
 
 def test_every_command_and_flag_is_in_both_references() -> None:
-    page, manual = made()["docs/reference/cli.md"], made()["deploy/man/trestle.1"]
+    page, manual = pages()["docs/reference/cli.md"], pages()["deploy/man/trestle.1"]
     flat = " ".join(manual.replace("\\-", "-").split())
     found = {entry.name: entry for entry in entries(main)}
     assert found.keys() == {" ".join(("trestle", *path)) for path in commands()}
@@ -120,7 +124,7 @@ def test_every_line_of_the_log_has_a_stable_name() -> None:
     assert len(lines) > 50
     odd = [one for one in lines if not re.fullmatch(r"[a-z][a-z0-9_]{2,39}", one.event)]
     assert odd == []
-    page = made()["docs/reference/log-events.md"]
+    page = pages()["docs/reference/log-events.md"]
     assert [one.event for one in lines if f"| `{one.event}` | {one.level} |" not in page] == []
 
 

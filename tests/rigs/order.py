@@ -23,11 +23,11 @@ TOGETHER = {
 LONGEST = (
     *TOGETHER["demo"],
     "crash/test_proof", "crash/test_poison", "crash/test_failpoints", "crash/test_stopping",
-    "flow/test_reload", "flow/test_restore", "flow/test_uncertain", "flow/test_conversation",
-    "flow/test_logins", "flow/test_who_may_what", "admin/test_pages", "flow/test_declared",
+    "flow/test_who_may_what", "flow/test_reload", "flow/test_restore", "flow/test_uncertain",
+    "flow/test_conversation", "flow/test_logins", "flow/test_declared",
     "admin/test_doctor_misconfigured", "storage/test_backup", "storage/test_move",
     "flow/test_reconcile", "web/test_logins", "crash/test_putting_aside", "flow/test_canaries",
-    "flow/test_double_puppets", *TOGETHER["installation"],
+    "flow/test_double_puppets", "admin/test_pages", *TOGETHER["installation"],
 )  # fmt: skip
 """Files that run before all others."""
 
