@@ -36,7 +36,7 @@ from bridge.settings import (
 
 SHOWING = InstanceRules(members=Members.FULL)
 _SPARED = {"push": {"enabled": False}, "stats": {"enabled": False}}
-"""What nobody here looks at, and takes a quarter of the homeserver's time for each message."""
+"""What nobody here looks at, and takes a tenth of the homeserver's time for each message."""
 
 _NUMBERS = itertools.count(1)
 
