@@ -86,6 +86,7 @@ class Proof:
         self._persons: dict[str, IrcPerson] = {}
         self._watcher: IrcPerson
         self._faults: Faults
+        self._measure_at = 1000
 
     async def run(self, faults: Iterator[Fault]) -> Outcome:
         """Talk until the faults are done and everything has arrived, or the time is up.
@@ -154,6 +155,7 @@ class Proof:
             while fault is not None:
                 then = next(faults, None)
                 self._progress(self._ledgers.said, fault)
+                await self._measure_tables()
                 await self._words.open(self._size.each // _LINES_A_WORD)
                 await self._faults.do(fault, then)
                 fault = then
@@ -162,6 +164,12 @@ class Proof:
             await self._lines.close()
             await self._words.close()
         await self._say_last_words()
+
+    async def _measure_tables(self) -> None:
+        """Keep reading rooms from becoming slow, each time that as much again was said."""
+        if self._ledgers.said >= self._measure_at:
+            self._measure_at = 2 * self._ledgers.said
+            await self._scratch.synapse.measure_tables()
 
     async def _talk(self, name: str, places: int, say: Say) -> None:
         """Say what the script has for somebody, as long as there is leave to."""
@@ -219,6 +227,7 @@ class Proof:
         while True:
             self._progress(self._ledgers.said, None)
             self._read_shown()
+            began = monotonic()
             if not self._lacks_nearby():
                 await self._read_rooms()
                 if not lacks(self._ledgers):
@@ -226,7 +235,8 @@ class Proof:
             if monotonic() > end:
                 await self._read_rooms()
                 return lacks(self._ledgers)
-            await asyncio.sleep(_LOOK_SECONDS)
+            # A homeserver that is only read from gets nothing else done.
+            await asyncio.sleep(max(_LOOK_SECONDS, 2 * (monotonic() - began)))
 
     def _lacks_nearby(self) -> bool:
         """Whether something is missing that we know of without asking the homeserver."""
