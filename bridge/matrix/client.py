@@ -7,9 +7,12 @@ the path is the same bytes at every attempt. (docs/adr/0002 says why this is not
 import asyncio
 import logging
 import os
+import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -17,6 +20,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from bridge.matrix.connections import Answer, Connections
 from bridge.sdk.errors import TemporaryFailure, TrestleError
 from bridge.sdk.ids import UserId
 from bridge.sdk.secret import Secret
@@ -26,6 +30,8 @@ log = logging.getLogger(__name__)
 _SHORTEST_DELAY = 0.1
 _LONGEST_DELAY = 3600.0
 """Seconds between which a delay is believed that the homeserver asks for."""
+
+_SAID = {"User-Agent": "Trestle", "Accept": "application/json", "Accept-Encoding": "identity"}
 
 PING_ERRORS = {
     "M_URL_NOT_SET": "the registration has no url; put in where the homeserver reaches us, and "
@@ -78,7 +84,19 @@ class MatrixError(TrestleError):
 
 def path(*parts: str) -> str:
     """Spell a path of the client API: each part percent-encoded whole, always the same way."""
-    return "/_matrix/client/" + "/".join(quote(part, safe="") for part in parts)
+    return "/_matrix/client/" + "/".join(map(_quoted, parts))
+
+
+@lru_cache(4096)
+def _quoted(part: str) -> str:
+    # Most parts are the same rooms and types again and again.
+    return quote(part, safe="")
+
+
+@lru_cache(4096)
+def _masquerade(user: UserId, device: str | None) -> str:
+    """The query that says as whom, and by which of their devices, something is done."""
+    return urlencode({"user_id": user} | ({} if device is None else {"device_id": device}))
 
 
 class HomeserverClient:
@@ -88,7 +106,11 @@ class HomeserverClient:
         self._url = url.rstrip("/")
         self._token = as_token
         self._timeout = timeout
+        self._base = URL(self._url)
+        self._prefix = self._base.raw_path.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
+        """For what is read in pieces."""
+        self._connections: Connections | None = None
         self.supports_device_id = True
 
     async def __aenter__(self) -> "HomeserverClient":
@@ -97,11 +119,15 @@ class HomeserverClient:
             timeout=aiohttp.ClientTimeout(total=self._timeout, connect=10),
             trust_env=False,
         )
+        self._connections = Connections(self._base)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            await connections.close()
 
     async def request(
         self,
@@ -121,16 +147,14 @@ class HomeserverClient:
         Raises :class:`MatrixError` when the homeserver says no, ``TemporaryFailure`` when it is
         away, slow or asks for patience.
         """
-        asked = dict(query or {})
+        asked = [urlencode(query)] if query else []
         if user is not None:
-            asked["user_id"] = user
-            if device is not None and self.supports_device_id:
-                asked["device_id"] = device
-        spelled = f"{self._url}{path}" + (f"?{urlencode(asked)}" if asked else "")
+            asked.append(_masquerade(user, device if self.supports_device_id else None))
+        target = f"{path}?{'&'.join(asked)}" if asked else path
         body = content if isinstance(content, bytes | None) else orjson.dumps(content)
         if body is None and method in {"POST", "PUT"}:
             body = b"{}"
-        reply = await self._send(method, URL(spelled, encoded=True), body, timeout, token)
+        reply = await self._send(method, target, body, timeout, token)
         if reply.status < 300:
             return reply.content
         raise self._error(reply)
@@ -139,8 +163,8 @@ class HomeserverClient:
         self, path: str, *, user: UserId, timeout: float | None = None
     ) -> Sequence[Any]:
         """Ask as ``user`` for what is answered by a JSON list. Raises as :meth:`request` does."""
-        url = URL(f"{self._url}{path}?{urlencode({'user_id': user})}", encoded=True)
-        reply = await self._send("GET", url, None, timeout, None)
+        target = f"{path}?{urlencode({'user_id': user})}"
+        reply = await self._send("GET", target, None, timeout, None)
         if reply.status < 300:
             return reply.items
         raise self._error(reply)
@@ -148,35 +172,27 @@ class HomeserverClient:
     async def _send(
         self,
         method: str,
-        url: URL,
+        target: str,
         body: bytes | None,
         timeout: float | None,
         token: Secret | None,
         *,
         kind: str = "application/json",
     ) -> Reply:
-        if self._session is None:
+        if self._connections is None:
             raise TemporaryFailure("the connection to the homeserver is closed")
-        headers = {"Authorization": f"Bearer {(token or self._token).reveal()}"}
+        headers = {"Authorization": f"Bearer {(token or self._token).reveal()}", **_SAID}
         if body is not None:
             headers["Content-Type"] = kind
+        place = f"{self._prefix}{target}"
         try:
-            async with (
-                asyncio.timeout(timeout or self._timeout),
-                self._session.request(
-                    method, url, data=body, headers=headers, allow_redirects=False
-                ) as response,
-            ):
-                raw = await response.read()
-                status, retry_header = response.status, response.headers.get("Retry-After")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            async with asyncio.timeout(timeout or self._timeout):
+                answer = await self._connections.ask(method, place, headers, body)
+        except (TimeoutError, OSError) as error:
             raise TemporaryFailure(
-                f"the homeserver cannot be reached: {_reason(error)}"
+                f"the homeserver cannot be reached: {_reason(error, self._base.host)}"
             ) from error
-        content = _content(status, raw)
-        if isinstance(content, list):
-            return Reply(status, {}, None, content)
-        return Reply(status, content, _retry_after(content, retry_header))
+        return _read(answer)
 
     @asynccontextmanager
     async def download(self, path: str, *, user: UserId) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -201,7 +217,7 @@ class HomeserverClient:
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TemporaryFailure(
-                f"the homeserver cannot be reached: {_reason(error)}"
+                f"the homeserver cannot be reached: {_reason(error, self._base.host)}"
             ) from error
 
     async def upload(
@@ -209,8 +225,7 @@ class HomeserverClient:
     ) -> dict[str, Any]:
         """Put something into the media repository. Raises as :meth:`request` does."""
         place = "/_matrix/media/v3/upload?" + urlencode({"filename": name, "user_id": user})
-        url = URL(f"{self._url}{place}", encoded=True)
-        reply = await self._send("POST", url, content, None, None, kind=kind)
+        reply = await self._send("POST", place, content, None, None, kind=kind)
         if reply.status < 300:
             return reply.content
         raise self._error(reply)
@@ -260,23 +275,32 @@ class HomeserverClient:
         return float(duration) if isinstance(duration, int | float) else 0.0
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, host: str | None) -> str:
     """Why a request did not get through, in words for an admin."""
     match error:
-        case aiohttp.ClientConnectorDNSError():
-            return f"the name {error.host} is not known"
-        case aiohttp.ClientConnectorCertificateError():
-            return f"its certificate is not trusted: {error.certificate_error}"
-        case aiohttp.ClientConnectorSSLError():
+        case aiohttp.ClientConnectorError():
+            return _reason(error.os_error, host)
+        case socket.gaierror():
+            return f"the name {host} is not known"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted: {error}"
+        case ssl.SSLError():
             return "there is no TLS behind it; is it http:// instead of https://?"
-        case aiohttp.ClientConnectorError() if error.os_error.errno:
-            return os.strerror(error.os_error.errno)
         case TimeoutError():
             return "no answer in time"
         case aiohttp.ServerDisconnectedError():
             return "it hung up"
+        case OSError() if error.errno:
+            return os.strerror(error.errno)
         case _:
             return (str(error) or type(error).__name__)[:200]
+
+
+def _read(answer: Answer) -> Reply:
+    content = _content(answer.status, answer.body)
+    if isinstance(content, list):
+        return Reply(answer.status, {}, None, content)
+    return Reply(answer.status, content, _retry_after(content, answer.retry_after))
 
 
 def _content(status: int, raw: bytes) -> dict[str, Any] | list[Any]:

@@ -1,0 +1,220 @@
+"""Kept connections to one HTTP/1.1 server, for many small requests (RFC 9112).
+
+Every message into Matrix is a request of its own. A client library for the whole of HTTP takes
+longer over one than the homeserver's answer is away, so this does the little that is needed: a
+request is one write, an answer is read by httptools' parser. (docs/adr/0012 says why.)
+"""
+
+import asyncio
+import ssl
+from typing import NamedTuple, cast
+
+import httptools
+from yarl import URL
+
+_MOST = 64
+"""Connections at once."""
+_IDLE_SECONDS = 15.0
+"""A connection that rested longer is not used again: the server may be about to close it."""
+_CONNECT_SECONDS = 10.0
+_LARGEST = 256 * 1024 * 1024
+"""Bytes of an answer."""
+
+
+class Answer(NamedTuple):
+    """What the server answered."""
+
+    status: int
+    retry_after: str | None
+    """The header of that name."""
+    body: bytes
+
+
+class NoAnswerError(OSError):
+    """What came is no answer: the server hung up, or does not speak HTTP."""
+
+
+class HungUpError(NoAnswerError):
+    """The server hung up without a word; it may not even have seen the request."""
+
+
+class Connections:
+    """Connections to the server of one URL. Close it in the end."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._host = cast(str, url.raw_host)
+        self._tls = ssl.create_default_context() if url.scheme == "https" else None
+        self._name = url.raw_authority.rpartition("@")[2]
+        self._idle: list[_Connection] = []
+        self._busy: set[_Connection] = set()
+        self._slots = asyncio.Semaphore(_MOST)
+
+    async def ask(
+        self, method: str, target: str, headers: dict[str, str], body: bytes | None
+    ) -> Answer:
+        """Send one request; give the answer whatever its status. No redirect is followed.
+
+        ``target`` is the encoded path with its query. Raises ``OSError`` if the server cannot be
+        reached (``ssl.SSLError`` for its certificate), :class:`NoAnswerError` if what comes is
+        none, and ``TimeoutError`` if connecting takes too long; the wait for the answer is the
+        caller's to limit. A request that is done once however often it comes is sent once more
+        where a kept connection turns out to have been closed.
+        """
+        request = _encode(method, target, {"Host": self._name, **headers}, body)
+        async with self._slots:
+            connection = self._take()
+            if connection is not None and method != "POST":
+                try:
+                    return await self._ask(connection, request)
+                except HungUpError:
+                    connection = None
+            return await self._ask(connection or await self._connect(), request)
+
+    async def close(self) -> None:
+        """Hang up."""
+        for connection in (*self._idle, *self._busy):
+            connection.hang_up()
+        self._idle.clear()
+
+    def _take(self) -> "_Connection | None":
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_open and now - connection.idle_since < _IDLE_SECONDS:
+                return connection
+            connection.hang_up()
+        return None
+
+    async def _connect(self) -> "_Connection":
+        loop = asyncio.get_running_loop()
+        port = cast(int, self._url.port)  # Of a URL with http or https it is known.
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            _, made = await loop.create_connection(
+                _Connection, self._host, port, ssl=self._tls,
+                server_hostname=self._host if self._tls else None,
+            )  # fmt: skip
+        return made
+
+    async def _ask(self, connection: "_Connection", request: bytes) -> Answer:
+        self._busy.add(connection)
+        try:
+            answer = await connection.ask(request)
+        except BaseException:
+            # What comes later on this connection would be taken for the next answer.
+            connection.hang_up()
+            raise
+        finally:
+            self._busy.discard(connection)
+        if connection.is_open:
+            connection.idle_since = asyncio.get_running_loop().time()
+            self._idle.append(connection)
+        return answer
+
+
+def _encode(method: str, target: str, headers: dict[str, str], body: bytes | None) -> bytes:
+    """Write a request. Raises ``ValueError`` for what would be more than one."""
+    lines = [f"{method} {target} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
+    if " " in target or not all(one.isascii() and one.isprintable() for one in lines):
+        raise ValueError("a request holds what would break its lines")
+    return "\r\n".join((*lines, "", "")).encode("ascii") + (body or b"")
+
+
+class _Connection(asyncio.Protocol):
+    """One request at a time, then its answer."""
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[Answer] | None = None
+        self._begin()
+        self.is_open = False
+        self.idle_since = 0.0
+
+    def _begin(self) -> None:
+        self._retry_after: str | None = None
+        self._body: list[bytes] = []
+        self._size = 0
+        self._heard = False
+        self._has_length = False
+        self._head_is_whole = False
+
+    async def ask(self, request: bytes) -> Answer:
+        """Send it and wait for the answer. Raises :class:`NoAnswerError`."""
+        if self._transport is None or not self.is_open:
+            raise HungUpError("it hung up")
+        self._begin()
+        self._waiter = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._waiter
+
+    def hang_up(self) -> None:
+        """Close it; nothing is waited for."""
+        self.is_open = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- what the transport tells ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.is_open = True
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        self._size += len(data)
+        if self._waiter is None or self._waiter.done() or self._size > _LARGEST:
+            # Nothing was asked, or too much is said.
+            self._fail(NoAnswerError("its answer is too large"))
+            return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._fail(NoAnswerError("its answer is no HTTP"))
+
+    def eof_received(self) -> None:
+        self.is_open = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_open = False
+        if self._head_is_whole and not self._has_length and exc is None:
+            self._finish()  # An old server says by closing that this was all.
+        self._fail((NoAnswerError if self._heard else HungUpError)("it hung up"))
+
+    def _fail(self, error: OSError) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+        self.hang_up()
+
+    # --- what the parser tells ---
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        match name.lower():
+            case b"retry-after":
+                self._retry_after = value.decode("latin-1")
+            case b"content-length" | b"transfer-encoding":
+                self._has_length = True
+
+    def on_headers_complete(self) -> None:
+        self._head_is_whole = self._parser.get_status_code() >= 200
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._parser.get_status_code() < 200:
+            self._begin()  # Only the word that the answer is coming.
+            return
+        if not self._parser.should_keep_alive():
+            self.is_open = False
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            status, body = self._parser.get_status_code(), b"".join(self._body)
+            self._waiter.set_result(Answer(status, self._retry_after, body))
+        if not self.is_open and self._transport is not None:
+            self._transport.close()
