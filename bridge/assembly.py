@@ -165,7 +165,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         blocks = Blocks(BlockStore(database))
         await blocks.load()
         crossings = Crossings(store)
-        marker = router.marker = Marker(journal, before=crossings.flush)
+        marker = router.marker = Marker(journal, crossings)
         history = History(
             client, namespaces.is_ours, lambda event: doubles.find_instance(event) is not None
         )

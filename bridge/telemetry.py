@@ -26,6 +26,9 @@ _Metric = TypeVar("_Metric", bound=MetricWrapperBase)
 _FAST = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _SLOW = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 120, 600, 3600)
 
+_DIRECTIONS = ("to_network", "to_matrix")
+_OUTCOMES = ("sent", "retried", "parked", "uncertain", "dropped")
+
 
 class Documented(NamedTuple):
     """A metric as the reference lists it."""
@@ -73,13 +76,13 @@ class Telemetry:
             "end_to_end_seconds",
             "From an event's arrival to its delivery on the other side.",
             _SLOW,
-            direction=("to_network", "to_matrix"),
+            direction=_DIRECTIONS,
         )
         self.sends = self._counter(
             "sends",
             "Deliveries tried, by what became of them.",
-            direction=("to_network", "to_matrix"),
-            outcome=("sent", "retried", "parked", "uncertain", "dropped"),
+            direction=_DIRECTIONS,
+            outcome=_OUTCOMES,
         )
         self.parked = self._gauge(
             "parked_items",
@@ -124,6 +127,24 @@ class Telemetry:
             "loop_lag_seconds", "How late the event loop runs what is due.", _FAST
         )
         self._of_modules: dict[str, tuple[Metric, Counter | Histogram]] = {}
+
+        self._sends = {
+            (direction, outcome): self.sends.labels(direction=direction, outcome=outcome)
+            for direction in _DIRECTIONS
+            for outcome in _OUTCOMES
+        }
+        self._crossings = {
+            direction: self.end_to_end_seconds.labels(direction=direction)
+            for direction in _DIRECTIONS
+        }
+
+    def count_send(self, direction: str, outcome: str) -> None:
+        """Count a delivery that was tried."""
+        self._sends[direction, outcome].inc()
+
+    def time_crossing(self, direction: str, seconds: float) -> None:
+        """Note how long an event was with us until it was on the other side."""
+        self._crossings[direction].observe(seconds)
 
     def count_module(self, module: str, instance: str, metric: Metric) -> Counter:
         """Make or give a counter that a module declares, shared by the module's instances.

@@ -80,7 +80,7 @@ class Arrivals:
         owner = self._house.double_puppets.find_owner(self._portal.instance, user.id)
         if not self._opted_out(self._ghost(user)) and not (owner and self._opted_out(owner)):
             return False
-        self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
+        self._house.telemetry.count_send("to_matrix", "dropped")
         return True
 
     async def _receive_message(self, event: RemoteMessage | RemoteEdit) -> None:

@@ -1,6 +1,5 @@
 """Which event is which remote message: gathered, and written in batches."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -8,19 +7,17 @@ from bridge.model import MessageLink
 
 
 class LinkStore(Protocol):
-    """The part of the storage that keeps what crossed."""
+    """The part of the storage that knows what crossed."""
 
-    async def add_links(self, links: Sequence[MessageLink]) -> None: ...
     async def find_remote(self, portal_id: int, remote_id: str) -> Sequence[MessageLink]: ...
 
 
 class Crossings:
-    """Written before the marks of the items that they came from."""
+    """Written together with the marks of the items that they came from."""
 
     def __init__(self, store: LinkStore) -> None:
         self._store = store
         self._links: list[MessageLink] = []
-        self._one_at_a_time = asyncio.Lock()
 
     def note(self, links: Sequence[MessageLink]) -> None:
         """Have the links written soon."""
@@ -40,10 +37,10 @@ class Crossings:
         ]
         return pending or await self._store.find_remote(portal, remote_id)
 
-    async def flush(self) -> None:
-        """Write what was noted. Raises ``TemporaryFailure``; then it is written later."""
-        async with self._one_at_a_time:
-            links = list(self._links)
-            if links:
-                await self._store.add_links(links)
-                del self._links[: len(links)]
+    def noted(self) -> Sequence[MessageLink]:
+        """What is to be written."""
+        return tuple(self._links)
+
+    def written(self, number: int) -> None:
+        """Take note that the first of what was noted is written."""
+        del self._links[:number]

@@ -211,7 +211,7 @@ class Doorway:
 
     def _drop(self, item: Item) -> None:
         item.drop()
-        self._house.telemetry.sends.labels(direction="to_network", outcome="dropped").inc()
+        self._house.telemetry.count_send("to_network", "dropped")
 
     async def _say(
         self, client: Client, item: Item, said: Said, capabilities: Capabilities
@@ -244,7 +244,7 @@ class Doorway:
         """Tell the sender in the room that the message did not get across, and why."""
         telemetry = self._house.telemetry
         outcome = "uncertain" if reason is ParkReason.UNCERTAIN else "parked"
-        telemetry.sends.labels(direction="to_network", outcome=outcome).inc()
+        telemetry.count_send("to_network", outcome)
         if item.event["type"] == "m.room.member":
             return
         if reason is ParkReason.UNCERTAIN:
@@ -295,9 +295,9 @@ class Doorway:
         self, item: Item, receipt: Receipt, began: datetime, crossed: Sequence[Crossing]
     ) -> None:
         house, event = self._house, item.event
-        house.telemetry.sends.labels(direction="to_network", outcome="sent").inc()
+        house.telemetry.count_send("to_network", "sent")
         seconds = asyncio.get_running_loop().time() - item.row.landed_at
-        house.telemetry.end_to_end_seconds.labels(direction="to_network").observe(seconds)
+        house.telemetry.time_crossing("to_network", seconds)
         now = house.clock.now()
         ids: Sequence[RemoteMessageId | None] = receipt.remote_ids or (None,)
         house.crossings.note([
@@ -460,7 +460,7 @@ class Doorway:
         Raises ``PermanentFailure`` for what is said to one alone and the room must not have.
         """
         if self.portal.paused:
-            self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
+            self._house.telemetry.count_send("to_matrix", "dropped")
             return
         if isinstance(event, RemoteTopic | RemoteAccess | RemoteRanks | RemoteRemoval):
             if isinstance(event, RemoteRemoval):

@@ -191,7 +191,7 @@ class Portals:
         """
         door = self._by_chat.get((instance, event.chat, row.id)) or self.find(instance, event.chat)
         if door is not None and await self._is_ignored(door, row, event):
-            self._house.telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
+            self._house.telemetry.count_send("to_matrix", "dropped")
         elif door is not None and door.portal.receiver and isinstance(event, RemoteRename):
             await self.direct_chats.rename(door, event)
         elif door is not None:

@@ -7,11 +7,11 @@ pair for each event of which some consumers are done and others are not.
 import asyncio
 import logging
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from bridge.failpoint import failpoint
-from bridge.model import ItemId, Mark, RowId
+from bridge.model import ItemId, Mark, MessageLink, RowId
 from bridge.sdk.errors import TemporaryFailure
 
 log = logging.getLogger(__name__)
@@ -111,18 +111,22 @@ class Row:
 class Marks(Protocol):
     """Where progress is made durable (the journal)."""
 
-    async def mark(self, marks: Sequence[Mark]) -> None: ...
+    async def mark(self, marks: Sequence[Mark], links: Sequence[MessageLink] = ()) -> None: ...
+
+
+class Links(Protocol):
+    """What crossed, to be made durable with the marks of what it came from."""
+
+    def noted(self) -> Sequence[MessageLink]: ...
+    def written(self, number: int) -> None: ...
 
 
 class Marker:
     """Writes progress in batches; one statement for all rows that moved."""
 
-    def __init__(
-        self, marks: Marks, *, before: Callable[[], Awaitable[None]], gather: float = 0.1
-    ) -> None:
-        """``before`` makes durable what must be so before the marks are."""
+    def __init__(self, marks: Marks, links: Links, *, gather: float = 0.1) -> None:
         self._marks = marks
-        self._before = before
+        self._links = links
         self._gather = gather
         self._touched: list[Row] = []
         self._wanted = asyncio.Event()
@@ -180,11 +184,11 @@ class Marker:
         for row in batch:
             row.touched = False
         self._writing = batch
-        # Taken before: what is done meanwhile may need what is not flushed.
-        marks = [row.mark() for row in batch]
+        # Taken at one moment: what is done meanwhile may have links that are not among these.
+        marks, links = [row.mark() for row in batch], self._links.noted()
         try:
-            await self._before()
-            await self._marks.mark(marks)
+            await self._marks.mark(marks, links)
+            self._links.written(len(links))
         except BaseException as error:
             for row in batch:
                 self.touch(row)

@@ -374,7 +374,7 @@ class Sender:
         ]  # fmt: skip
 
     def _put_off(self, error: TemporaryFailure, tries: int) -> _Pause:
-        self._telemetry.sends.labels(direction="to_matrix", outcome="retried").inc()
+        self._telemetry.count_send("to_matrix", "retried")
         self._note_up(error)
         if error.retry_after is not None:
             return _Pause(error.retry_after, is_asked_for=True)
@@ -382,10 +382,10 @@ class Sender:
 
     def _note_sent(self, queued: QueuedOutgoing, event_id: EventId | None) -> None:
         outgoing, now = queued.outgoing, self._clock.now()
-        self._telemetry.sends.labels(direction="to_matrix", outcome="sent").inc()
+        self._telemetry.count_send("to_matrix", "sent")
         if outgoing.kind is SendKind.EVENT and outgoing.portal is not None:
             seconds = (now - queued.received_at).total_seconds()
-            self._telemetry.end_to_end_seconds.labels(direction="to_matrix").observe(seconds)
+            self._telemetry.time_crossing("to_matrix", seconds)
         self._finished.append(Sent(queued, event_id, now))
         self._finish_wanted.set()
 
@@ -395,11 +395,11 @@ class Sender:
     async def _drop(self, queued: QueuedOutgoing) -> None:
         """Leave it out by rule. Raises ``TemporaryFailure``."""
         await self._outbox.drop(queued)
-        self._telemetry.sends.labels(direction="to_matrix", outcome="dropped").inc()
+        self._telemetry.count_send("to_matrix", "dropped")
 
     async def _park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
         log.warning("not sent into Matrix: %s", reason.value, extra={"event": "send_parked"})
-        self._telemetry.sends.labels(direction="to_matrix", outcome="parked").inc()
+        self._telemetry.count_send("to_matrix", "parked")
         self._telemetry.parked.labels(reason=reason.value).inc()
         while True:
             try:

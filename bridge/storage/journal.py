@@ -11,11 +11,12 @@ from typing import Any
 
 import asyncpg
 
-from bridge.model import Mark, RowId, Source
+from bridge.model import Mark, MessageLink, RowId, Source
 from bridge.sdk.errors import TemporaryFailure
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.pool import Database
+from bridge.storage.portals import link_columns
 from bridge.storage.schema import Connection
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,13 @@ _UNFINISHED = (
 )
 """At least one row, and not many more bytes than a large one has."""
 
+_LINK = (
+    "WITH linked AS (INSERT INTO message (day, portal, event_id, remote_id, part, sender, kind, "
+    "received_at, laned_at, sent_at, confirmed_at) SELECT $10, n.* FROM unnest($11::bigint[], "
+    "$12::text[], $13::bytea[], $14::integer[], $15::text[], $16::text[], $17::timestamptz[], "
+    "$18::timestamptz[], $19::timestamptz[], $20::timestamptz[]) AS n "
+    "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $5) "
+)
 _MARK = (
     "UPDATE journal SET progress = m.progress, done = m.done, parked = m.parked, "
     "delivered = m.delivered, dropped = m.dropped, marked_at = $6 "
@@ -138,18 +146,24 @@ class Journal:
             raise TemporaryFailure("another instance took over the database")
         return row
 
-    async def mark(self, marks: Sequence[Mark]) -> None:
-        """Make progress durable."""
+    async def mark(self, marks: Sequence[Mark], links: Sequence[MessageLink] = ()) -> None:
+        """Make progress durable, and which event is which remote message, in one commit a day."""
         now = self._clock.now()
-        with at_the_door():
-            for day, group in groupby(marks, key=lambda mark: mark.row.day):
-                some = list(group)
-                parked, delivered, dropped = zip(*(one.counts for one in some), strict=True)
-                await self._database.core.execute(
-                    _MARK, day, [one.row.seq for one in some], [one.progress for one in some],
-                    [one.done for one in some], self._database.epoch, now,
-                    parked, delivered, dropped,
-                )  # fmt: skip
+        if links and now.date() > self._database.covered_until:
+            await self._database.cover(now.date())
+        days = [list(group) for _, group in groupby(marks, key=lambda mark: mark.row.day)]
+        for some in days:
+            parked, delivered, dropped = zip(*(one.counts for one in some), strict=True)
+            values: list[Any] = [
+                some[0].row.day, [one.row.seq for one in some], [one.progress for one in some],
+                [one.done for one in some], self._database.epoch, now, parked, delivered, dropped,
+            ]  # fmt: skip
+            # With the last: what fails before is done again as a whole.
+            linking = bool(links) and some is days[-1]
+            if linking:
+                values += [now.date(), *link_columns(links)]
+            with at_the_door():
+                await self._database.core.execute(_LINK + _MARK if linking else _MARK, *values)
 
     async def unfinished(self) -> AsyncIterator[JournalRow]:
         """The rows with something left to do, in the order of arrival."""

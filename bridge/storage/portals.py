@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import asyncpg
 
@@ -133,29 +134,6 @@ class PortalStore:
             await self._database.core.execute(
                 "UPDATE portal SET left_out = $2 WHERE id = $1", portal_id, str(item)
             )
-
-    async def add_links(self, links: Sequence[MessageLink]) -> None:
-        """Note which event is which remote message, all in one statement."""
-        columns = zip(
-            *(
-                (one.portal, one.event_id, _encode(one.remote_id), one.part, one.sender,
-                 one.kind.value, one.received_at, one.laned_at, one.sent_at, one.confirmed_at)
-                for one in links
-            ),
-            strict=True,
-        )  # fmt: skip
-        today = self._database.clock.today()
-        if today > self._database.covered_until:
-            await self._database.cover(today)
-        with at_the_door():
-            await self._database.core.execute(
-                "INSERT INTO message (day, portal, event_id, remote_id, part, sender, kind, "
-                "received_at, laned_at, sent_at, confirmed_at) SELECT $1, n.* FROM unnest("
-                "$2::bigint[], $3::text[], $4::bytea[], $5::integer[], $6::text[], $7::text[], "
-                "$8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[]"
-                ") AS n",
-                today, *columns,
-            )  # fmt: skip
 
     async def find_message(self, portal_id: int, event_id: EventId) -> Sequence[MessageLink]:
         """The parts that an event of the portal is; empty if it did not cross, or long ago."""
@@ -333,6 +311,16 @@ def link_of(row: asyncpg.Record) -> MessageLink:
         sent_at=row["sent_at"],
         confirmed_at=row["confirmed_at"],
     )
+
+
+def link_columns(links: Sequence[MessageLink]) -> list[tuple[Any, ...]]:
+    """The columns of ``message`` behind the day, each with a value for each link."""
+    rows = [
+        (one.portal, one.event_id, _encode(one.remote_id), one.part, one.sender,
+         one.kind.value, one.received_at, one.laned_at, one.sent_at, one.confirmed_at)
+        for one in links
+    ]  # fmt: skip
+    return list(zip(*rows, strict=True))
 
 
 def _encode(remote_id: str | None) -> bytes | None:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from bridge.core.crossings import Crossings
 from bridge.core.inflight import InFlight
 from bridge.core.intake import Intake
 from bridge.core.lane import Item, Lane
@@ -22,6 +23,7 @@ from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, EventKeys
 from bridge.storage.pool import Database
+from bridge.storage.portals import PortalStore
 from bridge.telemetry import Telemetry
 
 EVENT = {
@@ -68,15 +70,12 @@ class Process:
         self.journal = journal
         self.inflight = InFlight(folder / "inflight")
         self.router = Router(self.inflight, items, telemetry, encode=orjson.dumps)
-        self.marker = self.router.marker = Marker(journal, before=self._nothing)
+        self.marker = self.router.marker = Marker(journal, Crossings(PortalStore(database)))
         self.intake = Intake(
             journal, items, self.router, self.marker, telemetry, database.clock,
             keys_of=EventKeys(folder).keys_of, route=self._route, parse=parse_transaction,
         )  # fmt: skip
         self._listeners = listeners
-
-    async def _nothing(self) -> None:
-        """There is nothing to make durable before."""
 
     def _route(self, event: dict[str, Any]) -> Sequence[Lane]:
         return [self.router.lane(listener) for listener in self._listeners]

@@ -6,7 +6,17 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from bridge.model import ItemId, Mark, Outgoing, ParkReason, RowId, SendKind, Source, SystemClock
+from bridge.model import (
+    ItemId,
+    Mark,
+    MessageLink,
+    Outgoing,
+    ParkReason,
+    RowId,
+    SendKind,
+    Source,
+    SystemClock,
+)
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.login import LoginKind
@@ -41,6 +51,29 @@ async def test_a_landed_row_is_read_back_whole_until_it_is_done(
     assert [r.body async for r in journal.unfinished()] == [body]
     assert await journal.known_keys([b"k" * 16, b"n" * 16]) == {b"k" * 16}
     await journal.mark([Mark(row, b"\3", True, (0, 2, 0))])
+    assert [r async for r in journal.unfinished()] == []
+    await journal.close()
+
+
+async def test_a_mark_and_what_crossed_are_one_commit_that_no_predecessor_makes(
+    database: Database, folder: Path, admin: asyncpg.Connection
+) -> None:
+    journal, store = Journal(database, DayKeys(folder, database.clock)), PortalStore(database)
+    await journal.open()
+    row = await journal.land(
+        source=Source.TRANSACTION, body=b"{}", event_keys=KEY, progress=b"\0", done=False
+    )
+    link = MessageLink(
+        portal=7, event_id=EventId("$said"), remote_id="one", part=0, sender=UserId("@a:b"),
+        received_at=database.clock.now(),
+    )  # fmt: skip
+    mark = Mark(row, b"\1", True, (0, 1, 0))
+    await admin.execute("UPDATE lease SET epoch = epoch + 1")
+    await journal.mark([mark], [link])
+    assert await store.find_message(7, EventId("$said")) == []
+    await admin.execute("UPDATE lease SET epoch = epoch - 1")
+    await journal.mark([mark], [link])
+    assert await store.find_message(7, EventId("$said")) == [link]
     assert [r async for r in journal.unfinished()] == []
     await journal.close()
 
