@@ -20,6 +20,7 @@ from bridge.networks.irc.wire import (
     Source,
     clean,
     cut,
+    is_chatter,
     line,
     parse,
 )
@@ -107,6 +108,37 @@ def test_any_text_at_the_end_makes_exactly_one_line(command: str, text: str) -> 
     message = parse(raw)
     assert message is not None
     assert message.params == ("#channel", clean(text))
+
+
+CHATTER_WORDS = st.sampled_from(
+    ["PRIVMSG", "NOTICE", "TAGMSG", "JOIN", "BATCH", ":me!u@h", ":you!u@h", ":ME", "@a=b;c",
+     "@label=1", "#room", "&room", "me", "@#room", ":hello there", ":", "", ":x #y"]
+)  # fmt: skip
+
+
+@examples(2000)
+@given(st.lists(CHATTER_WORDS, max_size=6))
+def test_what_is_passed_over_unread_is_said_by_others_in_a_channel(words: list[str]) -> None:
+    raw = " ".join(words).encode()
+    message = parse(raw)
+    if not is_chatter(raw, "me"):
+        return
+    assert message is not None
+    assert message.source is not None
+    assert message.command in {"PRIVMSG", "NOTICE", "TAGMSG"}
+    assert message.source.nick.lower() != "me"
+    assert message.param(0)[0] in "#&"
+
+
+def test_what_others_say_in_channels_can_be_passed_over_unread() -> None:
+    said = b":you!u@h PRIVMSG #room :hello"
+    assert is_chatter(said, "me")
+    assert is_chatter(b"@+typing=active :you!u@h TAGMSG #room", "me")
+    assert is_chatter(b"@time=now;msgid=1 " + said, "me")
+    assert not is_chatter(said, "You")
+    assert not is_chatter(b":you!u@h PRIVMSG me :hello", "me")
+    assert not is_chatter(b":you!u@h PRIVMSG @#room :to those with a rank", "me")
+    assert not is_chatter(b":you!u@h KICK #room me :out", "me")
 
 
 @pytest.mark.parametrize("bad", ["", ":x", "a b", "a\rb", "a\nb", "a\0b"])

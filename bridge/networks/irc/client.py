@@ -272,6 +272,7 @@ class IrcClient(Presence):
     # --- while connected ---------------------------------------------------------------------
 
     async def _live(self, connection: Connection) -> None:
+        connection.listens = not self._is_puppet
         await self._settle_in(connection)
         own_nick = await self.naming.nick(connection.isupport)
         self._nick_keeper = nick_keeper = NickKeeper(connection, own_nick, self._complain)
@@ -373,14 +374,18 @@ class IrcClient(Presence):
     ) -> None:
         while True:
             message = await connection.read()
-            self._network.hold(self._login.id, connection.own)
-            self._network.note_server(self._login.id, connection.means, connection.capabilities)
+            overheard = False
+            if message.command not in replies.SPEAKING:
+                self._network.hold(self._login.id, connection.own)
+                self._network.note_server(
+                    self._login.id, connection.means, connection.capabilities
+                )
             if message.command == replies.ISUPPORT:
                 self._network.learn(connection.isupport)
-            overheard = False
             if not message.is_replayed:
-                channels.handle(message)
-                rollcall.handle(message)
+                if message.command not in replies.SPEAKING:
+                    channels.handle(message)
+                    rollcall.handle(message)
                 if message.command == "KICK":
                     self._on_kick(connection, message)
                 keeper.handle(message)

@@ -19,7 +19,7 @@ from bridge.networks.irc.offers import Offers
 from bridge.networks.irc.relaymsg import relayed_by
 from bridge.networks.irc.sending import Delivered, Means
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
-from bridge.networks.irc.wire import Incoming, Line, LineReader, Source, line, parse
+from bridge.networks.irc.wire import Incoming, Line, LineReader, Source, is_chatter, line, parse
 from bridge.sdk.errors import ModuleError, ModuleNotReady, TemporaryFailure
 
 READ_BYTES = 64 * 1024
@@ -54,7 +54,13 @@ class Connection:
         self._batches = Batches()
         self._asking: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._lifeline: asyncio.TimerHandle | None = None
         self._reading = False
+        self._silent_since = 0.0
+        self._was_called = False
+        """It was asked for a sign of life since then."""
+        self.listens = True
+        """Whether what others say in channels is read."""
         self.server = server.label
         self.goodbye = ""
         """What to say at the end, if it is anything special."""
@@ -186,7 +192,10 @@ class Connection:
         if self._asking is None and self._deliveries.must_ask:
             plain = self._deliveries.means is Means.PING
             pause = self._flood.reserve() if plain else PATIENCE_SECONDS
-            self._asking = asyncio.get_running_loop().call_later(pause, self._ask)
+            if not pause and self._deliveries.is_single:
+                self._ask()  # In one write with the message.
+            else:
+                self._asking = asyncio.get_running_loop().call_later(pause, self._ask)
 
     def _ask(self) -> None:
         self._asking = None
@@ -240,7 +249,10 @@ class Connection:
     async def _read_next(self) -> Incoming:
         while True:
             while self._lines:
-                read = parse(self._lines.popleft())
+                raw = self._lines.popleft()
+                if not self.listens and is_chatter(raw, self.own.nick):
+                    continue
+                read = parse(raw)
                 if read is not None:
                     message = self._batches.place(read)
                     self._observe(message)
@@ -253,10 +265,10 @@ class Connection:
 
     def _end(self) -> None:
         self._ended = True
-        for timer in (self._asking, self._watch):
+        for timer in (self._asking, self._watch, self._lifeline):
             if timer is not None:
                 timer.cancel()
-        self._asking = self._watch = None
+        self._asking = self._watch = self._lifeline = None
         self._deliveries.end()
 
     async def _fill(self) -> None:
@@ -275,22 +287,31 @@ class Connection:
             )
 
     async def _receive(self) -> bytes:
-        self._reading = True
+        """Wait for more; of nothing when it is over."""
+        loop = asyncio.get_running_loop()
+        self._silent_since, self._was_called, self._reading = loop.time(), False, True
+        if self._lifeline is None and not self._ended:
+            self._lifeline = loop.call_later(self._settings.ping_seconds, self._feel)
         try:
-            try:
-                async with asyncio.timeout(self._settings.ping_seconds):
-                    return await self._reader.read(READ_BYTES)
-            except TimeoutError:
-                self.write(line("PING", self._deliveries.ask()))
-            async with asyncio.timeout(self._settings.ping_timeout_seconds):
-                return await self._reader.read(READ_BYTES)
-        except TimeoutError as error:
-            silence = self._settings.ping_seconds + self._settings.ping_timeout_seconds
-            raise ModuleNotReady(
-                f"{self.server} gave no sign of life for {silence:g} seconds."
-            ) from error
+            return await self._reader.read(READ_BYTES)
         finally:
             self._reading = False
+
+    def _feel(self) -> None:
+        """Call a server that says nothing; give it up if it does not answer that."""
+        loop, settings = asyncio.get_running_loop(), self._settings
+        limit = settings.ping_seconds + self._was_called * settings.ping_timeout_seconds
+        left = self._silent_since + limit - loop.time()
+        if not self._reading:
+            left = settings.ping_seconds  # We are the slow ones: what it said may lie here unread.
+        elif left <= 0 and self._was_called:
+            self._silence = f"{self.server} gave no sign of life for {limit:g} seconds."
+            self._writer.transport.abort()
+            return
+        elif left <= 0:
+            self._was_called, left = True, settings.ping_timeout_seconds
+            self.write(line("PING", self._deliveries.ask()))
+        self._lifeline = loop.call_later(left, self._feel)
 
     def _observe(self, message: Incoming) -> None:
         if message.is_replayed:

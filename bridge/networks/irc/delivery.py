@@ -91,6 +91,11 @@ class Deliveries:
         return bool(self._written)
 
     @property
+    def is_single(self) -> bool:
+        """Whether no more than one message is on its way."""
+        return len(self._open) <= 1
+
+    @property
     def is_asking(self) -> bool:
         """Whether the server owes us an answer."""
         return bool(self._questions)

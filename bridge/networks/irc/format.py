@@ -193,6 +193,8 @@ def _items(items: Items, look: _Look, name_of: NameOf) -> Iterator[_Run]:
 
 def from_irc(text: str) -> Rich:
     """Read one line's codes into a tree. Reverse swaps the colours, other controls are dropped."""
+    if text.isprintable():
+        return Rich((Text(text),)) if text else Rich(())
     look = _PLAIN
     runs: list[_Run] = []
     end = 0

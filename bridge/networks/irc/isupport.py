@@ -4,7 +4,7 @@ import re
 import string
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from bridge.networks.irc.wire import LINE_BYTES
 
@@ -26,6 +26,7 @@ MOST_MODES = 20
 """As many at once where the server sets no limit."""
 
 
+@lru_cache(10_000)
 def fold(name: str, casemapping: str = "rfc1459") -> str:
     """Map a name so that equal names are equal texts. An unknown mapping folds ASCII only."""
     return name.translate(_MAPPINGS.get(casemapping, _ASCII))
@@ -50,11 +51,7 @@ class Isupport:
 
     def fold(self, name: str) -> str:
         """Map a name of this network so that equal names are equal texts."""
-        return name.translate(self._mapping)
-
-    @cached_property
-    def _mapping(self) -> dict[int, int]:
-        return _MAPPINGS.get(self.casemapping, _ASCII)
+        return fold(name, self.casemapping)
 
     @cached_property
     def casemapping(self) -> str:

@@ -59,6 +59,8 @@ class Link:
 
     async def get(self, seconds: float) -> tuple[Connection, Channels]:
         """Wait for the connection. Raises a ``DeliveryError`` with why there is none."""
+        if self.connection is not None and self.channels is not None:
+            return self.connection, self.channels
         try:
             async with asyncio.timeout(seconds):
                 while True:

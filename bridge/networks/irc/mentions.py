@@ -64,7 +64,7 @@ class _Reader:
     def _read_text(self, text: str) -> Iterator[Node]:
         end = 0
         for word in _WORD.finditer(text):
-            found = self._in_word(word[0], text[word.start() :])
+            found = self._in_word(word)
             self._at_start = False
             if found is None:
                 continue
@@ -77,20 +77,21 @@ class _Reader:
         if end < len(text):
             yield Text(text[end:])
 
-    def _in_word(self, word: str, rest: str) -> tuple[int, str, Mention] | None:
+    def _in_word(self, word: re.Match[str]) -> tuple[int, str, Mention] | None:
         """The first nick in a word: where it stands, as it is spelled, and whose it is."""
-        if not self._left or "://" in word:
+        if not self._left or "://" in word[0]:
             return None
-        for match in _NICK.finditer(word):
+        for match in _NICK.finditer(word[0]):
             mention = self._find(match[0])
-            if mention is None or not self._is_meant(match, mention, rest):
+            if mention is None or not self._is_meant(match, mention, word):
                 continue
             self._left -= 1
             return match.start(), match[0], mention
         return None
 
-    def _is_meant(self, match: re.Match[str], mention: Mention, rest: str) -> bool:
-        if self._at_start and match.start() == 0 and _CALLED.match(rest, match.end()):
+    def _is_meant(self, match: re.Match[str], mention: Mention, word: re.Match[str]) -> bool:
+        is_first = self._at_start and match.start() == 0
+        if is_first and _CALLED.match(word.string, word.start() + match.end()):
             return True
         before = match.string[: match.start()][-1:]
         after = match.string[match.end() :][:1]

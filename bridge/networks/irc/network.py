@@ -59,6 +59,9 @@ class Network:
         self._former: dict[str, tuple[float, str]] = {}
         self._means: dict[int, Means] = {}
         self._capabilities: dict[int, frozenset[str]] = {}
+        self._offered: frozenset[str] | None = None
+        self._acknowledges: bool | None = None
+        """Of all of them together, until one changes: asked for with every message."""
         self._pace = 1.0
         self._sent: deque[str] = deque(maxlen=REMEMBERED)
         self.rotation = Rotation(settings.servers)
@@ -121,17 +124,24 @@ class Network:
     def note_server(self, login: int, means: Means, capabilities: frozenset[str]) -> None:
         """Take note how the server of a client's connection confirms what is said, and what else
         it can."""
+        if self._means.get(login) is means and self._capabilities.get(login) == capabilities:
+            return
         self._means[login] = means
         self._capabilities[login] = capabilities
+        self._offered = self._acknowledges = None
 
     def offers(self, capability: str) -> bool:
         """Whether a connection of ours has a capability."""
-        return any(capability in one for one in self._capabilities.values())
+        if self._offered is None:
+            self._offered = frozenset().union(*self._capabilities.values())
+        return capability in self._offered
 
     @property
     def acknowledges(self) -> bool:
         """Whether every connection confirms each message by more than having read it."""
-        return bool(self._means) and Means.PING not in self._means.values()
+        if self._acknowledges is None:
+            self._acknowledges = bool(self._means) and Means.PING not in self._means.values()
+        return self._acknowledges
 
     @property
     def flood(self) -> tuple[int, float]:
@@ -221,6 +231,7 @@ class Network:
         """Take note that the client is gone, and its nick free again."""
         self._means.pop(login, None)
         self._capabilities.pop(login, None)
+        self._offered = self._acknowledges = None
         self._is_in.pop(login, None)
         self._let_go(login)
 

@@ -55,14 +55,19 @@ def compose(
     before, after = _frame(message, speaks_as)
     budget = _budget(command, " ".join(to), own, limits) - len((before + after).encode())
 
-    def fits(part: Rich) -> bool:
-        return len(to_irc(part, colours=settings.palette, name_of=name_of).encode()) <= budget
+    written: list[tuple[Rich, str]] = []
+    """What was measured last: most texts fit as they are."""
+
+    def write(part: Rich) -> str:
+        if not written or written[-1][0] is not part:
+            written[:] = [(part, to_irc(part, colours=settings.palette, name_of=name_of))]
+        return written[-1][1]
 
     texts = (
         text
         for one in lines(message.body)
-        for part in split(one, fits)
-        for text in _cut_monsters(to_irc(part, colours=settings.palette, name_of=name_of), budget)
+        for part in split(one, lambda part: len(write(part).encode()) <= budget)
+        for text in _cut_monsters(write(part), budget)
     )
     made = [
         line(command, *to, before + text + after, limit=limits.line_length)
@@ -164,6 +169,8 @@ def read_ctcp(message: Incoming) -> tuple[str, str] | None:
 def read_time(message: Incoming) -> datetime | None:
     """Read the IRCv3 ``server-time`` tag."""
     text = message.tags.get("time", "")
+    if not text:
+        return None
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

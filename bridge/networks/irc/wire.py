@@ -18,6 +18,7 @@ MOST_UNREAD_BYTES = 16 * 1024
 """Tags (8,191) and a line (512), doubled: a server that sends more without a line end is none."""
 
 _FORBIDDEN = str.maketrans({"\r": " ", "\n": " ", "\0": " "})
+_UNCLEAN = re.compile("[\r\n\0\ud800-\udfff]")
 _TAG_ESCAPES = {":": ";", "s": " ", "\\": "\\", "r": "\r", "n": "\n"}
 _TAG_UNSAFE = str.maketrans({code: f"\\{letter}" for letter, code in _TAG_ESCAPES.items()})
 _TAG_KEY = re.compile(r"\+?(?:[A-Za-z0-9.-]+/)?[A-Za-z0-9-]+\Z")
@@ -124,6 +125,25 @@ def parse(raw: bytes) -> Incoming | None:
         return None
     params = (*words[1:], trailing) if colon else tuple(words[1:])
     return Incoming(words[0].upper(), params, source, tags)
+
+
+_CHATTER = frozenset({b"PRIVMSG", b"NOTICE", b"TAGMSG"})
+_CHANNEL_SIGNS = frozenset({b"#", b"&"})
+
+
+def is_chatter(raw: bytes, own: str) -> bool:
+    """Whether a line is said by another in a channel: told without reading all of it.
+
+    In doubt it is not. ``own`` is our nick. With hundreds of connections in one channel each
+    line comes as often, and means nothing to those that do not listen.
+    """
+    if raw[:1] == b"@":
+        raw = raw.partition(b" ")[2]
+    words = raw.split(b" ", 3)
+    if len(words) < 3 or raw[:1] != b":" or words[1] not in _CHATTER:
+        return False
+    nick = words[0][1:].partition(b"!")[0]
+    return words[2][:1] in _CHANNEL_SIGNS and nick.lower() != own.lower().encode()
 
 
 def _parse_tags(text: str) -> dict[str, str]:
@@ -238,6 +258,8 @@ _SPOKEN = frozenset({"PRIVMSG", "RELAYMSG", "NOTICE", "QUIT", "PART", "USER"})
 
 def clean(text: str) -> str:
     """Replace what no line can hold: CR, LF and NUL by spaces, lone surrogates by ``?``."""
+    if _UNCLEAN.search(text) is None:
+        return text
     return text.translate(_FORBIDDEN).encode("utf-8", "replace").decode()
 
 
