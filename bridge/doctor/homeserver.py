@@ -11,6 +11,7 @@ import aiohttp
 
 from bridge.doctor.clocks import difference_by_header
 from bridge.matrix.client import PING_ERRORS, HomeserverClient, MatrixError, path
+from bridge.matrix.connections import NoAnswerError
 from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, TemporaryFailure
 from bridge.sdk.examination import Remark, bad, note, well
@@ -91,18 +92,18 @@ async def _why_not(error: Exception, url: str) -> str:
     """Why the homeserver was not reached, and the way out."""
     cause = error.__cause__
     match cause:
-        case aiohttp.ClientConnectorCertificateError():
+        case ssl.SSLCertVerificationError():
             return (
                 f"{error}. If the issuer is your own, have this machine trust it "
                 "(update-ca-certificates), or name its file in the environment: SSL_CERT_FILE"
             )
-        case aiohttp.ClientConnectorSSLError():
+        case ssl.SSLError():
             return f"{error} (homeserver.url: {url})"
     if url.startswith("http://") and await _speaks_tls(url):
         return f"what answers at {url} speaks TLS; write https:// in homeserver.url"
     if "patience" in str(error):
         return RATE_LIMITED
-    if isinstance(cause, OSError) and isinstance(cause, aiohttp.ClientConnectorError):
+    if isinstance(cause, OSError) and not isinstance(cause, TimeoutError | NoAnswerError):
         return (
             f"{error}. Is homeserver.url ({url}) right, as this machine reaches it? If the "
             "homeserver does not start since it was given the registration, its log says why: no "

@@ -7,6 +7,7 @@ the path is the same bytes at every attempt. (docs/adr/0002 says why this is not
 import asyncio
 import logging
 import os
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -32,6 +33,8 @@ _LONGEST_DELAY = 3600.0
 """Seconds between which a delay is believed that the homeserver asks for."""
 
 _SAID = {"User-Agent": "Trestle", "Accept": "application/json", "Accept-Encoding": "identity"}
+
+_ERRNO = re.compile(r"\[Errno (\d{1,4})\]")
 
 PING_ERRORS = {
     "M_URL_NOT_SET": "the registration has no url; put in where the homeserver reaches us, and "
@@ -87,13 +90,13 @@ def path(*parts: str) -> str:
     return "/_matrix/client/" + "/".join(map(_quoted, parts))
 
 
-@lru_cache(4096)
+@lru_cache(1000)
 def _quoted(part: str) -> str:
     # Most parts are the same rooms and types again and again.
     return quote(part, safe="")
 
 
-@lru_cache(4096)
+@lru_cache(1000)
 def _masquerade(user: UserId, device: str | None) -> str:
     """The query that says as whom, and by which of their devices, something is done."""
     return urlencode({"user_id": user} | ({} if device is None else {"device_id": device}))
@@ -290,10 +293,16 @@ def _reason(error: Exception, host: str | None) -> str:
             return "no answer in time"
         case aiohttp.ServerDisconnectedError():
             return "it hung up"
-        case OSError() if error.errno:
-            return os.strerror(error.errno)
+        case OSError() if (number := error.errno or _errno_in(error)) > 0:
+            return os.strerror(number)
         case _:
             return (str(error) or type(error).__name__)[:200]
+
+
+def _errno_in(error: OSError) -> int:
+    """The first error's number, where several addresses were tried; 0 if there is none."""
+    found = _ERRNO.search(str(error))
+    return int(found[1]) if found else 0
 
 
 def _read(answer: Answer) -> Reply:

@@ -7,7 +7,11 @@ from contextlib import asynccontextmanager
 import pytest
 from yarl import URL
 
+from bridge.demo.processes import free_port
+from bridge.matrix.client import HomeserverClient
 from bridge.matrix.connections import Connections, HungUpError, NoAnswerError
+from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.secret import Secret
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -137,6 +141,13 @@ async def test_half_an_answer_and_no_http_are_none(piece: bytes) -> None:
     async with talking(says(piece, closes=True)) as (_, connections):
         with pytest.raises(NoAnswerError):
             await connections.ask("PUT", "/", {}, b"{}")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_port_where_nobody_listens_is_said_in_the_systems_words(host: str) -> None:
+    async with HomeserverClient(f"http://{host}:{free_port()}", Secret("token")) as client:
+        with pytest.raises(TemporaryFailure, match=r"cannot be reached: Connection refused$"):
+            await client.versions()
 
 
 async def test_an_answer_that_nobody_waits_for_any_more_is_not_the_next_ones() -> None:

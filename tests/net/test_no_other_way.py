@@ -15,6 +15,7 @@ DOORS = {
     "bridge/doctor/homeserver.py": "the homeserver, at homeserver.url",
     "bridge/doctor/listeners.py": "our own listeners",
     "bridge/matrix/client.py": "the homeserver, at homeserver.url",
+    "bridge/matrix/connections.py": "the homeserver, at homeserver.url",
     "bridge/matrix/pulse.py": "the homeserver, at homeserver.url",
     "bridge/net/fetcher.py": "what a user named: this is the guard",
     "bridge/net/openid.py": "homeservers, at URLs of the settings",

@@ -350,8 +350,7 @@ class IrcClient(Presence):
         raise DismissedError("The connection ends for now.")
 
     async def _settle_in(self, connection: Connection) -> None:
-        limits = connection.isupport
-        self._network.learn(limits)
+        limits = connection.isupport = self._network.learn(connection.isupport)
         self._network.hold(self._login.id, connection.own)
         self._network.note_server(self._login.id, connection.means, connection.capabilities)
         if not self._is_puppet:

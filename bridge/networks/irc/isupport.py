@@ -26,7 +26,7 @@ MOST_MODES = 20
 """As many at once where the server sets no limit."""
 
 
-@lru_cache(10_000)
+@lru_cache(2000)
 def fold(name: str, casemapping: str = "rfc1459") -> str:
     """Map a name so that equal names are equal texts. An unknown mapping folds ASCII only."""
     return name.translate(_MAPPINGS.get(casemapping, _ASCII))

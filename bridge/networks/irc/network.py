@@ -76,10 +76,12 @@ class Network:
         """The network's limits; None until a server has told them."""
         return self._isupport
 
-    def learn(self, isupport: Isupport) -> None:
-        """Take note of what a server told."""
-        self._isupport = isupport
-        self._held_nicks = None
+    def learn(self, isupport: Isupport) -> Isupport:
+        """Take note of what a server told; give the same, held once for all connections."""
+        if isupport != self._isupport:
+            self._isupport = isupport
+            self._held_nicks = None
+        return self._isupport or isupport
 
     def nicks(self, store: Store) -> Nicks:
         """Return who owns which nick; the instance's store is the same for all its clients."""

@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, Protocol
 
-from scramp import ScramClient, ScramException
-
 from bridge.networks.irc.wire import Line, line
 from bridge.sdk.errors import ModuleNotReady
 from bridge.sdk.secret import Secret
@@ -69,7 +67,10 @@ class ScramSha256:
     name: ClassVar[str] = "SCRAM-SHA-256"
 
     def __init__(self, account: str, password: Secret, nonce: str | None = None) -> None:
-        self._client = ScramClient([self.name], account, password.reveal(), c_nonce=nonce)
+        import scramp  # noqa: PLC0415 - It is large, and few sign in so.
+
+        self._refusals = (scramp.ScramException, ValueError)
+        self._client = scramp.ScramClient([self.name], account, password.reveal(), c_nonce=nonce)
         self._step = 0
 
     @property
@@ -93,7 +94,7 @@ class ScramSha256:
                 self._client.set_server_first(said)
                 return str(self._client.get_client_final()).encode()
             self._client.set_server_final(said)
-        except (ScramException, ValueError) as error:
+        except self._refusals as error:
             self._step = 0
             raise ModuleNotReady(
                 "The server does not prove by SCRAM that it knows the account's password."
