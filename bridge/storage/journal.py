@@ -158,8 +158,8 @@ class Journal:
                 some[0].row.day, [one.row.seq for one in some], [one.progress for one in some],
                 [one.done for one in some], self._database.epoch, now, parked, delivered, dropped,
             ]  # fmt: skip
-            # With the last: what fails before is done again as a whole.
-            linking = bool(links) and some is days[-1]
+            # With the first: no mark is durable before the link of what it marks.
+            linking = bool(links) and some is days[0]
             if linking:
                 values += [now.date(), *link_columns(links)]
             with at_the_door():

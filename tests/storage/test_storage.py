@@ -1,6 +1,7 @@
 """The storage on a real Postgres."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
@@ -75,6 +76,33 @@ async def test_a_mark_and_what_crossed_are_one_commit_that_no_predecessor_makes(
     await journal.mark([mark], [link])
     assert await store.find_message(7, EventId("$said")) == [link]
     assert [r async for r in journal.unfinished()] == []
+    await journal.close()
+
+
+async def test_no_mark_is_durable_before_the_link_of_what_it_marks(
+    database: Database, folder: Path, admin: asyncpg.Connection
+) -> None:
+    journal, store = Journal(database, DayKeys(folder, database.clock)), PortalStore(database)
+    await journal.open()
+    today, later = [
+        await journal.land(
+            source=Source.TRANSACTION, body=b"{}", event_keys=KEY, progress=b"\0", done=False
+        )
+        for _ in range(2)
+    ]
+    await admin.execute("UPDATE journal SET day = day + 1 WHERE seq = $1", later.seq)
+    await admin.execute("ALTER TABLE journal ADD CONSTRAINT few CHECK (delivered < 5)")
+    link = MessageLink(
+        portal=7, event_id=EventId("$midnight"), remote_id="one", part=0, sender=UserId("@a:b")
+    )
+    marks = [
+        Mark(today, b"\1", True, (0, 1, 0)),
+        Mark(RowId(later.day + timedelta(days=1), later.seq), b"\1", True, (0, 9, 0)),
+    ]
+    with pytest.raises(asyncpg.CheckViolationError):
+        await journal.mark(marks, [link])
+    assert await store.find_message(7, EventId("$midnight")) == [link]
+    await admin.execute("ALTER TABLE journal DROP CONSTRAINT few")
     await journal.close()
 
 
