@@ -255,6 +255,7 @@ class DoublePuppets:
 
 def read_token(words: Sequence[str]) -> Secret:
     """The token in a command. Raises ``PermanentFailure`` if it cannot be one."""
-    if len(words) != 1 or not words[0].isascii() or len(words[0]) < 10:
+    word = words[0] if len(words) == 1 else ""
+    if len(word) < 10 or not (word.isascii() and word.isprintable()):
         raise PermanentFailure("say double-puppet token, and then the token alone")
-    return Secret(words[0])
+    return Secret(word)
