@@ -101,6 +101,22 @@ class Session:
         """The module's client."""
         return self.supervisor.client
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the network refused it, and it is not to be tried again yet."""
+        # What a person signs in with does not get better by itself.
+        rests = self.row.kind is LoginKind.PERSON or not self.supervisor.has_rested
+        return self.supervisor.state is LoginState.SIGN_IN_NEEDED and rests
+
+    async def wake(self) -> None:
+        """Have it try again now, because somebody wants to speak; not while it is refused.
+
+        Returns when it has begun: what stood in the way of its last try is over.
+        """
+        if not self.supervisor.connected.is_set() and not self.is_refused:
+            self.supervisor.wake()
+            await asyncio.sleep(0)
+
 
 class Instance:
     """One configured network: the connector and its sessions."""
@@ -307,16 +323,21 @@ class Instance:
         """Give the Matrix user's login that speaks, if there is one at work."""
         return next(iter(self.logins_of(owner)), None) or self._by_owner.get(owner)
 
+    async def try_now(self) -> None:
+        """Have the relay try again now, as a person here wishes who needs it.
+
+        For nothing else: what strangers look up, or we do by ourselves, must not make it knock.
+        """
+        if self.relay is not None:
+            await self.relay.wake()
+
     async def wait_until_connected(self, limit: float) -> bool:
         """Whether the network is reached, now or within ``limit`` seconds."""
         if self.relay is None:
             return False
-        supervisor = self.relay.supervisor
-        if not supervisor.connected.is_set():
-            supervisor.wake()
         try:
             async with asyncio.timeout(limit):
-                await supervisor.connected.wait()
+                await self.relay.supervisor.connected.wait()
         except TimeoutError:
             return False
         return True
@@ -331,7 +352,6 @@ class Instance:
             return
         try:
             async with asyncio.timeout(limit):
-                supervisor.wake()
                 await supervisor.connected.wait()
                 await client.join(chat)
         except TimeoutError as error:
@@ -348,7 +368,6 @@ class Instance:
             )
         try:
             async with asyncio.timeout(limit):
-                self.relay.supervisor.wake()
                 await self.relay.supervisor.connected.wait()
                 return await client.ask(request)
         except TimeoutError as error:
