@@ -106,7 +106,7 @@ class IrcClient(Presence):
             async with AsyncExitStack() as stack:
                 way = await self._way(stack)
                 identity = await self.naming.identity()
-                async with self._network.gate.passage(self._urgency):
+                async with self._turn():
                     connection = await stack.enter_async_context(
                         connect(self._settings, identity, self._network.rotation, way)
                     )
@@ -116,7 +116,7 @@ class IrcClient(Presence):
             raise
         except ModuleError as error:
             failure = error
-            self._network.heed(error)
+            self._heed(error)
             if self._is_puppet and getattr(error, "cause", None) is Cause.KILLED:
                 self._needed.clear()
             if isinstance(error, LoginRequired) or not self._needed.is_set():

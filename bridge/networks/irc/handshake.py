@@ -250,7 +250,7 @@ class Handshake:
         if command == "464":
             raise LoginRequired(f"{self._server} refused the server password: {said}")
         if command == "465":
-            raise endings.banned(self._server, said)
+            raise endings.refused(self._server, said, personal=self._identity.personal)
         if not self.welcomed and command in replies.NICK_TAKEN | replies.NICK_REFUSED:
             self._any_taken |= command in replies.NICK_TAKEN
             return [self._next_nick(said)]

@@ -114,6 +114,12 @@ class Naming:
             return None
         return address_of(settings.ipv6_prefix, self._login.owner)
 
+    @property
+    def address(self) -> IPv6Address | None:
+        """The address by which servers know this login, if users have their own."""
+        prefix = self._network.settings.ipv6_prefix
+        return None if prefix is None else address_of(prefix, self._login.owner)
+
     def _gateway(self) -> Gateway | None:
         settings = self._network.settings
         if settings.webirc is None or settings.ipv6_prefix is None:

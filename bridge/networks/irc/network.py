@@ -5,9 +5,11 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count, islice
+from time import monotonic
 
 from bridge.networks.irc.crowd import Crowd
 from bridge.networks.irc.dial import Rotation
+from bridge.networks.irc.doors import Doors
 from bridge.networks.irc.endings import Cause
 from bridge.networks.irc.gate import Gate
 from bridge.networks.irc.handshake import MOST_NICKS
@@ -67,6 +69,7 @@ class Network:
         self.rotation = Rotation(settings.servers)
         self.gate = Gate(settings.connects_at_once, settings.connect_rate)
         self.crowd = Crowd(settings.most_puppets)
+        self.doors = Doors(monotonic)
         # Message ids must differ between runs of the program, too.
         self._nonce = secrets.token_hex(8)
         self._numbers = count(1)
@@ -235,6 +238,7 @@ class Network:
         self._capabilities.pop(login, None)
         self._offered = self._acknowledges = None
         self._is_in.pop(login, None)
+        self.doors.leave(login)
         self._let_go(login)
 
     def _let_go(self, login: int) -> None:

@@ -47,7 +47,10 @@ class IrcLogin:
         return _ASKED[self._flow]
 
     async def submit(self, answers: Mapping[str, Secret]) -> Finished:
-        """Sign in to a server once, to see that it lets us in, and leave it."""
+        """Sign in to a server once, to see that it lets us in, and leave it.
+
+        Raises ``LoginRequired`` or ``ModuleNotReady`` with why it does not.
+        """
         for field in _ASKED[self._flow].fields:
             given = answers.get(field.name)
             if given is not None and clean(given.reveal()) != given.reveal():
@@ -78,6 +81,7 @@ class IrcLogin:
                 personal=True,
             )
 
+        self._network.doors.check(None)
         way = Way(flood=(settings.flood_burst, settings.flood_rate))
         async with connect(settings, identity, self._network.rotation, way):
             pass
