@@ -195,8 +195,8 @@ class App:
     async def _look_first(self) -> None:
         """After a restore, wait until it is noted from where each room goes on.
 
-        What was said before that, and lost by the homeserver, is not found: so it must not be said
-        to somebody who is told that we are ready.
+        What is said earlier and lost by the homeserver is not found; so nobody is told before that
+        we are ready.
         """
         if not await self.parts.bot_rooms.is_restored():
             return
