@@ -145,7 +145,10 @@ class Ears:
             sender=self.roster.user(source.nick),
             kind=content[0],
             body=with_mentions(
-                content[1], partial(self._find_person, chat), self._network.settings.mentions
+                content[1],
+                partial(self._find_person, chat),
+                self._network.settings.mentions,
+                partial(self.roster.has_any, chat),
             ),
             at=at,
             reply_to=RemoteMessageId(answered) if answered else None,
