@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from bridge.core.announcing import Foretell
 from bridge.core.hosting import InstanceMetrics
 from bridge.core.modulehost import Guests, Keep, ModuleHost, keep_nothing
-from bridge.core.supervisor import Supervisor
+from bridge.core.supervisor import REST, Supervisor
 from bridge.model import Clock, LoginRow
 from bridge.sdk.errors import DeliveryError, LoginRequired, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import (
@@ -133,7 +133,9 @@ class Instance:
         receive: Receive,
         guests: Guests,
         chats: Chats,
+        rest: float = REST,
     ) -> None:
+        """``rest``: seconds before a login that was refused may be tried again."""
         self.name = name
         self.connector = connector
         self._accounts = accounts
@@ -144,6 +146,7 @@ class Instance:
         self._receive = receive
         self._guests = guests
         self._chats = chats
+        self._rest = rest
         self._group: asyncio.TaskGroup | None = None
         self._sessions: dict[int, Session] = {}
         self._by_owner: dict[UserId, Session] = {}
@@ -420,8 +423,9 @@ class Instance:
             self.on_state(row, state, reason)
 
         supervisor = Supervisor(
-            client, f"{self.name} login {row.id}", note, personal=row.owner is not None
-        )
+            client, f"{self.name} login {row.id}", note, personal=row.owner is not None,
+            rest=self._rest,
+        )  # fmt: skip
         session = Session(row, supervisor)
         self._sessions[row.id] = session
         self.tell_chats(row.id)

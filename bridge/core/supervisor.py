@@ -15,7 +15,7 @@ _STABLE = 60.0
 """Seconds after which a connection counts as good and the backoff starts anew."""
 
 
-_REST = 60.0
+REST = 60.0
 """Seconds before a login that was refused may be tried again, if somebody wants to speak."""
 _LONGEST_REST = 3600.0
 """The same at most: it doubles with each refusal that follows."""
@@ -34,7 +34,7 @@ class Supervisor:
         first_delay: float = 1.0,
         longest_delay: float = 300.0,
         stop_limit: float = 5.0,
-        rest: float = _REST,
+        rest: float = REST,
     ) -> None:
         self.client = client
         self.name = name

@@ -51,7 +51,7 @@ def bridged(instance: InstanceId, receiver: LoginId | None = None) -> Sequence[R
 
 
 @asynccontextmanager
-async def at_work(server: ScriptedServer) -> AsyncIterator[Instance]:
+async def at_work(server: ScriptedServer, rest: float = 60) -> AsyncIterator[Instance]:
     """A network as the core runs it."""
     settings = IrcSettings.model_validate({
         "servers": [{"host": "127.0.0.1", "port": server.port, "tls": False}],
@@ -59,7 +59,7 @@ async def at_work(server: ScriptedServer) -> AsyncIterator[Instance]:
     })  # fmt: skip
     instance = Instance(
         InstanceId("near"), IrcConnector(settings), Rows(), MemoryStore(), SystemClock(),
-        Telemetry(), receive=take, guests=NO_GUESTS, chats=bridged,
+        Telemetry(), receive=take, guests=NO_GUESTS, chats=bridged, rest=rest,
     )  # fmt: skip
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(instance.run())
@@ -118,9 +118,8 @@ async def let_in(server: ScriptedServer, instance: Instance, name: str) -> tuple
     return peer, speaking.result()
 
 
-def rest(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have its rest be over."""
-    monkeypatch.setattr(session.supervisor, "_rest", 0.0)
+async def rested(session: Session) -> None:
+    await until(lambda: not session.is_refused)
 
 
 async def test_a_relay_that_is_banned_connects_once_whatever_is_looked_up_or_wished() -> None:
@@ -158,22 +157,20 @@ async def test_a_person_who_is_banned_connects_once_whatever_they_say() -> None:
         assert len(server.peers) == 3
 
 
-async def test_a_message_after_the_rest_goes_out_where_the_ban_is_over(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with scripted_server() as server, at_work(server) as instance:
+async def test_a_message_after_the_rest_goes_out_where_the_ban_is_over() -> None:
+    async with scripted_server() as server, at_work(server, rest=0.1) as instance:
         await (await server.accept()).welcome()
         peer, bob = await let_in(server, instance, "Bob")
         ban(peer, "K-Lined: no bobs")
         await refusal(bob)
-        rest(bob, monkeypatch)
+        await rested(bob)
         await let_in(server, instance, "Bob")
 
 
 async def test_a_ban_of_the_address_holds_everybody_back_until_one_is_let_in(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with scripted_server() as server, at_work(server) as instance:
+    async with scripted_server() as server, at_work(server, rest=0.1) as instance:
         # What kind of ban it is, the last words tell.
         await refuse(
             server, ":irc.test 465 * :Mail bans@irc.test",
@@ -186,12 +183,12 @@ async def test_a_ban_of_the_address_holds_everybody_back_until_one_is_let_in(
         assert len(server.peers) == 1
         events = [getattr(one, "event", "") for one in caplog.records]
         assert events.count("irc_address_banned") == 1
-        rest(relay_of(instance), monkeypatch)
+        await rested(relay_of(instance))
         await instance.try_now()
         await (await server.accept()).welcome()
         assert await instance.wait_until_connected(20)
         bob = await instance.session_of(user_id("Bob"), "Bob")
-        rest(bob, monkeypatch)
+        await rested(bob)
         await let_in(server, instance, "Bob")
 
 
