@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +25,8 @@ _BLANK, _FEW_BLANK = 500, 3
 """Pages without anything known after which a room is read no further; the few are for one of which
 nothing was known before."""
 _SIDE_BY_SIDE = 4
+_AWAY_AFTER = 5
+"""So many rooms in a row that cannot be looked at are the homeserver's trouble, not theirs."""
 _FROM_NOW = b""
 """A mark: the room goes on from what is newest when it is looked at next."""
 
@@ -61,6 +63,8 @@ class Pace:
     again: float = 60.0
     """To the second look after a restart: homeservers go on losing while they recover."""
     retry: float = 30.0
+    """After a look that failed, unless somebody wants one; doubled each time, up to ``most``."""
+    most: float = 600.0
     patience: float = 300.0
     """After a restore, with rooms that cannot be looked at, since one last could."""
 
@@ -130,7 +134,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Look when wanted, and now and then. Runs until cancelled."""
-        pace = self._pace
+        pace, retry = self._pace, self._pace.retry
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pace.every):
@@ -143,9 +147,13 @@ class Reconciler:
                     await self.run_once()
                 except TrestleError as error:
                     log.info("rooms are looked at later: %s", error, extra={"event": "look_later"})
-                    await asyncio.sleep(pace.retry)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(retry):
+                            await self._wanted.wait()
+                    retry = min(2 * retry, pace.most)
                     self._wanted.set()
                     break
+                retry = pace.retry
 
     async def start_over(self) -> None:
         """Have each room go on from its newest event of now, if the database was restored.
@@ -188,12 +196,14 @@ class Reconciler:
         """Look at each room, one request for a quiet one, and take up what was missed.
 
         After a restore not before :meth:`start_over` is done, or what crossed before is taken up.
-        Raises ``TemporaryFailure`` when the homeserver or the database is away.
+        Raises a ``TrestleError`` when the homeserver or the database is away, and in the end for a
+        room that cannot be looked at.
         """
+        troubles = _Troubles()
         newest = await self._newest.newest()
         rooms = self._rooms()
         clear = {room: user for room, user in rooms.items() if not self._skips(room)}
-        gaps = await self._look_at(clear, newest)
+        gaps = await self._look_at(clear, newest, troubles)
         fresh = {r: gap.newest for r, gap in gaps.items() if gap.newest and not gap.is_torn}
         changed = {room: key for room, key in fresh.items() if newest.get(room) != key}
         await self._newest.note_newest(changed, ours=list(rooms))
@@ -202,9 +212,12 @@ class Reconciler:
             # For what is on its way to us: what has come by then is known.
             await asyncio.sleep(self._pace.grace)
         for room, gap in torn.items():
-            # Noted room by room: whoever is cut off does not begin anew with all.
-            if await self._take_up(room, clear[room], gap) and gap.newest:
-                await self._newest.note_newest({room: gap.newest}, ours=list(rooms))
+            with troubles.passed_over():
+                # Noted room by room: whoever is cut off does not begin anew with all.
+                if await self._take_up(room, clear[room], gap) and gap.newest:
+                    await self._newest.note_newest({room: gap.newest}, ours=list(rooms))
+        if troubles.first is not None:
+            raise troubles.first
 
     def _skips(self, room: RoomId) -> bool:
         if not self._is_encrypted(room):
@@ -218,14 +231,18 @@ class Reconciler:
         return True
 
     async def _look_at(
-        self, rooms: Mapping[RoomId, UserId], newest: Mapping[RoomId, bytes]
+        self,
+        rooms: Mapping[RoomId, UserId],
+        newest: Mapping[RoomId, bytes],
+        troubles: "_Troubles",
     ) -> dict[RoomId, Gap]:
         gaps: dict[RoomId, Gap] = {}
 
         async def look(room: RoomId, user: UserId) -> None:
-            gap = await self._look(room, user, newest.get(room))
-            if gap is not None:
-                gaps[room] = gap
+            with troubles.passed_over():
+                gap = await self._look(room, user, newest.get(room))
+                if gap is not None:
+                    gaps[room] = gap
 
         await _for_each(rooms, look)
         return gaps
@@ -316,6 +333,27 @@ class Reconciler:
                 extra={"event": "gap_repaired", "events": number},
             )  # fmt: skip
         return True
+
+
+class _Troubles:
+    """With rooms one by one: that of one keeps no other from being repaired."""
+
+    def __init__(self) -> None:
+        self.first: TrestleError | None = None
+        self._in_a_row = 0
+
+    @contextlib.contextmanager
+    def passed_over(self) -> Iterator[None]:
+        """Go on after a room's trouble. Raises it if too many in a row have one."""
+        try:
+            yield
+        except TrestleError as error:
+            self.first = self.first or error
+            self._in_a_row += 1
+            if self._in_a_row >= _AWAY_AFTER:
+                raise
+        else:
+            self._in_a_row = 0
 
 
 async def _for_each(
