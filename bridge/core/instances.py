@@ -111,10 +111,14 @@ class Session:
     async def wake(self) -> None:
         """Have it try again now, because somebody wants to speak; not while it is refused.
 
-        Returns when it has begun: what stood in the way of its last try is over.
+        One that was refused has begun when this returns: why it was refused is over.
         """
-        if not self.supervisor.connected.is_set() and not self.is_refused:
-            self.supervisor.wake()
+        supervisor = self.supervisor
+        if supervisor.connected.is_set() or self.is_refused:
+            return
+        was_refused = supervisor.state is LoginState.SIGN_IN_NEEDED
+        supervisor.wake()
+        if was_refused:
             await asyncio.sleep(0)
 
 
