@@ -74,6 +74,8 @@ async def test_a_list_is_looked_at_first_then_in_force_and_followed_until_it_is_
             await alice.wait_for_text(room, f"{alias} ({list_room}) is in force for #mall.")
             await alice.wait_for_text(room, "#mall on near did not take the bans of this room's")
             await bea.say(room, "unheard")
+            await bea.say(room, "!trestle near names")
+            await bea.wait_for_text(room, f"this room's policy lists keep {bea.id} out.")
             await alice.say(room, "and heard")
             await hears(olga, "and heard", without="unheard")
 
