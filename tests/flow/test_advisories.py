@@ -113,7 +113,7 @@ async def test_cve_2022_39202_ranks_reach_those_who_were_named(stage: Stage) -> 
     await alice.say(stage.one, "!trestle near voice -carl trestle -carl")
     await alice.wait_for_text(stage.one, "Done in #one")
     await alice.say(stage.one, "!trestle near names")
-    shown = (await alice.wait_for_text(stage.one, "#one: @"))["content"]["body"]
+    shown = (await alice.wait_for_text(stage.one, "in #one:\n@"))["content"]["body"]
     assert "@carl" in shown
     assert "@trestle" in shown
 
