@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from typing import Any
 
+from bridge.core.admission import Admission, read_admission
 from bridge.core.house import House
 from bridge.core.outgoing import once
 from bridge.matrix.client import MatrixError
@@ -37,6 +38,8 @@ class ChatFacts:
         """The room's topic as far as we know, with what is on its way there."""
         self._ranks: dict[RemoteUserId, Rank] = {}
         self._access: RemoteAccess | None = None
+        self._is_shown: bool | None = None
+        """Whether the room is in its network's list; None if that was not looked at yet."""
         self._house = house
 
     async def apply(self) -> None:
@@ -62,6 +65,44 @@ class ChatFacts:
             log.warning("a room does not follow its chat: %s", error,
                         extra={"event": "not_followed"})  # fmt: skip
 
+    async def show(self) -> None:
+        """Have the room in its network's list while the chat is to be found and open to all.
+
+        Raises ``TemporaryFailure`` when the homeserver is away.
+        """
+        portal, access = self.portal, self._access
+        if access is None:
+            return
+        is_wanted = access.listed and access.open and await self._is_to_be_found()
+        if is_wanted is not self._may_be_shown:
+            await self._house.intents.set_listed_in(portal.instance, portal.room, is_wanted)
+            self._is_shown = is_wanted
+
+    async def hide(self) -> None:
+        """Have the room in its network's list no more, as it is the chat's no longer.
+
+        Raises ``TemporaryFailure`` when the homeserver is away.
+        """
+        if self._may_be_shown is not False:
+            await self._house.intents.set_listed_in(self.portal.instance, self.portal.room, False)
+        self._is_shown = False
+
+    async def _is_to_be_found(self) -> bool:
+        """Whether those who are in the room want it to be found as the chat is."""
+        intents, portal = self._house.intents, self.portal
+        if portal.follow is not Follow.ALL:
+            return await intents.is_listed(portal.room)
+        if self.is_own_room:  # Its join rule follows, and may be on its way.
+            return True
+        return await read_admission(intents, portal.room) is not Admission.INVITE
+
+    @property
+    def _may_be_shown(self) -> bool | None:
+        """Whether the room is in its network's list; None if it may be since an earlier run."""
+        if self._is_shown is None and not (self.portal.listed and self.portal.open):
+            return False
+        return self._is_shown
+
     @property
     def is_own_room(self) -> bool:
         """Whether we made the room for the chat."""
@@ -86,6 +127,7 @@ class ChatFacts:
         follows = portal.follow is Follow.ALL
         if follows and self.is_own_room and portal.listed != event.listed:
             await house.intents.set_listed(portal.room, event.listed)
+        await self.show()
         closed = portal.closed
         if follows and event.open == portal.closed:
             closed = await self._set_join_rule(event.open)

@@ -13,6 +13,7 @@ from bridge.matrix.client import MatrixError
 from bridge.matrix.html import parse
 from bridge.matrix.medialinks import Media, read_mxc
 from bridge.matrix.profiles import find_avatar
+from bridge.matrix.rooms import read_visibility
 from bridge.model import LinkKind, MessageLink, Portal
 from bridge.sdk.capabilities import Capabilities, Level
 from bridge.sdk.errors import TemporaryFailure, Unsupported
@@ -39,6 +40,8 @@ _PREVIEW = 200
 """Graphemes of a long text that are said beside the link to it."""
 _REMEMBERED = 4000
 """Characters of a message that are kept in memory, to tell what an edit changed."""
+_TAKEN_BACK = ""
+"""Stands for what a message said that was taken back."""
 _SEEN_BY_ALL = {"shared", "world_readable"}
 
 
@@ -51,6 +54,8 @@ class Departures:
         self._loop_watch: deque[tuple[float, int]] = deque(maxlen=64)
         self._uploaded: Recent[str, Media] = Recent(50)
         """Where long texts are, for those that are tried again."""
+        self._edited: Recent[str, str] = Recent(200)
+        """Which message an edit changed, by the edit."""
         self._last = ""
         """Event or remote id of what was said last."""
 
@@ -326,21 +331,26 @@ class Departures:
         return at is not None and (self._house.clock.now() - at).total_seconds() < seconds
 
     async def _quote(self, event_id: str) -> str:
-        """The beginning of a message that crossed here; empty if not all in the room may read it.
+        """The beginning of a message that crossed here; empty if not all in the room may read it,
+        or if it was taken back.
 
         What it is worth is checked by the portal's links: nobody can have another room quoted.
+        What it says now, and who could read it when it was said, the homeserver alone knows.
         """
-        room = self._portal.room
+        room, intents = self._portal.room, self._house.intents
         try:
-            visibility = await self._house.intents.state(room, "m.room.history_visibility")
+            today = await intents.state(room, "m.room.history_visibility")
+            said = await intents.read_said(room, EventId(event_id))
         except (MatrixError, TemporaryFailure):
             return ""
-        if (visibility or {}).get("history_visibility", "shared") not in _SEEN_BY_ALL:
+        if said is None or self._is_taken_back(event_id):
             return ""
-        return excerpt(await self._text_of(event_id))
+        if not {said.visibility, read_visibility(today)} <= _SEEN_BY_ALL:
+            return ""
+        return excerpt(to_plain(parse(said.content)))
 
     async def _text_of(self, event_id: str) -> str:
-        """What a message says, as far as we can see it; empty if we cannot."""
+        """What a message said before, as far as we can see it; empty if we cannot."""
         text = self._house.excerpts.get((self._portal.id, event_id))
         if text is not None:
             return text
@@ -361,7 +371,9 @@ class Departures:
                 return [(own, LinkKind.MESSAGE)]
             case Edit():
                 target = EventId(_annotated(event))
-                self._remember(target, to_plain(said.body))
+                if not self._is_taken_back(own):
+                    self._edited.put(own, target)
+                    self._remember(target, to_plain(said.body))
                 corrects = [(target, LinkKind.CORRECTION)] if words else []
                 return [*corrects, (own, LinkKind.EDIT)]
             case Reaction():
@@ -369,8 +381,21 @@ class Departures:
             case Redaction():
                 return [(own, LinkKind.REDACTION)]
 
+    def forget(self, event_id: str) -> None:
+        """Say no more of it what an event said that was taken back; called as soon as that is
+        known, be the event on its way still."""
+        excerpts, portal = self._house.excerpts, self._portal.id
+        excerpts.put((portal, event_id), _TAKEN_BACK)
+        target = self._edited.get(event_id)
+        if target is not None and not self._is_taken_back(target):
+            excerpts.drop((portal, target))
+
+    def _is_taken_back(self, event_id: str) -> bool:
+        return self._house.excerpts.get((self._portal.id, event_id)) == _TAKEN_BACK
+
     def _remember(self, event_id: str, text: str) -> None:
-        self._house.excerpts.put((self._portal.id, event_id), text[:_REMEMBERED])
+        if not self._is_taken_back(event_id):
+            self._house.excerpts.put((self._portal.id, event_id), text[:_REMEMBERED])
 
     async def links(self, event_id: str) -> Sequence[MessageLink]:
         """What the event is on the network; empty if it did not cross, or long ago."""

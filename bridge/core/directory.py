@@ -14,6 +14,10 @@ from bridge.sdk.module import Directory, FindsChats
 
 log = logging.getLogger(__name__)
 
+NETWORK = "network"
+"""The field of third-party lookups that holds an instance's name."""
+_INSTANCE_NAME = "[a-z][a-z0-9]{0,15}"
+
 
 class Answers:
     """What the receiver asks on the homeserver's behalf (application service API, queries)."""
@@ -64,24 +68,29 @@ class Answers:
         if not spoken:
             return None
         first = next(iter(spoken.values()))[1]
+        patterns = {NETWORK: (_INSTANCE_NAME, min(spoken)), **first.patterns}
         return {
-            "user_fields": [first.user_field],
-            "location_fields": [first.chat_field],
+            # The higher grouping stands first; clients take it from the instance that is chosen.
+            "user_fields": [NETWORK, first.user_field],
+            "location_fields": [NETWORK, first.chat_field],
             "icon": "",
             "field_types": {
                 field: {"regexp": pattern, "placeholder": placeholder}
-                for field, (pattern, placeholder) in first.patterns.items()
+                for field, (pattern, placeholder) in patterns.items()
             },
             "instances": [
-                {"desc": instance.name, "network_id": instance.name, "fields": {}}
+                {
+                    "desc": instance.name, "network_id": instance.name,
+                    "fields": {NETWORK: instance.name},
+                }
                 for instance, _ in spoken.values()
             ],
-        }
+        }  # fmt: skip
 
     async def find_users(self, protocol: str, fields: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Matrix ids of a person on each instance of the protocol."""
+        """Matrix ids of a person on the instance that is named, else on each of the protocol."""
         found = []
-        for instance, directory in self._speakers(protocol).values():
+        for instance, directory in self._meant(protocol, fields):
             text = fields.get(directory.user_field)
             if not text or not isinstance(instance.connector, FindsChats):
                 continue
@@ -92,27 +101,32 @@ class Answers:
             found.append({
                 "userid": self._namespaces.ghost(instance.name, remote.id),
                 "protocol": protocol,
-                "fields": {directory.user_field: remote.name, "instance": instance.name},
+                "fields": {NETWORK: instance.name, directory.user_field: remote.name},
             })  # fmt: skip
         return found
 
     async def find_locations(
         self, protocol: str, fields: Mapping[str, str]
     ) -> list[dict[str, Any]]:
-        """Aliases of a chat on each instance of the protocol."""
+        """Aliases of a chat on the instance that is named, else on each of the protocol.
+
+        None that would lead nobody in: where others must agree first, or invite.
+        """
         found = []
-        for instance, directory in self._speakers(protocol).values():
+        for instance, directory in self._meant(protocol, fields):
             text = fields.get(directory.chat_field)
             if not text:
                 continue
             try:
                 chat = await self._plumbing.read_chat(instance, text)
+                if not await self._plumbing.may_open(instance, chat):
+                    continue
             except DeliveryError:
                 continue
             found.append({
                 "alias": self._namespaces.alias(instance.name, chat.id),
                 "protocol": protocol,
-                "fields": {directory.chat_field: chat.name, "instance": instance.name},
+                "fields": {NETWORK: instance.name, directory.chat_field: chat.name},
             })  # fmt: skip
         return found
 
@@ -122,7 +136,7 @@ class Answers:
         directory = self._directory_of(ghost[0]) if ghost else None
         if ghost is None or directory is None:
             return []
-        fields = {directory.user_field: ghost[1], "instance": ghost[0]}
+        fields = {NETWORK: ghost[0], directory.user_field: ghost[1]}
         return [{"userid": user_id, "protocol": directory.protocol, "fields": fields}]
 
     async def read_location(self, alias: str) -> list[dict[str, Any]]:
@@ -131,7 +145,7 @@ class Answers:
         directory = self._directory_of(parsed[0]) if parsed else None
         if parsed is None or directory is None:
             return []
-        fields = {directory.chat_field: parsed[1], "instance": parsed[0]}
+        fields = {NETWORK: parsed[0], directory.chat_field: parsed[1]}
         return [{"alias": alias, "protocol": directory.protocol, "fields": fields}]
 
     def _directory_of(self, instance: InstanceId) -> Directory | None:
@@ -139,6 +153,10 @@ class Answers:
         if network is None or not isinstance(network.connector, FindsChats):
             return None
         return network.connector.directory
+
+    def _meant(self, protocol: str, fields: Mapping[str, str]) -> list[tuple[Instance, Directory]]:
+        named = fields.get(NETWORK)
+        return [one for name, one in self._speakers(protocol).items() if named in {None, "", name}]
 
     def _speakers(self, protocol: str) -> dict[str, tuple[Instance, Directory]]:
         return {

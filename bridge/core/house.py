@@ -98,4 +98,5 @@ class House:
     policies: InForce = field(default_factory=InForce)
     gathering: Gathering = field(default_factory=Gathering)
     excerpts: Recent[tuple[int, str], str] = field(default_factory=lambda: Recent(2000))
-    """What was said last, by portal and event id: for what is told of edits and answers."""
+    """What was said last, by portal and event id: for what is told of edits. Empty of what was
+    taken back."""

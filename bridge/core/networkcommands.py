@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.core.actions import PREFIX, Action, Order
+from bridge.core.admission import WAYS, Admission, read_admission
 from bridge.core.announcing import Announcer
 from bridge.core.bots import BotCall
 from bridge.core.directchats import DirectChats
+from bridge.core.doorway import Doorway
 from bridge.core.instances import Instance, Session
 from bridge.core.ownlogins import own_login
 from bridge.core.plumbing import Plumbing
@@ -19,7 +21,7 @@ from bridge.model import InstanceRules, Permission
 from bridge.sdk.commands import NetworkCall, NetworkCommand, TakesCommands, Where
 from bridge.sdk.errors import ModuleError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, Sender
-from bridge.sdk.ids import InstanceId, UserId
+from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Client, FindsChats, HasDirectChats
 
 COMMAND_SECONDS = 45.0
@@ -205,7 +207,9 @@ class NetworkCommands:
             )
         chat: RemoteChat | None = None
         if command.where is Where.ROOM:
-            chat, session = self._chat(instance, order), instance.find_session(order.sender)
+            door, session = self._door(instance, order), instance.find_session(order.sender)
+            door.acts.check(order.sender)
+            chat = door.chat
         else:
             session = await self._session(instance, order)
         if session is not None:
@@ -222,16 +226,16 @@ class NetworkCommands:
         except ModuleError as error:
             raise PermanentFailure(str(error)) from error
 
-    def _chat(self, instance: Instance, order: Order) -> RemoteChat:
+    def _door(self, instance: Instance, order: Order) -> Doorway:
         doors = self._portals.in_room(order.room)
         found = [
-            door.chat for door in doors
+            door for door in doors
             if door.portal.instance == instance.name and door.portal.receiver is None
         ]  # fmt: skip
         if not found:
             raise PermanentFailure(f"this room is not bridged to {instance.name}")
         if len(found) > 1:
-            names = ", ".join(chat.name for chat in found)
+            names = ", ".join(door.chat.name for door in found)
             raise PermanentFailure(f"this room is bridged to several chats there: {names}")
         return found[0]
 
@@ -245,15 +249,29 @@ class NetworkCommands:
         await instance.try_now()
         door = await self._plumbing.open_room(instance, order.text)
         room, name = door.portal.room, door.portal.chat_name
-        if order.sender in await self._intents.joined_members(room):
+        membership = await self._membership(room, order.sender)
+        if membership == "join":
             return f"You are in the room of {name} already: {room}"
+        if membership == "invite":
+            return f"You are invited to the room of {name} already."
+        door.acts.check(order.sender)
+        # Only they invite into other rooms who are in them.
+        admission = await read_admission(self._intents, room)
+        if admission is not Admission.PUBLIC:
+            way = WAYS[admission].format(room=room)
+            raise PermanentFailure(f"the room of {name} is not open to everybody: {way}")
         try:
             await self._intents.invite(room, self._bot, order.sender)
-        except MatrixError as error:
-            raise PermanentFailure(
-                f"{name} is bridged to {room}, and I cannot invite you there: {error}"
-            ) from error
+        except MatrixError:  # The bot may not, and need not.
+            return f"The room of {name} is open to everybody: join {room}."
         return f"You are invited to the room of {name}."
+
+    async def _membership(self, room: RoomId, user: UserId) -> str:
+        try:
+            content = await self._intents.state(room, "m.room.member", user) or {}
+        except MatrixError as error:
+            raise TemporaryFailure(str(error)) from error
+        return str(content.get("membership"))
 
 
 def _saying(name: InstanceId, text: str) -> Action:

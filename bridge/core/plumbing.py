@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
+from bridge.core.admission import Admission, read_admission
 from bridge.core.choices import Wish
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
@@ -138,6 +139,7 @@ class Plumbing:
             await self._portals.direct_chats.end(door)
             return
         await self.before_unbridging(door, by)
+        await door.facts.hide()
         ghosts = sorted(await door.arrivals.attendance.present())
         await self._portals.remove(door, by)
         outgoing = [
@@ -167,26 +169,42 @@ class Plumbing:
         return sorted(found)
 
     async def open_room(self, instance: Instance, text: str, alias: str = "") -> Doorway:
-        """Make a room for a chat, with its alias, and bridge it.
+        """Give the room of a chat; one is made where there is none and nobody must be asked.
 
-        ``alias`` is how somebody spelled it who asked for it by that: it leads there, too.
+        Where others than the invited may come in, aliases of it lead there: ours, and ``alias``,
+        as somebody spelled it who asked for it by that. Raises a ``DeliveryError``.
         """
         chat = await self.read_chat(instance, text)
-        self._refuse_unasked(instance, chat)
         # A homeserver may ask for the same alias many times at once.
         async with self._opening.setdefault((instance.name, chat.id), asyncio.Lock()):
-            door = await self._open(instance, chat)
+            door = self._portals.find(instance.name, chat.id)
+            if door is None:
+                self._refuse_unasked(instance, chat)
+                door = await self._open(instance, chat)
+            elif await self.may_enter(door):
+                ours = self._house.namespaces.alias(instance.name, chat.id)
+                await self._house.intents.put_alias(ours, door.portal.room)
+            elif alias:
+                raise PermanentFailure(f"the room of {chat.name} is for those who are invited")
             if alias and alias != self._house.namespaces.alias(instance.name, chat.id):
                 await self._house.intents.put_alias(alias, door.portal.room)
             return door
 
+    async def may_open(self, instance: Instance, chat: RemoteChat) -> bool:
+        """Whether an alias of the chat leads somebody into its room, there already or not."""
+        door = self._portals.find(instance.name, chat.id)
+        if door is not None:
+            return await self.may_enter(door)
+        return not self.needs_consent(instance, chat)
+
+    async def may_enter(self, door: Doorway) -> bool:
+        """Whether somebody may come into the room uninvited. Raises ``TemporaryFailure``."""
+        rule = await read_admission(self._house.intents, door.portal.room)
+        return rule is not Admission.INVITE
+
     async def _open(self, instance: Instance, chat: RemoteChat) -> Doorway:
-        existing = self._portals.find(instance.name, chat.id)
         house = self._house
         alias = house.namespaces.alias(instance.name, chat.id)
-        if existing is not None:
-            await house.intents.put_alias(alias, existing.portal.room)
-            return existing
         async with self._portals.expecting(instance.name, chat.id):
             await instance.join(chat, limit=4)
             room = await house.intents.create_room(

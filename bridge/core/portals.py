@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from bridge.core.departures import redacted_by
 from bridge.core.directchats import DirectChats
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
@@ -101,6 +102,9 @@ class Portals:
         if event["content"].get("body") == STOP:
             for door in doors:
                 door.stops.overhear(event)
+        if event["type"] == "m.room.redaction":
+            for door in doors:
+                door.departures.forget(redacted_by(event))
         namespaces = self._house.namespaces
         lane = self._house.router.lane
         double = self._house.double_puppets.find_instance(event)
@@ -182,6 +186,8 @@ class Portals:
             await attendance.adapt()
         if chosen.follow is Follow.ALL and was is not Follow.ALL:
             await door.facts.apply()
+        elif chosen.follow is not was:
+            await door.facts.show()
         await door.dismiss_puppets()
 
     async def receive(self, instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:

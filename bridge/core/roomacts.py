@@ -71,6 +71,19 @@ class RoomActs:
             lambda client: client.remove(self._chat, person, how, reason),
         )  # fmt: skip
 
+    def check(self, sender: UserId) -> None:
+        """Raise why nothing of somebody reaches the chat, whatever power they have in the room:
+        ``PermanentFailure``, or ``TemporaryFailure`` while that is not known yet."""
+        house, portal = self._house, self._portal
+        if portal.id in house.policies.waiting:
+            raise TemporaryFailure("this room's policy lists are being read", retry_after=1)
+        if house.permissions.of(sender, portal.instance) < Permission.RELAY:
+            raise PermanentFailure(f"the settings of this bridge do not let {sender} do that")
+        if house.blocks.cover(portal.instance, portal.chat, sender):
+            raise PermanentFailure(f"those who run {portal.chat_name} take nothing of {sender}")
+        if house.policies.cover(portal.id, sender):
+            raise PermanentFailure(f"this room's policy lists keep {sender} out")
+
     # --- inside ---
 
     async def _set_topic(self, item: Item) -> None:
@@ -136,8 +149,12 @@ class RoomActs:
         if instance is None or instance.relay is None:
             return
         sender = UserId(item.event["sender"])
-        failure = self._refuse(sender)
-        if failure is None:
+        failure: PermanentFailure | None = None
+        try:
+            self.check(sender)
+        except PermanentFailure as error:
+            failure = error
+        else:
             failure = await self._try(instance, sender, act)
         if failure is None:
             return
@@ -146,17 +163,6 @@ class RoomActs:
             f"{portal.chat_name} on {portal.instance} did not take the {what}: "
             f"{str(failure).rstrip('.')}.",
         )  # fmt: skip
-
-    def _refuse(self, sender: UserId) -> PermanentFailure | None:
-        """Why nothing of somebody reaches the chat, whatever power they have in the room."""
-        house, portal = self._house, self._portal
-        if house.permissions.of(sender, portal.instance) < Permission.RELAY:
-            return PermanentFailure(f"the settings of this bridge do not let {sender} do that")
-        if house.blocks.cover(portal.instance, portal.chat, sender):
-            return PermanentFailure(f"those who run it take nothing of {sender}")
-        if house.policies.cover(portal.id, sender):
-            return PermanentFailure(f"this room's policy lists keep {sender} out")
-        return None
 
     @staticmethod
     async def _try(instance: Instance, sender: UserId, act: Act) -> PermanentFailure | None:

@@ -73,7 +73,30 @@ def sort_rows(rows: Rows, key: PasswordKey | None, *, sasl: bool) -> Found:
             found.left.append(f"{row.user} on {row.domain}: deactivated in the old bridge")
         else:
             found.people.append(_person(row, key, found, sasl=sasl))
+    found.left += _choices(rows)
     return found
+
+
+def _choices(rows: Rows) -> list[str]:
+    """What people and rooms chose there that is chosen elsewhere here."""
+    left = []
+    for user, features in rows.features:
+        chosen = ", ".join(
+            f"{name} {'on' if value else 'off'}" for name, value in sorted(features.items())
+            if isinstance(value, bool)
+        )  # fmt: skip
+        if chosen and user not in rows.deactivated:
+            left.append(
+                f"{user}: the features chosen there ({chosen}); here nobody chooses them, what is "
+                "notified is chosen in the Matrix client"
+            )
+    if rows.listed:
+        left.append(
+            f"the list of {rows.listed} rooms that are to be found: here a room is found under "
+            "its network while the channel is open, if `set follow all` is said in it or it is "
+            "published in the homeserver's own directory"
+        )
+    return left
 
 
 def _person(row: ConfigRow, key: PasswordKey | None, found: Found, *, sasl: bool) -> FoundPerson:

@@ -28,9 +28,10 @@ Report = Callable[[str, int, int], None]
 
 
 class Enters(Protocol):
-    """Has our bot in a room."""
+    """Has our bot in a room, or says what would come of that."""
 
     async def enter(self, room: RoomId) -> None: ...
+    async def look(self, room: RoomId) -> str: ...
 
 
 @dataclass(slots=True)
@@ -127,8 +128,9 @@ class Carrier:
                 f"--agreed, else say `bridge {instance} {chat.name}` in the room, and they are "
                 "asked"
             )
+        doubt = await means.visit.look(found.room) if means.dry_run else ""
         portals[instance, chat.id, None] = await self._tie(instance, chat, found)
-        self._carried.rooms.append(name)
+        self._carried.rooms.append(f"{name}, {doubt}" if doubt else name)
 
     async def _tie(self, instance: InstanceId, chat: RemoteChat, found: FoundRoom) -> Portal:
         means = self._means

@@ -1,5 +1,6 @@
 """Our bot's way into the rooms of another bridge, by that bridge's own hand where it may act."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,11 +8,14 @@ from typing import Any
 
 from bridge.matrix.client import HomeserverClient, MatrixError, path
 from bridge.matrix.registration import read_registration
+from bridge.matrix.rooms import RoomQuestions
 from bridge.sdk.errors import ConfigError, PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.sdk.secret import Secret
 
 _LEVELS = "m.room.power_levels"
+_ENCRYPTION = "m.room.encryption"
+_ENCRYPTED = "the room is encrypted, which cannot be bridged yet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +47,10 @@ class Visit:
         self._client = client
         self._bot = bot
         self._former = former
+        self._questions = RoomQuestions(client, bot)
         self._joined: set[RoomId] = set()
+        self._formers: set[RoomId] | None = None
+        """Where the other bridge's bot is; None if that was not looked at."""
 
     async def begin(self) -> None:
         """See where the bot is; it gets its account if it has none. Raises ``TrestleError``."""
@@ -58,8 +65,32 @@ class Visit:
         except MatrixError as error:
             if error.errcode != "M_USER_IN_USE":
                 raise
-        reply = await self._client.request("GET", path("v3", "joined_rooms"), user=self._bot)
-        self._joined = {RoomId(str(room)) for room in reply.get("joined_rooms", [])}
+        self._joined = await self._rooms_of(self._bot)
+
+    async def look(self, room: RoomId) -> str:
+        """Foretell :meth:`enter` by reading alone: raise what it would, as far as it can be seen.
+
+        Gives in words what cannot be seen from outside; empty if that is nothing.
+        """
+        if self._formers is None:
+            await self._look_around()
+        former, is_in = self._former, room in self._joined
+        if is_in:
+            questions = self._questions
+        elif former is not None and room in (self._formers or ()):
+            questions = RoomQuestions(self._client, former.user, token=former.token)
+        else:
+            return f"if {self._bot} is let in and the room is not encrypted, which is seen then"
+        if await questions.state(room, _ENCRYPTION) is not None:
+            raise PermanentFailure(_ENCRYPTED)
+        if former is not None and not is_in:
+            await self._foretell_entry(questions, room, former)
+        level = self._missing_level(await questions.state(room, _LEVELS))
+        if former is not None and level is not None:
+            may = await questions.can(room, former.user, _LEVELS)
+            if not may or room not in (self._formers or ()):
+                raise self._no_rights(former, level, "it may not give them there")
+        return ""
 
     async def enter(self, room: RoomId) -> None:
         """Have the bot in the room, and as high there as the other bridge's.
@@ -70,10 +101,10 @@ class Visit:
         was_in = room in self._joined
         if not was_in:
             await self._come_in(room)
-        if await self._state(room, "m.room.encryption") is not None:
+        if await self._questions.state(room, _ENCRYPTION) is not None:
             if not was_in:
                 await self._post(room, "leave")
-            raise PermanentFailure("the room is encrypted, which cannot be bridged yet")
+            raise PermanentFailure(_ENCRYPTED)
         self._joined.add(room)
         await self._rise(room)
 
@@ -88,39 +119,67 @@ class Visit:
         try:
             await self._post(room, "join")
         except MatrixError as error:
-            raise PermanentFailure(
-                f"{self._bot} is not let in ({error}); invite it, and import again"
-            ) from error
+            raise self._not_let_in(str(error)) from error
+
+    async def _look_around(self) -> None:
+        """See where the bots are. Ours may have no account yet, and the other none any more."""
+        self._formers = set()
+        with suppress(MatrixError):
+            self._joined = await self._rooms_of(self._bot)
+        if self._former is not None:
+            with suppress(MatrixError):
+                self._formers = await self._rooms_of(self._former.user, self._former.token)
+
+    async def _foretell_entry(
+        self, questions: RoomQuestions, room: RoomId, former: FormerBot
+    ) -> None:
+        member = await questions.state(room, "m.room.member", self._bot) or {}
+        rule = await questions.state(room, "m.room.join_rules") or {}
+        if member.get("membership") == "ban":
+            raise self._not_let_in("it is banned there")
+        is_open = rule.get("join_rule") == "public" or member.get("membership") == "invite"
+        if not is_open and not await questions.can(room, former.user, "invite"):
+            raise self._not_let_in(f"{former.user} may not invite it")
 
     async def _rise(self, room: RoomId) -> None:
         """Give our bot the level of the other's, which made the room or was trusted in it."""
-        former, levels = self._former, await self._state(room, _LEVELS)
-        users = (levels or {}).get("users")
-        if former is None or levels is None or not isinstance(users, dict):
+        former, levels = self._former, await self._questions.state(room, _LEVELS) or {}
+        level = self._missing_level(levels)
+        if former is None or level is None:
             return
-        level, own = users.get(former.user), users.get(self._bot, levels.get("users_default", 0))
-        if not isinstance(level, int) or not isinstance(own, int) or own >= level:
-            return
-        content = {**levels, "users": {**users, self._bot: level}}
+        content = {**levels, "users": {**levels["users"], self._bot: level}}
         try:
             await self._client.request(
                 "PUT", path("v3", "rooms", room, "state", _LEVELS, ""), user=former.user,
                 token=former.token, content=content,
             )  # fmt: skip
         except MatrixError as error:
-            raise PermanentFailure(
-                f"{self._bot} does not get the rights that {former.user} has ({error}); give "
-                f"it the level {level}, and import again"
-            ) from error
+            raise self._no_rights(former, level, str(error)) from error
+
+    def _missing_level(self, levels: Mapping[str, Any] | None) -> int | None:
+        """The level of the other bridge's bot, where ours stands lower."""
+        users = (levels or {}).get("users")
+        if self._former is None or levels is None or not isinstance(users, dict):
+            return None
+        level = users.get(self._former.user)
+        own = users.get(self._bot, levels.get("users_default", 0))
+        is_missing = isinstance(level, int) and isinstance(own, int) and own < level
+        return level if is_missing else None
+
+    def _not_let_in(self, why: str) -> PermanentFailure:
+        return PermanentFailure(f"{self._bot} is not let in ({why}); invite it, and import again")
+
+    def _no_rights(self, former: FormerBot, level: int, why: str) -> PermanentFailure:
+        return PermanentFailure(
+            f"{self._bot} does not get the rights that {former.user} has ({why}); give it the "
+            f"level {level}, and import again"
+        )
 
     async def _post(self, room: RoomId, what: str) -> None:
         await self._client.request("POST", path("v3", "rooms", room, what), user=self._bot)
 
-    async def _state(self, room: RoomId, kind: str) -> dict[str, Any] | None:
-        place = path("v3", "rooms", room, "state", kind, "")
-        try:
-            return await self._client.request("GET", place, user=self._bot)
-        except MatrixError as error:
-            if error.status == 404:
-                return None
-            raise
+    async def _rooms_of(self, user: UserId, token: Secret | None = None) -> set[RoomId]:
+        reply = await self._client.request(
+            "GET", path("v3", "joined_rooms"), user=user, token=token
+        )
+        return {RoomId(str(room)) for room in reply.get("joined_rooms", [])}

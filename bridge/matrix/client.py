@@ -163,11 +163,12 @@ class HomeserverClient:
         raise self._error(reply)
 
     async def request_list(
-        self, path: str, *, user: UserId, timeout: float | None = None
-    ) -> Sequence[Any]:
+        self, path: str, *, user: UserId, timeout: float | None = None,
+        token: Secret | None = None,
+    ) -> Sequence[Any]:  # fmt: skip
         """Ask as ``user`` for what is answered by a JSON list. Raises as :meth:`request` does."""
         target = f"{path}?{urlencode({'user_id': user})}"
-        reply = await self._send("GET", target, None, timeout, None)
+        reply = await self._send("GET", target, None, timeout, token)
         if reply.status < 300:
             return reply.items
         raise self._error(reply)

@@ -10,6 +10,7 @@ from bridge.matrix.cache import Recent
 from bridge.matrix.client import HomeserverClient, MatrixError, path
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.powers import Powers
+from bridge.matrix.roomlists import RoomLists
 from bridge.matrix.rooms import RoomQuestions
 from bridge.model import Outgoing, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
@@ -62,11 +63,16 @@ class Intents:
         self.room_name = self._rooms.name
         self.may_remove = self._rooms.may_remove
         self.event = self._rooms.event
+        self.read_said = self._rooms.read_said
         aliases = RoomAliases(client, namespaces.bot)
         self.room_at = aliases.find_room
         self.put_alias = aliases.put
         self.aliases_of = aliases.of
         self.delete_alias = aliases.delete
+        lists = RoomLists(client, namespaces.bot)
+        self.is_listed = lists.is_listed
+        self.set_listed = lists.set_listed
+        self.set_listed_in = lists.set_listed_in
         self._powers = Powers(client, self._rooms, namespaces)
         self.is_taken_back = self._rooms.is_taken_back
 
@@ -327,15 +333,6 @@ class Intents:
         content = {"user_id": outgoing.target, **outgoing.content}
         place = path("v3", "rooms", outgoing.room, outgoing.kind.value)
         await self._client.request("POST", place, user=outgoing.user, content=content)
-
-    async def set_listed(self, room: RoomId, is_listed: bool) -> None:
-        """Have the room in the homeserver's directory, or not. Some let nobody put it there."""
-        place = path("v3", "directory", "list", "room", room)
-        content = {"visibility": "public" if is_listed else "private"}
-        try:
-            await self._client.request("PUT", place, user=self._namespaces.bot, content=content)
-        except MatrixError as error:
-            log.info("the directory stays as it is: %s", error, extra={"event": "not_listed"})
 
     async def create_room(
         self,

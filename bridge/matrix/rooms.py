@@ -2,29 +2,34 @@
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.matrix.client import HomeserverClient, MatrixError, path
 from bridge.sdk.ids import EventId, RoomId, UserId
+from bridge.sdk.secret import Secret
 
 _NOT_THERE = {"M_NOT_FOUND", "M_FORBIDDEN", "M_UNKNOWN"}
 
 
 class RoomQuestions:
-    """Asks as one user, who must be in the room."""
+    """Asks as one user, who must be in the room.
 
-    def __init__(self, client: HomeserverClient, user: UserId) -> None:
+    ``token`` is that of another appservice, whose user it is.
+    """
+
+    def __init__(
+        self, client: HomeserverClient, user: UserId, *, token: Secret | None = None
+    ) -> None:
         self._client = client
         self._user = user
+        self._token = token
 
     async def state(
         self, room: RoomId, kind: str, key: str = "", *, user: UserId | None = None
     ) -> dict[str, Any] | None:
         """The content of a state event, None if there is none or we may not see it."""
         try:
-            return await self._client.request(
-                "GET", path("v3", "rooms", room, "state", kind, key), user=user or self._user
-            )
+            return await self._ask("state", room, kind, key, user=user)
         except MatrixError as error:
             if error.errcode in _NOT_THERE:
                 return None
@@ -38,7 +43,7 @@ class RoomQuestions:
         Raises :class:`MatrixError` if we may not see them.
         """
         found = await self._client.request_list(
-            path("v3", "rooms", room, "state"), user=self._user
+            path("v3", "rooms", room, "state"), user=self._user, token=self._token
         )
         return {
             (one["type"], str(one.get("state_key"))): one["content"]
@@ -58,9 +63,7 @@ class RoomQuestions:
     async def joined_members(self, room: RoomId) -> dict[UserId, str]:
         """Who is in the room, with display names; empty if we are not in it."""
         try:
-            reply = await self._client.request(
-                "GET", path("v3", "rooms", room, "joined_members"), user=self._user
-            )
+            reply = await self._ask("joined_members", room)
         except MatrixError as error:
             if error.errcode in _NOT_THERE:
                 return {}
@@ -137,9 +140,7 @@ class RoomQuestions:
     async def event(self, room: RoomId, event: str) -> dict[str, Any] | None:
         """An event, None if there is none or we may not see it."""
         try:
-            return await self._client.request(
-                "GET", path("v3", "rooms", room, "event", event), user=self._user
-            )
+            return await self._ask("event", room, event)
         except MatrixError as error:
             if error.errcode in _NOT_THERE:
                 return None
@@ -150,41 +151,91 @@ class RoomQuestions:
         found = await self.event(room, event)
         return found is not None and not found.get("content")
 
-    async def _state_at(self, room: RoomId, event: EventId) -> dict[str, dict[str, Any]]:
-        """The room's state at an event, by type, where the state key is empty.
+    async def read_said(self, room: RoomId, event: EventId) -> "Said | None":
+        """What an event says by now, None if it says nothing: it was taken back, or we may not
+        see it. Raises :class:`MatrixError`."""
+        reply = await self._context(room, event)
+        content = _content_now(reply.get("event"))
+        if not content:
+            return None
+        state = _by_type(reply).get("m.room.history_visibility")
+        return Said(content, read_visibility(state["content"] if state is not None else None))
 
-        By ``/context``, whose state is that at its last event (client-server API); empty if we
-        may not see the event: then nobody has power at it.
+    async def _state_at(self, room: RoomId, event: EventId) -> dict[str, dict[str, Any]]:
+        """The room's state at an event, by type, where the state key is empty; empty if we may
+        not see the event: then nobody has power at it."""
+        return _by_type(await self._context(room, event))
+
+    async def _context(self, room: RoomId, event: EventId) -> dict[str, Any]:
+        """An event with the room's state at it, empty if we may not see it.
+
+        By ``/context``, whose state is that at its last event (client-server API).
         """
+        query = {"limit": "0", "filter": '{"lazy_load_members":true}'}
         try:
-            reply = await self._client.request(
-                "GET", path("v3", "rooms", room, "context", event), user=self._user,
-                query={"limit": "0", "filter": '{"lazy_load_members":true}'},
-            )  # fmt: skip
+            return await self._ask("context", room, event, query=query)
         except MatrixError as error:
             if error.errcode in _NOT_THERE:
                 return {}
             raise
-        state = reply.get("state")
-        return {
-            str(one.get("type")): one
-            for one in (state if isinstance(state, list) else [])
-            if isinstance(one, dict) and one.get("state_key") == ""
-            and isinstance(one.get("content"), dict)
-        }  # fmt: skip
 
     async def _creation(self, room: RoomId) -> dict[str, Any] | None:
         """The creation event with its sender."""
         try:
-            event = await self._client.request(
-                "GET", path("v3", "rooms", room, "state", "m.room.create", ""),
-                user=self._user, query={"format": "event"},
-            )  # fmt: skip
+            event = await self._ask("state", room, "m.room.create", "", query={"format": "event"})
         except MatrixError as error:
             if error.errcode in _NOT_THERE:
                 return None
             raise
         return event
+
+    async def _ask(
+        self, what: str, room: RoomId, *more: str, user: UserId | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        return await self._client.request(
+            "GET", path("v3", "rooms", room, what, *more), user=user or self._user, query=query,
+            token=self._token,
+        )  # fmt: skip
+
+
+class Said(NamedTuple):
+    """What an event says."""
+
+    content: dict[str, Any]
+    """After its newest edit."""
+    visibility: str
+    """The room's ``history_visibility`` when it was said."""
+
+
+def read_visibility(content: Mapping[str, Any] | None) -> str:
+    """Read the state of ``m.room.history_visibility``; without one it is ``shared``."""
+    return str((content or {}).get("history_visibility", "shared"))
+
+
+def _by_type(context: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    state = context.get("state")
+    return {
+        str(one.get("type")): one
+        for one in (state if isinstance(state, list) else [])
+        if isinstance(one, dict) and one.get("state_key") == ""
+        and isinstance(one.get("content"), dict)
+    }  # fmt: skip
+
+
+def _content_now(event: object) -> dict[str, Any]:
+    """The content of an event, or of the edit that the homeserver says is its newest; empty if it
+    was taken back, or is edited and nothing says into what."""
+    event = event if isinstance(event, dict) else {}
+    unsigned, content = event.get("unsigned"), event.get("content")
+    unsigned = unsigned if isinstance(unsigned, dict) else {}
+    relations = unsigned.get("m.relations")
+    edit = relations.get("m.replace") if isinstance(relations, dict) else None
+    if isinstance(edit, dict):
+        edited = edit.get("content")
+        content = edited.get("m.new_content") if isinstance(edited, dict) else None
+    is_there = isinstance(content, dict) and "redacted_because" not in unsigned
+    return content if is_there and isinstance(content, dict) else {}
 
 
 def _creators(creation: dict[str, Any]) -> set[str]:

@@ -47,6 +47,10 @@ class Rows:
     """Who talks to which nick on which network."""
     deactivated: frozenset[str]
     """People who are to be bridged no more."""
+    features: list[tuple[str, dict[str, Any]]]
+    """What people chose for themselves."""
+    listed: int
+    """How many rooms it has in its list of rooms that are to be found."""
 
 
 async def read_appservice_irc(url: str) -> Rows:
@@ -98,9 +102,17 @@ async def _read(connection: "asyncpg.Connection[Any]") -> Rows:
     private = await connection.fetch(
         "SELECT matrix_user_id, irc_nick, irc_domain FROM pm_rooms ORDER BY 1, 3, 2"
     )
-    gone: list[Any] = []
-    if await connection.fetchval("SELECT to_regclass('deactivated_users') IS NOT NULL"):
-        gone = await connection.fetch("SELECT user_id FROM deactivated_users")
+    gone = await _if_there(
+        connection, "deactivated_users", "SELECT user_id FROM deactivated_users"
+    )
+    features = await _if_there(
+        connection, "user_features", "SELECT user_id, features FROM user_features ORDER BY 1"
+    )
+    listed = await _if_there(
+        connection, "room_visibility",
+        "SELECT 1 FROM room_visibility JOIN rooms USING (room_id) WHERE visibility = 'public' "
+        "GROUP BY room_id",
+    )  # fmt: skip
     return Rows(
         rooms=[
             RoomRow(
@@ -118,7 +130,16 @@ async def _read(connection: "asyncpg.Connection[Any]") -> Rows:
         ],
         private_chats=[(row[0] or "", row[1], row[2]) for row in private],
         deactivated=frozenset(row["user_id"] for row in gone),
+        features=[(row["user_id"], _object(row["features"])) for row in features],
+        listed=len(listed),
     )  # fmt: skip
+
+
+async def _if_there(connection: "asyncpg.Connection[Any]", table: str, query: str) -> list[Any]:
+    """Rows of a table that older schemas do not have."""
+    if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
+        return []
+    return list(await connection.fetch(query))
 
 
 def _object(text: str | None) -> dict[str, Any]:

@@ -36,6 +36,10 @@ CREATE TABLE client_config (
     CONSTRAINT cons_client_config_unique UNIQUE (user_id, domain)
 );
 CREATE TABLE deactivated_users (user_id TEXT PRIMARY KEY, ts BIGINT NOT NULL);
+CREATE TABLE user_features (user_id TEXT UNIQUE NOT NULL, features TEXT);
+CREATE TABLE room_visibility (room_id TEXT UNIQUE NOT NULL, visibility TEXT);
+INSERT INTO room_visibility VALUES ('!town:test.example', 'public');
+INSERT INTO room_visibility VALUES ('!made:test.example', 'private');
 """
 
 
@@ -78,6 +82,9 @@ async def former(cluster: Cluster) -> str:
         DOMAIN, ALICE,
     )  # fmt: skip
     await connection.execute("INSERT INTO deactivated_users VALUES ($1, 0)", GONE)
+    await connection.execute(
+        "INSERT INTO user_features VALUES ($1, $2)", ALICE, json.dumps({"mentions": False})
+    )
     await connection.close()
     return url
 
@@ -96,7 +103,8 @@ def test_what_its_database_says_comes_over_once_and_what_does_not_is_named(
         words += ["--network", f"{DOMAIN}=own"]
         tried = trestle(*words, "--dry-run")
         assert tried.code == 0, tried.said
-        assert "#town on own: !town:test.example" in tried.output
+        unseen = "if @trestle:test.example is let in and the room is not encrypted"
+        assert f"#town on own: !town:test.example, {unseen}" in tried.output
         assert "--password-key opens it" in tried.output
         assert all(asked.method == "GET" for asked in homeserver.asked)
         assert state_of(database_settings, folder / "state") == {}
@@ -117,6 +125,8 @@ def test_what_its_database_says_comes_over_once_and_what_does_not_is_named(
             f"the private chat of {ALICE} with carl", f"{GONE} on {DOMAIN}: deactivated",
             f"{BOB} on {DOMAIN}: the password, which --password-key does not open",
             f"{BOB} on {DOMAIN}: the address fd00::1",
+            f"{ALICE}: the features chosen there (mentions off)",
+            "the list of 1 rooms that are to be found",
         ):  # fmt: skip
             assert sentence in done.output, sentence
         assert "two words" not in done.said

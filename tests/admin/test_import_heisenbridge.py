@@ -46,6 +46,7 @@ KEPT: dict[str, dict[str, Any] | None] = {
     "!doubt:test.example": chat("PlumbedRoom", "#a[b]", "Own"),
     "!sealed:test.example": chat("PlumbedRoom", "#sealed", "Own"),
     "!shut:test.example": chat("PlumbedRoom", "#shut", "Own"),
+    "!low:test.example": chat("PlumbedRoom", "#low", "Own"),
     "!python:test.example": chat("PlumbedRoom", "#python", "liberachat"),
     "!query:test.example": chat("PrivateRoom", "carl", "Own"),
     "!nothing:test.example": None,
@@ -55,15 +56,17 @@ LEFT = (
     "only the network tells how this name is compared",
     "#sealed on Own (!sealed:test.example): the room is encrypted",
     "#shut on Own (!shut:test.example): @trestle:test.example is not let in",
+    f"#low on Own (!low:test.example): {OURS} does not get the rights that {BOT} has",
     "#python on liberachat (!python:test.example): it belongs to those who run it",
     "the nick: alice is kept for another Matrix user",
     f"{BOB} on plain: the user name", f"{BOB} on plain: what it signs in with",
     "no network here is called 'nowhere'; say which it is with --network nowhere=",
     f"{ALICE} on Own: the commands on connect", "#mine on Own: its channel key",
     f"the private chat of {ALICE} with carl", "!nothing:test.example: heisenbridge keeps",
-    "Brought over: 2 rooms, 2 people. There already: 0. Stays behind: 13.",
+    "Brought over: 2 rooms, 2 people. There already: 0. Stays behind: 14.",
 )  # fmt: skip
 LEVELS = {"users": {BOT: 100, ALICE: 50}, "users_default": 0}
+SHUT, LOW = ({**LEVELS, "invite": 101}, {**LEVELS, "events": {"m.room.power_levels": 101}})
 
 
 class Former:
@@ -72,12 +75,15 @@ class Former:
     def __init__(self, homeserver: ScriptedHomeserver) -> None:
         self.homeserver = homeserver
         self.kept: dict[str, dict[str, Any] | None] = dict(KEPT)
-        self.levels: dict[str, Mapping[str, Any]] = {}
+        self.levels: dict[str, Mapping[str, Any]] = {
+            "!shut:test.example": SHUT, "!low:test.example": LOW
+        }  # fmt: skip
         homeserver.rooms = {room: {BOT} for room in KEPT}
         homeserver.rules.append(self.answer)
 
     def answer(self, asked: Asked) -> Answer | None:
-        """Keep data and levels; ``!shut`` lets nobody in, ``!sealed`` is encrypted."""
+        """Keep data and levels; ``!shut`` lets nobody in, ``!low`` lets nobody change levels,
+        ``!sealed`` is encrypted."""
         if asked.user == BOT and asked.token != "Bearer old-token":
             return refuse(401, "M_UNKNOWN_TOKEN")
         match asked.method, asked.parts:
@@ -87,6 +93,8 @@ class Former:
             case "PUT", ("user", _, "rooms", room, "account_data", "irc"):
                 self.kept[room] = asked.content
             case "POST", ("rooms", "!shut:test.example", "join"):
+                return refuse(403, "M_FORBIDDEN")
+            case "PUT", ("rooms", "!low:test.example", "state", "m.room.power_levels", ""):
                 return refuse(403, "M_FORBIDDEN")
             case "GET", ("rooms", "!sealed:test.example", "state", "m.room.encryption", ""):
                 return Answer(content={"algorithm": "m.megolm.v1.aes-sha2"})
@@ -136,6 +144,9 @@ def test_rooms_nicks_and_sign_ins_come_over_once_and_what_does_not_is_named(
         tried = trestle("import", *words, "--dry-run")
         assert tried.code == 0, tried.said
         assert "Nothing was changed." in tried.output
+        for sentence in LEFT[:-1]:  # What the import refuses, it has foretold.
+            assert sentence in tried.output, sentence
+        assert "Would be brought over: 2 rooms, 2 people." in tried.output
         assert former.changes() == []
         assert state_of(database_settings, folder / "state") == {}
 

@@ -193,7 +193,7 @@ async def test_line_57_an_alias_by_a_template_leads_to_the_room_however_it_is_wr
         assert (await get(bridged, alias(f"#irc_near_square:{SERVER}")))[0] == 404
         place = f"thirdparty/location?alias={quote(canonical, safe='')}"
         (found,) = (await get(bridged, place))[1]
-        assert found["fields"] == {"channel": "#square", "instance": "near"}
+        assert found["fields"] == {"network": "near", "channel": "#square"}
         await parts.plumbing.unbridge(door, UserId(ALICE))
         assert not {asked, canonical} & set(aliases)
     finally:
@@ -205,18 +205,26 @@ async def test_line_70_72_73_74_a_network_describes_itself_and_what_is_on_it(
 ) -> None:
     status, protocol = await get(bridged, "thirdparty/protocol/irc")
     assert status == 200
-    assert protocol["user_fields"] == ["nick"]
-    assert protocol["location_fields"] == ["channel"]
-    assert set(protocol["field_types"]) == {"nick", "channel"}
+    assert protocol["user_fields"] == ["network", "nick"]
+    assert protocol["location_fields"] == ["network", "channel"]
+    assert set(protocol["field_types"]) == {"network", "nick", "channel"}
     for one in protocol["field_types"].values():
         assert set(one) == {"regexp", "placeholder"}
     assert isinstance(protocol["icon"], str)
-    assert [set(one) for one in protocol["instances"]] == [{"desc", "network_id", "fields"}]
+    assert protocol["instances"] == [
+        {"desc": "near", "network_id": "near", "fields": {"network": "near"}}
+    ]
 
     _, (dora,) = await get(bridged, "thirdparty/user/irc?nick=Dora")
     assert dora["userid"] == f"@_trestle_near_dora:{SERVER}"
     _, (room,) = await get(bridged, "thirdparty/location/irc?channel=%23Room")
     assert room["alias"] == f"#_trestle_near_=23room:{SERVER}"
+    assert (dora["fields"], room["fields"]) == (
+        {"network": "near", "nick": "Dora"}, {"network": "near", "channel": "#Room"}
+    )  # fmt: skip
+    for place in ("user/irc?nick=Dora", "location/irc?channel=%23Room"):
+        assert len((await get(bridged, f"thirdparty/{place}&network=near"))[1]) == 1
+        assert await get(bridged, f"thirdparty/{place}&network=far") == (200, [])
     for place, item in (("user?userid", dora), ("location?alias", room)):
         name = item["userid" if item is dora else "alias"]
         status, (found,) = await get(bridged, f"thirdparty/{place}={quote(name, safe='')}")

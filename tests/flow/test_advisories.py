@@ -20,6 +20,7 @@ from bridge.networks.irc.wire import LineReader, Source, line
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import MessageKind
 from bridge.settings import Address, WebSettings
+from tests.flow.test_acts import edit, react, redact
 from tests.flow.test_conversation import bridge, irc_module, read_texts
 from tests.irc.stage import message
 from tests.rigs.cluster import Cluster
@@ -63,7 +64,7 @@ async def stage(town: Town, cluster: Cluster, tmp_path_factory: Any) -> AsyncIte
         await carl.join("#two")
         settings = town.settings_for(
             tmp_path_factory.mktemp("advisories"), await cluster.fresh(),
-            modules=make_modules(irc_module(irc)),
+            modules=make_modules(irc_module(irc, quote_after_seconds=0)),
         )  # fmt: skip
         web = WebSettings(listen=Address("127.0.0.1", 0), manager_url="http://manager.example")
         async with running(replace(settings, web=web)) as app:
@@ -112,7 +113,7 @@ async def test_cve_2022_39202_ranks_reach_those_who_were_named(stage: Stage) -> 
     await alice.say(stage.one, "!trestle near voice -carl trestle -carl")
     await alice.wait_for_text(stage.one, "Done in #one")
     await alice.say(stage.one, "!trestle near names")
-    shown = (await alice.wait_for_text(stage.one, "#one: @"))["content"]["body"]
+    shown = (await alice.wait_for_text(stage.one, "in #one:\n@"))["content"]["body"]
     assert "@carl" in shown
     assert "@trestle" in shown
 
@@ -216,3 +217,49 @@ async def test_cve_2024_39691_what_an_event_says_of_its_time_decides_nothing(
     assert "vault" not in " ".join(said)
     # In the order in which they came.
     assert [text[-len("forged 0") :] for text in said] == ["forged 0", "forged 1", "forged 2"]
+
+
+async def test_what_was_taken_back_is_quoted_by_no_answer_reaction_or_edit(stage: Stage) -> None:
+    alice, carl = stage.alice, stage.carl
+    carl.say("PRIVMSG #two :the attic is locked")
+    theirs = str((await alice.wait_for_text(stage.two, "attic is locked"))["event_id"])
+    said = await alice.say(stage.two, "the cellar is locked")
+    kept = await alice.say(stage.two, "the garage is locked")
+    await edit(alice, stage.two, kept, "the garage is open, wide open")
+    await alice.say(stage.two, "and so on")
+    await carl.expect("PRIVMSG #two", "and so on")
+    await alice.set_state(
+        stage.two, "m.room.power_levels", {"users": {"@trestle:test.example": 100}}
+    )
+    for event in (said, theirs):
+        await redact(alice, stage.two, event)
+    for event in (said, theirs, kept):
+        await answer(alice, stage.two, event, "how so?")
+        await react(alice, stage.two, event, "\N{THUMBS UP SIGN}")
+    await edit(alice, stage.two, said, "the cellar is open")
+    await alice.say(stage.two, "the end of it")
+    heard = await heard_after(stage, "the end of it", "#two")
+    tail = " ".join(heard)
+    assert "how so?" in tail
+    assert "the cellar is open" in tail
+    assert "locked" not in tail
+    assert tail.count("to an earlier message") == 2
+    assert tail.count('("the garage is open, wide open")') == 1
+
+
+async def test_what_was_said_while_the_past_was_hidden_is_not_quoted_later(stage: Stage) -> None:
+    alice, new = stage.alice, await stage.town.person("new")
+    await alice.set_state(stage.one, "m.room.history_visibility", {"history_visibility": "joined"})
+    secret = await alice.say(stage.one, "the garden gate is broken")
+    await stage.carl.expect("PRIVMSG #one", "gate is broken")
+    await alice.set_state(stage.one, "m.room.history_visibility", {"history_visibility": "shared"})
+    since = await alice.say(stage.one, "the fence is new")
+    await new.join(stage.one)
+    for event in (secret, since):
+        await answer(new, stage.one, event, "is it?")
+    await react(new, stage.one, secret, "\N{THUMBS UP SIGN}")
+    await alice.say(stage.one, "enough of fences")
+    said = " ".join(await heard_after(stage, "enough of fences", "#one"))
+    assert '("the fence is new")' in said
+    assert "to an earlier message" in said
+    assert "gate" not in said.partition("is it?")[2]

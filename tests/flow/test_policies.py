@@ -36,6 +36,13 @@ async def hears(listener: IrcUser, words: str, *, without: str) -> None:
             return
 
 
+async def speak_in_vain(person: MatrixUser, room: str) -> None:
+    """Say something, and a command about the channel, as one who is kept out."""
+    await person.say(room, "!trestle near names")
+    await person.wait_for_text(room, f"this room's policy lists keep {person.id} out.")
+    await person.say(room, "unheard")
+
+
 async def make_list(lena: MatrixUser, bea: MatrixUser) -> tuple[str, str]:
     """A list with rules about one of the room, about people on IRC, and about nobody: its room
     and alias."""
@@ -73,7 +80,7 @@ async def test_a_list_is_looked_at_first_then_in_force_and_followed_until_it_is_
             await olga.expect("PART #mall", "is on a policy list")
             await alice.wait_for_text(room, f"{alias} ({list_room}) is in force for #mall.")
             await alice.wait_for_text(room, "#mall on near did not take the bans of this room's")
-            await bea.say(room, "unheard")
+            await speak_in_vain(bea, room)
             await alice.say(room, "and heard")
             await hears(olga, "and heard", without="unheard")
 

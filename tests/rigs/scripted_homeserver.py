@@ -97,6 +97,8 @@ class ScriptedHomeserver:
         self.names: dict[str, str] = {}
         self.rooms: dict[str, set[str]] = {}
         self.aliases: dict[str, str] = {}
+        self.public: set[str] = set()
+        """The rooms that were made for everybody."""
         self._events: dict[str, str] = {}
         self._numbers = itertools.count(1)
         self._changed = asyncio.Condition()
@@ -226,6 +228,8 @@ class ScriptedHomeserver:
         self.rooms[room] = {asked.user}
         if alias:
             self.aliases[f"#{alias}:{SERVER}"] = room
+        if asked.content.get("preset") == "public_chat":
+            self.public.add(room)
         return Answer(content={"room_id": room})
 
     def _room(self, asked: Asked, room: str, rest: list[str]) -> Answer:
@@ -243,6 +247,8 @@ class ScriptedHomeserver:
                 return Answer(content={"chunk": self._chunk(room)})
             case "GET", ["joined_members"]:
                 return Answer(content={"joined": {user: {} for user in members}})
+            case "GET", ["state", "m.room.join_rules", ""] if room in self.public:
+                return Answer(content={"join_rule": "public"})
             case "GET", ["state", *_]:
                 return refuse(404, "M_NOT_FOUND")
             case "GET", ["aliases"]:

@@ -20,7 +20,7 @@ from bridge.demo.processes import free_port
 from bridge.demo.synapse import Synapse
 from bridge.matrix.registration import random_localpart, random_token, registration
 from bridge.model import InstanceRules, Members, Permission
-from bridge.roster import namespaces_of, protocols_of
+from bridge.roster import namespaces_of
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
 from bridge.settings import (
@@ -131,11 +131,11 @@ class Town:
 @asynccontextmanager
 async def run_town(
     options: Mapping[str, Any] | None = None, *, double_puppets: bool = False,
-    beside: Sequence[Path] = (),
+    beside: Sequence[Path] = (), protocols: Sequence[str] = (),
 ) -> AsyncIterator[Town]:  # fmt: skip
     """Run a real Synapse that knows a registration for instances ``near``, ``far``, ``dice``.
 
-    ``beside`` are registrations of others.
+    ``beside`` are registrations of others, ``protocols`` those of third-party lookups.
     """
     folder = Path(tempfile.mkdtemp(prefix="trestle-hs-"))
     folder.chmod(0o711)
@@ -145,7 +145,7 @@ async def run_town(
     file = folder / "registration.yaml"
     with file.open("w") as output:
         YAML().dump(
-            registration(settings.appservice, namespaces_of(settings), protocols_of(settings)),
+            registration(settings.appservice, namespaces_of(settings), protocols),
             output,
         )
     synapse = Synapse(
