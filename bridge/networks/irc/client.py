@@ -332,8 +332,7 @@ class IrcClient(Presence):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._desk.work())
             tasks.create_task(self._ears.end_splits(inbox.put))
-            with suppress(TemporaryFailure):  # The connection broke; who listens says it.
-                await self._ears.facts.keep_asking()
+            tasks.create_task(self._ears.keep_asking())
 
     async def _wait_for_dismissal(self, connection: Connection) -> None:
         loop, idle = asyncio.get_running_loop(), self._settings.idle_seconds
