@@ -12,7 +12,7 @@ from bridge.networks.irc.desk import Desk
 from bridge.networks.irc.dial import connect
 from bridge.networks.irc.ears import Ears
 from bridge.networks.irc.endings import Cause
-from bridge.networks.irc.governing import rank_lines, removal_lines, topic_lines
+from bridge.networks.irc.governing import rank_lines, remove, topic_lines
 from bridge.networks.irc.history import Heard, Marks
 from bridge.networks.irc.inbox import Inbox
 from bridge.networks.irc.inquiry import Inquiries
@@ -227,7 +227,7 @@ class IrcClient(Presence):
     ) -> None:
         """Kick or ban somebody, or let them in again. Raises a ``DeliveryError``."""
         await self._come_in(chat)
-        await self._do(removal_lines(chat, person, how, reason, self._network))
+        await remove(self._questions, chat, person, how, reason, self._network)
 
     async def find_bans(self, chat: RemoteChat, patterns: Sequence[str]) -> Sequence[str]:
         """Those of the patterns of nicks that the channel bans. Raises a ``DeliveryError``."""
@@ -356,6 +356,7 @@ class IrcClient(Presence):
             if limits.bot_mode:
                 connection.write(line("MODE", connection.own.nick, f"+{limits.bot_mode}"))
             marks = await self._marks.load()
+            await self._network.load(self._host.store)
             self._ears = Ears(connection, self._network, marks, self._host.now)
             for chat in self._chats.values():
                 self._ears.roster.follow(chat)

@@ -69,7 +69,7 @@ class Ears:
         return heard
 
     async def keep_asking(self) -> None:
-        """Ask for what was missed and for modes, as fast as we may write.
+        """Ask for what was missed and for modes, as fast as we may write; keep who is banned.
 
         Runs until cancelled, or the connection breaks.
         """
@@ -80,6 +80,7 @@ class Ears:
                     self._history.keep_asking(connection.say, lambda: connection.waited)
                 )
                 tasks.create_task(self.facts.keep_asking())
+                tasks.create_task(self._network.banned.keep_writing())
         except* TemporaryFailure:
             pass  # It broke; who listens says it.
 

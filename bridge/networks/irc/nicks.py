@@ -82,6 +82,11 @@ class Nicks:
         """The case mapping, and by it each nick's owner."""
         self._lock = asyncio.Lock()
 
+    async def load(self) -> Mapping[UserId, str]:
+        """Return who owns which, read once."""
+        async with self._lock:
+            return await self._load()
+
     async def find(self, user: UserId) -> str | None:
         """Return the user's nick, if one was given."""
         async with self._lock:
