@@ -193,7 +193,7 @@ class Connection:
         fits = len(lines) + multiline.FRAME_LINES <= self._flood.burst
         if limits is not None and fits and limits.allow(lines):
             return [multiline.group(lines)]
-        return [[one] for one in lines]
+        return [[one] for one in multiline.separate(lines)]
 
     def _ask_in_turn(self) -> None:
         """Have the server asked when flood control has room; what is written till then counts.
