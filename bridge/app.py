@@ -58,6 +58,8 @@ class App:
         self._on_ready = on_ready
         self._end_for_sure = end_for_sure
         self._homeserver = "not asked yet"
+        self._looked = asyncio.Event()
+        self._waits_for_rooms = False
 
     async def run(self) -> None:
         """Run until cancelled. Raises a ``TrestleError`` when it cannot go on."""
@@ -70,7 +72,6 @@ class App:
                 group.create_task(self._greet(), name="homeserver"),
                 group.create_task(watchdog.run(), name="watchdog"),
                 group.create_task(parts.pulse.run(), name="pulse"),
-                group.create_task(parts.reconciler.run(), name="reconciler"),
                 group.create_task(parts.status_room.run(), name="status room"),
                 group.create_task(parts.logins.run(), name="logins"),
                 group.create_task(parts.house.typing.run(), name="typing"),
@@ -80,17 +81,22 @@ class App:
             await parts.sender.load()
             sender = group.create_task(parts.sender.run(), name="sender")
             crew.start_networks(parts.instances)
+            routing: list[asyncio.Task[None]] = []
             try:
                 await self._recover(group)
-                router = group.create_task(parts.router.run(), name="router")
-                feeder = group.create_task(parts.intake.feed(parts.journal.read), name="feeder")
+                routing += [
+                    group.create_task(parts.router.run(), name="router"),
+                    group.create_task(parts.intake.feed(parts.journal.read), name="feeder"),
+                    group.create_task(parts.declared.run(), name="rooms"),
+                    group.create_task(parts.consents.run(), name="consents"),
+                    group.create_task(parts.policies.run(), name="policies"),
+                    group.create_task(parts.privacy.run(), name="privacy"),
+                    group.create_task(self._reload(crew, watchdog), name="reload"),
+                ]
                 crew.start_keepers(parts.keepers)
-                declared = group.create_task(parts.declared.run(), name="rooms")
-                consents = group.create_task(parts.consents.run(), name="consents")
-                policies = group.create_task(parts.policies.run(), name="policies")
-                privacy = group.create_task(parts.privacy.run(), name="privacy")
-                reload = group.create_task(self._reload(crew, watchdog), name="reload")
+                await self._look_first()
                 parts.intake.open()
+                routing.append(group.create_task(parts.reconciler.run(), name="reconciler"))
                 self.ready.set()
                 _calm_the_collector()
                 tell("READY=1")
@@ -109,19 +115,12 @@ class App:
                     async with asyncio.timeout(_DRAIN_LIMIT):
                         await parts.receiver.stop()
                 await parts.router.drain(_DRAIN_LIMIT)
-                if self._began_routing:
-                    await end(
-                        [reload, privacy, consents, policies, declared, feeder, router], until
-                    )
-                    await crew.end_keepers(until)
+                await end(routing[::-1], until)
+                await crew.end_keepers(until)
                 await crew.end_networks(until)
                 await end([sender], until)
                 await end([marker], until)
                 await end(background, until)
-
-    @property
-    def _began_routing(self) -> bool:
-        return self.parts.intake.is_open
 
     def live(self) -> str | None:
         """None if the program works; else why it should be started again."""
@@ -129,6 +128,8 @@ class App:
 
     def not_ready(self) -> str | None:
         """None if events are taken; else why not."""
+        if self._waits_for_rooms:
+            return "it waits for the homeserver: after a restore the rooms are looked at first"
         if not self.ready.is_set():
             return "starting"
         if not self.parts.database.up:
@@ -191,6 +192,24 @@ class App:
         await parts.marker.settle()
         parts.inflight.clear(parts.router.suspects())
 
+    async def _look_first(self) -> None:
+        """After a restore, wait until it is noted from where each room goes on.
+
+        What is said earlier and lost by the homeserver is not found; so nobody is told before that
+        we are ready.
+        """
+        if not await self.parts.bot_rooms.is_restored():
+            return
+        log.info(
+            "events are taken once the rooms were looked at, after a restore",
+            extra={"event": "rooms_first"},
+        )
+        self._waits_for_rooms = True
+        try:
+            await self._looked.wait()
+        finally:
+            self._waits_for_rooms = False
+
     async def _greet(self) -> None:
         """Introduce ourselves to the homeserver, as often as it takes; learn what it can."""
         parts = self.parts
@@ -215,13 +234,14 @@ class App:
         """Wait, but not while the homeserver holds back what we can take again.
 
         It was turned away when we started or the database was away; a ping ends its waiting,
-        which grows to minutes otherwise.
+        which grows to minutes otherwise. While we wait for it, it shows that it is there again.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while (left := end - loop.time()) > 0:
             await asyncio.sleep(min(left, 0.5))
-            if self.parts.receiver.turned_away and self.not_ready() is None:
+            can_go_on = self._waits_for_rooms or self.not_ready() is None
+            if self.parts.receiver.turned_away and can_go_on:
                 self.parts.receiver.turned_away = False
                 return
 
@@ -236,6 +256,8 @@ class App:
                     extra={"event": "no_device_id"},
                 )
             await parts.stage_bots()
+            await parts.reconciler.start_over()
+            self._looked.set()
             await parts.double_puppets.look()
             parts.introduced = True
             parts.reconciler.want()

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +25,10 @@ _BLANK, _FEW_BLANK = 500, 3
 """Pages without anything known after which a room is read no further; the few are for one of which
 nothing was known before."""
 _SIDE_BY_SIDE = 4
+_AWAY_AFTER = 5
+"""So many rooms in a row that cannot be looked at are the homeserver's trouble, not theirs."""
+_FROM_NOW = b""
+"""A mark: the room goes on from what is newest when it is looked at next."""
 
 
 class Page(Protocol):
@@ -43,7 +47,7 @@ class Newest(Protocol):
 
     async def newest(self) -> Mapping[RoomId, bytes]: ...
     async def is_restored(self) -> bool: ...
-    async def note_looked(self) -> None: ...
+    async def start_over(self, marks: Mapping[RoomId, bytes]) -> None: ...
     async def note_newest(
         self, fresh: Mapping[RoomId, bytes], *, ours: Sequence[RoomId]
     ) -> None: ...
@@ -59,6 +63,10 @@ class Pace:
     again: float = 60.0
     """To the second look after a restart: homeservers go on losing while they recover."""
     retry: float = 30.0
+    """After a look that failed, unless somebody wants one; doubled each time, up to ``most``."""
+    most: float = 600.0
+    patience: float = 300.0
+    """After a restore, with rooms that cannot be looked at, since one last could."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,6 +122,9 @@ class Reconciler:
         self._pace = pace or Pace()
         self._wanted = asyncio.Event()
         self._told_encrypted: set[RoomId] = set()
+        self._begun: dict[RoomId, bytes] = {}
+        """After a restore: where each room looked at so far goes on."""
+        self._patient_until = 0.0
         self.repaired = 0
         """Events taken up so far that had been missed."""
 
@@ -123,7 +134,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Look when wanted, and now and then. Runs until cancelled."""
-        pace = self._pace
+        pace, retry = self._pace, self._pace.retry
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pace.every):
@@ -136,27 +147,63 @@ class Reconciler:
                     await self.run_once()
                 except TrestleError as error:
                     log.info("rooms are looked at later: %s", error, extra={"event": "look_later"})
-                    await asyncio.sleep(pace.retry)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(retry):
+                            await self._wanted.wait()
+                    retry = min(2 * retry, pace.most)
                     self._wanted.set()
                     break
+                retry = pace.retry
+
+    async def start_over(self) -> None:
+        """Have each room go on from its newest event of now, if the database was restored.
+
+        What came before had crossed, or still comes by itself; what comes after is found, whoever
+        loses it. So no event is to be taken before this is done. It is called again until it is:
+        raises a ``TrestleError`` when the homeserver or the database is away.
+        """
+        if not await self._newest.is_restored():
+            return
+        rooms = {room: user for room, user in self._rooms().items() if not self._skips(room)}
+        left = {room: user for room, user in rooms.items() if room not in self._begun}
+        failed: dict[RoomId, TrestleError] = {}
+
+        async def begin(room: RoomId, user: UserId) -> None:
+            try:
+                gap = await self._look(room, user, _FROM_NOW)
+            except TrestleError as error:
+                failed[room] = error
+            else:
+                self._begun[room] = (gap and gap.newest) or _FROM_NOW
+
+        await _for_each(left, begin)
+        now = asyncio.get_running_loop().time()
+        if len(failed) < len(left):
+            self._patient_until = now + self._pace.patience
+        if failed and (not self._begun or now < self._patient_until):
+            raise next(iter(failed.values()))
+        for room, error in failed.items():
+            # Its trouble must not keep all others from going on.
+            log.warning(
+                "%s goes on from when it can be looked at: %s", room, error,
+                extra={"event": "room_begins_late"},
+            )  # fmt: skip
+            self._begun[room] = _FROM_NOW
+        await self._newest.start_over({room: self._begun[room] for room in rooms})
+        log.info("rooms go on from now, after a restore", extra={"event": "after_restore"})
 
     async def run_once(self) -> None:
         """Look at each room, one request for a quiet one, and take up what was missed.
 
-        Raises ``TemporaryFailure`` when the homeserver or the database is away.
+        After a restore not before :meth:`start_over` is done, or what crossed before is taken up.
+        Raises a ``TrestleError`` when the homeserver or the database is away, and in the end for a
+        room that cannot be looked at.
         """
+        troubles = _Troubles()
         newest = await self._newest.newest()
         rooms = self._rooms()
         clear = {room: user for room, user in rooms.items() if not self._skips(room)}
-        gaps = await self._look_at(clear, newest)
-        if await self._newest.is_restored():
-            # What we do not know of since the backup had crossed before, or still comes by
-            # itself: a homeserver keeps what it could not deliver to us.
-            found = {room: gap.newest for room, gap in gaps.items() if gap.newest}
-            await self._newest.note_newest(found, ours=list(rooms))
-            await self._newest.note_looked()
-            log.info("rooms go on from now, after a restore", extra={"event": "after_restore"})
-            return
+        gaps = await self._look_at(clear, newest, troubles)
         fresh = {r: gap.newest for r, gap in gaps.items() if gap.newest and not gap.is_torn}
         changed = {room: key for room, key in fresh.items() if newest.get(room) != key}
         await self._newest.note_newest(changed, ours=list(rooms))
@@ -165,9 +212,12 @@ class Reconciler:
             # For what is on its way to us: what has come by then is known.
             await asyncio.sleep(self._pace.grace)
         for room, gap in torn.items():
-            # Noted room by room: whoever is cut off does not begin anew with all.
-            if await self._take_up(room, clear[room], gap) and gap.newest:
-                await self._newest.note_newest({room: gap.newest}, ours=list(rooms))
+            with troubles.passed_over():
+                # Noted room by room: whoever is cut off does not begin anew with all.
+                if await self._take_up(room, clear[room], gap) and gap.newest:
+                    await self._newest.note_newest({room: gap.newest}, ours=list(rooms))
+        if troubles.first is not None:
+            raise troubles.first
 
     def _skips(self, room: RoomId) -> bool:
         if not self._is_encrypted(room):
@@ -181,25 +231,20 @@ class Reconciler:
         return True
 
     async def _look_at(
-        self, rooms: Mapping[RoomId, UserId], newest: Mapping[RoomId, bytes]
+        self,
+        rooms: Mapping[RoomId, UserId],
+        newest: Mapping[RoomId, bytes],
+        troubles: "_Troubles",
     ) -> dict[RoomId, Gap]:
         gaps: dict[RoomId, Gap] = {}
-        left = deque(rooms.items())
 
-        async def work() -> None:
-            while left:
-                room, user = left.popleft()
+        async def look(room: RoomId, user: UserId) -> None:
+            with troubles.passed_over():
                 gap = await self._look(room, user, newest.get(room))
                 if gap is not None:
                     gaps[room] = gap
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(_SIDE_BY_SIDE):
-                    group.create_task(work())
-        except BaseExceptionGroup as errors:
-            ours = errors.subgroup(TrestleError)
-            raise _first(ours or errors) from errors
+        await _for_each(rooms, look)
         return gaps
 
     async def _look(self, room: RoomId, user: UserId, mark: bytes | None) -> Gap | None:
@@ -218,6 +263,8 @@ class Reconciler:
                 return None
             if not places and page.events:
                 (gap.newest,) = self._keys_of([str(page.events[0].get("event_id"))])
+            if mark == _FROM_NOW:
+                return gap
             places.append(before or page.start)
             reading = self._read(page, mark)
             if reading.is_found or reading.is_known:
@@ -286,6 +333,46 @@ class Reconciler:
                 extra={"event": "gap_repaired", "events": number},
             )  # fmt: skip
         return True
+
+
+class _Troubles:
+    """With rooms one by one: that of one keeps no other from being repaired."""
+
+    def __init__(self) -> None:
+        self.first: TrestleError | None = None
+        self._in_a_row = 0
+
+    @contextlib.contextmanager
+    def passed_over(self) -> Iterator[None]:
+        """Go on after a room's trouble. Raises it if too many in a row have one."""
+        try:
+            yield
+        except TrestleError as error:
+            self.first = self.first or error
+            self._in_a_row += 1
+            if self._in_a_row >= _AWAY_AFTER:
+                raise
+        else:
+            self._in_a_row = 0
+
+
+async def _for_each(
+    rooms: Mapping[RoomId, UserId], do: Callable[[RoomId, UserId], Awaitable[None]]
+) -> None:
+    """Do it for some rooms at a time. Raises what one of them raises, without a group."""
+    left = deque(rooms.items())
+
+    async def work() -> None:
+        while left:
+            await do(*left.popleft())
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_SIDE_BY_SIDE):
+                group.create_task(work())
+    except BaseExceptionGroup as errors:
+        ours = errors.subgroup(TrestleError)
+        raise _first(ours or errors) from errors
 
 
 def _came_in(events: Sequence[Mapping[str, Any]], user: UserId) -> bool:

@@ -1,98 +1,376 @@
-"""The HTTP server under the receiver: what aiohttp would say in its own way, it says in ours.
+"""The HTTP/1.1 server under the receiver (RFC 9112): for one client, which asks often.
 
-Requests that are no HTTP get the JSON error that Matrix asks for, and no line in the log quotes
-them: strangers can send them.
+What is no HTTP gets the JSON error that Matrix asks for, and no line in the log quotes it:
+strangers can send it. httptools' parser reads what comes (docs/adr/0013 says why so little).
 """
 
+import asyncio
 import errno
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from email.utils import formatdate
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import NamedTuple
+from urllib.parse import parse_qsl
 
+import httptools
 import orjson
-from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.web_protocol import RequestHandler
-from aiohttp.web_request import BaseRequest
 
 from bridge.sdk.errors import ConfigError
 from bridge.settings import Address
 
 log = logging.getLogger(__name__)
 
-JSON = {"Content-Type": "application/json"}
-
 _LONGEST_LINE = 16384
+"""Bytes of a request's first line, and of a header."""
+_LONGEST_HEAD = 65536
+_READ_BYTES = 65536
+_WRITE_SECONDS = 60.0
+_STOP_SECONDS = 5.0
+"""How long requests under way have when we stop."""
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-class Done(web.StreamResponse):
-    """``200 {}`` on a connection that stays open.
+class BrokenOff(OSError):
+    """A body does not arrive whole."""
 
-    Nearly every answer is this one; it is written as it stands, without headers being put
-    together for it.
+
+class Request:
+    """One request, whose body may still be on its way."""
+
+    def __init__(self, conversation: "_Conversation", method: str, target: str) -> None:
+        self._conversation = conversation
+        self._parts: list[bytes] = []
+        self.method = method
+        self.target = target
+        """Path and query as they came, encoded."""
+        self.headers: list[tuple[str, str]] = []
+        """Names in small letters."""
+        self.keeps_alive = False
+        """More requests may follow on this connection."""
+        self.may_wait = False
+        """It is of a version that knows ``Expect``."""
+        self.is_whole = False
+        """All of the body is here."""
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name (in small letters)."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    def all_headers(self, name: str) -> list[str]:
+        """All headers of that name."""
+        return [value for key, value in self.headers if key == name]
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        """The parameters, in order."""
+        query = self.target.partition("#")[0].partition("?")[2]
+        return parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
+
+    @property
+    def peer(self) -> str:
+        """The address of who asks."""
+        return self._conversation.peer
+
+    @property
+    def length(self) -> int:
+        """Bytes of the body as announced; 0 if they are not."""
+        length = self.header("content-length")
+        return int(length) if length is not None else 0
+
+    def take(self) -> bytes:
+        """What has come of the body since."""
+        parts, self._parts = self._parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises :class:`BrokenOff`; the wait is the caller's to limit."""
+        while True:
+            if self._parts:
+                yield self.take()
+            elif self.is_whole:
+                return
+            else:
+                await self._conversation.hear_more()
+
+    def let_go_on(self) -> None:
+        """Tell a client that asks first to send its body (RFC 9110, 10.1.1)."""
+        self._conversation.say(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def add(self, part: bytes) -> None:
+        """Take the next piece of the body."""
+        self._parts.append(part)
+
+
+class Answer(NamedTuple):
+    """What is answered: JSON, as everything here."""
+
+    status: int = 200
+    body: bytes = b"{}"
+    headers: Mapping[str, str] = _NO_HEADERS
+    closes: bool = False
+    """The connection ends with it."""
+
+
+DONE = Answer()
+"""Nearly every answer."""
+
+
+def answer_error(
+    status: int,
+    errcode: str,
+    reason: str,
+    *,
+    closes: bool,
+    headers: Mapping[str, str] = _NO_HEADERS,
+) -> Answer:
+    """Make the answer that is an error (client-server API, "Standard error response")."""
+    body = orjson.dumps({"errcode": errcode, "error": reason})
+    return Answer(status, body, headers, closes)
+
+
+Handler = Callable[[Request], Awaitable[Answer]]
+
+
+class Listener:
+    """Takes connections and answers each request by ``handler``.
+
+    ``idle_limit`` seconds has the next request's head to arrive.
     """
 
-    _second = 0
-    _bytes = b""
+    def __init__(self, handler: Handler, idle_limit: float) -> None:
+        self.handler = handler
+        self.idle_limit = idle_limit
+        self.is_stopping = False
+        self._server: asyncio.Server | None = None
+        self._conversations: dict[_Conversation, asyncio.Task[None] | None] = {}
 
-    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
-        """Write it, all at once."""
-        second = int(time.time())  # noqa: TID251 - for a header, which nobody decides anything on
-        if second != Done._second:
-            date = formatdate(second, usegmt=True)
-            Done._second, Done._bytes = (
-                second,
-                (
-                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
-                    f"Date: {date}\r\n\r\n{{}}"
-                ).encode(),
-            )
-        self._eof_sent = self._keep_alive = True
-        if request.transport is not None:
-            request.transport.write(Done._bytes)
-        return None
+    async def start(self, address: Address) -> Address:
+        """Listen; returns where. Raises ``OSError``."""
+        self._server = await asyncio.start_server(
+            self._converse, *address, reuse_address=True, limit=_READ_BYTES
+        )
+        return Address(*self._server.sockets[0].getsockname()[:2])
 
+    async def stop(self) -> None:
+        """Listen no more; requests under way are answered, if that takes no longer than 5 s."""
+        self.is_stopping = True
+        if self._server is not None:
+            self._server.close()
+        for conversation in list(self._conversations):
+            conversation.end_if_idle()
+        tasks = [task for task in self._conversations.values() if task is not None]
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=_STOP_SECONDS)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
 
-class Connection(RequestHandler):
-    """One connection."""
-
-    def handle_error(
-        self,
-        request: BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what is no HTTP (400), or what we failed at (500); then close."""
-        if status >= 500:
-            log.error("a request failed", exc_info=exc, extra={"event": "request_failed"})
-            reason = "Trestle failed at it; its log says more."
-        else:
-            log.debug("what came in is no HTTP", extra={"event": "no_http"})
-            reason = "The request is no proper HTTP."
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun already")
-        return answer_error(status, "M_UNKNOWN", reason, close=True)
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        conversation = _Conversation(self, reader, writer)
+        self._conversations[conversation] = asyncio.current_task()
+        try:
+            await conversation.run()
+        finally:
+            del self._conversations[conversation]
 
 
-class Listener(web.Server):
-    """Makes the connections. ``idle_limit`` seconds has the next request's head to arrive."""
+class _Conversation:
+    """One connection: requests and their answers, one after another."""
 
     def __init__(
-        self, handler: Callable[[BaseRequest], Awaitable[web.StreamResponse]], idle_limit: float
+        self, listener: Listener, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        super().__init__(handler)
-        self._idle_limit = idle_limit
+        self._listener = listener
+        self._reader = reader
+        self._writer = writer
+        self._parser = httptools.HttpRequestParser(self)
+        self._requests: deque[Request] = deque()
+        """Whose heads are read, and which are not answered yet."""
+        self._spoiled = False
+        """What came last is no HTTP, or the end."""
+        self._head_bytes = 0
+        """Of a head that has begun to arrive."""
+        self._target = b""
+        self._headers: list[tuple[str, str]] = []
+        self._reading: Request | None = None
+        """Whose body is arriving."""
+        self._idle_since: float | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        name = writer.get_extra_info("peername")
+        self.peer = str(name[0]) if name else "?"
 
-    def __call__(self) -> RequestHandler:
-        """Make one for a client that connects."""
-        return Connection(
-            self, loop=self._loop,
-            access_log=None,  # type: ignore[arg-type]
-            max_line_size=_LONGEST_LINE, max_field_size=_LONGEST_LINE,
-            lingering_time=0.0, auto_decompress=False, keepalive_timeout=self._idle_limit,
-        )  # fmt: skip
+    # --- requests and answers ---
+
+    async def run(self) -> None:
+        """Answer what is asked until either side ends it."""
+        try:
+            while (request := await self._next()) is not None:
+                answer = await self._answer(request)
+                is_last = (
+                    answer.closes
+                    or not (request.keeps_alive and request.is_whole)
+                    or self._listener.is_stopping
+                )
+                self.say(_encode(answer, is_last, has_body=request.method != "HEAD"))
+                await self._flush()
+                if is_last:
+                    break
+        except OSError:
+            pass  # They hung up.
+        finally:
+            if self._watch is not None:
+                self._watch.cancel()
+            self._writer.close()
+
+    def say(self, data: bytes) -> None:
+        """Write it."""
+        self._writer.write(data)
+
+    async def hear_more(self) -> None:
+        """Read on. Raises :class:`BrokenOff` if a request's body ends before its time."""
+        if self._spoiled:
+            raise BrokenOff("what was being said broke off")
+        await self._read()
+
+    def end_if_idle(self) -> None:
+        """End it unless a request is being answered."""
+        if self._idle_since is not None:
+            self._writer.close()
+
+    async def _next(self) -> Request | None:
+        if not self._requests and not self._spoiled:
+            self._be_idle()
+            while not self._requests and not self._spoiled:
+                await self._read()
+            self._idle_since = None
+        if self._requests:
+            return self._requests.popleft()
+        if not self._reader.at_eof():
+            log.debug("what came in is no HTTP", extra={"event": "no_http"})
+            said = answer_error(400, "M_UNKNOWN", "The request is no proper HTTP.", closes=True)
+            self.say(_encode(said, is_last=True))
+            await self._flush()
+        return None
+
+    async def _answer(self, request: Request) -> Answer:
+        try:
+            return await self._listener.handler(request)
+        except Exception as error:
+            log.error("a request failed", exc_info=error, extra={"event": "request_failed"})
+            return answer_error(
+                500, "M_UNKNOWN", "Trestle failed at it; its log says more.", closes=True
+            )
+
+    async def _flush(self) -> None:
+        if self._writer.transport.get_write_buffer_size():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_WRITE_SECONDS):
+                    await self._writer.drain()
+
+    # --- patience ---
+
+    def _be_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._idle_since = loop.time()
+        if self._watch is None:
+            self._watch = loop.call_at(self._idle_since + self._listener.idle_limit, self._look)
+
+    def _look(self) -> None:
+        """End it if nothing was asked for too long: one timer looks for many requests."""
+        loop = asyncio.get_running_loop()
+        since = loop.time() if self._idle_since is None else self._idle_since
+        due = since + self._listener.idle_limit
+        if due <= loop.time():
+            self._writer.close()
+        else:
+            self._watch = loop.call_at(due, self._look)
+
+    # --- what is read ---
+
+    async def _read(self) -> None:
+        data = await self._reader.read(_READ_BYTES)
+        if not data:
+            self._spoiled = True
+            return
+        if self._reading is None:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._spoiled = True
+        except httptools.HttpParserUpgrade:
+            # We go on in HTTP/1.1, once: what follows may be written in something else.
+            self._requests[-1].keeps_alive = False
+        if self._reading is None and self._head_bytes > _LONGEST_HEAD:
+            self._spoiled = True
+
+    # --- what the parser tells ---
+
+    def on_message_begin(self) -> None:
+        self._target, self._headers = b"", []
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        if len(self._target) > _LONGEST_LINE:
+            raise ValueError("the first line is too long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(name) + len(value) > _LONGEST_LINE:
+            raise ValueError("a header is too long")
+        self._headers.append((name.decode("ascii", "replace").lower(), _read_text(value)))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        request = Request(self, parser.get_method().decode(), _read_text(self._target))
+        request.headers = self._headers
+        request.may_wait = parser.get_http_version() == "1.1"
+        request.keeps_alive = request.may_wait and parser.should_keep_alive()
+        self._reading, self._head_bytes = request, 0
+        self._requests.append(request)
+
+    def on_body(self, body: bytes) -> None:
+        if self._reading is not None:
+            self._reading.add(body)
+
+    def on_message_complete(self) -> None:
+        if self._reading is not None:
+            self._reading.is_whole = True
+        self._reading = None
+
+
+def _read_text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+class _Date:
+    """The header of that name, made once a second."""
+
+    second = 0
+    line = ""
+
+
+def _date() -> str:
+    second = int(time.time())  # noqa: TID251 - for a header, which nobody decides anything on
+    if second != _Date.second:
+        _Date.second, _Date.line = second, f"Date: {formatdate(second, usegmt=True)}\r\n"
+    return _Date.line
+
+
+def _encode(answer: Answer, is_last: bool, *, has_body: bool = True) -> bytes:
+    more = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+    head = (
+        f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(answer.body)}\r\n{_date()}{more}"
+        f"{'Connection: close' + chr(13) + chr(10) if is_last else ''}\r\n"
+    )
+    return head.encode("ascii") + (answer.body if has_body else b"")
 
 
 def cannot_listen(address: Address, error: OSError, path: str) -> ConfigError:
@@ -110,14 +388,3 @@ def cannot_listen(address: Address, error: OSError, path: str) -> ConfigError:
         case _:
             reason = f"nobody can listen on {address}: {error.strerror or error}"
     return ConfigError(reason, path=path)
-
-
-def answer_error(
-    status: int, errcode: str, reason: str, *, close: bool, **headers: str
-) -> web.Response:
-    """Make the answer that is an error (client-server API, "Standard error response")."""
-    body = orjson.dumps({"errcode": errcode, "error": reason})
-    response = web.Response(status=status, body=body, headers={**JSON, **headers})
-    if close:
-        response.force_close()
-    return response

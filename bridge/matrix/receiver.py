@@ -10,19 +10,26 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 from urllib.parse import unquote
 
 import orjson
-from aiohttp import HttpVersion11, web
-from aiohttp.web_request import BaseRequest
 
 from bridge.matrix.authorization import Authorization
 from bridge.matrix.body import Unreadable, parse_transaction, read_object
-from bridge.matrix.listener import JSON, Done, Listener, answer_error, cannot_listen
+from bridge.matrix.listener import (
+    DONE,
+    Answer,
+    BrokenOff,
+    Listener,
+    Request,
+    answer_error,
+    cannot_listen,
+)
 from bridge.model import Transaction
 from bridge.sdk.errors import TemporaryFailure, TrestleError
-from bridge.settings import Address, AppserviceSettings
+from bridge.settings import AppserviceSettings
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -81,7 +88,7 @@ class _Incomplete(Refused):
     """The body did not arrive whole; the homeserver knows that and repeats it."""
 
 
-Handler = Callable[[BaseRequest, tuple[str, ...]], Awaitable[Any]]
+Handler = Callable[[Request, tuple[str, ...]], Awaitable[Any]]
 
 
 class Receiver:
@@ -111,7 +118,7 @@ class Receiver:
         self._authorization = Authorization(
             settings.hs_tokens, legacy_query=settings.legacy_query_token
         )
-        self._runner: web.ServerRunner | None = None
+        self._listener: Listener | None = None
         self._warned_at = -60.0
         self.address = settings.listen
         self.turned_away = False
@@ -120,28 +127,22 @@ class Receiver:
 
     async def start(self) -> None:
         """Listen. Raises ``ConfigError`` when the address is taken."""
-        self._runner = web.ServerRunner(
-            Listener(self._serve, self._idle_limit), handle_signals=False, shutdown_timeout=5
-        )
-        await self._runner.setup()
-        host, port = self._settings.listen
-        site = web.TCPSite(self._runner, host, port, reuse_address=True)
+        listener = Listener(self._serve, self._idle_limit)
         try:
-            await site.start()
+            self.address = await listener.start(self._settings.listen)
         except OSError as error:
-            await self.stop()
             raise cannot_listen(self._settings.listen, error, "appservice.listen") from error
-        self.address = Address(*self._runner.addresses[0][:2])
+        self._listener = listener
 
     async def stop(self) -> None:
         """Stop listening; requests under way are answered."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.stop()
 
     # --- every request ---
 
-    async def _serve(self, request: BaseRequest) -> web.StreamResponse:
+    async def _serve(self, request: Request) -> Answer:
         began = time.perf_counter()
         try:
             self._authorize(request)
@@ -153,23 +154,21 @@ class Receiver:
             return await self._refusal(request, Refused(error.status, error.errcode, str(error)))
         if handler == self._transaction:
             self._seconds.observe(time.perf_counter() - began)
-        if answer is None and request.keep_alive:
-            return Done()
-        return web.Response(body=b"{}" if answer is None else orjson.dumps(answer), headers=JSON)
+        return DONE if answer is None else Answer(body=orjson.dumps(answer))
 
-    async def _refusal(self, request: BaseRequest, error: Refused) -> web.Response:
+    async def _refusal(self, request: Request, error: Refused) -> Answer:
         if error.status in _READ_FIRST:
             await _drop_body(request)
         # What was not read is not waited for either.
-        is_read = not request.body_exists or request.content.is_eof()
         return answer_error(
-            error.status, error.errcode, str(error), close=not is_read, **error.headers
-        )
+            error.status, error.errcode, str(error), closes=not request.is_whole,
+            headers=error.headers,
+        )  # fmt: skip
 
-    def _authorize(self, request: BaseRequest) -> None:
+    def _authorize(self, request: Request) -> None:
         # Most requests have no query; parsing the URL for it would cost more than all the rest.
-        query = request.query.get("access_token") if "?" in request.raw_path else None
-        refusal = self._authorization.check(request.headers.getall("Authorization", ()), query)
+        query = _parameter(request, "access_token") if "?" in request.target else None
+        refusal = self._authorization.check(request.all_headers("authorization"), query)
         if refusal is None:
             return
         self._telemetry.auth_failures.inc()
@@ -179,16 +178,16 @@ class Receiver:
             self._warned_at = now
             log.warning(
                 "a request with a wrong token, or none, from %s; more like it are counted only",
-                request.remote, extra={"event": "token_refused"},
+                request.peer, extra={"event": "token_refused"},
             )  # fmt: skip
         raise Refused(refusal.status, refusal.errcode, refusal.reason)
 
-    def _route(self, request: BaseRequest) -> tuple[Handler, tuple[str, ...]]:
+    def _route(self, request: Request) -> tuple[Handler, tuple[str, ...]]:
         """Find what a path means. The raw path is cut, so that an encoded slash stays inside."""
-        start, _, last = request.raw_path.rpartition("/")
+        start, _, last = request.target.rpartition("/")
         if start == _TRANSACTIONS and last.isalnum() and request.method == "PUT":
             return self._transaction, (last,)  # Nearly all requests are this one.
-        parts = request.raw_path.partition("?")[0].split("/")[1:]
+        parts = request.target.partition("?")[0].split("/")[1:]
         if parts[:2] == ["_matrix", "app"]:
             version, parts = parts[2:3], parts[3:]
             if version not in (["v1"], ["unstable"]):
@@ -227,7 +226,7 @@ class Receiver:
 
     # --- what is asked ---
 
-    async def _transaction(self, request: BaseRequest, arguments: tuple[str, ...]) -> None:
+    async def _transaction(self, request: Request, arguments: tuple[str, ...]) -> None:
         try:
             body = await self._body(request)
             if len(body) < _THREAD_FROM:
@@ -251,89 +250,94 @@ class Receiver:
             self._telemetry.transactions.labels(outcome="unavailable").inc()
             raise Refused(503, "M_UNKNOWN", str(error), _RETRY_AFTER) from error
 
-    async def _body(self, request: BaseRequest) -> bytes:
+    async def _body(self, request: Request) -> bytes:
         limit = self._settings.max_body_bytes
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        if (request.header("content-encoding") or "identity").lower() != "identity":
             raise Refused(
                 415, "M_UNKNOWN", "Compressed bodies are not understood; no homeserver sends them."
             )
-        if (request.content_length or 0) > limit:
+        if request.length > limit:
             raise _too_large(limit)
-        if request.content.is_eof():
-            return request.content.read_nowait()
-        await _let_go_on(request)
+        if request.is_whole:
+            return request.take()
+        _let_go_on(request)
         chunks: list[bytes] = []
         size = 0
         try:
             async with asyncio.timeout(self._body_limit):
-                async for chunk in request.content.iter_any():
+                async for chunk in request.pieces():
                     size += len(chunk)
                     if size > limit:
                         raise _too_large(limit)
                     chunks.append(chunk)
         except TimeoutError as error:
             raise _Incomplete(408, "M_UNKNOWN", "The body took too long to arrive.") from error
-        except (web.RequestPayloadError, OSError) as error:
+        except OSError as error:
             raise _Incomplete(400, "M_NOT_JSON", "The body broke off.") from error
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def _ping(self, request: BaseRequest, arguments: tuple[str, ...]) -> None:
+    async def _ping(self, request: Request, arguments: tuple[str, ...]) -> None:
         read_object(await self._body(request))
 
-    async def _user(self, request: BaseRequest, arguments: tuple[str, ...]) -> None:
+    async def _user(self, request: Request, arguments: tuple[str, ...]) -> None:
         if not await _limited(self._answers.knows_user(arguments[0]), False):
             raise Refused(404, "M_NOT_FOUND", "There is no such user here.")
 
-    async def _alias(self, request: BaseRequest, arguments: tuple[str, ...]) -> None:
+    async def _alias(self, request: Request, arguments: tuple[str, ...]) -> None:
         if not await _limited(self._answers.knows_alias(arguments[0]), False):
             raise Refused(404, "M_NOT_FOUND", "There is no such room here.")
 
-    async def _protocol(self, request: BaseRequest, arguments: tuple[str, ...]) -> Any:
+    async def _protocol(self, request: Request, arguments: tuple[str, ...]) -> Any:
         protocol = self._answers.protocol(arguments[0])
         if protocol is None:
             raise _no_protocol()
         return protocol
 
-    async def _lookup(self, request: BaseRequest, arguments: tuple[str, ...]) -> Any:
+    async def _lookup(self, request: Request, arguments: tuple[str, ...]) -> Any:
         what, name = arguments
         if self._answers.protocol(name) is None:
             raise _no_protocol()
-        fields = {key: value[:1000] for key, value in request.query.items()}
+        fields = {key: value[:1000] for key, value in request.query}
         ask = self._answers.find_users if what == "user" else self._answers.find_locations
         return await _limited(ask(name, fields), [])
 
-    async def _reverse_lookup(self, request: BaseRequest, arguments: tuple[str, ...]) -> Any:
+    async def _reverse_lookup(self, request: Request, arguments: tuple[str, ...]) -> Any:
         if arguments[0] == "user":
-            found = await _limited(self._answers.read_user(request.query.get("userid", "")), [])
+            found = await _limited(
+                self._answers.read_user(_parameter(request, "userid") or ""), []
+            )
         else:
-            found = await _limited(self._answers.read_location(request.query.get("alias", "")), [])
+            found = await _limited(
+                self._answers.read_location(_parameter(request, "alias") or ""), []
+            )
         if not found:
             raise Refused(404, "M_NOT_FOUND", "That is none of ours.")
         return found
 
 
-async def _drop_body(request: BaseRequest) -> None:
+def _parameter(request: Request, name: str) -> str | None:
+    """The first parameter of that name in the query."""
+    return next((value for key, value in request.query if key == name), None)
+
+
+async def _drop_body(request: Request) -> None:
     """Read what is left of a body that nobody wants: who is still sending may miss the answer."""
-    if "Expect" in request.headers:
+    if request.header("expect") is not None:
         return  # It is not being sent: we were asked first.
-    try:
+    with suppress(TimeoutError, BrokenOff):
         async with asyncio.timeout(_DROP_LIMIT):
-            async for _ in request.content.iter_any():
+            async for _ in request.pieces():
                 pass
-    except (TimeoutError, web.RequestPayloadError, OSError):
-        return
 
 
-async def _let_go_on(request: BaseRequest) -> None:
-    """Tell a client that asks first to send its body (RFC 9110, 10.1.1)."""
-    expectation = request.headers.get("Expect")
+def _let_go_on(request: Request) -> None:
+    expectation = request.header("expect")
     if expectation is None:
         return
     if expectation.lower() != "100-continue":
         raise Refused(417, "M_UNKNOWN", "Only 100-continue may be expected of us.")
-    if request.version >= HttpVersion11:
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # The answer has not begun by that.
+    if request.may_wait:
+        request.let_go_on()
 
 
 async def _limited(question: Awaitable[Any], otherwise: Any) -> Any:

@@ -22,6 +22,11 @@ from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RoomId, U
 from bridge.storage.door import at_the_door
 from bridge.storage.pool import Database
 
+_NOTE_NEWEST = (
+    "INSERT INTO room (room, newest) SELECT * FROM unnest($1::text[], $2::bytea[]) "
+    "ON CONFLICT (room) DO UPDATE SET newest = excluded.newest"
+)
+
 
 class PortalStore:
     """Rooms tied to remote chats."""
@@ -250,20 +255,19 @@ class BotRooms:
                 "SELECT looked < generation FROM instance_state"
             ))  # fmt: skip
 
-    async def note_looked(self) -> None:
-        """Note that rooms were looked at since the restore."""
+    async def start_over(self, marks: Mapping[RoomId, bytes]) -> None:
+        """Note that these are the newest events since the restore, and forget all others."""
         with at_the_door():
-            await self._database.core.execute("UPDATE instance_state SET looked = generation")
+            async with self._database.core.acquire() as connection, connection.transaction():
+                await connection.execute("UPDATE room SET newest = NULL")
+                await connection.execute(_NOTE_NEWEST, list(marks), list(marks.values()))
+                await connection.execute("UPDATE instance_state SET looked = generation")
 
     async def note_newest(self, fresh: Mapping[RoomId, bytes], *, ours: Sequence[RoomId]) -> None:
         """Note the newest events; forget those of rooms that are not among ``ours`` any more."""
         core = self._database.core
         with at_the_door():
-            await core.execute(
-                "INSERT INTO room (room, newest) SELECT * FROM unnest($1::text[], $2::bytea[]) "
-                "ON CONFLICT (room) DO UPDATE SET newest = excluded.newest",
-                list(fresh), list(fresh.values()),
-            )  # fmt: skip
+            await core.execute(_NOTE_NEWEST, list(fresh), list(fresh.values()))
             await core.execute(
                 "DELETE FROM room WHERE encrypted_since IS NULL AND room <> ALL($1::text[])",
                 list(ours),

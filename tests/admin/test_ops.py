@@ -13,9 +13,11 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.demo.processes import free_port
+from bridge.model import SystemClock
 from bridge.ops import OpsServer
 from bridge.sdk.errors import ConfigError
 from bridge.settings import Address, DatabaseSettings, OpsSettings
+from bridge.storage.pool import Database
 from bridge.telemetry import Telemetry
 from tests.conformance.stage import ALICE, DICE, ROOM, Play, ask, settings_for
 from tests.rigs.cluster import Cluster
@@ -208,6 +210,46 @@ async def test_a_homeserver_that_is_away_is_a_number_and_no_reason_to_start_agai
             assert (await watcher.values())["trestle_homeserver_up", frozenset()] == 0
             assert (await watcher.ask("/ready"))[0] == 200
             assert (await watcher.ask("/live"))[0] == 200
+
+
+async def test_after_a_restore_it_is_ready_once_the_rooms_could_be_looked_at(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with Database.open(database_settings, folder / "state", SystemClock()) as database:
+        await database.core.execute("UPDATE instance_state SET generation = generation + 1")
+    port = free_port()
+    async with (
+        scripted_homeserver() as homeserver, aiohttp.ClientSession() as session,
+        asyncio.TaskGroup() as group,
+    ):  # fmt: skip
+        refusal = [lambda asked: refuse(502, "M_UNKNOWN") if "messages" in asked.parts else None]
+        homeserver.rules = refusal
+        settings = replace(
+            settings_for(homeserver, database_settings, folder),
+            ops=OpsSettings(listen=Address("127.0.0.1", port)),
+        )
+        watcher = Watcher(session, port)
+
+        async def look_while_it_waits() -> None:
+            await homeserver.wait_until(lambda: bool(homeserver.of("GET", "rooms", ROOM)))
+            async with asyncio.timeout(20):
+                while "after a restore the rooms" not in (await watcher.ask("/ready"))[1]:
+                    await asyncio.sleep(0.02)
+            assert (await watcher.ask("/ready"))[0] == 503
+            assert (await watcher.ask("/live"))[0] == 200
+            assert await homeserver.put(settings, [ask("tea")], "early") == 503
+            async with homeserver.request(
+                settings, "POST", "/_matrix/app/v1/ping", {}
+            ) as answered:
+                assert answered.status == 200
+            refusal.clear()
+
+        group.create_task(look_while_it_waits())
+        async with running(settings) as app:
+            assert not refusal
+            assert (await watcher.ask("/ready"))[0] == 200
+            assert await homeserver.put(settings, [ask("tea")], "early") == 200
+            assert await Play(homeserver, settings, app).heard() == ["tea"]
 
 
 async def test_the_reason_is_in_the_answer_and_nothing_else_is_served() -> None:

@@ -9,6 +9,7 @@ import pytest
 from bridge.core.reconciler import Pace, Reconciler
 from bridge.matrix.history import Page
 from bridge.model import Transaction
+from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 
 ROOM, BOT = RoomId("!room"), UserId("@bot:hs")
@@ -26,6 +27,9 @@ class World:
     """Which event is the bot's coming in."""
     asked: int = 0
     taken: list[int] = field(default_factory=list)
+    restored: bool = False
+    shut: set[RoomId] = field(default_factory=set)
+    """Rooms that the homeserver fails to show."""
 
     def event(self, number: int) -> dict[str, Any]:
         """One of its events."""
@@ -38,6 +42,8 @@ class World:
     async def page(self, room: RoomId, user: UserId, *, before: str = "") -> Page:
         """A page of it."""
         self.asked += 1
+        if room in self.shut:
+            raise TemporaryFailure("the homeserver answered 500")
         end = int(before) if before else self.said
         start = max(0, end - PAGE)
         events = [self.event(number) for number in range(end - 1, start - 1, -1)]
@@ -48,11 +54,12 @@ class World:
         return dict(self.marks)
 
     async def is_restored(self) -> bool:
-        """It never was."""
-        return False
+        """Whether it was, since the rooms began anew."""
+        return self.restored
 
-    async def note_looked(self) -> None:
-        """Nothing to note."""
+    async def start_over(self, marks: Mapping[RoomId, bytes]) -> None:
+        """Keep these marks alone."""
+        self.marks, self.restored = dict(marks), False
 
     async def note_newest(self, fresh: Mapping[RoomId, bytes], *, ours: Sequence[RoomId]) -> None:
         """Keep the marks."""
@@ -69,11 +76,12 @@ class World:
         self.known.update(b"$%d" % number for number in numbers)
 
 
-def reconciler(world: World) -> Reconciler:
+def reconciler(world: World, *rooms: RoomId, patience: float = 300.0) -> Reconciler:
     return Reconciler(
         world, page=world.page, accept=world.accept, known=world.known.intersection,
-        keys_of=lambda ids: [one.encode() for one in ids], rooms=lambda: {ROOM: BOT},
-        is_encrypted=lambda room: False, is_ours=lambda user: user == BOT, pace=Pace(grace=0.0),
+        keys_of=lambda ids: [one.encode() for one in ids], is_encrypted=lambda room: False,
+        rooms=lambda: dict.fromkeys((ROOM, *rooms), BOT), is_ours=lambda user: user == BOT,
+        pace=Pace(grace=0.0, patience=patience),
     )  # fmt: skip
 
 
@@ -116,3 +124,52 @@ async def test_a_mark_that_the_homeserver_has_no_more_is_as_none() -> None:
     world.marks[ROOM] = b"$gone"
     await reconciler(world).run_once()
     assert world.taken == [250, 699]
+
+
+async def test_after_a_restore_a_room_goes_on_from_its_newest_event_of_then() -> None:
+    world = World(said=1000, restored=True, marks={ROOM: b"$10"})
+    world.know(*range(11))
+    await reconciler(world).start_over()
+    assert (world.asked, world.marks) == (1, {ROOM: b"$999"})
+    world.said = 1003
+    await reconciler(world).run_once()
+    assert world.taken == [1000, 1001, 1002]
+    await reconciler(world).start_over()
+    assert world.marks == {ROOM: b"$1002"}
+
+
+async def test_a_room_that_cannot_be_seen_after_a_restore_goes_on_from_when_it_can() -> None:
+    other = RoomId("!other")
+    world = World(said=50, restored=True, marks={ROOM: b"$10", other: b"$10"}, shut={ROOM, other})
+    world.know(*range(11))
+    patient, impatient = reconciler(world, other), reconciler(world, other, patience=0.0)
+    for one in (patient, impatient):
+        with pytest.raises(TemporaryFailure):
+            await one.start_over()  # It is the homeserver that cannot be asked.
+    world.shut = {other}
+    with pytest.raises(TemporaryFailure):
+        await patient.start_over()
+    await impatient.start_over()
+    assert world.marks == {ROOM: b"$49", other: b""}
+    world.shut, world.said = set(), 60
+    await impatient.run_once()
+    assert world.taken == list(range(50, 60))
+    assert world.marks == {ROOM: b"$59", other: b"$59"}
+    world.said = 61
+    await impatient.run_once()
+    assert world.taken[10:] == [60]
+
+
+async def test_a_room_that_is_broken_keeps_no_other_from_being_repaired() -> None:
+    broken = [RoomId(f"!broken{number}") for number in range(4)]
+    world = World(said=50, shut=set(broken))
+    world.know(*range(50))
+    world.known.discard(b"$7")
+    with pytest.raises(TemporaryFailure):
+        await reconciler(world, *broken).run_once()
+    assert (world.taken, world.marks) == ([7], {ROOM: b"$49"})
+    # Of very many it is the homeserver: nobody asks it for all of them.
+    world = World(said=50, shut={RoomId(f"!{number}") for number in range(100)})
+    with pytest.raises(TemporaryFailure):
+        await reconciler(world, *sorted(world.shut)).run_once()
+    assert world.asked < 12

@@ -2,15 +2,17 @@
 
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 from bridge.core.reconciler import Reconciler
+from bridge.demo.matrix_user import MatrixUser
 from bridge.matrix.history import History, Page
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings import DatabaseSettings
 from bridge.storage.keys import EventKeys
 from tests.rigs.chaos import install_chaos, read_ledger
-from tests.rigs.program import trestle_program
+from tests.rigs.program import TrestleProgram, trestle_program
 from tests.rigs.trestle import Town, make_modules, run_town, running, wait_until
 
 BOT = "@_trestle_chaos:test.example"
@@ -33,22 +35,49 @@ async def test_what_a_homeserver_lost_when_it_was_killed_arrives_once_and_in_ord
                 await alice.wait_until_joined(room, BOT)
                 await alice.say(room, "before")
             await wait_until(lambda: all(read_ledger(ledger, r) == ["before"] for r in rooms))
-            # Trestle stands still: Synapse keeps one transaction in flight and the rest in memory.
-            pid = trestle.program.pid
-            assert pid is not None
-            os.kill(pid, signal.SIGSTOP)
             said = [f"line {number}" for number in range(30)]
-            for line in said:
-                for room in rooms:
-                    await alice.say(room, line)
-            await town.synapse.kill()
-            await town.synapse.start()
-            os.kill(pid, signal.SIGCONT)
+            await lose(town, trestle, alice, rooms, said)
             wanted = {room: ["before", *said] for room in rooms}
             await wait_until(lambda: {r: read_ledger(ledger, r) for r in rooms} == wanted, 120)
             assert "[gap_repaired" in trestle.log_text()
+            await trestle.ask("backup", str(folder / "backup"))
+            for room in rooms:
+                await alice.say(room, "since")
+            wanted = {room: [*wanted[room], "since"] for room in rooms}
+            await wait_until(lambda: {r: read_ledger(ledger, r) for r in rooms} == wanted)
+            await trestle.program.stop(limit=25)
+            await trestle.ask("restore", str(folder / "backup"), "--force")
+            # Before the reconciler has looked, a few seconds after the start.
+            await trestle.start()
+            said = ["at the start", "soon after it"]
+            await lose(town, trestle, alice, rooms, said)
+            # What had crossed since the backup does not cross again.
+            wanted = {room: [*wanted[room], *said] for room in rooms}
+            await wait_until(lambda: {r: read_ledger(ledger, r) for r in rooms} == wanted, 120)
             await alice.say(rooms[0], "after")
             await wait_until(lambda: read_ledger(ledger, rooms[0])[-1] == "after")
+
+
+async def lose(
+    town: Town,
+    trestle: TrestleProgram,
+    alice: MatrixUser,
+    rooms: Sequence[str],
+    said: Sequence[str],
+) -> None:
+    """Have these said, and most of it lost on the way.
+
+    Trestle stands still: Synapse keeps one transaction in flight and the rest in memory.
+    """
+    pid = trestle.program.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    for line in said:
+        for room in rooms:
+            await alice.say(room, line)
+    await town.synapse.kill()
+    await town.synapse.start()
+    os.kill(pid, signal.SIGCONT)
 
 
 async def test_a_quiet_room_costs_one_request_and_nothing_from_before_the_bot_came_is_taken_up(

@@ -18,7 +18,7 @@ from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.program import TrestleProgram
-from tests.rigs.trestle import Town, make_modules, wait_until
+from tests.rigs.trestle import Town, make_modules
 
 OLD = "16"
 
@@ -63,9 +63,8 @@ async def test_the_room_goes_on_after_the_data_is_gone_and_through_every_move(
             async with someone_in(irc) as carl:
                 await program.start()
                 await talk(alice, room, carl, "restored")
-                # What came after the backup is found in the room, but had crossed before.
-                await wait_until(lambda: "[after_restore]" in program.log_text(), 60)
-                await talk(alice, room, carl, "afterwards")
+                # What came after the backup lies in the room, but had crossed before.
+                assert "[after_restore]" in program.log_text()
                 assert not any("since to IRC" in line for line in carl.heard)
             await refuses_while_it_runs(program, file)
             await program.program.stop(limit=25)
@@ -80,7 +79,7 @@ async def test_the_room_goes_on_after_the_data_is_gone_and_through_every_move(
         finally:
             await program.program.stop(limit=25)
     to_matrix = [text for text in held if text.endswith("to Matrix")]
-    assert len(to_matrix) == len(set(to_matrix)) == 6
+    assert len(to_matrix) == len(set(to_matrix)) == 5
 
 
 async def refuses_while_it_runs(program: TrestleProgram, file: Path) -> None:

@@ -1,15 +1,31 @@
 """Nicks in what is said on IRC."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from bridge.networks.irc.mentions import MOST, Where, with_mentions
+from bridge.sdk.events import RemoteMessage
 from bridge.sdk.ids import RemoteUserId, UserId
 from bridge.sdk.rich import LineBreak, Link, Mention, Rich, Style, Styled, Text
+from tests.irc.stage import Network
+from tests.irc.test_client import listening
+from tests.rigs.scripted_irc import scripted_server
 
 PEOPLE = {
     nick.lower(): Mention(UserId(""), nick, RemoteUserId(nick.lower()))
     for nick in ("Alice", "bob[m]", "it", "carl")
 }
+
+
+def find(nick: str) -> Mention | None:
+    """Somebody in the channel, whatever the case."""
+    return PEOPLE.get(nick.lower())
+
+
+def is_among(words: Sequence[str]) -> bool:
+    """Whether one of them is in the channel."""
+    return any(find(word) for word in words)
 
 
 def marked(rich: Rich) -> str:
@@ -43,7 +59,7 @@ def test_a_nick_is_a_mention_where_it_is_meant(text: str, anywhere: str, start: 
         ("anywhere", anywhere), ("start", start or text), ("nowhere", text)
     ]  # fmt: skip
     for where, wanted in expected:
-        found = with_mentions(Rich.plain(text), lambda nick: PEOPLE.get(nick.lower()), where)
+        found = with_mentions(Rich.plain(text), find, where, is_among)
         assert marked(found) == wanted
 
 
@@ -52,10 +68,20 @@ def test_code_and_links_are_left_alone_and_nobody_calls_a_whole_channel() -> Non
     link = Link("https://example.org/", (Text("Alice"),))
     bold = Styled(Style.BOLD, (Text("Alice"),))
     rich = Rich((code, LineBreak(), link, bold))
-    found = with_mentions(rich, lambda nick: PEOPLE.get(nick.lower()), "anywhere")
+    found = with_mentions(rich, find, "anywhere", is_among)
     called = Styled(Style.BOLD, (PEOPLE["alice"],))
     assert found.nodes == (code, LineBreak(), link, called)
-    many = with_mentions(
-        Rich.plain("Alice carl " * 10), lambda nick: PEOPLE.get(nick.lower()), "anywhere"
-    )
+    many = with_mentions(Rich.plain("Alice carl " * 10), find, "anywhere", is_among)
     assert sum(isinstance(node, Mention) for node in many.nodes) == MOST
+
+
+async def test_in_a_channel_a_nick_is_found_as_the_network_folds_it() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "B[ob carl") as (_, host, peer, _),
+    ):
+        for text in ("b{OB: hello", "ask B[ob", "ask b{ob", "b]ob: who?", "nobody"):
+            peer.say(f":carl!c@h PRIVMSG #room :{text}")
+        await host.wait_for(RemoteMessage, 5)
+        marks = [marked(one.body) for one in host.of(RemoteMessage)]
+    assert marks == ["<B[ob>: hello", "ask <B[ob>", "ask b{ob", "b]ob: who?", "nobody"]

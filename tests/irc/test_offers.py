@@ -8,7 +8,7 @@ from bridge.networks.irc.offers import WANTED, Offers
 from bridge.networks.irc.people import People
 from bridge.networks.irc.wire import Incoming, Source, parse
 from bridge.sdk.errors import DeliveryError
-from bridge.sdk.events import RemoteJoin, RemoteLeave
+from bridge.sdk.events import RemoteJoin, RemoteLeave, RemoteRemark
 from tests.irc.stage import Network, chat
 from tests.irc.test_client import listening, synced
 from tests.irc.test_echo import LABELS, entered, labelled, outcome
@@ -135,6 +135,7 @@ async def test_the_new_forms_of_old_lines_are_read_as_before() -> None:
             peer.say(
                 ":dan!d@h JOIN #room * :Dan", ":dan!d@h AWAY :x", ":dan!d@h CHGHOST a b",
                 ":dan!a@b SETNAME :Daniel", ":dan!a@b ACCOUNT dan", ":chief!c@h INVITE x #room",
+                ":chief!c@h INVITE {nick} #room", ":x!x@h INVITE x #no",
                 ":dan!a@b PART #room",
             )  # fmt: skip
             await host.wait_for(RemoteLeave)
@@ -149,3 +150,7 @@ async def test_the_new_forms_of_old_lines_are_read_as_before() -> None:
             assert connection is not None
             assert connection.own == Source("trestle", "cloaked", "users.test")
         assert [one.user.id for one in host.of(RemoteJoin)] == ["dan"]
+        (remark,) = host.of(RemoteRemark)
+        assert (remark.chat, remark.text) == ("#room", "chief has invited x.")
+        (told,) = [one for one in peer.heard if one.startswith("NOTICE chief")]
+        assert "bridge test #room" in told

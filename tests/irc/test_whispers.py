@@ -135,6 +135,35 @@ async def test_a_partner_is_followed_under_another_nick_and_told_apart_from_the_
         assert [text for _, _, text in direct(host)] == ["hi", "still me", "back", "me, too"]
 
 
+async def test_that_a_partner_is_away_is_told_once_and_that_they_are_back() -> None:
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port)) as (puppet, host, peer, _),
+    ):
+        peer.say(":irc.test 301 Alice bob :not asked for", ":bob!b@h AWAY :nor this")
+        await synced(peer)
+        await puppet.send(message("bob", "hi"))
+        away = ":irc.test 301 Alice Bob :\x02at\x02 lunch"
+        peer.say(away, away, ":bob!b@h AWAY :at lunch", ":bob!b@h AWAY", ":bob!b@h AWAY", away)
+        peer.say(":bob!b@h PRIVMSG Alice :I am here", away)
+        await synced(peer)
+        said = [(one.chat, one.text) for one in host.of(RemoteRemark)]
+    gone = ("bob", "Bob is away: at lunch")
+    assert said == [gone, ("bob", "bob is back."), gone, gone]
+
+
+async def test_an_invitation_comes_from_whoever_invites() -> None:
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port)) as (_, host, peer, _),
+    ):
+        peer.say(":bob!b@h INVITE Alice #den", ":bob!b@h INVITE eve #den")
+        peer.say(":bob!b@h INVITE Alice den", ":ChanServ!s@services.test INVITE Alice #den")
+        await synced(peer)
+        invited = "invites you into #den (the command for it: join #den)"
+        assert direct(host) == [("bob", "emote", invited)]
+
+
 async def test_what_the_bridge_refuses_is_told_to_who_said_it_once() -> None:
     async with (
         scripted_server() as server,

@@ -10,6 +10,7 @@ from bridge.networks.irc import history, replies
 from bridge.networks.irc.acts import is_typing, read_act, read_answered, read_typing
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.facts import Facts
+from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.history import Heard, History, Mark
 from bridge.networks.irc.members import Roster
 from bridge.networks.irc.mentions import with_mentions
@@ -25,6 +26,7 @@ from bridge.sdk.events import (
     RemoteMessage,
     RemoteReaction,
     RemoteRedaction,
+    RemoteRemark,
 )
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, UserId
 from bridge.sdk.rich import Mention
@@ -64,7 +66,7 @@ class Ears:
         if whole.is_replayed:
             return heard + self._pass_over(whole)
         events = self.splits.filter(whole, self.roster.handle(whole))
-        for event in (*events, *self.facts.handle(whole)):
+        for event in (*events, *self.facts.handle(whole), *self._hear_invitation(whole)):
             heard += self._history.take(Heard(event, event.chat), replayed=False)
         return heard
 
@@ -160,7 +162,10 @@ class Ears:
             sender=self.roster.user(source.nick),
             kind=content[0],
             body=with_mentions(
-                content[1], partial(self._find_person, chat), self._network.settings.mentions
+                content[1],
+                partial(self._find_person, chat),
+                self._network.settings.mentions,
+                partial(self.roster.has_any, chat),
             ),
             at=at,
             reply_to=RemoteMessageId(answered) if answered else None,
@@ -186,6 +191,16 @@ class Ears:
             return []
         event = read_typing(message, chat.id, self.roster.user(source.nick))
         return [Heard(event, chat.id)]
+
+    def _hear_invitation(self, message: Incoming) -> list[RemoteRemark]:
+        """Say who is invited into a channel: its people may be told (``invite-notify``)."""
+        if message.command != "INVITE" or message.source is None:
+            return []
+        chat, nick = self.roster.find_chat(message.param(1)), message.param(0)
+        if chat is None or self._connection.is_own(Source(nick)):
+            return []
+        text = f"{strip_codes(message.source.nick)} has invited {strip_codes(nick)}."
+        return [self._network.remark(chat.id, text)]
 
     def _unwrap(self, message: Incoming, source: Source) -> tuple[Incoming, Profile | None]:
         """What another relay in the channel says for somebody, and for whom."""

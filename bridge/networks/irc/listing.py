@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 
 from bridge.networks.irc import replies
 from bridge.networks.irc.format import strip_codes
+from bridge.networks.irc.people import Person
 from bridge.networks.irc.wire import Incoming, cut
 
 _MODES = re.compile(r"^\[\+[^\]]*\] ?")
 """What some servers put before each topic."""
 MOST_CHANNELS = 20
 MOST_NAMES = 100
+MOST_DETAILED = 20
 MOST_WORD_BYTES = 150
 MOST_WHOIS_CHANNELS = 30
 
@@ -107,8 +109,13 @@ def _with_rank(word: str, signs: str) -> str:
     return word[: 1 if len(nick) < len(word) else 0] + nick
 
 
-def show_names(channel: str, lines: Sequence[Incoming], signs: str) -> str:
-    """Say who is in a channel: those with a rank first."""
+def show_names(
+    channel: str, lines: Sequence[Incoming], signs: str, find: Callable[[str], Person | None]
+) -> str:
+    """Say who is in a channel: those with a rank first. ``find`` gives what is known of a nick.
+
+    Of few people all of it is said, of more who is away.
+    """
     names = [
         _with_rank(word.partition("!")[0], signs)
         for one in lines
@@ -117,6 +124,24 @@ def show_names(channel: str, lines: Sequence[Incoming], signs: str) -> str:
     ]
     ranks = {sign: rank for rank, sign in enumerate(signs)}
     names.sort(key=lambda name: (ranks.get(name[:1], len(signs)), name.lower()))
+    known = [(name, find(name.lstrip(signs))) for name in names]
+    if len(names) <= MOST_DETAILED:
+        return "\n".join((f"{len(names)} in {channel}:", *(_describe(*one) for one in known)))
     shown = ", ".join(names[:MOST_NAMES])
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"{len(names)} in {channel}: {shown}{more}"
+    away = [name.lstrip(signs) for name, person in known if person and person.away]
+    others = f" and {len(away) - MOST_NAMES} more" if len(away) > MOST_NAMES else ""
+    last = f"\nAway: {', '.join(away[:MOST_NAMES])}{others}" if away else ""
+    return f"{len(names)} in {channel}: {shown}{more}{last}"
+
+
+def _describe(name: str, person: Person | None) -> str:
+    if person is None:
+        return name
+    facts = [
+        strip_codes(person.realname or ""),
+        f"account {person.account}" if person.account else "",
+        f"away: {strip_codes(person.away)}" if person.away else "",
+    ]
+    said = "; ".join(cut(fact, MOST_WORD_BYTES) for fact in facts if fact)
+    return f"{name} ({said})" if said else name

@@ -1,6 +1,6 @@
 """Who is in which bridged channel, our own people left out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bridge.networks.irc import replies
@@ -106,6 +106,12 @@ class Roster:
         channel = self._channels.get(self._fold(chat.name))
         member = channel.members.get(self._fold(nick)) if channel else None
         return member.nick if member else None
+
+    def has_any(self, chat: RemoteChat, words: Sequence[str]) -> bool:
+        """Whether any of the words, none with a space, is the nick of somebody in the channel."""
+        channel = self._channels.get(self._fold(chat.name))
+        folded = self._fold(" ".join(words)).split(" ")
+        return channel is not None and not channel.members.keys().isdisjoint(folded)
 
     def handle(self, message: Incoming) -> list[RemoteEvent]:
         """Follow one line; return what it means to the room."""

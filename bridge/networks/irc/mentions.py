@@ -17,10 +17,13 @@ from bridge.sdk.rich import (
     Text,
     refill,
 )
+from bridge.sdk.text import to_plain
 
 Where = Literal["anywhere", "start", "nowhere"]
 Find = Callable[[str], Mention | None]
 """Gives the person of a nick in the channel, whatever its case; the mention's name is the nick."""
+Among = Callable[[Sequence[str]], bool]
+"""Whether any of the words is a nick in the channel, whatever its case."""
 
 MOST = 5
 """A message that names more people calls only the first."""
@@ -31,12 +34,13 @@ _NICK = re.compile(r"[A-Za-z0-9\[\]\\`_^{|}-]+")
 _CALLED = re.compile(r"[:,]?(?=\s|\Z)")
 
 
-def with_mentions(rich: Rich, find: Find, where: Where) -> Rich:
+def with_mentions(rich: Rich, find: Find, where: Where, is_among: Among) -> Rich:
     """Make the nicks in a text mentions: at its start in any case, elsewhere spelled exactly.
 
-    Links and code are left alone.
+    Links and code are left alone. ``is_among`` spares looking at each word where none is a nick,
+    as in most of what is said.
     """
-    if where == "nowhere":
+    if where == "nowhere" or not is_among(_NICK.findall(to_plain(rich))):
         return rich
     return Rich(tuple(_Reader(find, where).read(rich.nodes)))
 

@@ -148,7 +148,7 @@ async def names(call: NetworkCall) -> str:
             line("NAMES", chat.name), wanted={replies.NAMES}, last={replies.END_OF_NAMES}
         )
         signs = "".join(connection.isupport.prefixes)
-    return show_names(chat.name, answer.lines, signs)
+    return show_names(chat.name, answer.lines, signs, relay.find_person)
 
 
 async def modes(call: NetworkCall) -> str:

@@ -19,6 +19,8 @@ class Partner:
     mask: str = ""
     """User and host, once they said something."""
     account: str = ""
+    away: str = ""
+    """Why they are away, as long as they have said nothing since that was told."""
     has_chat: bool = False
     """There is a direct chat."""
     spoke_at: float | None = None
@@ -31,9 +33,13 @@ class Partner:
     """When it was last told that they came or went."""
     is_told_gone: bool = False
 
+    def is_talked_to(self, now: float) -> bool:
+        """Whether either said something just now, or may wait for an answer."""
+        return self.spoke_at is not None and now - self.spoke_at <= WAITING_SECONDS
+
     def is_waited_for(self, now: float) -> bool:
         """Whether it is news that they came or went: once a conversation."""
-        if self.spoke_at is None or now - self.spoke_at > WAITING_SECONDS:
+        if self.spoke_at is None or not self.is_talked_to(now):
             return False
         return self.told_at is None or self.told_at < self.spoke_at
 

@@ -20,6 +20,7 @@ from bridge.networks.irc.naming import Naming
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.partners import Partners
+from bridge.networks.irc.people import Person
 from bridge.networks.irc.settings import IrcSettings, read_listen
 from bridge.networks.irc.whispers import Whispers
 from bridge.networks.irc.wire import Source
@@ -162,6 +163,10 @@ class Presence:
     def is_ours(self, source: Source) -> bool:
         """Whether somebody seen on the network is a client of this instance."""
         return self._network.is_ours(source)
+
+    def find_person(self, nick: str) -> Person | None:
+        """What the instance knows of somebody in its channels."""
+        return self._network.find_person(nick)
 
     @property
     def settings(self) -> IrcSettings:

@@ -20,6 +20,10 @@ SENTENCE = (
     "please write in the channel. If nothing of yours is to be carried, say optout."
 )
 REFUSED = "Your message was not carried to Matrix: {}."
+INVITED = (
+    "I come into a channel with a room: somebody in Matrix has to say there: bridge {} {}. "
+    "The channel's operators are asked then."
+)
 OPTED = {
     "optout": "Nothing that you say is carried to Matrix any more. Say optin to undo that.",
     "optin": "What you say in the channels is carried to Matrix again.",
@@ -66,7 +70,7 @@ class Doorman:
         message = self._assembler.feed(incoming)
         if message is None or message.source is None:
             return ()
-        if message.command not in replies.SPEAKING | replies.DOING:
+        if message.command not in replies.SPEAKING | replies.DOING | {"INVITE"}:
             return self._whispers.follow(message) if self._whispers is not None else ()
         source, fold = message.source, self._connection.isupport.fold
         is_private = fold(message.param(0)) == fold(self._connection.own.nick)
@@ -82,6 +86,10 @@ class Doorman:
                 return ()
         if self._whispers is not None:
             return self._whispers.hear(message)
+        if message.command == "INVITE":
+            invited = INVITED.format(self._host.instance, message.param(1))
+            self._tell_once(source.nick, invited)
+            return ()
         if message.command in replies.DOING:
             return ()
         is_taken = self._desk is not None and self._desk.take(source.nick, message.param(1))

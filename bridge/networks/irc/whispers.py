@@ -13,8 +13,9 @@ from bridge.networks.irc.partners import Partner, Partners
 from bridge.networks.irc.services import is_service
 from bridge.networks.irc.speech import read_text, read_time
 from bridge.networks.irc.splits import is_split
-from bridge.networks.irc.wire import Incoming, Source
+from bridge.networks.irc.wire import Incoming, Source, cut
 from bridge.sdk.events import (
+    MessageKind,
     RemoteMessage,
     RemoteReaction,
     RemoteRedaction,
@@ -24,10 +25,14 @@ from bridge.sdk.events import (
     RemoteUser,
 )
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, RemoteUserId
+from bridge.sdk.rich import Rich
 
 Whispered = (
     RemoteMessage | RemoteReaction | RemoteRedaction | RemoteTyping | RemoteRename | RemoteRemark
 )
+
+
+MOST_AWAY_BYTES = 300
 
 
 class Whispers:
@@ -74,7 +79,10 @@ class Whispers:
     def _message(
         self, message: Incoming, chat: RemoteChatId, user: RemoteUser
     ) -> RemoteMessage | None:
-        content = read_text(message) if message.command in replies.SPEAKING else None
+        if message.command == "INVITE":
+            content: tuple[MessageKind, Rich] | None = self._invitation(message.param(1))
+        else:
+            content = read_text(message) if message.command in replies.SPEAKING else None
         if content is None or not content[1].nodes:
             return None
         kind, body = content
@@ -85,11 +93,19 @@ class Whispers:
             reply_to=RemoteMessageId(answered) if answered else None,
         )  # fmt: skip
 
+    def _invitation(self, channel: str) -> tuple[MessageKind, Rich] | None:
+        if not self._connection.isupport.is_channel(channel):
+            return None
+        name = clean_text(channel)
+        text = f"invites you into {name} (the command for it: join {name})"
+        return MessageKind.EMOTE, Rich.plain(text)
+
     def _compare(self, source: Source, message: Incoming) -> list[Whispered]:
         """Say so if it is not the same connection or account as before under that nick."""
         chat, nick = self._chat(source.nick), strip_codes(source.nick)
         partner = self._partners.speak(chat, source.nick)
         partner.be_there()
+        partner.away = ""
         before, account = partner.mask, message.tags.get("account", "")
         mask = _mask(source)
         is_same = mask == before or not before or (account and account == partner.account)
@@ -109,6 +125,8 @@ class Whispers:
         """
         if message.command in replies.MONITOR:
             return [*self.lookout.hear(message)]
+        if message.command == replies.AWAY:
+            return self._on_away(message.param(1), message.param(-1))
         source = message.source
         partner = self._partners.find(self._chat(source.nick)) if source is not None else None
         if source is None or partner is None:
@@ -122,7 +140,28 @@ class Whispers:
                 partner.mask = f"{message.param(0)}@{message.param(1)}"
             case "ACCOUNT":
                 partner.account = message.param(0).removeprefix("*")
+            case "AWAY":
+                return self._on_away(source.nick, message.param(0))
         return []
+
+    def _on_away(self, nick: str, reason: str) -> list[Whispered]:
+        """Say that somebody is away, or back: while somebody waits for them, and each thing once.
+
+        That they are away the server says to whoever writes to them; that they are back, to those
+        who are in a channel with them (``away-notify``).
+        """
+        chat = self._chat(nick)
+        partner, reason = self._partners.find(chat), cut(strip_codes(reason), MOST_AWAY_BYTES)
+        if (
+            partner is None
+            or partner.away == reason
+            or not partner.is_talked_to(self._partners.now())
+        ):
+            return []
+        partner.away = reason
+        name = strip_codes(nick)
+        said = f"{name} is away: {reason}" if reason else f"{name} is back."
+        return [self._network.remark(chat, said)]
 
     def _on_nick(self, old: str, new: str) -> list[Whispered]:
         chat = self._chat(old)
