@@ -165,6 +165,10 @@ async def test_a_ban_of_the_bridge_is_lifted_after_a_restart_and_no_other() -> N
             failing = tasks.create_task(refused(relay.remove(room, carl, Removal.UNBAN, "")))
             await lists(peer, "*!*@*.test")
             assert "none of the bans of #room is known to mean carl alone" in await failing
+            banned = then.connector._network.banned
+            banned.note(room.id, "*!*@far.test", carl)
+            await relay.leave(room, "unbridged")
+            assert not banned.masks_of(room.id, carl)
 
 
 async def test_of_who_is_banned_only_the_kick_may_fail_for_not_being_there() -> None:

@@ -44,6 +44,12 @@ class Banned:
         if self._who.pop((chat, mask), None) is not None:
             self._change(chat, mask)
 
+    def forget_chat(self, chat: RemoteChatId) -> None:
+        """Forget a channel that is bridged no more."""
+        for where, mask in list(self._who):
+            if where == chat:
+                self.forget(where, mask)
+
     def who(self, chat: RemoteChatId, mask: str) -> RemoteUserId | UserId | None:
         """Whom a mask is about; None if it is not noted."""
         return self._who.get((chat, mask))

@@ -194,6 +194,7 @@ class IrcClient(Presence):
             self._link.channels.part(known.name, reason)
         if not self._is_puppet:
             await self._marks.forget(chat.id)
+            self._network.banned.forget_chat(chat.id)
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
         """The Matrix users whose connections are seen in the channel and still there."""

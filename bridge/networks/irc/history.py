@@ -117,9 +117,11 @@ class History:
         while True:
             asking = await self._to_ask.get()
             # One that was answered meanwhile, by an answer that came late, is not asked again.
-            if asking.question is not None and asking in self._asking.values():
-                await say(asking.question)
-                asking.question, asking.heard_at = None, now()
+            question, asking.question = asking.question, None
+            if question is not None and asking in self._asking.values():
+                await say(question)
+                # An answer to the one before may have come meanwhile, and led to the next.
+                asking.heard_at = now() if asking.question is None else None
 
     def enter(self, chat: RemoteChatId, name: str) -> None:
         """Ask for what was said in a channel that we are in now, if we were before."""
