@@ -146,6 +146,7 @@ async def test_the_rooms_commands_act_with_the_power_that_the_channel_gives(
         dora.say(f"JOIN {channel}")
         await dora.expect(" 474 ")
         assert "no longer banned" in await ann.say(f"ban -{mask}")
+        assert "has no ban" in await ann.refused(f"ban -{mask}")
         assert await ann.say("modes")
         await dora.join(channel)
 

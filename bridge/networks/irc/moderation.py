@@ -130,7 +130,10 @@ async def ban(call: NetworkCall) -> str:
 
     async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
         for mask in found:
-            await inquiries.ask(line("MODE", chat.name, f"{sign}b", mask), wanted={"MODE"})
+            changed = line("MODE", chat.name, f"{sign}b", mask)
+            answer = await inquiries.ask(changed, wanted={"MODE"})
+            if sign == "-" and not answer.lines:
+                raise PermanentFailure(f"{chat.name} has no ban {mask}")
             if nick:
                 person = RemoteUserId(network.fold(nick))
                 network.banned.note(chat.id, network.fold(mask), person)
