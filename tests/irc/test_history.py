@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
 
+from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.flood import Flood
 from bridge.networks.irc.history import (
     ANSWER_SECONDS,
     MOST_PAGES,
@@ -16,6 +19,7 @@ from bridge.networks.irc.history import (
     Mark,
 )
 from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Batch, Incoming, Line
 from bridge.sdk.events import (
     RemoteMembers,
@@ -385,3 +389,33 @@ async def test_a_server_that_never_answers_is_asked_less_and_less_and_then_no_mo
     assert reading.asked == ["msgid=m10"] * MOST_TIMES
     reading.say(31)
     assert (reading.told, reading.mark) == (["unmarked"], "")
+
+
+async def test_what_lies_unread_because_we_are_slow_is_no_silence_of_the_server() -> None:
+    server = {"host": "127.0.0.1", "port": 1, "tls": False}
+    settings = IrcSettings.model_validate({"servers": [server], "own_network": True})
+    reader, loop = asyncio.StreamReader(), asyncio.get_running_loop()
+    streams = (reader, cast(Any, None))
+    connection = Connection(streams, settings.servers[0], settings, Flood(1, 1.0))
+
+    async def pass_time() -> None:
+        end = loop.time() + 0.05
+        while loop.time() < end:
+            await asyncio.sleep(0)
+
+    reader.feed_data(b":bob!b@h PRIVMSG #room :one\r\n")
+    await pass_time()
+    assert connection.waited == 0
+    await connection.read()
+    before = connection.waited
+    assert before < 0.05
+    async with asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(connection.read())
+        await pass_time()
+        # Also while nothing has come yet.
+        assert connection.waited >= before + 0.04
+        reader.feed_data(b":bob!b@h PRIVMSG #room :two\r\n")
+        await reading
+    waited = connection.waited
+    await pass_time()
+    assert connection.waited == waited >= before + 0.04
