@@ -18,10 +18,12 @@ def choose(person: Source, ours: Iterable[Source], fold: Fold) -> str:
     """The mask by which to ban somebody: by the host, unless others of us share it.
 
     A ban of a host that is ours, too (a gateway, a shell, one machine), would be one of all. Then
-    it is the user name there, or the nick. ``ours``: us, as others see us.
+    it is the user name there, or the nick. One of us is never banned by the host, which others may
+    come by later. ``ours``: us, as others see us.
     """
-    others = [one for one in ours if fold(one.nick) != fold(person.nick)]
-    masks = [f"*!*@{person.host}"] if person.host else []
+    us = list(ours)
+    others = [one for one in us if fold(one.nick) != fold(person.nick)]
+    masks = [f"*!*@{person.host}"] if person.host and len(others) == len(us) else []
     masks += [f"*!{person.user}@{person.host}"] if person.host and person.user else []
     by_nick = f"{person.nick}!*@*"
     free = (mask for mask in masks if not any(hits(mask, one, fold) for one in others))

@@ -14,13 +14,14 @@ from bridge.networks.irc.endings import Cause
 from bridge.networks.irc.gate import Gate
 from bridge.networks.irc.handshake import MOST_NICKS
 from bridge.networks.irc.history import made_up_id
+from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.nicks import Nicks, candidates, username_of
 from bridge.networks.irc.people import Person
 from bridge.networks.irc.sending import Means
 from bridge.networks.irc.services import is_service
 from bridge.networks.irc.settings import IrcSettings
-from bridge.networks.irc.usernames import Usernames
+from bridge.networks.irc.usernames import Usernames, as_seen
 from bridge.networks.irc.wire import Incoming, Source
 from bridge.sdk.errors import ModuleError
 from bridge.sdk.events import RemoteRemark
@@ -60,6 +61,8 @@ class Network:
         """By channel and folded nick the letters that somebody holds, as the relay hears it."""
         self.find_person: Callable[[str], Person | None] = lambda nick: None
         """What the relay knows of somebody."""
+        self.relay: Inquiries | None = None
+        """By which the relay's connection is asked, if there was one."""
         self._former: dict[str, tuple[float, str]] = {}
         self._means: dict[int, Means] = {}
         self._capabilities: dict[int, frozenset[str]] = {}
@@ -94,9 +97,9 @@ class Network:
         return self._nicks
 
     def usernames(self, store: Store) -> Usernames:
-        """Return who chose which user name; shared in the same way."""
+        """Return who has which user name; shared in the same way."""
         if self._usernames is None:
-            self._usernames = Usernames(store)
+            self._usernames = Usernames(store, self.nicks(store), self.settings.username)
         return self._usernames
 
     async def load(self, store: Store) -> None:
@@ -104,6 +107,12 @@ class Network:
         await self.nicks(store).load()
         await self.usernames(store).load()
         await self.banned.load(store)
+
+    async def assign_username(self, owner: UserId) -> str:
+        """Return the user name that all connections of somebody have."""
+        if self._usernames is None:
+            return username_of(owner)  # No login was ever opened: there is nobody else.
+        return await self._usernames.assign(owner, self.isupport or Isupport())
 
     async def foretell(self, owner: UserId, name: str) -> str:
         """Return the nick that a puppet would have; empty before a server was reached."""
@@ -280,11 +289,12 @@ class Network:
         """Whether something out of the server's memory was said by one of us."""
         if msgid and msgid in self._sent:
             return True
-        user, limits = source.user.lstrip("~"), self.isupport or Isupport()
+        limits = self.isupport or Isupport()
+        user = as_seen(source.user.lstrip("~"), limits)
         owned = self._nicks.owned if self._nicks else {}
         username = self._usernames.of if self._usernames else username_of
-        bases = [nick for owner, nick in owned.items() if username(owner) == user]
-        if user == self.settings.username:
+        bases = [nick for owner, nick in owned.items() if as_seen(username(owner), limits) == user]
+        if user == as_seen(self.settings.username, limits):
             bases.append(self.settings.nick)
         nick = limits.fold(source.nick)
         return any(

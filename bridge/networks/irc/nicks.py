@@ -68,7 +68,7 @@ def candidates(base: str, limit: int) -> Iterator[str]:
 
 
 def username_of(user: UserId) -> str:
-    """Make the user name (ident) that all of this user's connections have."""
+    """Make a user name (ident) of the user id; several users may give the same."""
     return _NOT_USER.sub("", localpart(user)).lstrip("-_")[:10].lower() or "matrix"
 
 
@@ -82,10 +82,10 @@ class Nicks:
         """The case mapping, and by it each nick's owner."""
         self._lock = asyncio.Lock()
 
-    async def load(self) -> Mapping[UserId, str]:
-        """Return who owns which, read once."""
+    async def load(self) -> None:
+        """Have in memory who owns which nick."""
         async with self._lock:
-            return await self._load()
+            await self._load()
 
     async def find(self, user: UserId) -> str | None:
         """Return the user's nick, if one was given."""

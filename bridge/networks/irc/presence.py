@@ -21,6 +21,7 @@ from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.partners import Partners
 from bridge.networks.irc.people import Person
+from bridge.networks.irc.services import is_service, refuse_secret
 from bridge.networks.irc.settings import IrcSettings, read_listen
 from bridge.networks.irc.whispers import Whispers
 from bridge.networks.irc.wire import Source
@@ -93,6 +94,13 @@ class Presence:
             )  # fmt: skip
         return path
 
+    def guard_secret(self, person: str, text: str) -> None:
+        """Raise ``PermanentFailure`` if it would tell services, or who has their name, what looks
+        like a password."""
+        nick, _, server = person.partition("@")
+        if is_service(Source(nick, host=server), self._settings.nickserv or ""):
+            refuse_secret(text, self._host.instance)
+
     def _whispers(self, connection: Connection) -> Whispers | None:
         if not (self._is_puppet and self._settings.private_messages):
             return None
@@ -143,6 +151,17 @@ class Presence:
             self._goodbye = goodbye
             self._link.starting()
             self._dismissal.set()
+
+    def change_username(self, before: str, now: str) -> None:
+        """Have the connection made anew with another user name. Those who run channels, and who
+        runs the bridge, can see which it was."""
+        self._host.log.info(
+            "A user name is %s now, and was %s",
+            now,
+            before,
+            extra={"event": "irc_username_changed"},
+        )
+        self.reconnect(f"Comes back with the user name {now} instead of {before}")
 
     @contextmanager
     def changing_nick(self, nick: str) -> Iterator[None]:

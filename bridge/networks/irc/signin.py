@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from bridge.networks.irc.dial import Way, connect
 from bridge.networks.irc.handshake import Identity
 from bridge.networks.irc.network import Network
-from bridge.networks.irc.nicks import SHORTEST_LIMIT, base_of, candidates, is_nick, username_of
+from bridge.networks.irc.nicks import SHORTEST_LIMIT, base_of, candidates, is_nick
 from bridge.networks.irc.wire import clean
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
@@ -65,11 +65,12 @@ class IrcLogin:
         name = called.reveal() if called is not None else base_of(self._owner, "")
         base = name if is_nick(name) else base_of(self._owner, "")
         settings = self._network.settings
+        username = await self._network.assign_username(self._owner)
 
         def identity() -> Identity:
             return Identity(
                 nicks=candidates(base, SHORTEST_LIMIT),
-                username=username_of(self._owner),
+                username=username,
                 realname=self._owner,
                 password=answers.get("server_password", settings.password),
                 account=None if account is None else account.reveal(),
