@@ -1,11 +1,20 @@
-"""Bans of people by patterns of their nicks, as a policy list wishes them."""
+"""Bans: of patterns of nicks, as a policy list wishes them, and of people, set and lifted."""
+
+import asyncio
+from collections.abc import Awaitable
 
 import pytest
 
-from bridge.networks.irc import bans
-from bridge.networks.irc.isupport import Isupport
-from bridge.sdk.events import RemoteChat
-from bridge.sdk.ids import RemoteChatId
+from bridge.networks.irc import bans, masks
+from bridge.networks.irc.governing import rank_lines, topic_lines
+from bridge.networks.irc.isupport import TOPIC_BYTES, Isupport
+from bridge.networks.irc.wire import Source
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.events import Rank, RemoteChat, RemoteRemoval, Removal
+from bridge.sdk.ids import RemoteChatId, RemoteUserId
+from tests.irc.stage import Network, user_id
+from tests.irc.test_client import listening, speaking, synced
+from tests.rigs.scripted_irc import Peer, scripted_server
 
 ROOM = RemoteChat(id=RemoteChatId("#room"), name="#Room")
 
@@ -48,3 +57,169 @@ def test_what_can_be_no_nick_is_left_out(pattern: str) -> None:
 def test_nobody_of_us_is_banned() -> None:
     own = ["Trestle", "al[ce"]
     assert bans.choose(["t*", "TRESTLE", "al{?e", "carl"], own, Isupport()) == ["carl"]
+
+
+OURS = [Source("trestle", "~trestle", "gate.test"), Source("Ann", "~ann", "gate.test")]
+
+
+@pytest.mark.parametrize(
+    ("person", "mask"),
+    [
+        (Source("carl", "~c", "far.test"), "*!*@far.test"),
+        (Source("carl", "~c", "gate.test"), "*!~c@gate.test"),
+        (Source("carl", "~ann", "gate.test"), "carl!*@*"),
+        (Source("carl"), "carl!*@*"),
+        (Source("ANN", "~ann", "gate.test"), "*!~ann@gate.test"),
+    ],
+)
+def test_who_shares_a_host_with_us_is_banned_alone(person: Source, mask: str) -> None:
+    assert masks.choose(person, OURS, Isupport().fold) == mask
+
+
+@pytest.mark.parametrize(
+    ("mask", "is_about"),
+    [
+        ("Ca[l!*@*", True), ("ca{l!~c@far.test", True), ("ca[l!*@near.test", False),
+        ("*!*@FAR.test", True), ("*!~c@far.test", True), ("*!*c@far.test", True),
+        ("*!~d@far.test", False), ("*!*@*.test", False), ("c*!*@*", False), ("*!*@*", False),
+        ("ca[l", False), ("$a:ca[l", False),
+    ],
+)  # fmt: skip
+def test_a_mask_is_about_one_person_or_not(mask: str, is_about: bool) -> None:
+    assert masks.is_about(mask, Source("ca[l", "~c", "far.test"), Isupport().fold) is is_about
+
+
+@pytest.mark.parametrize(
+    ("prefix", "held", "rank", "changes"),
+    [
+        ("(ov)@+", "o", Rank.HELPER, ["-o", "+v"]),
+        ("(ov)@+", "ov", Rank.HELPER, ["-o"]),
+        ("(ohv)@%+", "o", Rank.HELPER, ["-o", "+h"]),
+        ("(o)@", "o", Rank.HELPER, ["-o"]),
+        ("(ov)@+", "", Rank.OWNER, ["+o"]),
+        ("(ov)@+", "v", Rank.NONE, ["-v"]),
+    ],
+)
+def test_a_rank_that_the_network_has_not_is_the_next_lower_one(
+    prefix: str, held: str, rank: Rank, changes: list[str]
+) -> None:
+    network, limits = Network(1).connector._network, Isupport({"PREFIX": prefix})
+    network.ranks[ROOM.id] = {"carl": held}
+    lines = rank_lines(ROOM, RemoteUserId("carl"), rank, network, limits)
+    assert [one.params[1] for one in lines] == changes
+
+
+def test_what_no_rank_stands_for_is_said() -> None:
+    network = Network(1).connector._network
+    with pytest.raises(PermanentFailure, match="no rank like that"):
+        rank_lines(ROOM, RemoteUserId("carl"), Rank.VOICED, network, Isupport({"PREFIX": "(o)@"}))
+
+
+@pytest.mark.parametrize(
+    ("value", "most"), [("abc", TOPIC_BYTES), ("", TOPIC_BYTES), ("0", TOPIC_BYTES), ("20", 20)]
+)
+def test_a_topic_has_the_length_that_the_server_takes(value: str, most: int) -> None:
+    (one,) = topic_lines(ROOM, "x" * 500, Isupport({"TOPICLEN": value}))
+    assert len(one.params[1]) == most
+
+
+async def lists(peer: Peer, *banned: str, who: str = "") -> None:
+    """Answer what the channel bans, and where somebody is."""
+    await peer.expect("MODE #room b")
+    peer.say(*(f":irc.test 367 {{nick}} #room {mask}" for mask in banned))
+    peer.say(":irc.test 368 {nick} #room :End of list")
+    if banned:
+        await peer.expect("USERHOST carl")
+        peer.say(f":irc.test 302 {{nick}} :{who}")
+
+
+async def test_a_ban_of_the_bridge_is_lifted_after_a_restart_and_no_other() -> None:
+    carl, room = RemoteUserId("carl"), RemoteChat(id=RemoteChatId("#room"), name="#room")
+    async with scripted_server() as server:
+        first, then = Network(server.port), Network(server.port)
+        then.store = first.store
+        async with listening(server, first) as (relay, _, peer, _):
+            peer.say(":carl!~c@far.test JOIN #room")
+            await synced(peer)
+            await relay.remove(room, carl, Removal.BAN, "enough")
+            await peer.expect("MODE #room +b *!*@far.test")
+            await peer.expect("KICK #room carl enough")
+        async with (
+            listening(server, then) as (relay, _, peer, _), asyncio.TaskGroup() as tasks
+        ):  # fmt: skip
+            lifting = tasks.create_task(relay.remove(room, carl, Removal.UNBAN, ""))
+            await lists(peer, "*!*@*.test", "*!*@FAR.test", "carla!*@*")
+            await peer.expect("MODE #room -b *!*@FAR.test")
+            await lifting
+            peer.say(":trestle!t@h MODE #room -b *!*@FAR.test")
+            await synced(peer)
+            assert not await then.store.find("banned:")
+            # One that others set, of where carl is now.
+            lifting = tasks.create_task(relay.remove(room, carl, Removal.UNBAN, ""))
+            await lists(peer, "*!*@near.test", who="carl=+~c@near.test")
+            await peer.expect("MODE #room -b *!*@near.test")
+            await lifting
+            lifting = tasks.create_task(relay.remove(room, carl, Removal.UNBAN, ""))
+            await lists(peer)
+            await lifting
+            failing = tasks.create_task(refused(relay.remove(room, carl, Removal.UNBAN, "")))
+            await lists(peer, "*!*@*.test")
+            assert "none of the bans of #room is known to mean carl alone" in await failing
+            banned = then.connector._network.banned
+            banned.note(room.id, "*!*@far.test", carl)
+            await relay.leave(room, "unbridged")
+            assert not banned.masks_of(room.id, carl)
+
+
+async def test_of_who_is_banned_only_the_kick_may_fail_for_not_being_there() -> None:
+    room = RemoteChat(id=RemoteChatId("#room"), name="#room")
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (relay, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        banning = tasks.create_task(relay.remove(room, RemoteUserId("carl"), Removal.BAN, "x"))
+        await peer.expect("MODE #room +b carl!*@*")
+        await peer.expect("KICK")
+        peer.say(":irc.test 441 {nick} carl #room :They aren't on that channel")
+        await banning
+        kicking = tasks.create_task(
+            refused(relay.remove(room, RemoteUserId("carl"), Removal.KICK, "x"))
+        )
+        await peer.expect("KICK")
+        peer.say(":irc.test 441 {nick} carl #room :They aren't on that channel")
+        assert "aren't on that channel" in await kicking
+
+
+async def test_a_ban_of_one_of_us_is_heard_whether_they_are_connected_or_not() -> None:
+    async with scripted_server() as server:
+        first, then = Network(server.port), Network(server.port)
+        then.store = first.store
+        async with listening(server, first, "@bob") as (_, host, peer, _):
+            async with speaking(server, first) as (_, _, alices, _):
+                alices.say(":Alice!alice@10.0.0.7 JOIN #other")
+                await synced(alices)
+            peer.say(":bob!b@h MODE #room +b *!*@10.0.0.7", ":bob!b@h MODE #room +b *!*@10.0.0.8")
+            await host.wait_for(RemoteRemoval)
+            await synced(peer)
+            assert ways(host.of(RemoteRemoval)) == [Removal.BAN]
+        async with listening(server, then, "@bob") as (_, host, peer, _):
+            peer.say(":bob!b@h MODE #room -b *!*@10.0.0.7", ":bob!b@h MODE #room +b Alice!*@*")
+            peer.say(":bob!b@h MODE #room -b Alice!*@*", ":bob!b@h MODE #room -b *!~alice@*")
+            await host.wait_for(RemoteRemoval, 4)
+            assert ways(host.of(RemoteRemoval)) == [
+                Removal.UNBAN, Removal.BAN, Removal.UNBAN, Removal.UNBAN
+            ]  # fmt: skip
+            await synced(peer)
+            assert not await then.store.find("banned:")
+
+
+def ways(removals: list[RemoteRemoval]) -> list[Removal]:
+    assert {one.user for one in removals} == {user_id("Alice")}
+    return [one.how for one in removals]
+
+
+async def refused(doing: Awaitable[None]) -> str:
+    with pytest.raises(PermanentFailure) as refusal:
+        await doing
+    return str(refusal.value)

@@ -2,11 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
 
-from bridge.networks.irc.history import MOST_PAGES, Mark
+from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.flood import Flood
+from bridge.networks.irc.history import (
+    ANSWER_SECONDS,
+    MOST_PAGES,
+    MOST_TIMES,
+    Heard,
+    History,
+    Mark,
+)
+from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.settings import IrcSettings
+from bridge.networks.irc.wire import Batch, Incoming, Line
 from bridge.sdk.events import (
     RemoteMembers,
     RemoteMessage,
@@ -14,6 +28,7 @@ from bridge.sdk.events import (
     RemoteReaction,
     RemoteRedaction,
 )
+from bridge.sdk.ids import RemoteChatId
 from tests.irc.stage import Host, Network, chat, message, running
 from tests.irc.test_client import listening, synced
 from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
@@ -246,3 +261,161 @@ def test_a_mark_reads_back_as_it_was() -> None:
     mark = Mark.decode(b"2026-11-25T10:00:00+00:00 42X~1795633733~0")
     assert mark is not None
     assert Mark.decode(mark.encode()) == mark
+
+
+async def test_what_is_asked_is_under_flood_control_with_all_other_lines() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, flood_burst=2, flood_rate=0.001)
+        async with back_again(server, network) as (peer, host):
+            await synced(peer)
+            # A join, and after that one of what is asked about the channel.
+            asked = [one for one in peer.heard if one.startswith(("JOIN", "MODE", "CHATHISTORY"))]
+            assert len(asked) == 2, asked
+            peer.say(live(14, "now"))
+            await synced(peer)
+            assert not host.of(RemoteMessage)
+
+
+ROOM = RemoteChatId("#room")
+
+
+class Reading:
+    """A history of one channel and what is said to it, with the time as the test says."""
+
+    def __init__(self) -> None:
+        marks = {ROOM: Mark(when(10), "m10")}
+        self.history = History(Isupport().with_tokens(ISUPPORT.split()), marks)
+        self.now = 0.0
+        self.asked: list[str] = []
+        self.told: list[str] = []
+        self.mark = ""
+        """Up to where the channel is heard once all that was told is stored."""
+        self.history.enter(ROOM, "#room")
+
+    async def write(self) -> None:
+        """Have what is asked for written."""
+
+        async def say(one: Line) -> None:
+            self.asked.append(one.params[2])
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await self.history.keep_asking(say, lambda: self.now)
+
+    def hear(self, command: str, kind: str = "", *, is_over: bool = False) -> None:
+        """Follow a line that is not said to the channel, or begins or ends a page."""
+        batch = Batch(kind, ("#room",), "h", is_over=is_over) if kind else None
+        find = {"#room": ROOM}.get
+        self._tell(self.history.handle(Incoming(command, batch=batch), find, self.now))
+
+    def say(self, *seconds: int, replayed: bool = False) -> None:
+        """Follow messages."""
+        for second in seconds:
+            self.hear("PRIVMSG", "chathistory" if replayed else "")
+            mark = Mark(when(second), f"m{second}")
+            if replayed:
+                self.history.count(ROOM)
+                if not self.history.is_wanted(ROOM, mark.msgid, mark.at):
+                    continue
+            # What is told has no event here: where it stands is enough.
+            self._tell(self.history.take(Heard(None, ROOM, mark), replayed=replayed))
+
+    def page(self, *seconds: int) -> None:
+        """Follow a page of an answer."""
+        self.hear("BATCH", "chathistory")
+        self.say(*seconds, replayed=True)
+        self.hear("BATCH", "chathistory", is_over=True)
+
+    def _tell(self, heard: list[Heard]) -> None:
+        for one in heard:
+            self.told.append(one.mark.msgid if one.mark else "unmarked")
+            self.mark = one.mark.msgid if one.mark else self.mark
+
+
+def when(second: int) -> datetime:
+    return datetime(2026, 11, 25, 10, 0, second, tzinfo=UTC)
+
+
+async def test_an_answer_may_take_long_as_long_as_it_goes_on() -> None:
+    reading = Reading()
+    await reading.write()
+    reading.hear("BATCH", "chathistory")
+    for second in (11, 12, 13):
+        reading.now += ANSWER_SECONDS - 1
+        reading.say(second, replayed=True)
+        reading.say(second + 20)
+    reading.hear("BATCH", "chathistory", is_over=True)
+    reading.now += 10 * ANSWER_SECONDS
+    reading.say(34)  # The next question is not written yet.
+    await reading.write()
+    reading.now += ANSWER_SECONDS - 1
+    reading.page(14)
+    assert reading.asked == ["msgid=m10", "msgid=m13"]
+    assert reading.told == [f"m{one}" for one in (11, 12, 13, 14, 31, 32, 33, 34)]
+
+
+async def test_from_a_silent_server_the_gap_stays_open_and_is_asked_for_again() -> None:
+    reading = Reading()
+    await reading.write()
+    reading.hear("BATCH", "chathistory")
+    reading.say(11, replayed=True)
+    reading.say(31)
+    reading.now += ANSWER_SECONDS + 1
+    reading.say(32)
+    # They are told, but the channel is heard only up to before the gap.
+    assert (reading.told, reading.mark) == (["m11", "unmarked", "unmarked"], "m11")
+    await reading.write()
+    assert reading.asked == ["msgid=m10", "msgid=m11"]
+    # The answer comes late, and the other one after that.
+    reading.say(12, 13, replayed=True)
+    reading.hear("BATCH", "chathistory", is_over=True)
+    assert (reading.told[3:], reading.mark) == (["m12", "m13"], "m13")
+    await reading.write()
+    reading.page(12, 13, 14)
+    await reading.write()
+    reading.page(14, 31)
+    assert reading.asked == ["msgid=m10", "msgid=m11", "msgid=m13", "msgid=m14"]
+    assert (reading.told[5:], reading.mark) == (["m14", "m32"], "m32")
+    reading.say(33)
+    assert reading.told[-1] == "m33"
+
+
+async def test_a_server_that_never_answers_is_asked_less_and_less_and_then_no_more() -> None:
+    reading = Reading()
+    for _ in range(MOST_TIMES + 2):
+        await reading.write()
+        reading.now += ANSWER_SECONDS * 2**MOST_TIMES
+        reading.hear("PONG")
+    assert reading.asked == ["msgid=m10"] * MOST_TIMES
+    reading.say(31)
+    assert (reading.told, reading.mark) == (["unmarked"], "")
+
+
+async def test_what_lies_unread_because_we_are_slow_is_no_silence_of_the_server() -> None:
+    server = {"host": "127.0.0.1", "port": 1, "tls": False}
+    settings = IrcSettings.model_validate({"servers": [server], "own_network": True})
+    reader, loop = asyncio.StreamReader(), asyncio.get_running_loop()
+    streams = (reader, cast(Any, None))
+    connection = Connection(streams, settings.servers[0], settings, Flood(1, 1.0))
+
+    async def pass_time() -> None:
+        end = loop.time() + 0.05
+        while loop.time() < end:
+            await asyncio.sleep(0)
+
+    reader.feed_data(b":bob!b@h PRIVMSG #room :one\r\n")
+    await pass_time()
+    assert connection.waited == 0
+    await connection.read()
+    before = connection.waited
+    assert before < 0.05
+    async with asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(connection.read())
+        await pass_time()
+        # Also while nothing has come yet.
+        assert connection.waited >= before + 0.04
+        reader.feed_data(b":bob!b@h PRIVMSG #room :two\r\n")
+        await reading
+    waited = connection.waited
+    await pass_time()
+    assert connection.waited == waited >= before + 0.04

@@ -8,10 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.networks.irc.batches import Batches
-from bridge.networks.irc.multiline import MOST_LINES, MOST_OPEN, Assembler, Limits, group
-from bridge.networks.irc.wire import Incoming, line, parse
+from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.multiline import (
+    MOST_LINES,
+    MOST_OPEN,
+    Assembler,
+    Limits,
+    group,
+    separate,
+)
+from bridge.networks.irc.speech import compose, read_text
+from bridge.networks.irc.wire import Incoming, Line, Source, line, parse
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Receipt, RemoteMessage
+from bridge.sdk.rich import LineBreak, Rich, Style, Styled, Text
 from tests.irc.stage import Network, message
 from tests.irc.test_client import listening
 from tests.irc.test_echo import ME, entered, outcome
@@ -72,6 +82,53 @@ def test_what_we_group_reads_back_as_it_was(texts: list[str]) -> None:
     assert whole.param(1) == "\n".join(one.params[1] for one in lines)
 
 
+def test_a_group_of_notices_is_one_notice() -> None:
+    (one,) = feed(
+        "@msgid=xxx :n!u@h BATCH +1 draft/multiline #c", "@batch=1 :n!u@h NOTICE #c :one",
+        "@batch=1 :n!u@h NOTICE #c :two ",
+        "@batch=1;draft/multiline-concat :n!u@h NOTICE #c :rest", "BATCH -1",
+    )  # fmt: skip
+    assert (one.command, one.params) == ("NOTICE", ("#c", "one\ntwo rest"))
+
+
+LONG = "word " * 150 + "end"
+
+
+def composed(body: str | Rich, *, relayed: bool = False) -> list[Line]:
+    settings = Network(1).connector._settings
+    own = Source("Alice", "~alice", "host.test")
+    return compose(
+        message("#c", body, relayed=relayed), "#c", own=own, limits=Isupport(), settings=settings
+    )
+
+
+def test_a_line_that_is_cut_for_its_length_is_one_line_again() -> None:
+    bold = Rich((Text("first"), LineBreak(), Styled(Style.BOLD, (Text(LONG),))))
+    lines = composed(bold)
+    assert len(lines) > 2
+    raw = [b":n!u@h " + one.encode() if one.command == "BATCH" else one.encode()
+           for one in group(lines)]  # fmt: skip
+    assert [b"draft/multiline-concat" in one for one in raw] == [
+        False, False, False, *[True] * (len(lines) - 2), False
+    ]  # fmt: skip
+    (whole,) = feed(*(one.decode().removesuffix("\r\n") for one in raw))
+    read = read_text(whole)
+    assert read is not None
+    assert read[1] == bold
+    # Each byte counts, and a break where there is one.
+    size = sum(len(one.params[1].encode()) for one in lines) + 1
+    assert Limits(size, 10).allow(lines)
+    assert not Limits(size - 1, 10).allow(lines)
+    # Where they go one by one, nothing is said of it.
+    assert [one.tags for one in separate(lines)] == [()] * len(lines)
+
+
+def test_what_has_a_name_before_each_piece_stays_in_lines() -> None:
+    said = composed(LONG, relayed=True)
+    assert len(said) > 1
+    assert all(one.params[1].startswith("<Alice> ") and not one.tags for one in said)
+
+
 @pytest.mark.parametrize(
     ("value", "lines", "allowed"),
     [
@@ -119,6 +176,21 @@ async def test_a_message_of_several_lines_is_confirmed_as_one(capabilities: str)
         assert isinstance(receipt, Receipt)
         assert len(receipt.remote_ids) == 1
         assert (receipt.remote_ids == ("xxx",)) == (capabilities != OFFER)
+
+
+@pytest.mark.parametrize("capabilities", [OFFER, "message-tags"])
+async def test_a_long_line_is_whole_where_the_server_has_it(capabilities: str) -> None:
+    async with entered(capabilities) as (alice, peer, _, _), asyncio.TaskGroup() as tasks:
+        sending = tasks.create_task(outcome(alice, "#room", LONG))
+        said = [await peer.expect(start) for start in ("", "")]
+        if capabilities == OFFER:
+            said = [said[1], await peer.read()]
+        begins = [one.partition("PRIVMSG")[0] for one in said]
+        assert ["draft/multiline-concat" in one for one in begins] == [
+            False, capabilities == OFFER
+        ]  # fmt: skip
+        assert ("".join(one.partition(" :")[2] for one in said)) == LONG
+        assert isinstance(await sending, Receipt)
 
 
 @pytest.mark.parametrize("label", [True, False])

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.nicks import Nicks, base_of, candidates, is_nick, username_of
-from bridge.sdk.errors import ModuleNotReady
+from bridge.networks.irc.targets import read_nick, read_own_nick
+from bridge.sdk.errors import ModuleNotReady, PermanentFailure
 from bridge.sdk.ids import UserId
 from tests.irc.stores import MemoryStore
 from tests.rigs.scale import examples
@@ -114,3 +115,24 @@ async def test_of_two_nicks_that_a_network_made_one_the_first_is_kept() -> None:
     assert await nicks.assign(other, "bob{x}", LIMITS) == "bob{x}_"
     assert await nicks.assign(BOB, "Bob[x]", LIMITS) == "Bob[x]"
     assert await nicks.assign(UserId("@c:x"), "BOB[X]", LIMITS) == "BOB[X]__"
+
+
+@pytest.mark.parametrize("name", ["carl", "Ölaf", "東京", "x🦊", "ß-[1]"])
+def test_the_nicks_of_others_may_have_letters_of_all_the_world(name: str) -> None:
+    assert read_nick(f" {name} ") == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "1a", "-ö", "ö,b", "ö b", "ö\u3000b", "#ö", "@ö",
+     "ö!x", "ö\u202eb", "ö\x07", "ö:", "ö" * 65],
+)  # fmt: skip
+def test_what_can_stand_in_no_line_as_a_nick_is_none(name: str) -> None:
+    with pytest.raises(PermanentFailure, match="is no IRC nick"):
+        read_nick(name)
+
+
+def test_of_ours_nobody_has_a_nick_that_some_networks_refuse() -> None:
+    assert read_own_nick("carl") == "carl"
+    with pytest.raises(PermanentFailure, match="can take"):
+        read_own_nick("Ölaf")

@@ -10,12 +10,11 @@ from bridge.networks.irc.formerly import is_of_former
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network as IrcNetwork
 from bridge.networks.irc.nicks import Nicks
-from bridge.networks.irc.people import Person as Seen
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
 from bridge.networks.irc.usernames import MOST_NAMES, Usernames, as_seen
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import PermanentFailure
-from bridge.sdk.ids import RemoteChatId, UserId
+from bridge.sdk.ids import UserId
 from tests.irc.stage import Network, running
 from tests.irc.stores import MemoryStore
 from tests.irc.test_commands import Person
@@ -118,11 +117,10 @@ def test_a_ban_of_a_former_user_name_is_known(mask: str, is_hit: bool) -> None:
 async def test_one_of_ours_is_banned_by_user_name_and_not_with_all_others() -> None:
     server = ServerSettings(host="irc.test", port=6697)
     network = IrcNetwork(IrcSettings(servers=(server,)))
-    seen = {nick: Seen(Source(nick, f"~{nick}", "bridge.test")) for nick in ("ann", "carl")}
-    network.find_person = seen.get
-    network.hold(1, seen["ann"].source)
-    masks = [network.mask_of(RemoteChatId("#c"), nick) for nick in ("ann", "carl", "gone")]
-    assert masks == ["*!~ann@bridge.test", "*!*@bridge.test", "gone!*@*"]
+    ann, carl = Source("ann", "~ann", "bridge.test"), Source("carl", "~carl", "far.test")
+    network.hold(1, ann)
+    masks = [network.mask_of(one) for one in (ann, carl, Source("gone"))]
+    assert masks == ["*!~ann@bridge.test", "*!*@far.test", "gone!*@*"]
 
 
 async def test_whom_the_network_bans_gets_no_other_user_name() -> None:

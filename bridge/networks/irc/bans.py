@@ -3,12 +3,15 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from bridge.networks.irc import replies
+from bridge.networks.irc import masks, replies
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.wire import Line, line
+from bridge.networks.irc.network import Network
+from bridge.networks.irc.wire import Line, Source, line
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.globs import Glob
+from bridge.sdk.ids import RemoteUserId
 
 _PATTERN = re.compile(r"[^\x00-\x20!@:,+$\x7f-][^\x00-\x20!@:,\x7f]{0,99}\Z")
 """A nick, with ``*`` and ``?``. Nothing in it may be read as something else than one value."""
@@ -25,14 +28,50 @@ async def find(inquiries: Inquiries, chat: RemoteChat, patterns: Sequence[str]) 
     return [one for one in patterns if _mask(one).casefold() in there]
 
 
+async def find_about(
+    inquiries: Inquiries, chat: RemoteChat, nick: str, network: Network
+) -> list[str]:
+    """Those of the channel's bans that mean somebody alone; none where it bans nobody.
+
+    They are those by which the bridge banned them, and those that name them or where they are now.
+    Raises ``PermanentFailure`` if there are others only, else a ``DeliveryError``.
+    """
+    answer = await inquiries.ask(
+        line("MODE", chat.name, "b"), wanted={replies.BAN_ENTRY}, last={replies.END_OF_BANS}
+    )
+    there, fold = [one.param(2) for one in answer.lines], network.fold
+    if not there:
+        return []
+    noted = network.banned.masks_of(chat.id, RemoteUserId(fold(nick)))
+    person = await find_person(inquiries, nick) or Source(nick)
+    found = [mask for mask in there if fold(mask) in noted or masks.is_about(mask, person, fold)]
+    if not found:
+        raise PermanentFailure(
+            f"none of the bans of {chat.name} is known to mean {nick} alone; `modes` names them, "
+            "and `ban -<mask>` lifts one"
+        )
+    return found
+
+
+async def find_person(inquiries: Inquiries, nick: str) -> Source | None:
+    """Who goes by a nick now, with user and host; None if nobody does."""
+    answer = await inquiries.ask(line("USERHOST", nick), wanted={replies.USERHOST})
+    for one in answer.lines:
+        name, equals, where = one.param(-1).strip().partition("=")
+        user, at, host = where[1:].partition("@")
+        if equals and at and host:
+            return Source(name.rstrip("*"), user, host)
+    return None
+
+
 def lines(
     chat: RemoteChat, add: Sequence[str], lift: Sequence[str], limits: Isupport
 ) -> list[Line]:
     """Make the lines that ban and lift."""
     return [
-        line("MODE", chat.name, f"{sign}{'b' * len(masks)}", *masks)
+        line("MODE", chat.name, f"{sign}{'b' * len(group)}", *group)
         for sign, patterns in (("-", lift), ("+", add))
-        for masks in _fitting(map(_mask, patterns), chat, limits)
+        for group in _fitting(map(_mask, patterns), chat, limits)
     ]
 
 
@@ -52,12 +91,12 @@ def _mask(pattern: str) -> str:
 
 
 def _fitting(
-    masks: Iterable[str], chat: RemoteChat, limits: Isupport
+    given: Iterable[str], chat: RemoteChat, limits: Isupport
 ) -> Iterator[tuple[str, ...]]:
     """As many in a line as the server lets change at once, and as fit into a line."""
     room = limits.line_length - len(f"MODE {chat.name} +\r\n".encode())
     held: list[str] = []
-    for mask in masks:
+    for mask in given:
         size = sum(len(one.encode()) + 2 for one in (*held, mask))
         if held and (size > room or len(held) == limits.most_modes):
             yield tuple(held)

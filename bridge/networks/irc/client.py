@@ -13,7 +13,7 @@ from bridge.networks.irc.dial import connect
 from bridge.networks.irc.ears import Ears
 from bridge.networks.irc.endings import Cause
 from bridge.networks.irc.formerly import former_bans
-from bridge.networks.irc.governing import rank_lines, removal_lines, topic_lines
+from bridge.networks.irc.governing import rank_lines, remove, topic_lines
 from bridge.networks.irc.history import Heard, Marks
 from bridge.networks.irc.inbox import Inbox
 from bridge.networks.irc.inquiry import Inquiries
@@ -193,6 +193,7 @@ class IrcClient(Presence):
             self._link.channels.part(known.name, reason)
         if not self._is_puppet:
             await self._marks.forget(chat.id)
+            self._network.banned.forget_chat(chat.id)
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
         """The Matrix users whose connections are seen in the channel and still there."""
@@ -226,7 +227,7 @@ class IrcClient(Presence):
     ) -> None:
         """Kick or ban somebody, or let them in again. Raises a ``DeliveryError``."""
         await self._come_in(chat)
-        await self._do(removal_lines(chat, person, how, reason, self._network))
+        await remove(self._questions, chat, person, how, reason, self._network)
 
     async def find_bans(self, chat: RemoteChat, patterns: Sequence[str]) -> Sequence[str]:
         """Those of the patterns of nicks that the channel bans. Raises a ``DeliveryError``."""
@@ -336,8 +337,7 @@ class IrcClient(Presence):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._desk.work())
             tasks.create_task(self._ears.end_splits(inbox.put))
-            with suppress(TemporaryFailure):  # The connection broke; who listens says it.
-                await self._ears.facts.keep_asking()
+            tasks.create_task(self._ears.keep_asking())
 
     async def _wait_for_dismissal(self, connection: Connection) -> None:
         loop, idle = asyncio.get_running_loop(), self._settings.idle_seconds
@@ -361,6 +361,7 @@ class IrcClient(Presence):
             if limits.bot_mode:
                 connection.write(line("MODE", connection.own.nick, f"+{limits.bot_mode}"))
             marks = await self._marks.load()
+            await self._network.load(self._host.store)
             self._ears = Ears(connection, self._network, marks, self._host.now)
             for chat in self._chats.values():
                 self._ears.roster.follow(chat)

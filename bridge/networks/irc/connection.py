@@ -59,6 +59,7 @@ class Connection:
         self._silent_since = 0.0
         self._was_called = False
         """It was asked for a sign of life since then."""
+        self._waited = 0.0
         self.listens = True
         """Whether what others say in channels is read."""
         self.server = server.label
@@ -83,6 +84,16 @@ class Connection:
     def means(self) -> Means:
         """How this server confirms what is said."""
         return self._deliveries.means
+
+    @property
+    def waited(self) -> float:
+        """Seconds that we waited for the server to say something, in all.
+
+        What lies unread because we are slow is not waited for: by this clock a silence is the
+        server's own.
+        """
+        waiting = asyncio.get_running_loop().time() - self._silent_since
+        return self._waited + (waiting if self._reading else 0.0)
 
     @property
     def multiline(self) -> Limits | None:
@@ -187,7 +198,7 @@ class Connection:
         fits = len(lines) + multiline.FRAME_LINES <= self._flood.burst
         if limits is not None and fits and limits.allow(lines):
             return [multiline.group(lines)]
-        return [[one] for one in lines]
+        return [[one] for one in multiline.separate(lines)]
 
     def _ask_in_turn(self) -> None:
         """Have the server asked when flood control has room; what is written till then counts.
@@ -301,6 +312,7 @@ class Connection:
             return await self._reader.read(READ_BYTES)
         finally:
             self._reading = False
+            self._waited += loop.time() - self._silent_since
 
     def _feel(self) -> None:
         """Call a server that says nothing; give it up if it does not answer that."""

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from bridge.networks.irc import history, nicks, reactions, usernames
+from bridge.networks.irc import banned, history, nicks, reactions, usernames
 from bridge.networks.irc.acts import REDACTION
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.commands import COMMANDS
@@ -59,6 +59,12 @@ class IrcConnector:
                 prefix=history.STORE_PREFIX,
                 holds=Holds.NONE,
                 purpose="up to which message a channel was heard, where the server has a memory",
+                keep_for=None,
+            ),
+            Kept(
+                prefix=banned.STORE_PREFIX,
+                holds=Holds.IP,
+                purpose="whom a channel's ban means, so that it can be lifted when they are gone",
                 keep_for=None,
             ),
             Kept(

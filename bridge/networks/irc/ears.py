@@ -19,6 +19,7 @@ from bridge.networks.irc.network import Network
 from bridge.networks.irc.speech import read_relayed, read_text, read_time
 from bridge.networks.irc.splits import Splits
 from bridge.networks.irc.wire import Incoming, Source
+from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import (
     Profile,
     RemoteChat,
@@ -45,7 +46,7 @@ class Ears:
         self._network = network
         self._now = now
         self._assembler = Assembler()
-        self._history = History(connection.isupport, marks, connection.write)
+        self._history = History(connection.isupport, marks)
         self.roster = Roster(connection, network.is_ours)
         self.splits = Splits(network.settings.netsplit_seconds, asyncio.get_running_loop().time)
         self.facts = Facts(connection, network, self.roster)
@@ -54,7 +55,7 @@ class Ears:
     def hear(self, message: Incoming) -> list[Heard]:
         """Follow one line; return what it means to the rooms, in their order."""
         self._begin_to_ask(message)
-        heard = self._history.handle(message, self._find, asyncio.get_running_loop().time())
+        heard = self._history.handle(message, self._find, self._connection.waited)
         whole = self._assembler.feed(message)
         if whole is None:
             return heard
@@ -69,6 +70,22 @@ class Ears:
             heard += self._history.take(Heard(event, event.chat), replayed=False)
         return heard
 
+    async def keep_asking(self) -> None:
+        """Ask for what was missed and for modes, as fast as we may write; keep who is banned.
+
+        Runs until cancelled, or the connection breaks.
+        """
+        connection = self._connection
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(
+                    self._history.keep_asking(connection.say, lambda: connection.waited)
+                )
+                tasks.create_task(self.facts.keep_asking())
+                tasks.create_task(self._network.banned.keep_writing())
+        except* TemporaryFailure:
+            pass  # It broke; who listens says it.
+
     async def end_splits(self, put: Callable[[Heard], Awaitable[None]]) -> None:
         """Hand over who did not come back after a netsplit. Runs until cancelled."""
         while True:
@@ -82,7 +99,7 @@ class Ears:
             return
         chat = self.roster.find_chat(message.param(0))
         if chat is not None and history.CAPABILITY in self._connection.capabilities:
-            self._history.enter(chat.id, chat.name, asyncio.get_running_loop().time())
+            self._history.enter(chat.id, chat.name)
 
     def _find(self, name: str) -> RemoteChatId | None:
         chat = self.roster.find_chat(name)

@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import ClassVar
 
-from bridge.networks.irc import replies
+from bridge.networks.irc import masks, replies
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.members import Roster
@@ -197,17 +196,29 @@ class Facts:
         return {RemoteUserId(key): rank_of(letters)}
 
     def _on_ban(self, message: Incoming, chat: RemoteChat, one: Change) -> list[RemoteEvent]:
-        """A ban that hits one of our people is that person's; one of many is the bridge's."""
-        mask = _literally(self._fold(one.value))
+        """A ban that hits one of our people is that person's; one of many is the bridge's.
+
+        Whom it hit is noted: when it is lifted they may be gone, and come by another host.
+        """
+        mask, banned = self._fold(one.value), self._network.banned
+        if not one.adding and (noted := banned.who(chat.id, mask)) is not None:
+            banned.forget(chat.id, mask)
+            is_ours = noted.startswith("@")
+            return (
+                self._removal(message, chat, UserId(noted), Removal.UNBAN, "") if is_ours else []
+            )
 
         def hits(source: Source) -> bool:
-            return fnmatchcase(self._fold(f"{source.nick}!{source.user}@{source.host}"), mask)
+            return masks.hits(one.value, source, self._fold)
 
-        hit = [owner for owner, source in self._network.people() if hits(source)]
+        hit = {owner for owner, source in self._network.known_people() if hits(source)}
         if len(hit) != 1 or hits(_ANYBODY):
             return []
-        how = Removal.BAN if one.adding else Removal.UNBAN
-        return self._removal(message, chat, hit[0], how, "")
+        (owner,), how = hit, Removal.BAN if one.adding else Removal.UNBAN
+        found = self._removal(message, chat, owner, how, "")
+        if found and one.adding:
+            banned.note(chat.id, mask, owner)
+        return found
 
     def _removal(
         self, message: Incoming, chat: RemoteChat, owner: UserId, how: Removal, reason: str
@@ -217,8 +228,3 @@ class Facts:
             return []
         by = self._roster.user(source.nick)
         return [RemoteRemoval(chat=chat.id, user=owner, by=by, how=how, reason=reason)]
-
-
-def _literally(mask: str) -> str:
-    """A mask knows ``*`` and ``?`` alone; ``[`` may be part of a nick."""
-    return mask.replace("[", "[[]")

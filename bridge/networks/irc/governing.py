@@ -1,8 +1,10 @@
 """What is done to a channel for a room: topic, ranks, who has to go."""
 
+from bridge.networks.irc import bans, replies
+from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network
-from bridge.networks.irc.wire import Line, cut, line
+from bridge.networks.irc.wire import Line, Source, cut, line
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Rank, RemoteChat, Removal
 from bridge.sdk.ids import RemoteUserId, UserId
@@ -10,40 +12,69 @@ from bridge.sdk.ids import RemoteUserId, UserId
 _LETTERS = {Rank.VOICED: "v", Rank.HELPER: "h", Rank.MODERATOR: "o", Rank.OWNER: "o"}
 _OURS = "ohv"
 """The ranks that we give and take. What stands above an operator is the channel's own."""
-_TOPIC_BYTES = 390
 _REASON_BYTES = 200
 
 
 def topic_lines(chat: RemoteChat, topic: str, limits: Isupport) -> list[Line]:
     """Set a topic, cut to what the server takes."""
-    most = int(limits.tokens.get("TOPICLEN", "") or _TOPIC_BYTES)
-    return [line("TOPIC", chat.name, cut(" ".join(topic.split()), min(most, _TOPIC_BYTES)))]
+    return [line("TOPIC", chat.name, cut(" ".join(topic.split()), limits.topic_length))]
 
 
 def rank_lines(
     chat: RemoteChat, person: RemoteUserId | UserId, rank: Rank, network: Network, limits: Isupport
 ) -> list[Line]:
-    """Give somebody a rank, and take the others; empty if they hold it."""
+    """Give somebody a rank, and take the others; empty if they hold it.
+
+    Where the network has no such rank it is the next lower one that it has.
+    """
     nick = _nick_of(person, network)
     held = network.ranks.get(chat.id, {}).get(limits.fold(nick), "")
-    wanted = _LETTERS.get(rank, "")
-    if wanted and wanted not in limits.prefixes.values():
-        raise PermanentFailure(f"this network has no rank like that ({wanted})")
+    there = limits.prefixes.values()
+    lower = (_LETTERS[one] for one in sorted(_LETTERS, reverse=True) if one <= rank)
+    wanted = next((letter for letter in lower if letter in there), "")
+    # First what is too much is taken: that must not fail for what cannot be given.
     changes = [f"-{letter}" for letter in _OURS if letter in held and letter != wanted]
     changes += [f"+{wanted}"] if wanted and wanted not in held else []
+    if rank and not (wanted or changes):
+        raise PermanentFailure(f"this network has no rank like that ({_LETTERS[rank]})")
     # One a line: a list of modes with values was once given to the wrong people.
     return [line("MODE", chat.name, change, nick) for change in changes]
 
 
-def removal_lines(
-    chat: RemoteChat, person: RemoteUserId | UserId, how: Removal, reason: str, network: Network
-) -> list[Line]:
-    """Put somebody out of a channel, for now or for good, or let them in again."""
+async def remove(
+    inquiries: Inquiries,
+    chat: RemoteChat,
+    person: RemoteUserId | UserId,
+    how: Removal,
+    reason: str,
+    network: Network,
+) -> None:
+    """Put somebody out of a channel, for now or for good, or let them in again.
+
+    Raises a ``DeliveryError``. Whom no ban hits is let in already.
+    """
     nick = _nick_of(person, network)
-    mask = network.mask_of(chat.id, nick)
-    ban = line("MODE", chat.name, "-b" if how is Removal.UNBAN else "+b", mask)
-    kick = line("KICK", chat.name, nick, cut(" ".join(reason.split()), _REASON_BYTES))
-    return {Removal.KICK: [kick], Removal.BAN: [ban, kick], Removal.UNBAN: [ban]}[how]
+    if how is Removal.UNBAN:
+        await _let_in(inquiries, chat, nick, network)
+        return
+    if how is Removal.BAN:
+        known = network.find_person(nick)
+        mask = network.mask_of(known.source if known is not None else Source(nick))
+        await inquiries.ask(line("MODE", chat.name, "+b", mask), wanted=())
+        network.banned.note(chat.id, network.fold(mask), RemoteUserId(network.fold(nick)))
+    said = cut(" ".join(reason.split()), _REASON_BYTES)
+    try:
+        await inquiries.ask(line("KICK", chat.name, nick, said), wanted=())
+    except replies.CommandRefusedError as error:
+        # Who is not there has nothing more to be told than the ban.
+        if how is not Removal.BAN or error.code not in replies.NOT_THERE:
+            raise
+
+
+async def _let_in(inquiries: Inquiries, chat: RemoteChat, nick: str, network: Network) -> None:
+    for mask in await bans.find_about(inquiries, chat, nick, network):
+        await inquiries.ask(line("MODE", chat.name, "-b", mask), wanted=())
+        network.banned.forget(chat.id, network.fold(mask))
 
 
 def _nick_of(person: RemoteUserId | UserId, network: Network) -> str:

@@ -1,15 +1,17 @@
 """Fills the time of our own absence from the server's memory (IRCv3 ``draft/chathistory``).
 
 When the relay is in a channel again, what was said since the last message heard there is asked
-for. What happens meanwhile is held back, so that the room's order is the channel's.
+for. What happens meanwhile is held back, so that the room's order is the channel's. From a server
+that is silent about it for long it is held back no more; but the gap stays open, and is asked for
+again.
 """
 
 import asyncio
 import contextlib
 import hashlib
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from bridge.networks.irc.isupport import Isupport
@@ -26,6 +28,9 @@ MOST_PAGES = 20
 """So many answers are asked for after one absence; more was said than a room needs to be told."""
 PAGE = 100
 ANSWER_SECONDS = 20.0
+"""So long a server may say nothing of an answer, doubled with each time that it is asked again."""
+MOST_TIMES = 5
+"""So often it is asked for one page."""
 STORE_PREFIX = "heard:"
 WRITE_SECONDS = 30.0
 REMEMBERED = 1000
@@ -62,48 +67,83 @@ class Heard:
     mark: Mark | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Asking:
     name: str
     after: datetime
-    since: float
+    question: Line | None = None
+    """Still to be written."""
+    heard_at: float | None = None
+    """When it was asked, or something of the answer was heard; None while it is not asked."""
+    times: int = 0
+    """How often it was asked for this page."""
     by_time: bool = False
     pages: int = 0
     lines: int = 0
     held: list["Heard"] = field(default_factory=list)
+    is_late: bool = False
+    """Nothing is held back any more."""
+    beyond: Mark | None = None
+    """The last message that was told already although the gap before it is open."""
+
+    def pass_by(self, heard: "Heard") -> "Heard":
+        """Let something be told before the gap is filled: the channel is not heard up to there."""
+        self.beyond = heard.mark or self.beyond
+        return replace(heard, mark=None)
 
 
 class History:
-    """The channels of one listening connection. Pure: times are parameters."""
+    """The channels of one listening connection. Pure but for :meth:`keep_asking`.
 
-    def __init__(
-        self, isupport: Isupport, marks: Mapping[RemoteChatId, Mark], say: Callable[[Line], None]
-    ) -> None:
+    Times are parameters: seconds that we waited for the server, so that what lies unread while
+    we are the slow ones is no silence of it.
+    """
+
+    def __init__(self, isupport: Isupport, marks: Mapping[RemoteChatId, Mark]) -> None:
         self._marks = dict(marks)
-        self._say = say
         self._seen: dict[RemoteChatId, deque[str]] = {}
         self._asking: dict[RemoteChatId, _Asking] = {}
+        self._to_ask: asyncio.Queue[_Asking] = asyncio.Queue()
         limit = isupport.tokens.get("CHATHISTORY", "")
         most = int(limit[:6]) if limit.isascii() and limit.isdecimal() else 0
         self._page = min(most or PAGE, PAGE)
         kinds = isupport.tokens.get("MSGREFTYPES", "timestamp,msgid").lower()
         self._knows_ids = "msgid" in kinds.split(",")
 
-    def enter(self, chat: RemoteChatId, name: str, now: float) -> None:
+    async def keep_asking(
+        self, say: Callable[[Line], Awaitable[None]], now: Callable[[], float]
+    ) -> None:
+        """Write the questions, each as soon as ``say`` lets. Runs until cancelled."""
+        while True:
+            asking = await self._to_ask.get()
+            # One that was answered meanwhile, by an answer that came late, is not asked again.
+            question, asking.question = asking.question, None
+            if question is not None and asking in self._asking.values():
+                await say(question)
+                # An answer to the one before may have come meanwhile, and led to the next.
+                asking.heard_at = now() if asking.question is None else None
+
+    def enter(self, chat: RemoteChatId, name: str) -> None:
         """Ask for what was said in a channel that we are in now, if we were before."""
         mark = self._marks.get(chat)
         if mark is not None and chat not in self._asking:
-            asking = _Asking(name, mark.at, now, by_time=not (self._knows_ids and mark.msgid))
+            asking = _Asking(name, mark.at, by_time=not (self._knows_ids and mark.msgid))
             self._asking[chat] = asking
-            self._ask(asking, mark)
+            self._ask_page(asking, mark)
+
+    def _ask_page(self, asking: _Asking, mark: Mark) -> None:
+        asking.times = 0
+        asking.pages += 1
+        self._ask(asking, mark)
 
     def _ask(self, asking: _Asking, mark: Mark) -> None:
-        asking.lines = 0
-        asking.pages += 1
         at = mark.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         by_time = asking.by_time or not mark.msgid
         since = f"timestamp={at}" if by_time else f"msgid={mark.msgid}"
-        self._say(line("CHATHISTORY", "AFTER", asking.name, since, str(self._page)))
+        asking.times += 1
+        asking.heard_at = None
+        asking.question = line("CHATHISTORY", "AFTER", asking.name, since, str(self._page))
+        self._to_ask.put_nowait(asking)
 
     def is_wanted(self, chat: RemoteChatId, msgid: str, at: datetime) -> bool:
         """Whether a message out of the server's memory is of the gap, and was not heard before.
@@ -130,6 +170,8 @@ class History:
             seen.append(heard.mark.msgid)
         asking = self._asking.get(heard.chat)
         if asking is not None and not replayed:
+            if asking.is_late:
+                return [asking.pass_by(heard)]
             asking.held.append(heard)
             return []
         self._advance(heard)
@@ -145,10 +187,13 @@ class History:
     ) -> list[Heard]:
         """Follow one line; return what was held back and may go now."""
         batch = message.batch
-        if message.command == "BATCH" and batch is not None and batch.kind == "chathistory":
+        if batch is not None and batch.kind == "chathistory":
             chat = find(batch.params[0]) if batch.params else None
-            if batch.is_over and chat is not None and chat in self._asking:
-                return self._on_page(chat)
+            asking = self._asking.get(chat) if chat is not None else None
+            if asking is not None and asking.heard_at is not None:
+                asking.heard_at = now
+            if message.command == "BATCH" and chat is not None and asking is not None:
+                return self._on_page(chat, asking, is_over=batch.is_over)
         elif message.command == "FAIL" and message.param(0).upper() == "CHATHISTORY":
             named = [chat for chat in map(find, message.params[1:-1]) if chat in self._asking]
             return self._on_refusal(named[0] if named else None)
@@ -156,11 +201,16 @@ class History:
             return self._release_all()
         return self._release_late(now)
 
-    def _on_page(self, chat: RemoteChatId) -> list[Heard]:
-        asking, mark = self._asking[chat], self._marks.get(chat)
+    def _on_page(self, chat: RemoteChatId, asking: _Asking, *, is_over: bool) -> list[Heard]:
+        if not is_over:
+            asking.lines = 0
+            return []
+        mark = self._marks.get(chat)
+        if asking.heard_at is None and asking.times == 1:
+            return []  # Nobody has asked yet.
         if asking.lines < self._page or asking.pages >= MOST_PAGES or mark is None:
             return self._release(chat)
-        self._ask(asking, mark)
+        self._ask_page(asking, mark)
         return []
 
     def _on_refusal(self, chat: RemoteChatId | None) -> list[Heard]:
@@ -171,18 +221,36 @@ class History:
             return self._release(chat)
         # The message that we know may be too old for the server's memory.
         asking.by_time = True
-        self._ask(asking, mark)
+        self._ask_page(asking, mark)
         return []
 
     def _release_late(self, now: float) -> list[Heard]:
-        late = [c for c, one in self._asking.items() if now - one.since > ANSWER_SECONDS]
-        return [heard for chat in late for heard in self._release(chat)]
+        """Hold nothing back where the server is silent; ask again for what is missing.
+
+        It is told then, but the channel is not heard up to there: who is in it with the next
+        connection asks once more.
+        """
+        told = []
+        for chat, asking in self._asking.items():
+            patience = ANSWER_SECONDS * 2 ** max(asking.times - 1, 0)
+            if asking.heard_at is None or now - asking.heard_at <= patience:
+                continue
+            asking.is_late = True
+            told += [asking.pass_by(heard) for heard in asking.held]
+            asking.held.clear()
+            mark = self._marks.get(chat)
+            if asking.times < MOST_TIMES and mark is not None:
+                self._ask(asking, mark)
+        return told
 
     def _release_all(self) -> list[Heard]:
         return [heard for chat in list(self._asking) for heard in self._release(chat)]
 
     def _release(self, chat: RemoteChatId) -> list[Heard]:
-        held = self._asking.pop(chat).held
+        asking = self._asking.pop(chat)
+        held = asking.held
+        if asking.beyond is not None:
+            held.append(Heard(None, chat, asking.beyond))
         for heard in held:
             self._advance(heard)
         return held

@@ -22,6 +22,8 @@ _CHANNEL = re.compile(r"[#&+!][^\x00-\x20,:\x07\x7f]{1,199}\Z")
 MOST_NUMBER = 8192
 """Limits above this are taken for it: a server's number sizes nothing of ours."""
 
+TOPIC_BYTES = 390
+
 MOST_MODES = 20
 """As many at once where the server sets no limit."""
 
@@ -73,6 +75,11 @@ class Isupport:
     @cached_property
     def user_length(self) -> int:
         return self._number("USERLEN", 10)
+
+    @cached_property
+    def topic_length(self) -> int:
+        """Bytes in a topic that all members of a network take, whatever more one server takes."""
+        return min(self._number("TOPICLEN", TOPIC_BYTES), TOPIC_BYTES)
 
     @cached_property
     def host_length(self) -> int:

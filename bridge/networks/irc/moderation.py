@@ -2,17 +2,18 @@
 
 from collections.abc import Awaitable, Callable
 
-from bridge.networks.irc import replies
+from bridge.networks.irc import bans, replies
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.listing import MOST_WORD_BYTES, show_names
 from bridge.networks.irc.targets import read_mask, read_nick
-from bridge.networks.irc.wire import Source, cut, line
+from bridge.networks.irc.wire import cut, line
 from bridge.sdk.commands import NetworkCall
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
+from bridge.sdk.ids import RemoteUserId
 
 MOST_AT_ONCE = 6
 MOST_BANS = 20
@@ -59,9 +60,9 @@ async def topic(call: NetworkCall) -> str:
         return f"{chat.name}: {set_to[0]}" if set_to else f"{chat.name} has no topic."
 
     async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
-        most = int(connection.isupport.tokens.get("TOPICLEN", "") or 390)
-        if len(text.encode()) > min(most, 390):
-            raise PermanentFailure(f"a topic has at most {min(most, 390)} bytes there")
+        most = connection.isupport.topic_length
+        if len(text.encode()) > most:
+            raise PermanentFailure(f"a topic has at most {most} bytes there")
         await inquiries.ask(line("TOPIC", chat.name, text), wanted={"TOPIC"})
 
     await _act(call, do)
@@ -109,34 +110,37 @@ async def kick(call: NetworkCall) -> str:
 
 
 async def ban(call: NetworkCall) -> str:
-    """Ban a nick or a mask, or lift a ban (``-mask``)."""
+    """Ban a nick or a mask, or lift a ban (``-nick``, ``-mask``)."""
     chat, relay = _channel(call)
     sign, what = ("-", call.text[1:]) if call.text.startswith("-") else ("+", call.text)
+    network, nick = relay.network, ""
     async with relay.at_hand() as (_, _, inquiries):
         if any(one in what for one in "!@*$"):
-            mask = read_mask(what)
+            found = [read_mask(what)]
+        elif sign == "-":
+            found = await bans.find_about(inquiries, chat, read_nick(what), network)
         else:
-            mask = await _mask_of(relay, read_nick(what), inquiries)
+            nick = read_nick(what)
+            person = await bans.find_person(inquiries, nick)
+            if person is None:
+                raise PermanentFailure(f"there is nobody called {nick}; a mask may be banned, too")
+            found = [network.mask_of(person)]
+    if not found:
+        return f"{chat.name} bans nobody."
 
     async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
-        await inquiries.ask(line("MODE", chat.name, f"{sign}b", mask), wanted={"MODE"})
+        for mask in found:
+            changed = line("MODE", chat.name, f"{sign}b", mask)
+            answer = await inquiries.ask(changed, wanted={"MODE"})
+            if sign == "-" and not answer.lines:
+                raise PermanentFailure(f"{chat.name} has no ban {mask}")
+            if nick:
+                person = RemoteUserId(network.fold(nick))
+                network.banned.note(chat.id, network.fold(mask), person)
 
     await _act(call, do)
     done = "banned from" if sign == "+" else "no longer banned from"
-    return f"{mask} is {done} {chat.name}."
-
-
-async def _mask_of(client: IrcClient, nick: str, inquiries: Inquiries) -> str:
-    answer = await inquiries.ask(line("USERHOST", nick), wanted={replies.USERHOST})
-    for one in answer.lines:
-        name, equals, where = one.param(-1).strip().partition("=")
-        user, at, host = where[1:].partition("@")
-        if equals and at and host:
-            found = Source(name.rstrip("*"), user, host)
-            # Our people may share a host: a ban of it would be one of all.
-            ours = client.is_ours(found)
-            return f"*!{user}@{host}" if ours else f"*!*@{host}"
-    raise PermanentFailure(f"there is nobody called {nick}; a mask may be banned, too")
+    return f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} {done} {chat.name}."
 
 
 async def names(call: NetworkCall) -> str:
@@ -155,15 +159,15 @@ async def modes(call: NetworkCall) -> str:
     chat, relay = _channel(call)
     async with relay.at_hand() as (_, _, inquiries):
         answer = await inquiries.ask(line("MODE", chat.name), wanted={replies.CHANNEL_MODES})
-        bans = await inquiries.ask(
+        banned = await inquiries.ask(
             line("MODE", chat.name, "b"), wanted={replies.BAN_ENTRY}, last={replies.END_OF_BANS}
         )
     # A key is a secret: who may see it has it from the channel.
     found = [one.param(2) for one in answer.lines]
-    masks = [cut(one.param(2), MOST_WORD_BYTES) for one in bans.lines]
+    masks = [cut(one.param(2), MOST_WORD_BYTES) for one in banned.lines]
     more = f" and {len(masks) - MOST_BANS} more" if len(masks) > MOST_BANS else ""
-    banned = f"Banned: {', '.join(masks[:MOST_BANS])}{more}." if masks else "Nobody is banned."
-    return f"{chat.name} has the modes {found[0] if found else '?'}. {banned}"
+    shown = f"Banned: {', '.join(masks[:MOST_BANS])}{more}." if masks else "Nobody is banned."
+    return f"{chat.name} has the modes {found[0] if found else '?'}. {shown}"
 
 
 async def sync(call: NetworkCall) -> str:

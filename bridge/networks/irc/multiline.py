@@ -8,8 +8,10 @@ from bridge.networks.irc.wire import Incoming, Line, line
 
 CAPABILITY = "draft/multiline"
 CONCAT = "draft/multiline-concat"
+_GOES_ON = ((CONCAT, ""),)
 FRAME_LINES = 2
 """What a group takes beside its own lines."""
+_SPOKEN = frozenset({"PRIVMSG", "NOTICE"})
 MOST_OPEN = 50
 MOST_LINES = 500
 """What more a server puts into one message is left out."""
@@ -35,7 +37,8 @@ class Limits:
 
     def allow(self, lines: Sequence[Line]) -> bool:
         """Whether the lines may go as one message."""
-        size = sum(len(one.params[-1].encode()) + 1 for one in lines) - 1
+        breaks = sum(not _goes_on(one) for one in lines) - 1
+        size = sum(len(one.params[-1].encode()) for one in lines) + breaks
         plain = all(one.command == "PRIVMSG" and "\x01" not in one.params[-1] for one in lines)
         return plain and 1 < len(lines) <= self.most_lines and size <= self.most_bytes
 
@@ -45,14 +48,35 @@ def group(lines: Sequence[Line]) -> list[Line]:
     name = secrets.token_hex(4)
     first = line("BATCH", f"+{name}", CAPABILITY, lines[0].params[0])
     first = replace(first, tags=lines[0].tags)  # They are the whole message's.
-    middle = [replace(one, tags=(("batch", name),)) for one in lines]
+    middle = [
+        replace(one, tags=(("batch", name), *(_GOES_ON if _goes_on(one) else ()))) for one in lines
+    ]
     return [first, *middle, line("BATCH", f"-{name}")]
+
+
+def going_on(one: Line) -> Line:
+    """Return a line that is the rest of the one before: as one message they are one line."""
+    return replace(one, tags=(*one.tags, *_GOES_ON))
+
+
+def separate(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines as messages of their own."""
+    return [
+        replace(one, tags=tuple(tag for tag in one.tags if tag not in _GOES_ON))
+        if _goes_on(one) else one
+        for one in lines
+    ]  # fmt: skip
+
+
+def _goes_on(one: Line) -> bool:
+    return any(tag in _GOES_ON for tag in one.tags)
 
 
 @dataclass(slots=True)
 class _Open:
     begin: Incoming
     texts: list[str]
+    command: str = ""
 
 
 class Assembler:
@@ -64,7 +88,8 @@ class Assembler:
     def feed(self, message: Incoming) -> Incoming | None:
         """Take a line; return it, or the whole message at its end, or None in between.
 
-        The whole is a ``PRIVMSG`` whose text has line breaks, with the tags of the group.
+        The whole is a ``PRIVMSG`` whose text has line breaks, with the tags of the group; or a
+        ``NOTICE``, of which the specification does not speak and some servers make groups, too.
         """
         batch = message.batch
         if batch is None or batch.kind != CAPABILITY:
@@ -79,7 +104,8 @@ class Assembler:
         if message.command == "BATCH":
             del self._open[batch.name]
             return self._whole(open_one)
-        if message.command == "PRIVMSG" and len(open_one.texts) < MOST_LINES:
+        if message.command in _SPOKEN and len(open_one.texts) < MOST_LINES:
+            open_one.command = open_one.command or message.command
             # Some servers name the sender on the lines only.
             if open_one.begin.source is None or not open_one.begin.source.is_person:
                 open_one.begin = replace(open_one.begin, source=message.source)
@@ -94,4 +120,4 @@ class Assembler:
         if not one.texts or one.begin.batch is None:
             return None
         target = one.begin.batch.params[0] if one.begin.batch.params else ""
-        return replace(one.begin, command="PRIVMSG", params=(target, "\n".join(one.texts)))
+        return replace(one.begin, command=one.command, params=(target, "\n".join(one.texts)))

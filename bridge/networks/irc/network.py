@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count, islice
 from time import monotonic
 
+from bridge.networks.irc import masks
+from bridge.networks.irc.banned import Banned
 from bridge.networks.irc.crowd import Crowd
 from bridge.networks.irc.dial import Rotation
 from bridge.networks.irc.doors import Doors
@@ -54,7 +56,9 @@ class Network:
         self._owners: dict[int, UserId] = {}
         """Whose a login is."""
         self._is_in: dict[int, Callable[[str], bool]] = {}
-        self._masks: dict[tuple[RemoteChatId, str], str] = {}
+        self._last: dict[UserId, Source] = {}
+        """As what somebody was seen last whose connection ended."""
+        self.banned = Banned()
         self.ranks: dict[RemoteChatId, dict[str, str]] = {}
         """By channel and folded nick the letters that somebody holds, as the relay hears it."""
         self.find_person: Callable[[str], Person | None] = lambda nick: None
@@ -100,6 +104,12 @@ class Network:
         if self._usernames is None:
             self._usernames = Usernames(store, self.nicks(store), self.settings.username)
         return self._usernames
+
+    async def load(self, store: Store) -> None:
+        """Read what is kept of our people, connected or not."""
+        await self.nicks(store).load()
+        await self.usernames(store).load()
+        await self.banned.load(store)
 
     async def assign_username(self, owner: UserId) -> str:
         """Return the user name that all connections of somebody have."""
@@ -218,24 +228,34 @@ class Network:
             if login in self._owners
         ]
 
+    def known_people(self) -> list[tuple[UserId, Source]]:
+        """Our people, connected or not: as others see them, saw them last or would see them.
+
+        A host that is not known is empty. Whose user name is not known to have a ``~`` before it
+        is there with it and without.
+        """
+        connected = self.people()
+        found = dict(connected)
+        last = [(owner, one) for owner, one in self._last.items() if owner not in found]
+        seen = found.keys() | dict(last).keys()
+        name = self._usernames.of if self._usernames else username_of
+        owned = self._nicks.owned if self._nicks else {}
+        unseen = [
+            (owner, Source(nick, sign + name(owner)))
+            for owner, nick in owned.items() if owner not in seen
+            for sign in ("", "~")
+        ]  # fmt: skip
+        return [*connected, *last, *unseen]
+
     @property
     def own_nicks(self) -> Sequence[str]:
         """By which nicks our connections go now."""
         return [source.nick for source in self._held.values()]
 
-    def mask_of(self, chat: RemoteChatId, nick: str) -> str:
-        """The mask by which to ban somebody: the host where it is known, else the nick. Our
-        people may share a host: of them it is the user name there.
-
-        The same again later, so that a ban can be taken back when the person has left.
-        """
-        key = (chat, self.fold(nick))
-        person = self.find_person(nick)
-        if key not in self._masks and person is not None and person.source.host:
-            source = person.source
-            user = source.user if self.is_ours(source) else "*"
-            self._masks[key] = f"*!{user}@{source.host}"
-        return self._masks.get(key, f"{nick}!*@*")
+    def mask_of(self, person: Source) -> str:
+        """The mask by which to ban somebody, and of us nobody else."""
+        ours = (*self._held.values(), *self._last.values())
+        return masks.choose(person, ours, self.fold)
 
     def hold(self, login: int, own: Source) -> None:
         """Take note that a client of ours is known by this nick."""
@@ -254,8 +274,10 @@ class Network:
         self._let_go(login)
 
     def _let_go(self, login: int) -> None:
-        own = self._held.pop(login, None)
+        own, owner = self._held.pop(login, None), self._owners.get(login)
         self._held_nicks = None
+        if own is not None and own.host and owner is not None:
+            self._last[owner] = own
         if own is not None:
             now = asyncio.get_running_loop().time()
             self._former = {

@@ -8,7 +8,7 @@ from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.keepsakes import ACCOUNT, AUTOCOMMAND, AWAY, CERTIFICATE
 from bridge.networks.irc.listing import Listing, read_whois
 from bridge.networks.irc.speech import compose
-from bridge.networks.irc.targets import read_channel, read_nick, read_person
+from bridge.networks.irc.targets import read_channel, read_nick, read_own_nick, read_person
 from bridge.networks.irc.usernames import is_username
 from bridge.networks.irc.wire import Incoming, clean, cut, line
 from bridge.sdk.commands import NetworkCall
@@ -55,7 +55,7 @@ async def nick(call: NetworkCall) -> str:
     if not call.text:
         async with client.at_hand() as (connection, _, _):
             return f"You are {connection.own.nick}."
-    wanted = read_nick(call.text)
+    wanted = read_own_nick(call.text)
     async with client.at_hand() as (connection, _, inquiries):
         limits = connection.isupport
         if len(wanted) > limits.nick_length:

@@ -219,6 +219,11 @@ class Presence:
         """The instance's settings."""
         return self._settings
 
+    @property
+    def network(self) -> Network:
+        """What is known of the network and of all of us there."""
+        return self._network
+
     def now(self) -> datetime:
         """The time in UTC."""
         return self._host.now()

@@ -100,6 +100,8 @@ COMMAND_REASONS = {
 }
 """What a refusal of a command means. One that is not here is told in the server's words alone."""
 NEEDS_POWER = "482"
+NOT_THERE = frozenset({"401", "441"})
+"""There is nobody of that name, or not in that channel."""
 
 WHOIS_END, LIST_END = "318", "323"
 LIST_ENTRY = "322"

@@ -7,6 +7,7 @@ from itertools import islice
 
 from bridge.networks.irc.format import NameOf, clean_text, from_irc, strip_codes, to_irc
 from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.multiline import going_on
 from bridge.networks.irc.relaymsg import COMMAND
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Incoming, Line, Source, cut, line
@@ -45,7 +46,8 @@ def compose(
     Raises ``PermanentFailure`` if it is empty or too long.
 
     The budget is what is left of a line once the server has put our full name in front of it
-    for the others. Empty lines are dropped, since IRC has none.
+    for the others. Empty lines are dropped, since IRC has none. The rest of a line that was cut
+    for its length is marked as such (:mod:`bridge.networks.irc.multiline`).
     """
     _refuse_far_too_long(message, limits, settings)
     command = "NOTICE" if message.kind is MessageKind.NOTICE else "PRIVMSG"
@@ -63,17 +65,19 @@ def compose(
             written[:] = [(part, to_irc(part, colours=settings.palette, name_of=name_of))]
         return written[-1][1]
 
-    texts = (
-        text
-        for one in lines(message.body)
-        for part in split(one, lambda part: len(write(part).encode()) <= budget)
-        for text in _cut_monsters(write(part), budget)
-    )
-    made = [
-        line(command, *to, before + text + after, limit=limits.line_length)
-        for text in texts
-        if strip_codes(text).strip()
-    ]
+    made: list[Line] = []
+    for one in lines(message.body):
+        parts = split(one, lambda part: len(write(part).encode()) <= budget)
+        texts = [text for part in parts for text in _cut_monsters(write(part), budget)]
+        pieces = [
+            line(command, *to, before + text + after, limit=limits.line_length)
+            for text in texts
+            if strip_codes(text).strip()
+        ]
+        # A name that stands before each piece would stand in the middle.
+        is_whole = len(pieces) > 1 and strip_codes("".join(texts)) == strip_codes(write(one))
+        made += pieces[:1]
+        made += map(going_on, pieces[1:]) if is_whole and not before else pieces[1:]
     if not made:
         raise PermanentFailure("The message has no text that IRC could show.")
     if len(made) > settings.most_lines:

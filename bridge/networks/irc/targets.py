@@ -13,6 +13,7 @@ from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import RemoteChatId
 
 _MASK = re.compile(r"[^\x00-\x20,:\x7f][^\x00-\x20,\x7f]{0,199}\Z")
+_MOST_NICK = 64
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}\Z")
 
 
@@ -33,10 +34,22 @@ def read_channel(text: str, limits: Isupport) -> RemoteChat:
 
 
 def read_nick(text: str) -> str:
-    """Read a nick. Raises ``PermanentFailure`` if it is none."""
+    """Read somebody's nick. Raises ``PermanentFailure`` if it is none.
+
+    Some networks take letters of all the world, and signs: whatever is no ASCII and can be seen.
+    """
     name = text.strip()
-    if not is_nick(name):
+    ascii_part = "".join(one if one.isascii() else "x" for one in name)
+    if len(name) > _MOST_NICK or not (is_nick(ascii_part) and name.isprintable()):
         raise PermanentFailure(f"{name[:50]!r} is no IRC nick.")
+    return name
+
+
+def read_own_nick(text: str) -> str:
+    """Read a nick for one of ours: what every network takes. Raises ``PermanentFailure``."""
+    name = read_nick(text)
+    if not is_nick(name):
+        raise PermanentFailure(f"{name!r} is no IRC nick that this bridge can take.")
     return name
 
 

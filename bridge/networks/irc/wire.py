@@ -43,6 +43,11 @@ class Source:
         return cls(nick, user, host)
 
     @property
+    def mask(self) -> str:
+        """All three, as masks are compared with it."""
+        return f"{self.nick}!{self.user}@{self.host}"
+
+    @property
     def is_person(self) -> bool:
         """A server has neither user nor host."""
         return bool(self.user or self.host)
