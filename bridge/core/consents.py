@@ -57,6 +57,7 @@ class Consents:
 
         Raises a ``DeliveryError`` with the reason; then nothing has changed.
         """
+        await instance.try_now()
         chat = await self._plumbing.read_chat(instance, text, 15)
         existing = await self._plumbing.check(instance, chat, room)
         if existing is not None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from bridge.core.announcing import Foretell
 from bridge.core.hosting import InstanceMetrics
 from bridge.core.modulehost import Guests, Keep, ModuleHost, keep_nothing
-from bridge.core.supervisor import Supervisor
+from bridge.core.supervisor import REST, Supervisor
 from bridge.model import Clock, LoginRow
 from bridge.sdk.errors import DeliveryError, LoginRequired, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import (
@@ -101,6 +101,26 @@ class Session:
         """The module's client."""
         return self.supervisor.client
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the network refused it, and it is not to be tried again yet."""
+        # What a person signs in with does not get better by itself.
+        rests = self.row.kind is LoginKind.PERSON or not self.supervisor.has_rested
+        return self.supervisor.state is LoginState.SIGN_IN_NEEDED and rests
+
+    async def wake(self) -> None:
+        """Have it try again now, because somebody wants to speak; not while it is refused.
+
+        One that was refused has begun when this returns: why it was refused is over.
+        """
+        supervisor = self.supervisor
+        if supervisor.connected.is_set() or self.is_refused:
+            return
+        was_refused = supervisor.state is LoginState.SIGN_IN_NEEDED
+        supervisor.wake()
+        if was_refused:
+            await asyncio.sleep(0)
+
 
 class Instance:
     """One configured network: the connector and its sessions."""
@@ -117,7 +137,9 @@ class Instance:
         receive: Receive,
         guests: Guests,
         chats: Chats,
+        rest: float = REST,
     ) -> None:
+        """``rest``: seconds before a login that was refused may be tried again."""
         self.name = name
         self.connector = connector
         self._accounts = accounts
@@ -128,6 +150,7 @@ class Instance:
         self._receive = receive
         self._guests = guests
         self._chats = chats
+        self._rest = rest
         self._group: asyncio.TaskGroup | None = None
         self._sessions: dict[int, Session] = {}
         self._by_owner: dict[UserId, Session] = {}
@@ -307,16 +330,21 @@ class Instance:
         """Give the Matrix user's login that speaks, if there is one at work."""
         return next(iter(self.logins_of(owner)), None) or self._by_owner.get(owner)
 
+    async def try_now(self) -> None:
+        """Have the relay try again now, as a person here wishes who needs it.
+
+        For nothing else: what strangers look up, or we do by ourselves, must not make it knock.
+        """
+        if self.relay is not None:
+            await self.relay.wake()
+
     async def wait_until_connected(self, limit: float) -> bool:
         """Whether the network is reached, now or within ``limit`` seconds."""
         if self.relay is None:
             return False
-        supervisor = self.relay.supervisor
-        if not supervisor.connected.is_set():
-            supervisor.wake()
         try:
             async with asyncio.timeout(limit):
-                await supervisor.connected.wait()
+                await self.relay.supervisor.connected.wait()
         except TimeoutError:
             return False
         return True
@@ -331,7 +359,6 @@ class Instance:
             return
         try:
             async with asyncio.timeout(limit):
-                supervisor.wake()
                 await supervisor.connected.wait()
                 await client.join(chat)
         except TimeoutError as error:
@@ -348,7 +375,6 @@ class Instance:
             )
         try:
             async with asyncio.timeout(limit):
-                self.relay.supervisor.wake()
                 await self.relay.supervisor.connected.wait()
                 return await client.ask(request)
         except TimeoutError as error:
@@ -401,8 +427,9 @@ class Instance:
             self.on_state(row, state, reason)
 
         supervisor = Supervisor(
-            client, f"{self.name} login {row.id}", note, personal=row.owner is not None
-        )
+            client, f"{self.name} login {row.id}", note, personal=row.owner is not None,
+            rest=self._rest,
+        )  # fmt: skip
         session = Session(row, supervisor)
         self._sessions[row.id] = session
         self.tell_chats(row.id)

@@ -20,7 +20,6 @@ from bridge.sdk.commands import NetworkCall, NetworkCommand, TakesCommands, Wher
 from bridge.sdk.errors import ModuleError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, Sender
 from bridge.sdk.ids import InstanceId, UserId
-from bridge.sdk.login import LoginKind, LoginState
 from bridge.sdk.module import Client, FindsChats, HasDirectChats
 
 COMMAND_SECONDS = 45.0
@@ -210,7 +209,7 @@ class NetworkCommands:
         else:
             session = await self._session(instance, order)
         if session is not None:
-            _wake(session)
+            await session.wake()
         call = _Call(
             sender=order.call.sender, text=order.text, chat=chat, relay=instance.relay.client,
             own=None if session is None else session.client,
@@ -243,6 +242,7 @@ class NetworkCommands:
     async def _join(self, instance: Instance, order: Order) -> str:
         if not order.text:
             raise PermanentFailure(f"say {JOIN.usage}")
+        await instance.try_now()
         door = await self._plumbing.open_room(instance, order.text)
         room, name = door.portal.room, door.portal.chat_name
         if order.sender in await self._intents.joined_members(room):
@@ -254,15 +254,6 @@ class NetworkCommands:
                 f"{name} is bridged to {room}, and I cannot invite you there: {error}"
             ) from error
         return f"You are invited to the room of {name}."
-
-
-def _wake(session: Session) -> None:
-    """Have it try again now, unless the network refused what it signs in with."""
-    supervisor = session.supervisor
-    refused = supervisor.state is LoginState.SIGN_IN_NEEDED
-    rests = session.row.kind is LoginKind.PERSON or not supervisor.has_rested
-    if not supervisor.connected.is_set() and not (refused and rests):
-        supervisor.wake()
 
 
 def _saying(name: InstanceId, text: str) -> Action:

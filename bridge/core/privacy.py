@@ -178,8 +178,6 @@ class Privacy:
         name = house.intents.cached_name(person, portal.room)
         sender = Sender(user_id=person, name=name)
         session = await own_login(instance, sender, portal.room, rules, house.announcer)
-        if not session.supervisor.connected.is_set():
-            session.supervisor.wake()
         if isinstance(session.client, JoinsChats):
             await session.client.join(door.chat)
 

@@ -15,8 +15,10 @@ _STABLE = 60.0
 """Seconds after which a connection counts as good and the backoff starts anew."""
 
 
-_REST = 60.0
+REST = 60.0
 """Seconds before a login that was refused may be tried again, if somebody wants to speak."""
+_LONGEST_REST = 3600.0
+"""The same at most: it doubles with each refusal that follows."""
 
 
 class Supervisor:
@@ -32,6 +34,7 @@ class Supervisor:
         first_delay: float = 1.0,
         longest_delay: float = 300.0,
         stop_limit: float = 5.0,
+        rest: float = REST,
     ) -> None:
         self.client = client
         self.name = name
@@ -40,6 +43,7 @@ class Supervisor:
         self._first_delay = first_delay
         self._longest_delay = longest_delay
         self._stop_limit = stop_limit
+        self._first_rest = self._rest = rest
         self._task: asyncio.Task[None] | None = None
         self._again = asyncio.Event()
         self.state = LoginState.STARTING
@@ -52,13 +56,14 @@ class Supervisor:
         self._task = group.create_task(self._run(), name=self.name)
 
     def wake(self) -> None:
-        """Try again now instead of waiting out the backoff."""
-        self._again.set()
+        """Try again now instead of waiting out the backoff; not what was refused just now."""
+        if self.state is not LoginState.SIGN_IN_NEEDED or self.has_rested:
+            self._again.set()
 
     @property
     def has_rested(self) -> bool:
         """Whether its last end is long enough ago for another try of what was refused."""
-        return asyncio.get_running_loop().time() - self._ended_at >= _REST
+        return asyncio.get_running_loop().time() - self._ended_at >= self._rest
 
     def report(self, state: LoginState, reason: str = "") -> None:
         """Take note of what the client says of itself."""
@@ -87,19 +92,21 @@ class Supervisor:
             self.report(LoginState.STARTING)
             began = loop.time()
             state, reason = await self._once()
+            # Whoever wanted it while it was at work had it: a refusal is no reason to knock again.
+            self._again.clear()
             self._ended_at = loop.time()
             if loop.time() - began > _STABLE:
-                delay = self._first_delay
+                delay, self._rest = self._first_delay, self._first_rest
             self.report(state, reason)
             # What a network says of one person's login may name the person.
             why = state.value if self._personal else reason
             log.warning("%s is not connected: %s", self.name, why, extra={"event": "client_ended"})
             if state is LoginState.SIGN_IN_NEEDED:
                 await self._again.wait()
+                self._rest = min(self._rest * 2, _LONGEST_REST)
             else:
                 await self._pause(delay * random.uniform(0.7, 1.3))  # noqa: S311 - jitter
                 delay = min(delay * 2, self._longest_delay)
-            self._again.clear()
 
     async def _once(self) -> tuple[LoginState, str]:
         try:

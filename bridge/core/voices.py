@@ -10,7 +10,7 @@ from bridge.core.instances import Instance, Session
 from bridge.core.ownlogins import own_login
 from bridge.model import Permission, Portal, Puppets
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
-from bridge.sdk.login import LoginKind, LoginState
+from bridge.sdk.login import LoginState
 
 
 class Voices:
@@ -45,13 +45,11 @@ class Voices:
             session = await self._receiver(instance, said)
         else:
             session, said = await self._any(instance, said, level)
-        supervisor = session.supervisor
-        refused = supervisor.state is LoginState.SIGN_IN_NEEDED
-        # What a person signs in with does not get better by itself.
-        if refused and (session.row.kind is LoginKind.PERSON or not supervisor.has_rested):
-            raise PermanentFailure(f"{instance.name} refused the login: {supervisor.reason}")
-        if not supervisor.connected.is_set():
-            supervisor.wake()
+        if session.is_refused:
+            raise PermanentFailure(
+                f"{instance.name} refused the login: {session.supervisor.reason}"
+            )
+        await session.wake()
         return session, said
 
     async def _any(

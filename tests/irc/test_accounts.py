@@ -1,6 +1,5 @@
 """Signing in to real services: Atheme behind InspIRCd."""
 
-import asyncio
 import stat
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from bridge.sdk.events import RemoteJoin, RemoteMembers, RemoteMessage
 from bridge.sdk.ids import LoginId, UserId
 from bridge.sdk.login import Login, LoginKind
 from bridge.sdk.secret import Secret
-from tests.irc.stage import WAIT_SECONDS, Host, Network, chat, running, user_id
+from tests.irc.stage import Host, Network, chat, running, user_id
 from tests.rigs.irc_user import USERNAME, irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.services import register, run_services
@@ -87,9 +86,10 @@ async def test_a_certificate_that_we_made_signs_in(server: IrcServer, tmp_path: 
         assert await account_of(server, "by_cert", "#accounts") == "certified"
 
 
-async def test_the_certificate_that_a_person_had_made_is_shown(server: IrcServer) -> None:
+async def test_the_certificate_that_a_person_had_made_signs_in_once_it_is_known(
+    server: IrcServer,
+) -> None:
     pem = certfp.make("ann", NOW)
-    await register(server, "anns", "irrelevant", certfp.fingerprint(pem))
     secure = {"host": "127.0.0.1", "port": server.tls_port, "ca_file": str(server.authority)}
     network = Network(0, servers=[secure])
     login = Login(
@@ -98,11 +98,17 @@ async def test_the_certificate_that_a_person_had_made_is_shown(server: IrcServer
     )  # fmt: skip
     client = network.connector.connect(login, Host(network.store))
     async with running(client), client.at_hand(), irc_user(server.port, "seer") as seer:
-        # Atheme knows the account by it once the connection is there.
-        async with asyncio.timeout(WAIT_SECONDS):
-            while not any(" 330 seer Ann anns " in one for one in seer.heard):
-                seer.say("WHOIS Ann")
-                await seer.expect(" 318 ")
+        # One must be there to tell NickServ of it.
+        seer.say("WHOIS Ann")
+        await seer.expect(" 318 ")
+        assert not any(" 330 seer Ann " in one for one in seer.heard)
+        await register(server, "anns", "irrelevant", certfp.fingerprint(pem))
+        client.reconnect("Comes back")
+        async with client.at_hand() as (connection, _, _):
+            # By SASL: before the server let us in, and not when Atheme looked at it afterwards.
+            assert "sasl" in connection.capabilities
+            seer.say("WHOIS Ann")
+            await seer.expect(" 330 seer Ann anns ")
 
 
 async def test_what_a_server_tells_of_people_is_known(server: IrcServer) -> None:

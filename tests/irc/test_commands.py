@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from bridge.networks.irc import certfp
+from bridge.networks.irc import certfp, typed
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.commands import COMMANDS
 from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY, CERTIFICATE, NICK
@@ -92,22 +92,62 @@ async def test_a_person_sees_and_changes_the_own_connection(
         assert await ann.say("away eating") == "You are away: eating."
         assert "away: eating" in await other.say(f"whois {nick}")
         assert ann.host.kept == {NICK: Secret(nick), AWAY: Secret("eating")}
+        await ann.client.send(message(channel, "here again"))
         await comes_back_the_same(network, ann, other, nick)
+        await carl.expect(nick, " QUIT ", "user name ann_1 instead of ann")
+        # A ban of the former user name holds, though the server knows nothing of it.
+        await relay.join(chat(channel))
+        await ann.say(f"part {channel}")
+        carl.say(f"MODE {channel} +b *!*ann@*")
+        await carl.sync()
+        with pytest.raises(PermanentFailure, match=r"bans \*!\*ann@\*"):
+            await ann.client.send(message(channel, "again"))
+        carl.say(f"MODE {channel} -b *!*ann@*")
+        await carl.sync()
+        await ann.client.send(message(channel, "again"))
+        await carl.expect(nick, "PRIVMSG", "again")
 
 
 async def comes_back_the_same(network: Network, ann: Person, other: Person, nick: str) -> None:
     """A later start goes by what was chosen; ``raw`` shows the server's own words."""
-    assert "ann_" in await ann.say("username ann_1")
+    assert "and says there that it was ann." in await ann.say("username ann_1")
     assert "somebody else" in await other.refused("username ann_1")
+    assert "somebody else" in await other.refused("username ann")
     assert "somebody else" in await other.refused("username trestle")
     assert await ann.say("username") == "Your user name is ann_1."
+    assert "once a day" in await ann.refused("username off")
     assert "ann_1@" in await ann.say(f"whois {nick}")  # Made anew, by the same nick.
     assert "away: eating" in await other.say(f"whois {nick}")
     assert network.connector._network.usernames(network.store).of(user_id("Ann")) == "ann_1"
     assert "371" in await ann.say("raw INFO") or "INFO" in await ann.say("raw INFO")
-    assert "say nick instead" in await ann.refused("raw NICK x")
     assert "line break" in await ann.refused("raw INFO\r\nQUIT")
-    assert "421" in await ann.say("raw NONSENSE")
+
+
+def test_what_is_sent_raw_is_what_is_known_to_do_no_harm() -> None:
+    assert typed.read_raw("topic #a :b c", allowed=True).params == ("#a", "b c")
+    refused = {
+        "NICK x": "say nick instead. What is: ACCEPT, ADMIN,", "NICKSERV IDENTIFY x": "say msg",
+        "SETNAME :x": "SETNAME is not sent raw. What", "QUIT": "say part", "OPER a b": "OPER",
+        "CPRIVMSG a #b :c": "", "CNOTICE a #b :c": "", "MONITOR C": "", "RELAYMSG #a b :c": "",
+        "CHATHISTORY LATEST #a * 1": "", "PRIVMSG a :b": "say msg", "NONSENSE": "",
+        "@x INFO": "no line", ":a INFO": "no line",
+    }  # fmt: skip
+    for said, why in refused.items():
+        with pytest.raises(PermanentFailure, match=why or said.split()[0]):
+            typed.read_raw(said, allowed=True)
+
+
+async def test_services_are_told_no_password_from_a_room() -> None:
+    network = Network(1)
+    relay, _ = network.relay()
+    ann = Person(network, "Ann", relay)
+    for said in (
+        "NickServ IDENTIFY hunter2", "nickserv@services.test identify ann hunter2",
+        "Q auth hunter2", "NickServ  SET PASSWORD hunter2", "any@services.test REGISTER hunter2 x",
+    ):  # fmt: skip
+        why = await ann.refused(f"msg {said}")
+        assert "say login test in a direct chat" in why
+        assert "hunter2" not in why
 
 
 async def test_the_rooms_commands_act_with_the_power_that_the_channel_gives(
@@ -157,7 +197,12 @@ async def test_the_rooms_commands_act_with_the_power_that_the_channel_gives(
         assert kicked.startswith(":Ann!")
         assert kicked.endswith("again")
         # One of ours shares a host with all others of ours.
-        assert (await ann.say("ban Ann")).startswith("*!ann@")
+        mask = (await ann.say("ban Ann")).split()[0]
+        assert mask.startswith(("*!ann@", "*!~ann@"))
+        await ann.client.leave(chat(channel), "left")
+        with pytest.raises(PermanentFailure, match="banned"):
+            await ann.client.send(message(channel, "hello"))
+        await ann.say(f"ban -{mask}")
         before = len(relay_host.of(RemoteMembers))
         assert "made like" in await ann.say("sync")
         (*_, members) = await relay_host.wait_for(RemoteMembers, before + 1)

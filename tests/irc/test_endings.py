@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.networks.irc.endings import Cause, ClosedError, cause_of, ended
+from bridge.networks.irc.endings import BannedError, Cause, ClosedError, cause_of, ended, refused
 from bridge.sdk.errors import LoginRequired
 
 
@@ -14,6 +14,21 @@ from bridge.sdk.errors import LoginRequired
         ("Closing Link: bob[h] (Z:Lined (no))", Cause.BANNED),
         ("Closing Link: h (*** Banned )", Cause.BANNED),
         ("Closing Link: h (AKILLed: spam)", Cause.BANNED),
+        ("Closing Link: h (R-Lined: regex)", Cause.BANNED),
+        ("Closing Link: h (GZ-Lined: no)", Cause.BANNED),
+        ("*** You are not welcome on this server (spam) Email a@irc.test for more information.",
+         Cause.BANNED),
+        ("Closing Link: h (You are listed in DroneBL. See http://dronebl.org/lookup?ip=192.0.2.1)",
+         Cause.BANNED),
+        ("Closing Link: h (K-Lined: you killed my bot)", Cause.BANNED),
+        ("Closing Link: h (Killed (OperServ (AKILL: spam)))", Cause.BANNED),
+        ("Closing Link: h (Killed (oper (you were banned from #room, so leave)))", Cause.KILLED),
+        ("Closing Link: h (Killed (oper (stop the flood)))", Cause.KILLED),
+        ("KILLed by oper: next time you are K-lined", Cause.KILLED),
+        ("Closing Link: ghost[banned.example] (Ping timeout: 120 seconds)", Cause.TIMEOUT),
+        ("Closing Link: h (SASL access only)", Cause.ACCOUNT),
+        ("You need to identify via SASL to use this server", Cause.ACCOUNT),
+        ("Closing Link: bob by irc.test (No Authorization -- use another server)", Cause.FULL),
         ("Access denied: Bad password?", Cause.PASSWORD),
         ("Closing Link: h (Password mismatch)", Cause.PASSWORD),
         ("Closing link: (unknown@h) [Throttled: Reconnecting too fast]", Cause.THROTTLED),
@@ -43,6 +58,38 @@ def test_the_servers_words_tell_the_cause(said: str, cause: Cause) -> None:
     assert cause_of(said) is cause
 
 
+@pytest.mark.parametrize(
+    ("said", "is_so"),
+    [
+        ("Closing Link: h (Z-Lined: no)", True),
+        ("Closing Link: h (GZ-Lined: no)", True),
+        ("Closing Link: h (D-lined)", True),
+        ("You are listed in DroneBL", True),
+        ("Your host is banned from this network", True),
+        ("Closing Link: h (K-Lined: no)", False),
+        ("Closing link: (u@h) [G-Lined: no]", False),
+        ("You are banned from this server", False),
+        ("Closing Link: z-lined[h] (K-Lined: no)", False),
+    ],
+)
+def test_some_bans_say_that_they_are_of_the_address(said: str, is_so: bool) -> None:
+    error = ended("irc.test", said)
+    assert isinstance(error, BannedError)
+    assert error.of_address is is_so
+
+
+def test_a_network_for_who_has_an_account_asks_for_one_also_where_it_calls_that_a_ban() -> None:
+    for personal, way in ((True, "Sign in with yours"), (False, "Set sasl_account")):
+        for error in (
+            ended("irc.test", "Closing Link: h (SASL access only)", personal=personal),
+            refused("irc.test", "You need to identify via SASL to use this server",
+                    personal=personal),
+        ):  # fmt: skip
+            assert isinstance(error, LoginRequired)
+            assert not isinstance(error, BannedError)
+            assert way in str(error)
+
+
 @pytest.mark.parametrize("personal", [True, False])
 def test_a_ban_is_never_got_round(personal: bool) -> None:
     error = ended("irc.test", "Closing Link: h (K-Lined: spam)", personal=personal)
@@ -60,7 +107,7 @@ def test_a_network_without_room_is_left_alone_by_people_and_asked_again_by_the_r
 
 
 @pytest.mark.parametrize(
-    "cause", [one for one in Cause if one not in {Cause.BANNED, Cause.PASSWORD}]
+    "cause", [one for one in Cause if one not in {Cause.BANNED, Cause.PASSWORD, Cause.ACCOUNT}]
 )
 def test_every_cause_is_a_sentence_with_the_servers_own_words(cause: Cause) -> None:
     words = {

@@ -200,6 +200,32 @@ def test_a_certificate_signs_in_without_a_password() -> None:
         feed(handshake, ":s 904 * :no such")
 
 
+def persons(**changes: object) -> Identity:
+    return identity(certificate=True, personal=True, **changes)
+
+
+@pytest.mark.parametrize("nickserv", [None, "NickServ"])
+def test_a_persons_certificate_that_is_not_known_yet_keeps_nobody_out(
+    nickserv: str | None,
+) -> None:
+    account = {"account": "acc", "account_password": Secret("pw")} if nickserv else {}
+    handshake, _ = begin(persons(nickserv=nickserv, **account))
+    feed(handshake, ":s CAP * LS :sasl=EXTERNAL", ":s CAP * ACK :sasl", "AUTHENTICATE +")
+    assert feed(handshake, ":s 904 * :no such") == ["CAP END"]
+    told = feed(handshake, ":s 001 bob :Hi", ":s 376 bob :End")
+    assert told == (["PRIVMSG NickServ :IDENTIFY acc pw"] if nickserv else [])
+    assert handshake.done is (nickserv is None)
+
+
+def test_where_a_persons_certificate_is_refused_the_password_is_told_and_must_be_right() -> None:
+    handshake, _ = begin(persons(account="acc", account_password=Secret("pw")))
+    feed(handshake, ":s CAP * LS :sasl=EXTERNAL,PLAIN")
+    assert feed(handshake, ":s CAP * ACK :sasl") == ["AUTHENTICATE EXTERNAL"]
+    assert feed(handshake, ":s 904 * :no such") == ["AUTHENTICATE PLAIN"]
+    with pytest.raises(LoginRequired, match="refused the account acc: wrong"):
+        feed(handshake, ":s 904 * :wrong")
+
+
 @pytest.mark.parametrize(
     "lines", [[":s CAP * LS :sasl=PLAIN"], [":s 421 * CAP :Unknown command"], []]
 )

@@ -1,6 +1,7 @@
 """The channels that one connection is in, by what its server says."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
@@ -16,9 +17,16 @@ _NAMES_BYTES = 400
 class Channels:
     """Joins and waits for the answer; knows where we are."""
 
-    def __init__(self, connection: Connection, join_seconds: float) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        join_seconds: float,
+        before: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
+        """``before``: asked for each channel that is to be joined; raises why it must not be."""
         self._connection = connection
         self._join_seconds = join_seconds
+        self._before = before
         self._joined: set[str] = set()
         self._asked: dict[str, _Answer] = {}
         self._unsaid: list[str] = []
@@ -42,6 +50,8 @@ class Channels:
         key = self._fold(name)
         if key in self._joined:
             return
+        if self._before is not None:
+            await self._before(name)
         answer = self._asked.get(key)
         if answer is None:
             answer = self._asked[key] = asyncio.get_running_loop().create_future()

@@ -12,6 +12,7 @@ from bridge.networks.irc.desk import Desk
 from bridge.networks.irc.dial import connect
 from bridge.networks.irc.ears import Ears
 from bridge.networks.irc.endings import Cause
+from bridge.networks.irc.formerly import former_bans
 from bridge.networks.irc.governing import rank_lines, removal_lines, topic_lines
 from bridge.networks.irc.history import Heard, Marks
 from bridge.networks.irc.inbox import Inbox
@@ -22,7 +23,6 @@ from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.presence import REST, Presence
 from bridge.networks.irc.private import Doorman
 from bridge.networks.irc.rollcall import RollCall
-from bridge.networks.irc.services import is_service, refuse_secret
 from bridge.networks.irc.typed import read_autocommands
 from bridge.networks.irc.typist import Typist
 from bridge.networks.irc.voice import Voice
@@ -106,7 +106,7 @@ class IrcClient(Presence):
             async with AsyncExitStack() as stack:
                 way = await self._way(stack)
                 identity = await self.naming.identity()
-                async with self._network.gate.passage(self._urgency):
+                async with self._turn():
                     connection = await stack.enter_async_context(
                         connect(self._settings, identity, self._network.rotation, way)
                     )
@@ -116,7 +116,7 @@ class IrcClient(Presence):
             raise
         except ModuleError as error:
             failure = error
-            self._network.heed(error)
+            self._heed(error)
             if self._is_puppet and getattr(error, "cause", None) is Cause.KILLED:
                 self._needed.clear()
             if isinstance(error, LoginRequired) or not self._needed.is_set():
@@ -137,8 +137,7 @@ class IrcClient(Presence):
         """
         with self._spoken():
             connection, chat = await self._enter(message.chat)
-            if is_service(Source(chat.name), self._settings.nickserv or ""):
-                refuse_secret(to_plain(message.body), self._host.instance)
+            self.guard_secret(chat.name, to_plain(message.body))
             if self._typist is not None:
                 self._typist.spoke(chat.name)
             return await self._voice.say(connection, chat, message)
@@ -276,9 +275,14 @@ class IrcClient(Presence):
         await self._settle_in(connection)
         own_nick = await self.naming.nick(connection.isupport)
         self._nick_keeper = nick_keeper = NickKeeper(connection, own_nick, self._complain)
-        channels = Channels(connection, self._settings.join_seconds)
-        self._network.note_channels(self._login.id, channels.is_in)
         inquiries = Inquiries(connection, self._settings.join_seconds)
+        channels = Channels(
+            connection, self._settings.join_seconds,
+            former_bans(connection, inquiries, self.naming.former_usernames, self._network),
+        )  # fmt: skip
+        if not self._is_puppet:
+            self._network.relay = inquiries
+        self._network.note_channels(self._login.id, channels.is_in)
         rollcall = RollCall(connection)
         if self._ears is not None:
             self._desk = Desk(connection, self._network, self._host, self._ears.roster, rollcall)

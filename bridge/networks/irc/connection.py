@@ -75,6 +75,11 @@ class Connection:
         return self._offers.held
 
     @property
+    def last_words(self) -> str:
+        """What the server said of why it ends the connection, if it did."""
+        return self._error
+
+    @property
     def means(self) -> Means:
         """How this server confirms what is said."""
         return self._deliveries.means

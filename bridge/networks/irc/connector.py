@@ -46,8 +46,14 @@ class IrcConnector:
             Kept(
                 prefix=usernames.STORE_PREFIX,
                 holds=Holds.ID,
-                purpose="which user name a Matrix user has chosen on the network",
+                purpose="which user names a Matrix user has and had on the network",
                 keep_for=None,
+            ),
+            Kept(
+                prefix=usernames.CHANGED_PREFIX,
+                holds=Holds.ID,
+                purpose="that a Matrix user has just changed the user name, which is done rarely",
+                keep_for=usernames.CHANGE_EVERY,
             ),
             Kept(
                 prefix=history.STORE_PREFIX,

@@ -1,16 +1,19 @@
 """Where those who run a channel come with their wishes, by private message to the relay."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import clean_text
 from bridge.networks.irc.members import Roster
 from bridge.networks.irc.network import Network
-from bridge.networks.irc.rollcall import RollCall
+from bridge.networks.irc.rollcall import RollCall, operator_signs
 from bridge.networks.irc.wire import Source, cut, line
-from bridge.sdk.errors import DeliveryError, PermanentFailure
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import (
     ConsentRequest,
     ModeratorWish,
@@ -29,21 +32,42 @@ WISHES: Mapping[str, Wish] = {
     "block": Wish.BLOCK,
     "unblock": Wish.UNBLOCK,
 }
+WITHDRAWING = frozenset({Wish.LEAVE, Wish.BLOCK, Wish.REFUSE})
 MOST_WAITING = 20
+"""At each window."""
+MOST_EACH = 5
+"""So many wishes of one operator wait at most; of a stranger it is one, from each host."""
+MOST_NAMED = 3
+"""Channels that one wish may name: the server is asked about each."""
+MOST_LINES = 10
+"""Of an answer."""
 MOST_ASKED = 5
 """So many operators of a channel are asked at most."""
 LATER = "Too many people ask me something just now. Please say it again in a minute."
 _REPLY_BYTES = 350
 
 
+class _Window(Enum):
+    """Where somebody is served: nobody waits for those at another."""
+
+    WITHDRAWING = auto()
+    """Operators, as far as the relay hears, who end or limit something."""
+    OPERATORS = auto()
+    OTHERS = auto()
+    """Whoever says such a word. The server may know of operators whom the relay does not hear."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Said:
     nick: str
-    words: tuple[str, ...]
+    wish: Wish
+    named: Sequence[str]
+    """Channels."""
+    about: str
 
 
 class Desk:
-    """Serves one after the other; a server's answer is waited for, nobody else is."""
+    """Serves one after the other at each window; a server's answer is waited for."""
 
     def __init__(
         self,
@@ -58,29 +82,54 @@ class Desk:
         self._host = host
         self._roster = roster
         self._inquiry = rollcall
-        self._waiting: asyncio.Queue[_Said] = asyncio.Queue(MOST_WAITING)
+        self._windows = {one: asyncio.Queue[tuple[str, _Said]](MOST_WAITING) for one in _Window}
+        self._waiting: Counter[str] = Counter()
+        """How many wishes of whom are not done yet."""
+        self._asked: dict[str, frozenset[str]] = {}
+        """By channel the operators whom we asked ourselves, folded."""
 
-    def take(self, nick: str, text: str) -> bool:
+    def take(self, source: Source, text: str) -> bool:
         """Take a private message, if it begins with the word of a wish."""
-        words = tuple(text.split())
-        if not words or words[0].casefold() not in WISHES:
+        words, limits = text.split(), self._connection.isupport
+        wish = WISHES.get(words[0].casefold()) if words else None
+        if wish is None:
             return False
-        try:
-            self._waiting.put_nowait(_Said(nick, words))
-        except asyncio.QueueFull:
-            self._answer(nick, LATER)
+        named = [word for word in words[1:] if limits.names_channel(word)]
+        about = " ".join(word for word in words[1:] if not limits.names_channel(word))
+        said = _Said(source.nick, wish, named, about)
+        if self._seems_to_run_any(source.nick, named):
+            window = _Window.WITHDRAWING if wish in WITHDRAWING else _Window.OPERATORS
+            who, most = limits.fold(source.nick), MOST_EACH
+        else:
+            # Nicks are changed quickly.
+            window, who, most = _Window.OTHERS, f"@{source.host or source.nick}", 1
+        if self._waiting[who] >= most or self._windows[window].full():
+            self._answer(source.nick, LATER)
+        else:
+            self._waiting[who] += 1
+            self._windows[window].put_nowait((who, said))
         return True
 
     async def work(self) -> None:
         """Do what was asked for. Runs until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for window in _Window:
+                tasks.create_task(self._work_at(window))
+
+    async def _work_at(self, window: _Window) -> None:
         while True:
-            said = await self._waiting.get()
+            who, said = await self._windows[window].get()
             try:
                 answer = await self._serve(said)
             except DeliveryError as error:
                 answer = f"That cannot be done: {str(error).rstrip('.')}."
-            for one in answer.splitlines():
-                self._answer(said.nick, one)
+            lines = answer.splitlines()
+            if len(lines) > MOST_LINES:
+                lines[MOST_LINES - 1 :] = ["There is more: name the channel."]
+            for one in lines:
+                await self._tell(window, said.nick, one)
+            self._waiting[who] -= 1
+            self._waiting += Counter()  # Drops those who wait for nothing.
 
     async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
         """Ask the channel's operators who are there. Raises a ``DeliveryError``."""
@@ -102,6 +151,7 @@ class Desk:
             f"Later, at any time: /msg {own} status, leave, block <nick or homeserver>, unblock. "
             f"{self._network.settings.who_answers}",
         )
+        self._asked[limits.fold(channel)] = frozenset(map(limits.fold, whom))
         for nick in whom:
             for text in question:
                 await self._connection.say(
@@ -112,19 +162,19 @@ class Desk:
     # --- inside ---
 
     async def _serve(self, said: _Said) -> str:
-        wish = WISHES[said.words[0].casefold()]
-        limits = self._connection.isupport
-        named = [word for word in said.words[1:] if limits.names_channel(word)]
-        about = " ".join(word for word in said.words[1:] if not limits.names_channel(word))
-        if wish in {Wish.BLOCK, Wish.UNBLOCK} and not about:
+        wish = said.wish
+        if wish in {Wish.BLOCK, Wish.UNBLOCK} and not said.about:
             raise PermanentFailure(f"say {wish.value} and a nick or a homeserver")
-        chats = await self._run_by(said.nick, named)
+        if len(said.named) > MOST_NAMED:
+            raise PermanentFailure(f"name {MOST_NAMED} channels at a time at most")
+        chats = await self._run_by(said.nick, said.named)
         if len(chats) > 1 and wish is not Wish.STATUS:
             names = ", ".join(one.name for one in chats)
             raise PermanentFailure(f"you run several channels here; name one: {names}")
         answers = [
             await self._host.obey(ModeratorWish(
-                chat=chat, moderator=self._user(said.nick), wish=wish, about=self._who(about),
+                chat=chat, moderator=self._user(said.nick), wish=wish,
+                about=self._who(said.about),
             ))
             for chat in chats
         ]  # fmt: skip
@@ -133,10 +183,12 @@ class Desk:
     async def _run_by(self, nick: str, named: Sequence[str]) -> Sequence[RemoteChat]:
         """The channels among those named, else among the bridged ones, that somebody runs."""
         fold = self._connection.isupport.fold
+        # Whom the relay does not hear to be an operator must name a channel: else anybody could
+        # have the server asked about all channels that they are in.
         chats = [
             self._roster.find_chat(name) or RemoteChat(id=RemoteChatId(fold(name)), name=name)
             for name in named
-        ] or self._roster.chats_of(nick)
+        ] or [one for one in self._roster.chats_of(nick) if self._seems_to_run(nick, one)]
         found = []
         for chat in chats:
             moderators = await self._inquiry.moderators(chat.name)
@@ -154,6 +206,23 @@ class Desk:
             "the channel, too"
         )
 
+    def _seems_to_run_any(self, nick: str, named: Sequence[str]) -> bool:
+        """Whether somebody may be an operator of one of the channels, else of any, by what we know
+        without asking the server."""
+        fold = self._connection.isupport.fold
+        if not named:
+            return any(self._seems_to_run(nick, one) for one in self._roster.chats_of(nick))
+        known = [chat for chat in map(self._roster.find_chat, named) if chat is not None]
+        return any(self._seems_to_run(nick, one) for one in known) or any(
+            fold(nick) in self._asked.get(fold(name), ()) for name in named
+        )
+
+    def _seems_to_run(self, nick: str, chat: RemoteChat) -> bool:
+        limits = self._connection.isupport
+        letters = {limits.prefixes[sign] for sign in operator_signs(limits.prefixes)}
+        held = self._network.ranks.get(chat.id, {}).get(limits.fold(nick), "")
+        return not letters.isdisjoint(held)
+
     def _who(self, about: str) -> str:
         """The Matrix id behind a nick of ours; anything else as it is."""
         return self._network.owner_of(about) or about
@@ -163,6 +232,14 @@ class Desk:
 
     def _user(self, nick: str) -> RemoteUser:
         return RemoteUser(id=RemoteUserId(self._connection.isupport.fold(nick)), name=nick)
+
+    async def _tell(self, window: _Window, nick: str, text: str) -> None:
+        """Answer a wish; one of a stranger may stay unanswered where much is to be said."""
+        if window is _Window.OTHERS:
+            self._answer(nick, text)
+            return
+        with suppress(TemporaryFailure):  # The connection broke; it is done all the same.
+            await self._connection.say(line("NOTICE", nick, cut(text, _REPLY_BYTES)))
 
     def _answer(self, nick: str, text: str) -> None:
         self._connection.answer(line("NOTICE", nick, cut(text, _REPLY_BYTES)))

@@ -11,6 +11,7 @@ from ipaddress import IPv6Address
 from pathlib import Path
 
 from bridge.networks.irc.connection import GOODBYE_SECONDS, Connection, reason_of
+from bridge.networks.irc.endings import BannedError
 from bridge.networks.irc.flood import Flood
 from bridge.networks.irc.handshake import Identity
 from bridge.networks.irc.ident import Ident
@@ -77,6 +78,11 @@ async def connect(
                 ) from error
             except ModuleNotReady:
                 rotation.failed(server)
+                raise
+            except BannedError as error:
+                # Which kind of ban it is some say with their very last words.
+                await connection.close(goodbye)
+                error.hear(connection.last_words)
                 raise
             goodbye = "The bridge stops"
             yield connection

@@ -52,7 +52,8 @@ class Identity:
     account: str | None = None
     account_password: Secret | None = None
     certificate: bool = False
-    """The connection shows one that the account knows."""
+    """The connection shows one that an account may know. If none does, a person comes in without;
+    the relay, whose certificate the settings ask for, does not."""
     nickserv: str | None = None
     """Who is told account and password where the server has no SASL."""
     gateway: Gateway | None = None
@@ -183,6 +184,10 @@ class Handshake:
             self._challenge = sasl.Challenge()
             self._ways_tried.add(self._way.name)
             return [line("AUTHENTICATE", self._way.name)]
+        # A person must be able to come in before the network can be told of the certificate.
+        unknown = self._identity.personal and self._ways_tried == {sasl.External.name}
+        if unknown and self._goes_without():
+            return [line("CAP", "END")]
         raise LoginRequired(f"{self._server} refused {self._account}: {refusal}")
 
     @property
@@ -250,7 +255,7 @@ class Handshake:
         if command == "464":
             raise LoginRequired(f"{self._server} refused the server password: {said}")
         if command == "465":
-            raise endings.banned(self._server, said)
+            raise endings.refused(self._server, said, personal=self._identity.personal)
         if not self.welcomed and command in replies.NICK_TAKEN | replies.NICK_REFUSED:
             self._any_taken |= command in replies.NICK_TAKEN
             return [self._next_nick(said)]

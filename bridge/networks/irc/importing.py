@@ -10,7 +10,7 @@ from bridge.networks.irc.keepsakes import (
     SERVER_PASSWORD,
 )
 from bridge.networks.irc.network import Network
-from bridge.networks.irc.nicks import base_of, is_nick, username_of
+from bridge.networks.irc.nicks import base_of, is_nick
 from bridge.networks.irc.targets import read_channel
 from bridge.networks.irc.usernames import is_username
 from bridge.networks.irc.wire import clean
@@ -97,22 +97,22 @@ class Adoption:
     async def _username(self) -> None:
         wanted = self._read(USERNAME).lower()
         usernames = self._network.usernames(self._store)
-        own = (await usernames.load()).get(self._owner) or username_of(self._owner)
+        own = (await usernames.load()).get(self._owner)
         if not wanted or wanted == own:
             return
-        if self._owner in await usernames.load():
-            self._left.append(f"the user name {wanted}: {own} is chosen already")
+        if own is not None:
+            self._left.append(f"the user name {wanted}: {own} is kept already")
         elif not is_username(wanted):
             self._left.append(
                 "the user name: it has more than 10 characters, or others than letters and digits"
             )
-        elif wanted == self._network.settings.username or not await usernames.is_free(
-            wanted, self._owner
-        ):
-            self._left.append(f"the user name {wanted}: it is somebody else's here")
         else:
-            await usernames.choose(self._owner, wanted)
-            self._choices.append(f"the user name {wanted}")
+            try:
+                await usernames.choose(self._owner, wanted, Isupport())
+            except PermanentFailure:
+                self._left.append(f"the user name {wanted}: it is somebody else's here")
+            else:
+                self._choices.append(f"the user name {wanted}")
 
     def _sign_in(self) -> tuple[dict[str, Secret], dict[str, Secret]]:
         secrets: dict[str, Secret] = {}

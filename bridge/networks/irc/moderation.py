@@ -135,7 +135,7 @@ async def _mask_of(client: IrcClient, nick: str, inquiries: Inquiries) -> str:
             found = Source(name.rstrip("*"), user, host)
             # Our people may share a host: a ban of it would be one of all.
             ours = client.is_ours(found)
-            return f"*!{user.lstrip('~')}@{host}" if ours else f"*!*@{host}"
+            return f"*!{user}@{host}" if ours else f"*!*@{host}"
     raise PermanentFailure(f"there is nobody called {nick}; a mask may be banned, too")
 
 

@@ -1,13 +1,20 @@
 """How one login is called on the network."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv6Address
 from itertools import chain
 
 from bridge.networks.irc.addresses import address_of
 from bridge.networks.irc.handshake import Gateway, Identity
 from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.keepsakes import ACCOUNT, NICK, PASSWORD, SERVER_PASSWORD, Keepsakes
+from bridge.networks.irc.keepsakes import (
+    ACCOUNT,
+    CERTIFICATE,
+    NICK,
+    PASSWORD,
+    SERVER_PASSWORD,
+    Keepsakes,
+)
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nicks import (
     SHORTEST_LIMIT,
@@ -54,17 +61,28 @@ class Naming:
         if limits.fold(nick) in {*others, limits.fold(self._network.settings.nick)}:
             raise PermanentFailure(f"{nick} is kept for somebody else here")
 
-    async def choose_username(self, name: str) -> None:
+    async def username(self) -> str:
+        """Return the user name (ident) of this login's connections."""
+        owner = self._login.owner
+        if owner is None:
+            return self._network.settings.username
+        return await self.usernames.assign(owner, self._network.isupport or Isupport())
+
+    async def change_username(self, name: str) -> str:
         """Have a user name from the next connect on; an empty one: what the Matrix id gives.
 
-        Raises ``PermanentFailure`` if a Matrix user, or the relay, goes by it.
+        Return it. Raises ``PermanentFailure`` if somebody else has it or it is too often.
         """
         owner = self._login.owner
-        taken = {self._network.settings.username}
-        taken |= {self.usernames.of(one) for one in self._nicks.owned if one != owner}
-        if owner is None or name in taken or not await self.usernames.is_free(name, owner):
-            raise PermanentFailure(f"{name} is somebody else's user name here")
-        await self.usernames.choose(owner, name)
+        if owner is None:
+            raise PermanentFailure("the relay's user name stands in the settings")
+        return await self.usernames.change(owner, name, self._network.isupport or Isupport())
+
+    @property
+    def former_usernames(self) -> Sequence[str]:
+        """By which user names this login's owner went before."""
+        owner = self._login.owner
+        return () if owner is None else self.usernames.former(owner)
 
     async def identity(self) -> Callable[[], Identity]:
         """Return who signs in, made anew for each server that is tried."""
@@ -81,18 +99,19 @@ class Naming:
         owner, settings = self._login.owner, self._network.settings
         kept = self._keepsakes
         account = kept.read(ACCOUNT) or None
-        await self.usernames.load()
+        await self.usernames.load()  # The relay, too, knows its own by them.
+        username = await self.username()
         others = await self._nicks.others(owner, limits or Isupport())
 
         def make() -> Identity:
             return Identity(
                 nicks=_without(others, self._network.fold, chain(first, candidates(base, length))),
-                username=self.username,
+                username=username,
                 realname=_realname(settings, owner),
                 password=kept.get(SERVER_PASSWORD) or settings.password,
                 account=settings.sasl_account if owner is None else account,
                 account_password=settings.sasl_password if owner is None else kept.get(PASSWORD),
-                certificate=owner is None and settings.certificate_file is not None,
+                certificate=self._has_certificate,
                 nickserv=settings.nickserv,
                 gateway=self._gateway(),
                 personal=owner is not None,
@@ -101,10 +120,10 @@ class Naming:
         return make
 
     @property
-    def username(self) -> str:
-        """The user name (ident) of this login's connections, once it was loaded."""
-        owner = self._login.owner
-        return self._network.settings.username if owner is None else self.usernames.of(owner)
+    def _has_certificate(self) -> bool:
+        if self._login.owner is None:
+            return self._network.settings.certificate_file is not None
+        return bool(self._keepsakes.read(CERTIFICATE))
 
     @property
     def source(self) -> IPv6Address | None:
@@ -113,6 +132,12 @@ class Naming:
         if settings.ipv6_prefix is None or settings.webirc is not None:
             return None
         return address_of(settings.ipv6_prefix, self._login.owner)
+
+    @property
+    def address(self) -> IPv6Address | None:
+        """The address by which servers know this login, if users have their own."""
+        prefix = self._network.settings.ipv6_prefix
+        return None if prefix is None else address_of(prefix, self._login.owner)
 
     def _gateway(self) -> Gateway | None:
         settings = self._network.settings

@@ -5,20 +5,23 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count, islice
+from time import monotonic
 
 from bridge.networks.irc.crowd import Crowd
 from bridge.networks.irc.dial import Rotation
+from bridge.networks.irc.doors import Doors
 from bridge.networks.irc.endings import Cause
 from bridge.networks.irc.gate import Gate
 from bridge.networks.irc.handshake import MOST_NICKS
 from bridge.networks.irc.history import made_up_id
+from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.nicks import Nicks, candidates, username_of
 from bridge.networks.irc.people import Person
 from bridge.networks.irc.sending import Means
 from bridge.networks.irc.services import is_service
 from bridge.networks.irc.settings import IrcSettings
-from bridge.networks.irc.usernames import Usernames
+from bridge.networks.irc.usernames import Usernames, as_seen
 from bridge.networks.irc.wire import Incoming, Source
 from bridge.sdk.errors import ModuleError
 from bridge.sdk.events import RemoteRemark
@@ -56,6 +59,8 @@ class Network:
         """By channel and folded nick the letters that somebody holds, as the relay hears it."""
         self.find_person: Callable[[str], Person | None] = lambda nick: None
         """What the relay knows of somebody."""
+        self.relay: Inquiries | None = None
+        """By which the relay's connection is asked, if there was one."""
         self._former: dict[str, tuple[float, str]] = {}
         self._means: dict[int, Means] = {}
         self._capabilities: dict[int, frozenset[str]] = {}
@@ -67,6 +72,7 @@ class Network:
         self.rotation = Rotation(settings.servers)
         self.gate = Gate(settings.connects_at_once, settings.connect_rate)
         self.crowd = Crowd(settings.most_puppets)
+        self.doors = Doors(monotonic)
         # Message ids must differ between runs of the program, too.
         self._nonce = secrets.token_hex(8)
         self._numbers = count(1)
@@ -90,10 +96,16 @@ class Network:
         return self._nicks
 
     def usernames(self, store: Store) -> Usernames:
-        """Return who chose which user name; shared in the same way."""
+        """Return who has which user name; shared in the same way."""
         if self._usernames is None:
-            self._usernames = Usernames(store)
+            self._usernames = Usernames(store, self.nicks(store), self.settings.username)
         return self._usernames
+
+    async def assign_username(self, owner: UserId) -> str:
+        """Return the user name that all connections of somebody have."""
+        if self._usernames is None:
+            return username_of(owner)  # No login was ever opened: there is nobody else.
+        return await self._usernames.assign(owner, self.isupport or Isupport())
 
     async def foretell(self, owner: UserId, name: str) -> str:
         """Return the nick that a puppet would have; empty before a server was reached."""
@@ -212,14 +224,17 @@ class Network:
         return [source.nick for source in self._held.values()]
 
     def mask_of(self, chat: RemoteChatId, nick: str) -> str:
-        """The mask by which to ban somebody: the host where it is known, else the nick.
+        """The mask by which to ban somebody: the host where it is known, else the nick. Our
+        people may share a host: of them it is the user name there.
 
         The same again later, so that a ban can be taken back when the person has left.
         """
         key = (chat, self.fold(nick))
         person = self.find_person(nick)
         if key not in self._masks and person is not None and person.source.host:
-            self._masks[key] = f"*!*@{person.source.host}"
+            source = person.source
+            user = source.user if self.is_ours(source) else "*"
+            self._masks[key] = f"*!{user}@{source.host}"
         return self._masks.get(key, f"{nick}!*@*")
 
     def hold(self, login: int, own: Source) -> None:
@@ -235,6 +250,7 @@ class Network:
         self._capabilities.pop(login, None)
         self._offered = self._acknowledges = None
         self._is_in.pop(login, None)
+        self.doors.leave(login)
         self._let_go(login)
 
     def _let_go(self, login: int) -> None:
@@ -255,11 +271,12 @@ class Network:
         """Whether something out of the server's memory was said by one of us."""
         if msgid and msgid in self._sent:
             return True
-        user, limits = source.user.lstrip("~"), self.isupport or Isupport()
+        limits = self.isupport or Isupport()
+        user = as_seen(source.user.lstrip("~"), limits)
         owned = self._nicks.owned if self._nicks else {}
         username = self._usernames.of if self._usernames else username_of
-        bases = [nick for owner, nick in owned.items() if username(owner) == user]
-        if user == self.settings.username:
+        bases = [nick for owner, nick in owned.items() if as_seen(username(owner), limits) == user]
+        if user == as_seen(self.settings.username, limits):
             bases.append(self.settings.nick)
         nick = limits.fold(source.nick)
         return any(

@@ -68,7 +68,7 @@ def candidates(base: str, limit: int) -> Iterator[str]:
 
 
 def username_of(user: UserId) -> str:
-    """Make the user name (ident) that all of this user's connections have."""
+    """Make a user name (ident) of the user id; several users may give the same."""
     return _NOT_USER.sub("", localpart(user)).lstrip("-_")[:10].lower() or "matrix"
 
 
@@ -81,6 +81,11 @@ class Nicks:
         self._owners: tuple[str, dict[str, UserId]] = ("", {})
         """The case mapping, and by it each nick's owner."""
         self._lock = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Have in memory who owns which nick."""
+        async with self._lock:
+            await self._load()
 
     async def find(self, user: UserId) -> str | None:
         """Return the user's nick, if one was given."""

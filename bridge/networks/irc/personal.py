@@ -115,6 +115,7 @@ async def msg(call: NetworkCall) -> str:
     if not text.strip():
         raise PermanentFailure("say msg, a nick and a text")
     person, client = read_person(target), own_client(call)
+    client.guard_secret(person, text)
     message = Message(
         chat=RemoteChatId(person), event_id=EventId("$msg"), sender=call.sender,
         kind=MessageKind.TEXT, body=Rich.plain(text.strip()),
@@ -169,18 +170,24 @@ async def raw(call: NetworkCall) -> str:
 async def username(call: NetworkCall) -> str:
     """See or choose the user name (ident); the connection is made anew with it."""
     client = own_client(call)
-    known, owner = client.naming.usernames, call.sender.user_id
-    await known.load()
     if not call.text:
-        return f"Your user name is {known.of(owner)}."
+        return f"Your user name is {await client.naming.username()}."
     wanted = "" if call.text == "off" else call.text
     if wanted and not is_username(wanted):
         raise PermanentFailure(
             "a user name has at most ten small letters, digits, - and _, a letter or digit first"
         )
-    await client.naming.choose_username(wanted)
-    client.reconnect("Comes back with another user name")
-    return f"Your user name is {known.of(owner)} from now on; your connection is made anew."
+    # Whom the network does not let in by the present one gets no other: no ban is got round.
+    async with client.at_hand():
+        before = await client.naming.username()
+        now = await client.naming.change_username(wanted)
+    if now == before:
+        return f"Your user name is {now} already."
+    client.change_username(before, now)
+    return (
+        f"Your user name is {now} from now on; your connection is made anew, and says there that "
+        f"it was {before}. Where {before} is banned, you are."
+    )
 
 
 async def certificate(call: NetworkCall) -> str:

@@ -11,6 +11,7 @@ from bridge.networks.irc import certfp
 from bridge.networks.irc.channels import Channels
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.dial import Way
+from bridge.networks.irc.endings import BannedError
 from bridge.networks.irc.gate import Urgency
 from bridge.networks.irc.ident import listening
 from bridge.networks.irc.inquiry import Inquiries
@@ -21,10 +22,11 @@ from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.partners import Partners
 from bridge.networks.irc.people import Person
+from bridge.networks.irc.services import is_service, refuse_secret
 from bridge.networks.irc.settings import IrcSettings, read_listen
 from bridge.networks.irc.whispers import Whispers
 from bridge.networks.irc.wire import Source
-from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.errors import ModuleError, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.login import Login, LoginKind
 from bridge.sdk.module import Host
@@ -66,6 +68,32 @@ class Presence:
             return Urgency.RELAY
         return Urgency.SPEAKING if self._speaking else Urgency.RETURNING
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for the turn to connect, which the block does.
+
+        Raises ``LoginRequired`` where the network lets nobody in from this login's address; the
+        relay tries all the same: it is the one that finds out when that is over.
+        """
+        network, address = self._network, self.naming.address
+        async with network.gate.passage(self._urgency):
+            if self._is_puppet:
+                network.doors.check(address)
+            yield
+            network.doors.enter(self._login.id, address)
+
+    def _heed(self, error: ModuleError) -> None:
+        """Do what the end of this connection asks of all."""
+        self._network.heed(error)
+        if not isinstance(error, BannedError):
+            return
+        if self._network.doors.refuse(self._login.id, self.naming.address, error):
+            self._host.log.error(
+                "The network bans the address of our connections, or seems to: until one is let "
+                "in, or for an hour, no other person's is tried from there. Its operators can "
+                "lift the ban.", extra={"event": "irc_address_banned"},
+            )  # fmt: skip
+
     async def _way(self, stack: AsyncExitStack) -> Way:
         listen = self._settings.ident_listen
         ident = None
@@ -92,6 +120,13 @@ class Presence:
                 "CERT ADD %s", path, known_by, extra={"event": "irc_certificate_made"},
             )  # fmt: skip
         return path
+
+    def guard_secret(self, person: str, text: str) -> None:
+        """Raise ``PermanentFailure`` if it would tell services, or who has their name, what looks
+        like a password."""
+        nick, _, server = person.partition("@")
+        if is_service(Source(nick, host=server), self._settings.nickserv or ""):
+            refuse_secret(text, self._host.instance)
 
     def _whispers(self, connection: Connection) -> Whispers | None:
         if not (self._is_puppet and self._settings.private_messages):
@@ -143,6 +178,17 @@ class Presence:
             self._goodbye = goodbye
             self._link.starting()
             self._dismissal.set()
+
+    def change_username(self, before: str, now: str) -> None:
+        """Have the connection made anew with another user name. Those who run channels, and who
+        runs the bridge, can see which it was."""
+        self._host.log.info(
+            "A user name is %s now, and was %s",
+            now,
+            before,
+            extra={"event": "irc_username_changed"},
+        )
+        self.reconnect(f"Comes back with the user name {now} instead of {before}")
 
     @contextmanager
     def changing_nick(self, nick: str) -> Iterator[None]:

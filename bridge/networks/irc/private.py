@@ -92,7 +92,7 @@ class Doorman:
             return ()
         if message.command in replies.DOING:
             return ()
-        is_taken = self._desk is not None and self._desk.take(source.nick, message.param(1))
+        is_taken = self._desk is not None and self._desk.take(source, message.param(1))
         if message.command == "PRIVMSG" and not is_taken:
             self._tell_once(source.nick, SENTENCE)
         return ()

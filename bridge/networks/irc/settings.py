@@ -244,8 +244,8 @@ class IrcSettings(_Strict):
     )
     allow_raw: bool = Field(
         default=False,
-        description="Let people write lines of the protocol as they are (`raw`), and have them "
-        "written on each connect. What the bridge does itself is refused.",
+        description="Let people write some lines of the protocol as they are (`raw`), and have "
+        "them written on each connect: questions, and what people do to channels.",
     )
     most_lines: int = Field(
         default=40,

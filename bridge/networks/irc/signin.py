@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from bridge.networks.irc.dial import Way, connect
 from bridge.networks.irc.handshake import Identity
 from bridge.networks.irc.network import Network
-from bridge.networks.irc.nicks import SHORTEST_LIMIT, base_of, candidates, is_nick, username_of
+from bridge.networks.irc.nicks import SHORTEST_LIMIT, base_of, candidates, is_nick
 from bridge.networks.irc.wire import clean
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
@@ -47,7 +47,10 @@ class IrcLogin:
         return _ASKED[self._flow]
 
     async def submit(self, answers: Mapping[str, Secret]) -> Finished:
-        """Sign in to a server once, to see that it lets us in, and leave it."""
+        """Sign in to a server once, to see that it lets us in, and leave it.
+
+        Raises ``LoginRequired`` or ``ModuleNotReady`` with why it does not.
+        """
         for field in _ASKED[self._flow].fields:
             given = answers.get(field.name)
             if given is not None and clean(given.reveal()) != given.reveal():
@@ -65,11 +68,12 @@ class IrcLogin:
         name = called.reveal() if called is not None else base_of(self._owner, "")
         base = name if is_nick(name) else base_of(self._owner, "")
         settings = self._network.settings
+        username = await self._network.assign_username(self._owner)
 
         def identity() -> Identity:
             return Identity(
                 nicks=candidates(base, SHORTEST_LIMIT),
-                username=username_of(self._owner),
+                username=username,
                 realname=self._owner,
                 password=answers.get("server_password", settings.password),
                 account=None if account is None else account.reveal(),
@@ -78,6 +82,7 @@ class IrcLogin:
                 personal=True,
             )
 
+        self._network.doors.check(None)
         way = Way(flood=(settings.flood_burst, settings.flood_rate))
         async with connect(settings, identity, self._network.rotation, way):
             pass

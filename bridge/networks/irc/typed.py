@@ -11,11 +11,18 @@ MOST_TYPED_BYTES = 400
 
 _INSTEAD = {
     "NICK": "say nick", "JOIN": "say join", "PART": "say part", "QUIT": "say part or optout",
-    "PRIVMSG": "say msg", "NOTICE": "say msg", "TAGMSG": "say msg", "AWAY": "say away",
-    "CAP": "", "PING": "", "PONG": "", "AUTHENTICATE": "say login", "BATCH": "", "PASS": "",
-    "USER": "", "WEBIRC": "", "SERVER": "", "STARTTLS": "",
+    "PRIVMSG": "say msg", "NOTICE": "say msg", "NICKSERV": "say msg NickServ", "AWAY": "say away",
+    "AUTHENTICATE": "say login", "USER": "say username",
 }  # fmt: skip
-"""What is not taken raw, since the bridge counts on doing it itself; and what does it instead."""
+"""What does it instead of a raw line."""
+
+RAW = (
+    "ACCEPT", "ADMIN", "HELP", "HELPOP", "INFO", "INVITE", "ISON", "KICK", "KNOCK", "LINKS",
+    "LIST", "LUSERS", "MAP", "MODE", "MOTD", "NAMES", "RULES", "SILENCE", "STATS", "TIME", "TOPIC",
+    "TRACE", "USERHOST", "USERIP", "USERS", "VERSION", "WHO", "WHOIS", "WHOWAS",
+)  # fmt: skip
+"""All that may be sent raw: questions, and what people do to channels and for themselves. What
+says something, what the bridge does itself, and what nobody here knows are not among it."""
 
 
 def read_raw(text: str, *, allowed: bool) -> Line:
@@ -26,10 +33,11 @@ def read_raw(text: str, *, allowed: bool) -> Line:
     read = parse(text.encode())
     if read is None or read.source is not None or read.tags:
         raise PermanentFailure("that is no line of a client: say a command and its parameters")
-    if read.command in _INSTEAD:
-        way = _INSTEAD[read.command]
+    if read.command not in RAW:
+        way = _INSTEAD.get(read.command)
+        hint = f"; {way} instead" if way else ""
         raise PermanentFailure(
-            f"{read.command} is the bridge's own" + (f"; {way} instead" if way else "")
+            f"{read.command[:20]} is not sent raw{hint}. What is: {', '.join(RAW)}"
         )
     return Line(read.command, read.params)
 

@@ -1,0 +1,74 @@
+"""Operators are heard in time, whoever else says the same words."""
+
+from bridge.sdk.events import Wish
+from tests.irc.stage import Network
+from tests.irc.test_client import listening, synced
+from tests.rigs.scripted_irc import Peer, scripted_server
+
+STRANGERS = 60
+
+
+def list_names(peer: Peer, names: str) -> None:
+    """Answer who is in the channel."""
+    peer.say(
+        f":irc.test 353 {{nick}} = #room :{{nick}} {names}",
+        ":irc.test 366 {nick} #room :End of names",
+    )
+
+
+async def test_strangers_who_say_the_words_again_and_again_do_not_delay_an_operator() -> None:
+    names = " ".join(["@olga", *(f"s{number}" for number in range(STRANGERS))])
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port, flood_burst=5, flood_rate=20), names) as (
+            _, host, peer, _,
+        ),
+    ):  # fmt: skip
+        # Some name a channel of which the server says nothing.
+        for word in ("status", "leave #quiet", "block olga #quiet", "status #room"):
+            peer.say(*(
+                f":s{number}!u@h{number} PRIVMSG {{nick}} :{word}" for number in range(STRANGERS)
+            ))  # fmt: skip
+        await synced(peer)
+        peer.say(":olga!o@h PRIVMSG {nick} :leave")
+        peer.heard.clear()
+        await peer.expect("NAMES #room")
+        list_names(peer, names)
+        await peer.expect("NOTICE olga :leave is done")
+    assert [(one.moderator.name, one.wish) for one in host.wishes] == [("olga", Wish.LEAVE)]
+
+
+async def test_who_runs_no_channel_has_the_server_asked_about_nothing_unnamed() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "@olga +vera bob") as (_, host, peer, _),
+    ):
+        peer.say(*(f":{nick}!u@{nick} PRIVMSG {{nick}} :leave" for nick in ("vera", "bob")))
+        for nick in ("vera", "bob"):
+            await peer.expect(f"NOTICE {nick} :That cannot be done: you are an operator of no")
+        peer.say(":bob!u@bob PRIVMSG {nick} :leave #a #b #c #d")
+        await peer.expect("NOTICE bob :That cannot be done: name 3 channels at a time")
+        await synced(peer)
+        assert not [one for one in peer.heard if one.startswith("NAMES")]
+        # Whom the server calls an operator when it is asked is one, though the relay did not hear.
+        peer.say(":bob!u@bob PRIVMSG {nick} :leave #room")
+        await peer.expect("NAMES #room")
+        list_names(peer, "@bob")
+        await peer.expect("NOTICE bob :leave is done")
+        assert [one.moderator.name for one in host.wishes] == ["bob"]
+
+
+async def test_an_operator_who_ends_it_does_not_wait_for_what_others_look_at() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "@olga @oskar") as (_, host, peer, _),
+    ):
+        # The server says nothing of the channel that he names: he waits for it.
+        peer.say(":oskar!u@h PRIVMSG {nick} :status #quiet #room")
+        await peer.expect("NAMES #quiet")
+        peer.say(*[":oskar!u@h PRIVMSG {nick} :status"] * 10)
+        peer.say(":olga!u@h PRIVMSG {nick} :block bob")
+        await peer.expect("NAMES #room")
+        list_names(peer, "@olga @oskar")
+        await peer.expect("NOTICE olga :block is done")
+        assert [one.wish for one in host.wishes] == [Wish.BLOCK]
