@@ -19,6 +19,7 @@ from bridge.core.conditions import Conditions
 from bridge.core.consents import Consents
 from bridge.core.crossings import Crossings
 from bridge.core.declared import DeclaredRooms
+from bridge.core.deletions import Deletions
 from bridge.core.directchats import DirectChats
 from bridge.core.directory import Answers
 from bridge.core.doublepuppets import DoublePuppets
@@ -75,6 +76,7 @@ from bridge.storage.audit import Audit
 from bridge.storage.backup import last_backup
 from bridge.storage.books import Books
 from bridge.storage.consents import BlockStore, ConsentStore
+from bridge.storage.deletions import DeletionStore
 from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
@@ -181,8 +183,11 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         )
         media = MediaStore(client, namespaces.bot)
         media_links = MediaLinks(
-            settings.web.public_url, key_of, database.clock, days=settings.web.media_days
-        )
+            settings.web.public_url, key_of, database.clock, days=settings.web.media_days,
+            generation=database.generation,
+        )  # fmt: skip
+        deletion_store = DeletionStore(database, link_days=settings.web.media_days)
+        deletions = Deletions(deletion_store, media_links, router)
         house = House(
             store=store, audit=audit,
             sender=sender, intents=intents, namespaces=namespaces, permissions=permissions,
@@ -190,6 +195,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             key_of=key_of, clock=database.clock, crossings=crossings, optouts=optouts,
             blocks=blocks, announcer=announcer, double_puppets=double_puppets,
             typing=TypingNotices(intents.set_typing), media=media, media_links=media_links,
+            deletions=deletions,
             rules=lambda name: parts.rules_of(name),  # noqa: PLW0108 - not there yet
             deadline=settings.limits.send_deadline, tell_after=settings.limits.tell_after,
             lateness=Lateness(
@@ -245,7 +251,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             Traces(database, journal, items, keys_of=event_keys.keys_of, parse=parse_transaction),
             lanes=lambda: router.lanes, name_of=portals.name_of, why_waiting=portals.why_waiting,
         )  # fmt: skip
-        routes = Routes(router, portals, namespaces, intents)
+        routes = Routes(router, portals, namespaces, intents, deletions)
         routes.policies, policies.has_seat = policies, routes.has_seat
         keepers = workshop.keepers(settings, bots, timers, stage, routes)
         declared = DeclaredRooms(
@@ -334,7 +340,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
                     {settings.homeserver.server_name: settings.homeserver.url}
                     | dict(settings.web.homeservers), UsedOpenIds(database).note, database.clock,
                 )), Provisioning(logins, portals, plumbing, permissions, intents, consents),
-                OpenChats(portals, intents), MediaProxy(media_links, media),
+                OpenChats(portals, intents), MediaProxy(media_links, media, deletion_store.has),
             ),
         )  # fmt: skip
         portals.direct_chats = direct_chats = DirectChats(house, portals, parts.move_in)

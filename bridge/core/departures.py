@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from bridge.core.deletions import redacted_by
 from bridge.core.house import House
 from bridge.core.words import difference, excerpt
 from bridge.matrix.cache import Recent
@@ -19,7 +20,7 @@ from bridge.sdk.capabilities import Capabilities, Level
 from bridge.sdk.errors import TemporaryFailure, Unsupported
 from bridge.sdk.events import Edit, Message, MessageKind, Reaction, Redaction
 from bridge.sdk.events import Sender as Person
-from bridge.sdk.ids import EventId, RemoteMessageId, RemoteUserId, UserId
+from bridge.sdk.ids import EventId, RemoteMessageId, RemoteUserId, RoomId, UserId
 from bridge.sdk.rich import Link, Mention, Node, Rich, Text, mentions_as
 from bridge.sdk.text import to_plain
 
@@ -81,16 +82,16 @@ class Departures:
         if self._is_bot_talk(event, content):
             return None
         kind = _KINDS.get(str(content.get("msgtype")))
-        body = None
-        if kind is None:
-            kind, body = MessageKind.TEXT, self._media(content, capabilities.media)
-            if body is None:
-                return None
         relates = content.get("m.relates_to")
         relates = relates if isinstance(relates, dict) else {}
         if relates.get("rel_type") == "m.replace":
-            return await self._edit(event, kind, relates, capabilities.edits)
-        body = self.read_body(content) if body is None else body
+            return await self._edit(event, kind or MessageKind.TEXT, relates, capabilities.edits)
+        if kind is None:
+            kind, body = MessageKind.TEXT, self._media(event, capabilities.media)
+            if body is None:
+                return None
+        else:
+            body = self.read_body(content)
         reply_to, prefix = await self._answered(event, relates.get("m.in_reply_to"), capabilities)
         if not body.nodes:
             return None
@@ -104,9 +105,10 @@ class Departures:
             reply_to=reply_to,
         )
 
-    def _media(self, content: dict[str, Any], level: Level) -> Rich | None:
+    def _media(self, event: dict[str, Any], level: Level) -> Rich | None:
         """A link to a picture or a file, behind what is written under it; None if left out."""
-        media, links = read_mxc(content.get("url")), self._house.media_links
+        content, links = event["content"], self._house.media_links
+        media = read_mxc(content.get("url"))
         if self._is_left_out(level, "pictures, files and the like"):
             return None
         if media is None or not links.can_link:
@@ -118,7 +120,7 @@ class Departures:
             )
         body, name = content.get("body"), content.get("filename")
         name = name if isinstance(name, str) else body if isinstance(body, str) else "file"
-        link = Link(links.make(media, name), (Text(excerpt(name) or "file"),))
+        link = Link(links.make(media, name, self._mark(event)), (Text(excerpt(name) or "file"),))
         is_captioned = isinstance(body, str) and body not in {name, ""}
         return (
             Rich((*self.read_body(content).nodes, Text(" "), link))
@@ -126,8 +128,10 @@ class Departures:
             else Rich((link,))
         )
 
-    async def shortened(self, message: Message) -> Message:
+    async def shortened(self, message: Message, event: dict[str, Any]) -> Message:
         """Say the beginning of a long text, and a link to all of it.
+
+        ``event`` is what the text comes of.
 
         Raises ``PermanentFailure`` and ``TemporaryFailure`` if it cannot be stored.
         """
@@ -138,8 +142,19 @@ class Departures:
             self._uploaded.put(message.event_id, media)
         number = text.count("\n") + 1
         whole = f"all {number} lines" if number > 1 else "all of it"
-        link = Link(links.make(media, "message.txt"), (Text(whole),))
+        link = Link(links.make(media, "message.txt", self._mark(event)), (Text(whole),))
         return replace(message, body=Rich((Text(f"{excerpt(text, _PREVIEW)} "), link)))
+
+    def _mark(self, event: dict[str, Any]) -> str:
+        """Mark a link with the message that has to go for it to end.
+
+        It is the first one of those that change each other: that one is deleted.
+        """
+        relates = event["content"].get("m.relates_to")
+        relates = relates if isinstance(relates, dict) else {}
+        changed = relates.get("event_id") if relates.get("rel_type") == "m.replace" else None
+        shown_by = EventId(changed if isinstance(changed, str) else event["event_id"])
+        return self._house.media_links.mark_of(RoomId(event["room_id"]), shown_by)
 
     async def _edit(
         self, event: dict[str, Any], kind: MessageKind, relates: dict[str, Any], level: Level
@@ -151,6 +166,7 @@ class Departures:
         # Only who wrote the message may change it.
         if not any(link.sender == event["sender"] for link in links):
             return None
+        await self._end_replaced(event, EventId(target), new)
         body = self.read_body(new)
         if not body.nodes or self._is_left_out(level, "changes of messages"):
             return None
@@ -162,6 +178,18 @@ class Departures:
             kind=_KINDS.get(str(new.get("msgtype")), kind),
             body=body,
         )
+
+    async def _end_replaced(
+        self, event: dict[str, Any], target: EventId, new: Mapping[str, Any]
+    ) -> None:
+        """End the links to a file in whose place an edit puts another."""
+        media, room = read_mxc(new.get("url")), RoomId(event["room_id"])
+        if media is None:
+            return
+        was = await self._house.intents.find_content(room, target)
+        # What cannot be seen any more may have been another.
+        if was is None or read_mxc(was.get("url")) != media:
+            await self._house.deletions.end_links(room, target)
 
     async def _reaction(self, event: dict[str, Any], level: Level) -> Reaction | None:
         relates = event["content"].get("m.relates_to")
@@ -403,15 +431,6 @@ class Departures:
         pending = house.crossings.pending(portal, event_id)
         written = await house.store.find_message(portal, EventId(event_id))
         return list(dict.fromkeys([*written, *pending]))
-
-
-def redacted_by(event: dict[str, Any]) -> str:
-    """Which event a redaction takes back: it stands in the content from room version 11 on."""
-    for place in (event["content"], event):
-        target = place.get("redacts")
-        if isinstance(target, str):
-            return target
-    return ""
 
 
 def _remote_ids(links: Sequence[MessageLink]) -> tuple[RemoteMessageId, ...]:

@@ -221,7 +221,7 @@ class Doorway:
         No receipt if it is left out.
         """
         if isinstance(said, Message):
-            return await self._send(client, said), False
+            return await self._send(client, said, item), False
         level = level_of(said, capabilities)
         if level > Level.FALLBACK:
             try:
@@ -230,15 +230,15 @@ class Doorway:
                 if level is Level.FULL:
                     raise
         words = await self.departures.in_words(item.event, said)
-        return (None if words is None else await self._send(client, words)), True
+        return (None if words is None else await self._send(client, words, item)), True
 
-    async def _send(self, client: Client, message: Message) -> Receipt:
+    async def _send(self, client: Client, message: Message, item: Item) -> Receipt:
         try:
             return await client.send(message)
         except TooLong:
             if not self._house.media_links.can_link:
                 raise
-        return await client.send(await self.departures.shortened(message))
+        return await client.send(await self.departures.shortened(message, item.event))
 
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
         """Tell the sender in the room that the message did not get across, and why."""

@@ -8,6 +8,7 @@ from bridge.core.announcing import Announcer
 from bridge.core.audit import Audit
 from bridge.core.blocks import Blocks
 from bridge.core.crossings import Crossings
+from bridge.core.deletions import Deletions
 from bridge.core.doublepuppets import DoublePuppets
 from bridge.core.gathering import Gathering
 from bridge.core.instances import Instance
@@ -90,6 +91,7 @@ class House:
     typing: TypingNotices
     media: MediaStore
     media_links: MediaLinks
+    deletions: Deletions
     rules: Callable[[InstanceId], InstanceRules]
     tell_after: float = 60.0
     """Seconds that a message waits before its room is told."""

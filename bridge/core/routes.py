@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bridge.core.bots import Seat
+from bridge.core.deletions import Deletions
 from bridge.core.lane import Lane
 from bridge.core.policies import Policies
 from bridge.core.portals import Portals
@@ -23,12 +24,14 @@ class Routes:
     """Knows the bots' seats and the portals of every room."""
 
     def __init__(
-        self, router: Router, portals: Portals, namespaces: Namespaces, intents: Intents
-    ) -> None:
+        self, router: Router, portals: Portals, namespaces: Namespaces, intents: Intents,
+        deletions: Deletions,
+    ) -> None:  # fmt: skip
         self._router = router
         self._portals = portals
         self._namespaces = namespaces
         self._intents = intents
+        self._deletions = deletions
         self._seats: dict[RoomId, list[Lane]] = {}
         self._names: dict[tuple[UserId, RoomId], str] = {}
         self.watcher: Watcher
@@ -79,7 +82,7 @@ class Routes:
                 return ()
             lanes = self._portals.lanes(event)
             if kind == "m.room.redaction":
-                lanes = (*lanes, *self.policies.lanes(event))
+                lanes = (*lanes, *self.policies.lanes(event), *self._deletions.lanes())
             seats = self._seats.get(event["room_id"])
             # What a double puppet says came from a network: nobody there gives us orders.
             if (

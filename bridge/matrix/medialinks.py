@@ -1,7 +1,8 @@
 """Links to media in Matrix for people who have no account there: signed, and good for some days.
 
-Nothing is stored: the link itself says what it leads to and until when, and nobody can make one
-without our key.
+Nothing is stored when one is made: the link itself says what it leads to, until when, and by a
+mark which message showed it. Nobody can make one without our key. It ends earlier when that
+message is deleted, which is stored.
 """
 
 import base64
@@ -13,10 +14,14 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from bridge.model import Clock
+from bridge.sdk.ids import EventId, RoomId
 
 _MXC = re.compile(r"mxc://([A-Za-z0-9.:\[\]-]{1,255})/([A-Za-z0-9_-]{1,255})")
 _FIRST_DAY = date(2020, 1, 1)
 _LONGEST_NAME = 80
+_MARK_BYTES = 9
+"""Enough to tell messages apart; links on networks are short of room."""
+_UNMARKED = "-"
 
 
 class Media(NamedTuple):
@@ -36,21 +41,35 @@ class MediaLinks:
     """Makes such links, and reads them again."""
 
     def __init__(
-        self, public_url: str | None, key_of: Callable[[str], bytes], clock: Clock, *, days: int
-    ) -> None:
-        """``public_url``: where they lead; None: nowhere, so there are none."""
+        self, public_url: str | None, key_of: Callable[[str], bytes], clock: Clock, *,
+        days: int, generation: int,
+    ) -> None:  # fmt: skip
+        """``public_url``: where they lead; None: nowhere, so there are none.
+
+        With another ``generation`` those made before are good no more: what was deleted after the
+        backup that was restored is not known.
+        """
         self._public_url = public_url
         self._key_of = key_of
         self._clock = clock
         self._days = days
+        self._generation = generation
 
     @property
     def can_link(self) -> bool:
         """Whether there is a public address."""
         return self._public_url is not None
 
-    def make(self, media: Media, name: str) -> str:
-        """A link; ``name`` is what the file is called.
+    def mark_of(self, room: RoomId, event: EventId) -> str:
+        """Mark the links to what an event shows.
+
+        With its room: nobody can end a link by a redaction elsewhere.
+        """
+        key = self._key_of("\x1f".join(("shown", room, event)))
+        return base64.urlsafe_b64encode(key[:_MARK_BYTES]).decode()
+
+    def make(self, media: Media, name: str, mark: str = _UNMARKED) -> str:
+        """A link; ``name`` is what the file is called, ``mark`` says which event shows it, if one.
 
         The same all day long. Raises ``ValueError`` without a public address.
         """
@@ -58,16 +77,16 @@ class MediaLinks:
             raise ValueError("there is no public address")
         until = (self._clock.today() + timedelta(days=self._days) - _FIRST_DAY).days
         kept = _tidy(name)
-        signature = self._sign(until, media, kept)
-        parts = (str(until), media.server, media.id, signature, kept)
+        signature = self._sign(until, media, mark, kept)
+        parts = (str(until), media.server, media.id, mark, signature, kept)
         path = "/".join(quote(part, safe="") for part in parts)
         return f"{self._public_url.rstrip('/')}/media/{path}"
 
-    def read(self, until: str, media: Media, signature: str, name: str) -> bool:
+    def read(self, until: str, media: Media, mark: str, signature: str, name: str) -> bool:
         """Whether these are the parts of a link that we made and that is still good."""
         if not until.isascii() or not until.isdecimal() or len(until) > 6:
             return False
-        right = self._sign(int(until), media, name)
+        right = self._sign(int(until), media, mark, name)
         if not hmac.compare_digest(right.encode(), signature.encode("utf-8", "replace")):
             return False
         last = datetime.combine(_FIRST_DAY, datetime.min.time(), UTC) + timedelta(
@@ -75,8 +94,9 @@ class MediaLinks:
         )
         return self._clock.now() < last
 
-    def _sign(self, until: int, media: Media, name: str) -> str:
-        said = "\x1f".join(("media", str(until), media.server, media.id, name))
+    def _sign(self, until: int, media: Media, mark: str, name: str) -> str:
+        numbers = (str(self._generation), str(until))
+        said = "\x1f".join(("media", *numbers, media.server, media.id, mark, name))
         return base64.urlsafe_b64encode(self._key_of(said)).decode().rstrip("=")
 
 

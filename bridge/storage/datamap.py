@@ -5,72 +5,8 @@ from it; a column that is not in it fails a test.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 
-
-class Holds(StrEnum):
-    """What a column holds, from harmless to dangerous."""
-
-    NONE = "none"
-    """Nothing about anybody."""
-    ID = "id"
-    """A name of a person, a room, a message."""
-    CONTENT = "content"
-    """What somebody said or gave us."""
-    SECRET = "secret"  # noqa: S105 - a label
-    """What opens something."""
-    IP = "ip"
-    """Where somebody connects from."""
-
-
-@dataclass(frozen=True, slots=True)
-class ByDay:
-    """A partition a UTC day, dropped as a whole: today's and ``days - 1`` before it are kept."""
-
-    days: int
-
-
-@dataclass(frozen=True, slots=True)
-class After:
-    """Rows go when the moment in ``column`` is past, or the last of so many days from it."""
-
-    column: str
-    days: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class While:
-    """Rows stay while something lasts, told in words."""
-
-    lasts: str
-
-
-Keep = ByDay | After | While
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """One column."""
-
-    holds: Holds
-    why: str
-    days: int | None = None
-    """Days after which it cannot be read any more, where that is earlier than its row goes."""
-    sealed: bool = False
-    """Encrypted before it reaches the database."""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One table."""
-
-    name: str
-    why: str
-    keep: Keep
-    columns: Mapping[str, Label]
-    subject: str | None = None
-    """The column that names the person whose data a row is. None: nobody's."""
+from bridge.storage.labels import After, ByDay, Holds, Label, Table, While
 
 
 def _none(why: str) -> Label:
@@ -387,6 +323,14 @@ DATA_MAP: tuple[Table, ...] = (
             "reason": _REASON, "detail": _DETAIL,
         },
         subject="subject",
+    ),
+    Table(
+        "deleted_message", "what was deleted or replaced, so that links to what it showed end",
+        After("until"),
+        {
+            "mark": _none("a hash of its event id and room with a key of ours"),
+            "until": _none("when no such link works any more"),
+        },
     ),
     Table(
         "acceptance", "who accepted which terms", While("the account"),

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from bridge.storage.datamap import DATA_MAP, RECEIVED_DAYS, After, ByDay, Keep, While
+from bridge.storage.datamap import DATA_MAP, RECEIVED_DAYS
+from bridge.storage.labels import After, ByDay, Keep, While
 from bridge.storage.statefiles import FILES
 
 

@@ -6,9 +6,10 @@ from datetime import date, timedelta
 from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, TemporaryFailure
 from bridge.storage.books import Books, Direction
-from bridge.storage.datamap import RECEIVED_DAYS, After, tables_by_day, tables_by_moment
+from bridge.storage.datamap import RECEIVED_DAYS, tables_by_day, tables_by_moment
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys
+from bridge.storage.labels import After
 from bridge.storage.partitions import days_of, drop_partition
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection

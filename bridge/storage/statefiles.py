@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from bridge.storage.datamap import RECEIVED_DAYS, Holds
+from bridge.storage.datamap import RECEIVED_DAYS
+from bridge.storage.labels import Holds
 
 
 @dataclass(frozen=True, slots=True)

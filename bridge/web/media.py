@@ -6,7 +6,7 @@ in the page unless it is a picture, a sound, a film or plain text.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import quote
 
@@ -17,6 +17,7 @@ from bridge.matrix.client import MatrixError
 from bridge.matrix.medialinks import Media, MediaLinks, read_mxc
 from bridge.matrix.mediastore import MediaStore
 from bridge.sdk.errors import TemporaryFailure
+from bridge.web.errors import ApiError
 
 log = logging.getLogger(__name__)
 
@@ -37,26 +38,34 @@ _PIECE = 64 * 1024
 class MediaProxy:
     """Answers such links."""
 
-    def __init__(self, links: MediaLinks, store: MediaStore) -> None:
+    def __init__(
+        self, links: MediaLinks, store: MediaStore, is_deleted: Callable[[str], Awaitable[bool]]
+    ) -> None:
+        """``is_deleted``: whether the message of such a mark is."""
         self._links = links
         self._store = store
+        self._is_deleted = is_deleted
         self._under_way = 0
 
     def routes(self) -> list[web.RouteDef]:
         """Where it answers."""
-        place = "/media/{until}/{server}/{id}/{signature}/{name}"
+        place = "/media/{until}/{server}/{id}/{mark}/{signature}/{name}"
         return [web.get(place, self.give)]
 
     async def give(self, request: web.Request) -> web.StreamResponse:
         """Give the media that the link leads to."""
         parts = request.match_info
         media = read_mxc(f"mxc://{parts['server']}/{parts['id']}")
-        if media is None or not self._links.read(
-            parts["until"], media, parts["signature"], parts["name"]
+        if (
+            media is None
+            or not self._links.read(
+                parts["until"], media, parts["mark"], parts["signature"], parts["name"]
+            )
+            or await self._is_deleted(parts["mark"])
         ):
-            raise web.HTTPNotFound(text="This link is not good, or not any more.\n")
+            raise ApiError(404, "M_NOT_FOUND", "This link is not good, or not any more.")
         if self._under_way >= _AT_ONCE:
-            raise web.HTTPServiceUnavailable(text="Too many at once; try again.\n")
+            raise ApiError(503, "M_LIMIT_EXCEEDED", "Too many at once; try again.")
         self._under_way += 1
         try:
             async with asyncio.timeout(_WHOLE_SECONDS), self._opened(media) as found:
@@ -71,15 +80,15 @@ class MediaProxy:
                 yield found
         except MatrixError as error:
             log.info("media is not given: %s", error.errcode, extra={"event": "media_refused"})
-            raise web.HTTPNotFound(text="This is not there any more.\n") from error
+            raise ApiError(404, "M_NOT_FOUND", "This is not there any more.") from error
         except TemporaryFailure as error:
-            raise web.HTTPBadGateway(text="The homeserver is away; try again.\n") from error
+            raise ApiError(502, "M_UNKNOWN", "The homeserver is away; try again.") from error
 
     async def _pass_on(
         self, request: web.Request, found: aiohttp.ClientResponse, name: str
     ) -> web.StreamResponse:
         if (found.content_length or 0) > _MOST_BYTES:
-            raise web.HTTPNotFound(text="This is too large to be passed on.\n")
+            raise ApiError(404, "M_TOO_LARGE", "This is too large to be passed on.")
         shown = found.content_type in _INLINE
         kind = found.content_type if shown else "application/octet-stream"
         response = web.StreamResponse(headers={
@@ -88,7 +97,6 @@ class MediaProxy:
             f"filename*=utf-8''{quote(name, safe='')}",
             "Content-Security-Policy": _POLICY,
             "Cross-Origin-Resource-Policy": "cross-origin",
-            "Cache-Control": "private, max-age=600",
         })  # fmt: skip
         if found.content_length is not None and "Content-Encoding" not in found.headers:
             response.content_length = found.content_length

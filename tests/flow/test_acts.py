@@ -1,5 +1,6 @@
 """Edits, answers, reactions, deletions and typing, both ways, through a real Synapse."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -315,15 +316,63 @@ async def test_pictures_and_long_texts_cross_as_links_that_lead_nowhere_else(
         assert answers[4][1].decode() == "too long " * 100 + "\nsecond"
         assert answers[4][2]["Content-Type"] == "text/plain; charset=utf-8"
         # Nobody makes a link of their own.
-        start, until, server, media, signature, name = links[0].rsplit("/", 5)
+        start, until, server, media, mark, signature, name = links[0].rsplit("/", 6)
+        other_mark = links[1].rsplit("/", 3)[1]
+        assert other_mark != mark
         for forged in (
-            f"{start}/{int(until) + 1}/{server}/{media}/{signature}/{name}",
-            f"{start}/{until}/{server}/{page.rpartition('/')[2]}/{signature}/{name}",
-            f"{start}/{until}/{server}/{media}/{signature[:-1]}/{name}",
-            f"{start}/{until}/{server}/{media}/{signature}/other.png",
-            f"{start}/{until}/{server}/..%2f..%2fv3/{signature}/{name}",
+            f"{start}/{int(until) + 1}/{server}/{media}/{mark}/{signature}/{name}",
+            f"{start}/{until}/{server}/{page.rpartition('/')[2]}/{mark}/{signature}/{name}",
+            f"{start}/{until}/{server}/{media}/{other_mark}/{signature}/{name}",
+            f"{start}/{until}/{server}/{media}/-/{signature}/{name}",
+            f"{start}/{until}/{server}/{media}/{mark}/{signature[:-1]}/{name}",
+            f"{start}/{until}/{server}/{media}/{mark}/{signature}/other.png",
+            f"{start}/{until}/{server}/..%2f..%2fv3/{mark}/{signature}/{name}",
         ):
-            assert (await fetch(town, web, forged))[0] == 404, forged
+            assert await is_over(town, web, forged), forged
+
+
+async def test_what_is_deleted_or_replaced_is_seen_by_no_link_any_more_also_after_a_restart(
+    town: Town, folder: Path, database_settings: DatabaseSettings, vivid: Vivid
+) -> None:
+    web = WebSettings(
+        public_url="https://public.example", public_listen=Address("127.0.0.1", free_port())
+    )
+    modules = make_modules({"near": ("vivid", {})})
+    settings = town.settings_for(folder, database_settings, modules=modules, web=web)
+    alice = await town.person("alice")
+    picture = await upload(town, alice, PICTURE, "image/png")
+    image = {"msgtype": "m.image", "body": "cat.png", "url": picture}
+    async with running(settings):
+        room = await bridge(alice, "hall")
+        kept, gone, replaced = [await alice.send(room, image) for _ in range(3)]
+        long = await alice.say(room, "too long " * 100)
+        await vivid.wait_until(lambda network: len(network.done) == 4)
+        of_kept, of_gone, of_replaced, of_long = links = [link_in(one) for one in vivid.done]
+        assert [(await fetch(town, web, link))[0] for link in links] == [200] * 4
+
+        other = image | {"body": "dog.png", "url": await upload(town, alice, b"GIF", "image/gif")}
+        await replace_media(alice, room, replaced, other)
+        await replace_media(alice, room, kept, image | {"body": "my cat", "filename": "cat.png"})
+        await vivid.wait_until(lambda network: len(network.done) == 6)
+        assert await is_over(town, web, of_replaced)
+
+        # At once, though the network takes nothing.
+        vivid.is_swift.clear()
+        await alice.say(room, "what takes its time")
+        hasty = await alice.send(room, image)
+        for event in (gone, long, hasty):
+            await redact(alice, room, event)
+        for link in (of_gone, of_long):
+            await wait_until_over(town, web, link)
+        vivid.is_swift.set()
+        await vivid.wait_until(lambda network: len(network.done) == 11)
+        of_hasty = link_in(vivid.done[7])
+        assert await is_over(town, web, of_hasty)
+    async with running(settings):
+        for link in (of_gone, of_long, of_replaced, of_hasty):
+            assert await is_over(town, web, link), link
+        # The same picture, but of a message that is still there.
+        assert (await fetch(town, web, of_kept))[:2] == (200, PICTURE)
 
 
 async def test_where_a_relay_speaks_the_picture_of_the_person_goes_along(
@@ -372,6 +421,23 @@ def link_in(said: object) -> str:
     assert isinstance(said, sdk.Message)
     (link,) = [node for node in said.body.nodes if isinstance(node, Link)]
     return link.url
+
+
+async def replace_media(user: MatrixUser, room: str, event: str, content: dict[str, Any]) -> None:
+    relation = {"rel_type": "m.replace", "event_id": event}
+    await user.send(room, content | {"m.new_content": content, "m.relates_to": relation})
+
+
+async def is_over(town: Town, web: WebSettings, link: str) -> bool:
+    """Whether the link leads nowhere, as one that was never made."""
+    status, text, _ = await fetch(town, web, link)
+    return status == 404 and b"This link is not good, or not any more." in text
+
+
+async def wait_until_over(town: Town, web: WebSettings, link: str) -> None:
+    async with asyncio.timeout(20):
+        while not await is_over(town, web, link):
+            await asyncio.sleep(0.02)
 
 
 async def fetch(town: Town, web: WebSettings, link: str) -> tuple[int, bytes, Mapping[str, str]]:

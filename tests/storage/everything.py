@@ -13,8 +13,9 @@ from bridge.settings import DatabaseSettings
 from bridge.storage.archive import Manifest, reading
 from bridge.storage.audit import Audit
 from bridge.storage.backup import Wanted, back_up
-from bridge.storage.datamap import DATA_MAP, After, ByDay
+from bridge.storage.datamap import DATA_MAP
 from bridge.storage.keys import DayKeys, EventKeys
+from bridge.storage.labels import After, ByDay
 from bridge.storage.partitions import make_partition
 from bridge.storage.pool import Database
 from bridge.storage.reach import readable

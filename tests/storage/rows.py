@@ -8,7 +8,7 @@ import asyncpg
 
 from bridge.model import Outgoing, QueuedOutgoing, Sent, SystemClock
 from bridge.sdk.ids import EventId
-from bridge.storage.datamap import Table
+from bridge.storage.labels import Table
 from bridge.storage.outbox import Outbox
 from bridge.storage.schema import Connection
 

@@ -3,9 +3,10 @@
 from datetime import date, timedelta
 from pathlib import Path
 
-from bridge.storage.datamap import DATA_MAP, After, ByDay, Holds
+from bridge.storage.datamap import DATA_MAP
 from bridge.storage.datapage import data_map_page
 from bridge.storage.keys import DayKeys
+from bridge.storage.labels import After, ByDay, Holds
 from bridge.storage.pool import Database
 from bridge.storage.retention import Retention
 from bridge.storage.schema import Connection
