@@ -12,6 +12,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self.rows: dict[str, bytes] = {}
         self.subjects: dict[str, str | None] = {}
+        self.terms: dict[str, timedelta | None] = {}
+        """For how long each was to be kept."""
 
     async def get(self, key: str) -> bytes | None:
         """Return a value."""
@@ -29,6 +31,7 @@ class MemoryStore:
         """Keep a value."""
         self.rows[key] = value
         self.subjects[key] = subject
+        self.terms[key] = keep_for
 
     async def delete(self, key: str) -> None:
         """Forget a value."""

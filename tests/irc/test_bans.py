@@ -1,18 +1,22 @@
 """Bans: of patterns of nicks, as a policy list wishes them, and of people, set and lifted."""
 
 import asyncio
+import re
 from collections.abc import Awaitable
+from datetime import timedelta
 
 import pytest
 
 from bridge.networks.irc import bans, masks
+from bridge.networks.irc.banned import KEEP, MOST_IN_CHAT, Banned
 from bridge.networks.irc.governing import rank_lines, topic_lines
 from bridge.networks.irc.isupport import TOPIC_BYTES, Isupport
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Rank, RemoteChat, RemoteRemoval, Removal
 from bridge.sdk.ids import RemoteChatId, RemoteUserId
-from tests.irc.stage import Network, user_id
+from tests.irc.stage import NOW, Network, user_id
+from tests.irc.stores import MemoryStore
 from tests.irc.test_client import listening, speaking, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
@@ -125,12 +129,17 @@ def test_a_topic_has_the_length_that_the_server_takes(value: str, most: int) -> 
 
 async def lists(peer: Peer, *banned: str, who: str = "") -> None:
     """Answer what the channel bans, and where somebody is."""
-    await peer.expect("MODE #room b")
-    peer.say(*(f":irc.test 367 {{nick}} #room {mask}" for mask in banned))
-    peer.say(":irc.test 368 {nick} #room :End of list")
+    await enters(peer, *banned)
     if banned:
         await peer.expect("USERHOST carl")
         peer.say(f":irc.test 302 {{nick}} :{who}")
+
+
+async def enters(peer: Peer, *banned: str) -> None:
+    """Answer what the channel bans."""
+    await peer.expect("MODE #room b")
+    peer.say(*(f":irc.test 367 {{nick}} #room {mask}" for mask in banned))
+    peer.say(":irc.test 368 {nick} #room :End of list")
 
 
 async def test_a_ban_of_the_bridge_is_lifted_after_a_restart_and_no_other() -> None:
@@ -147,6 +156,7 @@ async def test_a_ban_of_the_bridge_is_lifted_after_a_restart_and_no_other() -> N
         async with (
             listening(server, then) as (relay, _, peer, _), asyncio.TaskGroup() as tasks
         ):  # fmt: skip
+            await enters(peer, "*!*@FAR.test")
             lifting = tasks.create_task(relay.remove(room, carl, Removal.UNBAN, ""))
             await lists(peer, "*!*@*.test", "*!*@FAR.test", "carla!*@*")
             await peer.expect("MODE #room -b *!*@FAR.test")
@@ -168,7 +178,7 @@ async def test_a_ban_of_the_bridge_is_lifted_after_a_restart_and_no_other() -> N
             banned = then.connector._network.banned
             banned.note(room.id, "*!*@far.test", carl)
             await relay.leave(room, "unbridged")
-            assert not banned.masks_of(room.id, carl)
+            assert not banned.knows(room.id, "*!*@far.test")
 
 
 async def test_of_who_is_banned_only_the_kick_may_fail_for_not_being_there() -> None:
@@ -204,6 +214,7 @@ async def test_a_ban_of_one_of_us_is_heard_whether_they_are_connected_or_not() -
             await synced(peer)
             assert ways(host.of(RemoteRemoval)) == [Removal.BAN]
         async with listening(server, then, "@bob") as (_, host, peer, _):
+            await enters(peer, "*!*@10.0.0.7")
             peer.say(":bob!b@h MODE #room -b *!*@10.0.0.7", ":bob!b@h MODE #room +b Alice!*@*")
             peer.say(":bob!b@h MODE #room -b Alice!*@*", ":bob!b@h MODE #room -b *!~alice@*")
             await host.wait_for(RemoteRemoval, 4)
@@ -212,6 +223,59 @@ async def test_a_ban_of_one_of_us_is_heard_whether_they_are_connected_or_not() -
             ]  # fmt: skip
             await synced(peer)
             assert not await then.store.find("banned:")
+
+
+async def test_of_bans_no_address_and_no_nick_is_kept_nor_what_was_lifted_meanwhile() -> None:
+    carl = RemoteUserId("carl")
+    async with scripted_server() as server:
+        first, then = Network(server.port), Network(server.port)
+        store = then.store = first.store
+        # As it was once: the mask itself, for ever.
+        store.rows["banned:#room *!*@203.0.113.9"] = b"carl"
+        async with listening(server, first) as (relay, _, peer, _):
+            await enters(peer, "*!*@203.0.113.9")
+            peer.say(":carl!~c@203.0.113.7 JOIN #room")
+            await synced(peer)
+            await relay.remove(ROOM, carl, Removal.BAN, "enough")
+            await peer.expect("KICK #Room carl enough")
+            await written(first, 2)
+            assert not re.search(r"203\.0\.113|carl", f"{store.rows}")
+            assert set(store.terms.values()) == {KEEP}
+            banned = first.connector._network.banned
+            assert banned.is_about(ROOM.id, "*!*@203.0.113.9", carl)
+            assert banned.is_about(ROOM.id, "*!*@203.0.113.7", carl)
+        async with listening(server, then) as (_, _, peer, _):
+            await enters(peer, "*!*@203.0.113.9", "eve!*@*")
+            await written(then, 1)
+            banned = then.connector._network.banned
+            assert banned.is_about(ROOM.id, "*!*@203.0.113.9", carl)
+            assert not banned.knows(ROOM.id, "*!*@203.0.113.7")
+
+
+async def written(network: Network, number: int) -> None:
+    """Wait until so many bans are kept, and all of them as hashes."""
+    async with asyncio.timeout(20):
+        while True:
+            found = await network.store.find("banned:")
+            if len(found) == number and not any("!" in key for key in found):
+                return
+            await asyncio.sleep(0)
+
+
+async def test_a_ban_is_known_for_its_time_and_of_a_channel_only_so_many() -> None:
+    banned, now = Banned(), [NOW]
+    assert KEEP.days < 60
+    await banned.load(MemoryStore(), lambda: now[0])
+    for number in range(MOST_IN_CHAT + 1):
+        now[0] += timedelta(seconds=1)
+        banned.note(ROOM.id, f"n{number}!*@*", user_id("Alice"))
+    banned.note(RemoteChatId("#other"), "n0!*@*", RemoteUserId("carl"))
+    assert len(banned.noted(ROOM.id)) == MOST_IN_CHAT
+    assert not banned.knows(ROOM.id, "n0!*@*")
+    assert banned.owner(ROOM.id, "n1!*@*") == user_id("Alice")
+    assert banned.owner(RemoteChatId("#other"), "n0!*@*") is None
+    now[0] += KEEP
+    assert not banned.knows(ROOM.id, f"n{MOST_IN_CHAT}!*@*")
 
 
 def ways(removals: list[RemoteRemoval]) -> list[Removal]:

@@ -1,15 +1,41 @@
-"""Whom the bans of channels are about, over restarts: a mask of a host does not say it."""
+"""Whom the bans of channels are about, over restarts: a mask of a host does not say it.
+
+A mask often is an address, and mostly one of somebody who is nobody's user. So neither masks nor
+nicks of the network are kept, only hashes by which they are known again, and those for a time.
+"""
 
 import asyncio
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import NewType
 
 from bridge.sdk.errors import DeliveryError
 from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.module import Store
 
 STORE_PREFIX = "banned:"
+KEEP = timedelta(days=59)
+"""As addresses are kept: today and 59 days more."""
 MOST = 5000
 """Masks of one network that are noted. Those who set more of them mean nobody well."""
+MOST_IN_CHAT = 500
+"""The same of one channel, whose oldest goes for one more: no server's list is that long."""
 AGAIN_SECONDS = 5.0
+
+Digest = NewType("Digest", str)
+"""What stands for a mask of a channel, or for a nick there."""
+_DIGEST = re.compile(r"[0-9a-f]{32}\Z")
+
+_Key = tuple[RemoteChatId, Digest]
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    at: datetime
+    who: UserId | Digest
 
 
 class Banned:
@@ -20,43 +46,78 @@ class Banned:
 
     def __init__(self) -> None:
         self._store: Store | None = None
-        self._who: dict[tuple[RemoteChatId, str], RemoteUserId | UserId] = {}
-        self._changed: set[tuple[RemoteChatId, str]] = set()
+        self._now: Callable[[], datetime] | None = None
+        self._notes: dict[_Key, _Note] = {}
+        self._changed: set[_Key] = set()
+        self._outdated: set[str] = set()
+        """Keys in the store that name a mask, as they did once."""
         self._has_changed = asyncio.Event()
 
-    async def load(self, store: Store) -> None:
+    async def load(self, store: Store, now: Callable[[], datetime]) -> None:
         """Read what is kept, once. Raises ``TemporaryFailure`` when the database is away."""
         if self._store is not None:
             return
         for key, value in (await store.find(STORE_PREFIX)).items():
-            chat, _, mask = key.removeprefix(STORE_PREFIX).partition(" ")
-            self._who.setdefault((RemoteChatId(chat), mask), _read(value))
-        self._store = store
+            name, _, mask = key.removeprefix(STORE_PREFIX).partition(" ")
+            chat, said = RemoteChatId(name), value.decode("utf-8", "replace")
+            if _DIGEST.match(mask):
+                self._notes.setdefault((chat, Digest(mask)), _read(said))
+                continue
+            self._outdated.add(key)
+            person = UserId(said) if said.startswith("@") else _digest(chat, said)
+            one = (chat, _digest(chat, mask))
+            self._notes.setdefault(one, _Note(now(), person))
+            self._change(one)
+        self._store, self._now = store, now
 
     def note(self, chat: RemoteChatId, mask: str, person: RemoteUserId | UserId) -> None:
-        """Take note whom a mask is about. Masks are folded."""
-        if len(self._who) < MOST:
-            self._who[chat, mask] = person
-            self._change(chat, mask)
+        """Take note whom a mask is about, after :meth:`load`. Masks are folded."""
+        if self._now is None:
+            return
+        now = self._now()
+        for old in [one for one, note in self._notes.items() if note.at + KEEP <= now]:
+            self._forget(old)
+        there = [one for one in self._notes if one[0] == chat]
+        if len(there) >= MOST_IN_CHAT:
+            self._forget(min(there, key=lambda one: self._notes[one].at))
+        if len(self._notes) < MOST:
+            one = (chat, _digest(chat, mask))
+            who = UserId(person) if person.startswith("@") else _digest(chat, person)
+            self._notes[one] = _Note(now, who)
+            self._change(one)
 
     def forget(self, chat: RemoteChatId, mask: str) -> None:
         """Take note that the channel does not ban the mask any more."""
-        if self._who.pop((chat, mask), None) is not None:
-            self._change(chat, mask)
+        self._forget((chat, _digest(chat, mask)))
 
     def forget_chat(self, chat: RemoteChatId) -> None:
         """Forget a channel that is bridged no more."""
-        for where, mask in list(self._who):
-            if where == chat:
-                self.forget(where, mask)
+        self.forget_lifted(chat, self.noted(chat), ())
 
-    def who(self, chat: RemoteChatId, mask: str) -> RemoteUserId | UserId | None:
-        """Whom a mask is about; None if it is not noted."""
-        return self._who.get((chat, mask))
+    def noted(self, chat: RemoteChatId) -> frozenset[Digest]:
+        """What stands for the masks that are noted of a channel."""
+        return frozenset(digest for where, digest in self._notes if where == chat)
 
-    def masks_of(self, chat: RemoteChatId, person: RemoteUserId | UserId) -> set[str]:
-        """The masks that are noted for somebody."""
-        return {mask for (where, mask), who in self._who.items() if (where, who) == (chat, person)}
+    def forget_lifted(
+        self, chat: RemoteChatId, noted: Collection[Digest], masks: Collection[str]
+    ) -> None:
+        """Forget those that were noted and are not among a channel's masks, which are folded."""
+        for digest in set(noted) - {_digest(chat, mask) for mask in masks}:
+            self._forget((chat, digest))
+
+    def owner(self, chat: RemoteChatId, mask: str) -> UserId | None:
+        """Which Matrix user a mask is about; None if none is noted."""
+        note = self._find(chat, mask)
+        return UserId(note.who) if note is not None and note.who.startswith("@") else None
+
+    def knows(self, chat: RemoteChatId, mask: str) -> bool:
+        """Whether it is noted whom a mask is about."""
+        return self._find(chat, mask) is not None
+
+    def is_about(self, chat: RemoteChatId, mask: str, nick: str) -> bool:
+        """Whether a mask is noted for somebody of the network, by the folded nick."""
+        note = self._find(chat, mask)
+        return note is not None and note.who == _digest(chat, nick)
 
     async def keep_writing(self) -> None:
         """Write what changes. Runs until cancelled."""
@@ -70,23 +131,45 @@ class Banned:
                 self._has_changed.set()
 
     async def _write(self) -> None:
-        while self._store is not None and self._changed:
+        store, now = self._store, self._now
+        while store is not None and now is not None and self._changed:
             one = next(iter(self._changed))
-            key, person = f"{STORE_PREFIX}{one[0]} {one[1]}", self._who.get(one)
-            if person is None:
-                await self._store.delete(key)
+            key, note = f"{STORE_PREFIX}{one[0]} {one[1]}", self._notes.get(one)
+            left = timedelta(0) if note is None else note.at + KEEP - now()
+            if note is None or left <= timedelta(0):
+                await store.delete(key)
             else:
-                subject = person if person.startswith("@") else None
-                await self._store.put(key, person.encode(), subject=subject)
+                subject = note.who if note.who.startswith("@") else None
+                said = f"{note.at.isoformat()} {note.who}"
+                await store.put(key, said.encode(), subject=subject, keep_for=left)
             # What changed once more meanwhile is written once more.
-            if self._who.get(one) == person:
+            if self._notes.get(one) == note:
                 self._changed.discard(one)
+        while store is not None and self._outdated:
+            # Only now: what stands in its place is written.
+            key = next(iter(self._outdated))
+            await store.delete(key)
+            self._outdated.discard(key)
 
-    def _change(self, chat: RemoteChatId, mask: str) -> None:
-        self._changed.add((chat, mask))
+    def _find(self, chat: RemoteChatId, mask: str) -> _Note | None:
+        note = self._notes.get((chat, _digest(chat, mask)))
+        is_old = note is not None and self._now is not None and note.at + KEEP <= self._now()
+        return None if is_old else note
+
+    def _forget(self, one: _Key) -> None:
+        if self._notes.pop(one, None) is not None:
+            self._change(one)
+
+    def _change(self, one: _Key) -> None:
+        self._changed.add(one)
         self._has_changed.set()
 
 
-def _read(value: bytes) -> RemoteUserId | UserId:
-    text = value.decode("utf-8", "replace")
-    return UserId(text) if text.startswith("@") else RemoteUserId(text)
+def _digest(chat: RemoteChatId, name: str) -> Digest:
+    return Digest(blake2b(f"{chat} {name}".encode(), digest_size=16).hexdigest())
+
+
+def _read(said: str) -> _Note:
+    at, _, who = said.partition(" ")
+    person = UserId(who) if who.startswith("@") else Digest(who)
+    return _Note(datetime.fromisoformat(at), person)

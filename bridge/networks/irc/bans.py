@@ -11,7 +11,6 @@ from bridge.networks.irc.wire import Line, Source, line
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.globs import Glob
-from bridge.sdk.ids import RemoteUserId
 
 _PATTERN = re.compile(r"[^\x00-\x20!@:,+$\x7f-][^\x00-\x20!@:,\x7f]{0,99}\Z")
 """A nick, with ``*`` and ``?``. Nothing in it may be read as something else than one value."""
@@ -42,9 +41,12 @@ async def find_about(
     there, fold = [one.param(2) for one in answer.lines], network.fold
     if not there:
         return []
-    noted = network.banned.masks_of(chat.id, RemoteUserId(fold(nick)))
     person = await find_person(inquiries, nick) or Source(nick)
-    found = [mask for mask in there if fold(mask) in noted or masks.is_about(mask, person, fold)]
+    found = [
+        mask for mask in there
+        if network.banned.is_about(chat.id, fold(mask), fold(nick))
+        or masks.is_about(mask, person, fold)
+    ]  # fmt: skip
     if not found:
         raise PermanentFailure(
             f"none of the bans of {chat.name} is known to mean {nick} alone; `modes` names them, "

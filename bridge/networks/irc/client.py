@@ -361,7 +361,7 @@ class IrcClient(Presence):
             if limits.bot_mode:
                 connection.write(line("MODE", connection.own.nick, f"+{limits.bot_mode}"))
             marks = await self._marks.load()
-            await self._network.load(self._host.store)
+            await self._network.load(self._host.store, self._host.now)
             self._ears = Ears(connection, self._network, marks, self._host.now)
             for chat in self._chats.values():
                 self._ears.roster.follow(chat)

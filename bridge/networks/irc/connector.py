@@ -63,9 +63,10 @@ class IrcConnector:
             ),
             Kept(
                 prefix=banned.STORE_PREFIX,
-                holds=Holds.IP,
-                purpose="whom a channel's ban means, so that it can be lifted when they are gone",
-                keep_for=None,
+                holds=Holds.ID,
+                purpose="whom a channel's ban means, so that it can be lifted when they are gone; "
+                "masks and nicks as hashes",
+                keep_for=banned.KEEP,
             ),
             Kept(
                 prefix=reactions.STORE_PREFIX,

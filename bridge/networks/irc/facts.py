@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from bridge.networks.irc import masks, replies
+from bridge.networks.irc.banned import Digest
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.members import Roster
 from bridge.networks.irc.modes import Change, rank_of, read_changes
 from bridge.networks.irc.network import Network
-from bridge.networks.irc.wire import Incoming, Source, line
+from bridge.networks.irc.wire import Incoming, Line, Source, line
 from bridge.sdk.events import (
     Rank,
     RemoteAccess,
@@ -36,6 +37,10 @@ class _Channel:
     flags: set[str] = field(default_factory=set)
     names: dict[str, str] = field(default_factory=dict)
     """A list of names that is just coming in: folded nick to letters."""
+    noted: frozenset[Digest] = frozenset()
+    """Bans that were noted when we came in, until it is known which of them are there yet."""
+    masks: set[str] = field(default_factory=set)
+    """A list of bans that is just coming in, folded."""
 
 
 class Facts:
@@ -46,12 +51,13 @@ class Facts:
         self._network = network
         self._roster = roster
         self._channels: dict[str, _Channel] = {}
-        self._to_ask: asyncio.Queue[str] = asyncio.Queue()
+        self._to_ask: asyncio.Queue[Line] = asyncio.Queue()
 
     async def keep_asking(self) -> None:
-        """Ask for the modes of channels that we come into, as fast as we may write."""
+        """Ask for the modes of channels that we come into, as fast as we may write; for the bans
+        of those in which somebody is known to be banned."""
         while True:
-            await self._connection.say(line("MODE", await self._to_ask.get()))
+            await self._connection.say(await self._to_ask.get())
 
     def handle(self, message: Incoming) -> list[RemoteEvent]:
         """Follow one line; return what it means to the room."""
@@ -68,8 +74,11 @@ class Facts:
     def _on_join(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         source = message.source or Source("")
         if self._connection.is_own(source):
-            self._channels[chat.id] = _Channel()
-            self._to_ask.put_nowait(chat.name)
+            noted = self._network.banned.noted(chat.id)
+            self._channels[chat.id] = _Channel(noted=noted)
+            self._to_ask.put_nowait(line("MODE", chat.name))
+            if noted:
+                self._to_ask.put_nowait(line("MODE", chat.name, "b"))
             return []
         # A nick that comes back is anybody's: it holds nothing until it is given something.
         key = self._fold(source.nick)
@@ -138,6 +147,19 @@ class Facts:
             )
         ]  # fmt: skip
 
+    def _on_banned(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
+        channel = self._channels.setdefault(chat.id, _Channel())
+        if channel.noted:
+            channel.masks.add(self._fold(message.param(2)))
+        return []
+
+    def _on_end_of_bans(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
+        """Forget whom the channel banned before we came in, and bans no more."""
+        channel = self._channels.setdefault(chat.id, _Channel())
+        self._network.banned.forget_lifted(chat.id, channel.noted, channel.masks)
+        channel.noted, channel.masks = frozenset(), set()
+        return []
+
     def _on_kick(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         owner = self._network.owner_of(message.param(1), held_only=True)
         if owner is None:
@@ -168,6 +190,8 @@ class Facts:
         replies.CHANNEL_MODES: _on_told_modes,
         replies.NAMES: _on_names,
         replies.END_OF_NAMES: _on_end_of_names,
+        replies.BAN_ENTRY: _on_banned,
+        replies.END_OF_BANS: _on_end_of_bans,
     }
 
     # --- inside ---
@@ -201,12 +225,10 @@ class Facts:
         Whom it hit is noted: when it is lifted they may be gone, and come by another host.
         """
         mask, banned = self._fold(one.value), self._network.banned
-        if not one.adding and (noted := banned.who(chat.id, mask)) is not None:
+        if not one.adding and banned.knows(chat.id, mask):
+            person = banned.owner(chat.id, mask)
             banned.forget(chat.id, mask)
-            is_ours = noted.startswith("@")
-            return (
-                self._removal(message, chat, UserId(noted), Removal.UNBAN, "") if is_ours else []
-            )
+            return self._removal(message, chat, person, Removal.UNBAN, "") if person else []
 
         def hits(source: Source) -> bool:
             return masks.hits(one.value, source, self._fold)

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from itertools import count, islice
 from time import monotonic
 
@@ -105,11 +106,11 @@ class Network:
             self._usernames = Usernames(store, self.nicks(store), self.settings.username)
         return self._usernames
 
-    async def load(self, store: Store) -> None:
+    async def load(self, store: Store, now: Callable[[], datetime]) -> None:
         """Read what is kept of our people, connected or not."""
         await self.nicks(store).load()
         await self.usernames(store).load()
-        await self.banned.load(store)
+        await self.banned.load(store, now)
 
     async def assign_username(self, owner: UserId) -> str:
         """Return the user name that all connections of somebody have."""
