@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from bridge.core.attendance import Attendance, speaker_of
+from bridge.core.attendance import Attendance, is_left_out, speaker_of
 from bridge.core.chatfacts import ChatFacts
 from bridge.core.house import House
 from bridge.core.outgoing import notice, transaction_id
@@ -72,19 +72,19 @@ class Arrivals:
     def _ghost(self, user: RemoteUser) -> UserId:
         return self._house.namespaces.ghost(self._portal.instance, user.id)
 
-    def _opted_out(self, person: UserId) -> bool:
-        return self._house.optouts.cover(person, self._portal.id)
+    def _opted_out(self, user: RemoteUser) -> bool:
+        return is_left_out(self._house, self._portal.instance, user, self._portal.id)
 
-    def _is_left_out(self, user: RemoteUser) -> bool:
-        """Whether the person does not want to be bridged: the ghost, or whose account it is."""
-        owner = self._house.double_puppets.find_owner(self._portal.instance, user.id)
-        if not self._opted_out(self._ghost(user)) and not (owner and self._opted_out(owner)):
+    async def _is_left_out(self, user: RemoteUser) -> bool:
+        if not self._opted_out(user):
             return False
         self._house.telemetry.count_send("to_matrix", "dropped")
+        # Whose account it is may be known only now that they speak.
+        await self.attendance.let_go(user.id)
         return True
 
     async def _receive_message(self, event: RemoteMessage | RemoteEdit) -> None:
-        if self._is_left_out(event.sender):
+        if await self._is_left_out(event.sender):
             return
         ghost, body = self._ghost(event.sender), mentions_as(event.body, self._with_ghost)
         self._house.typing.show(self._portal.room, ghost, 0)
@@ -120,7 +120,7 @@ class Arrivals:
         ], event.sender)  # fmt: skip
 
     async def _receive_reaction(self, event: RemoteReaction) -> None:
-        if self._is_left_out(event.sender):
+        if await self._is_left_out(event.sender):
             return
         ghost = self._ghost(event.sender)
         key = clean(event.key).strip()[:_LONGEST_KEY]
@@ -160,7 +160,7 @@ class Arrivals:
 
     async def _show_typing(self, event: RemoteTyping) -> None:
         ghost = self._ghost(event.user)
-        is_shown = not self._portal.blocked and not self._opted_out(ghost)
+        is_shown = not self._portal.blocked and not self._opted_out(event.user)
         if is_shown and ghost in await self.attendance.present():
             seconds = min(event.seconds, _LONGEST_TYPING) if event.is_typing else 0
             self._house.typing.show(self._portal.room, ghost, seconds)

@@ -13,7 +13,7 @@ from bridge.sdk.events import (
     RemoteRename,
     RemoteUser,
 )
-from bridge.sdk.ids import RemoteUserId, UserId
+from bridge.sdk.ids import InstanceId, RemoteUserId, UserId
 
 Movement = RemoteJoin | RemoteLeave | RemoteRename | RemoteMembers
 
@@ -146,8 +146,8 @@ class Attendance:
         """Whether the ghost is to be in the room: not of those who said no, nor of those who
         are there themselves."""
         house, portal = self._house, self._portal
-        return not speaker_of(house, portal, user) and not house.optouts.cover(
-            self._ghost(user), portal.id
+        return not speaker_of(house, portal, user) and not is_left_out(
+            house, portal.instance, user, portal.id
         )
 
     def _forget(self, user: RemoteUser) -> None:
@@ -231,9 +231,17 @@ class Attendance:
         )  # fmt: skip
 
 
+def is_left_out(house: House, instance: InstanceId, user: RemoteUser, portal: int) -> bool:
+    """Whether somebody of the network does not want to be bridged in a portal: by the id or by the
+    account that they are signed in to, or as the person in Matrix whose account it is."""
+    owner = house.double_puppets.find_owner(instance, user)
+    ghosts = (house.namespaces.ghost(instance, one) for one in (user.id, user.account) if one)
+    return any(house.optouts.cover(one, portal) for one in (*ghosts, owner) if one)
+
+
 def speaker_of(house: House, portal: Portal, user: RemoteUser) -> str:
     """Whose own Matrix account speaks for somebody of the network; empty if none does."""
-    found = house.double_puppets.find_speaker(portal.instance, user.id)
+    found = house.double_puppets.find_speaker(portal.instance, user)
     if found is None or not house.permissions.allows(found, Permission.USER, portal.instance):
         return ""
     return found

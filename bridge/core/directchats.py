@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from bridge.core.attendance import is_left_out
 from bridge.core.bothsides import say_here
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
@@ -62,9 +63,9 @@ class DirectChats:
             raise PermanentFailure("nobody here takes messages of this kind")
         if house.optouts.cover(owner, EVERYWHERE):
             raise PermanentFailure("they take no messages of this kind")
-        if house.optouts.cover(ghost, EVERYWHERE) or await house.double_puppets.ignores(
-            owner, ghost
-        ):
+        if is_left_out(house, row.instance, event.sender, EVERYWHERE):
+            return
+        if await house.double_puppets.ignores(owner, ghost):
             return
         self._count_opened(owner)
         door = await self._have(row, event.sender, owner)

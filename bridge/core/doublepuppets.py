@@ -11,6 +11,7 @@ from bridge.logs import hide
 from bridge.matrix.doubles import Doubles, Leave
 from bridge.model import AuditAction, LoginRow
 from bridge.sdk.errors import DeliveryError, PermanentFailure
+from bridge.sdk.events import RemoteUser
 from bridge.sdk.ids import EventId, InstanceId, RemoteUserId, RoomId, UserId
 from bridge.sdk.secret import Secret
 
@@ -130,13 +131,15 @@ class DoublePuppets:
             if (key[0], owner) != (instance, person)
         }
 
-    def find_owner(self, instance: InstanceId, remote: RemoteUserId) -> UserId | None:
-        """Whose own account it is, as far as a login has said."""
-        return self._owners.get((instance, remote))
+    def find_owner(self, instance: InstanceId, user: RemoteUser) -> UserId | None:
+        """Who in Matrix somebody of the network is, as far as a login has said: by the account
+        that they are signed in to, else by the id."""
+        owner = self._owners.get((instance, user.account)) if user.account else None
+        return owner or self._owners.get((instance, user.id))
 
-    def find_speaker(self, instance: InstanceId, remote: RemoteUserId) -> UserId | None:
-        """Who says with the own Matrix account what that account on the network writes."""
-        owner = self._owners.get((instance, remote))
+    def find_speaker(self, instance: InstanceId, user: RemoteUser) -> UserId | None:
+        """Who says with the own Matrix account what somebody of the network writes."""
+        owner = self.find_owner(instance, user)
         return owner if owner in self._ways and owner not in self._refused else None
 
     # --- leave ---
@@ -229,7 +232,13 @@ class DoublePuppets:
         if person in self._refused:
             return f"Your own account does not speak for you: {self._refused[person]}."
         how = "by the token that you gave me" if way is Way.TOKEN else "as the homeserver allows"
-        return f"What you write on a network comes from your own account here, {how}."
+        said = f"What you write on a network comes from your own account here, {how}."
+        if person in self._owners.values():
+            return said
+        return (
+            f"{said} But no login of yours has told me yet of an account on a network, by which I "
+            "would know you there: till one does (say login), it comes from your ghost."
+        )
 
     # --- whom they ignore ---
 

@@ -41,6 +41,10 @@ class Guests:
         else:
             await self._optouts.remove(ghost, EVERYWHERE)
 
+    def has_opted_out(self, row: LoginRow, user: RemoteUserId) -> bool:
+        """Whether the person wants to be bridged nowhere."""
+        return self._optouts.cover(self._namespaces.ghost(row.instance, user), EVERYWHERE)
+
     async def obey(self, row: LoginRow, wish: ModeratorWish) -> str:
         """Do what somebody who runs a chat wishes. Raises a ``DeliveryError``."""
         return await self._moderators.obey(row, wish)

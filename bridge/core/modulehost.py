@@ -29,6 +29,7 @@ class Guests(Protocol):
 
     async def identify(self, row: LoginRow, account: RemoteUserId) -> None: ...
     async def opt_out(self, row: LoginRow, user: RemoteUserId, is_out: bool) -> None: ...
+    def has_opted_out(self, row: LoginRow, user: RemoteUserId) -> bool: ...
     async def obey(self, row: LoginRow, wish: ModeratorWish) -> str: ...
 
 
@@ -71,6 +72,10 @@ class ModuleHost(InstanceHost):
     async def opt_out(self, user: RemoteUserId, *, is_out: bool = True) -> None:
         """Say that somebody does not want to be bridged, or does again. Waits likewise."""
         await self._persistently(lambda: self._guests.opt_out(self._row, user, is_out))
+
+    def has_opted_out(self, user: RemoteUserId) -> bool:
+        """Whether somebody does not want to be bridged."""
+        return self._guests.has_opted_out(self._row, user)
 
     async def obey(self, wish: ModeratorWish) -> str:
         """Do what somebody who runs a chat wishes; give the answer. Raises a ``DeliveryError``."""

@@ -234,7 +234,7 @@ class Portals:
             return False
         doubles = self._house.double_puppets
         ghost = self._house.namespaces.ghost(row.instance, sender.id)
-        person = doubles.find_owner(row.instance, sender.id)
+        person = doubles.find_owner(row.instance, sender)
         return await doubles.ignores(row.owner, ghost) or (
             person is not None and await doubles.ignores(row.owner, person)
         )

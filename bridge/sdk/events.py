@@ -125,6 +125,9 @@ class RemoteUser:
 
     id: RemoteUserId
     name: str
+    account: RemoteUserId | None = None
+    """The account that the person is signed in to, where an id is not one: where anybody may take
+    a name that is free. As the network itself says, and an id that no person can have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

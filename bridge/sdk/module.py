@@ -106,8 +106,8 @@ class Store(Protocol):
     async def find(self, prefix: str) -> Mapping[str, bytes]: ...
 
 
-class Host(Protocol):
-    """All that a connector's client gets of the program that hosts it."""
+class HostsModule(Protocol):
+    """What every module gets of the program that hosts it."""
 
     @property
     def instance(self) -> InstanceId: ...
@@ -130,6 +130,10 @@ class Host(Protocol):
     def observe(self, name: str, value: float, /, **labels: str) -> None:
         """Add a value to a declared histogram. Raises ``ValueError`` for what is not declared."""
         ...
+
+
+class Host(HostsModule, Protocol):
+    """All that a connector's client gets of the program that hosts it."""
 
     async def receive(self, event: RemoteEvent) -> None:
         """Take an event from the network. Returns when it is stored and cannot be lost.
@@ -165,6 +169,13 @@ class Host(Protocol):
         """Say that a person on the network does not want to be bridged, or does again.
 
         Holds for all chats of this instance from now on. Waits while the database is away.
+        """
+        ...
+
+    def has_opted_out(self, user: RemoteUserId) -> bool:
+        """Whether ``opt_out`` holds for a person, as told from any login of this instance.
+
+        The core asks it itself of who does or says something, by ``RemoteUser.account``, too.
         """
         ...
 
@@ -447,32 +458,11 @@ class Command:
     run: Callable[[Call], Awaitable[None]] = field(repr=False)
 
 
-class BotHost(Protocol):
+class BotHost(HostsModule, Protocol):
     """All that a bot gets of the program that hosts it."""
 
     @property
-    def instance(self) -> InstanceId: ...
-    @property
-    def log(self) -> logging.LoggerAdapter[logging.Logger]: ...
-    @property
-    def store(self) -> Store: ...
-    @property
     def timers(self) -> Timers: ...
-
-    def now(self) -> datetime:
-        """The time, in UTC."""
-        ...
-
-    def count(self, name: str, /, **labels: str) -> None:
-        """Count one more of a counter declared in ``ModuleInfo.metrics``, with all its labels.
-
-        Raises ``ValueError`` for what is not declared.
-        """
-        ...
-
-    def observe(self, name: str, value: float, /, **labels: str) -> None:
-        """Add a value to a declared histogram. Raises ``ValueError`` for what is not declared."""
-        ...
 
 
 class Bot(Protocol):

@@ -91,6 +91,9 @@ class NoGuests:
     async def opt_out(self, row: LoginRow, user: RemoteUserId, is_out: bool) -> None:
         raise AssertionError("nobody opts out")
 
+    def has_opted_out(self, row: LoginRow, user: RemoteUserId) -> bool:
+        raise AssertionError("nobody is out")
+
     async def obey(self, row: LoginRow, wish: ModeratorWish) -> str:
         raise AssertionError("nobody wishes anything")
 

@@ -21,13 +21,16 @@ from bridge.sdk.rich import Rich
 from bridge.settings import DatabaseSettings
 from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.portals import PortalStore
+from tests.flow.test_conversation import _joined as joined
 from tests.flow.test_conversation import bridge, irc_module
 from tests.flow.test_leave_taken import acts
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
+from tests.rigs.services import register, run_services
 from tests.rigs.trestle import Town, make_modules, run_town, running, wait_until
 
 NEAR, CARL = InstanceId("near"), RemoteUserId("carl")
+CARL_NOW = RemoteUser(id=CARL, name="carl")
 BOT = "@trestle:test.example"
 WRONG = "of-nobody-at-all"
 GHOST = "@_trestle_near_carl:test.example"
@@ -241,6 +244,56 @@ async def test_a_token_is_taken_in_a_direct_chat_kept_sealed_and_forgotten(
             assert (await bob.wait_for_text(room, "by the ghost"))["sender"] == GHOST
 
 
+async def test_who_signed_in_here_speaks_from_other_clients_of_the_account_and_opts_it_out(
+    open_town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with (
+        run_services() as irc,
+        irc_user(irc.port, "phone") as phone,
+        irc_user(irc.port, "pad") as pad,
+    ):
+        await register(irc, "wanda", "opensesame")
+        for user in (phone, pad):
+            await user.join("#mine")
+        settings = open_town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc))
+        )
+        alice = await open_town.person("alice")
+        async with running(settings) as app:
+            room = await bridge(alice, "#mine")
+            await order(alice, room, "!trestle double-puppet on", "no login of yours has told me")
+            logins, instance = app.parts.logins, app.parts.instances[NEAR]
+            one = await logins.begin(
+                UserId(alice.id), instance, logins.find_flow(instance, "sasl")
+            )
+            await one.submit({"account": "wanda", "password": "opensesame"})
+            assert one.login is not None, one.trouble
+            wanda = RemoteUser(
+                id=RemoteUserId("phone"), name="phone", account=RemoteUserId("account!wanda")
+            )
+            doubles = app.parts.double_puppets
+            await wait_until(lambda: doubles.find_owner(NEAR, wanda) == alice.id)
+            assert "no login" not in doubles.describe(UserId(alice.id))
+            pad.say("PRIVMSG #mine :as anybody")
+            assert (await alice.wait_for_text(room, "as anybody"))["sender"] != alice.id
+            await alice.wait_until(lambda: "pad" in joined(alice, room))
+            for user in (phone, pad):
+                user.say("PRIVMSG NickServ :IDENTIFY wanda opensesame")
+                await user.expect(" 900 ")
+            phone.say("PRIVMSG #mine :from my phone")
+            assert (await alice.wait_for_text(room, "from my phone"))["sender"] == alice.id
+            # What is said of the account holds in all its clients.
+            phone.say("PRIVMSG trestle :optout")
+            await phone.expect("NOTICE phone", "carried to Matrix any more")
+            pad.say("PRIVMSG #mine :between us")
+            await alice.wait_until(lambda: "pad" not in joined(alice, room))
+            phone.say("PRIVMSG trestle :optin")
+            await phone.expect("NOTICE phone", "is carried to Matrix again")
+            pad.say("PRIVMSG #mine :from my pad")
+            assert (await alice.wait_for_text(room, "from my pad"))["sender"] == alice.id
+            assert "between us" not in str(await alice.messages(room))
+
+
 async def test_whom_a_person_ignores_does_not_get_into_the_persons_private_chat(
     town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:
@@ -282,6 +335,6 @@ async def test_whom_a_person_ignores_does_not_get_into_the_persons_private_chat(
             assert "hello from troll" not in heard
             assert "hello from quinn" not in heard
             # Who signs out has no account there any more, which may be somebody else's next.
-            assert app.parts.double_puppets.find_owner(NEAR, CARL) == bob.id
+            assert app.parts.double_puppets.find_owner(NEAR, CARL_NOW) == bob.id
             await order(bob, chat, "logout", "Logged out of near")
-            assert app.parts.double_puppets.find_owner(NEAR, CARL) is None
+            assert app.parts.double_puppets.find_owner(NEAR, CARL_NOW) is None

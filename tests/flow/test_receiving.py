@@ -61,6 +61,9 @@ class Told:
             raise self._failures.pop(0)
         (self.out.add if is_out else self.out.discard)(user)
 
+    def has_opted_out(self, row: LoginRow, user: RemoteUserId) -> bool:
+        return user in self.out
+
     async def obey(self, row: LoginRow, wish: ModeratorWish) -> str:
         if self._failures:
             raise self._failures.pop(0)

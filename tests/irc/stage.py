@@ -41,6 +41,7 @@ class Host:
         self.events: list[RemoteEvent] = []
         self.states: list[tuple[LoginState, str]] = []
         self.opted_out: set[RemoteUserId] = set()
+        self.accounts: list[RemoteUserId] = []
         self.kept: dict[str, Secret] = {}
         self.wishes: list[ModeratorWish] = []
         self.failures: list[Exception] = []
@@ -72,8 +73,9 @@ class Host:
         self._changed.set()
 
     async def identify(self, account: RemoteUserId) -> None:
-        """Refuse: a nick is nobody's account."""
-        raise ValueError(account)
+        """Remember which account the login is."""
+        self.accounts.append(account)
+        self._changed.set()
 
     async def keep_secret(self, name: str, secret: Secret | None) -> None:
         """Keep it, for the login of a client that is made later."""
@@ -86,6 +88,10 @@ class Host:
         """Remember who wants no part in it."""
         (self.opted_out.add if is_out else self.opted_out.discard)(user)
         self._changed.set()
+
+    def has_opted_out(self, user: RemoteUserId) -> bool:
+        """Whether somebody wants no part in it."""
+        return user in self.opted_out
 
     async def obey(self, wish: ModeratorWish) -> str:
         """Remember what somebody who runs a channel wishes."""

@@ -84,11 +84,14 @@ def test_what_we_group_reads_back_as_it_was(texts: list[str]) -> None:
 
 def test_a_group_of_notices_is_one_notice() -> None:
     (one,) = feed(
-        "@msgid=xxx :n!u@h BATCH +1 draft/multiline #c", "@batch=1 :n!u@h NOTICE #c :one",
+        "@msgid=xxx :s.test BATCH +1 draft/multiline #c",
+        "@batch=1;account=acc :n!u@h NOTICE #c :one",
         "@batch=1 :n!u@h NOTICE #c :two ",
         "@batch=1;draft/multiline-concat :n!u@h NOTICE #c :rest", "BATCH -1",
     )  # fmt: skip
     assert (one.command, one.params) == ("NOTICE", ("#c", "one\ntwo rest"))
+    # This server tells who it is from with the lines alone.
+    assert (one.tags["msgid"], one.tags["account"]) == ("xxx", "acc")
 
 
 LONG = "word " * 150 + "end"

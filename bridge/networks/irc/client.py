@@ -303,8 +303,9 @@ class IrcClient(Presence):
                     self._typist = Typist(connection.answer, asyncio.get_running_loop().time)
                     others.append(tasks.create_task(self._typist.run()))
                 others.append(tasks.create_task(self._wait_for_dismissal(connection)))
-                others.append(tasks.create_task(self._marks.keep_writing()))
-                others.append(tasks.create_task(self._serve(inbox)))
+                lasting = (self._marks.keep_writing(), self._serve(inbox),
+                           self._keep_identified(connection))  # fmt: skip
+                others.extend(tasks.create_task(one) for one in lasting)
                 if whispers is not None:
                     put = partial(self._put_whispered, inbox)
                     others.append(tasks.create_task(whispers.lookout.serve(connection.say, put)))
@@ -406,6 +407,8 @@ class IrcClient(Presence):
 
     async def _take_in(self, heard: Heard) -> None:
         if heard.event is not None:
+            if self._doorman is not None:
+                await self._doorman.optouts.follow(heard.event)
             await self._receive(heard.event)
         if heard.mark is not None and heard.chat in self._chats:
             self._marks.note(heard.chat, heard.mark)

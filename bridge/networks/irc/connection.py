@@ -67,6 +67,8 @@ class Connection:
         """What to say at the end, if it is anything special."""
         self.own = Source("")
         """Our nick, user and host, as others see them; user and host once we joined."""
+        self.accounts: asyncio.Queue[str] = asyncio.Queue()
+        """To which accounts services signed us in, one after another."""
         self.isupport = Isupport()
         self._offers = Offers()
 
@@ -348,6 +350,8 @@ class Connection:
                 self.own = message.source
             case "CHGHOST" if self.is_own(message.source):
                 self.own = Source(self.own.nick, message.param(0), message.param(1))
+            case replies.LOGGED_IN if message.param(2):
+                self.accounts.put_nowait(message.param(2))
             case replies.HOST_HIDDEN:
                 self.own = Source(self.own.nick, self.own.user, message.param(1))
             case replies.ISUPPORT:

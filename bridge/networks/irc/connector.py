@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from bridge.networks.irc import banned, history, nicks, reactions, usernames
+from bridge.networks.irc import banned, history, nicks, optouts, reactions, usernames
 from bridge.networks.irc.acts import REDACTION
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.commands import COMMANDS
@@ -67,6 +67,12 @@ class IrcConnector:
                 purpose="whom a channel's ban means, so that it can be lifted when they are gone; "
                 "masks and nicks as hashes",
                 keep_for=banned.KEEP,
+            ),
+            Kept(
+                prefix=optouts.STORE_PREFIX,
+                holds=Holds.ID,
+                purpose="by which account a nick was opted out, both as hashes",
+                keep_for=None,
             ),
             Kept(
                 prefix=reactions.STORE_PREFIX,

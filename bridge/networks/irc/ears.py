@@ -144,7 +144,7 @@ class Ears:
     ) -> RemoteMessage | RemoteReaction | RemoteRedaction | None:
         if self._is_ours(message, chat, source):
             return None
-        sender = self.roster.user(source.nick)
+        sender = self.roster.sender(message, source)
         act = read_act(message, chat.id, sender, self._network.id_of(message))
         return act or self._message(message, chat, source, at)
 
@@ -159,7 +159,7 @@ class Ears:
         return RemoteMessage(
             chat=chat.id,
             id=self._network.id_of(message),
-            sender=self.roster.user(source.nick),
+            sender=self.roster.sender(message, source),
             kind=content[0],
             body=with_mentions(
                 content[1],
@@ -189,7 +189,7 @@ class Ears:
             return []
         if not self._network.settings.typing or self._is_ours(message, chat, source):
             return []
-        event = read_typing(message, chat.id, self.roster.user(source.nick))
+        event = read_typing(message, chat.id, self.roster.sender(message, source))
         return [Heard(event, chat.id)]
 
     def _hear_invitation(self, message: Incoming) -> list[RemoteRemark]:

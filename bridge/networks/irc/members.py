@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import strip_codes
-from bridge.networks.irc.people import People
+from bridge.networks.irc.people import People, account_id, account_of
 from bridge.networks.irc.wire import Incoming, Source
 from bridge.sdk.events import (
     RemoteChat,
@@ -99,7 +99,25 @@ class Roster:
 
     def user(self, nick: str) -> RemoteUser:
         """Make the record of a person."""
-        return RemoteUser(id=RemoteUserId(self._fold(nick)), name=strip_codes(nick))
+        known = None
+        if "account-notify" in self._connection.capabilities:  # Else it may be so no more.
+            person = self.people.find(nick)
+            known = person.account if person is not None else None
+        return self._record(nick, known)
+
+    def sender(self, message: Incoming, source: Source) -> RemoteUser:
+        """Make the record of who a line comes from, with the account that it tells of."""
+        told = account_of(message, self._connection.capabilities)
+        if told is None and not message.is_replayed:
+            return self.user(source.nick)
+        return self._record(source.nick, told)
+
+    def _record(self, nick: str, account: str | None) -> RemoteUser:
+        return RemoteUser(
+            id=RemoteUserId(self._fold(nick)),
+            name=strip_codes(nick),
+            account=account_id(self._fold(account)) if account else None,
+        )
 
     def find_nick(self, chat: RemoteChat, nick: str) -> str | None:
         """Return the nick of somebody in the channel as it is spelled there."""

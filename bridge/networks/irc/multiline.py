@@ -109,6 +109,9 @@ class Assembler:
             # Some servers name the sender on the lines only.
             if open_one.begin.source is None or not open_one.begin.source.is_person:
                 open_one.begin = replace(open_one.begin, source=message.source)
+            if "account" in message.tags and "account" not in open_one.begin.tags:
+                tags = {**open_one.begin.tags, "account": message.tags["account"]}
+                open_one.begin = replace(open_one.begin, tags=tags)
             if CONCAT in message.tags and open_one.texts:
                 open_one.texts[-1] += message.param(-1)
             else:

@@ -5,10 +5,13 @@ Each of these comes by an IRCv3 capability of its own (``extended-join``, ``acco
 has it not, the field stays unknown.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from bridge.networks.irc.wire import Incoming, Source
+from bridge.sdk.ids import RemoteUserId
+
+ACCOUNT_TAG = "account-tag"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,17 @@ class People:
     def _change(self, nick: str, **changes: object) -> None:
         key = self._fold(nick)
         self._known[key] = replace(self._known[key], **changes)  # type: ignore[arg-type]
+
+
+def account_id(folded: str) -> RemoteUserId:
+    """The id of an account with the network's services. No nick can have a ``!``."""
+    return RemoteUserId(f"account!{folded}")
+
+
+def account_of(message: Incoming, capabilities: Collection[str]) -> str | None:
+    """The account of who a line comes from: empty is none, None is not known."""
+    is_told = ACCOUNT_TAG in capabilities
+    return message.tags.get("account", "" if is_told else None)
 
 
 def _account(word: str) -> str:

@@ -21,7 +21,7 @@ from bridge.networks.irc.naming import Naming
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.partners import Partners
-from bridge.networks.irc.people import Person
+from bridge.networks.irc.people import Person, account_id
 from bridge.networks.irc.services import is_service, refuse_secret
 from bridge.networks.irc.settings import IrcSettings, read_listen
 from bridge.networks.irc.whispers import Whispers
@@ -132,6 +132,12 @@ class Presence:
         if not (self._is_puppet and self._settings.private_messages):
             return None
         return Whispers(connection, self._network, self._host.now, self._partners)
+
+    async def _keep_identified(self, connection: Connection) -> None:
+        """Say to which accounts the connection is signed in. Runs until cancelled."""
+        while True:
+            name = await connection.accounts.get()
+            await self._host.identify(account_id(connection.isupport.fold(name)))
 
     def watch_chats(self, chats: Sequence[RemoteChat]) -> None:
         """Know the login's direct chats: in them it is told who comes and goes."""

@@ -1,6 +1,5 @@
 """What is said to one of us alone: for a direct chat, for those who run channels, or for us."""
 
-import asyncio
 from collections.abc import Sequence
 
 from bridge.networks.irc import replies
@@ -8,11 +7,12 @@ from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.desk import Desk
 from bridge.networks.irc.multiline import Assembler
 from bridge.networks.irc.network import Network
+from bridge.networks.irc.optouts import WORDS, OptOuts
 from bridge.networks.irc.speech import ACTION, CTCP, read_ctcp
 from bridge.networks.irc.whispers import Whispered, Whispers
 from bridge.networks.irc.wire import Incoming, cut, line
 from bridge.sdk.events import MessageKind, RemoteMessage
-from bridge.sdk.ids import RemoteUserId, UserId
+from bridge.sdk.ids import UserId
 from bridge.sdk.module import Host
 
 SENTENCE = (
@@ -24,12 +24,6 @@ INVITED = (
     "I come into a channel with a room: somebody in Matrix has to say there: bridge {} {}. "
     "The channel's operators are asked then."
 )
-OPTED = {
-    "optout": "Nothing that you say is carried to Matrix any more. Say optin to undo that.",
-    "optin": "What you say in the channels is carried to Matrix again.",
-}
-LATER = "That could not be noted just now. Please say it again in a minute."
-NOTE_SECONDS = 5.0
 MOST_PEERS = 1000
 
 
@@ -59,6 +53,8 @@ class Doorman:
         self._connection = connection
         self._network = network
         self._whispers = whispers
+        self.optouts = OptOuts(connection, network, host)
+        """Who wants no part in it."""
         self._told: set[str] = set()
         self._assembler = Assembler()
 
@@ -81,8 +77,8 @@ class Doorman:
             if ctcp is not None and ctcp[0] != ACTION:
                 self._answer_ctcp(source.nick, *ctcp)
                 return ()
-            if (word := message.param(1).strip().casefold()) in OPTED:
-                await self._opt(source.nick, word)
+            if (word := message.param(1).strip().casefold()) in WORDS:
+                await self.optouts.hear(message, source, word)
                 return ()
         if self._whispers is not None:
             return self._whispers.hear(message)
@@ -112,18 +108,6 @@ class Doorman:
         if key not in self._told and len(self._told) < MOST_PEERS:
             self._told.add(key)
             self._connection.answer(line("NOTICE", nick, text))
-
-    async def _opt(self, nick: str, word: str) -> None:
-        user = RemoteUserId(self._connection.isupport.fold(nick))
-        try:
-            # The server must not wait for its PONG for as long as our database is away.
-            async with asyncio.timeout(NOTE_SECONDS):
-                await self._host.opt_out(user, is_out=word == "optout")
-        except TimeoutError:
-            answer = LATER
-        else:
-            answer = OPTED[word]
-        self._connection.answer(line("NOTICE", nick, answer))
 
     def _answer_ctcp(self, nick: str, command: str, rest: str) -> None:
         answers = {

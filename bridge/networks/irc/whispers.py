@@ -10,6 +10,7 @@ from bridge.networks.irc.format import clean_text, strip_codes
 from bridge.networks.irc.lookout import Lookout
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.partners import Partner, Partners
+from bridge.networks.irc.people import account_id, account_of
 from bridge.networks.irc.services import is_service
 from bridge.networks.irc.speech import read_text, read_time
 from bridge.networks.irc.splits import is_split
@@ -64,7 +65,8 @@ class Whispers:
         source = message.source
         if source is None or message.is_replayed:
             return []
-        chat, user = self._chat(source.nick), self._user(source.nick)
+        account = account_of(message, self._connection.capabilities)
+        chat, user = self._chat(source.nick), self._user(source.nick, account)
         if is_service(source, self._network.settings.nickserv or ""):
             partner = self._partners.find(chat)
             if partner is None or partner.spoke_at is None:
@@ -180,8 +182,13 @@ class Whispers:
             "Whoever comes back under this name may be somebody else.",
         )]  # fmt: skip
 
-    def _user(self, nick: str) -> RemoteUser:
-        return RemoteUser(id=RemoteUserId(self._chat(nick)), name=strip_codes(nick))
+    def _user(self, nick: str, account: str | None = None) -> RemoteUser:
+        fold = self._connection.isupport.fold
+        return RemoteUser(
+            id=RemoteUserId(fold(nick)),
+            name=strip_codes(nick),
+            account=account_id(fold(account)) if account else None,
+        )
 
 
 def _mask(source: Source) -> str:

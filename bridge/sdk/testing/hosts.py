@@ -203,6 +203,10 @@ class FakeHost(FakeMetrics):
         (self.opted_out.add if is_out else self.opted_out.discard)(user)
         self._changed.set()
 
+    def has_opted_out(self, user: RemoteUserId) -> bool:
+        """Whether the module said that somebody does not want to be bridged."""
+        return user in self.opted_out
+
     async def obey(self, wish: ModeratorWish) -> str:
         """Take note of what somebody who runs a chat wishes, and give an answer.
 
