@@ -41,18 +41,27 @@ async def find_about(
     there, fold = [one.param(2) for one in answer.lines], network.fold
     if not there:
         return []
-    person = await find_person(inquiries, nick) or Source(nick)
+    seen = await find_person(inquiries, nick)
+    person = seen or Source(nick)
     found = [
         mask for mask in there
         if network.banned.is_about(chat.id, fold(mask), fold(nick))
         or masks.is_about(mask, person, fold)
     ]  # fmt: skip
     if not found:
+        if seen is not None and not any(_may_hit(mask, seen, fold) for mask in there):
+            return []
         raise PermanentFailure(
             f"none of the bans of {chat.name} is known to mean {nick} alone; `modes` names them, "
             "and `ban -<mask>` lifts one"
         )
     return found
+
+
+def _may_hit(mask: str, person: Source, fold: masks.Fold) -> bool:
+    # What has another form is of an account, a real name or the like.
+    is_plain = "!" in mask and "@" in mask and mask[:1] not in {"$", "~"}
+    return not is_plain or masks.hits(mask, person, fold)
 
 
 async def find_person(inquiries: Inquiries, nick: str) -> Source | None:
