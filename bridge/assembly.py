@@ -16,6 +16,7 @@ from bridge.core.bookkeeper import Bookkeeper
 from bridge.core.bots import Stage
 from bridge.core.commands import MainBot
 from bridge.core.conditions import Conditions
+from bridge.core.confidences import Confidences
 from bridge.core.consents import Consents
 from bridge.core.crossings import Crossings
 from bridge.core.declared import DeclaredRooms
@@ -244,6 +245,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         main_bot.login_chat = LoginChat(logins, stage, namespaces.bot, bot_rooms)
         main_bot.network_commands = NetworkCommands(
             plumbing, portals, intents, announcer, house.rules, permissions.allows, namespaces.bot
+        )
+        main_bot.confidences = Confidences(
+            main_bot.login_chat, main_bot.network_commands, double_puppets
         )
         main_bot.consents = consents
         main_bot.policies = policies

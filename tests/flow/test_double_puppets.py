@@ -208,13 +208,26 @@ async def test_a_token_is_taken_in_a_direct_chat_kept_sealed_and_forgotten(
                 (await new_session(town, bob, keys=True), "can read encrypted messages"),
             ):
                 await order(bob, chat, f"double-puppet token {bad}", answer)
-            await order(
-                bob, room, f"!trestle double-puppet token {shown}", "others could read that"
-            )
+            # So is what is misspelled, and an edit that nobody reads.
+            for bad, answer in (
+                (f"token {WRONG} please", "and then the token alone"),
+                (WRONG[:5], "say double-puppet alone"),
+            ):
+                await order(bob, chat, f"double-puppet {bad}", answer)
+            await order(bob, chat, f"duble-pupet token {WRONG}", "I do not know that")
+            edit = {"msgtype": "m.text", "body": f"double-puppet token {WRONG}"}
+            await bob.send(chat, {
+                **edit, "m.new_content": edit,
+                "m.relates_to": {"rel_type": "m.replace", "event_id": await bob.say(chat, "ping")},
+            })  # fmt: skip
+            await order(bob, chat, "ping", "I am here")
+            for words in (f"token {shown}", shown, f"token <{shown}> please"):
+                await order(bob, room, f"!trestle double-puppet {words}", "others could read that")
             assert await app.parts.vault.records_of(UserId(bob.id)) == []
             await order(bob, chat, f"double-puppet token {token}", "by the token that you gave")
+            await wait_until(lambda: app.parts.sender.waiting == 0)
             left = [str(e["content"]) for e in await bob.messages(chat) + await bob.messages(room)]
-            assert not any(word in text for text in left for word in (token, shown, WRONG))
+            assert not any(word in text for text in left for word in (token, shown, WRONG[:5]))
             assert await app.parts.vault.records_of(UserId(bob.id)) == [("", "double puppet")]
         async with running(settings) as app:
             await wait_for_relay(carl, "#token")
