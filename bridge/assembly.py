@@ -44,6 +44,7 @@ from bridge.core.privacy import Privacy
 from bridge.core.privatechat import PrivateChats
 from bridge.core.progress import Marker
 from bridge.core.reconciler import Reconciler
+from bridge.core.registeredpost import RegisteredPost
 from bridge.core.router import Patience, Router
 from bridge.core.routes import Routes
 from bridge.core.sender import Sender
@@ -180,8 +181,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         instances: dict[InstanceId, Instance] = {}
         private_chats = PrivateChats(bot_rooms, intents, sender, permissions, key_of)
         announcer = Announcer(
-            bot_rooms, sender, private_chats, database.clock, key_of, namespaces.bot
-        )
+            bot_rooms, RegisteredPost(sender, outbox), private_chats, database.clock, key_of,
+            namespaces.bot,
+        )  # fmt: skip
         media = MediaStore(client, namespaces.bot)
         media_links = MediaLinks(
             settings.web.public_url, key_of, database.clock, days=settings.web.media_days,
