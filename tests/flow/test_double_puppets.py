@@ -186,6 +186,22 @@ async def test_a_double_puppet_speaks_is_not_echoed_and_gives_no_orders(
     assert all(line.startswith(":carl!") for line in heard)
 
 
+async def _misspell(bob: MatrixUser, chat: str) -> None:
+    """Say a token in a wrong command, and in an edit that nobody reads."""
+    for words, answer in (
+        (f"double-puppet token {WRONG} please", "and then the token alone"),
+        (f"double-puppet {WRONG[:5]}", "say double-puppet alone"),
+        (f"duble-pupet token {WRONG}", "I do not know that"),
+    ):
+        await order(bob, chat, words, answer)
+    edit = {"msgtype": "m.text", "body": f"double-puppet token {WRONG}"}
+    await bob.send(chat, {
+        **edit, "m.new_content": edit,
+        "m.relates_to": {"rel_type": "m.replace", "event_id": await bob.say(chat, "ping")},
+    })  # fmt: skip
+    await order(bob, chat, "ping", "I am here")
+
+
 async def test_a_token_is_taken_in_a_direct_chat_kept_sealed_and_forgotten(
     town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:
@@ -208,19 +224,7 @@ async def test_a_token_is_taken_in_a_direct_chat_kept_sealed_and_forgotten(
                 (await new_session(town, bob, keys=True), "can read encrypted messages"),
             ):
                 await order(bob, chat, f"double-puppet token {bad}", answer)
-            # So is what is misspelled, and an edit that nobody reads.
-            for bad, answer in (
-                (f"token {WRONG} please", "and then the token alone"),
-                (WRONG[:5], "say double-puppet alone"),
-            ):
-                await order(bob, chat, f"double-puppet {bad}", answer)
-            await order(bob, chat, f"duble-pupet token {WRONG}", "I do not know that")
-            edit = {"msgtype": "m.text", "body": f"double-puppet token {WRONG}"}
-            await bob.send(chat, {
-                **edit, "m.new_content": edit,
-                "m.relates_to": {"rel_type": "m.replace", "event_id": await bob.say(chat, "ping")},
-            })  # fmt: skip
-            await order(bob, chat, "ping", "I am here")
+            await _misspell(bob, chat)
             for words in (f"token {shown}", shown, f"token <{shown}> please"):
                 await order(bob, room, f"!trestle double-puppet {words}", "others could read that")
             assert await app.parts.vault.records_of(UserId(bob.id)) == []
