@@ -101,9 +101,10 @@ class OpenIdVerifier:
         user = _user_in(await self._ask(server, token), server)
         digest = hashlib.sha256(f"{server} {token}".encode()).digest()
         self._refuse_too_many(user)
+        self._accepted[user] += 1  # Now: others of the same person may be under way.
         if not await self._once(digest, self._clock.now() + REMEMBERED):
+            self._accepted[user] -= 1
             raise OpenIdRefused("this token was used before; ask for another one")
-        self._accepted[user] += 1
         return user
 
     # --- inside ---
