@@ -96,6 +96,7 @@ from bridge.storage.traces import Traces
 from bridge.storage.troubles import TroubleStore
 from bridge.storage.vault import Vault
 from bridge.telemetry import Telemetry
+from bridge.web.bridged import read_more
 from bridge.web.media import MediaProxy
 from bridge.web.provisioning import Provisioning
 from bridge.web.server import WebServer
@@ -182,7 +183,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         private_chats = PrivateChats(bot_rooms, intents, sender, permissions, key_of)
         announcer = Announcer(
             bot_rooms, RegisteredPost(sender, outbox), private_chats, database.clock, key_of,
-            namespaces.bot,
+            namespaces.bot, read_more(settings.web),
         )  # fmt: skip
         media = MediaStore(client, namespaces.bot)
         media_links = MediaLinks(
