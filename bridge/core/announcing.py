@@ -9,7 +9,7 @@ from typing import Protocol
 
 from bridge.core.outgoing import KeyOf, notice
 from bridge.core.privatechat import PrivateChats
-from bridge.core.sender import Sender
+from bridge.core.registeredpost import RegisteredPost
 from bridge.model import Announce, Clock, InstanceRules, Portal, Puppets
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
@@ -18,10 +18,14 @@ log = logging.getLogger(__name__)
 
 READING_SECONDS = 60.0
 """How long a first message is held, where the rule is to read before."""
+_TELLING_SECONDS = 20.0
+"""How long it may take at a time until the notice is in its room."""
 
 
 Foretell = Callable[[], Awaitable[str]]
 """Gives the name that the person would have on the network; empty if that is not known."""
+
+_HOW_TO_SAY_NO = "say `!trestle optout`, or `!trestle optout everywhere`."
 
 _SPEAKERS = {
     Puppets.AUTOMATIC: "each of you is given a connection there, and told before it is made",
@@ -54,18 +58,21 @@ class Announcer:
     def __init__(
         self,
         told: Told,
-        sender: Sender,
+        post: RegisteredPost,
         chats: PrivateChats,
         clock: Clock,
         key_of: KeyOf,
         bot: UserId,
+        read_more: str = "",
     ) -> None:
+        """``read_more`` says where the rules stand, and whom to turn to; empty: nowhere."""
         self._told = told
-        self._sender = sender
+        self._post = post
         self._chats = chats
         self._clock = clock
         self._key_of = key_of
         self._bot = bot
+        self.read_more = read_more
         self._known: set[tuple[UserId, InstanceId]] = set()
         self._reading: dict[tuple[UserId, RoomId], asyncio.Event] = {}
 
@@ -74,8 +81,9 @@ class Announcer:
     ) -> float:
         """Tell the person, unless it was done; give the seconds that the connection must wait yet.
 
-        ``foretell`` says how the connection would be called. Raises ``TemporaryFailure`` when the
-        database or the homeserver is away: nobody gets a connection who was not told.
+        ``foretell`` says how the connection would be called. Nobody gets a connection who was not
+        told: raises ``TemporaryFailure`` when the database or the homeserver is away, and
+        ``PermanentFailure`` where the notice is refused.
         """
         key = (person, place.instance)
         if key in self._known:
@@ -84,10 +92,11 @@ class Announcer:
         at = await self._told.told_at(person, what)
         if at is None:
             await self._tell(person, place, rules, await foretell())
+            # Before anything is waited for: it may be read at once.
+            if rules.announce is Announce.BEFORE:
+                self._reading.setdefault((person, place.room), asyncio.Event())
             await self._told.note_told(person, what)
             at = self._clock.now()
-            if rules.announce is Announce.BEFORE:
-                self._reading[person, place.room] = asyncio.Event()
         left = READING_SECONDS - (self._clock.now() - at).total_seconds()
         read = self._reading.get((person, place.room))
         if rules.announce is Announce.BEFORE and left > 0 and not (read and read.is_set()):
@@ -117,34 +126,46 @@ class Announcer:
             return
 
     async def _tell(self, person: UserId, place: Place, rules: InstanceRules, nick: str) -> None:
-        text = _words(person, place, nick)
+        text = _words(person, place, nick, self.read_more)
         room, source = place.room, ("announce", person, place.instance)
         if rules.announce_direct:
             try:
                 room = await self._chats.open(self._bot, person)
             except PermanentFailure as error:
                 log.info("told in the room: %s", error, extra={"event": "told_in_room"})
-        await self._sender.put([
-            notice(self._key_of, room=room, user=self._bot, text=text, source=source)
-        ])  # fmt: skip
+        said = notice(self._key_of, room=room, user=self._bot, text=text, source=source)
+        try:
+            await self._post.send(said, _TELLING_SECONDS)
+        except PermanentFailure as error:
+            raise PermanentFailure(
+                f"you have no connection to {place.instance}, for I cannot tell you first what "
+                f"goes there: {error}"
+            ) from error
 
 
-def _words(person: UserId, place: Place, nick: str) -> str:
+def _words(person: UserId, place: Place, nick: str, read_more: str) -> str:
     named = f" as {nick}" if nick else ""
     here = f"; here to {place.chat_name}" if place.chat_name else ""
     return (
         f"{person}: what you say in bridged rooms goes to {place.instance}, a network outside of "
         f"Matrix, from a connection of your own{named}{here}. Whoever is "
         "there can read and keep it, also after you have removed it here. If you do not want "
-        "that, say `!trestle optout`, or `!trestle optout everywhere`."
+        f"that, {_HOW_TO_SAY_NO}{_and(read_more)}"
     )
 
 
-def terms(portal: Portal, puppets: Puppets) -> str:
-    """What people of a room that is bridged are told: what goes where, and how to say no."""
+def terms(portal: Portal, puppets: Puppets, read_more: str) -> str:
+    """What people of a room that is bridged are told: what goes where, and how to say no.
+
+    ``read_more`` says where the rules stand, and whom to turn to; empty: nowhere.
+    """
     return (
         f"What is said here goes to {portal.chat_name} on {portal.instance}, a network outside of "
         f"Matrix, and what is said there comes here; {_SPEAKERS[puppets]}. Whoever is there can "
-        "read and keep it, also after it was removed here. If you do not want that, say "
-        "`!trestle optout`, or `!trestle optout everywhere`."
+        "read and keep it, also after it was removed here. If you do not want that, "
+        f"{_HOW_TO_SAY_NO}{_and(read_more)}"
     )
+
+
+def _and(read_more: str) -> str:
+    return f" {read_more}" if read_more else ""

@@ -106,7 +106,7 @@ class Store(Protocol):
     async def find(self, prefix: str) -> Mapping[str, bytes]: ...
 
 
-class HostsModule(Protocol):
+class _AnyHost(Protocol):
     """What every module gets of the program that hosts it."""
 
     @property
@@ -132,7 +132,7 @@ class HostsModule(Protocol):
         ...
 
 
-class Host(HostsModule, Protocol):
+class Host(_AnyHost, Protocol):
     """All that a connector's client gets of the program that hosts it."""
 
     async def receive(self, event: RemoteEvent) -> None:
@@ -458,7 +458,7 @@ class Command:
     run: Callable[[Call], Awaitable[None]] = field(repr=False)
 
 
-class BotHost(HostsModule, Protocol):
+class BotHost(_AnyHost, Protocol):
     """All that a bot gets of the program that hosts it."""
 
     @property
