@@ -162,7 +162,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             patience=Patience(tries=settings.limits.tries),
         )  # fmt: skip
         store = PortalStore(database)
-        optouts = OptOuts(OptOutStore(database), audit)
+        optouts = OptOuts(OptOutStore(database, settings.state_dir), audit)
         await optouts.load()
         blocks = Blocks(BlockStore(database))
         await blocks.load()
