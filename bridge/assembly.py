@@ -329,6 +329,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             control=ControlServer(
                 settings.state_dir, aside=aside, tracer=tracer, status=status,
                 rotation=Rotation(database, vault), audit=house.audit,
+                on_forgotten=logins.note_forgotten,
             ),
             fetcher=GuardedFetcher(Reach(
                 allow=settings.fetching.allow,
