@@ -355,6 +355,8 @@ class SendKind(StrEnum):
     KICK = "kick"
     BAN = "ban"
     UNBAN = "unban"
+    LIST = "list"
+    """``content``: the instance in whose list of rooms it is to be ``listed``, or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from bridge.core.house import House
 from bridge.core.outgoing import once
 from bridge.matrix.client import MatrixError
 from bridge.model import Follow, Outgoing, Portal, SendKind
+from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import (
     Rank,
     RemoteAccess,
@@ -48,6 +49,7 @@ class ChatFacts:
         await self.receive(RemoteRanks(chat=chat, ranks=dict(self._ranks), is_all=True))
         if self._access is not None:
             await self.receive(self._access)
+        await self.show()
 
     async def receive(self, event: RemoteEvent) -> None:
         """Take one fact. Raises ``TemporaryFailure`` when database or homeserver are away."""
@@ -68,24 +70,36 @@ class ChatFacts:
     async def show(self) -> None:
         """Have the room in its network's list while the chat is to be found and open to all.
 
-        Raises ``TemporaryFailure`` when the homeserver is away.
+        Where the homeserver cannot be asked it stays as it is until this is called again. Raises
+        ``TemporaryFailure`` when the database is away.
         """
-        portal, access = self.portal, self._access
+        access = self._access
         if access is None:
             return
-        is_wanted = access.listed and access.open and await self._is_to_be_found()
+        is_wanted = access.listed and access.open
+        if is_wanted:
+            try:
+                is_wanted = await self._is_to_be_found()
+            except TemporaryFailure as error:
+                # What is said in the chat must not wait for this.
+                log.info("a room is listed later: %s", error, extra={"event": "list_later"})
+                return
         if is_wanted is not self._may_be_shown:
-            await self._house.intents.set_listed_in(portal.instance, portal.room, is_wanted)
+            await self._house.sender.put([self._listing(is_listed=is_wanted)])
             self._is_shown = is_wanted
 
-    async def hide(self) -> None:
-        """Have the room in its network's list no more, as it is the chat's no longer.
-
-        Raises ``TemporaryFailure`` when the homeserver is away.
-        """
-        if self._may_be_shown is not False:
-            await self._house.intents.set_listed_in(self.portal.instance, self.portal.room, False)
+    def hide(self) -> list[Outgoing]:
+        """What takes the room off its network's list, as it is the chat's no longer."""
+        entries = [self._listing(is_listed=False)] if self._may_be_shown is not False else []
         self._is_shown = False
+        return entries
+
+    def _listing(self, *, is_listed: bool) -> Outgoing:
+        portal = self.portal
+        return Outgoing(
+            room=portal.room, user=self._house.namespaces.bot, kind=SendKind.LIST,
+            content={"instance": portal.instance, "listed": is_listed}, transaction_id=once(),
+        )  # fmt: skip
 
     async def _is_to_be_found(self) -> bool:
         """Whether those who are in the room want it to be found as the chat is."""
@@ -123,11 +137,12 @@ class ChatFacts:
 
     async def _set_access(self, event: RemoteAccess) -> None:
         house, portal = self._house, self.portal
-        self._access = event
+        is_news, self._access = event != self._access, event
         follows = portal.follow is Follow.ALL
         if follows and self.is_own_room and portal.listed != event.listed:
             await house.intents.set_listed(portal.room, event.listed)
-        await self.show()
+        if is_news or self._is_shown is None:
+            await self.show()
         closed = portal.closed
         if follows and event.open == portal.closed:
             closed = await self._set_join_rule(event.open)

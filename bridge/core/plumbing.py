@@ -139,7 +139,6 @@ class Plumbing:
             await self._portals.direct_chats.end(door)
             return
         await self.before_unbridging(door, by)
-        await door.facts.hide()
         ghosts = sorted(await door.arrivals.attendance.present())
         await self._portals.remove(door, by)
         outgoing = [
@@ -147,7 +146,7 @@ class Plumbing:
                      transaction_id=once())
             for ghost in ghosts
         ]  # fmt: skip
-        outgoing += self._states(door, {})
+        outgoing += [*self._states(door, {}), *door.facts.hide()]
         await house.sender.put(outgoing)
         for alias in await self._aliases_of(portal):
             await house.intents.delete_alias(alias)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from bridge.core.departures import redacted_by
+from bridge.core.deletions import redacted_by
 from bridge.core.directchats import DirectChats
 from bridge.core.doorway import Doorway
 from bridge.core.house import House

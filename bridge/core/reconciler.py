@@ -8,6 +8,7 @@ event that is sure to be known, and what we never saw goes through the same jour
 import asyncio
 import contextlib
 import logging
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,8 +26,9 @@ _BLANK, _FEW_BLANK = 500, 3
 """Pages without anything known after which a room is read no further; the few are for one of which
 nothing was known before."""
 _SIDE_BY_SIDE = 4
-_AWAY_AFTER = 5
-"""So many rooms in a row that cannot be looked at are the homeserver's trouble, not theirs."""
+_AWAY_AFTER, _AWAY_LATER = 5, 20
+"""So many rooms in a row that cannot be looked at are the homeserver's trouble, not theirs: of the
+first, and where others could be."""
 _FROM_NOW = b""
 """A mark: the room goes on from what is newest when it is looked at next."""
 
@@ -212,6 +214,8 @@ class Reconciler:
             # For what is on its way to us: what has come by then is known.
             await asyncio.sleep(self._pace.grace)
         for room, gap in torn.items():
+            if troubles.are_too_many:
+                break
             with troubles.passed_over():
                 # Noted room by room: whoever is cut off does not begin anew with all.
                 if await self._take_up(room, clear[room], gap) and gap.newest:
@@ -239,12 +243,15 @@ class Reconciler:
         gaps: dict[RoomId, Gap] = {}
 
         async def look(room: RoomId, user: UserId) -> None:
+            if troubles.are_too_many:
+                return
             with troubles.passed_over():
                 gap = await self._look(room, user, newest.get(room))
                 if gap is not None:
                     gaps[room] = gap
 
-        await _for_each(rooms, look)
+        # In another order each time, so that none is always behind those that cannot be seen.
+        await _for_each(dict(random.sample(list(rooms.items()), len(rooms))), look)
         return gaps
 
     async def _look(self, room: RoomId, user: UserId, mark: bytes | None) -> Gap | None:
@@ -341,19 +348,23 @@ class _Troubles:
     def __init__(self) -> None:
         self.first: TrestleError | None = None
         self._in_a_row = 0
+        self._most = _AWAY_AFTER
+
+    @property
+    def are_too_many(self) -> bool:
+        """Whether no other room is to be asked about."""
+        return self._in_a_row >= self._most
 
     @contextlib.contextmanager
     def passed_over(self) -> Iterator[None]:
-        """Go on after a room's trouble. Raises it if too many in a row have one."""
+        """Go on after a room's trouble."""
         try:
             yield
         except TrestleError as error:
             self.first = self.first or error
             self._in_a_row += 1
-            if self._in_a_row >= _AWAY_AFTER:
-                raise
         else:
-            self._in_a_row = 0
+            self._in_a_row, self._most = 0, _AWAY_LATER
 
 
 async def _for_each(

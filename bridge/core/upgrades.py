@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 from bridge.core.bothsides import say_on_both_sides
 from bridge.core.doorway import Doorway
@@ -14,7 +13,7 @@ from bridge.core.portals import Portals
 from bridge.core.telling import tell
 from bridge.matrix.client import MatrixError
 from bridge.model import Outgoing, SendKind
-from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
 
 log = logging.getLogger(__name__)
@@ -83,10 +82,9 @@ class Upgrades:
         house, portal = self._house, door.portal
         names = await house.intents.joined_members(portal.room)
         present = sorted(await door.arrivals.attendance.present())
-        await door.facts.hide()
+        hidden = door.facts.hide()
         await self._portals.move(door, room, sender)
-        with suppress(TemporaryFailure):  # Then it is shown after the next start.
-            await door.facts.show()
+        await door.facts.show()
         await self._move_in(house.namespaces.bot, room)
 
         def membership(ghost: UserId, where: RoomId, kind: SendKind) -> Outgoing:
@@ -96,6 +94,7 @@ class Upgrades:
             )  # fmt: skip
 
         await house.sender.put([
+            *hidden,
             *(membership(ghost, room, SendKind.JOIN) for ghost in present),
             *(membership(ghost, portal.room, SendKind.LEAVE) for ghost in present),
         ])  # fmt: skip

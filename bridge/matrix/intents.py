@@ -118,6 +118,9 @@ class Intents:
                 )
             case SendKind.KICK | SendKind.BAN | SendKind.UNBAN:
                 await self._remove(outgoing)
+            case SendKind.LIST:
+                instance, is_listed = outgoing.content["instance"], outgoing.content["listed"]
+                await self.set_listed_in(instance, outgoing.room, is_listed)
             case SendKind.INVITE:
                 await self.invite(outgoing.room, outgoing.user, UserId(outgoing.target))
         return None

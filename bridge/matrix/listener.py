@@ -10,7 +10,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
 from types import MappingProxyType
@@ -197,6 +196,8 @@ class _Conversation:
         """What came last is no HTTP, or the end."""
         self._head_bytes = 0
         """Of a head that has begun to arrive."""
+        self._trailer_bytes = 0
+        self._trouble = "The request is no proper HTTP."
         self._target = b""
         self._headers: list[tuple[str, str]] = []
         self._reading: Request | None = None
@@ -254,7 +255,7 @@ class _Conversation:
             return self._requests.popleft()
         if not self._reader.at_eof():
             log.debug("what came in is no HTTP", extra={"event": "no_http"})
-            said = answer_error(400, "M_UNKNOWN", "The request is no proper HTTP.", closes=True)
+            said = answer_error(400, "M_UNKNOWN", self._trouble, closes=True)
             self.say(_encode(said, is_last=True))
             await self._flush()
         return None
@@ -270,9 +271,11 @@ class _Conversation:
 
     async def _flush(self) -> None:
         if self._writer.transport.get_write_buffer_size():
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(_WRITE_SECONDS):
                     await self._writer.drain()
+            except TimeoutError:
+                self._writer.transport.abort()  # Nobody reads: what is left would stay for ever.
 
     # --- patience ---
 
@@ -324,6 +327,12 @@ class _Conversation:
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(name) + len(value) > _LONGEST_LINE:
             raise ValueError("a header is too long")
+        if self._reading is not None:
+            # After a body nothing is told that counts (RFC 9110, 6.5.1).
+            self._trailer_bytes += len(name) + len(value) + len(": \r\n")
+            if self._trailer_bytes > _LONGEST_HEAD:
+                raise ValueError("there is too much after the body")
+            return
         self._headers.append((name.decode("ascii", "replace").lower(), _read_text(value)))
 
     def on_headers_complete(self) -> None:
@@ -331,8 +340,13 @@ class _Conversation:
         request = Request(self, parser.get_method().decode(), _read_text(self._target))
         request.headers = self._headers
         request.may_wait = parser.get_http_version() == "1.1"
+        names = {name for name, _ in request.headers}
         request.keeps_alive = request.may_wait and parser.should_keep_alive()
-        self._reading, self._head_bytes = request, 0
+        if parser.should_upgrade() and names & {"content-length", "transfer-encoding"}:
+            # The parser would take the body for something in the other protocol.
+            self._trouble = "No other protocol is spoken here: send it without an upgrade."
+            raise ValueError("an upgrade with a body")
+        self._reading, self._head_bytes, self._trailer_bytes = request, 0, 0
         self._requests.append(request)
 
     def on_body(self, body: bytes) -> None:

@@ -96,6 +96,30 @@ async def test_a_client_that_wants_another_protocol_or_one_request_is_answered_o
             assert await line.is_closed()
 
 
+async def test_what_comes_after_a_body_is_no_header(door: Door) -> None:
+    start = head(f"PUT {BASE}/transactions/1", "Transfer-Encoding: chunked")
+    body = b"d\r\n" + EMPTY + b"\r\n0\r\n"
+    token = f"Authorization: {door.bearer}\r\n".encode()
+    async with wire(door.receiver.address) as line:
+        line.send(start + body + token + b"\r\n")
+        line.send(head(f"GET {BASE}/users/x"))  # Nor is it one of this.
+        assert [(await line.read()).status for _ in range(2)] == [401, 401]
+    async with wire(door.receiver.address) as line:
+        line.send(start.replace(b"\r\n\r\n", b"\r\n" + token + b"\r\n"))
+        line.send(body + b"X: y\r\n" * 20_000)
+        assert (await line.read()).status == 400
+        assert await line.is_closed()
+
+
+async def test_an_upgrade_with_a_body_is_refused_in_words(door: Door) -> None:
+    async with wire(door.receiver.address) as line:
+        line.send(put(door, EMPTY, "Connection: Upgrade", "Upgrade: h2c"))
+        reply = await line.read()
+        assert (reply.status, b"without an upgrade" in reply.body) == (400, True)
+        assert await line.is_closed()
+    assert door.recorder.taken == []
+
+
 async def test_a_stop_lets_an_answer_out_and_ends_what_rests() -> None:
     asked, may_answer = asyncio.Event(), asyncio.Event()
 

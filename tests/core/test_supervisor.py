@@ -70,4 +70,3 @@ async def test_a_refused_login_that_rested_is_tried_when_it_is_wanted_and_rests_
             await refusal(supervisor)
         # It rested once, and then twice as long.
         assert asyncio.get_running_loop().time() - began >= 0.3
-        assert not supervisor.has_rested

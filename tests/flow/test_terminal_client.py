@@ -49,7 +49,7 @@ async def test_irssi_shows_people_from_matrix_as_people(
             await alice.say(room, "!trestle topic trees and benches")
             await screen.see_text("trees and benches")
             await alice.say(room, "!trestle near names")
-            await alice.wait_for_text(room, "3 in #screen: @trestle, Ally, carl")
+            await alice.wait_for_text(room, "3 in #screen:\n@trestle\nAlly\ncarl")
             await alice.say(room, "!trestle near nick Alison")
             await screen.see_text("Ally is now known as Alison")
             await alice.wait_for_text(room, "You are Alison from now on.")

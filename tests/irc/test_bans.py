@@ -162,6 +162,10 @@ async def test_a_ban_of_the_bridge_is_lifted_after_a_restart_and_no_other() -> N
             lifting = tasks.create_task(relay.remove(room, carl, Removal.UNBAN, ""))
             await lists(peer)
             await lifting
+            # Others are banned, and he is not.
+            lifting = tasks.create_task(relay.remove(room, carl, Removal.UNBAN, ""))
+            await lists(peer, "*!*@evil.test", who="carl=+~c@near.test")
+            await lifting
             failing = tasks.create_task(refused(relay.remove(room, carl, Removal.UNBAN, "")))
             await lists(peer, "*!*@*.test")
             assert "none of the bans of #room is known to mean carl alone" in await failing

@@ -151,3 +151,6 @@ async def test_what_was_said_is_ours_by_nick_and_by_what_is_seen_of_the_user_nam
         ("trestle", "~trestle", True),
     ):  # fmt: skip
         assert network.was_ours(Source(nick, seen, "h"), "") is is_ours, nick
+    await names.change(ALICE, "wonder", LIMITS)
+    for seen in ("~wonder", "~alice"):
+        assert network.was_ours(Source("Alice", seen, "h"), ""), seen

@@ -43,14 +43,23 @@ async def find_about(
     if not there:
         return []
     noted = network.banned.masks_of(chat.id, RemoteUserId(fold(nick)))
-    person = await find_person(inquiries, nick) or Source(nick)
+    seen = await find_person(inquiries, nick)
+    person = seen or Source(nick)
     found = [mask for mask in there if fold(mask) in noted or masks.is_about(mask, person, fold)]
     if not found:
+        if seen is not None and not any(_may_hit(mask, seen, fold) for mask in there):
+            return []
         raise PermanentFailure(
             f"none of the bans of {chat.name} is known to mean {nick} alone; `modes` names them, "
             "and `ban -<mask>` lifts one"
         )
     return found
+
+
+def _may_hit(mask: str, person: Source, fold: masks.Fold) -> bool:
+    # What has another form is of an account, a real name or the like.
+    is_plain = "!" in mask and "@" in mask and mask[:1] not in {"$", "~"}
+    return not is_plain or masks.hits(mask, person, fold)
 
 
 async def find_person(inquiries: Inquiries, nick: str) -> Source | None:

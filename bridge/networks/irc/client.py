@@ -53,7 +53,6 @@ from bridge.sdk.events import (
 from bridge.sdk.ids import EventId, RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginState
 from bridge.sdk.module import Host
-from bridge.sdk.text import to_plain
 
 LONGEST_REJOIN_SECONDS = 3600.0
 DRAIN_SECONDS = 2.0
@@ -137,7 +136,7 @@ class IrcClient(Presence):
         """
         with self._spoken():
             connection, chat = await self._enter(message.chat)
-            self.guard_secret(chat.name, to_plain(message.body))
+            self.guard_secret(chat.name, message.body)
             if self._typist is not None:
                 self._typist.spoke(chat.name)
             return await self._voice.say(connection, chat, message)

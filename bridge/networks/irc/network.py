@@ -296,8 +296,10 @@ class Network:
         limits = self.isupport or Isupport()
         user = as_seen(source.user.lstrip("~"), limits)
         owned = self._nicks.owned if self._nicks else {}
-        username = self._usernames.of if self._usernames else username_of
-        bases = [nick for owner, nick in owned.items() if as_seen(username(owner), limits) == user]
+        bases = [
+            nick for owner, nick in owned.items()
+            if user in {as_seen(name, limits) for name in self._usernames_of(owner)}
+        ]  # fmt: skip
         if user == as_seen(self.settings.username, limits):
             bases.append(self.settings.nick)
         nick = limits.fold(source.nick)
@@ -306,6 +308,11 @@ class Network:
             for base in bases
             for one in islice(candidates(base, limits.nick_length), MOST_NICKS)
         )
+
+    def _usernames_of(self, owner: UserId) -> Sequence[str]:
+        """The user name that somebody has, and those of before."""
+        names = self._usernames
+        return (names.of(owner), *names.former(owner)) if names else (username_of(owner),)
 
     def is_stranger(self, name: str) -> bool:
         """Whether a name is a person's who is none of us, and no service's."""

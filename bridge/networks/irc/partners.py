@@ -21,6 +21,8 @@ class Partner:
     account: str = ""
     away: str = ""
     """Why they are away, as long as they have said nothing since that was told."""
+    told_away_at: float | None = None
+    """When that was told last, or that they are back."""
     has_chat: bool = False
     """There is a direct chat."""
     spoke_at: float | None = None
@@ -42,6 +44,12 @@ class Partner:
         if self.spoke_at is None or not self.is_talked_to(now):
             return False
         return self.told_at is None or self.told_at < self.spoke_at
+
+    def is_away_news(self, now: float) -> bool:
+        """Whether it is news that they are away: once after each thing that was said."""
+        if self.spoke_at is None or not self.is_talked_to(now):
+            return False
+        return self.told_away_at is None or self.told_away_at < self.spoke_at
 
     def be_there(self) -> None:
         """Be seen on the network."""

@@ -115,7 +115,7 @@ async def msg(call: NetworkCall) -> str:
     if not text.strip():
         raise PermanentFailure("say msg, a nick and a text")
     person, client = read_person(target), own_client(call)
-    client.guard_secret(person, text)
+    client.guard_secret(person, Rich.plain(text))
     message = Message(
         chat=RemoteChatId(person), event_id=EventId("$msg"), sender=call.sender,
         kind=MessageKind.TEXT, body=Rich.plain(text.strip()),

@@ -30,7 +30,8 @@ from bridge.sdk.errors import ModuleError, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.login import Login, LoginKind
 from bridge.sdk.module import Host
-from bridge.sdk.rich import Mention
+from bridge.sdk.rich import Mention, Rich
+from bridge.sdk.text import to_plain
 
 REST = "Silent for long; the next message brings me back"
 """What a connection says at its end that nobody needs for now."""
@@ -76,6 +77,8 @@ class Presence:
         relay tries all the same: it is the one that finds out when that is over.
         """
         network, address = self._network, self.naming.address
+        if self._is_puppet:  # Who is held back takes nobody's turn.
+            network.doors.check(address)
         async with network.gate.passage(self._urgency):
             if self._is_puppet:
                 network.doors.check(address)
@@ -121,12 +124,12 @@ class Presence:
             )  # fmt: skip
         return path
 
-    def guard_secret(self, person: str, text: str) -> None:
+    def guard_secret(self, person: str, said: Rich) -> None:
         """Raise ``PermanentFailure`` if it would tell services, or who has their name, what looks
         like a password."""
         nick, _, server = person.partition("@")
         if is_service(Source(nick, host=server), self._settings.nickserv or ""):
-            refuse_secret(text, self._host.instance)
+            refuse_secret(to_plain(said), self._host.instance)
 
     def _whispers(self, connection: Connection) -> Whispers | None:
         if not (self._is_puppet and self._settings.private_messages):

@@ -152,13 +152,10 @@ class Whispers:
         """
         chat = self._chat(nick)
         partner, reason = self._partners.find(chat), cut(strip_codes(reason), MOST_AWAY_BYTES)
-        if (
-            partner is None
-            or partner.away == reason
-            or not partner.is_talked_to(self._partners.now())
-        ):
+        now = self._partners.now()
+        if partner is None or partner.away == reason or (reason and not partner.is_away_news(now)):
             return []
-        partner.away = reason
+        partner.away, partner.told_away_at = reason, now
         name = strip_codes(nick)
         said = f"{name} is away: {reason}" if reason else f"{name} is back."
         return [self._network.remark(chat, said)]
