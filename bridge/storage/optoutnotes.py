@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import UserId
 from bridge.storage.files import make_folder, write_private
 
@@ -18,16 +19,24 @@ Note = tuple[str, int]
 class OptOutNotes:
     """The file ``keys/opted-out``: its key, and then a line for each note.
 
-    It is no part of a backup. What writes raises ``OSError``; then nothing changed.
+    It is no part of a backup. Raises ``ConfigError`` if it cannot be read. What writes raises
+    ``OSError``; then nothing changed.
     """
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "keys" / "opted-out"
-        words = self._path.read_text().split() if self._path.exists() else []
-        self._key = bytes.fromhex(words[0]) if words else secrets.token_bytes(32)
-        self._notes = {
-            (one, int(portal)) for one, portal in zip(words[1::2], words[2::2], strict=True)
-        }
+        try:
+            words = self._path.read_text().split() if self._path.exists() else []
+            self._key = bytes.fromhex(words[0]) if words else secrets.token_bytes(32)
+            self._notes = {
+                (one, int(portal)) for one, portal in zip(words[1::2], words[2::2], strict=True)
+            }
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is damaged"
+            raise ConfigError(
+                f"{self._path} cannot be read: {reason}. Put it back from a copy; without it, "
+                "opt-outs of which a restored backup did not know are lost"
+            ) from error
         self._lost: set[Note] = set()
 
     def settle(self, rows: Collection[tuple[UserId, int]], portals: Collection[int]) -> None:

@@ -310,6 +310,9 @@ async def test_who_opted_out_since_the_backup_has_so_afterwards(
         await again.all()
         assert [again.is_noted(one, kept) for one in (alice, bea)] == [False, True]
         assert not again.is_noted(bea, later)
+        (state / "keys/opted-out").write_text(notes.replace(" ", "", 1))
+        with pytest.raises(ConfigError, match="opted-out cannot be read: it is damaged"):
+            OptOutStore(database, state)
 
 
 async def test_what_was_kept_aside_forgets_too(
