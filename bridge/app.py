@@ -33,6 +33,8 @@ _DRAIN_LIMIT = 3.0
 _TASKS_LIMIT = 7.0
 """Seconds of those until all that runs has ended; the rest is for the database."""
 _PING_SECONDS = 60.0
+_LOOK_SECONDS = 60
+"""Between two words to the service manager that we wait for the homeserver before we are ready."""
 """From one ping to the next, while all is well."""
 _EAGER_TRIES = 30
 """Pings that fail at most a second apart; those after them leave more and more time."""
@@ -206,7 +208,12 @@ class App:
         )
         self._waits_for_rooms = True
         try:
-            await self._looked.wait()
+            while not self._looked.is_set():
+                # A service manager that waits for us is to wait on, however long they are away.
+                tell(f"EXTEND_TIMEOUT_USEC={2 * _LOOK_SECONDS * 1_000_000}")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_SECONDS):
+                        await self._looked.wait()
         finally:
             self._waits_for_rooms = False
 

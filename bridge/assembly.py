@@ -94,6 +94,7 @@ from bridge.storage.traces import Traces
 from bridge.storage.troubles import TroubleStore
 from bridge.storage.vault import Vault
 from bridge.telemetry import Telemetry
+from bridge.web.bridged import read_more
 from bridge.web.media import MediaProxy
 from bridge.web.provisioning import Provisioning
 from bridge.web.server import WebServer
@@ -179,8 +180,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         instances: dict[InstanceId, Instance] = {}
         private_chats = PrivateChats(bot_rooms, intents, sender, permissions, key_of)
         announcer = Announcer(
-            bot_rooms, sender, private_chats, database.clock, key_of, namespaces.bot
-        )
+            bot_rooms, sender, private_chats, database.clock, key_of, namespaces.bot,
+            read_more(settings.web),
+        )  # fmt: skip
         media = MediaStore(client, namespaces.bot)
         media_links = MediaLinks(
             settings.web.public_url, key_of, database.clock, days=settings.web.media_days,

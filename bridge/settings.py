@@ -224,14 +224,15 @@ class WebSettings:
         str,
         Key(
             doc="Whom to turn to, on the public page that lists what is bridged: /bridged below "
-            "public_url.",
+            "public_url. People whose words are bridged are told of that page; without "
+            "public_url they are told this.",
             sample="admin@example.org",
         ),
     ] = ""
     policy: Annotated[
         str,
         Key(
-            doc="By which rules you run it, on that page: some sentences, or where they stand.",
+            doc="By which rules you run it, there as well: some sentences, or where they stand.",
             sample="What is said is kept for 14 days. https://example.org/rules",
         ),
     ] = ""

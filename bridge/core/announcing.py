@@ -23,6 +23,8 @@ READING_SECONDS = 60.0
 Foretell = Callable[[], Awaitable[str]]
 """Gives the name that the person would have on the network; empty if that is not known."""
 
+_HOW_TO_SAY_NO = "say `!trestle optout`, or `!trestle optout everywhere`."
+
 _SPEAKERS = {
     Puppets.AUTOMATIC: "each of you is given a connection there, and told before it is made",
     Puppets.LOGIN: "who has linked an account there speaks from it (`!trestle login`), and for "
@@ -59,13 +61,16 @@ class Announcer:
         clock: Clock,
         key_of: KeyOf,
         bot: UserId,
+        read_more: str = "",
     ) -> None:
+        """``read_more`` says where the rules stand, and whom to turn to; empty: nowhere."""
         self._told = told
         self._sender = sender
         self._chats = chats
         self._clock = clock
         self._key_of = key_of
         self._bot = bot
+        self.read_more = read_more
         self._known: set[tuple[UserId, InstanceId]] = set()
         self._reading: dict[tuple[UserId, RoomId], asyncio.Event] = {}
 
@@ -117,7 +122,7 @@ class Announcer:
             return
 
     async def _tell(self, person: UserId, place: Place, rules: InstanceRules, nick: str) -> None:
-        text = _words(person, place, nick)
+        text = _words(person, place, nick, self.read_more)
         room, source = place.room, ("announce", person, place.instance)
         if rules.announce_direct:
             try:
@@ -129,22 +134,29 @@ class Announcer:
         ])  # fmt: skip
 
 
-def _words(person: UserId, place: Place, nick: str) -> str:
+def _words(person: UserId, place: Place, nick: str, read_more: str) -> str:
     named = f" as {nick}" if nick else ""
     here = f"; here to {place.chat_name}" if place.chat_name else ""
     return (
         f"{person}: what you say in bridged rooms goes to {place.instance}, a network outside of "
         f"Matrix, from a connection of your own{named}{here}. Whoever is "
         "there can read and keep it, also after you have removed it here. If you do not want "
-        "that, say `!trestle optout`, or `!trestle optout everywhere`."
+        f"that, {_HOW_TO_SAY_NO}{_and(read_more)}"
     )
 
 
-def terms(portal: Portal, puppets: Puppets) -> str:
-    """What people of a room that is bridged are told: what goes where, and how to say no."""
+def terms(portal: Portal, puppets: Puppets, read_more: str) -> str:
+    """What people of a room that is bridged are told: what goes where, and how to say no.
+
+    ``read_more`` says where the rules stand, and whom to turn to; empty: nowhere.
+    """
     return (
         f"What is said here goes to {portal.chat_name} on {portal.instance}, a network outside of "
         f"Matrix, and what is said there comes here; {_SPEAKERS[puppets]}. Whoever is there can "
-        "read and keep it, also after it was removed here. If you do not want that, say "
-        "`!trestle optout`, or `!trestle optout everywhere`."
+        "read and keep it, also after it was removed here. If you do not want that, "
+        f"{_HOW_TO_SAY_NO}{_and(read_more)}"
     )
+
+
+def _and(read_more: str) -> str:
+    return f" {read_more}" if read_more else ""

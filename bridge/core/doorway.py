@@ -289,7 +289,10 @@ class Doorway:
     def terms(self) -> str:
         """What goes where, and how to say no: for those in the room."""
         puppets = self._instance.connector.capabilities(self.portal.chat).puppets
-        return terms(self.portal, self.voices.puppets if puppets else Puppets.RELAY)
+        return terms(
+            self.portal, self.voices.puppets if puppets else Puppets.RELAY,
+            self._house.announcer.read_more,
+        )  # fmt: skip
 
     def _note_sent(
         self, item: Item, receipt: Receipt, began: datetime, crossed: Sequence[Crossing]

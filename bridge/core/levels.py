@@ -89,6 +89,11 @@ def _levels(actions: list[Action]) -> Iterator[str]:
     yield f"For {named} and the commands of networks"
     yield "the level counts that one has for the network that is meant; for the rest the highest"
     yield "that one has anywhere, and for the commands of `admin` the general one."
+    yield ""
+    yield "In the web, by pages and by programs, it is the level for the network, too: to sign in"
+    yield "to it, to prefer a login, to bridge a room, to see, change and end its bridge. It is"
+    yield "asked at each request: whoever lost it sees and ends their own logins and sessions, and"
+    yield "no more, however they signed in before."
 
 
 def _outcomes(actions: list[Action]) -> Iterator[str]:
@@ -121,7 +126,8 @@ def _staff() -> Iterator[str]:
     yield "## Admins and staff"
     yield ""
     yield "A level is about networks, bots and rooms. Data of other people is another matter: in"
-    yield "the web that takes a role, which no level gives."
+    yield "the web that takes a role, which no level gives. So an admin sees all bridged rooms"
+    yield "there, and no direct chats but their own; in `status` these have no names."
     yield ""
     yield "| role | for | and the level `admin` |"
     yield "|---|---|---|"

@@ -78,9 +78,13 @@ class Portals:
         return [door.chat for door in sorted(found, key=lambda door: door.portal.id)]
 
     def name_of(self, consumer: str) -> str:
-        """For people: whose lane it is."""
+        """For people, admins among them: whose lane it is; not whom somebody talks to alone."""
         door = self._of_lane(consumer)
-        return f"{door.portal.chat_name} on {door.portal.instance}" if door else consumer
+        if door is None:
+            return consumer
+        portal = door.portal
+        what = portal.chat_name if portal.receiver is None else "a direct chat"
+        return f"{what} on {portal.instance}"
 
     def why_waiting(self, consumer: str) -> str:
         """Why the messages of a portal's lane wait; empty if they do not."""

@@ -4,11 +4,17 @@
 homeservers of the settings are asked, each at the URL that the settings give: what the token's
 bearer says of addresses leads nowhere. A homeserver vouches for its own users only. A token is
 accepted once, because anybody to whom it was shown before could show it too.
+
+How long a token is really good for only its homeserver knows: the answer does not say it, and
+``expires_in`` is what the bearer says. An hour is what homeservers give (Synapse always, Dendrite
+and others by default). It is remembered for much longer that one was used, so that one of a
+homeserver that gives more is not accepted again either; beyond :data:`REMEMBERED` it would be.
 """
 
 import asyncio
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 
@@ -21,7 +27,13 @@ from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import UserId
 
 LONGEST_LIFE = timedelta(hours=1)
-"""How long a token may be good for; so long it is remembered that it was used."""
+"""How long a token may say that it is good for."""
+
+REMEMBERED = timedelta(days=30)
+"""So long it is remembered that a token was used."""
+
+_MOST_EACH, _SPAN = 60, timedelta(hours=1)
+"""So many tokens of one person are accepted in that time: each is remembered."""
 
 Once = Callable[[bytes, datetime], Awaitable[bool]]
 """Notes a token's hash until that moment, durably; False if it was noted before."""
@@ -41,6 +53,10 @@ class OpenIdRefused(PermanentFailure):
     """Who asks is not known to be who they say: answer 401."""
 
 
+class OpenIdTooOften(PermanentFailure):
+    """Who asks has signed in very often just now: answer 429."""
+
+
 class OpenIdVerifier:
     """Tells whose an OpenID token is.
 
@@ -56,6 +72,8 @@ class OpenIdVerifier:
         self._clock = clock
         self._within = within
         self._session: aiohttp.ClientSession | None = None
+        self._accepted: Counter[UserId] = Counter()
+        self._counted_since = clock.now()
 
     async def __aenter__(self) -> "OpenIdVerifier":
         self._session = aiohttp.ClientSession(
@@ -75,17 +93,29 @@ class OpenIdVerifier:
         """Give the user whose token it is.
 
         ``credentials`` is what a client shows: the object that its homeserver answered to
-        ``/openid/request_token``, parsed. Raises :class:`OpenIdRefused`, and
-        ``TemporaryFailure`` when the homeserver is away.
+        ``/openid/request_token``, parsed. Raises :class:`OpenIdRefused`,
+        :class:`OpenIdTooOften` (the token is still good then), and ``TemporaryFailure`` when the
+        homeserver is away.
         """
         token, server = self._read(credentials)
         user = _user_in(await self._ask(server, token), server)
         digest = hashlib.sha256(f"{server} {token}".encode()).digest()
-        if not await self._once(digest, self._clock.now() + LONGEST_LIFE):
+        self._refuse_too_many(user)
+        self._accepted[user] += 1  # Now: others of the same person may be under way.
+        if not await self._once(digest, self._clock.now() + REMEMBERED):
+            self._accepted[user] -= 1
             raise OpenIdRefused("this token was used before; ask for another one")
         return user
 
     # --- inside ---
+
+    def _refuse_too_many(self, user: UserId) -> None:
+        now = self._clock.now()
+        if now - self._counted_since >= _SPAN:
+            self._accepted.clear()
+            self._counted_since = now
+        if self._accepted[user] >= _MOST_EACH:
+            raise OpenIdTooOften("You signed in very often; try again in an hour.")
 
     def _read(self, credentials: object) -> tuple[str, str]:
         """The token and the server name of what a client shows."""

@@ -428,7 +428,10 @@ DATA_MAP: tuple[Table, ...] = (
     Table(
         "openid_used", "which tokens of homeservers were shown to us, so that none counts twice",
         After("until"),
-        {"hash": _none("the SHA-256 of a token"), "until": _none("when it has ended anyway")},
+        {
+            "hash": _none("the SHA-256 of a token"),
+            "until": _none("when that is forgotten, long after it has ended"),
+        },
     ),
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from aiohttp import web
 
-from bridge.net.openid import OpenIdVerifier
+from bridge.net.openid import OpenIdTooOften, OpenIdVerifier
 from bridge.sdk.secret import Secret
 from bridge.storage.tokens import Links, TokenRow, Tokens
 from bridge.web.errors import ApiError, Handler
@@ -99,6 +99,8 @@ class Api:
         self._asking += 1
         try:
             user = await self._openid.verify(shown)
+        except OpenIdTooOften as error:
+            raise ApiError(429, "M_LIMIT_EXCEEDED", str(error)) from error
         finally:
             self._asking -= 1
         return await self._begin(await self._tokens.issue(user, MANAGER))

@@ -2,6 +2,9 @@
 
 Everything is done as the person whose token is shown, with the rules that hold in chat. A token
 of the scope ``login:libera`` is good for that network's logins only.
+
+A token says who somebody is and no more: what they may do is asked at each request, by the level
+that they have then for the network that is meant. Without one they see and end what is theirs.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +24,7 @@ from bridge.core.portals import Portals
 from bridge.core.signin import SignIn
 from bridge.matrix.intents import Intents
 from bridge.model import Permission
-from bridge.sdk.ids import RoomId, UserId
+from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.login import Ask, Show, Step
 from bridge.storage.tokens import TokenRow
 from bridge.web.errors import ApiError
@@ -120,6 +123,8 @@ class Provisioning:
 
     async def _prefer(self, request: web.Request) -> web.Response:
         owner, session = await self._own_login(request)
+        if not self._permissions.allows(owner, Permission.USER, session.row.instance):
+            raise ApiError(403, "M_FORBIDDEN", _NO_LEVEL)
         await self._logins.prefer(owner, session)
         return json_of({})
 
@@ -166,20 +171,24 @@ class Provisioning:
     # --- portals ---
 
     async def _list_portals(self, request: web.Request) -> web.Response:
-        """Those that the person made; all of them for an admin."""
+        """Those that the person made; for an admin all but other people's direct chats."""
         who = (await self.signed_in(request)).subject
-        sees_all = self._permissions.allows(who, Permission.ADMIN)
-        return json_of({"portals": [
-            self._portal(door) for door in self._portals.all
-            if sees_all or door.portal.created_by == who
-        ]})  # fmt: skip
+        seen = [door for door in self._portals.all if self._sees(who, door)]
+        return json_of({"portals": [self._portal(door) for door in seen]})
+
+    def _sees(self, who: UserId, door: Doorway) -> bool:
+        portal, allows = door.portal, self._permissions.allows
+        if portal.created_by == who and allows(who, Permission.USER, portal.instance):
+            return True
+        # Whom somebody talks to is theirs alone, whatever level another has.
+        return portal.receiver is None and allows(who, Permission.ADMIN)
 
     async def _bridge(self, request: web.Request) -> web.Response:
         who = (await self.signed_in(request)).subject
         body = await object_of(request)
-        room = RoomId(_text(body, "room"))
-        await self._need_power(who, room)
-        instance = self._plumbing.find_instance(_text(body, "network"))
+        room, network = RoomId(_text(body, "room")), _text(body, "network")
+        await self._need_power(who, room, InstanceId(network))
+        instance = self._plumbing.find_instance(network)
         found = await self._consents.bridge(instance, _text(body, "chat"), room, who)
         if isinstance(found, Doorway):
             await self._plumbing.announce(found)
@@ -191,7 +200,7 @@ class Provisioning:
         who = (await self.signed_in(request)).subject
         for door in self._portals.all:
             if str(door.portal.id) == request.match_info["id"]:
-                await self._need_power(who, door.portal.room)
+                await self._need_power(who, door.portal.room, door.portal.instance)
                 return who, door
         # Whoever may not see a portal is told the same as if there was none.
         raise ApiError(403, "M_FORBIDDEN", _NO_POWER)
@@ -216,8 +225,9 @@ class Provisioning:
         await self._plumbing.unbridge(door, who)
         return json_of({})
 
-    async def _need_power(self, who: UserId, room: RoomId) -> None:
-        allowed = self._permissions.allows(who, Permission.USER)
+    async def _need_power(self, who: UserId, room: RoomId, network: InstanceId) -> None:
+        """Refuse who lacks the level for the network or the power in the room."""
+        allowed = self._permissions.allows(who, Permission.USER, network)
         # Somebody who has left may still stand in the power levels.
         if not (
             allowed
@@ -259,6 +269,7 @@ class Provisioning:
 _NO_POWER = (
     "You need to be in that room with the power to change its settings, and the bot must be there."
 )
+_NO_LEVEL = "The settings of this bridge do not let you do that."
 
 
 def _level(level: Permission) -> str:

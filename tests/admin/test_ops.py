@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from bridge.sdk.errors import ConfigError
 from bridge.settings import Address, DatabaseSettings, OpsSettings
 from bridge.storage.pool import Database
 from bridge.telemetry import Telemetry
+from tests.admin.test_service import told_to
 from tests.conformance.stage import ALICE, DICE, ROOM, Play, ask, settings_for
 from tests.rigs.cluster import Cluster
 from tests.rigs.scripted_homeserver import refuse, scripted_homeserver
@@ -245,11 +247,16 @@ async def test_after_a_restore_it_is_ready_once_the_rooms_could_be_looked_at(
             refusal.clear()
 
         group.create_task(look_while_it_waits())
-        async with running(settings) as app:
-            assert not refusal
-            assert (await watcher.ask("/ready"))[0] == 200
-            assert await homeserver.put(settings, [ask("tea")], "early") == 200
-            assert await Play(homeserver, settings, app).heard() == ["tea"]
+        manager = str(folder / "notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hears, told_to(manager):
+            hears.bind(manager)
+            async with running(settings) as app:
+                assert not refusal
+                assert (await watcher.ask("/ready"))[0] == 200
+                assert await homeserver.put(settings, [ask("tea")], "early") == 200
+                assert await Play(homeserver, settings, app).heard() == ["tea"]
+            hears.settimeout(5)
+            assert hears.recv(4096).startswith(b"EXTEND_TIMEOUT_USEC=")
 
 
 async def test_the_reason_is_in_the_answer_and_nothing_else_is_served() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from bridge.app import App
 from bridge.model import Announce, InstanceRules
 from bridge.sdk.ids import InstanceId, UserId
-from bridge.settings import DatabaseSettings, Settings
+from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
+from bridge.web.bridged import read_more
 from tests.flow.test_conversation import bridge, irc_module
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
@@ -22,12 +23,19 @@ WAITS = (
 )
 
 
+WEB = WebSettings(
+    public_listen=Address("127.0.0.1", 0), public_url="https://public.example/",
+    policy="Be kind.\nhttps://rules.example", contact="admin@test.example",
+)  # fmt: skip
+RULES = "The rules, and whom to turn to: https://public.example/bridged"
+
+
 def settings_with(
     town: Town, irc: IrcServer, folder: Path, database: DatabaseSettings, **rules: Any
 ) -> Settings:
     modules = make_modules(irc_module(irc))
     modules[NEAR] = replace(modules[NEAR], rules=InstanceRules(**rules))
-    return town.settings_for(folder, database, modules=modules)
+    return town.settings_for(folder, database, modules=modules, web=WEB)
 
 
 def has_puppet(app: App, person: str) -> bool:
@@ -52,7 +60,10 @@ async def test_no_puppet_is_made_before_it_is_noted_that_its_owner_was_told(
                 assert not has_puppet(app, alice.id)
             await carl.expect(":hello")
             told = await alice.wait_for_text(room, "from a connection of your own")
-            assert "!trestle optout" in told["content"]["body"]
+            bridged = await alice.wait_for_text(room, "This room is bridged to")
+            for event in (told, bridged):
+                assert "!trestle optout" in event["content"]["body"]
+                assert event["content"]["body"].endswith(RULES)
             await alice.say(room, "again")
             await carl.expect(":again")
         # Once, over restarts too.
@@ -61,6 +72,17 @@ async def test_no_puppet_is_made_before_it_is_noted_that_its_owner_was_told(
             await carl.expect(":and again")
         said = [str(event["content"].get("body")) for event in await alice.messages(room)]
         assert sum("from a connection of your own" in text for text in said) == 1
+
+
+def test_where_there_is_no_page_the_rules_and_the_contact_are_told_themselves() -> None:
+    without = replace(WEB, public_url=None)
+    assert read_more(without) == (
+        "Be kind. https://rules.example Whom to turn to: admin@test.example"
+    )
+    assert read_more(replace(without, policy="")) == "Whom to turn to: admin@test.example"
+    assert read_more(replace(without, contact="")) == "Be kind. https://rules.example"
+    assert read_more(WEB) == read_more(replace(WEB, policy="")) == RULES
+    assert read_more(replace(WEB, policy="", contact="")) == ""
 
 
 async def test_where_it_must_be_read_before_the_first_message_waits_for_that(

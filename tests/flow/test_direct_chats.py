@@ -4,16 +4,19 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
+
 from bridge.app import App
 from bridge.demo.matrix_user import Event, MatrixUser
-from bridge.model import Announce, InstanceRules
+from bridge.model import Announce, InstanceRules, Permission
 from bridge.sdk.ids import InstanceId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings import Address, DatabaseSettings, WebSettings
 from tests.flow.test_acts import wait_for_typing
 from tests.flow.test_conversation import bridge, irc_module
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
+from tests.rigs.people import sign_in
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 BOT = "@trestle:test.example"
@@ -65,9 +68,12 @@ async def test_a_private_message_opens_a_direct_chat_that_goes_both_ways_and_fol
     town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:
     async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
-        modules = make_modules(irc_module(irc))
-        settings = town.settings_for(folder, database_settings, modules=modules)
         alice, bea = await town.person("alice"), await town.person("bea")
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc)),
+            permissions={bea.id: Permission.ADMIN},
+            web=WebSettings(listen=Address("127.0.0.1", 0), manager_url="http://m.example"),
+        )  # fmt: skip
         await carl.join("#talk")
         async with running(settings) as app:
             room = await bridge(alice, "#talk")
@@ -89,6 +95,7 @@ async def test_a_private_message_opens_a_direct_chat_that_goes_both_ways_and_fol
             await alice.say(chat, "I see")
             await carl.expect("PRIVMSG karl :I see")
             await _keep_others_out(alice, bea, carl, nick, chat)
+            await _show_it_to_nobody_else(app, alice, bea, room, chat)
         # A restart changes nothing, but that alice is not connected until she speaks.
         async with running(settings) as app:
             await alice.say(chat, "after the restart")
@@ -125,6 +132,23 @@ async def _keep_others_out(
     said = [str(one["content"].get("body")) for one in await alice.messages(chat)]
     assert "between us two" not in said
     assert not any("bea says" in one for one in carl.heard)
+
+
+async def _show_it_to_nobody_else(
+    app: App, alice: MatrixUser, admin: MatrixUser, room: str, chat: str
+) -> None:
+    """An admin learns of the chat by no list, and has no hand in it."""
+    async with aiohttp.ClientSession() as session:
+        own, other = [await sign_in(app, session, one.id) for one in (alice, admin)]
+        shown = {one["room"]: one for one in (await own.ask("GET", "/portals"))["portals"]}
+        assert shown.keys() == {room, chat}
+        assert [one["room"] for one in (await other.ask("GET", "/portals"))["portals"]] == [room]
+        path = f"/portals/{shown[chat]['id']}"
+        await other.ask("PATCH", path, {"paused": True}, status=403)
+        await other.ask("DELETE", path, status=403)
+    # What waits is told in the status by its lane.
+    names = [app.parts.portals.name_of(door.name) for door in app.parts.portals.all]
+    assert sorted(names) == ["#talk on near", "a direct chat on near"]
 
 
 async def _end_by_leaving(

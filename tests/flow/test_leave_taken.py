@@ -67,6 +67,14 @@ async def see_that_it_is_off(app: App, chat: Chat, program: Program) -> None:
     await chat.expect(f"dana on near, off: {WHY}")
     (login,) = (await program.ask("GET", "/logins"))["logins"]
     assert (login["state"], login["reason"]) == ("off", WHY)
+    # Who signed in before is still known, and may no more than anybody of that level.
+    assert (await program.ask("GET", "/networks"))["networks"] == []
+    await program.ask("POST", f"/logins/{login['id']}/prefer", {}, status=403)
+    await program.ask("POST", "/sign-ins", {"network": "near"}, status=404)
+    assert (await program.ask("GET", "/portals"))["portals"] == []
+    (door,) = app.parts.portals.all
+    await program.ask("PATCH", f"/portals/{door.portal.id}", {"paused": True}, status=403)
+    assert (await program.ask("GET", "/permissions"))["level"] == "relay"
     _, near = (await app.parts.status.look())["instances"]
     (trouble,) = near["logins_in_trouble"]
     assert (trouble["state"], trouble["reason"]) == ("off", WHY)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from bridge.model import SystemClock
-from bridge.net.openid import OpenIdRefused, OpenIdVerifier
+from bridge.model import Clock, SystemClock
+from bridge.net.openid import OpenIdRefused, OpenIdTooOften, OpenIdVerifier
 from bridge.sdk.errors import TemporaryFailure
 from bridge.settings import DatabaseSettings
 from bridge.storage.pool import Database
@@ -19,6 +19,7 @@ from bridge.storage.tokens import UsedOpenIds
 from tests.net.canary import canary
 from tests.net.server import Script, Scripted, always, plain, scripted
 from tests.rigs.trestle import Town
+from tests.storage.conftest import TurnedClock
 
 GOOD = "good.example"
 TOKEN = "a-token-of-the-homeserver"
@@ -44,14 +45,17 @@ def vouching(answer: object, status: str = "200 OK") -> bytes:
 
 @asynccontextmanager
 async def verifier_for(
-    script: Script, name: str = GOOD, within: float = 10.0
+    script: Script, name: str = GOOD, within: float = 10.0, clock: Clock | None = None
 ) -> AsyncIterator[tuple[OpenIdVerifier, Scripted, Noted]]:
     """A verifier that asks a server with that script about people of ``name``."""
     noted = Noted()
     async with (
         scripted(script) as server,
         OpenIdVerifier(
-            {name: f"http://127.0.0.1:{server.port}/"}, noted.note, SystemClock(), within=within
+            {name: f"http://127.0.0.1:{server.port}/"},
+            noted.note,
+            clock or SystemClock(),
+            within=within,
         ) as verifier,
     ):
         yield verifier, server, noted
@@ -83,7 +87,7 @@ async def test_the_homeserver_is_asked_and_its_user_is_known(user: str) -> None:
         )
         assert "authorization" not in server.heads[0].lower()
     left = next(iter(noted.until.values())) - SystemClock().now()
-    assert timedelta(minutes=59) < left <= timedelta(hours=1)
+    assert timedelta(days=29) < left <= timedelta(days=30)
     assert TOKEN.encode() not in next(iter(noted.until))
 
 
@@ -182,6 +186,22 @@ async def test_a_token_is_accepted_once() -> None:
         for shown in (SHOWN, {**SHOWN, "expires_in": 5}, {**SHOWN, "more": 1}):
             assert "was used before" in await outcome(verifier, shown)
         assert await outcome(verifier, {**SHOWN, "access_token": "another"}) == f"@a:{GOOD}"
+
+
+async def test_one_person_has_so_many_tokens_remembered_in_an_hour_and_no_more() -> None:
+    clock = TurnedClock()
+    answer = always(vouching({"sub": f"@a:{GOOD}"}))
+    async with verifier_for(answer, clock=clock) as (verifier, _, noted):
+        # What was used before is not counted: others may show it, too.
+        for number in [*range(59), 0, 59]:
+            found = await outcome(verifier, {**SHOWN, "access_token": f"t{number}"})
+            assert (found == f"@a:{GOOD}") is (len(noted.until) == number + 1), found
+        more = {**SHOWN, "access_token": "more"}
+        with pytest.raises(OpenIdTooOften):
+            await verifier.verify(more)
+        assert len(noted.until) == 60
+        clock.ahead = timedelta(hours=1)
+        assert await outcome(verifier, more) == f"@a:{GOOD}"
 
 
 async def test_of_many_who_show_a_token_at_once_one_is_accepted(

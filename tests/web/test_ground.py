@@ -17,7 +17,7 @@ from bridge.web.headers import origin_of
 from bridge.web.provisioning import Provisioning
 from bridge.web.requests import PREFIX
 from bridge.web.server import WebServer
-from tests.net.server import plain, scripted
+from tests.net.server import always, plain, scripted
 from tests.rigs.trestle import wait_until
 from tests.web.conftest import ALICE, BEA, MANAGER, Site, open_site, run_site
 
@@ -232,6 +232,19 @@ async def test_an_openid_token_signs_in_once(site: Site) -> None:
     for change in ({"matrix_server_name": "evil.example"}, {"expires_in": 0}):
         refused = await site.ask("POST", f"{PREFIX}/register", json={**OPENID, **change})
         assert (refused.status, refused.errcode) == (401, "M_UNKNOWN_TOKEN")
+
+
+async def test_who_signs_in_very_often_is_asked_to_wait(site: Site, folder: Path) -> None:
+    vouched = plain(b'{"sub": "@alice:good.example"}', Content_Type="application/json")
+    async with (
+        scripted(always(vouched)) as homeserver,
+        run_site(site.database, folder, f"http://127.0.0.1:{homeserver.port}") as other,
+    ):
+        for number in range(61):
+            shown = {**OPENID, "access_token": f"number-{number}"}
+            answer = await other.ask("POST", f"{PREFIX}/register", json=shown)
+            assert answer.status == (200 if number < 60 else 429)
+    assert answer.errcode == "M_LIMIT_EXCEEDED"
 
 
 async def test_many_who_sign_in_at_once_do_not_make_us_ask_without_end(

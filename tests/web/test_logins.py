@@ -1,6 +1,7 @@
 """A person links an account by the page behind a link, in a real browser, and by HTTP."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import pytest_asyncio
 
 from bridge.app import App
 from bridge.demo.processes import free_port
+from bridge.model import InstanceRules, Permission
 from bridge.sdk.ids import UserId
 from bridge.sdk.login import LoginState
 from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
 from tests.flow.test_conversation import bridge, irc_module
 from tests.flow.test_logins import NEAR, Chat
+from tests.flow.test_who_may_what import give_power
 from tests.rigs.browser import open_page
 from tests.rigs.device_bridge import Network
 from tests.rigs.irc_user import irc_user
@@ -209,6 +212,49 @@ async def test_a_room_is_bridged_changed_and_let_go_by_http_with_the_power_to(
         levels = await program.ask("GET", "/permissions")
         assert levels == {"user_id": alice.id, "level": "user", "networks": {"near": "user"}}
         await program.ask("GET", f"/permissions?user={bea.id}", status=403)
+
+
+async def test_a_networks_own_levels_come_first_for_it_by_http_too(
+    town: Town, services: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    relayed, outsider = await town.person("relayed"), await town.person("outsider")
+    stranger = await town.person("stranger")
+    general = dict.fromkeys((outsider.id, stranger.id), Permission.NONE)
+    own = {relayed.id: Permission.RELAY, outsider.id: Permission.USER}
+    settings = settings_with(town, services, folder, database_settings)
+    near = replace(settings.modules[NEAR], rules=InstanceRules(permissions=own))
+    settings = replace(settings, permissions=general, modules={NEAR: near})
+    async with running(settings) as app, aiohttp.ClientSession() as session:
+        one, two, three = [
+            await sign_in(app, session, person.id) for person in (relayed, outsider, stranger)
+        ]
+        room = await relayed.create_room(preset="public_chat", invite=["@trestle:test.example"])
+        await relayed.wait_until_joined(room, "@trestle:test.example")
+        await outsider.join(room)
+        await stranger.join(room)
+        await give_power(relayed, room, {outsider.id: 50, stranger.id: 50})
+        wanted = {"network": "near", "chat": "#own", "room": room}
+        for refused in (one, three):
+            assert (await refused.ask("GET", "/networks"))["networks"] == []
+            begun = {"network": "near", "flow": "sasl"}
+            await refused.ask("POST", "/sign-ins", begun, status=404)
+            await refused.ask("POST", "/portals", wanted, status=403)
+        assert [one["id"] for one in (await two.ask("GET", "/networks"))["networks"]] == ["near"]
+        made = await two.ask("POST", "/portals", wanted)
+        assert (await two.ask("GET", "/portals"))["portals"] == [made]
+        path = f"/portals/{made['id']}"
+        for refused in (one, three):
+            assert (await refused.ask("GET", "/portals"))["portals"] == []
+            await refused.ask("PATCH", path, {"paused": True}, status=403)
+            await refused.ask("DELETE", path, status=403)
+        assert (await two.ask("PATCH", path, {"paused": True}))["paused"]
+        # The level of now counts, and not that of the time when somebody signed in.
+        app.parts.permissions.set(general, {NEAR: {**own, outsider.id: Permission.RELAY}})
+        assert (await two.ask("GET", "/portals"))["portals"] == []
+        await two.ask("PATCH", path, {"paused": False}, status=403)
+        await two.ask("DELETE", path, status=403)
+        app.parts.permissions.set(general, {NEAR: own})
+        await two.ask("DELETE", path)
 
 
 async def test_a_link_and_a_code_are_shown_on_the_page_which_goes_on_by_itself(
