@@ -13,6 +13,7 @@ from bridge.assembly import build
 from bridge.confidential import refuse_exposed_keys
 from bridge.core.watchdog import Watchdog
 from bridge.crew import Crew, end
+from bridge.hours import Hours
 from bridge.logs import tidy_log_files
 from bridge.matrix.client import PING_ERRORS, MatrixError
 from bridge.model import Clock, SystemClock
@@ -294,9 +295,9 @@ class App:
         self.parts.telemetry.homeserver_up.set(0)
 
     async def _keep_house(self) -> None:
-        """Gauges every second; retention every hour."""
-        loop = asyncio.get_running_loop()
-        next_hour = loop.time() + 30
+        """Gauges every second; retention every hour and when a day has begun."""
+        loop, clock = asyncio.get_running_loop(), self.parts.database.clock
+        hours = Hours(loop.time(), clock.today())
         self._set_gauges()
         while True:
             before = loop.time()
@@ -306,9 +307,11 @@ class App:
             self._set_gauges()
             with contextlib.suppress(TemporaryFailure):
                 await self.parts.note_long_ids()
-                if loop.time() >= next_hour:
-                    next_hour += 3600
+            if hours.are_due(loop.time(), clock.today()):
+                try:
                     await self._hourly()
+                except TemporaryFailure:
+                    hours.note_failure(loop.time())
 
     async def _hourly(self) -> None:
         await self.parts.bookkeeper.balance()

@@ -16,6 +16,7 @@ from bridge.core.bookkeeper import Bookkeeper
 from bridge.core.bots import Stage
 from bridge.core.commands import MainBot
 from bridge.core.conditions import Conditions
+from bridge.core.confidences import Confidences
 from bridge.core.consents import Consents
 from bridge.core.crossings import Crossings
 from bridge.core.declared import DeclaredRooms
@@ -43,6 +44,7 @@ from bridge.core.privacy import Privacy
 from bridge.core.privatechat import PrivateChats
 from bridge.core.progress import Marker
 from bridge.core.reconciler import Reconciler
+from bridge.core.registeredpost import RegisteredPost
 from bridge.core.router import Patience, Router
 from bridge.core.routes import Routes
 from bridge.core.sender import Sender
@@ -180,8 +182,8 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         instances: dict[InstanceId, Instance] = {}
         private_chats = PrivateChats(bot_rooms, intents, sender, permissions, key_of)
         announcer = Announcer(
-            bot_rooms, sender, private_chats, database.clock, key_of, namespaces.bot,
-            read_more(settings.web),
+            bot_rooms, RegisteredPost(sender, outbox), private_chats, database.clock, key_of,
+            namespaces.bot, read_more(settings.web),
         )  # fmt: skip
         media = MediaStore(client, namespaces.bot)
         media_links = MediaLinks(
@@ -246,6 +248,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         main_bot.login_chat = LoginChat(logins, stage, namespaces.bot, bot_rooms)
         main_bot.network_commands = NetworkCommands(
             plumbing, portals, intents, announcer, house.rules, permissions.allows, namespaces.bot
+        )
+        main_bot.confidences = Confidences(
+            main_bot.login_chat, main_bot.network_commands, double_puppets
         )
         main_bot.consents = consents
         main_bot.policies = policies

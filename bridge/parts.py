@@ -8,7 +8,7 @@ from bridge.control import ControlServer
 from bridge.core.aside import Aside
 from bridge.core.bookkeeper import Bookkeeper
 from bridge.core.bots import ModuleSeat, Seat, Stage
-from bridge.core.commands import MainBot, MainSeat
+from bridge.core.commands import MainBot
 from bridge.core.consents import Consents
 from bridge.core.declared import DeclaredRooms
 from bridge.core.doublepuppets import DoublePuppets
@@ -17,6 +17,7 @@ from bridge.core.inflight import InFlight
 from bridge.core.instances import Instance
 from bridge.core.intake import Intake
 from bridge.core.logins import Logins
+from bridge.core.mainseat import MainSeat
 from bridge.core.optouts import OptOuts
 from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing

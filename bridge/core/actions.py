@@ -50,3 +50,8 @@ class Order:
     def sender(self) -> UserId:
         """Who asked."""
         return self.call.sender.user_id
+
+
+def is_order(body: str) -> bool:
+    """Whether somebody who says it speaks to the main bot."""
+    return body == PREFIX or body.startswith(PREFIX + " ")

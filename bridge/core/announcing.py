@@ -9,7 +9,7 @@ from typing import Protocol
 
 from bridge.core.outgoing import KeyOf, notice
 from bridge.core.privatechat import PrivateChats
-from bridge.core.sender import Sender
+from bridge.core.registeredpost import RegisteredPost
 from bridge.model import Announce, Clock, InstanceRules, Portal, Puppets
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 READING_SECONDS = 60.0
 """How long a first message is held, where the rule is to read before."""
+_TELLING_SECONDS = 20.0
+"""How long it may take at a time until the notice is in its room."""
 
 
 Foretell = Callable[[], Awaitable[str]]
@@ -56,7 +58,7 @@ class Announcer:
     def __init__(
         self,
         told: Told,
-        sender: Sender,
+        post: RegisteredPost,
         chats: PrivateChats,
         clock: Clock,
         key_of: KeyOf,
@@ -65,7 +67,7 @@ class Announcer:
     ) -> None:
         """``read_more`` says where the rules stand, and whom to turn to; empty: nowhere."""
         self._told = told
-        self._sender = sender
+        self._post = post
         self._chats = chats
         self._clock = clock
         self._key_of = key_of
@@ -79,8 +81,9 @@ class Announcer:
     ) -> float:
         """Tell the person, unless it was done; give the seconds that the connection must wait yet.
 
-        ``foretell`` says how the connection would be called. Raises ``TemporaryFailure`` when the
-        database or the homeserver is away: nobody gets a connection who was not told.
+        ``foretell`` says how the connection would be called. Nobody gets a connection who was not
+        told: raises ``TemporaryFailure`` when the database or the homeserver is away, and
+        ``PermanentFailure`` where the notice is refused.
         """
         key = (person, place.instance)
         if key in self._known:
@@ -89,10 +92,11 @@ class Announcer:
         at = await self._told.told_at(person, what)
         if at is None:
             await self._tell(person, place, rules, await foretell())
+            # Before anything is waited for: it may be read at once.
+            if rules.announce is Announce.BEFORE:
+                self._reading.setdefault((person, place.room), asyncio.Event())
             await self._told.note_told(person, what)
             at = self._clock.now()
-            if rules.announce is Announce.BEFORE:
-                self._reading[person, place.room] = asyncio.Event()
         left = READING_SECONDS - (self._clock.now() - at).total_seconds()
         read = self._reading.get((person, place.room))
         if rules.announce is Announce.BEFORE and left > 0 and not (read and read.is_set()):
@@ -129,9 +133,14 @@ class Announcer:
                 room = await self._chats.open(self._bot, person)
             except PermanentFailure as error:
                 log.info("told in the room: %s", error, extra={"event": "told_in_room"})
-        await self._sender.put([
-            notice(self._key_of, room=room, user=self._bot, text=text, source=source)
-        ])  # fmt: skip
+        said = notice(self._key_of, room=room, user=self._bot, text=text, source=source)
+        try:
+            await self._post.send(said, _TELLING_SECONDS)
+        except PermanentFailure as error:
+            raise PermanentFailure(
+                f"you have no connection to {place.instance}, for I cannot tell you first what "
+                f"goes there: {error}"
+            ) from error
 
 
 def _words(person: UserId, place: Place, nick: str, read_more: str) -> str:

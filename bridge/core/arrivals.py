@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from bridge.core.attendance import Attendance, speaker_of
+from bridge.core.attendance import Attendance, has_opted_out, speaker_of
 from bridge.core.chatfacts import ChatFacts
 from bridge.core.house import House
 from bridge.core.outgoing import notice, transaction_id
@@ -72,13 +72,9 @@ class Arrivals:
     def _ghost(self, user: RemoteUser) -> UserId:
         return self._house.namespaces.ghost(self._portal.instance, user.id)
 
-    def _opted_out(self, person: UserId) -> bool:
-        return self._house.optouts.cover(person, self._portal.id)
-
     def _is_left_out(self, user: RemoteUser) -> bool:
-        """Whether the person does not want to be bridged: the ghost, or whose account it is."""
-        owner = self._house.double_puppets.find_owner(self._portal.instance, user.id)
-        if not self._opted_out(self._ghost(user)) and not (owner and self._opted_out(owner)):
+        """Whether the person does not want to be bridged; then it is counted."""
+        if not has_opted_out(self._house, self._portal, user):
             return False
         self._house.telemetry.count_send("to_matrix", "dropped")
         return True
@@ -160,7 +156,8 @@ class Arrivals:
 
     async def _show_typing(self, event: RemoteTyping) -> None:
         ghost = self._ghost(event.user)
-        is_shown = not self._portal.blocked and not self._opted_out(ghost)
+        is_out = has_opted_out(self._house, self._portal, event.user)
+        is_shown = not self._portal.blocked and not is_out
         if is_shown and ghost in await self.attendance.present():
             seconds = min(event.seconds, _LONGEST_TYPING) if event.is_typing else 0
             self._house.typing.show(self._portal.room, ghost, seconds)

@@ -146,9 +146,7 @@ class Attendance:
         """Whether the ghost is to be in the room: not of those who said no, nor of those who
         are there themselves."""
         house, portal = self._house, self._portal
-        return not speaker_of(house, portal, user) and not house.optouts.cover(
-            self._ghost(user), portal.id
-        )
+        return not speaker_of(house, portal, user) and not has_opted_out(house, portal, user)
 
     def _forget(self, user: RemoteUser) -> None:
         self._there.pop(user.id, None)
@@ -229,6 +227,15 @@ class Attendance:
             content={"reason": reason} if reason else {},
             transaction_id=once(), portal=self._portal.id, name=name,
         )  # fmt: skip
+
+
+def has_opted_out(house: House, portal: Portal, user: RemoteUser) -> bool:
+    """Whether somebody of the network does not want to be bridged: as the ghost, or as the person
+    in Matrix whose own account it is."""
+    owner = house.double_puppets.find_owner(portal.instance, user.id)
+    ghost = house.namespaces.ghost(portal.instance, user.id)
+    covers = house.optouts.cover
+    return covers(ghost, portal.id) or (owner is not None and covers(owner, portal.id))
 
 
 def speaker_of(house: House, portal: Portal, user: RemoteUser) -> str:

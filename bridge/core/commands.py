@@ -2,16 +2,15 @@
 
 import difflib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 from bridge.core.actions import PREFIX, Action, Order
 from bridge.core.aside import Aside
-from bridge.core.bots import BotCall, Seat, Stage, is_edit
+from bridge.core.bots import BotCall, Stage
 from bridge.core.choices import change, describe
+from bridge.core.confidences import Confidences, tokens_in
 from bridge.core.consents import Consents, in_words
 from bridge.core.doorway import Doorway
 from bridge.core.doublepuppets import DoublePuppets, read_token
-from bridge.core.lane import Item
 from bridge.core.loginchat import LoginChat
 from bridge.core.networkcommands import NetworkCommands
 from bridge.core.optouts import EVERYWHERE, OptOuts
@@ -27,11 +26,12 @@ from bridge.core.statusroom import StatusRoom
 from bridge.core.tracer import Tracer
 from bridge.model import Permission
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
-from bridge.sdk.ids import EventId, InstanceId, RoomId, UserId
-from bridge.sdk.secret import Secret
+from bridge.sdk.ids import EventId, InstanceId, UserId
 
 _AT_ONCE = 20
 """Parked things that one answer lists."""
+TAKEN_BACK = " Your message is taken back, but the homeserver may keep the original for some days."
+_OVERHEARD = "others could read that; say it in a direct chat with me"
 
 
 OfLogins = Callable[[LoginChat, BotCall, Sequence[str]], Awaitable[str]]
@@ -61,6 +61,7 @@ class MainBot:
         self._optouts = optouts
         self._double_puppets = double_puppets
         self.aside: Aside
+        self.confidences: Confidences
         self.consents: Consents
         self.login_chat: LoginChat
         self.network_commands: NetworkCommands
@@ -156,7 +157,12 @@ class MainBot:
         )  # fmt: skip
 
     async def obey(self, call: BotCall, text: str) -> None:
-        """Run the command in ``text`` and say how it went."""
+        """Run the command in ``text`` and say how it went.
+
+        What may be a secret is taken back before it is judged. Raises ``TemporaryFailure`` while
+        that cannot be.
+        """
+        note = TAKEN_BACK if await self.confidences.take_back(call, text) else ""
         try:
             found = self._find(call, text)
             if found is None:
@@ -164,13 +170,13 @@ class MainBot:
             else:
                 action, order = found
                 await self._allow(action, order)
-                if action.is_private:
-                    await self._hide(order)
+                if action.is_private and not call.direct:
+                    raise PermanentFailure(_OVERHEARD)
                 answer = await action.run(order)
         except TemporaryFailure as error:
-            answer = f"Not now: {sentence(error)} Try again in a while."
+            answer = f"Not now: {sentence(error)} Try again in a while.{note}"
         except DeliveryError as error:
-            answer = f"I could not do that: {sentence(error)}"
+            answer = f"I could not do that: {sentence(error)}{note}"
         if answer:
             await call.reply(answer)
 
@@ -188,13 +194,6 @@ class MainBot:
         # What is said in a direct chat may have been meant as an answer, and be a secret.
         what = "that" if call.direct else repr(name[:40])
         return f"I do not know {what}.{hint} Say {PREFIX} help for a list."
-
-    async def _hide(self, order: Order) -> None:
-        """Take back what may be a secret; refuse it where others have read it."""
-        if order.words:
-            await self.login_chat.remove(order.call)
-        if not order.call.direct:
-            raise PermanentFailure("others could read that; say it in a direct chat with me")
 
     async def _allow(self, action: Action, order: Order) -> None:
         allows, sender = self._stage.permissions.allows, order.sender
@@ -366,6 +365,11 @@ class MainBot:
 
     async def _double_puppet(self, order: Order) -> str:
         person, doubles = order.sender, self._double_puppets
+        if tokens_in(order.call.text) and not order.call.direct:
+            raise PermanentFailure(
+                "others could read that: end the session that the token belongs to, and give me "
+                "a new one in a direct chat"
+            )
         match order.words:
             case ():
                 return doubles.describe(person)
@@ -376,25 +380,9 @@ class MainBot:
                 await doubles.switch_off(person)
                 return f"{doubles.describe(person)} If I had a token of yours, it is forgotten."
             case ("token", *rest):
-                return await self._take_token(order, read_token(rest))
+                await doubles.take_token(person, read_token(rest))
+                return f"{doubles.describe(person)}{TAKEN_BACK}"
         raise PermanentFailure("say double-puppet alone, or with on, off, or token and a token")
-
-    async def _take_token(self, order: Order, token: Secret) -> str:
-        said = EventId(order.call.item.event["event_id"])
-        doubles = self._double_puppets
-        gone = await doubles.take_back(order.sender, token, order.room, said)
-        if not gone:
-            await self.login_chat.remove(order.call)
-        if not order.call.direct:
-            raise PermanentFailure(
-                "others could read that: end the session that the token belongs to, and give me "
-                "a new one in a direct chat"
-            )
-        await doubles.take_token(order.sender, token)
-        return (
-            f"{doubles.describe(order.sender)} Your message is taken back, but the homeserver may "
-            "keep the original for some days."
-        )
 
     def _doors_meant(self, order: Order) -> Sequence[Doorway]:
         if order.words == ("everywhere",):
@@ -432,63 +420,3 @@ class MainBot:
             names = ", ".join(door.portal.instance for door in doors)
             raise PermanentFailure(f"this room has several bridges; name one: {names}")
         return doors[0]
-
-
-class MainSeat(Seat):
-    """The main bot in one room."""
-
-    def __init__(
-        self, bot: MainBot, user: UserId, room: RoomId, stage: Stage, *, direct_with: UserId | None
-    ) -> None:
-        super().__init__("bot:", user, room, stage, direct_with=direct_with)
-        self._bot = bot
-
-    def handle(self, item: Item) -> Awaitable[None]:
-        """Hear one event of the room; of an edit in a direct chat, whether it holds a secret."""
-        event = item.event
-        if (
-            self.direct_with == event["sender"]
-            and event["type"] == "m.room.message"
-            and is_edit(event["content"])
-        ):
-            return self._hear_edit(item)
-        return super().handle(item)
-
-    async def _hear_edit(self, item: Item) -> None:
-        if not await self._bot.login_chat.hear_edit(self.call(item, "")):
-            item.drop()
-
-    async def hear(self, item: Item, content: dict[str, Any], body: str) -> None:
-        """Obey what begins with the prefix; in a direct chat, anything."""
-        sender = UserId(item.event["sender"])
-        if (
-            content.get("msgtype") != "m.text"
-            or self.stage.permissions.highest(sender) < Permission.RELAY
-        ):
-            item.drop()
-            return
-        is_direct = self.direct_with == sender
-        if is_direct and not body.startswith(PREFIX):
-            call = self.call(item, "")
-            if await self._bot.login_chat.hear(call, without_quote(content, body)):
-                return
-        body = without_quote(content, body)
-        if body == PREFIX or body.startswith(PREFIX + " "):
-            text = body.removeprefix(PREFIX).strip()
-        elif is_direct:
-            text = body.strip()
-        else:
-            item.drop()
-            return
-        await self._bot.obey(self.call(item, text), text)
-
-
-def without_quote(content: dict[str, Any], body: str) -> str:
-    """The text of a reply without the quotation that older clients put before it."""
-    relates = content.get("m.relates_to")
-    if not isinstance(relates, dict) or "m.in_reply_to" not in relates:
-        return body
-    lines = body.split("\n")
-    while lines and lines[0].startswith("> "):
-        lines.pop(0)
-    return "\n".join(lines).lstrip("\n")

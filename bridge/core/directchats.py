@@ -15,6 +15,7 @@ from bridge.core.instances import Instance, Session
 from bridge.core.optouts import EVERYWHERE
 from bridge.core.outgoing import once
 from bridge.core.ownlogins import own_login
+from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError
 from bridge.model import LoginRow, Outgoing, Permission, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 NEW_MOST, NEW_SECONDS = 10, 600.0
 """So many rooms may people of a network open for one person in that time."""
+_REMEMBERED = 10_000
+"""People of whom it is known when that was."""
 _ENCRYPTED = "I cannot read encrypted messages yet; I invite you to a chat that is not encrypted"
 
 
@@ -46,7 +49,7 @@ class DirectChats:
         self._portals = portals
         self._move_in = move_in
         self._making: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
-        self._opened: dict[UserId, deque[float]] = {}
+        self._opened: Recent[UserId, deque[float]] = Recent(_REMEMBERED)
 
     # --- from the network ---
 
@@ -72,7 +75,10 @@ class DirectChats:
 
     def _count_opened(self, owner: UserId) -> None:
         now = asyncio.get_running_loop().time()
-        opened = self._opened.setdefault(owner, deque(maxlen=NEW_MOST))
+        opened = self._opened.get(owner)
+        if opened is None:
+            opened = deque(maxlen=NEW_MOST)
+            self._opened.put(owner, opened)
         if len(opened) == NEW_MOST and now - opened[0] < NEW_SECONDS:
             raise PermanentFailure("too many people write to them for the first time just now")
         opened.append(now)

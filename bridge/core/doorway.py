@@ -325,9 +325,12 @@ class Doorway:
             if user == self.portal.created_by:
                 await self.on_owner_left()
             return
-        session = instance.find_session(UserId(str(user))) if instance else None
-        if session is not None and isinstance(session.client, JoinsChats):
-            await session.client.leave(self.chat, "left the room")
+        person = UserId(str(user))
+        lent = await self.voices.end_loan(person, "they have left this room")
+        session = instance.find_session(person) if instance else None
+        for one in _distinct(session, lent):
+            if isinstance(one.client, JoinsChats):
+                await one.client.leave(self.chat, "left the room")
 
     async def show_typing(self, user: UserId, is_typing: bool) -> None:
         """Show on the network that somebody in the room is writing, by that person's own login.
@@ -429,11 +432,13 @@ class Doorway:
         ])  # fmt: skip
 
     async def let_go(self, person: UserId, reason: str = "does not want to be bridged") -> None:
-        """Have the person's own connection, if there is one, out of the chat."""
+        """Have the person's own connection, if there is one, out of the chat, and speak for
+        nobody there. Raises ``TemporaryFailure`` when the database is away."""
+        lent = await self.voices.end_loan(person, f"its owner {reason}")
         instance = self._house.instances.get(self.portal.instance)
         session = instance.find_session(person) if instance else None
-        if session is not None:
-            await self._dismiss(session, reason)
+        for one in _distinct(session, lent):
+            await self._dismiss(one, reason)
 
     async def dismiss_puppets(self) -> None:
         """Have the connections out of the chat that are not to speak there."""
@@ -476,6 +481,11 @@ class Doorway:
         await self.arrivals.receive(event)
         if isinstance(event, RemoteMessage):
             self.departures.note_last(event.id)
+
+
+def _distinct(session: Session | None, lent: Session | None) -> Sequence[Session]:
+    """Somebody's login that speaks for them, and the one that spoke for others."""
+    return [*filter(None, (session, None if lent is session else lent))]
 
 
 def audience_of(portal: Portal, house: House) -> Audience:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from bridge.core.actions import is_order
 from bridge.core.bots import BotCall, Stage, say
 from bridge.core.instances import Instance
 from bridge.core.logins import Logins, describe
@@ -46,6 +47,10 @@ class Talk:
     left: list[Field] = field(default_factory=list)
     answers: dict[str, str] = field(default_factory=dict)
     said: int = 0
+    is_checking: bool = False
+    """The network looks at the answers."""
+    is_guarded: bool = False
+    """A secret was asked for: whatever is said may be one, also what corrects it later."""
 
 
 class LoginChat:
@@ -115,31 +120,57 @@ class LoginChat:
 
     # --- the conversation ---
 
-    async def hear(self, call: BotCall, body: str) -> bool:
+    async def hear(self, call: BotCall, body: str, *, is_text: bool = True) -> bool:
         """Take what is said in a direct chat as an answer, if one is expected.
 
-        Raises ``TemporaryFailure`` when the database is away.
+        While that may be a secret, whatever is said is taken back: commands too, and what is no
+        plain message (``is_text``). Raises ``TemporaryFailure`` when the database is away.
         """
         who, room = call.sender.user_id, call.room
         talk = self._talks.get((who, room))
-        if talk is None or not talk.left:
-            if not await self._told.was_told(who, self._mark(room)):
-                return False
-            # We asked before we were restarted: what was typed may be a secret.
-            await self.remove(call)
-            await self._told.forget_told(who, self._mark(room))
-            await call.reply(f"I was restarted meanwhile; say login again. {_REMOVED}")
-            return True
-        asked = talk.left[0]
-        if asked.secret:
-            await self.remove(call)
-            await self._told.forget_told(who, self._mark(room))
-            await call.reply(_REMOVED)
+        if talk is None or not (talk.left or talk.is_guarded):
+            return await self._hear_late(call)
+        is_command = is_order(body)
+        if not talk.is_guarded and (is_command or not is_text):
+            return False
         if body.strip().casefold() == _STOP:
-            self._talks.pop((who, room), None)
-            self._logins.drop(talk.sign_in)
-            await call.reply("You are not signed in.")
+            await self._stop(call, talk)
             return True
+        if talk.is_guarded:
+            await self.remove(call)
+        if talk.is_checking:
+            await call.reply(f"I am still looking at what you gave before; wait. {_REMOVED}")
+        elif is_command or not is_text:
+            await call.reply(
+                f"I asked for {talk.left[0].label}: say it as a plain message, or {_STOP}. "
+                f"{_REMOVED}"
+            )
+        else:
+            await self._take(call, talk, body)
+        return True
+
+    async def _hear_late(self, call: BotCall) -> bool:
+        """Take back what answers a question of before a restart: it may be a secret."""
+        who, mark = call.sender.user_id, self._mark(call.room)
+        if not await self._told.was_told(who, mark):
+            return False
+        await self.remove(call)
+        await self._told.forget_told(who, mark)
+        await call.reply(f"I was restarted meanwhile; say login again. {_REMOVED}")
+        return True
+
+    async def _stop(self, call: BotCall, talk: Talk) -> None:
+        who, room = call.sender.user_id, call.room
+        await self._told.forget_told(who, self._mark(room))
+        self._talks.pop((who, room), None)
+        self._logins.drop(talk.sign_in)
+        await call.reply("You are not signed in.")
+
+    async def _take(self, call: BotCall, talk: Talk, body: str) -> None:
+        """Take an answer, and ask what comes next."""
+        who, room, asked = call.sender.user_id, call.room, talk.left[0]
+        if asked.secret:
+            await call.reply(_REMOVED)
         given = body if asked.secret else body.strip()
         if given == "-" and not asked.required:
             given = ""
@@ -148,8 +179,8 @@ class LoginChat:
         if talk.left:
             await self._ask(who, room, talk)
         else:
+            talk.is_checking = True
             self._logins.do(self._submit(who, room, talk))
-        return True
 
     async def hear_edit(self, call: BotCall) -> bool:
         """Take back an edit in a direct chat that may hold a secret; False if it holds none.
@@ -160,7 +191,7 @@ class LoginChat:
         who, room = call.sender.user_id, call.room
         edited = str(call.item.event["content"]["m.relates_to"].get("event_id"))
         talk = self._talks.get((who, room))
-        asked = (talk is not None and bool(talk.left) and talk.left[0].secret) or (
+        asked = (talk is not None and talk.is_guarded) or (
             await self._told.was_told(who, self._mark(room))
         )
         if not (
@@ -196,6 +227,8 @@ class LoginChat:
             await talk.sign_in.submit(answers)
         except PermanentFailure as error:
             talk.sign_in.trouble = sentence(error)
+        if self._talks.get((who, room)) is talk:
+            await self._told.forget_told(who, self._mark(room))
         await self._show(who, room, talk)
 
     async def _show(self, who: UserId, room: RoomId, talk: Talk) -> None:
@@ -206,18 +239,20 @@ class LoginChat:
             if isinstance(step, Ask):
                 again = f"{sign_in.trouble} Try again. " if sign_in.trouble else ""
                 await self._tell(room, talk, f"{again}{step.text} Say {_STOP} to give up.")
-                talk.left = list(step.fields)
+                talk.left, talk.is_checking = list(step.fields), False
                 await self._ask(who, room, talk)
                 return
             if step is None:
                 break
+            talk.is_checking = talk.is_guarded = False
             shown = [step.text]
             if isinstance(step, Show):
                 shown += [part for part in (step.link, step.code) if part]
             await self._tell(room, talk, "\n".join(shown))
             while sign_in.number == number and not sign_in.is_over:
                 await sign_in.wait_until_changed(number, 60)
-        if self._talks.get((who, room)) is talk:
+        is_given_up = self._talks.get((who, room)) is not talk
+        if not is_given_up:
             del self._talks[who, room]
         if sign_in.login is not None:
             name, instance = sign_in.login.name, sign_in.login.instance
@@ -226,12 +261,13 @@ class LoginChat:
                 talk,
                 f"You are signed in to {instance} as {name} (login {sign_in.login.id}).",
             )
-        elif sign_in.trouble:
+        elif sign_in.trouble and not is_given_up:
             await self._tell(room, talk, f"You are not signed in: {sign_in.trouble}")
 
     async def _ask(self, who: UserId, room: RoomId, talk: Talk) -> None:
         asked = talk.left[0]
         if asked.secret:
+            talk.is_guarded = True
             await self._told.note_told(who, self._mark(room))
             text = (
                 f"{asked.label}? I remove it as soon as I have read it. Your homeserver may keep "

@@ -16,6 +16,7 @@ from bridge.core.permissions import Permissions
 from bridge.core.privatechat import PrivateChats
 from bridge.core.sender import Sender
 from bridge.core.signin import SignIn
+from bridge.matrix.cache import Recent
 from bridge.model import AuditAction, LoginRow, Permission
 from bridge.sdk.errors import (
     DeliveryError,
@@ -36,6 +37,8 @@ _MOST_EACH, _MOST = 3, 200
 """Sign-ins at once, of one person and of all."""
 _BEGUN_MOST, _BEGUN_SECONDS = 12, 600.0
 """So many sign-ins may one person begin in that time."""
+_REMEMBERED = 10_000
+"""People of whom it is known when they began some."""
 _LONGEST_NAME = 200
 _LOG_OUT_SECONDS = 15.0
 _KEPT = "+"
@@ -109,7 +112,7 @@ class Logins:
         self._instances = instances
         self._means = means
         self._signing: dict[str, SignIn] = {}
-        self._begun: dict[UserId, deque[float]] = {}
+        self._begun: Recent[UserId, deque[float]] = Recent(_REMEMBERED)
         self.on_end: Callable[[LoginRow], Awaitable[None]]
         """Called before a login is forgotten."""
         self._group: asyncio.TaskGroup | None = None
@@ -387,7 +390,10 @@ class Logins:
 
     def _count_begun(self, owner: UserId) -> None:
         now = asyncio.get_running_loop().time()
-        begun = self._begun.setdefault(owner, deque(maxlen=_BEGUN_MOST))
+        begun = self._begun.get(owner)
+        if begun is None:
+            begun = deque(maxlen=_BEGUN_MOST)
+            self._begun.put(owner, begun)
         if len(begun) == _BEGUN_MOST and now - begun[0] < _BEGUN_SECONDS:
             raise PermanentFailure("you tried to sign in very often; try again in ten minutes")
         begun.append(now)

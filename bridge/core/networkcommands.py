@@ -26,6 +26,8 @@ from bridge.sdk.module import Client, FindsChats, HasDirectChats
 
 COMMAND_SECONDS = 45.0
 """How long a network may take for one command."""
+_LONGEST_NAME, _ALIKE = 40, 0.8
+"""Of a word that is compared with the names of commands; from where on it is taken for one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +143,23 @@ class NetworkCommands:
         if not knowing:
             return None
         return self._named(call, knowing[0], networks[knowing[0]], word, rest)
+
+    def is_secret(self, text: str) -> bool:
+        """Whether it may be a command that takes a secret, whoever gives it and with a slip of
+        the pen."""
+        # The first word may be the network's name; nothing is secret that ends with the command.
+        words = [word.casefold()[:_LONGEST_NAME] for word in text.split(maxsplit=2)][:-1]
+        known = {
+            one.name: one.is_private
+            for instance in self._plumbing.instances.values()
+            for one in declared(instance.connector)
+        }
+        near = [
+            name
+            for word in words
+            for name in difflib.get_close_matches(word, known, n=1, cutoff=_ALIKE)
+        ]
+        return any(known[name] for name in near)
 
     def _named(
         self, call: BotCall, name: InstanceId, commands: Sequence[NetworkCommand], word: str,

@@ -94,8 +94,14 @@ FindLinks = Callable[[int, str], Awaitable[Sequence[MessageLink]]]
 """Gives the events that a remote message is: (portal, remote id)."""
 
 
+OnEnd = Callable[[Outgoing, str], None]
+"""Hears that an entry is in its room, or why it will not be there by itself."""
 MayGo = Callable[[Outgoing], Awaitable[bool]]
 """Says whether something may be put into its room now. Raises ``TemporaryFailure``."""
+
+
+def _nothing(outgoing: Outgoing, refusal: str) -> None:
+    pass
 
 
 async def _always(outgoing: Outgoing) -> bool:
@@ -169,6 +175,7 @@ class Sender:
         self._away = False
         self._failures = 0
         self._back = asyncio.Event()
+        self.on_end: OnEnd = _nothing
         self.may_go: MayGo = _always
         """Whether an entry may be put into its room at this moment; else it is left out."""
         self.trouble = ""
@@ -388,6 +395,7 @@ class Sender:
             self._telemetry.time_crossing("to_matrix", seconds)
         self._finished.append(Sent(queued, event_id, now))
         self._finish_wanted.set()
+        self.on_end(outgoing, "")
 
     def _must_not_be_clear(self, outgoing: Outgoing) -> bool:
         return outgoing.kind is SendKind.EVENT and self._is_encrypted(outgoing.room)
@@ -395,6 +403,7 @@ class Sender:
     async def _drop(self, queued: QueuedOutgoing) -> None:
         """Leave it out by rule. Raises ``TemporaryFailure``."""
         await self._outbox.drop(queued)
+        self.on_end(queued.outgoing, "it is left out")
         self._telemetry.count_send("to_matrix", "dropped")
 
     async def _park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
@@ -408,6 +417,7 @@ class Sender:
                 await asyncio.sleep(1)
             else:
                 failpoint("set_aside")
+                self.on_end(queued.outgoing, detail)
                 return
 
     # --- what the homeserver may have forgotten ---

@@ -53,6 +53,7 @@ class SignIn:
         self._busy = asyncio.Lock()
         self._changed = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
+        self._is_given_up = False
 
     @property
     def is_over(self) -> bool:
@@ -96,6 +97,7 @@ class SignIn:
         """Have it end as it is."""
         if self._following is not None:
             self._following.cancel()
+        self._is_given_up = True
         self.step = None
         self._changed.set()
 
@@ -107,7 +109,9 @@ class SignIn:
             async with asyncio.timeout(limit):
                 got = await call
             self.trouble = ""
-            if isinstance(got, Finished):
+            if self._is_given_up:
+                again = False
+            elif isinstance(got, Finished):
                 again = False
                 self.login = await self._keep(got)
                 self.step = None
@@ -127,7 +131,7 @@ class SignIn:
                 f"It failed with {type(error).__name__}; the log says more.",
                 False,
             )
-        if self.trouble and not again:
+        if self._is_given_up or (self.trouble and not again):
             self.step = None
         self.number += 1
         self._changed.set()

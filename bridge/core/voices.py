@@ -7,9 +7,11 @@ from bridge.core.chatfacts import ChatFacts
 from bridge.core.departures import Said
 from bridge.core.house import House
 from bridge.core.instances import Instance, Session
+from bridge.core.outgoing import notice, once
 from bridge.core.ownlogins import own_login
-from bridge.model import Permission, Portal, Puppets
+from bridge.model import AuditAction, Permission, Portal, Puppets
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.ids import UserId
 from bridge.sdk.login import LoginState
 
 
@@ -96,8 +98,41 @@ class Voices:
 
     def _relay(self, instance: Instance) -> Session | None:
         """Who speaks for those who have no account: a login that was lent, while it is well."""
-        portal = self._portal
-        lent = None if portal.relay is None else instance.find_login(portal.relay)
+        lent = self._find_lent(instance)
         if lent is None or lent.supervisor.state in {LoginState.OFF, LoginState.SIGN_IN_NEEDED}:
             return instance.relay
+        owner = lent.row.owner
+        if owner is not None and self._house.optouts.cover(owner, self._portal.id):
+            return instance.relay
+        return lent
+
+    def _find_lent(self, instance: Instance | None) -> Session | None:
+        portal = self._portal
+        if portal.relay is None or instance is None:
+            return None
+        return instance.find_login(portal.relay)
+
+    async def end_loan(self, person: UserId, why: str) -> Session | None:
+        """Let the person's login speak for others no more, if it does, and tell the room ``why``.
+
+        Gives the login that did. Raises ``TemporaryFailure`` when the database is away.
+        """
+        house, portal = self._house, self._portal
+        lent = self._find_lent(house.instances.get(portal.instance))
+        if lent is None or lent.row.owner != person:
+            return None
+        await house.audit.record(
+            actor=person, action=AuditAction.SET, subject=portal.created_by,
+            target=f"{portal.instance} {portal.chat} {portal.room}",
+        )  # fmt: skip
+        await house.sender.put([
+            notice(
+                house.key_of, room=portal.room, user=house.namespaces.bot,
+                text=f"The login of {person} speaks for others in {portal.chat_name} on "
+                f"{portal.instance} no more: {why}. The bridge's own connection does.",
+                source=("loan over", once()),
+            )
+        ])  # fmt: skip
+        await house.store.set_choices(replace(portal, relay=None))
+        self._facts.portal = replace(portal, relay=None)
         return lent

@@ -15,7 +15,8 @@ def data_map_page() -> str:
 def _page() -> Iterator[str]:
     yield "# What Trestle keeps"
     yield ""
-    yield "Made from `bridge/storage/datamap.py`, from which also the database forgets."
+    yield "Made from `bridge/storage/datamap.py`, from which also the database forgets:"
+    yield "by whole days, just after midnight UTC, and by the hour what has a time of its own."
     yield "*Sealed* is encrypted before it reaches the database; the key of a day is destroyed"
     yield f"after {RECEIVED_DAYS} days, and with it what every copy and backup holds of that day."
     for table in DATA_MAP:

@@ -73,6 +73,14 @@ class Waiting(NamedTuple):
     """The number of the newest, in the order in which entries were added."""
 
 
+class Stored(NamedTuple):
+    """Where an entry stands, and what became of it."""
+
+    day: date
+    seq: int
+    state: str
+
+
 class More(NamedTuple):
     """What comes next for a room."""
 
@@ -210,6 +218,17 @@ class Outbox:
                 day, seq, self._database.epoch,
             )  # fmt: skip
         return None if row is None else self._open(row)
+
+    async def find(self, transaction_id: str) -> Stored | None:
+        """What became of the entry, of those that an :meth:`add` of the same would find there."""
+        today = self._clock.today()
+        with at_the_door():
+            row = await self._database.core.fetchrow(
+                "SELECT day, seq, state FROM outbox WHERE day BETWEEN $1 AND $2 "
+                "AND transaction_id = $3 ORDER BY day DESC LIMIT 1",
+                today - timedelta(days=1), today, transaction_id,
+            )  # fmt: skip
+        return None if row is None else Stored(row["day"], row["seq"], row["state"])
 
     async def waiting(self) -> list[Waiting]:
         """What is not sent yet, by room; the room that has waited longest first."""

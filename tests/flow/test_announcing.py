@@ -7,7 +7,7 @@ from typing import Any
 
 from bridge.app import App
 from bridge.model import Announce, InstanceRules
-from bridge.sdk.ids import InstanceId, UserId
+from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
 from bridge.web.bridged import read_more
 from tests.flow.test_conversation import bridge, irc_module
@@ -102,6 +102,33 @@ async def test_where_it_must_be_read_before_the_first_message_waits_for_that(
             receipt = f"v3/rooms/{room}/receipt/m.read/{told['event_id']}"
             await alice.call("POST", receipt, {})
             await carl.expect(":first")
+
+
+async def test_where_nobody_can_be_told_nobody_is_connected_until_that_works(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        await carl.join("#mute")
+        async with running(settings_with(town, irc, folder, database_settings)) as app:
+            alice = await town.person("alice")
+            room = await bridge(alice, "#mute")
+            place = f"v3/rooms/{room}/state/m.room.power_levels/"
+            levels = await alice.call("GET", place)
+            mute = {**levels, "events": {**levels["events"], "m.room.message": 1}}
+            await alice.set_state(room, "m.room.power_levels", mute)
+            await alice.say(room, "unheard")
+            async with asyncio.timeout(30):
+                while not any(
+                    "I cannot tell you first what goes there" in one.detail
+                    for one in await app.parts.aside.all(RoomId(room))
+                ):
+                    await asyncio.sleep(0.05)
+            assert not has_puppet(app, alice.id)
+            await alice.set_state(room, "m.room.power_levels", levels)
+            await alice.say(room, "heard")
+            await carl.expect(":heard")
+            await alice.wait_for_text(room, "from a connection of your own")
+    assert not any("unheard" in line for line in carl.heard)
 
 
 async def test_it_may_be_told_in_a_direct_chat(

@@ -190,6 +190,22 @@ async def test_a_double_puppet_speaks_is_not_echoed_and_gives_no_orders(
     assert all(line.startswith(":carl!") for line in heard)
 
 
+async def _misspell(bob: MatrixUser, chat: str) -> None:
+    """Say a token in a wrong command, and in an edit that nobody reads."""
+    for words, answer in (
+        (f"double-puppet token {WRONG} please", "and then the token alone"),
+        (f"double-puppet {WRONG[:5]}", "say double-puppet alone"),
+        (f"duble-pupet token {WRONG}", "I do not know that"),
+    ):
+        await order(bob, chat, words, answer)
+    edit = {"msgtype": "m.text", "body": f"double-puppet token {WRONG}"}
+    await bob.send(chat, {
+        **edit, "m.new_content": edit,
+        "m.relates_to": {"rel_type": "m.replace", "event_id": await bob.say(chat, "ping")},
+    })  # fmt: skip
+    await order(bob, chat, "ping", "I am here")
+
+
 async def test_a_token_is_taken_in_a_direct_chat_kept_sealed_and_forgotten(
     town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:
@@ -212,13 +228,14 @@ async def test_a_token_is_taken_in_a_direct_chat_kept_sealed_and_forgotten(
                 (await new_session(town, bob, keys=True), "can read encrypted messages"),
             ):
                 await order(bob, chat, f"double-puppet token {bad}", answer)
-            await order(
-                bob, room, f"!trestle double-puppet token {shown}", "others could read that"
-            )
+            await _misspell(bob, chat)
+            for words in (f"token {shown}", shown, f"token <{shown}> please"):
+                await order(bob, room, f"!trestle double-puppet {words}", "others could read that")
             assert await app.parts.vault.records_of(UserId(bob.id)) == []
             await order(bob, chat, f"double-puppet token {token}", "by the token that you gave")
+            await wait_until(lambda: app.parts.sender.waiting == 0)
             left = [str(e["content"]) for e in await bob.messages(chat) + await bob.messages(room)]
-            assert not any(word in text for text in left for word in (token, shown, WRONG))
+            assert not any(word in text for text in left for word in (token, shown, WRONG[:5]))
             assert await app.parts.vault.records_of(UserId(bob.id)) == [("", "double puppet")]
         async with running(settings) as app:
             await wait_for_relay(carl, "#token")

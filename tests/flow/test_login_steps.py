@@ -206,6 +206,49 @@ async def test_a_secret_that_comes_as_an_edit_is_removed_too(
     assert "nothing secret" in said
 
 
+async def test_whatever_is_said_while_a_secret_is_asked_for_or_looked_at_is_removed(
+    town: Town, settings: Settings, network: Network
+) -> None:
+    network.tokens |= {"right-token": "dana", "!trestle-token": "dora"}
+    alice = await town.person("alice")
+    async with running(settings) as app:
+        chat = await Chat.begun_by(alice)
+        removed = []
+
+        async def say(text: str, answer: str, msgtype: str = "m.text") -> None:
+            removed.append(await alice.say(chat.room, text, msgtype=msgtype))
+            await chat.expect(answer)
+
+        await chat.say("login near token")
+        await chat.expect("Token?")
+        await say("s3cret-noticed", "say it as a plain message, or cancel", "m.notice")
+        await say("s3cret-acted", "say it as a plain message, or cancel", "m.emote")
+        await say("!trestle ping s3cret", "say it as a plain message, or cancel")
+        network.held = asyncio.Event()
+        await say("s3cret-mistyped", "I have removed what you typed.")
+        # The correction comes before the network has answered.
+        await say("s3cret-corrected", "I am still looking at what you gave before")
+        network.held.set()
+        await chat.expect("The network knows no such token. Try again.")
+        await chat.expect("Token?")
+        await say("!trestle-token", "You are signed in to near as dora")
+        # Given up while it is looked at: nothing comes of it.
+        network.held = asyncio.Event()
+        await chat.say("login near token")
+        await chat.expect("Token?")
+        removed.append(await alice.say(chat.room, "right-token"))
+        await say("s3cret-once-more", "I am still looking at what you gave before")
+        await chat.say("cancel")
+        await chat.expect("You are not signed in.")
+        network.held.set()
+        await chat.say("ping")
+        await chat.expect("I am here.")
+        for event_id in removed:
+            await chat.wait_until_removed(event_id)
+        assert [s.row.name for s in app.parts.logins.of(UserId(alice.id))] == ["dora"]
+    assert "s3cret" not in str(await alice.messages(chat.room))
+
+
 async def test_a_secret_is_never_asked_for_where_others_read(
     town: Town, settings: Settings, network: Network
 ) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 import asyncpg
 
 from bridge.model import AuditAction
-from bridge.sdk.ids import UserId
+from bridge.sdk.events import RemoteTyping, RemoteUser
+from bridge.sdk.ids import RemoteUserId, UserId
+from bridge.sdk.login import LoginKind
 from bridge.settings import DatabaseSettings
 from tests.flow.test_conversation import _joined as joined
 from tests.flow.test_conversation import bridge, irc_module
@@ -100,7 +102,7 @@ async def test_a_person_on_the_network_opts_out_by_a_word_and_the_ghost_leaves(
             await alice.wait_for_text(room, "dora comes after carl")
             assert "carl" not in joined(alice, room)
         # It is remembered, and taken back likewise.
-        async with running(settings):
+        async with running(settings) as app:
             carl.say("NAMES #quiet")
             while "trestle" not in await carl.expect(" 353 ", "#quiet"):
                 carl.say("NAMES #quiet")
@@ -112,4 +114,22 @@ async def test_a_person_on_the_network_opts_out_by_a_word_and_the_ghost_leaves(
             await carl.expect("NOTICE carl", "is carried to Matrix again")
             carl.say("PRIVMSG #quiet :carl says so")
             await alice.wait_for_text(room, "carl says so")
+            # As somebody in Matrix whose own account it is.
+            (door,) = app.parts.portals.all
+            person = RemoteUser(id=RemoteUserId("carl"), name="carl")
+            row = await app.parts.accounts.get_or_add_login(
+                door.portal.instance, LoginKind.PERSON, UserId(alice.id)
+            )
+            await app.parts.double_puppets.identify(row, person.id)
+            await app.parts.optouts.add(UserId(alice.id), door.portal.id)
+            ghost = UserId("@_trestle_near_carl:test.example")
+            assert ghost in await door.arrivals.attendance.present()
+            await door.receive(RemoteTyping(chat=door.portal.chat, user=person, is_typing=True))
+            assert app.parts.house.typing._shown.get((door.portal.room, ghost)) is None
+            carl.say("PART #quiet", "JOIN #quiet")
+            await carl.sync()
+            dora.say("PRIVMSG #quiet :carl came back")
+            await alice.wait_for_text(room, "carl came back")
+            assert ghost not in await door.arrivals.attendance.present()
+            assert door.arrivals.attendance.waiting == 0
     assert not any("carl between us" in str(e["content"].get("body")) for e in alice.heard(room))

@@ -1,5 +1,6 @@
 """What comes of each command, by who says it and how, is what the table in the docs says."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -286,6 +287,27 @@ async def test_the_power_that_counts_is_that_at_the_moment_when_it_was_said(
         assert "Nothing crosses" in paused
         assert "you need the power" in refused
         assert "cross to and from" in resumed
+
+
+async def test_a_secret_is_taken_back_also_of_who_may_not_say_it(stage: Stage) -> None:
+    relayed, outsider, stranger = stage.relayed, stage.outsider, stage.stranger
+    room = await enter(relayed, "11")
+    await outsider.join(room)
+    await stranger.join(room)
+    await give_power(relayed, room, {BOT: 100})
+    said = [
+        await stranger.say(room, "!trestle double-puppet token s3cret"),
+        await outsider.say(room, "!trestle double-puppet s3cret"),
+        await relayed.say(room, "!trestle near autocommand raw OPER s3cret"),
+        await relayed.say(room, "!trestle near autocomand raw OPER s3cret"),
+        await relayed.say(room, "!trestle double-puppet s3cret", msgtype="m.emote"),
+    ]
+    for event_id in said:
+        place = f"v3/rooms/{room}/event/{event_id}"
+        async with asyncio.timeout(20):
+            while (await relayed.call("GET", place))["content"]:
+                await asyncio.sleep(0.05)
+    assert "s3cret" not in str(await relayed.messages(room))
 
 
 async def test_a_networks_own_levels_come_first_for_it(stage: Stage) -> None:

@@ -8,7 +8,7 @@ from bridge.sdk.ids import UserId
 from bridge.settings import DatabaseSettings
 from tests.flow.test_conversation import bridge, irc_module
 from tests.flow.test_logins import NEAR
-from tests.rigs.irc_user import irc_user
+from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
@@ -27,6 +27,35 @@ async def choose(person: MatrixUser, room: str, words: str, answer: str) -> None
     """Say what is chosen, and wait for what the bot makes of it."""
     await person.say(room, f"!trestle set {words}")
     await person.wait_for_text(room, answer)
+
+
+async def _end_loans(
+    app: App, alice: MatrixUser, bea: MatrixUser, room: str, carl: IrcUser
+) -> None:
+    """A login is lent for as long as its owner wishes to be bridged, and is in the room."""
+
+    async def lend() -> None:
+        await choose(alice, room, "relay mine", "relay is mine for")
+        await wait_until(lambda: door.portal.relay is not None)
+
+    (door,) = app.parts.portals.all
+    over = f"The login of {alice.id} speaks for others in #voice on near no more: "
+    await alice.say(room, "!trestle optout everywhere")
+    await bea.wait_for_text(room, over + "its owner does not want to be bridged")
+    await carl.expect(":lent!", "PART #voice")
+    await bea.say(room, "after the optout")
+    assert (await carl.expect("> after the optout")).startswith(":trestle!")
+    await alice.say(room, "!trestle optin everywhere")
+    await bea.wait_for_text(room, "What you say is bridged again")
+    await lend()
+    await bea.say(room, "lent again")
+    assert (await carl.expect("> lent again")).startswith(":lent!")
+    await alice.leave(room)
+    await bea.wait_for_text(room, over + "they have left this room")
+    await bea.say(room, "after the leave")
+    assert (await carl.expect("> after the leave")).startswith(":trestle!")
+    await alice.join(room)
+    await lend()
 
 
 async def test_a_room_chooses_whose_account_speaks_and_how_the_relay_names_people(
@@ -79,6 +108,7 @@ async def test_a_room_chooses_whose_account_speaks_and_how_the_relay_names_peopl
             event = await alice.wait_for_text(room, "dora: hello <you>")
             said = event["content"]["com.beeper.per_message_profile"]
             assert said == {"id": "dora", "displayname": "dora", "has_fallback": True}
+            await _end_loans(app, alice, bea, room, carl)
             (session,) = app.parts.logins.of(UserId(alice.id))
             await app.parts.logins.log_out(UserId(alice.id), session)
             await bea.say(room, "by the relay again")

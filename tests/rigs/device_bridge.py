@@ -26,6 +26,8 @@ class Network:
     tokens: dict[str, str] = field(default_factory=dict)
     """Token to account."""
     is_there: bool = True
+    held: asyncio.Event | None = None
+    """Until this is set, no token is looked at."""
 
 
 NETWORK = Network()
@@ -86,6 +88,8 @@ class TokenLogin:
 
     async def submit(self, answers: Mapping[str, sdk.Secret]) -> sdk.Finished:
         """See whether it is one."""
+        if NETWORK.held is not None:
+            await NETWORK.held.wait()
         name = NETWORK.tokens.get(answers["token"].reveal())
         if name is None:
             raise sdk.LoginRequired("The network knows no such token")

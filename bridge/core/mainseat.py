@@ -1,0 +1,76 @@
+"""The main bot in one room: what it hears there, and what it takes for an order."""
+
+from collections.abc import Awaitable
+from typing import Any
+
+from bridge.core.actions import PREFIX, is_order
+from bridge.core.bots import Seat, Stage, is_edit
+from bridge.core.commands import MainBot
+from bridge.core.lane import Item
+from bridge.model import Permission
+from bridge.sdk.ids import RoomId, UserId
+
+
+class MainSeat(Seat):
+    """The main bot in one room."""
+
+    def __init__(
+        self, bot: MainBot, user: UserId, room: RoomId, stage: Stage, *, direct_with: UserId | None
+    ) -> None:
+        super().__init__("bot:", user, room, stage, direct_with=direct_with)
+        self._bot = bot
+
+    def handle(self, item: Item) -> Awaitable[None]:
+        """Hear one event of the room; of an edit, whether it holds a secret."""
+        event = item.event
+        if event["type"] == "m.room.message" and is_edit(event["content"]):
+            return self._hear_edit(item)
+        return super().handle(item)
+
+    async def _hear_edit(self, item: Item) -> None:
+        call, is_direct = self.call(item, ""), self.direct_with == item.event["sender"]
+        if is_direct and await self._bot.login_chat.hear_edit(call):
+            return
+        new = item.event["content"].get("m.new_content")
+        body = new.get("body") if isinstance(new, dict) else None
+        text = _order_in(body, direct=is_direct) if isinstance(body, str) else None
+        if text is None or not await self._bot.confidences.take_back(call, text):
+            item.drop()
+
+    async def hear(self, item: Item, content: dict[str, Any], body: str) -> None:
+        """Obey what begins with the prefix; in a direct chat, anything."""
+        sender = UserId(item.event["sender"])
+        is_text, is_direct = content.get("msgtype") == "m.text", self.direct_with == sender
+        body = without_quote(content, body)
+        if is_direct and await self._bot.login_chat.hear(
+            self.call(item, ""), body, is_text=is_text
+        ):
+            return
+        text = _order_in(body, direct=is_direct)
+        if text is None:
+            item.drop()
+            return
+        call = self.call(item, text)
+        if is_text and self.stage.permissions.highest(sender) >= Permission.RELAY:
+            await self._bot.obey(call, text)
+        # What nobody obeys may hold a secret nevertheless.
+        elif not await self._bot.confidences.take_back(call, text):
+            item.drop()
+
+
+def _order_in(body: str, *, direct: bool) -> str | None:
+    """What the bot is told to do; None if it is not spoken to."""
+    if is_order(body):
+        return body.removeprefix(PREFIX).strip()
+    return body.strip() if direct else None
+
+
+def without_quote(content: dict[str, Any], body: str) -> str:
+    """The text of a reply without the quotation that older clients put before it."""
+    relates = content.get("m.relates_to")
+    if not isinstance(relates, dict) or "m.in_reply_to" not in relates:
+        return body
+    lines = body.split("\n")
+    while lines and lines[0].startswith("> "):
+        lines.pop(0)
+    return "\n".join(lines).lstrip("\n")
