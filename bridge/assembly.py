@@ -165,7 +165,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             patience=Patience(tries=settings.limits.tries),
         )  # fmt: skip
         store = PortalStore(database)
-        optouts = OptOuts(OptOutStore(database), audit)
+        optouts = OptOuts(OptOutStore(database, settings.state_dir), audit)
         await optouts.load()
         blocks = Blocks(BlockStore(database))
         await blocks.load()
@@ -336,6 +336,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             control=ControlServer(
                 settings.state_dir, aside=aside, tracer=tracer, status=status,
                 rotation=Rotation(database, vault), audit=house.audit,
+                on_forgotten=logins.note_forgotten,
             ),
             fetcher=GuardedFetcher(Reach(
                 allow=settings.fetching.allow,

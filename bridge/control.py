@@ -54,13 +54,16 @@ class ControlServer:
         status: Status,
         rotation: Rotation,
         audit: Audit,
+        on_forgotten: Callable[[UserId], Awaitable[None]],
     ) -> None:
+        """``on_forgotten``: called when a person's credentials were destroyed."""
         self._path = socket_of(state_dir)
         self._aside = aside
         self._tracer = tracer
         self._status = status
         self._rotation = rotation
         self._audit = audit
+        self._on_forgotten = on_forgotten
         self._runner: web.AppRunner | None = None
         self.reloader: Reloads | None = None
         """Who reads the settings again; not there before events are taken."""
@@ -131,13 +134,18 @@ class ControlServer:
 
     async def _forget(self, request: web.Request) -> web.Response:
         person = UserId(request.match_info["person"])
-        return await _answer(forget(person, self._rotation, self._audit))
+        return await _answer(self._forget_person(person))
 
     async def _reload(self, request: web.Request) -> web.Response:
         return await _answer(self._settings(lambda reloader: reloader.reload()))
 
     async def _drift(self, request: web.Request) -> web.Response:
         return await _answer(self._settings(lambda reloader: reloader.drift()))
+
+    async def _forget_person(self, person: UserId) -> int:
+        count = await forget(person, self._rotation, self._audit)
+        await self._on_forgotten(person)
+        return count
 
     async def _settings(self, ask: Callable[["Reloads"], Awaitable[Any]]) -> Any:
         if self.reloader is None:

@@ -163,9 +163,11 @@ class DoublePuppets:
         except PermanentFailure as error:
             self._note_refused(person, f"the token cannot be read ({error}); give a new one")
             return Leave()
-        token = Secret(found.decode()) if found else None
-        if token:
-            hide(token)
+        if not found:
+            self._note_refused(person, "the token is not there any more; give a new one")
+            return Leave()
+        token = Secret(found.decode())
+        hide(token)
         return Leave(token)
 
     def _note_refused(self, person: UserId, reason: str) -> None:
@@ -207,6 +209,14 @@ class DoublePuppets:
         self._leaves.pop(person, None)
         self._refused.pop(person, None)
         await self._safe.delete(person, _OURS, _RECORD)
+
+    async def forget_token(self, person: UserId) -> None:
+        """Speak for the person by a token no more: it was destroyed. Leave without one stays."""
+        if self._ways.get(person) is not Way.TOKEN:
+            return
+        await self._store.remove_puppet(person)
+        for known in (self._ways, self._leaves, self._refused, self._ignored):
+            known.pop(person, None)
 
     async def _keep(self, person: UserId, way: Way, leave: Leave) -> None:
         await self._record(person, AuditAction.DOUBLE_ON, way.value)

@@ -291,6 +291,18 @@ class Instance:
             await session.supervisor.stop()
         return session
 
+    async def reopen(self, owner: UserId) -> None:
+        """Begin anew what is at work for the person, with what the vault has now.
+
+        Raises ``TemporaryFailure`` when the database is away.
+        """
+        async with self._making:  # Who makes one just now has read the vault before.
+            automatic = self._by_owner.pop(owner, None)
+        if automatic is not None:
+            await self.close_login(automatic.row.id)
+        for session in self.logins_of(owner):
+            await self.open_login(session.row)
+
     async def review(self) -> None:
         """Have nobody connected whom the settings do not let, and everybody back whom they let.
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +45,11 @@ _KEPT = "+"
 """Before the name of what the client itself keeps beside what its owner gave."""
 _PART = " "
 """Between a login's number and the name of one of its secrets, in the vault."""
+_NOTHING = ""
+"""The name under which it is kept that a login signs in with nothing, as a module may have it.
+
+So one that was half made when we ended, or whose secrets were destroyed, is told from it.
+"""
 
 
 def record_of(login: LoginId, name: str, *, beside: bool = False) -> str:
@@ -58,6 +63,10 @@ class Vault(Protocol):
     async def put(
         self, subject: UserId | None, instance: InstanceId, record: str, value: bytes, *,
         login: LoginId | None = None,
+    ) -> None: ...  # fmt: skip
+    async def exchange(
+        self, subject: UserId | None, instance: InstanceId, values: Mapping[str, bytes], *,
+        gone: Sequence[str] = (), login: LoginId | None = None,
     ) -> None: ...  # fmt: skip
     async def delete(self, subject: UserId | None, instance: InstanceId, record: str) -> bool: ...
     async def secrets_of(self, login: LoginId) -> Mapping[str, Secret]: ...
@@ -253,7 +262,8 @@ class Logins:
                 why = str(error).rstrip(".") or "it did not answer"
                 remark = f"{row.instance} was not told: {why}. End the session there too."
         await self.on_end(row)
-        await self._forget(owner, row.instance, row.id, keep=())
+        for record in await self._records(owner, row):
+            await self._means.vault.delete(owner, row.instance, record)
         await self._means.accounts.remove_login(row.id)
         await instance.close_login(row.id)
         left = instance.logins_of(owner)
@@ -263,6 +273,17 @@ class Logins:
         if row.preferred and left:
             await self.prefer(owner, left[0])
         return remark
+
+    async def note_forgotten(self, person: UserId) -> None:
+        """Have nothing at work with what the person's records in the vault held.
+
+        Call when they were destroyed. Raises ``TemporaryFailure`` when the database is away.
+        """
+        for one in [one for one in self._signing.values() if one.owner == person]:
+            self.drop(one)
+        await self._means.double_puppets.forget_token(person)
+        for instance in list(self._instances.values()):
+            await instance.reopen(person)
 
     # --- inside ---
 
@@ -274,12 +295,11 @@ class Logins:
         name = end.name[:_LONGEST_NAME]
         await self._record(owner, AuditAction.LINK, instance.name, name)
         row = await means.accounts.link_login(instance.name, owner, name)
-        for name, secret in end.secrets.items():
-            value = secret.reveal().encode("utf-8", "surrogatepass")
-            await means.vault.put(
-                owner, instance.name, record_of(row.id, name), value, login=row.id
-            )
-        await self._forget(owner, instance.name, row.id, keep=end.secrets, all_of_it=False)
+        given = end.secrets or {_NOTHING: Secret("")}
+        values = {record_of(row.id, name): _bytes_of(secret) for name, secret in given.items()}
+        stale = await self._records(owner, row, all_of_it=False)
+        gone = [record for record in stale if record not in values]
+        await means.vault.exchange(owner, instance.name, values, gone=gone, login=row.id)
         await means.told.forget_told(owner, _refusal(row.id))
         await instance.open_login(row)
         log.info("a login is linked", extra={"event": "linked", "instance": instance.name})
@@ -290,8 +310,9 @@ class Logins:
         if secret is None:
             await self._means.vault.delete(row.owner, row.instance, record)
             return
-        value = secret.reveal().encode("utf-8", "surrogatepass")
-        await self._means.vault.put(row.owner, row.instance, record, value, login=row.id)
+        await self._means.vault.put(
+            row.owner, row.instance, record, _bytes_of(secret), login=row.id
+        )
 
     async def _record(
         self, owner: UserId, action: AuditAction, instance: InstanceId, name: str
@@ -301,16 +322,17 @@ class Logins:
             actor=owner, action=action, target=f"{name} on {instance}", subject=owner
         )
 
-    async def _forget(
-        self, owner: UserId, instance: InstanceId, login: LoginId, keep: Container[str], *,
-        all_of_it: bool = True,
-    ) -> None:  # fmt: skip
-        """Forget what a login signed in with, and with ``all_of_it`` what it keeps beside."""
+    async def _records(
+        self, owner: UserId, row: LoginRow, *, all_of_it: bool = True
+    ) -> Sequence[str]:
+        """What a login signs in with, and with ``all_of_it`` what it keeps beside."""
+        found = []
         for where, record in await self._means.vault.records_of(owner):
             number, _, name = record.partition(_PART)
-            stays = name in keep or (name.startswith(_KEPT) and not all_of_it)
-            if where == instance and number == str(login) and not stays:
-                await self._means.vault.delete(owner, instance, record)
+            is_its = where == row.instance and number == str(row.id)
+            if is_its and (all_of_it or not _is_kept(name)):
+                found.append(record)
+        return found
 
     async def _secrets(self, row: LoginRow) -> Mapping[str, Secret]:
         try:
@@ -320,7 +342,11 @@ class Logins:
             raise LoginRequired(
                 "what this login signs in with cannot be read any more; sign in again"
             ) from error
+        if row.kind is LoginKind.PERSON and not records:
+            log.warning("a login has nothing to sign in with", extra={"event": "login_empty"})
+            raise LoginRequired("what this login signs in with is not there; sign in again")
         named = {record.partition(_PART)[2]: value for record, value in records.items()}
+        named.pop(_NOTHING, None)
         # Sorted: what is kept beside comes last, and so takes the place of what was given.
         return {name.removeprefix(_KEPT): named[name] for name in sorted(named, key=_is_kept)}
 
@@ -393,6 +419,10 @@ def describe(session: Session) -> str:
     row, supervisor = session.row, session.supervisor
     why = f": {supervisor.reason}" if supervisor.reason else ""
     return f"{row.id}: {row.name} on {row.instance}, {supervisor.state.value}{why}"
+
+
+def _bytes_of(secret: Secret) -> bytes:
+    return secret.reveal().encode("utf-8", "surrogatepass")
 
 
 def _is_kept(name: str) -> bool:

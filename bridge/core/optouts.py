@@ -14,6 +14,8 @@ class OptOutStore(Protocol):
     """Where it is kept."""
 
     async def all(self) -> set[tuple[UserId, int]]: ...
+    def is_noted(self, subject: UserId, portal: int) -> bool: ...
+    def may_take_back(self, subject: UserId, portal: int) -> bool: ...
     async def add(self, subject: UserId, portal: int) -> None: ...
     async def remove(self, subject: UserId, portal: int) -> None: ...
 
@@ -33,7 +35,9 @@ class OptOuts:
     def cover(self, person: UserId, portal: int) -> bool:
         """Whether the person (a Matrix user or a ghost) is not to be bridged there."""
         rows = self._rows
-        return bool(rows) and ((person, portal) in rows or (person, EVERYWHERE) in rows)
+        if rows and ((person, portal) in rows or (person, EVERYWHERE) in rows):
+            return True
+        return self._store.is_noted(person, portal)
 
     async def add(self, person: UserId, portal: int) -> None:
         """Bridge the person there no more. Raises ``TemporaryFailure``; then nothing changed."""
@@ -48,7 +52,7 @@ class OptOuts:
         left = {
             row for row in self._rows if row[0] != person or portal not in (row[1], EVERYWHERE)
         }
-        if left == self._rows:
+        if left == self._rows and not self._store.may_take_back(person, portal):
             return
         await self._record(person, AuditAction.OPT_IN, portal)
         await self._store.remove(person, portal)

@@ -22,7 +22,7 @@ from bridge.storage.accounts import Accounts
 from bridge.storage.modulestore import InstanceStore
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
-from bridge.storage.vault import Vault
+from bridge.storage.vault import Vault, to_bytes
 
 Report = Callable[[str, int, int], None]
 
@@ -199,10 +199,12 @@ class Carrier:
                 target=f"{adopted.login} on {instance}",
             )  # fmt: skip
             row = await self._accounts.link_login(instance, found.owner, adopted.login)
-            for record, secret in self._records(row.id, adopted).items():
-                if record not in known:
-                    value = secret.reveal().encode("utf-8", "surrogatepass")
-                    await means.vault.put(found.owner, instance, record, value, login=row.id)
+            values = {
+                record: to_bytes(secret)
+                for record, secret in self._records(row.id, adopted).items()
+                if record not in known
+            }
+            await means.vault.exchange(found.owner, instance, values, login=row.id)
         if found.source:
             kept = {*adopted.secrets.values(), *adopted.beside.values()}
             self._carried.sealed[found.source] = frozenset(kept)

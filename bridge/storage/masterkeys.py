@@ -27,6 +27,8 @@ _KEY = 32
 _NONCE = 12
 _LINGERS = 60.0
 """Seconds for which what was read before a key was retired can still be opened."""
+MOST_ERASED = 100_000
+"""So many destroyed keys are remembered, in 3.3 MB; the oldest are forgotten first."""
 
 
 class MasterKeys:
@@ -90,15 +92,13 @@ class MasterKeys:
         self._ciphers[self.newest] = AESGCM(keys[0])
 
     def retire(self) -> None:
-        """Forget all keys but the newest; what they sealed opens nowhere any more.
+        """Forget all keys but the newest; what they sealed does not open here any more.
 
-        With them goes the list of what was erased: no copy of it can be opened. What stands in
-        the environment the admin must take away there.
+        What was erased stays noted: a backup may bring back the key that opened it. What stands
+        in the environment the admin must take away there.
         """
         if not self.given:
             self._write(self._keys[:1])
-            self._erased_file.unlink(missing_ok=True)
-            self._erased = set()
         for key in self._keys[1:]:
             self._retired[version_of(key)] = time.monotonic()
         self._keys = self._keys[:1]
@@ -119,7 +119,9 @@ class MasterKeys:
 
     def note_erased(self, key: bytes) -> None:
         """Remember, on disk, that a key was destroyed: a backup must not bring it back."""
-        self._erased.add(_digest(key))
+        self._erased[_digest(key)] = None
+        for oldest in list(self._erased)[:-MOST_ERASED]:
+            del self._erased[oldest]
         make_folder(self._erased_file.parent)
         write_private(self._erased_file, "".join(f"{one}\n" for one in self._erased).encode())
 
@@ -164,5 +166,5 @@ def _digest(key: bytes) -> str:
     return hashlib.sha256(b"trestle erased " + key).hexdigest()[:32]
 
 
-def _lines(path: Path) -> set[str]:
-    return set(path.read_text().split()) if path.exists() else set()
+def _lines(path: Path) -> dict[str, None]:
+    return dict.fromkeys(path.read_text().split()) if path.exists() else {}

@@ -236,9 +236,11 @@ class Restore:
             write_private(new / inner, self._backup.read(name))
         make_folder(new / "keys")
         # What was erased since the backup was made stays erased.
-        erased = {line for one in (new, self._state_dir) for line in _lines(one / ERASED)}
+        erased = dict.fromkeys(
+            line for one in (new, self._state_dir) for line in _lines(one / ERASED)
+        )
         if erased:
-            write_private(new / ERASED, "".join(sorted(erased)).encode())
+            write_private(new / ERASED, "".join(erased).encode())
         over = [day for day in self._days_here() if not is_kept(day, today)]
         copy_missing(self._state_dir / "keys", new / "keys", but=["database", *over])
 

@@ -78,6 +78,8 @@ class Rotation:
                 yield Step(done=0, total=total, faults=tuple(faults))
                 async for step in self._check_all(owner, total):
                     yield step
+                lost = [fault async for fault in self._check_without_ring(owner)]
+                yield Step(done=total, total=total, faults=tuple(lost))
             finally:
                 await owner.close()
 
@@ -143,6 +145,22 @@ class Rotation:
                 done += len(rows)
                 yield Step(done=min(done, total), total=total, faults=tuple(faults))
                 last = rows[-1]["name"] if rows else None
+
+    async def _check_without_ring(self, owner: Connection) -> AsyncIterator[str]:
+        """Name the records of people whose ring is not there."""
+        found = await self._database.core.fetch(
+            "SELECT subject FROM vault WHERE subject IS NOT NULL "
+            "UNION SELECT subject FROM double_puppet"
+        )
+        rings = await owner.fetch(
+            "SELECT subject FROM subject_key WHERE subject = ANY($1::text[])",
+            [row["subject"] for row in found],
+        )
+        for person in sorted(
+            {row["subject"] for row in found} - {row["subject"] for row in rings}
+        ):
+            async for fault in self.vault.check(UserId(person)):
+                yield f"{person}: {fault}"
 
     async def _check_one(self, row: asyncpg.Record) -> AsyncIterator[str]:
         try:

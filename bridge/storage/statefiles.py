@@ -22,7 +22,9 @@ FILES: tuple[File, ...] = (
     File("keys/event-ids", Holds.SECRET, "the key of the hashes", "the installation"),
     File("keys/master", Holds.SECRET, "the master key of the vault", "the installation"),
     File("keys/erased", Holds.NONE, "hashes of keys that were destroyed with their owner's data",
-         "the master key"),
+         "the installation; the newest 100,000"),
+    File("keys/opted-out", Holds.ID, "hashes of who does not want to be bridged, and where, so "
+         "that no backup undoes it; in no backup", "as long as the person wants it so"),
     File("keys/audit", Holds.SECRET, "the key of the audit's hashes", "the installation"),
     File("keys/database", Holds.SECRET, "passwords of the embedded database's roles",
          "the installation"),

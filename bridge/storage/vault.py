@@ -12,11 +12,12 @@ out before the master key is changed the next time; after that what is older ope
 record that was removed counts as never stored.
 
 To erase is to destroy the ring. A backup may still have it; so a hash of the key is remembered in
-the state directory, and the key is refused if it comes back. Once the master key was changed,
-what old backups have opens for nobody.
+the state directory, and the key is refused if it comes back, also together with the master key
+of its time.
 """
 
 import base64
+import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -69,6 +70,7 @@ _PUT = (
     "key_version = excluded.key_version, version = excluded.version, sealed = excluded.sealed"
 )
 _WHICH = "subject IS NOT DISTINCT FROM $1 AND instance = $2 AND record = $3"
+_DELETE = f"DELETE FROM vault WHERE {_WHICH} RETURNING id"  # noqa: S608 - a constant of ours
 
 
 class Owner(NamedTuple):
@@ -192,32 +194,49 @@ class Vault:
         *,
         login: LoginId | None = None,
     ) -> None:
-        """Keep the value, in place of what was under that name.
+        """Keep the value, in place of what was under that name; else as :meth:`exchange`."""
+        await self.exchange(subject, instance, {record: value}, login=login)
 
-        ``subject`` None: the instance's own. With ``login`` the core may open it, to sign in.
-        Raises ``PermanentFailure`` over :data:`MOST_BYTES`, :class:`KeyLost` when the owner's
-        keys do not open.
+    async def exchange(
+        self,
+        subject: UserId | None,
+        instance: InstanceId,
+        values: Mapping[str, bytes],
+        *,
+        gone: Sequence[str] = (),
+        login: LoginId | None = None,
+    ) -> None:
+        """Keep the values under their names and forget the records ``gone``: all or nothing.
+
+        ``subject`` None: the instance's own. With ``login`` the core may open them, to sign in.
+        A person's ring that does not open gives way to a new one, and what it sealed is gone.
+        Raises ``PermanentFailure`` over :data:`MOST_BYTES`, :class:`KeyLost` when an instance's
+        ring does not open.
         """
-        if len(value) > MOST_BYTES:
+        if any(len(value) > MOST_BYTES for value in values.values()):
             raise PermanentFailure(f"a record of the vault has at most {MOST_BYTES} bytes")
         owner = Owner.of(subject, instance)
         async with self._as(subject) as connection:
             ring = await self._take_ring(connection, owner, make=True)
-            found = await connection.fetchval(
-                f"SELECT id FROM vault WHERE {_WHICH}",  # noqa: S608 - a constant of ours
-                subject, instance, record,
-            )  # fmt: skip
-            number = found or await connection.fetchval("SELECT nextval('vault_id_seq')")
-            ring.count += 1
-            ring.rows[str(number)] = ring.count
-            row = Row(
-                subject=subject, instance=instance, record=record, id=number,
-                key_version=ring.key_version, version=ring.count,
-            )  # fmt: skip
-            await connection.execute(
-                _PUT, number, subject, instance, record, login, row.key_version, row.version,
-                ring.seal(row, value),
-            )  # fmt: skip
+            for record, value in values.items():
+                found = await connection.fetchval(
+                    f"SELECT id FROM vault WHERE {_WHICH}",  # noqa: S608 - a constant of ours
+                    subject, instance, record,
+                )  # fmt: skip
+                number = found or await connection.fetchval("SELECT nextval('vault_id_seq')")
+                ring.count += 1
+                ring.rows[str(number)] = ring.count
+                row = Row(
+                    subject=subject, instance=instance, record=record, id=number,
+                    key_version=ring.key_version, version=ring.count,
+                )  # fmt: skip
+                await connection.execute(
+                    _PUT, number, subject, instance, record, login, row.key_version, row.version,
+                    ring.seal(row, value),
+                )  # fmt: skip
+            for record in gone:
+                removed = await connection.fetchval(_DELETE, subject, instance, record)
+                ring.rows.pop(str(removed), None)
             await self._write_ring(connection, owner, ring)
 
     async def find(
@@ -240,15 +259,14 @@ class Vault:
         """Forget a record; False if there was none."""
         owner = Owner.of(subject, instance)
         async with self._as(subject) as connection:
-            number = await connection.fetchval(
-                f"DELETE FROM vault WHERE {_WHICH} RETURNING id",  # noqa: S608 - as above
-                subject, instance, record,
-            )  # fmt: skip
+            number = await connection.fetchval(_DELETE, subject, instance, record)
             if number is None:
                 return False
-            ring = await self._take_ring(connection, owner, make=False)
-            ring.rows.pop(str(number), None)
-            await self._write_ring(connection, owner, ring)
+            # A ring that does not open needs to know nothing of it.
+            with contextlib.suppress(KeyLost):
+                ring = await self._take_ring(connection, owner, make=False)
+                ring.rows.pop(str(number), None)
+                await self._write_ring(connection, owner, ring)
         return True
 
     async def secrets_of(self, login: LoginId) -> Mapping[str, Secret]:
@@ -345,10 +363,14 @@ class Vault:
         return ring.open(row, found["sealed"])
 
     async def _take_ring(self, connection: Connection, owner: Owner, *, make: bool) -> Ring:
-        """The owner's ring, which nobody else changes until the database transaction ends."""
+        """The owner's ring, which nobody else changes until the database transaction ends.
+
+        With ``make`` there is one afterwards, if need be a new one in place of a person's that
+        does not open. Raises :class:`KeyLost`.
+        """
         table, column, name = owner
+        fresh = Ring(key=secrets.token_bytes(32))
         if make:
-            fresh = Ring(key=secrets.token_bytes(32))
             await connection.execute(
                 f"INSERT INTO {table} ({column}, wrapped, key_version) "  # noqa: S608 - of ours
                 "VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
@@ -360,7 +382,18 @@ class Vault:
         )
         if row is None:
             raise KeyLost("the key of its owner was destroyed")
-        return open_ring(self.master, owner, row["key_version"], row["wrapped"])
+        try:
+            return open_ring(self.master, owner, row["key_version"], row["wrapped"])
+        except KeyLost as error:
+            if not make or column != "subject":
+                raise
+            # Its owner signs in again; for that nobody else must be needed.
+            log.warning(
+                "a person's key did not open and gave way to a new one: %s", error,
+                extra={"event": "key_replaced"},
+            )  # fmt: skip
+            await connection.execute("DELETE FROM vault WHERE subject = $1", name)
+            return fresh
 
     async def _write_ring(self, connection: Connection, owner: Owner, ring: Ring) -> None:
         table, column, name = owner

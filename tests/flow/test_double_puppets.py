@@ -10,6 +10,7 @@ from typing import Any
 import pytest_asyncio
 
 from bridge.app import App
+from bridge.core.logins import record_of
 from bridge.demo.matrix_user import Event, MatrixUser
 from bridge.matrix.doubles import DOUBLE
 from bridge.matrix.history import History
@@ -159,7 +160,10 @@ async def test_a_double_puppet_speaks_is_not_echoed_and_gives_no_orders(
         async with running(settings) as app:
             room = await bridge(alice, "#twin")
             await bea.join(room)
-            await own(app, alice)
+            row = await own(app, alice)
+            await app.parts.vault.put(
+                UserId(alice.id), NEAR, record_of(row.id, "nick"), b"alice", login=row.id
+            )
             assert (await hear("without leave"))["sender"] == GHOST
             await order(alice, room, "!trestle double-puppet", "from your ghost")
             await order(alice, room, "!trestle double-puppet on", "from your own account")

@@ -6,15 +6,19 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest_asyncio
 
 from bridge.app import App
+from bridge.control import ask
+from bridge.core.logins import record_of
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import InstanceRules, Puppets
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.login import LoginState
 from bridge.settings import DatabaseSettings, Settings
+from bridge.storage.doublepuppets import DoublePuppetStore
 from tests.flow.test_conversation import bridge, irc_module
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
@@ -259,3 +263,53 @@ async def test_several_logins_a_server_password_and_which_of_them_speaks(
         async with running(settings) as app:
             await wait_until(lambda: app.parts.instances[NEAR].is_open, 60)
             assert [s.row.name for s in app.parts.logins.of(UserId(alice.id))] == ["two", "one"]
+
+
+async def test_without_what_it_signs_in_with_a_login_connects_as_nobody(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc:
+        settings = settings_with(town, irc, folder, database_settings)
+        alice, bob = await town.person("alice"), await town.person("bob")
+        her, his = UserId(alice.id), UserId(bob.id)
+
+        async def expect_neither(app: App) -> None:
+            for person in (alice, bob):
+                await until_state(app, person, LoginState.SIGN_IN_NEEDED)
+                reason = session_of(app, person).supervisor.reason
+                assert reason == "what this login signs in with is not there; sign in again"
+            assert await app.parts.instances[NEAR].wait_until_connected(60)
+            async with irc_user(irc.port, "carl") as carl:
+                carl.say("ISON whole half trestle")
+                assert (await carl.expect(" 303 ")).endswith(":trestle")
+
+        async with running(settings) as app:
+            parts = app.parts
+            instance = parts.instances[NEAR]
+            await wait_until(lambda: instance.is_open, 60)
+            # We ended between the two steps of a sign-in.
+            await parts.accounts.link_login(NEAR, his, "half")
+            row = await parts.accounts.link_login(NEAR, her, "whole")
+            await parts.vault.put(her, NEAR, record_of(row.id, "nick"), b"whole", login=row.id)
+            await parts.vault.put(her, InstanceId(""), "double puppet", b"a token of hers")
+            await DoublePuppetStore(parts.database).set_puppet(her, "token")
+            await parts.double_puppets.load()
+            leave = await parts.double_puppets.leave_of(her)
+            assert leave is not None
+            await instance.open_login(row)
+            await until_state(app, alice, LoginState.CONNECTED)
+            # An admin has all of it destroyed: from then on nothing uses it.
+            assert await ask(settings.state_dir, "DELETE", f"/keys/{quote(her, safe='')}") == 2
+            assert session_of(app, alice).supervisor.state is LoginState.SIGN_IN_NEEDED
+            assert await parts.double_puppets.leave_of(her) is None
+            assert await DoublePuppetStore(parts.database).puppets() == []
+            chat = await Chat.accepted_by(alice)
+            await chat.expect("needs you to sign in again: what this login signs in with")
+            # Where the token went without us, as with `trestle keys reset`.
+            await DoublePuppetStore(parts.database).set_puppet(her, "token")
+        async with running(settings) as app:
+            await expect_neither(app)
+            assert await app.parts.double_puppets.leave_of(her) is None
+            assert "the token is not there any more" in app.parts.double_puppets.describe(her)
+            await chat.say("logout near")
+            await chat.expect("Logged out of near.")

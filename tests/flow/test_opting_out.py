@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import asyncpg
+
 from bridge.model import AuditAction
 from bridge.sdk.events import RemoteTyping, RemoteUser
 from bridge.sdk.ids import RemoteUserId, UserId
@@ -40,7 +42,10 @@ async def test_nothing_of_a_person_crosses_between_optout_and_optin_and_the_pupp
             await bea.say(room, "between us")
             await alice.say(room, "alice is heard")
             await carl.expect(":alice is heard")
-        # It is remembered, and everywhere is more than here.
+        # It is remembered, also if a backup of before is restored; everywhere is more than here.
+        database = await asyncpg.connect(database_settings.url)
+        await database.execute("DELETE FROM opt_out")
+        await database.close()
         async with running(settings) as app:
             await bea.say(room, "still between us")
             await bea.say(room, "!trestle optout everywhere")

@@ -16,14 +16,19 @@ from pathlib import Path
 import pytest
 
 from bridge.sdk.errors import ConfigError, TrestleError
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.settings import DatabaseSettings
 from bridge.storage import archive
 from bridge.storage.archive import BackupRefused, reading
 from bridge.storage.audit import Audit
 from bridge.storage.backup import Wanted, back_up, last_backup
-from bridge.storage.keys import DayKeys
+from bridge.storage.keys import DayKeys, KeyLost
+from bridge.storage.optouts import OptOutStore
 from bridge.storage.pool import Database
+from bridge.storage.portals import PortalStore
 from bridge.storage.retention import Retention
+from bridge.storage.rotation import Rotation
+from bridge.storage.vault import Vault
 from tests.rigs.cluster import Cluster
 from tests.rigs.scale import chance, scaled
 from tests.storage.conftest import TurnedClock
@@ -233,6 +238,81 @@ async def test_what_was_erased_since_the_backup_stays_erased(
     assert erased.read_text() == "first\nsecond\n"
     await put(folder / "x", database_settings, folder / "elsewhere", clock)
     assert (folder / "elsewhere/keys/erased").read_text() == "first\n"
+
+
+@pytest.mark.parametrize("keys", [True, False], ids=["with-the-old-key", "without-it"])
+async def test_who_was_erased_stays_so_over_a_new_master_key_and_an_older_backup(
+    cluster: Cluster, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock,
+    keys: bool,
+) -> None:  # fmt: skip
+    source, state, file = await cluster.fresh(), folder / "state", folder / "older.trestle"
+    alice, bea, near = UserId("@alice:hs"), UserId("@bea:hs"), InstanceId("near")
+    async with Database.open(source, state, clock) as database:
+        vault = await Vault.at(database, state)
+        for person in (alice, bea):
+            await vault.put(person, near, "password", b"of before")
+        await write(Full(source, state, file), file, clock, Wanted(master_key=keys))
+        await vault.erase(alice)
+        async for _ in Rotation(database, vault).rotate():
+            pass
+    await put(file, database_settings, state, clock)
+    async with Database.open(database_settings, state, clock) as database:
+        if not keys:
+            with pytest.raises(ConfigError, match="is not the one that it was"):
+                await Vault.at(database, state)
+            return
+        vault = await Vault.at(database, state)
+        assert await vault.find(bea, near, "password") == b"of before"
+        with pytest.raises(KeyLost, match="erased, and it came back from a copy"):
+            await vault.find(alice, near, "password")
+
+
+async def test_who_opted_out_since_the_backup_has_so_afterwards(
+    cluster: Cluster, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
+) -> None:
+    source, state, file = await cluster.fresh(), folder / "state", folder / "older.trestle"
+    alice, bea, dan = UserId("@alice:hs"), UserId("@bea:hs"), UserId("@dan:hs")
+
+    async def make_portal(database: Database, chat: str) -> int:
+        store = PortalStore(database)
+        await store.add(
+            instance=InstanceId("near"), chat=RemoteChatId(chat), chat_name=chat,
+            room=RoomId(f"!{chat}:hs"), created_by=alice,
+        )  # fmt: skip
+        return next(one.id for one in await store.all() if one.chat == chat)
+
+    async with Database.open(source, state, clock) as database:
+        outs = OptOutStore(database, state)
+        await outs.all()
+        kept = await make_portal(database, "kept")
+        await outs.add(dan, 0)
+        await write(Full(source, state, file), file, clock)
+        later = await make_portal(database, "later")
+        for person, portal in ((alice, 0), (bea, kept), (bea, later)):
+            await outs.add(person, portal)
+    notes = (state / "keys/opted-out").read_text()
+    assert not any(person in notes for person in (alice, bea, dan))
+    await put(file, database_settings, state, clock)
+    async with Database.open(database_settings, state, clock) as database:
+        outs = OptOutStore(database, state)
+        assert await outs.all() == {(dan, 0)}
+        assert outs.is_noted(alice, kept)
+        assert outs.is_noted(bea, kept)
+        assert not outs.is_noted(dan, kept)  # There is the row for that.
+        # What was made since is gone, and its number is another's now.
+        assert await make_portal(database, "other") == later
+        assert not outs.is_noted(bea, later)
+        assert outs.may_take_back(bea, kept)
+        assert outs.may_take_back(alice, 0)
+        assert not outs.may_take_back(alice, kept)
+        await outs.remove(alice, 0)
+        again = OptOutStore(database, state)
+        await again.all()
+        assert [again.is_noted(one, kept) for one in (alice, bea)] == [False, True]
+        assert not again.is_noted(bea, later)
+        (state / "keys/opted-out").write_text(notes.replace(" ", "", 1))
+        with pytest.raises(ConfigError, match="opted-out cannot be read: it is damaged"):
+            OptOutStore(database, state)
 
 
 async def test_what_was_kept_aside_forgets_too(

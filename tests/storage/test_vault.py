@@ -14,7 +14,12 @@ from bridge.sdk.login import LoginKind
 from bridge.sdk.secret import Secret
 from bridge.storage.accounts import Accounts
 from bridge.storage.keys import KeyLost
-from bridge.storage.masterkeys import VARIABLE, MasterKeys, random_master_key
+from bridge.storage.masterkeys import (
+    MOST_ERASED,
+    VARIABLE,
+    MasterKeys,
+    random_master_key,
+)
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
 from bridge.storage.vault import MOST_BYTES, Vault, to_bytes, to_secret
@@ -275,9 +280,20 @@ async def test_what_was_erased_is_gone_even_from_a_backup(
         with pytest.raises(KeyLost, match="erased, and it came back from a copy"):
             await one.find(ALICE, NEAR, "password")
     # Who had it erased may begin anew.
-    await vault.erase(ALICE)
     await vault.put(ALICE, NEAR, "password", b"another")
     assert await vault.find(ALICE, NEAR, "password") == b"another"
+
+
+def test_how_many_erased_keys_are_remembered_is_bounded(folder: Path) -> None:
+    path = folder / "keys" / "erased"
+    path.parent.mkdir()
+    path.write_text("".join(f"{number}\n" for number in range(MOST_ERASED)))
+    master = MasterKeys.load(folder, {})
+    master.note_erased(b"one more")
+    lines = path.read_text().splitlines()
+    assert (len(lines), lines[0]) == (MOST_ERASED, "1")
+    assert master.is_erased(b"one more")
+    assert MasterKeys.load(folder, {}).is_erased(b"one more")
 
 
 # --- the master key ---
@@ -326,10 +342,45 @@ async def test_a_few_keys_that_are_lost_are_told_and_hold_up_nobody(
     assert "1 keys were sealed with a master key that is not here" in caplog.text
     assert await again.find(ALICE, NEAR, "password") == b"x"
     with pytest.raises(KeyLost, match="master key that is not here"):
-        await again.put(BEA, NEAR, "password", b"y")
+        await again.find(BEA, NEAR, "password")
     await again.erase(BEA)
     await again.put(BEA, NEAR, "password", b"y")
     assert await again.find(BEA, NEAR, "password") == b"y"
+
+
+@pytest.mark.parametrize("broken", ["wrapped = 'x'", "key_version = 7"])
+async def test_who_signs_in_again_needs_nobody_else_when_the_own_key_does_not_open(
+    vault: Vault, admin: Connection, broken: str
+) -> None:
+    for record in ("password", "token"):
+        await vault.put(ALICE, NEAR, record, b"x")
+    await vault.put(BEA, NEAR, "password", b"his")
+    await vault.put(None, NEAR, "device", b"the instance's")
+    await admin.execute(f"UPDATE subject_key SET {broken} WHERE subject = '@alice:hs'")  # noqa: S608
+    # To be rid of a record it need not open.
+    assert await vault.delete(ALICE, NEAR, "token")
+    await vault.put(ALICE, FAR, "password", b"y")
+    # What the lost key sealed opens for nobody, and is not there any more.
+    assert await vault.records_of(ALICE) == [(FAR, "password")]
+    assert await vault.find(ALICE, FAR, "password") == b"y"
+    assert await faults(vault) == []
+    assert await vault.find(BEA, NEAR, "password") == b"his"
+    # An instance has nobody who could give it anew.
+    await admin.execute(f"UPDATE instance_key SET {broken}")  # noqa: S608
+    with pytest.raises(KeyLost):
+        await vault.put(None, NEAR, "device", b"z")
+
+
+async def test_several_records_are_exchanged_together_or_not_at_all(vault: Vault) -> None:
+    await vault.exchange(ALICE, NEAR, {"account": b"a", "password": b"b", "nick": b"c"})
+    for name, value in (("bad \0 name", b"y"), ("long", bytes(MOST_BYTES + 1))):
+        with pytest.raises(PermanentFailure):
+            await vault.exchange(ALICE, NEAR, {"account": b"x", name: value}, gone=["nick"])
+    assert [await vault.find(ALICE, NEAR, one) for one in ("account", "nick")] == [b"a", b"c"]
+    await vault.exchange(ALICE, NEAR, {"account": b"x"}, gone=["nick", "never there"])
+    assert await vault.records_of(ALICE) == [(NEAR, "account"), (NEAR, "password")]
+    assert await vault.find(ALICE, NEAR, "account") == b"x"
+    assert await faults(vault) == []
 
 
 async def test_whoever_has_no_copy_of_the_master_key_may_begin_anew(

@@ -15,6 +15,8 @@ from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.settings import DatabaseSettings
+from bridge.storage.accounts import Accounts
+from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.keys import KeyLost
 from bridge.storage.masterkeys import VARIABLE, MasterKeys, random_master_key, version_of
 from bridge.storage.pool import Database
@@ -188,12 +190,22 @@ async def test_what_does_not_open_is_named_and_holds_up_nothing(
     await admin.execute("UPDATE subject_key SET wrapped = 'x' WHERE subject = $1", person(3))
     await admin.execute("UPDATE subject_key SET key_version = 7 WHERE subject = $1", person(4))
     await admin.execute("UPDATE vault SET sealed = 'x' WHERE subject = $1", person(5))
+    # By a login, and by leave to speak for somebody, people are found who have no key at all.
+    hers = await Accounts(database).link_login(NEAR, person(7), "seven")
+    await admin.execute("UPDATE vault SET login = $1 WHERE subject = $2", hers.id, person(7))
+    await DoublePuppetStore(database).set_puppet(person(8), "token")
+    keyless = [person(7), person(8)]
+    await admin.execute("DELETE FROM subject_key WHERE subject = ANY($1)", keyless)
     checked = [f for s in await steps_of(Rotation(database, vault).check()) for f in s.faults]
     assert [fault.partition(":")[0] for fault in checked[:2]] == [
         f"the key of {person(n)[:-3]}" for n in (3, 4)
     ]
     assert checked[2].startswith(f"{person(5)}: row 6 of the vault (password of near)")
-    assert len(checked) == 3
+    assert checked[3:] == [
+        f"{person(n)}: row {n + 1} of the vault (password of near) belongs to somebody whose key "
+        "was destroyed"
+        for n in (7, 8)
+    ]
     steps = await steps_of(Rotation(database, vault).rotate())
     assert len([fault for step in steps for fault in step.faults]) == 2
     for number in (0, 1, 2, 6, 9):
