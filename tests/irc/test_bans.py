@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Awaitable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -291,3 +292,28 @@ async def refused(doing: Awaitable[None]) -> str:
     with pytest.raises(PermanentFailure) as refusal:
         await doing
     return str(refusal.value)
+
+
+async def test_what_is_noted_as_the_connection_breaks_is_written_over_the_next() -> None:
+    class BusyStore(MemoryStore):
+        """One that is never done, until it is told so."""
+
+        done = False
+
+        async def put(self, key: str, value: bytes, **kept: Any) -> None:
+            while not self.done:
+                await asyncio.sleep(0)
+            await super().put(key, value, **kept)
+
+    store, banned = BusyStore(), Banned()
+    await banned.load(store, lambda: NOW)
+    banned.note(RemoteChatId("#room"), "*!*@h", RemoteUserId("carl"))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await banned.keep_writing()
+    store.done = True
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(banned.keep_writing())
+        while not store.rows:
+            await asyncio.sleep(0)
+        writing.cancel()

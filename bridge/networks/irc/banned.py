@@ -120,7 +120,9 @@ class Banned:
         return note is not None and note.who == _digest(chat, nick)
 
     async def keep_writing(self) -> None:
-        """Write what changes. Runs until cancelled."""
+        """Write what changes. Runs until cancelled; the rest is the next one's."""
+        if self._changed:
+            self._has_changed.set()
         while True:
             await self._has_changed.wait()
             self._has_changed.clear()
