@@ -34,9 +34,9 @@ _DRAIN_LIMIT = 3.0
 _TASKS_LIMIT = 7.0
 """Seconds of those until all that runs has ended; the rest is for the database."""
 _PING_SECONDS = 60.0
+"""From one ping to the next, while all is well."""
 _LOOK_SECONDS = 60
 """Between two words to the service manager that we wait for the homeserver before we are ready."""
-"""From one ping to the next, while all is well."""
 _EAGER_TRIES = 30
 """Pings that fail at most a second apart; those after them leave more and more time."""
 

@@ -83,6 +83,7 @@ class ChatFacts:
             except TemporaryFailure as error:
                 # What is said in the chat must not wait for this.
                 log.info("a room is listed later: %s", error, extra={"event": "list_later"})
+                self._is_shown = None
                 return
         if is_wanted is not self._may_be_shown:
             await self._house.sender.put([self._listing(is_listed=is_wanted)])

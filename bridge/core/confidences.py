@@ -1,6 +1,8 @@
 """What people say to the main bot that may be a secret: taken back first, judged afterwards."""
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import SequenceMatcher
 
 from bridge.core.bots import BotCall
@@ -15,6 +17,8 @@ _HARMLESS = frozenset({"on", "off", "token"})
 _ALIKE = 0.8
 """From here on a word is taken for a misspelling of another (``SequenceMatcher.ratio``)."""
 _MOST_TRIED = 3
+_TRIES_SECONDS = 10.0
+"""For those: after them the bot's own removal must still be stored in time."""
 _QUOTES = "<>()[]\"'`.,;:"
 
 
@@ -38,7 +42,15 @@ class Confidences:
         if not tokens and not self._network_commands.is_secret(text):
             return False
         said = EventId(call.item.event["event_id"])
-        # Where the bot has no power, the token itself has.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_TRIES_SECONDS):
+                if await self._take_back_by(tokens, call, said):
+                    return True
+        await self._login_chat.remove(call)
+        return True
+
+    async def _take_back_by(self, tokens: Sequence[str], call: BotCall, said: EventId) -> bool:
+        """Where the bot has no power, the token itself has."""
         for word in tokens[:_MOST_TRIED]:
             try:
                 token = read_token([word.strip(_QUOTES)])
@@ -46,8 +58,7 @@ class Confidences:
                 continue
             if await self._doubles.take_back(call.sender.user_id, token, call.room, said):
                 return True
-        await self._login_chat.remove(call)
-        return True
+        return False
 
 
 def tokens_in(text: str) -> Sequence[str]:

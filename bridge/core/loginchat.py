@@ -6,7 +6,8 @@ direct chat and removed at once; no room with others in it ever sees a question 
 
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -139,7 +140,9 @@ class LoginChat:
         if talk.is_guarded:
             await self.remove(call)
         if talk.is_checking:
-            await call.reply(f"I am still looking at what you gave before; wait. {_REMOVED}")
+            await call.reply(
+                f"I am still looking at what you gave before; wait, or say {_STOP}. {_REMOVED}"
+            )
         elif is_command or not is_text:
             await call.reply(
                 f"I asked for {talk.left[0].label}: say it as a plain message, or {_STOP}. "
@@ -219,17 +222,30 @@ class LoginChat:
             await self._say(room, text, secrets.token_hex(8))
             return
         talk = self._talks[who, room] = Talk(sign_in)
-        await self._show(who, room, talk)
+        with self._ending(who, room, talk):
+            await self._show(who, room, talk)
 
     async def _submit(self, who: UserId, room: RoomId, talk: Talk) -> None:
         answers, talk.answers = talk.answers, {}
+        with self._ending(who, room, talk):
+            try:
+                await talk.sign_in.submit(answers)
+            except PermanentFailure as error:
+                talk.sign_in.trouble = sentence(error)
+            if self._talks.get((who, room)) is talk:
+                await self._told.forget_told(who, self._mark(room))
+            await self._show(who, room, talk)
+
+    @contextmanager
+    def _ending(self, who: UserId, room: RoomId, talk: Talk) -> Iterator[None]:
+        """Have the talk over if it cannot go on, so that the chat is not kept busy by it."""
         try:
-            await talk.sign_in.submit(answers)
-        except PermanentFailure as error:
-            talk.sign_in.trouble = sentence(error)
-        if self._talks.get((who, room)) is talk:
-            await self._told.forget_told(who, self._mark(room))
-        await self._show(who, room, talk)
+            yield
+        except Exception:
+            if self._talks.get((who, room)) is talk:
+                del self._talks[who, room]
+            self._logins.drop(talk.sign_in)
+            raise
 
     async def _show(self, who: UserId, room: RoomId, talk: Talk) -> None:
         """Say how it stands, until something is asked or it is over."""

@@ -1,7 +1,7 @@
 """Entries of the outbox for which somebody waits until they are in their rooms."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Protocol
 
@@ -56,6 +56,11 @@ class RegisteredPost:
         ``TemporaryFailure`` when it is not there after ``limit`` seconds (it goes on waiting) or
         the database is away, ``PermanentFailure`` with the reason when it is put aside.
         """
+        # One that was left out by hand is none; it is said anew.
+        while (stored := await self._outbox.find(outgoing.transaction_id)) is not None and (
+            stored.state == "dropped"
+        ):
+            outgoing = replace(outgoing, transaction_id=f"{outgoing.transaction_id}-again")
         name = outgoing.transaction_id
         awaited = self._awaited.setdefault(name, _Awaited())
         awaited.callers += 1

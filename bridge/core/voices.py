@@ -118,7 +118,10 @@ class Voices:
         Gives the login that did. Raises ``TemporaryFailure`` when the database is away.
         """
         house, portal = self._house, self._portal
-        lent = self._find_lent(house.instances.get(portal.instance))
+        instance = house.instances.get(portal.instance)
+        if portal.relay is not None and instance is not None and not instance.is_open:
+            raise TemporaryFailure("the logins are not opened yet", retry_after=0.5)
+        lent = self._find_lent(instance)
         if lent is None or lent.row.owner != person:
             return None
         await house.audit.record(
@@ -133,6 +136,7 @@ class Voices:
                 source=("loan over", once()),
             )
         ])  # fmt: skip
-        await house.store.set_choices(replace(portal, relay=None))
-        self._facts.portal = replace(portal, relay=None)
+        # What was chosen meanwhile stays.
+        await house.store.set_choices(replace(self._facts.portal, relay=None))
+        self._facts.portal = replace(self._facts.portal, relay=None)
         return lent

@@ -173,4 +173,5 @@ async def test_a_room_that_is_broken_keeps_no_other_from_being_repaired() -> Non
     world = World(said=50, shut={RoomId(f"!{number}") for number in range(100)})
     with pytest.raises(TemporaryFailure):
         await reconciler(world, *sorted(world.shut)).run_once()
-    assert world.asked < 12
+    # Five of them, or twenty after one that can be looked at; and those under way then.
+    assert world.asked < 35

@@ -124,6 +124,9 @@ async def test_where_nobody_can_be_told_nobody_is_connected_until_that_works(
                 ):
                     await asyncio.sleep(0.05)
             assert not has_puppet(app, alice.id)
+            # Also where somebody has put away what could not be said.
+            for one in await app.parts.aside.all(RoomId(room)):
+                await app.parts.aside.drop(one.name)
             await alice.set_state(room, "m.room.power_levels", levels)
             await alice.say(room, "heard")
             await carl.expect(":heard")

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from bridge.networks.irc.optouts import MOST_FOLLOWED
 from bridge.sdk.events import RemoteJoin, RemoteMembers, RemoteMessage, RemoteRename
 from tests.irc.stage import Network, chat
 from tests.irc.test_client import listening, speaking, synced
@@ -48,6 +49,20 @@ async def test_who_opted_out_is_out_under_the_next_nick_too_and_is_told_so_once(
         assert host.opted_out == {"carl", "carl_"}
         await synced(peer)
     assert len([one for one in peer.heard if one.startswith("NOTICE Carl_")]) == 1
+
+
+async def test_nobody_opts_out_more_nicks_than_a_person_has() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "n0 dora") as (_, host, peer, _),
+    ):
+        peer.say(":n0!c@h PRIVMSG trestle :optout")
+        await peer.expect("NOTICE n0 :Nothing that you say is carried")
+        for number in range(MOST_FOLLOWED + 3):
+            peer.say(f":n{number}!c@h NICK n{number + 1}")
+        await peer.expect(f"NOTICE n{MOST_FOLLOWED + 1} :I follow nobody through so many")
+        await host.wait_for(RemoteRename, MOST_FOLLOWED + 3)
+        assert host.opted_out == {f"n{number}" for number in range(MOST_FOLLOWED + 1)}
 
 
 async def test_an_opt_out_is_of_the_account_where_it_is_known_and_undone_by_that_alone() -> None:

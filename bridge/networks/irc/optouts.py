@@ -32,6 +32,12 @@ ANOTHERS = (
     "to the one of your nick, and say it again."
 )
 LATER = "That could not be noted just now. Please say it again in a minute."
+SAY_AGAIN = (
+    "I follow nobody through so many nicks: what you say as this one is carried to Matrix. Say "
+    "optout again if you do not want that."
+)
+MOST_FOLLOWED = 10
+"""Nicks of one person: each stays opted out for whoever has it next."""
 NOTE_SECONDS = 5.0
 AGAIN_SECONDS = 1.0
 
@@ -44,6 +50,8 @@ class OptOuts:
         self._network = network
         self._host = host
         self._following = asyncio.Lock()
+        self._steps: dict[RemoteUserId, int] = {}
+        """How many nicks each that was followed to is away from the one that was opted out."""
 
     async def hear(self, message: Incoming, source: Source, word: str) -> None:
         """Do what somebody says of themselves, one of :data:`WORDS`, and answer."""
@@ -66,6 +74,11 @@ class OptOuts:
         async with self._following:
             if self._host.has_opted_out(event.new.id):
                 return
+            steps = self._steps.get(event.old.id, 0) + 1
+            if steps > MOST_FOLLOWED:
+                self._connection.answer(line("NOTICE", event.new.name, SAY_AGAIN))
+                return
+            self._steps[event.new.id] = steps
             await self._bind_alike(event.old.id, event.new.id)
             await self._host.opt_out(event.new.id)
         said = FOLLOWED.format(event.old.name)
