@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from bridge.core.watchdog import Watchdog
 from bridge.crew import Crew, end
 from bridge.hours import Hours
 from bridge.logs import tidy_log_files
-from bridge.matrix.client import PING_ERRORS, MatrixError
+from bridge.matrix.client import NOT_REACHED, PING_ERRORS, MatrixError
 from bridge.model import Clock, SystemClock
 from bridge.parts import Parts
 from bridge.reload import Reloader
@@ -23,6 +24,7 @@ from bridge.roster import check_modules
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 from bridge.service import tell
 from bridge.settings import Settings
+from bridge.storage.backup import last_backup
 from bridge.storage.pool import Database
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,9 @@ _TASKS_LIMIT = 7.0
 """Seconds of those until all that runs has ended; the rest is for the database."""
 _PING_SECONDS = 60.0
 """From one ping to the next, while all is well."""
+_FED_SECONDS = 30.0
+"""For so long after a transaction it is not asked whether the homeserver reaches us."""
+_COUNT_LIMIT = 10.0
 _LOOK_SECONDS = 60
 """Between two words to the service manager that we wait for the homeserver before we are ready."""
 _EAGER_TRIES = 30
@@ -61,6 +66,8 @@ class App:
         self._on_ready = on_ready
         self._end_for_sure = end_for_sure
         self._homeserver = "not asked yet"
+        self._reached = False
+        """Whether the homeserver answered the last ping, whatever it said of us."""
         self._looked = asyncio.Event()
         self._waits_for_rooms = False
 
@@ -114,9 +121,7 @@ class App:
                 if self._end_for_sure:
                     _end_later()
                 until = asyncio.get_running_loop().time() + _TASKS_LIMIT
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_DRAIN_LIMIT):
-                        await parts.receiver.stop()
+                await parts.receiver.stop(_DRAIN_LIMIT)
                 await parts.router.drain(_DRAIN_LIMIT)
                 await end(routing[::-1], until)
                 await crew.end_keepers(until)
@@ -174,6 +179,9 @@ class App:
                         extra={"event": "reload_refused"},
                     )  # fmt: skip
                     continue
+                except Exception:  # Whatever is in a file, what runs goes on.
+                    log.exception("the settings cannot be had", extra={"event": "reload_failed"})
+                    continue
                 for sentence in reloaded.sentences():
                     log.info("%s", sentence, extra={"event": "reloaded"})
 
@@ -221,41 +229,45 @@ class App:
     async def _greet(self) -> None:
         """Introduce ourselves to the homeserver, as often as it takes; learn what it can."""
         parts = self.parts
-        failures = 0
+        failures, is_held_back = 0, False
         while True:
             try:
-                await self._introduce()
-                if failures:
+                await self._introduce(is_unreached=failures > 0)
+                if is_held_back:
                     parts.reconciler.want()  # What it could not hand us it may have lost.
                 if self._homeserver != "answers":
                     log.info("the homeserver answers", extra={"event": "homeserver_answers"})
                 self._homeserver = "answers"
-                parts.telemetry.homeserver_up.set(1)
+                self._note_ping(None)
                 failures = 0
-                await self._rest(_PING_SECONDS)
+                is_held_back = await self._rest(_PING_SECONDS)
             except TrestleError as error:
+                self._note_ping(error)
                 self._note_homeserver(self._explain(error))
-                failures += 1
+                failures, is_held_back = failures + 1, True
                 await self._rest(_after(failures))
 
-    async def _rest(self, seconds: float) -> None:
-        """Wait, but not while the homeserver holds back what we can take again.
+    async def _rest(self, seconds: float) -> bool:
+        """Wait, but not while the homeserver holds back what we can take again; say if it does.
 
         It was turned away when we started or the database was away; a ping ends its waiting,
         which grows to minutes otherwise. While we wait for it, it shows that it is there again.
         """
-        loop = asyncio.get_running_loop()
+        loop, receiver = asyncio.get_running_loop(), self.parts.receiver
         end = loop.time() + seconds
         while (left := end - loop.time()) > 0:
             await asyncio.sleep(min(left, 0.5))
             can_go_on = self._waits_for_rooms or self.not_ready() is None
-            if self.parts.receiver.turned_away and can_go_on:
-                self.parts.receiver.turned_away = False
-                return
+            if receiver.turned_away and can_go_on:
+                receiver.turned_away = False
+                return True
+        return False
 
-    async def _introduce(self) -> None:
+    async def _introduce(self, *, is_unreached: bool) -> None:
+        """``is_unreached``: the last try has failed."""
         parts = self.parts
-        if not parts.introduced:
+        is_known = parts.introduced
+        if not is_known:
             await parts.intents.learn_device_support()
             if not parts.client.supports_device_id:
                 log.warning(
@@ -269,8 +281,12 @@ class App:
             await parts.double_puppets.look()
             parts.introduced = True
             parts.reconciler.want()
-        # A good ping makes Synapse deliver at once what it holds back.
-        await parts.client.ping(self.settings.appservice.id)
+        if is_known and not is_unreached and parts.receiver.is_fed(_FED_SECONDS):
+            # A ping would have Synapse deliver what it holds back twice at once, and ever slower.
+            await parts.client.whoami()
+        else:
+            # A good ping makes Synapse deliver at once what it holds back.
+            await parts.client.ping(self.settings.appservice.id)
 
     def _who_is_where(self) -> tuple[str, str]:
         """Where events come in, and whom they reach."""
@@ -292,15 +308,24 @@ class App:
             url = self.settings.homeserver.url
             log.warning("%s", reason, extra={"event": "homeserver_trouble", "homeserver.url": url})
         self._homeserver = reason
-        self.parts.telemetry.homeserver_up.set(0)
+
+    def _note_ping(self, error: TrestleError | None) -> None:
+        """Tell that we do not reach the homeserver from that it does not reach us."""
+        cut = isinstance(error, MatrixError) and error.errcode in NOT_REACHED
+        self._reached = cut or error is None
+        if self._reached:  # Else nobody knows.
+            self.parts.telemetry.reached_by_homeserver.set(not cut)
 
     async def _keep_house(self) -> None:
-        """Gauges every second; retention every hour and when a day has begun."""
+        """Gauges every second or minute; retention every hour and when a day has begun."""
         loop, clock = asyncio.get_running_loop(), self.parts.database.clock
-        hours = Hours(loop.time(), clock.today())
+        hours, minute = Hours(loop.time(), clock.today()), loop.time()
         self._set_gauges()
         while True:
             before = loop.time()
+            if before >= minute:
+                minute = before + 60
+                await self._each_minute()
             await asyncio.sleep(1)
             tell("WATCHDOG=1")
             self.parts.telemetry.loop_lag_seconds.observe(max(0.0, loop.time() - before - 1))
@@ -316,22 +341,39 @@ class App:
     async def _hourly(self) -> None:
         await self.parts.bookkeeper.balance()
         tidy_log_files(self.parts.database.clock.today())
+        self.parts.database.tidy_log()
         try:
             await self.parts.retention.run_once()
         except ConfigError as error:
             log.error("%s", error, extra={"event": "retention_refused"})
-        await self.parts.count_parked()
 
     def _set_gauges(self) -> None:
         parts = self.parts
         telemetry = parts.telemetry
         telemetry.lanes.set(len(parts.router.lanes))
-        telemetry.items_waiting.set(parts.router.waiting)
+        telemetry.items_waiting.set(parts.intake.waiting)
         telemetry.outbox_waiting.set(parts.sender.waiting)
         oldest = parts.router.oldest()
         now = asyncio.get_running_loop().time()
         telemetry.oldest_item_seconds.set(0 if oldest is None else now - oldest)
+        put = parts.sender.oldest()
+        age = 0.0 if put is None else (parts.database.clock.now() - put).total_seconds()
+        telemetry.oldest_outbox_seconds.set(max(0.0, age))
         telemetry.database_up.set(parts.database.up)
+        telemetry.homeserver_up.set(self._reached and not parts.sender.trouble)
+
+    async def _each_minute(self) -> None:
+        """What is seldom another, or not for nothing to be had."""
+        telemetry, state_dir = self.parts.telemetry, self.settings.state_dir
+        made = last_backup(state_dir)
+        telemetry.backup_timestamp_seconds.set(0 if made is None else made.timestamp())
+        with contextlib.suppress(OSError):
+            usage = shutil.disk_usage(state_dir)
+            telemetry.disk_bytes.set(usage.total)
+            telemetry.disk_free_bytes.set(usage.free)
+        with contextlib.suppress(TemporaryFailure, TimeoutError):
+            async with asyncio.timeout(_COUNT_LIMIT):  # The watchdog hears of us in between.
+                await self.parts.count_parked()
 
 
 async def run(

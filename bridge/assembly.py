@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 
-import orjson
-
 from bridge import __version__
 from bridge.control import ControlServer
 from bridge.core.announcing import Announcer
@@ -24,11 +22,13 @@ from bridge.core.deletions import Deletions
 from bridge.core.directchats import DirectChats
 from bridge.core.directory import Answers
 from bridge.core.doublepuppets import DoublePuppets
+from bridge.core.encryption import Encryption
 from bridge.core.guests import Guests
 from bridge.core.house import House
 from bridge.core.inflight import InFlight
 from bridge.core.instances import Instance
 from bridge.core.intake import Intake
+from bridge.core.invitations import Invitations
 from bridge.core.late import Lateness
 from bridge.core.loginchat import LoginChat
 from bridge.core.logins import Logins, Means
@@ -36,6 +36,7 @@ from bridge.core.moderators import Moderators
 from bridge.core.networkcommands import NetworkCommands
 from bridge.core.openchats import OpenChats
 from bridge.core.optouts import OptOuts
+from bridge.core.patience import Patience
 from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing
 from bridge.core.policies import Policies
@@ -45,7 +46,7 @@ from bridge.core.privatechat import PrivateChats
 from bridge.core.progress import Marker
 from bridge.core.reconciler import Reconciler
 from bridge.core.registeredpost import RegisteredPost
-from bridge.core.router import Patience, Router
+from bridge.core.router import Router
 from bridge.core.routes import Routes
 from bridge.core.sender import Sender
 from bridge.core.sessions import Sessions
@@ -53,8 +54,10 @@ from bridge.core.status import Status, Troubles
 from bridge.core.statusroom import StatusRoom
 from bridge.core.tracer import Tracer
 from bridge.core.typingnotices import TypingNotices
+from bridge.core.unanswered import Unanswered
 from bridge.core.upgrades import Upgrades
-from bridge.core.watch import Watcher
+from bridge.core.watch import Watcher, watch_name
+from bridge.jsontext import encode
 from bridge.logs import hide
 from bridge.matrix.body import parse_transaction
 from bridge.matrix.client import HomeserverClient
@@ -75,7 +78,7 @@ from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import Settings
 from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
-from bridge.storage.backup import last_backup
+from bridge.storage.backup import began_at, last_backup
 from bridge.storage.books import Books
 from bridge.storage.consents import BlockStore, ConsentStore
 from bridge.storage.deletions import DeletionStore
@@ -149,11 +152,15 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         vault = await Vault.at(database, settings.state_dir)
         audit = Audit(database, day_keys, settings.state_dir)
         double_puppets = DoublePuppets(
-            DoublePuppetStore(database), vault, doubles, audit, settings.homeserver.server_name
-        )
+            DoublePuppetStore(database, settings.state_dir), vault, doubles, audit,
+            settings.homeserver.server_name,
+        )  # fmt: skip
         await double_puppets.load()
 
-        encrypted = await bot_rooms.encrypted_rooms()
+        encryption = Encryption(
+            await bot_rooms.encrypted_rooms(), intents, mark=bot_rooms.mark_encrypted,
+            bot=namespaces.bot,
+        )  # fmt: skip
         permissions = Permissions(
             settings.permissions,
             settings.homeserver.server_name,
@@ -161,7 +168,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             {name: module.rules.permissions for name, module in settings.modules.items()},
         )
         router = Router(
-            inflight, items, telemetry, encode=orjson.dumps,
+            inflight, items, telemetry, encode=encode,
             patience=Patience(tries=settings.limits.tries),
         )  # fmt: skip
         store = PortalStore(database)
@@ -175,7 +182,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             client, namespaces.is_ours, lambda event: doubles.find_instance(event) is not None
         )
         sender = Sender(
-            outbox, intents, telemetry, database.clock, is_encrypted=encrypted.__contains__,
+            outbox, intents, telemetry, database.clock, encryption=encryption,
             find_ours=history.find_ours, find_links=crossings.find_remote,
             is_ours=namespaces.is_ours, bot=namespaces.bot,
         )  # fmt: skip
@@ -208,10 +215,14 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         )  # fmt: skip
         portals = Portals(house)
         await portals.load()
+        sender.listings.on_given_up = portals.forget_listing
         plumbing = Plumbing(house, portals)
         privacy = Privacy(house, portals)
         sender.may_go = privacy.may_go
-        consents = Consents(house, plumbing, ConsentStore(database))
+        answers = ConsentStore(database)
+        plumbing.forget_answer = answers.forget
+        consents = Consents(house, plumbing, answers)
+        await consents.load()
         policies = Policies(house, portals, PolicyStore(database))
         await policies.load()
         plumbing.before_unbridging = policies.end_all
@@ -269,14 +280,30 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             keys_of=event_keys.keys_of, route=routes, parse=parse_transaction,
             memory=settings.limits.items_in_memory,
         )  # fmt: skip
+        unanswered = Unanswered(
+            ask=intents.open_invitations, accept=intake.accept,
+            bots=lambda: [namespaces.bot, *map(namespaces.bot_of, bots)],
+            is_known=lambda event_id: bool(intake.known(event_keys.keys_of([event_id]))),
+            is_at_work=lambda room: watch_name(room) in router.lanes,
+        )  # fmt: skip
+
+        async def look_before() -> None:
+            await unanswered.look()
+            await parts.see_who_put_it_out()
+
         reconciler = Reconciler(
             bot_rooms, page=history.page, accept=intake.accept, known=intake.known,
-            keys_of=event_keys.keys_of, is_encrypted=encrypted.__contains__,
+            keys_of=event_keys.keys_of, is_encrypted=encryption.is_known,
             is_ours=namespaces.is_ours, rooms=lambda: _rooms_of(routes, portals, namespaces),
+            look_before=look_before,
         )  # fmt: skip
+
+        portals.on_room = reconciler.begin
 
         def doubt_homeserver() -> None:
             sender.doubt()
+            intents.doubt()
+            encryption.doubt_all()
             portals.forget_audiences()
             reconciler.want()
 
@@ -299,13 +326,15 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             version=__version__, telemetry=telemetry, router=router, sender=sender,
             portals=portals, instances=instances, bots=list_bots, items=items,
             homeserver=lambda: states[-1]() if states else "not asked yet",
-            difference=lambda: bookkeeper.difference, troubles=troubles, began=monotonic(),
+            difference=lambda: bookkeeper.difference, unfinished=retention.unfinished,
+            troubles=troubles, began=monotonic(),
         )  # fmt: skip
         tokens = Tokens(database, audit)
         conditions = Conditions(
             settings.state_dir,
             now=database.clock.now,
             last_backup=lambda: last_backup(settings.state_dir),
+            began=began_at(settings.state_dir),
         )
 
         async def find_troubles() -> Mapping[str, str]:
@@ -329,7 +358,8 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             reconciler=reconciler, pulse=Pulse(settings.homeserver.url, doubt_homeserver),
             instances=instances, bots=bots, timers=timers, keepers=keepers, stage=stage,
             main_bot=main_bot, house=house, privacy=privacy, workshop=workshop,
-            permissions=permissions, declared=declared, aside=aside, homeserver_state=states,
+            permissions=permissions, declared=declared, aside=aside, encryption=encryption,
+            homeserver_state=states,
             books=books, bookkeeper=bookkeeper, policies=policies, status=status,
             status_room=status_room, optouts=optouts, vault=vault, double_puppets=double_puppets,
             logins=logins, consents=consents,
@@ -351,14 +381,17 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
                 OpenChats(portals, intents), MediaProxy(media_links, media, deletion_store.has),
             ),
         )  # fmt: skip
-        portals.direct_chats = direct_chats = DirectChats(house, portals, parts.move_in)
+        invitations = Invitations(intents)
+        portals.direct_chats = direct_chats = DirectChats(
+            house, portals, parts.move_in, invitations
+        )
         main_bot.network_commands.direct_chats = direct_chats
         logins.on_end = direct_chats.end_all
         portals.on_tombstone = Upgrades(house, portals, plumbing, parts.move_in).follow
         routes.watcher = Watcher(
-            bot_rooms, intents, namespaces, permissions, private_chats,
-            is_bot=namespaces.is_bot, on_join=parts.seat, on_leave=routes.remove_seat,
-            encrypted=encrypted,
+            bot_rooms, intents, namespaces, permissions, private_chats, invitations,
+            on_join=parts.seat, on_leave=routes.remove_seat,
+            has_seat=routes.has_seat, encryption=encryption,
         )  # fmt: skip
         routes.watcher.direct_chats = direct_chats
         main_bot.login_chat.make_link = parts.web.make_link

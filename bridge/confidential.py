@@ -1,12 +1,15 @@
 """Secrets in files: read when they are private, refused with the mend when they are not."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from bridge.sdk.errors import ConfigError
 
+_SECRET = re.compile(r"[A-Za-z0-9+/=_~-]{20,}")
+"""A name that may be a token in the wrong place."""
 _CONTAINER_SECRETS = ("/run/secrets/", "/var/run/secrets/")
 
 
@@ -28,9 +31,17 @@ def read_secret(path: Path, where: str) -> str:
     """
     try:
         mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):  # A pipe would keep us waiting.
+            raise ConfigError(f"{path} is no file", path=where)
         text = path.read_text("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        if isinstance(error, OSError) and _SECRET.fullmatch(path.name):
+            raise ConfigError(
+                f"what it names cannot be read: {reason}; it takes a file's path, and not the "
+                "secret itself",
+                path=where,
+            ) from error
         raise ConfigError(f"{path} cannot be read: {reason}", path=where) from error
     # The modes of a container's secrets are the container runtime's.
     if is_exposed(mode) and not str(path).startswith(_CONTAINER_SECRETS):

@@ -21,15 +21,20 @@ from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
 from bridge.settings import (
+    EVERYWHERE,
     RECEIVER,
     Address,
     AppserviceSettings,
+    DatabaseSettings,
+    HomeserverSettings,
     Key,
     LogLevel,
     LogSettings,
     ModuleSettings,
+    OpsSettings,
     RoomSettings,
     Settings,
+    WebSettings,
     keys_of,
     name_in_file,
 )
@@ -39,10 +44,10 @@ from bridge.values import (
     levels,
     list_of_texts,
     permissions,
-    refuse_placeholder,
     room,
     scalar,
     several,
+    slips_of_the_pen,
     token,
     unknown_key,
 )
@@ -50,6 +55,9 @@ from bridge.values import (
 _Record = TypeVar("_Record")
 
 _INSTANCE = re.compile(r"[a-z][a-z0-9]{0,15}")
+_ODD = re.compile(r"[\x00\ud800-\udfff]")
+_DEEPEST = 50
+"""So many values inside each other. Ours need five."""
 _PASSWORD = re.compile(r"(?i)[?&](ssl)?password=")
 
 
@@ -112,6 +120,31 @@ def state_dir_of(path: Path) -> Path:
     return path.absolute().parent / (named if isinstance(named, str) else "state")
 
 
+@dataclass(frozen=True, slots=True)
+class Essentials:
+    """What it takes to find everything that is kept."""
+
+    database: DatabaseSettings
+    state_dir: Path
+    server_name: str
+
+
+def read_essentials(path: Path) -> Essentials:
+    """Read these of a file of settings, whatever else is wrong with it or stands elsewhere.
+
+    Raises ``ConfigError`` for what is wrong with them.
+    """
+    document = parse(read_bytes(path)[0], str(path))
+    sections = document if isinstance(document, dict) else {}
+    reading = Reading()
+    reader = _Reader(path.absolute().parent, os.environ, None, reading)
+    homeserver = reader.record(HomeserverSettings, sections.get("homeserver"), "homeserver")
+    database = reader.record(DatabaseSettings, sections.get("database"), "database")
+    if homeserver is None or database is None:
+        raise reading.problems[0]
+    return Essentials(database, state_dir_of(path), homeserver.server_name)
+
+
 def read_settings(
     document: object, *, folder: Path, environment: Mapping[str, str] | None = None
 ) -> Settings:
@@ -136,12 +169,8 @@ def read_document(
         return reading
     # A key that begins with x- is the admin's own, a place for anchors.
     document = {key: one for key, one in document.items() if not str(key).startswith("x-")}
-    for path, text in _texts(document, ""):
-        try:
-            refuse_placeholder(text, path)
-        except ConfigError as error:
-            reading.problems.append(error)
     reader = _Reader(folder, environment or {}, exposed, reading)
+    reading.problems += slips_of_the_pen(environment or {})
     settings = reader.record(Settings, document, "")
     # Of one key the first complaint is enough.
     first: dict[str, ConfigError] = {}
@@ -153,13 +182,38 @@ def read_document(
 
 
 def parse(data: bytes | str, name: str) -> object:
-    """Parse YAML. Raises ``ConfigError`` with its ``name`` and the line that is wrong."""
+    """Parse YAML. Raises ``ConfigError`` with its ``name`` and the line that is wrong.
+
+    What comes of it is safe to walk: no value is inside itself or very deep, and no text holds
+    what no path and no line may.
+    """
     try:
-        return YAML(typ="safe", pure=True).load(data)
+        document = YAML(typ="safe", pure=True).load(data)
+        _refuse_odd(document, name)
     except DuplicateKeyError as error:
         raise ConfigError(f"{name}{_place(error)}: a key stands there twice") from error
-    except (YAMLError, ValueError) as error:
+    except RecursionError as error:
+        raise ConfigError(f"{name} holds values inside values without end") from error
+    except (YAMLError, ValueError, TypeError) as error:
         raise ConfigError(f"{name}{_place(error)} is not YAML: {_problem(error)}") from error
+    return document
+
+
+def _refuse_odd(document: object, name: str) -> None:
+    """Look at each value once a level, however often it is named."""
+    level = {0: document}
+    for _ in range(_DEEPEST):
+        below: dict[int, object] = {}
+        for value in level.values():
+            if isinstance(value, str) and _ODD.search(value):
+                raise ConfigError(f"{name} holds a character that is none: \\0, or half of one")
+            if isinstance(value, dict):
+                below |= {id(one): one for one in (*value, *value.values())}
+            elif isinstance(value, list | tuple | set):
+                below |= {id(one): one for one in value}
+        level = below
+    if level:
+        raise RecursionError
 
 
 def check_value(path: str, value: object) -> None:
@@ -257,7 +311,7 @@ class _Reader:
     def _refuse_exposed(self, value: object, where: str) -> None:
         if self._exposed is None or not isinstance(value, str):
             return
-        if where.startswith("database.") and not _has_password(value):
+        if where.startswith("database.") and not has_password(value):
             return
         raise ConfigError(exposure(self._exposed, "secrets"), path=where)
 
@@ -364,7 +418,8 @@ def _rooms(document: object, path: str) -> Iterator[RoomSettings]:
         )
 
 
-def _has_password(url: str) -> bool:
+def has_password(url: str) -> bool:
+    """Whether the URL of a database holds a password, or may."""
     try:
         return bool(urlsplit(url).password) or bool(_PASSWORD.search(url))
     except ValueError:
@@ -382,17 +437,6 @@ def _problem(error: Exception) -> str:
     return problem or "it holds characters that YAML does not allow"
 
 
-def _texts(value: object, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _texts(inner, join(path, str(name)))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _texts(inner, f"{path}[{index}]")
-
-
 def _spellings(keys: Mapping[str, tuple[Key, Any, Any]]) -> Iterator[str]:
     for name, (key, _, _) in keys.items():
         for one in (name_in_file(name, key), *key.also):
@@ -406,6 +450,7 @@ def _finish(kind: type, found: dict[str, Any], folder: Path) -> dict[str, Any]:
     if kind is Settings:
         modules = {name: one.module for name, one in found.get("modules", {}).items()}
         levels_by_logger(found.get("logging", LogSettings()).levels, modules)
+        _refuse_one_place_twice(found)
         found["state_dir"] = (folder / found.get("state_dir", "state")).absolute()
     if kind is LogSettings and found.get("file") is not None:
         found["file"] = (folder / found["file"]).absolute()
@@ -415,6 +460,25 @@ def _finish(kind: type, found: dict[str, Any], folder: Path) -> dict[str, Any]:
         if "url" not in found:
             found["url"] = _reach(found.get("listen", RECEIVER))
     return found
+
+
+def _refuse_one_place_twice(found: Mapping[str, Any]) -> None:
+    """Two listeners cannot be at one address."""
+    web, ops = found.get("web", WebSettings()), found.get("ops", OpsSettings())
+    places = {"appservice.listen": found["appservice"].listen, "ops.listen": ops.listen}
+    if web.manager_url is not None:
+        places["web.listen"] = web.listen
+    if web.public_url is not None:
+        places["web.public_listen"] = web.public_listen
+    seen: dict[Address, str] = {}
+    for path, place in places.items():
+        if place is None or place.port == 0:
+            continue
+        for other, its_path in seen.items():
+            hosts = {place.host, other.host}
+            if place.port == other.port and (len(hosts) == 1 or hosts & EVERYWHERE):
+                raise ConfigError(f"is where {its_path} listens; give it another port", path=path)
+        seen[place] = path
 
 
 def _reach(listen: Address) -> str:

@@ -14,11 +14,12 @@ from bridge.sdk.errors import ConfigError
 _VARIABLE = "TRESTLE_DATABASE_URL"
 
 
-def with_database(text: str, url: str) -> str:
+def with_database(text: str, value: str, *, key: str = "url") -> str:
     """The text of a config with another ``database.url``. Comments, order and style stay.
 
-    Where the key says ``url_file`` it becomes ``url``. Raises ``ConfigError`` when only a person
-    can do it: the URL comes from the environment, or the file uses YAML in a way of its own.
+    With ``url_file`` as the ``key`` the value is the file that the URL stands in. Raises
+    ``ConfigError`` when only a person can do it: the URL comes from the environment, or the file
+    uses YAML in a way of its own.
     """
     if _VARIABLE in os.environ:
         raise ConfigError(
@@ -26,12 +27,12 @@ def with_database(text: str, url: str) -> str:
             "in the file",
             path="database.url",
         )
-    changed = _change(text, url)
+    changed = _change(text, key, value)
     expected = _parse(text)
     section = dict(expected.get("database") or {})
-    for key in ("url", "url_file", "owner_url", "owner_url_file"):
-        section.pop(key, None)
-    expected["database"] = {**section, "url": url}
+    for name in ("url", "url_file", "owner_url", "owner_url_file"):
+        section.pop(name, None)
+    expected["database"] = {**section, key: value}
     if changed is None or _parse(changed) != expected:
         raise ConfigError(
             "the file is written in a way that is not changed safely by a program; move `url` "
@@ -39,6 +40,12 @@ def with_database(text: str, url: str) -> str:
             path="database.url",
         )
     return changed
+
+
+def names_url_file(text: str) -> bool:
+    """Whether a config keeps its database's URL in a file of its own."""
+    section = _parse(text).get("database")
+    return isinstance(section, dict) and section.get("url_file") is not None
 
 
 def write_config(path: Path, text: str) -> None:
@@ -72,8 +79,9 @@ def _parse(text: str) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _change(text: str, url: str) -> str | None:
-    value = url if url == "embedded" else json.dumps(url, ensure_ascii=False)
+def _change(text: str, name: str, value: str) -> str | None:
+    quoted = value if value == "embedded" else json.dumps(value, ensure_ascii=False)
+    entry = f"{name}: {quoted}"
     try:
         root = YAML(pure=True).compose(text)
     except YAMLError:
@@ -83,28 +91,28 @@ def _change(text: str, url: str) -> str | None:
     section = _find(root, "database")
     if section is None:
         gap = "" if text.endswith("\n") else "\n"
-        return f"{text}{gap}database:\n  url: {value}\n"
+        return f"{text}{gap}database:\n  {entry}\n"
     key, inner = section
     if isinstance(inner, ScalarNode) and not inner.value:
-        return f"{text[: key.end_mark.index]}: {{url: {value}}}{text[_line_end(text, key) :]}"
+        return f"{text[: key.end_mark.index]}: {{{entry}}}{text[_line_end(text, key) :]}"
     if not isinstance(inner, MappingNode) or inner.anchor:
         return None
-    for name in ("owner_url", "owner_url_file"):
-        if _find(inner, name) is not None:
+    for owner in ("owner_url", "owner_url_file"):
+        if _find(inner, owner) is not None:
             return None
-    for name in ("url", "url_file"):
-        found = _find(inner, name)
+    for old in ("url", "url_file"):
+        found = _find(inner, old)
         if found is not None:
             start, end = found[0].start_mark.index, found[1].end_mark.index
             if text[end - 1] == "\n":  # A text in lines of its own ends behind the last one.
                 end -= 1
-            return f"{text[:start]}url: {value}{text[end:]}"
+            return f"{text[:start]}{entry}{text[end:]}"
     first = inner.value[0][0].start_mark if inner.value else None
     if first is None:
         end = inner.end_mark.index - 1
-        return f"{text[:end]}url: {value}{text[end:]}"
+        return f"{text[:end]}{entry}{text[end:]}"
     join = ", " if inner.flow_style else "\n" + " " * first.column
-    return f"{text[: first.index]}url: {value}{join}{text[first.index :]}"
+    return f"{text[: first.index]}{entry}{join}{text[first.index :]}"
 
 
 def _line_end(text: str, key: Node) -> int:

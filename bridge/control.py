@@ -18,9 +18,10 @@ from bridge.core.aside import HERE, Aside
 from bridge.core.audit import Audit
 from bridge.core.status import Status
 from bridge.core.tracer import Tracer, steps_of
+from bridge.jsontext import decode, encode
 from bridge.model import AuditAction
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
-from bridge.sdk.ids import UserId
+from bridge.sdk.ids import RoomId, UserId
 from bridge.storage.rotation import Rotation, Step
 from bridge.storage.shelf import Parked, contents, summary
 
@@ -82,6 +83,8 @@ class ControlServer:
         app.router.add_get("/parked/{name}", self._show)
         app.router.add_post("/parked/{name}/retry", self._retry)
         app.router.add_delete("/parked/{name}", self._drop)
+        app.router.add_get("/waiting", self._waiting)
+        app.router.add_post("/waiting/{room}/park", self._park)
         app.router.add_get("/trace/{id}", self._trace)
         app.router.add_get("/status", self._look)
         app.router.add_post("/keys/rotate", self._rotate)
@@ -119,6 +122,12 @@ class ControlServer:
     async def _drop(self, request: web.Request) -> web.Response:
         return await _answer(self._one(self._aside.drop(request.match_info["name"]), summary))
 
+    async def _waiting(self, request: web.Request) -> web.Response:
+        return web.json_response(self._aside.standing())
+
+    async def _park(self, request: web.Request) -> web.Response:
+        return await _answer(self._aside.set_aside(RoomId(request.match_info["room"])))
+
     async def _look(self, request: web.Request) -> web.Response:
         return await _answer(self._status.look())
 
@@ -150,7 +159,16 @@ class ControlServer:
     async def _settings(self, ask: Callable[["Reloads"], Awaitable[Any]]) -> Any:
         if self.reloader is None:
             raise TemporaryFailure("Trestle is still starting; try again in a moment")
-        return await ask(self.reloader)
+        try:
+            return await ask(self.reloader)
+        except TrestleError:
+            raise
+        except Exception as error:
+            log.exception("the settings cannot be had", extra={"event": "reload_failed"})
+            raise TrestleError(
+                f"the settings cannot be had ({type(error).__name__}); the log says where it "
+                "failed"
+            ) from error
 
     async def _list(self) -> Sequence[dict[str, Any]]:
         return [summary(parked) for parked in await self._aside.all()]  # type: ignore[arg-type]
@@ -189,7 +207,7 @@ async def _answer(work: Awaitable[Any]) -> web.Response:
     except TrestleError as error:
         body = {"error": str(error)}
         status = 503 if isinstance(error, TemporaryFailure) else 404
-    return web.Response(status=status, body=orjson.dumps(body), content_type="application/json")
+    return web.Response(status=status, body=encode(body), content_type="application/json")
 
 
 async def follow(
@@ -240,7 +258,7 @@ async def ask(state_dir: Path, method: str, path: str, *, limit: float = 30) -> 
         ):
             raw = await response.read()
             if response.status == 200:
-                return orjson.loads(raw)
+                return decode(raw)
             raise _refusal(response.status, raw)
     except aiohttp.ClientConnectorError:
         return None  # What a killed process left behind.

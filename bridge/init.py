@@ -1,5 +1,6 @@
 """``trestle init``: settings and registration, with random tokens, made for one homeserver."""
 
+import contextlib
 import io
 import os
 import re
@@ -174,12 +175,25 @@ def to_yaml(data: Mapping[str, Any], head: str = "") -> str:
     return head + output.getvalue()
 
 
+def _of_its_group(mode: int) -> int:
+    """What a group may do with a file. Where others may, too, nobody chose it for the group."""
+    return 0 if mode & 0o007 else mode & 0o070
+
+
 def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600, whole or not at all."""
+    """Write a file whole or not at all, of mode 0600.
+
+    Who owns one that is there, and whether a group alone may use it, stays; others never may.
+    """
+    about = path.stat() if path.exists() else None
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
+        if about is not None:
+            with contextlib.suppress(PermissionError):  # Then it is ours alone.
+                os.fchown(descriptor, about.st_uid, about.st_gid)
+                os.fchmod(descriptor, 0o600 | _of_its_group(about.st_mode))
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -22,10 +22,12 @@ from bridge.sdk.secret import Secret
 
 _HIDDEN = "[hidden]"
 _TOKEN = re.compile(
-    r"(?i)((?:access_token|scalar_token|as_token|hs_token|password)[\"']?\s*[=:]\s*[\"']?"
-    r"|\bbearer\s+|://[^/\s:@]*:(?=[^/\s@]+@))"
+    r"(?i)((?:access_token|scalar_token|as_token|hs_token(?:_old)?|password)[\"']?\s*[=:]\s*[\"']?"
+    r"|\bbearer\s+)"
     r"([^\s&\"',;@]+)"
 )
+_USERINFO = re.compile(r"(://[^/\s:@]*:)[^/\s]+(?=@)")
+"""A password in an URL: up to the last ``@``, as one may stand in it unencoded."""
 _NEVER = frozenset(
     {"body", "formatted_body", "content", "text", "token", "password", "secret", "topic"}
 )
@@ -61,13 +63,58 @@ def redact(text: str) -> str:
     for secret in _secrets:
         if secret in text:
             text = text.replace(secret, _HIDDEN)
-    return _PERSON.sub(_hash_person, _TOKEN.sub(rf"\1{_HIDDEN}", text))
+    text = _USERINFO.sub(rf"\1{_HIDDEN}", _TOKEN.sub(rf"\1{_HIDDEN}", text))
+    return _PERSON.sub(_hash_person, text)
 
 
 def _hash_person(found: "re.Match[str]") -> str:
     # The same person in every line of a run, whichever way the id is spelled there.
     name = found[0].replace("%40", "@").replace("%3A", ":").replace("%3a", ":").rstrip(".")
     return f"@{hashlib.blake2b(name.encode(), key=_KEY, digest_size=6).hexdigest()}"
+
+
+class Log:
+    """How the log is to be written: its file is open, and nothing is written there yet."""
+
+    def __init__(
+        self,
+        format: Literal["console", "json"] = "console",
+        level: str = "info",
+        *,
+        levels: Mapping[str, str] | None = None,
+        file: Path | None = None,
+        stream: TextIO | None = None,
+    ) -> None:
+        """As :func:`configure_logging`. Raises ``ConfigError`` when the file cannot be written."""
+        self._handler = _Handler(stream or sys.stderr) if file is None else _DailyFile(file)
+        self._handler.setFormatter(_JsonLines() if format == "json" else _ConsoleLines())
+        self._level = level
+        self._levels = levels or {}
+
+    def use(self) -> None:
+        """Write it like that from now on."""
+        root = logging.getLogger()
+        for old in [one for one in root.handlers if isinstance(one, _Handler)]:
+            root.removeHandler(old)
+            old.close()
+        root.addHandler(self._handler)
+        number = logging.getLevelNamesMapping()[self._level.upper()]
+        root.setLevel(number)
+        for name in _own_levels:
+            logging.getLogger(name).setLevel(logging.NOTSET)
+        _own_levels.clear()
+        for name, own in self._levels.items():
+            logging.getLogger(name).setLevel(own.upper())
+            _own_levels.add(name)
+        for name in _LIBRARIES:  # At lower levels they write out requests with their content.
+            logging.getLogger(name).setLevel(max(number, logging.WARNING))
+        logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)
+        logging.captureWarnings(True)
+
+    def let_go(self) -> None:
+        """Close its file, unless it is used."""
+        if self._handler not in logging.getLogger().handlers:
+            self._handler.close()
 
 
 def configure_logging(
@@ -89,25 +136,12 @@ def configure_logging(
     an exception that is not ours only the class and the places are written, since its text may
     quote a message. Raises ``ConfigError`` when the file cannot be written.
     """
-    handler = _Handler(stream or sys.stderr) if file is None else _DailyFile(file)
-    handler.setFormatter(_JsonLines() if format == "json" else _ConsoleLines())
-    root = logging.getLogger()
-    for old in [one for one in root.handlers if isinstance(one, _Handler)]:
-        root.removeHandler(old)
-        old.close()
-    root.addHandler(handler)
-    number = logging.getLevelNamesMapping()[level.upper()]
-    root.setLevel(number)
-    for name in _own_levels:
-        logging.getLogger(name).setLevel(logging.NOTSET)
-    _own_levels.clear()
-    for name, own in (levels or {}).items():
-        logging.getLogger(name).setLevel(own.upper())
-        _own_levels.add(name)
-    for name in _LIBRARIES:  # At lower levels they write out requests with their content.
-        logging.getLogger(name).setLevel(max(number, logging.WARNING))
-    logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)
-    logging.captureWarnings(True)
+    Log(format, level, levels=levels, file=file, stream=stream).use()
+
+
+def is_on_screen() -> bool:
+    """Whether the log is written to standard error (or another stream), and not to a file."""
+    return not any(isinstance(one, _DailyFile) for one in logging.getLogger().handlers)
 
 
 _own_levels: set[str] = set()

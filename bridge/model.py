@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RoomId, UserId
 from bridge.sdk.login import LoginKind
 
@@ -32,6 +33,10 @@ class SystemClock:
     def today(self) -> date:
         """The UTC day."""
         return self.now().date()
+
+
+class Forgotten(PermanentFailure):
+    """The day that it belongs to is over: nothing more can be kept about it."""
 
 
 class Permission(IntEnum):
@@ -209,6 +214,7 @@ class AuditAction(StrEnum):
     RESUME = "resume"
     RETRY = "retry"
     DROP = "drop"
+    PARK = "park"
     SET = "set"
     MOVE = "move"
     """To the room that replaced the portal's."""
@@ -389,6 +395,8 @@ class Outgoing:
     """EVENT: as what it is remembered."""
     alias: str = ""
     """EVENT: another remote id by which it is found, and others may be, too."""
+    replayed: bool = False
+    """EVENT: it was said more than a day ago, so that it may have been stored on any day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from bridge.confidential import exposure, read_secret
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.secret import Secret
 from bridge.settings import ModuleSettings
-from bridge.values import join, unknown_key
+from bridge.values import join, refuse_placeholder, unknown_key
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -37,7 +37,7 @@ def check_module(model: type[_Model], module: ModuleSettings) -> _Model:
         options.pop(f"{option}_file", None)
         options[option] = text.reveal()
     if module.exposed is not None:
-        for where in _secrets_inside(model, module.options, path):
+        for where, _ in _secrets_inside(model, module.options, path):
             raise ConfigError(exposure(module.exposed, "passwords"), path=where)
     return check_options(model, options, path)
 
@@ -48,6 +48,8 @@ def check_options(model: type[_Model], options: Mapping[str, object], path: str)
     ``<option>_file`` gives an option's text by a file, for secrets.
     """
     given = _with_files(model, options, path)
+    for where, value in _secrets_inside(model, given, path):
+        refuse_placeholder(value, where)
     try:
         return model.model_validate(given)
     except ValidationError as error:
@@ -126,8 +128,10 @@ def _inside(model: type[BaseModel], value: object, path: str) -> object:
     return value
 
 
-def _secrets_inside(model: type[BaseModel], value: object, path: str) -> Iterator[str]:
-    """The paths of the secrets that stand in the options themselves."""
+def _secrets_inside(
+    model: type[BaseModel], value: object, path: str
+) -> Iterator[tuple[str, object]]:
+    """The secrets that stand in the options themselves, with their paths."""
     if isinstance(value, list):
         for number, one in enumerate(value):
             yield from _secrets_inside(model, one, f"{path}[{number}]")
@@ -138,7 +142,7 @@ def _secrets_inside(model: type[BaseModel], value: object, path: str) -> Iterato
             continue
         inner = model_in(field.annotation)
         if is_secret(field):
-            yield join(path, name)
+            yield join(path, name), value[name]
         elif inner is not None:
             yield from _secrets_inside(inner, value[name], join(path, name))
 
@@ -161,6 +165,8 @@ def _translate(error: ValidationError, model: type[BaseModel], path: str) -> Con
             reason = "must be keys and values"
         case "string_type":
             reason = "must be text; put it in quotes"
+        case "string_pattern_mismatch":
+            reason = f"has not the form that it must have: {first['ctx']['pattern']}"
         case "value_error" | "assertion_error":
             reason = str(first["ctx"]["error"])
         case _:

@@ -1,5 +1,7 @@
 """Everything that runs, and what concerns several parts of it."""
 
+import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from bridge.core.commands import MainBot
 from bridge.core.consents import Consents
 from bridge.core.declared import DeclaredRooms
 from bridge.core.doublepuppets import DoublePuppets
+from bridge.core.encryption import Encryption
 from bridge.core.house import House
 from bridge.core.inflight import InFlight
 from bridge.core.instances import Instance
@@ -37,10 +40,11 @@ from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.pulse import Pulse
 from bridge.matrix.receiver import Receiver
-from bridge.model import InstanceRules
+from bridge.model import InstanceRules, ParkReason
 from bridge.net.fetcher import GuardedFetcher
 from bridge.ops import OpsServer
 from bridge.roster import admins_of
+from bridge.sdk.errors import TrestleError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Bot
 from bridge.settings import Address, Settings
@@ -57,6 +61,8 @@ from bridge.storage.vault import Vault
 from bridge.telemetry import Telemetry
 from bridge.web.server import WebServer
 from bridge.workshop import Workshop
+
+log = logging.getLogger(__name__)
 
 _MAIN_BOT_NAME = "Trestle"
 
@@ -113,6 +119,7 @@ class Parts:
     workshop: Workshop
     permissions: Permissions
     declared: DeclaredRooms
+    encryption: Encryption
     homeserver_state: list[Callable[[], str]] = field(default_factory=list)
     introduced: bool = False
 
@@ -169,6 +176,9 @@ class Parts:
         """Note that a bot has come into a room by itself."""
         await self.bot_rooms.add_bot_room(user, room, None)
         self.seat(user, room, None)
+        # Where that fails it stays unknown, and is asked before anything is said there.
+        with contextlib.suppress(TrestleError):
+            await self.encryption.look(room, user)
 
     async def move_out(self, user: UserId, room: RoomId) -> None:
         """Note that a bot has left a room by itself."""
@@ -179,6 +189,7 @@ class Parts:
         """Have the bots' seats as they were, the gauges, and what the settings declare."""
         self.stage.private_chats.on_room = self.seat
         self.declared.residence = self.policies.residence = self
+        self.aside.on_change = self.count_parked
         for user, room, direct_with in await self.bot_rooms.bot_rooms():
             self.seat(user, room, direct_with)
         await self.count_parked()
@@ -190,12 +201,41 @@ class Parts:
         names |= {self.namespaces.bot_of(i): bot.info.name for i, bot in self.bots.items()}
         for user, name in names.items():
             await self.intents.ensure_registered(user, name)
-            there = await self.intents.rooms_of(user)
+            # In this order: it may join rooms while the homeserver is asked.
             known = {room for bot, room in self.routes.seats if bot == user}
-            for room in there - known:
-                await self.move_in(user, room)
+            there = await self.intents.rooms_of(user)
+            for room in there:
+                if not self.routes.has_seat(user, room):
+                    await self.move_in(user, room)
             for room in known - there:
                 await self.move_out(user, room)
+        await self.see_who_put_it_out()
+
+    async def see_who_put_it_out(self) -> None:
+        """Find the bridged rooms out of which the main bot was put, lately or long ago; those of
+        which the homeserver does not say it now are found when they are looked at next."""
+        evictions, bot = self.intents.evictions, self.namespaces.bot
+        rooms = {door.portal.room for door in self.portals.all}
+        before = {room for room in rooms if evictions.is_out(room, bot)}
+        try:
+            there = await self.intents.rooms_of(bot)
+        except TrestleError as error:
+            log.info(
+                "who put %s out is looked at later: %s", bot, error,
+                extra={"event": "look_later"},
+            )  # fmt: skip
+            return
+        for room in before & there:
+            # Not forgiven: it may have been put out again while the homeserver was asked.
+            evictions.ask_anew(room, bot)
+        for door in [one for one in self.portals.all if one.portal.room not in there]:
+            room = door.portal.room
+            with contextlib.suppress(TrestleError):
+                if await evictions.find(room, bot, was_there=True) and room not in before:
+                    log.warning(
+                        "%s is not in a bridged room that has put it out", bot,
+                        extra={"event": "put_out", "instance": door.portal.instance},
+                    )  # fmt: skip
 
     async def note_long_ids(self) -> None:
         """Store what newly shortened ids stand for."""
@@ -205,6 +245,7 @@ class Parts:
             fresh.pop(0)
 
     async def count_parked(self) -> None:
-        """Set the gauges of what is put aside."""
-        for reason, number in (await self.items.count_parked()).items():
-            self.telemetry.parked.labels(reason=reason.value).set(number)
+        """Set the gauges of what is put aside. Raises ``TemporaryFailure``."""
+        counted = await self.items.count_parked()
+        for reason in ParkReason:
+            self.telemetry.parked.labels(reason=reason.value).set(counted.get(reason, 0))

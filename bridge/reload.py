@@ -21,7 +21,7 @@ from bridge.core.late import Lateness
 from bridge.core.timers import TimerKeeper
 from bridge.core.watchdog import Watchdog
 from bridge.crew import Crew
-from bridge.logs import configure_logging, levels_by_logger
+from bridge.logs import Log, levels_by_logger
 from bridge.matrix.registration import registration
 from bridge.model import AuditAction
 from bridge.parts import Parts
@@ -44,11 +44,11 @@ from bridge.workshop import read_options
 log = logging.getLogger(__name__)
 
 
-def use_log_settings(settings: Settings) -> None:
-    """Write the log as the settings say."""
+def open_log(settings: Settings) -> Log:
+    """Have the log that the settings want ready. Raises ``ConfigError`` if it cannot be had."""
     modules = {name: one.module for name, one in settings.modules.items()}
     wanted = settings.logging
-    configure_logging(
+    return Log(
         wanted.format, wanted.level, levels=levels_by_logger(wanted.levels, modules),
         file=wanted.file,
     )  # fmt: skip
@@ -64,6 +64,8 @@ AT_ONCE = ("permissions", "logging", "limits", "rooms")
 
 _QUIET_SECONDS = 5.0
 """How long an instance may take over what it is at, before it is ended."""
+_ROOMS_SECONDS = 60.0
+"""Whoever asked for the reload waits, and so does the next reload; a homeserver may be away."""
 
 
 Options = Mapping[InstanceId, tuple[str, BaseModel]]
@@ -122,6 +124,8 @@ class Reloader:
         self._read = read
         self._options = read_options(parts.settings)
         self._one_at_a_time = asyncio.Lock()
+        self.patience = _ROOMS_SECONDS
+        """Seconds that a reload waits for the declared rooms."""
 
     async def reload(self) -> Reloaded:
         """Read the settings and apply them.
@@ -139,14 +143,21 @@ class Reloader:
             namespaces_of(new)
             options = read_options(new)
             changes = [self._prepare(new, *one) for one in _changes(self._options, options)]
-            await self._ask_database(changes)
-            await self._record(running, new, changes)
-            registered = _registration_of(running)
-            for change in changes:
-                await self._apply(new, change)
-                answer.done.append(f"{change.word} {change.instance}")
-            answer.done += self._apply_values(running, new)
-            self._parts.settings, self._options = new, options
+            written = open_log(new) if new.logging != running.logging else None
+            try:
+                await self._ask_database(changes)
+                await self._record(running, new, changes)
+                registered = _registration_of(running)
+                for change in changes:
+                    await self._apply(new, change)
+                    # One by one: if a later one fails, the next reload knows what is left.
+                    self._note(change.instance, options)
+                    answer.done.append(f"{change.word} {change.instance}")
+                answer.done += self._apply_values(running, new, written)
+            finally:
+                if written is not None:
+                    written.let_go()
+            self._parts.settings = new
             answer.notes += await self._review_logins()
             if any(change.bot for change in changes):
                 answer.notes += await self._stage_bots()
@@ -170,6 +181,13 @@ class Reloader:
         answer.done += [text for _, text in _changed_values(running, new)]
         answer.notes = list(await self._parts.declared.drift())
         return answer
+
+    def _note(self, instance: InstanceId, options: Options) -> None:
+        """Remember with which options an instance runs by now, or that it does not."""
+        if instance in options:
+            self._options[instance] = options[instance]
+        else:
+            self._options.pop(instance, None)
 
     # --- checking ---
 
@@ -326,7 +344,7 @@ class Reloader:
         except TimeoutError:
             log.warning("what is on its way is cut off", extra={"event": "cut_off"})
 
-    def _apply_values(self, old: Settings, new: Settings) -> list[str]:
+    def _apply_values(self, old: Settings, new: Settings, written: Log | None) -> list[str]:
         """Have the new levels, limits and log; say which."""
         changed = dict(_changed_values(old, new))
         parts, limits = self._parts, new.limits
@@ -337,8 +355,8 @@ class Reloader:
         )
         parts.namespaces.know_templates(templates_of(new))
         parts.status_room.set_admins(admins_of(new))
-        if "logging" in changed:
-            use_log_settings(new)
+        if written is not None:
+            written.use()
         if "limits" in changed:
             self._watchdog.limit = limits.watchdog
             parts.stage.deadline = limits.item_deadline
@@ -368,7 +386,11 @@ class Reloader:
         declared = self._parts.declared
         declared.declare(new.rooms, admins_of(new))
         try:
-            return await declared.reconcile()
+            async with asyncio.timeout(self.patience):
+                return await declared.reconcile()
+        except TimeoutError:
+            later = "the declared rooms take longer, and go on by themselves"
+            return [later, *await declared.drift()]
         except TrestleError as error:
             return [f"the rooms wait: {error}"]
 

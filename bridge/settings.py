@@ -25,6 +25,9 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - told from others, not bound
+"""Hosts by which every address of the machine is meant."""
+
 RECEIVER = Address("127.0.0.1", 29333)
 """Where transactions come in, unless the settings say otherwise."""
 
@@ -49,6 +52,8 @@ class Key:
     """``<key>_file`` and an environment variable may give it too."""
     also: Mapping[str, str] = field(default_factory=dict)
     """Further keys whose values are appended to this one's, with their words."""
+    least: float = 0.0
+    """A number below it is refused."""
     sample: str = ""
     """What the example file shows, as a comment, of a key whose default is empty."""
 
@@ -295,7 +300,10 @@ class LimitSettings:
     ] = 120.0
     watchdog: Annotated[
         float,
-        Key(doc="Seconds that a module may block the whole program before it is restarted."),
+        Key(
+            doc="Seconds that a module may block the whole program before it is restarted.",
+            least=1.0,
+        ),
     ] = 30.0
     items_in_memory: Annotated[
         int, Key(doc="Events kept in memory at once. Others wait in the database.")

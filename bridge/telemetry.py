@@ -68,7 +68,9 @@ class Telemetry:
             "acknowledge_seconds", "From the request's arrival to the answer 200.", _FAST
         )
         self.lanes = self._gauge("lanes", "Lanes: portals and bots' rooms with work or not.")
-        self.items_waiting = self._gauge("items_waiting", "Items in all lanes, not finished.")
+        self.items_waiting = self._gauge(
+            "items_waiting", "Items of all lanes that are not finished, in memory or not."
+        )
         self.oldest_item_seconds = self._gauge(
             "oldest_item_seconds", "Age of the oldest unfinished item; 0 if there is none."
         )
@@ -101,6 +103,10 @@ class Telemetry:
         self.outbox_waiting = self._gauge(
             "outbox_waiting", "Entries of the outbox that are not in Matrix yet."
         )
+        self.oldest_outbox_seconds = self._gauge(
+            "oldest_outbox_seconds",
+            "Age of the oldest entry of the outbox that is not in Matrix; 0 if there is none.",
+        )
         self.timers = self._counter(
             "timers",
             "Timers of bots that rang, by what became of it.",
@@ -118,8 +124,21 @@ class Telemetry:
             instance=(),
             state=("starting", "connected", "reconnecting", "sign-in needed", "off"),
         )
-        self.homeserver_up = self._gauge("homeserver_up", "1 if the homeserver answers.")
+        self.homeserver_up = self._gauge(
+            "homeserver_up", "1 if the homeserver answers, knows us, and takes what we send."
+        )
+        self.reached_by_homeserver = self._gauge(
+            "reached_by_homeserver", "1 if the homeserver's last ping came through to us."
+        )
         self.database_up = self._gauge("database_up", "1 if the database answers.")
+        self.backup_timestamp_seconds = self._gauge(
+            "backup_timestamp_seconds",
+            "When the newest backup was finished, as Unix time; 0 if none was made.",
+        )
+        self.disk_bytes = self._gauge("disk_bytes", "Size of the disk of state_dir.")
+        self.disk_free_bytes = self._gauge(
+            "disk_free_bytes", "What is left on the disk of state_dir."
+        )
         self.auth_failures = self._counter(
             "auth_failures", "Requests to the appservice listener with a wrong token."
         )

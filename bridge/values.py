@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
@@ -10,11 +10,14 @@ from urllib.parse import urlsplit
 from bridge.model import Permission
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.secret import Secret
-from bridge.settings import Address, Key, LogLevel, sections
+from bridge.settings import Address, Key, LogLevel, name_in_file, sections
 
 _PLACEHOLDER = re.compile(
-    r"(?i)change[ _-]?me|replace[ _-]?me|your[ _-]token|^<.*>$|^\.\.\.$|^x{3,}$"
+    r"(?i)(change|replace)[ _-]?me([ _-][a-z]+)*"
+    r"|(your[ _-])+(as[ _-]|hs[ _-])?(token|password)([ _-]here)?"
+    r"|<[a-z _-]+>|\.\.\.|x{3,}"
 )
+"""Whole texts only: a real secret may hold any of these words."""
 _LOCALPART = re.compile(r"[a-z0-9._=/+-]+")
 _SERVER = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ROOM = re.compile(r"#[^:\s]+:\S+|![^\s]+")
@@ -31,10 +34,15 @@ def accepts_none(hint: Any) -> bool:
     return type(None) in get_args(hint)
 
 
-def refuse_placeholder(text: str, path: str) -> None:
-    """Raise ``ConfigError`` for a text that waits to be replaced."""
-    if _PLACEHOLDER.search(text.strip()):
-        raise ConfigError(f"{text!r} is a placeholder; put your own value here", path=path)
+def is_placeholder(value: object) -> bool:
+    """Whether it is a text that waits to be replaced."""
+    return isinstance(value, str) and _PLACEHOLDER.fullmatch(value.strip()) is not None
+
+
+def refuse_placeholder(value: object, path: str) -> None:
+    """Raise ``ConfigError`` for a text that waits to be replaced. It may be a secret: no quote."""
+    if is_placeholder(value):
+        raise ConfigError("is a placeholder; put your own value here", path=path)
 
 
 def unknown_key(name: str, known: Iterable[str]) -> str:
@@ -47,6 +55,25 @@ def unknown_key(name: str, known: Iterable[str]) -> str:
         if name in keys:
             return f"there is no such key here; it belongs under {section}"
     return f"there is no such key; there are {', '.join(known)}"
+
+
+def slips_of_the_pen(environment: Mapping[str, str]) -> Iterator[ConfigError]:
+    """Give an error for each variable that is nearly one of ours.
+
+    Others of our prefix may have a meaning elsewhere, as ``TRESTLE_DATABASE_PORT`` in Kubernetes.
+    """
+    for section, keys in sections().items():
+        start = f"TRESTLE_{section}_".upper()
+        known = [
+            one.upper() for name, (key, _, _) in keys.items() if key.private
+            for one in (name_in_file(name, key), *key.also)
+        ]  # fmt: skip
+        for variable in sorted(environment):
+            rest = variable.removeprefix(start)
+            near = difflib.get_close_matches(rest, known, n=1, cutoff=0.75)
+            if rest != variable and rest not in known and near:
+                reason = f"the variable {variable} is set, and gives nothing; did you mean "
+                yield ConfigError(f"{reason}{start}{near[0]}?", path=section)
 
 
 def list_of_texts(value: object, path: str) -> tuple[str, ...]:
@@ -70,13 +97,13 @@ def token(value: object, path: str) -> Secret:
     """Read a token: long enough, plain characters, no placeholder."""
     if not isinstance(value, str):
         raise ConfigError("must be text; put it in quotes", path=path)
+    refuse_placeholder(value, path)
     if len(value) < _SHORTEST_TOKEN or not value.isascii() or not value.isprintable():
         raise ConfigError(
             f"is no token: it needs at least {_SHORTEST_TOKEN} plain characters; "
             "`trestle init` makes random ones",
             path=path,
         )
-    refuse_placeholder(value, path)  # It may come from a file or the environment.
     return Secret(value)
 
 
@@ -86,9 +113,11 @@ def permissions(value: object, path: str) -> Iterator[tuple[str, Permission]]:
         raise ConfigError('must be keys and values, `"example.org": user` for one', path=path)
     for who, level in value.items():
         where = join(path, str(who))
-        if not _is_person_or_server(str(who)):
+        if not isinstance(who, str) or not _is_person_or_server(who):
             raise ConfigError(
-                "must be `*`, a server name or a Matrix id like @you:example.org", path=where
+                "must be `*`, a server name or a Matrix id like @you:example.org; a `*` inside "
+                "one stands for nothing",
+                path=where,
             )
         if not isinstance(level, str) or level.upper() not in Permission.__members__:
             raise ConfigError(f"{level!r} is no level: none, relay, user or admin", path=where)
@@ -117,12 +146,15 @@ def several(pairs: bool, value: Any, path: str) -> Any:
 def _is_person_or_server(who: str) -> bool:
     if who.startswith("@"):
         localpart, colon, server = who[1:].partition(":")
-        return bool(localpart and colon and _SERVER.fullmatch(server))
+        named = localpart and colon and "*" not in localpart
+        return bool(named and _SERVER.fullmatch(server))
     return who == "*" or bool(_SERVER.fullmatch(who))
 
 
 def scalar(hint: Any, key: Key, value: object, path: str) -> object:
     """Read one value by its type and the key's shape. Raises ``ConfigError``."""
+    if key.private or is_placeholder(key.example):
+        refuse_placeholder(value, path)
     if value is None and accepts_none(hint):
         return None
     kind = get_args(hint)[0] if accepts_none(hint) else hint
@@ -131,7 +163,7 @@ def scalar(hint: Any, key: Key, value: object, path: str) -> object:
     if kind is bool:
         return _boolean(value, path)
     if kind in (int, float):
-        return _number(kind, value, path)
+        return _number(kind, value, path, least=key.least)
     if not isinstance(value, str):
         raise ConfigError("must be text; put it in quotes", path=path)
     if get_origin(kind) is Literal:
@@ -149,12 +181,14 @@ def _boolean(value: object, path: str) -> bool:
     return value
 
 
-def _number(kind: type, value: object, path: str) -> float:
+def _number(kind: type, value: object, path: str, *, least: float) -> float:
     whole = kind is int
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise ConfigError(f"must be a {'whole ' if whole else ''}number", path=path)
     if not 0 < value < float("inf"):
         raise ConfigError("must be more than 0", path=path)
+    if value < least:
+        raise ConfigError(f"must be {least:g} or more", path=path)
     return value if whole else float(value)
 
 
@@ -166,7 +200,7 @@ def _choice(choices: tuple[str, ...], value: str, path: str) -> str:
 
 def _address(value: str, path: str) -> Address:
     host, colon, port = value.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise ConfigError(
             f"{value!r} is no address; write host:port, 127.0.0.1:29333 say", path=path
         )

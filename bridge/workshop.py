@@ -11,8 +11,8 @@ from bridge.core.catalogue import describe, find_module
 from bridge.core.guests import Guests
 from bridge.core.hosting import InstanceMetrics
 from bridge.core.instances import Instance
+from bridge.core.patience import Patience
 from bridge.core.portals import Portals
-from bridge.core.router import Patience
 from bridge.core.routes import Routes
 from bridge.core.timers import TimerKeeper
 from bridge.logs import hide

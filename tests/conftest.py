@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -24,6 +25,9 @@ from tests.rigs.trestle import Town, run_town
 
 def pytest_configure(config: pytest.Config) -> None:
     """All workers write to one place, which is gone when the last of them is."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So it is in what a shell runs in the background; what is started here would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         place = contextlib.ExitStack()
         config.add_cleanup(place.close)

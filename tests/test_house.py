@@ -230,7 +230,7 @@ def test_the_container_runs_without_rights_and_without_build_tools() -> None:
     assert "pip install" not in run
     assert "apt-get" not in run
     assert "pip uninstall --yes pip" in run
-    assert "/live" in of["HEALTHCHECK"]
+    assert '"trestle status -c /etc/trestle/config.yaml > /dev/null"' in of["HEALTHCHECK"]
     assert of["ENTRYPOINT"] == '["trestle"]'
 
 

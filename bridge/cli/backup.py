@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,17 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from ruamel.yaml import YAML
 
 from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
-from bridge.config import read_settings
-from bridge.init import write_private
+from bridge.config import parse, read_bytes, read_essentials, read_settings
+from bridge.logs import configure_logging
 from bridge.model import SystemClock
-from bridge.sdk.errors import TrestleError
+from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.settings import Settings
 from bridge.storage.archive import Manifest, Reader, reading
 from bridge.storage.backup import MASTER_KEY, Report, Wanted, back_up
 from bridge.storage.restore import Restore, Restored
+from bridge.upgrade.files import is_writable, put_text
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 _REGISTRATION = "registration.yaml"
@@ -50,7 +50,8 @@ def backup(
     Trestle may run meanwhile. The file is whole or it is not there, and its owner alone can read
     it: it holds secrets.
     """
-    settings = quietly(config)
+    configure_logging("console", "error")
+    settings = read_essentials(config)
     wanted = Wanted(
         master_key=with_master_key,
         day_keys=not without_day_keys,
@@ -61,7 +62,7 @@ def backup(
         with shown() as report:
             return await back_up(
                 file, settings.database, settings.state_dir, clock=SystemClock(), wanted=wanted,
-                server_name=settings.homeserver.server_name, force=force, report=report,
+                server_name=settings.server_name, force=force, report=report,
             )  # fmt: skip
 
     manifest = finished(run_until_told(work))
@@ -99,7 +100,7 @@ def restore(
         if check:
             _tell(f"{file} is whole", found.manifest, as_json=as_json)
             return
-        files = _files_to_put(found, config, force=force) if with_config else {}
+        files = _files_to_put(found, config, file, force=force) if with_config else {}
         settings = _settings_from(files[config], config) if config in files else quietly(config)
         if settings.homeserver.server_name != found.manifest.server_name:
             raise TrestleError(
@@ -113,17 +114,17 @@ def restore(
                     found, settings.database, settings.state_dir, clock=SystemClock(),
                     force=force, report=report,
                 )  # fmt: skip
-                for path, text in files.items():
-                    _put(path, text)
                 return await one.run()
 
         restored = finished(run_until_told(work))
+        copies = _put(files)
         if as_json:
             told = {**_in_short(found.manifest), **_restored_in_short(restored)}
+            told["config_aside"] = [str(copy) for copy in copies]
             click.echo(json.dumps(told, indent=2))
             return
         click.echo(f"Restored {_contents(found.manifest)}")
-        for line in _restored_in_words(restored, config, list(files)):
+        for line in _restored_in_words(restored, config, list(files), copies):
             click.echo(line)
 
 
@@ -144,16 +145,22 @@ def shown() -> Iterator[Report]:
 
 
 def _own_files(config: Path) -> dict[str, bytes]:
-    """The admin's own files."""
-    found = {"config.yaml": config.read_bytes()}
+    """The admin's own files. Raises ``ConfigError`` for one that we may not read."""
+    found = {"config.yaml": read_bytes(config)[0]}
     registered = config.parent / _REGISTRATION
     if registered.exists():
-        found[_REGISTRATION] = registered.read_bytes()
+        try:
+            found[_REGISTRATION] = registered.read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"{registered} cannot be read: {error.strerror}; let this user's group read it "
+                "(chgrp, chmod 640), as it may read the settings, or leave --with-config out"
+            ) from error
     return found
 
 
-def _files_to_put(found: Reader, config: Path, *, force: bool) -> dict[Path, str]:
-    """Where the admin's own files go."""
+def _files_to_put(found: Reader, config: Path, file: Path, *, force: bool) -> dict[Path, bytes]:
+    """Where the admin's own files go. Raises ``TrestleError`` if they cannot go there."""
     places = {"config.yaml": config, _REGISTRATION: config.parent / _REGISTRATION}
     there = {n: p for n, p in places.items() if f"settings/{n}" in found.manifest.members}
     if "config.yaml" not in there:
@@ -161,19 +168,33 @@ def _files_to_put(found: Reader, config: Path, *, force: bool) -> dict[Path, str
     for path in there.values():
         if path.exists() and not force:
             raise TrestleError(f"{path} is there already; leave --with-config out, or --force")
-    return {path: found.read(f"settings/{name}").decode() for name, path in there.items()}
+        if not is_writable(path):
+            raise TrestleError(
+                f"this user may not write {path}; as one who may, take it out of the backup, "
+                f"`unzip -p {file} settings/{path.name}` for one, then restore without "
+                "--with-config"
+            )
+    return {path: found.read(f"settings/{name}") for name, path in there.items()}
 
 
-def _settings_from(text: str, config: Path) -> Settings:
-    document = YAML(typ="safe", pure=True).load(text)
+def _settings_from(data: bytes, config: Path) -> Settings:
+    document = parse(data, f"{config.name} in the backup")
     return read_settings(document, folder=config.absolute().parent, environment=os.environ)
 
 
-def _put(path: Path, text: str) -> None:
-    if path.exists():
-        path.replace(path.with_name(path.name + ".before-restore"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_private(path, text)
+def _put(files: Mapping[Path, bytes]) -> list[Path]:
+    """Write the admin's own files, each in one step; give the copies of what was there."""
+    copies = []
+    for path, data in files.items():
+        try:
+            copy = put_text(path, data, why="restore")
+        except ConfigError as error:
+            raise TrestleError(
+                f"the state was restored, but {error}. Take the file out of the backup by hand: "
+                "it is a zip"
+            ) from error
+        copies += [copy] if copy is not None else []
+    return copies
 
 
 def _tell(head: str, manifest: Manifest, *, as_json: bool) -> None:
@@ -236,7 +257,9 @@ def _restored_in_short(restored: Restored) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _restored_in_words(restored: Restored, config: Path, files: list[Path]) -> Iterator[str]:
+def _restored_in_words(
+    restored: Restored, config: Path, files: list[Path], copies: list[Path]
+) -> Iterator[str]:
     yield f"This is generation {restored.generation}; {restored.rows} rows are there."
     if restored.days_over:
         yield f"{restored.days_over} days in it are over by now and were left out."
@@ -252,6 +275,8 @@ def _restored_in_words(restored: Restored, config: Path, files: list[Path]) -> I
         )
     for path in files:
         yield f"Wrote {path}."
+    for copy in copies:
+        yield f"What was there before is kept in {copy}."
     if restored.aside is not None:
         yield f"The old state is kept in {restored.aside}; delete it once you are sure."
     if not files:

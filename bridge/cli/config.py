@@ -4,24 +4,30 @@ import contextlib
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from bridge import __version__
-from bridge.cli.group import CONFIG, JSON, finished, main, run_until_told
+from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told
 from bridge.confidential import exposed_keys
-from bridge.config import Reading, parse, read, read_bytes, read_document, state_dir_of
+from bridge.config import Reading, parse, read, read_bytes, read_document
 from bridge.control import ask
 from bridge.effective import as_yaml, effective
-from bridge.logs import configure_logging, hide, redact
+from bridge.logs import hide, redact
 from bridge.options import check_module, secrets_in
 from bridge.roster import module_problems, namespaces_of
 from bridge.sdk.errors import ConfigError, TrestleError
-from bridge.upgrade import MOVES, Merged, base_of, merge, shipped
+from bridge.sdk.secret import Secret
+from bridge.upgrade import MOVES, Merged, base_of, merge, refuse_newer, shipped
 from bridge.upgrade.files import replace_text
 from bridge.workshop import model_of
+
+_PRIVATE = re.compile(r"(?i)(token|secret|pass\w*|key)(_old|s)?$")
+"""Names of keys whose texts are shown to nobody."""
+_PASSWORD_IN_URL = re.compile(r"://[^/\s:@]*:(\S+)@")
 
 
 @main.group()
@@ -37,7 +43,12 @@ def check(config: Path, as_json: bool) -> None:
 
     Nothing is started or asked. The exit code is 0 if all is right, else 2.
     """
-    reading = read(config)
+    try:
+        reading = read(config)
+    except ConfigError as error:
+        if as_json:
+            click.echo(json.dumps([{"path": "", "reason": error.reason}], indent=2))
+        raise
     problems = list(_problems(reading))
     if as_json:
         rows = [{"path": one.path, "reason": one.reason} for one in problems]
@@ -88,6 +99,7 @@ def upgrade(config: Path, only_diff: bool, yes: bool) -> None:
         click.echo(f"{config} has all that Trestle {__version__} knows.")
         return
     _hide_secrets(read(config))
+    _hide_private(parse(text, str(config)))
     for line in _diff(text, merged.text, str(config)):
         click.echo(line)
     click.echo()
@@ -103,7 +115,7 @@ def upgrade(config: Path, only_diff: bool, yes: bool) -> None:
         return
     if not yes and not click.confirm(f"\nChange {config}?"):
         raise click.exceptions.Exit(1)
-    copy = replace_text(config, merged.text.encode(), version=__version__)
+    copy = replace_text(config, merged.text.encode(), why=__version__)
     click.echo(f"Changed {config}; it was before as in {copy.name}.")
 
 
@@ -149,9 +161,7 @@ def reload(config: Path, as_json: bool) -> None:
 
 
 def _ask(config: Path, method: str, path: str) -> dict[str, list[str]]:
-    configure_logging("console", "error")
-    # The program has its own environment: what is right there may be incomplete here.
-    state_dir = state_dir_of(config)
+    state_dir = place_of(config)
     found = finished(run_until_told(lambda: _ask_program(state_dir, method, path)))
     return dict(found)
 
@@ -159,7 +169,10 @@ def _ask(config: Path, method: str, path: str) -> dict[str, list[str]]:
 async def _ask_program(state_dir: Path, method: str, path: str) -> dict[str, list[str]]:
     answer: dict[str, list[str]] | None = await ask(state_dir, method, path, limit=300)
     if answer is None:
-        raise TrestleError("Trestle does not run with this config; start it, then try again")
+        raise TrestleError(
+            f"no Trestle runs in {state_dir}; start it. One that runs with another state_dir "
+            "needs a restart"
+        )
     return answer
 
 
@@ -174,6 +187,7 @@ def _sentences(answer: dict[str, list[str]], word: str) -> Iterator[str]:
 def _merge(text: str) -> Merged:
     examples = shipped()
     parse(text, "the file")  # Its sentence names the line.
+    refuse_newer(text, __version__)
     old = examples[base_of(text, examples)]
     return merge(text, old, examples[__version__], version=__version__, moves=MOVES)
 
@@ -222,6 +236,22 @@ def _hide_secrets(reading: Reading) -> None:
     for module in settings.modules.values():
         with contextlib.suppress(ConfigError):
             hide(*secrets_in(check_module(model_of(module), module)))
+
+
+def _hide_private(value: object, *, private: bool = False) -> None:
+    """Hide what stands at keys that sound like secrets, whatever is wrong with the file."""
+    match value:
+        case dict():
+            for name, one in value.items():
+                told = str(name)
+                _hide_private(one, private=private or bool(_PRIVATE.search(told)))
+        case list():
+            for one in value:
+                _hide_private(one, private=private)
+        case str() if private:
+            hide(*map(Secret, (value, *value.splitlines())))
+        case str() if (found := _PASSWORD_IN_URL.search(value)) is not None:
+            hide(Secret(found[1]))
 
 
 def _diff(before: str, after: str, name: str) -> Iterator[str]:

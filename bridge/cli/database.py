@@ -1,18 +1,21 @@
 """The database as a whole: ``database move``, ``database upgrade``."""
 
+import sys
 from pathlib import Path
 
 import click
 
 from bridge.cli.backup import shown
 from bridge.cli.group import CONFIG, finished, main, quietly, run_until_told
-from bridge.config import check_value
-from bridge.configfile import with_database, write_config
+from bridge.confidential import is_exposed, read_secret
+from bridge.config import check_value, has_password, read_bytes
+from bridge.configfile import names_url_file, with_database, write_config
 from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.settings import DatabaseSettings
 from bridge.storage.move import Moved, move_to_embedded, move_to_url
 from bridge.storage.move import upgrade as carry_over
+from bridge.upgrade.files import is_writable
 
 
 @main.group()
@@ -23,21 +26,27 @@ def database() -> None:
 @database.command()
 @CONFIG
 @click.option(
-    "--to", "target", required=True, metavar="URL",
-    help="postgresql://user:password@host/name, an empty database; or `embedded`.",
+    "--to", "target", metavar="URL",
+    help="postgresql://user@host/name, an empty database; or `embedded`.",
 )  # fmt: skip
-def move(config: Path, target: str) -> None:
+@click.option(
+    "--to-file", "file", metavar="FILE",
+    help="A private file that holds the URL, for one with a password: config.yaml names the file "
+    "from then on. `-` reads the URL from standard input.",
+)  # fmt: skip
+def move(config: Path, target: str | None, file: str | None) -> None:
     """Carry everything to another database, and use that. Trestle must not run.
 
     Each table is counted and compared before config.yaml is changed. The old database stays.
     """
     settings = quietly(config)
+    target = _target(target, file)
     check_value("database.url", target)
     source = settings.database
     if target == source.url:
         raise TrestleError("that is the database that is used already")
     # Before anything is carried: the file must be one that can be changed.
-    text = with_database(config.read_text("utf-8"), target)
+    text = _changed(config, target, file)
     clock = SystemClock()
 
     async def work() -> Moved:
@@ -66,6 +75,42 @@ def move(config: Path, target: str) -> None:
             click.echo(f"An earlier embedded one is in {moved.old}.")
     elif moved.old is not None:
         click.echo(f"The old database is left in {moved.old}; delete it once you are sure.")
+
+
+def _target(target: str | None, file: str | None) -> str:
+    """The URL that is named, or that stands in a file."""
+    if (target is None) == (file is None):
+        raise ConfigError("say where to: --to URL, or --to-file FILE, one of the two")
+    if file is None:
+        return str(target)
+    if file == "-":
+        return sys.stdin.readline().strip()
+    return read_secret(Path(file), "--to-file").strip()
+
+
+def _changed(config: Path, target: str, file: str | None) -> str:
+    """The text of config.yaml that names the new database; nothing is written yet.
+
+    Raises ``ConfigError`` if it cannot be written, or may not hold what is in the URL.
+    """
+    data, mode = read_bytes(config)
+    if not is_writable(config):
+        raise ConfigError(f"this user may not write {config}; run it as one who may")
+    text = data.decode()
+    if file not in (None, "-"):
+        return with_database(text, str(Path(str(file)).absolute()), key="url_file")
+    if has_password(target) and (is_exposed(mode) or names_url_file(text)):
+        why = (
+            f"everybody on this machine can read {config}"
+            if is_exposed(mode)
+            else f"{config} keeps the URL in a file of its own"
+        )
+        raise ConfigError(
+            f"{why}, and this URL has a password: write the URL into a file of mode 600, and name "
+            "the file with --to-file",
+            path="database.url",
+        )
+    return with_database(text, target)
 
 
 @database.command()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping
 from importlib import import_module
@@ -12,9 +13,9 @@ import click
 import uvloop
 
 from bridge import __version__
-from bridge.config import load
+from bridge.config import load, state_dir_of
 from bridge.logs import configure_logging, hide
-from bridge.sdk.errors import ConfigError, TrestleError
+from bridge.sdk.errors import ConfigError, NotNow, TrestleError
 from bridge.settings import Settings
 
 T = TypeVar("T")
@@ -29,18 +30,28 @@ JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
 CTRL_C = 130
 """The exit code that shells give a program which Ctrl-C has ended."""
 
+_WRONG_SETTINGS = 2
+
+
+def exit_code(error: TrestleError) -> int:
+    """Give 2 for settings, which do not get right by trying again; 75 for what may; else 1."""
+    if isinstance(error, NotNow):
+        return os.EX_TEMPFAIL
+    return _WRONG_SETTINGS if isinstance(error, ConfigError) else 1
+
 
 PLACES: Mapping[str, str] = {
     "backup": "backup", "completion": "completion", "config": "config", "database": "database",
     "demo": "demo", "doctor": "look", "import": "importing", "init": "init", "keys": "keys",
     "modules": "look", "parked": "parked", "prove": "prove", "registration": "look",
     "reload": "config", "restore": "backup", "run": "run", "status": "status", "trace": "trace",
+    "waiting": "waiting",
 }  # fmt: skip
 """In which file of this folder each command is."""
 
 
 class _Commands(click.Group):
-    """Turns our errors into one sentence and an exit code: 2 for settings, 1 for the rest.
+    """Turns our errors into one sentence and an exit code (:func:`exit_code`).
 
     Of the commands only the one that is asked for is loaded: the others would make it wait.
     """
@@ -60,7 +71,13 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except TrestleError as error:
             click.echo(f"trestle: {error}", err=True)
-            ctx.exit(2 if isinstance(error, ConfigError) else 1)
+            ctx.exit(exit_code(error))
+        except BrokenPipeError:
+            raise  # Who read it has had enough; click ends quietly.
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            click.echo(f"trestle: {place}{error.strerror or error}", err=True)
+            ctx.exit(1)
         except click.Abort as abort:  # At a question.
             click.echo(err=True)
             if not isinstance(abort.__context__, EOFError):
@@ -83,6 +100,16 @@ def quietly(config: Path) -> Settings:
     configure_logging("console", "error")
     hide(settings.appservice.as_token, *settings.appservice.hs_tokens)
     return settings
+
+
+def place_of(config: Path) -> Path:
+    """Where the state is, for a command that asks the running program.
+
+    Whatever else is wrong with the settings: the program may have been given them otherwise, or
+    run with those before. Only errors are logged.
+    """
+    configure_logging("console", "error")
+    return state_dir_of(config)
 
 
 def finished(result: T | None) -> T:

@@ -28,7 +28,8 @@ from bridge.storage.appserviceirc import read_appservice_irc
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
 from bridge.storage.masterkeys import MasterKeys
-from bridge.storage.pool import Database
+from bridge.storage.pool import Database, refuse_another_owner
+from bridge.storage.reach import opened
 from bridge.storage.vault import Vault
 from bridge.workshop import make_module
 
@@ -40,7 +41,10 @@ AGREED = click.option(
     "--agreed", is_flag=True,
     help="Those who run the channels have agreed to the other bridge, and are not asked again.",
 )  # fmt: skip
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would happen; change nothing.")
+DRY_RUN = click.option(
+    "--dry-run", is_flag=True,
+    help="Say what would happen; change nothing. Trestle must have been started once.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,8 +180,11 @@ async def _means(
 ) -> AsyncIterator[tuple[Means, HomeserverClient]]:
     settings = plan.settings
     homeserver, bot = settings.homeserver, namespaces_of(settings).bot
+    refuse_another_owner(settings.state_dir)
+    # Who only looks has no database made or brought to another version.
+    open_it = opened if plan.dry_run else Database.open
     async with (
-        Database.open(settings.database, settings.state_dir, SystemClock()) as database,
+        open_it(settings.database, settings.state_dir, SystemClock()) as database,
         HomeserverClient(homeserver.url, settings.appservice.as_token) as client,
     ):
         day_keys = DayKeys(settings.state_dir, database.clock)

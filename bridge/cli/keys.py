@@ -1,6 +1,7 @@
 """The keys of what people sign in with: ``trestle keys``."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
+from bridge.cli.group import CONFIG, JSON, finished, main, place_of, quietly, run_until_told
 from bridge.control import ask, follow, forget
 from bridge.core.aside import HERE
 from bridge.model import AuditAction, SystemClock
@@ -22,7 +23,7 @@ from bridge.settings import Settings
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
 from bridge.storage.masterkeys import MasterKeys, random_master_key
-from bridge.storage.pool import Database
+from bridge.storage.reach import opened
 from bridge.storage.rotation import Rotation
 from bridge.storage.vault import Vault
 
@@ -72,21 +73,27 @@ def new_key() -> None:
 @keys.command("forget")
 @click.argument("person")
 @CONFIG
-def forget_keys(person: str, config: Path) -> None:
+@JSON
+def forget_keys(person: str, config: Path, as_json: bool) -> None:
     """Destroy the credentials of a person, who then signs in again."""
+    if not re.fullmatch(r"@[^:]+:.+", person):
+        raise click.BadParameter("a person is named by the Matrix id, @you:example.org")
     subject = UserId(person)
 
     async def alone(rotation: Rotation, audit: Audit) -> int:
         await rotation.vault.open()
         return await forget(subject, rotation, audit)
 
-    settings = quietly(config)
+    state_dir = place_of(config)
 
     async def work() -> int:
-        count = await ask(settings.state_dir, "DELETE", f"/keys/{quote(person, safe='')}")
-        return int(count if count is not None else await _alone(settings, alone))
+        count = await ask(state_dir, "DELETE", f"/keys/{quote(person, safe='')}")
+        return int(count if count is not None else await _alone(quietly(config), alone))
 
     count = finished(run_until_told(work))
+    if as_json:
+        click.echo(json.dumps({"records": count}))
+        return
     click.echo(f"{count} records of {person} are gone, and the key that opened them.")
 
 
@@ -116,7 +123,7 @@ async def _alone(settings: Settings, work: _Alone) -> Any:
 
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[tuple[Rotation, Audit]]:
-    async with Database.open(settings.database, settings.state_dir, SystemClock()) as database:
+    async with opened(settings.database, settings.state_dir, SystemClock()) as database:
         audit = Audit(database, DayKeys(settings.state_dir, database.clock), settings.state_dir)
         vault = Vault(database, MasterKeys.load(settings.state_dir))
         yield Rotation(database, vault), audit
@@ -124,21 +131,21 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Rotation, Audit]]:
 
 def _follow(config: Path, method: str, path: str, words: str, as_json: bool) -> list[str]:
     """Have it done by the running program, or by ourselves, and show how far it is."""
-    settings = quietly(config)
+    state_dir = place_of(config)
     faults: list[str] = []
     console = Console(stderr=True, quiet=as_json)
     columns = (TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(words, total=None)
+        bar = progress.add_task(words, total=None, visible=False)
 
         def show(step: dict[str, Any]) -> None:
             faults.extend(step["faults"])
-            progress.update(bar, completed=step["done"], total=step["total"])
+            progress.update(bar, completed=step["done"], total=step["total"], visible=True)
 
         async def work() -> bool:
-            if await follow(settings.state_dir, method, path, show):
+            if await follow(state_dir, method, path, show):
                 return True
-            async with _opened(settings) as (rotation, audit):
+            async with _opened(quietly(config)) as (rotation, audit):
                 await rotation.vault.open()
                 if method == "POST":
                     await audit.record(actor=HERE, action=AuditAction.ROTATE, target="keys")

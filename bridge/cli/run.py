@@ -1,12 +1,21 @@
 """Running an installation: ``run``."""
 
+import contextlib
+import logging
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
+
 from bridge.app import run as run_app
-from bridge.cli.group import CONFIG, main, run_until_told
+from bridge.cli.group import CONFIG, exit_code, main, run_until_told
 from bridge.config import load
-from bridge.reload import use_log_settings
+from bridge.logs import is_on_screen
+from bridge.reload import open_log
+from bridge.sdk.errors import TrestleError
+
+log = logging.getLogger(__name__)
 
 
 @main.command()
@@ -15,7 +24,34 @@ def run(config: Path) -> None:
     """Run until stopped by Ctrl-C or SIGTERM."""
     config = config.absolute()
     settings = load(config)
-    use_log_settings(settings)
+    open_log(settings).use()
     # It reloads once there is something to reload; until then, and while we stop, it is nothing.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    run_until_told(lambda: run_app(settings, end_for_sure=True, read_again=lambda: load(config)))
+    with telling_why():
+        run_until_told(
+            lambda: run_app(settings, end_for_sure=True, read_again=lambda: load(config))
+        )
+
+
+@contextlib.contextmanager
+def telling_why() -> Iterator[None]:
+    """Have the log say why the program ends, like any of its lines, and end with the exit code.
+
+    On standard error it is said too, if the log is elsewhere.
+    """
+    try:
+        yield
+    except TrestleError as error:
+        code, said = exit_code(error), str(error)
+        log.critical("%s", said, extra={"event": "ended"})
+    except Exception as error:
+        # Its text may hold what somebody said; the log has its class and its places.
+        code, said = 1, f"ended by an error of its own: {type(error).__name__}"
+        if isinstance(error, OSError) and error.strerror:
+            said = f"ended by an error of the machine: {error.strerror}"
+        log.critical("%s", said, exc_info=error, extra={"event": "ended"})
+    else:
+        return
+    if not is_on_screen():
+        click.echo(f"trestle: {said}", err=True)
+    raise click.exceptions.Exit(code)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
+from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told
 from bridge.control import ask
 from bridge.core.status import in_lines
 from bridge.sdk.errors import TrestleError
@@ -24,7 +24,9 @@ _EVERY = 1.0
 @JSON
 def status(watch: bool, config: Path, as_json: bool) -> None:
     """Show how the running Trestle is, on one screen."""
-    state_dir = quietly(config).state_dir
+    if watch and as_json:
+        raise click.UsageError("--watch shows a screen for people; leave it or --json out")
+    state_dir = place_of(config)
 
     async def look() -> Any:
         found = await ask(state_dir, "GET", "/status")

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import click
 
-from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
+from bridge.cli.group import CONFIG, JSON, finished, main, place_of, quietly, run_until_told
 from bridge.control import ask
 from bridge.core.tracer import Tracer, steps_of
 from bridge.matrix.body import parse_transaction
@@ -15,7 +15,7 @@ from bridge.model import SystemClock
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, EventKeys
-from bridge.storage.pool import Database
+from bridge.storage.reach import opened
 from bridge.storage.traces import Traces
 
 
@@ -25,14 +25,15 @@ from bridge.storage.traces import Traces
 @JSON
 def trace(identifier: str, config: Path, as_json: bool) -> None:
     """Tell what became of an event or a message, and when."""
-    settings = quietly(config)
+    state_dir = place_of(config)
 
     async def work() -> Any:
         path = f"/trace/{quote(identifier, safe='')}"
-        answer = await ask(settings.state_dir, "GET", path)
+        answer = await ask(state_dir, "GET", path)
         if answer is not None:
             return answer
-        async with Database.open(settings.database, settings.state_dir, SystemClock()) as database:
+        settings = quietly(config)
+        async with opened(settings.database, settings.state_dir, SystemClock()) as database:
             day_keys = DayKeys(settings.state_dir, database.clock)
             traces = Traces(
                 database, Journal(database, day_keys), Items(database, day_keys),

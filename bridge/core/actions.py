@@ -1,9 +1,11 @@
 """What the main bot does, as one declaration each: for its help, its permissions, its docs."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from bridge.core.bots import BotCall
+from bridge.matrix.html import without_quote
 from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 
@@ -54,4 +56,14 @@ class Order:
 
 def is_order(body: str) -> bool:
     """Whether somebody who says it speaks to the main bot."""
-    return body == PREFIX or body.startswith(PREFIX + " ")
+    after = body.removeprefix(PREFIX)
+    return body.startswith(PREFIX) and (not after or after[0].isspace())
+
+
+def holds_order(content: Mapping[str, Any]) -> bool:
+    """Whether a message speaks to the main bot, as an answer or in what it is changed to, too."""
+    return any(
+        is_order(without_quote(said, body))
+        for said in (content, content.get("m.new_content"))
+        if isinstance(said, dict) and isinstance(body := said.get("body"), str)
+    )

@@ -45,6 +45,14 @@ class Place:
     """Where it goes from this room, if it goes anywhere."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Notice:
+    """What somebody was told and should read."""
+
+    room: RoomId
+    read: asyncio.Event
+
+
 class Told(Protocol):
     """Remembers who was told what, and when."""
 
@@ -74,7 +82,11 @@ class Announcer:
         self._bot = bot
         self.read_more = read_more
         self._known: set[tuple[UserId, InstanceId]] = set()
-        self._reading: dict[tuple[UserId, RoomId], asyncio.Event] = {}
+        self._reading: dict[UserId, dict[InstanceId, _Notice]] = {}
+
+    def is_done(self, person: UserId, instance: InstanceId) -> bool:
+        """Whether it is known that :meth:`hold` neither tells the person nor waits."""
+        return (person, instance) in self._known
 
     async def hold(
         self, person: UserId, place: Place, rules: InstanceRules, foretell: Foretell
@@ -91,41 +103,50 @@ class Announcer:
         what = f"puppet on {place.instance}"
         at = await self._told.told_at(person, what)
         if at is None:
-            await self._tell(person, place, rules, await foretell())
+            room = await self._tell(person, place, rules, await foretell())
             # Before anything is waited for: it may be read at once.
             if rules.announce is Announce.BEFORE:
-                self._reading.setdefault((person, place.room), asyncio.Event())
+                notices = self._reading.setdefault(person, {})
+                notices.setdefault(place.instance, _Notice(room, asyncio.Event()))
             await self._told.note_told(person, what)
             at = self._clock.now()
         left = READING_SECONDS - (self._clock.now() - at).total_seconds()
-        read = self._reading.get((person, place.room))
-        if rules.announce is Announce.BEFORE and left > 0 and not (read and read.is_set()):
+        told = self._find(person, place.instance)
+        if rules.announce is Announce.BEFORE and left > 0 and not (told and told.read.is_set()):
             return left
-        self._reading.pop((person, place.room), None)
+        if told is not None:
+            del self._reading[person][place.instance]
+            if not self._reading[person]:
+                del self._reading[person]
         if len(self._known) > 10_000:
             self._known.clear()
         self._known.add(key)
         return 0.0
 
+    def _find(self, person: UserId, instance: InstanceId) -> _Notice | None:
+        return self._reading.get(person, {}).get(instance)
+
     def note_read(self, person: UserId, room: RoomId) -> None:
         """Somebody has read what was said in a room: what is held of theirs may go."""
-        read = self._reading.get((person, room))
-        if read is not None:
-            read.set()
+        for told in self._reading.get(person, {}).values():
+            if told.room == room:
+                told.read.set()
 
-    async def wait_until_read(self, person: UserId, room: RoomId, limit: float) -> None:
-        """Return when the person has read the notice, or after ``limit`` seconds."""
-        read = self._reading.get((person, room))
-        if read is None:
+    async def wait_until_read(self, person: UserId, instance: InstanceId, limit: float) -> None:
+        """Return when the person has read the notice of the network, wherever it was told, or
+        after ``limit`` seconds."""
+        told = self._find(person, instance)
+        if told is None:
             await asyncio.sleep(limit)
             return
         try:
             async with asyncio.timeout(limit):
-                await read.wait()
+                await told.read.wait()
         except TimeoutError:
             return
 
-    async def _tell(self, person: UserId, place: Place, rules: InstanceRules, nick: str) -> None:
+    async def _tell(self, person: UserId, place: Place, rules: InstanceRules, nick: str) -> RoomId:
+        """Tell it; give the room in which it stands."""
         text = _words(person, place, nick, self.read_more)
         room, source = place.room, ("announce", person, place.instance)
         if rules.announce_direct:
@@ -141,6 +162,7 @@ class Announcer:
                 f"you have no connection to {place.instance}, for I cannot tell you first what "
                 f"goes there: {error}"
             ) from error
+        return room
 
 
 def _words(person: UserId, place: Place, nick: str, read_more: str) -> str:

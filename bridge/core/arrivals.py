@@ -33,6 +33,8 @@ from bridge.sdk.rich import Mention, mentions_as
 
 _LONGEST_KEY = 100
 _LONGEST_TYPING = 30.0
+_FRESH = 24 * 3600.0
+"""Seconds from when something was said until it counts as replayed."""
 _SHORT = 100
 """Characters of a changed message that clients show which know no edits."""
 
@@ -100,6 +102,7 @@ class Arrivals:
         else:
             what, link, first = "message", LinkKind.MESSAGE, event.part
             about = event.reply_to or RemoteMessageId("")
+        is_replayed = self._house.clock.now().timestamp() - event.at.timestamp() > _FRESH
         await self._put([
             Outgoing(
                 room=self._portal.room,
@@ -115,6 +118,7 @@ class Arrivals:
                 double=self._speaker(event.sender),
                 about="" if piece else about,
                 link=link,
+                replayed=is_replayed,
             )
             for piece, content in enumerate(contents)
         ], event.sender)  # fmt: skip

@@ -1,16 +1,16 @@
 """What was put aside, in the hands of people: seen, tried again, let go."""
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-import orjson
-
 from bridge.core.audit import Audit
 from bridge.core.sender import Sender
+from bridge.jsontext import decode
 from bridge.model import AuditAction, ParkReason, QueuedOutgoing
-from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 
 HERE = UserId("the command line")
@@ -65,7 +65,7 @@ class Aside:
         timers: Mapping[InstanceId, Timers],
         audit: Audit,
         *,
-        take_again: Callable[[str, dict[str, Any], str], Awaitable[None]],
+        take_again: Callable[[str, dict[str, Any], str, date], Awaitable[None]],
         take_back: Callable[[date, int], Awaitable[QueuedOutgoing | None]],
     ) -> None:
         self._shelf = shelf
@@ -74,6 +74,8 @@ class Aside:
         self._audit = audit
         self._take_again = take_again
         self._take_back = take_back
+        self.on_change: Callable[[], Awaitable[None]] = _nothing
+        """Called when one was let go, or runs again."""
 
     async def all(self, room: RoomId | None = None) -> Sequence[Parked]:
         """What is parked, the oldest first."""
@@ -89,6 +91,7 @@ class Aside:
         parked = await self.get(name, room)
         await self._audit.record(actor=by, action=AuditAction.DROP, target=parked.name)
         await self._shelf.drop(parked)
+        await self._count()
         return parked
 
     async def retry(self, name: str, room: RoomId | None = None, *, by: UserId = HERE) -> Parked:
@@ -106,12 +109,42 @@ class Aside:
             await timers.take_back(*parked.key)
         else:
             await self._retry_item(parked)
+        await self._count()
         return parked
 
+    def standing(self) -> Sequence[dict[str, Any]]:
+        """The rooms for which something waits to be put into Matrix, the longest first."""
+        return [
+            {"room": lane.room, "waiting": len(lane), "because": lane.trouble,
+             "since": lane.queue[0].received_at.isoformat()}
+            for lane in self._sender.standing()
+        ]  # fmt: skip
+
+    async def set_aside(self, room: RoomId, *, by: UserId = HERE) -> bool:
+        """Park what a room waits for first; False if that is done when its try has failed.
+
+        Raises ``PermanentFailure`` if nothing waits.
+        """
+        await self._audit.record(actor=by, action=AuditAction.PARK, target=room)
+        return await self._sender.set_aside(room)
+
+    # --- inside ---
+
+    async def _count(self) -> None:
+        with contextlib.suppress(TemporaryFailure):  # It is done; and soon counted again.
+            await self.on_change()
+
     async def _retry_item(self, parked: Parked) -> None:
-        event = orjson.loads(parked.event) if parked.event else None
+        try:
+            event = decode(parked.event) if parked.event else None
+        except ValueError:
+            event = None
         if not isinstance(event, dict):
             raise PermanentFailure("it was no event, or cannot be read any more; drop it")
-        # In this order: cut off in between, it is done again rather than lost.
-        await self._take_again(parked.consumer, event, parked.name)
+        # In this order: cut off in between, it is taken again once and can be let go later.
+        await self._take_again(parked.consumer, event, parked.name, parked.key[0])
         await self._shelf.drop(parked)
+
+
+async def _nothing() -> None:
+    pass

@@ -1,6 +1,7 @@
 """Which people of a chat have their ghosts in its room."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from bridge.core.chatfacts import ChatFacts
 from bridge.core.house import House
@@ -102,6 +103,20 @@ class Attendance:
         self._coming.pop(self._ghost(gone), None)
         await self._move(leave=[gone])
 
+    async def empty(self) -> None:
+        """Have all ghosts out of the room, for good.
+
+        Raises ``TemporaryFailure`` when database or homeserver are away; it can be done again.
+        """
+        present = await self.present()
+        gone = sorted(present)
+        await self._house.sender.put([
+            # Not as the portal's: they go though it is no more, or paused.
+            replace(self._membership(ghost, "", SendKind.LEAVE), portal=None)
+            for ghost in gone
+        ])  # fmt: skip
+        present.difference_update(gone)
+
     async def adapt(self) -> None:
         """Have those in the room who are wanted, after that was chosen anew."""
         present = await self.present()
@@ -124,17 +139,25 @@ class Attendance:
         if self.mode is not Members.FULL:
             coming = []
         come = [(ghost, user) for ghost, user in coming if self._may_come(user)]
-        await self._house.sender.put([
-            *(self._membership(ghost, name, SendKind.LEAVE) for ghost, name in going),
-            *(self._membership(ghost, user.name, SendKind.JOIN) for ghost, user in come),
-        ])  # fmt: skip
         present = await self.present()
+        new = {ghost for ghost, _ in come} - present
+        # Before it is stored: who leaves the chat meanwhile leaves the room after that.
+        present.update(new)
+        try:
+            await self._house.sender.put([
+                *(self._membership(ghost, name, SendKind.LEAVE) for ghost, name in going),
+                *(self._membership(ghost, user.name, SendKind.JOIN) for ghost, user in come),
+            ])  # fmt: skip
+        except BaseException:
+            present.difference_update(new)
+            raise
         present.difference_update(ghost for ghost, _ in going)
-        present.update(ghost for ghost, _ in come)
         for ghost, _ in going:
             self._going.pop(ghost, None)
-        for ghost, _ in coming:
-            self._coming.pop(ghost, None)
+        for ghost, user in coming:
+            # Who left and came again meanwhile waits anew.
+            if self._coming.get(ghost) is user:
+                del self._coming[ghost]
         return len(going) + len(coming)
 
     # --- inside ---
@@ -178,7 +201,7 @@ class Attendance:
             self._forget(event.old)
         self._there[event.new.id] = event.new
         arrive = [event.new] if old in present else []
-        if was_coming:
+        if was_coming and not arrive:
             self._coming.pop(old, None)
             await self._want([event.new])
         if event.old.id != event.new.id:

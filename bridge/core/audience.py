@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+from bridge.core.house import House
 from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
+from bridge.model import Portal
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 
@@ -55,3 +57,9 @@ class Audience:
         """Ask again next time: the homeserver may have kept events from us."""
         self._changes += 1
         self._people = None
+
+
+def audience_of(portal: Portal, house: House) -> Audience:
+    """Who reads in a portal's room."""
+    namespaces = house.namespaces
+    return Audience(portal.room, house.intents, namespaces.bot, namespaces.is_ours)

@@ -3,7 +3,7 @@
 import logging
 import random
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.core.hosting import InstanceHost, InstanceMetrics
@@ -12,9 +12,10 @@ from bridge.core.outgoing import KeyOf, transaction_id
 from bridge.core.permissions import Permissions
 from bridge.core.privatechat import PrivateChats
 from bridge.core.sender import Sender
+from bridge.matrix.cache import Recent
 from bridge.matrix.html import content_for, parse
 from bridge.matrix.intents import Intents
-from bridge.model import Clock, Outgoing, ParkReason, Permission, SendKind
+from bridge.model import Clock, ItemId, Outgoing, ParkReason, Permission, SendKind
 from bridge.sdk.events import MessageKind, RoomMessage
 from bridge.sdk.events import Sender as Person
 from bridge.sdk.ids import EventId, InstanceId, RoomId, UserId
@@ -35,6 +36,9 @@ class Stage:
     private_chats: PrivateChats
     key_of: KeyOf
     deadline: float = 30.0
+    unsaid: Recent[ItemId, tuple[RoomId, str, str]] = field(default_factory=lambda: Recent(1000))
+    """What was done and is not said yet, by the item that asked for it: the private room, what to
+    answer where it was asked, and what came of it."""
 
 
 class BotHost(InstanceHost):

@@ -1,5 +1,6 @@
 """What a chat is on its network, brought into its room: topic, who may come, who runs it."""
 
+import asyncio
 import logging
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ from bridge.sdk.events import (
     RemoteTopic,
     Removal,
 )
-from bridge.sdk.ids import RemoteUserId
+from bridge.sdk.ids import RemoteUserId, RoomId
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +36,20 @@ class ChatFacts:
 
     def __init__(self, portal: Portal, house: House) -> None:
         self.portal = portal
+        self.choosing = asyncio.Lock()
+        """Held while what the room's people chose is stored, and then known."""
         self.topic: str | None = None
         """The room's topic as far as we know, with what is on its way there."""
         self._ranks: dict[RemoteUserId, Rank] = {}
         self._access: RemoteAccess | None = None
         self._is_shown: bool | None = None
         """Whether the room is in its network's list; None if that was not looked at yet."""
+        self._listed_for: RemoteAccess | None = None
+        """What the chat was when the list was seen to last."""
+        self._rule_put: tuple[Outgoing, str] | None = None
+        """The join rule that we put last, which may be on its way to the room."""
+        self.is_ended = False
+        """Whether those who run the chat have ended its bridge, which is not untied yet."""
         self._house = house
 
     async def apply(self) -> None:
@@ -86,19 +95,28 @@ class ChatFacts:
                 self._is_shown = None
                 return
         if is_wanted is not self._may_be_shown:
-            await self._house.sender.put([self._listing(is_listed=is_wanted)])
+            await self._house.sender.put([self._listing(self.portal.room, is_listed=is_wanted)])
             self._is_shown = is_wanted
 
-    def hide(self) -> list[Outgoing]:
-        """What takes the room off its network's list, as it is the chat's no longer."""
-        entries = [self._listing(is_listed=False)] if self._may_be_shown is not False else []
-        self._is_shown = False
-        return entries
+    def forget_listing(self) -> None:
+        """Have the next change put the room into its network's list, or take it out, anew."""
+        self._is_shown = None
 
-    def _listing(self, *, is_listed: bool) -> Outgoing:
+    def hide(self) -> list[Outgoing]:
+        """What takes the room off its network's list, as it is the chat's no longer.
+
+        The same again until :meth:`forget_listing`: it may not come to be stored.
+        """
+        return [self.unlist(self.portal.room)] if self._may_be_shown is not False else []
+
+    def unlist(self, room: RoomId) -> Outgoing:
+        """What takes a room off the network's list."""
+        return self._listing(room, is_listed=False)
+
+    def _listing(self, room: RoomId, *, is_listed: bool) -> Outgoing:
         portal = self.portal
         return Outgoing(
-            room=portal.room, user=self._house.namespaces.bot, kind=SendKind.LIST,
+            room=room, user=self._house.namespaces.bot, kind=SendKind.LIST,
             content={"instance": portal.instance, "listed": is_listed}, transaction_id=once(),
         )  # fmt: skip
 
@@ -137,31 +155,51 @@ class ChatFacts:
         self.topic = event.topic
 
     async def _set_access(self, event: RemoteAccess) -> None:
-        house, portal = self._house, self.portal
-        is_news, self._access = event != self._access, event
-        follows = portal.follow is Follow.ALL
-        if follows and self.is_own_room and portal.listed != event.listed:
-            await house.intents.set_listed(portal.room, event.listed)
-        if is_news or self._is_shown is None:
+        self._access = event
+        if event != self._listed_for or self._is_shown is None:
             await self.show()
-        closed = portal.closed
-        if follows and event.open == portal.closed:
-            closed = await self._set_join_rule(event.open)
-        if (portal.listed, portal.open, portal.closed) != (event.listed, event.open, closed):
-            await house.store.set_access(
-                portal.id, listed=event.listed, is_open=event.open, closed=closed
-            )
-            self.portal = replace(portal, listed=event.listed, open=event.open, closed=closed)
+            self._listed_for = event
+        follows, is_own = self.portal.follow is Follow.ALL, self.is_own_room
+        if follows and is_own and self.portal.listed != event.listed:
+            await self._house.intents.set_listed(self.portal.room, event.listed)
+        portal, closed = self.portal, self.portal.closed
+        # One that we closed though the chat is not known to be closed was left halfway.
+        is_halfway = closed and portal.open is not False
+        if follows and (event.open == closed or is_halfway):
+            closed = await self._set_join_rule(event)
+        await self._note_access(listed=event.listed, is_open=event.open, closed=closed)
 
-    async def _set_join_rule(self, is_open: bool) -> bool:
+    async def _set_join_rule(self, event: RemoteAccess) -> bool:
         """Close a public room, or open one that was closed by us; whether it is closed by us."""
-        state = await self._house.intents.state(self.portal.room, "m.room.join_rules") or {}
-        before, after = ("invite", "public") if is_open else ("public", "invite")
-        if state.get("join_rule") != before or not await self._can("m.room.join_rules"):
+        rule, portal = await self._join_rule(), self.portal
+        is_ours = rule == "public" or (portal.closed and rule == "invite")
+        if not is_ours or not await self._can("m.room.join_rules"):
             # What people decided otherwise stays as it is.
             return False
-        await self._put_state("m.room.join_rules", {"join_rule": after})
-        return not is_open
+        # First, so that it is done again if we are cut off before or after it is put.
+        is_open = event.open or portal.open or None
+        await self._note_access(listed=event.listed, is_open=is_open, closed=True)
+        rule = "public" if event.open else "invite"
+        self._rule_put = await self._put_state("m.room.join_rules", {"join_rule": rule}), rule
+        return not event.open
+
+    async def _join_rule(self) -> str:
+        """What the room's rule will be when what we put is there. Empty if it has none."""
+        room, put = self.portal.room, self._rule_put
+        # Asked first: what arrives after that is in the answer, or is what we know.
+        is_coming = put is not None and put[0].room == room and self._house.sender.may_wait(put[0])
+        state = await self._house.intents.state(room, "m.room.join_rules") or {}
+        return put[1] if put is not None and is_coming else str(state.get("join_rule") or "")
+
+    async def _note_access(self, *, listed: bool, is_open: bool | None, closed: bool) -> None:
+        portal = self.portal
+        if (portal.listed, portal.open, portal.closed) == (listed, is_open, closed):
+            return
+        await self._house.store.set_access(
+            portal.id, listed=listed, is_open=is_open, closed=closed
+        )
+        # What was chosen or became of the room meanwhile stays.
+        self.portal = replace(self.portal, listed=listed, open=is_open, closed=closed)
 
     async def _set_powers(self, event: RemoteRanks) -> None:
         house, portal = self._house, self.portal
@@ -201,10 +239,10 @@ class ChatFacts:
         house = self._house
         return await house.intents.can(self.portal.room, house.namespaces.bot, kind)
 
-    async def _put_state(self, kind: str, content: dict[str, Any]) -> None:
-        await self._house.sender.put([
-            Outgoing(
-                room=self.portal.room, user=self._house.namespaces.bot, kind=SendKind.STATE,
-                type=kind, content=content, transaction_id=once(), portal=self.portal.id,
-            )
-        ])  # fmt: skip
+    async def _put_state(self, kind: str, content: dict[str, Any]) -> Outgoing:
+        entry = Outgoing(
+            room=self.portal.room, user=self._house.namespaces.bot, kind=SendKind.STATE,
+            type=kind, content=content, transaction_id=once(), portal=self.portal.id,
+        )  # fmt: skip
+        await self._house.sender.put([entry])
+        return entry

@@ -51,6 +51,18 @@ def change(key: str, value: str, wish: Wish) -> Portal:
     return choice.change(wish, value)
 
 
+def change_all(values: Mapping[str, str], wish: Wish) -> Portal:
+    """The same for several keys, one after the other."""
+    for key, value in values.items():
+        wish = replace(wish, portal=change(key, value, wish))
+    return wish.portal
+
+
+def chosen_as(portal: Portal, chosen: Portal) -> Portal:
+    """The portal with what is chosen in another state of it; all else as it is."""
+    return replace(portal, **{key: getattr(chosen, key) for key in CHOICES})
+
+
 def describe(portal: Portal) -> str:
     """All that is chosen and can be, a line each."""
     return "\n".join(

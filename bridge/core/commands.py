@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from bridge.core.actions import PREFIX, Action, Order
 from bridge.core.aside import Aside
 from bridge.core.bots import BotCall, Stage
-from bridge.core.choices import change, describe
+from bridge.core.choices import describe
 from bridge.core.confidences import Confidences, tokens_in
 from bridge.core.consents import Consents, in_words
 from bridge.core.doorway import Doorway
@@ -18,14 +18,15 @@ from bridge.core.plumbing import Plumbing
 from bridge.core.policies import Policies
 from bridge.core.policycommand import PolicyCommand
 from bridge.core.portals import Portals
+from bridge.core.privateanswers import Unsaid, refusal
 from bridge.core.router import Router
 from bridge.core.sessions import Sessions
-from bridge.core.signin import sentence
 from bridge.core.status import Status, in_lines
 from bridge.core.statusroom import StatusRoom
 from bridge.core.tracer import Tracer
-from bridge.model import Permission
-from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
+from bridge.matrix.cache import Recent
+from bridge.model import ItemId, Permission
+from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.ids import EventId, InstanceId, UserId
 
 _AT_ONCE = 20
@@ -60,6 +61,8 @@ class MainBot:
         self._homeserver_state = homeserver_state
         self._optouts = optouts
         self._double_puppets = double_puppets
+        self._unsaid: Recent[ItemId, str] = Recent(1000)
+        """What commands came to that could not be said yet, by what asked for it."""
         self.aside: Aside
         self.confidences: Confidences
         self.consents: Consents
@@ -160,25 +163,32 @@ class MainBot:
         """Run the command in ``text`` and say how it went.
 
         What may be a secret is taken back before it is judged. Raises ``TemporaryFailure`` while
-        that cannot be.
+        that cannot be, or the answer cannot be stored; what was done is not done again then.
         """
         note = TAKEN_BACK if await self.confidences.take_back(call, text) else ""
+        answer = self._unsaid.get(call.item.id)
         try:
-            found = self._find(call, text)
-            if found is None:
-                answer = self._unknown(call, text)
-            else:
-                action, order = found
-                await self._allow(action, order)
-                if action.is_private and not call.direct:
-                    raise PermanentFailure(_OVERHEARD)
-                answer = await action.run(order)
-        except TemporaryFailure as error:
-            answer = f"Not now: {sentence(error)} Try again in a while.{note}"
+            if answer is None:
+                answer = await self._run(call, text)
+                # Done a second time, since this could not be said, much would be refused.
+                self._unsaid.put(call.item.id, answer)
+        except Unsaid:
+            raise
         except DeliveryError as error:
-            answer = f"I could not do that: {sentence(error)}{note}"
+            answer = f"{refusal(error)}{note}"
         if answer:
             await call.reply(answer)
+        self._unsaid.drop(call.item.id)
+
+    async def _run(self, call: BotCall, text: str) -> str:
+        found = self._find(call, text)
+        if found is None:
+            return self._unknown(call, text)
+        action, order = found
+        await self._allow(action, order)
+        if action.is_private and not call.direct:
+            raise PermanentFailure(_OVERHEARD)
+        return await action.run(order)
 
     def _find(self, call: BotCall, text: str) -> tuple[Action, Order] | None:
         words = text.split()
@@ -280,9 +290,8 @@ class MainBot:
         if not doors:
             lines.append("This room is not bridged.")
         if is_admin:
-            lines.append(
-                f"In all: {len(self._portals.all)} bridged rooms, {self._router.waiting} waiting."
-            )
+            waiting = self._router.waiting + self._router.beyond
+            lines.append(f"In all: {len(self._portals.all)} bridged rooms, {waiting} waiting.")
         return "\n".join(lines)
 
     async def _bridge(self, order: Order) -> str:
@@ -329,7 +338,7 @@ class MainBot:
             return describe(door.portal)
         key, value = words[0], " ".join(words[1:])
         wish = self._plumbing.wish(door, order.sender)
-        await self._portals.choose(door, order.sender, change(key, value, wish))
+        await self._portals.choose(door, wish, {key: value})
         return f"{key} is {value} for {door.portal.chat_name} on {door.portal.instance} now."
 
     async def _policy(self, order: Order) -> str:

@@ -7,6 +7,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from bridge.sdk.errors import TemporaryFailure
+
+PARKED = "parked"
+"""The key of what is put aside."""
 _PATIENCE = 60.0
 """Seconds that a network may be away, or an item wait, before it is a trouble."""
 _OLDEST = 600.0
@@ -23,14 +27,30 @@ class Conditions:
         *,
         now: Callable[[], datetime],
         last_backup: Callable[[], datetime | None],
+        began: datetime,
+        usage: Callable[[Path], tuple[int, int, int]] = shutil.disk_usage,
     ) -> None:
+        """``began`` is since when there is something to back up.
+
+        ``usage`` gives the bytes of a folder's disk: all, used, free.
+        """
+        self._usage = usage
         self._state_dir = state_dir
+        self._began = began
         self._now = now
         self._last_backup = last_backup
         self._since: dict[str, datetime] = {}
+        self._away_since: datetime | None = None
+        self._was_away: tuple[datetime, datetime] | None = None
+        """The last time that the database was away for long."""
 
     def find(self, look: Mapping[str, Any]) -> dict[str, str]:
-        """Give what is wrong: key to sentence. ``look`` is what ``Status.look`` gives."""
+        """Give what is wrong: key to sentence. ``look`` is what ``Status.look`` gives.
+
+        Raises ``TemporaryFailure`` while the database is away: nothing can be shown then. That
+        it was away is a trouble of the first minute after it.
+        """
+        self._note_database(look["database"])
         found: dict[str, str] = {}
         if look["homeserver"] not in {"answers", "not asked yet"}:
             found["homeserver"] = f"The homeserver: {look['homeserver']}"
@@ -40,16 +60,39 @@ class Conditions:
         if look["parked"]:
             parts = ", ".join(f"{n} {reason}" for reason, n in sorted(look["parked"].items()))
             number = sum(look["parked"].values())
-            lasting["parked"] = f"{number} put aside ({parts}): `trestle parked list` says why."
+            lasting[PARKED] = f"{number} put aside ({parts}): `trestle parked list` says why."
         if any(look["unaccounted"].values()):
             lasting["books"] = (
                 f"{sum(look['unaccounted'].values())} events are unaccounted for; report it."
             )
+        lasting |= _of_unfinished(look.get("unfinished", {}))
         if look["lanes"]["oldest_seconds"] > _OLDEST:
             worst = look["lanes"]["longest"][0]
             because = f": {worst['because']}" if worst["because"] else ""
             lasting["oldest"] = f"For {worst['lane']} something waits for long{because}"
-        return {key: _ended(said) for key, said in (lasting | self._of_machine()).items()}
+        lasting |= self._of_database() | self._of_machine()
+        return {key: _ended(said) for key, said in lasting.items()}
+
+    def _note_database(self, said: str) -> None:
+        now = self._now()
+        if said != "answers":
+            self._away_since = self._away_since or now
+            raise TemporaryFailure(f"the database is {said}")
+        since, self._away_since = self._away_since, None
+        if since is not None and (now - since).total_seconds() >= _PATIENCE:
+            self._was_away = since, now
+
+    def _of_database(self) -> dict[str, str]:
+        if self._was_away is None:
+            return {}
+        since, until = self._was_away
+        if (self._now() - until).total_seconds() > _PATIENCE:
+            self._was_away = None
+            return {}
+        return {
+            "database": f"The database was away from {since:%Y-%m-%d %H:%M} to {until:%H:%M} UTC: "
+            "nothing was bridged, and what waited goes on now."
+        }
 
     def _lasting(self, found: Mapping[str, str]) -> dict[str, str]:
         """Leave out what may pass by itself in a moment."""
@@ -63,17 +106,18 @@ class Conditions:
 
     def _of_machine(self) -> dict[str, str]:
         found = {}
-        usage = shutil.disk_usage(self._state_dir)
-        if usage.free < min(_LEAST_SPACE, usage.total // 20):
+        total, _, free = self._usage(self._state_dir)
+        if free < min(_LEAST_SPACE, total // 20):
             found["disk"] = (
-                f"The disk of {self._state_dir} has {usage.free >> 20} MiB left; make room, or "
+                f"The disk of {self._state_dir} has {free >> 20} MiB left; make room, or "
                 "nothing more can be taken."
             )
         last = self._last_backup()
-        if last is not None and self._now() - last > _OLDEST_BACKUP:
+        if self._now() - (last or self._began) > _OLDEST_BACKUP:
             found["backup"] = (
+                "No backup was made yet; `trestle backup` makes one." if last is None else
                 f"The last backup is of {last:%Y-%m-%d}; `trestle backup` makes a new one."
-            )
+            )  # fmt: skip
         return found
 
 
@@ -87,6 +131,15 @@ def _of_instance(instance: Mapping[str, Any]) -> dict[str, str]:
         found[f"logins {name}"] = f"{refused} logins on {name} need their owners to sign in again"
     for chat, reason in sorted(instance["chats_in_trouble"].items()):
         found[f"chat {name} {chat}"] = f"{chat} on {name}: {reason}"
+    return found
+
+
+def _of_unfinished(unfinished: Mapping[str, int]) -> dict[str, str]:
+    found = {}
+    if forgotten := unfinished.get("forgotten"):
+        found["forgotten"] = f"{forgotten} events were forgotten undelivered since the start."
+    if soon := unfinished.get("soon"):
+        found["soon"] = f"{soon} events wait for more than 10 days; at 14 days they are forgotten."
     return found
 
 

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from bridge.core.bothsides import say_here, say_on_both_sides
 from bridge.core.doorway import Doorway
@@ -12,7 +14,12 @@ from bridge.core.house import House
 from bridge.core.instances import Instance
 from bridge.core.plumbing import Plumbing
 from bridge.model import Asked, AskedState, AuditAction, Permission
-from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
+from bridge.sdk.errors import (
+    DeliveryError,
+    PermanentFailure,
+    TemporaryFailure,
+    TrestleError,
+)
 from bridge.sdk.events import ConsentRequest, RemoteChat, RemoteUser
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 
@@ -40,6 +47,18 @@ class ConsentStore(Protocol):
     async def open(self) -> Sequence[Asked]: ...
 
 
+@dataclass(slots=True)
+class _Ended:
+    """A bridge that those who run the chat have ended, and that is not untied yet."""
+
+    door: Doorway
+    by: UserId
+    reason: str
+    is_told: bool = False
+    has_left: bool = False
+    """Whether everybody of ours was told to leave the chat."""
+
+
 class Consents:
     """Asks those who run a chat, and bridges it when one of them agrees in time."""
 
@@ -47,8 +66,24 @@ class Consents:
         self._house = house
         self._plumbing = plumbing
         self._store = store
-        self._one_at_a_time = asyncio.Lock()
+        self._asking: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
+        """By chat: a network that does not answer holds up nobody who runs another chat."""
+        self._counting = asyncio.Lock()
+        self._ended: dict[int, _Ended] = {}
         self._changed = asyncio.Event()
+
+    async def load(self) -> None:
+        """Recall what the last process did not untie. Call once, before a relay connects.
+
+        Raises ``TemporaryFailure`` when the database is away.
+        """
+        bot = self._house.namespaces.bot
+        for door in self._plumbing.paused():
+            portal = door.portal
+            known = await self._store.find(portal.instance, portal.chat)
+            # To what was withdrawn there never was a time to answer.
+            if known is not None and known.until == known.at and known.room == portal.room:
+                self._end(_Ended(door, bot, "as its operators wish", is_told=True))
 
     async def bridge(
         self, instance: Instance, text: str, room: RoomId, by: UserId
@@ -61,16 +96,18 @@ class Consents:
         chat = await self._plumbing.read_chat(instance, text, 15)
         existing = await self._plumbing.check(instance, chat, room)
         if existing is not None:
+            await self._plumbing.complete(existing)
             return existing
         if not self._plumbing.needs_consent(instance, chat):
-            return await self._plumbing.tie(instance, chat, room, by)
-        async with self._one_at_a_time:
+            return await self._plumbing.tie_unasked(instance, chat, room, by)
+        async with self._one_at_a_time(instance.name, chat.id):
             return await self._ask(instance, chat, room, by)
 
     async def agree(self, instance: InstanceId, chat: RemoteChat, moderator: RemoteUser) -> str:
         """Bridge the chat as it was asked. Raises a ``DeliveryError`` with why it cannot be."""
-        async with self._one_at_a_time:
-            asked = await self._get_open(instance, chat)
+        said_at = self._house.clock.now()
+        async with self._one_at_a_time(instance, chat.id):
+            asked = await self._get_open(instance, chat, said_at)
             await self._record(AuditAction.AGREE, asked, moderator)
             # Between question and answer the room may have become another's, or encrypted.
             if not await self._may_still(asked):
@@ -81,6 +118,8 @@ class Consents:
             door = await self._plumbing.check(network, chat, asked.room)
             if door is None:
                 door = await self._plumbing.tie(network, _chat_of(asked), asked.room, asked.by)
+            else:
+                await self._plumbing.complete(door)
             await self._store.forget(instance, chat.id)
         await say_on_both_sides(
             self._house, door,
@@ -93,8 +132,9 @@ class Consents:
 
     async def refuse(self, instance: InstanceId, chat: RemoteChat, moderator: RemoteUser) -> str:
         """Have the chat not bridged, and not asked again for a day."""
-        async with self._one_at_a_time:
-            asked = await self._get_open(instance, chat)
+        said_at = self._house.clock.now()
+        async with self._one_at_a_time(instance, chat.id):
+            asked = await self._get_open(instance, chat, said_at)
             await self._record(AuditAction.REFUSE, asked, moderator)
             again_at = self._house.clock.now() + REFUSED_FOR
             await self._tell(
@@ -104,17 +144,36 @@ class Consents:
             await self._store.settle(asked, AskedState.REFUSED, again_at)
         return f"{asked.chat_name} is not bridged, and you are not asked again for a day."
 
-    async def withdraw(self, door: Doorway, by: UserId) -> None:
-        """Note that those who run the chat have ended its bridge: they are left in peace."""
-        portal, now = door.portal, self._house.clock.now()
-        await self._store.put(Asked(
-            instance=portal.instance, chat=portal.chat, chat_name=portal.chat_name,
-            room=portal.room, room_name=portal.room, by=portal.created_by or by,
-            state=AskedState.REFUSED, at=now, until=now, again_at=now + REFUSED_FOR,
-        ))  # fmt: skip
+    async def withdraw(self, door: Doorway, by: UserId, reason: str) -> bool:
+        """Have nothing cross from now on, since those who run the chat have ended its bridge:
+        they are left in peace. False if it was so already.
+
+        What the homeserver must do for it begins with :meth:`untie_soon`. Raises
+        ``TemporaryFailure`` when the database is away.
+        """
+        portal = door.portal
+        async with self._one_at_a_time(portal.instance, portal.chat):
+            if portal.id in self._ended:
+                return False
+            now = self._house.clock.now()
+            await self._store.put(Asked(
+                instance=portal.instance, chat=portal.chat, chat_name=portal.chat_name,
+                room=portal.room, room_name=portal.room, by=portal.created_by or by,
+                state=AskedState.REFUSED, at=now, until=now, again_at=now + REFUSED_FOR,
+            ))  # fmt: skip
+            await self._plumbing.halt(door, by)
+            self._end(_Ended(door, by, reason))
+        return True
+
+    def untie_soon(self, door: Doorway) -> None:
+        """Untie the room of a bridge that was ended, as soon as the homeserver is there."""
+        if (ended := self._ended.get(door.portal.id)) is not None:
+            ended.is_told = True
+            self._changed.set()
 
     async def run(self) -> None:
-        """Tell those who asked that nobody has answered in time. Runs until cancelled."""
+        """Tell those who asked that nobody has answered in time, and untie what was ended. Runs
+        until cancelled."""
         while True:
             self._changed.clear()
             waits = True
@@ -129,43 +188,77 @@ class Consents:
                 continue
 
     async def look(self) -> bool:
-        """Settle the requests whose time is over; whether there are others."""
-        async with self._one_at_a_time:
-            found = await self._store.open()
-            over = [one for one in found if one.until <= self._house.clock.now()]
-            for asked in over:
-                if self._plumbing.find_door(asked.instance, asked.chat) is not None:
-                    await self._store.forget(asked.instance, asked.chat)
-                    continue
-                await self._tell(
-                    asked, f"{asked.chat_name} on {asked.instance} is not bridged: nobody who "
-                    "runs it has answered in time.",
-                )  # fmt: skip
-                await self._store.settle(asked, AskedState.UNANSWERED)
-        return len(found) > len(over)
+        """Settle the requests whose time is over, and untie what was ended; whether there are
+        others."""
+        waits = False
+        for asked in await self._store.open():
+            lock = self._one_at_a_time(asked.instance, asked.chat)
+            # Whoever holds it may bring an answer that came in time.
+            if asked.until > self._house.clock.now() or lock.locked():
+                waits = True
+                continue
+            async with lock:
+                await self._give_up(asked)
+        for ended in [one for one in self._ended.values() if one.is_told]:
+            await self._untie(ended)
+        return waits or bool(self._ended)
 
     # --- inside ---
+
+    def _one_at_a_time(self, instance: InstanceId, chat: RemoteChatId) -> asyncio.Lock:
+        return self._asking.setdefault((instance, chat), asyncio.Lock())
+
+    async def _give_up(self, asked: Asked) -> None:
+        if await self._store.find(asked.instance, asked.chat) != asked:
+            return  # It was answered meanwhile.
+        if self._plumbing.find_door(asked.instance, asked.chat) is not None:
+            await self._store.forget(asked.instance, asked.chat)
+            return
+        await self._tell(
+            asked, f"{asked.chat_name} on {asked.instance} is not bridged: nobody who runs it "
+            "has answered in time.",
+        )  # fmt: skip
+        await self._store.settle(asked, AskedState.UNANSWERED)
+
+    async def _untie(self, ended: _Ended) -> None:
+        door, portal = ended.door, ended.door.portal
+        try:
+            if self._plumbing.find_door(portal.instance, portal.chat) is door:
+                await self._plumbing.unbridge(door, ended.by, ended.reason)
+        except TrestleError as error:
+            log.info("an ended bridge is untied later: %s", error, extra={"event": "untied_later"})
+            if not ended.has_left:
+                ended.has_left = True
+                await self._plumbing.leave(door, ended.reason)
+        else:
+            del self._ended[portal.id]
+
+    def _end(self, ended: _Ended) -> None:
+        self._ended[ended.door.portal.id] = ended
+        # It waits for the homeserver; the network may let the relay in again before that.
+        ended.door.facts.is_ended = True
+        self._changed.set()  # Who looks at nothing now looks at it again and again.
 
     async def _ask(
         self, instance: Instance, chat: RemoteChat, room: RoomId, by: UserId
     ) -> tuple[Asked, Sequence[RemoteUser]]:
-        now = self._house.clock.now()
-        await self._check_peace(instance, chat, by, now)
+        room_name, now = await self._house.intents.room_name(room), self._house.clock.now()
         asked = Asked(
             instance=instance.name, chat=chat.id, chat_name=chat.name, room=room, by=by,
-            room_name=await self._house.intents.room_name(room),
-            at=now, until=now + ANSWER_WITHIN, again_at=now + _ASK_AGAIN,
+            room_name=room_name, at=now, until=now + ANSWER_WITHIN, again_at=now + _ASK_AGAIN,
         )  # fmt: skip
         request = ConsentRequest(
             chat=chat, room=asked.room_name, asked_by=by,
             minutes=int(ANSWER_WITHIN.total_seconds() // 60),
         )  # fmt: skip
-        await self._house.audit.record(
-            actor=by, action=AuditAction.ASK, subject=by,
-            target=f"{instance.name} {chat.id} {room}",
-        )  # fmt: skip
-        # It is noted first: an answer may be faster than our return.
-        await self._store.put(asked)
+        async with self._counting:
+            await self._check_peace(instance, chat, by, now)
+            await self._house.audit.record(
+                actor=by, action=AuditAction.ASK, subject=by,
+                target=f"{instance.name} {chat.id} {room}",
+            )  # fmt: skip
+            # It is noted first: an answer may be faster than our return.
+            await self._store.put(asked)
         try:
             whom = await instance.ask(request)
         except DeliveryError:
@@ -198,10 +291,10 @@ class Consents:
                 f"you have asked in {len(own)} places and nobody has answered yet; wait for them"
             )
 
-    async def _get_open(self, instance: InstanceId, chat: RemoteChat) -> Asked:
+    async def _get_open(self, instance: InstanceId, chat: RemoteChat, at: datetime) -> Asked:
         asked = await self._store.find(instance, chat.id)
         is_open = asked is not None and asked.state is AskedState.ASKED
-        if asked is None or not is_open or asked.until <= self._house.clock.now():
+        if asked is None or not is_open or asked.until <= at:
             raise PermanentFailure(f"nobody asks to bridge {chat.name} just now")
         return asked
 

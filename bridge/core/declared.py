@@ -92,19 +92,24 @@ class DeclaredRooms:
         self._wanted = _Wanted(rooms, admins)
         self._changed.set()
 
-    async def run(self) -> None:
-        """Make what is declared; what cannot be made is tried again. Runs until cancelled."""
-        wait = _FIRST_WAIT
+    async def run(self, first_wait: float = _FIRST_WAIT) -> None:
+        """Make what is declared; what cannot be made is tried again, and what cannot be unmade.
+
+        Runs until cancelled. ``first_wait``: seconds until the first time.
+        """
+        wait = first_wait
         while True:
             self._changed.clear()
             try:
                 await self.reconcile()
+                is_done = not self._wanted.troubles
             except TrestleError as error:
                 log.info("rooms wait: %s", error, extra={"event": "rooms_wait"})
+                is_done = False
             try:
-                async with asyncio.timeout(wait if self._wanted.troubles else None):
+                async with asyncio.timeout(None if is_done else wait):
                     await self._changed.wait()
-                wait = _FIRST_WAIT
+                wait = first_wait
             except TimeoutError:
                 wait = min(wait * 2, _LONGEST_WAIT)
 

@@ -1,17 +1,19 @@
 """What goes from a portal's room to the network: events read as what a module is given."""
 
 import asyncio
-from collections import deque
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from bridge.core.actions import holds_order
 from bridge.core.deletions import redacted_by
 from bridge.core.house import House
+from bridge.core.rounds import Rounds
 from bridge.core.words import difference, excerpt
 from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError
-from bridge.matrix.html import parse
+from bridge.matrix.html import parse, without_quote
 from bridge.matrix.medialinks import Media, read_mxc
 from bridge.matrix.profiles import find_avatar
 from bridge.matrix.rooms import read_visibility
@@ -24,6 +26,8 @@ from bridge.sdk.ids import EventId, RemoteMessageId, RemoteUserId, RoomId, UserI
 from bridge.sdk.rich import Link, Mention, Node, Rich, Text, mentions_as
 from bridge.sdk.text import to_plain
 
+log = logging.getLogger(__name__)
+
 Said = Message | Edit | Reaction | Redaction
 """What may be said to a network."""
 
@@ -31,9 +35,6 @@ Crossing = tuple[EventId, LinkKind]
 """An event, and as what it crossed."""
 
 _KINDS = {"m.text": MessageKind.TEXT, "m.emote": MessageKind.EMOTE, "m.notice": MessageKind.NOTICE}
-_LOOP_SECONDS = 5.0
-_LOOP_EQUAL = 5
-"""So many equal texts of ghosts within so many seconds are a loop of bridges."""
 _RECENT = 300
 """Seconds in which everybody knows what is answered."""
 _LONGEST_KEY = 100
@@ -52,7 +53,7 @@ class Departures:
     def __init__(self, portal: Portal, house: House) -> None:
         self._portal = portal
         self._house = house
-        self._loop_watch: deque[tuple[float, int]] = deque(maxlen=64)
+        self._rounds = Rounds()
         self._uploaded: Recent[str, Media] = Recent(50)
         """Where long texts are, for those that are tried again."""
         self._edited: Recent[str, str] = Recent(200)
@@ -69,8 +70,8 @@ class Departures:
         """
         if event["type"] == "m.room.redaction":
             return await self._redaction(event, capabilities.redactions)
-        if not event["content"]:
-            return None  # Its sender took it back before it came to us.
+        if not event["content"] or self._is_taken_back(event["event_id"]):
+            return None  # Its sender took it back before it came to us, or while it waited.
         if event["type"] == "m.reaction":
             return await self._reaction(event, capabilities.reactions)
         if event["type"] in {"m.room.message", "m.sticker"}:
@@ -79,7 +80,7 @@ class Departures:
 
     async def _spoken(self, event: dict[str, Any], capabilities: Capabilities) -> Said | None:
         content = event["content"]
-        if self._is_bot_talk(event, content):
+        if self._is_left_here(event, content):
             return None
         kind = _KINDS.get(str(content.get("msgtype")))
         relates = content.get("m.relates_to")
@@ -259,19 +260,32 @@ class Departures:
             return mention
         return replace(mention, remote=RemoteUserId(ghost[1]))
 
-    def _is_bot_talk(self, event: dict[str, Any], content: dict[str, Any]) -> bool:
-        """Whether it is a command to us, or a ghost of another network caught in a loop."""
-        body = content.get("body")
-        text = body if isinstance(body, str) else ""
-        if text.startswith("!trestle"):
+    def _is_left_here(self, event: dict[str, Any], content: dict[str, Any]) -> bool:
+        """Whether it is a command to us, or goes round through other bridges."""
+        if holds_order(content):
             return True
-        if not self._house.namespaces.is_ghost(event["sender"]):
+        body = content.get("body")
+        text = without_quote(content, body) if isinstance(body, str) else ""
+        sender, now = event["sender"], asyncio.get_running_loop().time()
+        if not self._rounds.is_endless(
+            now, self._said_at(event), event["event_id"], sender, text,
+            is_ghost=self._house.namespaces.is_ghost(sender),
+        ):  # fmt: skip
             return False
-        now = asyncio.get_running_loop().time()
-        mark = hash(" ".join(text.split()).casefold())
-        self._loop_watch.append((now, mark))
-        equal = sum(m == mark and now - at < _LOOP_SECONDS for at, m in self._loop_watch)
-        return equal >= _LOOP_EQUAL
+        if self._rounds.is_news:
+            log.warning(
+                "what is said in %s goes round through other bridges, and is left out",
+                self._portal.room,
+                extra={"event": "goes_round", "instance": self._portal.instance},
+            )
+        return True
+
+    def _said_at(self, event: dict[str, Any]) -> float:
+        """When it was said, in seconds since 1970, as its sender's homeserver says."""
+        stamp = event.get("origin_server_ts")
+        if isinstance(stamp, int):
+            return stamp / 1000
+        return self._house.clock.now().timestamp()
 
     # --- in words ---
 
@@ -383,7 +397,7 @@ class Departures:
         if text is not None:
             return text
         content = await self._house.intents.find_content(self._portal.room, EventId(event_id))
-        return to_plain(parse(content)) if content else ""
+        return to_plain(parse(content))[:_REMEMBERED] if content else ""
 
     def note_last(self, said_as: str) -> None:
         """Take note of what was said last, by its event id or its id on the network."""
@@ -429,8 +443,9 @@ class Departures:
         """What the event is on the network; empty if it did not cross, or long ago."""
         house, portal = self._house, self._portal.id
         pending = house.crossings.pending(portal, event_id)
+        ours = house.sender.unwritten.of_event(portal, event_id)
         written = await house.store.find_message(portal, EventId(event_id))
-        return list(dict.fromkeys([*written, *pending]))
+        return list(dict.fromkeys([*written, *pending])) or ours
 
 
 def _remote_ids(links: Sequence[MessageLink]) -> tuple[RemoteMessageId, ...]:

@@ -13,6 +13,7 @@ from bridge.core.bothsides import say_here
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
 from bridge.core.instances import Instance, Session
+from bridge.core.invitations import Invitations
 from bridge.core.optouts import EVERYWHERE
 from bridge.core.outgoing import once
 from bridge.core.ownlogins import own_login
@@ -44,11 +45,13 @@ class DirectChats:
         house: House,
         portals: "Portals",
         move_in: Callable[[UserId, RoomId], Awaitable[None]],
+        invitations: Invitations,
     ) -> None:
         """``move_in`` notes that a bot of ours is in a room."""
         self._house = house
         self._portals = portals
         self._move_in = move_in
+        self._invitations = invitations
         self._making: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
         self._opened: Recent[UserId, deque[float]] = Recent(_REMEMBERED)
 
@@ -137,7 +140,7 @@ class DirectChats:
             reason = f"the homeserver refuses it: {error.message}"
         if reason:
             await intents.ensure_registered(ghost)
-            await intents.leave(room, ghost, reason=reason[:1].upper() + reason[1:])
+            await self._invitations.decline(room, ghost, reason[:1].upper() + reason[1:])
 
     async def _come(
         self, ghost: UserId, inviter: UserId, room: RoomId, *, direct: bool, encrypted: bool
@@ -174,7 +177,7 @@ class DirectChats:
     ) -> None:
         """Be in a room that somebody made, with the bot, and with nobody else."""
         intents, bot = self._house.intents, self._house.namespaces.bot
-        await intents.ensure_joined(room, ghost, user.name)
+        await self._invitations.accept(room, ghost, user.name)
         await intents.invite(room, ghost, bot)
         await intents.ensure_joined(room, bot)
         others = set(await intents.joined_members(room)) - {ghost, bot, inviter}
@@ -243,17 +246,17 @@ class DirectChats:
     async def end(self, door: Doorway, why: str = "") -> None:
         """End a chat: ghost and bot leave its room, which is told ``why``.
 
-        Raises ``TemporaryFailure`` when the database is away.
+        Raises ``TemporaryFailure`` when the database is away; then it can be done again.
         """
         portal, house = door.portal, self._house
         ghosts = sorted(await door.arrivals.attendance.present())
-        await self._portals.remove(door, portal.created_by or house.namespaces.bot)
         said = [say_here(house, portal.room, why)] if why else []
         await house.sender.put([*said, *(
             Outgoing(room=portal.room, user=one, kind=SendKind.LEAVE, content={},
                      transaction_id=once())
             for one in (*ghosts, house.namespaces.bot)
         )])  # fmt: skip
+        await self._portals.remove(door, portal.created_by or house.namespaces.bot)
 
     async def end_all(self, row: LoginRow) -> None:
         """End the chats of a login that its owner ends. Raises ``TemporaryFailure``."""

@@ -29,7 +29,7 @@ class Answers:
 
     async def knows_user(self, user_id: str) -> bool:
         """Whether the user is one that we can be; it exists before we say yes."""
-        ghost = self._namespaces.parse_ghost(user_id)
+        ghost = _in_text(self._namespaces.parse_ghost(user_id))
         if ghost is not None:
             instance, remote_id = ghost
             network = self._plumbing.instances.get(instance)
@@ -51,7 +51,7 @@ class Answers:
 
     async def knows_alias(self, alias: str) -> bool:
         """Whether the alias is a chat's; room and alias exist before we say yes."""
-        parsed = self._namespaces.parse_alias(alias)
+        parsed = _in_text(self._namespaces.parse_alias(alias))
         instance = self._plumbing.instances.get(parsed[0]) if parsed else None
         if parsed is None or instance is None:
             return False
@@ -132,7 +132,7 @@ class Answers:
 
     async def read_user(self, user_id: str) -> list[dict[str, Any]]:
         """The person behind a Matrix id of ours."""
-        ghost = self._namespaces.parse_ghost(user_id)
+        ghost = _in_text(self._namespaces.parse_ghost(user_id))
         directory = self._directory_of(ghost[0]) if ghost else None
         if ghost is None or directory is None:
             return []
@@ -141,7 +141,7 @@ class Answers:
 
     async def read_location(self, alias: str) -> list[dict[str, Any]]:
         """The chat behind an alias of ours."""
-        parsed = self._namespaces.parse_alias(alias)
+        parsed = _in_text(self._namespaces.parse_alias(alias))
         directory = self._directory_of(parsed[0]) if parsed else None
         if parsed is None or directory is None:
             return []
@@ -165,3 +165,11 @@ class Answers:
             if isinstance(instance.connector, FindsChats)
             and instance.connector.directory.protocol == protocol
         }
+
+
+def _in_text(found: tuple[InstanceId, str] | None) -> tuple[InstanceId, str] | None:
+    """What is found, None if its remote id holds half a surrogate pair: no network has that, and
+    no answer can."""
+    if found is None or found[1].encode("utf-8", "replace").decode() != found[1]:
+        return None
+    return found

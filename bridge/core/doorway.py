@@ -11,7 +11,7 @@ from typing import Any
 from bridge.core.acts import act, level_of
 from bridge.core.announcing import terms
 from bridge.core.arrivals import Arrivals
-from bridge.core.audience import Audience
+from bridge.core.audience import audience_of
 from bridge.core.chatfacts import ChatFacts
 from bridge.core.departures import Crossing, Departures, Said
 from bridge.core.discretion import may_show
@@ -25,7 +25,7 @@ from bridge.core.relaying import as_relayed
 from bridge.core.roomacts import KINDS, RoomActs
 from bridge.core.stops import Stops
 from bridge.core.telling import tell
-from bridge.core.voices import Voices
+from bridge.core.voices import Voices, Waited
 from bridge.model import (
     MessageLink,
     ParkReason,
@@ -119,6 +119,13 @@ class Doorway:
         """The remote chat."""
         return RemoteChat(id=self.portal.chat, name=self.portal.chat_name)
 
+    @property
+    def is_shut(self) -> bool:
+        """Whether those in the room have put our bot out: nothing crosses until it is back."""
+        portal, house = self.portal, self._house
+        is_out = house.intents.evictions.is_out(portal.room, house.namespaces.bot)
+        return is_out and portal.receiver is None
+
     # --- Matrix to the network ---
 
     @property
@@ -132,8 +139,10 @@ class Doorway:
         if item.event["type"] == "m.room.member":
             item.drop()
             await self._follow_member(item.event)
-            if not self.portal.paused:
+            if not (self.portal.paused or self.is_shut):
                 await self.acts.remove(item)
+        elif self.is_shut:
+            item.drop()
         elif item.event["type"] == "m.room.tombstone":
             await self.on_tombstone(item)
         elif self.stops.cover(item) and item.event["type"] not in KINDS:
@@ -145,6 +154,8 @@ class Doorway:
         else:
             try:
                 await self._bring(item)
+            except Waited:
+                raise
             except TemporaryFailure as error:
                 self.waits_because = str(error)
                 await self._tell_that_it_waits(item, error)
@@ -224,6 +235,7 @@ class Doorway:
             return await self._send(client, said, item), False
         level = level_of(said, capabilities)
         if level > Level.FALLBACK:
+            self.voices.check(said.sender.user_id)
             try:
                 return await act(client, said), False
             except Unsupported:
@@ -233,12 +245,15 @@ class Doorway:
         return (None if words is None else await self._send(client, words, item)), True
 
     async def _send(self, client: Client, message: Message, item: Item) -> Receipt:
+        self.voices.check(message.sender.user_id)
         try:
             return await client.send(message)
         except TooLong:
             if not self._house.media_links.can_link:
                 raise
-        return await client.send(await self.departures.shortened(message, item.event))
+        shortened = await self.departures.shortened(message, item.event)
+        self.voices.check(message.sender.user_id)
+        return await client.send(shortened)
 
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
         """Tell the sender in the room that the message did not get across, and why."""
@@ -328,7 +343,7 @@ class Doorway:
         person = UserId(str(user))
         lent = await self.voices.end_loan(person, "they have left this room")
         session = instance.find_session(person) if instance else None
-        for one in _distinct(session, lent):
+        for one in filter(None, {session, lent}):
             if isinstance(one.client, JoinsChats):
                 await one.client.leave(self.chat, "left the room")
 
@@ -349,7 +364,7 @@ class Doorway:
             or house.blocks.cover(instance.name, self.portal.chat, user)
             or self.portal.receiver not in {None, session.row.id}
         )
-        if self.portal.paused or is_out or not may:
+        if self.portal.paused or self.is_shut or is_out or not may:
             return
         level = instance.connector.capabilities(self.portal.chat).typing
         if level > Level.FALLBACK and session.supervisor.connected.is_set():
@@ -364,7 +379,7 @@ class Doorway:
     async def _tell_that_it_waits(self, item: Item, error: TemporaryFailure) -> None:
         """Say so in the room, once an outage, to those who may think that they were heard."""
         age = asyncio.get_running_loop().time() - item.row.landed_at
-        if self._told_waiting or age < self._house.tell_after:
+        if self._told_waiting or self.voices.are_over or age < self._house.tell_after:
             return
         try:
             await tell(
@@ -437,7 +452,7 @@ class Doorway:
         lent = await self.voices.end_loan(person, f"its owner {reason}")
         instance = self._house.instances.get(self.portal.instance)
         session = instance.find_session(person) if instance else None
-        for one in _distinct(session, lent):
+        for one in filter(None, {session, lent}):
             await self._dismiss(one, reason)
 
     async def dismiss_puppets(self) -> None:
@@ -467,7 +482,7 @@ class Doorway:
 
         Raises ``PermanentFailure`` for what is said to one alone and the room must not have.
         """
-        if self.portal.paused:
+        if self.portal.paused or self.is_shut:
             self._house.telemetry.count_send("to_matrix", "dropped")
             return
         if isinstance(event, RemoteTopic | RemoteAccess | RemoteRanks | RemoteRemoval):
@@ -481,14 +496,3 @@ class Doorway:
         await self.arrivals.receive(event)
         if isinstance(event, RemoteMessage):
             self.departures.note_last(event.id)
-
-
-def _distinct(session: Session | None, lent: Session | None) -> Sequence[Session]:
-    """Somebody's login that speaks for them, and the one that spoke for others."""
-    return [*filter(None, (session, None if lent is session else lent))]
-
-
-def audience_of(portal: Portal, house: House) -> Audience:
-    """Who reads in a portal's room."""
-    namespaces = house.namespaces
-    return Audience(portal.room, house.intents, namespaces.bot, namespaces.is_ours)

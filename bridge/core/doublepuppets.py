@@ -1,7 +1,7 @@
 """Whose own Matrix account says what they write from their own account on a network."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from time import monotonic
 from typing import NamedTuple, Protocol
@@ -12,7 +12,7 @@ from bridge.matrix.doubles import Doubles, Leave
 from bridge.model import AuditAction, LoginRow
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.events import RemoteUser
-from bridge.sdk.ids import EventId, InstanceId, RemoteUserId, RoomId, UserId
+from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteUserId, RoomId, UserId
 from bridge.sdk.secret import Secret
 
 log = logging.getLogger(__name__)
@@ -36,13 +36,16 @@ class Store(Protocol):
     """Where it is kept."""
 
     async def puppets(self) -> Sequence[tuple[UserId, str]]: ...
+    async def taken_back(self) -> Sequence[UserId]: ...
     async def set_puppet(self, subject: UserId, way: str) -> None: ...
     async def remove_puppet(self, subject: UserId) -> None: ...
     async def accounts(self) -> Sequence[tuple[InstanceId, RemoteUserId, UserId]]: ...
     async def set_account(
         self, instance: InstanceId, remote: RemoteUserId, subject: UserId
     ) -> None: ...
-    async def remove_accounts(self, instance: InstanceId, subject: UserId) -> None: ...
+    async def remove_accounts(
+        self, instance: InstanceId, subject: UserId, but: Collection[RemoteUserId]
+    ) -> None: ...
 
 
 class Safe(Protocol):
@@ -82,6 +85,8 @@ class DoublePuppets:
         self._refused: dict[UserId, str] = {}
         """Why the homeserver lets us act for somebody no more."""
         self._owners: dict[tuple[InstanceId, RemoteUserId], UserId] = {}
+        self._said: dict[LoginId, set[RemoteUserId]] = {}
+        """As which accounts each login has been signed in since we began."""
         self._ignored: dict[UserId, _Ignored] = {}
         doubles.leave_of = self.leave_of
         doubles.on_refused = self._note_refused
@@ -89,6 +94,9 @@ class DoublePuppets:
 
     async def load(self) -> None:
         """Read who gave leave and whose accounts are known. Call once, at the start."""
+        for person in await self._store.taken_back():
+            await self._safe.delete(person, _OURS, _RECORD)
+            await self._store.remove_puppet(person)
         self._ways = {person: Way(way) for person, way in await self._store.puppets()}
         self._owners = {
             (instance, remote): owner for instance, remote, owner in await self._store.accounts()
@@ -117,18 +125,30 @@ class DoublePuppets:
 
     async def identify(self, row: LoginRow, remote: RemoteUserId) -> None:
         """Note which account on the network a person's login is. Raises ``TemporaryFailure``."""
-        if row.owner is None or self._owners.get((row.instance, remote)) == row.owner:
+        if row.owner is None:
+            return
+        self._said.setdefault(row.id, set()).add(remote)
+        if self._owners.get((row.instance, remote)) == row.owner:
             return
         await self._store.set_account(row.instance, remote, row.owner)
         self._owners[row.instance, remote] = row.owner
 
-    async def forget(self, instance: InstanceId, person: UserId) -> None:
-        """Note that the person has no account there any more. Raises ``TemporaryFailure``."""
-        await self._store.remove_accounts(instance, person)
+    async def forget(self, row: LoginRow, left: Collection[LoginId]) -> None:
+        """Note that a login was ended, and which ones its owner has ``left`` on its network.
+
+        The accounts of those are still the owner's; so is again, once a login says so anew, one
+        of which none has said since we began. Raises ``TemporaryFailure``.
+        """
+        if row.owner is None:
+            return
+        instance, person = row.instance, row.owner
+        kept = set().union(*(self._said.get(login, ()) for login in left))
+        await self._store.remove_accounts(instance, person, kept)
+        self._said.pop(row.id, None)
         self._owners = {
             key: owner
             for key, owner in self._owners.items()
-            if (key[0], owner) != (instance, person)
+            if (key[0], owner) != (instance, person) or key[1] in kept
         }
 
     def find_owner(self, instance: InstanceId, user: RemoteUser) -> UserId | None:

@@ -2,13 +2,15 @@
 
 A memory-mapped file of the state directory with one slot for each lane: a write to it is a store
 to memory, needs no system call, and survives ``kill -9``. (It does not survive a power cut; then
-the journal's marks are the truth, and what they lack runs again.)
+the journal's marks are the truth, and what they lack runs again. The same goes for lanes for whose
+slots a full disk has no room.)
 
 A slot holds the newest item of its lane and whether that one's effect is out. A lane works
 strictly in order, so every item before it is done too. Of the two halves of a slot the one with
 the higher number counts; it is written last, so that a record cut short by a kill is the other.
 """
 
+import logging
 import mmap
 import os
 import struct
@@ -20,9 +22,12 @@ from typing import NamedTuple
 
 from bridge.model import ItemId
 
+log = logging.getLogger(__name__)
+
 _MAGIC = b"trestle3"
 _CONSUMER = struct.Struct("<Q")
 _HALF = struct.Struct("<IIQB3xQ")  # place, day ordinal, sequence, state, number from 1 on
+_NUMBER = struct.Struct("<Q")
 _PACK = _HALF.pack_into
 _STATE = 16
 """Where in a half its state is: one byte, so that changing it is one store."""
@@ -93,39 +98,62 @@ class Slot:
         """Note that the item started last had no effect, and waits to be tried again."""
         self._map[self._half + _STATE] = _WAITING
 
+    @property
+    def newest(self) -> ItemId | None:
+        """The item started last; None if there was none."""
+        place, day, seq, _, number = _HALF.unpack_from(self._map, self._half)
+        return ItemId(date.fromordinal(day), seq, place) if number else None
+
+    def clear(self) -> int:
+        """Tell of nothing any more; give the slot's place in the file."""
+        # The newer half last: cut short by a kill, it is still what counts.
+        for half in (sum(self._halves) - self._half, self._half):
+            _NUMBER.pack_into(self._map, half + _HALF.size - _NUMBER.size, 0)
+        return self._halves[0] - _CONSUMER.size
+
 
 class InFlight:
     """The slots of all lanes."""
 
     def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            size = os.fstat(descriptor).st_size
-            if size < 2 * _SLOT or size % _SLOT:
-                os.ftruncate(descriptor, 0)
-                os.ftruncate(descriptor, 64 * _SLOT)
-            self._map = mmap.mmap(descriptor, 0)
-        finally:
-            os.close(descriptor)
+        self._path = path
+        self._is_told = False
+        self._map = self._open()
         if self._map[: len(_MAGIC)] != _MAGIC:
             self._map[:] = _MAGIC.ljust(len(self._map), b"\0")
         self._slots: dict[int, Slot] = {}
+        self._free: list[int] = []
+        """Places in the file of slots that tell of nothing."""
         self._end = _SLOT  # The first slot's place is the header's.
         for offset, consumer, halves in self._kept():
             number = max(half[-1] for half in halves)
-            self._slots[consumer] = Slot(self._map, offset, number)
+            if number:
+                self._slots[consumer] = Slot(self._map, offset, number)
+            else:
+                self._free.append(offset)
             self._end = offset + _SLOT
+        self.nowhere = Slot(mmap.mmap(-1, _SLOT), 0, 0)
+        """For lanes of which nothing needs to be known after a crash."""
 
     def slot(self, consumer: int) -> Slot:
         """Give the consumer's slot, made on first use; the file grows as it must."""
         slot = self._slots.get(consumer)
         if slot is None:
-            if self._end == len(self._map):
-                self._map.resize(2 * len(self._map))
-            _CONSUMER.pack_into(self._map, self._end, consumer)
-            slot = self._slots[consumer] = Slot(self._map, self._end, 0)
-            self._end += _SLOT
+            offset = self._free.pop() if self._free else self._take()
+            if offset:
+                _CONSUMER.pack_into(self._map, offset, consumer)
+                slot = Slot(self._map, offset, 0)
+            else:
+                slot = Slot(mmap.mmap(-1, _SLOT), 0, 0)
+            self._slots[consumer] = slot
         return slot
+
+    def release(self, consumer: int) -> None:
+        """Let another have the consumer's slot; what it told must be in the journal's marks."""
+        slot = self._slots.pop(consumer, None)
+        place = 0 if slot is None else slot.clear()
+        if place:  # Else it was one for which the file had no room.
+            self._free.append(place)
 
     def recover(self) -> Left:
         """Read what the last process left."""
@@ -151,6 +179,58 @@ class InFlight:
     def close(self) -> None:
         """Let go of the file."""
         self._map.close()
+
+    def _open(self) -> mmap.mmap:
+        """Map the file; where there is no room for it, a copy of it in memory."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size < 2 * _SLOT or size % _SLOT:
+                os.ftruncate(descriptor, 0)
+                size = 64 * _SLOT
+            try:
+                # A store to a page that the disk has no room for would end the program.
+                os.posix_fallocate(descriptor, 0, size)
+            except OSError as error:
+                self._tell_of(error)
+                memory = mmap.mmap(-1, size)
+                found = os.read(descriptor, size)
+                memory[: len(found)] = found
+                return memory
+            return mmap.mmap(descriptor, size)
+        finally:
+            os.close(descriptor)
+
+    def _take(self) -> int:
+        """A place after all others in the file; 0 if the disk has no room for it."""
+        offset = self._end
+        if offset == len(self._map) and not self._grow():
+            return 0
+        self._end += _SLOT
+        return offset
+
+    def _grow(self) -> bool:
+        """Have room for as many slots again. False if the disk has none."""
+        size = 2 * len(self._map)
+        try:
+            descriptor = os.open(self._path, os.O_RDWR)
+            try:
+                os.posix_fallocate(descriptor, 0, size)
+            finally:
+                os.close(descriptor)
+            self._map.resize(size)
+        except OSError as error:
+            self._tell_of(error)
+            return False
+        return True
+
+    def _tell_of(self, error: OSError) -> None:
+        if not self._is_told:
+            log.error(
+                "there is no room for %s (%s): until the next start a crash may have events "
+                "handled twice", self._path, error.strerror, extra={"event": "inflight_full"},
+            )  # fmt: skip
+        self._is_told = True
 
     def _kept(self) -> Iterator[tuple[int, int, list[tuple[int, ...]]]]:
         """Each slot in use: where it is, whose, and its halves."""

@@ -1,7 +1,6 @@
 """The configured modules at work: connectors with their logins, each login supervised."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -9,6 +8,7 @@ from typing import Any, Protocol
 from bridge.core.announcing import Foretell
 from bridge.core.hosting import InstanceMetrics
 from bridge.core.modulehost import Guests, Keep, ModuleHost, keep_nothing
+from bridge.core.rejoining import Rejoining
 from bridge.core.supervisor import REST, Supervisor
 from bridge.model import Clock, LoginRow
 from bridge.sdk.errors import DeliveryError, LoginRequired, PermanentFailure, TemporaryFailure
@@ -34,8 +34,6 @@ from bridge.sdk.module import (
 )
 from bridge.sdk.secret import Secret
 from bridge.telemetry import Telemetry
-
-log = logging.getLogger(__name__)
 
 Receive = Callable[[InstanceId, LoginRow, RemoteEvent], Awaitable[None]]
 
@@ -65,9 +63,6 @@ OnState = Callable[[LoginRow, LoginState, str], None]
 MayUse = Callable[[UserId, InstanceId], bool]
 """Whether the settings let the person have a login on the instance."""
 
-_JOINS_AT_ONCE = 50
-"""Chats that are joined together after a connect: a network may take several at a time."""
-_REJOIN_SECONDS = 120.0
 NOT_ALLOWED = "the settings of this bridge do not let you use it"
 """Why a login is off whose owner lost the leave to have one."""
 
@@ -161,12 +156,12 @@ class Instance:
         self.on_state: OnState = lambda row, state, reason: None
         self.may_use: MayUse = lambda person, instance: True
         self._making = asyncio.Lock()
-        self._rejoin = asyncio.Event()
         self.relay: Session | None = None
         self.is_open = False
         """Whether it is known who speaks for whom: the logins of people are at work."""
         self.trouble: dict[str, str] = {}
         """Chats that the relay could not join: id to reason."""
+        self._rejoining = Rejoining(self, lambda: self._chats(name))
 
     @property
     def state(self) -> tuple[ModuleState, str]:
@@ -198,7 +193,7 @@ class Instance:
                     if row.kind is LoginKind.PERSON:
                         await self.open_login(row)
                 self.is_open = True
-                await self._keep_joined()
+                await self._rejoining.run()
             finally:
                 self._group, self.is_open = None, False
                 async with asyncio.TaskGroup() as stopping:
@@ -209,7 +204,12 @@ class Instance:
                 self._linked.clear()
 
     async def session_of(self, owner: UserId, name: str) -> Session:
-        """Give the Matrix user's automatic login, made on the first call."""
+        """Give the Matrix user's automatic login, made on the first call.
+
+        The one that they linked meanwhile goes before it. Raises ``PermanentFailure`` where the
+        settings do not let them have one (any more), ``TemporaryFailure`` when the database is
+        away.
+        """
         session = self._by_owner.get(owner)
         if session is not None:
             return session
@@ -217,15 +217,30 @@ class Instance:
             session = self._by_owner.get(owner)
             if session is None:
                 row = await self._accounts.get_or_add_login(self.name, LoginKind.AUTOMATIC, owner)
-                session = self._by_owner[owner] = await self._unlock(row, name)
+                secrets, locked = await self._unlock(row)
+                # Asked last: a reload or a sign-in that ended meanwhile looks at what is there.
+                if not self.may_use(owner, self.name):
+                    raise PermanentFailure(NOT_ALLOWED)
+                if linked := self.logins_of(owner):
+                    return linked[0]
+                session = self._begin(row, name, secrets, locked, may_use=True)
+                self._by_owner[owner] = session
         return session
 
-    async def _unlock(self, row: LoginRow, name: str) -> Session:
+    async def _unlock(self, row: LoginRow) -> tuple[Mapping[str, Secret], _Locked | None]:
+        """What a login signs in with; what stands for its client if that does not open."""
         try:
-            secrets = await self.secrets(row)
+            return await self.secrets(row), None
         except LoginRequired as error:
-            return self._start(row, _Locked(str(error)), may_use=True)
-        return self._open(row, name, secrets)
+            return {}, _Locked(str(error))
+
+    def _begin(
+        self, row: LoginRow, name: str, secrets: Mapping[str, Secret], locked: _Locked | None,
+        *, may_use: bool,
+    ) -> Session:  # fmt: skip
+        if locked is not None:
+            return self._start(row, locked, may_use=may_use)
+        return self._open(row, name, secrets, may_use=may_use)
 
     def foretell(self, owner: UserId, name: str) -> Foretell:
         """What tells how a connection would be called that is made for the Matrix user."""
@@ -262,20 +277,12 @@ class Instance:
         """
         if row.owner is None:
             raise PermanentFailure("a login without an owner is nobody's")
-        secrets: Mapping[str, Secret] = {}
-        locked: _Locked | None = None
-        try:
-            secrets = await self.secrets(row)
-        except LoginRequired as error:
-            locked = _Locked(str(error))
+        secrets, locked = await self._unlock(row)
         await self.close_login(row.id)
         # Asked last: a reload may have changed the answer meanwhile, and looks at what is there.
         may_use = self.may_use(row.owner, self.name)
-        if locked is not None:
-            session = self._start(row, locked, may_use=may_use)
-        else:
-            name = row.owner[1:].partition(":")[0]
-            session = self._open(row, name, secrets, may_use=may_use)
+        name = row.owner[1:].partition(":")[0]
+        session = self._begin(row, name, secrets, locked, may_use=may_use)
         self._sort_linked(row.owner)
         automatic = self._by_owner.pop(row.owner, None)
         if automatic is not None:
@@ -301,7 +308,8 @@ class Instance:
         if automatic is not None:
             await self.close_login(automatic.row.id)
         for session in self.logins_of(owner):
-            await self.open_login(session.row)
+            if self._sessions.get(session.row.id) is session:
+                await self.open_login(session.row)
 
     async def review(self) -> None:
         """Have nobody connected whom the settings do not let, and everybody back whom they let.
@@ -310,8 +318,8 @@ class Instance:
         """
         for session in self.sessions:
             row, supervisor = session.row, session.supervisor
-            if row.owner is None:
-                continue
+            if row.owner is None or self._sessions.get(row.id) is not session:
+                continue  # Nobody's, or ended or begun anew while another one was seen to.
             may_use = self.may_use(row.owner, self.name)
             if row.kind is LoginKind.AUTOMATIC:
                 if not may_use:
@@ -349,6 +357,11 @@ class Instance:
         """
         if self.relay is not None:
             await self.relay.wake()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the network is reached now."""
+        return self.relay is not None and self.relay.supervisor.connected.is_set()
 
     async def wait_until_connected(self, limit: float) -> bool:
         """Whether the network is reached, now or within ``limit`` seconds."""
@@ -453,7 +466,7 @@ class Instance:
 
     def _count(self, row: LoginRow, state: LoginState) -> None:
         if row.kind is LoginKind.RELAY and state is LoginState.CONNECTED:
-            self._rejoin.set()
+            self._rejoining.note_connected()
         for one in LoginState:
             number = sum(s.supervisor.state is one for s in self._sessions.values())
             self._telemetry.logins.labels(instance=self.name, state=one.value).set(number)
@@ -462,31 +475,3 @@ class Instance:
             self._telemetry.module_state.labels(instance=self.name, state=module_state.value).set(
                 module_state is now
             )
-
-    async def _keep_joined(self) -> None:
-        """After each connect, have the relay in every bridged chat."""
-        while True:
-            await self._rejoin.wait()
-            self._rejoin.clear()
-            chats = self._chats(self.name)
-            for start in range(0, len(chats), _JOINS_AT_ONCE):
-                group = chats[start : start + _JOINS_AT_ONCE]
-                async with asyncio.TaskGroup() as joining:
-                    tasks = [joining.create_task(self._keep_in(chat)) for chat in group]
-                if not all(task.result() for task in tasks):
-                    break  # Not connected any more; the next connect begins anew.
-
-    async def _keep_in(self, chat: RemoteChat) -> bool:
-        """Have the relay in a bridged chat; whether it can be tried at all just now."""
-        try:
-            await self.join(chat, _REJOIN_SECONDS)
-        except PermanentFailure as error:
-            self.trouble[chat.id] = str(error)
-            log.warning(
-                "%s cannot join a bridged chat: %s", self.name, error,
-                extra={"event": "join_refused"},
-            )  # fmt: skip
-        except DeliveryError as error:
-            self.trouble[chat.id] = str(error)
-            return False
-        return True

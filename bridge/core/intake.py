@@ -3,12 +3,9 @@
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from datetime import date, datetime
 from typing import Any, Protocol
-
-import orjson
 
 from bridge.core.ephemeral import Ephemeral
 from bridge.core.inflight import Left, consumer_number
@@ -17,6 +14,7 @@ from bridge.core.progress import Marker, Row
 from bridge.core.router import Router
 from bridge.core.window import KeyWindow
 from bridge.failpoint import failpoint
+from bridge.jsontext import encode
 from bridge.model import Clock, ItemId, Outcome, ParkReason, RowId, Source, Transaction
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.telemetry import Telemetry
@@ -39,6 +37,8 @@ class LandedRow(Protocol):
     def progress(self) -> bytes: ...
     @property
     def counts(self) -> tuple[int, int, int]: ...
+    @property
+    def number(self) -> int: ...
 
 
 class Journal(Protocol):
@@ -46,10 +46,11 @@ class Journal(Protocol):
 
     async def land(
         self, *, source: Source, body: bytes, event_keys: bytes, progress: bytes, done: bool,
-        repeated: int = 0,
+        repeated: int = 0, day: date | None = None,
     ) -> RowId: ...  # fmt: skip
     def unfinished(self) -> AsyncIterator[LandedRow]: ...
     async def known_keys(self, keys: Sequence[bytes]) -> set[bytes]: ...
+    async def has_retry(self, day: date, key: bytes) -> bool: ...
     def recent_keys(self, limit: int) -> AsyncIterator[bytes]: ...
 
 
@@ -159,7 +160,8 @@ class Intake:
         self.on_restart: Callable[[], None] = lambda: None
         """Called when the homeserver shows that it was started again."""
         self.ephemeral = Ephemeral()
-        self._spilled: deque[RowId] = deque()
+        self._spilled: dict[RowId, int] = {}
+        """Rows that wait in the journal, in order, and how many events each has at most."""
         self._accepted = telemetry.transactions.labels(outcome="accepted")
         self._repeated = telemetry.transactions.labels(outcome="repeated")
         self._counts = {
@@ -167,6 +169,11 @@ class Intake:
             for source in Source
             for kind in (*set(_EVENT_TYPES.values()), "state", "other")
         }
+
+    @property
+    def waiting(self) -> int:
+        """Items that are not finished: in lanes, behind them, and in rows that wait."""
+        return self._router.waiting + self._router.beyond + sum(self._spilled.values())
 
     def rows_in_hand(self) -> set[RowId]:
         """The journal's rows that are in lanes, or known to wait for room in memory."""
@@ -177,29 +184,31 @@ class Intake:
         """Take transactions from now on."""
         self.is_open = True
 
-    async def take_again(self, consumer: str, event: dict[str, Any], name: str) -> None:
-        """Store the event anew, for one consumer only, and hand it on; ``name`` is what for.
+    async def take_again(self, consumer: str, event: dict[str, Any], name: str, day: date) -> None:
+        """Store the event anew, for one consumer only, and hand it on; once for each ``name``.
 
-        Raises ``PermanentFailure`` if the consumer is not there any more, ``TemporaryFailure``
-        when the database is away.
+        It is kept no longer than what came with it on ``day``. Raises ``PermanentFailure`` if
+        the consumer is not there any more or that day is over, ``TemporaryFailure`` when the
+        database is away.
         """
         lanes = self._route(event)
         if all(lane.consumer.name != consumer for lane in lanes):
             raise PermanentFailure("nobody listens for it any more; drop it")
         loop = asyncio.get_running_loop()
         sketch = Row(RowId(date.min, 0), 1, landed_at=loop.time())
-        sketch.partly = [(0, lane.number) for lane in lanes if lane.consumer.name != consumer]
+        for other in (lane for lane in lanes if lane.consumer.name != consumer):
+            sketch.note_done(0, other.number)
+        keys = self._keys_of([event["event_id"], f"\0again {name}"])
         async with self._one_at_a_time:
+            if await self._journal.has_retry(day, keys[1]):
+                return  # Cut off before it was let go, as it was asked for the last time.
             row_id = await self._journal.land(
-                source=Source.RETRY,
-                body=orjson.dumps({"events": [event]}),
-                event_keys=self._keys_of([f"\0again {name}"])[0],
-                progress=sketch.packed(),
-                done=False,
-            )
+                source=Source.RETRY, body=encode({"events": [event]}),
+                event_keys=b"".join(keys), progress=sketch.packed(), done=False, day=day,
+            )  # fmt: skip
             if self._spilled:
                 # It would overtake what waits in the journal.
-                self._spilled.append(row_id)
+                self._spilled[row_id] = 1
                 return
             row = Row(row_id, 1, sketch.packed(), landed_at=loop.time())
 
@@ -258,7 +267,7 @@ class Intake:
         if done:
             return
         if self._spilled or self._router.waiting + len(events) > self.memory:
-            self._spilled.append(row_id)
+            self._spilled[row_id] = len(events) - len(doubles)
             return
         loop = asyncio.get_running_loop()
         row = Row(row_id, len(events), bytes(bits), landed_at=loop.time())
@@ -312,12 +321,9 @@ class Intake:
         return False
 
     def _dispatch(
-        self,
-        row: Row,
-        events: list[Any],
-        source: Source,
+        self, row: Row, events: list[Any], source: Source,
         skip: Callable[[int, int], Outcome | None] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Put each event into its lanes.
 
         ``skip(index, consumer)`` says what became before of what was done before.
@@ -371,7 +377,7 @@ class Intake:
         async for landed in self._journal.unfinished():
             rows += 1
             if landed.id.seq > begun and (self._spilled or self._router.waiting > self.memory):
-                self._spilled.append(landed.id)
+                self._spilled[landed.id] = landed.number
                 continue
             self._load(landed, left, aside)
         for lane in list(self._router.lanes.values()):
@@ -387,11 +393,9 @@ class Intake:
             )
 
     def _load(
-        self,
-        landed: LandedRow,
-        left: Left | None = None,
+        self, landed: LandedRow, left: Left | None = None,
         aside: Collection[tuple[ItemId, int]] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         transaction = self._parse(landed.body)
         # Its age counts from when it came, over restarts too.
         age = max(0.0, (self._clock.now() - landed.received_at).total_seconds())
@@ -429,9 +433,10 @@ class Intake:
                     events = await self._events_of(row.id, read)
                     self._router.feed(lane, row, events)
             while self._spilled and self._router.waiting < self.memory // 2:
-                landed = await _persistently(read, self._spilled[0])
+                spilled = next(iter(self._spilled))
+                landed = await _persistently(read, spilled)
                 async with self._one_at_a_time:
-                    self._spilled.popleft()
+                    del self._spilled[spilled]
                     if landed is not None:
                         self._load(landed)
 

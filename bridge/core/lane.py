@@ -66,8 +66,9 @@ class Lane:
     """A queue of items for one consumer, and the task that works on it."""
 
     __slots__ = (
-        "beyond", "consumer", "current", "expired", "generation", "idle_since", "number",
-        "queue", "ready", "running", "since", "slot", "task", "waiter",
+        "beyond", "cancels", "closed", "consumer", "current", "expired", "generation", "held",
+        "idle_since", "number", "passes", "queue", "ready", "running", "since", "slot", "task",
+        "waiter",
     )  # fmt: skip
 
     def __init__(self, consumer: Consumer, slot: Slot) -> None:
@@ -81,8 +82,17 @@ class Lane:
         """It waits for its turn to be set going."""
         self.running = False
         self.current: Item | None = None
+        """The item that its consumer has now."""
+        self.held: Item | None = None
+        """The item that failed, while it is noted what becomes of it."""
         self.since = 0.0
         self.expired = False
+        self.cancels = 0
+        """How often its task was cancelled for a deadline and does not know yet."""
+        self.closed = False
+        """Nothing comes into it any more, and what fails in it is not tried again."""
+        self.passes = False
+        """It is let go once nothing has been in it for a while."""
         self.generation = 0
         self.task: asyncio.Task[None] | None = None
         self.waiter: asyncio.Future[None] | None = None
@@ -106,3 +116,17 @@ class Lane:
         waiter, self.waiter = self.waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+    def is_stopped(self) -> bool:
+        """Whether it is the whole task that was cancelled just now, and not the item in it.
+
+        Call once where a cancellation comes out of an item; what the sweep did is undone then.
+        """
+        task = asyncio.current_task()
+        # A task that was left behind, or that runs a suspect, is nobody's but its own.
+        if task is None or task is not self.task or task.cancelling() > self.cancels:
+            return True
+        if self.expired:
+            task.uncancel()
+            self.cancels -= 1
+        return False

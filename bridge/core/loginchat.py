@@ -16,6 +16,7 @@ from bridge.core.bots import BotCall, Stage, say
 from bridge.core.instances import Instance
 from bridge.core.logins import Logins, describe
 from bridge.core.outgoing import transaction_id
+from bridge.core.privateanswers import answer_privately
 from bridge.core.signin import SignIn, sentence
 from bridge.model import Outgoing, SendKind
 from bridge.sdk.errors import DeliveryError, PermanentFailure
@@ -29,6 +30,11 @@ _STOP = "cancel"
 _REMOVED = (
     "I have removed what you typed. Your homeserver may keep the original for some days before it "
     "forgets it for good."
+)
+_NOT_PRIVATE = (
+    "I have stopped your sign-in: it goes on with a secret, and the chat in which you began it is "
+    "not private any more (somebody else is there or invited, it is encrypted, or I may remove "
+    "nothing). Say login again."
 )
 
 
@@ -52,6 +58,8 @@ class Talk:
     """The network looks at the answers."""
     is_guarded: bool = False
     """A secret was asked for: whatever is said may be one, also what corrects it later."""
+    taken: set[str] = field(default_factory=set)
+    """The events that were answers: one that is tried again answers nothing more."""
 
 
 class LoginChat:
@@ -76,7 +84,7 @@ class LoginChat:
         room, answer = await self._private_room(call)
         link = await self.make_link(who, f"login:{instance.name}")
         if link is not None:
-            await self._say(room, _of_link(link, f"sign in to {instance.name}"), call.item.id)
+            await self._say_link(call, room, link, f"sign in to {instance.name}")
             return answer
         flow = self._logins.find_flow(instance, words[1] if len(words) > 1 else "")
         self._logins.do(self._converse(who, room, instance, flow))
@@ -91,7 +99,7 @@ class LoginChat:
                 "no web address is configured (`web.manager_url`); all that it has, I have too: "
                 "say help"
             )
-        await self._say(room, _of_link(link, "see and change what is yours here"), call.item.id)
+        await self._say_link(call, room, link, "see and change what is yours here")
         return answer
 
     async def logins(self, call: BotCall, words: Sequence[str]) -> str:
@@ -109,15 +117,23 @@ class LoginChat:
 
     async def logout(self, call: BotCall, words: Sequence[str]) -> str:
         """End a login, on the network too. Raises a ``DeliveryError``."""
-        session = self._logins.get(call.sender.user_id, " ".join(words))
-        remark = await self._logins.log_out(call.sender.user_id, session)
-        return f"Logged out of {session.row.instance}. {remark}".strip()
+
+        async def end() -> str:
+            session = self._logins.get(call.sender.user_id, " ".join(words))
+            remark = await self._logins.log_out(call.sender.user_id, session)
+            return f"Logged out of {session.row.instance}. {remark}".strip()
+
+        return await answer_privately(self._stage, self._bot, call, end)
 
     async def prefer(self, call: BotCall, words: Sequence[str]) -> str:
         """Choose which of several logins speaks. Raises a ``DeliveryError``."""
-        session = self._logins.get(call.sender.user_id, " ".join(words))
-        await self._logins.prefer(call.sender.user_id, session)
-        return f"Login {session.row.id} speaks for you on {session.row.instance} now."
+
+        async def choose() -> str:
+            session = self._logins.get(call.sender.user_id, " ".join(words))
+            await self._logins.prefer(call.sender.user_id, session)
+            return f"Login {session.row.id} speaks for you on {session.row.instance} now."
+
+        return await answer_privately(self._stage, self._bot, call, choose)
 
     # --- the conversation ---
 
@@ -129,6 +145,10 @@ class LoginChat:
         """
         who, room = call.sender.user_id, call.room
         talk = self._talks.get((who, room))
+        if talk is not None and str(call.item.event["event_id"]) in talk.taken:
+            if talk.left:
+                await self._ask(who, room, talk)
+            return True
         if talk is None or not (talk.left or talk.is_guarded):
             return await self._hear_late(call)
         is_command = is_order(body)
@@ -179,6 +199,7 @@ class LoginChat:
             given = ""
         talk.answers[asked.name] = given
         talk.left.pop(0)
+        talk.taken.add(str(call.item.event["event_id"]))
         if talk.left:
             await self._ask(who, room, talk)
         else:
@@ -284,6 +305,9 @@ class LoginChat:
         asked = talk.left[0]
         if asked.secret:
             talk.is_guarded = True
+            if not await self._stage.private_chats.is_private(self._bot, who, room):
+                await self._break_off(who, room, talk)
+                return
             await self._told.note_told(who, self._mark(room))
             text = (
                 f"{asked.label}? I remove it as soon as I have read it. Your homeserver may keep "
@@ -292,6 +316,18 @@ class LoginChat:
         else:
             text = f"{asked.label}?" + ("" if asked.required else " Say - for none.")
         await self._tell(room, talk, text)
+
+    async def _break_off(self, who: UserId, room: RoomId, talk: Talk) -> None:
+        """End a sign-in that goes on with a secret, where others could read that by now."""
+        try:
+            chat = await self._stage.private_chats.open(self._bot, who)
+        except PermanentFailure:
+            chat = room
+        await self._told.forget_told(who, self._mark(room))
+        await self._tell(chat, talk, _NOT_PRIVATE)
+        # Last, so that a try that was cut off comes here once more.
+        self._talks.pop((who, room), None)
+        self._logins.drop(talk.sign_in)
 
     # --- saying it ---
 
@@ -316,6 +352,14 @@ class LoginChat:
             )
         ])  # fmt: skip
 
+    async def _say_link(self, call: BotCall, room: RoomId, link: str, what: str) -> None:
+        """Say it once for each link: a later one has made that of an earlier try worthless."""
+        text = (
+            f"Open this link within ten minutes to {what}. It works once and is for you only; "
+            f"give it to nobody.\n{link}"
+        )
+        await self._say(room, text, call.item.id, self._stage.key_of(link).hex())
+
     async def _tell(self, room: RoomId, talk: Talk, text: str) -> None:
         talk.said += 1
         await self._say(room, text, talk.sign_in.id, talk.said)
@@ -330,13 +374,6 @@ class LoginChat:
     def _logins_there(self, call: BotCall, instance: str) -> Sequence[object]:
         own = self._logins.of(call.sender.user_id)
         return [session for session in own if session.row.instance == instance]
-
-
-def _of_link(link: str, what: str) -> str:
-    return (
-        f"Open this link within ten minutes to {what}. It works once and is for you only; give it "
-        f"to nobody.\n{link}"
-    )
 
 
 async def _no_link(person: UserId, purpose: str) -> str | None:

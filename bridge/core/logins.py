@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bridge.core.audit import Audit
+from bridge.core.cancellation import is_meant_for_us
 from bridge.core.doublepuppets import DoublePuppets
 from bridge.core.instances import NOT_ALLOWED, Instance, Session
 from bridge.core.outgoing import KeyOf, notice
+from bridge.core.patience import LONGEST_PAUSE, persistently
 from bridge.core.permissions import Permissions
 from bridge.core.privatechat import PrivateChats
 from bridge.core.sender import Sender
@@ -19,7 +21,6 @@ from bridge.core.signin import SignIn
 from bridge.matrix.cache import Recent
 from bridge.model import AuditAction, LoginRow, Permission
 from bridge.sdk.errors import (
-    DeliveryError,
     LoginRequired,
     PermanentFailure,
     TemporaryFailure,
@@ -118,6 +119,8 @@ class Logins:
         self._group: asyncio.TaskGroup | None = None
         self._well: set[LoginId] = set()
         """Connected since they were last refused."""
+        self._telling: dict[str, asyncio.Task[None]] = {}
+        """What is being said of logins, until it is."""
 
     def serve(self, instance: Instance) -> None:
         """Give an instance what its logins need. Call once, before it runs."""
@@ -258,18 +261,19 @@ class Logins:
             try:
                 async with asyncio.timeout(_LOG_OUT_SECONDS):
                     await client.log_out()
-            except (DeliveryError, TimeoutError) as error:
-                why = str(error).rstrip(".") or "it did not answer"
-                remark = f"{row.instance} was not told: {why}. End the session there too."
+            except (Exception, asyncio.CancelledError) as error:  # A module is a stranger.
+                if isinstance(error, asyncio.CancelledError) and is_meant_for_us():
+                    raise
+                remark = f"{row.instance} was not told: {_why(error)}. End the session there too."
+        self._stop_telling(row.id)
         await self.on_end(row)
         for record in await self._records(owner, row):
             await self._means.vault.delete(owner, row.instance, record)
         await self._means.accounts.remove_login(row.id)
         await instance.close_login(row.id)
         left = instance.logins_of(owner)
-        if not left:
-            # The account there may be somebody else's next.
-            await self._means.double_puppets.forget(row.instance, owner)
+        # The account there may be somebody else's next.
+        await self._means.double_puppets.forget(row, [one.row.id for one in left])
         if row.preferred and left:
             await self.prefer(owner, left[0])
         return remark
@@ -355,36 +359,62 @@ class Logins:
             return
         if state is LoginState.SIGN_IN_NEEDED:
             self._well.discard(row.id)
-            self.do(self._tell_once(
+            self._tell(
                 row, row.owner, _refusal(row.id),
                 f"needs you to sign in again: {reason.rstrip('.')}. Say login {row.instance}, or "
                 f"logout {row.id} to be rid of it.",
-            ))  # fmt: skip
+            )  # fmt: skip
         elif state is LoginState.OFF and reason == NOT_ALLOWED:
             self._well.discard(row.id)
-            self.do(self._tell_once(
+            self._tell(
                 row, row.owner, _absence(row.id),
                 f"is off: {reason}. What it signs in with is kept, and it comes back when the "
                 f"settings let it; say logout {row.id} to be rid of it.",
-            ))  # fmt: skip
+            )  # fmt: skip
         elif state is LoginState.CONNECTED and row.id not in self._well:
             self._well.add(row.id)
+            self._stop_telling(row.id)
             for what in (_refusal(row.id), _absence(row.id)):
                 self.do(self._means.told.forget_told(row.owner, what))
 
+    def _tell(self, row: LoginRow, owner: UserId, what: str, text: str) -> None:
+        """Have it said beside the rest, unless it already is."""
+        if what in self._telling:
+            return
+        task = self.do(self._tell_once(row, owner, what, text))
+        if task is None:
+            return
+
+        def forget(done: asyncio.Task[None]) -> None:
+            if self._telling.get(what) is done:
+                del self._telling[what]
+
+        self._telling[what] = task
+        task.add_done_callback(forget)
+
+    def _stop_telling(self, login: LoginId) -> None:
+        """Say no more of a login how it was."""
+        for what in (_refusal(login), _absence(login)):
+            task = self._telling.pop(what, None)
+            if task is not None:
+                task.cancel()
+
     async def _tell_once(self, row: LoginRow, owner: UserId, what: str, text: str) -> None:
         """Say of a login to its owner, once, where nobody else reads it."""
-        means = self._means
-        try:
+        means, source = self._means, (what, secrets.token_hex(8))
+
+        async def tell() -> None:
             if await means.told.was_told(owner, what):
                 return
             room = await means.private_chats.open(means.bot, owner)
             await means.sender.put([notice(
-                means.key_of, room=room, user=means.bot,
-                source=(what, secrets.token_hex(8)),
+                means.key_of, room=room, user=means.bot, source=source,
                 text=f"Your login {row.name} on {row.instance} {text}",
             )])  # fmt: skip
             await means.told.note_told(owner, what)
+
+        try:
+            await persistently(tell, LONGEST_PAUSE)
         except TrestleError as error:
             log.warning("nobody told of a login: %s", error, extra={"event": "login_not_told"})
 
@@ -412,6 +442,16 @@ async def _guarded(work: Coroutine[None, None, None]) -> None:
         log.warning("a sign-in stopped: %s", error, extra={"event": "login_stopped"})
     except Exception:  # One person's trouble is not everybody's.
         log.exception("a sign-in failed", extra={"event": "login_failed"})
+
+
+def _why(error: BaseException) -> str:
+    """Why a network was not told of a logout. What nobody foresaw is in the log."""
+    if isinstance(error, TimeoutError):
+        return "it did not answer"
+    if isinstance(error, TrestleError) and str(error):
+        return str(error).rstrip(".")
+    log.error("a logout failed", exc_info=error, extra={"event": "logout_failed"})
+    return f"it failed with {type(error).__name__}"
 
 
 def describe(session: Session) -> str:

@@ -7,6 +7,7 @@ from bridge.core.actions import PREFIX, is_order
 from bridge.core.bots import Seat, Stage, is_edit
 from bridge.core.commands import MainBot
 from bridge.core.lane import Item
+from bridge.matrix.html import without_quote
 from bridge.model import Permission
 from bridge.sdk.ids import RoomId, UserId
 
@@ -33,7 +34,11 @@ class MainSeat(Seat):
             return
         new = item.event["content"].get("m.new_content")
         body = new.get("body") if isinstance(new, dict) else None
-        text = _order_in(body, direct=is_direct) if isinstance(body, str) else None
+        text = (
+            _order_in(without_quote(new, body), direct=is_direct)
+            if isinstance(new, dict) and isinstance(body, str)
+            else None
+        )
         if text is None or not await self._bot.confidences.take_back(call, text):
             item.drop()
 
@@ -63,14 +68,3 @@ def _order_in(body: str, *, direct: bool) -> str | None:
     if is_order(body):
         return body.removeprefix(PREFIX).strip()
     return body.strip() if direct else None
-
-
-def without_quote(content: dict[str, Any], body: str) -> str:
-    """The text of a reply without the quotation that older clients put before it."""
-    relates = content.get("m.relates_to")
-    if not isinstance(relates, dict) or "m.in_reply_to" not in relates:
-        return body
-    lines = body.split("\n")
-    while lines and lines[0].startswith("> "):
-        lines.pop(0)
-    return "\n".join(lines).lstrip("\n")

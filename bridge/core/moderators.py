@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Sequence
 
 from bridge.core.bothsides import say_on_both_sides
 from bridge.core.consents import Consents
@@ -68,19 +69,23 @@ class Moderators:
 
     async def _leave(self, door: Doorway, moderator: RemoteUser) -> str:
         portal, by = door.portal, self._ghost(door, moderator)
-        await say_on_both_sides(
-            self._house, door,
-            there=f"This channel is no longer bridged to Matrix, as {moderator.name} wishes.",
-            here=f"{portal.chat_name} on {portal.instance} is no longer bridged here: "
-            f"{moderator.name}, who runs it, ended it.",
-        )  # fmt: skip
-        await self._consents.withdraw(door, by)
-        await self._plumbing.unbridge(door, by, f"as {moderator.name} wishes")
+        # First it is so, and then it is said. What the homeserver must do for it may take longer.
+        if await self._consents.withdraw(door, by, f"as {moderator.name} wishes"):
+            try:
+                await say_on_both_sides(
+                    self._house, door,
+                    there=f"This channel is no longer bridged to Matrix, as {moderator.name} "
+                    "wishes.",
+                    here=f"{portal.chat_name} on {portal.instance} is no longer bridged here: "
+                    f"{moderator.name}, who runs it, ended it.",
+                )  # fmt: skip
+            finally:
+                self._consents.untie_soon(door)
         return f"{portal.chat_name} is no longer bridged, and you are not asked again for a day."
 
     async def _block(self, door: Doorway, moderator: RemoteUser, about: str) -> str:
         portal = door.portal
-        whom = await self._whom(door, about)
+        whom, namesakes = await self._whom(door, about)
         await self._record(AuditAction.BLOCK, door, moderator, whom)
         await self._house.blocks.add(portal.instance, portal.chat, whom)
         await self._put_out(door)
@@ -91,12 +96,15 @@ class Moderators:
             here=f"{portal.chat_name} on {portal.instance} takes nothing of {whom} any more: "
             f"{moderator.name}, who runs it, wishes so.",
         )  # fmt: skip
-        return f"{whom} is blocked in {portal.chat_name}. Say unblock {whom} to undo that."
+        done = f"{whom} is blocked in {portal.chat_name}. Say unblock {whom} to undo that."
+        if not namesakes:
+            return done
+        return f"{done} That is the homeserver; who is called so is {', '.join(namesakes)}."
 
     async def _unblock(self, door: Doorway, moderator: RemoteUser, about: str) -> str:
         portal = door.portal
         blocked = self._house.blocks.of(portal.instance, portal.chat)
-        whom = about if about in blocked else await self._whom(door, about)
+        whom = about if about in blocked else (await self._whom(door, about))[0]
         if whom not in blocked:
             raise PermanentFailure(f"{whom} is not blocked in {portal.chat_name}")
         await self._record(AuditAction.UNBLOCK, door, moderator, whom)
@@ -110,10 +118,11 @@ class Moderators:
         )  # fmt: skip
         return f"{whom} is no longer blocked in {portal.chat_name}."
 
-    async def _whom(self, door: Doorway, about: str) -> str:
-        """Read whom somebody means: a Matrix id, a person by name, or a homeserver."""
+    async def _whom(self, door: Doorway, about: str) -> tuple[str, Sequence[str]]:
+        """Read whom somebody means: a Matrix id, a homeserver, or a person by name; of a
+        homeserver, too, who is called like it."""
         if about.startswith("@") and ":" in about:
-            return about
+            return about, ()
         members = await self._house.intents.joined_members(door.portal.room)
         key = about.casefold()
         named = [
@@ -121,12 +130,13 @@ class Moderators:
             if key in (name.casefold(), user[1:].partition(":")[0].casefold())
             and not self._house.namespaces.is_ours(user)
         ]  # fmt: skip
+        # First: people call themselves what they like, and could shield their homeserver by that.
+        if _SERVER.match(about) or about.lower() in {user.partition(":")[2] for user in members}:
+            return about.lower(), sorted(named)
         if len(named) == 1:
-            return named[0]
+            return named[0], ()
         if named:
             raise PermanentFailure(f"several are called {about}: {', '.join(sorted(named))}")
-        if _SERVER.match(about) or about in {user.partition(":")[2] for user in members}:
-            return about.lower()
         raise PermanentFailure(
             f"nobody from Matrix is called {about} here; give the Matrix id or the homeserver"
         )

@@ -128,11 +128,11 @@ class NetworkCommands:
         ``libera whois carl``, or without the network where only one can be meant: the room's
         first. Raises ``PermanentFailure`` if that is not clear.
         """
-        first, _, rest = text.strip().partition(" ")
+        first, rest = first_word(text)
         word, person = first.casefold(), call.sender.user_id
         networks = self.networks(person)
         if word in networks:
-            name, (second, _, rest) = InstanceId(word), rest.strip().partition(" ")
+            name, (second, rest) = InstanceId(word), first_word(rest)
             return self._named(call, name, networks[name], second.casefold() or "help", rest)
         knowing = [name for name in networks if word in {one.name for one in networks[name]}]
         here = {door.portal.instance for door in self._portals.in_room(call.room)}
@@ -291,6 +291,12 @@ class NetworkCommands:
         except MatrixError as error:
             raise TemporaryFailure(str(error)) from error
         return str(content.get("membership"))
+
+
+def first_word(text: str) -> tuple[str, str]:
+    """The first word, and what follows it with its line breaks."""
+    first, *rest = text.split(maxsplit=1) or [""]
+    return first, "".join(rest)
 
 
 def _saying(name: InstanceId, text: str) -> Action:

@@ -1,5 +1,6 @@
 """Who does not want to be bridged: in one portal or everywhere, on either side."""
 
+import asyncio
 from typing import Protocol
 
 from bridge.core.audit import Audit
@@ -27,6 +28,7 @@ class OptOuts:
         self._store = store
         self._audit = audit
         self._rows: set[tuple[UserId, int]] = set()
+        self._changing = asyncio.Lock()
 
     async def load(self) -> None:
         """Read them. Call once, before events are dispatched."""
@@ -41,22 +43,24 @@ class OptOuts:
 
     async def add(self, person: UserId, portal: int) -> None:
         """Bridge the person there no more. Raises ``TemporaryFailure``; then nothing changed."""
-        if (person, portal) in self._rows:
-            return
-        await self._record(person, AuditAction.OPT_OUT, portal)
-        await self._store.add(person, portal)
-        self._rows.add((person, portal))
+        async with self._changing:
+            if (person, portal) in self._rows:
+                return
+            await self._record(person, AuditAction.OPT_OUT, portal)
+            await self._store.add(person, portal)
+            self._rows.add((person, portal))
 
     async def remove(self, person: UserId, portal: int) -> None:
         """Bridge the person there again; ``EVERYWHERE`` takes back all that was said."""
-        left = {
-            row for row in self._rows if row[0] != person or portal not in (row[1], EVERYWHERE)
-        }
-        if left == self._rows and not self._store.may_take_back(person, portal):
-            return
-        await self._record(person, AuditAction.OPT_IN, portal)
-        await self._store.remove(person, portal)
-        self._rows = left
+        async with self._changing:
+            gone = {
+                row for row in self._rows if row[0] == person and portal in (row[1], EVERYWHERE)
+            }
+            if not gone and not self._store.may_take_back(person, portal):
+                return
+            await self._record(person, AuditAction.OPT_IN, portal)
+            await self._store.remove(person, portal)
+            self._rows -= gone
 
     async def _record(self, person: UserId, action: AuditAction, portal: int) -> None:
         target = "everywhere" if portal == EVERYWHERE else f"portal {portal}"

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -12,7 +13,7 @@ from bridge.core.doorway import Doorway
 from bridge.core.house import House
 from bridge.core.instances import Instance
 from bridge.core.outgoing import notice, once
-from bridge.core.portals import Portals
+from bridge.core.portals import Portals, refuse_ended
 from bridge.model import Outgoing, Portal, SendKind
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.events import RemoteChat
@@ -33,6 +34,8 @@ class Plumbing:
         self._portals = portals
         self.before_unbridging: Callable[[Doorway, UserId], Awaitable[None]]
         """Takes back what was done to a chat for its room."""
+        self.forget_answer: Callable[[InstanceId, RemoteChatId], Awaitable[None]]
+        """Forgets what those who run a chat have said of a bridge of before."""
         self._opening: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
 
     @property
@@ -62,14 +65,15 @@ class Plumbing:
     async def bridge(self, instance: Instance, text: str, room: RoomId, by: UserId) -> Doorway:
         """Tie the room to the chat, where nobody else must agree; the relay is in the chat then.
 
-        Raises a ``DeliveryError`` with the reason; then nothing has changed.
+        Raises a ``DeliveryError`` with the reason; then nothing has changed, or the same again
+        does the rest.
         """
         chat = await self.read_chat(instance, text, 15)
         existing = await self.check(instance, chat, room)
         if existing is not None:
+            await self.complete(existing)
             return existing
-        self._refuse_unasked(instance, chat)
-        return await self.tie(instance, chat, room, by)
+        return await self.tie_unasked(instance, chat, room, by)
 
     def find_door(self, instance: InstanceId, chat: RemoteChatId) -> Doorway | None:
         """The portal of a chat that all logins share."""
@@ -78,8 +82,10 @@ class Plumbing:
     async def check(self, instance: Instance, chat: RemoteChat, room: RoomId) -> Doorway | None:
         """Give the portal if the room is tied to the chat already.
 
-        Raises ``PermanentFailure`` if it cannot be: it is encrypted, or the chat is another's.
+        Raises ``PermanentFailure`` if it cannot be: it is encrypted, or the chat is another's, or
+        those who run the chat have ended its bridge.
         """
+        refuse_ended(self._portals.find(instance.name, chat.id))
         if await self._house.intents.is_encrypted(room):
             raise PermanentFailure(
                 "this room is encrypted, and I cannot read encrypted messages yet; "
@@ -95,19 +101,46 @@ class Plumbing:
         connector = instance.connector
         return isinstance(connector, NeedsConsent) and connector.needs_consent(chat)
 
+    async def tie_unasked(
+        self, instance: Instance, chat: RemoteChat, room: RoomId, by: UserId
+    ) -> Doorway:
+        """Tie the room to the chat as :meth:`tie` does, where nobody else must agree."""
+        self._refuse_unasked(instance, chat)
+        # Once it is paused, an answer of before would end this bridge at a start.
+        await self.forget_answer(instance.name, chat.id)
+        return await self.tie(instance, chat, room, by)
+
     async def tie(self, instance: Instance, chat: RemoteChat, room: RoomId, by: UserId) -> Doorway:
         """Tie the room to the chat, everything being asked; the relay is in the chat then.
 
-        Raises a ``DeliveryError`` with the reason; then nothing has changed.
+        Raises a ``DeliveryError`` with the reason; then nothing has changed, or :meth:`complete`
+        does the rest.
         """
-        async with self._portals.expecting(instance.name, chat.id):
-            await instance.join(chat)
+        async with (
+            self._opening.setdefault((instance.name, chat.id), asyncio.Lock()),
+            self._coming_into(instance, chat, limit=20),
+        ):
+            # Asked before it is tied: nothing of it must wait for the homeserver then.
+            may_publish = await self._may_publish(room)
             door = await self._portals.add(
                 instance=instance.name, chat=chat, room=room, created_by=by
             )
-        await self.publish(door, by)
+        if may_publish:
+            await self._put_states(door, by)
         log.info("a room is bridged", extra={"event": "bridged", "instance": instance.name})
         return door
+
+    async def complete(self, door: Doorway) -> None:
+        """Do for a room that is tied what was cut off when it was: its state is put last.
+
+        Raises :class:`MatrixError` and ``TemporaryFailure``.
+        """
+        house, portal = self._house, door.portal
+        if await house.intents.state(portal.room, BRIDGE_TYPES[0], _key_of(portal)):
+            return
+        if door.facts.is_own_room:
+            await self.announce(door)
+        await self.publish(door, portal.created_by or house.namespaces.bot)
 
     def wish(self, door: Doorway, person: UserId) -> Wish:
         """What somebody chooses for a room is chosen on this ground."""
@@ -130,29 +163,46 @@ class Plumbing:
             )
         ])  # fmt: skip
 
+    def paused(self) -> Sequence[Doorway]:
+        """The portals that all logins share and through which nothing crosses."""
+        return [
+            door for door in self._portals.all
+            if door.portal.paused and door.portal.receiver is None
+        ]  # fmt: skip
+
+    async def halt(self, door: Doorway, by: UserId) -> None:
+        """Have nothing cross. Raises ``TemporaryFailure`` when the database is away."""
+        if not door.portal.paused:
+            await self._portals.set_paused(door, True, by)
+
+    async def leave(self, door: Doorway, reason: str) -> None:
+        """Have every login out of the chat."""
+        instance = self.instances.get(door.portal.instance)
+        if instance is not None:
+            await instance.leave(door.chat, reason)
+
     async def unbridge(
         self, door: Doorway, by: UserId, reason: str = "this room is no longer bridged"
     ) -> None:
-        """Untie the room: ghosts leave, the alias and the bridge's state events go."""
+        """Untie the room: ghosts leave, the alias and the bridge's state events go.
+
+        Raises ``TemporaryFailure`` when the homeserver or the database is away; then the room is
+        still tied, and all of it can be done again.
+        """
         house, portal = self._house, door.portal
         if portal.receiver is not None:
             await self._portals.direct_chats.end(door)
             return
         await self.before_unbridging(door, by)
-        ghosts = sorted(await door.arrivals.attendance.present())
-        await self._portals.remove(door, by)
-        outgoing = [
-            Outgoing(room=portal.room, user=ghost, kind=SendKind.LEAVE, content={},
-                     transaction_id=once())
-            for ghost in ghosts
-        ]  # fmt: skip
-        outgoing += [*self._states(door, {}), *door.facts.hide()]
-        await house.sender.put(outgoing)
         for alias in await self._aliases_of(portal):
             await house.intents.delete_alias(alias)
-        instance = self.instances.get(portal.instance)
-        if instance is not None:
-            await instance.leave(door.chat, reason)
+        await door.arrivals.attendance.empty()
+        await house.sender.put([*self._states(door, portal.room, {}), *door.facts.hide()])
+        door.facts.forget_listing()
+        await self._portals.remove(door, by)
+        await self.leave(door, reason)
+        # Whoever spoke up to the end came in again.
+        await door.arrivals.attendance.empty()
         log.info("a room is unbridged", extra={"event": "unbridged", "instance": portal.instance})
 
     async def _aliases_of(self, portal: Portal) -> Sequence[str]:
@@ -177,10 +227,12 @@ class Plumbing:
         # A homeserver may ask for the same alias many times at once.
         async with self._opening.setdefault((instance.name, chat.id), asyncio.Lock()):
             door = self._portals.find(instance.name, chat.id)
+            refuse_ended(door)
             if door is None:
                 self._refuse_unasked(instance, chat)
                 door = await self._open(instance, chat)
             elif await self.may_enter(door):
+                await self.complete(door)
                 ours = self._house.namespaces.alias(instance.name, chat.id)
                 await self._house.intents.put_alias(ours, door.portal.room)
             elif alias:
@@ -204,17 +256,29 @@ class Plumbing:
     async def _open(self, instance: Instance, chat: RemoteChat) -> Doorway:
         house = self._house
         alias = house.namespaces.alias(instance.name, chat.id)
-        async with self._portals.expecting(instance.name, chat.id):
-            await instance.join(chat, limit=4)
+        async with self._coming_into(instance, chat, limit=4):
             room = await house.intents.create_room(
                 house.namespaces.bot, alias=alias, preset="public_chat", name=chat.name
             )
             door = await self._portals.add(
                 instance=instance.name, chat=chat, room=room, created_by=house.namespaces.bot
             )
-        await self.publish(door, house.namespaces.bot)
         await self.announce(door)
+        await self._put_states(door, house.namespaces.bot)
         return door
+
+    @asynccontextmanager
+    async def _coming_into(
+        self, instance: Instance, chat: RemoteChat, limit: float
+    ) -> AsyncIterator[None]:
+        """Have the relay in the chat; out of it again if the block does not tie a room to it."""
+        async with self._portals.expecting(instance.name, chat.id):
+            try:
+                await instance.join(chat, limit)
+                yield
+            finally:
+                if self._portals.find(instance.name, chat.id) is None:
+                    await instance.leave(chat, "this channel is not bridged")
 
     def _refuse_unasked(self, instance: Instance, chat: RemoteChat) -> None:
         if self.needs_consent(instance, chat):
@@ -225,9 +289,20 @@ class Plumbing:
 
     async def publish(self, door: Doorway, by: UserId) -> None:
         """Tell clients of the bridge (MSC2346), where the bot has the power to."""
+        if await self._may_publish(door.portal.room):
+            await self._put_states(door, by)
+
+    async def retract(self, door: Doorway, room: RoomId) -> None:
+        """Tell clients of the bridge no more in a room that it has left."""
+        if await self._may_publish(room):
+            await self._house.sender.put(self._states(door, room, {}))
+
+    async def _may_publish(self, room: RoomId) -> bool:
+        house = self._house
+        return await house.intents.can(room, house.namespaces.bot, BRIDGE_TYPES[0])
+
+    async def _put_states(self, door: Doorway, by: UserId) -> None:
         house, portal = self._house, door.portal
-        if not await house.intents.can(portal.room, house.namespaces.bot, "m.bridge"):
-            return
         info = self.instances[portal.instance].connector.info
         content: dict[str, Any] = {
             "bridgebot": house.namespaces.bot,
@@ -236,16 +311,20 @@ class Plumbing:
             "network": {"id": portal.instance, "displayname": portal.instance},
             "channel": {"id": portal.chat, "displayname": portal.chat_name},
         }
-        await house.sender.put(self._states(door, content))
+        await house.sender.put(self._states(door, portal.room, content))
 
-    def _states(self, door: Doorway, content: dict[str, Any]) -> list[Outgoing]:
-        portal = door.portal
+    def _states(self, door: Doorway, room: RoomId, content: dict[str, Any]) -> list[Outgoing]:
         return [
-            Outgoing(room=portal.room, user=self._house.namespaces.bot, kind=SendKind.STATE,
-                     type=kind, state_key=f"org.trestle://{portal.instance}/{portal.chat}",
-                     content=content, transaction_id=once())
+            Outgoing(room=room, user=self._house.namespaces.bot, kind=SendKind.STATE,
+                     type=kind, state_key=_key_of(door.portal), content=content,
+                     transaction_id=once())
             for kind in BRIDGE_TYPES
         ]  # fmt: skip
+
+
+def _key_of(portal: Portal) -> str:
+    """The state key of what tells of a bridge."""
+    return f"org.trestle://{portal.instance}/{portal.chat}"
 
 
 async def _reads(instance: Instance | None, text: str) -> RemoteChatId | None:

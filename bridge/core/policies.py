@@ -18,7 +18,7 @@ from bridge.matrix.client import MatrixError
 from bridge.model import AuditAction, ParkReason, Subscription
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
-from bridge.sdk.module import BansChats
+from bridge.sdk.module import BansChats, SeesPeople
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Policies:
         loop = asyncio.get_running_loop()
         while True:
             self._changed.clear()
-            doors = self._portals.all
+            doors = [door for door in self._portals.all if not door.facts.is_ended]
             ids = {door.portal.id for door in doors}
             self._late = {portal: at for portal, at in self._late.items() if portal in ids}
             due = self._due | {portal for portal, at in self._late.items() if at <= loop.time()}
@@ -225,6 +225,8 @@ class Policies:
 
     async def end_all(self, door: Doorway, by: UserId) -> None:
         """Follow nothing for a portal that ends. Raises ``TemporaryFailure``."""
+        if door.facts.is_ended:  # While the relay is there: the homeserver may be away.
+            await self.enforce(door)
         for one in self.of(door):
             await self.end(door, one, by)
         left = self._bans.pop(door.portal.id, set())
@@ -243,12 +245,17 @@ class Policies:
         async with self._one_at_a_time:
             self._late[portal.id] = asyncio.get_running_loop().time() + _AGAIN_SECONDS
             self._changed.set()
-            rules = await self._rules_for(door)
-            news = rules - self._house.policies.of(portal.id)
-            self._house.policies.put(portal.id, rules)
-            if news:
-                await self._put_out(door)
-            wait = await self._change_bans(door, self.aim(rules, portal.instance).patterns)
+            patterns: Sequence[str] = ()
+            # On a chat whose bridge was ended by those who run it nothing is in force any more,
+            # whatever the lists say, and whether or not the homeserver tells that.
+            if not door.facts.is_ended:
+                rules = await self._rules_for(door)
+                news = rules - self._house.policies.of(portal.id)
+                self._house.policies.put(portal.id, rules)
+                if news:
+                    await self._put_out(door)
+                patterns = self.aim(rules, portal.instance).patterns
+            wait = await self._change_bans(door, patterns)
             if wait is None:
                 self._late.pop(portal.id, None)
             else:
@@ -312,13 +319,14 @@ class Policies:
         try:
             async with asyncio.timeout(_BAN_SECONDS):
                 if is_new:  # Of what was noted before a crash it is not known whether it was done.
-                    held.intersection_update(await client.find_bans(door.chat, sorted(held)))
+                    held.intersection_update(await _find_bans(door, client, sorted(held)))
                     self._looked.add(portal.id)
                     add = sorted(set(wanted) - held)
                 # What others banned before is theirs, and stays when the list changes.
-                there = set(await client.find_bans(door.chat, add))
+                there = await _find_bans(door, client, add)
                 add = [pattern for pattern in add if pattern not in there]
                 await self._note_bans(door, add, lift)
+                _refuse_to_come_back(door, client)
                 await client.change_bans(door.chat, add, lift)
         except PermanentFailure as error:
             await self._undo(door, client, add)
@@ -352,9 +360,11 @@ class Policies:
 
     async def _undo(self, door: Doorway, client: BansChats, add: Sequence[str]) -> None:
         """Forget the bans that were not made after all, as far as that can be seen."""
+        if not add:
+            return
         try:
             async with asyncio.timeout(_BAN_SECONDS):
-                there = set(await client.find_bans(door.chat, add))
+                there = await _find_bans(door, client, add)
         except (DeliveryError, TimeoutError):
             there = set()
         missing = [pattern for pattern in add if pattern not in there]
@@ -391,3 +401,18 @@ class Policies:
         await self._house.audit.record(
             actor=by, action=action, subject=by, target=f"{portal.instance} {portal.chat} {room}"
         )
+
+
+async def _find_bans(door: Doorway, client: BansChats, patterns: Sequence[str]) -> set[str]:
+    """Those of the patterns that the chat bans. Raises a ``DeliveryError``."""
+    _refuse_to_come_back(door, client)
+    return set(await client.find_bans(door.chat, patterns))
+
+
+def _refuse_to_come_back(door: Doorway, client: BansChats) -> None:
+    """Raise ``TemporaryFailure`` where those who run the chat have ended its bridge, and the
+    relay is not seen to be there still: to ask for bans, or to change them, it would come in."""
+    if door.facts.is_ended and not (
+        isinstance(client, SeesPeople) and client.seen(door.portal.chat) is not None
+    ):
+        raise TemporaryFailure(f"the bridge of {door.portal.chat_name} was ended")

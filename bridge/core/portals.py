@@ -1,11 +1,12 @@
 """All portals, by room and by remote chat."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from bridge.core.choices import Wish, change_all, chosen_as
 from bridge.core.deletions import redacted_by
 from bridge.core.directchats import DirectChats
 from bridge.core.doorway import Doorway
@@ -13,6 +14,7 @@ from bridge.core.house import House
 from bridge.core.lane import Item, Lane
 from bridge.core.stops import STOP
 from bridge.model import AuditAction, Follow, LoginRow, Portal
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import (
     RemoteChat,
     RemoteEvent,
@@ -38,6 +40,9 @@ class Portals:
         self._early = {}
         self.on_tombstone: Callable[[Doorway, Item], Awaitable[None]]
         """Called when a room of ours was replaced."""
+        self.on_room: Callable[[RoomId, UserId], Awaitable[None]]
+        """Called before a room that one of ours can read is tied: what was said there till then
+        is not for the chat."""
         self.direct_chats: DirectChats
 
     async def load(self) -> None:
@@ -70,12 +75,21 @@ class Portals:
 
     def chats(self, instance: InstanceId, receiver: LoginId | None = None) -> Sequence[RemoteChat]:
         """The bridged chats of an instance that its logins share, or that are one login's alone,
-        the newest last."""
+        the newest last; none whose bridge was ended, though it waits to be untied."""
         found = [
             door for door in self.all
             if (door.portal.instance, door.portal.receiver) == (instance, receiver)
+            and not door.facts.is_ended
         ]  # fmt: skip
         return [door.chat for door in sorted(found, key=lambda door: door.portal.id)]
+
+    def shut(self, instance: InstanceId) -> Mapping[str, str]:
+        """The chats of an instance whose rooms have put our bot out, and what that means."""
+        return {
+            door.portal.chat: "its room has put the bot out; nothing crosses until somebody "
+            "invites it there again"
+            for door in self.all if door.portal.instance == instance and door.is_shut
+        }  # fmt: skip
 
     def name_of(self, consumer: str) -> str:
         """For people, admins among them: whose lane it is; not whom somebody talks to alone."""
@@ -103,21 +117,25 @@ class Portals:
         doors = self._by_room.get(event["room_id"])
         if not doors:
             return ()
-        if event["content"].get("body") == STOP:
-            for door in doors:
-                door.stops.overhear(event)
         if event["type"] == "m.room.redaction":
             for door in doors:
                 door.departures.forget(redacted_by(event))
+        hearing = self._hearing(doors, event)
+        if event["content"].get("body") == STOP and event["type"] == "m.room.message":
+            for door in hearing:
+                door.stops.overhear(event)
+        return [self._house.router.lane(door) for door in hearing]
+
+    def _hearing(self, doors: Sequence[Doorway], event: dict[str, Any]) -> Sequence[Doorway]:
+        """Those of a room's doors that an event goes through: none to where it came from."""
         namespaces = self._house.namespaces
-        lane = self._house.router.lane
         double = self._house.double_puppets.find_instance(event)
         if double is not None:
-            return [lane(door) for door in doors if door.portal.instance != double]
+            return [door for door in doors if door.portal.instance != double]
         ghost = namespaces.parse_ghost(event["sender"]) if len(doors) > 1 else None
-        if ghost is None and namespaces.is_ours(event["sender"]):
-            return []
-        return [lane(door) for door in doors if ghost is None or door.portal.instance != ghost[0]]
+        if ghost is not None:
+            return [door for door in doors if door.portal.instance != ghost[0]]
+        return [] if namespaces.is_ours(event["sender"]) else doors
 
     async def add(
         self, *, instance: InstanceId, chat: RemoteChat, room: RoomId, created_by: UserId,
@@ -133,6 +151,7 @@ class Portals:
             actor=created_by, action=AuditAction.BRIDGE, subject=created_by,
             target=_target(instance, chat.id, room),
         )  # fmt: skip
+        await self.on_room(room, self._house.namespaces.bot)
         portal = await self._house.store.add(
             instance=instance,
             chat=chat.id,
@@ -147,6 +166,7 @@ class Portals:
     async def move(self, door: Doorway, room: RoomId, by: UserId) -> None:
         """Tie another room to the chat instead. Raises ``PermanentFailure`` if it is taken."""
         await self._record(AuditAction.MOVE, door, by)
+        await self.on_room(room, self._house.namespaces.bot)
         await self._house.store.set_room(door.portal.id, room)
         doors = self._by_room[door.portal.room]
         doors.remove(door)
@@ -163,7 +183,7 @@ class Portals:
         portal = door.portal
         await self._house.store.set_chat(portal.id, chat.id, chat.name)
         self._by_chat.pop((portal.instance, portal.chat, portal.receiver), None)
-        door.become(replace(portal, chat=chat.id, chat_name=chat.name))
+        door.become(replace(door.portal, chat=chat.id, chat_name=chat.name))
         self._by_chat[portal.instance, chat.id, portal.receiver] = door
         self._tell_login(portal)
 
@@ -174,18 +194,29 @@ class Portals:
         self._close(door)
 
     async def set_paused(self, door: Doorway, paused: bool, by: UserId) -> None:
-        """Stop or resume what crosses, both ways."""
+        """Stop or resume what crosses, both ways.
+
+        Raises ``PermanentFailure`` if it is to go on, and those who run the chat have ended it.
+        """
+        if not paused:
+            refuse_ended(door)
         await self._record(AuditAction.PAUSE if paused else AuditAction.RESUME, door, by)
         await self._house.store.set_paused(door.portal.id, paused)
         door.portal = replace(door.portal, paused=paused)
 
-    async def choose(self, door: Doorway, by: UserId, chosen: Portal) -> None:
-        """Have the portal as it was chosen (see ``core.choices``)."""
-        await self._record(AuditAction.SET, door, by)
-        await self._house.store.set_choices(chosen)
+    async def choose(self, door: Doorway, wish: Wish, values: Mapping[str, str]) -> None:
+        """Have the portal as somebody wishes (see ``core.choices``).
+
+        Raises ``PermanentFailure`` for what cannot be; then nothing changed.
+        """
         attendance = door.arrivals.attendance
-        mode = attendance.mode
-        was, door.portal = door.portal.follow, chosen
+        async with door.facts.choosing:
+            chosen = change_all(values, replace(wish, portal=door.portal))
+            await self._record(AuditAction.SET, door, wish.person)
+            await self._house.store.set_choices(chosen)
+            mode, was = attendance.mode, door.portal.follow
+            # Only what is chosen: all else may have become another meanwhile.
+            door.portal = chosen_as(door.portal, chosen)
         if attendance.mode is not mode:
             await attendance.adapt()
         if chosen.follow is Follow.ALL and was is not Follow.ALL:
@@ -220,6 +251,11 @@ class Portals:
         """Ask again who reads where: the homeserver may have kept events from us."""
         for door in self.all:
             door.audience.forget()
+
+    def forget_listing(self, room: RoomId) -> None:
+        """Whether the room is in its network's list is not known any more."""
+        for door in self.in_room(room):
+            door.facts.forget_listing()
 
     def typing(self, room: RoomId, user: UserId, is_typing: bool) -> Sequence[Awaitable[None]]:
         """What is to be done when somebody in a room begins to write, or ceases to."""
@@ -291,6 +327,7 @@ class Portals:
         self._by_chat.pop((portal.instance, portal.chat, portal.receiver), None)
         self._by_number.pop(portal.id, None)
         door.arrivals.attendance.end()
+        door.voices.are_over = True
         self._house.router.close_lane(door.name)
         self._tell_login(portal)
 
@@ -299,6 +336,15 @@ class Portals:
         instance = self._house.instances.get(portal.instance)
         if portal.receiver is not None and instance is not None:
             instance.tell_chats(portal.receiver)
+
+
+def refuse_ended(door: Doorway | None) -> None:
+    """Raise ``PermanentFailure`` if there is a bridge that those who run the chat have ended."""
+    if door is not None and door.facts.is_ended:
+        raise PermanentFailure(
+            f"those who run {door.portal.chat_name} have ended its bridge; the room is untied "
+            "when the homeserver is back"
+        )
 
 
 def _target(instance: InstanceId, chat: RemoteChatId, room: RoomId) -> str:

@@ -97,7 +97,7 @@ class Privacy:
         house, portal = self._house, door.portal
         has_power = await house.intents.can(portal.room, house.namespaces.bot, STATE_TYPE)
         await house.store.set_blocked(portal.id, bool(found))
-        door.portal = replace(portal, blocked=bool(found))
+        door.portal = replace(door.portal, blocked=bool(found))
         more = " and others" if len(found) > _NAMED else ""
         names = ", ".join(sorted(found)[:_NAMED]) + more
         text = (
@@ -178,13 +178,15 @@ class Privacy:
         name = house.intents.cached_name(person, portal.room)
         sender = Sender(user_id=person, name=name)
         session = await own_login(instance, sender, portal.room, rules, house.announcer)
-        if isinstance(session.client, JoinsChats):
+        # That took a while, if the person had to be told first.
+        if isinstance(session.client, JoinsChats) and self._may_be_there(door, person):
             await session.client.join(door.chat)
 
     def _may_be_there(self, door: Doorway, person: UserId) -> bool:
         house, portal = self._house, door.portal
         return (
             house.permissions.allows(person, Permission.USER, portal.instance)
+            and not door.voices.are_over
             and not house.optouts.cover(person, portal.id)
             and not house.blocks.cover(portal.instance, portal.chat, person)
             and door.voices.puppets is not Puppets.RELAY

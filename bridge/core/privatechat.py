@@ -7,6 +7,7 @@ from typing import Protocol
 from bridge.core.outgoing import KeyOf, notice
 from bridge.core.permissions import Permissions
 from bridge.core.sender import Sender
+from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
 from bridge.model import Permission
 from bridge.sdk.ids import RoomId, UserId
@@ -14,7 +15,7 @@ from bridge.sdk.ids import RoomId, UserId
 log = logging.getLogger(__name__)
 
 _SENTENCE = (
-    "I cannot read encrypted messages yet, so I opened this chat, which is not encrypted. "
+    "I cannot read encrypted messages yet, so let us talk in this chat, which is not encrypted. "
     "Write help here to see what I can do."
 )
 
@@ -53,19 +54,22 @@ class PrivateChats:
         self.on_room: Rooms | None = None
 
     async def offer(self, bot: UserId, person: UserId, room: RoomId) -> None:
-        """Invite the person into a new unencrypted chat, unless that was done before."""
-        if not self._permissions.allows(person, Permission.USER):
+        """Tell the person, once, of an unencrypted chat with the bot, made if need be.
+
+        Raises a ``DeliveryError`` with the reason.
+        """
+        if self._permissions.highest(person) < Permission.USER:
             return
         what = f"private chat with {bot}"
         if await self._told.was_told(person, what):
             return
-        chat = await self._make(bot, person)
+        chat = await self.open(bot, person)
         source = ("private chat", bot, person)
         await self._sender.put([
             notice(self._key_of, room=chat, user=bot, text=_SENTENCE, source=source),
         ])  # fmt: skip
         await self._told.note_told(person, what)
-        log.info("opened an unencrypted direct chat", extra={"event": "private_chat"})
+        log.info("told of an unencrypted direct chat", extra={"event": "private_chat"})
 
     async def open(self, bot: UserId, person: UserId) -> RoomId:
         """A direct chat in which the bot may say what is for that person only, made if need be.
@@ -89,16 +93,22 @@ class PrivateChats:
         return await self.open(bot, person), _PRIVATELY
 
     async def is_private(self, bot: UserId, person: UserId, room: RoomId) -> bool:
-        """Whether nobody else reads there, and the bot can remove what should not have been said.
+        """Whether nobody else reads there or is invited, and the bot can remove what is said.
 
         The person may be invited and not in there yet.
         """
-        if {bot, person} - (members := set(await self._intents.joined_members(room))):
-            invited = await self._intents.state(room, "m.room.member", person) or {}
-            if members != {bot} or invited.get("membership") != "invite":
-                return False
+        members = set(await self._intents.joined_members(room))
+        if bot not in members or members - {bot, person}:
+            return False
+        try:
+            states = await self._intents.states(room, {"m.room.member"})
+        except MatrixError:
+            return False
+        invited = {
+            user for (_, user), content in states.items() if content.get("membership") == "invite"
+        }
         return (
-            members <= {bot, person}
+            members | invited == {bot, person}
             and not await self._intents.is_encrypted(room)
             and await self._intents.can(room, bot, "redact")
         )

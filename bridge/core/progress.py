@@ -53,7 +53,11 @@ class Row:
         """How many of its events were parked, delivered, dropped: by ``Outcome``."""
         width = (count + 7) // 8
         self.bits = bytearray(progress[:width].ljust(width, b"\0"))
-        self.partly = [pair for pair in _PAIR.iter_unpack(progress[width:]) if pair[0] < count]
+        self.partly: dict[int, list[int]] = {}
+        """Of events that are not done: the consumers whose shares are."""
+        for index, consumer in _PAIR.iter_unpack(progress[width:]):
+            if index < count and not self.is_done(index):
+                self.note_done(index, consumer)
         # For events with several consumers: how many are not done yet.
         self.shares: dict[int, int] = {}
         self.worst: dict[int, int] = {}
@@ -82,20 +86,22 @@ class Row:
             outcome = min(outcome, self.worst.get(index, outcome))
             if shares[index] > 0:
                 self.worst[index] = outcome
-                self.partly.append((index, consumer))
+                self.note_done(index, consumer)
                 return
             del shares[index]
             self.worst.pop(index, None)
+            self.partly.pop(index, None)
         self.finish_event(index, outcome)
 
     def has_done(self, index: int, consumer: int) -> bool:
         """Whether this consumer's share was done before."""
-        return (index, consumer) in self.partly
+        return consumer in self.partly.get(index, ())
 
     def note_done(self, index: int, consumer: int) -> None:
         """Keep in the progress that this consumer's share was done before, others' are not."""
-        if not self.has_done(index, consumer):
-            self.partly.append((index, consumer))
+        done = self.partly.setdefault(index, [])
+        if consumer not in done:
+            done.append(consumer)
 
     def mark(self) -> Mark:
         """What is stored of it now."""
@@ -104,8 +110,13 @@ class Row:
 
     def packed(self) -> bytes:
         """The progress as stored."""
-        pairs = [pair for pair in self.partly if not self.is_done(pair[0])]
-        return bytes(self.bits) + b"".join(_PAIR.pack(*pair) for pair in pairs)
+        pairs = [
+            _PAIR.pack(index, consumer)
+            for index, done in self.partly.items()
+            if not self.is_done(index)
+            for consumer in done
+        ]
+        return bytes(self.bits) + b"".join(pairs)
 
 
 class Marks(Protocol):
@@ -146,6 +157,10 @@ class Marker:
     def touched(self) -> list[RowId]:
         """The rows whose progress is about to be written."""
         return [row.id for row in self._touched]
+
+    def unwritten(self) -> set[RowId]:
+        """The rows of which something is not durable yet."""
+        return {row.id for row in (*self._touched, *self._writing)}
 
     async def settle(self, row: Row | None = None) -> None:
         """Return when all that is marked now is durable; or what is marked of one row."""

@@ -14,8 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-import orjson
-
+from bridge.jsontext import encode
 from bridge.model import Source, Transaction
 from bridge.sdk.errors import TemporaryFailure, TrestleError
 from bridge.sdk.ids import RoomId, UserId
@@ -71,6 +70,14 @@ class Pace:
     """After a restore, with rooms that cannot be looked at, since one last could."""
 
 
+class Place(NamedTuple):
+    """Where a page begins."""
+
+    token: str
+    is_there: bool
+    """Whether the reader was in the room when the newest event behind that was said."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Gap:
     """What one look at a room found. Of its pages only the places are kept, to read again."""
@@ -80,8 +87,8 @@ class Gap:
     """The event to which it was read back; None: to the oldest that is known."""
     is_torn: bool = False
     """Something is missing."""
-    places: list[str] = field(default_factory=list)
-    """Where each page begins that counts, the newest first."""
+    places: list[Place] = field(default_factory=list)
+    """The pages that count, the newest first."""
 
 
 class Reading(NamedTuple):
@@ -95,6 +102,12 @@ class Reading(NamedTuple):
     """Between known events: newer than the mark, or than the oldest that is known."""
     behind: list[dict[str, Any]]
     """The rest: older than anything known in the page."""
+    is_there: bool
+    """Whether the reader was in the room before the oldest of the page."""
+
+
+async def _nothing() -> None:
+    pass
 
 
 class Reconciler:
@@ -111,8 +124,10 @@ class Reconciler:
         rooms: Callable[[], Mapping[RoomId, UserId]],
         is_encrypted: Callable[[RoomId], bool],
         is_ours: Callable[[str], bool],
+        look_before: Callable[[], Awaitable[None]] = _nothing,
         pace: Pace | None = None,
     ) -> None:
+        """``look_before`` finds what is missing elsewhere than in rooms; it is called first."""
         self._newest = newest
         self._page = page
         self._accept = accept
@@ -121,11 +136,16 @@ class Reconciler:
         self._rooms = rooms
         self._is_encrypted = is_encrypted
         self._is_ours = is_ours
+        self._look_before = look_before
         self._pace = pace or Pace()
         self._wanted = asyncio.Event()
         self._told_encrypted: set[RoomId] = set()
         self._begun: dict[RoomId, bytes] = {}
         """After a restore: where each room looked at so far goes on."""
+        self._tied: dict[RoomId, bool] = {}
+        """Rooms that have begun since the last look did; and True, since the one before, if they
+        are not listened to yet."""
+        self._noting = asyncio.Lock()
         self._patient_until = 0.0
         self.repaired = 0
         """Events taken up so far that had been missed."""
@@ -146,6 +166,7 @@ class Reconciler:
             for wait in looks:
                 await asyncio.sleep(wait)
                 try:
+                    await self._look_before()
                     await self.run_once()
                 except TrestleError as error:
                     log.info("rooms are looked at later: %s", error, extra={"event": "look_later"})
@@ -194,6 +215,20 @@ class Reconciler:
         await self._newest.start_over({room: self._begun[room] for room in rooms})
         log.info("rooms go on from now, after a restore", extra={"event": "after_restore"})
 
+    async def begin(self, room: RoomId, user: UserId) -> None:
+        """Have a room go on from its newest event of now: somebody listens there from now on.
+
+        What was said to nobody before is not looked for then. ``user`` can read the room. Raises
+        a ``TrestleError`` when the database is away.
+        """
+        gap = None
+        with contextlib.suppress(TrestleError):  # Then it goes on from when it can be seen.
+            gap = await self._look(room, user, _FROM_NOW)
+        mark = (gap and gap.newest) or _FROM_NOW
+        async with self._noting:
+            self._tied[room] = False
+            await self._note({room: mark})
+
     async def run_once(self) -> None:
         """Look at each room, one request for a quiet one, and take up what was missed.
 
@@ -202,13 +237,18 @@ class Reconciler:
         room that cannot be looked at.
         """
         troubles = _Troubles()
-        newest = await self._newest.newest()
-        rooms = self._rooms()
-        clear = {room: user for room, user in rooms.items() if not self._skips(room)}
+        async with self._noting:
+            newest = await self._newest.newest()
+            heard = self._rooms()
+            # What is not listened to by the second look was untied meanwhile.
+            self._tied = {
+                room: True for room, late in self._tied.items() if not late and room not in heard
+            }
+        clear = {room: user for room, user in self._rooms().items() if not self._skips(room)}
         gaps = await self._look_at(clear, newest, troubles)
         fresh = {r: gap.newest for r, gap in gaps.items() if gap.newest and not gap.is_torn}
         changed = {room: key for room, key in fresh.items() if newest.get(room) != key}
-        await self._newest.note_newest(changed, ours=list(rooms))
+        await self._note_found(changed)
         torn = {room: gap for room, gap in gaps.items() if gap.is_torn}
         if torn:
             # For what is on its way to us: what has come by then is known.
@@ -219,9 +259,18 @@ class Reconciler:
             with troubles.passed_over():
                 # Noted room by room: whoever is cut off does not begin anew with all.
                 if await self._take_up(room, clear[room], gap) and gap.newest:
-                    await self._newest.note_newest({room: gap.newest}, ours=list(rooms))
+                    await self._note_found({room: gap.newest})
         if troubles.first is not None:
             raise troubles.first
+
+    async def _note_found(self, fresh: Mapping[RoomId, bytes]) -> None:
+        """Note what a look found; a room that was tied since it began has a mark of its own."""
+        async with self._noting:
+            await self._note({r: key for r, key in fresh.items() if r not in self._tied})
+
+    async def _note(self, fresh: Mapping[RoomId, bytes]) -> None:
+        # Which are ours is asked now: a look takes minutes, and rooms are tied meanwhile.
+        await self._newest.note_newest(fresh, ours=[*self._rooms(), *self._tied])
 
     def _skips(self, room: RoomId) -> bool:
         if not self._is_encrypted(room):
@@ -259,11 +308,12 @@ class Reconciler:
 
         Without a mark, or if it is not found, only what lies between known events counts:
         nothing from before a room was bridged must cross. A room without one is read to where
-        the user came in, or nothing is known any more.
+        the user came in last, or nothing is known any more. What was said while the user was
+        out of the room was not said to us, mark or no mark; what came before that was.
         """
-        gap, before, blank, places = Gap(newest=mark), "", 0, list[str]()
-        behind = False
-        """Something is missing behind the oldest known event so far."""
+        gap, before, blank, places = Gap(newest=mark), "", 0, list[Place]()
+        behind, is_there = False, True
+        """Something is missing behind the oldest known event so far; the user was in the room."""
         while True:
             page = await self._page(room, user, before=before)
             if page is None:
@@ -272,8 +322,9 @@ class Reconciler:
                 (gap.newest,) = self._keys_of([str(page.events[0].get("event_id"))])
             if mark == _FROM_NOW:
                 return gap
-            places.append(before or page.start)
-            reading = self._read(page, mark)
+            places.append(Place(before or page.start, is_there))
+            reading = self._read(page, mark, user, is_there=is_there)
+            is_there = reading.is_there
             if reading.is_found or reading.is_known:
                 gap.is_torn |= behind or bool(reading.missing)
                 gap.places = list(places)
@@ -282,26 +333,31 @@ class Reconciler:
                 behind, blank = behind or bool(reading.behind), blank + 1
             if reading.is_found:
                 gap.mark = mark
-            came = mark is None and _came_in(page.events, user)
+            came = mark is None and not is_there
             most = _BLANK if mark is not None or gap.places else _FEW_BLANK
             if reading.is_found or came or not page.before or blank >= most:
                 return gap
             before = page.before
 
-    def _read(self, page: Page, mark: bytes | None) -> Reading:
-        keys = self._keys_of([str(event.get("event_id")) for event in page.events])
+    def _read(self, page: Page, mark: bytes | None, user: UserId, *, is_there: bool) -> Reading:
+        events = page.events
+        *there, is_there = _presence(events, user, is_there=is_there)
+        if mark is None and not all((*there, is_there)):
+            # No further than to where it came in, whatever it was before.
+            events, is_there = events[: [*there, False].index(False)], False
+        keys = self._keys_of([str(event.get("event_id")) for event in events])
         known = self._known(keys)
         is_found = mark is not None and mark in keys
         oldest = max((at for at, key in enumerate(keys) if key in known), default=0)
         end = keys.index(mark) if mark is not None and is_found else oldest
         missing = [
             (at, event)
-            for at, (event, key) in enumerate(zip(page.events, keys, strict=True))
-            if key not in known and self._matters(event)
+            for at, (event, key) in enumerate(zip(events, keys, strict=True))
+            if there[at] and key not in known and self._matters(event)
         ]
         return Reading(
             is_found, bool(known), [event for at, event in missing if at < end],
-            [] if is_found else [event for at, event in missing if at >= end],
+            [] if is_found else [event for at, event in missing if at >= end], is_there,
         )  # fmt: skip
 
     def _matters(self, event: dict[str, Any]) -> bool:
@@ -314,13 +370,16 @@ class Reconciler:
         )
 
     async def _take_up(self, room: RoomId, user: UserId, gap: Gap) -> bool:
-        """Take up what is missing, the oldest first. False if the room is not to be seen now."""
+        """Take up what is missing, the oldest first.
+
+        False if the room is not to be seen now, or is tied: what came before was not for it.
+        """
         number = 0
         for at, place in reversed(list(enumerate(gap.places))):
-            page = await self._page(room, user, before=place)
-            if page is None:
+            page = await self._page(room, user, before=place.token)
+            if page is None or room in self._tied:
                 return False
-            reading = self._read(page, gap.mark)
+            reading = self._read(page, gap.mark, user, is_there=place.is_there)
             missing = reading.missing
             if at < len(gap.places) - 1:  # Behind it lies something that is known, too.
                 missing = [*missing, *reading.behind]
@@ -328,7 +387,7 @@ class Reconciler:
             if events:
                 await self._accept(
                     Transaction(
-                        id="", body=orjson.dumps({"events": events}), events=events,
+                        id="", body=encode({"events": events}), events=events,
                         source=Source.RECONCILE,
                     )
                 )  # fmt: skip
@@ -386,15 +445,22 @@ async def _for_each(
         raise _first(ours or errors) from errors
 
 
-def _came_in(events: Sequence[Mapping[str, Any]], user: UserId) -> bool:
-    """Whether the user's own coming is among them."""
-    return any(
-        event.get("type") == "m.room.member"
-        and event.get("state_key") == user
-        and _membership(event.get("content")) == "join"
-        and _membership((event.get("unsigned") or {}).get("prev_content")) != "join"
-        for event in events
-    )
+def _presence(events: Sequence[Mapping[str, Any]], user: UserId, *, is_there: bool) -> list[bool]:
+    """Of each event, the newest first, whether the user was in the room when it was said.
+
+    ``is_there``: whether it was before anything newer than these. The last says it of what is
+    older than all of them. A change of the user's own profile is neither a coming nor a going.
+    """
+    found = []
+    for event in events:
+        if event.get("type") == "m.room.member" and event.get("state_key") == user:
+            found.append(True)
+            unsigned = event.get("unsigned")
+            before = unsigned.get("prev_content") if isinstance(unsigned, dict) else None
+            is_there = _membership(before) == "join"
+        else:
+            found.append(is_there)
+    return [*found, is_there]
 
 
 def _membership(content: object) -> object:

@@ -6,18 +6,19 @@ is said by the class of its error (DESIGN 5).
 
 import asyncio
 import logging
-import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from bridge.core.inflight import InFlight, consumer_number
 from bridge.core.lane import LONGEST, Consumer, Item, Lane
+from bridge.core.patience import Patience, persistently
 from bridge.core.progress import Marker, Row
+from bridge.core.putaside import Failures, park, tell, tell_forgotten
 from bridge.failpoint import failpoint
-from bridge.model import ItemId, Outcome, ParkReason
+from bridge.model import Forgotten, Outcome, ParkReason, RowId
 from bridge.sdk.errors import (
     DeliveryUncertain,
     LoginRequired,
@@ -29,8 +30,6 @@ from bridge.sdk.errors import (
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 _IDLE = 2.0
 """Seconds after which a lane with nothing to do gives up its task."""
@@ -44,25 +43,6 @@ _BURST = 10
 
 class _TooLong(Exception):
     """Handling was cancelled at the consumer's deadline."""
-
-
-class Failures(Protocol):
-    """Where tries and parked items are kept (the journal's items)."""
-
-    async def note_try(self, item: ItemId, consumer: str) -> int: ...
-    async def clear_try(self, item: ItemId, consumer: str) -> None: ...
-    async def park(
-        self, item: ItemId, consumer: str, reason: ParkReason, detail: str, event: bytes
-    ) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long and how often."""
-
-    tries: int = 3
-    first_delay: float = 0.2
-    longest_delay: float = 60.0
 
 
 class Router:
@@ -83,6 +63,8 @@ class Router:
         self._encode = encode
         self._patience = patience or Patience()
         self._lanes: dict[str, Lane] = {}
+        self._closing: set[Lane] = set()
+        """Lanes that are closed, and whose tasks have not ended."""
         self._ready: deque[Lane] = deque()
         self._hungry: dict[str, Lane] = {}
         self._hunger = asyncio.Event()
@@ -106,18 +88,30 @@ class Router:
             lane = self._lanes[consumer.name] = Lane(consumer, slot)
         return lane
 
+    def passing_lane(self, consumer: Consumer) -> Lane:
+        """Give the consumer's lane; it is let go again once nothing has been in it for a while."""
+        lane = self.lane(consumer)
+        lane.passes = True
+        return lane
+
     def set_tries(self, tries: int) -> None:
         """Park from now on what failed so often."""
         self._patience = replace(self._patience, tries=tries)
 
     def close_lane(self, name: str) -> None:
-        """Let the lane end; what is still in it counts as done."""
+        """Let the lane end; what waits in it counts as done, what runs is settled by its end."""
         lane = self._lanes.pop(name, None)
         if lane is None:
             return
+        lane.closed = True
+        if lane.running:
+            self._closing.add(lane)
+        # A later lane of that name has the slot for itself.
+        lane.slot = self._inflight.nowhere
+        in_hand = lane.current or lane.held
         for item in lane.queue:
             self.waiting -= 1
-            if item is not lane.current:
+            if item is not in_hand:
                 self._settle(lane, item.row, item.index, Outcome.DROPPED)
         lane.queue.clear()
         for row, index in lane.beyond:
@@ -152,7 +146,9 @@ class Router:
                 self._settle(lane, row, index, Outcome.DROPPED)
 
     def take_out(self, item: Item) -> None:
-        """Remove the head of a lane that was run alone."""
+        """Remove the head of a lane that was run alone, unless it ended the lane."""
+        if item.lane.closed:
+            return
         if item.lane.queue[0] is not item:
             raise ValueError("only the head of a lane can be taken out")
         item.lane.queue.popleft()
@@ -162,6 +158,11 @@ class Router:
         """The consumers of whose first item nobody knows how far it came."""
         lanes = self._lanes.values()
         return {lane.number for lane in lanes if lane.queue and lane.queue[0].again}
+
+    @property
+    def beyond(self) -> int:
+        """Items of all lanes of which only the place is known."""
+        return sum(len(lane.beyond) for lane in self._lanes.values())
 
     def oldest(self) -> float | None:
         """When the oldest unfinished item landed (loop time), None if there is none."""
@@ -186,18 +187,18 @@ class Router:
                 await self._sweep()
             finally:
                 self._group = None
-                for lane in self._lanes.values():
+                for lane in self._all:
                     if lane.task is not None:
                         lane.task.cancel()
 
     async def drain(self, limit: float) -> None:
         """Start nothing more, and give what is running ``limit`` seconds to end."""
         self._stopping = True
-        for lane in self._lanes.values():
+        for lane in self._all:
             lane.wake()
         try:
             async with asyncio.timeout(limit):
-                while any(lane.current is not None for lane in self._lanes.values()):
+                while any(lane.current is not None for lane in self._all):
                     await asyncio.sleep(0.01)
         except TimeoutError:
             log.warning("items are cut off by the stop", extra={"event": "drain_timeout"})
@@ -208,9 +209,18 @@ class Router:
         ``group`` owns it, also if it will not be stopped: then it is left behind.
         """
         lane = item.lane
-        tries = await self._failures.note_try(item.id, lane.consumer.name)
+        if lane.closed:
+            return True  # By what was run before it.
+        lane.held = item
+        try:
+            tries = await self._failures.note_try(item.id, lane.consumer.name)
+        except Forgotten as error:
+            self._forget(lane, item, error)
+            lane.held = None
+            return True
         if tries > self._patience.tries:
             await self._park(lane, item, ParkReason.CRASHED, "handling it ended the whole program")
+            lane.held = None
             return True
         item.again = True
         task = group.create_task(self._attempt(lane, item), name=lane.consumer.name)
@@ -218,6 +228,8 @@ class Router:
         if not done:
             task.cancel()
             done, _ = await asyncio.wait({task}, timeout=_STUBBORN)
+        lane.held = None
+        delay: float | None = 0.0
         if not done:
             log.error(
                 "a %s cannot be stopped", lane.consumer.name.partition(":")[0],
@@ -225,12 +237,19 @@ class Router:
             )  # fmt: skip
             lane.generation += 1
             lane.current = None
-            return False
-        delay = 0.0 if task.cancelled() else task.result()
-        await self._failures.clear_try(item.id, lane.consumer.name)
-        return delay is None
+        elif not task.cancelled():
+            delay = task.result()
+        if delay is not None and lane.closed:
+            self._settle(lane, item.row, item.index, Outcome.DROPPED)
+        if done:
+            await self._failures.clear_try(item.id, lane.consumer.name)
+        return delay is None or lane.closed
 
     # --- inside ---
+
+    @property
+    def _all(self) -> Sequence[Lane]:
+        return (*self._lanes.values(), *self._closing)
 
     def _append(self, lane: Lane, item: Item) -> None:
         lane.queue.append(item)
@@ -262,6 +281,7 @@ class Router:
 
     def _start(self, lane: Lane) -> None:
         assert self._group is not None  # noqa: S101 - only called while running
+        lane.cancels = 0
         lane.task = self._group.create_task(
             self._run_lane(lane, lane.generation), name=lane.consumer.name
         )
@@ -273,9 +293,12 @@ class Router:
             await self._run_queue(lane, generation)
         if lane.generation == generation:
             lane.running = False
+            self._closing.discard(lane)
 
     async def _linger(self, lane: Lane) -> bool:
         """Wait for more: going on is cheaper than beginning anew. False once it is idle."""
+        if lane.closed:
+            return False
         lane.idle_since = monotonic()
         waiter = lane.waiter = asyncio.get_running_loop().create_future()
         try:
@@ -301,8 +324,7 @@ class Router:
                 handled += 1
                 if handled % _BURST == 0:
                     await asyncio.sleep(0)
-            elif not queue or queue[0] is not item:
-                # The lane was closed meanwhile: this is not tried again.
+            elif lane.closed:
                 self._settle(lane, item.row, item.index, Outcome.DROPPED)
             elif delay > 0:
                 await asyncio.sleep(delay)
@@ -314,17 +336,14 @@ class Router:
         lane.current = item
         lane.since = monotonic()
         lane.expired = False
-        failure: Exception
+        failure: BaseException
         failpoint("started")
         try:
             await lane.consumer.handle(item)
-        except asyncio.CancelledError:
-            if not lane.expired:
+        except asyncio.CancelledError as error:
+            if lane.is_stopped():
                 raise
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
-            failure = _TooLong("it took too long")
+            failure = _TooLong("it took too long") if lane.expired else error
         except Exception as error:  # noqa: BLE001 - A module is a stranger; told apart below.
             failure = error
         else:
@@ -342,16 +361,19 @@ class Router:
             return None
         if lane.generation != generation:
             return None  # It was given up long ago; what became of it is settled.
-        lane.current = None
-        return await self._after(lane, item, failure)
+        lane.current, lane.held = None, item
+        try:
+            return await self._after(lane, item, failure)
+        finally:
+            lane.held = None
 
-    async def _after(self, lane: Lane, item: Item, failure: Exception) -> float | None:
+    async def _after(self, lane: Lane, item: Item, failure: BaseException) -> float | None:
         """Do what the failure's class says."""
         match failure:
             case TemporaryFailure() | ModuleNotReady():
                 if not item.again:  # Of an earlier try nobody knows how far it came.
                     lane.slot.withdraw()
-                return self._later(item, failure)
+                return self._patience.wait(failure, _age(item))
             case Unsupported():
                 await self._park(lane, item, ParkReason.UNSUPPORTED, str(failure))
                 return None
@@ -376,24 +398,19 @@ class Router:
         return await self._failed(lane, item, ParkReason.FAILED, detail)
 
     def _settle(self, lane: Lane, row: Row, index: int, outcome: Outcome) -> None:
-        row.finish_share(index, lane.number, outcome)
-        self.marker.touch(row)
-
-    def _later(self, item: Item, failure: Exception) -> float:
-        advice = getattr(failure, "retry_after", None)
-        if advice is not None:
-            return float(advice)
-        # Without advice from the network: the older the item, the longer the next wait.
-        age = asyncio.get_running_loop().time() - item.row.landed_at
-        wait = min(max(0.5, age / 2), self._patience.longest_delay)
-        return wait * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
+        if not row.has_done(index, lane.number):  # Closed while it was settled, it is so already.
+            row.finish_share(index, lane.number, outcome)
+            self.marker.touch(row)
 
     async def _failed(
         self, lane: Lane, item: Item, reason: ParkReason, detail: str
     ) -> float | None:
-        tries = await self._persistently(
-            lambda: self._failures.note_try(item.id, lane.consumer.name)
-        )
+        name = lane.consumer.name
+        try:
+            tries = await persistently(lambda: self._failures.note_try(item.id, name))
+        except Forgotten as error:
+            self._forget(lane, item, error)
+            return None
         failpoint("tried")
         if tries >= self._patience.tries:
             await self._park(lane, item, reason, f"{detail}, {tries} times")
@@ -402,47 +419,51 @@ class Router:
 
     async def _park(self, lane: Lane, item: Item, reason: ParkReason, detail: str) -> None:
         name = lane.consumer.name
-        event = self._encode(item.event)
-        await self._persistently(lambda: self._failures.park(item.id, name, reason, detail, event))
-        failpoint("parked")
-        self._telemetry.parked.labels(reason=reason.value).inc()
-        log.warning(
-            "an item of a %s is parked: %s",
-            name.partition(":")[0],
-            reason.value,
-            extra={"event": "item_parked"},
-        )
+        outcome = await park(item, name, reason, detail, self._failures, self._encode)
+        if outcome is Outcome.PARKED:
+            self._telemetry.parked.labels(reason=reason.value).inc()
         lane.slot.finish()
-        self._settle(lane, item.row, item.index, Outcome.PARKED)
-        try:
-            async with asyncio.timeout(10):
-                await lane.consumer.parked(item, reason, detail)
-        except (TimeoutError, TemporaryFailure, PermanentFailure) as error:
-            log.warning("the sender was not told: %s", error, extra={"event": "sender_not_told"})
+        self._settle(lane, item.row, item.index, outcome)
+        if outcome is Outcome.PARKED:
+            await tell(lane.consumer, item, reason, detail)
 
-    async def _persistently(self, action: Callable[[], Awaitable[_T]]) -> _T:
-        while True:
-            try:
-                return await action()
-            except TemporaryFailure:  # The database is away; the lane can only wait for it.
-                await asyncio.sleep(1)
+    def _forget(self, lane: Lane, item: Item, error: Forgotten) -> None:
+        """Go on without an item that waited here for longer than anything is kept."""
+        tell_forgotten(lane.consumer.name, error)
+        lane.slot.finish()
+        self._settle(lane, item.row, item.index, Outcome.DROPPED)
 
     async def _sweep(self) -> None:
         """Cancel what is past its deadline; leave behind what will not be cancelled."""
         while True:
             await asyncio.sleep(min(1.0, self._patience.first_delay))
             now = monotonic()
-            for lane in list(self._lanes.values()):
+            passing = []
+            for lane in self._all:
                 if lane.current is None:
                     if lane.waiter is not None and now - lane.idle_since > _IDLE:
                         lane.wake()
+                    elif lane.passes and not lane.running and not lane.queue and not lane.beyond:
+                        passing.append(lane)
                     continue
                 late = now - lane.since - lane.consumer.deadline
                 if late > 0 and not lane.expired and lane.task is not None:
                     lane.expired = True
+                    lane.cancels += 1
                     lane.task.cancel()
                 elif late > 5 and lane.expired:
                     self._abandon(lane)
+            if passing:
+                self._let_go(passing)
+
+    def _let_go(self, lanes: Sequence[Lane]) -> None:
+        """Forget lanes with nothing in them, once the journal knows all that was done in them."""
+        unwritten = self.marker.unwritten()
+        for lane in lanes:
+            newest = lane.slot.newest
+            if newest is None or RowId(newest.day, newest.seq) not in unwritten:
+                del self._lanes[lane.consumer.name]
+                self._inflight.release(lane.number)
 
     def _abandon(self, lane: Lane) -> None:
         """Its task swallows the cancellation: the lane goes on without it."""
@@ -453,15 +474,26 @@ class Router:
         )  # fmt: skip
         lane.generation += 1
         lane.current = None
+        lane.cancels = 0
         if item is not None and self._group is not None:
             lane.task = self._group.create_task(self._give_up(lane, item, lane.generation))
 
     async def _give_up(self, lane: Lane, item: Item, generation: int) -> None:
-        delay = await self._failed(lane, item, ParkReason.HUNG, "it would not stop")
+        lane.held = item
+        try:
+            delay = await self._failed(lane, item, ParkReason.HUNG, "it would not stop")
+        finally:
+            lane.held = None
         if delay is None:
             if lane.queue and lane.queue[0] is item:
                 lane.queue.popleft()
                 self.waiting -= 1
+        elif lane.closed:
+            self._settle(lane, item.row, item.index, Outcome.DROPPED)
         else:
             await asyncio.sleep(delay)
         await self._run_lane(lane, generation)
+
+
+def _age(item: Item) -> float:
+    return asyncio.get_running_loop().time() - item.row.landed_at

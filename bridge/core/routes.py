@@ -1,12 +1,13 @@
 """Which lanes an event belongs to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bridge.core.bots import Seat
 from bridge.core.deletions import Deletions
 from bridge.core.lane import Lane
 from bridge.core.policies import Policies
+from bridge.core.policyrules import KINDS as RULES
 from bridge.core.portals import Portals
 from bridge.core.roomacts import KINDS
 from bridge.core.router import Router
@@ -18,6 +19,11 @@ from bridge.sdk.ids import RoomId, UserId
 _TALK = frozenset(
     {"m.room.message", "m.room.encrypted", "m.sticker", "m.reaction", "m.room.redaction"}
 )
+
+ROUTED = _TALK | KINDS | frozenset(RULES) | {"m.room.member", "m.room.encryption"}
+"""The types that somebody may want; no other is handed on."""
+_TOO_OLD = 13 * 24 * 3600 * 1000
+"""Milliseconds after which it is not known any more whether an event was here before."""
 
 
 class Routes:
@@ -51,7 +57,10 @@ class Routes:
         return (user, room) in self._names
 
     def add_seat(self, seat: Seat) -> None:
-        """A bot is in a room from now on."""
+        """A bot is in a room from now on; if it was before, what waits in its lane is kept."""
+        if self._names.get((seat.user, seat.room)) == seat.name:
+            self.change_seat(seat)
+            return
         self.remove_seat(seat.user, seat.room)
         lane = self._router.lane(seat)
         self._seats.setdefault(seat.room, []).append(lane)
@@ -76,10 +85,15 @@ class Routes:
     def __call__(self, event: dict[str, Any]) -> Sequence[Lane]:
         """Give the lanes; none if nobody wants the event."""
         kind = event["type"]
+        if kind not in ROUTED:
+            return ()
         if kind in _TALK:
             # The presence of state_key decides what is state, not the type.
-            if "state_key" in event:
+            if "state_key" in event or _is_too_old(event):
                 return ()
+            if kind == "m.room.encrypted":
+                # That it became so may have been lost on the way; anybody can send this, though.
+                self.watcher.encryption.doubt(RoomId(event["room_id"]))
             lanes = self._portals.lanes(event)
             if kind == "m.room.redaction":
                 lanes = (*lanes, *self.policies.lanes(event), *self._deletions.lanes())
@@ -111,3 +125,14 @@ class Routes:
             return lanes
         # A ghost that has to go is somebody who has to go on the network.
         return (*lanes, *self._portals.lanes(event))
+
+
+def _is_too_old(event: Mapping[str, Any]) -> bool:
+    """Whether the homeserver had it for so long that it may have crossed already.
+
+    Synapse may keep a transaction for weeks that it has delivered, or that was found in the room,
+    and deliver it after the next outage. To take a message back twice does no harm.
+    """
+    unsigned = event.get("unsigned")
+    age = unsigned.get("age") if unsigned else None
+    return type(age) is int and age > _TOO_OLD and event["type"] != "m.room.redaction"

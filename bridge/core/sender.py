@@ -1,16 +1,19 @@
 """From the outbox into Matrix: one lane a room, in order, each entry until it is there."""
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from bridge.core.encryption import Encryption
+from bridge.core.listings import Listings
+from bridge.core.patience import persistently
+from bridge.core.roomlane import Outbox, Pause, RoomLane
 from bridge.core.targets import aim
+from bridge.core.unwritten import Unwritten
 from bridge.failpoint import failpoint
 from bridge.matrix.history import WereSent
 from bridge.model import (
@@ -30,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE = 32
 """Requests to the homeserver side by side."""
+_AGAIN_AT_ONCE = 16
+"""And of those that failed or hung before: they must not take the others' places."""
 _NEAR = 100
 """Entries of a room that are in memory; what comes after them lies in the outbox."""
 _MEMORY = 20_000
@@ -40,41 +45,6 @@ _REMEMBERED = timedelta(hours=20)
 
 _AWAY_AFTER = 3
 """So many failures in a row, in whatever rooms, are the homeserver's."""
-
-
-class Waiting(Protocol):
-    """What waits for one room."""
-
-    @property
-    def room(self) -> RoomId: ...
-    @property
-    def number(self) -> int: ...
-    @property
-    def last(self) -> int: ...
-
-
-class More(Protocol):
-    """What comes next for a room."""
-
-    @property
-    def entries(self) -> Sequence[QueuedOutgoing]: ...
-    @property
-    def last(self) -> int: ...
-    @property
-    def is_all(self) -> bool: ...
-
-
-class Outbox(Protocol):
-    """The part of the storage that keeps what must go out."""
-
-    async def add(self, outgoing: Sequence[Outgoing]) -> list[QueuedOutgoing]: ...
-    async def finish(self, done: Sequence[Sent]) -> None: ...
-    async def park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None: ...
-    async def drop(self, queued: QueuedOutgoing) -> None: ...
-    async def waiting(self) -> Sequence[Waiting]: ...
-    async def next_of(self, room: RoomId, after: int, until: int, limit: int) -> More: ...
-    async def senders_waiting(self, room: RoomId) -> Sequence[UserId]: ...
-    async def have_sent(self, transaction_ids: Sequence[str], *, before: datetime) -> bool: ...
 
 
 class Intents(Protocol):
@@ -108,37 +78,8 @@ async def _always(outgoing: Outgoing) -> bool:
     return True
 
 
-class _Pause(NamedTuple):
-    """How long until the next try."""
-
-    seconds: float
-    is_asked_for: bool = False
-
-
-@dataclass(slots=True)
-class _Lane:
-    """What goes into one room."""
-
-    room: RoomId
-    queue: deque[QueuedOutgoing]
-    beyond: int = 0
-    """How many more lie in the outbox."""
-    last: int = 0
-    """The number of the last that came into memory in its turn."""
-    until: int = 0
-    """The number of the last that is known of."""
-    is_running: bool = False
-    tried: bool = False
-    """The first was put at least once, and no answer came."""
-    asked_at: datetime | None = None
-    """When the room was read back."""
-    there: Mapping[str, EventId] | None = None
-    """What that found: none of it is put again."""
-    forgetful_since: datetime | None = None
-    """The homeserver may know no transaction ids from before this moment."""
-
-    def __len__(self) -> int:
-        return len(self.queue) + self.beyond
+class _Encrypted(PermanentFailure):
+    """It must not be said in clear there."""
 
 
 class Sender:
@@ -151,7 +92,7 @@ class Sender:
         telemetry: Telemetry,
         clock: Clock,
         *,
-        is_encrypted: Callable[[RoomId], bool],
+        encryption: Encryption,
         find_ours: FindOurs,
         find_links: FindLinks,
         is_ours: Callable[[str], bool],
@@ -161,17 +102,18 @@ class Sender:
         self._intents = intents
         self._telemetry = telemetry
         self._clock = clock
-        self._is_encrypted = is_encrypted
+        self._encryption = encryption
         self._find_ours = find_ours
         self._find_links = find_links
         self._is_ours = is_ours
         self._bot = bot
-        self._lanes: dict[RoomId, _Lane] = {}
+        self._lanes: dict[RoomId, RoomLane] = {}
+        self.listings = Listings(self._list, self._drop, clock)
         self._group: asyncio.TaskGroup | None = None
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._again = asyncio.Semaphore(_AGAIN_AT_ONCE)
         self._held = 0
-        self._finished: list[Sent] = []
-        self._finish_wanted = asyncio.Event()
+        self.unwritten = Unwritten(outbox)
         self._away = False
         self._failures = 0
         self._back = asyncio.Event()
@@ -184,15 +126,38 @@ class Sender:
     @property
     def waiting(self) -> int:
         """Entries not sent yet."""
-        return sum(map(len, self._lanes.values()))
+        listings = sum(map(len, self.listings.waiting.values()))
+        return sum(map(len, self._lanes.values())) + listings
+
+    def oldest(self) -> datetime | None:
+        """When the oldest entry that is not sent was put, those of lists aside."""
+        heads = [lane.queue[0].received_at for lane in self._lanes.values() if lane.queue]
+        return min(heads, default=None)
+
+    def standing(self) -> list[RoomLane]:
+        """The lanes in which something waits; that of the oldest first."""
+        lanes = [lane for lane in self._lanes.values() if lane.queue]
+        return sorted(lanes, key=lambda lane: lane.queue[0].received_at)
 
     def holding(self) -> dict[RoomId, int]:
         """By room, how many entries the outbox still has as not sent, as far as we know."""
         held = {room: len(lane) for room, lane in self._lanes.items()}
-        for sent in self._finished:
+        for room, queue in self.listings.waiting.items():
+            held[room] = held.get(room, 0) + len(queue)
+        for sent in self.unwritten:
             room = sent.queued.outgoing.room
             held[room] = held.get(room, 0) + 1
         return held
+
+    def may_wait(self, entry: Outgoing) -> bool:
+        """Whether an entry that was put may be on its way to its room yet."""
+        lane = self._lanes.get(entry.room)
+        if lane is None:
+            return False
+        # Of what is not in memory nobody knows.
+        return lane.beyond > 0 or any(
+            one.outgoing.transaction_id == entry.transaction_id for one in lane.queue
+        )
 
     async def put(self, outgoing: Sequence[Outgoing]) -> None:
         """Store the entries; they go out from now on and cannot be lost.
@@ -214,6 +179,25 @@ class Sender:
         # It may be older than the homeserver's memory, or the homeserver another one by now.
         self._doubt(lane)
         self._start(lane)
+
+    async def set_aside(self, room: RoomId) -> bool:
+        """Park what the room waits for first; False if it is being tried just now.
+
+        Then it is parked when the try has failed. Raises ``PermanentFailure`` if nothing waits,
+        and ``TemporaryFailure`` when the database is away.
+        """
+        lane = self._lanes.get(room)
+        if lane is None or not lane.queue:
+            raise PermanentFailure("nothing waits for that room")
+        queued = lane.queue[0]
+        if not lane.is_resting:
+            lane.unwanted = queued.seq
+            return False
+        lane.queue.popleft()
+        self._held -= 1
+        lane.tried = False
+        await self._park(queued, ParkReason.FAILED, lane.by_hand)
+        return True
 
     async def load(self) -> None:
         """Take up what the last process left. Call once, before anything is put."""
@@ -240,16 +224,16 @@ class Sender:
             try:
                 for lane in list(self._lanes.values()):
                     self._start(lane)
-                await self._keep_finishing()
+                await self.unwritten.keep_writing()
             finally:
                 self._group = None
 
     # --- lanes ---
 
-    def _lane(self, room: RoomId) -> _Lane:
+    def _lane(self, room: RoomId) -> RoomLane:
         lane = self._lanes.get(room)
         if lane is None:
-            lane = self._lanes[room] = _Lane(room, deque())
+            lane = self._lanes[room] = RoomLane(room, deque())
         return lane
 
     def _push(self, queued: QueuedOutgoing) -> None:
@@ -269,29 +253,37 @@ class Sender:
             lane.last = lane.until = place
         self._start(lane)
 
-    def _start(self, lane: _Lane) -> None:
+    def _start(self, lane: RoomLane) -> None:
         if self._group is not None and not lane.is_running:
             lane.is_running = True
             self._group.create_task(self._run_lane(lane), name="sender")
 
-    async def _run_lane(self, lane: _Lane) -> None:
-        tries, was_woken = 0, False
+    async def _run_lane(self, lane: RoomLane) -> None:
+        tries, was_woken, tried = 0, False, 0
         while len(lane):
             if lane.beyond and len(lane.queue) <= _FEW // 2:
                 await self._feed(lane)
                 continue
-            pause = await self._attempt(lane, lane.queue[0], tries)
+            queued = lane.queue[0]
+            if queued.seq != tried:
+                tries, was_woken, tried = 0, False, queued.seq
+            pause = await self._attempt(lane, queued, tries)
+            if pause is not None and lane.unwanted == queued.seq:
+                await self._park(queued, ParkReason.FAILED, lane.by_hand)
+                pause = None
             if pause is None:
                 lane.queue.popleft()
                 self._held -= 1
-                lane.tried, tries, was_woken = False, 0, False
+                lane.tried, lane.trouble = False, ""
             else:
                 tries += 1
+                lane.is_resting = True
                 # Woken once for nothing, it is not the homeserver that was away.
                 was_woken = await self._rest(pause, by_its_return=not was_woken)
+                lane.is_resting = False
         del self._lanes[lane.room]
 
-    async def _feed(self, lane: _Lane) -> None:
+    async def _feed(self, lane: RoomLane) -> None:
         """Bring the next entries of a long lane into memory."""
         limit = _NEAR if self._held < _MEMORY else _FEW
         until, counted = lane.until, lane.beyond
@@ -309,7 +301,7 @@ class Sender:
             lane.beyond = max(1, lane.beyond - len(more.entries))
             lane.last = more.last
 
-    async def _rest(self, pause: _Pause, *, by_its_return: bool) -> bool:
+    async def _rest(self, pause: Pause, *, by_its_return: bool) -> bool:
         """Wait, but no longer than the homeserver is away, unless it asked for it.
 
         Gives whether the homeserver's return ended it.
@@ -329,13 +321,17 @@ class Sender:
 
     # --- one entry ---
 
-    async def _attempt(self, lane: _Lane, queued: QueuedOutgoing, tries: int) -> _Pause | None:
+    async def _attempt(self, lane: RoomLane, queued: QueuedOutgoing, tries: int) -> Pause | None:
         outgoing = queued.outgoing
-        if self._must_not_be_clear(outgoing):
-            await self._park(queued, ParkReason.NO_KEY, "the room is encrypted")
+        if outgoing.kind is SendKind.LIST and self._group is not None:
+            self.listings.take(queued, self._group)
             return None
         try:
-            async with self._slots:
+            async with self._again if tries else self._slots:
+                if outgoing.kind is SendKind.EVENT:
+                    is_secret = self._encryption.of(outgoing.room)
+                    if is_secret or (is_secret is None and await self._encryption.ask(outgoing)):
+                        raise _Encrypted("the room is encrypted")
                 await self._read_back(lane, queued)
                 event_id = (lane.there or {}).get(outgoing.transaction_id)
                 if event_id is None:
@@ -348,44 +344,46 @@ class Sender:
                     for one in aimed:
                         event_id = await self._intents.send(one)
         except TemporaryFailure as error:
+            lane.trouble = str(error)
+            self._note_up(error)
             return self._put_off(error, tries)
         except PermanentFailure as error:
-            await self._park(queued, ParkReason.REFUSED, str(error))
+            is_secret = isinstance(error, _Encrypted)
+            reason = ParkReason.NO_KEY if is_secret else ParkReason.REFUSED
+            await self._park(queued, reason, str(error))
             return None
         failpoint("sent")
         self._note_up(None)
         self._note_sent(queued, event_id)
         return None
 
+    async def _list(self, queued: QueuedOutgoing, tries: int) -> Pause | None:
+        """Put the room into a list, or take it out. That fails alone, so it tells of nothing."""
+        try:
+            async with self._again if tries else self._slots:
+                await self._intents.send(queued.outgoing)
+        except TemporaryFailure as error:
+            return self._put_off(error, tries)
+        except PermanentFailure as error:
+            await self._park(queued, ParkReason.REFUSED, str(error))
+        else:
+            self._note_sent(queued, None)
+        return None
+
     async def _aim(self, outgoing: Outgoing) -> Sequence[Outgoing]:
         """What is to be done for the entry, now that what was put before it is sent."""
         if not outgoing.about or outgoing.portal is None:
             return (outgoing,)
-        newest = self._unsettled(outgoing.portal, outgoing.about)
+        newest = self.unwritten.of_remote(outgoing.portal, outgoing.about)
         links = [*await self._find_links(outgoing.portal, outgoing.about), *newest]
         ours = [link.sender for link in links if self._is_ours(link.sender)]
         return aim(outgoing, links, ours)
 
-    def _unsettled(self, portal: int, remote_id: str) -> list[MessageLink]:
-        """The events that a remote message is, of those whose links are not written yet."""
-        return [
-            MessageLink(
-                portal=portal, event_id=one.event_id, remote_id=remote_id, part=said.part,
-                sender=said.user, kind=said.link,
-            )
-            for one in self._finished
-            if one.event_id is not None
-            and (said := one.queued.outgoing).portal == portal
-            and remote_id in {said.remote_id, said.alias}
-            and said.kind is SendKind.EVENT
-        ]  # fmt: skip
-
-    def _put_off(self, error: TemporaryFailure, tries: int) -> _Pause:
+    def _put_off(self, error: TemporaryFailure, tries: int) -> Pause:
         self._telemetry.count_send("to_matrix", "retried")
-        self._note_up(error)
         if error.retry_after is not None:
-            return _Pause(error.retry_after, is_asked_for=True)
-        return _Pause(min(0.5 * 2 ** min(tries, 7), 60) * random.uniform(0.8, 1.2))  # noqa: S311
+            return Pause(error.retry_after, is_asked_for=True)
+        return Pause(min(0.5 * 2 ** min(tries, 7), 60) * random.uniform(0.8, 1.2))  # noqa: S311
 
     def _note_sent(self, queued: QueuedOutgoing, event_id: EventId | None) -> None:
         outgoing, now = queued.outgoing, self._clock.now()
@@ -393,12 +391,8 @@ class Sender:
         if outgoing.kind is SendKind.EVENT and outgoing.portal is not None:
             seconds = (now - queued.received_at).total_seconds()
             self._telemetry.time_crossing("to_matrix", seconds)
-        self._finished.append(Sent(queued, event_id, now))
-        self._finish_wanted.set()
+        self.unwritten.add(Sent(queued, event_id, now))
         self.on_end(outgoing, "")
-
-    def _must_not_be_clear(self, outgoing: Outgoing) -> bool:
-        return outgoing.kind is SendKind.EVENT and self._is_encrypted(outgoing.room)
 
     async def _drop(self, queued: QueuedOutgoing) -> None:
         """Leave it out by rule. Raises ``TemporaryFailure``."""
@@ -410,22 +404,16 @@ class Sender:
         log.warning("not sent into Matrix: %s", reason.value, extra={"event": "send_parked"})
         self._telemetry.count_send("to_matrix", "parked")
         self._telemetry.parked.labels(reason=reason.value).inc()
-        while True:
-            try:
-                await self._outbox.park(queued, reason, detail)
-            except TemporaryFailure:
-                await asyncio.sleep(1)
-            else:
-                failpoint("set_aside")
-                self.on_end(queued.outgoing, detail)
-                return
+        await persistently(lambda: self._outbox.park(queued, reason, detail))
+        failpoint("set_aside")
+        self.on_end(queued.outgoing, detail)
 
     # --- what the homeserver may have forgotten ---
 
-    def _doubt(self, lane: _Lane) -> None:
+    def _doubt(self, lane: RoomLane) -> None:
         lane.forgetful_since, lane.there = self._clock.now(), None
 
-    async def _read_back(self, lane: _Lane, queued: QueuedOutgoing) -> None:
+    async def _read_back(self, lane: RoomLane, queued: QueuedOutgoing) -> None:
         """Look for the entry in the room, if it may be there and its transaction id forgotten.
 
         One look serves all that waited for the room at that time: nobody else sends it.
@@ -441,7 +429,8 @@ class Sender:
         is_old = now - queued.received_at > _REMEMBERED and (
             lane.asked_at is None or now - lane.asked_at > _REMEMBERED
         )
-        if not (is_doubtful or is_old):
+        # People have no device by which a homeserver knows it again after its restart.
+        if not (is_doubtful or is_old or (lane.tried and queued.outgoing.double)):
             return
         senders = await self._outbox.senders_waiting(lane.room)
         if any(one.outgoing.double for one in lane.queue):
@@ -473,28 +462,3 @@ class Sender:
                     "the homeserver does not take it: %s", error, extra={"event": "hs_away"}
                 )
             self._away, self.trouble = True, str(error)
-        self._telemetry.homeserver_up.set(not self._away)
-
-    async def _keep_finishing(self) -> None:
-        try:
-            while True:
-                await self._finish_wanted.wait()
-                await self._finish()
-        finally:
-            with contextlib.suppress(TimeoutError):  # Then it is sent again, as the same.
-                async with asyncio.timeout(3):
-                    await self._finish()
-
-    async def _finish(self) -> None:
-        self._finish_wanted.clear()
-        batch = list(self._finished)
-        if not batch:
-            return
-        try:
-            await self._outbox.finish(batch)
-        except TemporaryFailure:
-            self._finish_wanted.set()
-            await asyncio.sleep(0.5)
-        else:
-            del self._finished[: len(batch)]
-            failpoint("settled")

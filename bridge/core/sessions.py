@@ -9,9 +9,14 @@ from datetime import datetime
 from typing import Protocol
 
 from bridge.core.bots import BotCall, Stage, say
+from bridge.core.patience import LONGEST_PAUSE, persistently
+from bridge.core.privateanswers import answer_privately
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import RoomId, UserId
+
+_MOST_UNTOLD = 1000
+"""Sessions of which it is tried again to tell; of more it is tried once."""
 
 
 class Session(Protocol):
@@ -53,23 +58,29 @@ class Sessions:
         self._stage = stage
         self._bot = bot
         self._do = do
+        self._untold = 0
 
     def begun(self, session: Session) -> None:
         """Somebody has signed in: have the person told, where nobody else reads it."""
-        self._do(self._tell(session))
+        self._do(self._tell_surely(session))
 
     async def obey(self, call: BotCall, words: Sequence[str]) -> str:
         """List the person's sessions, or end one or all. Raises a ``DeliveryError``."""
         who = call.sender.user_id
+        if words:
+            return await answer_privately(
+                self._stage, self._bot, call, lambda: self._end(who, words)
+            )
+        there = await self._tokens.tokens_of(who)
+        text = "\n".join(map(_describe, there)) or "You are signed in nowhere at the web."
+        room, answer = await self._stage.private_chats.room_for(
+            self._bot, who, call.room, direct=call.direct
+        )
+        await self._say(room, text, call.item.id)
+        return answer
+
+    async def _end(self, who: UserId, words: Sequence[str]) -> str:
         match list(words):
-            case []:
-                there = await self._tokens.tokens_of(who)
-                text = "\n".join(map(_describe, there)) or "You are signed in nowhere at the web."
-                room, answer = await self._stage.private_chats.room_for(
-                    self._bot, who, call.room, direct=call.direct
-                )
-                await self._say(room, text, call.item.id)
-                return answer
             case ["end", "all"]:
                 return f"Ended: {await self._tokens.revoke_all(who)}."
             case ["end", name]:
@@ -81,6 +92,16 @@ class Sessions:
                     return "That session has ended."
                 raise PermanentFailure("there is no such session of yours; say sessions")
         raise PermanentFailure("say sessions alone, or sessions end and a name or all")
+
+    async def _tell_surely(self, session: Session) -> None:
+        if self._untold >= _MOST_UNTOLD:
+            await self._tell(session)
+            return
+        self._untold += 1
+        try:
+            await persistently(lambda: self._tell(session), LONGEST_PAUSE)
+        finally:
+            self._untold -= 1
 
     async def _tell(self, session: Session) -> None:
         room = await self._stage.private_chats.open(self._bot, session.subject)

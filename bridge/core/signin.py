@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
+from bridge.core.cancellation import is_meant_for_us
 from bridge.core.instances import Instance
 from bridge.model import LoginRow
 from bridge.sdk.errors import DeliveryError, LoginRequired, ModuleError, PermanentFailure
@@ -125,7 +126,9 @@ class SignIn:
             again = again and self._refusals < MOST_REFUSALS
         except TimeoutError:
             self.trouble = f"{self.instance.name} did not answer in time."
-        except Exception as error:  # A module is a stranger.
+        except (Exception, asyncio.CancelledError) as error:  # A module is a stranger.
+            if isinstance(error, asyncio.CancelledError) and is_meant_for_us():
+                raise
             log.exception("a login failed", extra={"event": "login_crashed"})
             self.trouble, again = (
                 f"It failed with {type(error).__name__}; the log says more.",

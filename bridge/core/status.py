@@ -15,6 +15,7 @@ from bridge.core.router import Router
 from bridge.core.sender import Sender
 from bridge.logs import redact
 from bridge.model import ParkReason
+from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.login import LoginState
 from bridge.telemetry import Telemetry
@@ -61,30 +62,42 @@ class Status:
     items: Counted
     homeserver: Callable[[], str]
     difference: Callable[[], Mapping[str, int]]
+    unfinished: Callable[[], Mapping[str, int]]
+    """What was not delivered before it was forgotten, and what soon will not have been."""
     troubles: Troubles
     began: float
 
     async def look(self) -> dict[str, Any]:
-        """See how everything is. Raises ``TemporaryFailure`` when the database is away."""
+        """See how everything is. ``parked`` is None while the database is away."""
+        parked, database = await self._count_parked()
         return {
             "version": self.version,
             "up_seconds": round(monotonic() - self.began),
             "homeserver": self.sender.trouble or self.homeserver(),
+            "database": database,
             "instances": [self._instance(one) for _, one in sorted(self.instances.items())],
             "bots": [{"name": name, "title": title, "user": user}
                      for name, title, user in self.bots()],
             "portals": len(self.portals.all),
             "lanes": self._lanes(),
             "into_matrix_waiting": self.sender.waiting,
-            "parked": {reason.value: number
-                       for reason, number in (await self.items.count_parked()).items()},
+            "parked": parked,
             "seconds_end_to_end": {
                 direction: self._median(direction) for direction in ("to_network", "to_matrix")
             },
             "unaccounted": dict(self.difference()),
+            "unfinished": dict(self.unfinished()),
             "troubles": [{"at": at.isoformat(timespec="seconds"), "event": event, "said": said}
                          for at, event, said in self.troubles.recent],
         }  # fmt: skip
+
+    async def _count_parked(self) -> tuple[dict[str, int] | None, str]:
+        """What is put aside; and what the database says to that."""
+        try:
+            counted = await self.items.count_parked()
+        except TemporaryFailure as error:
+            return None, str(error).removeprefix("the database is ")
+        return {reason.value: number for reason, number in counted.items()}, "answers"
 
     def _instance(self, instance: Instance) -> dict[str, Any]:
         state, reason = instance.state
@@ -105,7 +118,7 @@ class Status:
                 for session in instance.sessions
                 if session.supervisor.state in _TROUBLED
             ],
-            "chats_in_trouble": dict(instance.trouble),
+            "chats_in_trouble": {**instance.trouble, **self.portals.shut(instance.name)},
         }
 
     def _lanes(self) -> dict[str, Any]:
@@ -113,7 +126,7 @@ class Status:
         longest = sorted(oldest.items(), key=lambda pair: -pair[1])[:_LONGEST]
         return {
             "busy": len(oldest),
-            "waiting": self.router.waiting,
+            "waiting": self.router.waiting + self.router.beyond,
             "oldest_seconds": round(max(oldest.values(), default=0.0), 1),
             "longest": [
                 {"lane": self.portals.name_of(name), "waiting": len(self.router.lanes[name]),
@@ -143,6 +156,7 @@ def in_lines(look: Mapping[str, Any]) -> list[str]:
     lines = [
         f"Trestle {look['version']}, up for {_span(look['up_seconds'])}",
         f"homeserver: {look['homeserver']}",
+        f"database: {look['database']}",
     ]
     for one in look["instances"]:
         logins = ", ".join(f"{number} {state}" for state, number in one["logins"].items())
@@ -167,8 +181,7 @@ def in_lines(look: Mapping[str, Any]) -> list[str]:
         + (f": {one['because']}" if one["because"] else "")
         for one in lanes["longest"] if one["seconds"] >= 1
     ]  # fmt: skip
-    parked = ", ".join(f"{number} {reason}" for reason, number in look["parked"].items())
-    lines.append(f"parked: {parked or 'nothing'}")
+    lines.append(f"parked: {_parked_in_words(look['parked'])}")
     half = [
         f"{way.replace('_', ' ')} under {seconds:g} s"
         for way, seconds in look["seconds_end_to_end"].items() if seconds is not None
@@ -177,6 +190,12 @@ def in_lines(look: Mapping[str, Any]) -> list[str]:
     lines.append(f"unaccounted for: {sum(look['unaccounted'].values())}")
     lines += [f"{one['at'][:19].replace('T', ' ')} {one['said']}" for one in look["troubles"]]
     return lines
+
+
+def _parked_in_words(parked: Mapping[str, int] | None) -> str:
+    if parked is None:
+        return "the database knows"
+    return ", ".join(f"{number} {reason}" for reason, number in parked.items()) or "nothing"
 
 
 def _span(seconds: float) -> str:

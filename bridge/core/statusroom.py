@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from bridge.core.bots import Stage
-from bridge.core.conditions import is_same
+from bridge.core.conditions import PARKED, is_same
 from bridge.core.outgoing import transaction_id
 from bridge.model import Clock, Outgoing, SendKind, Trouble
 from bridge.sdk.errors import TrestleError
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 _EVERY = 5.0
 _LEAST_BETWEEN = 60.0
 """Seconds between two changes of a line that differ by numbers only."""
+_TRY_AGAIN = timedelta(minutes=5)
 _NAME = "Trestle: status"
 
 
@@ -30,7 +31,9 @@ class Shown(Protocol):
     async def all(self) -> Sequence[Trouble]: ...
     async def keep(self, trouble: Trouble) -> None: ...
     async def forget(self, key: str) -> None: ...
-    async def is_refused(self, room: RoomId) -> bool: ...
+    async def refused(self, room: RoomId) -> Collection[str]: ...
+    async def invited(self) -> Sequence[UserId]: ...
+    async def set_invited(self, people: Sequence[UserId]) -> None: ...
 
 
 class StatusRoom:
@@ -63,11 +66,13 @@ class StatusRoom:
         self._one_at_a_time = asyncio.Lock()
         self._made: RoomId | None = None
         """A new room that is not noted yet: the disk may be full."""
-        self._invited: set[UserId] = set()
+        self._not_before: dict[UserId, datetime] = {}
+        """When somebody who could not be invited, or removed, is tried again."""
 
     def set_admins(self, admins: Sequence[UserId]) -> None:
-        """Have these invited from now on."""
+        """Have these in the room from now on, and whom it was made for before out of it."""
         self._admins = admins
+        self._not_before.clear()
 
     async def run(self) -> None:
         """Keep the room as things are. Runs until cancelled."""
@@ -88,23 +93,35 @@ class StatusRoom:
             await self._look()
 
     async def _look(self) -> None:
-        if not self._admins:
-            return
-        found = await self._find()
+        found = await self._find() if self._admins else {}
         room = await self._room(make=bool(found))
-        if room is None or await self._shown.is_refused(room):
-            return  # What is put aside there would only be one more thing to tell there.
-        await self._invite(room)
+        if room is not None:
+            await self._seat_admins(room)
+        if room is not None and self._admins:
+            await self._show(room, found)
+
+    async def _show(self, room: RoomId, found: Mapping[str, str]) -> None:
+        refused = await self._shown.refused(room)
         known = {one.key: one for one in await self._shown.all()}
+        # A line that is put aside would only be repeated, and the others go on.
+        mute = {key for key, one in known.items() if self._names(one) & set(refused)}
+        if refused:
+            mute.add(PARKED)  # It would tell of that, and be put aside too.
         for key, sentence in found.items():
             trouble = known.get(key)
+            if key in mute:
+                continue
             if trouble is None or trouble.over_at is not None:
                 await self._begin(room, key, sentence)
             else:
                 await self._change(room, replace(trouble, sentence=sentence))
         for key, trouble in known.items():
-            if key not in found:
+            if key in found:
+                continue
+            if key not in mute:
                 await self._end(room, trouble)
+            elif trouble.event_id is None:
+                await self._shown.forget(key)  # Nobody has seen it.
 
     async def acknowledge(self, by: UserId) -> int:
         """Note on every line that somebody has seen it; give how many there are."""
@@ -142,17 +159,49 @@ class StatusRoom:
         log.info("the admins are invited to a status room", extra={"event": "status_room"})
         return room
 
-    async def _invite(self, room: RoomId) -> None:
-        """Have every admin invited, once in each run: also who was named later."""
+    async def _seat_admins(self, room: RoomId) -> None:
+        """Have every admin invited, once, and out of it again who is none any more."""
+        before = await self._shown.invited()
+        invited = [
+            one for one in before
+            if one in self._admins or not await self._unseat(room, one)
+        ]  # fmt: skip
         for admin in self._admins:
-            if admin in self._invited:
-                continue
-            self._invited.add(admin)
-            try:
-                await self._stage.intents.invite(room, self._bot, admin)
-            except TrestleError as error:
-                log.info("an admin is not invited: %s", type(error).__name__,
-                         extra={"event": "not_invited"})  # fmt: skip
+            if admin not in invited and await self._seat(room, admin):
+                invited.append(admin)
+        if invited != before:
+            await self._shown.set_invited(invited)
+
+    async def _seat(self, room: RoomId, admin: UserId) -> bool:
+        invite = self._stage.intents.invite
+        return await self._try(room, admin, lambda: invite(room, self._bot, admin), is_in=True)
+
+    async def _unseat(self, room: RoomId, person: UserId) -> bool:
+        kick, reason = self._stage.intents.kick, "no admin of Trestle any more"
+        return await self._try(
+            room, person, lambda: kick(room, self._bot, person, reason), is_in=False
+        )
+
+    async def _try(
+        self, room: RoomId, person: UserId, act: Callable[[], Awaitable[None]], *, is_in: bool
+    ) -> bool:
+        """Do it, and say whether it is so; what fails is tried again a while later."""
+        now = self._clock.now()
+        if now < self._not_before.get(person, now):
+            return False
+        try:
+            await act()
+        except TrestleError as error:
+            members = await self._stage.intents.joined_members(room)
+            if members and (person in members) is is_in:
+                return True
+            self._not_before[person] = now + _TRY_AGAIN
+            log.info(
+                "an admin is not %s: %s", "invited" if is_in else "removed",
+                type(error).__name__, extra={"event": "not_invited"},
+            )  # fmt: skip
+            return False
+        return True
 
     # --- its lines ---
 
@@ -208,12 +257,18 @@ class StatusRoom:
     def _outgoing(self, room: RoomId, trouble: Trouble, content: dict[str, Any]) -> Outgoing:
         return Outgoing(
             room=room, user=self._bot, kind=SendKind.EVENT, type="m.room.message",
-            content=content,
-            transaction_id=transaction_id(
-                self._stage.key_of, "trouble", trouble.key, trouble.since.isoformat(),
-                trouble.revision,
-            ),
+            content=content, transaction_id=self._name(trouble),
         )  # fmt: skip
+
+    def _name(self, trouble: Trouble) -> str:
+        """The transaction id of what is said last of it."""
+        return transaction_id(
+            self._stage.key_of, "trouble", trouble.key, trouble.since.isoformat(), trouble.revision
+        )
+
+    def _names(self, trouble: Trouble) -> set[str]:
+        """The transaction ids of its first message and of its last."""
+        return {trouble.transaction_id, self._name(trouble)}
 
 
 def _line(trouble: Trouble) -> str:

@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import Callable
 
+from bridge.core.cancellation import is_meant_for_us
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.login import LoginState
 from bridge.sdk.module import Client
@@ -49,6 +50,7 @@ class Supervisor:
         self.state = LoginState.STARTING
         self.reason = ""
         self._ended_at = 0.0
+        self._is_stopped = False
         self.connected = asyncio.Event()
 
     def start(self, group: asyncio.TaskGroup) -> None:
@@ -66,7 +68,11 @@ class Supervisor:
         return asyncio.get_running_loop().time() - self._ended_at >= self._rest
 
     def report(self, state: LoginState, reason: str = "") -> None:
-        """Take note of what the client says of itself."""
+        """Take note of what the client says of itself, until it is stopped."""
+        if not self._is_stopped:
+            self._note(state, reason)
+
+    def _note(self, state: LoginState, reason: str) -> None:
         self.state, self.reason = state, reason
         if state is LoginState.CONNECTED:
             self.connected.set()
@@ -76,6 +82,7 @@ class Supervisor:
 
     async def stop(self, reason: str = "stopped") -> None:
         """End the client within its limit. One that will not stop is left behind, with a word."""
+        self._is_stopped = True
         task, self._task = self._task, None
         if task is None:
             return
@@ -83,7 +90,7 @@ class Supervisor:
         done, _ = await asyncio.wait({task}, timeout=self._stop_limit)
         if not done:
             log.error("%s does not stop", self.name, extra={"event": "client_stuck"})
-        self.report(LoginState.OFF, reason)
+        self._note(LoginState.OFF, reason)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -92,6 +99,8 @@ class Supervisor:
             self.report(LoginState.STARTING)
             began = loop.time()
             state, reason = await self._once()
+            if self._is_stopped:
+                return  # Its client did not let the cancellation through.
             # Whoever wanted it while it was at work had it: a refusal is no reason to knock again.
             self._again.clear()
             self._ended_at = loop.time()
@@ -115,7 +124,10 @@ class Supervisor:
             return LoginState.RECONNECTING, str(error)
         except LoginRequired as error:
             return LoginState.SIGN_IN_NEEDED, str(error)
-        except Exception as error:  # A module is a stranger; its crash is ours to outlive.
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_meant_for_us():
+                raise
+            # A module is a stranger; its crash is ours to outlive.
             log.exception("%s crashed", self.name, extra={"event": "client_crashed"})
             return LoginState.RECONNECTING, f"it failed with {type(error).__name__}"
         return LoginState.RECONNECTING, "the connection ended"

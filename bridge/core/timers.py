@@ -2,15 +2,14 @@
 
 import asyncio
 import logging
-import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Protocol
 from uuid import UUID
 
 from bridge.core.bots import Stage, say
-from bridge.core.router import Patience
+from bridge.core.patience import Patience, persistently
 from bridge.model import Clock, ParkReason
 from bridge.sdk.errors import (
     DeliveryUncertain,
@@ -27,8 +26,6 @@ from bridge.sdk.timers import HearsTimers, Timer
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 IsThere = Callable[[UserId, RoomId], bool]
 """Whether the bot is in the room."""
@@ -135,9 +132,9 @@ class TimerKeeper:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._timers.changed.clear()
-                ringing = await self._persistently(self._timers.take)
+                ringing = await persistently(self._timers.take)
                 if ringing is None:
-                    await self._sleep_until(await self._persistently(self._timers.next_due))
+                    await self._sleep_until(await persistently(self._timers.next_due))
                     continue
                 self.is_ringing = True
                 try:
@@ -175,7 +172,9 @@ class TimerKeeper:
             case None:
                 await self._finish(ringing, "done")
             case TemporaryFailure() | ModuleNotReady():
-                await self._put_off(ringing, self._wait_after(ringing, failure), counts=False)
+                late = (self._clock.now() - ringing.timer.at).total_seconds()
+                wait = self._patience.wait(failure, late, self._patience.first_delay)
+                await self._put_off(ringing, wait, counts=False)
             case Unsupported():
                 await self._park(ringing, ParkReason.UNSUPPORTED, str(failure))
             case PermanentFailure() | LoginRequired():
@@ -219,7 +218,7 @@ class TimerKeeper:
         return timer.room is not None and not self._is_there(self._user, timer.room)
 
     async def _finish(self, ringing: Ringing, outcome: str) -> None:
-        await self._persistently(lambda: self._timers.finish(ringing.id))
+        await persistently(lambda: self._timers.finish(ringing.id))
         self._telemetry.timers.labels(outcome=outcome).inc()
 
     async def _failed(self, ringing: Ringing, reason: ParkReason, detail: str) -> None:
@@ -231,22 +230,11 @@ class TimerKeeper:
 
     async def _put_off(self, ringing: Ringing, wait: float, *, counts: bool) -> None:
         due = self._clock.now() + timedelta(seconds=wait)
-        await self._persistently(lambda: self._timers.put_off(ringing.id, due, counts=counts))
+        await persistently(lambda: self._timers.put_off(ringing.id, due, counts=counts))
         self._telemetry.timers.labels(outcome="retried").inc()
 
-    def _wait_after(self, ringing: Ringing, failure: Exception) -> float:
-        advice = getattr(failure, "retry_after", None)
-        if advice is not None:
-            return float(advice)
-        # The longer it is overdue, the longer the next wait.
-        late = (self._clock.now() - ringing.timer.at).total_seconds()
-        wait = min(max(self._patience.first_delay, late / 2), self._patience.longest_delay)
-        return wait * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
-
     async def _park(self, ringing: Ringing, reason: ParkReason, detail: str) -> None:
-        await self._persistently(
-            lambda: self._timers.park(ringing.id, ringing.timer.at, reason, detail)
-        )
+        await persistently(lambda: self._timers.park(ringing.id, ringing.timer.at, reason, detail))
         self._telemetry.timers.labels(outcome="parked").inc()
         self._telemetry.parked.labels(reason=reason.value).inc()
         log.warning(
@@ -261,10 +249,3 @@ class TimerKeeper:
             await say(self._stage, self._user, room, text, MessageKind.NOTICE, *source)
         except (TemporaryFailure, PermanentFailure) as error:
             log.warning("nobody was told: %s", error, extra={"event": "sender_not_told"})
-
-    async def _persistently(self, action: Callable[[], Awaitable[_T]]) -> _T:
-        while True:
-            try:
-                return await action()
-            except TemporaryFailure:  # The database is away; timers can only wait for it.
-                await asyncio.sleep(1)

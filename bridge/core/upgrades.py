@@ -1,7 +1,7 @@
 """A room that was replaced by another (a tombstone): its bridge goes along, if it may."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence, Set
 
 from bridge.core.bothsides import say_on_both_sides
 from bridge.core.doorway import Doorway
@@ -44,7 +44,11 @@ class Upgrades:
         target = item.event["content"].get("replacement_room")
         if not isinstance(target, str) or not target.startswith("!"):
             return
-        room = RoomId(target)
+        room, old = RoomId(target), RoomId(item.event["room_id"])
+        if portal.room == room != old:
+            # It was moved, and what comes after that was cut off.
+            await self._settle(door, old, sender, [door.facts.unlist(old)])
+            return
         try:
             await self._check(door, room, sender)
         except (PermanentFailure, MatrixError) as error:
@@ -79,13 +83,25 @@ class Upgrades:
             raise PermanentFailure("the new room is encrypted, which I cannot read yet")
 
     async def _move(self, door: Doorway, room: RoomId, sender: UserId) -> None:
-        house, portal = self._house, door.portal
-        names = await house.intents.joined_members(portal.room)
-        present = sorted(await door.arrivals.attendance.present())
+        old = door.portal.room
+        # Those on their way there are not in there yet.
+        present = await door.arrivals.attendance.present()
         hidden = door.facts.hide()
         await self._portals.move(door, room, sender)
+        door.facts.forget_listing()  # That was of the old room.
+        await self._settle(door, old, sender, hidden, present)
+
+    async def _settle(
+        self, door: Doorway, old: RoomId, sender: UserId, hidden: Sequence[Outgoing],
+        present: Set[UserId] = frozenset(),
+    ) -> None:  # fmt: skip
+        """Do in both rooms what belongs to a move; all of it can be done again."""
+        house, portal = self._house, door.portal
+        names = await house.intents.joined_members(old)
+        parse = house.namespaces.parse_ghost
+        there = {user for user in names if (who := parse(user)) and who[0] == portal.instance}
         await door.facts.show()
-        await self._move_in(house.namespaces.bot, room)
+        await self._move_in(house.namespaces.bot, portal.room)
 
         def membership(ghost: UserId, where: RoomId, kind: SendKind) -> Outgoing:
             return Outgoing(
@@ -95,9 +111,10 @@ class Upgrades:
 
         await house.sender.put([
             *hidden,
-            *(membership(ghost, room, SendKind.JOIN) for ghost in present),
-            *(membership(ghost, portal.room, SendKind.LEAVE) for ghost in present),
+            *(membership(ghost, portal.room, SendKind.JOIN) for ghost in sorted(there | present)),
+            *(membership(ghost, old, SendKind.LEAVE) for ghost in sorted(there | present)),
         ])  # fmt: skip
+        await self._plumbing.retract(door, old)
         await self._plumbing.publish(door, sender)
         await say_on_both_sides(
             house, door,

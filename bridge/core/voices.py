@@ -11,8 +11,16 @@ from bridge.core.outgoing import notice, once
 from bridge.core.ownlogins import own_login
 from bridge.model import AuditAction, Permission, Portal, Puppets
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.events import Sender
 from bridge.sdk.ids import UserId
 from bridge.sdk.login import LoginState
+
+
+class Waited(TemporaryFailure):
+    """Something was waited for: what is said is begun anew, by what holds by now."""
+
+    def __init__(self) -> None:
+        super().__init__("it is begun anew", retry_after=0)
 
 
 class Voices:
@@ -21,6 +29,8 @@ class Voices:
     def __init__(self, facts: ChatFacts, house: House) -> None:
         self._facts = facts
         self._house = house
+        self.are_over = False
+        """Nobody speaks here any more."""
 
     @property
     def _portal(self) -> Portal:
@@ -32,7 +42,10 @@ class Voices:
         return self._portal.puppets or self._house.rules(self._portal.instance).puppets
 
     async def choose(self, instance: Instance, said: Said) -> tuple[Session, Said]:
-        """Choose the login that speaks for the sender. Raises a ``DeliveryError``."""
+        """Choose the login that speaks for the sender. Raises a ``DeliveryError``.
+
+        That is ``Waited`` where the sender had to be told, or lost the leave, meanwhile.
+        """
         house, portal, sender = self._house, self._portal, said.sender.user_id
         level = house.permissions.of(sender, instance.name)
         if not house.namespaces.is_ghost(sender) and level < Permission.RELAY:
@@ -54,6 +67,20 @@ class Voices:
         await session.wake()
         return session, said
 
+    def check(self, sender: UserId) -> None:
+        """Raise ``TemporaryFailure`` if the sender is not to be heard any more: what was chosen
+        for them is void. The next try, if the room is still tied, finds out why."""
+        house, portal = self._house, self._portal
+        if (
+            self.are_over
+            or portal.paused
+            or portal.id in house.policies.waiting
+            or house.optouts.cover(sender, portal.id)
+            or house.policies.cover(portal.id, sender)
+            or house.blocks.cover(portal.instance, portal.chat, sender)
+        ):
+            raise TemporaryFailure("that ended meanwhile", retry_after=0.1)
+
     async def _any(
         self, instance: Instance, said: Said, level: Permission
     ) -> tuple[Session, Said]:
@@ -66,17 +93,30 @@ class Voices:
         if linked:
             return linked[0], said
         if own and mode is Puppets.AUTOMATIC:
-            rules = house.rules(instance.name)
-            foretell = instance.foretell(sender, said.sender.name)
-            # The room's order holds: while somebody reads, those who come after wait.
-            place = Place(portal.instance, portal.room, portal.chat_name)
-            while left := await house.announcer.hold(sender, place, rules, foretell):
-                await house.announcer.wait_until_read(sender, place.room, left)
-            return await instance.session_of(sender, said.sender.name), said
+            return await self._made(instance, said.sender), said
         relay = self._relay(instance)
         if relay is None:
             raise TemporaryFailure(f"{instance.name} is not at work", retry_after=0.5)
         return relay, replace(said, relayed=relay.row.owner != sender)
+
+    async def _made(self, instance: Instance, sender: Sender) -> Session:
+        """The sender's automatic login, once they were told."""
+        house, portal, person = self._house, self._portal, sender.user_id
+        if not house.announcer.is_done(person, instance.name):
+            rules = house.rules(instance.name)
+            place = Place(portal.instance, portal.room, portal.chat_name)
+            foretell = instance.foretell(person, sender.name)
+            # The room's order holds: while somebody reads, those who come after wait.
+            while left := await house.announcer.hold(person, place, rules, foretell):
+                await house.announcer.wait_until_read(person, instance.name, left)
+            # They may have said no, as the notice told them.
+            raise Waited
+        try:
+            return await instance.session_of(person, sender.name)
+        except PermanentFailure as error:
+            if house.permissions.allows(person, Permission.USER, instance.name):
+                raise
+            raise Waited from error
 
     async def _receiver(self, instance: Instance, said: Said) -> Session:
         """The one login whose direct chat it is, for its owner: nobody else speaks there."""
@@ -137,6 +177,7 @@ class Voices:
             )
         ])  # fmt: skip
         # What was chosen meanwhile stays.
-        await house.store.set_choices(replace(self._facts.portal, relay=None))
-        self._facts.portal = replace(self._facts.portal, relay=None)
+        async with self._facts.choosing:
+            await house.store.set_choices(replace(self._facts.portal, relay=None))
+            self._facts.portal = replace(self._facts.portal, relay=None)
         return lent

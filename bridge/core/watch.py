@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from bridge.core.directchats import DirectChats
+from bridge.core.encryption import Encryption
+from bridge.core.invitations import Invitations
 from bridge.core.lane import Item, Lane
 from bridge.core.permissions import Permissions
 from bridge.core.privatechat import PrivateChats
@@ -17,9 +19,6 @@ from bridge.sdk.ids import RoomId, UserId
 
 log = logging.getLogger(__name__)
 
-_LANES = 16
-"""Rooms share this many lanes; each room stays in one, so its order holds."""
-
 
 class BotRooms(Protocol):
     """The part of the storage that knows which rooms bots are in, and which are encrypted."""
@@ -28,17 +27,21 @@ class BotRooms(Protocol):
         self, user: UserId, room: RoomId, direct_with: UserId | None
     ) -> None: ...
     async def remove_bot_room(self, user: UserId, room: RoomId) -> None: ...
-    async def mark_encrypted(self, room: RoomId) -> None: ...
+
+
+def watch_name(room: RoomId) -> str:
+    """The name of the lane in which our users' memberships of a room are."""
+    return f"watch:{room}"
 
 
 class Watch:
-    """One lane's worth of rooms."""
+    """One room: what cannot be done in it holds up no other."""
 
     deadline = 60.0
     holds = False
 
-    def __init__(self, number: int, door: "Watcher") -> None:
-        self.name = f"watch:{number}"
+    def __init__(self, room: RoomId, door: "Watcher") -> None:
+        self.name = watch_name(room)
         self._door = door
 
     async def handle(self, item: Item) -> None:
@@ -59,28 +62,30 @@ class Watcher:
         namespaces: Namespaces,
         permissions: Permissions,
         private_chats: PrivateChats,
+        invitations: Invitations,
         *,
-        is_bot: Callable[[str], bool],
         on_join: Callable[[UserId, RoomId, UserId | None], None],
         on_leave: Callable[[UserId, RoomId], None],
-        encrypted: set[RoomId],
+        has_seat: Callable[[UserId, RoomId], bool],
+        encryption: Encryption,
     ) -> None:
         self._bot_rooms = bot_rooms
         self._intents = intents
         self._namespaces = namespaces
         self._permissions = permissions
         self._private_chats = private_chats
-        self._is_bot = is_bot
+        self.invitations = invitations
+        self._is_bot = namespaces.is_bot
         self._on_join = on_join
         self._on_leave = on_leave
-        self._encrypted = encrypted
+        self._has_seat = has_seat
+        self.encryption = encryption
         self.direct_chats: DirectChats
-        self._watches = [Watch(number, self) for number in range(_LANES)]
 
     def lanes(self, router: Router, event: dict[str, Any]) -> Sequence[Lane]:
         """The lane of a membership or encryption event."""
-        number = sum(event["room_id"].encode()) % _LANES
-        return [router.lane(self._watches[number])]
+        # Whoever invites our users makes rooms known to us: what is done in one is let go.
+        return [router.passing_lane(Watch(RoomId(event["room_id"]), self))]
 
     def wants(self, event: dict[str, Any]) -> bool:
         """Whether the event is about one of our users or makes a room encrypted."""
@@ -92,20 +97,35 @@ class Watcher:
         """Act on the event."""
         room = RoomId(event["room_id"])
         if event["type"] == "m.room.encryption":
-            await self._note_encrypted(room)
+            await self.encryption.note(room)
             return
         user = UserId(event["state_key"])
         membership = event["content"].get("membership")
         if membership == "invite":
             await self._invited(user, room, event)
+            self.invitations.forget(room, user)
         elif membership in {"leave", "ban"} and self._is_bot(user):
             await self._bot_rooms.remove_bot_room(user, room)
             self._on_leave(user, room)
+            if event["sender"] != user:
+                await self._put_out(user, room)
+        elif membership == "join" and self._is_bot(user) and not self._has_seat(user, room):
+            # However it came in: where it is, it hears.
+            await self._bot_rooms.add_bot_room(user, room, None)
+            self._on_join(user, room, None)
+
+    async def _put_out(self, user: UserId, room: RoomId) -> None:
+        if await self._intents.evictions.find(room, user, was_there=True):
+            log.warning(
+                "%s was put out of a room; it comes back when it is invited", user,
+                extra={"event": "put_out"},
+            )  # fmt: skip
 
     async def _invited(self, user: UserId, room: RoomId, event: dict[str, Any]) -> None:
         inviter = UserId(event["sender"])
         if self._namespaces.is_ours(inviter):
             return  # We invited our own; whoever did it sees to the rest.
+        self.encryption.doubt(room)
         encrypted = _invited_into_encrypted(event)
         direct = event["content"].get("is_direct") is True
         if not self._is_bot(user):
@@ -114,30 +134,23 @@ class Watcher:
             )
             return
         if self._permissions.highest(inviter) < Permission.USER:
-            await self._intents.leave(
-                room, user, reason="The settings of this bridge do not let you invite its bots."
+            await self.invitations.decline(
+                room, user, "The settings of this bridge do not let you invite its bots."
             )
             return
         if encrypted:
-            await self._note_encrypted(room)
+            await self.encryption.note(room)
+        self._intents.evictions.forgive(room, user)
         try:
-            await self._intents.ensure_joined(room, user)
+            await self.invitations.accept(room, user)
         except PermanentFailure as error:
             log.info("an invitation is void: %s", error, extra={"event": "invitation_void"})
             return
         direct_with = inviter if direct else None
         await self._bot_rooms.add_bot_room(user, room, direct_with)
         self._on_join(user, room, direct_with)
-        if not encrypted and await self._intents.is_encrypted(room):
-            encrypted = True
-            await self._note_encrypted(room)
-        if encrypted:
+        if await self.encryption.look(room, user):
             await self._private_chats.offer(user, inviter, room)
-
-    async def _note_encrypted(self, room: RoomId) -> None:
-        if room not in self._encrypted:
-            self._encrypted.add(room)
-            await self._bot_rooms.mark_encrypted(room)
 
 
 def _invited_into_encrypted(event: dict[str, Any]) -> bool:

@@ -10,6 +10,8 @@ _EXCERPT = 40
 """Graphemes of a message that are quoted."""
 _SMALL = 60
 """Characters of the old and the new words, at most, for a change that is said by itself."""
+_LONGEST = 2000
+"""Characters of a line that is compared word by word."""
 _WORD = re.compile(r"\s+|[^\s]+")
 
 
@@ -48,7 +50,7 @@ def _from_first_change(before: list[str], after: list[str]) -> list[str]:
 
 
 def _of_line(old: str, new: str) -> str:
-    words = _changed_words(old, new)
+    words = _changed_words(old, new) if len(old) <= _LONGEST else None
     if words is None:
         return f"* {new}"
     gone, come = words
@@ -73,6 +75,8 @@ def _changed_words(old: str, new: str) -> tuple[str, str] | None:
         or _count(old, "".join(before[start : len(before) - end])) > 1
     ):
         start -= 1
+        if sum(map(len, before[start : len(before) - end])) > _SMALL:
+            return None  # And what is more is not smaller.
     gone = "".join(before[start : len(before) - end])
     come = "".join(after[start : len(after) - end])
     is_clear = gone.strip() and come.strip() and _count(old, gone.strip()) == 1

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Self
 
+from bridge.demo.matrix_user import PATIENCE
+
 
 def plain(text: str) -> str:
     """The text without formatting codes (bold, italic, underline, reset)."""
@@ -45,11 +47,11 @@ class IrcUser:
         self._write(f"PRIVMSG {channel} :{text}")
         await self._writer.drain()
 
-    async def wait_for(self, part: str, limit: float = 60.0) -> None:
+    async def wait_for(self, part: str, limit: float = PATIENCE) -> None:
         """Return when a line holding ``part`` was heard. Raises ``TimeoutError``."""
         await self.wait_until(lambda: any(part in one for one in self._heard), limit)
 
-    async def wait_until(self, condition: Callable[[], bool], limit: float = 60.0) -> None:
+    async def wait_until(self, condition: Callable[[], bool], limit: float = PATIENCE) -> None:
         """Return when the condition holds; it is looked at after every line heard.
 
         Raises ``TimeoutError``.

@@ -12,6 +12,8 @@ from bridge.sdk.errors import ConfigError
 
 Event = dict[str, Any]
 
+PATIENCE = 120.0
+"""Seconds: what a homeserver lost when Trestle had just started is found after a minute."""
 _ALL_EVENTS = '{"room": {"timeline": {"limit": 1000}}}'
 
 
@@ -130,7 +132,7 @@ class MatrixUser:
         for room, data in rooms.get("invite", {}).items():
             self.invitations[room] = data.get("invite_state", {}).get("events", [])
 
-    async def wait_until(self, condition: Callable[[], bool], limit: float = 30.0) -> None:
+    async def wait_until(self, condition: Callable[[], bool], limit: float = PATIENCE) -> None:
         """Read until the condition holds. Raises ``TimeoutError``."""
         async with asyncio.timeout(limit):
             while not condition():
@@ -156,7 +158,7 @@ class MatrixUser:
             and (sender is None or event["sender"] == sender)
         ]  # fmt: skip
 
-    async def wait_for_text(self, room: str, text: str, limit: float = 30.0) -> Event:
+    async def wait_for_text(self, room: str, text: str, limit: float = PATIENCE) -> Event:
         """Read until a message holding the text is there; give it."""
 
         def matching() -> list[Event]:

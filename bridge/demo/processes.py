@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -18,18 +19,36 @@ _PR_SET_PDEATHSIG = 1
 _claims: list[socket.socket] = []
 """Hold the preferred ports that this process chose, as long as it lives."""
 
+_LOWEST_PORT = 12_000
+_TRIES = 50
+
 
 def free_port(preferred: int = 0) -> int:
-    """A port of the loopback that nobody listens on, the preferred one if it is free."""
-    for port in (preferred, 0):
+    """A port of the loopback that nobody listens on, the preferred one if it is free.
+
+    None that the system gives to connections: one could have it while whoever asked for it here
+    starts anew.
+    """
+    span = _given_from() - _LOWEST_PORT
+    others = [_LOWEST_PORT + secrets.randbelow(span) for _ in range(_TRIES)]
+    for port in (*filter(None, (preferred,)), *others, 0):
         with contextlib.closing(socket.socket()) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
                 probe.bind(("127.0.0.1", port))
-                if port:
+                if port and port == preferred:
                     _claim(port)
                 return int(probe.getsockname()[1])
     raise ConfigError("there is no free port on the loopback")
+
+
+def _given_from() -> int:
+    """The first port that the system gives to connections."""
+    try:
+        text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
+        return max(int(text.split()[0]), _LOWEST_PORT + 1)
+    except (OSError, ValueError, IndexError):
+        return 32768
 
 
 def _claim(port: int) -> None:

@@ -36,6 +36,7 @@ from bridge.sdk.examination import Remark, bad, well
 from bridge.settings import Settings
 from bridge.storage.backup import last_backup
 from bridge.storage.inspection import Looked, has_embedded_data, look, runs_in
+from bridge.storage.pool import was_at_work
 
 _LIMIT = 75.0
 """Seconds for one check; a homeserver gives a ping a minute."""
@@ -171,7 +172,8 @@ class Doctor:
 
     async def _database(self) -> Sequence[Remark]:
         settings, is_embedded = self._settings, self._settings.database.url == "embedded"
-        if is_embedded and not has_embedded_data(settings.state_dir):
+        here = settings.state_dir
+        if is_embedded and not has_embedded_data(here) and not was_at_work(here):
             return [well("the embedded database will be made at the first start")]
         self._looked = looked = await look(
             settings.database, settings.state_dir, self._clock, is_running=self._is_running

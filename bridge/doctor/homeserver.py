@@ -78,7 +78,8 @@ async def examine_versions(
     except (TemporaryFailure, MatrixError) as error:
         if isinstance(error, MatrixError) and error.errcode == "M_UNKNOWN_TOKEN":
             return "the homeserver answers", ()  # And that it does not know us comes next.
-        if isinstance(error, MatrixError) and error.status == 404:
+        refusal = error if isinstance(error, MatrixError) else error.__cause__
+        if isinstance(refusal, MatrixError) and refusal.status == 404:
             raise _no_homeserver(url) from error
         raise ConfigError(await _why_not(error, url)) from error
     versions = reply.get("versions")

@@ -1,5 +1,6 @@
 """Our listeners: free, or ours already; and whether others can reach them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -7,16 +8,16 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from bridge.matrix.listener import cannot_listen
 from bridge.matrix.receiver import Receiver
 from bridge.model import Transaction
 from bridge.ops import OpsServer
 from bridge.sdk.errors import ConfigError, TemporaryFailure
 from bridge.sdk.examination import Remark, note, well
-from bridge.settings import Address, AppserviceSettings, Settings
+from bridge.settings import EVERYWHERE, Address, AppserviceSettings, Settings
 from bridge.telemetry import Telemetry
 
 _SECONDS = 5.0
-_EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - told from other addresses, not bound
 
 
 @asynccontextmanager
@@ -38,7 +39,7 @@ async def answering(settings: AppserviceSettings) -> AsyncIterator[ConfigError |
 async def examine_listeners(
     settings: Settings, refused: ConfigError | None, *, is_running: bool, in_container: bool
 ) -> Sequence[Remark]:
-    """Say how our two listeners are. Raises ``ConfigError`` if a place is taken."""
+    """Say how our listeners are. Raises ``ConfigError`` if a place is taken."""
     listen = settings.appservice.listen
     if is_running:
         if refused is None:
@@ -50,11 +51,45 @@ async def examine_listeners(
     ops = OpsServer(settings.ops.listen, Telemetry(), live=_well, ready=_well)
     await ops.start()
     await ops.stop()
+    web = _web_places(settings)
+    for path, place in web.items():
+        await _try_to_listen(place, path)
     found = [well(f"{listen} is free for Trestle")]
     if in_container:
         # The rest of what may be in the way is told when the ping has shown that something is.
         found += [note(hint) for hint in _unseen(settings.appservice, in_container=True)]
+        found += [
+            note(_only_inside(path, place)) for path, place in web.items()
+            if _is_loopback(place.host)
+        ]  # fmt: skip
     return found
+
+
+def _web_places(settings: Settings) -> dict[str, Address]:
+    """Where the web listens, as far as it is on."""
+    web, found = settings.web, {}
+    if web.manager_url is not None:
+        found["web.listen"] = web.listen
+    if web.public_url is not None:
+        found["web.public_listen"] = web.public_listen
+    return found
+
+
+async def _try_to_listen(place: Address, path: str) -> None:
+    """Raise ``ConfigError`` if a place is taken."""
+    try:
+        server = await asyncio.start_server(lambda *_: None, place.host, place.port)
+    except OSError as error:
+        raise cannot_listen(place, error, path) from error
+    server.close()
+    await server.wait_closed()
+
+
+def _only_inside(path: str, place: Address) -> str:
+    return (
+        f"{path} is {place}, which only this container itself reaches; make it "
+        f"0.0.0.0:{place.port}"
+    )
 
 
 def _unseen(settings: AppserviceSettings, *, in_container: bool) -> list[str]:
@@ -63,10 +98,7 @@ def _unseen(settings: AppserviceSettings, *, in_container: bool) -> list[str]:
     if not _is_loopback(listen.host) or _is_loopback(host):
         return []
     if in_container:
-        return [
-            f"appservice.listen is {listen}, which only this container itself reaches; make it "
-            f"0.0.0.0:{listen.port}"
-        ]
+        return [_only_inside("appservice.listen", listen)]
     return [
         f"appservice.listen is {listen}, which only this machine reaches, and appservice.url "
         f"names {host}; unless a proxy is in between make it 0.0.0.0:{listen.port}"
@@ -127,7 +159,7 @@ async def _ask_ready(settings: Settings) -> Sequence[Remark]:
     place = settings.ops.listen
     if place is None or place.port == 0:
         return []
-    host = "127.0.0.1" if place.host in _EVERYWHERE else place.host
+    host = "127.0.0.1" if place.host in EVERYWHERE else place.host
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS)) as session,

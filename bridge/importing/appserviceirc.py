@@ -73,6 +73,7 @@ def sort_rows(rows: Rows, key: PasswordKey | None, *, sasl: bool) -> Found:
             found.left.append(f"{row.user} on {row.domain}: deactivated in the old bridge")
         else:
             found.people.append(_person(row, key, found, sasl=sasl))
+    found.left += [f"{whose}: what was chosen there, which is no JSON" for whose in rows.unread]
     found.left += _choices(rows)
     return found
 

@@ -1,35 +1,44 @@
 """Carries over what an importer has found. What is there already stays as it is."""
 
+import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from bridge.core.aside import HERE
-from bridge.core.audit import Audit
 from bridge.core.logins import record_of
 from bridge.importing.found import Found, FoundPerson, FoundRoom
 from bridge.matrix.client import MatrixError
-from bridge.model import AuditAction, Follow, Portal
-from bridge.sdk.errors import PermanentFailure
+from bridge.model import AskedState, AuditAction, Follow, Portal
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
-from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RoomId
+from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RoomId, UserId
 from bridge.sdk.importing import Adopted, FormerAccount, TakesOver
 from bridge.sdk.login import LoginKind
 from bridge.sdk.module import NeedsConsent, Store
 from bridge.sdk.secret import Secret
 from bridge.storage.accounts import Accounts
+from bridge.storage.audit import Audit
+from bridge.storage.consents import ConsentStore
+from bridge.storage.keys import KeyLost
 from bridge.storage.modulestore import InstanceStore
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
 from bridge.storage.vault import Vault, to_bytes
 
 Report = Callable[[str, int, int], None]
+_TRIES = 3
+"""Of a room for which the homeserver asks for patience."""
+_MOST_PATIENCE = 60.0
+"""Seconds between them."""
 
 
 class Enters(Protocol):
     """Has our bot in a room, or says what would come of that."""
 
+    async def knock(self) -> None: ...
     async def enter(self, room: RoomId) -> None: ...
     async def look(self, room: RoomId) -> str: ...
 
@@ -64,6 +73,9 @@ class Means:
     """Change nothing, in the database and in rooms."""
 
 
+Portals: TypeAlias = dict[tuple[InstanceId, RemoteChatId, LoginId | None], Portal]
+
+
 class Carrier:
     """Writes to our own database, and nowhere else."""
 
@@ -71,6 +83,9 @@ class Carrier:
         self._means = means
         self._portals = PortalStore(means.database)
         self._accounts = Accounts(means.database)
+        self._consents = ConsentStore(means.database)
+        self._ended: set[str] = set()
+        """Which rooms were tied to which chats, and are not any more."""
         self._stores: dict[InstanceId, Draft] = {}
         self._carried = Carried()
 
@@ -83,12 +98,10 @@ class Carrier:
         carried.left += found.left
         total = len(found.rooms) + len(found.people)
         portals = {(p.instance, p.chat, p.receiver): p for p in await self._portals.all()}
+        await self._read_ended()
         for at, room in enumerate(found.rooms):
             report("carrying rooms", at, total)
-            try:
-                await self._room(room, portals)
-            except (PermanentFailure, MatrixError) as error:
-                self._leave(f"{room.chat} on {room.network} ({room.room})", str(error))
+            await self._bring(room, portals)
         # Who has an account on the network has the better claim to a nick.
         people = sorted(found.people, key=lambda one: "account" not in one.kept)
         for at, person in enumerate(people, len(found.rooms)):
@@ -101,11 +114,25 @@ class Carrier:
 
     # --- rooms ---
 
-    async def _room(
-        self,
-        found: FoundRoom,
-        portals: dict[tuple[InstanceId, RemoteChatId, LoginId | None], Portal],
-    ) -> None:
+    async def _bring(self, found: FoundRoom, portals: Portals) -> None:
+        """Bring the room over, or leave it behind. Raises ``TemporaryFailure`` as ``carry``."""
+        what = f"{found.chat} on {found.network} ({found.room})"
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                await self._room(found, portals)
+            except (PermanentFailure, MatrixError) as error:
+                self._leave(what, str(error))
+            except TemporaryFailure as error:
+                if error.retry_after is not None and tries_left:
+                    await asyncio.sleep(min(error.retry_after, _MOST_PATIENCE))
+                    continue
+                # A homeserver may fail over one room for good, and be well otherwise.
+                await self._portals.all()
+                await self._means.visit.knock()
+                self._leave(what, f"{error}; import again when it is well")
+            return
+
+    async def _room(self, found: FoundRoom, portals: Portals) -> None:
         means = self._means
         instance, connector = self._connector(found.network)
         chat = connector.read_former_chat(found.chat)
@@ -118,6 +145,7 @@ class Carrier:
             raise PermanentFailure(
                 f"the chat is bridged to {there.room} already, and has one room here"
             )
+        await self._check_wishes(instance, chat, found.room)
         if (
             not means.agreed
             and isinstance(connector, NeedsConsent)
@@ -141,12 +169,32 @@ class Carrier:
         await means.visit.enter(found.room)
         await means.audit.record(
             actor=HERE, action=AuditAction.BRIDGE, subject=found.owner,
-            target=f"{instance} {chat.id} {found.room}",
+            target=_target(instance, chat.id, found.room),
         )  # fmt: skip
         return await self._portals.add(
             instance=instance, chat=chat.id, chat_name=chat.name, room=found.room,
             created_by=found.owner, follow=Follow.ALL if found.is_bridges else Follow.TOPIC,
         )  # fmt: skip
+
+    async def _read_ended(self) -> None:
+        async for row in self._means.audit.rows():
+            if row.action is AuditAction.BRIDGE:
+                self._ended.discard(row.target)
+            elif row.action in {AuditAction.UNBRIDGE, AuditAction.MOVE}:
+                self._ended.add(row.target)
+
+    async def _check_wishes(self, instance: InstanceId, chat: RemoteChat, room: RoomId) -> None:
+        """Raise ``PermanentFailure`` where people here have decided otherwise since."""
+        asked = await self._consents.find(instance, chat.id)
+        if asked is not None and asked.state is AskedState.REFUSED:
+            why = "those who run it did not want the bridge here"
+        elif _target(instance, chat.id, room) in self._ended:
+            why = "it was bridged to this room before, and that was ended here"
+        else:
+            return
+        raise PermanentFailure(
+            f"{why}; if it is wanted now, say `bridge {instance} {chat.name}` in the room"
+        )
 
     # --- people ---
 
@@ -185,7 +233,8 @@ class Carrier:
                 f"the sign-in as {adopted.login}: there is one as {others[0]} already",
             )
             return False
-        secrets = self._records(rows[0].id if rows else LoginId(0), adopted)
+        login = rows[0].id if rows else LoginId(0)
+        secrets = self._records(login, adopted)
         known: set[str] = set()
         if rows:
             known = {
@@ -198,17 +247,28 @@ class Carrier:
                 actor=HERE, action=AuditAction.LINK, subject=found.owner,
                 target=f"{adopted.login} on {instance}",
             )  # fmt: skip
-            row = await self._accounts.link_login(instance, found.owner, adopted.login)
+            login = (await self._accounts.link_login(instance, found.owner, adopted.login)).id
+            secrets = self._records(login, adopted)
             values = {
                 record: to_bytes(secret)
-                for record, secret in self._records(row.id, adopted).items()
-                if record not in known
-            }
-            await means.vault.exchange(found.owner, instance, values, login=row.id)
-        if found.source:
-            kept = {*adopted.secrets.values(), *adopted.beside.values()}
-            self._carried.sealed[found.source] = frozenset(kept)
+                for record, secret in secrets.items() if record not in known
+            }  # fmt: skip
+            await means.vault.exchange(found.owner, instance, values, login=login)
+        if found.source and not means.dry_run:
+            sealed = await self._find_sealed(found.owner, instance, secrets)
+            self._carried.sealed[found.source] = sealed
         return bool(missing)
+
+    async def _find_sealed(
+        self, owner: UserId, instance: InstanceId, secrets: Mapping[str, Secret]
+    ) -> frozenset[Secret]:
+        """Those of the secrets that the vault gives back: its record may hold a newer one."""
+        found = set()
+        for record, secret in secrets.items():
+            with suppress(KeyLost):
+                if await self._means.vault.find(owner, instance, record) == to_bytes(secret):
+                    found.add(secret)
+        return frozenset(found)
 
     @staticmethod
     def _records(login: LoginId, adopted: Adopted) -> dict[str, Secret]:
@@ -234,6 +294,11 @@ class Carrier:
 
     def _leave(self, what: str, why: str) -> None:
         self._carried.left.append(f"{what}: {why.rstrip('.')}")
+
+
+def _target(instance: InstanceId, chat: RemoteChatId, room: RoomId) -> str:
+    """As ``core.portals`` names it to the audit."""
+    return f"{instance} {chat} {room}"
 
 
 class Draft:

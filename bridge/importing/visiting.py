@@ -1,5 +1,6 @@
 """Our bot's way into the rooms of another bridge, by that bridge's own hand where it may act."""
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from bridge.sdk.secret import Secret
 
 _LEVELS = "m.room.power_levels"
 _ENCRYPTION = "m.room.encryption"
+_CREATORS = 100
+"""The least that stands for a creator's rights."""
 _ENCRYPTED = "the room is encrypted, which cannot be bridged yet"
 
 
@@ -67,6 +70,14 @@ class Visit:
                 raise
         self._joined = await self._rooms_of(self._bot)
 
+    async def knock(self) -> None:
+        """Ask whether the homeserver is there. Raises ``TrestleError`` if not, or not for us."""
+        try:
+            await self._client.whoami()
+        except MatrixError as error:
+            if error.errcode == "M_UNKNOWN_TOKEN":  # Else the bot has no account yet.
+                raise
+
     async def look(self, room: RoomId) -> str:
         """Foretell :meth:`enter` by reading alone: raise what it would, as far as it can be seen.
 
@@ -85,7 +96,7 @@ class Visit:
             raise PermanentFailure(_ENCRYPTED)
         if former is not None and not is_in:
             await self._foretell_entry(questions, room, former)
-        level = self._missing_level(await questions.state(room, _LEVELS))
+        level = await self._missing_level(questions, room, await questions.state(room, _LEVELS))
         if former is not None and level is not None:
             may = await questions.can(room, former.user, _LEVELS)
             if not may or room not in (self._formers or ()):
@@ -123,12 +134,13 @@ class Visit:
 
     async def _look_around(self) -> None:
         """See where the bots are. Ours may have no account yet, and the other none any more."""
-        self._formers = set()
+        formers: set[RoomId] = set()
         with suppress(MatrixError):
             self._joined = await self._rooms_of(self._bot)
         if self._former is not None:
             with suppress(MatrixError):
-                self._formers = await self._rooms_of(self._former.user, self._former.token)
+                formers = await self._rooms_of(self._former.user, self._former.token)
+        self._formers = formers
 
     async def _foretell_entry(
         self, questions: RoomQuestions, room: RoomId, former: FormerBot
@@ -143,11 +155,13 @@ class Visit:
 
     async def _rise(self, room: RoomId) -> None:
         """Give our bot the level of the other's, which made the room or was trusted in it."""
-        former, levels = self._former, await self._questions.state(room, _LEVELS) or {}
-        level = self._missing_level(levels)
-        if former is None or level is None:
+        former, levels = self._former, await self._questions.state(room, _LEVELS)
+        level = await self._missing_level(self._questions, room, levels)
+        if former is None or levels is None or level is None:
             return
-        content = {**levels, "users": {**levels["users"], self._bot: level}}
+        users = levels.get("users")
+        users = users if isinstance(users, dict) else {}
+        content = {**levels, "users": {**users, self._bot: level}}
         try:
             await self._client.request(
                 "PUT", path("v3", "rooms", room, "state", _LEVELS, ""), user=former.user,
@@ -156,15 +170,20 @@ class Visit:
         except MatrixError as error:
             raise self._no_rights(former, level, str(error)) from error
 
-    def _missing_level(self, levels: Mapping[str, Any] | None) -> int | None:
-        """The level of the other bridge's bot, where ours stands lower."""
-        users = (levels or {}).get("users")
-        if self._former is None or levels is None or not isinstance(users, dict):
+    async def _missing_level(
+        self, questions: RoomQuestions, room: RoomId, levels: Mapping[str, Any] | None
+    ) -> int | None:
+        """The level of the other bridge's bot, where ours stands lower.
+
+        A creator of a room of version 12 stands above all levels; what is asked for is enough.
+        """
+        if self._former is None or levels is None:
             return None
-        level = users.get(self._former.user)
-        own = users.get(self._bot, levels.get("users_default", 0))
-        is_missing = isinstance(level, int) and isinstance(own, int) and own < level
-        return level if is_missing else None
+        level = await questions.level(room, self._former.user)
+        own = await questions.level(room, self._bot)
+        if math.isinf(level):
+            level = max([_CREATORS, *_asked_for(levels)])
+        return int(level) if own < level else None
 
     def _not_let_in(self, why: str) -> PermanentFailure:
         return PermanentFailure(f"{self._bot} is not let in ({why}); invite it, and import again")
@@ -183,3 +202,11 @@ class Visit:
             "GET", path("v3", "joined_rooms"), user=user, token=token
         )
         return {RoomId(str(room)) for room in reply.get("joined_rooms", [])}
+
+
+def _asked_for(levels: Mapping[str, Any]) -> list[int]:
+    """Every level that is asked for something in the room."""
+    found = [value for key, value in levels.items() if key != "users_default"]
+    for more in (levels.get("events"), levels.get("notifications")):
+        found += more.values() if isinstance(more, dict) else ()
+    return [one for one in found if isinstance(one, int)]

@@ -60,7 +60,14 @@ ALERTS: Sequence[Alert] = (
         name="TrestleHomeserverAway",
         expression="trestle_homeserver_up == 0",
         lasting="5m", severity="page",
-        summary="The homeserver does not answer, or does not know us.",
+        summary="The homeserver does not answer, does not know us, or takes nothing.",
+    ),
+    Alert(
+        name="TrestleNotReached",
+        # Where we do not reach it, nobody knows whether it would reach us.
+        expression="trestle_reached_by_homeserver == 0 and trestle_homeserver_up == 1",
+        lasting="5m", severity="page",
+        summary="The homeserver does not reach Trestle: nothing is bridged out of Matrix.",
     ),
     Alert(
         name="TrestleInstanceFailed",
@@ -70,7 +77,9 @@ ALERTS: Sequence[Alert] = (
     ),
     Alert(
         name="TrestleInstanceDisconnected",
-        expression='trestle_module_state{state=~"starting|reconnecting"} == 1',
+        # Each try goes from the one state to the other and back.
+        expression="max by (job, instance, exported_instance) "
+        '(trestle_module_state{state=~"starting|reconnecting"}) == 1',
         lasting="15m", severity="page",
         summary=f"{_MODULE} has had no connection to its network for a quarter of an hour.",
     ),
@@ -97,6 +106,24 @@ ALERTS: Sequence[Alert] = (
         expression="trestle_oldest_item_seconds > 600",
         lasting="5m", severity="page",
         summary="The oldest unfinished item is {{ $value | humanizeDuration }} old.",
+    ),
+    Alert(
+        name="TrestleOutboxStuck",
+        expression="trestle_oldest_outbox_seconds > 600",
+        lasting="5m", severity="page",
+        summary="The oldest entry of the outbox is {{ $value | humanizeDuration }} old.",
+    ),
+    Alert(
+        name="TrestleDiskFull",
+        expression="trestle_disk_free_bytes < clamp_max(trestle_disk_bytes / 20, 1073741824)",
+        lasting="5m", severity="page",
+        summary="The disk of state_dir has {{ $value | humanize1024 }}B left.",
+    ),
+    Alert(
+        name="TrestleBackupOld",
+        expression="time() - trestle_backup_timestamp_seconds > 691200",
+        lasting="30m", severity="ticket",
+        summary="The newest backup is over eight days old, or there is none.",
     ),
     Alert(
         name="TrestleDeliveryUncertain",

@@ -10,6 +10,7 @@ from bridge.telemetry import Documented
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _TARGET = 'instance=~"$target"'
 _WIDTH, _HEIGHT = 8, 7
+_WORST_IS_LEAST = ("_up", "_by_homeserver", "_free_bytes")
 _QUANTILES = {"half": "0.5", "19 of 20": "0.95", "99 of 100": "0.99"}
 
 _GLANCE = (
@@ -98,7 +99,7 @@ def _stat(title: str, query: str, unit: str, x: int) -> dict[str, Any]:
 
 
 def _graph(metric: Documented, x: int, y: int) -> dict[str, Any]:
-    unit = "s" if metric.name.endswith("_seconds") else "short"
+    unit = _unit(metric.name)
     return {
         "type": "timeseries",
         "title": metric.name.removeprefix("trestle_").removesuffix("_total").replace("_", " "),
@@ -122,15 +123,24 @@ def _queries(metric: Documented) -> Iterator[tuple[str, str]]:
         yield f"sum{by} (rate({metric.name}{{{_TARGET}}}[$__rate_interval]))", legend
     elif metric.kind == "gauge":
         # Of several programs the worst: an age is not to be added up, an `up` even less.
-        of = "min" if metric.name.endswith("_up") else "max"
+        of = "min" if metric.name.endswith(_WORST_IS_LEAST) else "max"
         of = "sum" if labels else of
-        yield f"{of}{by} ({metric.name}{{{_TARGET}}})", legend
+        if metric.name.endswith("_timestamp_seconds"):
+            yield f"time() - min({metric.name}{{{_TARGET}}} > 0)", "How long ago."
+        else:
+            yield f"{of}{by} ({metric.name}{{{_TARGET}}})", legend
     else:
         by = ", ".join([*labels, "le"])
         rate = f"sum by ({by}) (rate({metric.name}_bucket{{{_TARGET}}}[$__rate_interval]))"
         for words, quantile in _QUANTILES.items():
             name = f"{legend}: {words}" if labels else words
             yield f"histogram_quantile({quantile}, {rate})", name
+
+
+def _unit(name: str) -> str:
+    if name.endswith("_bytes"):
+        return "bytes"
+    return "s" if name.endswith("_seconds") else "short"
 
 
 def _place(x: int, y: int, width: int, height: int) -> dict[str, int]:

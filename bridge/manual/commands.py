@@ -15,7 +15,8 @@ _PAGE_HEAD = """\
 
 Every command knows `--help`. What it prints for people may change; `--json` gives what a program
 can rely on. Exit codes: 0 all is well, 1 it is not (`doctor` found something, the homeserver
-refuses, ...), 2 the settings or the words of the command are wrong, 130 it was told to stop.
+refuses, ...), 2 the settings or the words of the command are wrong, 75 what the settings name is
+away or full at this moment (try again: a service manager does), 130 it was told to stop.
 A secret of the settings may also stand in the environment: `TRESTLE_APPSERVICE_AS_TOKEN` for
 `appservice.as_token`.
 
@@ -28,6 +29,7 @@ _EXIT = (
     ("0", "All is well."),
     ("1", "It is not: the sentence says what."),
     ("2", "The settings or the words of the command are wrong."),
+    ("75", "What the settings name is away, full or in use at this moment: try again."),
     ("130", "It was told to stop."),
 )
 

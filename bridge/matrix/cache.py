@@ -31,6 +31,15 @@ class Recent(Generic[Key, Value]):
         if len(self._entries) > self._size:
             self._entries.popitem(last=False)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+
+    def drop_all(self, value: Value) -> None:
+        """Forget every key that has the value."""
+        for key in [key for key, one in self._entries.items() if one == value]:
+            del self._entries[key]
+
     def drop(self, key: Key) -> None:
         """Forget the key."""
         self._entries.pop(key, None)

@@ -23,7 +23,7 @@ from yarl import URL
 
 from bridge.matrix.connections import Answer, Connections
 from bridge.sdk.errors import TemporaryFailure, TrestleError
-from bridge.sdk.ids import UserId
+from bridge.sdk.ids import EventId, UserId
 from bridge.sdk.secret import Secret
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,12 @@ _LONGEST_DELAY = 3600.0
 
 _SAID = {"User-Agent": "Trestle", "Accept": "application/json", "Accept-Encoding": "identity"}
 
+_TOO_LARGE = {413, 414}
+"""What whoever stands before a homeserver says of the request itself."""
+
 _ERRNO = re.compile(r"\[Errno (\d{1,4})\]")
 
-PING_ERRORS = {
+NOT_REACHED = {
     "M_URL_NOT_SET": "the registration has no url; put in where the homeserver reaches us, and "
     "restart the homeserver",
     "M_CONNECTION_FAILED": "the homeserver cannot reach us at the registration's url; is the "
@@ -45,6 +48,10 @@ PING_ERRORS = {
     "registration's url?",
     "M_BAD_STATUS": "something other than this Trestle answers at the registration's url, or the "
     "hs_token differs; compare the two files",
+}
+"""Errcodes of a ping that say that the homeserver answers and its request does not reach us."""
+
+PING_ERRORS = NOT_REACHED | {
     "M_FORBIDDEN": "the homeserver knows this as_token under another id, or not at all; restart "
     "it after changing the registration",
     "M_UNKNOWN_TOKEN": "the homeserver does not know our as_token; name registration.yaml in its "
@@ -88,6 +95,17 @@ class MatrixError(TrestleError):
 def path(*parts: str) -> str:
     """Spell a path of the client API: each part percent-encoded whole, always the same way."""
     return "/_matrix/client/" + "/".join(map(_quoted, parts))
+
+
+def event_id_of(reply: Mapping[str, Any]) -> EventId:
+    """The id of what was put into a room.
+
+    Raises ``TemporaryFailure`` if there is none: then it was not the homeserver that answered.
+    """
+    event_id = reply.get("event_id")
+    if not isinstance(event_id, str):
+        raise TemporaryFailure("the answer to an event has no event_id")
+    return EventId(event_id)
 
 
 @lru_cache(1000)
@@ -148,7 +166,7 @@ class HomeserverClient:
 
         ``content`` is an object or its bytes; ``token`` is somebody's own, in place of ours.
         Raises :class:`MatrixError` when the homeserver says no, ``TemporaryFailure`` when it is
-        away, slow or asks for patience.
+        away, slow or asks for patience, or when somebody else than it said no.
         """
         asked = [urlencode(query)] if query else []
         if user is not None:
@@ -250,6 +268,14 @@ class HomeserverClient:
             return TemporaryFailure(
                 "the homeserver's URL redirects; put the place it points to into homeserver.url"
             )
+        if not isinstance(content.get("errcode"), str) and reply.status not in _TOO_LARGE:
+            # Not the homeserver's own word: of a proxy while it restarts, say, or of a firewall.
+            failure = TemporaryFailure(
+                f"something before the homeserver answered {reply.status}: no errcode is in it",
+                retry_after=error.retry_after,
+            )
+            failure.__cause__ = error
+            return failure
         return error
 
     # --- questions about the homeserver itself ---

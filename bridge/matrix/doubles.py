@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.matrix.client import HomeserverClient, MatrixError, path
+from bridge.matrix.client import HomeserverClient, MatrixError, event_id_of, path
 from bridge.matrix.intents import MARK
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Outgoing
@@ -73,8 +73,7 @@ class Doubles:
             log.info("a double puppet cannot speak: %s", error.errcode,
                      extra={"event": "double_refused"})  # fmt: skip
             return None
-        event_id = reply.get("event_id")
-        return EventId(event_id) if isinstance(event_id, str) else None
+        return event_id_of(reply)
 
     def _marked(self, outgoing: Outgoing) -> dict[str, Any]:
         ghost = self._namespaces.parse_ghost(outgoing.user)

@@ -1,6 +1,6 @@
 """What was said in a room, read backwards (client-server API, ``/rooms/{roomId}/messages``)."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,11 +12,15 @@ from bridge.matrix.intents import MARK
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
 
-_TYPES = (
+TYPES = (
     "m.room.message", "m.room.encrypted", "m.sticker", "m.reaction", "m.room.redaction",
-    "m.room.member",
+    "m.room.member", "m.room.encryption", "m.room.tombstone", "m.policy.rule.*", "m.room.rule.*",
+    "org.matrix.mjolnir.rule.*",
 )  # fmt: skip
-_FILTER = orjson.dumps({"types": _TYPES}).decode()
+"""What is looked for, as a filter spells it. Not topics and power levels: found late, what they
+say may be outdated, and would be brought to the network all the same. Encryption stays; a
+tombstone and a rule are compared with the present."""
+_FILTER = orjson.dumps({"types": TYPES}).decode()
 
 
 WereSent = Callable[[Sequence[str]], Awaitable[bool]]
@@ -25,6 +29,8 @@ WereSent = Callable[[Sequence[str]], Awaitable[bool]]
 _MOST_SENDERS = 30
 """Names in a filter, which goes into the URL."""
 _PAGES = 1000
+_MOST_EMPTY = 50
+"""Pages in a row on which nothing is to be seen; it is not looked behind more."""
 _SLACK = timedelta(minutes=10)
 """By how much the homeserver's clock may be behind ours; ``doctor`` complains of a tenth of it."""
 
@@ -55,7 +61,7 @@ class History:
         self._is_double = is_double
 
     async def page(self, room: RoomId, user: UserId, *, before: str = "") -> Page | None:
-        """The newest events, or those before a point: of the types that are routed.
+        """The newest events, or those before a point: of :data:`TYPES`.
 
         None if the user may not see them. Raises ``TemporaryFailure``.
         """
@@ -80,7 +86,10 @@ class History:
         for reader in readers:
             try:
                 page = await self._page(room, reader, spelled, "")
-            except MatrixError:
+            except MatrixError as error:
+                if error.status == 401:
+                    # It does not know us at all just now: that is no "it is not there".
+                    raise TemporaryFailure(f"a room cannot be read back: {error}") from error
                 page = None  # It has no account yet, say; the next one may read.
             if page is not None:
                 try:
@@ -117,18 +126,27 @@ class History:
         query = {"dir": "b", "limit": "100", "filter": wanted}
         if before:
             query["from"] = before
-        try:
-            reply = await self._client.request(
-                "GET", path("v3", "rooms", room, "messages"), user=user, query=query
-            )
-        except MatrixError as error:
-            if error.status in {403, 404}:
-                return None
-            raise
-        chunk, end = reply.get("chunk"), reply.get("end")
-        events = [event for event in chunk if isinstance(event, dict)] if chunk else []
-        start = reply.get("start")
-        return Page(
-            events=events, start=start if isinstance(start, str) else "",
-            before=end if isinstance(end, str) and chunk else "",
-        )  # fmt: skip
+        events: list[dict[str, Any]] = []
+        start = end = ""
+        # A page is empty, too, if nothing on it is for the user: then it goes on behind it.
+        for _ in range(_MOST_EMPTY):
+            try:
+                reply = await self._client.request(
+                    "GET", path("v3", "rooms", room, "messages"), user=user, query=query
+                )
+            except MatrixError as error:
+                if error.errcode in {"M_FORBIDDEN", "M_NOT_FOUND"}:
+                    return None
+                raise
+            chunk = reply.get("chunk")
+            events = [event for event in chunk if isinstance(event, dict)] if chunk else []
+            start, end = start or _token(reply, "start"), _token(reply, "end")
+            if events or end in {"", query.get("from")}:
+                break
+            query["from"] = end
+        return Page(events=events, start=start, before=end if events else "")
+
+
+def _token(reply: Mapping[str, Any], name: str) -> str:
+    token = reply.get(name)
+    return token if isinstance(token, str) else ""

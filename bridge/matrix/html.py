@@ -58,11 +58,16 @@ def parse(content: Mapping[str, Any]) -> Rich:
     body = content.get("body")
     if not isinstance(body, str):
         return Rich()
+    return Rich.plain(clean(without_quote(content, body)[:_LONGEST]))
+
+
+def without_quote(content: Mapping[str, Any], body: str) -> str:
+    """The plain text of a reply without the quotation that older clients put before it."""
     relates = content.get("m.relates_to")
     if isinstance(relates, dict) and "m.in_reply_to" in relates and body.startswith("> "):
         quoted = _QUOTED_LINES.match(body)
-        body = body[quoted.end() :] if quoted else body
-    return Rich.plain(clean(body[:_LONGEST]))
+        return body[quoted.end() :] if quoted else body
+    return body
 
 
 # --- from the tree to a message ---

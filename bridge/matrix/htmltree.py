@@ -29,6 +29,9 @@ from bridge.sdk.text import to_plain
 
 _DEEPEST = 100
 """Elements in each other, as the specification advises; those deeper are looked through."""
+_DEEPEST_LOOK = 8
+"""Of what changes each line within it, and may stand in itself: as many as anybody can tell apart.
+The time that all of a text takes is that many times its lines."""
 
 _HEADINGS = {"h1", "h2", "h3", "h4", "h5", "h6"}
 _STYLES = {
@@ -49,6 +52,9 @@ _LINES = {"p", "div", "table", "caption", "details", "summary", "tr", "li", *_CE
 _HIDDEN = {"mx-reply", "head", "title", "script", "style"}
 _VOID = {"br", "hr", "img", "wbr", "area", "base", "col", "embed", "input", "link", "meta"}
 _BEARS_LOOK = {"a", "span", "font", "sup", "sub", *_STYLES}
+
+_REPEATED = {*_LISTS, "blockquote", "font", "span"}
+"""What looks otherwise in another of its kind."""
 
 _WALLS = {
     "li": _LISTS,
@@ -189,10 +195,16 @@ class _Reader:
             self._hidden, self._hidden_depth = name, 1
         elif name in _VOID:
             self._start_void(tag)
-        elif len(self._stack) > _DEEPEST:
+        elif self._is_too_deep(name):
             self._skipped[name] += 1
         else:
             self._open(tag)
+
+    def _is_too_deep(self, name: str) -> bool:
+        depth = len(self._stack)
+        if depth <= _DEEPEST_LOOK or name not in _REPEATED:
+            return depth > _DEEPEST
+        return sum(one.tag in _REPEATED for one in self._stack) >= _DEEPEST_LOOK
 
     def _start_void(self, tag: Tag) -> None:
         match tag.name:

@@ -1,13 +1,16 @@
 """Acting as one of our Matrix users: register, join, speak, leave."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from bridge.matrix.aliases import RoomAliases
 from bridge.matrix.cache import Recent
-from bridge.matrix.client import HomeserverClient, MatrixError, path
+from bridge.matrix.client import HomeserverClient, MatrixError, event_id_of, path
+from bridge.matrix.evictions import Evictions
+from bridge.matrix.invited import invitations_of
+from bridge.matrix.members import Members
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.powers import Powers
 from bridge.matrix.roomlists import RoomLists
@@ -54,9 +57,14 @@ class Intents:
         self._devices: Recent[UserId, str] = Recent(20_000)
         self._names: Recent[UserId, str] = Recent(20_000)
         self._joined: Recent[tuple[RoomId, UserId], bool] = Recent(50_000)
-        self._members: Recent[tuple[RoomId, UserId], _Member] = Recent(50_000)
+        self.evictions = Evictions(self._rooms, namespaces.is_bot)
+        self._members = Members(self._rooms)
+        self.cached_name = self._members.cached_name
+        self.display_name = self._members.display_name
+        self.avatar = self._members.avatar
         self.state = self._rooms.state
         self.states = self._rooms.states
+        self.see_encryption = self._rooms.see_encryption
         self.who_can = self._rooms.who_can
         self.joined_members = self._rooms.joined_members
         self.can = self._rooms.can
@@ -125,22 +133,34 @@ class Intents:
                 await self.invite(outgoing.room, outgoing.user, UserId(outgoing.target))
         return None
 
-    async def _speak(self, outgoing: Outgoing) -> EventId | None:
-        room, user = outgoing.room, outgoing.user
-        await self.ensure_joined(room, user, outgoing.name)
-        try:
-            return await self._put_event(outgoing)
-        except MatrixError as error:
-            if error.errcode == "M_UNKNOWN_DEVICE":
-                await self._make_device(user)
-            elif error.errcode == "M_FORBIDDEN" and self._joined.get((room, user)):
-                self._joined.drop((room, user))
-                await self.ensure_joined(room, user, outgoing.name)
-            else:
-                raise
-        return await self._put_event(outgoing)
+    async def _speak(self, outgoing: Outgoing) -> EventId:
+        await self.ensure_joined(outgoing.room, outgoing.user, outgoing.name)
+        mended: set[str] = set()
+        while True:
+            try:
+                return await self._put_event(outgoing)
+            except MatrixError as error:
+                if error.errcode in mended or not await self._mend(outgoing, error.errcode):
+                    raise
+                mended.add(error.errcode)
 
-    async def _redact(self, outgoing: Outgoing) -> EventId | None:
+    async def _mend(self, outgoing: Outgoing, errcode: str) -> bool:
+        """Have what the homeserver misses, though it had it; False if that is not the matter.
+
+        A homeserver that is an older copy of itself may miss all of it.
+        """
+        room, user = outgoing.room, outgoing.user
+        if errcode == "M_UNKNOWN_DEVICE":
+            await self._make_device(user)
+        elif errcode == "M_FORBIDDEN" and self._joined.get((room, user)):
+            self._joined.drop((room, user))
+            self.evictions.ask_anew(room, user)
+            await self.ensure_joined(room, user, outgoing.name)
+        else:
+            return False
+        return True
+
+    async def _redact(self, outgoing: Outgoing) -> EventId:
         """Take it back as who said it; else as the bot, for which it may have the power."""
         bot = self._namespaces.bot
         try:
@@ -150,7 +170,7 @@ class Intents:
                 raise
         return await self._speak(replace(outgoing, user=bot, name=""))
 
-    async def _put_event(self, outgoing: Outgoing) -> EventId | None:
+    async def _put_event(self, outgoing: Outgoing) -> EventId:
         # The path's bytes are the homeserver's key for telling a retry.
         content = outgoing.content
         if outgoing.kind is SendKind.REDACT:
@@ -165,19 +185,25 @@ class Intents:
             device=await self._device(outgoing.user),
             content=content,
         )
-        event_id = reply.get("event_id")
-        return EventId(event_id) if isinstance(event_id, str) else None
+        return event_id_of(reply)
 
-    async def _set_state(self, outgoing: Outgoing) -> EventId | None:
+    async def _set_state(self, outgoing: Outgoing) -> EventId:
         await self.ensure_joined(outgoing.room, outgoing.user, outgoing.name)
         place = path("v3", "rooms", outgoing.room, "state", outgoing.type, outgoing.state_key)
         reply = await self._client.request(
             "PUT", place, user=outgoing.user, content=outgoing.content
         )
-        event_id = reply.get("event_id")
-        return EventId(event_id) if isinstance(event_id, str) else None
+        return event_id_of(reply)
 
     # --- accounts ---
+
+    def doubt(self) -> None:
+        """Ask anew who has an account, a name and a seat: the homeserver may have forgotten it."""
+        self._registered.clear()
+        self._names.clear()
+        self._joined.clear()
+        self._members.doubt()
+        self.evictions.doubt()
 
     async def ensure_registered(self, user: UserId, name: str = "") -> None:
         """Have the user's account, called ``name``."""
@@ -264,28 +290,53 @@ class Intents:
 
     # --- rooms ---
 
+    async def open_invitations(self, user: UserId) -> list[dict[str, Any]] | None:
+        """What :func:`invitations_of` tells of a bot; raises as it does."""
+        device = await self._device_of(user)
+        try:
+            return await invitations_of(self._client, user, device)
+        except MatrixError as error:
+            if error.errcode != "M_UNKNOWN_DEVICE":
+                raise
+        await self._make_device(user)
+        return await invitations_of(self._client, user, device)
+
     async def ensure_joined(self, room: RoomId, user: UserId, name: str = "") -> None:
         """Have the user in the room, invited by the main bot where that is needed.
 
-        Raises ``PermanentFailure`` with the reason when the room stays closed.
+        Raises ``PermanentFailure`` with the reason when the room stays closed, or has put the bot
+        out that it is.
         """
+        was_there = self._registered.get(user) is not None
         await self.ensure_registered(user, name)
         if self._joined.get((room, user)):
             return
         try:
+            if self._namespaces.is_bot(user) and await self.evictions.find(room, user):
+                raise PermanentFailure(f"{user} was put out of the room; invite it there again")
             try:
-                await self._join(room, user)
+                await self._come_in(room, user)
             except MatrixError as error:
-                if (
-                    error.errcode not in {"M_FORBIDDEN", "M_UNKNOWN"}
-                    or user == self._namespaces.bot
-                ):
+                if error.errcode != "M_FORBIDDEN" or not was_there:
                     raise
-                await self.invite(room, self._namespaces.bot, user)
-                await self._join(room, user)
+                # It may be the user that the homeserver does not know, and not the room.
+                self._registered.drop(user)
+                self._names.drop(user)
+                await self.ensure_registered(user, name)
+                await self._come_in(room, user)
         except MatrixError as error:
             raise PermanentFailure(f"{user} cannot join the room: {error.message}") from error
         self._joined.put((room, user), True)
+
+    async def _come_in(self, room: RoomId, user: UserId) -> None:
+        bot = self._namespaces.bot
+        try:
+            await self._join(room, user)
+        except MatrixError as error:
+            if error.errcode not in {"M_FORBIDDEN", "M_UNKNOWN"} or user == bot:
+                raise
+            await self.invite(room, bot, user)
+            await self._join(room, user)
 
     async def _join(self, room: RoomId, user: UserId) -> None:
         await self._client.request("POST", path("v3", "rooms", room, "join"), user=user)
@@ -314,9 +365,16 @@ class Intents:
 
     async def invite(self, room: RoomId, inviter: UserId, user: UserId) -> None:
         """Invite, as a user who is in the room. Raises :class:`MatrixError`."""
+        self.evictions.forgive(room, user)
         await self._client.request(
             "POST", path("v3", "rooms", room, "invite"), user=inviter, content={"user_id": user}
         )
+
+    async def kick(self, room: RoomId, by: UserId, user: UserId, reason: str) -> None:
+        """Remove somebody, as a user who may. Raises :class:`MatrixError`."""
+        content = {"user_id": user, "reason": reason}
+        place = path("v3", "rooms", room, "kick")
+        await self._client.request("POST", place, user=by, content=content)
 
     async def leave(self, room: RoomId, user: UserId, *, reason: str = "") -> None:
         """Have the user out of the room (or its invitation declined)."""
@@ -411,7 +469,7 @@ class Intents:
 
     async def is_encrypted(self, room: RoomId, user: UserId | None = None) -> bool:
         """Whether the room is encrypted, as one of our users in it sees it."""
-        return await self._rooms.state(room, "m.room.encryption", user=user) is not None
+        return await self.see_encryption(room, user) is True
 
     async def rooms_of(self, user: UserId) -> set[RoomId]:
         """The rooms that the user is in."""
@@ -419,62 +477,18 @@ class Intents:
         rooms = reply.get("joined_rooms")
         return {RoomId(room) for room in rooms} if isinstance(rooms, list) else set()
 
-    # --- names ---
+    # --- what is heard ---
 
     def note_member(self, event: dict[str, Any]) -> None:
         """Learn from a membership event; called for each, before anything else is done."""
         user, content = event.get("state_key"), event["content"]
         if not isinstance(user, str):
             return
-        key = (RoomId(event["room_id"]), UserId(user))
-        if content.get("membership") == "join":
-            self._members.put(key, _read_member(user, content))
-        else:
-            self._joined.drop(key)
-            self._members.drop(key)
-
-    def cached_name(self, user: UserId, room: RoomId) -> str:
-        """What the user is called in the room as far as we know; else the localpart."""
-        member = self._members.get((room, user))
-        return member.name if member is not None else _localpart(user)
-
-    async def display_name(self, user: UserId, room: RoomId) -> str:
-        """What the user is called in the room, asked once and kept by membership events."""
-        return (await self._member(user, room)).name
-
-    async def avatar(self, user: UserId, room: RoomId) -> str:
-        """The ``mxc://`` URI of the user's picture in the room, as they say; empty if none."""
-        return (await self._member(user, room)).avatar
-
-    async def _member(self, user: UserId, room: RoomId) -> "_Member":
-        member = self._members.get((room, user))
-        if member is None:
-            try:
-                content = await self._rooms.state(room, "m.room.member", user)
-            except (MatrixError, TemporaryFailure):
-                content = None
-            member = _read_member(user, content or {})
-            self._members.put((room, user), member)
-        return member
-
-
-class _Member(NamedTuple):
-    """How somebody looks in a room."""
-
-    name: str
-    avatar: str
-
-
-def _read_member(user: str, content: Mapping[str, Any]) -> _Member:
-    name, avatar = content.get("displayname"), content.get("avatar_url")
-    return _Member(
-        name if isinstance(name, str) and name else _localpart(user),
-        avatar if isinstance(avatar, str) else "",
-    )
-
-
-def _localpart(user: str) -> str:
-    return user[1:].partition(":")[0]
+        room = RoomId(event["room_id"])
+        self._members.note(room, UserId(user), content)
+        self.evictions.note(event)
+        if content.get("membership") != "join":
+            self._joined.drop((room, UserId(user)))
 
 
 def _in_words(error: MatrixError) -> str:

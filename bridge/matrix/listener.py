@@ -29,8 +29,12 @@ _LONGEST_LINE = 16384
 _LONGEST_HEAD = 65536
 _READ_BYTES = 65536
 _WRITE_SECONDS = 60.0
-_STOP_SECONDS = 5.0
-"""How long requests under way have when we stop."""
+_STUBBORN = 1.0
+"""Seconds that a request has to end when it is told to."""
+_MOST = 256
+"""Connections at a time; a homeserver needs a few."""
+_MOST_AHEAD, _PIECE = 64, 2048
+"""Of what holds more requests than so many only a piece of so many bytes is read at a time."""
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -68,7 +72,7 @@ class Request:
     def query(self) -> list[tuple[str, str]]:
         """The parameters, in order."""
         query = self.target.partition("#")[0].partition("?")[2]
-        return parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
+        return parse_qsl(query, keep_blank_values=True, errors="replace")
 
     @property
     def peer(self) -> str:
@@ -138,13 +142,16 @@ Handler = Callable[[Request], Awaitable[Answer]]
 class Listener:
     """Takes connections and answers each request by ``handler``.
 
-    ``idle_limit`` seconds has the next request's head to arrive.
+    For ``idle_limit`` seconds a connection may rest; ``head_limit`` seconds has a request's head
+    to arrive once it has begun.
     """
 
-    def __init__(self, handler: Handler, idle_limit: float) -> None:
+    def __init__(self, handler: Handler, idle_limit: float, *, head_limit: float = 30.0) -> None:
         self.handler = handler
         self.idle_limit = idle_limit
+        self.head_limit = head_limit
         self.is_stopping = False
+        self._warned_at = -60.0
         self._server: asyncio.Server | None = None
         self._conversations: dict[_Conversation, asyncio.Task[None] | None] = {}
 
@@ -155,8 +162,8 @@ class Listener:
         )
         return Address(*self._server.sockets[0].getsockname()[:2])
 
-    async def stop(self) -> None:
-        """Listen no more; requests under way are answered, if that takes no longer than 5 s."""
+    async def stop(self, limit: float) -> None:
+        """Listen no more; requests under way have ``limit`` seconds to be answered."""
         self.is_stopping = True
         if self._server is not None:
             self._server.close()
@@ -165,19 +172,40 @@ class Listener:
         tasks = [task for task in self._conversations.values() if task is not None]
         if not tasks:
             return
-        _, late = await asyncio.wait(tasks, timeout=_STOP_SECONDS)
+        _, late = await asyncio.wait(tasks, timeout=limit)
         for task in late:
             task.cancel()
         if late:
-            await asyncio.wait(late)
+            await asyncio.wait(late, timeout=_STUBBORN)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # What was taken before we stopped may begin only now.
+        if self.is_stopping or not self._has_room():
+            writer.transport.abort()
+            return
         conversation = _Conversation(self, reader, writer)
         self._conversations[conversation] = asyncio.current_task()
         try:
             await conversation.run()
         finally:
             del self._conversations[conversation]
+
+    def _has_room(self) -> bool:
+        """Whether there may be one more: where there are many, the longest idle one must go."""
+        if len(self._conversations) < _MOST:
+            return True
+        idle = [one for one in self._conversations if one.idle_since is not None]
+        now = asyncio.get_running_loop().time()
+        if now - self._warned_at > 60:
+            self._warned_at = now
+            log.warning(
+                "there are %d connections to the appservice's listener: for each more the one "
+                "that rests longest is closed", _MOST, extra={"event": "many_connections"},
+            )  # fmt: skip
+        if not idle:
+            return False
+        min(idle, key=lambda one: one.idle_since or 0.0).end_if_idle()
+        return True
 
 
 class _Conversation:
@@ -197,13 +225,24 @@ class _Conversation:
         self._head_bytes = 0
         """Of a head that has begun to arrive."""
         self._trailer_bytes = 0
+        self._silent_bytes = 0
+        """Of what came since the last piece of a body and is none itself."""
+        self._has_begun = False
+        """Part of a head is here."""
+        self._unread = b""
+        """What waits until the requests before it are answered."""
+        self._raw = b""
+        """What was read last, from the beginning of a head that has begun."""
         self._trouble = "The request is no proper HTTP."
         self._target = b""
         self._headers: list[tuple[str, str]] = []
         self._reading: Request | None = None
         """Whose body is arriving."""
-        self._idle_since: float | None = None
+        self.idle_since: float | None = None
+        """Since when (loop time) nothing is being answered."""
         self._watch: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        """With a head that has begun."""
         name = writer.get_extra_info("peername")
         self.peer = str(name[0]) if name else "?"
 
@@ -226,8 +265,9 @@ class _Conversation:
         except OSError:
             pass  # They hung up.
         finally:
-            if self._watch is not None:
-                self._watch.cancel()
+            for timer in (self._watch, self._patience):
+                if timer is not None:
+                    timer.cancel()
             self._writer.close()
 
     def say(self, data: bytes) -> None:
@@ -242,15 +282,21 @@ class _Conversation:
 
     def end_if_idle(self) -> None:
         """End it unless a request is being answered."""
-        if self._idle_since is not None:
+        if self.idle_since is not None:
             self._writer.close()
 
     async def _next(self) -> Request | None:
         if not self._requests and not self._spoiled:
             self._be_idle()
             while not self._requests and not self._spoiled:
+                if self._has_begun and self._patience is None:
+                    loop = asyncio.get_running_loop()
+                    self._patience = loop.call_later(self._listener.head_limit, self._tire)
                 await self._read()
-            self._idle_since = None
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
+            self.idle_since = None
         if self._requests:
             return self._requests.popleft()
         if not self._reader.at_eof():
@@ -281,29 +327,45 @@ class _Conversation:
 
     def _be_idle(self) -> None:
         loop = asyncio.get_running_loop()
-        self._idle_since = loop.time()
+        self.idle_since = loop.time()
+        if not self._has_begun:
+            self._raw = b""
         if self._watch is None:
-            self._watch = loop.call_at(self._idle_since + self._listener.idle_limit, self._look)
+            self._watch = loop.call_at(self.idle_since + self._listener.idle_limit, self._look)
 
     def _look(self) -> None:
         """End it if nothing was asked for too long: one timer looks for many requests."""
         loop = asyncio.get_running_loop()
-        since = loop.time() if self._idle_since is None else self._idle_since
+        since = loop.time() if self.idle_since is None else self.idle_since
         due = since + self._listener.idle_limit
         if due <= loop.time():
             self._writer.close()
         else:
             self._watch = loop.call_at(due, self._look)
 
+    def _tire(self) -> None:
+        """End it: a head takes too long."""
+        said = answer_error(408, "M_UNKNOWN", "The request took too long to arrive.", closes=True)
+        self.say(_encode(said, is_last=True))
+        self._writer.close()
+
     # --- what is read ---
 
     async def _read(self) -> None:
-        data = await self._reader.read(_READ_BYTES)
+        data, self._unread = self._unread, b""
         if not data:
-            self._spoiled = True
-            return
+            data = await self._reader.read(_READ_BYTES)
+            if not data:
+                self._spoiled = True
+                return
+        if len(data) > _PIECE and data.count(b"HTTP/1") > _MOST_AHEAD:
+            # Whoever does not wait for answers does not fill the memory with requests.
+            data, self._unread = data[:_PIECE], data[_PIECE:]
+        self._raw = self._raw + data if self._has_begun else data
         if self._reading is None:
             self._head_bytes += len(data)
+        else:
+            self._silent_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
@@ -311,13 +373,15 @@ class _Conversation:
         except httptools.HttpParserUpgrade:
             # We go on in HTTP/1.1, once: what follows may be written in something else.
             self._requests[-1].keeps_alive = False
-        if self._reading is None and self._head_bytes > _LONGEST_HEAD:
-            self._spoiled = True
+        if self._reading is None:
+            self._spoiled |= self._head_bytes > _LONGEST_HEAD
+        else:
+            self._spoiled |= self._silent_bytes > _LONGEST_HEAD
 
     # --- what the parser tells ---
 
     def on_message_begin(self) -> None:
-        self._target, self._headers = b"", []
+        self._target, self._headers, self._has_begun = b"", [], True
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -337,21 +401,29 @@ class _Conversation:
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        request = Request(self, parser.get_method().decode(), _read_text(self._target))
+        target = self._target.decode("utf-8", "replace")
+        request = Request(self, parser.get_method().decode(), target)
         request.headers = self._headers
         request.may_wait = parser.get_http_version() == "1.1"
-        names = {name for name, _ in request.headers}
+        names = [name for name, _ in request.headers]
+        if self._target + b" HTTP/" not in self._raw:
+            raise ValueError("another protocol, which the parser knows too")
+        if request.may_wait and names.count("host") != 1:
+            self._trouble = "A request names one Host."
+            raise ValueError("no host, or several")
         request.keeps_alive = request.may_wait and parser.should_keep_alive()
-        if parser.should_upgrade() and names & {"content-length", "transfer-encoding"}:
+        if parser.should_upgrade() and {"content-length", "transfer-encoding"} & {*names}:
             # The parser would take the body for something in the other protocol.
             self._trouble = "No other protocol is spoken here: send it without an upgrade."
             raise ValueError("an upgrade with a body")
         self._reading, self._head_bytes, self._trailer_bytes = request, 0, 0
+        self._silent_bytes, self._has_begun = 0, False
         self._requests.append(request)
 
     def on_body(self, body: bytes) -> None:
         if self._reading is not None:
             self._reading.add(body)
+            self._silent_bytes = 0
 
     def on_message_complete(self) -> None:
         if self._reading is not None:

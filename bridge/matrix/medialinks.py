@@ -102,5 +102,9 @@ class MediaLinks:
 
 def _tidy(name: str) -> str:
     """A file's name as it may stand in an address."""
-    kept = "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in name)
-    return kept.strip("._")[-_LONGEST_NAME:] or "file"
+    kept = "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in name).strip("._")
+    # Its end says of what kind it is. Percent-encoded a letter takes up to twelve signs.
+    first, left = len(kept), _LONGEST_NAME
+    while first and (left := left - len(quote(kept[first - 1], safe=""))) >= 0:
+        first -= 1
+    return kept[first:] or "file"

@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import aiohttp
 
+_KEPT = 60.0
+"""Seconds that a connection is kept beyond the next beat: that we are slow is no restart."""
+
 
 class Pulse:
     """Holds one connection open and asks over it; when it has to be made anew, we are told.
@@ -30,17 +33,19 @@ class Pulse:
         loop = asyncio.get_running_loop()
         reported_at = loop.time()
         was_up = True  # The start has a look of its own.
+        anew = False
+        """A connection was made anew, which is not reported yet."""
         async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=10 * self._interval),
+            connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=self._interval + _KEPT),
             timeout=aiohttp.ClientTimeout(total=20), trace_configs=[trace], trust_env=False,
         ) as session:  # fmt: skip
             while True:
                 before = self._connections
                 up = await self._beat(session)
-                anew = 0 < before < self._connections
+                anew |= 0 < before < self._connections
                 patient = loop.time() - reported_at < self.at_most_every
                 if up and (not was_up or (anew and not patient)):
-                    reported_at = loop.time()
+                    reported_at, anew = loop.time(), False
                     self._on_restart()
                 was_up = up
                 await asyncio.sleep(self._interval)

@@ -8,10 +8,12 @@ no transaction, or a database that is away: anything else would stop the homeser
 
 import asyncio
 import logging
+import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote
 
 import orjson
@@ -34,6 +36,8 @@ from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 _QUERY_LIMIT = 4.5
 """Seconds for an answer to a query: the homeserver's own queue stands still meanwhile."""
 
@@ -46,6 +50,8 @@ _DROP_LIMIT = 10.0
 _THREAD_FROM = 1024 * 1024
 _TRANSACTIONS = "/_matrix/app/v1/transactions"
 _RETRY_AFTER = {"Retry-After": "2"}
+_NONE = b"[]"
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([^\s;\"']*)", re.IGNORECASE)
 
 
 class Intake(Protocol):
@@ -88,7 +94,8 @@ class _Incomplete(Refused):
     """The body did not arrive whole; the homeserver knows that and repeats it."""
 
 
-Handler = Callable[[Request, tuple[str, ...]], Awaitable[Any]]
+Handler = Callable[[Request, tuple[str, ...]], Awaitable[bytes | None]]
+"""Answers one kind of request: with JSON, or with nothing to say."""
 
 
 class Receiver:
@@ -123,6 +130,7 @@ class Receiver:
         self.address = settings.listen
         self.turned_away = False
         """A transaction was refused that would be taken later."""
+        self._taken_at = self._refused_at = -math.inf
         self._seconds = telemetry.acknowledge_seconds
 
     async def start(self) -> None:
@@ -134,11 +142,15 @@ class Receiver:
             raise cannot_listen(self._settings.listen, error, "appservice.listen") from error
         self._listener = listener
 
-    async def stop(self) -> None:
-        """Stop listening; requests under way are answered."""
+    async def stop(self, limit: float = 3.0) -> None:
+        """Stop listening; requests under way have ``limit`` seconds to be answered."""
         listener, self._listener = self._listener, None
         if listener is not None:
-            await listener.stop()
+            await listener.stop(limit)
+
+    def is_fed(self, seconds: float) -> bool:
+        """Whether a transaction was taken within ``seconds``, and none was refused since."""
+        return self._taken_at > max(self._refused_at, time.monotonic() - seconds)
 
     # --- every request ---
 
@@ -154,7 +166,7 @@ class Receiver:
             return await self._refusal(request, Refused(error.status, error.errcode, str(error)))
         if handler == self._transaction:
             self._seconds.observe(time.perf_counter() - began)
-        return DONE if answer is None else Answer(body=orjson.dumps(answer))
+        return DONE if answer is None else Answer(body=answer)
 
     async def _refusal(self, request: Request, error: Refused) -> Answer:
         if error.status in _READ_FIRST:
@@ -246,16 +258,24 @@ class Receiver:
         try:
             await self._intake.accept(transaction)
         except TemporaryFailure as error:
-            self.turned_away = True
-            self._telemetry.transactions.labels(outcome="unavailable").inc()
-            raise Refused(503, "M_UNKNOWN", str(error), _RETRY_AFTER) from error
+            raise self._unavailable(str(error)) from error
+        except Exception as error:
+            # An error of the database that nobody knows, say. Nothing is lost: it is repeated.
+            log.error("a transaction is not stored", exc_info=error,
+                      extra={"event": "not_landed"})  # fmt: skip
+            raise self._unavailable("Trestle failed at storing it; its log says more.") from error
+        if transaction.events:
+            self._taken_at = time.monotonic()
+
+    def _unavailable(self, reason: str) -> Refused:
+        self.turned_away = True
+        self._refused_at = time.monotonic()
+        self._telemetry.transactions.labels(outcome="unavailable").inc()
+        return Refused(503, "M_UNKNOWN", reason, _RETRY_AFTER)
 
     async def _body(self, request: Request) -> bytes:
         limit = self._settings.max_body_bytes
-        if (request.header("content-encoding") or "identity").lower() != "identity":
-            raise Refused(
-                415, "M_UNKNOWN", "Compressed bodies are not understood; no homeserver sends them."
-            )
+        _check_form(request)
         if request.length > limit:
             raise _too_large(limit)
         if request.is_whole:
@@ -287,30 +307,27 @@ class Receiver:
         if not await _limited(self._answers.knows_alias(arguments[0]), False):
             raise Refused(404, "M_NOT_FOUND", "There is no such room here.")
 
-    async def _protocol(self, request: Request, arguments: tuple[str, ...]) -> Any:
+    async def _protocol(self, request: Request, arguments: tuple[str, ...]) -> bytes:
         protocol = self._answers.protocol(arguments[0])
         if protocol is None:
             raise _no_protocol()
-        return protocol
+        return orjson.dumps(protocol)
 
-    async def _lookup(self, request: Request, arguments: tuple[str, ...]) -> Any:
+    async def _lookup(self, request: Request, arguments: tuple[str, ...]) -> bytes:
         what, name = arguments
         if self._answers.protocol(name) is None:
             raise _no_protocol()
         fields = {key: value[:1000] for key, value in request.query}
         ask = self._answers.find_users if what == "user" else self._answers.find_locations
-        return await _limited(ask(name, fields), [])
+        return await _limited(_written(ask(name, fields)), _NONE)
 
-    async def _reverse_lookup(self, request: Request, arguments: tuple[str, ...]) -> Any:
+    async def _reverse_lookup(self, request: Request, arguments: tuple[str, ...]) -> bytes:
         if arguments[0] == "user":
-            found = await _limited(
-                self._answers.read_user(_parameter(request, "userid") or ""), []
-            )
+            question = self._answers.read_user(_parameter(request, "userid") or "")
         else:
-            found = await _limited(
-                self._answers.read_location(_parameter(request, "alias") or ""), []
-            )
-        if not found:
+            question = self._answers.read_location(_parameter(request, "alias") or "")
+        found = await _limited(_written(question), _NONE)
+        if found == _NONE:
             raise Refused(404, "M_NOT_FOUND", "That is none of ours.")
         return found
 
@@ -340,7 +357,27 @@ def _let_go_on(request: Request) -> None:
         request.let_go_on()
 
 
-async def _limited(question: Awaitable[Any], otherwise: Any) -> Any:
+def _check_form(request: Request) -> None:
+    """Refuse a body in a form that is none of JSON's (RFC 8259, 8.1)."""
+    for name, value in request.headers:
+        if name == "content-encoding" and value.lower() != "identity":
+            raise Refused(
+                415, "M_UNKNOWN", "Compressed bodies are not understood; no homeserver sends them."
+            )
+        if name == "content-type" and (charset := _CHARSET.search(value)) is not None:
+            _check_charset(charset[1])
+
+
+def _check_charset(charset: str) -> None:
+    if charset.lower() not in {"utf-8", "utf8", "us-ascii"}:
+        raise Refused(400, "M_NOT_JSON", "The body is not in UTF-8, as JSON is.")
+
+
+async def _written(question: Awaitable[list[dict[str, Any]]]) -> bytes:
+    return orjson.dumps(await question)
+
+
+async def _limited(question: Awaitable[_T], otherwise: _T) -> _T:
     """Answer in time: a homeserver that waits for us holds up everybody."""
     try:
         async with asyncio.timeout(_QUERY_LIMIT):

@@ -8,7 +8,8 @@ from bridge.matrix.client import HomeserverClient, MatrixError, path
 from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.sdk.secret import Secret
 
-_NOT_THERE = {"M_NOT_FOUND", "M_FORBIDDEN", "M_UNKNOWN"}
+NOT_THERE = {"M_NOT_FOUND", "M_FORBIDDEN", "M_UNKNOWN"}
+"""What is answered where there is nothing, or nothing that we may see."""
 
 
 class RoomQuestions:
@@ -31,9 +32,29 @@ class RoomQuestions:
         try:
             return await self._ask("state", room, kind, key, user=user)
         except MatrixError as error:
-            if error.errcode in _NOT_THERE:
+            if error.errcode in NOT_THERE:
                 return None
             raise
+
+    async def membership(self, room: RoomId, user: UserId) -> dict[str, Any]:
+        """The event that says whether one of our users is in the room, as they see it.
+
+        Raises :class:`MatrixError` if they may not see it.
+        """
+        query = {"format": "event"}
+        return await self._ask("state", room, "m.room.member", user, user=user, query=query)
+
+    async def see_encryption(self, room: RoomId, user: UserId | None = None) -> bool | None:
+        """Whether the room is encrypted; None if the user may not see that."""
+        try:
+            await self._ask("state", room, "m.room.encryption", "", user=user)
+        except MatrixError as error:
+            if error.status == 404:
+                return False
+            if error.errcode in NOT_THERE:
+                return None
+            raise
+        return True
 
     async def states(
         self, room: RoomId, kinds: Collection[str]
@@ -65,7 +86,7 @@ class RoomQuestions:
         try:
             reply = await self._ask("joined_members", room)
         except MatrixError as error:
-            if error.errcode in _NOT_THERE:
+            if error.errcode in NOT_THERE:
                 return {}
             raise
         joined = reply.get("joined")
@@ -142,7 +163,7 @@ class RoomQuestions:
         try:
             return await self._ask("event", room, event)
         except MatrixError as error:
-            if error.errcode in _NOT_THERE:
+            if error.errcode in NOT_THERE:
                 return None
             raise
 
@@ -175,7 +196,7 @@ class RoomQuestions:
         try:
             return await self._ask("context", room, event, query=query)
         except MatrixError as error:
-            if error.errcode in _NOT_THERE:
+            if error.errcode in NOT_THERE:
                 return {}
             raise
 
@@ -184,7 +205,7 @@ class RoomQuestions:
         try:
             event = await self._ask("state", room, "m.room.create", "", query={"format": "event"})
         except MatrixError as error:
-            if error.errcode in _NOT_THERE:
+            if error.errcode in NOT_THERE:
                 return None
             raise
         return event

@@ -4,6 +4,7 @@
 
     TrestleError
       ConfigError             stop; print the path and the reason; exit 2
+        NotNow                the same, and exit 75: it may be well the next time
       ModuleError
         ModuleNotReady        start again later, with backoff
         LoginRequired         stop this login; ask its owner to sign in again
@@ -28,6 +29,13 @@ class ConfigError(TrestleError):
         super().__init__(f"{path}: {reason}" if path else reason)
         self.path = path
         self.reason = reason
+
+
+class NotNow(ConfigError):
+    """What the settings name cannot be used at this moment: away, full, or somebody else's.
+
+    A service manager is to try again (75 is ``EX_TEMPFAIL``).
+    """
 
 
 class ModuleError(TrestleError):

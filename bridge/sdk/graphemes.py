@@ -2,32 +2,9 @@
 
 import re
 from collections.abc import Iterator
-
-from bridge.sdk import codepoints as of
+from functools import cache
 
 _JOINER = "\\u200d"
-_HANGUL_LV = "".join(map(chr, range(0xAC00, 0xD7A4, 28)))
-_HANGUL_LVT = f"(?![{_HANGUL_LV}])[\\uac00-\\ud7a3]"
-_VOWELS = f"(?:[{of.HANGUL_V}]++|[{_HANGUL_LV}][{of.HANGUL_V}]*+|{_HANGUL_LVT})[{of.HANGUL_T}]*+"
-_CORE = "|".join(
-    (
-        # GB6 to GB8: a Hangul syllable.
-        f"[{of.HANGUL_L}]++(?:{_VOWELS})?+|{_VOWELS}|[{of.HANGUL_T}]++",
-        # GB9c: consonants that a virama makes one.
-        f"[{of.CONSONANT}](?:[{of.LINK_EXTEND}]*+[{of.LINKER}][{of.LINK_EXTEND}{of.LINKER}]*+"
-        f"[{of.CONSONANT}])*+",
-        # GB11: emoji put together by joiners.
-        f"[{of.PICTOGRAPH}](?:[{of.EXTEND}]*+{_JOINER}[{of.PICTOGRAPH}])*+",
-        # GB12 and GB13: two regional indicators are a flag.
-        "[\\U0001f1e6-\\U0001f1ff]{2}",
-        f"[^{of.CONTROL}]",
-    )
-)
-# All quantifiers are possessive: no text makes the match go back, so time is linear.
-_CLUSTER = re.compile(
-    f"\\r\\n|[{of.CONTROL}]"
-    f"|[{of.PREPEND}]*+(?:{_CORE})?+[{of.EXTEND}{_JOINER}{of.SPACING}]*+"
-)  # fmt: skip
 
 
 def graphemes(text: str) -> Iterator[str]:
@@ -35,6 +12,35 @@ def graphemes(text: str) -> Iterator[str]:
     if text.isascii() and "\r" not in text:
         yield from text
         return
-    for match in _CLUSTER.finditer(text):
+    for match in _cluster().finditer(text):
         if match[0]:
             yield match[0]
+
+
+@cache
+def _cluster() -> re.Pattern[str]:
+    """What matches one. All quantifiers are possessive: no text makes the match go back."""
+    # A MiB, and a moment, that only those pay who cut what is not ASCII.
+    from bridge.sdk import codepoints as of  # noqa: PLC0415
+
+    lv = "".join(map(chr, range(0xAC00, 0xD7A4, 28)))
+    lvt = f"(?![{lv}])[\\uac00-\\ud7a3]"
+    vowels = f"(?:[{of.HANGUL_V}]++|[{lv}][{of.HANGUL_V}]*+|{lvt})[{of.HANGUL_T}]*+"
+    core = "|".join(
+        (
+            # GB6 to GB8: a Hangul syllable.
+            f"[{of.HANGUL_L}]++(?:{vowels})?+|{vowels}|[{of.HANGUL_T}]++",
+            # GB9c: consonants that a virama makes one.
+            f"[{of.CONSONANT}](?:[{of.LINK_EXTEND}]*+[{of.LINKER}][{of.LINK_EXTEND}{of.LINKER}]*+"
+            f"[{of.CONSONANT}])*+",
+            # GB11: emoji put together by joiners.
+            f"[{of.PICTOGRAPH}](?:[{of.EXTEND}]*+{_JOINER}[{of.PICTOGRAPH}])*+",
+            # GB12 and GB13: two regional indicators are a flag.
+            "[\\U0001f1e6-\\U0001f1ff]{2}",
+            f"[^{of.CONTROL}]",
+        )
+    )
+    return re.compile(
+        f"\\r\\n|[{of.CONTROL}]"
+        f"|[{of.PREPEND}]*+(?:{core})?+[{of.EXTEND}{_JOINER}{of.SPACING}]*+"
+    )  # fmt: skip

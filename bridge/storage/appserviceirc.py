@@ -51,6 +51,8 @@ class Rows:
     """What people chose for themselves."""
     listed: int
     """How many rooms it has in its list of rooms that are to be found."""
+    unread: list[str]
+    """Whose choices are no JSON: a person, or one on a network."""
 
 
 async def read_appservice_irc(url: str) -> Rows:
@@ -113,6 +115,7 @@ async def _read(connection: "asyncpg.Connection[Any]") -> Rows:
         "SELECT 1 FROM room_visibility JOIN rooms USING (room_id) WHERE visibility = 'public' "
         "GROUP BY room_id",
     )  # fmt: skip
+    unread: list[str] = []
     return Rows(
         rooms=[
             RoomRow(
@@ -123,15 +126,18 @@ async def _read(connection: "asyncpg.Connection[Any]") -> Rows:
         ],
         configs=[
             ConfigRow(
-                user=row["user_id"], domain=row["domain"], config=_object(row["config"]),
+                user=row["user_id"], domain=row["domain"],
+                config=_object(row["config"], f"{row['user_id']} on {row['domain']}", unread),
                 password=row["password"] or "",
             )
             for row in configs
         ],
         private_chats=[(row[0] or "", row[1], row[2]) for row in private],
         deactivated=frozenset(row["user_id"] for row in gone),
-        features=[(row["user_id"], _object(row["features"])) for row in features],
-        listed=len(listed),
+        features=[
+            (row["user_id"], _object(row["features"], row["user_id"], unread)) for row in features
+        ],
+        listed=len(listed), unread=unread,
     )  # fmt: skip
 
 
@@ -142,6 +148,10 @@ async def _if_there(connection: "asyncpg.Connection[Any]", table: str, query: st
     return list(await connection.fetch(query))
 
 
-def _object(text: str | None) -> dict[str, Any]:
-    found = orjson.loads(text) if text else None
+def _object(text: str | None, whose: str, unread: list[str]) -> dict[str, Any]:
+    try:
+        found = orjson.loads(text) if text else None
+    except orjson.JSONDecodeError:
+        unread.append(whose)
+        found = None
     return found if isinstance(found, dict) else {}

@@ -12,6 +12,8 @@ import hashlib
 import json
 import os
 import re
+import stat
+import struct
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +28,8 @@ from bridge.storage.files import sync_folder
 FORMAT = 1
 """Of the file. One that is newer than ours is refused."""
 
+_HEADER = struct.Struct("<4s22xH2x")
+"""Of a zip's member: its mark, and the length of its name, which follows."""
 _MANIFEST = "manifest.json"
 _DIGEST = 64
 _CHUNK = 1 << 20
@@ -150,8 +154,10 @@ def _told() -> Iterator[None]:
 def writing(path: Path, made_at: datetime, *, force: bool) -> Iterator[Writer]:
     """Make the file: whole and on disk, or not at all; its owner alone can read it.
 
-    Raises ``TrestleError`` if it is there already, unless ``force``, or cannot be written.
+    A link stays one: what it leads to is made. Raises ``TrestleError`` as
+    :func:`refuse_existing`, and if it cannot be written.
     """
+    path = path.resolve()
     refuse_existing(path, force=force)
     half_made = path.with_name(f".{path.name}.partial")
     try:
@@ -163,6 +169,9 @@ def writing(path: Path, made_at: datetime, *, force: bool) -> Iterator[Writer]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise TrestleError(f"another backup is being written to {path}") from error
+        if not _is_at(half_made, descriptor):
+            # Whoever had it was done in between: what we have open is the finished backup.
+            raise TrestleError(f"another backup was written to {path} just now")
         try:
             os.fchmod(descriptor, 0o600)
             file.truncate(0)
@@ -172,17 +181,53 @@ def writing(path: Path, made_at: datetime, *, force: bool) -> Iterator[Writer]:
             _seal(file)
             refuse_existing(path, force=force)
             half_made.replace(path)
-            sync_folder(path.parent)
-        finally:
+        except BaseException:
             half_made.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether what is open is what has that name."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise ``TrestleError`` if the file is there and may not be written over."""
-    if path.is_dir():
+    """Raise ``TrestleError`` if something is there that may not be written over.
+
+    With ``force`` a backup may be, also a damaged one; nothing else, as it would be gone.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise TrestleError(f"{path} cannot be written: {error.strerror}") from error
+    if stat.S_ISDIR(mode):
         raise TrestleError(f"{path} is a folder; name a file in it")
-    if path.exists() and not force:
+    if not stat.S_ISREG(mode):
+        raise TrestleError(f"{path} is no file that can be put in another's place; name another")
+    if not _began_as_backup(path):
+        raise TrestleError(f"{path} is there already, and is no backup; name another file")
+    if not force:
         raise TrestleError(f"{path} is there already; --force writes over it")
+
+
+def _began_as_backup(path: Path) -> bool:
+    """Whether the file is empty or begins with a member of ours, whatever comes after that."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER.size)
+            if len(head) < _HEADER.size:
+                return not head
+            mark, length = _HEADER.unpack(head)
+            name = file.read(length).decode("ascii", "replace")
+    except OSError as error:
+        raise TrestleError(f"{path} cannot be read: {error.strerror}") from error
+    return mark == b"PK\x03\x04" and _NAME.fullmatch(name) is not None
 
 
 def _seal(file: IO[bytes]) -> None:

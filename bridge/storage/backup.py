@@ -97,6 +97,11 @@ def last_backup(state_dir: Path) -> datetime | None:
         return None
 
 
+def began_at(state_dir: Path) -> datetime:
+    """Since when there is something to back up: the installation's first start, or a restore."""
+    return datetime.fromtimestamp((state_dir / "keys" / "audit").stat().st_mtime, UTC)
+
+
 def note_backup(state_dir: Path, at: datetime) -> None:
     """Remember that a backup was finished."""
     note = _note(state_dir)

@@ -18,14 +18,22 @@ from bridge.storage.datamap import RECEIVED_DAYS
 from bridge.storage.door import at_the_door
 from bridge.storage.pool import Database
 
-_FROM_MATRIX = (
-    "SELECT coalesce(sum(length(event_keys) / 16 - repeated), 0) AS received, "
-    "coalesce(sum(delivered), 0) AS delivered, coalesce(sum(parked), 0) AS parked, "
-    "coalesce(sum(dropped), 0) AS dropped, coalesce(sum(CASE WHEN done THEN 0 ELSE "
-    "length(event_keys) / 16 - bit_count(substring(progress FROM 1 FOR "
-    "(length(event_keys) / 16 + 7) / 8)) END), 0) AS in_hand FROM journal WHERE day = $1"
+_EVENTS = (
+    "CASE source WHEN 'retry' THEN least(1, length(event_keys) / 16) "
+    "ELSE length(event_keys) / 16 END"
 )
+"""A row to try again is of one event, and has two keys: the event's, and that of the retry."""
+
+_LEFT = f"{_EVENTS} - bit_count(substring(progress FROM 1 FOR (length(event_keys) / 16 + 7) / 8))"
 """The bits of events that had come before are set from the start."""
+
+_FROM_MATRIX = (
+    f"SELECT coalesce(sum({_EVENTS} - repeated), 0) AS received, "  # noqa: S608
+    "coalesce(sum(delivered), 0) AS delivered, coalesce(sum(parked), 0) AS parked, "
+    "coalesce(sum(dropped), 0) AS dropped, "
+    f"coalesce(sum(CASE WHEN done THEN 0 ELSE {_LEFT} END), 0) AS in_hand "
+    "FROM journal WHERE day = $1"
+)
 
 _INTO_MATRIX = (
     "SELECT count(*) AS received, count(*) FILTER (WHERE state = 'sent') AS delivered, "
@@ -116,8 +124,7 @@ class Books:
         """The journal's rows that are not done, and how many of their events are not."""
         with at_the_door():
             rows = await self._database.core.fetch(
-                "SELECT day, seq, length(event_keys) / 16 - bit_count(substring(progress FROM 1 "
-                "FOR (length(event_keys) / 16 + 7) / 8)) AS open FROM journal WHERE NOT done"
+                f"SELECT day, seq, {_LEFT} AS open FROM journal WHERE NOT done"  # noqa: S608
             )
         return {RowId(row["day"], row["seq"]): row["open"] for row in rows}
 

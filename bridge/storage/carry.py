@@ -8,7 +8,15 @@ Why not pg_dump: docs/adr/0008.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -271,6 +279,11 @@ class Loader:
                 await self._owner.execute(
                     f"DELETE FROM {table} WHERE {condition}", moment  # noqa: S608 - names of ours
                 )  # fmt: skip
+
+    async def clear(self, tables: Collection[str]) -> None:
+        """Let go of all rows of tables, as far as this schema has them."""
+        for table in self._tables.keys() & set(tables):
+            await self._owner.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
 
     async def finish(self, sequences: Mapping[str, int]) -> None:
         """Have new numbers go on behind the old ones, and the policies bind the owner again."""

@@ -50,6 +50,8 @@ DATA_MAP: tuple[Table, ...] = (
             "id": _none("always 1"),
             "generation": _none("how often it was restored from a backup"),
             "looked": _none("up to which of those the rooms were looked at"),
+            "journal_seq": _none("the highest number of the journal's days that are gone"),
+            "outbox_seq": _none("the same of the outbox"),
         },
     ),
     Table(
@@ -197,7 +199,7 @@ DATA_MAP: tuple[Table, ...] = (
     ),
     Table(
         "status_room", "where operators are told of troubles", While("the installation"),
-        {"id": _none("always 1"), "room": _ROOM},
+        {"id": _none("always 1"), "room": _ROOM, "invited": _id("the admins who were invited")},
     ),
     Table(
         "trouble", "what the status room shows", While("the trouble"),

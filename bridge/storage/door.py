@@ -19,7 +19,7 @@ AWAY = (
 )
 """What asyncpg raises when the database is away, starting, stopping, full or broken."""
 
-_BUSY = (
+BUSY = (
     asyncpg.TransactionRollbackError,
     asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,
@@ -37,7 +37,7 @@ def at_the_door() -> Iterator[None]:
     """
     try:
         yield
-    except (*AWAY, *_BUSY) as error:
+    except (*AWAY, *BUSY) as error:
         if isinstance(error, ValueError):  # asyncpg's word for a value that it cannot encode.
             raise PermanentFailure("it holds characters that cannot be stored") from error
         raise TemporaryFailure(f"the database is away: {first_line(error)}") from error

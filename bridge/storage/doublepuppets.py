@@ -1,26 +1,59 @@
 """Who lets us speak with the own Matrix account, and whose the accounts on networks are."""
 
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
+from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, RemoteUserId, UserId
 from bridge.storage.door import at_the_door
+from bridge.storage.hashednotes import HashedNotes
 from bridge.storage.pool import Database
+from bridge.storage.thread import to_its_end
+
+log = logging.getLogger(__name__)
 
 
 class DoublePuppetStore:
-    """Two small tables."""
+    """Two small tables.
 
-    def __init__(self, database: Database) -> None:
+    Who took leave back is noted beside the database, which counts where a restore brought back
+    the row.
+    """
+
+    def __init__(self, database: Database, state_dir: Path) -> None:
         self._database = database
+        self._off = HashedNotes(
+            state_dir / "keys" / "double-off",
+            "double puppets that were switched off since a restored backup was made speak again",
+        )
+        self._writing = asyncio.Lock()
 
     async def puppets(self) -> Sequence[tuple[UserId, str]]:
         """Everybody who gave leave, and by what."""
+        return [(person, way) for person, way in await self._rows() if not self._is_off(person)]
+
+    async def taken_back(self) -> Sequence[UserId]:
+        """Who took leave back, and a restore brought back that it was given."""
+        return [person for person, _ in await self._rows() if self._is_off(person)]
+
+    async def _rows(self) -> Sequence[tuple[UserId, str]]:
         with at_the_door():
             rows = await self._database.core.fetch("SELECT subject, way FROM double_puppet")
         return [(UserId(row["subject"]), row["way"]) for row in rows]
 
+    def _is_off(self, person: UserId) -> bool:
+        return self._off.note(person) in self._off.notes
+
     async def set_puppet(self, subject: UserId, way: str) -> None:
         """Note that the person gave leave."""
+        # Before the row, which would not count beside it.
+        async with self._writing:
+            try:
+                await to_its_end(self._off.write, self._off.notes - {self._off.note(subject)})
+            except OSError as error:
+                raise TemporaryFailure(f"it cannot be noted: {error.strerror}") from error
         with at_the_door():
             await self._database.core.execute(
                 "INSERT INTO double_puppet (subject, way, since) VALUES ($1, $2, $3) "
@@ -31,9 +64,20 @@ class DoublePuppetStore:
     async def remove_puppet(self, subject: UserId) -> None:
         """Note that the person took it back."""
         with at_the_door():
-            await self._database.core.execute(
+            gone = await self._database.core.execute(
                 "DELETE FROM double_puppet WHERE subject = $1", subject
             )
+        if gone == "DELETE 0":
+            return
+        async with self._writing:
+            try:
+                await to_its_end(self._off.write, self._off.notes | {self._off.note(subject)})
+            except OSError as error:
+                log.warning(
+                    "that a double puppet was switched off is not noted beside the database, so "
+                    "that a restore would undo it: %s", error.strerror,
+                    extra={"event": "double_off_not_noted"},
+                )  # fmt: skip
 
     async def accounts(self) -> Sequence[tuple[InstanceId, RemoteUserId, UserId]]:
         """Every account on a network that is known to be somebody's."""
@@ -59,10 +103,13 @@ class DoublePuppetStore:
                 instance, remote.encode("utf-8", "surrogatepass"), subject,
             )  # fmt: skip
 
-    async def remove_accounts(self, instance: InstanceId, subject: UserId) -> None:
-        """Note that the person has none there."""
+    async def remove_accounts(
+        self, instance: InstanceId, subject: UserId, but: Collection[RemoteUserId]
+    ) -> None:
+        """Note that the person has none there but these."""
         with at_the_door():
             await self._database.core.execute(
-                "DELETE FROM remote_account WHERE instance = $1 AND subject = $2",
-                instance, subject,
+                "DELETE FROM remote_account WHERE instance = $1 AND subject = $2 "
+                "AND remote_id <> ALL ($3::bytea[])",
+                instance, subject, [one.encode("utf-8", "surrogatepass") for one in but],
             )  # fmt: skip

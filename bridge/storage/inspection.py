@@ -115,7 +115,7 @@ async def look(
 ) -> Looked:
     """Look at the database; start the embedded one for that if no Trestle is running.
 
-    The embedded one must have been made (:func:`has_embedded_data`). Raises ``ConfigError`` with
+    An embedded one is never made (:func:`has_embedded_data`). Raises ``ConfigError`` with
     the way out: unreachable, too old, a proxy in between that would break the lock.
     """
     async with _reached(settings, state_dir, is_running=is_running) as access:
@@ -171,7 +171,7 @@ async def _reached(
     with only_one(state_dir):
         server = EmbeddedPostgres(state_dir)
         try:
-            await server.start()
+            await server.start(make=False)
             yield _embedded(state_dir, server.socket_dir)
         finally:
             await server.stop()

@@ -50,8 +50,10 @@ class Items:
     async def note_try(self, item: ItemId, consumer: str) -> int:
         """Count a try, durably, and say how many there were with it.
 
-        Raises ``TemporaryFailure`` when the database is away, or another instance's by now.
+        Raises ``TemporaryFailure`` when the database is away, or another instance's by now, and
+        ``Forgotten`` when the item's day is over.
         """
+        self._day_keys.refuse_over(item.day)
         with at_the_door():
             tries = await self._database.core.fetchval(
                 _TRY, *item, consumer, self._database.clock.now(), self._database.epoch
@@ -72,7 +74,10 @@ class Items:
     async def park(
         self, item: ItemId, consumer: str, reason: ParkReason, detail: str, event: bytes
     ) -> None:
-        """Put the item aside with the reason in a sentence, and what was received, sealed."""
+        """Put the item aside with the reason in a sentence, and what was received, sealed.
+
+        Raises ``Forgotten`` when the item's day is over.
+        """
         associated = item_context(item, consumer)
         with at_the_door():
             await self._database.core.execute(
@@ -108,16 +113,6 @@ class Items:
                 *item,
             )
         return [(row["consumer"], ParkReason(row["reason"]), row["since"]) for row in rows]
-
-    async def drop_parked(self, item: ItemId, consumer: str) -> bool:
-        """Let a parked item go; False if there is none."""
-        with at_the_door():
-            result = await self._database.core.execute(
-                "DELETE FROM item WHERE (day, seq, index, consumer) = ($1, $2, $3, $4) "
-                "AND state = 'parked'",
-                *item, consumer,
-            )  # fmt: skip
-        return result != "DELETE 0"
 
     async def count_parked(self) -> dict[ParkReason, int]:
         """How many are parked, by reason."""

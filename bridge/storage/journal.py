@@ -36,13 +36,23 @@ _LAND = (
 )
 _VOID = (
     "INSERT INTO journal (day, seq, source, received_at, body, event_keys, progress, done, epoch) "
-    "VALUES ($1, $2, '', $3, '', '', '', true, $4) ON CONFLICT (day, seq) DO UPDATE SET "
-    "body = '', event_keys = '', done = true, repeated = 0"
+    "SELECT $1, $2, '', $3, '', '', '', true, $4 "
+    "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $4 "
+    "ON CONFLICT (day, seq) DO UPDATE SET body = '', event_keys = '', done = true, repeated = 0 "
+    "WHERE journal.epoch = $4 RETURNING 1"
 )
-"""An insert of the same row that is still under way makes this wait, or fails after it."""
+"""An insert of the same row that is still under way makes this wait, or fails after it. The row of
+that number may be a successor's by now: that one stays."""
+
+_HIGHEST = (
+    "SELECT greatest((SELECT max(seq) FROM journal), (SELECT journal_seq FROM instance_state), "
+    "(SELECT max(split_part(left_out, '.', 2)::bigint) FROM portal))"
+)
+"""Also of days that are gone: what was noted of a number must not come true of another event."""
 
 _UNFINISHED = (
-    "SELECT day, seq, source, received_at, body, progress, parked, delivered, dropped FROM ("
+    "SELECT day, seq, source, received_at, body, progress, parked, delivered, dropped, "
+    "length(event_keys) / 16 AS number FROM ("
     "SELECT *, sum(length(body)) OVER (ORDER BY seq) - length(body) AS before FROM ("
     "SELECT * FROM journal WHERE NOT done AND seq > $1 "
     "ORDER BY seq LIMIT 100) AS page) AS summed WHERE before < 8000000 ORDER BY seq"
@@ -77,6 +87,8 @@ class JournalRow:
     progress: bytes
     counts: tuple[int, int, int]
     """How many of its events were parked, delivered, dropped."""
+    number: int
+    """How many events it has."""
 
 
 class Journal:
@@ -94,9 +106,7 @@ class Journal:
     async def open(self) -> None:
         """Read where the numbering stands. Call once, before anything is landed."""
         with at_the_door():
-            self._seq = await self._database.core.fetchval(
-                "SELECT coalesce(max(seq), 0) FROM journal"
-            )
+            self._seq = await self._database.core.fetchval(_HIGHEST)
 
     async def close(self) -> None:
         """Let go of the lander's connection."""
@@ -107,14 +117,15 @@ class Journal:
 
     async def land(
         self, *, source: Source, body: bytes, event_keys: bytes, progress: bytes, done: bool,
-        repeated: int = 0,
+        repeated: int = 0, day: date | None = None,
     ) -> RowId:  # fmt: skip
         """Store a transaction; returns after the commit.
 
         ``event_keys`` are 16 bytes an event, of which ``repeated`` came before; ``progress`` is
-        the core's. Raises
+        the core's. It is kept as what came on ``day`` is, or today. Raises
         ``TemporaryFailure`` when the database is away; then nothing is stored, and if that is
-        not sure it is made so before anything else is landed or looked up.
+        not sure it is made so before anything else is landed or looked up. Raises ``Forgotten``
+        when the day is over.
         """
         if self._uncertain:
             await self._void_uncertain()
@@ -122,7 +133,7 @@ class Journal:
         if now.date() > self._database.covered_until:
             await self._database.cover(now.date())
         self._seq += 1
-        row = RowId(now.date(), self._seq)
+        row = RowId(day or now.date(), self._seq)
         if len(body) < _THREAD_FROM:
             sealed = self._seal(row, body)
         else:
@@ -188,7 +199,8 @@ class Journal:
         with at_the_door():
             found = await self._database.core.fetchrow(
                 "SELECT day, seq, source, received_at, body, progress, parked, delivered, "
-                "dropped FROM journal WHERE day = $1 AND seq = $2 AND body <> ''",
+                "dropped, length(event_keys) / 16 AS number FROM journal "
+                "WHERE day = $1 AND seq = $2 AND body <> ''",
                 row.day, row.seq,
             )  # fmt: skip
         return None if found is None else self._open(found)
@@ -204,6 +216,17 @@ class Journal:
             if len(known) == len(wanted):
                 break
         return known
+
+    async def has_retry(self, day: date, key: bytes) -> bool:
+        """Whether a row of that day was landed to try again what the key stands for."""
+        if self._uncertain:
+            await self._void_uncertain()
+        with at_the_door():
+            return bool(await self._database.core.fetchval(
+                "SELECT EXISTS (SELECT FROM journal WHERE day = $1 AND source = $2 "
+                "AND position($3 IN event_keys) > 0)",
+                day, Source.RETRY.value, key,
+            ))  # fmt: skip
 
     async def recent_keys(self, limit: int) -> AsyncIterator[bytes]:
         """The newest keys, newest first, at most ``limit``."""
@@ -248,9 +271,11 @@ class Journal:
         """
         for row in list(self._uncertain):
             with at_the_door():
-                await self._database.core.execute(
+                taken_back = await self._database.core.fetchval(
                     _VOID, row.day, row.seq, self._clock.now(), self._database.epoch
                 )
+            if taken_back is None:
+                raise TemporaryFailure("another instance took over the database")
             self._uncertain.remove(row)
 
     def _seal(self, row: RowId, body: bytes) -> bytes:
@@ -265,6 +290,7 @@ class Journal:
             body=_unpack_body(self._day_keys.open(row_id.day, _associated(row_id), row["body"])),
             progress=row["progress"],
             counts=(row["parked"], row["delivered"], row["dropped"]),
+            number=row["number"],
         )
 
 

@@ -5,6 +5,7 @@ the day, so that backups, replicas and write-ahead logs forget too.
 """
 
 import hashlib
+import logging
 import os
 import secrets
 from collections.abc import Sequence
@@ -14,9 +15,12 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from bridge.model import Clock
+from bridge.model import Clock, Forgotten
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.storage.datamap import RECEIVED_DAYS
 from bridge.storage.files import make_folder, sync_folder, write_private
+
+log = logging.getLogger(__name__)
 
 _NONCE = 12
 _KEY = 32
@@ -35,25 +39,25 @@ class DayKeys:
         self._ciphers: dict[date, AESGCM] = {}
 
     def prepare(self) -> None:
-        """Have the keys of today and tomorrow on disk. Call at start and every hour."""
-        make_folder(self._folder)
+        """Have the keys of today and tomorrow on disk. Call at start and every hour.
+
+        Raises ``TemporaryFailure`` when today's cannot be made or read. Tomorrow's may come later.
+        """
         today = self._clock.today()
-        for day in (today, today + timedelta(days=1)):
-            self._cipher(day, make=True)
+        self._sealing(today)
+        try:
+            self._sealing(today + timedelta(days=1))
+        except TemporaryFailure as error:
+            log.error("%s", error, extra={"event": "no_day_key"})
 
     def seal(self, day: date, associated: bytes, data: bytes) -> bytes:
         """Encrypt ``data`` so that it opens only with the day's key and ``associated``.
 
-        Raises ``TemporaryFailure`` when the day's key cannot be made or read.
+        Raises ``TemporaryFailure`` when the day's key cannot be made or read, and ``Forgotten``
+        for a day whose key is destroyed: it gets no new one.
         """
         nonce = os.urandom(_NONCE)
-        try:
-            cipher = self._cipher(day, make=True)
-        except KeyLost as error:
-            raise TemporaryFailure(str(error)) from error
-        except OSError as error:
-            raise TemporaryFailure(f"the key of {day} cannot be kept: {error.strerror}") from error
-        return nonce + cipher.encrypt(nonce, data, associated)
+        return nonce + self._sealing(day).encrypt(nonce, data, associated)
 
     def open(self, day: date, associated: bytes, sealed: bytes) -> bytes:
         """Decrypt. Raises :class:`KeyLost` when it cannot be."""
@@ -90,6 +94,26 @@ class DayKeys:
     def _path(self, day: date) -> Path:
         return self._folder / day.isoformat()
 
+    def refuse_over(self, day: date) -> None:
+        """Raise ``Forgotten`` if what was received on that day is not kept any more.
+
+        While its key is there it is: the date may be wrong, and nothing is to be lost by that.
+        """
+        is_over = day < self._clock.today() - timedelta(days=RECEIVED_DAYS - 1)
+        if is_over and day not in self._ciphers and not self._path(day).exists():
+            raise Forgotten(f"what was received on {day} is forgotten")
+
+    def _sealing(self, day: date) -> AESGCM:
+        if (cipher := self._ciphers.get(day)) is not None:
+            return cipher
+        self.refuse_over(day)
+        try:
+            return self._cipher(day, make=True)
+        except KeyLost as error:
+            raise TemporaryFailure(str(error)) from error
+        except OSError as error:
+            raise TemporaryFailure(f"the key of {day} cannot be kept: {error.strerror}") from error
+
     def _cipher(self, day: date, *, make: bool) -> AESGCM:
         cipher = self._ciphers.get(day)
         if cipher is None:
@@ -107,11 +131,13 @@ class DayKeys:
 
 
 def _destroy(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.write(os.urandom(_KEY))
-        file.flush()
-        os.fsync(file.fileno())
-    path.unlink()
+    try:
+        with path.open("r+b") as file:
+            file.write(os.urandom(_KEY))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        path.unlink()
     sync_folder(path.parent)
 
 

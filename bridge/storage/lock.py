@@ -9,8 +9,8 @@ from datetime import timedelta
 import asyncpg
 
 from bridge.model import Clock
-from bridge.sdk.errors import ConfigError
-from bridge.storage.door import AWAY
+from bridge.sdk.errors import ConfigError, NotNow
+from bridge.storage.door import AWAY, BUSY
 from bridge.storage.roles import Access
 from bridge.storage.schema import APPLICATION, CORE, Connection
 
@@ -55,7 +55,7 @@ class InstanceLock:
             await self._end_predecessor(connection)
         except TimeoutError as error:
             connection.terminate()
-            raise ConfigError(
+            raise NotNow(
                 "another Trestle is at work on this database; stop it first, or give this one a "
                 "database of its own",
                 path="database.url",
@@ -104,7 +104,7 @@ class InstanceLock:
         """
         try:
             connection = await self._log_in()
-        except AWAY:
+        except (*AWAY, *BUSY):
             return False
         try:
             held = await self._try(connection)

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import asyncpg
 import orjson
 
-from bridge.model import LinkKind, Outgoing, ParkReason, QueuedOutgoing, SendKind, Sent
+from bridge.model import Forgotten, LinkKind, Outgoing, ParkReason, QueuedOutgoing, SendKind, Sent
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
+from bridge.storage.datamap import RECEIVED_DAYS
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.pool import Database
@@ -32,6 +33,9 @@ _ADD = (
     "SELECT FROM outbox o WHERE o.day = $13 AND o.transaction_id = n.transaction_id) "
     "ON CONFLICT (day, transaction_id) DO NOTHING RETURNING seq"
 )
+_ADD_REPLAYED = _ADD.replace("o.day = $13", f"o.day BETWEEN $13::date - {RECEIVED_DAYS} AND $13")
+"""Looks at every day that is kept: too much for what was said just now."""
+
 _FIND = (
     "SELECT day, seq, received_at, transaction_id, state FROM outbox "
     "WHERE day BETWEEN $1 AND $2 AND transaction_id = ANY($3::text[])"
@@ -120,7 +124,8 @@ class Outbox:
         self._clock = database.clock
         self._seq = 0
         self._gathered: list[_Call] = []
-        self._writing = asyncio.Lock()
+        self._write_over: asyncio.Event | None = None
+        """Set when the write is over that is under way."""
         self._left: dict[Place, QueuedOutgoing] = {}
         """Stored entries that nobody has in hand: their callers were cancelled."""
         self._doubtful: dict[Place, float | None] = {}
@@ -131,7 +136,8 @@ class Outbox:
         """Read where the numbering stands. Call once, before anything is added."""
         with at_the_door():
             self._seq = await self._database.core.fetchval(
-                "SELECT coalesce(max(seq), 0) FROM outbox"
+                "SELECT greatest((SELECT max(seq) FROM outbox), "
+                "(SELECT outbox_seq FROM instance_state))"
             )
 
     async def add(self, outgoing: Sequence[Outgoing]) -> list[QueuedOutgoing]:
@@ -139,7 +145,8 @@ class Outbox:
 
         Returns those that are now the caller's to send, in order; what a cancelled caller left,
         or a commit whose answer was lost, comes first. A transaction id that is there already
-        (of today or yesterday) is the same entry: it is not returned again.
+        (of today or yesterday; of any day kept, for what is replayed) is the same entry: it is
+        not returned again.
 
         Raises ``TemporaryFailure`` when the database is away, and ``PermanentFailure`` for an
         entry that cannot be stored; add the same again after the first.
@@ -157,9 +164,16 @@ class Outbox:
         )
         self._gathered.append(call)
         try:
-            async with self._writing:
-                if not call.written:
+            # All whose entries were written go on at once: while some have the next ones ready,
+            # and those are written, the others still work. One by one they would wait together.
+            while not call.written:
+                if self._write_over is None:
+                    is_first = next(one for one in self._gathered if not one.given_up) is call
                     await self._write_gathered()
+                    if not is_first:  # They return in the order in which they came.
+                        await asyncio.sleep(0)
+                else:
+                    await self._write_over.wait()
         except BaseException:
             self._give_up(call)
             raise
@@ -186,10 +200,13 @@ class Outbox:
                 )  # fmt: skip
 
     async def park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
-        """Put the entry aside with the reason in a sentence."""
-        sealed = self._day_keys.seal(
-            queued.day, outbox_context(queued.day, queued.seq), detail.encode("utf-8", "replace")
-        )
+        """Put the entry aside with the reason in a sentence; one whose day is over is let go."""
+        context = outbox_context(queued.day, queued.seq)
+        try:
+            sealed = self._day_keys.seal(queued.day, context, detail.encode("utf-8", "replace"))
+        except Forgotten:
+            await self._drop(queued.day, queued.seq)
+            return
         with at_the_door():
             await self._database.core.execute(
                 "UPDATE outbox SET state = 'parked', reason = $3, detail = $4 "
@@ -200,7 +217,13 @@ class Outbox:
 
     async def drop(self, queued: QueuedOutgoing) -> None:
         """Note that a rule leaves the entry out; what it says is forgotten."""
-        nothing = self._day_keys.seal(queued.day, outbox_context(queued.day, queued.seq), b"{}")
+        try:
+            nothing = self._day_keys.seal(
+                queued.day, outbox_context(queued.day, queued.seq), b"{}"
+            )
+        except Forgotten:
+            await self._drop(queued.day, queued.seq)
+            return
         with at_the_door():
             await self._database.core.execute(
                 "UPDATE outbox SET state = 'dropped', content = $3 WHERE day = $1 AND seq = $2 "
@@ -209,14 +232,21 @@ class Outbox:
             )  # fmt: skip
 
     async def take_back(self, day: date, seq: int) -> QueuedOutgoing | None:
-        """Have a parked entry wait again: it is the caller's to send. None if it is not parked."""
-        with at_the_door():
-            row = await self._database.core.fetchrow(
-                "UPDATE outbox SET state = 'queued', reason = NULL, detail = NULL "
-                "WHERE (day, seq) = ($1, $2) AND state = 'parked' "
-                "AND (SELECT epoch FROM lease WHERE shard = 0) = $3 RETURNING *",
-                day, seq, self._database.epoch,
-            )  # fmt: skip
+        """Have a parked entry wait again: it is the caller's to send. None if it is not parked.
+
+        If that cannot be heard, who adds something next has it to send as well.
+        """
+        try:
+            with at_the_door():
+                row = await self._database.core.fetchrow(
+                    "UPDATE outbox SET state = 'queued', reason = NULL, detail = NULL "
+                    "WHERE (day, seq) = ($1, $2) AND state = 'parked' "
+                    "AND (SELECT epoch FROM lease WHERE shard = 0) = $3 RETURNING *",
+                    day, seq, self._database.epoch,
+                )  # fmt: skip
+        except (TemporaryFailure, asyncio.CancelledError):
+            self._doubtful[day, seq] = None
+            raise
         return None if row is None else self._open(row)
 
     async def find(self, transaction_id: str) -> Stored | None:
@@ -296,6 +326,7 @@ class Outbox:
         calls, self._gathered = self._gathered, []
         for call in calls:
             call.begun = True
+        over = self._write_over = asyncio.Event()
         try:
             try:
                 await self._write(calls)
@@ -309,6 +340,9 @@ class Outbox:
         except BaseException:
             self._gathered = [call for call in calls if not call.written] + self._gathered
             raise
+        finally:
+            self._write_over = None
+            over.set()
 
     async def _write_apart(self, calls: Sequence[_Call]) -> None:
         """Each caller's entries alone, so that one that cannot be stored costs no other."""
@@ -386,10 +420,12 @@ class Outbox:
             )  # fmt: skip
             for column, value in zip(columns, row, strict=True):
                 column.append(value)
+        statement = _ADD_REPLAYED if any(one.outgoing.replayed for one, _ in entries) else _ADD
         with at_the_door():
             rows = await self._database.core.fetch(
-                _ADD, day, received_at, *columns, self._database.epoch, day - timedelta(days=1)
-            )
+                statement, day, received_at, *columns, self._database.epoch,
+                day - timedelta(days=1),
+            )  # fmt: skip
         return {(day, row["seq"]) for row in rows}
 
     async def _find(self, missing: Sequence[QueuedOutgoing]) -> dict[str, QueuedOutgoing]:
@@ -398,7 +434,7 @@ class Outbox:
         wanted = {queued.outgoing.transaction_id: queued.outgoing for queued in missing}
         with at_the_door():
             rows = await self._database.core.fetch(
-                _FIND, last - timedelta(days=2), last, list(wanted)
+                _FIND, last - timedelta(days=RECEIVED_DAYS), last, list(wanted)
             )
         if not wanted.keys() <= {row["transaction_id"] for row in rows}:
             raise TemporaryFailure("another instance took over the database")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -15,13 +16,13 @@ from urllib.parse import parse_qs
 import asyncpg
 
 from bridge.model import Clock
-from bridge.sdk.errors import ConfigError, TemporaryFailure
+from bridge.sdk.errors import ConfigError, NotNow, TemporaryFailure
 from bridge.settings import DatabaseSettings
 from bridge.storage.door import AWAY, at_the_door, first_line
 from bridge.storage.files import make_state_dir
 from bridge.storage.lock import InstanceLock
 from bridge.storage.partitions import AHEAD, make_partitions
-from bridge.storage.postgres import EmbeddedPostgres
+from bridge.storage.postgres import EmbeddedPostgres, name_of, version_of
 from bridge.storage.roles import (
     Access,
     Pool,
@@ -30,13 +31,17 @@ from bridge.storage.roles import (
     have_roles,
     refuse_unbound,
 )
-from bridge.storage.schema import CORE, OWNER, SUBJECT, Connection, migrate
+from bridge.storage.schema import CORE, OWNER, SUBJECT, Connection, migrate, refuse_another_schema
 from bridge.storage.switch import refuse_undecided, settle, settle_by_rows
 
 log = logging.getLogger(__name__)
 
 _OPEN_LIMIT = 20.0
 _START_AGAIN = 1.0
+_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE})
+"""What may be well the next time that a folder is asked for."""
+_TRACES = ("keys/audit", "audit.head", "postgres/owner.password")
+"""Files that only an installation has that was at work."""
 
 
 class Database:
@@ -60,9 +65,11 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, settings: DatabaseSettings, state_dir: Path, clock: Clock
+        cls, settings: DatabaseSettings, state_dir: Path, clock: Clock, *, as_it_is: bool = False
     ) -> AsyncIterator["Database"]:
         """Open it, and close everything on the way out.
+
+        ``as_it_is``: it is neither made nor brought to this version's schema, but refused.
 
         Raises ``ConfigError`` with the way out: unreachable, a newer schema, another instance
         at work, a proxy in between that would break the lock.
@@ -73,9 +80,12 @@ class Database:
             server = None
             if settings.url == "embedded":
                 refuse_undecided(state_dir)
+                if as_it_is:
+                    refuse_none(state_dir)
                 server = EmbeddedPostgres(state_dir)
+                server.log.tidy(clock.today())
                 stack.push_async_callback(server.stop)
-                await server.start()
+                await server.start(make=not was_at_work(state_dir))
                 with told_as_settings(settings):
                     access = await embedded_access(server, state_dir)
             else:
@@ -83,7 +93,7 @@ class Database:
             database = cls(clock, access, server)
             stack.push_async_callback(database._close)
             with told_as_settings(settings):
-                await database._prepare(state_dir)
+                await database._prepare(state_dir, as_it_is=as_it_is)
             yield database
 
     @property
@@ -146,9 +156,14 @@ class Database:
             theirs = await self.core.fetchval("SELECT clock_timestamp()")
         return float((theirs - self.clock.now()).total_seconds())
 
+    def tidy_log(self) -> None:
+        """Turn the log of our own server if the day is over. Call it every hour."""
+        if self._server is not None:
+            self._server.log.tidy(self.clock.today())
+
     # --- opening and closing ---
 
-    async def _prepare(self, state_dir: Path) -> None:
+    async def _prepare(self, state_dir: Path, *, as_it_is: bool) -> None:
         async with asyncio.timeout(_OPEN_LIMIT):
             # First of all: a newer instance must not change the tables under an older one.
             await self._lock.take()
@@ -157,7 +172,7 @@ class Database:
             owner = await self.owner()
         try:
             await settle_by_rows(state_dir, owner)
-            await migrate(owner)
+            await (refuse_another_schema(owner) if as_it_is else migrate(owner))
         finally:
             await owner.close()
         async with asyncio.timeout(_OPEN_LIMIT):
@@ -171,7 +186,7 @@ class Database:
     async def _come_back(self) -> bool:
         if self._server is not None and not self._server.is_running:
             try:
-                await self._server.start(tries=4)
+                await self._server.start(tries=4, make=False)
             except ConfigError as error:
                 # It ran before, so this can pass: a full disk gets room again.
                 trouble = re.sub(r"\d+", "", str(error))  # The numbers of processes differ.
@@ -200,7 +215,7 @@ class Database:
 
 @contextlib.contextmanager
 def told_as_settings(settings: DatabaseSettings) -> Iterator[None]:
-    """Whatever keeps us from opening the database is a matter of settings at this moment."""
+    """Whatever keeps us from opening the database is a matter of settings, or passes."""
     try:
         yield
     except asyncpg.InsufficientPrivilegeError as error:
@@ -215,7 +230,7 @@ def told_as_settings(settings: DatabaseSettings) -> Iterator[None]:
             path="database.url",
         ) from error
     except asyncpg.LockNotAvailableError as error:
-        raise ConfigError(
+        raise NotNow(
             "somebody else is at work on the database's tables; end their sessions first",
             path="database.url",
         ) from error
@@ -224,12 +239,12 @@ def told_as_settings(settings: DatabaseSettings) -> Iterator[None]:
     except asyncpg.InvalidCatalogNameError as error:
         raise ConfigError(f"{error}; make it, or name another", path="database.url") from error
     except TimeoutError as error:
-        raise ConfigError(
+        raise NotNow(
             f"no Postgres answers at {_place(settings)}; is the address right?",
             path="database.url",
         ) from error
     except (*AWAY, TemporaryFailure) as error:
-        raise ConfigError(
+        raise NotNow(
             f"the database at {_place(settings)} cannot be reached: {_reason(error)}; is it "
             "running, and the address right?",
             path="database.url",
@@ -243,6 +258,11 @@ def _reason(error: BaseException) -> str:
     return first_line(error)
 
 
+def was_at_work(state_dir: Path) -> bool:
+    """Whether there must be a database: then a new one would lock out the old one."""
+    return any((state_dir / name).exists() for name in _TRACES)
+
+
 def _place(settings: DatabaseSettings) -> str:
     """Where the database is, without its password."""
     if settings.url == "embedded":
@@ -253,6 +273,33 @@ def _place(settings: DatabaseSettings) -> str:
     return ", ".join(hosts) if hosts else place.partition("/")[0] or "its socket"
 
 
+def refuse_none(state_dir: Path) -> None:
+    """Raise ``ConfigError`` if there is no embedded database yet."""
+    if version_of(state_dir) is None:
+        raise ConfigError(
+            f"there is no embedded database in {state_dir}; the first start of Trestle makes it",
+            path="state_dir",
+        )
+
+
+def refuse_another_owner(state_dir: Path) -> None:
+    """Raise ``ConfigError`` if what we make there would be another user's than what is there.
+
+    Nothing is said of a folder that is not there.
+    """
+    try:
+        owner = state_dir.stat().st_uid
+    except FileNotFoundError:
+        return
+    if owner != os.geteuid():
+        who = name_of(owner)
+        raise ConfigError(
+            f"{state_dir} belongs to {who}, who could not read what is made there now; run this "
+            f"as that user (runuser -u {who} -- trestle ...)",
+            path="state_dir",
+        )
+
+
 @contextlib.contextmanager
 def only_one(state_dir: Path) -> Iterator[None]:
     """Hold the state directory's lock file; it ends with the process, however that ends."""
@@ -260,7 +307,8 @@ def only_one(state_dir: Path) -> Iterator[None]:
         make_state_dir(state_dir)
         descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise ConfigError(
+        kind = NotNow if error.errno in _PASSING else ConfigError
+        raise kind(
             f"{state_dir} cannot be used: {error.strerror}; it must be a folder that this user "
             "may write to",
             path="state_dir",
@@ -269,7 +317,7 @@ def only_one(state_dir: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
-        raise ConfigError(
+        raise NotNow(
             f"another Trestle is at work in {state_dir}; stop it first, or give this one a "
             "state_dir of its own",
             path="state_dir",

@@ -124,9 +124,12 @@ class PortalStore:
             )  # fmt: skip
 
     async def set_access(
-        self, portal_id: int, *, listed: bool, is_open: bool, closed: bool
+        self, portal_id: int, *, listed: bool, is_open: bool | None, closed: bool
     ) -> None:
-        """Note who sees the chat and may come into it, and whether we closed the room for it."""
+        """Note who sees the chat and may come into it, and whether we closed the room for it.
+
+        ``is_open``: None if it is not known, or the room does not follow it yet.
+        """
         with at_the_door():
             await self._database.core.execute(
                 "UPDATE portal SET listed = $2, open = $3, closed = $4 WHERE id = $1",

@@ -17,16 +17,18 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from bridge.sdk.errors import ConfigError
+from bridge.sdk.errors import ConfigError, NotNow
 from bridge.storage.files import make_state_dir, write_over, write_private
 from bridge.storage.programs import MAJOR, PACKAGE, find_programs
+from bridge.storage.serverlog import ServerLog
 from bridge.storage.thread import to_its_end
 from bridge.storage.unprivileged import allows, blocked_at, prepare_child, unprivileged_user
 
 log = logging.getLogger(__name__)
 
 _SOCKET_PATH_LIMIT = 100
-_LOG_LIMIT = 1 << 20
+_NEW_NEEDS = 64 << 20
+"""Bytes that a new database takes, with the log that it writes ahead."""
 _STOP_LIMIT = 15.0
 _START_LIMIT = 600.0
 """Seconds. After a crash the server first replays up to ``max_wal_size``: never cut that short,
@@ -49,10 +51,11 @@ _SETTINGS = {
     "log_statement": "none",
     "log_min_error_statement": "panic",
     "log_parameter_max_length_on_error": "0",
+    "log_error_verbosity": "terse",
     "timezone": "UTC",
 }
-"""Small, quiet, and never a statement's parameters in a log. ``wal_level`` follows from no
-standby being served; ``minimal`` would make base backups impossible later."""
+"""Small, quiet, and never a statement's parameters or a row's values in a log. ``wal_level``
+follows from no standby being served; ``minimal`` would make base backups impossible later."""
 
 _SINCE = {"io_method": 18}
 """Settings that an older major version does not know."""
@@ -80,7 +83,9 @@ class EmbeddedPostgres:
         self._home = state_dir / "postgres"
         self._data = self._home / "data"
         self._password_file = self._home / "owner.password"
-        self._log_file = self._home / "postgres.log"
+        self._password_made = self._home / "owner.password.made"
+        self.log = ServerLog(self._home / "postgres.log")
+        """What the server says."""
         self._process: asyncio.subprocess.Process | None = None
         self._sockets: Path | None = None
         self._user = unprivileged_user()
@@ -104,18 +109,23 @@ class EmbeddedPostgres:
         """Whether the process is there."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self, tries: int = 40) -> None:
+    async def start(self, tries: int = 40, *, make: bool = True) -> None:
         """Have the server up and taking connections, in the folder of an earlier start if any.
 
-        After a crash it is tried so many times, as sessions of the old one may linger.
+        After a crash it is tried so many times, as sessions of the old one may linger. Data that
+        is not there is made, or with ``make`` false missed: somebody must have taken it away.
         Raises ``ConfigError`` with the reason.
         """
+        if not make:
+            self._refuse_lost()
         self._adopt_owner()
         await to_its_end(self._make_folders)
         self._check_version()
         binaries = await to_its_end(self._binaries)
         if version_of(self._home.parent) is None:
             await self._create(binaries)
+        elif self._password_made.exists() and not self._password_file.exists():
+            self._password_made.replace(self._password_file)  # The making was cut off there.
         crashed = await self._end_leftover()
         if self._sockets is None:
             self._sockets = await to_its_end(self._make_socket_folder)
@@ -167,29 +177,27 @@ class EmbeddedPostgres:
                 async with asyncio.timeout(_START_LIMIT):
                     return await self._wait_until_ready()
             except TimeoutError as error:
-                raise ConfigError(
+                raise NotNow(
                     f"the embedded database did not start within {_START_LIMIT:.0f} s; "
-                    f"its log is {self._log_file}",
+                    f"its log is {self.log.path}",
                     path="database.url",
                 ) from error
             except _EndedAtOnce as error:
                 tries -= 1
                 if not tries:
-                    raise ConfigError(
-                        f"the embedded database ended at once: {self._last_words()} "
-                        f"({self._log_file})",
+                    raise NotNow(
+                        f"the embedded database ended at once: {self.log.last_words()} "
+                        f"({self.log.path})",
                         path="database.url",
                     ) from error
             await asyncio.sleep(0.25)
 
     async def _launch(self, binaries: Path) -> None:
         arguments = [f"-c{name}={value}" for name, value in self.settings.items()]
-        if self._log_file.exists() and self._log_file.stat().st_size > _LOG_LIMIT:
-            self._log_file.replace(self._log_file.with_suffix(".log.old"))
-        with self._log_file.open("ab") as output:
+        with self.log.opened() as output:
             self._process = await self._spawn(
                 binaries / "postgres", "-D", str(self._data), "-k", str(self.socket_dir),
-                *arguments, output=output.fileno(), death_signal=signal.SIGINT,
+                *arguments, output=output, death_signal=signal.SIGINT,
             )  # fmt: skip
 
     async def _spawn(
@@ -205,9 +213,24 @@ class EmbeddedPostgres:
             )  # fmt: skip
         except (OSError, subprocess.SubprocessError) as error:
             who = f" as {self._user.pw_name}" if self._user is not None else ""
-            raise ConfigError(
+            raise NotNow(
                 f"the embedded database cannot be started{who}: {error}", path="database.url"
             ) from error
+
+    def _refuse_lost(self) -> None:
+        """Raise ``NotNow`` if there is no data: a disk that is not mounted yet, say."""
+        try:
+            lost = version_of(self._home.parent) is None
+        except PermissionError:
+            return  # Whose it is, is another question.
+        if lost:
+            raise NotNow(
+                f"the database of {self._home.parent} is gone: there is none in {self._data}, and "
+                "there was one. Mount its disk, put database.url back if it was by URL, or "
+                "`trestle restore FILE` from a backup; to begin with nothing, move the state_dir "
+                "away as a whole",
+                path="state_dir",
+            )
 
     def _adopt_owner(self) -> None:
         """Be the user to whom the data belongs: another one may be preferred by now."""
@@ -321,8 +344,14 @@ class EmbeddedPostgres:
         )
 
     async def _create(self, binaries: Path) -> None:
-        """Make the data: whole, or not at all."""
+        """Make the data: whole, or not at all. Its password is the one from then on."""
         half_made = self._home / "data.new"
+        if (room := shutil.disk_usage(self._home).free) < _NEW_NEEDS:
+            raise NotNow(
+                f"the disk of {self._home.parent} has {room >> 20} MiB left, and a new database "
+                f"needs {_NEW_NEEDS >> 20} MiB; make room",
+                path="state_dir",
+            )
         password = await to_its_end(self._prepare_making, half_made)
         try:
             process = await self._spawn(
@@ -333,6 +362,9 @@ class EmbeddedPostgres:
             )  # fmt: skip
             try:
                 output, _ = await process.communicate()
+                self._password_made.unlink(missing_ok=True)
+                if process.returncode == 0:
+                    write_private(self._password_made, password.read_bytes())
             finally:
                 if process.returncode is None:
                     # With the servers that it runs: they would go on writing.
@@ -343,14 +375,16 @@ class EmbeddedPostgres:
             shutil.rmtree(password.parent)
         if process.returncode != 0:
             lines = output.decode(errors="replace").strip().splitlines()
-            reason = lines[-1] if lines else "no reason given"
-            raise ConfigError(f"the embedded database cannot be made: {reason}", path="state_dir")
+            # At its end it tells what it clears away.
+            why = [line for line in lines if "FATAL:" in line or "error:" in line]
+            reason = (why or lines or ["no reason given"])[-1]
+            raise NotNow(f"the embedded database cannot be made: {reason}", path="state_dir")
         half_made.rename(self._data)
+        self._password_made.replace(self._password_file)
 
     def _prepare_making(self, half_made: Path) -> Path:
-        """An empty folder for the data, and a copy of a new password that its user may read."""
+        """An empty folder for the data, and a new password that its user may read."""
         password = secrets.token_urlsafe(32) + "\n"
-        write_private(self._password_file, password.encode())
         shutil.rmtree(half_made, ignore_errors=True)
         half_made.mkdir(mode=0o700)
         self._give(half_made)
@@ -389,7 +423,7 @@ class EmbeddedPostgres:
                 while self._is_ours(pid):
                     await asyncio.sleep(0.05)
         except TimeoutError as error:
-            raise ConfigError(
+            raise NotNow(
                 f"the database of an earlier run (process {pid}) does not end; end it by hand",
                 path="state_dir",
             ) from error
@@ -422,11 +456,6 @@ class EmbeddedPostgres:
             return ""
         ours = self._process is not None and lines[:1] == [str(self._process.pid)]
         return lines[7].strip() if ours and len(lines) >= 8 else ""
-
-    def _last_words(self) -> str:
-        lines = self._log_file.read_text(errors="replace").strip().splitlines()
-        fatal = [line.partition("FATAL:")[2].strip() for line in lines[-5:] if "FATAL:" in line]
-        return (fatal or lines or ["no reason given"])[-1]
 
 
 def version_of(state_dir: Path) -> str | None:

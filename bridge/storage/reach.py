@@ -1,19 +1,25 @@
 """Reaching a database beside, or instead of, the Trestle that works with it."""
 
 import contextlib
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
 
+from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, TemporaryFailure
 from bridge.settings import DatabaseSettings
 from bridge.storage.carry import Connect
 from bridge.storage.door import AWAY, first_line
-from bridge.storage.pool import only_one, told_as_settings
-from bridge.storage.postgres import EmbeddedPostgres, name_of, running_place, version_of
+from bridge.storage.pool import (
+    Database,
+    only_one,
+    refuse_another_owner,
+    refuse_none,
+    told_as_settings,
+)
+from bridge.storage.postgres import EmbeddedPostgres, running_place
 from bridge.storage.roles import Access, access_by_url
 from bridge.storage.schema import Connection
 from bridge.storage.switch import refuse_undecided, settle
@@ -68,6 +74,7 @@ async def readable(settings: DatabaseSettings, state_dir: Path) -> AsyncIterator
                 refuse_undecided(state_dir)
                 yield connect_by_url(settings)
                 return
+            _refuse_fresh(state_dir)
             try:
                 stack.enter_context(only_one(state_dir))
             except ConfigError as error:
@@ -75,6 +82,7 @@ async def readable(settings: DatabaseSettings, state_dir: Path) -> AsyncIterator
                     raise
                 connect = await _running(state_dir)
             else:
+                refuse_another_owner(state_dir)
                 settle(state_dir)
                 refuse_undecided(state_dir)
                 server = refuse_nothing(state_dir)
@@ -88,16 +96,37 @@ def alone_in(state_dir: Path) -> Iterator[None]:
 
     Raises ``ConfigError`` if Trestle runs, or if what we make would be another user's.
     """
+    refuse_another_owner(state_dir)
     with only_one(state_dir):
-        owner = state_dir.stat().st_uid
-        if owner != os.geteuid():
-            raise ConfigError(
-                f"{state_dir} belongs to {name_of(owner)}, who could not read what is made there "
-                "now; run this as that user (sudo -u)",
-                path="state_dir",
-            )
         settle(state_dir)
         yield
+
+
+@asynccontextmanager
+async def opened(
+    settings: DatabaseSettings, state_dir: Path, clock: Clock
+) -> AsyncIterator[Database]:
+    """Have the database for a command, as it is: nothing is made, nothing is migrated.
+
+    Raises ``ConfigError`` if Trestle runs, if there is no database yet or one of another
+    version, or if what is written would be another user's.
+    """
+    refuse_another_owner(state_dir)
+    if settings.url == "embedded":
+        _refuse_fresh(state_dir)
+    elif not state_dir.exists():
+        raise ConfigError(
+            f"there is no {state_dir}; the first start of Trestle makes it", path="state_dir"
+        )
+    async with Database.open(settings, state_dir, clock, as_it_is=True) as database:
+        yield database
+
+
+def _refuse_fresh(state_dir: Path) -> None:
+    """Raise ``ConfigError`` if nothing was here yet; the look leaves nothing behind."""
+    if not (state_dir / "lock").exists():
+        refuse_another_owner(state_dir)
+        refuse_none(state_dir)
 
 
 @asynccontextmanager
@@ -112,8 +141,7 @@ async def started(server: EmbeddedPostgres) -> AsyncIterator[Connect]:
 
 def refuse_nothing(state_dir: Path) -> EmbeddedPostgres:
     """The state directory's server. Raises ``ConfigError`` if it has none yet."""
-    if version_of(state_dir) is None:
-        raise ConfigError(f"there is no embedded database in {state_dir}", path="state_dir")
+    refuse_none(state_dir)
     return EmbeddedPostgres(state_dir)
 
 

@@ -1,5 +1,6 @@
 """Restoring a backup: the state as it was, as a whole, with the old one kept aside."""
 
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import date
@@ -13,7 +14,7 @@ from bridge.settings import DatabaseSettings
 from bridge.storage import archive
 from bridge.storage.archive import BackupRefused, Reader
 from bridge.storage.backup import ERASED, MASTER_KEY, Report, Wanted, is_kept, quiet, write_all
-from bridge.storage.carry import Carried, Loader, Part, holds_rows, is_over
+from bridge.storage.carry import Carried, Connect, Loader, Part, holds_rows, is_over
 from bridge.storage.datamap import DATA_MAP
 from bridge.storage.door import first_line
 from bridge.storage.files import make_folder, write_private
@@ -45,6 +46,8 @@ _SEALED = {
 }
 _DROP = ("inflight",)
 """What was being worked on at the end of the old state says nothing about this one."""
+SESSIONS = ("token", "link")
+"""Tables of what people come in by: a backup does not know what of it was ended since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,17 +166,11 @@ class Restore:
                     "the database holds a Trestle's rows already; --force restores, and keeps "
                     "the old ones aside as a backup"
                 )
-            aside = state_dir / switch.aside
-            aside.mkdir(mode=0o700)
-            # Its keys are put beside it, where retention finds those of days that are over.
-            wanted = Wanted(master_key=False, day_keys=False)
-            with archive.writing(aside / "database", self._clock.now(), force=False) as writer:
-                await write_all(
-                    writer, connect, state_dir, self._clock, wanted, quiet,
-                    self._manifest.server_name,
-                )  # fmt: skip
-        new = await make_incoming(state_dir)
+            (state_dir / switch.aside).mkdir(mode=0o700)
         try:
+            if (state_dir / switch.aside).exists():
+                await self._keep_aside(connect, state_dir / switch.aside / "database")
+            new = await make_incoming(state_dir)
             await to_its_end(self._put_files, new)
             async with owner.transaction():
                 await self._load(owner)
@@ -182,6 +179,8 @@ class Restore:
         except BaseException as error:
             if pending(state_dir) is None:
                 undo(state_dir)
+                # The rows that it holds are still in their place.
+                shutil.rmtree(state_dir / switch.aside, ignore_errors=True)
                 raise
             # Whether it was committed is not known: the next start asks the rows.
             raise TrestleError(
@@ -189,6 +188,18 @@ class Restore:
                 "once it is back: it finds the restore done, or undoes it"
             ) from error
         complete(state_dir, switch)
+
+    async def _keep_aside(self, connect: Connect, file: Path) -> None:
+        """Have the rows that are there in a backup.
+
+        Their keys are put beside it, where retention finds those of days that are over.
+        """
+        wanted = Wanted(master_key=False, day_keys=False)
+        with archive.writing(file, self._clock.now(), force=False) as writer:
+            await write_all(
+                writer, connect, self._state_dir, self._clock, wanted, quiet,
+                self._manifest.server_name,
+            )  # fmt: skip
 
     async def _load(self, owner: Connection) -> None:
         """Have all rows in, and read them again."""
@@ -217,6 +228,7 @@ class Restore:
             self._report(f"checking {part}", done, total)
             await loader.check(part, Carried(note.rows or 0, note.sha256))
         await loader.forget()
+        await loader.clear(SESSIONS)
         self._generation = max(self._manifest.generation, old[0]) + 1
         await owner.execute("UPDATE instance_state SET generation = $1", self._generation)
         await owner.execute(
@@ -262,7 +274,11 @@ class Restore:
         }
         aside = self._state_dir / switch.aside
         return Restored(
-            rows=sum(rows for part, rows in parts.items() if part not in over),
+            rows=sum(
+                rows
+                for part, rows in parts.items()
+                if part not in over and part.table not in SESSIONS
+            ),
             days_over=len({part.day for part in over}),
             generation=self._generation,
             aside=aside if aside.exists() else None,

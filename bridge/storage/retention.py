@@ -1,7 +1,9 @@
 """Forgetting on time, as the data map says: days dropped as a whole, their keys destroyed."""
 
 import logging
-from datetime import date, timedelta
+import time
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, timedelta
 
 from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, TemporaryFailure
@@ -19,24 +21,66 @@ log = logging.getLogger(__name__)
 _COUNTED = {"journal": Direction.TO_NETWORK, "outbox": Direction.TO_MATRIX}
 """Of what was in these the counts stay."""
 _CLOCK_LIMIT = 3600.0
+_STEADY = 3600.0
+"""Seconds that a clock must have gone right before several days are dropped at once."""
+
+_SETTLED = 86400.0
+"""Seconds after which a clock that was moved, and since then went right, is taken for right."""
+
+_LATE_DAYS = 10
+"""Days after which what is not delivered is in danger of being forgotten."""
+
+_SOON = (
+    "SELECT (SELECT count(*) FROM journal WHERE NOT done AND day < $1) + "
+    "(SELECT count(*) FROM outbox WHERE state = 'queued' AND day < $1)"
+)
+_FORGET_CUTS = "UPDATE portal SET left_out = NULL WHERE split_part(left_out, '.', 1)::date < $1"
+"""Up to where something was left out matters as long as an event of that day may be there."""
+
+
+def uptime() -> float:
+    """Seconds since the machine was started: nobody sets this clock, and it goes on in sleep."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Retention:
-    """Run it at start and every hour."""
+    """Run it at start and every hour. What is dropped stays dropped, so it trusts no clock
+    blindly; ``elapsed`` is a clock that cannot be set, in seconds from whenever."""
 
-    def __init__(self, database: Database, day_keys: DayKeys) -> None:
+    def __init__(
+        self, database: Database, day_keys: DayKeys, *, elapsed: Callable[[], float] = uptime
+    ) -> None:
         self._database = database
         self._day_keys = day_keys
         self._books = Books(database)
+        self._elapsed = elapsed
+        self._began: tuple[datetime, float] | None = None
+        self._moved: tuple[datetime, float] | None = None
+        """When it was seen that the clock was moved; both as in ``_began``."""
+        self._forgotten = self._soon = 0
+
+    def unfinished(self) -> Mapping[str, int]:
+        """What was not delivered in time: ``forgotten`` since the start, and ``soon`` to be, if
+        nothing happens."""
+        return {"forgotten": self._forgotten, "soon": self._soon}
 
     async def run_once(self) -> list[date]:
         """Make partitions and keys ahead, drop what is over; return the days dropped.
 
         Drops nothing, and raises ``ConfigError``, when the database's clock and ours are more
-        than an hour apart: one of them is wrong, and what is dropped stays dropped.
+        than an hour apart, or ours was moved by more than an hour less than a day ago. After a
+        start it is an hour until more than one day is dropped at once: that may be a long rest
+        of the program, or a wrong clock that somebody can still set right. Raises
+        ``TemporaryFailure`` when the database is away or today's key cannot be made.
         """
+        try:
+            return await self._forget()
+        finally:
+            # Whether anything may be dropped or not; after it, which makes room.
+            self._day_keys.prepare()
+
+    async def _forget(self) -> list[date]:
         today = self._database.clock.today()
-        self._day_keys.prepare()
         difference = await self._database.time_difference()
         await self._database.cover(today)
         if abs(difference) > _CLOCK_LIMIT:
@@ -44,6 +88,14 @@ class Retention:
                 f"the database's clock is {difference / 3600:+.1f} hours from ours; nothing is "
                 "dropped until they agree. Set the machines' clocks"
             )
+        running = self._running()
+        if running < _STEADY and (days := self._over(today))[1:]:
+            log.warning(
+                "%d days are over at once: they are forgotten in an hour. If the date is not %s, "
+                "set this machine's clock before", len(days), today,
+                extra={"event": "days_held"},
+            )  # fmt: skip
+            return []
         with at_the_door():
             owner = await self._database.owner()
             try:
@@ -52,7 +104,34 @@ class Retention:
                 await owner.close()
             for table, keep in tables_by_moment().items():
                 await self._drop_rows(table, keep)
+            self._soon = await self._database.core.fetchval(
+                _SOON, today - timedelta(days=_LATE_DAYS)
+            )
         return dropped
+
+    def _running(self) -> float:
+        """Seconds since the first run. Raises ``ConfigError`` if the clock was moved since."""
+        now, elapsed = self._database.clock.now(), self._elapsed()
+        if self._began is None:
+            self._began = now, elapsed
+        moved = _moved(self._began, now, elapsed)
+        if abs(moved) <= _CLOCK_LIMIT:
+            self._moved = None
+        elif self._moved is None or abs(_moved(self._moved, now, elapsed)) > _CLOCK_LIMIT:
+            self._moved = now, elapsed
+        elif elapsed - self._moved[1] >= _SETTLED:
+            self._began, self._moved = self._moved, None
+        if self._moved is not None:
+            raise ConfigError(
+                f"this machine's clock was moved by {moved / 3600:+.1f} hours; nothing is dropped "
+                "until it is set back, or has gone right for a day"
+            )
+        return elapsed - self._began[1]
+
+    def _over(self, today: date) -> list[date]:
+        """The days whose keys are to be destroyed."""
+        first = oldest_kept(today, RECEIVED_DAYS)
+        return [day for day in self._day_keys.days() if day < first]
 
     async def _drop_rows(self, table: str, keep: After) -> None:
         condition, moment = past(keep, self._database.clock)
@@ -69,24 +148,45 @@ class Retention:
         for table, day in over:
             if table in _COUNTED:
                 await self._count(table, day)
+                await self._note_numbers(table, day)
         for table, day in over:
             await drop_partition(owner, table, day)
         dropped = {day for _, day in over}
-        for day in self._day_keys.days():
-            if day < oldest_kept(today, RECEIVED_DAYS):
-                self._day_keys.destroy(day)
-                dropped.add(day)
-        self._day_keys.destroy_aside(oldest_kept(today, RECEIVED_DAYS))
+        for day in self._over(today):
+            self._day_keys.destroy(day)
+            dropped.add(day)
+        first = oldest_kept(today, RECEIVED_DAYS)
+        self._day_keys.destroy_aside(first)
+        await self._database.core.execute(_FORGET_CUTS, first)
         if dropped:
             log.info("forgot %d days", len(dropped), extra={"event": "days_dropped"})
         return sorted(dropped)
 
     async def _count(self, table: str, day: date) -> None:
         try:
-            await self._books.count(day, [_COUNTED[table]])
+            (account,) = await self._books.count(day, [_COUNTED[table]])
+            if account.in_hand:
+                self._forgotten += account.in_hand
+                log.error(
+                    "%d events %s of %s are forgotten undelivered", account.in_hand,
+                    account.direction.replace("_", " "), day, extra={"event": "forgotten"},
+                )  # fmt: skip
         except TemporaryFailure as error:
             # That it is forgotten in time comes first.
             log.warning("a day is dropped uncounted: %s", error, extra={"event": "uncounted"})
+
+    async def _note_numbers(self, table: str, day: date) -> None:
+        """Keep how far the numbers had come: the next ones go on from there."""
+        await self._database.core.execute(
+            f"UPDATE instance_state SET {table}_seq = greatest({table}_seq, "  # noqa: S608
+            f"(SELECT max(seq) FROM {table} WHERE day = $1))",
+            day,
+        )
+
+
+def _moved(since: tuple[datetime, float], now: datetime, elapsed: float) -> float:
+    """Seconds by which a clock was set forward (back: negative)."""
+    return (now - since[0]).total_seconds() - (elapsed - since[1])
 
 
 def past(keep: After, clock: Clock) -> tuple[str, date]:

@@ -48,20 +48,36 @@ async def migrate(connection: Connection, known: Sequence[Migration] = ()) -> in
             "CREATE TABLE IF NOT EXISTS schema_version (version integer PRIMARY KEY)"
         )
     known = known or migrations()
-    current = await schema_version(connection)
     newest = known[-1][0]
-    if current > newest:
-        raise ConfigError(
-            f"the database has schema {current}, made by a newer Trestle; this one knows up to "
-            f"{newest}. Install the newer version again, or restore a backup made before it",
-            path="database.url",
-        )
+    _refuse_newer(await schema_version(connection), newest)
     done = {row["version"] for row in await connection.fetch("SELECT version FROM schema_version")}
     for number, name, sql in known:
         if number not in done:
             await _apply(connection, number, sql)
             log.info("schema %04d %s", number, name, extra={"event": "migrated"})
     return newest
+
+
+async def refuse_another_schema(connection: Connection) -> None:
+    """Raise ``ConfigError`` if the schema is not this version's; nothing is changed."""
+    current, newest = await schema_version(connection), migrations()[-1][0]
+    _refuse_newer(current, newest)
+    if current < newest:
+        what = f"the database has schema {current}" if current else "the database is empty"
+        raise ConfigError(
+            f"{what}, and this Trestle works with {newest}; start Trestle once, which brings it "
+            "there",
+            path="database.url",
+        )
+
+
+def _refuse_newer(current: int, newest: int) -> None:
+    if current > newest:
+        raise ConfigError(
+            f"the database has schema {current}, made by a newer Trestle; this one knows up to "
+            f"{newest}. Install the newer version again, or restore a backup made before it",
+            path="database.url",
+        )
 
 
 async def schema_version(connection: Connection) -> int:

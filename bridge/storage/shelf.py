@@ -9,8 +9,8 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import asyncpg
-import orjson
 
+from bridge.jsontext import decode
 from bridge.model import ItemId, ParkReason
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId
@@ -27,6 +27,7 @@ _UNREADABLE = "what it was cannot be read any more"
 _ROOMS = (
     "SELECT 'portal:' || id AS consumer, room FROM portal WHERE 'portal:' || id = ANY($1::text[])"
 )
+_FENCED = " AND (SELECT epoch FROM lease WHERE shard = 0) = ${}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ class Shelf:
         raise PermanentFailure(f"nothing{where} is parked under {name[:20]!r}")
 
     async def drop(self, parked: Parked) -> None:
-        """Let it go for good."""
+        """Let it go for good. Once another instance took over it has no effect."""
         await self._run(
             parked,
             item="DELETE FROM item WHERE (day, seq, index, consumer) = ($1, $2, $3, $4) "
@@ -96,7 +97,10 @@ class Shelf:
 
     async def _run(self, parked: Parked, **statements: str) -> None:
         with at_the_door():
-            await self._database.core.execute(statements[parked.kind], *parked.key)
+            await self._database.core.execute(
+                statements[parked.kind] + _FENCED.format(len(parked.key) + 1),
+                *parked.key, self._database.epoch,
+            )  # fmt: skip
 
     def _item(self, row: asyncpg.Record, rooms: dict[str, str]) -> Parked:
         consumer = row["consumer"]
@@ -153,5 +157,5 @@ def summary(parked: Parked) -> dict[str, Any]:
 
 def contents(parked: Parked) -> dict[str, Any]:
     """The same, with the event itself where it is kept."""
-    event = orjson.loads(parked.event) if parked.event else None
+    event = decode(parked.event) if parked.event else None
     return {**summary(parked), "event": event}

@@ -25,6 +25,8 @@ FILES: tuple[File, ...] = (
          "the installation; the newest 100,000"),
     File("keys/opted-out", Holds.ID, "hashes of who does not want to be bridged, and where, so "
          "that no backup undoes it; in no backup", "as long as the person wants it so"),
+    File("keys/double-off", Holds.ID, "hashes of who wants no double puppet any more, so that no "
+         "backup undoes it; in no backup", "as long as the person wants it so"),
     File("keys/audit", Holds.SECRET, "the key of the audit's hashes", "the installation"),
     File("keys/database", Holds.SECRET, "passwords of the embedded database's roles",
          "the installation"),
@@ -35,6 +37,8 @@ FILES: tuple[File, ...] = (
     File("before-*/", Holds.CONTENT, "the state that a restore, a move or an upgrade replaced",
          "until an admin deletes it; the keys of days in it as above"),
     File("inflight", Holds.NONE, "which events modules are working on, as numbers", "the event"),
+    File("postgres/postgres.log*", Holds.NONE, "what the embedded database says, a file a day; no "
+         "row's values", f"{RECEIVED_DAYS} days"),
     File("postgres/", Holds.CONTENT, "the embedded database: the tables above", "as above"),
 )  # fmt: skip
 """Under ``state_dir``."""

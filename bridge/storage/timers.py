@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from bridge.model import ParkReason
+from bridge.model import Forgotten, ParkReason
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.timers import MOST_TIMERS, Timer, check_timer
@@ -200,8 +200,12 @@ class InstanceTimers:
             )  # fmt: skip
 
     async def park(self, ring: UUID, at: datetime, reason: ParkReason, detail: str) -> None:
-        """Put it aside with the reason in a sentence."""
-        sealed = self._seal(ring, at, detail.encode("utf-8", "replace"))
+        """Put it aside with the reason in a sentence; one whose day is over is let go."""
+        try:
+            sealed = self._seal(ring, at, detail.encode("utf-8", "replace"))
+        except Forgotten:
+            await self.finish(ring)
+            return
         with at_the_door():
             await self._database.core.execute(
                 "UPDATE timer SET state = 'parked', reason = $2, detail = $3 WHERE id = $1 "

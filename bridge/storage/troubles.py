@@ -1,12 +1,12 @@
 """What the operators' status room shows: a row for each trouble, until it is said to be over."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import asyncpg
 
 from bridge.model import Trouble
-from bridge.sdk.ids import RoomId
+from bridge.sdk.ids import RoomId, UserId
 from bridge.storage.door import at_the_door
 from bridge.storage.pool import Database
 
@@ -30,9 +30,24 @@ class TroubleStore:
                 await connection.execute("DELETE FROM trouble")
                 await connection.execute(
                     "INSERT INTO status_room (id, room) VALUES (1, $1) "
-                    "ON CONFLICT (id) DO UPDATE SET room = $1",
+                    "ON CONFLICT (id) DO UPDATE SET room = $1, invited = '{}'",
                     room,
                 )
+
+    async def invited(self) -> Sequence[UserId]:
+        """Who was invited into it, and was not taken out since."""
+        with at_the_door():
+            found = await self._database.core.fetchval(
+                "SELECT invited FROM status_room WHERE id = 1"
+            )
+        return [UserId(one) for one in found or ()]
+
+    async def set_invited(self, people: Sequence[UserId]) -> None:
+        """Note who is in it by our invitation."""
+        with at_the_door():
+            await self._database.core.execute(
+                "UPDATE status_room SET invited = $1 WHERE id = 1", people
+            )
 
     async def all(self) -> Sequence[Trouble]:
         """What is shown and not over, or over and not said to be; the oldest first."""
@@ -59,12 +74,13 @@ class TroubleStore:
         with at_the_door():
             await self._database.core.execute("DELETE FROM trouble WHERE key = $1", key)
 
-    async def is_refused(self, room: RoomId) -> bool:
-        """Whether something that was to be said in the room was put aside."""
+    async def refused(self, room: RoomId) -> Collection[str]:
+        """The transaction ids of what was to be said in the room and was put aside."""
         with at_the_door():
-            return bool(await self._database.core.fetchval(
-                "SELECT EXISTS (SELECT FROM outbox WHERE state = 'parked' AND room = $1)", room
-            ))  # fmt: skip
+            rows = await self._database.core.fetch(
+                "SELECT transaction_id FROM outbox WHERE state = 'parked' AND room = $1", room
+            )
+        return {row["transaction_id"] for row in rows}
 
     async def _read(self, row: asyncpg.Record) -> Trouble:
         """Read a row; which event its message became is learned from the outbox, and kept."""

@@ -7,7 +7,7 @@ this version, and the admin's file, of which nothing is touched that the admin w
 from bridge.upgrade.example import Entry, read_example
 from bridge.upgrade.merge import Merged, merge
 from bridge.upgrade.moves import MOVES, Move
-from bridge.upgrade.versions import base_of, named_version, shipped
+from bridge.upgrade.versions import base_of, named_version, refuse_newer, shipped
 
 __all__ = [
     "MOVES",
@@ -18,5 +18,6 @@ __all__ = [
     "merge",
     "named_version",
     "read_example",
+    "refuse_newer",
     "shipped",
 ]

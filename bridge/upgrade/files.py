@@ -1,6 +1,7 @@
 """Puts the new text in the place of the old: a copy first, then all at once."""
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -9,25 +10,66 @@ from pathlib import Path
 from bridge.sdk.errors import ConfigError
 
 
-def replace_text(path: Path, data: bytes, *, version: str) -> Path:
+def replace_text(path: Path, data: bytes, *, why: str, private: bool = False) -> Path:
     """Have the data in the file, whole or not at all, and give the copy of what was there.
 
-    Mode and owner stay. A link stays one: what it leads to is replaced. Raises ``ConfigError``
-    when the folder refuses.
+    The copy is called ``<name>.before-<why>``, and with a number where that is taken. Mode and
+    owner stay; where it is to be ``private``, what everybody may do is taken away. A link stays
+    one: what it leads to is replaced. Raises ``ConfigError`` when the folder refuses; then all is
+    as it was.
     """
     path = path.resolve()
-    copy = _free_name(path.with_name(f"{path.name}.before-{version}"))
+    copy = _free_name(path.with_name(f"{path.name}.before-{why}"))
     new = path.with_name(f"{path.name}.new")
     try:
         about = path.stat()
-        _write(copy, path.read_bytes(), about)
-        _write(new, data, about)
+        mode = stat.S_IMODE(about.st_mode)
+        _write(copy, path.read_bytes(), mode, about)
+        _write(new, data, mode & ~0o007 if private else mode, about)
         new.replace(path)
         _sync(path.parent)
     except OSError as error:
         new.unlink(missing_ok=True)
-        raise ConfigError(f"{path} cannot be replaced: {error.strerror}") from error
+        if path.exists():
+            copy.unlink(missing_ok=True)
+        raise ConfigError(f"{path} cannot be replaced: {_reason(error)}") from error
     return copy
+
+
+def put_text(path: Path, data: bytes, *, why: str) -> Path | None:
+    """Have the data in a file that holds secrets, whether one is there or not.
+
+    Gives the copy of what was there, None if nothing was. Raises ``ConfigError``.
+    """
+    if path.exists():
+        return replace_text(path, data, why=why, private=True)
+    new = path.with_name(f"{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(new, data, 0o600)
+        new.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+    return None
+
+
+def is_writable(path: Path) -> bool:
+    """Whether we may put another file in the place of this one, or one where none is."""
+    folder = path.resolve().parent
+    while not folder.exists():
+        folder = folder.parent
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EBUSY:
+        return (
+            "the file alone is mounted here, as into a container; mount its folder instead, or "
+            "change the file outside"
+        )
+    return str(error.strerror)
 
 
 def _free_name(path: Path) -> Path:
@@ -38,13 +80,14 @@ def _free_name(path: Path) -> Path:
     return free
 
 
-def _write(path: Path, data: bytes, about: os.stat_result) -> None:
+def _write(path: Path, data: bytes, mode: int, about: os.stat_result | None = None) -> None:
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        with contextlib.suppress(PermissionError):  # Only root may give files away.
-            shutil.chown(path, about.st_uid, about.st_gid)
-        os.fchmod(file.fileno(), stat.S_IMODE(about.st_mode))
+        if about is not None:
+            with contextlib.suppress(PermissionError):  # Only root may give files away.
+                shutil.chown(path, about.st_uid, about.st_gid)
+        os.fchmod(file.fileno(), mode)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

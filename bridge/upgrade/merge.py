@@ -64,6 +64,8 @@ def merge(user: str, old: str, new: str, *, version: str, moves: Sequence[Move] 
     left as it was becomes the new one. A new key comes as a comment with its default, so that
     nothing behaves differently. Raises ``ConfigError`` where that cannot be done by lines.
     """
+    mark = user[:1] if user.startswith("\ufeff") else ""
+    user = user.removeprefix(mark)
     if not user.endswith("\n"):
         user += "\r\n" if "\r\n" in user else "\n"
     merged = Merged(user)
@@ -82,6 +84,7 @@ def merge(user: str, old: str, new: str, *, version: str, moves: Sequence[Move] 
         raise _beyond_us() from error
     if not fine:
         raise _beyond_us()
+    merged.text = mark + merged.text
     return merged
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 
+from bridge.sdk.errors import ConfigError
 from bridge.upgrade.example import read_example, same_words
 
 _NAMED = re.compile(
@@ -24,7 +25,7 @@ def shipped() -> dict[str, str]:
 
 def named_version(text: str) -> str | None:
     """The version that a file names at its head, None if it names none."""
-    match = _NAMED.search(text)
+    match = _NAMED.search(text.removeprefix("\ufeff"))
     return None if match is None else match[2]
 
 
@@ -33,11 +34,19 @@ def name_version(text: str, version: str) -> str:
     if _NAMED.search(text):
         return _NAMED.sub(lambda match: f"{match[1]} {version}", text, count=1)
     newline = "\r\n" if "\r\n" in text else "\n"
-    mark = "\ufeff" if text.startswith("\ufeff") else ""
-    text = text.removeprefix(mark)
     # Not the words of the first key, nor a paragraph of its own above the admin's head.
     gap = "" if text.startswith(("#", newline)) else newline
-    return f"{mark}# Settings of Trestle {version}.{newline}{gap}{text}"
+    return f"# Settings of Trestle {version}.{newline}{gap}{text}"
+
+
+def refuse_newer(text: str, ours: str) -> None:
+    """Raise ``ConfigError`` if a file names a version that is newer than ours."""
+    named = named_version(text)
+    if named is not None and _age(named) > _age(ours):
+        raise ConfigError(
+            f"the file is for Trestle {named}, which is newer than this one ({ours}); it is left "
+            "as it is"
+        )
 
 
 def base_of(text: str, examples: Mapping[str, str]) -> str:

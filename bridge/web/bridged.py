@@ -2,11 +2,11 @@
 
 from itertools import groupby
 
-import aiohttp_jinja2
 from aiohttp import web
 
 from bridge.core.openchats import OpenChats
 from bridge.settings import WebSettings
+from bridge.web.pages import page
 
 PATH = "/bridged"
 """Where it is, below ``web.public_url``."""
@@ -41,7 +41,7 @@ class BridgedPage:
             (instance, list(chats))
             for instance, chats in groupby(found, key=lambda one: one.instance)
         ]
-        return aiohttp_jinja2.render_template("bridged.html", request, {
+        return await page("bridged.html", {
             "networks": networks,
             "policy": self._settings.policy.splitlines(),
             "contact": self._settings.contact,

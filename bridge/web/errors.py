@@ -3,17 +3,19 @@
 import logging
 from collections.abc import Awaitable, Callable
 
-import aiohttp_jinja2
 import orjson
 from aiohttp import web
 
 from bridge.net.openid import OpenIdRefused
 from bridge.sdk.errors import TemporaryFailure, TrestleError
+from bridge.web.pages import page
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_BEGUN = web.RequestKey("begun", web.StreamResponse)
+"""Under which a request has the answer that has begun."""
 _FOR_PROGRAMS = ("/_trestle/", "/_matrix/")
 _WORDS = {
     404: ("M_UNRECOGNIZED", "There is nothing here."),
@@ -47,23 +49,36 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException as error:
         errcode, words = _WORDS.get(error.status, ("M_UNKNOWN", error.reason))
         found = ApiError(error.status, errcode, words)
-        return _answer(request, found, allow=error.headers.get("Allow"))
+        return await _answer(request, found, allow=error.headers.get("Allow"))
     except TrestleError as error:
         found = ApiError(400, "M_INVALID_PARAM", str(error))
     except Exception as error:  # Nobody outside is to see what went wrong.
         log.error("a page failed", exc_info=error, extra={"event": "web_failed"})
         found = ApiError(500, "M_UNKNOWN", "Trestle failed at this; its log says more.")
-    return _answer(request, found)
+    return await _answer(request, found)
 
 
-def _answer(request: web.Request, error: ApiError, allow: str | None = None) -> web.Response:
+async def note_begun(request: web.Request, response: web.StreamResponse) -> None:
+    """Take note that an answer begins (a signal, ``on_response_prepare``): it is the only one."""
+    request[_BEGUN] = response
+
+
+async def _answer(
+    request: web.Request, error: ApiError, allow: str | None = None
+) -> web.StreamResponse:
+    begun: web.StreamResponse | None = request.get(_BEGUN)
+    if begun is not None:
+        # A second answer would be read as the rest of the first; whoever reads must see the break.
+        log.warning("an answer breaks off: %s", error.reason, extra={"event": "web_broken_off"})
+        if request.transport is not None:
+            request.transport.abort()
+        return begun
+    response: web.Response
     if request.path.startswith(_FOR_PROGRAMS):
         body = orjson.dumps({"errcode": error.errcode, "error": error.reason})
         response = web.Response(status=error.status, body=body, content_type="application/json")
     else:
-        response = aiohttp_jinja2.render_template(
-            "error.html", request, {"reason": error.reason}, status=error.status
-        )
+        response = await page("error.html", {"reason": error.reason}, status=error.status)
     if allow is not None:
         response.headers["Allow"] = allow
     return response

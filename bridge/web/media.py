@@ -33,6 +33,7 @@ _AT_ONCE = 20
 _MOST_BYTES = 200 * 1024 * 1024
 _WHOLE_SECONDS = 300.0
 _PIECE = 64 * 1024
+_TOO_LARGE = "This is too large to be passed on."
 
 
 class MediaProxy:
@@ -88,7 +89,7 @@ class MediaProxy:
         self, request: web.Request, found: aiohttp.ClientResponse, name: str
     ) -> web.StreamResponse:
         if (found.content_length or 0) > _MOST_BYTES:
-            raise ApiError(404, "M_TOO_LARGE", "This is too large to be passed on.")
+            raise ApiError(404, "M_TOO_LARGE", _TOO_LARGE)
         shown = found.content_type in _INLINE
         kind = found.content_type if shown else "application/octet-stream"
         response = web.StreamResponse(headers={
@@ -105,7 +106,8 @@ class MediaProxy:
         async for piece in found.content.iter_chunked(_PIECE):
             passed += len(piece)
             if passed > _MOST_BYTES:
-                break  # Its length was not told; who reads it sees that it ends early.
+                # Its length was not told. The answer has begun, and so breaks off.
+                raise ApiError(404, "M_TOO_LARGE", _TOO_LARGE)
             await response.write(piece)
         await response.write_eof()
         return response

@@ -8,12 +8,11 @@ that they have then for the network that is meant. Without one they see and end 
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
-from bridge.core.choices import CHOICES, change
+from bridge.core.choices import CHOICES, change_all
 from bridge.core.consents import Consents, in_words
 from bridge.core.doorway import Doorway
 from bridge.core.instances import Instance, Session
@@ -212,12 +211,11 @@ class Provisioning:
         paused = body.pop("paused", door.portal.paused)
         if not isinstance(paused, bool) or any(not isinstance(v, str) for v in body.values()):
             raise ApiError(400, "M_BAD_JSON", "`paused` is true or false, the others are texts.")
-        for key, value in body.items():
-            wish = replace(wish, portal=change(key, value, wish))
+        change_all(body, wish)
         if paused != door.portal.paused:
             await self._portals.set_paused(door, paused, who)
         if body:
-            await self._portals.choose(door, who, replace(wish.portal, paused=paused))
+            await self._portals.choose(door, wish, body)
         return json_of(self._portal(door))
 
     async def _unbridge(self, request: web.Request) -> web.Response:

@@ -6,8 +6,6 @@ is ever served there: widgets, media and webhooks have the other origin.
 
 from pathlib import Path
 
-import aiohttp_jinja2
-import jinja2
 from aiohttp import web
 
 from bridge.core.openchats import OpenChats
@@ -19,9 +17,10 @@ from bridge.settings import Address, WebSettings
 from bridge.storage.tokens import Links, Tokens
 from bridge.web.api import Api, OnSession
 from bridge.web.bridged import PATH, BridgedPage
-from bridge.web.errors import Handler, errors
+from bridge.web.errors import Handler, errors, note_begun
 from bridge.web.headers import headers_for, origin_of
 from bridge.web.media import MediaProxy
+from bridge.web.pages import page
 from bridge.web.provisioning import Provisioning
 
 _HERE = Path(__file__).parent
@@ -124,11 +123,8 @@ def _app(url: str, api: Api | None = None) -> web.Application:
     """An application whose every answer has our headers, and whose errors are ours."""
     guards = [errors] if api is None else [errors, api.own_pages_only]
     app = web.Application(middlewares=guards, client_max_size=_LONGEST_BODY)
-    aiohttp_jinja2.setup(
-        app, loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
     app.on_response_prepare.append(headers_for(url))
+    app.on_response_prepare.append(note_begun)
     app.router.add_static("/static", _HERE / "static")
     return app
 
@@ -137,7 +133,7 @@ def _page(template: str) -> Handler:
     """A page that is the same for everybody: who looks at it is told by its script's requests."""
 
     async def show(request: web.Request) -> web.StreamResponse:
-        return aiohttp_jinja2.render_template(template, request, {})
+        return await page(template, {})
 
     return show
 

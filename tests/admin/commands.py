@@ -1,5 +1,6 @@
 """The command line as an admin uses it: in this process, as a program, and at a terminal."""
 
+import asyncio
 import os
 import pty
 import select
@@ -17,6 +18,9 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from bridge.cli import main
+from bridge.config import load
+from bridge.model import SystemClock
+from bridge.storage.pool import Database
 
 LIMIT = 120.0
 """Seconds: beside other tests a start takes long."""
@@ -141,6 +145,17 @@ def typed(words: Sequence[str], folder: Path | None = None) -> Iterator[Terminal
             process.send_signal(signal.SIGKILL)
             process.wait()
         os.close(screen)
+
+
+def make_database(config: Path) -> None:
+    """What the first start does with the database."""
+
+    async def make() -> None:
+        settings = load(config)
+        async with Database.open(settings.database, settings.state_dir, SystemClock()):
+            pass
+
+    asyncio.run(make())
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

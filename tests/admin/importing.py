@@ -4,15 +4,19 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from bridge.demo.processes import free_port
-from bridge.model import SystemClock
-from bridge.sdk.ids import InstanceId
+from bridge.model import Asked, AskedState, AuditAction, SystemClock
+from bridge.sdk.ids import InstanceId, UserId
 from bridge.settings import DatabaseSettings
 from bridge.storage.accounts import Accounts
+from bridge.storage.audit import Audit
+from bridge.storage.consents import ConsentStore
+from bridge.storage.keys import DayKeys
 from bridge.storage.masterkeys import MasterKeys
 from bridge.storage.modulestore import InstanceStore
 from bridge.storage.pool import Database
@@ -86,3 +90,34 @@ async def _state_of(settings: DatabaseSettings, state_dir: Path) -> dict[str, ob
                     record.partition(" ")[2]: one.reveal() for record, one in secrets.items()
                 }
         return found
+
+
+def end_bridges(
+    settings: DatabaseSettings, state_dir: Path, *, unbridged: str, refused: str
+) -> None:
+    """Have one chat unbridged by somebody in its room, and one by those who run it, days ago."""
+    asyncio.run(_end_bridges(settings, state_dir, unbridged, refused))
+
+
+async def _end_bridges(
+    settings: DatabaseSettings, state_dir: Path, unbridged: str, refused: str
+) -> None:
+    clock = SystemClock()
+    someone, past = UserId("@someone:test.example"), clock.now() - timedelta(days=9)
+    async with Database.open(settings, state_dir, clock) as database:
+        store, audit = PortalStore(database), Audit(database, DayKeys(state_dir, clock), state_dir)
+        for portal in await store.all():
+            if portal.chat == unbridged:
+                await audit.record(
+                    actor=someone, action=AuditAction.UNBRIDGE,
+                    target=f"{portal.instance} {portal.chat} {portal.room}",
+                )  # fmt: skip
+            elif portal.chat == refused:
+                await ConsentStore(database).put(Asked(
+                    instance=portal.instance, chat=portal.chat, chat_name=portal.chat_name,
+                    room=portal.room, room_name=portal.room, by=someone,
+                    state=AskedState.REFUSED, at=past, until=past, again_at=past,
+                ))  # fmt: skip
+            else:
+                continue
+            await store.remove(portal.id)

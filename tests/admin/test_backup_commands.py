@@ -17,8 +17,9 @@ import pytest
 
 from bridge.settings import DatabaseSettings
 from bridge.storage.backup import last_backup
+from bridge.storage.pool import only_one
 from bridge.storage.postgres import version_of
-from tests.admin.commands import command, init, read_yaml, trestle
+from tests.admin.commands import command, init, make_database, read_yaml, trestle
 from tests.rigs.scale import chance, scaled
 from tests.storage.test_backup import small_disk
 
@@ -31,6 +32,7 @@ def home() -> Iterator[Path]:
     made.chmod(0o711)
     assert init(made).code == 0
     assert "embedded" in read_yaml(made / "config.yaml")["database"]["url"]
+    make_database(made / "config.yaml")
     shown = trestle("parked", "list", "-c", made / "config.yaml")
     assert "Nothing is parked" in shown.output
     (made / "state/keys/master").write_bytes(b"m" * 32)
@@ -64,8 +66,22 @@ def test_the_worst_night_from_beginning_to_end(home: Path, folder: Path) -> None
     # Once more, over what is there now.
     refused = trestle("restore", file, "-c", there / "config.yaml")
     assert (refused.code, "--force restores, and keeps" in refused.errors) == (1, True)
-    again = trestle("restore", "--force", "--json", file, "-c", there / "config.yaml")
+    # With the settings, where the admin has changed them since: not while Trestle runs.
+    edited = (there / "config.yaml").read_bytes() + b"# mine\n"
+    (there / "config.yaml").write_bytes(edited)
+    whole = ("restore", "--force", "--with-config", "--json", file, "-c", there / "config.yaml")
+    with only_one(there / "state"):
+        for _ in range(2):
+            assert "another Trestle is at work" in trestle(*whole).errors
+    assert (there / "config.yaml").read_bytes() == edited
+    assert list(there.glob("*.before-*")) == []
+    (there / "config.yaml.before-restore").write_text("of an earlier night")
+    again = trestle(*whole)
     told = json.loads(again.output)
+    assert (there / "config.yaml").read_bytes() == (home / "config.yaml").read_bytes()
+    assert (there / "config.yaml.before-restore").read_text() == "of an earlier night"
+    assert (there / "config.yaml.before-restore.2").read_bytes() == edited
+    assert told["config_aside"][0] == str(there / "config.yaml.before-restore.2")
     assert Path(told["aside"], "postgres/data/PG_VERSION").exists()
     assert told["generation"] == 2
 
@@ -86,15 +102,27 @@ def test_what_is_not_inside_is_said(home: Path, folder: Path) -> None:
 def test_a_file_that_is_there_a_folder_and_a_place_that_is_not_are_refused(
     home: Path, folder: Path
 ) -> None:
-    (folder / "there").write_text("mine")
-    for place, words in (
-        (folder / "there", "--force writes over it"),
-        (folder, "is a folder"),
-        (folder / "no/where", "cannot be written: No such file or directory"),
+    (folder / "there").write_text("mine, and longer than the head of a zip's member is")
+    os.mkfifo(folder / "fifo")
+    (folder / "link").symlink_to(folder / "real")
+    assert trestle("backup", folder / "link", *config(home)).code == 0
+    whole = (folder / "real").read_bytes()
+    for place, force, words in (
+        (folder / "real", "", "--force writes over it"),
+        (folder / "there", "--force", "is there already, and is no backup"),
+        (folder / "fifo", "--force", "is no file that can be"),
+        (folder, "--force", "is a folder"),
+        (folder / "no/where", "", "cannot be written: No such file or directory"),
     ):
-        refused = trestle("backup", place, *config(home))
+        refused = trestle("backup", place, *filter(None, [force]), *config(home))
         assert (refused.code, words in refused.errors) == (1, True), refused.said
-    assert (folder / "there").read_text() == "mine"
+    assert (folder / "there").read_text().startswith("mine")
+    assert (folder / "fifo").is_fifo()
+    assert (folder / "real").read_bytes() == whole
+    (folder / "real").write_bytes(whole[:500])  # A damaged one may be written over.
+    assert trestle("backup", folder / "link", "--force", *config(home)).code == 0
+    assert (folder / "link").is_symlink()
+    assert len((folder / "real").read_bytes()) > 500
 
 
 def test_a_restore_under_another_name_is_refused(home: Path, folder: Path) -> None:
@@ -132,7 +160,7 @@ def test_a_full_disk_leaves_the_old_state(home: Path, folder: Path) -> None:
 def test_a_restore_that_is_ended_anywhere_leaves_a_state_that_opens(
     home: Path, folder: Path, number: signal.Signals
 ) -> None:
-    assert trestle("backup", folder / "x", *config(home)).code == 0
+    assert trestle("backup", folder / "x", "--with-config", *config(home)).code == 0
     there = folder / "there"
     shutil.copytree(home, there, symlinks=True)
     subprocess.run(["cp", "-a", f"{home}/state/.", f"{there}/state"], check=True)
@@ -141,7 +169,7 @@ def test_a_restore_that_is_ended_anywhere_leaves_a_state_that_opens(
     for _ in range(scaled(50)):
         began = time.monotonic()
         ending = subprocess.Popen(
-            command("restore", "--force", folder / "x", *config(there)),
+            command("restore", "--force", "--with-config", folder / "x", *config(there)),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         time.sleep(dice.uniform(1.0, 5.0))
@@ -168,10 +196,12 @@ def test_a_move_changes_the_config_once_all_is_there(
     def run(*words: object) -> str:
         return trestle(*words, *config(there)).said
 
-    moved = run("database", "move", "--to", url)
+    (folder / "url").write_text(url)
+    (folder / "url").chmod(0o600)
+    moved = run("database", "move", "--to-file", folder / "url")
     assert "each is there as it was" in moved, moved
     assert f"The old database is left in {there}/state/postgres" in moved
-    assert read_yaml(there / "config.yaml")["database"] == {"url": url}
+    assert read_yaml(there / "config.yaml")["database"] == {"url_file": f"{folder}/url"}
     assert (there / "config.yaml").read_text().endswith("# the admin's own words\n")
     assert "that is the database that is used already" in run("database", "move", "--to", url)
     assert "its own admin brings it" in run("database", "upgrade")

@@ -1,6 +1,7 @@
 """Bad input at the start: a sentence that names it, at once, without a traceback; and Ctrl-C."""
 
 import asyncio
+import os
 import re
 import signal
 import subprocess
@@ -52,17 +53,18 @@ def write_config(
     return file
 
 
-async def refused(config: Path) -> str:
-    """Run the program; give the one sentence with which it ends."""
+async def refused(config: Path, code: int = 2) -> str:
+    """Run the program; give the one sentence with which it ends, in its log if it has one."""
     began = time.monotonic()
     ended: Outcome = await asyncio.to_thread(run_program, "run", "-c", config)
     assert time.monotonic() - began < SOON
-    assert ended.code == 2, ended.said
+    assert ended.code == code, ended.said
     assert ended.output == ""
     sentences = [line for line in ended.errors.splitlines() if " INFO " not in line]
     assert len(sentences) == 1, ended.errors
-    assert sentences[0].startswith("trestle: ")
-    return sentences[0].removeprefix("trestle: ")
+    said = re.fullmatch(r"trestle: (.*)|\S+ CRITICAL (.*)  \[ended\]", sentences[0])
+    assert said is not None, sentences[0]
+    return said[1] or said[2]
 
 
 @contextmanager
@@ -85,7 +87,8 @@ async def test_a_port_that_is_taken(
 
 
 async def test_a_database_that_is_down(folder: Path) -> None:
-    assert await refused(write_config(folder, "postgresql://x:secret@127.0.0.1:9/x")) == (
+    config = write_config(folder, "postgresql://x:secret@127.0.0.1:9/x")
+    assert await refused(config, os.EX_TEMPFAIL) == (
         "database.url: the database at 127.0.0.1:9 cannot be reached: Connection refused; is it "
         "running, and the address right?"
     )
@@ -93,7 +96,8 @@ async def test_a_database_that_is_down(folder: Path) -> None:
 
 async def test_a_place_where_something_else_answers(folder: Path) -> None:
     with taken_port() as port:
-        assert await refused(write_config(folder, f"postgresql://x@127.0.0.1:{port}/x")) == (
+        config = write_config(folder, f"postgresql://x@127.0.0.1:{port}/x")
+        assert await refused(config, os.EX_TEMPFAIL) == (
             f"database.url: no Postgres answers at 127.0.0.1:{port}; is the address right?"
         )
 

@@ -189,12 +189,36 @@ def test_no_secret_is_shown_in_the_difference(folder: Path) -> None:
         assert secret not in shown.said
 
 
+def test_no_secret_is_shown_in_the_difference_of_a_file_that_is_wrong(folder: Path) -> None:
+    config = old_file(folder)
+    secrets = ("anchored-s3cr3t-token", "abc-s3cr3t,def-s3cr3t-rest", "old-s3cr3t", "s3cr3t@half")
+    text = (
+        f"appservice:\n  # What we show to the homeserver. `trestle init` makes it.\n"
+        f"  as_token: &t {secrets[0]}\n  hs_token: {secrets[1]}\n  hs_token_old: {secrets[2]}\n"
+        f"  tries: wrong\ndatabase:\n  url: postgresql://u:{secrets[3]}@h/db\n"
+    )
+    config.write_text(text)
+    shown = trestle("config", "upgrade", "-c", config, "--diff")
+    assert shown.code == 0, shown.said
+    assert "postgresql://u:[hidden]@h/db" in shown.output
+    assert "s3cr3t" not in shown.said
+    config.write_text(dump(changed("database/url", "postgresql://u:half@SECRETHALF@h/db")))
+    assert "SECRETHALF" not in trestle("config", "show", "-c", config).said
+
+
 def test_what_was_wrong_before_is_said_and_does_not_stand_in_the_way(folder: Path) -> None:
     config = old_file(folder)
     config.write_text(config.read_text().replace("  tries: 7", "  tries: none"))
     upgraded = trestle("config", "upgrade", "-c", config, "--yes")
     assert upgraded.code == 0, upgraded.said
     assert "* still wrong with it: limits.tries: must be a whole number" in upgraded.output
+
+
+def test_a_file_of_a_newer_version_is_left_as_it_is(folder: Path) -> None:
+    config = write(folder, f"# Settings of Trestle 99.0.\n{dump(GOOD)}")
+    refused = trestle("config", "upgrade", "-c", config, "--yes")
+    assert (refused.code, "is for Trestle 99.0, which is newer" in refused.errors) == (2, True)
+    assert trestle("config", "check", "-c", config).code == 0
 
 
 def test_a_link_to_the_settings_stays_a_link(folder: Path) -> None:
@@ -213,6 +237,8 @@ def test_what_cannot_be_read_is_refused_by_every_command(folder: Path) -> None:
             2, f"trestle: there is no {folder / 'nowhere.yaml'}; `trestle init` writes one\n",
         )  # fmt: skip
     config = write(folder, "a: [\n")
+    told = json.loads(trestle("config", "check", "--json", "-c", config).output)
+    assert "line 2 is not YAML" in told[0]["reason"]
     for name in ("check", "show", "upgrade"):
         ended = trestle("config", name, "-c", config)
         assert ended.code == 2

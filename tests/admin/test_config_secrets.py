@@ -3,18 +3,21 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 from pydantic import BaseModel, ConfigDict
 
+from bridge.cli import main
 from bridge.confidential import exposed_keys, refuse_exposed_keys
-from bridge.config import load, read, read_document
+from bridge.config import load, read, read_document, read_essentials
 from bridge.networks.irc.settings import IrcSettings, SecretText
 from bridge.options import check_module, check_options, secrets_in
 from bridge.roster import check_modules
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
 from bridge.settings import ModuleSettings, Settings
-from tests.admin.commands import run_program
+from tests.admin.commands import run_program, trestle
 from tests.admin.test_config import AS_TOKEN, GOOD, HS_TOKEN, changed, write
 from tests.rigs.yaml import dump
 
@@ -71,6 +74,12 @@ def test_a_secret_inside_a_list_may_stand_in_a_file_too(folder: Path) -> None:
         check_options(_Gates, both, "modules.wall")
     assert refused.value.path == "modules.wall.gates[0].key_file"
     assert refused.value.reason == "give either key or key_file, not both"
+
+
+def test_a_text_of_the_wrong_form_is_told_in_our_words() -> None:
+    options = {"servers": [{"host": "x"}], "nickserv": "Nick Serv"}
+    with pytest.raises(ConfigError, match="nickserv: has not the form that it must have"):
+        check_options(IrcSettings, options, "modules.libera")
 
 
 def test_paths_of_secrets_inside_lists_begin_at_the_settings_folder(folder: Path) -> None:
@@ -175,6 +184,28 @@ def test_a_key_that_everybody_can_read_is_refused_by_its_path(folder: Path) -> N
         file.chmod(0o600)
 
 
+def test_a_backup_needs_of_the_settings_only_where_everything_is(folder: Path) -> None:
+    text = "homeserver: {url: https://x, server_name: hs}\nappservice: {nosuch: 1}\n"
+    config = write(folder, text)
+    found = read_essentials(config)
+    assert (found.server_name, found.database.url) == ("hs", "embedded")
+    assert found.state_dir == folder / "state"
+    with pytest.raises(ConfigError, match=r"database\.url: must be"):
+        read_essentials(write(folder, f"{config.read_text()}database: {{url: 5}}"))
+
+
+def test_what_the_system_refuses_is_a_sentence(folder: Path) -> None:
+    config = write(folder, dump(GOOD))
+    group = type(main)("trestle")
+    group.add_command(click.Command("read", callback=(folder / "nowhere").read_text))
+    told = CliRunner().invoke(group, ["read"])
+    assert told.exit_code == 1
+    assert told.output == f"trestle: {folder}/nowhere: No such file or directory\n"
+    (folder / "registration.yaml").mkdir()
+    refused = trestle("backup", folder / "x", "--with-config", "-c", config)
+    assert f"{folder}/registration.yaml cannot be read: Is a directory" in refused.errors
+
+
 def test_all_that_is_wrong_is_found_in_one_reading(folder: Path) -> None:
     document = changed("homeserver/url", "ftp://x")
     document["appservice"]["hs_token"] = "CHANGE ME"
@@ -182,7 +213,7 @@ def test_all_that_is_wrong_is_found_in_one_reading(folder: Path) -> None:
     document["modules"] = {"Dice": {"module": "dice"}, "luck": 5}
     found = [error.path for error in read(write(folder, dump(document))).problems]
     assert found == [
-        "appservice.hs_token", "homeserver.url", "modules.Dice", "modules.luck", "limits.tries",
+        "homeserver.url", "appservice.hs_token", "modules.Dice", "modules.luck", "limits.tries",
     ]  # fmt: skip
 
 

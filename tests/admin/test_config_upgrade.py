@@ -303,7 +303,9 @@ def _files(draw: st.DrawFn) -> str:
             lines += [f"{indent}{mark}{line}" for line in entries[path].lines]
             lines += [""] * draw(st.integers(0, 2))
         blocks.append("\n".join(lines))
-    return draw(st.sampled_from(["\n", "\n\n"])).join(blocks)
+    mark = draw(st.sampled_from(["", "\ufeff"]))
+    head = draw(st.sampled_from(["", "# The settings of Trestle 1.0.\n\n"]))
+    return mark + head + draw(st.sampled_from(["\n", "\n\n"])).join(blocks)
 
 
 @given(_files())

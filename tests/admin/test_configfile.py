@@ -7,7 +7,7 @@ import pytest
 
 from bridge.configfile import with_database, write_config
 from bridge.sdk.errors import ConfigError
-from tests.admin.commands import init, read_yaml, run_program
+from tests.admin.commands import init, read_yaml, run_program, trestle
 
 URL = "postgresql://a:b%23c@db.example/trestle?sslmode=require"
 QUOTED = f'"{URL}"'
@@ -31,6 +31,39 @@ QUOTED = f'"{URL}"'
 )
 def test_only_the_url_is_another(before: str, after: str) -> None:
     assert with_database(before, URL) == after
+
+
+def test_the_file_of_an_url_takes_its_place() -> None:
+    assert with_database("database:\n  url: embedded # ours\n", "/x/url", key="url_file") == (
+        'database:\n  url_file: "/x/url" # ours\n'
+    )
+
+
+def test_a_password_goes_into_no_file_that_all_can_read_or_that_has_it_elsewhere(
+    folder: Path,
+) -> None:
+    assert init(folder).code == 0
+    config, file = folder / "config.yaml", folder / "old"
+    tokens = read_yaml(config)["appservice"]
+    text = config.read_text()
+    for name in ("as_token", "hs_token"):
+        (folder / name).write_text(tokens[name])
+        (folder / name).chmod(0o600)
+        text = text.replace(f"{name}: {tokens[name]}", f"{name}_file: {name}")
+    file.write_text("embedded")
+    file.chmod(0o600)
+    for mode, keep, words in (
+        (0o644, "url: embedded", "can read"),
+        (0o600, "url_file: old", "keeps the URL in a file"),
+    ):
+        config.write_text(text.replace("url: embedded", keep))
+        config.chmod(mode)
+        refused = trestle("database", "move", "--to-file", "-", "-c", config, answers=f"{URL}\n")
+        assert (refused.code, words in refused.errors) == (2, True), refused.said
+        assert "name the file with --to-file" in refused.errors
+        assert "b%23c" not in config.read_text() + refused.said
+    both = trestle("database", "move", "-c", config)
+    assert "--to URL, or --to-file FILE" in both.errors
 
 
 def test_back_to_the_embedded_one() -> None:

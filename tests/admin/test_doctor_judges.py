@@ -1,27 +1,31 @@
 """The doctor's judgements: facts in, sentences out, without any server."""
 
 import re
+import socket
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from bridge.config import read_settings
 from bridge.doctor import doctor
 from bridge.doctor.clocks import difference_by_header, judge_clocks
 from bridge.doctor.database import judge
 from bridge.doctor.keys import judge_days, judge_master_key
-from bridge.doctor.listeners import reach_hints
+from bridge.doctor.listeners import examine_listeners, reach_hints
 from bridge.doctor.ping import explain
 from bridge.doctor.registration import newest_of
 from bridge.doctor.state import judge_backup, judge_space
 from bridge.doctor.surroundings import is_container
 from bridge.matrix.client import PING_ERRORS, MatrixError
+from bridge.sdk.errors import ConfigError
 from bridge.sdk.examination import Remark
 from bridge.sdk.secret import Secret
 from bridge.settings import Address, AppserviceSettings
 from bridge.storage.backup import last_backup
 from bridge.storage.inspection import Facts, Looked
+from tests.admin.test_config import changed
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 GOOD = Facts(
@@ -200,6 +204,30 @@ def test_each_error_of_a_ping_has_a_sentence_of_its_own(errcode: str) -> None:
     assert errcode not in sentence
     if errcode.startswith("M_CONNECTION"):
         assert sentence.endswith("It says: as the test says. Perhaps it is a guess.")
+
+
+async def test_the_web_is_looked_at_as_the_other_listeners_are(folder: Path) -> None:
+    document = changed("ops", {"listen": None})
+    document["web"] = {"manager_url": "https://a.example.org", "listen": "127.0.0.1:0"}
+    settings = read_settings(document, folder=folder)
+    found = await examine_listeners(settings, None, is_running=False, in_container=True)
+    assert any("web.listen is 127.0.0.1:0, which only this" in one.sentence for one in found)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        document["web"]["listen"] = f"127.0.0.1:{taken.getsockname()[1]}"
+        settings = read_settings(document, folder=folder)
+        with pytest.raises(ConfigError, match=r"web\.listen"):
+            await examine_listeners(settings, None, is_running=False, in_container=False)
+
+
+def test_two_listeners_at_one_place_are_refused(folder: Path) -> None:
+    for place in ("127.0.0.1:29333", "0.0.0.0:29333"):
+        with pytest.raises(ConfigError, match=r"is where appservice\.listen listens"):
+            read_settings(changed("ops/listen", place), folder=folder)
+        document = changed("web", {"public_url": "https://b.example.org", "public_listen": place})
+        with pytest.raises(ConfigError, match=r"web\.public_listen: is where"):
+            read_settings(document, folder=folder)
 
 
 def test_a_container_is_told_by_its_groups() -> None:

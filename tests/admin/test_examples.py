@@ -53,7 +53,7 @@ def test_the_example_is_refused_until_the_tokens_are_in(folder: Path) -> None:
     file.chmod(0o600)
     with pytest.raises(ConfigError) as refused:
         load(file)
-    assert str(refused.value).startswith("appservice.as_token: 'CHANGE ME' is a placeholder")
+    assert str(refused.value).startswith("appservice.as_token: is a placeholder")
 
 
 def test_the_example_loads_with_the_tokens_in_it_and_makes_a_registration(folder: Path) -> None:

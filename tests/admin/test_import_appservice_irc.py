@@ -17,6 +17,7 @@ from tests.admin.importing import config_in, homeserver_beside, state_of
 from tests.rigs.cluster import Cluster
 
 ALICE, BOB, GONE = "@alice:test.example", "@bob:test.example", "@gone:test.example"
+ODD = "@odd:test.example"
 DOMAIN, OTHER = "irc.own.example", "irc.other.example"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 SCHEMA = """
@@ -85,6 +86,11 @@ async def former(cluster: Cluster) -> str:
     await connection.execute(
         "INSERT INTO user_features VALUES ($1, $2)", ALICE, json.dumps({"mentions": False})
     )
+    # One document is cut short, and one holds half of a pair.
+    await connection.execute("INSERT INTO user_features VALUES ($1, $2)", BOB, '{"mentions": fal')
+    await connection.execute(
+        "INSERT INTO client_config VALUES ($1, $2, $3)", ODD, DOMAIN, '{"nick": "\\ud83d"}'
+    )
     await connection.close()
     return url
 
@@ -101,6 +107,7 @@ def test_what_its_database_says_comes_over_once_and_what_does_not_is_named(
         config = config_in(folder, database_settings, homeserver.url)
         words = ["import", "appservice-irc", "--database", former, "-c", config]
         words += ["--network", f"{DOMAIN}=own"]
+        assert state_of(database_settings, folder / "state") == {}
         tried = trestle(*words, "--dry-run")
         assert tried.code == 0, tried.said
         unseen = "if @trestle:test.example is let in and the room is not encrypted"
@@ -127,6 +134,8 @@ def test_what_its_database_says_comes_over_once_and_what_does_not_is_named(
             f"{BOB} on {DOMAIN}: the address fd00::1",
             f"{ALICE}: the features chosen there (mentions off)",
             "the list of 1 rooms that are to be found",
+            f"{BOB}: what was chosen there, which is no JSON",
+            f"{ODD} on {DOMAIN}: what was chosen there, which is no JSON",
         ):  # fmt: skip
             assert sentence in done.output, sentence
         assert "two words" not in done.said
@@ -141,6 +150,7 @@ def test_a_database_that_cannot_be_read_is_a_sentence(
 ) -> None:
     config = config_in(folder, database_settings, "http://127.0.0.1:9")
     words = ("import", "appservice-irc", "-c", config, "--dry-run", "--database")
+    assert state_of(database_settings, folder / "state") == {}
 
     async def make_newer() -> None:
         connection = await asyncpg.connect(former)

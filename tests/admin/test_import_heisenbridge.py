@@ -12,7 +12,7 @@ from bridge.networks.irc import certfp
 from bridge.settings import DatabaseSettings
 from bridge.storage.pool import only_one
 from tests.admin.commands import trestle
-from tests.admin.importing import config_in, homeserver_beside, state_of
+from tests.admin.importing import config_in, end_bridges, homeserver_beside, state_of
 from tests.rigs.scripted_homeserver import Answer, Asked, ScriptedHomeserver, refuse
 
 BOT, OURS = "@heisenbridge:test.example", "@trestle:test.example"
@@ -47,6 +47,8 @@ KEPT: dict[str, dict[str, Any] | None] = {
     "!sealed:test.example": chat("PlumbedRoom", "#sealed", "Own"),
     "!shut:test.example": chat("PlumbedRoom", "#shut", "Own"),
     "!low:test.example": chat("PlumbedRoom", "#low", "Own"),
+    "!ill:test.example": chat("PlumbedRoom", "#ill", "Own"),
+    "!twelve:test.example": chat("PlumbedRoom", "#twelve", "Own"),
     "!python:test.example": chat("PlumbedRoom", "#python", "liberachat"),
     "!query:test.example": chat("PrivateRoom", "carl", "Own"),
     "!nothing:test.example": None,
@@ -57,15 +59,18 @@ LEFT = (
     "#sealed on Own (!sealed:test.example): the room is encrypted",
     "#shut on Own (!shut:test.example): @trestle:test.example is not let in",
     f"#low on Own (!low:test.example): {OURS} does not get the rights that {BOT} has",
+    "#ill on Own (!ill:test.example): the homeserver answered 500",
     "#python on liberachat (!python:test.example): it belongs to those who run it",
     "the nick: alice is kept for another Matrix user",
     f"{BOB} on plain: the user name", f"{BOB} on plain: what it signs in with",
     "no network here is called 'nowhere'; say which it is with --network nowhere=",
     f"{ALICE} on Own: the commands on connect", "#mine on Own: its channel key",
     f"the private chat of {ALICE} with carl", "!nothing:test.example: heisenbridge keeps",
-    "Brought over: 2 rooms, 2 people. There already: 0. Stays behind: 14.",
+    "Brought over: 3 rooms, 2 people. There already: 0. Stays behind: 15.",
 )  # fmt: skip
 LEVELS = {"users": {BOT: 100, ALICE: 50}, "users_default": 0}
+TWELVE = {"users": {}, "events": {"m.room.tombstone": 150}}
+CREATED = {"sender": BOT, "content": {"room_version": "12"}}
 SHUT, LOW = ({**LEVELS, "invite": 101}, {**LEVELS, "events": {"m.room.power_levels": 101}})
 
 
@@ -76,17 +81,34 @@ class Former:
         self.homeserver = homeserver
         self.kept: dict[str, dict[str, Any] | None] = dict(KEPT)
         self.levels: dict[str, Mapping[str, Any]] = {
-            "!shut:test.example": SHUT, "!low:test.example": LOW
+            "!shut:test.example": SHUT, "!low:test.example": LOW,
+            "!twelve:test.example": TWELVE,
         }  # fmt: skip
+        self.is_busy = True
+        self.is_ill = False
         homeserver.rooms = {room: {BOT} for room in KEPT}
-        homeserver.rules.append(self.answer)
+        homeserver.rules += [self.fail, self.answer]
+
+    def fail(self, asked: Asked) -> Answer | None:
+        """Be busy once, and fail over ``!ill`` always, with ``is_ill`` over more."""
+        match asked.method, asked.parts:
+            case "POST", ("rooms", *_) if self.is_busy:
+                self.is_busy = False
+                return refuse(429, "M_LIMIT_EXCEEDED", retry_after_ms=1)
+            case _, ("rooms", "!ill:test.example", *_):
+                return refuse(500, "M_UNKNOWN")
+            case _, ("account", "whoami") if self.is_ill:
+                return refuse(503, "M_UNKNOWN")
+        return None
 
     def answer(self, asked: Asked) -> Answer | None:
         """Keep data and levels; ``!shut`` lets nobody in, ``!low`` lets nobody change levels,
-        ``!sealed`` is encrypted."""
+        ``!sealed`` is encrypted, ``!twelve`` is of that version."""
         if asked.user == BOT and asked.token != "Bearer old-token":
             return refuse(401, "M_UNKNOWN_TOKEN")
         match asked.method, asked.parts:
+            case "GET", ("rooms", "!twelve:test.example", "state", "m.room.create", ""):
+                return Answer(content=CREATED)
             case "GET", ("user", _, "rooms", room, "account_data", "irc"):
                 found = self.kept[room]
                 return refuse(404, "M_NOT_FOUND") if found is None else Answer(content=found)
@@ -111,14 +133,22 @@ class Former:
     def check_rooms(self) -> None:
         """Our bot came in with the old one's rights, but not where it cannot bridge."""
         assert self.levels["!town:test.example"]["users"] == {BOT: 100, ALICE: 50, OURS: 100}
+        assert self.levels["!twelve:test.example"] == {**TWELVE, "users": {OURS: 150}}
         assert OURS in self.homeserver.rooms["!mine:test.example"]
         assert OURS not in self.homeserver.rooms["!sealed:test.example"]
 
-    def check_blanked(self) -> None:
+    def keep_an_older_password(self) -> None:
+        """Have what the vault has, but for a password that was changed there since."""
+        kept = KEPT["!own-net:test.example"]
+        assert kept is not None
+        self.kept["!own-net:test.example"] = {**kept, "sasl_password": "older-pass"}
+
+    def check_blanked(self, password: str | None = None) -> None:
         """What lies in the vault is taken out, and nothing else."""
         blanked = self.kept["!own-net:test.example"]
         assert blanked is not None
-        assert (blanked["sasl_password"], blanked["password"], blanked["tls_cert"]) == (None,) * 3
+        found = (blanked["sasl_password"], blanked["password"], blanked["tls_cert"])
+        assert found == (password, None, None)
         assert blanked["nick"] == "Alice"
         kept = self.kept["!plain-net:test.example"]
         assert kept is not None
@@ -131,24 +161,49 @@ def write_registration(folder: Path, word: str = "old") -> Path:
     return path
 
 
+def foretell(words: list[object], settings: DatabaseSettings, state_dir: Path) -> str:
+    """Have said what would happen, once there is a database; give all that was said."""
+    early = trestle("import", *words, "--dry-run")
+    assert (early.code, early.output) == (2, "")
+    assert "the database is empty" in early.errors
+    assert "start Trestle once" in early.errors
+    assert state_of(settings, state_dir) == {}
+    tried = trestle("import", *words, "--dry-run")
+    assert tried.code == 0, tried.said
+    assert "Nothing was changed." in tried.output
+    for sentence in LEFT[:-1]:  # What the import refuses, it has foretold.
+        assert sentence in tried.output, sentence
+    assert "Would be brought over: 3 rooms, 2 people." in tried.output
+    assert state_of(settings, state_dir) == {}
+    return early.said + tried.said
+
+
+def check_ended(words: list[object], settings: DatabaseSettings, state_dir: Path) -> None:
+    """What was ended since does not come back, and is named."""
+    end_bridges(settings, state_dir, unbridged="#mine", refused="#python")
+    after = json.loads(trestle("import", *words, "--agreed", "--json").output)
+    assert after["rooms"] == []
+    ended = [line for line in after["left"] if "say `bridge" in line]
+    assert [line.partition(";")[0] for line in ended] == [
+        "#python on liberachat (!python:test.example): those who run it did not want the bridge "
+        "here",
+        "#mine on Own (!mine:test.example): it was bridged to this room before, and that was "
+        "ended here",
+    ]
+
+
 def test_rooms_nicks_and_sign_ins_come_over_once_and_what_does_not_is_named(
     folder: Path, database_settings: DatabaseSettings
 ) -> None:
     with homeserver_beside() as homeserver:
         former = Former(homeserver)
         config = config_in(folder, database_settings, homeserver.url)
-        words = [
+        words: list[object] = [
             "heisenbridge", "--registration", write_registration(folder), "-c", config,
             "--network", "LiberaChat=libera",
         ]  # fmt: skip
-        tried = trestle("import", *words, "--dry-run")
-        assert tried.code == 0, tried.said
-        assert "Nothing was changed." in tried.output
-        for sentence in LEFT[:-1]:  # What the import refuses, it has foretold.
-            assert sentence in tried.output, sentence
-        assert "Would be brought over: 2 rooms, 2 people." in tried.output
+        told = foretell(words, database_settings, folder / "state")
         assert former.changes() == []
-        assert state_of(database_settings, folder / "state") == {}
 
         done = trestle("import", *words, "--blank-passwords")
         assert done.code == 0, done.said
@@ -156,6 +211,7 @@ def test_rooms_nicks_and_sign_ins_come_over_once_and_what_does_not_is_named(
         assert state == {
             "own #town": ("!town:test.example", None),
             "own #mine": ("!mine:test.example", ALICE),
+            "own #twelve": ("!twelve:test.example", None),
             f"own nick:{ALICE}": "Alice",
             f"own username:{ALICE}": "wonder",
             f"plain nick:{BOB}": "bob",
@@ -166,13 +222,15 @@ def test_rooms_nicks_and_sign_ins_come_over_once_and_what_does_not_is_named(
         }  # fmt: skip
         for sentence in LEFT:
             assert sentence in done.output, sentence
-        told = tried.said + done.said
+        told += done.said
         for secret in ("-pass", "old-token", "PRIVATE KEY", "sesame"):
             assert secret not in told
         former.check_rooms()
         former.check_blanked()
 
-        again = trestle("import", *words, "--agreed", "--json")
+        former.keep_an_older_password()
+        again = trestle("import", *words, "--agreed", "--json", "--blank-passwords")
+        former.check_blanked(password="older-pass")
         answer = json.loads(again.output)
         assert answer["people"] == []
         assert answer["rooms"] == ["#python on libera: !python:test.example"]
@@ -182,12 +240,14 @@ def test_rooms_nicks_and_sign_ins_come_over_once_and_what_does_not_is_named(
         expected = state | {"libera #python": ("!python:test.example", None)}
         assert state_of(database_settings, folder / "state") == expected
 
+        check_ended(words, database_settings, folder / "state")
+
 
 def test_what_keeps_an_import_from_beginning_is_a_sentence(
     folder: Path, database_settings: DatabaseSettings
 ) -> None:
     with homeserver_beside() as homeserver:
-        Former(homeserver)
+        former = Former(homeserver)
         config = config_in(folder, database_settings, homeserver.url)
         good, where = write_registration(folder), ("-c", config)
         words = ("heisenbridge", "--registration")
@@ -198,6 +258,10 @@ def test_what_keeps_an_import_from_beginning_is_a_sentence(
         assert wrong.code == 1
         assert "does not let us act as @heisenbridge:test.example" in wrong.errors
         assert "stale-token" not in wrong.said
+        former.is_ill = True
+        ill = trestle("import", *words, write_registration(folder), *where)
+        assert (ill.code, ill.output) == (1, "")
+        assert "the homeserver answered 503" in ill.errors
     away = trestle("import", *words, good, *where, "--dry-run")
     assert "the homeserver cannot be reached" in away.errors
     (folder / "empty.yaml").write_text("id: hb\n")

@@ -18,6 +18,19 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def test_a_registration_that_is_written_anew_stays_its_groups(folder: Path) -> None:
+    assert init(folder).code == 0
+    file = folder / "registration.yaml"
+    assert file.stat().st_mode & 0o777 == 0o600
+    if os.geteuid() == 0:
+        os.chown(file, 0, 65534)
+    group = file.stat().st_gid
+    for before, after in ((0o640, 0o640), (0o644, 0o600)):
+        file.chmod(before)
+        assert trestle("registration", "-c", folder / "config.yaml").code == 0
+        assert (file.stat().st_mode & 0o777, file.stat().st_gid) == (after, group)
+
+
 def test_it_asks_for_what_it_must_and_again_after_a_slip(folder: Path) -> None:
     with at_a_terminal("init", "--directory", folder / "new") as person:
         person.wait_for("URL of the homeserver [http://127.0.0.1:8008]:")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from bridge.sdk.ids import InstanceId, UserId
 from bridge.settings import DatabaseSettings
 from bridge.storage.pool import Database
 from bridge.storage.vault import Vault
-from tests.admin.commands import Outcome, init, run_program, trestle
+from tests.admin.commands import Outcome, init, make_database, run_program, trestle
 from tests.rigs.program import trestle_program
 from tests.rigs.trestle import make_settings
 
@@ -98,6 +99,7 @@ def test_the_master_key_is_changed_and_looked_at_while_nothing_runs(
     (fault,) = json.loads(broken.output)["faults"]
     assert fault.startswith("the key of @alice:hs cannot be opened")
     assert "keys forget PERSON" in broken.errors
+    assert "named by the Matrix id" in trestle("keys", "forget", "alice", "-c", config).errors
     gone = trestle("keys", "forget", ALICE, "-c", config)
     assert gone.output == "1 records of @alice:hs are gone, and the key that opened them.\n"
     checked = trestle("keys", "check", "--json", "-c", config)
@@ -122,6 +124,13 @@ async def test_the_master_key_is_changed_while_trestle_runs(
         assert await follow(state, "GET", "/keys/check", told.append)
         assert told[-1] == {"done": 300, "total": 300, "faults": []}
         assert await ask(state, "DELETE", "/keys/@p7:hs") == 1
+        # What asks the program needs nothing of the settings but where the state is.
+        text = program.config.read_text()
+        program.config.write_text(text.replace("as_token:", "as_tokn:"))
+        gone = await keys(program.config, "forget", "@p9:hs")
+        assert gone.output.startswith("1 records of @p9:hs are gone"), gone.said
+        listed = await asyncio.to_thread(run_program, "parked", "list", "-c", program.config)
+        assert listed.output == "Nothing is parked.\n", listed.said
     async with vault_of(database_settings, state) as vault:
         assert await vault.find(UserId("@p8:hs"), NEAR, "password") == b"8"
         assert await vault.find(UserId("@p7:hs"), NEAR, "password") is None
@@ -145,6 +154,55 @@ def test_trestle_does_not_start_without_the_master_key_of_what_is_stored(
     assert asyncio.run(find(database_settings, state)) is None
 
 
+def test_a_command_makes_no_database_and_brings_none_to_another_version(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    assert init(folder).code == 0
+    before = sorted((folder / "state").rglob("*"))
+    looks = (("parked", "list"), ("trace", "$x"), ("keys", "check"), ("backup", folder / "x"))
+    for words in (*looks, ("keys", "rotate")):
+        refused = trestle(*words, "-c", folder / "config.yaml")
+        assert refused.code == 2, refused.said
+        assert "there is no embedded database in" in refused.errors
+        assert sorted((folder / "state").rglob("*")) == before
+
+    async def forget_the_newest() -> None:
+        async with Database.open(
+            database_settings, config.parent / "state", SystemClock()
+        ) as database:
+            owner = await database.owner()
+            await owner.execute(
+                "DELETE FROM schema_version WHERE version = "
+                "(SELECT max(version) FROM schema_version)"
+            )
+            await owner.close()
+
+    config = config_in(folder / "by-url", database_settings)
+    asyncio.run(forget_the_newest())
+    for words in (("parked", "list"), ("keys", "check")):
+        refused = trestle(*words, "-c", config)
+        assert (refused.code, "start Trestle once" in refused.errors) == (2, True), refused.said
+
+
+def test_a_command_makes_no_file_where_another_user_has_the_state(folder: Path) -> None:
+    theirs = folder / "theirs"
+    theirs.mkdir()
+    if os.geteuid() == 0:
+        os.chown(theirs, 65534, 65534)
+    else:
+        theirs = Path("/usr/share")
+    assert init(folder, "--set", f"state_dir={folder}/other").code == 0
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace(f"{folder}/other", str(theirs)))
+    for words in (
+        ("parked", "list"), ("parked", "drop", "x"), ("trace", "$x"), ("keys", "rotate"),
+        ("keys", "reset", "--yes"), ("backup", folder / "x"), ("database", "upgrade"),
+    ):  # fmt: skip
+        refused = trestle(*words, "-c", config)
+        assert (refused.code, "run this as that user" in refused.errors) == (2, True), refused.said
+        assert not (theirs / "lock").exists()
+
+
 def test_a_reset_is_asked_about(folder: Path) -> None:
     init(folder)
     refused = trestle("keys", "reset", "-c", folder / "config.yaml", answers="n\n")
@@ -157,6 +215,7 @@ def test_a_new_key_is_one_that_the_environment_may_hold(
 ) -> None:
     printed = trestle("keys", "new").output
     config = config_in(folder, database_settings)
+    make_database(config)
     (folder / "state" / "keys" / "master").unlink()
     checked = run_program("keys", "check", "-c", config, env={"TRESTLE_MASTER_KEY": printed})
     assert checked.output == "Everything opens.\n", checked.said

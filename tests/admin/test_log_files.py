@@ -1,13 +1,16 @@
 """The log in files, which are turned and forgotten by days; levels of single parts."""
 
+import json
 import logging
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import click
 import pytest
 
+from bridge.cli.run import telling_why
 from bridge.logs import configure_logging, levels_by_logger, tidy_log_files
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
@@ -107,6 +110,23 @@ def test_the_program_writes_into_the_file_of_its_settings(folder: Path) -> None:
     ended = run_program("run", "-c", folder / "config.yaml")
     assert ended.code == 2
     assert names(folder / "logs") == ["trestle.log"]
+    # Why it ended is in the log, and where an admin looks first.
+    assert " cannot be used: " in (folder / "logs/trestle.log").read_text()
+    assert ended.errors.startswith("trestle: state_dir: ")
+
+
+def test_an_error_that_nobody_foresaw_is_in_the_log_without_its_text() -> None:
+    with (
+        logged("json") as (_, output), pytest.raises(click.exceptions.Exit) as ended, telling_why()
+    ):  # fmt: skip
+        raise KeyError("@alice:secret.example says hello")
+    assert ended.value.exit_code == 1
+    (line,) = map(json.loads, output.getvalue().splitlines())
+    assert (line["level"], line["event"]) == ("critical", "ended")
+    assert line["message"] == "ended by an error of its own: KeyError"
+    assert line["exception"][0] == "KeyError"
+    assert any("test_log_files.py" in place for place in line["exception"])
+    assert "secret" not in output.getvalue()
 
 
 def test_a_part_has_a_level_of_its_own() -> None:

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
+from bridge.core.status import in_lines
 from bridge.demo.processes import free_port
 from bridge.model import SystemClock
 from bridge.ops import OpsServer
@@ -23,7 +24,7 @@ from bridge.telemetry import Telemetry
 from tests.admin.test_service import told_to
 from tests.conformance.stage import ALICE, DICE, ROOM, Play, ask, settings_for
 from tests.rigs.cluster import Cluster
-from tests.rigs.scripted_homeserver import refuse, scripted_homeserver
+from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
 from tests.rigs.trestle import running
 
 Labels = frozenset[tuple[str, str]]
@@ -41,6 +42,9 @@ ASKED_FOR = {
     "module state": "trestle_module_state",
     "logins by state": "trestle_logins",
     "homeserver up": "trestle_homeserver_up",
+    "homeserver reaches us": "trestle_reached_by_homeserver",
+    "newest backup": "trestle_backup_timestamp_seconds",
+    "room on the disk": "trestle_disk_free_bytes",
     "database up": "trestle_database_up",
 }
 
@@ -175,6 +179,10 @@ async def test_it_is_not_ready_while_the_database_is_away(
         body = await watcher.wait_for("/ready", 503)
         assert body == '{"ok":false,"reason":"the database is away"}'
         assert (await watcher.ask("/live"))[0] == 200  # Starting again would help nobody.
+        seen = await play.app.parts.status.look()
+        assert seen["database"].startswith("away: ")
+        assert "parked: the database knows" in (lines := in_lines(seen))
+        assert any(line.startswith("libera: ") for line in lines)
         await watcher.wait_for_value("trestle_database_up", 0)
     await watcher.wait_for("/ready", 200)
     assert await play.put(ask("all the same")) == 200
@@ -212,6 +220,36 @@ async def test_a_homeserver_that_is_away_is_a_number_and_no_reason_to_start_agai
             assert (await watcher.values())["trestle_homeserver_up", frozenset()] == 0
             assert (await watcher.ask("/ready"))[0] == 200
             assert (await watcher.ask("/live"))[0] == 200
+
+
+async def test_a_homeserver_that_takes_what_we_send_and_does_not_reach_us_is_a_number_of_its_own(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    port = free_port()
+
+    def cut(asked: Asked) -> Answer | None:
+        return refuse(502, "M_CONNECTION_FAILED") if asked.parts[-1:] == ("ping",) else None
+
+    async with scripted_homeserver() as homeserver, aiohttp.ClientSession() as session:
+        homeserver.rules.append(cut)
+        settings = replace(
+            settings_for(homeserver, database_settings, folder),
+            ops=OpsSettings(listen=Address("127.0.0.1", port)),
+        )
+        async with running(settings) as app:
+            watcher = Watcher(session, port)
+            await watcher.wait_for_value("trestle_homeserver_up", 1)
+            reaches_us = "trestle_reached_by_homeserver", frozenset[tuple[str, str]]()
+            assert (await watcher.values())[reaches_us] == 0
+            assert await Play(homeserver, settings, app).heard() == []  # Its answer is there.
+            tries = homeserver.pings
+            await homeserver.wait_until(lambda: homeserver.pings > tries + 1)
+            now = await watcher.values()
+            assert (now["trestle_homeserver_up", frozenset()], now[reaches_us]) == (1, 0)
+            assert now["trestle_disk_free_bytes", frozenset()] > 0
+            assert now["trestle_backup_timestamp_seconds", frozenset()] == 0
+            homeserver.rules.clear()
+            await watcher.wait_for_value("trestle_reached_by_homeserver", 1)
 
 
 async def test_after_a_restore_it_is_ready_once_the_rooms_could_be_looked_at(

@@ -1,7 +1,6 @@
 """What back-up.md, restore.md, move-the-database.md and upgrade-postgres.md say to type."""
 
 import os
-import re
 import shlex
 import shutil
 import tempfile
@@ -10,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bridge.config import load
 from bridge.settings import DatabaseSettings
-from tests.admin.commands import Outcome, init, read_yaml, trestle
+from tests.admin.commands import Outcome, init, make_database, read_yaml, trestle
 from tests.deploy.blocks import blocks_of
 from tests.deploy.tools import TOP
 
@@ -26,15 +26,15 @@ def home() -> Iterator[Path]:
     made.mkdir(mode=0o711)
     made.chmod(0o711)
     assert init(made).code == 0
-    assert trestle("parked", "list", "-c", made / "config.yaml").code == 0
+    make_database(made / "config.yaml")
     yield made
     shutil.rmtree(made)
 
 
-def typed(line: str, home: Path, url: str) -> Outcome:
+def typed(line: str, home: Path) -> Outcome:
     """Run one line of a page for this installation."""
     line = line.replace("/var/backups/trestle/", f"{home}/")
-    line = re.sub(r"postgresql://\S+", url, line)
+    line = line.replace("/etc/trestle/", f"{home}/")
     name, *words = shlex.split(line)
     assert name == "trestle"
     return trestle(*words, "-c", home / "config.yaml")
@@ -43,12 +43,14 @@ def typed(line: str, home: Path, url: str) -> Outcome:
 def test_each_command_of_the_pages_does_what_they_say(
     home: Path, database_settings: DatabaseSettings
 ) -> None:
+    (home / "database-url").write_text(database_settings.url)
+    (home / "database-url").chmod(0o600)
     for name in PAGES:
         for block in blocks_of(TOP / "docs" / "how-to" / f"{name}.md"):
-            *first, last = [typed(line, home, database_settings.url) for line in block.lines]
+            *first, last = [typed(line, home) for line in block.lines]
             assert [one.code for one in first] == [0] * len(first), block.place
             assert last.code == block.code, f"{block.place}: {last.said}"
-            if "--to postgresql" in block.text:
-                assert read_yaml(home / "config.yaml")["database"]["url"].startswith("postgresql")
+            if "--to-file" in block.text:
+                assert load(home / "config.yaml").database.url == database_settings.url
     assert read_yaml(home / "config.yaml")["database"]["url"] == "embedded"
     assert trestle("parked", "list", "-c", home / "config.yaml").output == "Nothing is parked.\n"

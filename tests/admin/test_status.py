@@ -13,7 +13,7 @@ from tests.rigs.program import trestle_program
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, Said, refuse
 from tests.rigs.trestle import Town, make_modules
 
-ADMIN = UserId(f"@admin:{SERVER}")
+ADMIN, OTHER = UserId(f"@admin:{SERVER}"), UserId(f"@other:{SERVER}")
 
 
 def say(text: str) -> Outgoing:
@@ -77,6 +77,62 @@ async def test_a_trouble_is_one_line_edited_in_place_and_cleared_when_it_is_over
         assert [_edited(one) for one in said] == [None, line.event_id, line.event_id]
         await room.look()
         assert len(stage.homeserver.texts(line.room)) == 3
+
+
+async def test_a_line_that_is_refused_keeps_no_other_from_being_said(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    def refuses_lines(asked: Asked) -> Answer | None:
+        body = str(asked.content.get("body"))
+        return refuse(400, "M_BAD_JSON") if body.startswith("bad") or "put aside" in body else None
+
+    async with play(
+        database_settings, folder, rules=[refuses_lines], permissions={ADMIN: Permission.ADMIN}
+    ) as stage:
+        parts = stage.app.parts
+        await park(stage, "bad one")
+        async with asyncio.timeout(30):
+            while sum((await parts.items.count_parked()).values()) < 2:
+                await parts.status_room.look()
+        parts.bookkeeper.difference = {"to_matrix": 3}
+        (line,) = await shown(stage, parts.status_room, "3 events are unaccounted for")
+        parts.bookkeeper.difference = {}
+        assert _edited((await shown(stage, parts.status_room, "Over ("))[-1]) == line.event_id
+        assert sum((await parts.items.count_parked()).values()) == 2
+
+
+async def test_who_is_an_admin_is_invited_until_it_works_and_who_is_none_any_more_is_removed(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    away: list[UserId] = [ADMIN]
+
+    def busy(asked: Asked) -> Answer | None:
+        is_refused = asked.parts[-1] == "invite" and asked.content["user_id"] in away
+        return refuse(403, "M_FORBIDDEN") if is_refused else refuses(asked)
+
+    async with play(database_settings, folder, rules=[busy]) as stage:
+        await park(stage, "bad one")
+        room = stage.app.parts.status_room
+
+        def asked(what: str) -> list[str]:
+            rooms = stage.homeserver.of("POST", "rooms")
+            return [str(a.content["user_id"]) for a in rooms if a.parts[-1] == what]
+
+        room.set_admins([ADMIN, OTHER])  # As a reload does.
+        await room.look()
+        await room.look()
+        assert asked("invite") == [ADMIN, OTHER]
+        away.clear()
+        room.set_admins([ADMIN, OTHER])  # Or a while passes.
+        await room.look()
+        await room.look()
+        assert asked("invite") == [ADMIN, OTHER, ADMIN]
+        room.set_admins([OTHER])
+        await room.look()
+        room.set_admins([])
+        await room.look()
+        await room.look()
+        assert asked("kick") == [ADMIN, OTHER]
 
 
 async def test_without_admins_there_is_no_status_room(

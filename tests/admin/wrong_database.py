@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import asyncpg
 
@@ -150,6 +151,14 @@ async def a_database_of_a_newer_version(bench: Bench) -> AsyncIterator[Case]:
     database = await bench.estate.cluster.fresh()
     async with holding(database, of_schema(9999)):
         yield bench.database(database.url)
+
+
+@row("database", "is gone: there is none in", "Mount its disk")
+async def an_embedded_database_that_is_gone(bench: Bench) -> AsyncIterator[Case]:
+    settings = replace(bench.settings(), database=DatabaseSettings())
+    settings.state_dir.mkdir(mode=0o711, exist_ok=True)
+    (settings.state_dir / "audit.head").write_text(f"1 {'0' * 64}")
+    yield bench.case(settings)
 
 
 @row("backup", "no backup was made with `trestle backup FILE`", level="note", also=("database",))

@@ -46,7 +46,7 @@ async def one_token_for_both(bench: Bench) -> AsyncIterator[Path]:
     yield bench.change_config(appservice={"as_token": token})
 
 
-@row("settings", "'CHANGE ME' is a placeholder; put your own value here")
+@row("settings", "appservice.hs_token: is a placeholder; put your own value here")
 async def a_placeholder_left_in_place(bench: Bench) -> AsyncIterator[Path]:
     yield bench.change_config(appservice={"hs_token": "CHANGE ME"})
 

@@ -32,6 +32,7 @@ class Recorder:
     async def accept(self, transaction: Transaction) -> None:
         if self.away:
             raise TemporaryFailure("the database is away")
+        self._fail()
         self.taken.append(transaction)
 
     def _fail(self) -> None:

@@ -50,6 +50,32 @@ async def test_line_27_97_without_its_database_it_drops_typing_only_and_asks_for
         assert await stage.app.parts.database.core.fetchval("SELECT count(*) FROM journal") == 2
 
 
+async def test_a_homeserver_that_delivers_is_not_asked_to(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        homeserver, receiver = stage.homeserver, stage.app.parts.receiver
+        assert await stage.put(ask("first")) == 200
+        # Each ping has Synapse go through what it keeps once more, beside the way that it goes.
+        pings, asked = homeserver.pings, len(homeserver.of("GET", "account"))
+        receiver.turned_away = True
+        await homeserver.wait_until(lambda: len(homeserver.of("GET", "account")) > asked)
+        assert homeserver.pings == pings
+        assert await stage.heard() == ["first"]
+
+
+async def test_what_was_said_so_long_ago_that_it_may_have_crossed_is_taken_and_not_handled(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    day = 24 * 3600 * 1000
+    async with play(database_settings, folder) as stage:
+        old = ask("old", unsigned={"age": 14 * day})
+        odd = ask("odd", unsigned={"age": "14"})
+        assert await stage.put(old, odd, ask("younger", unsigned={"age": 12 * day})) == 200
+        assert await stage.heard() == ["odd", "younger"]
+        assert not await stage.app.parts.database.core.fetchval("SELECT count(*) FROM item")
+
+
 async def _put(stage: Play, text: str) -> tuple[int, str]:
     """Put one event as transaction 1; give the status and after how long to come again."""
     path, body = "/_matrix/app/v1/transactions/1", {"events": [ask(text)]}

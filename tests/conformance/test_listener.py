@@ -1,13 +1,16 @@
 """Lines 38 and 84 further: what a connection carries, however it is cut and whatever it says."""
 
 import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.matrix.listener import DONE, Answer, Listener, Request
+from bridge.matrix.listener import DONE, Answer, Handler, Listener, Request
 from bridge.settings import Address
 from tests.conformance.conftest import Door
 from tests.conformance.wire import BASE, head, wire
@@ -32,7 +35,9 @@ async def test_requests_that_come_at_once_are_answered_one_after_another(door: D
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(cuts=st.lists(st.integers(1, 400), max_size=6), in_chunks=st.booleans())
 async def test_a_request_is_the_same_wherever_it_is_cut(
@@ -134,10 +139,143 @@ async def test_a_stop_lets_an_answer_out_and_ends_what_rests() -> None:
         busy.send(head("GET /"))
         await asked.wait()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(listener.stop())
+            tasks.create_task(listener.stop(5))
             assert await resting.is_closed()
             may_answer.set()
             reply = await busy.read()
         assert (reply.status, reply.headers["connection"]) == (200, "close")
         with pytest.raises(OSError):  # noqa: PT011 - whichever the system says
             await asyncio.open_connection(*address)
+
+
+@asynccontextmanager
+async def listening(
+    handle: Handler = lambda request: _done(), **limits: float
+) -> AsyncIterator[tuple[Listener, Address]]:
+    """A listener of its own, and where it is."""
+    listener = Listener(handle, idle_limit=60, **limits)
+    address = await listener.start(Address("127.0.0.1", 0))
+    try:
+        yield listener, address
+    finally:
+        await listener.stop(1)
+
+
+async def _done() -> Answer:
+    return DONE
+
+
+async def test_more_connections_than_a_homeserver_needs_cost_the_one_that_rests_longest() -> None:
+    async with listening() as (_, address), AsyncExitStack() as lines:
+        first = await lines.enter_async_context(wire(address))
+        first.send(head("GET /"))
+        assert (await first.read()).status == 200
+        for _ in range(256):
+            last = await lines.enter_async_context(wire(address))
+            last.send(head("GET /"))
+            assert (await last.read()).status == 200
+        assert await first.is_closed()
+        last.send(head("GET /"))
+        assert (await last.read()).status == 200
+
+
+async def test_requests_that_do_not_wait_for_answers_are_all_answered_and_few_are_in_memory() -> (
+    None
+):
+    ahead: list[int] = []
+
+    async def handle(request: Request) -> Answer:
+        (conversation,) = listener._conversations
+        ahead.append(len(conversation._requests))
+        return DONE
+
+    async with listening(handle) as (listener, address), wire(address) as line:
+        line.send(head("GET /") * 3000)
+        assert [(await line.read()).status for _ in range(3000)] == [200] * 3000
+    assert 10 < max(ahead) < 100
+
+
+async def test_a_head_that_has_begun_has_not_for_ever() -> None:
+    async with listening(head_limit=0.2) as (_, address), wire(address) as line:
+        line.send(head("GET /") + b"GET / HT")
+        assert (await line.read()).status == 200
+        reply = await line.read()
+        assert (reply.status, reply.errcode) == (408, "M_UNKNOWN")
+        assert await line.is_closed()
+
+
+async def test_what_comes_after_a_body_ends_also_where_it_is_one_header(door: Door) -> None:
+    async with wire(door.receiver.address) as line:
+        line.send(head(f"PUT {BASE}/transactions/1", f"Authorization: {door.bearer}",
+                       "Transfer-Encoding: chunked"))  # fmt: skip
+        line.send(b"d\r\n" + EMPTY + b"\r\n0\r\nX: " + b"x" * 300_000)
+        assert (await line.read()).status == 400
+        assert await line.is_closed()
+
+
+async def test_a_connection_that_was_taken_as_we_stopped_is_not_served() -> None:
+    asked: list[Request] = []
+
+    async def handle(request: Request) -> Answer:
+        asked.append(request)
+        return DONE
+
+    async with listening(handle) as (listener, address):
+        with socket.create_connection(address) as line:
+            line.sendall(head("GET /"))
+            async with asyncio.timeout(5):
+                while not any("_converse" in repr(task) for task in asyncio.all_tasks()):
+                    await asyncio.sleep(0)
+            await listener.stop(1)
+            line.setblocking(False)
+            with suppress(ConnectionResetError):
+                assert await asyncio.get_running_loop().sock_recv(line, 100) == b""
+    assert asked == []
+
+
+async def test_a_stop_waits_no_longer_than_it_is_told() -> None:
+    asked = asyncio.Event()
+
+    async def handle(request: Request) -> Answer:
+        asked.set()
+        await asyncio.Event().wait()
+        return DONE
+
+    async with listening(handle) as (listener, address), wire(address) as line:
+        line.send(head("GET /"))
+        await asked.wait()
+        async with asyncio.timeout(5):
+            await listener.stop(0.1)
+        assert await line.is_closed()
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        (b"GET / RTSP/1.0\r\nHost: hs\r\n\r\n", 400),
+        (b"GET / HTTP/1.0\r\n\r\n", 404),
+    ],
+    ids=["no host", "two hosts", "another protocol", "of the version that needs no host"],
+)
+async def test_a_request_names_its_host_and_is_http(
+    door: Door, request_: bytes, status: int
+) -> None:
+    authorized = request_[:-2] + f"Authorization: {door.bearer}\r\n\r\n".encode()
+    async with wire(door.receiver.address) as line:
+        line.send(authorized)
+        assert (await line.read()).status == status
+    # However it is cut.
+    async with wire(door.receiver.address) as line:
+        for at in range(0, len(authorized), 6):
+            line.send(authorized[at : at + 6])
+            await line.writer.drain()
+            await asyncio.sleep(0)
+        assert (await line.read()).status == status
+
+
+async def test_a_compressed_body_is_refused_wherever_it_is_said(door: Door) -> None:
+    async with wire(door.receiver.address) as line:
+        line.send(put(door, EMPTY, "Content-Encoding: identity", "Content-Encoding: gzip"))
+        assert (await line.read()).status == 415

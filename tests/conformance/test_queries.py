@@ -72,6 +72,8 @@ async def test_line_45_what_our_own_ghosts_say_is_not_bridged_again(
     async with irc_user(irc.port, "watcher") as watcher:
         await watcher.join("#echoes")
         await parts.plumbing.bridge(parts.instances[NEAR], "#echoes", room, UserId(ALICE))
+        # What was said there before is not looked for.
+        assert room in await parts.bot_rooms.newest()
         ours = [ghost, parts.namespaces.bot, parts.namespaces.bot_of(InstanceId("dice"))]
         echoes = [ask(f"echo {n}", room, sender=sender) for n, sender in enumerate(ours)]
         assert await bridged.put(*echoes, ask("of a person", room), *echoes) == 200
@@ -239,6 +241,16 @@ async def test_line_53_ids_are_matched_however_they_are_written(bridged: Play) -
     assert (await get(bridged, f"users/{slash}"))[0] == 200
     for name in (f"@_TRESTLE_near_dora:{SERVER}", f"@_trestle_near_a%2Fb:{SERVER}"):
         assert (await get(bridged, f"users/{name}"))[0] == 404
+
+
+async def test_line_74_an_id_that_holds_half_a_character_is_none_of_ours(bridged: Play) -> None:
+    for sigil, ask_ in (("#", alias), ("@", user)):
+        name = f"{sigil}_trestle_near_=ed=a0=80:{SERVER}"
+        field = "alias" if sigil == "#" else "userid"
+        what = "location" if sigil == "#" else "user"
+        for path in (ask_(name), f"thirdparty/{what}?{field}={quote(name, safe='')}"):
+            status, answer = await get(bridged, path)
+            assert (status, answer["errcode"]) == (404, "M_NOT_FOUND")
 
 
 HOSTILE = ["x%0d%0aQUIT", "%00", "x" * 10_000, ".*", "(a%2B)%2B$", "%ff", "%C3%BC", "%20", ""]

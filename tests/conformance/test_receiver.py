@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conformance.conftest import Door, event
+from tests.conformance.wire import BASE
 
 EMPTY: dict[str, Any] = {"events": []}
 
@@ -172,6 +173,22 @@ async def test_line_74_reverse_lookups_are_lists_or_404(door: Door) -> None:
     assert (await door.ask("GET", f"{base}/location?alias=%23none:hs"))[0] == 404
 
 
+async def test_line_75_what_is_no_text_is_looked_up_like_any_other(door: Door) -> None:
+    for value in ("%ff", "%ed%a0%80"):
+        path = f"{BASE}/thirdparty/user/irc?nick={value}"
+        status, (found,) = await door.ask("GET", path)
+        assert (status, found["fields"]["nick"].strip("\ufffd")) == (200, "")
+
+
+async def test_line_27_what_nobody_knows_of_the_database_is_503_too(door: Door) -> None:
+    door.recorder.fault = RuntimeError("index is not a btree")
+    status, answer = await door.put(EMPTY)
+    assert (status, answer["errcode"]) == (503, "M_UNKNOWN")
+    assert "btree" not in answer["error"]
+    door.recorder.fault = None
+    assert (await door.put(EMPTY))[0] == 200
+
+
 async def test_line_80_legacy_paths_mean_the_same(door: Door) -> None:
     assert (await door.ask("PUT", "/transactions/7", EMPTY))[0] == 200
     assert (await door.ask("GET", "/users/%40_t_known%3Ahs"))[0] == 200
@@ -226,7 +243,9 @@ async def test_line_95_96_device_news_of_any_shape_is_taken(door: Door, value: A
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     body=st.binary(max_size=300)

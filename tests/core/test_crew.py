@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import pytest
 from pydantic import BaseModel
 
 from bridge.core.instances import Instance
+from bridge.core.signin import SignIn
 from bridge.crew import Crew
 from bridge.model import LoginRow, SystemClock
 from bridge.sdk import (
@@ -22,9 +23,10 @@ from bridge.sdk import (
     Receipt,
 )
 from bridge.sdk.errors import TemporaryFailure
-from bridge.sdk.events import ModeratorWish, RemoteEvent
+from bridge.sdk.events import ModeratorWish, RemoteChat, RemoteEvent
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteUserId, UserId
-from bridge.sdk.login import LoginKind, LoginState
+from bridge.sdk.login import Finished, LoginKind, LoginProcess, LoginState, Step
+from bridge.sdk.secret import Secret
 from bridge.sdk.testing.store import FakeStore
 from bridge.telemetry import Telemetry
 
@@ -66,6 +68,38 @@ class Line:
         return Quiet(host)
 
 
+class Entangled(Quiet):
+    """A client that waits for what it cancelled itself when it is to join a chat."""
+
+    async def join(self, chat: RemoteChat) -> None:
+        if chat.name == "knot":
+            inner = asyncio.get_running_loop().create_future()
+            inner.cancel()
+            await inner
+
+    async def leave(self, chat: RemoteChat, reason: str) -> None:
+        raise AssertionError("nothing is left")
+
+
+class Knot(Line):
+    """Its network; so is everybody who signs in."""
+
+    def connect(self, login: Login, host: Host) -> Quiet:
+        return Entangled(host)
+
+    def begin_login(self, flow: str, owner: UserId) -> LoginProcess:
+        return self
+
+    async def start(self) -> Step:
+        inner = asyncio.get_running_loop().create_future()
+        inner.cancel()
+        await inner
+        raise AssertionError("it was cancelled")
+
+    async def submit(self, answers: Mapping[str, Secret]) -> Step | Finished:
+        raise AssertionError("nothing was asked")
+
+
 class Rows:
     """Logins, of a database that may be away at first."""
 
@@ -105,10 +139,12 @@ async def nobody(instance: InstanceId, row: LoginRow, event: RemoteEvent) -> Non
     raise AssertionError("nothing is received")
 
 
-def network(name: str, connector: Connector, rows: Rows | None = None) -> Instance:
+def network(
+    name: str, connector: Connector, rows: Rows | None = None, chats: Sequence[RemoteChat] = ()
+) -> Instance:
     return Instance(
         InstanceId(name), connector, rows or Rows(), FakeStore(), SystemClock(),
-        Telemetry(), receive=nobody, guests=NO_GUESTS, chats=lambda *_: (),
+        Telemetry(), receive=nobody, guests=NO_GUESTS, chats=lambda *_: chats,
     )  # fmt: skip
 
 
@@ -139,4 +175,27 @@ async def test_a_database_that_is_away_when_a_network_is_started_is_waited_for()
             while late.relay is None:
                 await asyncio.sleep(0.01)
         assert await late.wait_until_connected(5)
+        await crew.end_networks(asyncio.get_running_loop().time() + 10)
+
+
+async def test_a_module_that_cancels_itself_when_it_joins_or_signs_in_has_failed() -> None:
+    chats = [RemoteChat(id=RemoteChatId(name), name=name) for name in ("knot", "fine")]
+    knot = network("knot", Knot(), chats=chats)
+    knot.trouble["fine"] = "not joined yet"
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        crew = Crew(group)
+        crew.start_networks({knot.name: knot})
+        while "fine" in knot.trouble:
+            await asyncio.sleep(0.01)
+        assert knot.trouble == {"knot": "the module gave up"}
+        assert await knot.wait_until_connected(5)
+
+        async def keep(end: Finished) -> LoginRow:
+            raise AssertionError("nothing is kept")
+
+        flow = LoginFlow(id="knot", title="By a knot")
+        sign_in = SignIn(UserId("@alice:hs"), knot, flow, keep, group.create_task)
+        await sign_in.begin()
+        assert sign_in.is_over
+        assert sign_in.trouble == "It failed with CancelledError; the log says more."
         await crew.end_networks(asyncio.get_running_loop().time() + 10)

@@ -1,7 +1,12 @@
 """What the in-flight file tells after a crash."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+
+import pytest
 
 from bridge.core.inflight import InFlight, Share, consumer_number
 from bridge.model import ItemId
@@ -97,3 +102,75 @@ def test_a_file_that_is_none_of_ours_is_begun_anew(path: Path) -> None:
         assert file.recover().newest == {}
         file.slot(BOT).start(DAY.toordinal(), 1, 0)
         assert InFlight(path).recover().suspects == {Share(_item(1), BOT)}
+
+
+def test_a_slot_that_is_released_is_another_s_now_or_after_a_restart(path: Path) -> None:
+    file = InFlight(path)
+    for seq, consumer in enumerate((PORTAL, BOT), 1):
+        slot = file.slot(consumer)
+        assert slot.newest is None
+        slot.start(DAY.toordinal(), seq, 2)
+        slot.start(DAY.toordinal(), seq, 3)
+        assert slot.newest == _item(seq, 3)
+    file.release(PORTAL)
+    assert {share.consumer for share in InFlight(path).recover().suspects} == {BOT}
+    for begun in (file, InFlight(path)):
+        slot = begun.slot(consumer_number("portal:2"))
+        assert slot.newest is None
+        slot.start(DAY.toordinal(), 3, 0)
+        left = InFlight(path).recover()
+        assert left.newest.keys() == {BOT, consumer_number("portal:2")}
+        assert begun.slot(PORTAL).newest is None
+        begun.release(consumer_number("portal:2"))
+        begun.release(PORTAL)
+
+
+def test_the_disk_has_room_for_all_of_the_file(path: Path) -> None:
+    with path.open("wb") as earlier:
+        earlier.truncate(64 * 256)  # As an earlier version left it.
+    file = InFlight(path)
+    for number in range(1, 2000):
+        file.slot(number)
+    kept = path.stat()
+    assert kept.st_size >= 2000 * 64
+    assert kept.st_blocks * 512 >= kept.st_size
+
+
+def test_on_a_full_disk_what_has_no_slot_works_on_without(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = InFlight(path)
+    for number in range(1, 60):
+        file.slot(number).start(DAY.toordinal(), 1, 0)
+    with no_room_beyond(path.stat().st_size):
+        for number in range(60, 200):
+            slot = file.slot(number)
+            slot.start(DAY.toordinal(), 1, 0)
+            slot.finish()
+        assert file.slot(199) is slot
+        left = InFlight(path).recover()
+    assert {share.consumer for share in left.suspects} == set(range(1, 60))
+    assert [record.message for record in caplog.records] == [
+        f"there is no room for {path} (File too large): until the next start a crash may have "
+        "events handled twice"
+    ]
+
+
+def test_a_start_on_a_full_disk_is_one(path: Path) -> None:
+    with no_room_beyond(0):
+        file = InFlight(path)
+        assert file.recover().newest == {}
+        for number in range(1, 200):
+            file.slot(number).start(DAY.toordinal(), 1, 0)
+    assert InFlight(path).recover().newest == {}
+
+
+@contextmanager
+def no_room_beyond(size: int) -> Iterator[None]:
+    """As on a full disk: no file grows beyond the size."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -10,11 +10,12 @@ from pydantic import BaseModel
 from bridge.app import App
 from bridge.core.bots import ModuleSeat
 from bridge.core.inflight import InFlight
-from bridge.core.lane import LONGEST
+from bridge.core.lane import LONGEST, Item
+from bridge.jsontext import decode, encode
 from bridge.matrix.body import parse_transaction
-from bridge.model import Permission
+from bridge.model import ParkReason, Permission
 from bridge.sdk import Call, Command, ModuleInfo, RoomMessage
-from bridge.sdk.errors import DeliveryUncertain, TemporaryFailure
+from bridge.sdk.errors import DeliveryUncertain, PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings
 from tests.rigs.trestle import make_settings, running, wait_until
@@ -85,10 +86,14 @@ async def test_a_standing_lane_keeps_its_backlog_in_the_journal_while_others_go_
         await wait_until(lambda: len(bot.heard[FAST]) == 60)
         assert app.parts.router.waiting <= LONGEST + 1
         assert bot.heard[SLOW] == []
+        # Memory is full: this stays in the journal. All are counted, wherever they are.
+        app.parts.intake.memory = 100
+        await app.parts.intake.accept(parse_transaction(_transaction(60, [SLOW] * 50), "60"))
+        assert app.parts.intake.waiting == 3050
         bot.gate.set()
-        await wait_until(lambda: len(bot.heard[SLOW]) == 3000)
-        await wait_until(lambda: app.parts.router.waiting == 0)
-        assert bot.heard[SLOW] == [f"{n}.{p}" for n in range(60) for p in range(50)]
+        await wait_until(lambda: len(bot.heard[SLOW]) == 3050)
+        await wait_until(lambda: app.parts.intake.waiting == 0)
+        assert bot.heard[SLOW] == [f"{n}.{p}" for n in range(61) for p in range(50)]
         await app.parts.marker.settle()
         assert [row async for row in app.parts.journal.unfinished()] == []
 
@@ -119,3 +124,44 @@ async def test_only_what_may_have_had_an_effect_is_a_suspect_of_the_next_start(
         await wait_until(lambda: not any(bot.failures.values()))
         left = InFlight(settings.state_dir / "inflight").recover()
         assert {share.item.place for share in left.suspects} == {1}
+
+
+ODD = [
+    b"[" * 800 + b"]" * 800, b'{"a":"\\ud800"}', b'{"\\udc00":[1,9999999999999999999999999999]}',
+]  # fmt: skip
+"""Legal in JSON, and more than the fast writer takes: deep, half a pair, long."""
+
+
+class Speechless(ModuleSeat):
+    """A seat that fails at telling anybody."""
+
+    async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
+        """Fail."""
+        raise RuntimeError("no words")
+
+
+async def test_whatever_odd_thing_is_put_aside_it_is_kept_and_the_lane_goes_on(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    settings = make_settings(
+        folder / "state", database=database_settings, permissions={"*": Permission.USER}
+    )
+    async with running(settings) as app:
+        refusals: list[Exception] = [PermanentFailure("not today")] * len(ODD)
+        bot = Unreachable({SLOW: refusals})
+        app.parts.routes.add_seat(
+            Speechless(InstanceId("listener"), bot, BOT, SLOW, app.parts.stage, direct_with=None)
+        )
+        for number, odd in enumerate(ODD):
+            body = _transaction(number, [SLOW]).replace(b'"m.text"', b'"m.text","x":' + odd)
+            await app.parts.intake.accept(parse_transaction(body, str(number)))
+        await wait_until(lambda: not refusals and app.parts.router.waiting == 0)
+        aside = app.parts.aside
+        kept = [decode(one.event) for one in await aside.all()]
+        assert [encode(one["content"]["x"]) for one in kept] == ODD
+        # They can be tried again, too; and what comes after them is heard.
+        bot.failures = {SLOW: [PermanentFailure("still not"), PermanentFailure("never")]}
+        for one in (await aside.all())[:2]:
+            await aside.retry(one.name)
+        await wait_until(lambda: not bot.failures[SLOW] and app.parts.router.waiting == 0)
+        assert len(await aside.all()) == len(ODD)

@@ -1,6 +1,7 @@
 """Gaps are found wherever they lie, and nothing from before a room was bridged is taken up."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,18 +26,33 @@ class World:
     marks: dict[RoomId, bytes] = field(default_factory=dict)
     came: int = 0
     """Which event is the bot's coming in."""
+    left: int = -1
+    """Which is its being put out."""
+    renamed: int = -1
+    """Which is a change of its profile."""
     asked: int = 0
     taken: list[int] = field(default_factory=list)
     restored: bool = False
+    odd: Any = None
+    """Beside its memberships, in place of what was before."""
+    content: dict[str, Any] = field(default_factory=dict)
+    """Of each event."""
     shut: set[RoomId] = field(default_factory=set)
     """Rooms that the homeserver fails to show."""
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+    """Is done once while the homeserver shows a page."""
 
     def event(self, number: int) -> dict[str, Any]:
         """One of its events."""
-        event: dict[str, Any] = {"event_id": f"${number}", "sender": "@alice:hs", "content": {}}
-        if number == self.came:
+        event: dict[str, Any] = {"event_id": f"${number}", "sender": "@alice:hs"}
+        event["content"] = self.content
+        own = {self.came: ("leave", "join"), self.left: ("join", "leave"),
+               self.renamed: ("join", "join")}  # fmt: skip
+        if number in own:
+            before, after = own[number]
             event |= {"type": "m.room.member", "state_key": BOT, "sender": BOT}
-            event["content"] = {"membership": "join"}
+            event["content"] = {"membership": after}
+            event["unsigned"] = self.odd or {"prev_content": {"membership": before}}
         return {"type": "m.room.message", **event}
 
     async def page(self, room: RoomId, user: UserId, *, before: str = "") -> Page:
@@ -47,6 +63,9 @@ class World:
         end = int(before) if before else self.said
         start = max(0, end - PAGE)
         events = [self.event(number) for number in range(end - 1, start - 1, -1)]
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
         return Page(events=events, start=str(end), before=str(start) if start else "")
 
     async def newest(self) -> Mapping[RoomId, bytes]:
@@ -63,7 +82,8 @@ class World:
 
     async def note_newest(self, fresh: Mapping[RoomId, bytes], *, ours: Sequence[RoomId]) -> None:
         """Keep the marks."""
-        self.marks.update(fresh)
+        marks = {**self.marks, **fresh}
+        self.marks = {room: mark for room, mark in marks.items() if room in ours}
 
     async def accept(self, transaction: Transaction) -> None:
         """Take it up."""
@@ -103,6 +123,15 @@ async def test_a_gap_is_taken_up_in_order_wherever_it_lies(gap: list[int], marke
     assert (world.asked, world.taken) == (1, gap)
 
 
+async def test_what_is_nested_deeply_is_taken_up_like_everything_else() -> None:
+    world = World(said=10, content=json.loads('{"a":' * 300 + "1" + "}" * 300))
+    world.know(*range(9))
+    world.marks[ROOM] = b"$3"
+    world.known.discard(b"$7")
+    await reconciler(world).run_once()
+    assert world.taken == [7, 9]
+
+
 async def test_what_was_not_handed_to_us_before_the_oldest_known_event_is_left_alone() -> None:
     world = World(said=1000, came=250)
     world.know(*range(300, 1000))
@@ -115,6 +144,86 @@ async def test_what_was_not_handed_to_us_before_the_oldest_known_event_is_left_a
     world = World(said=5000)
     await reconciler(world).run_once()
     assert (world.taken, world.asked) == ([], 3)
+
+
+@pytest.mark.parametrize("pages", [1, 10])
+async def test_what_was_said_while_the_reader_was_out_is_left_alone_and_what_came_before_is_not(
+    pages: int,
+) -> None:
+    world = World(said=60 * pages, left=11 * pages, came=50 * pages, renamed=57 * pages)
+    world.know(*range(11 * pages), *range(50 * pages, 60 * pages))
+    world.known -= {b"$%d" % (7 * pages), b"$%d" % (55 * pages)}
+    known = set(world.known)
+    world.marks[ROOM] = b"$5"
+    await reconciler(world).run_once()
+    assert world.taken == [7 * pages, 55 * pages]
+    # Without a mark no further than to where the reader came in last.
+    world.marks, world.known, world.taken = {}, known, []
+    await reconciler(world).run_once()
+    assert world.taken == [55 * pages]
+
+
+async def test_what_was_said_to_nobody_before_a_room_was_tied_is_left_alone() -> None:
+    world = World(said=60, marks={ROOM: b"$10"})
+    world.know(*range(20))
+    await reconciler(world).begin(ROOM, BOT)
+    world.said = 65
+    await reconciler(world).run_once()
+    assert world.taken == [60, 61, 62, 63, 64]
+    world.shut = {ROOM}
+    await reconciler(world).begin(ROOM, BOT)
+    world.shut, world.said = set(), 70
+    for _ in range(2):
+        await reconciler(world).run_once()
+        world.said += 1
+    assert world.taken[5:] == [70]
+
+
+async def test_a_room_that_is_tied_during_a_look_goes_on_from_then() -> None:
+    new, other = RoomId("!new"), RoomId("!other")
+    world = World(said=60, marks={ROOM: b"$10"})
+    world.know(*range(20), 59)
+    looking = reconciler(world)
+
+    async def tie(said: int, *rooms: RoomId) -> None:
+        world.said = said
+        for room in rooms:
+            await looking.begin(room, BOT)
+
+    world.meanwhile = lambda: tie(62, new, other, ROOM)
+    await looking.run_once()
+    # Neither lost what was noted meanwhile, nor is what came before said now.
+    assert (world.taken, world.marks) == ([], dict.fromkeys((ROOM, new, other), b"$61"))
+    world.said = 65
+    await looking.run_once()
+    assert (world.taken, world.marks[ROOM]) == ([62, 63, 64], b"$64")
+    assert world.marks[new] == b"$61"
+    # Also where nothing is missing: what the look saw is older.
+    world.said = 66
+    world.know(65)
+    world.meanwhile = lambda: tie(70, ROOM)
+    await looking.run_once()
+    assert world.marks[ROOM] == b"$69"
+
+
+async def test_nothing_is_kept_of_a_room_that_is_untied_before_it_is_looked_at() -> None:
+    new = RoomId("!new")
+    world = World(said=60)
+    world.know(*range(60))
+    looking = reconciler(world)
+    await looking.begin(new, BOT)
+    await looking.run_once()
+    # It could have been on its way to being listened to.
+    assert world.marks == dict.fromkeys((ROOM, new), b"$59")
+    await looking.run_once()
+    assert world.marks == {ROOM: b"$59"}
+
+
+async def test_what_an_odd_homeserver_says_of_our_own_coming_ends_nothing() -> None:
+    world = World(said=10, came=3, odd=["odd"])
+    world.know(*range(10))
+    await reconciler(world).run_once()
+    assert world.marks == {ROOM: b"$9"}
 
 
 async def test_a_mark_that_the_homeserver_has_no_more_is_as_none() -> None:

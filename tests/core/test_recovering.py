@@ -12,7 +12,7 @@ import pytest
 from bridge.core.crossings import Crossings
 from bridge.core.inflight import InFlight
 from bridge.core.intake import Intake
-from bridge.core.lane import Item, Lane
+from bridge.core.lane import Consumer, Item, Lane
 from bridge.core.progress import Marker
 from bridge.core.router import Router
 from bridge.matrix.body import parse_transaction
@@ -63,7 +63,7 @@ class Process:
     """What takes events, over the files and the database that the one before left."""
 
     def __init__(
-        self, database: Database, journal: Journal, folder: Path, listeners: Sequence[Listener]
+        self, database: Database, journal: Journal, folder: Path, listeners: Sequence[Consumer]
     ) -> None:
         items = Items(database, DayKeys(folder, database.clock))
         telemetry = Telemetry()
@@ -94,6 +94,7 @@ class Process:
         async with asyncio.TaskGroup() as group, asyncio.timeout(20):
             router = group.create_task(self.router.run())
             for listener in self._listeners:
+                assert isinstance(listener, Listener)
                 await listener.heard.wait()
             router.cancel()
 

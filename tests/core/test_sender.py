@@ -1,13 +1,20 @@
 """What goes into Matrix waits in the table, not in memory, and goes out in order."""
 
+import asyncio
+from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
-from bridge.model import LinkKind, Outgoing, SendKind
-from bridge.sdk.errors import TemporaryFailure
+import orjson
+import pytest
+
+from bridge.core.reconciler import Pace
+from bridge.model import LinkKind, Outgoing, ParkReason, SendKind
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings import DatabaseSettings
-from tests.conformance.stage import DICE, ROOM, play, settings_for
+from tests.conformance.stage import ALICE, DICE, ROOM, ask, play, settings_for
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
 from tests.rigs.trestle import running, wait_until
 
@@ -38,6 +45,10 @@ async def test_what_waits_while_the_homeserver_is_away_lies_in_the_table_and_com
         assert sender.waiting == MANY + 1
         assert sender._held < 200
         assert sender.holding() == {ROOM: MANY, "!elsewhere": 1}
+        first, last = say(wanted[0]), say(wanted[-1])
+        assert sender.may_wait(first)
+        assert sender.may_wait(last)
+        assert not sender.may_wait(say("never put", "!elsewhere"))
         stage.homeserver.rules.clear()
         await stage.homeserver.wait_until(lambda: len(stage.homeserver.texts(ROOM)) == MANY)
         assert stage.homeserver.texts(ROOM) == wanted
@@ -45,6 +56,7 @@ async def test_what_waits_while_the_homeserver_is_away_lies_in_the_table_and_com
         await wait_until(lambda: sender.waiting == 0)
         await wait_until(lambda: not sender.holding())
         assert sender._held == 0
+        assert not sender.may_wait(last)
 
 
 async def test_a_backlog_of_the_last_process_goes_out_before_what_is_new(
@@ -130,6 +142,51 @@ async def test_what_is_in_the_room_is_not_put_again_after_a_restart_of_the_homes
         assert homeserver.texts(ROOM) == ["once", "after"]
 
 
+async def test_what_a_person_without_a_device_said_is_not_said_again_after_a_lost_answer(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        lost = [refuse(502, "M_UNKNOWN")]
+
+        def restart(asked: Asked) -> Answer | None:
+            if "send" in asked.parts and lost:
+                homeserver.take(asked)
+                homeserver.forget_transactions()
+                return lost.pop()
+            return None
+
+        homeserver.rules.append(restart)
+        await parts.double_puppets.switch_on(UserId(ALICE))
+        await parts.sender.put([replace(say("once"), double=ALICE), say("after")])
+        await homeserver.wait_until(lambda: "after" in homeserver.texts(ROOM))
+        assert [(said.user, said.text) for said in homeserver.said] == [
+            (ALICE, "once"), (DICE, "after")
+        ]  # fmt: skip
+
+
+async def test_what_somebody_before_the_homeserver_answers_refuses_nothing(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        # A proxy while the homeserver restarts, a firewall, one that says yes to everything.
+        others = [Answer(404), Answer(403), Answer(200), Answer(404)]
+        homeserver.rules.append(
+            lambda asked: others.pop() if others and "send" in asked.parts else None
+        )
+        await parts.sender.put([say("first"), say("second")])
+        await homeserver.wait_until(lambda: "second" in homeserver.texts(ROOM))
+        assert (homeserver.texts(ROOM), others) == (["first", "second"], [])
+        # But that it is too large will be said of it again.
+        homeserver.rules.append(
+            lambda asked: Answer(413) if asked.content.get("body") == "large" else None
+        )
+        await parts.sender.put([say("large"), say("third")])
+        await homeserver.wait_until(lambda: "third" in homeserver.texts(ROOM))
+        assert await parts.items.count_parked() == {ParkReason.REFUSED: 1}
+
+
 async def test_what_was_parked_goes_out_once_among_what_is_on_its_way(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
@@ -182,3 +239,201 @@ async def test_what_cannot_be_read_any_more_hides_nothing_behind_it(
         async with running(settings):
             await homeserver.wait_until(lambda: "line 249" in homeserver.texts(ROOM))
         assert homeserver.texts(ROOM) == [f"line {number}" for number in range(120, 250)]
+
+
+async def test_what_an_event_is_on_the_network_is_known_before_it_is_written(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        sender, core = stage.app.parts.sender, stage.app.parts.database.core
+        known = sender.unwritten.of_event
+        lines = [replace(say(name), portal=7, remote_id=name) for name in ("m1", "m2", "m3")]
+        async with core.acquire() as connection, connection.transaction():
+            await connection.execute("LOCK TABLE message IN SHARE MODE")
+            await sender.put(lines)
+            await wait_until(lambda: stage.homeserver.texts(ROOM) == ["m1", "m2", "m3"])
+            events = [one.event_id for one in stage.homeserver.said]
+            await wait_until(lambda: all(known(7, event) for event in events))
+            found = [link.remote_id for event in events for link in known(7, event)]
+            assert found == ["m1", "m2", "m3"]
+            assert not known(8, events[0])
+            assert not known(7, "$another")
+            assert await core.fetchval("SELECT count(*) FROM message") == 0
+        await wait_until(lambda: not sender.holding())
+        assert not any(known(7, event) for event in events)
+        rows = await core.fetch("SELECT event_id, remote_id FROM message ORDER BY remote_id")
+        assert [row["event_id"] for row in rows] == events
+
+
+SECRET = {"algorithm": "m.megolm.v1.aes-sha2"}
+
+
+async def test_what_nobody_knows_to_be_clear_is_asked_once_before_anything_is_said_there(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    # The event that made the room encrypted never came: the homeserver lost it.
+    secret, hidden = RoomId("!secret"), RoomId("!hidden")
+
+    def rule(asked: Asked) -> Answer | None:
+        if asked.parts[2:] == ("state", "m.room.encryption", ""):
+            if asked.parts[1] == hidden:
+                return refuse(403, "M_FORBIDDEN")
+            return Answer(content=SECRET) if asked.parts[1] == secret else None
+        return None
+
+    async with play(database_settings, folder, rules=[rule]) as stage:
+        parts, homeserver = stage.app.parts, stage.homeserver
+        await parts.sender.put([say(f"{n}", room) for n in range(3) for room in (ROOM, secret)])
+        await parts.sender.put([say("unseen", hidden)])
+        await wait_until(lambda: parts.sender.waiting == 0)
+        assert homeserver.texts(ROOM) == ["0", "1", "2"]
+        assert [said.room for said in homeserver.said] == [ROOM] * 3
+        for room in (ROOM, secret, hidden):
+            assert len(homeserver.of("GET", "rooms", room, "state", "m.room.encryption")) == 1
+        parked = await parts.items.count_parked()
+        assert parked == {ParkReason.NO_KEY: 3, ParkReason.REFUSED: 1}
+        assert await parts.bot_rooms.encrypted_rooms() == {secret}
+        # What nobody of us may have seen is asked anew.
+        invitation = {
+            "type": "m.room.member", "state_key": DICE, "event_id": "$again", "room_id": ROOM,
+            "sender": ALICE, "content": {"membership": "invite"},
+        }  # fmt: skip
+        assert await stage.put(invitation) == 200
+        await homeserver.wait_until(
+            lambda: len(homeserver.of("GET", "rooms", ROOM, "state", "m.room.encryption")) == 2
+        )
+        await wait_until(lambda: parts.encryption.of(RoomId(ROOM)) is False)
+        # And everywhere after a restart of the homeserver, which may have lost it.
+        parts.intake.on_restart()
+        await parts.sender.put([say("3"), say("not in clear", secret)])
+        await homeserver.wait_until(lambda: "3" in homeserver.texts(ROOM))
+        assert len(homeserver.of("GET", "rooms", ROOM, "state", "m.room.encryption")) == 3
+        assert len(homeserver.of("GET", "rooms", secret, "state", "m.room.encryption")) == 1
+
+
+async def test_a_room_whose_becoming_encrypted_was_lost_is_known_after_a_look_at_it(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    lost = {
+        "type": "m.room.encryption", "state_key": "", "event_id": "$lost", "sender": ALICE,
+        "room_id": ROOM, "content": SECRET,
+    }  # fmt: skip
+    first, last = ask("first"), ask("second")
+
+    def rule(asked: Asked) -> Answer | None:
+        if asked.parts[2:] != ("messages",):
+            return None
+        types = orjson.loads(asked.query["filter"])["types"]
+        return Answer(content={"chunk": [e for e in (last, lost, first) if e["type"] in types]})
+
+    async with play(database_settings, folder, rules=[rule]) as stage:
+        parts = stage.app.parts
+        parts.reconciler._pace = Pace(grace=0.0)
+        assert await stage.put(first, last) == 200
+        await stage.homeserver.wait_until(lambda: len(stage.homeserver.texts(ROOM)) == 2)
+        await parts.reconciler.run_once()
+        await wait_until(lambda: parts.encryption.is_known(RoomId(ROOM)))
+        await parts.sender.put([say("not in clear")])
+        await wait_until(lambda: parts.sender.waiting == 0)
+        assert "not in clear" not in stage.homeserver.texts(ROOM)
+
+
+async def test_what_the_homeserver_always_fails_at_is_seen_and_put_aside_by_hand(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    def rule(asked: Asked) -> Answer | None:
+        is_bad = "bad" in str(asked.content.get("body"))
+        return refuse(500, "M_UNKNOWN") if is_bad else None
+
+    async with play(database_settings, folder, rules=[rule]) as stage:
+        parts, homeserver = stage.app.parts, stage.homeserver
+        await parts.sender.put([say("bad"), say("also bad"), say("good")])
+        await wait_until(lambda: bool(parts.aside.standing()))
+        for left in (3, 2):
+            await wait_until(lambda: bool(parts.aside.standing()[0]["because"]))
+            (row,) = parts.aside.standing()
+            assert (row["room"], row["waiting"]) == (ROOM, left)
+            assert "500" in row["because"]
+            assert parts.sender.oldest() is not None
+            await parts.aside.set_aside(RoomId(ROOM))
+            await wait_until(lambda left=left: parts.sender.waiting < left)  # type: ignore[misc]
+        await homeserver.wait_until(lambda: homeserver.texts(ROOM) == ["good"])
+        await wait_until(lambda: parts.sender.oldest() is None)
+        parked = await parts.aside.all()
+        assert {one.reason for one in parked} == {ParkReason.FAILED}
+        assert all("500" in one.detail for one in parked)
+        homeserver.rules.clear()
+        await parts.aside.retry(parked[0].name)
+        await homeserver.wait_until(lambda: homeserver.texts(ROOM)[1:] == ["bad"])
+        with pytest.raises(PermanentFailure):
+            await parts.aside.set_aside(RoomId("!nowhere"))
+
+
+def listing(name: str, *, is_listed: bool) -> Outgoing:
+    return replace(
+        say(name), kind=SendKind.LIST, type="",
+        content={"instance": "near", "listed": is_listed},
+    )  # fmt: skip
+
+
+async def test_a_list_that_fails_holds_up_no_message_and_is_given_up(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with scripted_homeserver() as homeserver:
+        settings = settings_for(homeserver, database_settings, folder)
+        fails = [True]
+
+        def rule(asked: Asked) -> Answer | None:
+            is_list = asked.parts[:2] == ("directory", "list")
+            return refuse(500, "M_UNKNOWN") if is_list and fails[0] else None
+
+        def listed() -> list[str]:
+            return [a.content["visibility"] for a in homeserver.of("PUT", "directory", "list")]
+
+        homeserver.rules.append(rule)
+        async with running(settings) as app:
+            sender = app.parts.sender
+            await sender.put([listing("in", is_listed=True), say("hello")])
+            await homeserver.wait_until(lambda: homeserver.texts(ROOM) == ["hello"])
+            await wait_until(lambda: sender.holding() == {ROOM: 1})
+            # Of two only the newer counts.
+            await sender.put([listing("out", is_listed=False)])
+            fails[0] = False
+            await homeserver.wait_until(lambda: listed()[-1:] == ["private"])
+            await wait_until(lambda: not sender.holding())
+            fails[0] = True
+            given_up: list[RoomId] = []
+            sender.listings.on_given_up = given_up.append
+            await sender.put([listing("again", is_listed=True)])
+            await homeserver.wait_until(lambda: listed()[-1:] == ["public"])
+            sender.listings.patience = timedelta(0)
+            await wait_until(lambda: given_up == [ROOM])
+            await wait_until(lambda: not sender.waiting)
+
+
+async def test_however_many_rooms_hang_the_others_go_on(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    hanging = [f"!hangs{number}" for number in range(40)]
+    tried = Counter[str]()
+    end = asyncio.Event()
+
+    def rule(asked: Asked) -> Answer | None:
+        room = asked.parts[1] if "send" in asked.parts else ""
+        tried[room] += 1
+        return refuse(504, "M_UNKNOWN") if room in hanging and tried[room] == 1 else None
+
+    async with play(database_settings, folder, rules=[rule]) as stage:
+        sender, homeserver = stage.app.parts.sender, stage.homeserver
+        homeserver.hold = lambda asked: (
+            end if "send" in asked.parts and tried[asked.parts[1]] > 1
+            and asked.parts[1] in hanging else None
+        )  # fmt: skip
+        try:
+            await sender.put([say("hello", room) for room in hanging])
+            await homeserver.wait_until(lambda: len(homeserver.said) >= 16)
+            await sender.put([say(f"{number}") for number in range(5)])
+            await homeserver.wait_until(lambda: len(homeserver.texts(ROOM)) == 5)
+        finally:
+            end.set()
+        await wait_until(lambda: sender.waiting == 0)

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from bridge.core.supervisor import Supervisor
 from bridge.sdk.errors import LoginRequired
 from bridge.sdk.events import Message, Receipt
@@ -21,6 +23,45 @@ class Banned:
         self.tries += 1
         await self.ban.wait()
         raise LoginRequired("No bridges.")
+
+    async def send(self, message: Message) -> Receipt:
+        return Receipt()
+
+
+class Stubborn:
+    """A client that does not let its cancellation through, and speaks after it."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self.cancelled = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.supervisor: Supervisor
+
+    async def run(self) -> None:
+        self.tries += 1
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            await self.may_end.wait()
+            self.supervisor.report(LoginState.CONNECTED)
+
+    async def send(self, message: Message) -> Receipt:
+        return Receipt()
+
+
+class Entangled:
+    """A client that waits for what it cancelled itself, the first time."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    async def run(self) -> None:
+        self.tries += 1
+        inner = asyncio.get_running_loop().create_future()
+        if self.tries == 1:
+            inner.cancel()
+        await inner
 
     async def send(self, message: Message) -> Receipt:
         return Receipt()
@@ -70,3 +111,40 @@ async def test_a_refused_login_that_rested_is_tried_when_it_is_wanted_and_rests_
             await refusal(supervisor)
         # It rested once, and then twice as long.
         assert asyncio.get_running_loop().time() - began >= 0.3
+
+
+@pytest.mark.parametrize("limit", [5.0, 0.01])
+async def test_who_was_stopped_is_not_begun_again_whatever_the_client_makes_of_that(
+    limit: float,
+) -> None:
+    client, states = Stubborn(), list[str]()
+    client.supervisor = supervisor = Supervisor(
+        client, "test", lambda state, _: states.append(state.value), first_delay=0.01,
+        stop_limit=limit,
+    )  # fmt: skip
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        supervisor.start(group)
+        await asyncio.sleep(0)
+        stopping = group.create_task(supervisor.stop("signed out"))
+        await client.cancelled.wait()
+        if limit < 1:
+            await stopping  # It is left behind, and ends some time.
+        client.may_end.set()
+    assert client.tries == 1
+    assert states == ["starting", "off"]
+    assert (supervisor.state, supervisor.reason) == (LoginState.OFF, "signed out")
+    assert not supervisor.connected.is_set()
+
+
+async def test_who_waits_for_what_it_cancelled_itself_has_crashed_and_is_begun_again() -> None:
+    client, states = Entangled(), list[str]()
+    supervisor = Supervisor(
+        client, "test", lambda state, _: states.append(state.value), first_delay=0.01
+    )
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        supervisor.start(group)
+        while client.tries < 2:
+            await asyncio.sleep(0.001)
+        assert states == ["starting", "reconnecting", "starting"]
+        await supervisor.stop()
+    assert client.tries == 2

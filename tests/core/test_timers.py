@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from bridge.core.router import Patience
+from bridge.core.patience import Patience
 from bridge.core.timers import TimerKeeper
 from bridge.model import ParkReason, SystemClock
 from bridge.sdk import (

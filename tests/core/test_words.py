@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from bridge.core.words import difference, excerpt
+from tests.rigs.quick import is_quick
 
 WORDS = some.lists(some.sampled_from(["a", "the", "cat", "dog", "1/2", "end", "an"]), max_size=8)
 
@@ -46,6 +47,14 @@ def test_what_is_said_of_a_change_leads_from_the_old_text_to_the_new(
         assert said == f"* {after}"
     else:
         assert before.split() == after.split() or not after
+
+
+@pytest.mark.parametrize("times", [900, 2_000, 30_000])
+def test_whatever_is_edited_is_compared_in_a_moment(times: int) -> None:
+    longer = "a " * (times + 1)
+    assert difference("a " * times, longer) == f"* {longer}"
+    # Quadratic, it would be minutes.
+    assert is_quick(lambda: difference("a " * times, longer), 1)
 
 
 def test_an_excerpt_is_one_line_and_cuts_no_grapheme() -> None:

@@ -27,7 +27,8 @@ DECLARE
     statement bigint := nextval('holding.passed');
 BEGIN
     IF to_regclass('public.schema_version') IS NOT NULL THEN
-        INSERT INTO holding.seen SELECT statement, count(*) FROM public.schema_version;
+        INSERT INTO holding.seen
+            SELECT statement, coalesce(max(version), 0) FROM public.schema_version;
     END IF;
     IF statement = current_setting('holding.at')::bigint THEN
         PERFORM pg_sleep(600);
@@ -72,28 +73,28 @@ async def test_killed_at_many_points_of_the_migrations_each_is_there_as_a_whole_
             await hold_at(admin, 0)
             # What was killed still sleeps in the database; whoever comes next ends it.
             async with Database.open(settings, state_dir, SystemClock()):
-                assert await schema(admin) == schemas[-1], where
+                assert await schema(admin) == schemas[max(schemas)], where
         await program.start()
         assert await program.is_ready()
         await program.kill()
 
 
 async def count_statements(settings: DatabaseSettings, state_dir: Path) -> dict[int, int]:
-    """How many migrations are done at each statement of them all that changes the schema."""
+    """Which migration is the last one done at each statement of them that changes the schema."""
     async with held(settings, at=0) as admin, Database.open(settings, state_dir, SystemClock()):
         return {row[0]: row[1] for row in await admin.fetch("SELECT * FROM holding.seen")}
 
 
-async def walk(settings: DatabaseSettings) -> list[set[tuple[str, str]]]:
-    """The schema with so many of the migrations done."""
+async def walk(settings: DatabaseSettings) -> dict[int, set[tuple[str, str]]]:
+    """The schema after each of the migrations, and before the first (0)."""
     admin = await asyncpg.connect(settings.url)
     try:
         await admin.execute(roles_sql())
         await admin.execute("CREATE TABLE schema_version (version integer PRIMARY KEY)")
-        schemas = [await schema(admin)]
-        for number in range(1, len(migrations()) + 1):
-            await migrate(admin, migrations()[:number])
-            schemas.append(await schema(admin))
+        schemas = {0: await schema(admin)}
+        for place, (number, *_) in enumerate(migrations()):
+            await migrate(admin, migrations()[: place + 1])
+            schemas[number] = await schema(admin)
         return schemas
     finally:
         await admin.close()

@@ -109,8 +109,12 @@ def find(taken: list[Taken], room: str, where: str, kind: str) -> list[Taken]:
 
 @asynccontextmanager
 async def recorder(town: Town, answers: list[int]) -> AsyncIterator[list[Taken]]:
-    """Stand in Trestle's place before a homeserver; take ``answers`` from the end first."""
+    """Stand in Trestle's place before a homeserver; take ``answers`` from the end first.
+
+    They are for what tells of typing, and is repeated; presence may come at any time.
+    """
     taken: list[Taken] = []
+    meant: set[str] = set()
 
     async def answer(request: web.Request) -> web.Response:
         content = await request.json() if request.can_read_body else {}
@@ -118,7 +122,9 @@ async def recorder(town: Town, answers: list[int]) -> AsyncIterator[list[Taken]]
         if "/transactions/" in request.path:
             headers = frozenset(name.casefold() for name in request.headers)
             taken.append(Taken(request.path.rpartition("/")[2], content, headers))
-            status = answers.pop() if answers else 200
+            if any(edu["type"] == "m.typing" for edu in content.get("ephemeral", ())):
+                meant.add(taken[-1].name)
+            status = answers.pop() if answers and taken[-1].name in meant else 200
         return web.json_response({}, status=status)
 
     application = web.Application()

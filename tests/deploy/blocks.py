@@ -11,7 +11,10 @@ from pathlib import Path
 
 from tests.deploy.tools import TOP
 
-_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>sh|bash|shell|console)\n", re.MULTILINE)
+_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>sh|bash|shell|console|cron)\n", re.MULTILINE)
+_BARE = re.compile(r"^ *```\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+_TIMES = re.compile(r"^(?:[\d*/,-]+ +){5}\S+ +")
+"""When, and as whom, cron runs what follows."""
 _MARK = re.compile(r"<!-- run: ([^>]+?)(?:, ends with (\d+))? -->\s*\Z")
 
 
@@ -37,7 +40,8 @@ class Block:
         """Its commands without what is said beside them."""
         text = re.sub(r" *\\\n *", " ", self.text)
         said = (re.sub(r"\s{2,}#.*", "", line) for line in text.splitlines())
-        return [line.strip() for line in said if line.strip() and not line.startswith("#")]
+        lines = [line.strip() for line in said if line.strip() and not line.startswith("#")]
+        return [_TIMES.sub("", line) for line in lines]
 
 
 def blocks_of(page: Path) -> Sequence[Block]:
@@ -52,3 +56,9 @@ def blocks_of(page: Path) -> Sequence[Block]:
         kind, code = (mark[1], int(mark[2] or 0)) if mark else ("", 0)
         found.append(Block(page, number, kind, code, commands))
     return found
+
+
+def bare_blocks(page: Path) -> Sequence[str]:
+    """What stands in a document in fences that do not say what it is."""
+    text = re.sub(r"^ *```\w+\n.*?^ *```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return _BARE.findall(text)

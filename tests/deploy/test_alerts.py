@@ -4,6 +4,7 @@ The series are what ``/metrics`` really says: a registry of ours goes through th
 minute, and is read as Prometheus reads it.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -48,6 +49,16 @@ def state(name: str) -> Act:
     return act
 
 
+def flapping() -> Act:
+    """An outage as it looks: each minute's try begins, or has just failed."""
+    tries = itertools.cycle(("starting", "reconnecting"))
+
+    def act(telemetry: Telemetry) -> None:
+        state(next(tries))(telemetry)
+
+    return act
+
+
 def lost(count: int) -> Act:
     return lambda telemetry: telemetry.logins.labels(
         instance="libera", state="sign-in needed"
@@ -80,15 +91,19 @@ CASES = {
     ),
     "TrestleHomeserverAway": Case(
         trouble=lambda t: t.homeserver_up.set(0), mend=lambda t: t.homeserver_up.set(1),
-        says="The homeserver does not answer, or does not know us.",
+        says="The homeserver does not answer, does not know us, or takes nothing.",
+    ),
+    "TrestleNotReached": Case(
+        trouble=lambda t: t.reached_by_homeserver.set(0),
+        mend=lambda t: t.reached_by_homeserver.set(1),
+        says="The homeserver does not reach Trestle: nothing is bridged out of Matrix.",
     ),
     "TrestleInstanceFailed": Case(
         trouble=state("failed"), mend=state("running"), labels={**LIBERA, "state": "failed"},
         says="libera has failed.",
     ),
     "TrestleInstanceDisconnected": Case(
-        trouble=state("reconnecting"), mend=state("running"),
-        labels={**LIBERA, "state": "reconnecting"},
+        trouble=flapping(), mend=state("running"), labels=LIBERA,
         says="libera has had no connection to its network for a quarter of an hour.",
     ),
     "TrestleLoginLost": Case(
@@ -109,6 +124,22 @@ CASES = {
         trouble=lambda t: t.oldest_item_seconds.set(1860),
         mend=lambda t: t.oldest_item_seconds.set(0),
         says="The oldest unfinished item is 31m 0s old.",
+    ),
+    "TrestleOutboxStuck": Case(
+        trouble=lambda t: t.oldest_outbox_seconds.set(1860),
+        mend=lambda t: t.oldest_outbox_seconds.set(0),
+        says="The oldest entry of the outbox is 31m 0s old.",
+    ),
+    "TrestleDiskFull": Case(
+        trouble=lambda t: t.disk_free_bytes.set(512 << 20),
+        mend=lambda t: t.disk_free_bytes.set(9 << 30),
+        says="The disk of state_dir has 512MiB left.",
+    ),
+    "TrestleBackupOld": Case(
+        # Prometheus' tests begin at the epoch.
+        trouble=lambda t: t.backup_timestamp_seconds.set(-9 * 86400),
+        mend=lambda t: t.backup_timestamp_seconds.set(80 * 60),
+        says="The newest backup is over eight days old, or there is none.",
     ),
     "TrestleDeliveryUncertain": Case(
         trouble=lambda t: t.sends.labels(direction="to_network", outcome="uncertain").inc(),
@@ -158,6 +189,9 @@ def series_of(case: Case) -> list[dict[str, str]]:
         act(telemetry)
     telemetry.database_up.set(1)
     telemetry.homeserver_up.set(1)
+    telemetry.reached_by_homeserver.set(1)
+    telemetry.disk_bytes.set(20 << 30)
+    telemetry.disk_free_bytes.set(9 << 30)
     read: dict[str, list[str]] = {}
     for minute in range(WELL + TROUBLE + AFTER):
         live_a_minute(telemetry)

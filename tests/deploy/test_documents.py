@@ -17,7 +17,7 @@ from bridge.config import load, read_settings
 from bridge.manual.events import log_lines
 from bridge.settings import Settings, keys_of
 from tests.admin.commands import init, read_yaml, trestle
-from tests.deploy.blocks import Block, blocks_of
+from tests.deploy.blocks import Block, bare_blocks, blocks_of
 from tests.deploy.conftest import Fresh
 from tests.deploy.ground import Ground
 from tests.deploy.tools import DEPLOY, TOP, run
@@ -27,7 +27,7 @@ ALERTS = sorted(path.stem for path in (TOP / "docs/how-to/alerts").glob("*.md"))
 
 LIFE = (
     ("install", 0, 4), ("register-synapse", 0, 9), ("install", 4, 9), ("register-others", 0, 9),
-    ("watch", 0, 9), *((f"alerts/{name}", 0, 9) for name in ALERTS),
+    ("watch", 0, 9), ("doctor", 0, 9), *((f"alerts/{name}", 0, 9) for name in ALERTS),
     ("rotate-tokens", 0, 9), ("upgrade", 0, 9), ("remove", 0, 9),
 )  # fmt: skip
 """An installation from its first day to its last: pages, and from which block to which."""
@@ -50,6 +50,22 @@ def test_every_block_says_how_it_is_run() -> None:
             if not known:
                 silent.append(f"{block.place}: {block.kind or 'no comment before it'}")
     assert silent == []
+
+
+def test_no_command_hides_in_a_block_that_does_not_say_what_it_is() -> None:
+    command = re.compile(
+        r"\s*([\d*/,-]+( +[\d*/,-]+){4} +\S+ +)?(trestle|systemctl|journalctl|curl|docker|pip) "
+    )
+    # The reference of the command line shows how each is spelled.
+    pages = [page for page in PAGES if page.name != "cli.md"]
+    hidden = [
+        f"{page.name}: {line}"
+        for page in pages
+        for text in bare_blocks(page)
+        for line in text.splitlines()
+        if command.match(line)
+    ]
+    assert hidden == []
 
 
 def _is_run_elsewhere(block: Block) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.app import App
+from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Announce, InstanceRules
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
@@ -36,6 +37,10 @@ def settings_with(
     modules = make_modules(irc_module(irc))
     modules[NEAR] = replace(modules[NEAR], rules=InstanceRules(**rules))
     return town.settings_for(folder, database, modules=modules, web=WEB)
+
+
+async def read(person: MatrixUser, room: str, event: dict[str, Any]) -> None:
+    await person.call("POST", f"v3/rooms/{room}/receipt/m.read/{event['event_id']}", {})
 
 
 def has_puppet(app: App, person: str) -> bool:
@@ -99,9 +104,20 @@ async def test_where_it_must_be_read_before_the_first_message_waits_for_that(
             await alice.say(room, "first")
             told = await alice.wait_for_text(room, "from a connection of your own")
             assert not has_puppet(app, alice.id)
-            receipt = f"v3/rooms/{room}/receipt/m.read/{told['event_id']}"
-            await alice.call("POST", receipt, {})
+            await read(alice, room, told)
             await carl.expect(":first")
+            # Who says no, as the notice tells, has no connection, and nothing of theirs goes.
+            bea = await town.person("bea")
+            await bea.join(room)
+            await bea.say(room, "between us")
+            told = await bea.wait_for_text(room, f"{bea.id}: what you say in bridged rooms")
+            await bea.say(room, "!trestle optout")
+            await bea.wait_for_text(room, "Nothing that you say is bridged here")
+            await read(bea, room, told)
+            await alice.say(room, "second")
+            await carl.expect(":second")
+            assert not has_puppet(app, bea.id)
+    assert not any("between us" in line for line in carl.heard)
 
 
 async def test_where_nobody_can_be_told_nobody_is_connected_until_that_works(
@@ -139,16 +155,21 @@ async def test_it_may_be_told_in_a_direct_chat(
 ) -> None:
     async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
         await carl.join("#direct")
-        settings = settings_with(town, irc, folder, database_settings, announce_direct=True)
-        async with running(settings):
+        settings = settings_with(
+            town, irc, folder, database_settings, announce=Announce.BEFORE, announce_direct=True
+        )
+        async with running(settings) as app:
             alice = await town.person("alice")
             room = await bridge(alice, "#direct")
             await alice.say(room, "hello")
-            await carl.expect(":hello")
             await alice.wait_until(lambda: bool(alice.invitations))
             (chat,) = alice.invitations
             await alice.join(chat)
-            await alice.wait_for_text(chat, "from a connection of your own")
+            told = await alice.wait_for_text(chat, "from a connection of your own")
+            # It is there that it must be read.
+            assert not has_puppet(app, alice.id)
+            await read(alice, chat, told)
+            await carl.expect(":hello")
             await alice.say(chat, "optout everywhere")
             await alice.wait_for_text(chat, "optin")
             said = [str(event["content"].get("body")) for event in await alice.messages(room)]

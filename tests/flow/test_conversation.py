@@ -145,13 +145,28 @@ def _closed(text: str) -> str:
     return text.replace("\x0f", "\x02") if text.count("\x02") % 2 else text
 
 
-async def test_emotes_and_notices_cross_both_ways(town: Town, irc: IrcServer, app: App) -> None:
+async def test_emotes_and_notices_cross_both_ways_and_what_the_bot_is_told_does_not(
+    town: Town, irc: IrcServer, app: App
+) -> None:
     alice = await town.person("alice")
     room = await bridge(alice, "#moods")
     async with irc_user(irc.port, "carl") as carl:
         await carl.join("#moods")
+        first = await alice.say(room, "!trestle-news is out")
+        await carl.expect("PRIVMSG #moods", "!trestle-news is out")
+        secret = "!trestle near autocommand\nmsg NickServ identify s3cret"
+        answer = {"body": f"> <@carl:x> hi\n\n{secret}", "msgtype": "m.text"}
+        await alice.send(room, {**answer, "m.relates_to": {"m.in_reply_to": {"event_id": first}}})
+        await alice.wait_for_text(room, "in a direct chat")
+        changed = {"rel_type": "m.replace", "event_id": first}
+        new = {"body": secret, "msgtype": "m.text"}
+        await alice.send(room, {
+            "body": f"* {secret}", "msgtype": "m.text", "m.new_content": new,
+            "m.relates_to": changed,
+        })  # fmt: skip
         await alice.say(room, "waves", msgtype="m.emote")
         await carl.expect("PRIVMSG #moods", "\x01ACTION waves\x01")
+        assert "s3cret" not in " ".join(carl.heard)
         await alice.say(room, "beep", msgtype="m.notice")
         await carl.expect("NOTICE #moods", "beep")
         carl.say("PRIVMSG #moods :\x01ACTION nods\x01", "NOTICE #moods :boop")

@@ -255,7 +255,8 @@ async def test_a_token_is_taken_in_a_direct_chat_kept_sealed_and_forgotten(
                 (bob.id, AuditAction.DOUBLE_ON, "token"), (bob.id, AuditAction.DOUBLE_OFF, ""),
             ]  # fmt: skip
             assert await app.parts.vault.records_of(UserId(bob.id)) == []
-            await DoublePuppetStore(app.parts.database).set_puppet(UserId(bob.id), "appservice")
+            store = DoublePuppetStore(app.parts.database, settings.state_dir)
+            await store.set_puppet(UserId(bob.id), "appservice")
         # What the registration allowed once is seen to be over at the start.
         async with running(settings) as app:
             await wait_until(lambda: app.parts.introduced)
@@ -355,7 +356,16 @@ async def test_whom_a_person_ignores_does_not_get_into_the_persons_private_chat(
             heard = str(await bob.messages(room))
             assert "hello from troll" not in heard
             assert "hello from quinn" not in heard
-            # Who signs out has no account there any more, which may be somebody else's next.
-            assert app.parts.double_puppets.find_owner(NEAR, CARL_NOW) == bob.id
-            await order(bob, chat, "logout", "Logged out of near")
-            assert app.parts.double_puppets.find_owner(NEAR, CARL_NOW) is None
+            # Who signs out has not that account any more, which may be somebody else's next.
+            double_puppets = app.parts.double_puppets
+            other = await app.parts.accounts.link_login(NEAR, UserId(bob.id), "other")
+            await app.parts.instances[NEAR].open_login(other)
+            await double_puppets.identify(other, RemoteUserId("other"))
+            await bob.wait_for_text(chat, "Your login other on near needs you to sign in")
+            assert double_puppets.find_owner(NEAR, CARL_NOW) == bob.id
+            await order(bob, chat, f"logout {row.id}", "Logged out of near")
+            assert double_puppets.find_owner(NEAR, CARL_NOW) is None
+            await double_puppets.load()
+            known = (RemoteUserId("carl"), RemoteUserId("other"), quinn)
+            found = [double_puppets.find_owner(NEAR, RemoteUser(id=one, name="")) for one in known]
+            assert found == [None, bob.id, cora.id]

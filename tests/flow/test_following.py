@@ -150,6 +150,11 @@ async def test_what_is_done_in_a_room_is_done_in_the_channel_and_the_other_way_r
         await alice.wait_for_text(room, "follow is all for #mall on near now.")
         await wait_for_state(alice, room, "m.room.power_levels", power(ghost("olga"), 50))
 
+        await alice.say(room, "!trestle topic by a command")
+        await olga.expect("TOPIC #mall", "by a command")
+        await wait_for_state(
+            alice, room, "m.room.topic", lambda c: c.get("topic") == "by a command"
+        )
         for person in (bea, dora):
             await person.join(room)
             await person.say(room, "hello")

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from bridge.app import App
-from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.errors import LoginRequired, PermanentFailure
 from bridge.sdk.ids import UserId
 from bridge.sdk.login import LoginState
 from bridge.sdk.testing import check_connector
@@ -63,6 +63,19 @@ async def test_a_link_and_a_code_are_shown_in_chat_and_the_bot_says_when_it_work
         await chat.say("logout near")
         await chat.expect("near was not told: the network is away. End the session there too.")
         assert app.parts.logins.of(UserId(alice.id)) == []
+        # Whatever the module does then, the login ends here.
+        network.is_there = True
+        for trouble, why in (
+            (LoginRequired("The token is good no more."), "The token is good no more"),
+            (ZeroDivisionError("of nobody's business"), "it failed with ZeroDivisionError"),
+            (asyncio.CancelledError(), "it failed with CancelledError"),
+        ):
+            network.trouble = trouble
+            await link(app, alice.id, "other")
+            await chat.say("logout near")
+            await chat.expect(f"near was not told: {why}. End the session there too.")
+            assert app.parts.logins.of(UserId(alice.id)) == []
+            assert await app.parts.vault.records_of(UserId(alice.id)) == []
 
 
 async def test_by_http_an_answer_is_held_back_until_there_is_another_step(

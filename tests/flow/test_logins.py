@@ -292,7 +292,7 @@ async def test_without_what_it_signs_in_with_a_login_connects_as_nobody(
             row = await parts.accounts.link_login(NEAR, her, "whole")
             await parts.vault.put(her, NEAR, record_of(row.id, "nick"), b"whole", login=row.id)
             await parts.vault.put(her, InstanceId(""), "double puppet", b"a token of hers")
-            await DoublePuppetStore(parts.database).set_puppet(her, "token")
+            await DoublePuppetStore(parts.database, settings.state_dir).set_puppet(her, "token")
             await parts.double_puppets.load()
             leave = await parts.double_puppets.leave_of(her)
             assert leave is not None
@@ -302,11 +302,11 @@ async def test_without_what_it_signs_in_with_a_login_connects_as_nobody(
             assert await ask(settings.state_dir, "DELETE", f"/keys/{quote(her, safe='')}") == 2
             assert session_of(app, alice).supervisor.state is LoginState.SIGN_IN_NEEDED
             assert await parts.double_puppets.leave_of(her) is None
-            assert await DoublePuppetStore(parts.database).puppets() == []
+            assert await DoublePuppetStore(parts.database, settings.state_dir).puppets() == []
             chat = await Chat.accepted_by(alice)
             await chat.expect("needs you to sign in again: what this login signs in with")
             # Where the token went without us, as with `trestle keys reset`.
-            await DoublePuppetStore(parts.database).set_puppet(her, "token")
+            await DoublePuppetStore(parts.database, settings.state_dir).set_puppet(her, "token")
         async with running(settings) as app:
             await expect_neither(app)
             assert await app.parts.double_puppets.leave_of(her) is None

@@ -34,3 +34,18 @@ async def test_a_few_notices_tell_of_many_and_the_list_has_them_all(
             told = [e for e in alice.heard(room) if "did not reach" in str(e["content"]["body"])]
             assert len(told) == 4
             assert "you are not told of each" in told[-1]["content"]["body"]
+
+            def counted() -> float | None:
+                return app.parts.telemetry.registry.get_sample_value(
+                    "trestle_parked_items", {"reason": "refused"}
+                )
+
+            assert counted() == MANY
+            first, *others = await app.parts.aside.all()
+            await app.parts.aside.drop(first.name)
+            assert counted() == MANY - 1
+            chief.say("MODE #quiet -m")
+            await chief.sync()
+            for one in others:
+                await app.parts.aside.retry(one.name)
+            assert counted() == 0

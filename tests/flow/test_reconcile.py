@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from bridge.core.reconciler import Reconciler
 from bridge.demo.matrix_user import MatrixUser
@@ -58,6 +59,39 @@ async def test_what_a_homeserver_lost_when_it_was_killed_arrives_once_and_in_ord
             await wait_until(lambda: read_ledger(ledger, rooms[0])[-1] == "after")
 
 
+async def test_an_invitation_that_a_homeserver_lost_is_answered_and_none_twice(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    modules = make_modules({"dice": ("dice", {})})
+    async with run_town() as town:
+        settings = town.settings_for(folder, database_settings, modules=modules)
+        async with trestle_program(settings, folder) as trestle:
+            alice = await town.person("alice")
+            rooms = [await alice.create_room(preset="public_chat") for _ in range(4)]
+            pid = trestle.program.pid
+            assert pid is not None
+            os.kill(pid, signal.SIGSTOP)
+            # The first is under way and comes again; the others are in Synapse's memory alone.
+            for room in rooms:
+                await alice.invite(room, DICE)
+            await alice.call("POST", f"v3/rooms/{quote(rooms[3])}/kick", {"user_id": DICE})
+            await town.synapse.kill()
+            await trestle.kill()
+            await town.synapse.start()
+            await trestle.start()
+            for room in rooms[:3]:
+                await alice.wait_until_joined(room, DICE)
+            await wait_until(lambda: "[invitation_found" in trestle.log_text())
+            await alice.say(rooms[2], "!roll 2d6")
+            await alice.wait_until(lambda: len(alice.heard(rooms[2], DICE)) == 1)
+            joined = [
+                event for event in alice.events
+                if event["type"] == "m.room.member" and event["state_key"] == DICE
+                and event["content"]["membership"] == "join"
+            ]  # fmt: skip
+            assert sorted(event["room_id"] for event in joined) == sorted(rooms[:3])
+
+
 async def lose(
     town: Town,
     trestle: TrestleProgram,
@@ -110,6 +144,13 @@ async def test_a_quiet_room_costs_one_request_and_nothing_from_before_the_bot_ca
         assert asked == [room] * 3
         await alice.say(room, "!roll 2d6")
         await alice.wait_until(lambda: len(alice.heard(room, DICE)) == 1)
+        await reconciler.run_once()
+        # Nor from while it was out.
+        await alice.call("POST", f"v3/rooms/{quote(room)}/kick", {"user_id": DICE})
+        await wait_until(lambda: not parts.routes.has_seat(UserId(DICE), room))
+        await alice.say(room, "!roll 3d6")
+        await alice.invite(room, DICE)
+        await wait_until(lambda: parts.routes.has_seat(UserId(DICE), room))
         await reconciler.run_once()
         assert reconciler.repaired == 0
         assert len(alice.heard(room, DICE)) == 1

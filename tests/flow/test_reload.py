@@ -10,17 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from bridge.demo.matrix_user import MatrixUser
-from bridge.settings import DatabaseSettings
+from bridge.model import Permission
+from bridge.reload import Reloader
+from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.settings import DatabaseSettings, RoomSettings
 from tests.admin.commands import Outcome, run_program
+from tests.conformance.stage import settings_for
 from tests.flow.test_conversation import bridge
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.program import TrestleProgram, trestle_program
 from tests.rigs.scale import SCALE
-from tests.rigs.trestle import Town, make_modules
+from tests.rigs.scripted_homeserver import scripted_homeserver
+from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 DICE = "@_trestle_dice:test.example"
+ADMIN = UserId("@admin:test.example")
 
 Modules = Mapping[str, tuple[str, dict[str, object]]]
 
@@ -205,6 +211,17 @@ async def test_hanging_up_reloads_and_a_mistake_changes_nothing(
         assert refused.errors.startswith("trestle: modules.dice.most_dice: must be greater than")
         await alice.say(room, "!roll 7d6")
         await alice.wait_until(lambda: len(alice.heard(room, DICE)) == 2)
+        # Nor does a log that cannot be written: an instance was another by then.
+        other = make_modules({"dice": ("dice", {"most_dice": 3})})
+        nowhere = {"logging": {"file": str(program.config / "trestle.log")}}
+        program.configure(replace(settings, modules=other), nowhere)
+        refused = await asyncio.to_thread(run_program, "reload", "-c", program.config)
+        assert (refused.code, "logging.file: " in refused.errors) == (2, True), refused.said
+        program.config.write_text("limits: &a {tries: *a}")
+        refused = await asyncio.to_thread(run_program, "reload", "-c", program.config)
+        assert "holds values inside values without end" in refused.errors
+        await alice.say(room, "!roll 7d6")
+        await alice.wait_until(lambda: len(alice.heard(room, DICE)) == 3)
         hang_up({"dice": ("dice", {"most_dice": 5})})
         await until(lambda: "changed dice" in program.log_text())
         await alice.say(room, "!roll 8d6")
@@ -217,6 +234,27 @@ async def test_hanging_up_reloads_and_a_mistake_changes_nothing(
         drift = await asyncio.to_thread(run_program, "config", "drift", "-c", program.config)
         assert (drift.code, drift.output) == (0, "Trestle runs as the settings have it.\n")
     alone = await asyncio.to_thread(run_program, "reload", "-c", program.config)
-    assert (alone.code, alone.errors) == (
-        1, "trestle: Trestle does not run with this config; start it, then try again\n",
-    )  # fmt: skip
+    assert alone.code == 1
+    assert alone.errors.startswith(f"trestle: no Trestle runs in {settings.state_dir}; start it.")
+
+
+async def test_rooms_that_the_homeserver_takes_long_over_hold_up_no_reload(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    far, answers = "!far", asyncio.Event()
+    async with scripted_homeserver() as homeserver:
+        before = settings_for(
+            homeserver, database_settings, folder, permissions={ADMIN: Permission.ADMIN}
+        )
+        after = replace(before, rooms=(RoomSettings(room=far, bots=(InstanceId("dice"),)),))
+        async with running(before, read_again=lambda: after) as app:
+            reloader = app.parts.control.reloader
+            assert isinstance(reloader, Reloader)
+            reloader.patience = 0.1
+            homeserver.hold = lambda asked: answers if far in asked.parts else None
+            reloaded = await reloader.reload()
+            assert reloaded.notes[0].startswith("the declared rooms take longer")
+            assert [note for note in reloaded.notes if note.startswith(far)]
+            answers.set()
+            parts = app.parts
+            await wait_until(lambda: parts.routes.has_seat(parts.namespaces.bot, RoomId(far)), 30)

@@ -27,7 +27,7 @@ from bridge.sdk.secret import Secret
 from bridge.sdk.text import to_plain
 from tests.irc.stores import MemoryStore
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 

@@ -17,6 +17,7 @@ from bridge.networks.irc.acts import (
     redacting,
 )
 from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.typist import APART_SECONDS, LONGEST_SECONDS, Typist
 from bridge.networks.irc.wire import Incoming, Line, parse
 from bridge.sdk.capabilities import Level
@@ -42,6 +43,20 @@ from tests.rigs.scripted_irc import scripted_server
 
 ALICE = Sender(user_id=user_id("Alice"), name="Alice")
 REDACTS = "message-tags draft/message-redaction echo-message"
+
+
+@pytest.mark.parametrize(
+    ("value", "reactions", "typing"),
+    [
+        ("", True, True), ("*", False, False), ("*,-draft/react,-draft/reply", True, False),
+        ("*,-draft/typing,-typing,-draft/reply", False, True), ("typing,draft/x", True, False),
+    ],
+)  # fmt: skip
+def test_no_tag_is_relied_on_that_the_server_does_not_pass_on(
+    value: str, reactions: bool, typing: bool
+) -> None:
+    limits = Isupport().with_tokens([f"CLIENTTAGDENY={value}"] if value else [])
+    assert (limits.allows_reactions, limits.allows_tag("typing")) == (reactions, typing)
 
 
 def reaction(target: str, key: str = "👍", **more: Any) -> Reaction:

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.networks.irc import bans, masks
 from bridge.networks.irc.banned import KEEP, MOST_IN_CHAT, Banned
-from bridge.networks.irc.governing import rank_lines, topic_lines
+from bridge.networks.irc.governing import rank_lines, topic_line
 from bridge.networks.irc.isupport import TOPIC_BYTES, Isupport
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import PermanentFailure
@@ -124,7 +124,7 @@ def test_what_no_rank_stands_for_is_said() -> None:
     ("value", "most"), [("abc", TOPIC_BYTES), ("", TOPIC_BYTES), ("0", TOPIC_BYTES), ("20", 20)]
 )
 def test_a_topic_has_the_length_that_the_server_takes(value: str, most: int) -> None:
-    (one,) = topic_lines(ROOM, "x" * 500, Isupport({"TOPICLEN": value}))
+    one = topic_line(ROOM, "x" * 500, Isupport({"TOPICLEN": value}))
     assert len(one.params[1]) == most
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 import pytest_asyncio
@@ -138,10 +139,8 @@ async def test_a_line_that_a_server_cuts_is_noticed() -> None:
             return Identity(nicks=iter(["cutter"]), username="cutter", realname="cutter")
 
         way, rotation = Way(flood=(10, 10)), Rotation(settings.servers)
-        async with (
-            connect(settings, identity, rotation, way) as connection,
-            asyncio.TaskGroup() as tasks,
-        ):
+        async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+            connection = await connect(stack, settings, identity, rotation, way)
             reading = tasks.create_task(read_all(connection))
             await connection.say(line("JOIN", "#cut"))
             texts = ["short", "x" * 600, "é" * 300, "x" + "é" * 300]

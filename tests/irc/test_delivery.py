@@ -111,6 +111,9 @@ async def test_what_only_looks_like_an_answer_is_none() -> None:
             PermanentFailure,
             "no channel has that",
         ),
+        ("486 {nick} :Cannot send to user (+b)", PermanentFailure, r"other side .*registered"),
+        ("493 {nick} :You must share a channel", PermanentFailure, "shares no channel"),
+        ("716 {nick} #room :is in +g mode", PermanentFailure, "#room did not take it: .*allowed"),
         ("403 {nick} #room :No such channel", PermanentFailure, "no such channel"),
         ("477 {nick} #room :You need a registered nick", PermanentFailure, "registered nicks"),
         ("439 {nick} #room :Target change too fast", TemporaryFailure, "slow down"),
@@ -245,14 +248,14 @@ async def test_what_was_refused_before_the_connection_was_lost_is_no_matter_of_d
 
 async def test_a_server_that_never_answers_is_not_spoken_to() -> None:
     async with scripted_server() as server:
-        relay, host = Network(server.port, connect_seconds=0.3).relay()
+        relay, host = Network(server.port, connect_seconds=1).relay()
         async with running(relay) as run:
             peer = await server.accept()
             peer.pong = None
             await peer.welcome()
             error = await run.wait_for_error()
         assert isinstance(error, ModuleNotReady)
-        assert "did not answer a PING within 0.3 seconds" in str(error)
+        assert "did not answer a PING within 1 seconds" in str(error)
         assert not host.states
 
 

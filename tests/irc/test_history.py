@@ -2,25 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, cast
 
 import pytest
 
-from bridge.networks.irc.connection import Connection
-from bridge.networks.irc.flood import Flood
-from bridge.networks.irc.history import (
-    ANSWER_SECONDS,
-    MOST_PAGES,
-    MOST_TIMES,
-    Heard,
-    History,
-    Mark,
-)
+from bridge.networks.irc.history import MOST_PAGES, Heard, History, Mark
 from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.settings import IrcSettings
-from bridge.networks.irc.wire import Batch, Incoming, Line
+from bridge.networks.irc.wire import parse
 from bridge.sdk.events import (
     RemoteMembers,
     RemoteMessage,
@@ -225,6 +214,47 @@ async def test_a_channel_that_is_new_or_was_left_is_not_asked_about() -> None:
             assert not any(one.startswith("CHATHISTORY") for one in peer.heard)
 
 
+async def test_a_channel_that_was_left_and_is_bridged_again_has_no_past() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), capabilities=CAPABILITIES) as (
+            relay,
+            host,
+            peer,
+            _,
+        ),
+    ):
+        peer.say(live(10, "heard"))
+        await host.wait_for(RemoteMessage)
+        await relay.leave(chat("#room"), "unbridged")
+        await peer.expect("PART")
+        peer.say(f":{peer.nick}!t@h PART #room :unbridged")
+        async with asyncio.TaskGroup() as tasks:
+            joined = tasks.create_task(relay.join(chat("#room")))
+            await peer.admit("bob")
+            await joined
+        await synced(peer)
+        assert not any(one.startswith("CHATHISTORY") for one in peer.heard)
+
+
+def test_a_refusal_for_a_channel_that_was_left_gives_up_no_other() -> None:
+    isupport = Isupport({"CHATHISTORY": "3"})
+    room, left = RemoteChatId("#room"), RemoteChatId("#left")
+    mark = Mark(datetime(2026, 11, 25, tzinfo=UTC), "m1")
+    history = History(isupport, {room: mark, left: mark})
+    for one in (room, left):
+        history.enter(one, one, 0)
+    history.forget(left)
+    held = Heard(None, room, Mark(mark.at, "m2"))
+    assert history.take(held, replayed=False) == []
+    refusal = parse(b":irc.test FAIL CHATHISTORY MESSAGE_ERROR AFTER #left :No")
+    assert refusal is not None
+    assert history.handle(refusal, {"#room": room}.get, 0) == []
+    refusal = parse(b":irc.test FAIL CHATHISTORY NEED_MORE_PARAMS AFTER :No")
+    assert refusal is not None
+    assert history.handle(refusal, {"#room": room}.get, 0) == [held]
+
+
 async def test_what_nobody_asked_for_is_not_told() -> None:
     async with scripted_server() as server:
         first = Network(server.port)
@@ -252,17 +282,6 @@ async def test_what_has_no_id_is_known_by_its_time_and_gets_one_that_stays() -> 
         assert one.id.startswith("h-")
 
 
-@pytest.mark.parametrize("raw", [b"", b"nonsense id", b"\xff\xfe", b"2026-13-40T00:00:00 x"])
-def test_a_mark_that_cannot_be_read_is_none(raw: bytes) -> None:
-    assert Mark.decode(raw) is None
-
-
-def test_a_mark_reads_back_as_it_was() -> None:
-    mark = Mark.decode(b"2026-11-25T10:00:00+00:00 42X~1795633733~0")
-    assert mark is not None
-    assert Mark.decode(mark.encode()) == mark
-
-
 async def test_what_is_asked_is_under_flood_control_with_all_other_lines() -> None:
     async with scripted_server() as server:
         network = Network(server.port, flood_burst=2, flood_rate=0.001)
@@ -276,146 +295,21 @@ async def test_what_is_asked_is_under_flood_control_with_all_other_lines() -> No
             assert not host.of(RemoteMessage)
 
 
-ROOM = RemoteChatId("#room")
-
-
-class Reading:
-    """A history of one channel and what is said to it, with the time as the test says."""
-
-    def __init__(self) -> None:
-        marks = {ROOM: Mark(when(10), "m10")}
-        self.history = History(Isupport().with_tokens(ISUPPORT.split()), marks)
-        self.now = 0.0
-        self.asked: list[str] = []
-        self.told: list[str] = []
-        self.mark = ""
-        """Up to where the channel is heard once all that was told is stored."""
-        self.history.enter(ROOM, "#room")
-
-    async def write(self) -> None:
-        """Have what is asked for written."""
-
-        async def say(one: Line) -> None:
-            self.asked.append(one.params[2])
-
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0):
-                await self.history.keep_asking(say, lambda: self.now)
-
-    def hear(self, command: str, kind: str = "", *, is_over: bool = False) -> None:
-        """Follow a line that is not said to the channel, or begins or ends a page."""
-        batch = Batch(kind, ("#room",), "h", is_over=is_over) if kind else None
-        find = {"#room": ROOM}.get
-        self._tell(self.history.handle(Incoming(command, batch=batch), find, self.now))
-
-    def say(self, *seconds: int, replayed: bool = False) -> None:
-        """Follow messages."""
-        for second in seconds:
-            self.hear("PRIVMSG", "chathistory" if replayed else "")
-            mark = Mark(when(second), f"m{second}")
-            if replayed:
-                self.history.count(ROOM)
-                if not self.history.is_wanted(ROOM, mark.msgid, mark.at):
-                    continue
-            # What is told has no event here: where it stands is enough.
-            self._tell(self.history.take(Heard(None, ROOM, mark), replayed=replayed))
-
-    def page(self, *seconds: int) -> None:
-        """Follow a page of an answer."""
-        self.hear("BATCH", "chathistory")
-        self.say(*seconds, replayed=True)
-        self.hear("BATCH", "chathistory", is_over=True)
-
-    def _tell(self, heard: list[Heard]) -> None:
-        for one in heard:
-            self.told.append(one.mark.msgid if one.mark else "unmarked")
-            self.mark = one.mark.msgid if one.mark else self.mark
-
-
-def when(second: int) -> datetime:
-    return datetime(2026, 11, 25, 10, 0, second, tzinfo=UTC)
-
-
-async def test_an_answer_may_take_long_as_long_as_it_goes_on() -> None:
-    reading = Reading()
-    await reading.write()
-    reading.hear("BATCH", "chathistory")
-    for second in (11, 12, 13):
-        reading.now += ANSWER_SECONDS - 1
-        reading.say(second, replayed=True)
-        reading.say(second + 20)
-    reading.hear("BATCH", "chathistory", is_over=True)
-    reading.now += 10 * ANSWER_SECONDS
-    reading.say(34)  # The next question is not written yet.
-    await reading.write()
-    reading.now += ANSWER_SECONDS - 1
-    reading.page(14)
-    assert reading.asked == ["msgid=m10", "msgid=m13"]
-    assert reading.told == [f"m{one}" for one in (11, 12, 13, 14, 31, 32, 33, 34)]
-
-
-async def test_from_a_silent_server_the_gap_stays_open_and_is_asked_for_again() -> None:
-    reading = Reading()
-    await reading.write()
-    reading.hear("BATCH", "chathistory")
-    reading.say(11, replayed=True)
-    reading.say(31)
-    reading.now += ANSWER_SECONDS + 1
-    reading.say(32)
-    # They are told, but the channel is heard only up to before the gap.
-    assert (reading.told, reading.mark) == (["m11", "unmarked", "unmarked"], "m11")
-    await reading.write()
-    assert reading.asked == ["msgid=m10", "msgid=m11"]
-    # The answer comes late, and the other one after that.
-    reading.say(12, 13, replayed=True)
-    reading.hear("BATCH", "chathistory", is_over=True)
-    assert (reading.told[3:], reading.mark) == (["m12", "m13"], "m13")
-    await reading.write()
-    reading.page(12, 13, 14)
-    await reading.write()
-    reading.page(14, 31)
-    assert reading.asked == ["msgid=m10", "msgid=m11", "msgid=m13", "msgid=m14"]
-    assert (reading.told[5:], reading.mark) == (["m14", "m32"], "m32")
-    reading.say(33)
-    assert reading.told[-1] == "m33"
-
-
-async def test_a_server_that_never_answers_is_asked_less_and_less_and_then_no_more() -> None:
-    reading = Reading()
-    for _ in range(MOST_TIMES + 2):
-        await reading.write()
-        reading.now += ANSWER_SECONDS * 2**MOST_TIMES
-        reading.hear("PONG")
-    assert reading.asked == ["msgid=m10"] * MOST_TIMES
-    reading.say(31)
-    assert (reading.told, reading.mark) == (["unmarked"], "")
-
-
-async def test_what_lies_unread_because_we_are_slow_is_no_silence_of_the_server() -> None:
-    server = {"host": "127.0.0.1", "port": 1, "tls": False}
-    settings = IrcSettings.model_validate({"servers": [server], "own_network": True})
-    reader, loop = asyncio.StreamReader(), asyncio.get_running_loop()
-    streams = (reader, cast(Any, None))
-    connection = Connection(streams, settings.servers[0], settings, Flood(1, 1.0))
-
-    async def pass_time() -> None:
-        end = loop.time() + 0.3
-        while loop.time() < end:
-            await asyncio.sleep(0)
-
-    reader.feed_data(b":bob!b@h PRIVMSG #room :one\r\n")
-    await pass_time()
-    assert connection.waited == 0
-    await connection.read()
-    before = connection.waited
-    assert before < 0.3
-    async with asyncio.TaskGroup() as tasks:
-        reading = tasks.create_task(connection.read())
-        await pass_time()
-        # Also while nothing has come yet.
-        assert connection.waited >= before + 0.04
-        reader.feed_data(b":bob!b@h PRIVMSG #room :two\r\n")
-        await reading
-    waited = connection.waited
-    await pass_time()
-    assert connection.waited == waited >= before + 0.04
+async def test_what_was_missed_is_asked_for_before_the_modes_of_all_channels() -> None:
+    names = ["#room", "#other", "#third"]
+    mark = Mark(datetime(2026, 11, 25, 10, tzinfo=UTC), "m10")
+    async with scripted_server() as server:
+        network = Network(server.port, flood_burst=1, flood_rate=20)
+        network.store.rows |= {f"heard:{name}": mark.encode() for name in names}
+        relay, _ = network.relay()
+        async with running(relay), asyncio.TaskGroup() as tasks:
+            peer = await server.accept()
+            await peer.welcome(ISUPPORT, CAPABILITIES)
+            for name in names:
+                tasks.create_task(relay.join(chat(name)))
+            assert await peer.admit("bob") == ",".join(names)
+            asked: list[str] = []
+            while len(asked) < len(names):
+                text = await peer.read()
+                asked += [text.split()[0]] if text.startswith(("MODE #", "CHATHISTORY")) else []
+            assert asked == ["CHATHISTORY"] * len(names)

@@ -2,6 +2,11 @@
 
 import asyncio
 
+from bridge.networks.irc.channels import Channels
+from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.flood import Flood
+from bridge.networks.irc.settings import IrcSettings
+from bridge.networks.irc.wire import Source, line, parse
 from tests.irc.stage import Network, chat, running
 from tests.irc.test_client import refusal_of_join
 from tests.rigs.scripted_irc import scripted_server
@@ -34,3 +39,31 @@ async def test_channels_are_asked_for_as_many_at_a_time_as_the_server_takes() ->
         await other.welcome("NICKLEN=30")
         await other.expect("JOIN #room,#b,#d,#e")
         again.cancel()
+
+
+async def test_who_still_asks_for_bans_when_another_is_let_in_asks_for_no_second_join() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        address = {"host": "127.0.0.1", "port": server.port, "tls": False}
+        settings = IrcSettings.model_validate({"servers": [address], "own_network": True})
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        peer = await server.accept()
+        connection = Connection((reader, writer), settings.servers[0], settings, Flood(9, 9.0))
+        connection.own = Source("trestle")
+        answers = asyncio.Semaphore(1)
+
+        async def ask(_: str) -> None:
+            await answers.acquire()
+
+        channels = Channels(connection, 60, ask)
+        first, second = (tasks.create_task(channels.enter("#room")) for _ in range(2))
+        await peer.expect("JOIN #room")
+        answer = parse(b":trestle!t@h JOIN #room")
+        assert answer is not None
+        channels.handle(answer)
+        await first
+        answers.release()
+        await second
+        connection.write(line("PRIVMSG", "#room", "in"))
+        assert await peer.read() == "PRIVMSG #room :in"
+        writer.close()
+        await writer.wait_closed()

@@ -1,9 +1,14 @@
 """Modes are read as the server says, and what a channel is becomes what the room is told."""
 
+import asyncio
+
 import pytest
 
+from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.modes import Change, rank_of, read_changes
+from bridge.networks.irc.wire import Source
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import (
     Rank,
     RemoteAccess,
@@ -12,7 +17,7 @@ from bridge.sdk.events import (
     RemoteTopic,
     Removal,
 )
-from tests.irc.stage import Network, user_id
+from tests.irc.stage import Network, chat, user_id
 from tests.irc.test_client import listening, speaking, synced
 from tests.rigs.scripted_irc import scripted_server
 
@@ -57,9 +62,10 @@ async def test_what_a_channel_is_and_who_runs_it_is_told_as_it_changes() -> None
         peer.say(":bob!b@h TOPIC #room :new", ":bob!b@h MODE #room -k+s sesame")
         peer.say(":bob!b@h MODE #room +vo-v carl carl eve", ":carl!c@h NICK karl")
         peer.say(":karl!c@h QUIT :gone", ":karl!stranger@h JOIN #room")
-        peer.say(":bob!b@h TOPIC #elsewhere :x", ":bob!b@h MODE bob +i")
+        peer.say(":bob!b@h QUIT :gone", ":eve!e@h NICK bob")
+        peer.say(":dan!d@h TOPIC #elsewhere :x", ":dan!d@h MODE dan +i")
         await synced(peer)
-        await host.wait_for(RemoteRanks, 4)
+        await host.wait_for(RemoteRanks, 5)
     assert [(one.listed, one.open) for one in host.of(RemoteAccess)] == [
         (True, False), (False, True),
     ]  # fmt: skip
@@ -73,6 +79,7 @@ async def test_what_a_channel_is_and_who_runs_it_is_told_as_it_changes() -> None
         ({"carl": Rank.NONE, "karl": Rank.MODERATOR}, False),
         # Who takes the nick next holds nothing of what it held.
         ({"karl": Rank.NONE}, False),
+        ({"bob": Rank.NONE}, False),
     ]
 
 
@@ -83,9 +90,14 @@ async def test_our_own_are_kicked_and_banned_by_others_and_what_we_do_is_no_news
             speaking(server, network) as (_, _, alices, _),
             listening(server, network, "@bob Alice") as (_, host, peer, _),
         ):
-            alices.say(":Alice!alice@10.0.0.7 JOIN #other", ":irc.test 396 Alice 10.0.0.7 :host")
+            alices.say(":Alice!alice@10.0.0.6 JOIN #other", ":irc.test 396 Alice 10.0.0.7 :host")
             await synced(alices)
-            peer.say(":Alice!alice@10.0.0.7 TOPIC #room :ours")
+            known = network.connector._network
+            assert known.people() == [(user_id("Alice"), Source("Alice", "alice", "10.0.0.7"))]
+            # Some servers say the user name, too.
+            alices.say(":irc.test 396 Alice ~al@10.0.0.7 :host")
+            await synced(alices)
+            assert known.people() == [(user_id("Alice"), Source("Alice", "~al", "10.0.0.7"))]
             peer.say(":bob!b@h MODE #room +b *!*@10.0.0.*", ":bob!b@h MODE #room +b *!*@*")
             peer.say(":bob!b@h KICK #room Alice :enough", ":bob!b@h KICK #room carl :no")
             peer.say(
@@ -98,4 +110,40 @@ async def test_our_own_are_kicked_and_banned_by_others_and_what_we_do_is_no_news
             (user_id("Alice"), "bob", Removal.KICK, "enough"),
             (user_id("Alice"), "bob", Removal.UNBAN, ""),
         ]
-        assert not host.of(RemoteTopic)
+
+
+async def is_refused(client: IrcClient, topic: str) -> None:
+    with pytest.raises(PermanentFailure):
+        await client.set_topic(chat("#room"), topic)
+
+
+async def test_a_topic_that_one_of_us_sets_is_news_unless_the_room_has_set_it() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with (
+            speaking(server, network),
+            listening(server, network, "@bob Alice") as (relay, host, peer, _),
+        ):
+            peer.say(":Alice!alice@10.0.0.7 TOPIC #room :by a command")
+            await host.wait_for(RemoteTopic)
+            # Twice quickly: the network says both again when the room has the second already.
+            await relay.set_topic(chat("#room"), "first  words")
+            await relay.set_topic(chat("#room"), "second words")
+            for topic in ("first words", "second words", "by hand", "second words"):
+                peer.say(f":{{nick}}!{{nick}}@client.test TOPIC #room :{topic}")
+            await host.wait_for(RemoteTopic, 3)
+            # What the room sets before another is none of its own after that.
+            await relay.set_topic(chat("#room"), "of the room")
+            peer.say(":bob!b@h TOPIC #room :bob's", ":{nick}!t@h TOPIC #room :of the room")
+            await host.wait_for(RemoteTopic, 5)
+            peer.pong = None
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(is_refused(relay, "refused"))
+                await peer.expect("TOPIC #room refused")
+                marker = (await peer.expect("PING ")).removeprefix("PING ")
+                peer.say(":irc.test 482 {nick} #room :No", f":irc.test PONG irc.test :{marker}")
+            peer.say(":{nick}!t@h TOPIC #room :refused")
+            await host.wait_for(RemoteTopic, 6)
+        assert [one.topic for one in host.of(RemoteTopic)] == [
+            "by a command", "by hand", "second words", "bob's", "of the room", "refused",
+        ]  # fmt: skip

@@ -80,7 +80,8 @@ async def test_users_and_nicks_are_one_to_one(
     again = Nicks(store)
     for user, nick in given_out.items():
         assert await again.assign(user, "another name", limits) == nick
-        assert limits.fold(nick) not in await again.others(user, limits)
+        assert not again.is_anothers(nick, user, limits)
+        assert again.is_anothers(nick, UserId("@somebody else"), limits)
 
 
 async def test_names_that_the_network_takes_for_one_get_a_suffix() -> None:
@@ -115,6 +116,21 @@ async def test_of_two_nicks_that_a_network_made_one_the_first_is_kept() -> None:
     assert await nicks.assign(other, "bob{x}", LIMITS) == "bob{x}_"
     assert await nicks.assign(BOB, "Bob[x]", LIMITS) == "Bob[x]"
     assert await nicks.assign(UserId("@c:x"), "BOB[X]", LIMITS) == "BOB[X]__"
+
+
+async def test_the_relays_nick_is_nobodys_also_as_a_network_cuts_it() -> None:
+    store = MemoryStore()
+    store.rows["nick:@bob:example.org"] = b"trestle[x]"  # Had before it was the relay's.
+    nicks = Nicks(store, "Trestle{X}-bridge")
+    short = Isupport().with_tokens(["NICKLEN=10", "CASEMAPPING=rfc1459"])
+    assert await nicks.assign(BOB, "Bob", short) == "trestle[x_"
+    assert await nicks.foretell(UserId("@c:x"), "trestle{x}-bridge", LIMITS) == "trestle{x}-brid_"
+    for nick in ("trestle[x]", "TRESTLE{X}-BRIDGE"):
+        assert nicks.is_anothers(nick, BOB, short)
+        assert not nicks.is_anothers(nick, None, short)
+        with pytest.raises(PermanentFailure):
+            await nicks.choose(BOB, nick, short)
+    assert nicks.is_anothers("trestle[x_", None, short)
 
 
 @pytest.mark.parametrize("name", ["carl", "Ölaf", "東京", "x🦊", "ß-[1]"])

@@ -57,6 +57,19 @@ def test_capabilities_come_and_go() -> None:
     assert offers.held == frozenset()
 
 
+def test_what_comes_and_goes_while_we_sign_in_is_followed_too() -> None:
+    handshake, _ = begin(identity())
+    feed(handshake, ":s CAP * LS :batch echo-message server-time")
+    feed(handshake, ":s CAP * ACK :batch echo-message server-time")
+    assert feed(handshake, ":s CAP * DEL :batch", ":s CAP * NEW :message-tags") == []
+    assert handshake.capabilities == {"echo-message", "server-time"}
+    feed(handshake, ":s 001 bob :Hi")
+    assert feed(handshake, ":s CAP bob DEL :echo-message") == []
+    assert feed(handshake, ":s CAP bob NEW :batch") == ["CAP REQ :batch message-tags"]
+    assert feed(handshake, ":s CAP bob ACK :batch message-tags") == []
+    assert handshake.capabilities == {"batch", "message-tags", "server-time"}
+
+
 def test_a_list_too_long_for_one_request_is_asked_for_in_two() -> None:
     handshake, _ = begin(identity())
     names = sorted(WANTED)

@@ -167,6 +167,14 @@ async def test_no_line_goes_into_a_room_while_somebody_reads_who_is_not_seen() -
     assert sum(one.held for one in worlds) > len(worlds)
 
 
+@pytest.mark.parametrize("line", [":op!o@h KICK #room trestle :out", ":trestle!t@h PART #room"])
+async def test_from_outside_of_a_channel_it_is_not_known_who_is_there(line: str) -> None:
+    world = World(random.Random(1))
+    assert world.roster.ours_in(CHANNEL.id) == []
+    world.hear(line)
+    assert world.roster.ours_in(CHANNEL.id) is None
+
+
 async def test_who_came_while_it_was_asked_who_is_there_is_among_the_readers() -> None:
     asked, answered = asyncio.Event(), asyncio.Event()
 

@@ -89,6 +89,13 @@ def test_what_tells_the_server_least_is_tried_first(
     assert [way.name for way in ways] == names
 
 
+@pytest.mark.parametrize(("account", "password"), [("acc", "p\U0001f600w"), ("a\x07c", "pw")])
+def test_what_scram_cannot_say_is_said_by_plain(account: str, password: str) -> None:
+    offered = ["SCRAM-SHA-256", "PLAIN"]
+    ways = sasl.choose(offered, account=account, password=Secret(password), certificate=False)
+    assert [way.name for way in ways] == ["PLAIN"]
+
+
 @examples(100)
 @given(st.binary(max_size=1300))
 def test_a_challenge_of_any_length_is_put_together_again(raw: bytes) -> None:

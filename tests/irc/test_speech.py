@@ -10,7 +10,7 @@ from bridge.networks.irc.flood import Flood
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings
-from bridge.networks.irc.speech import compose, read_text, relayed_name
+from bridge.networks.irc.speech import compose, read_text, read_time, relayed_name
 from bridge.networks.irc.wire import Line, Source, parse
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Message, MessageKind
@@ -95,6 +95,15 @@ def test_what_people_say_is_read(raw: bytes, kind: MessageKind, text: str) -> No
     incoming = parse(raw)
     assert incoming is not None
     assert read_text(incoming) == (kind, Rich((Text(text),)))
+
+
+@pytest.mark.parametrize(
+    "time", ["0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:00", "2026-01-01T00:00:00", "x"]
+)
+def test_a_time_that_is_none_is_left_aside(time: str) -> None:
+    read = parse(f"@time={time} :bob!b@h PRIVMSG #room :hello".encode())
+    assert read is not None
+    assert read_time(read) is None
 
 
 def test_other_questions_between_clients_are_no_speech() -> None:

@@ -1,5 +1,10 @@
 """The client when storage is slow, when it stops, and when it is fed rubbish."""
 
+import asyncio
+import inspect
+from pathlib import Path
+
+from bridge.networks.irc.client import IrcClient
 from bridge.sdk.errors import (
     ModuleNotReady,
     PermanentFailure,
@@ -8,8 +13,9 @@ from bridge.sdk.errors import (
 from bridge.sdk.events import (
     RemoteMessage,
 )
+from bridge.sdk.login import LoginState
 from tests.irc.stage import Network, chat
-from tests.irc.test_client import listening, synced
+from tests.irc.test_client import listening, speaking, synced
 from tests.rigs.scripted_irc import scripted_server
 
 
@@ -68,3 +74,39 @@ async def test_leaving_parts_and_hears_no_more() -> None:
         peer.say(":bob!b@h PRIVMSG #room :anybody?")
         await synced(peer)
         assert not host.texts
+
+
+async def test_a_server_that_keeps_a_connection_that_we_end_is_left() -> None:
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port)) as (alice, host, peer, run),
+    ):
+        peer.stays = True
+        alice.reconnect("Comes back with another name")
+        assert await peer.expect("QUIT") == "QUIT :Comes back with another name"
+        again = await server.accept()
+        await again.welcome()
+        assert await again.admit() == "#room"
+        await peer.ended.wait()
+        assert not run.ended.is_set()
+        assert LoginState.RECONNECTING not in dict(host.states)
+
+
+def tasks_of_irc() -> set[str]:
+    """What the module's tasks do that are at work now, by the names of their functions."""
+    codes = [getattr(one.get_coro(), "cr_code", None) for one in asyncio.all_tasks()]
+    home = Path(inspect.getfile(IrcClient)).parent
+    return {one.co_qualname for one in codes if one and Path(one.co_filename).parent == home}
+
+
+async def test_a_connection_that_only_speaks_has_no_task_for_what_the_relay_does() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with listening(server, network):
+            # It sees them: these are the relay's for as long as it is connected.
+            lasting = {"Inbox.work", "Desk.work", "Ears.end_splits", "Marks.keep_writing"}
+            assert lasting <= tasks_of_irc()
+        async with speaking(server, network):
+            # Until it is in its channels there is one more, or another for a channel.
+            passing = {"IrcClient._settle", "Memberships._return"}
+            assert tasks_of_irc() - passing == {"Inbox.work"}

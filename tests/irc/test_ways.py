@@ -2,22 +2,37 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import struct
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from ipaddress import IPv6Network
+from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bridge.networks.irc import ident as ident_module
 from bridge.networks.irc.addresses import address_of
+from bridge.networks.irc.dial import Way, open_server
+from bridge.networks.irc.endings import BannedError
 from bridge.networks.irc.handshake import Gateway
 from bridge.networks.irc.ident import Ident, listening
 from bridge.networks.irc.settings import IrcSettings
-from bridge.sdk.errors import LoginRequired, ModuleNotReady
-from bridge.sdk.ids import UserId
+from bridge.networks.irc.tries import Tries
+from bridge.sdk.errors import (
+    DeliveryError,
+    DeliveryUncertain,
+    LoginRequired,
+    ModuleNotReady,
+    PermanentFailure,
+    TemporaryFailure,
+)
+from bridge.sdk.events import RemoteMessage
+from bridge.sdk.ids import EventId, UserId
 from bridge.sdk.login import LoginState
 from bridge.sdk.secret import Secret
 from tests.irc.stage import Network, chat, message, running
@@ -172,9 +187,23 @@ def test_settings_that_cannot_work_are_refused(changes: dict[str, object], said:
 
 async def test_a_silent_connection_rests_until_the_next_message() -> None:
     async with scripted_server() as server:
-        network = Network(server.port, idle_seconds=0.3)
-        async with speaking(server, network) as (alice, host, peer, run), asyncio.TaskGroup() as t:
+        alice, host = Network(server.port, idle_seconds=0.3).puppet("Alice")
+        host.failures = [TemporaryFailure("away", retry_after=0.05)] * 10_000
+        async with running(alice) as run, asyncio.TaskGroup() as t:
+            sending = t.create_task(alice.send(message("#room", "first")))
+            peer = await server.accept()
+            await peer.welcome()
+            await peer.admit()
+            # While the other is on its way: the silence begins behind both.
+            peer.say(":bob!b@h PRIVMSG Alice :psst")
+            await sending
             assert "Silent for long" in await peer.expect("QUIT")
+            assert not host.texts
+            # It is over for the network, and what it said is stored all the same.
+            await peer.ended.wait()
+            host.failures.clear()
+            await host.wait_for(RemoteMessage)
+            assert host.texts == ["bob: psst"]
             await host.wait_until(lambda one: one.states[-1][0] is LoginState.STARTING)
             sending = t.create_task(alice.send(message("#room", "again")))
             again = await server.accept()
@@ -202,22 +231,66 @@ async def test_beyond_the_limit_who_was_silent_for_longest_goes() -> None:
             await bobs.expect("QUIT")
 
 
-async def test_after_an_operators_kill_a_puppet_waits_for_its_owner() -> None:
+async def test_after_an_operators_kill_a_puppet_waits_for_its_owners_next_message() -> None:
     async with scripted_server() as server:
         network = Network(server.port)
-        async with speaking(server, network) as (alice, host, peer, run):
+        async with speaking(server, network) as (alice, host, peer, run), asyncio.TaskGroup() as t:
+            peer.pong = None
+            paste = replace(message("#room", "paste"), event_id=EventId("$paste"))
+            waiting = replace(message("#other", "later"), event_id=EventId("$later"))
+            ends = [t.create_task(failure_of(alice.send(one))) for one in (paste, waiting)]
+            await peer.expect("PRIVMSG #room :paste")
             peer.say("ERROR :Closing Link: client.test (Killed (oper (enough)))")
             peer.close()
             error = await run.wait_for_error()
             assert "An operator closed the connection" in str(error)
-            async with running(alice), asyncio.TaskGroup() as tasks:
+            # Both are told at once that it is over: to try them again would be to come back.
+            said = [await one for one in ends]
+            assert [type(one) for one in said] == [PermanentFailure] * 2
+            assert [str(error) in str(one) for one in said] == [True, True]
+            assert ["may be there" in str(one) for one in said] == [True, False]
+            async with running(alice):
                 await host.wait_until(lambda one: one.states[-1][0] is LoginState.STARTING)
+                assert isinstance(await failure_of(alice.join(chat("#room"))), PermanentFailure)
                 assert len(server.peers) == 1
-                sending = tasks.create_task(alice.send(message("#room", "sorry")))
+                sending = t.create_task(alice.send(message("#room", "sorry")))
                 again = await server.accept()
                 await again.welcome()
                 await again.admit()
                 await sending
+
+
+async def failure_of(doing: Coroutine[Any, Any, object]) -> DeliveryError | None:
+    try:
+        await doing
+    except DeliveryError as error:
+        return error
+    return None
+
+
+def test_what_was_tried_before_a_kill_is_refused_once_when_it_comes_again() -> None:
+    tries, before, since = Tries(), message("#room", "a"), message("#other", "b")
+    for error in (TemporaryFailure("no"), DeliveryUncertain("perhaps")):
+        with pytest.raises(type(error)), tries.trying(before):
+            raise error
+        tries.end("Killed")
+        with pytest.raises(PermanentFailure, match="Killed"), tries.trying(before):
+            raise AssertionError("it was tried")
+        # As `parked retry` has it: somebody wants it so.
+        with tries.trying(before), tries.trying(since):
+            pass
+
+
+def test_what_was_settled_before_the_next_in_its_chat_is_not_kept_for_a_kill() -> None:
+    tries = Tries()
+    first, second = (replace(message("#room", "a"), event_id=EventId(one)) for one in "12")
+    with pytest.raises(DeliveryUncertain), tries.trying(first):
+        raise DeliveryUncertain("perhaps")
+    with pytest.raises(TemporaryFailure), tries.trying(second):
+        raise TemporaryFailure("no")
+    tries.end("Killed")
+    with tries.trying(first):  # It was put aside: it comes again if somebody says so.
+        pass
 
 
 async def test_after_a_flood_kick_the_next_connection_writes_slower() -> None:
@@ -246,6 +319,56 @@ async def test_a_ban_stops_the_login_and_no_other_server_is_tried() -> None:
             again = await server.accept()
             await again.expect("USER")
         assert not other.peers
+
+
+@pytest.mark.parametrize("is_in", [False, True])
+async def test_why_a_server_closes_is_known_also_when_it_resets_the_connection(
+    is_in: bool,
+) -> None:
+    async with scripted_server() as server, scripted_server() as other:
+        servers = [{"host": "127.0.0.1", "port": s.port, "tls": False} for s in (server, other)]
+        relay, host = Network(0, servers=servers).relay()
+        async with running(relay) as run:
+            peer = await server.accept()
+            if is_in:
+                await peer.welcome()
+                await host.wait_until_connected()
+            peer.say("ERROR :Closing Link: (Z-Lined: no bridges)")
+            peer.slam()
+            error = await run.wait_for_error()
+        assert isinstance(error, BannedError)
+        assert error.of_address
+        async with running(relay):
+            await (await server.accept()).expect("USER")
+        assert not other.peers
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_what_was_said_before_a_write_failed_is_read(
+    make_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def read(listener: socket.socket) -> list[bytes]:
+        address = {"host": "127.0.0.1", "port": listener.getsockname()[1], "tls": False}
+        settings = IrcSettings.model_validate({"servers": [address]})
+        way = Way(flood=(1, 1.0))
+        async with open_server(settings.servers[0], settings, way, "u") as (reader, writer):
+            taken = listener.accept()[0]
+            taken.sendall(b"ERROR :enough\r\n")
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            taken.close()
+            writer.write(b"NICK a\r\n")
+            found = [await reader.read(100)]
+            with suppress(ConnectionError):
+                found.append(await reader.read(100))
+            writer.close()
+            return found
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        asyncio.Runner(loop_factory=make_loop) as runner,
+    ):
+        found = runner.run(read(listener))
+    assert found in ([b"ERROR :enough\r\n"], [b"ERROR :enough\r\n", b""])
 
 
 async def test_a_full_server_is_left_for_the_next() -> None:
@@ -286,6 +409,66 @@ async def test_a_watched_nick_is_taken_back_when_the_server_says_it_is_free() ->
             await peer.expect("NICK mine")
             peer.say(":mine_!t@h NICK mine", ":irc.test PRIVMSG x :y")
             await peer.expect("MONITOR - mine")
+
+
+async def test_a_nick_that_others_take_from_us_is_not_taken_back_but_after_a_collision() -> None:
+    async with scripted_server() as server:
+        relay, host = Network(server.port, nick="mine").relay()
+        async with running(relay):
+            peer = await server.accept()
+            await peer.welcome()
+            await host.wait_until_connected()
+            peer.say(":mine!t@h NICK 42XAAAAAB", ":mine!other@h QUIT :gone")
+            await peer.expect("NICK mine")
+            peer.say(":42XAAAAAB!t@h NICK mine", ":mine!t@h NICK Guest1")
+            peer.say(":mine!other@h QUIT :gone")
+            await synced(peer)
+            assert len([one for one in peer.heard if one.startswith("NICK mine")]) == 2
+            assert "has taken the nick mine from this connection; Guest1" in host.states[-1][1]
+
+
+async def test_a_name_that_no_host_can_have_is_a_sentence_and_the_next_server_is_tried() -> None:
+    async with scripted_server() as server:
+        ours = {"host": "127.0.0.1", "port": server.port, "tls": False}
+        servers = [{"host": "irc..example.org"}, ours]
+        relay, host = Network(0, servers=servers).relay()
+        async with running(relay):
+            await (await server.accept()).welcome()
+            await host.wait_until_connected()
+        relay, _ = Network(0, servers=servers[:1]).relay()
+        async with running(relay) as run:
+            assert "no name that a host can have" in str(await run.wait_for_error())
+
+
+def test_an_address_that_is_silent_keeps_nobody_from_the_next() -> None:
+    with ExitStack() as stack:
+        full, good = (
+            stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=size))
+            for size in (0, 5)
+        )
+        for _ in range(3):  # One whose queue is full answers nobody.
+            knock = stack.enter_context(socket.socket())
+            knock.setblocking(False)
+            knock.connect_ex(full.getsockname())
+
+        class Loop(asyncio.SelectorEventLoop):
+            """One that finds many addresses for any host."""
+
+            async def getaddrinfo(self, *_: object, **__: object) -> list[Any]:
+                kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+                return [(*kind, one.getsockname()) for one in (full, *[good] * 19)]
+
+        async def reach() -> object:
+            settings = IrcSettings.model_validate({
+                "servers": [{"host": "many.test", "tls": False}], "connect_seconds": 10
+            })  # fmt: skip
+            way = Way(flood=(1, 1.0))
+            async with open_server(settings.servers[0], settings, way, "u") as (_, writer):
+                writer.close()
+                return writer.get_extra_info("peername")
+
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            assert runner.run(reach()) == good.getsockname()
 
 
 async def test_five_hundred_come_back_without_a_storm() -> None:

@@ -113,6 +113,19 @@ async def test_services_open_no_chat_and_are_told_no_password_from_one() -> None
     assert not any("hunter2" in one for one in peer.heard)
 
 
+async def test_who_takes_the_nick_of_another_partner_is_told_apart_from_them() -> None:
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port)) as (_, host, peer, _),
+    ):
+        peer.say(":bob!b@home PRIVMSG Alice :hi", ":eve!e@evil PRIVMSG Alice :hi, too")
+        peer.say(":eve!e@evil NICK bob", ":bob!e@evil PRIVMSG Alice :it is me")
+        await synced(peer)
+        (remark,) = host.of(RemoteRemark)
+        assert remark.chat == "bob"
+        assert "bob is e@evil now, and was b@home before" in remark.text
+
+
 async def test_a_partner_is_followed_under_another_nick_and_told_apart_from_the_next_of_it() -> (
     None
 ):

@@ -276,15 +276,17 @@ def test_no_limits_of_a_server_break_us(words: list[str]) -> None:
     assert 1 <= told.most_modes <= MOST_MODES
 
 
-def test_every_byte_goes_through_one_write() -> None:
+def test_every_byte_comes_out_of_the_line_builder() -> None:
     folder = Path(bridge.networks.irc.__file__).parent
     writes = [
         (path.name, found)
         for path in folder.glob("*.py")
-        for found in re.findall(r"writer\.write\w*\(.*", path.read_text())
+        for found in re.findall(r"(?:writer\.write\w*|_held\.append)\(.*", path.read_text())
     ]
     # The ident responder speaks another protocol, of user names that the settings have checked.
     assert sorted(writes) == [
+        ("connection.py", "_held.append(one.encode())"),
+        ("connection.py", 'writer.write(b"".join(held))'),
         ("connection.py", "writer.write(one.encode())"),
         ("ident.py", "writer.write(await self.answer(question, asker))"),
     ]

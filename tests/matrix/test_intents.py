@@ -1,15 +1,27 @@
 """What is so already is not done again: it would cost the homeserver more than us."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
 
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
-from bridge.sdk.ids import UserId
+from bridge.model import Outgoing, SendKind
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.ids import RoomId, UserId
 from bridge.sdk.secret import Secret
-from tests.rigs.scripted_homeserver import ScriptedHomeserver, scripted_homeserver
+from tests.rigs.scripted_homeserver import (
+    Answer,
+    Asked,
+    ScriptedHomeserver,
+    refuse,
+    scripted_homeserver,
+)
 
 GHOST = UserId("@_trestle_irc_carl:test.example")
+LEAVE = {"membership": "leave"}
 
 
 async def no_device(user: UserId) -> str:
@@ -34,3 +46,143 @@ async def test_a_name_is_set_when_it_is_another_and_not_at_each_start() -> None:
         assert await asked_by_a_new_process(homeserver, "Carl") == [register, change]
         assert await asked_by_a_new_process(homeserver, "Carl") == [register, ask]
         assert await asked_by_a_new_process(homeserver, "Karl") == [register, ask, change]
+
+
+class Forgetful:
+    """What a homeserver says that is an older copy of itself: of each user, as of each device."""
+
+    def __init__(self, homeserver: ScriptedHomeserver) -> None:
+        self._homeserver = homeserver
+        self.devices: set[str] = set()
+
+    def __call__(self, asked: Asked) -> Answer | None:
+        """Refuse whom it does not know."""
+        if asked.user and asked.user not in self._homeserver.users:
+            return refuse(403, "M_FORBIDDEN")
+        if asked.parts[:1] == ("devices",):
+            self.devices.add(asked.user)
+        elif "device_id" in asked.query and asked.user not in self.devices:
+            return refuse(400, "M_UNKNOWN_DEVICE")
+        if (
+            asked.parts[2:3] == ("send",)
+            and asked.user not in self._homeserver.rooms[asked.parts[1]]
+        ):
+            return refuse(403, "M_FORBIDDEN")
+        return None
+
+    def restore(self) -> None:
+        """Have it know nobody any more."""
+        for known in (self.devices, self._homeserver.users, self._homeserver.rooms):
+            known.clear()
+
+
+def say(text: str, room: str) -> Outgoing:
+    return Outgoing(
+        room=RoomId(room), user=GHOST, kind=SendKind.EVENT, type="m.room.message", name="Carl",
+        content={"body": text}, transaction_id=text,
+    )  # fmt: skip
+
+
+async def test_whom_a_homeserver_has_forgotten_is_there_again_for_what_comes_next() -> None:
+    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        old = Forgetful(homeserver)
+        homeserver.rules.append(old)
+        homeserver.users.add(namespaces.bot)
+        intents = Intents(client, namespaces, device_of=no_device)
+        for text, room in (("one", "!a"), ("two", "!a"), ("three", "!b")):
+            assert await intents.send(say(text, room))
+            old.restore()
+            homeserver.users.add(namespaces.bot)
+        assert [said.text for said in homeserver.said] == ["one", "two", "three"]
+        intents.doubt()
+        asked = len(homeserver.asked)
+        await intents.ensure_joined(RoomId("!b"), GHOST, "Carl")
+        assert GHOST in homeserver.users & homeserver.rooms["!b"]
+        assert len(homeserver.asked) > asked
+        # Who is not let in is not tried again and again.
+        homeserver.rules.append(
+            lambda one: refuse(403, "M_FORBIDDEN") if "join" in one.parts else None
+        )
+        asked = len(homeserver.asked)
+        with pytest.raises(PermanentFailure):
+            await intents.ensure_joined(RoomId("!c"), GHOST)
+        assert len(homeserver.asked) - asked < 10
+
+
+async def test_a_name_asked_for_in_vain_is_asked_for_again_but_not_with_each_message() -> None:
+    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
+    room, ann, bob = RoomId("!a"), UserId("@ann:test.example"), UserId("@bob:test.example")
+
+    def tell_name(asked: Asked) -> Answer:
+        return Answer(content={"displayname": asked.parts[-1][1:4].title()})
+
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        intents = Intents(client, namespaces, device_of=no_device)
+        homeserver.rules[:] = [
+            lambda asked: refuse(502, "M_UNKNOWN") if asked.parts[1] == room else None, tell_name,
+        ]  # fmt: skip
+        for _ in range(3):
+            assert await intents.display_name(ann, room) == "ann"
+            assert await intents.display_name(bob, room) == "bob"
+        assert len(homeserver.asked) == 1
+        # That it does not answer for one room says nothing of another.
+        assert await intents.display_name(ann, RoomId("!b")) == "Ann"
+        homeserver.rules[:] = [tell_name]
+        homeserver.asked.clear()
+        intents.doubt()
+        for _ in range(3):
+            assert await intents.display_name(ann, room) == "Ann"
+            assert await intents.display_name(bob, room) == "Bob"
+        assert len(homeserver.asked) == 2
+        # A refusal is an answer.
+        homeserver.rules[:] = [lambda asked: refuse(400, "M_INVALID_PARAM")]
+        for _ in range(3):
+            assert await intents.display_name(UserId("@carl:test.example"), room) == "carl"
+        assert len(homeserver.asked) == 3
+
+
+async def test_a_bot_that_was_put_out_does_not_come_back_though_nobody_told_us() -> None:
+    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
+    bot, room = namespaces.bot, RoomId("!a")
+
+    def tell_kick(asked: Asked) -> Answer | None:
+        if asked.parts[2:4] == ("state", "m.room.member"):
+            return Answer(content={"sender": "@alice:test.example", "content": LEAVE})
+        is_said = asked.parts[2:3] == ("send",)
+        return refuse(403, "M_FORBIDDEN") if is_said else None
+
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        homeserver.users.add(bot)
+
+        async def come_in() -> Intents:
+            homeserver.rules.clear()
+            intents = Intents(client, namespaces, device_of=no_device)
+            await intents.ensure_joined(room, bot)
+            intents.note_member({
+                "type": "m.room.member", "room_id": room, "sender": bot, "state_key": bot,
+                "content": {"membership": "join"},
+            })  # fmt: skip
+            homeserver.rules.append(tell_kick)
+            homeserver.asked.clear()
+            return intents
+
+        # The homeserver was killed before it said so; or it says so a moment later.
+        intents = await come_in()
+        intents.doubt()
+        with pytest.raises(PermanentFailure, match="was put out"):
+            await intents.send(replace(say("one", room), user=bot))
+        assert intents.evictions.is_out(room, bot)
+        intents = await come_in()
+        with pytest.raises(PermanentFailure, match="was put out"):
+            await intents.send(replace(say("two", room), user=bot))
+        assert not homeserver.of("POST", "rooms", room, "join")

@@ -60,6 +60,17 @@ def test_a_link_is_good_for_its_days_and_for_nothing_else() -> None:
     assert not links.read(until, media, mark, signature, name)
 
 
+def test_a_link_to_a_file_of_whatever_name_fits_a_line_and_keeps_its_end() -> None:
+    links = made_by(Calendar())
+    link = links.make(MEDIA, "Протокол заседания Совета депутатов от 12 ноября.pdf")
+    assert len(link) < 300
+    until, media, mark, signature, name = parts(link)
+    assert name.endswith("ноября.pdf")
+    assert links.read(until, media, mark, signature, name)
+    assert parts(links.make(MEDIA, "x" * 200 + ".png"))[-1] == "x" * 76 + ".png"
+    assert parts(links.make(MEDIA, "\N{CJK UNIFIED IDEOGRAPH-20000}"))[-1] != ""
+
+
 def test_a_link_tells_by_a_mark_which_message_shows_it_and_after_a_restore_leads_nowhere() -> None:
     clock = Calendar()
     links = made_by(clock)

@@ -21,6 +21,7 @@ DOORS = {
     "bridge/net/openid.py": "homeservers, at URLs of the settings",
     "bridge/net/reach.py": "no connection: it asks whether an address is ours",
     "bridge/networks/irc/dial.py": "IRC servers, at modules.<name>.servers of the settings",
+    "bridge/networks/irc/reader.py": "no connection: it reads what is left of one",
     "bridge/service.py": "the service manager's socket on this machine",
     "bridge/prove": "the servers of a proof, on this machine",
     "bridge/storage": "the database, at database.url, and its sockets",

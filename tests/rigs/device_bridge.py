@@ -26,6 +26,8 @@ class Network:
     tokens: dict[str, str] = field(default_factory=dict)
     """Token to account."""
     is_there: bool = True
+    trouble: BaseException | None = None
+    """With what it fails to end a token."""
     held: asyncio.Event | None = None
     """Until this is set, no token is looked at."""
 
@@ -154,6 +156,8 @@ class DeviceClient:
 
     async def log_out(self) -> None:
         """End the token."""
+        if NETWORK.trouble is not None:
+            raise NETWORK.trouble
         if not NETWORK.is_there:
             raise sdk.TemporaryFailure("the network is away")
         NETWORK.tokens.pop(self._login.secrets["token"].reveal(), None)

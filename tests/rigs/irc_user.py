@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 USERNAME = "person"
 
 

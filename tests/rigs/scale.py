@@ -3,7 +3,7 @@
 import os
 import random
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 SCALE = int(os.environ.get("TRESTLE_PROVE", "1"))
 """1 in ``make test``, 50 in ``make prove``."""
@@ -23,5 +23,10 @@ def scaled(count: int) -> int:
 
 
 def examples(count: int) -> settings:
-    """Hypothesis settings for ``count`` examples by default, fifty times that in the long form."""
-    return settings(max_examples=count * SCALE, deadline=None)
+    """Hypothesis settings for ``count`` examples by default, fifty times that in the long form.
+
+    That a machine is slow is no failure, be it in what is tested or in making the examples.
+    """
+    return settings(
+        max_examples=count * SCALE, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )

@@ -67,13 +67,17 @@ class Answer:
     """What it answers."""
 
     status: int = 200
-    content: dict[str, Any] = field(default_factory=dict)
+    content: dict[str, Any] | list[Any] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
 
 
 OK = Answer()
 Rule = Callable[[Asked], Answer | None]
 Hold = Callable[[Asked], asyncio.Event | None]
+
+
+def _membership(user: str) -> dict[str, Any]:
+    return {"type": "m.room.member", "state_key": user, "content": {"membership": "join"}}
 
 
 def refuse(status: int, errcode: str, **more: Any) -> Answer:
@@ -140,7 +144,7 @@ class ScriptedHomeserver:
         """What we said in a room, in order."""
         return [said.text for said in self.said if said.room == room]
 
-    async def wait_until(self, condition: Callable[[], bool], limit: float = 30) -> None:
+    async def wait_until(self, condition: Callable[[], bool], limit: float = 60) -> None:
         """Return when the condition holds; it is looked at after every request.
 
         Raises ``AssertionError`` with what was asked last.
@@ -241,7 +245,7 @@ class ScriptedHomeserver:
                 members.discard(asked.user)
             case "PUT", ["send", _, _]:
                 return self._send(asked, room)
-            case "PUT", ["state", *_]:
+            case "PUT", ["state" | "redact", *_]:
                 return Answer(content={"event_id": f"$state{next(self._numbers)}"})
             case "GET", ["messages"]:
                 return Answer(content={"chunk": self._chunk(room)})
@@ -249,6 +253,8 @@ class ScriptedHomeserver:
                 return Answer(content={"joined": {user: {} for user in members}})
             case "GET", ["state", "m.room.join_rules", ""] if room in self.public:
                 return Answer(content={"join_rule": "public"})
+            case "GET", ["state"]:
+                return Answer(content=[_membership(user) for user in members])
             case "GET", ["state", *_]:
                 return refuse(404, "M_NOT_FOUND")
             case "GET", ["aliases"]:

@@ -4,10 +4,12 @@ What it says in the usual case is checked against the real ones by the tests tha
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 
 
 class Peer:
@@ -22,6 +24,8 @@ class Peer:
         self.address: tuple[str, int] = writer.get_extra_info("peername")[:2]
         self.pong: str | None = ":irc.test PONG irc.test :{marker}"
         """How a PING is answered as it comes; None leaves it to the test, as one more line."""
+        self.stays = False
+        """A QUIT does not end the connection."""
         self.heard: list[str] = []
 
     async def listen(self) -> None:
@@ -33,7 +37,7 @@ class Peer:
                     self.say(self.pong.replace("{marker}", text.removeprefix("PING ")))
                     continue
                 self._lines.put_nowait(text)
-                if text.startswith("QUIT"):
+                if text.startswith("QUIT") and not self.stays:
                     self.close()
         except ConnectionError:
             pass  # A reset, which is one more way to be gone.
@@ -102,6 +106,12 @@ class Peer:
     def close(self) -> None:
         """End the connection from the server's side."""
         self._writer.close()
+
+    def slam(self) -> None:
+        """Close with a reset (RST), as a server does that has not read what the client wrote."""
+        sock = self._writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
 
     def reset(self) -> None:
         """End the connection without a word, as a failing network does."""

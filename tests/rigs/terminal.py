@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 LOOK_AGAIN_SECONDS = 0.1
 
 

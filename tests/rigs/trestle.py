@@ -15,7 +15,7 @@ import aiohttp
 from ruamel.yaml import YAML
 
 from bridge.app import App, run
-from bridge.demo.matrix_user import MatrixUser
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.demo.processes import free_port
 from bridge.demo.synapse import Synapse
 from bridge.matrix.registration import random_localpart, random_token, registration
@@ -162,7 +162,7 @@ async def run_town(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def wait_until(condition: Callable[[], bool], limit: float = 60.0) -> None:
+async def wait_until(condition: Callable[[], bool], limit: float = PATIENCE) -> None:
     """Return when the condition holds. Raises ``TimeoutError``."""
     async with asyncio.timeout(limit):
         while not condition():

@@ -60,7 +60,7 @@ class Vivid:
             **more,
         )
 
-    async def wait_until(self, is_so: Callable[["Vivid"], bool], limit: float = 20.0) -> None:
+    async def wait_until(self, is_so: Callable[["Vivid"], bool], limit: float = 60.0) -> None:
         """Return when what reached it makes it so."""
         async with asyncio.timeout(limit):
             while not is_so(self):

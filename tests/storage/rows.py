@@ -8,8 +8,11 @@ import asyncpg
 
 from bridge.model import Outgoing, QueuedOutgoing, Sent, SystemClock
 from bridge.sdk.ids import EventId
+from bridge.storage.keys import DayKeys
 from bridge.storage.labels import Table
 from bridge.storage.outbox import Outbox
+from bridge.storage.pool import Database
+from bridge.storage.retention import Retention
 from bridge.storage.schema import Connection
 
 COLUMNS = (
@@ -39,6 +42,7 @@ def value_for(column: asyncpg.Record, day: date) -> object:
     return {
         "text": f"text {number}", "bytea": b"x%d" % number, "date": day, "boolean": True,
         "timestamp with time zone": moment, "uuid": uuid.UUID(int=number),
+        "ARRAY": [f"text {number}"],
     }.get(column["data_type"], number)  # fmt: skip
 
 
@@ -55,6 +59,13 @@ async def insert(connection: Connection, table: Table, day: date, **fields: obje
         f"INSERT INTO {table.name} ({', '.join(row)}) VALUES ({places})",  # noqa: S608
         *row.values(),
     )
+
+
+async def forget(database: Database, day_keys: DayKeys) -> list[date]:
+    """Drop what is over, as a program that has run for an hour; the days dropped."""
+    elapsed = iter((0.0, 3600.0))
+    retention = Retention(database, day_keys, elapsed=lambda: next(elapsed))
+    return [*await retention.run_once(), *await retention.run_once()]
 
 
 async def left_in(outbox: Outbox) -> list[Outgoing]:

@@ -13,10 +13,9 @@ from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys
 from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
-from bridge.storage.retention import Retention
 from bridge.telemetry import Telemetry
 from tests.storage.conftest import TurnedClock
-from tests.storage.rows import sent
+from tests.storage.rows import forget, sent
 
 
 async def landed(journal: Journal, events: int, repeated: int = 0) -> RowId:
@@ -63,10 +62,8 @@ async def test_a_day_is_counted_by_what_became_of_each_event_and_kept_when_it_is
     )  # fmt: skip
     assert (from_matrix.difference, into_matrix.difference) == (0, 0)
     clock.ahead = timedelta(days=14)
-    await database.core.execute("SELECT 1")
-    retention = Retention(database, day_keys)
-    retention._database.time_difference = _agreed  # type: ignore[method-assign]
-    assert today in await retention.run_once()
+    database.time_difference = _agreed  # type: ignore[method-assign]
+    assert today in await forget(database, day_keys)
     kept = [account for account in await books.kept(days=20) if account.day == today]
     assert kept == [from_matrix, into_matrix]
     await journal.close()

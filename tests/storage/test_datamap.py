@@ -8,9 +8,9 @@ from bridge.storage.datapage import data_map_page
 from bridge.storage.keys import DayKeys
 from bridge.storage.labels import After, ByDay, Holds
 from bridge.storage.pool import Database
-from bridge.storage.retention import Retention
 from bridge.storage.schema import Connection
-from tests.storage.rows import COLUMNS, insert
+from tests.storage.conftest import TurnedClock
+from tests.storage.rows import COLUMNS, forget, insert
 
 TOP = Path(__file__).parents[2]
 
@@ -63,7 +63,7 @@ async def test_what_people_say_is_sealed_before_it_is_stored(
 
 
 async def test_days_are_dropped_and_kept_as_the_map_says(
-    admin: Connection, database: Database, day_keys: DayKeys
+    admin: Connection, database: Database, day_keys: DayKeys, clock: TurnedClock
 ) -> None:
     today = database.clock.today()
     kept: dict[str, set[date]] = {}
@@ -77,9 +77,11 @@ async def test_days_are_dropped_and_kept_as_the_map_says(
             )
             await admin.execute(f"ALTER TABLE {table.name}_{day:%Y%m%d} OWNER TO trestle_owner")
             await insert(admin, table, day)
+            clock.ahead = timedelta(days=-200)
             day_keys.seal(day, b"", b"")
+            clock.ahead = timedelta()
         kept[table.name] = {day for day in days if (today - day).days < keep.days}
-    await Retention(database, day_keys).run_once()
+    await forget(database, day_keys)
     left: dict[str, set[date]] = {}
     for table, _ in by_day:
         rows = await admin.fetch(f"SELECT day FROM {table.name}")  # noqa: S608
@@ -114,7 +116,7 @@ async def test_rows_with_a_time_of_their_own_go_when_it_is_over(
         assert told == After("until"), name
         for minutes in (-60, 0, 1):
             await insert(admin, table, today, until=now + timedelta(minutes=minutes))
-    await Retention(database, day_keys).run_once()
+    await forget(database, day_keys)
     left = await admin.fetch("SELECT key FROM timer UNION ALL SELECT key FROM module_store")
     assert {row["key"] for row in left} == {"0", str(keep.days - 1), "future", "for ever"}
     counted = await admin.fetch("SELECT counted_at FROM tally")
@@ -135,6 +137,6 @@ async def test_what_has_no_time_stays(
         if table.name != "instance_state":  # It has its one row.
             await insert(admin, table, long_ago)
         counts[table.name] = await admin.fetchval(f"SELECT count(*) FROM {table.name}")  # noqa: S608
-    await Retention(database, day_keys).run_once()
+    await forget(database, day_keys)
     for name, count in counts.items():
         assert await admin.fetchval(f"SELECT count(*) FROM {name}") == count, name  # noqa: S608

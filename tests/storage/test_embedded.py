@@ -10,17 +10,19 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
 from bridge.model import RowId, Source, SystemClock
-from bridge.sdk.errors import ConfigError, TemporaryFailure
+from bridge.sdk.errors import ConfigError, NotNow, TemporaryFailure
 from bridge.settings import DatabaseSettings
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.storage.postgres import EmbeddedPostgres
 from bridge.storage.retention import Retention
+from tests.rigs.small_disk import small_disk
 
 EMBEDDED = DatabaseSettings(url="embedded")
 
@@ -171,6 +173,34 @@ async def test_a_session_that_somebody_kills_costs_a_moment(state_dir: Path) -> 
         assert await unfinished(journal) == rows
 
 
+async def test_data_that_somebody_takes_away_is_waited_for_and_never_made_anew(
+    state_dir: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, password = state_dir / "postgres/data", state_dir / "postgres/owner.password"
+    before = password.read_bytes()
+    async with opened(state_dir) as (database, journal):
+        rows = await unfinished(journal)
+        rows.append(await land(journal))
+        first = postmaster(state_dir)
+        with moved(data, folder / "elsewhere"):
+            os.kill(first, signal.SIGKILL)
+            async with asyncio.timeout(20):
+                while "is gone" not in caplog.text:
+                    await asyncio.sleep(0.01)
+            assert not database.up
+        rows.append(await land(journal))
+        assert await unfinished(journal) == rows
+    with moved(data, folder / "elsewhere"):
+        data.mkdir()  # A place where something is mounted, and is not yet.
+        with pytest.raises(NotNow, match="Mount its disk"):
+            async with Database.open(EMBEDDED, state_dir, SystemClock()):
+                raise AssertionError("it must not open")
+        data.rmdir()
+    assert password.read_bytes() == before
+    async with opened(state_dir) as (_, journal):
+        assert await unfinished(journal) == rows
+
+
 # --- what an earlier run left ---
 
 
@@ -258,6 +288,16 @@ async def test_data_of_another_version_is_refused_and_left_alone(state_dir: Path
     version.write_text("18\n")
 
 
+async def test_a_password_that_was_made_and_not_put_in_its_place_is_found(
+    state_dir: Path,
+) -> None:
+    password = state_dir / "postgres/owner.password"
+    password.rename(password.with_name("owner.password.made"))
+    async with opened(state_dir) as (_, journal):
+        await land(journal)
+    assert password.exists()
+
+
 def test_data_that_was_half_made_is_made_again(state_dir: Path) -> None:
     assert not (state_dir / "postgres/data.new").exists()
     assert (state_dir / "postgres/data/global").exists()
@@ -293,10 +333,30 @@ async def test_a_path_with_spaces_and_letters_of_all_kinds_is_fine(
 
 
 async def test_nothing_of_it_is_open_to_others(state_dir: Path) -> None:
-    async with opened(state_dir):
-        for path in (state_dir / "keys", state_dir / "postgres/data", state_dir / "postgres/run"):
+    log = state_dir / "postgres/postgres.log"
+    log.touch()
+    log.chmod(0o644)  # As earlier versions made it.
+    async with opened(state_dir) as (database, _):
+        for path in (
+            state_dir / "keys", state_dir / "postgres/data", state_dir / "postgres/run", log,
+        ):  # fmt: skip
             assert path.stat().st_mode & 0o077 == 0, path
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await database.core.execute(
+                "INSERT INTO long_id (user_id, instance, remote_id) "
+                "SELECT '@alice:secret.example', '', '' FROM generate_series(1, 2)"
+            )
+        said = log.read_text()
+        assert "duplicate key" in said
+        assert "alice" not in said
         assert (state_dir / "postgres").stat().st_mode & 0o066 == 0
+
+
+async def test_a_disk_with_too_little_room_for_a_new_database_is_named(folder: Path) -> None:
+    async with small_disk(folder / "disk", mebibytes=40) as disk:
+        state = disk.folder / "state"
+        with pytest.raises(NotNow, match=rf"the disk of {state} has \d+ MiB left.*make room"):
+            await EmbeddedPostgres(state).start()
 
 
 async def test_who_gives_up_while_the_data_is_made_leaves_nobody_who_writes_to_it(

@@ -1,7 +1,7 @@
 """The outbox: entries are stored once, handed to one caller, and never in each other's way."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -59,6 +59,15 @@ async def until_blocked(database: Database) -> None:
             await asyncio.sleep(0.01)
 
 
+async def cut_what_waits(database: Database) -> None:
+    """Have the answer to the statement that waits for a lock be lost."""
+    await until_blocked(database)
+    (waits,) = await database.core.fetch("SELECT pid FROM pg_locks WHERE NOT granted")
+    for holder in database.core._holders:  # type: ignore[attr-defined]
+        if holder._con is not None and holder._con.get_server_pid() == waits["pid"]:
+            holder._con.terminate()  # The server does not notice before it has committed.
+
+
 async def ids_given(outbox: Outbox, one: Outgoing) -> list[str] | Exception:
     """Add the entry; the transaction ids that are ours to send, or why it cannot be."""
     try:
@@ -67,13 +76,12 @@ async def ids_given(outbox: Outbox, one: Outgoing) -> list[str] | Exception:
         return error
 
 
-async def why_not(outbox: Outbox, one: Outgoing) -> Exception | None:
-    """Add the entry; why that failed."""
+async def outcome_of(asked: Awaitable[object]) -> object:
+    """What it gives, or why it failed for now."""
     try:
-        await outbox.add([one])
+        return await asked
     except TemporaryFailure as error:
         return error
-    return None
 
 
 async def test_an_entry_added_again_while_somebody_sends_it_is_nobody_elses(
@@ -102,20 +110,69 @@ async def test_entries_keep_the_order_in_which_they_were_added(
     assert left == [f"{number}{half}" for number in range(20) for half in "ab"]
 
 
+async def test_who_adds_again_at_once_does_not_return_before_those_who_wait(
+    outbox: Outbox, database: Database
+) -> None:
+    returned: list[str] = []
+
+    async def add(*names: str) -> None:
+        for name in names:
+            await outbox.add([entry(name)])
+            returned.append(name)
+
+    async with asyncio.TaskGroup() as tasks, nothing_written(database):
+        tasks.create_task(add("a0", "a1"))
+        await until_blocked(database)
+        for name in ("b", "c"):
+            tasks.create_task(add(name))
+    assert returned == ["a0", "b", "c", "a1"]
+
+
+async def test_those_who_wait_behind_a_writer_that_is_cancelled_return_in_their_order(
+    outbox: Outbox, database: Database
+) -> None:
+    returned: list[list[str]] = []
+
+    async def add(name: str) -> None:
+        returned.append(ids_of(await outbox.add([entry(name)])))
+
+    async with asyncio.TaskGroup() as tasks, nothing_written(database):
+        writer = tasks.create_task(add("a"))
+        await until_blocked(database)
+        for name in "bcd":
+            tasks.create_task(add(name))
+        await asyncio.sleep(0)
+        writer.cancel()
+        await asyncio.wait([writer])
+        await until_blocked(database)
+    assert returned == [["a", "b"], ["c"], ["d"]]
+
+
 async def test_an_entry_whose_commit_was_not_heard_of_is_given_out_with_the_next(
     outbox: Outbox, database: Database
 ) -> None:
     async with asyncio.TaskGroup() as group, nothing_written(database):
-        unheard = group.create_task(why_not(outbox, entry()))
-        await until_blocked(database)
-        (waits,) = await database.core.fetch("SELECT pid FROM pg_locks WHERE NOT granted")
-        for holder in database.core._holders:  # type: ignore[attr-defined]
-            if holder._con is not None and holder._con.get_server_pid() == waits["pid"]:
-                holder._con.terminate()  # The server does not notice before it has committed.
+        unheard = group.create_task(outcome_of(outbox.add([entry()])))
+        await cut_what_waits(database)
         assert isinstance(await unheard, TemporaryFailure)
     (again,) = await outbox.add([entry()])
     assert again.outgoing == entry()
     assert await outbox.add([entry()]) == []
+
+
+async def test_a_parked_entry_that_was_taken_back_unheard_is_given_out_with_the_next(
+    outbox: Outbox, database: Database
+) -> None:
+    (queued,) = await outbox.add([entry()])
+    await outbox.park(queued, ParkReason.REFUSED, "no")
+    async with asyncio.TaskGroup() as group, nothing_written(database):
+        unheard = group.create_task(outcome_of(outbox.take_back(queued.day, queued.seq)))
+        await cut_what_waits(database)
+        assert isinstance(await unheard, TemporaryFailure)
+    # The server may have come to it all the same.
+    await database.core.execute("UPDATE outbox SET state = 'queued'")
+    given = [one.outgoing.transaction_id for one in await outbox.add([entry("t2")])]
+    assert given == ["t1", "t2"]
 
 
 async def test_an_entry_of_before_midnight_is_the_same_after_it(
@@ -127,6 +184,17 @@ async def test_an_entry_of_before_midnight_is_the_same_after_it(
     await outbox.finish([sent(queued, "$e")])
     assert await outbox.add([entry()]) == []
     assert len(await PortalStore(database).find_message(1, EventId("$e"))) == 1
+
+
+async def test_what_a_network_replays_days_later_is_the_same_too(
+    outbox: Outbox, database: Database, day_keys: DayKeys, clock: TurnedClock
+) -> None:
+    (queued,) = await outbox.add([entry()])
+    await outbox.finish([sent(queued, "$e")])
+    clock.ahead = timedelta(days=10)
+    again = await reopened(database, day_keys)
+    replayed = [entry(replayed=True), entry("t2", replayed=True)]
+    assert [one.outgoing for one in await again.add(replayed)] == replayed[1:]
 
 
 async def test_finishing_twice_makes_one_link(outbox: Outbox, database: Database) -> None:

@@ -16,7 +16,7 @@ from bridge.storage.switch import Switch, decide, incoming, settle
 from tests.rigs.cluster import Cluster
 from tests.rigs.scale import chance, scaled
 from tests.storage.conftest import TurnedClock
-from tests.storage.everything import EMPTY, Full, everything, files_of, fill
+from tests.storage.everything import EMPTY, Full, come_back, everything, files_of, fill
 
 
 async def test_a_restore_that_ends_before_its_commit_is_undone(
@@ -126,7 +126,7 @@ async def test_a_restore_that_is_killed_anywhere_is_done_or_was_never_begun(
     await fill(template, folder / "old", clock)
     rows = {
         "old": await everything(template, EMPTY),
-        "new": await everything(full.settings, EMPTY),
+        "new": come_back(await everything(full.settings, EMPTY)),
     }
     files = {"old": files_of(folder / "old"), "new": files_of(full.state_dir)}
     name = template.url.partition("@/")[2].partition("?")[0]

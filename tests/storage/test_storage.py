@@ -28,6 +28,7 @@ from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
+from bridge.storage.shelf import Shelf
 from tests.storage.rows import left_in, queued_in, sent
 
 KEY = b"k" * 16
@@ -137,6 +138,40 @@ async def test_a_row_of_which_nobody_knows_is_taken_back_before_the_next(
     await journal.close()
 
 
+async def test_a_replaced_instance_takes_no_row_of_its_successor_back(
+    database: Database, day_keys: DayKeys, admin: asyncpg.Connection
+) -> None:
+    async def land(journal: Journal) -> RowId:
+        return await journal.land(
+            source=Source.TRANSACTION, body=b"{}", event_keys=KEY, progress=b"", done=False
+        )
+
+    old, new = Journal(database, day_keys), Journal(database, day_keys)
+    await old.open()
+    await land(old)
+    await new.open()
+    # What the old one sends as number 2 does not arrive, and it does not know.
+    async with admin.transaction():
+        await admin.execute("LOCK TABLE journal IN ACCESS EXCLUSIVE MODE")
+        async with asyncio.TaskGroup() as group:
+            blocked = group.create_task(land(old))
+            await until_somebody_waits(admin)
+            blocked.cancel()
+            await admin.execute("UPDATE lease SET epoch = epoch + 1")
+    database._lock.epoch += 1
+    row = await land(new)
+    assert row.seq == 2
+    for behind in (1, 0):  # While its lock is lost, and if the lease were its own again.
+        database._lock.epoch -= behind
+        await admin.execute("UPDATE lease SET epoch = epoch - $1", 1 - behind)
+        with pytest.raises(TemporaryFailure, match="another instance took over"):
+            await land(old)
+    assert await new.read(row) is not None
+    assert row in [one.id async for one in new.unfinished()]
+    await old.close()
+    await new.close()
+
+
 async def test_outbox_entries_of_one_transaction_id_are_one(
     database: Database, folder: Path
 ) -> None:
@@ -167,17 +202,23 @@ async def test_a_parked_item_keeps_its_reason_and_event(database: Database, fold
     assert await items.count_parked() == {ParkReason.FAILED: 1}
 
 
-async def test_a_predecessor_counts_no_tries_and_forgets_none(
-    database: Database, folder: Path
+async def test_a_predecessor_counts_no_tries_and_forgets_and_drops_none(
+    database: Database, day_keys: DayKeys
 ) -> None:
-    items = Items(database, DayKeys(folder, database.clock))
+    items, shelf = Items(database, day_keys), Shelf(database, day_keys)
     item = ItemId(database.clock.today(), 1, 0)
     await items.note_try(item, "c")
+    await items.park(item, "d", ParkReason.FAILED, "it failed", b"{}")
+    (parked,) = await shelf.all()
     await database.core.execute("UPDATE lease SET epoch = epoch + 1")
     with pytest.raises(TemporaryFailure, match="another instance"):
         await items.note_try(item, "c")
     await items.clear_try(item, "c")
-    assert await database.core.fetchval("SELECT tries FROM item") == 1
+    await shelf.drop(parked)
+    assert await database.core.fetchval("SELECT sum(tries) FROM item") == 2
+    await database.core.execute("UPDATE lease SET epoch = epoch - 1")
+    await shelf.drop(parked)
+    assert await shelf.all() == []
 
 
 async def test_a_chat_is_bridged_once(database: Database) -> None:

@@ -184,7 +184,7 @@ async def test_a_change_that_was_killed_goes_on_where_it_was(
 
 
 async def test_what_does_not_open_is_named_and_holds_up_nothing(
-    vault: Vault, database: Database, admin: Connection
+    vault: Vault, database: Database, admin: Connection, folder: Path
 ) -> None:
     await fill(admin, vault, 10)
     await admin.execute("UPDATE subject_key SET wrapped = 'x' WHERE subject = $1", person(3))
@@ -193,7 +193,7 @@ async def test_what_does_not_open_is_named_and_holds_up_nothing(
     # By a login, and by leave to speak for somebody, people are found who have no key at all.
     hers = await Accounts(database).link_login(NEAR, person(7), "seven")
     await admin.execute("UPDATE vault SET login = $1 WHERE subject = $2", hers.id, person(7))
-    await DoublePuppetStore(database).set_puppet(person(8), "token")
+    await DoublePuppetStore(database, folder).set_puppet(person(8), "token")
     keyless = [person(7), person(8)]
     await admin.execute("DELETE FROM subject_key WHERE subject = ANY($1)", keyless)
     checked = [f for s in await steps_of(Rotation(database, vault).check()) for f in s.faults]

@@ -21,7 +21,10 @@ async def find(inquiries: Inquiries, chat: RemoteChat, patterns: Sequence[str]) 
     if not patterns:
         return []
     answer = await inquiries.ask(
-        line("MODE", chat.name, "b"), wanted={replies.BAN_ENTRY}, last={replies.END_OF_BANS}
+        line("MODE", chat.name, "b"),
+        wanted={replies.BAN_ENTRY},
+        last={replies.END_OF_BANS},
+        channel=chat.name,
     )
     there = {one.param(2).casefold() for one in answer.lines}
     return [one for one in patterns if _mask(one).casefold() in there]
@@ -36,7 +39,10 @@ async def find_about(
     Raises ``PermanentFailure`` if there are others only, else a ``DeliveryError``.
     """
     answer = await inquiries.ask(
-        line("MODE", chat.name, "b"), wanted={replies.BAN_ENTRY}, last={replies.END_OF_BANS}
+        line("MODE", chat.name, "b"),
+        wanted={replies.BAN_ENTRY},
+        last={replies.END_OF_BANS},
+        channel=chat.name,
     )
     there, fold = [one.param(2) for one in answer.lines], network.fold
     if not there:

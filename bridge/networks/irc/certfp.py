@@ -10,11 +10,6 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 from bridge.sdk.errors import ModuleNotReady
 
 VALID_FOR = timedelta(days=20 * 365)
@@ -23,6 +18,12 @@ VALID_FOR = timedelta(days=20 * 365)
 
 def make(name: str, now: datetime) -> bytes:
     """Make a certificate with its key, as PEM."""
+    # 2 MiB for what is made once in twenty years.
+    from cryptography import x509  # noqa: PLC0415
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from cryptography.x509.oid import NameOID  # noqa: PLC0415
+
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     certificate = (
@@ -46,7 +47,10 @@ def fingerprint(pem: bytes) -> str:
 
     Raises ``ValueError`` for what is no certificate.
     """
-    return x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256()).hex()
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - As above.
+    from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415
+
+    return load_pem_x509_certificate(pem).fingerprint(hashes.SHA256()).hex()
 
 
 @contextmanager

@@ -31,6 +31,9 @@ class Channels:
         self._asked: dict[str, _Answer] = {}
         self._unsaid: list[str] = []
         """Of these channels, those whose turn to be written has not come."""
+        self._overdue: set[str] = set()
+        """Channels whose join was refused or not answered in time, and that nobody has left: a
+        refusal may have been about something else."""
         self._writing = asyncio.Lock()
 
     def _fold(self, name: str) -> str:
@@ -45,13 +48,21 @@ class Channels:
         """The channels that we are in, folded, in order."""
         return sorted(self._joined)
 
-    async def enter(self, name: str) -> None:
-        """Be in the channel. Raises a ``DeliveryError`` with the server's reason."""
+    async def enter(self, name: str, check: Callable[[], None] = lambda: None) -> None:
+        """Be let into the channel. Raises a ``DeliveryError`` with the server's reason.
+
+        Who is put out again before this returns is told by ``is_in``.
+
+        ``check``: called before it is asked for; raises if it was left since.
+        """
         key = self._fold(name)
         if key in self._joined:
             return
         if self._before is not None:
             await self._before(name)
+        check()
+        if key in self._joined:
+            return  # By another's question, while this one was asked.
         answer = self._asked.get(key)
         if answer is None:
             answer = self._asked[key] = asyncio.get_running_loop().create_future()
@@ -62,7 +73,11 @@ class Channels:
                 # Others may wait for the same answer: our cancellation is not theirs.
                 refusal = await asyncio.shield(answer)
         except TimeoutError as error:
-            self._asked.pop(key, None)
+            if key in self._joined:
+                return
+            if self._asked.get(key) is answer:
+                del self._asked[key]
+                self._overdue.add(key)
             raise TemporaryFailure(
                 f"{self._connection.server} did not answer the join of {name} within "
                 f"{self._join_seconds:g} seconds.",
@@ -80,7 +95,8 @@ class Channels:
                 try:
                     await self._connection.say(line("JOIN", ",".join(group)))
                 except BaseException:
-                    self._unsaid[:0] = group  # Others wait for it.
+                    # Others wait for it.
+                    self._unsaid[:0] = [one for one in group if self._fold(one) in self._asked]
                     raise
 
     def _take_line(self) -> list[str]:
@@ -95,8 +111,14 @@ class Channels:
         return group
 
     def part(self, name: str, reason: str) -> None:
-        """Leave the channel, if we are in it."""
+        """Leave the channel, if we are in it or on the way."""
         key = self._fold(name)
+        self._overdue.discard(key)
+        answer = self._asked.pop(key, None)
+        if answer is not None:
+            self._unsaid = [one for one in self._unsaid if self._fold(one) != key]
+            if not answer.done():
+                answer.set_result(TemporaryFailure(f"{name} was left meanwhile."))
         if key in self._joined:
             self._joined.discard(key)
             self._connection.write(line("PART", name, cut(reason, 200)))
@@ -112,6 +134,7 @@ class Channels:
                 )
         self._asked.clear()
         self._unsaid.clear()
+        self._overdue.clear()
         self._joined.clear()
 
     def handle(self, message: Incoming) -> None:
@@ -129,10 +152,12 @@ class Channels:
     def _on_own_join(self, name: str) -> None:
         key = self._fold(name)
         answer = self._asked.pop(key, None)
-        if answer is None and key not in self._joined:
-            # The network sent us elsewhere (470). Nobody agreed to be bridged there.
+        if answer is None and key not in self._joined and key not in self._overdue:
+            # The network sent us elsewhere (470), or it was left meanwhile. Nobody agreed to be
+            # bridged there.
             self._connection.write(line("PART", name, "Not a bridged channel"))
             return
+        self._overdue.discard(key)
         self._joined.add(key)
         if answer is not None and not answer.done():
             answer.set_result(None)
@@ -142,13 +167,14 @@ class Channels:
 
     def _on_refused_join(self, message: Incoming) -> None:
         name = message.param(1)
+        if message.command in replies.JOIN_UNNAMED and name.upper() == "JOIN":
+            # It names the command instead of the channel.
+            name = next(iter(self._asked)) if len(self._asked) == 1 else ""
         refusal = replies.join_refusal(message, name)
-        if refusal is None:
-            return
         key = self._fold(name)
-        if key not in self._asked and message.command in replies.JOIN_LATER:
-            # These may name the command instead of the channel.
-            key = next(iter(self._asked), "") if len(self._asked) == 1 else ""
-        answer = self._asked.pop(key, None)
-        if answer is not None and not answer.done():
+        answer = self._asked.pop(key, None) if refusal is not None else None
+        if answer is None:
+            return
+        self._overdue.add(key)
+        if not answer.done():
             answer.set_result(refusal)

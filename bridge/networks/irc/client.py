@@ -1,25 +1,27 @@
 """One login's client: the relay listens and speaks, a puppet only speaks."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from functools import partial
 
 from bridge.networks.irc import bans, replies
 from bridge.networks.irc.channels import Channels
-from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.connection import GOODBYE_SECONDS, Connection
 from bridge.networks.irc.desk import Desk
 from bridge.networks.irc.dial import connect
 from bridge.networks.irc.ears import Ears
-from bridge.networks.irc.endings import Cause
 from bridge.networks.irc.formerly import former_bans
-from bridge.networks.irc.governing import rank_lines, remove, topic_lines
+from bridge.networks.irc.governing import rank_lines, remove, set_topic
 from bridge.networks.irc.history import Heard, Marks
 from bridge.networks.irc.inbox import Inbox
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY
+from bridge.networks.irc.memberships import Memberships
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
+from bridge.networks.irc.people import account_id
 from bridge.networks.irc.presence import REST, Presence
 from bridge.networks.irc.private import Doorman
 from bridge.networks.irc.rollcall import RollCall
@@ -27,7 +29,7 @@ from bridge.networks.irc.typed import read_autocommands
 from bridge.networks.irc.typist import Typist
 from bridge.networks.irc.voice import Voice
 from bridge.networks.irc.whispers import Whispered
-from bridge.networks.irc.wire import Incoming, Line, Source, line
+from bridge.networks.irc.wire import Line, line
 from bridge.sdk.errors import (
     DeliveryError,
     LoginRequired,
@@ -54,10 +56,16 @@ from bridge.sdk.ids import EventId, RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginState
 from bridge.sdk.module import Host
 
-LONGEST_REJOIN_SECONDS = 3600.0
 DRAIN_SECONDS = 2.0
 """How long what was read already may take to be stored, when we are stopped."""
 STORE_AGAIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Services know the connection by an account."""
+
+    account: RemoteUserId
 
 
 class DismissedError(ModuleError):
@@ -70,14 +78,14 @@ class IrcClient(Presence):
     def __init__(self, login: Login, host: Host, network: Network) -> None:
         super().__init__(login, host, network)
         self._desk: Desk | None = None
-        self._chats: dict[RemoteChatId, RemoteChat] = {}
+        self._memberships = Memberships(
+            host, self._settings.rejoin_seconds, self._complain, returns=not self._is_puppet
+        )
         self._doorman: Doorman | None = None
-        self._marks = Marks(host.store)
+        self._marks = None if self._is_puppet else Marks(host.store)
         self._ears: Ears | None = None
         self._typist: Typist | None = None
         self._voice = Voice(network, host)
-        self._kicked: asyncio.Queue[RemoteChat] = asyncio.Queue()
-        self._kicks: dict[RemoteChatId, int] = {}
 
     async def run(self) -> None:
         """Stay connected until cancelled. A puppet waits for its first message before."""
@@ -90,11 +98,11 @@ class IrcClient(Presence):
                 await self._connect()
             except DismissedError:
                 if not self._needed.is_set():
-                    self._chats.clear()
+                    self._memberships.forget_all()
 
     async def _connect(self) -> None:
         self._link.starting()
-        self._dismissal.clear()
+        self._is_dismissed = False
         self._voice.begin_anew()
         self._goodbye = REST
         failure: ModuleError = ModuleNotReady("The connection to IRC was stopped.")
@@ -103,21 +111,13 @@ class IrcClient(Presence):
             self._network.crowd.came(self._login.id, self._dismiss)
         try:
             async with AsyncExitStack() as stack:
-                way = await self._way(stack)
-                identity = await self.naming.identity()
-                async with self._turn():
-                    connection = await stack.enter_async_context(
-                        connect(self._settings, identity, self._network.rotation, way)
-                    )
-                await self._live(connection)
+                await self._live(await self._open(stack))
         except DismissedError:
             dismissed = True
             raise
         except ModuleError as error:
             failure = error
             self._heed(error)
-            if self._is_puppet and getattr(error, "cause", None) is Cause.KILLED:
-                self._needed.clear()
             if isinstance(error, LoginRequired) or not self._needed.is_set():
                 self._network.crowd.left(self._login.id)
             raise
@@ -129,12 +129,19 @@ class IrcClient(Presence):
             self._network.release(self._login.id)
             self._link.starting() if dismissed else self._link.down(failure)
 
+    async def _open(self, stack: AsyncExitStack) -> Connection:
+        # What only this needs must not lie in memory for as long as the connection.
+        way = await self._way(stack)
+        identity = await self.naming.identity()
+        async with self._turn():
+            return await connect(stack, self._settings, identity, self._network.rotation, way)
+
     async def send(self, message: Message) -> Receipt:
         """Say the message in its channel, which is joined first if need be.
 
         Returns when the network has taken it: see ``Connection.deliver``.
         """
-        with self._spoken():
+        with self._spoken(message):
             connection, chat = await self._enter(message.chat)
             self.guard_secret(chat.name, message.body)
             if self._typist is not None:
@@ -146,51 +153,52 @@ class IrcClient(Presence):
         return self._voice.stop(event_id)
 
     async def _enter(self, chat_id: RemoteChatId) -> tuple[Connection, RemoteChat]:
-        chat = self._chats.get(chat_id) or RemoteChat(id=chat_id, name=chat_id)
+        chat = self._memberships.find(chat_id) or RemoteChat(id=chat_id, name=chat_id)
         return await self._come_in(chat), chat
 
     async def send_reaction(self, reaction: Reaction) -> Receipt | None:
         """React by a tag, where the server has them and knows the message."""
-        with self._spoken():
+        with self._spoken(reaction):
             connection, chat = await self._enter(reaction.chat)
             return await self._voice.react(connection, chat, reaction)
 
     async def send_redaction(self, redaction: Redaction) -> Receipt | None:
         """Take a message back, where the server has a way to and knows the message."""
-        with self._spoken():
+        with self._spoken(redaction):
             connection, chat = await self._enter(redaction.chat)
             return await self._voice.redact(connection, chat, redaction)
 
     async def send_typing(self, typing: Typing) -> None:
         """Show that the owner writes, in a channel that this connection is in or to a person."""
-        chat = self._chats.get(typing.chat)
+        chat = self._memberships.find(typing.chat)
         name = chat.name if chat is not None else typing.chat
         if self._typist is not None and (chat is not None or self._network.is_stranger(name)):
             (self._typist.begin if typing.is_typing else self._typist.cease)(name)
 
     async def join(self, chat: RemoteChat) -> None:
-        """Be in the channel from now on, over reconnects too."""
-        self._needed.set()
-        _, channels = await self._link.get(self._settings.connect_seconds * 2)
-        if self._ears is not None:
-            self._ears.roster.follow(chat)
-        try:
-            await channels.enter(chat.name)
-        except PermanentFailure:
-            if self._ears is not None and chat.id not in self._chats:
-                self._ears.roster.forget(chat)
-            raise
-        self._chats[chat.id] = chat
+        """Be in the channel from now on, over reconnects too; the relay also after a kick."""
+        self._want()
+        with self._memberships.way_into(chat) as way:
+            _, channels = await self._link.get(self._settings.connect_seconds * 2)
+            way.check()
+            if self._ears is not None:
+                self._ears.roster.follow(chat)
+            try:
+                await way.come(channels)
+            except (TemporaryFailure, asyncio.CancelledError):
+                if not self._is_puppet:
+                    way.try_later()
+                raise
+            way.arrive()
 
     async def leave(self, chat: RemoteChat, reason: str) -> None:
         """Leave the channel and do not come back."""
-        known = self._chats.pop(chat.id, chat)
-        self._kicks.pop(chat.id, None)
+        known = self._memberships.leave(chat)
         if self._ears is not None:
-            self._ears.roster.forget(known)
+            self._ears.forget(known)
         if self._link.channels is not None:
             self._link.channels.part(known.name, reason)
-        if not self._is_puppet:
+        if self._marks is not None:
             await self._marks.forget(chat.id)
             self._network.banned.forget_chat(chat.id)
 
@@ -214,7 +222,7 @@ class IrcClient(Presence):
     async def set_topic(self, chat: RemoteChat, topic: str) -> None:
         """Set the topic. Raises a ``DeliveryError``."""
         connection = await self._come_in(chat)
-        await self._do(topic_lines(chat, topic, connection.isupport))
+        await set_topic(self._questions, chat, topic, self._network, connection.isupport)
 
     async def set_rank(self, chat: RemoteChat, person: RemoteUserId | UserId, rank: Rank) -> None:
         """Give somebody a rank, or take it. Raises a ``DeliveryError``."""
@@ -241,19 +249,17 @@ class IrcClient(Presence):
             await self._do([one])
 
     async def _come_in(self, chat: RemoteChat) -> Connection:
-        connection, channels = await self._link.get(self._settings.connect_seconds * 2)
-        if not connection.isupport.is_channel(chat.name):
-            return self._approach(connection, chat.name)
-        await channels.enter(chat.name)
-        self._chats[chat.id] = chat
+        with self._memberships.way_into(chat) as way:
+            connection, channels = await self._link.get(self._settings.connect_seconds * 2)
+            if not connection.isupport.is_channel(chat.name):
+                return self._approach(connection, chat.name)
+            await channels.enter(chat.name, way.check)
+            way.arrive()
         return connection
 
     def _approach(self, connection: Connection, nick: str) -> Connection:
         """Be about to say something to a person. Raises ``PermanentFailure`` if it is us."""
-        if self._network.is_ours(Source(nick)):
-            owner = self._network.owner_of(nick, held_only=True)
-            who = f"{nick} is {owner}'s own connection: write to them in Matrix"
-            raise PermanentFailure(who if owner else f"{nick} is this bridge itself")
+        self._network.refuse_ours(nick)
         if self._doorman is not None:
             self._doorman.said_to(nick)
         return connection
@@ -291,8 +297,7 @@ class IrcClient(Presence):
             connection, self._network, self._host, owner=self._login.owner, desk=self._desk,
             whispers=whispers,
         )  # fmt: skip
-        inbox = Inbox(self._take_in, lambda heard: heard.chat)
-        ended: ModuleError | None = None
+        inbox = Inbox(self._take_in, _lane_of)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(inbox.work())
@@ -301,24 +306,15 @@ class IrcClient(Presence):
                 if self._is_puppet and "message-tags" in connection.capabilities:
                     self._typist = Typist(connection.answer, asyncio.get_running_loop().time)
                     others.append(tasks.create_task(self._typist.run()))
-                others.append(tasks.create_task(self._wait_for_dismissal(connection)))
-                lasting = (self._marks.keep_writing(), self._serve(inbox),
-                           self._keep_identified(connection))  # fmt: skip
-                others.extend(tasks.create_task(one) for one in lasting)
-                if whispers is not None:
+                if not self._is_puppet:
+                    others.append(tasks.create_task(self._serve(inbox)))
+                if whispers is not None and whispers.lookout.is_possible:
                     put = partial(self._put_whispered, inbox)
                     others.append(tasks.create_task(whispers.lookout.serve(connection.say, put)))
                 self._host.report(LoginState.CONNECTED)
-                try:
-                    await self._listen(
-                        connection, channels, nick_keeper, inquiries, inbox, rollcall, doorman
-                    )
-                except ModuleError as error:
-                    ended = error
-                    self._link.down(error)
-                    self._host.report(LoginState.RECONNECTING, str(error))
-                for task in others:
-                    task.cancel()
+                ended = await self._end_of(connection, others, self._listen(
+                    connection, channels, nick_keeper, inquiries, inbox, rollcall, doorman
+                ))  # fmt: skip
                 rollcall.end()
                 inbox.close()
         except asyncio.CancelledError:
@@ -326,44 +322,64 @@ class IrcClient(Presence):
             raise
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
-        with suppress(DeliveryError):  # What is not written is asked for once more.
-            await self._marks.write()
-        if ended is not None:
-            raise ended
+        await self._write_marks()
+        raise ended
 
-    async def _serve(self, inbox: Inbox[Heard]) -> None:
-        if self._desk is None or self._ears is None:
+    async def _end_of(
+        self,
+        connection: Connection,
+        others: Sequence[asyncio.Task[None]],
+        listening: Coroutine[None, None, None],
+    ) -> ModuleError:
+        """Listen until the connection ends or is dismissed, and the others with it; return why."""
+        ended: ModuleError = DismissedError("The connection ends for now.")
+        try:
+            async with asyncio.timeout(None) as patience:
+                self._begin_to_listen(partial(self._quit, connection, patience))
+                await listening
+        except ModuleError as error:
+            if not self._is_dismissed:
+                self._lose(error)  # At once: who waits for an answer hears why.
+                ended = error
+        except TimeoutError:
+            if not patience.expired():
+                raise
+        finally:
+            self._end_to_listen()
+            for task in others:
+                task.cancel()
+        if self._is_dismissed:
+            # What was read may take long to be stored: nobody shall think that we still hear.
+            await connection.close(self._goodbye)
+        return ended
+
+    def _quit(self, connection: Connection, patience: asyncio.Timeout) -> None:
+        """Have the server end the connection; all before that is heard, for a while."""
+        connection.ask()
+        connection.write(line("QUIT", self._goodbye))
+        patience.reschedule(asyncio.get_running_loop().time() + GOODBYE_SECONDS)
+
+    async def _serve(self, inbox: Inbox[Heard | SignedIn]) -> None:
+        """Do what only the relay does, until cancelled."""
+        if self._desk is None or self._ears is None or self._marks is None:
             return
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._marks.keep_writing())
             tasks.create_task(self._desk.work())
             tasks.create_task(self._ears.end_splits(inbox.put))
             tasks.create_task(self._ears.keep_asking())
-
-    async def _wait_for_dismissal(self, connection: Connection) -> None:
-        loop, idle = asyncio.get_running_loop(), self._settings.idle_seconds
-        self._last_spoken = loop.time()
-        while not self._dismissal.is_set():
-            left = self._last_spoken + idle - loop.time() if idle and self._is_puppet else None
-            if left is not None and left <= 0 and self._dismiss():
-                break
-            with suppress(TimeoutError):
-                # One who is just speaking is looked at again when that is over.
-                async with asyncio.timeout(None if left is None else max(left, 1.0)):
-                    await self._dismissal.wait()
-        connection.goodbye = self._goodbye
-        raise DismissedError("The connection ends for now.")
 
     async def _settle_in(self, connection: Connection) -> None:
         limits = connection.isupport = self._network.learn(connection.isupport)
         self._network.hold(self._login.id, connection.own)
         self._network.note_server(self._login.id, connection.means, connection.capabilities)
-        if not self._is_puppet:
+        if self._marks is not None:
             if limits.bot_mode:
                 connection.write(line("MODE", connection.own.nick, f"+{limits.bot_mode}"))
             marks = await self._marks.load()
             await self._network.load(self._host.store, self._host.now)
             self._ears = Ears(connection, self._network, marks, self._host.now)
-            for chat in self._chats.values():
+            for chat in self._memberships.chats:
                 self._ears.roster.follow(chat)
 
     async def _listen(
@@ -372,12 +388,18 @@ class IrcClient(Presence):
         channels: Channels,
         keeper: NickKeeper,
         inquiries: Inquiries,
-        inbox: Inbox[Heard],
+        inbox: Inbox[Heard | SignedIn],
         rollcall: RollCall,
         doorman: Doorman,
     ) -> None:
         while True:
+            while connection.accounts:
+                account = account_id(connection.isupport.fold(connection.accounts.pop(0)))
+                await inbox.put(SignedIn(account))
             message = await connection.read()
+            if message.command == "PONG" and self._ears is None:
+                inquiries.handle(message)  # One comes for each message; nobody else heeds it.
+                continue
             overheard = False
             if message.command not in replies.SPEAKING:
                 self._network.hold(self._login.id, connection.own)
@@ -390,8 +412,8 @@ class IrcClient(Presence):
                 if message.command not in replies.SPEAKING:
                     channels.handle(message)
                     rollcall.handle(message)
-                if message.command == "KICK":
-                    self._on_kick(connection, message)
+                if message.command == "KICK" and connection.is_own_nick(message.param(1)):
+                    self._memberships.kicked_from(message.param(0), connection.isupport.fold)
                 keeper.handle(message)
                 overheard = inquiries.handle(message)
                 for event in () if overheard else await doorman.handle(message):
@@ -400,16 +422,20 @@ class IrcClient(Presence):
                 await inbox.put(heard)
 
     @staticmethod
-    async def _put_whispered(inbox: Inbox[Heard], event: Whispered) -> None:
+    async def _put_whispered(inbox: Inbox[Heard | SignedIn], event: Whispered) -> None:
         # One after another: who goes by another nick is not met as a stranger meanwhile.
         await inbox.put(Heard(event, RemoteChatId("")))
 
-    async def _take_in(self, heard: Heard) -> None:
+    async def _take_in(self, heard: Heard | SignedIn) -> None:
+        if isinstance(heard, SignedIn):
+            await self._host.identify(heard.account)
+            return
         if heard.event is not None:
             if self._doorman is not None:
                 await self._doorman.optouts.follow(heard.event)
             await self._receive(heard.event)
-        if heard.mark is not None and heard.chat in self._chats:
+        is_in = self._memberships.find(heard.chat) is not None
+        if self._marks is not None and heard.mark is not None and is_in:
             self._marks.note(heard.chat, heard.mark)
 
     async def _receive(self, event: RemoteEvent) -> None:
@@ -429,17 +455,21 @@ class IrcClient(Presence):
             else:
                 return
 
-    async def _drain(self, inbox: Inbox[Heard]) -> None:
+    async def _drain(self, inbox: Inbox[Heard | SignedIn]) -> None:
         inbox.close()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await inbox.work()
-                with suppress(DeliveryError):
-                    await self._marks.write()
+                await self._write_marks()
         except TimeoutError:
             self._host.log.warning(
                 "What IRC sent last was not stored in time", extra={"event": "drain_timeout"}
             )
+
+    async def _write_marks(self) -> None:
+        if self._marks is not None:
+            with suppress(DeliveryError):  # What is not written is asked for once more.
+                await self._marks.write()
 
     # --- channels and nick -------------------------------------------------------------------
 
@@ -454,45 +484,12 @@ class IrcClient(Presence):
                 self._complain(PermanentFailure(f"Your autocommand is not done: {error}"))
             if away:
                 await connection.say(line("AWAY", away))
-        await self._keep_joined(channels)
-
-    async def _keep_joined(self, channels: Channels) -> None:
-        async with asyncio.TaskGroup() as returns:
-            for chat in list(self._chats.values()):
-                returns.create_task(self._return(channels, chat, 0))
-            while True:
-                chat = await self._kicked.get()
-                kicks = self._kicks[chat.id] = self._kicks.get(chat.id, 0) + 1
-                pause = self._settings.rejoin_seconds * 2 ** min(kicks - 1, 20)
-                returns.create_task(
-                    self._return(channels, chat, min(pause, LONGEST_REJOIN_SECONDS))
-                )
-
-    async def _return(self, channels: Channels, chat: RemoteChat, pause: float) -> None:
-        await asyncio.sleep(pause)
-        if chat.id not in self._chats:
-            return
-        try:
-            await channels.enter(chat.name)
-        except PermanentFailure as error:
-            if self._is_puppet:
-                del self._chats[chat.id]
-            self._complain(error)
-        except DeliveryError as error:
-            self._host.log.info("%s", error, extra={"event": "rejoin_failed"})
-
-    def _on_kick(self, connection: Connection, message: Incoming) -> None:
-        fold = connection.isupport.fold
-        if fold(message.param(1)) != fold(connection.own.nick):
-            return
-        kicked = [one for one in self._chats.values() if fold(one.name) == fold(message.param(0))]
-        for chat in kicked:
-            if not self._is_puppet:
-                self._kicked.put_nowait(chat)
-            else:
-                # A puppet comes back when its owner speaks again, not before.
-                del self._chats[chat.id]
+        await self._memberships.keep(channels)
 
     def _complain(self, error: DeliveryError) -> None:
         self._host.log.warning("%s", error, extra={"event": "irc_refused"})
         self._host.report(LoginState.CONNECTED, str(error))
+
+
+def _lane_of(heard: Heard | SignedIn) -> RemoteChatId | None:
+    return heard.chat if isinstance(heard, Heard) else None

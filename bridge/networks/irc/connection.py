@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -43,8 +42,10 @@ class Connection:
         self._settings = settings
         self._flood = flood
         self._line_reader = LineReader()
-        self._lines: deque[bytes] = deque()
-        self._read_before: deque[Incoming] = deque()
+        self._held: list[bytes] | None = None
+        """What goes out in one write, while it is gathered; nothing is awaited meanwhile."""
+        self._lines: Iterator[bytes] = iter(())
+        self._read_before: Iterator[Incoming] = iter(())
         self._error = ""
         self._personal = False
         self._signed_in = False
@@ -63,12 +64,10 @@ class Connection:
         self.listens = True
         """Whether what others say in channels is read."""
         self.server = server.label
-        self.goodbye = ""
-        """What to say at the end, if it is anything special."""
         self.own = Source("")
         """Our nick, user and host, as others see them; user and host once we joined."""
-        self.accounts: asyncio.Queue[str] = asyncio.Queue()
-        """To which accounts services signed us in, one after another."""
+        self.accounts: list[str] = []
+        """To which accounts services signed us in, one after another; who reads takes them out."""
         self.isupport = Isupport()
         self._offers = Offers()
 
@@ -132,8 +131,15 @@ class Connection:
 
     def write(self, one: Line) -> None:
         """Write a line at once. On a connection that ended it goes nowhere: see ``is_up``."""
-        if self.is_up:
+        if self._held is not None:
+            self._held.append(one.encode())
+        elif self.is_up:
             self._writer.write(one.encode())
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held and self.is_up:
+            self._writer.write(b"".join(held))
 
     def answer(self, one: Line) -> None:
         """Write a line that may as well be left out, if flood control has room for it."""
@@ -172,6 +178,7 @@ class Connection:
         try:
             for parcel in parcels:
                 if pause := [self._flood.reserve() for _ in parcel][-1]:
+                    self._let_go()
                     ends: list[asyncio.Future[Any]] = [sending.answer]
                     ends += [stop] if stop is not None else []
                     await asyncio.wait(ends, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
@@ -180,6 +187,7 @@ class Connection:
                     break
                 if sending.refusal is not None or not self.is_up:
                     break
+                self._held = [] if self._held is None else self._held
                 first, *others = parcel
                 for one in (self._deliveries.speak(sending, first), *others):
                     self.write(one)
@@ -188,6 +196,7 @@ class Connection:
             # Also for one that was cancelled: a refusal of it must not fall on the next.
             self._deliveries.finish(sending)
             self._ask_in_turn()
+            self._let_go()
         failure = await sending.answer
         if failure is not None:
             raise failure
@@ -252,22 +261,21 @@ class Connection:
     async def check_answers(self) -> None:
         """Return when the server has answered a PING, by which we will learn what it has read."""
         self.write(line("PING", self._deliveries.ask()))
+        held = list(self._read_before)
         while self._deliveries.is_asking:
-            self._read_before.append(await self._read_next())
+            held.append(await self._read_next())
+        self._read_before = iter(held)
 
     async def read(self) -> Incoming:
         """Return the next line; answers PING itself.
 
         Raises ``ModuleNotReady`` or ``LoginRequired`` with the reason when the connection ends.
         """
-        if self._read_before:
-            return self._read_before.popleft()
-        return await self._read_next()
+        return next(self._read_before, None) or await self._read_next()
 
     async def _read_next(self) -> Incoming:
         while True:
-            while self._lines:
-                raw = self._lines.popleft()
+            for raw in self._lines:
                 if not self.listens and is_chatter(raw, self.own.nick):
                     continue
                 read = parse(raw)
@@ -290,19 +298,22 @@ class Connection:
         self._deliveries.end()
 
     async def _fill(self) -> None:
+        broke: Exception | None = None
         try:
             data = await self._receive()
-            self._lines.extend(self._line_reader.feed(data))
+            self._lines = iter(self._line_reader.feed(data))
         except (OSError, ValueError) as error:
+            broke, data = error, b""
+        if data:
+            return
+        # What the server said last is the reason, however the connection ended after it.
+        if broke is not None and not self._error:
             raise ModuleNotReady(
-                f"The connection to {self.server} broke: {reason_of(error)}"
-            ) from error
-        if not data:
-            raise (
-                ModuleNotReady(self._silence)
-                if self._silence
-                else endings.ended(self.server, self._error, personal=self._personal)
-            )
+                f"The connection to {self.server} broke: {reason_of(broke)}"
+            ) from broke
+        if self._silence and not self._error:
+            raise ModuleNotReady(self._silence)
+        raise endings.ended(self.server, self._error, personal=self._personal) from broke
 
     async def _receive(self) -> bytes:
         """Wait for more; of nothing when it is over."""
@@ -351,9 +362,10 @@ class Connection:
             case "CHGHOST" if self.is_own(message.source):
                 self.own = Source(self.own.nick, message.param(0), message.param(1))
             case replies.LOGGED_IN if message.param(2):
-                self.accounts.put_nowait(message.param(2))
+                self.accounts.append(message.param(2))
             case replies.HOST_HIDDEN:
-                self.own = Source(self.own.nick, self.own.user, message.param(1))
+                user, _, host = message.param(1).rpartition("@")
+                self.own = Source(self.own.nick, user or self.own.user, host)
             case replies.ISUPPORT:
                 self.isupport = self.isupport.with_tokens(message.params[1:-1])
             case _:
@@ -373,8 +385,11 @@ class Connection:
         """Register. Raises ``LoginRequired`` or ``ModuleNotReady`` with the server's reason."""
         handshake = Handshake(identity, self.server)
         self._personal = identity.personal
+        # In one write: one that closes at once would answer the second with a reset.
+        self._held = []
         for one in handshake.start():
             self.write(one)
+        self._let_go()
         while not handshake.done:
             for one in handshake.feed(await self.read()):
                 self.write(one)
@@ -393,7 +408,7 @@ class Connection:
                 # A socket that is closed with unread input is reset, and the server may then
                 # lose what we wrote last. So its side closes first.
                 with contextlib.suppress(ModuleError):
-                    while self.is_up:
+                    while not self._ended:
                         await self._read_next()
                 self._writer.close()
                 await self._writer.wait_closed()

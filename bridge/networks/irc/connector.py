@@ -90,6 +90,8 @@ class IrcConnector:
             raise ConfigError("these are no settings of the irc module")
         self._settings = settings
         self._network = Network(settings)
+        self._told: tuple[Isupport | None, frozenset[str], bool] | None = None
+        self._capabilities: Capabilities | None = None
 
     async def examine(self) -> Sequence[Remark]:
         """Connect to each server, and leave without signing in."""
@@ -108,16 +110,26 @@ class IrcConnector:
 
     def capabilities(self, chat: RemoteChatId) -> Capabilities:
         """Say what the network can do, as far as its servers have told."""
+        network = self._network
+        told = (network.isupport, network.offered, network.acknowledges)
+        if self._capabilities is None or told != self._told:  # It is asked with every message.
+            self._told, self._capabilities = told, self._read_capabilities()
+        return self._capabilities
+
+    def _read_capabilities(self) -> Capabilities:
         settings, offers = self._settings, self._network.offers
+        limits = self._network.isupport or Isupport()
         has_tags = settings.mode == "puppets" and offers("message-tags")
+        reacts = has_tags and limits.allows_reactions
+        types = has_tags and settings.typing and limits.allows_tag("typing")
         said = Level.FALLBACK if settings.reactions == "text" else Level.DROP
         told = Level.FALLBACK if settings.redactions == "text" else Level.DROP
         return Capabilities(
             puppets=settings.mode == "puppets",
             acknowledges=self._network.acknowledges,
-            reactions=Level.PARTIAL if has_tags else said,
-            redactions=Level.PARTIAL if offers(REDACTION) or has_tags else told,
-            typing=Level.FULL if has_tags and settings.typing else Level.DROP,
+            reactions=Level.PARTIAL if reacts else said,
+            redactions=Level.PARTIAL if offers(REDACTION) or reacts else told,
+            typing=Level.FULL if types else Level.DROP,
             limits={"lines": settings.most_lines, "quote_after": settings.quote_after_seconds},
         )
 

@@ -8,7 +8,6 @@ only for what they leave open.
 
 import asyncio
 import secrets
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -43,7 +42,7 @@ class Deliveries:
         # Nobody else can make the server say what would look like an answer.
         self._prefix = f"t{secrets.token_hex(4)}n"
         self._numbers = count(1)
-        self._questions: deque[_Question] = deque()
+        self._questions: list[_Question] = []
 
     def use(self, means: Means) -> None:
         """Confirm by these means from now on.
@@ -177,8 +176,10 @@ class Deliveries:
         answered = [at for at, one in enumerate(self._questions) if one.marker in said]
         if not answered and any(param.startswith(self._prefix) for param in said):
             return  # An answer that came twice.
-        for _ in range(min(len(self._questions), answered[0] + 1 if answered else 1)):
-            for sending in self._questions.popleft().sendings:
+        until = answered[0] + 1 if answered else 1
+        done, self._questions[:until] = self._questions[:until], []
+        for one in done:
+            for sending in one.sendings:
                 self._open.remove(sending)
                 sending.read_by(self.server)
                 self._forget_labels(sending)
@@ -194,6 +195,8 @@ class Deliveries:
         return refused or replies.send_refusal(reply)
 
     def _hear_refusal(self, reply: Incoming, fold: Callable[[str], str]) -> None:
+        if not self._open:
+            return
         relays = any(one.relays for one in self._open)
         refusal = self._refusal(reply, relays)
         if refusal is None:

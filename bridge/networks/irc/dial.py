@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv6Address
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bridge.networks.irc.endings import BannedError
 from bridge.networks.irc.flood import Flood
 from bridge.networks.irc.handshake import Identity
 from bridge.networks.irc.ident import Ident
+from bridge.networks.irc.reader import Reader
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
 from bridge.sdk.errors import ModuleNotReady
 
@@ -52,42 +54,43 @@ class Way:
     certificate: Path | None = None
 
 
-@asynccontextmanager
 async def connect(
-    settings: IrcSettings, identity: Callable[[], Identity], rotation: Rotation, way: Way
-) -> AsyncIterator[Connection]:
-    """Connect to the first server that answers, sign in, and say goodbye at the end.
+    stack: contextlib.AsyncExitStack,
+    settings: IrcSettings,
+    identity: Callable[[], Identity],
+    rotation: Rotation,
+    way: Way,
+) -> Connection:
+    """Connect to the first server that answers, and sign in; the stack says goodbye at its end.
 
     Raises ``ModuleNotReady`` or ``LoginRequired`` with a sentence.
     """
-    async with contextlib.AsyncExitStack() as stack:
-        who = identity()
-        server, connection = await _open_first(stack, settings, rotation, way, who.username)
-        goodbye, missing = "The bridge could not sign in", "let us in"
+    who = identity()
+    server, connection = await _open_first(stack, settings, rotation, way, who.username)
+    missing = "let us in"
+    try:
         try:
-            try:
-                async with asyncio.timeout(settings.connect_seconds):
-                    await connection.sign_in(who)
-                    missing = "answer a PING"
-                    await connection.check_answers()
-            except TimeoutError as error:
-                rotation.failed(server)
-                raise ModuleNotReady(
-                    f"{connection.server} did not {missing} within {settings.connect_seconds:g} "
-                    "seconds."
-                ) from error
-            except ModuleNotReady:
-                rotation.failed(server)
-                raise
-            except BannedError as error:
-                # Which kind of ban it is some say with their very last words.
-                await connection.close(goodbye)
-                error.hear(connection.last_words)
-                raise
-            goodbye = "The bridge stops"
-            yield connection
-        finally:
-            await connection.close(connection.goodbye or goodbye)
+            async with asyncio.timeout(settings.connect_seconds):
+                await connection.sign_in(who)
+                missing = "answer a PING"
+                await connection.check_answers()
+        except TimeoutError as error:
+            rotation.failed(server)
+            raise ModuleNotReady(
+                f"{connection.server} did not {missing} within {settings.connect_seconds:g} "
+                "seconds."
+            ) from error
+        except ModuleNotReady:
+            rotation.failed(server)
+            raise
+    except BaseException as error:
+        await connection.close("The bridge could not sign in")
+        if isinstance(error, BannedError):
+            # Which kind of ban it is some say with their very last words.
+            error.hear(connection.last_words)
+        raise
+    stack.push_async_callback(connection.close, "The bridge stops")
+    return connection
 
 
 async def _open_first(
@@ -116,50 +119,77 @@ async def open_server(
     server: ServerSettings, settings: IrcSettings, way: Way, username: str
 ) -> AsyncIterator[Streams]:
     """Connect to one server, without signing in. Raises ``ModuleNotReady`` with a sentence."""
+    known: list[Callable[[], None]] = []
+    """Has what ident knows of it forgotten; no stack, of which each connection would have one."""
+    try:
+        yield await _reach(server, settings, way, username, known)
+    finally:
+        for forget in known:
+            forget()
+
+
+async def _reach(
+    server: ServerSettings,
+    settings: IrcSettings,
+    way: Way,
+    username: str,
+    known: list[Callable[[], None]],
+) -> Streams:
     context = _tls_context(server, way.certificate) if server.tls else None
-    with contextlib.ExitStack() as known:
-        try:
-            async with asyncio.timeout(settings.connect_seconds):
-                plug = await _plug(server, way, username, known)
-                streams = await _wrap(plug, server, context)
-        except ssl.SSLCertVerificationError as error:
-            raise ModuleNotReady(
-                f"The certificate of {server.label} is not trusted: {error.verify_message}. "
-                "If it is your own, name its issuer with ca_file."
-            ) from error
-        except ssl.SSLError as error:
-            raise ModuleNotReady(
-                f"{server.label} does not speak TLS as we do: {reason_of(error)}. "
-                "Is it the port for encrypted connections?"
-            ) from error
-        except TimeoutError as error:
-            raise ModuleNotReady(
-                f"{server.label} did not answer within {settings.connect_seconds:g} seconds."
-            ) from error
-        except OSError as error:
-            raise ModuleNotReady(
-                f"{server.label} cannot be reached: {reason_of(error)}."
-            ) from error
-        yield streams
+    try:
+        async with asyncio.timeout(settings.connect_seconds):
+            ends = asyncio.get_running_loop().time() + settings.connect_seconds
+            plug = await _plug(server, way, username, known, ends)
+            return await _wrap(plug, server, context)
+    except ssl.SSLCertVerificationError as error:
+        raise ModuleNotReady(
+            f"The certificate of {server.label} is not trusted: {error.verify_message}. "
+            "If it is your own, name its issuer with ca_file."
+        ) from error
+    except ssl.SSLError as error:
+        raise ModuleNotReady(
+            f"{server.label} does not speak TLS as we do: {reason_of(error)}. "
+            "Is it the port for encrypted connections?"
+        ) from error
+    except TimeoutError as error:
+        raise ModuleNotReady(
+            f"{server.label} did not answer within {settings.connect_seconds:g} seconds."
+        ) from error
+    except UnicodeError as error:
+        raise ModuleNotReady(
+            f"{server.label} cannot be reached: that is no name that a host can have."
+        ) from error
+    except OSError as error:
+        raise ModuleNotReady(f"{server.label} cannot be reached: {reason_of(error)}.") from error
 
 
 async def _plug(
-    server: ServerSettings, way: Way, username: str, known: contextlib.ExitStack
+    server: ServerSettings,
+    way: Way,
+    username: str,
+    known: list[Callable[[], None]],
+    ends: float,
 ) -> socket.socket:
-    """Connect a socket to the first of the server's addresses that takes it."""
+    """Connect a socket to the first of the server's addresses that takes it.
+
+    Each has its share of the time until ``ends`` (loop time): one that is silent must not keep
+    us from the others.
+    """
     host, port = server.address
     family = socket.AF_UNSPEC if way.source is None else socket.AF_INET6
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
     failure: OSError = OSError(f"{host} has no address that we could use")
-    for kind, _, _, _, address in found:
+    for number, (kind, _, _, _, address) in enumerate(found):
+        share = (ends - loop.time()) / (len(found) - number)
         plug = socket.socket(kind, socket.SOCK_STREAM)
         with contextlib.ExitStack() as entry:
             entry.callback(plug.close)
             try:
                 plug.setblocking(False)
                 _know(plug, kind, (str(address[0]), port), way, username, known)
-                await loop.sock_connect(plug, address)
+                async with asyncio.timeout(share):
+                    await loop.sock_connect(plug, address)
             except OSError as error:
                 failure = error
                 continue
@@ -174,7 +204,7 @@ def _know(
     remote: tuple[str, int],
     way: Way,
     username: str,
-    known: contextlib.ExitStack,
+    known: list[Callable[[], None]],
 ) -> None:
     """Give the socket its own address, and have it known before the server can ask about it."""
     if way.source is not None:
@@ -184,20 +214,23 @@ def _know(
     if way.ident is not None:
         local = plug.getsockname()[:2]
         way.ident.know(local, remote, username)
-        known.callback(way.ident.forget, local, remote)
+        known.append(partial(way.ident.forget, local, remote))
 
 
 async def _wrap(
     plug: socket.socket, server: ServerSettings, context: ssl.SSLContext | None
 ) -> Streams:
-    if context is None:
-        return await asyncio.open_connection(sock=plug)
-    return await asyncio.open_connection(
+    loop = asyncio.get_running_loop()
+    reader = Reader(plug if context is None else None)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await loop.create_connection(
+        lambda: protocol,
         sock=plug,
         ssl=context,
-        server_hostname=server.host,
-        ssl_shutdown_timeout=GOODBYE_SECONDS,
+        server_hostname=None if context is None else server.host,
+        ssl_shutdown_timeout=None if context is None else GOODBYE_SECONDS,
     )
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 def _tls_context(server: ServerSettings, certificate: Path | None) -> ssl.SSLContext:

@@ -5,12 +5,15 @@ from ipaddress import IPv6Address
 
 from bridge.networks.irc.endings import BannedError
 from bridge.sdk.errors import LoginRequired
+from bridge.sdk.ids import UserId
 
 HELD_SECONDS = 3600.0
 """How long others are held back by a ban, unless somebody is let in meanwhile."""
 
 Address = IPv6Address | None
 """A person's own, or the one that all without their own have in common."""
+Knocker = int | UserId
+"""A login, or a person who signs in and has none yet."""
 
 
 class Doors:
@@ -19,8 +22,8 @@ class Doors:
     def __init__(self, now: Callable[[], float]) -> None:
         """``now``: seconds that only go up."""
         self._now = now
-        self._inside: dict[int, Address] = {}
-        self._refused: dict[Address, dict[int, float]] = {}
+        self._inside: dict[Knocker, Address] = {}
+        self._refused: dict[Address, dict[Knocker, float]] = {}
         self._shut: dict[Address, tuple[float, str]] = {}
 
     def check(self, address: Address) -> None:
@@ -29,17 +32,17 @@ class Doors:
         if reason and self._now() < until:
             raise LoginRequired(reason)
 
-    def enter(self, login: int, address: Address) -> None:
+    def enter(self, login: Knocker, address: Address) -> None:
         """Take note that a login was let in: so others may be, too."""
         self._inside[login] = address
         self._refused.pop(address, None)
         self._shut.pop(address, None)
 
-    def leave(self, login: int) -> None:
+    def leave(self, login: Knocker) -> None:
         """Take note that a login has no connection any more."""
         self._inside.pop(login, None)
 
-    def refuse(self, login: int, address: Address, error: BannedError) -> str:
+    def refuse(self, login: Knocker, address: Address, error: BannedError) -> str:
         """Take note of a ban. If others from there are held back by it, say why; else nothing.
 
         Most bans do not say whom they mean. Where a second login is banned while none is in,

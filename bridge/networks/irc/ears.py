@@ -27,6 +27,7 @@ from bridge.sdk.events import (
     RemoteReaction,
     RemoteRedaction,
     RemoteRemark,
+    RemoteUser,
 )
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, UserId
 from bridge.sdk.rich import Mention
@@ -71,7 +72,7 @@ class Ears:
         return heard
 
     async def keep_asking(self) -> None:
-        """Ask for what was missed and for modes, as fast as we may write; keep who is banned.
+        """Ask for what was missed, then for modes, as fast as we may write; keep who is banned.
 
         Runs until cancelled, or the connection breaks.
         """
@@ -81,7 +82,7 @@ class Ears:
                 tasks.create_task(
                     self._history.keep_asking(connection.say, lambda: connection.waited)
                 )
-                tasks.create_task(self.facts.keep_asking())
+                tasks.create_task(self.facts.keep_asking(self._history.wait_until_asked))
                 tasks.create_task(self._network.banned.keep_writing())
         except* TemporaryFailure:
             pass  # It broke; who listens says it.
@@ -99,7 +100,12 @@ class Ears:
             return
         chat = self.roster.find_chat(message.param(0))
         if chat is not None and history.CAPABILITY in self._connection.capabilities:
-            self._history.enter(chat.id, chat.name)
+            self._history.enter(chat.id, chat.name, self._connection.waited)
+
+    def forget(self, chat: RemoteChat) -> None:
+        """Forget a channel that we are in no more."""
+        self.roster.forget(chat)
+        self._history.forget(chat.id)
 
     def _find(self, name: str) -> RemoteChatId | None:
         chat = self.roster.find_chat(name)
@@ -146,10 +152,10 @@ class Ears:
             return None
         sender = self.roster.sender(message, source)
         act = read_act(message, chat.id, sender, self._network.id_of(message))
-        return act or self._message(message, chat, source, at)
+        return act or self._message(message, chat, source, sender, at)
 
     def _message(
-        self, message: Incoming, chat: RemoteChat, source: Source, at: datetime
+        self, message: Incoming, chat: RemoteChat, source: Source, sender: RemoteUser, at: datetime
     ) -> RemoteMessage | None:
         message, profile = self._unwrap(message, source)
         content = read_text(message) if message.command in replies.SPEAKING else None
@@ -159,7 +165,7 @@ class Ears:
         return RemoteMessage(
             chat=chat.id,
             id=self._network.id_of(message),
-            sender=self.roster.sender(message, source),
+            sender=sender,
             kind=content[0],
             body=with_mentions(
                 content[1],
@@ -216,7 +222,8 @@ class Ears:
     def _is_ours(self, message: Incoming, chat: RemoteChat, source: Source) -> bool:
         if message.is_replayed:
             # Who is called so today need not be who was called so then.
-            return self._network.was_ours(source, message.tags.get("msgid", ""))
+            msgid = message.tags.get("msgid", "")
+            return self._connection.is_relayed(message) or self._network.was_ours(source, msgid)
         if self._connection.is_relayed(message):
             return True
         return self.roster.is_one_of_us(chat.name, source)

@@ -1,7 +1,7 @@
 """What channels are: topic, who may see them and come in, who runs them, who is put out."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -53,11 +53,13 @@ class Facts:
         self._channels: dict[str, _Channel] = {}
         self._to_ask: asyncio.Queue[Line] = asyncio.Queue()
 
-    async def keep_asking(self) -> None:
+    async def keep_asking(self, wait_for_turn: Callable[[], Awaitable[None]]) -> None:
         """Ask for the modes of channels that we come into, as fast as we may write; for the bans
-        of those in which somebody is known to be banned."""
+        of those in which somebody is known to be banned. Each waits for its turn before."""
         while True:
-            await self._connection.say(await self._to_ask.get())
+            question = await self._to_ask.get()
+            await wait_for_turn()
+            await self._connection.say(question)
 
     def handle(self, message: Incoming) -> list[RemoteEvent]:
         """Follow one line; return what it means to the room."""
@@ -76,6 +78,7 @@ class Facts:
         if self._connection.is_own(source):
             noted = self._network.banned.noted(chat.id)
             self._channels[chat.id] = _Channel(noted=noted)
+            self._network.topics.forget(chat.id)
             self._to_ask.put_nowait(line("MODE", chat.name))
             if noted:
                 self._to_ask.put_nowait(line("MODE", chat.name, "b"))
@@ -87,10 +90,12 @@ class Facts:
         return [RemoteRanks(chat=chat.id, ranks={RemoteUserId(key): Rank.NONE})]
 
     def _on_topic(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
-        source = message.source
-        if source is not None and self._roster.is_one_of_us(chat.name, source):
+        source, topic = message.source, message.param(1)
+        is_ours = source is not None and self._roster.is_one_of_us(chat.name, source)
+        # By a command one of us sets what the room does not know.
+        if self._network.topics.hear(chat.id, topic, is_ours=is_ours):
             return []
-        return [RemoteTopic(chat=chat.id, topic=strip_codes(message.param(1)))]
+        return [RemoteTopic(chat=chat.id, topic=strip_codes(topic))]
 
     def _on_told_topic(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         topic = strip_codes(message.param(2)) if message.command == replies.TOPIC else ""
@@ -170,13 +175,17 @@ class Facts:
         source, new = message.source, self._fold(message.param(0))
         events: list[RemoteEvent] = []
         for chat, ranks in self._network.ranks.items() if source is not None else ():
-            letters = ranks.pop(self._fold(source.nick), "")  # type: ignore[union-attr]
-            if not letters:
+            old = RemoteUserId(self._fold(source.nick))  # type: ignore[union-attr]
+            letters, held = ranks.pop(old, ""), ranks.pop(new, "")
+            if letters:
+                ranks[new] = letters
+            elif not held:
                 continue
-            ranks[new] = letters
-            if source is not None and not self._network.is_ours(Source(message.param(0))):
-                old = RemoteUserId(self._fold(source.nick))
-                told = {old: Rank.NONE, RemoteUserId(new): rank_of(letters)}
+            # One who had the nick before may have gone with a rank: it is not inherited.
+            told = {RemoteUserId(new): rank_of(letters)}
+            if letters:
+                told = {old: Rank.NONE, **told}
+            if not self._network.is_ours(Source(message.param(0))):
                 events.append(RemoteRanks(chat=chat, ranks=told))
         return events
 

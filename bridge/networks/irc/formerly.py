@@ -46,10 +46,10 @@ async def _masks(channel: str, relay: Inquiries | None, own: Inquiries) -> list[
     if relay is not None:
         # It is there already, and some servers show the list to members alone.
         with suppress(DeliveryError):
-            answer = await relay.ask(question, wanted=wanted, last=last)
+            answer = await relay.ask(question, wanted=wanted, last=last, channel=channel)
             return [one.param(2) for one in answer.lines]
     with suppress(replies.CommandRefusedError):  # Nor is every channel there yet.
-        answer = await own.ask(question, wanted=wanted, last=last)
+        answer = await own.ask(question, wanted=wanted, last=last, channel=channel)
         return [one.param(2) for one in answer.lines]
     return []
 

@@ -15,9 +15,18 @@ _OURS = "ohv"
 _REASON_BYTES = 200
 
 
-def topic_lines(chat: RemoteChat, topic: str, limits: Isupport) -> list[Line]:
+def topic_line(chat: RemoteChat, topic: str, limits: Isupport) -> Line:
     """Set a topic, cut to what the server takes."""
-    return [line("TOPIC", chat.name, cut(" ".join(topic.split()), limits.topic_length))]
+    return line("TOPIC", chat.name, cut(" ".join(topic.split()), limits.topic_length))
+
+
+async def set_topic(
+    inquiries: Inquiries, chat: RemoteChat, topic: str, network: Network, limits: Isupport
+) -> None:
+    """Set a room's topic in its channel. Raises a ``DeliveryError``."""
+    one = topic_line(chat, topic, limits)
+    with network.topics.setting(chat.id, one.params[-1]):
+        await inquiries.ask(one, wanted=())
 
 
 def rank_lines(

@@ -120,7 +120,12 @@ class Handshake:
         return self.offers.held
 
     def _on_cap(self, message: Incoming) -> list[Line]:
-        match message.param(1).upper():
+        verb = message.param(1).upper()
+        if self.welcomed or verb in {"NEW", "DEL"}:
+            requests = self.offers.follow(message)
+            # Before we are in, what is asked for has been counted already.
+            return requests if self.welcomed else []
+        match verb:
             case "LS":
                 self.offers.learn(message.param(-1))
                 # A star between says that the list goes on.

@@ -1,9 +1,9 @@
 """Fills the time of our own absence from the server's memory (IRCv3 ``draft/chathistory``).
 
 When the relay is in a channel again, what was said since the last message heard there is asked
-for. What happens meanwhile is held back, so that the room's order is the channel's. From a server
-that is silent about it for long it is held back no more; but the gap stays open, and is asked for
-again.
+for. What happens meanwhile is held back, so that the room's order is the channel's. Where that
+takes long, because the server is silent or the question must wait for its turn, it is held back no
+more; but the gap stays open, and is asked for again a few times.
 """
 
 import asyncio
@@ -31,6 +31,8 @@ ANSWER_SECONDS = 20.0
 """So long a server may say nothing of an answer, doubled with each time that it is asked again."""
 MOST_TIMES = 5
 """So often it is asked for one page."""
+MOST_HELD = 500
+"""So much of one channel is held back at most."""
 STORE_PREFIX = "heard:"
 WRITE_SECONDS = 30.0
 REMEMBERED = 1000
@@ -73,8 +75,10 @@ class _Asking:
     after: datetime
     question: Line | None = None
     """Still to be written."""
-    heard_at: float | None = None
-    """When it was asked, or something of the answer was heard; None while it is not asked."""
+    is_asked: bool = False
+    """The question is written."""
+    heard_at: float = 0.0
+    """When it was to be asked, was asked, or something of the answer was heard."""
     times: int = 0
     """How often it was asked for this page."""
     by_time: bool = False
@@ -91,6 +95,12 @@ class _Asking:
         self.beyond = heard.mark or self.beyond
         return replace(heard, mark=None)
 
+    def stop_holding(self) -> list["Heard"]:
+        """Let what is held back be told, and from now on all at once."""
+        self.is_late = True
+        held, self.held = self.held, []
+        return [self.pass_by(heard) for heard in held]
+
 
 class History:
     """The channels of one listening connection. Pure but for :meth:`keep_asking`.
@@ -104,10 +114,15 @@ class History:
         self._seen: dict[RemoteChatId, deque[str]] = {}
         self._asking: dict[RemoteChatId, _Asking] = {}
         self._to_ask: asyncio.Queue[_Asking] = asyncio.Queue()
+        self._new: set[_Asking] = set()
+        """Those whose first question is not written."""
+        self._all_asked = asyncio.Event()
+        self._all_asked.set()
         limit = isupport.tokens.get("CHATHISTORY", "")
         most = int(limit[:6]) if limit.isascii() and limit.isdecimal() else 0
         self._page = min(most or PAGE, PAGE)
         kinds = isupport.tokens.get("MSGREFTYPES", "timestamp,msgid").lower()
+        self._is_channel = isupport.is_channel
         self._knows_ids = "msgid" in kinds.split(",")
 
     async def keep_asking(
@@ -121,29 +136,46 @@ class History:
             if question is not None and asking in self._asking.values():
                 await say(question)
                 # An answer to the one before may have come meanwhile, and led to the next.
-                asking.heard_at = now() if asking.question is None else None
+                if asking.question is None:
+                    asking.is_asked, asking.heard_at = True, now()
+            self._new.discard(asking)
+            if not self._new:
+                self._all_asked.set()
 
-    def enter(self, chat: RemoteChatId, name: str) -> None:
+    async def wait_until_asked(self) -> None:
+        """Return when each channel that we came into was asked about once: that goes first, since
+        what is said there waits for it."""
+        await self._all_asked.wait()
+
+    def enter(self, chat: RemoteChatId, name: str, now: float) -> None:
         """Ask for what was said in a channel that we are in now, if we were before."""
         mark = self._marks.get(chat)
         if mark is not None and chat not in self._asking:
             asking = _Asking(name, mark.at, by_time=not (self._knows_ids and mark.msgid))
             self._asking[chat] = asking
-            self._ask_page(asking, mark)
+            self._new.add(asking)
+            self._all_asked.clear()
+            self._ask_page(asking, mark, now)
 
-    def _ask_page(self, asking: _Asking, mark: Mark) -> None:
+    def _ask_page(self, asking: _Asking, mark: Mark, now: float) -> None:
         asking.times = 0
         asking.pages += 1
-        self._ask(asking, mark)
+        self._ask(asking, mark, now)
 
-    def _ask(self, asking: _Asking, mark: Mark) -> None:
+    def _ask(self, asking: _Asking, mark: Mark, now: float) -> None:
         at = mark.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         by_time = asking.by_time or not mark.msgid
         since = f"timestamp={at}" if by_time else f"msgid={mark.msgid}"
         asking.times += 1
-        asking.heard_at = None
+        asking.is_asked, asking.heard_at = False, now
         asking.question = line("CHATHISTORY", "AFTER", asking.name, since, str(self._page))
         self._to_ask.put_nowait(asking)
+
+    def forget(self, chat: RemoteChatId) -> None:
+        """Forget a channel that is bridged no more: bridged again, it has no past."""
+        self._marks.pop(chat, None)
+        self._seen.pop(chat, None)
+        self._asking.pop(chat, None)
 
     def is_wanted(self, chat: RemoteChatId, msgid: str, at: datetime) -> bool:
         """Whether a message out of the server's memory is of the gap, and was not heard before.
@@ -163,7 +195,8 @@ class History:
     def take(self, heard: Heard, *, replayed: bool) -> list[Heard]:
         """Take note of what was heard; return what may be told now.
 
-        What is said now is held back until the gap before it is filled.
+        What is said now is held back until the gap before it is filled, unless that takes long or
+        it is too much.
         """
         if heard.mark is not None:
             seen = self._seen.setdefault(heard.chat, deque(maxlen=REMEMBERED))
@@ -173,7 +206,7 @@ class History:
             if asking.is_late:
                 return [asking.pass_by(heard)]
             asking.held.append(heard)
-            return []
+            return asking.stop_holding() if len(asking.held) > MOST_HELD else []
         self._advance(heard)
         return [heard]
 
@@ -190,30 +223,34 @@ class History:
         if batch is not None and batch.kind == "chathistory":
             chat = find(batch.params[0]) if batch.params else None
             asking = self._asking.get(chat) if chat is not None else None
-            if asking is not None and asking.heard_at is not None:
+            if asking is not None and asking.is_asked:
                 asking.heard_at = now
             if message.command == "BATCH" and chat is not None and asking is not None:
-                return self._on_page(chat, asking, is_over=batch.is_over)
+                return self._on_page(chat, asking, now, is_over=batch.is_over)
         elif message.command == "FAIL" and message.param(0).upper() == "CHATHISTORY":
             named = [chat for chat in map(find, message.params[1:-1]) if chat in self._asking]
-            return self._on_refusal(named[0] if named else None)
+            if not named and any(map(self._is_channel, message.params[1:-1])):
+                return []  # Of one that was left meanwhile.
+            return self._on_refusal(named[0] if named else None, now)
         elif message.command == "421" and message.param(1).upper() == "CHATHISTORY":
             return self._release_all()
         return self._release_late(now)
 
-    def _on_page(self, chat: RemoteChatId, asking: _Asking, *, is_over: bool) -> list[Heard]:
+    def _on_page(
+        self, chat: RemoteChatId, asking: _Asking, now: float, *, is_over: bool
+    ) -> list[Heard]:
         if not is_over:
             asking.lines = 0
             return []
         mark = self._marks.get(chat)
-        if asking.heard_at is None and asking.times == 1:
+        if not asking.is_asked and asking.times == 1:
             return []  # Nobody has asked yet.
         if asking.lines < self._page or asking.pages >= MOST_PAGES or mark is None:
             return self._release(chat)
-        self._ask_page(asking, mark)
+        self._ask_page(asking, mark, now)
         return []
 
-    def _on_refusal(self, chat: RemoteChatId | None) -> list[Heard]:
+    def _on_refusal(self, chat: RemoteChatId | None, now: float) -> list[Heard]:
         if chat is None:
             return self._release_all()
         asking, mark = self._asking[chat], self._marks.get(chat)
@@ -221,26 +258,28 @@ class History:
             return self._release(chat)
         # The message that we know may be too old for the server's memory.
         asking.by_time = True
-        self._ask_page(asking, mark)
+        self._ask_page(asking, mark, now)
         return []
 
     def _release_late(self, now: float) -> list[Heard]:
-        """Hold nothing back where the server is silent; ask again for what is missing.
+        """Hold nothing back where the server is silent, or was not even asked for so long; ask
+        again for what is missing.
 
         It is told then, but the channel is not heard up to there: who is in it with the next
-        connection asks once more.
+        connection asks once more. What a server has not said in the end is given up, or each
+        connection after this one would ask for all that was told since.
         """
         told = []
-        for chat, asking in self._asking.items():
-            patience = ANSWER_SECONDS * 2 ** max(asking.times - 1, 0)
-            if asking.heard_at is None or now - asking.heard_at <= patience:
+        for chat, asking in list(self._asking.items()):
+            if now - asking.heard_at <= ANSWER_SECONDS * 2 ** (asking.times - 1):
                 continue
-            asking.is_late = True
-            told += [asking.pass_by(heard) for heard in asking.held]
-            asking.held.clear()
             mark = self._marks.get(chat)
-            if asking.times < MOST_TIMES and mark is not None:
-                self._ask(asking, mark)
+            if asking.is_asked and (asking.times >= MOST_TIMES or mark is None):
+                told += self._release(chat)
+                continue
+            told += asking.stop_holding()
+            if asking.is_asked and mark is not None:
+                self._ask(asking, mark, now)
         return told
 
     def _release_all(self) -> list[Heard]:
@@ -269,11 +308,12 @@ class Marks:
         self._changed: set[RemoteChatId] = set()
 
     async def load(self) -> Mapping[RemoteChatId, Mark]:
-        """Return what is kept, and what was noted since."""
+        """Return what is kept, and what was noted since. Raises ``TemporaryFailure``."""
         for key, raw in (await self._store.find(STORE_PREFIX)).items():
-            mark = Mark.decode(raw)
-            if mark is not None:
-                self._marks.setdefault(RemoteChatId(key.removeprefix(STORE_PREFIX)), mark)
+            mark, chat = Mark.decode(raw), RemoteChatId(key.removeprefix(STORE_PREFIX))
+            # What has changed is newer here, or forgotten.
+            if mark is not None and chat not in self._changed:
+                self._marks.setdefault(chat, mark)
         return self._marks
 
     def note(self, chat: RemoteChatId, mark: Mark) -> None:
@@ -282,16 +322,24 @@ class Marks:
         self._changed.add(chat)
 
     async def forget(self, chat: RemoteChatId) -> None:
-        """Forget a channel that is bridged no more."""
+        """Forget a channel that is bridged no more. Raises ``TemporaryFailure`` if that is not
+        written yet; it will be."""
         self._marks.pop(chat, None)
-        self._changed.discard(chat)
+        self._changed.add(chat)
         await self._store.delete(STORE_PREFIX + chat)
 
     async def write(self) -> None:
-        """Write what has changed."""
+        """Write what has changed. Raises ``TemporaryFailure``; the rest is the next one's."""
         for chat in list(self._changed):
-            await self._store.put(STORE_PREFIX + chat, self._marks[chat].encode())
-            self._changed.discard(chat)
+            mark = self._marks.get(chat)
+            if mark is not None:
+                await self._store.put(STORE_PREFIX + chat, mark.encode())
+            if chat not in self._marks:
+                # Forgotten, it may be just while its mark was being written.
+                await self._store.delete(STORE_PREFIX + chat)
+            # What changed once more meanwhile is written once more.
+            if self._marks.get(chat) == mark:
+                self._changed.discard(chat)
 
     async def keep_writing(self) -> None:
         """Write now and then, until cancelled."""

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from bridge.networks.irc.flag import Flag
+
 T = TypeVar("T")
 
 
@@ -30,12 +32,10 @@ class Inbox(Generic[T]):
         self._lanes: dict[Hashable, deque[T]] = {}
         self._workers: asyncio.TaskGroup | None = None
         self._closed = False
-        self._changed = asyncio.Event()
+        self._changed = Flag()
 
     async def put(self, item: T) -> None:
-        """Add one; waits while it is full."""
-        while self._held >= self._most:
-            await self._wait()
+        """Add one; waits while there are too many."""
         self._held += 1
         lane = self._lane(item)
         if lane in self._lanes:
@@ -43,6 +43,9 @@ class Inbox(Generic[T]):
         else:
             self._lanes[lane] = deque([item])
             self._start(lane)
+        # It is in already: who is cancelled here loses nothing.
+        while self._held > self._most:
+            await self._wait()
 
     def close(self) -> None:
         """Say that nothing more comes."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
-from bridge.networks.irc.wire import Incoming, Line
+from bridge.networks.irc.wire import Incoming, Line, Source
 from bridge.sdk.errors import DeliveryError, TemporaryFailure
 
 MOST_PAUSES = 4
@@ -26,6 +26,8 @@ class _Question:
     last: Collection[str]
     about: frozenset[str]
     """Folded names and commands that a refusal of it may name."""
+    channel: str
+    """Folded: of replies those that name it answer this. Empty: all do."""
     hear: Hear
     done: asyncio.Future[DeliveryError | None]
     marker: str = ""
@@ -51,8 +53,9 @@ class Answer:
 class Overheard:
     """What one person says to us alone for a while."""
 
-    def __init__(self, nick: str) -> None:
+    def __init__(self, nick: str, is_heard: Callable[[Source], bool]) -> None:
         self.nick = nick
+        self.is_heard = is_heard
         self.lines: list[Incoming] = []
         self._came = asyncio.Event()
 
@@ -90,19 +93,22 @@ class Inquiries:
         *lines: Line,
         wanted: Collection[str],
         last: Collection[str] = (),
+        channel: str = "",
         everything: bool = False,
     ) -> Answer:
         """Write lines and give what of the replies is wanted: numerics or commands.
 
         The answer is over with a reply of ``last``; without any, when the server has worked
-        through all lines. ``everything``: whatever the server itself says, refusals too.
+        through all lines. ``channel``: what is said of other channels is no answer.
+        ``everything``: whatever the server itself says, refusals too.
         Raises a ``DeliveryError`` with the server's reason when it refuses, ``TemporaryFailure``
         when the connection breaks or it does not answer in time.
         """
         answer = Answer()
         await self.follow(
-            *lines, wanted=wanted, last=last, hear=answer.take, everything=everything
-        )
+            *lines, wanted=wanted, last=last, channel=channel, hear=answer.take,
+            everything=everything,
+        )  # fmt: skip
         return answer
 
     async def follow(
@@ -111,6 +117,7 @@ class Inquiries:
         wanted: Collection[str],
         hear: Hear,
         last: Collection[str] = (),
+        channel: str = "",
         everything: bool = False,
     ) -> None:
         """The same, with each line handed over as it comes."""
@@ -122,7 +129,7 @@ class Inquiries:
                 raise self._broken()
             done = asyncio.get_running_loop().create_future()
             self._question = question = _Question(
-                wanted, last, frozenset(about), hear, done, everything=everything
+                wanted, last, frozenset(about), fold(channel), hear, done, everything=everything
             )
             try:
                 for one in lines:
@@ -141,9 +148,12 @@ class Inquiries:
             raise failure
 
     @contextmanager
-    def overhearing(self, nick: str) -> Iterator[Overheard]:
-        """Hear what somebody says to us alone, for as long as the block lasts."""
-        overheard = Overheard(nick)
+    def overhearing(self, nick: str, is_heard: Callable[[Source], bool]) -> Iterator[Overheard]:
+        """Hear what somebody says to us alone, for as long as the block lasts.
+
+        ``is_heard``: whether it is one whose words come here, and nowhere else.
+        """
+        overheard = Overheard(nick, is_heard)
         self._overhearing.append(overheard)
         try:
             yield overheard
@@ -163,15 +173,25 @@ class Inquiries:
             if question.marker and question.marker in {one.lower() for one in message.params}:
                 question.done.set_result(question.refusal)
             return
+        is_answer = self._is_about(message, question.channel)
         if question.everything:
             if message.source is None or not message.source.is_person:
                 question.hear(message)
         elif message.command in question.wanted:
-            question.hear(message)
+            if is_answer:
+                question.hear(message)
         elif self._refuses(message, question):
             question.refusal = question.refusal or replies.command_refusal(message)
-        if message.command in question.last or (question.refusal and question.last):
+        if (is_answer and message.command in question.last) or (
+            question.refusal and question.last
+        ):
             question.done.set_result(question.refusal)
+
+    def _is_about(self, message: Incoming, channel: str) -> bool:
+        """Whether a reply is about a channel; joins and other questions bring their own."""
+        return not channel or channel == self._connection.isupport.fold(
+            replies.channel_of(message)
+        )
 
     def _overhear(self, message: Incoming) -> bool:
         fold, source = self._connection.isupport.fold, message.source
@@ -179,7 +199,10 @@ class Inquiries:
             return False
         if message.param(1).startswith("\x01"):
             return False
-        waiting = [one for one in self._overhearing if fold(one.nick) == fold(source.nick)]
+        waiting = [
+            one for one in self._overhearing
+            if fold(one.nick) == fold(source.nick) and one.is_heard(source)
+        ]  # fmt: skip
         for one in waiting:
             one.take(message)
         return bool(waiting)
@@ -187,6 +210,8 @@ class Inquiries:
     def _refuses(self, message: Incoming, question: _Question) -> bool:
         if not replies.is_error(message):
             return False
+        if message.command in replies.SPEECH_REFUSED and not replies.SPEAKING & question.about:
+            return False  # A message that is on its way to the same channel.
         if message.command == "FAIL":
             return message.param(0).upper() in question.about
         if len(message.params) < 3:

@@ -129,6 +129,16 @@ class Isupport:
             return MOST_NUMBER
         return self._number("MONITOR", 0)
 
+    def allows_tag(self, name: str) -> bool:
+        """Whether the server passes a client's tag on (``CLIENTTAGDENY``, IRCv3 message-tags)."""
+        denied = self.tokens.get("CLIENTTAGDENY", "").split(",")
+        return f"-{name}" in denied if "*" in denied else name not in denied
+
+    @property
+    def allows_reactions(self) -> bool:
+        """Whether it passes on all that a reaction takes."""
+        return self.allows_tag("draft/react") and self.allows_tag("draft/reply")
+
     def is_channel(self, name: str) -> bool:
         """Whether a target is a channel."""
         return name[:1] in self.channel_types and name != ""

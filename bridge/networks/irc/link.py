@@ -4,6 +4,7 @@ import asyncio
 
 from bridge.networks.irc.channels import Channels
 from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.flag import Flag
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.sdk.errors import (
     DeliveryError,
@@ -20,7 +21,7 @@ class Link:
     """A client's connection with its channels and questions, while there is one."""
 
     def __init__(self) -> None:
-        self._changed = asyncio.Event()
+        self._changed = Flag()
         self._failure: ModuleError | None = None
         self.connection: Connection | None = None
         self.channels: Channels | None = None
@@ -50,7 +51,7 @@ class Link:
     def _wake(self, failure: ModuleError | None) -> None:
         self._failure = failure
         self._changed.set()
-        self._changed = asyncio.Event()
+        self._changed = Flag()
 
     @property
     def reason(self) -> str:

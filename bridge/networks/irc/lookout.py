@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from bridge.networks.irc import replies
+from bridge.networks.irc.flag import Flag
 from bridge.networks.irc.format import clean_text, strip_codes
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network
@@ -33,7 +34,12 @@ class Lookout:
         self._most = min(limits.most_watched - KEEPER_PLACES, MOST_WATCHED)
         self._watched: set[RemoteChatId] = set()
         self._patience = min(PATIENCE_SECONDS, network.settings.netsplit_seconds)
-        self._left = asyncio.Event()
+        self._left = Flag()
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the server watches anybody for us."""
+        return self._most > 0
 
     async def serve(
         self,
@@ -41,8 +47,6 @@ class Lookout:
         put: Callable[[RemoteRemark], Awaitable[None]],
     ) -> None:
         """Have the server watch the newest chats, and hand over who is gone, until cancelled."""
-        if self._most <= 0:
-            return
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_asking(say))
             tasks.create_task(self._keep_telling(put))
@@ -69,7 +73,7 @@ class Lookout:
 
     def ask(self) -> list[Line]:
         """Return what to say for the server to watch the newest chats, and no others."""
-        if self._most <= 0:
+        if not self.is_possible:
             return []
         chats = [chat for chat in self._partners.chats if self._can_be_watched(chat)]
         wanted = chats[-self._most :]

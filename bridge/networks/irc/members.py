@@ -60,8 +60,7 @@ class Roster:
         """Take the next list of names for the whole truth, as after a join."""
         channel = self._channels.get(self._fold(chat.name))
         if channel is not None:
-            channel.members.clear()
-            channel.listed = False
+            self._begin_anew(channel)
 
     def ours_in(self, chat: RemoteChatId) -> list[str] | None:
         """Our own people who are seen in a channel, by their nicks, the listener left out.
@@ -163,9 +162,7 @@ class Roster:
         if channel is None:
             return []
         if self._connection.is_own(source):
-            channel.members.clear()
-            channel.listed = False
-            return []
+            return self._begin_anew(channel)
         ours = self._is_ours(source)
         known = channel.members.get(self._fold(source.nick))
         channel.members[self._fold(source.nick)] = _Member(source.nick, ours)
@@ -177,7 +174,16 @@ class Roster:
         channel = self._channels.get(self._fold(name))
         if channel is None:
             return []
+        if self._connection.is_own_nick(nick):
+            return self._begin_anew(channel)
         return self._take_out(channel, nick, reason)
+
+    @staticmethod
+    def _begin_anew(channel: _Channel) -> list[RemoteEvent]:
+        """Know nobody of a channel until its names are listed; we came in, or are out."""
+        channel.members.clear()
+        channel.listed = False
+        return []
 
     def _on_quit(self, nick: str, reason: tuple[str, ...]) -> list[RemoteEvent]:
         return [

@@ -55,7 +55,9 @@ async def topic(call: NetworkCall) -> str:
     text = " ".join(call.text.split())
     if not text:
         async with relay.at_hand() as (_, _, inquiries):
-            answer = await inquiries.ask(line("TOPIC", chat.name), wanted={"331", "332"})
+            answer = await inquiries.ask(
+                line("TOPIC", chat.name), wanted={"331", "332"}, channel=chat.name
+            )
         set_to = [strip_codes(one.param(-1)) for one in answer.lines if one.command == "332"]
         return f"{chat.name}: {set_to[0]}" if set_to else f"{chat.name} has no topic."
 
@@ -63,7 +65,7 @@ async def topic(call: NetworkCall) -> str:
         most = connection.isupport.topic_length
         if len(text.encode()) > most:
             raise PermanentFailure(f"a topic has at most {most} bytes there")
-        await inquiries.ask(line("TOPIC", chat.name, text), wanted={"TOPIC"})
+        await inquiries.ask(line("TOPIC", chat.name, text), wanted={"TOPIC"}, channel=chat.name)
 
     await _act(call, do)
     return f"The topic of {chat.name} is set."
@@ -85,7 +87,9 @@ def ranks(letter: str, word: str) -> Callable[[NetworkCall], Awaitable[str]]:
             # One nick a line: a list of modes with values was once given to the wrong people.
             for sign, nick in signs:
                 await inquiries.ask(
-                    line("MODE", chat.name, f"{sign}{letter}", nick), wanted={"MODE"}
+                    line("MODE", chat.name, f"{sign}{letter}", nick),
+                    wanted={"MODE"},
+                    channel=chat.name,
                 )
 
         await _act(call, do)
@@ -103,7 +107,9 @@ async def kick(call: NetworkCall) -> str:
 
     async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
         said = f"{reason} ({call.sender.user_id})" if client is call.relay else reason
-        await inquiries.ask(line("KICK", chat.name, nick, said), wanted={"KICK"})
+        await inquiries.ask(
+            line("KICK", chat.name, nick, said), wanted={"KICK"}, channel=chat.name
+        )
 
     await _act(call, do)
     return f"{nick} is out of {chat.name}."
@@ -131,7 +137,7 @@ async def ban(call: NetworkCall) -> str:
     async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
         for mask in found:
             changed = line("MODE", chat.name, f"{sign}b", mask)
-            answer = await inquiries.ask(changed, wanted={"MODE"})
+            answer = await inquiries.ask(changed, wanted={"MODE"}, channel=chat.name)
             if sign == "-" and not answer.lines:
                 raise PermanentFailure(f"{chat.name} has no ban {mask}")
             if nick:
@@ -148,7 +154,10 @@ async def names(call: NetworkCall) -> str:
     chat, relay = _channel(call)
     async with relay.at_hand() as (connection, _, inquiries):
         answer = await inquiries.ask(
-            line("NAMES", chat.name), wanted={replies.NAMES}, last={replies.END_OF_NAMES}
+            line("NAMES", chat.name),
+            wanted={replies.NAMES},
+            last={replies.END_OF_NAMES},
+            channel=chat.name,
         )
         signs = "".join(connection.isupport.prefixes)
     return show_names(chat.name, answer.lines, signs, relay.find_person)
@@ -158,9 +167,14 @@ async def modes(call: NetworkCall) -> str:
     """Say which modes the channel has, and whom it bans."""
     chat, relay = _channel(call)
     async with relay.at_hand() as (_, _, inquiries):
-        answer = await inquiries.ask(line("MODE", chat.name), wanted={replies.CHANNEL_MODES})
+        answer = await inquiries.ask(
+            line("MODE", chat.name), wanted={replies.CHANNEL_MODES}, channel=chat.name
+        )
         banned = await inquiries.ask(
-            line("MODE", chat.name, "b"), wanted={replies.BAN_ENTRY}, last={replies.END_OF_BANS}
+            line("MODE", chat.name, "b"),
+            wanted={replies.BAN_ENTRY},
+            last={replies.END_OF_BANS},
+            channel=chat.name,
         )
     # A key is a secret: who may see it has it from the channel.
     found = [one.param(2) for one in answer.lines]
@@ -176,7 +190,10 @@ async def sync(call: NetworkCall) -> str:
     async with relay.at_hand() as (_, _, inquiries):
         relay.list_again(chat)
         answer = await inquiries.ask(
-            line("NAMES", chat.name), wanted={replies.NAMES}, last={replies.END_OF_NAMES}
+            line("NAMES", chat.name),
+            wanted={replies.NAMES},
+            last={replies.END_OF_NAMES},
+            channel=chat.name,
         )
     number = sum(len(one.param(-1).split()) for one in answer.lines)
     return f"The room is made like {chat.name}, where {number} are now."

@@ -1,6 +1,6 @@
 """How one login is called on the network."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address
 from itertools import chain
 
@@ -25,6 +25,7 @@ from bridge.networks.irc.nicks import (
 )
 from bridge.networks.irc.settings import IrcSettings
 from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.ids import UserId
 from bridge.sdk.login import Login
 from bridge.sdk.module import Store
 
@@ -45,7 +46,8 @@ class Naming:
         if owner is None:
             return self._network.settings.nick[: limits.nick_length]
         chosen = (self._chosen() or "")[: limits.nick_length]
-        if chosen and limits.fold(chosen) not in await self._nicks.others(owner, limits):
+        await self._nicks.load()
+        if chosen and not self._nicks.is_anothers(chosen, owner, limits):
             return chosen
         return await self._nicks.assign(owner, self._login.name, limits)
 
@@ -57,8 +59,8 @@ class Naming:
 
     async def check_free_nick(self, nick: str, limits: Isupport) -> None:
         """Raise ``PermanentFailure`` if the nick is kept for another Matrix user, or the relay."""
-        others = await self._nicks.others(self._login.owner, limits)
-        if limits.fold(nick) in {*others, limits.fold(self._network.settings.nick)}:
+        await self._nicks.load()
+        if self._nicks.is_anothers(nick, self._login.owner, limits):
             raise PermanentFailure(f"{nick} is kept for somebody else here")
 
     async def username(self) -> str:
@@ -101,23 +103,29 @@ class Naming:
         account = kept.read(ACCOUNT) or None
         await self.usernames.load()  # The relay, too, knows its own by them.
         username = await self.username()
-        others = await self._nicks.others(owner, limits or Isupport())
+        await self._nicks.load()
 
         def make() -> Identity:
+            others = (nick for nick in candidates(base, length) if nick not in first)
             return Identity(
-                nicks=_without(others, self._network.fold, chain(first, candidates(base, length))),
+                nicks=filter(self._is_free, chain(first, others)),
                 username=username,
-                realname=_realname(settings, owner),
+                realname=realname_of(settings, owner),
                 password=kept.get(SERVER_PASSWORD) or settings.password,
                 account=settings.sasl_account if owner is None else account,
                 account_password=settings.sasl_password if owner is None else kept.get(PASSWORD),
                 certificate=self._has_certificate,
                 nickserv=settings.nickserv,
-                gateway=self._gateway(),
+                gateway=gateway_of(settings, owner),
                 personal=owner is not None,
             )
 
         return make
+
+    def _is_free(self, nick: str) -> bool:
+        """Whether no other user owns it: no stand-in may be somebody's."""
+        limits = self._network.isupport or Isupport()
+        return not self._nicks.is_anothers(nick, self._login.owner, limits)
 
     @property
     def _has_certificate(self) -> bool:
@@ -128,26 +136,12 @@ class Naming:
     @property
     def source(self) -> IPv6Address | None:
         """The address that this login connects from, if users have their own."""
-        settings = self._network.settings
-        if settings.ipv6_prefix is None or settings.webirc is not None:
-            return None
-        return address_of(settings.ipv6_prefix, self._login.owner)
+        return source_of(self._network.settings, self._login.owner)
 
     @property
     def address(self) -> IPv6Address | None:
         """The address by which servers know this login, if users have their own."""
-        prefix = self._network.settings.ipv6_prefix
-        return None if prefix is None else address_of(prefix, self._login.owner)
-
-    def _gateway(self) -> Gateway | None:
-        settings = self._network.settings
-        if settings.webirc is None or settings.ipv6_prefix is None:
-            return None
-        return Gateway(
-            password=settings.webirc.password,
-            name=settings.webirc.gateway,
-            address=address_of(settings.ipv6_prefix, self._login.owner),
-        )
+        return known_address_of(self._network.settings, self._login.owner)
 
     def _chosen(self) -> str | None:
         """The nick that the login's owner asked for, else one like the account linked."""
@@ -163,19 +157,33 @@ class Naming:
         return await self._nicks.find(owner) or base_of(owner, self._login.name)
 
 
-def _realname(settings: IrcSettings, owner: str | None) -> str:
-    """Servers cut it, some after 50 bytes: who it is comes first."""
+def realname_of(settings: IrcSettings, owner: UserId | None) -> str:
+    """What servers show as the real name of somebody's connection, or the relay's.
+
+    Servers cut it, some after 50 bytes: who it is comes first.
+    """
     if owner is None or not settings.show_matrix_ids:
         return settings.describe(owner)
     rest = f"; contact: {settings.contact}" if settings.contact else ""
     return f"{owner} (Trestle, a bridge to Matrix{rest})"
 
 
-def _without(
-    others: frozenset[str], fold: Callable[[str], str], nicks: Iterator[str]
-) -> Iterator[str]:
-    seen = set(others)
-    for nick in nicks:
-        if fold(nick) not in seen:
-            seen.add(fold(nick))
-            yield nick
+def known_address_of(settings: IrcSettings, owner: UserId | None) -> IPv6Address | None:
+    """The address by which servers know somebody, if users have their own."""
+    prefix = settings.ipv6_prefix
+    return None if prefix is None else address_of(prefix, owner)
+
+
+def source_of(settings: IrcSettings, owner: UserId | None) -> IPv6Address | None:
+    """The address that somebody's connection is made from, if users have their own."""
+    return None if settings.webirc is not None else known_address_of(settings, owner)
+
+
+def gateway_of(settings: IrcSettings, owner: UserId | None) -> Gateway | None:
+    """What a server that trusts us is told of somebody, if it is to be told."""
+    address = known_address_of(settings, owner)
+    if settings.webirc is None or address is None:
+        return None
+    return Gateway(
+        password=settings.webirc.password, name=settings.webirc.gateway, address=address
+    )

@@ -19,14 +19,15 @@ from bridge.networks.irc.handshake import MOST_NICKS
 from bridge.networks.irc.history import made_up_id
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.nicks import Nicks, candidates, username_of
+from bridge.networks.irc.nicks import Nicks, candidates, nicks_of_relay, username_of
 from bridge.networks.irc.people import Person
 from bridge.networks.irc.sending import Means
 from bridge.networks.irc.services import is_service
 from bridge.networks.irc.settings import IrcSettings
+from bridge.networks.irc.topics import Topics
 from bridge.networks.irc.usernames import Usernames, as_seen
 from bridge.networks.irc.wire import Incoming, Source
-from bridge.sdk.errors import ModuleError
+from bridge.sdk.errors import ModuleError, PermanentFailure
 from bridge.sdk.events import RemoteRemark
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, UserId
 from bridge.sdk.module import Store
@@ -60,6 +61,7 @@ class Network:
         self._last: dict[UserId, Source] = {}
         """As what somebody was seen last whose connection ended."""
         self.banned = Banned()
+        self.topics = Topics()
         self.ranks: dict[RemoteChatId, dict[str, str]] = {}
         """By channel and folded nick the letters that somebody holds, as the relay hears it."""
         self.find_person: Callable[[str], Person | None] = lambda nick: None
@@ -97,7 +99,7 @@ class Network:
     def nicks(self, store: Store) -> Nicks:
         """Return who owns which nick; the instance's store is the same for all its clients."""
         if self._nicks is None:
-            self._nicks = Nicks(store)
+            self._nicks = Nicks(store, self.settings.nick)
         return self._nicks
 
     def usernames(self, store: Store) -> Usernames:
@@ -123,6 +125,11 @@ class Network:
         if self._nicks is None or self.isupport is None:
             return ""
         return await self._nicks.foretell(owner, name, self.isupport)
+
+    def is_relays(self, nick: str) -> bool:
+        """Whether the nick is our own relay's."""
+        limits = self.isupport or Isupport()
+        return limits.fold(nick) in nicks_of_relay(self.settings.nick, limits)
 
     @property
     def relays(self) -> frozenset[str]:
@@ -157,9 +164,14 @@ class Network:
 
     def offers(self, capability: str) -> bool:
         """Whether a connection of ours has a capability."""
+        return capability in self.offered
+
+    @property
+    def offered(self) -> frozenset[str]:
+        """The capabilities of our connections."""
         if self._offered is None:
             self._offered = frozenset().union(*self._capabilities.values())
-        return capability in self._offered
+        return self._offered
 
     @property
     def acknowledges(self) -> bool:
@@ -335,3 +347,10 @@ class Network:
             and (not source.user or source.user.lstrip("~") == user)
             for former, (since, user) in self._former.items()
         )
+
+    def refuse_ours(self, nick: str) -> None:
+        """Raise ``PermanentFailure`` if a nick is one of us: what is said to us is not carried."""
+        if self.is_ours(Source(nick)):
+            owner = self.owner_of(nick, held_only=True)
+            who = f"{nick} is {owner}'s own connection: write to them in Matrix"
+            raise PermanentFailure(who if owner else f"{nick} is this bridge itself")

@@ -63,10 +63,33 @@ class NickKeeper:
             )
             self._own = ""
             return
+        if self._is_forced(message):
+            self._give_way(message)
+            return
         now = asyncio.get_running_loop().time()
         if self._is_free(message) or now >= self._next:
             self._next = now + REGAIN_SECONDS
             self._connection.answer(line("NICK", self._own))
+
+    def _is_forced(self, message: Incoming) -> bool:
+        """Whether others have taken the nick from us: we have not asked for another."""
+        fold, source = self._connection.isupport.fold, message.source
+        had_it = source is not None and fold(source.nick) == fold(self._own)
+        is_ours = self._connection.is_own_nick(message.param(0))
+        return message.command == "NICK" and had_it and is_ours
+
+    def _give_way(self, message: Incoming) -> None:
+        """Go by what we were given: to take ours back would be to quarrel with an operator."""
+        self._next = asyncio.get_running_loop().time() + REGAIN_SECONDS
+        if message.param(0)[:1].isdigit():
+            return  # A server's own name for us, after a collision: that is soon over.
+        self._complain(
+            PermanentFailure(
+                f"{self._connection.server} has taken the nick {self._own} from this connection; "
+                f"{self._connection.own.nick} is used instead, until it connects anew."
+            )
+        )
+        self._own = ""
 
     def _is_free(self, message: Incoming) -> bool:
         fold, source = self._connection.isupport.fold, message.source

@@ -24,6 +24,7 @@ _FIRST = r"A-Za-z\[\]\\`_^{|}"
 _NICK = re.compile(rf"[{_FIRST}][{_FIRST}0-9-]*\Z")
 _NOT_NICK = re.compile(rf"[^{_FIRST}0-9-]+")
 _NOT_USER = re.compile(r"[^A-Za-z0-9_-]+")
+_NOBODY = UserId("")
 # Letters that have no decomposition but a usual spelling.
 _SPELLED = str.maketrans({"ß": "ss", "ø": "o", "Ø": "O", "æ": "ae", "Æ": "Ae", "ł": "l", "Ł": "L"})
 
@@ -67,6 +68,11 @@ def candidates(base: str, limit: int) -> Iterator[str]:
             yield nick
 
 
+def nicks_of_relay(relay: str, limits: Isupport) -> frozenset[str]:
+    """The relay's own nick, folded: whole and as the network cuts it. None without a relay."""
+    return frozenset(limits.fold(nick) for nick in (relay, relay[: limits.nick_length]) if nick)
+
+
 def username_of(user: UserId) -> str:
     """Make a user name (ident) of the user id; several users may give the same."""
     return _NOT_USER.sub("", localpart(user)).lstrip("-_")[:10].lower() or "matrix"
@@ -75,11 +81,13 @@ def username_of(user: UserId) -> str:
 class Nicks:
     """Who owns which nick on this network."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, relay: str = "") -> None:
+        """``relay``: the relay's nick, which nobody gets."""
         self._store = store
+        self._relay = relay
         self._owned: dict[UserId, str] | None = None
-        self._owners: tuple[str, dict[str, UserId]] = ("", {})
-        """The case mapping, and by it each nick's owner."""
+        self._owners: tuple[tuple[str, int], dict[str, UserId]] = (("", 0), {})
+        """The case mapping and the longest nick, and by them each nick's owner."""
         self._lock = asyncio.Lock()
 
     async def load(self) -> None:
@@ -126,7 +134,10 @@ class Nicks:
         return ""
 
     async def choose(self, user: UserId, nick: str, limits: Isupport) -> None:
-        """Have the user own the nick from now on. Raises ``PermanentFailure`` if another does."""
+        """Have the user own the nick from now on.
+
+        Raises ``PermanentFailure`` if another does, or the relay.
+        """
         async with self._lock:
             owned = await self._load()
             owners = self._owners_by(owned, limits)
@@ -144,11 +155,13 @@ class Nicks:
         owned[user] = nick
         owners[limits.fold(nick)] = user
 
-    async def others(self, user: UserId | None, limits: Isupport) -> frozenset[str]:
-        """Return the nicks of all other users, folded: no stand-in may be one of them."""
-        async with self._lock:
-            owned = await self._load()
-            return frozenset(limits.fold(nick) for owner, nick in owned.items() if owner != user)
+    def is_anothers(self, nick: str, user: UserId | None, limits: Isupport) -> bool:
+        """Whether the nick is another user's or the relay's, as far as it is in memory.
+
+        ``user`` is None for the relay. See :meth:`load`.
+        """
+        own = user or _NOBODY
+        return self._owners_by(self._owned or {}, limits).get(limits.fold(nick), own) != own
 
     @property
     def owned(self) -> Mapping[UserId, str]:
@@ -169,12 +182,13 @@ class Nicks:
         return self._owned
 
     def _owners_by(self, owned: dict[UserId, str], limits: Isupport) -> dict[str, UserId]:
-        if self._owners[0] != limits.casemapping or not self._owners[1]:
-            # Of two whose nicks have become one, the first keeps it.
-            owners: dict[str, UserId] = {}
+        rules = (limits.casemapping, limits.nick_length)
+        if self._owners[0] != rules or not self._owners[1]:
+            # Of two whose nicks have become one, the first keeps it; the relay goes before all.
+            owners = dict.fromkeys(nicks_of_relay(self._relay, limits), _NOBODY)
             for owner, nick in owned.items():
                 owners.setdefault(limits.fold(nick), owner)
-            self._owners = (limits.casemapping, owners)
+            self._owners = (rules, owners)
         return self._owners[1]
 
     @staticmethod

@@ -1,9 +1,9 @@
 """Whom one login talks with alone, over its connections. In memory: a restart forgets."""
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from bridge.networks.irc.flag import Flag
 from bridge.sdk.ids import RemoteChatId
 
 MOST_PARTNERS = 1000
@@ -66,7 +66,7 @@ class Partners:
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
         self._by_chat: dict[RemoteChatId, Partner] = {}
-        self.changed = asyncio.Event()
+        self.changed = Flag()
         """Set when other chats are there, or others are the newest."""
 
     def find(self, chat: RemoteChatId) -> Partner | None:
@@ -87,9 +87,14 @@ class Partners:
         return partner
 
     def rename(self, old: RemoteChatId, new: RemoteChatId, nick: str) -> None:
-        """Take note that somebody goes by another nick."""
+        """Take note that somebody goes by another nick.
+
+        Who had that nick before stays known: what is said next under it is compared with that.
+        """
         partner, other = self._by_chat.pop(old), self._by_chat.pop(new, None)
         partner.nick = nick
+        if other is not None and other.mask:
+            partner.mask, partner.account = other.mask, other.account
         partner.has_chat |= other is not None and other.has_chat
         self._by_chat[new] = partner
         partner.be_there()

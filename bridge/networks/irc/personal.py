@@ -7,6 +7,7 @@ from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.keepsakes import ACCOUNT, AUTOCOMMAND, AWAY, CERTIFICATE
 from bridge.networks.irc.listing import Listing, read_whois
+from bridge.networks.irc.services import is_service
 from bridge.networks.irc.speech import compose
 from bridge.networks.irc.targets import read_channel, read_nick, read_own_nick, read_person
 from bridge.networks.irc.usernames import is_username
@@ -22,6 +23,8 @@ ANSWER_SECONDS = 2.0
 MOST_ANSWERS = 20
 MOST_RAW_LINES = 30
 REASON_BYTES = 200
+MOST_PATTERN_BYTES = 200
+"""More than a channel's name has."""
 
 
 def own_client(call: NetworkCall) -> IrcClient:
@@ -85,6 +88,8 @@ async def list_channels(call: NetworkCall) -> str:
     pattern = call.text.strip()
     if " " in pattern or "," in pattern or clean(pattern) != pattern:
         raise PermanentFailure("a pattern is one word: *linux*")
+    if len(pattern.encode()) > MOST_PATTERN_BYTES:
+        raise PermanentFailure(f"a pattern has at most {MOST_PATTERN_BYTES} bytes")
     async with own_client(call).at_hand() as (connection, _, inquiries):
         limits = connection.isupport
         listing = Listing(pattern, limits.fold)
@@ -110,7 +115,10 @@ async def part(call: NetworkCall) -> str:
 
 
 async def msg(call: NetworkCall) -> str:
-    """Say something to one person, and hear what is answered at once."""
+    """Say something to one person, and hear what a service answers at once.
+
+    What others answer is theirs to have bridged or not, and goes where such things go.
+    """
     target, _, text = call.text.partition(" ")
     if not text.strip():
         raise PermanentFailure("say msg, a nick and a text")
@@ -120,12 +128,14 @@ async def msg(call: NetworkCall) -> str:
         chat=RemoteChatId(person), event_id=EventId("$msg"), sender=call.sender,
         kind=MessageKind.TEXT, body=Rich.plain(text.strip()),
     )  # fmt: skip
+    nick, nickserv = person.partition("@")[0], client.settings.nickserv or ""
     async with client.at_hand() as (connection, _, inquiries):
+        client.network.refuse_ours(nick)
         lines = compose(
             message, person, own=connection.own, limits=connection.isupport,
             settings=client.settings,
         )  # fmt: skip
-        with inquiries.overhearing(person.partition("@")[0]) as heard:
+        with inquiries.overhearing(nick, lambda one: is_service(one, nickserv)) as heard:
             await connection.deliver(person, lines, client.now)
             await heard.wait(ANSWER_SECONDS, MOST_ANSWERS)
     said = [f"{one.source.nick if one.source else person}: {_text(one)}" for one in heard.lines]
@@ -136,7 +146,7 @@ async def msg(call: NetworkCall) -> str:
         if client.settings.private_messages
         else "is not carried to Matrix"
     )
-    return f"Said to {person}. What is answered later in private {where}."
+    return f"Said to {person}. What is answered in private {where}."
 
 
 def _text(message: Incoming) -> str:

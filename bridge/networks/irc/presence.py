@@ -1,8 +1,8 @@
 """Whether one login has a connection, wants one, and how commands get hold of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -11,7 +11,8 @@ from bridge.networks.irc import certfp
 from bridge.networks.irc.channels import Channels
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.dial import Way
-from bridge.networks.irc.endings import BannedError
+from bridge.networks.irc.endings import BannedError, Cause
+from bridge.networks.irc.flag import Flag
 from bridge.networks.irc.gate import Urgency
 from bridge.networks.irc.ident import listening
 from bridge.networks.irc.inquiry import Inquiries
@@ -21,14 +22,15 @@ from bridge.networks.irc.naming import Naming
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.partners import Partners
-from bridge.networks.irc.people import Person, account_id
+from bridge.networks.irc.people import Person
 from bridge.networks.irc.services import is_service, refuse_secret
 from bridge.networks.irc.settings import IrcSettings, read_listen
+from bridge.networks.irc.tries import Said, Tries
 from bridge.networks.irc.whispers import Whispers
 from bridge.networks.irc.wire import Source
-from bridge.sdk.errors import ModuleError, TemporaryFailure
+from bridge.sdk.errors import ModuleError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
-from bridge.sdk.login import Login, LoginKind
+from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.module import Host
 from bridge.sdk.rich import Mention, Rich
 from bridge.sdk.text import to_plain
@@ -49,12 +51,19 @@ class Presence:
         self.keepsakes = Keepsakes(login, host)
         self.naming = Naming(login, self.keepsakes, host.store, network)
         self.link = self._link = Link()
-        self._needed = asyncio.Event()
+        self._needed = Flag()
         if login.kind is not LoginKind.AUTOMATIC:
             self._needed.set()
+        self._tries = Tries()
+        self._kill: ModuleError | None = None
+        """By which an operator ended the connection last."""
         self._speaking = 0
         self._last_spoken = 0.0
-        self._dismissal = asyncio.Event()
+        self._is_dismissed = False
+        """The connection is to end, until the next message or to be made anew."""
+        self._idle: asyncio.TimerHandle | None = None
+        self._leave: Callable[[], None] | None = None
+        """Has the server end the connection that is listened to."""
         self._goodbye = REST
         self._nick_keeper: NickKeeper | None = None
         self._partners = Partners(monotonic)
@@ -87,6 +96,7 @@ class Presence:
 
     def _heed(self, error: ModuleError) -> None:
         """Do what the end of this connection asks of all."""
+        self._fall_silent(error)
         self._network.heed(error)
         if not isinstance(error, BannedError):
             return
@@ -96,6 +106,27 @@ class Presence:
                 "in, or for an hour, no other person's is tried from there. Its operators can "
                 "lift the ban.", extra={"event": "irc_address_banned"},
             )  # fmt: skip
+
+    def _fall_silent(self, error: ModuleError) -> None:
+        """After an operator's kill, end what is on its way and wait for the next message."""
+        is_kill = self._is_puppet and getattr(error, "cause", None) is Cause.KILLED
+        if is_kill and error is not self._kill:  # Of one what began since then is not ended.
+            self._kill = error
+            self._needed.clear()
+            self._tries.end(str(error))
+
+    def _lose(self, error: ModuleError) -> None:
+        """Tell whoever waits for the connection that it has just ended."""
+        self._fall_silent(error)
+        self._link.down(error)
+        self._host.report(LoginState.RECONNECTING, str(error))
+
+    def _want(self) -> None:
+        """Have the connection made. Raises ``PermanentFailure`` between an operator's kill and
+        the next message."""
+        if self._kill is not None and not self._needed.is_set():
+            raise PermanentFailure(str(self._kill))
+        self._needed.set()
 
     async def _way(self, stack: AsyncExitStack) -> Way:
         listen = self._settings.ident_listen
@@ -136,28 +167,26 @@ class Presence:
             return None
         return Whispers(connection, self._network, self._host.now, self._partners)
 
-    async def _keep_identified(self, connection: Connection) -> None:
-        """Say to which accounts the connection is signed in. Runs until cancelled."""
-        while True:
-            name = await connection.accounts.get()
-            await self._host.identify(account_id(connection.isupport.fold(name)))
-
     def watch_chats(self, chats: Sequence[RemoteChat]) -> None:
         """Know the login's direct chats: in them it is told who comes and goes."""
         self._partners.have_chats({one.id: one.name for one in chats})
 
     @contextmanager
-    def _spoken(self) -> Iterator[None]:
-        """Keep the connection, or have it made, while something is being said."""
-        self._speaking += 1
-        self._needed.set()
-        if self._is_puppet:
-            self._network.crowd.spoke(self._login.id, self._dismiss)
-        try:
-            yield
-        finally:
-            self._speaking -= 1
-            self._last_spoken = asyncio.get_running_loop().time()
+    def _spoken(self, said: Said | None = None) -> Iterator[None]:
+        """Keep the connection, or have it made, while something is being said.
+
+        Raises ``PermanentFailure`` if an operator's kill ended the saying of it.
+        """
+        with nullcontext() if said is None else self._tries.trying(said):
+            self._speaking += 1
+            self._needed.set()
+            if self._is_puppet:
+                self._network.crowd.spoke(self._login.id, self._dismiss)
+            try:
+                yield
+            finally:
+                self._speaking -= 1
+                self._last_spoken = asyncio.get_running_loop().time()
 
     def _dismiss(self) -> bool:
         """End the connection until the next message, unless something is on its way."""
@@ -165,9 +194,16 @@ class Presence:
             return False
         self._network.crowd.left(self._login.id)
         self._needed.clear()
-        self._link.starting()
-        self._dismissal.set()
+        self._kill = None
+        self._part()
         return True
+
+    def _part(self) -> None:
+        """Have the connection end. One that is still being made ends as soon as it is."""
+        self._link.starting()
+        if self._leave is not None and not self._is_dismissed:
+            self._leave()
+        self._is_dismissed = True
 
     @asynccontextmanager
     async def at_hand(self) -> AsyncIterator[tuple[Connection, Channels, Inquiries]]:
@@ -181,12 +217,33 @@ class Presence:
                 raise TemporaryFailure("The connection to IRC has just ended.")
             yield connection, channels, self._link.inquiries
 
+    def _begin_to_listen(self, leave: Callable[[], None]) -> None:
+        """Have the connection ended by ``leave`` when it is dismissed, and if nobody speaks."""
+        self._leave = leave
+        self._last_spoken = asyncio.get_running_loop().time()
+        if self._is_dismissed:
+            leave()
+        elif self._is_puppet and self._settings.idle_seconds:
+            self._dismiss_if_idle()
+
+    def _end_to_listen(self) -> None:
+        self._leave = None
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    def _dismiss_if_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        left = self._last_spoken + self._settings.idle_seconds - loop.time()
+        if not self._is_dismissed and (left > 0 or not self._dismiss()):
+            # One who is just speaking is looked at again when that is over.
+            self._idle = loop.call_later(max(left, 1.0), self._dismiss_if_idle)
+
     def reconnect(self, goodbye: str) -> None:
         """Have the connection, if there is one, made anew with what was chosen meanwhile."""
         if self._link.connection is not None:
             self._goodbye = goodbye
-            self._link.starting()
-            self._dismissal.set()
+            self._part()
 
     def change_username(self, before: str, now: str) -> None:
         """Have the connection made anew with another user name. Those who run channels, and who

@@ -83,6 +83,8 @@ class Doorman:
         if self._whispers is not None:
             return self._whispers.hear(message)
         if message.command == "INVITE":
+            if not self._connection.isupport.names_channel(message.param(1)):
+                return ()
             invited = INVITED.format(self._host.instance, message.param(1))
             self._tell_once(source.nick, invited)
             return ()
@@ -107,7 +109,7 @@ class Doorman:
         key = self._connection.isupport.fold(nick)
         if key not in self._told and len(self._told) < MOST_PEERS:
             self._told.add(key)
-            self._connection.answer(line("NOTICE", nick, text))
+            self._connection.answer(line("NOTICE", nick, cut(text, 400)))
 
     def _answer_ctcp(self, nick: str, command: str, rest: str) -> None:
         answers = {

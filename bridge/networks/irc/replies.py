@@ -44,6 +44,8 @@ JOIN_LATER = {
     "439": "the server asks us to slow down",
     "480": "too many people join it now",
 }
+JOIN_UNNAMED = frozenset({"263", "439"})
+"""Of these, those that may name the command instead of the channel."""
 SEND_REFUSED = {
     "401": "nobody and no channel has that name",
     "403": "there is no such channel",
@@ -51,10 +53,16 @@ SEND_REFUSED = {
     "408": "it does not take colours",
     "442": "we are not in it",
     "477": "it lets only registered nicks speak",
+    "486": "they take nothing from us, maybe from registered nicks only",
     "489": "we may not speak in it",
     "492": "it does not take what is no plain text",
+    "493": "they take nothing from who shares no channel with them",
+    "494": "the network does not let us write to them now",
     "531": "the network does not let us write there",
+    "716": "they take nothing from those whom they have not allowed",
 }
+SPEECH_REFUSED = frozenset({"404", "408", "492", "531"})
+"""Those of them that no command but one that speaks is refused with."""
 SEND_LATER = {
     "439": "the server asks us to slow down",
     "707": "the server asks us to slow down",
@@ -139,17 +147,26 @@ def join_refusal(reply: Incoming, channel: str) -> DeliveryError | None:
     return None
 
 
+def channel_of(reply: Incoming) -> str:
+    """The channel that a reply or a command is about, if it is about one."""
+    if reply.command == NAMES:
+        return reply.param(-2)  # Before it some servers leave a sign out.
+    return reply.param(1 if reply.command.isdecimal() else 0)
+
+
 def names_target(reply: Incoming) -> bool:
-    """Whether a refusal says for whom the line was that it refuses."""
-    return reply.command in SEND_REFUSED or reply.command in SEND_LATER
+    """Whether a refusal says for whom the line was that it refuses: some servers leave it out."""
+    is_one = reply.command in SEND_REFUSED or reply.command in SEND_LATER
+    return is_one and len(reply.params) > 2
 
 
 def send_refusal(reply: Incoming) -> DeliveryError | None:
     """Read a reply as the refusal of a line of a message; None if it is none."""
     code, said = reply.command, strip_codes(reply.param(-1))
     if code in SEND_REFUSED:
+        whom = reply.param(1) if names_target(reply) else "The other side"
         return PermanentFailure(
-            f"{reply.param(1)} did not take it: {SEND_REFUSED[code]} (the server: {said})"
+            f"{whom} did not take it: {SEND_REFUSED[code]} (the server: {said})"
         )
     if code in SEND_LATER:
         return TemporaryFailure(

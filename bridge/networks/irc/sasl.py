@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, Protocol
@@ -67,10 +68,16 @@ class ScramSha256:
     name: ClassVar[str] = "SCRAM-SHA-256"
 
     def __init__(self, account: str, password: Secret, nonce: str | None = None) -> None:
+        """Raises ``ValueError`` for what SCRAM cannot say: emoji, control characters."""
         import scramp  # noqa: PLC0415 - It is large, and few sign in so.
 
         self._refusals = (scramp.ScramException, ValueError)
-        self._client = scramp.ScramClient([self.name], account, password.reveal(), c_nonce=nonce)
+        try:
+            self._client = scramp.ScramClient(
+                [self.name], account, password.reveal(), c_nonce=nonce
+            )
+        except self._refusals as error:
+            raise ValueError("SASLprep forbids this account or password") from error
         self._step = 0
 
     @property
@@ -114,8 +121,12 @@ def choose(
     if certificate and External.name in names:
         yield External()
     if account is not None and password is not None:
+        scram = None
         if ScramSha256.name in names:
-            yield ScramSha256(account, password)
+            with contextlib.suppress(ValueError):
+                scram = ScramSha256(account, password)
+        if scram is not None:
+            yield scram
         if Plain.name in names:
             yield Plain(account, password)
 

@@ -1,13 +1,19 @@
 """How a person links an account on IRC: one step, and the server is asked whether it is right."""
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 
 from bridge.networks.irc.dial import Way, connect
+from bridge.networks.irc.endings import BannedError
+from bridge.networks.irc.gate import Urgency
 from bridge.networks.irc.handshake import Identity
+from bridge.networks.irc.ident import listening
+from bridge.networks.irc.naming import gateway_of, known_address_of, realname_of, source_of
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nicks import SHORTEST_LIMIT, base_of, candidates, is_nick
+from bridge.networks.irc.settings import read_listen
 from bridge.networks.irc.wire import clean
-from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.errors import ModuleError, PermanentFailure
 from bridge.sdk.ids import UserId
 from bridge.sdk.login import Ask, Field, Finished, LoginFlow
 from bridge.sdk.secret import Secret
@@ -63,27 +69,51 @@ class IrcLogin:
             raise PermanentFailure(
                 "That is no IRC nick: letters, digits and []\\`_^{|}-, no digit or hyphen first."
             )
+        if nick is not None and self._network.is_relays(nick.reveal()):
+            raise PermanentFailure("That nick is this bridge's own here; choose another.")
         account = answers.get("account")
         called = nick or account
         name = called.reveal() if called is not None else base_of(self._owner, "")
-        base = name if is_nick(name) else base_of(self._owner, "")
-        settings = self._network.settings
-        username = await self._network.assign_username(self._owner)
+        await self._try(name, answers)
+        return Finished(name=name if account is None else account.reveal(), secrets=answers)
+
+    async def _try(self, name: str, answers: Mapping[str, Secret]) -> None:
+        """Connect as the login will, in its turn, from its address and with what it shows."""
+        network, owner, settings = self._network, self._owner, self._network.settings
+        base = name if is_nick(name) else base_of(owner, "")
+        username, account = await network.assign_username(owner), answers.get("account")
+        address = known_address_of(settings, owner)
 
         def identity() -> Identity:
+            nicks = candidates(base, SHORTEST_LIMIT)
             return Identity(
-                nicks=candidates(base, SHORTEST_LIMIT),
+                nicks=(nick for nick in nicks if not network.is_relays(nick)),
                 username=username,
-                realname=self._owner,
+                realname=realname_of(settings, owner),
                 password=answers.get("server_password", settings.password),
                 account=None if account is None else account.reveal(),
                 account_password=answers.get("password"),
                 nickserv=settings.nickserv,
+                gateway=gateway_of(settings, owner),
                 personal=True,
             )
 
-        self._network.doors.check(None)
-        way = Way(flood=(settings.flood_burst, settings.flood_rate))
-        async with connect(settings, identity, self._network.rotation, way):
-            pass
-        return Finished(name=name if account is None else account.reveal(), secrets=answers)
+        network.doors.check(address)
+        try:
+            async with network.gate.passage(Urgency.SPEAKING), AsyncExitStack() as stack:
+                network.doors.check(address)
+                ident = None
+                if settings.ident_listen is not None:
+                    ident = await stack.enter_async_context(
+                        listening(read_listen(settings.ident_listen))
+                    )
+                way = Way(flood=network.flood, source=source_of(settings, owner), ident=ident)
+                await connect(stack, settings, identity, network.rotation, way)
+                network.doors.enter(owner, address)
+        except ModuleError as error:
+            network.heed(error)
+            if isinstance(error, BannedError):
+                network.doors.refuse(owner, address, error)
+            raise
+        finally:
+            network.doors.leave(owner)

@@ -177,6 +177,6 @@ def read_time(message: Incoming) -> datetime | None:
         return None
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        return at.astimezone(UTC) if at.tzinfo else None
+    except (ValueError, OverflowError):  # At either end of all time there may be no UTC.
         return None
-    return at.astimezone(UTC) if at.tzinfo else None

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.networks.irc.acts import typing
+from bridge.networks.irc.flag import Flag
 from bridge.networks.irc.wire import Line
 
 APART_SECONDS = 3.0
@@ -29,7 +30,7 @@ class Typist:
         self._say = say
         self._now = now
         self._channels: dict[str, _Channel] = {}
-        self._woken = asyncio.Event()
+        self._woken = Flag()
 
     def begin(self, channel: str) -> None:
         """Say from now on that the owner writes."""

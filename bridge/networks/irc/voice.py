@@ -105,8 +105,7 @@ class Voice:
         self, connection: Connection, chat: RemoteChat, reaction: Reaction
     ) -> Receipt | None:
         """React by a tag. The relay does not for others: nobody would see for whom."""
-        has_tags = "message-tags" in connection.capabilities
-        if reaction.relayed or not has_tags or not is_of_network(reaction.target):
+        if reaction.relayed or not _can_react(connection) or not is_of_network(reaction.target):
             return self._cannot("reactions", self._settings.reactions)
         one = reacting(chat.name, reaction.target, reaction.key)
         receipt = await self._deliver(connection, chat, [one])
@@ -117,8 +116,8 @@ class Voice:
         self, connection: Connection, chat: RemoteChat, redaction: Redaction
     ) -> Receipt | None:
         """Take back what the server knows of a message, or one's own reaction by a tag."""
-        has_tags = "message-tags" in connection.capabilities
-        reaction = await self._find_reaction(redaction) if has_tags else None
+        can_unreact = _can_react(connection) and connection.isupport.allows_tag("draft/unreact")
+        reaction = await self._find_reaction(redaction) if can_unreact else None
         if reaction is not None:
             receipt = await self._deliver(connection, chat, [unreacting(chat.name, *reaction)])
             await self._reactions.forget(redaction.targets[0])
@@ -163,3 +162,7 @@ class Voice:
         return tuple(
             RemoteMessageId(one or self._network.new_message_id()) for one in delivered.remote_ids
         )
+
+
+def _can_react(connection: Connection) -> bool:
+    return "message-tags" in connection.capabilities and connection.isupport.allows_reactions

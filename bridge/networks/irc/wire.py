@@ -198,6 +198,8 @@ class Line:
     params: tuple[str, ...] = ()
     limit: int = field(default=LINE_BYTES, compare=False)
     tags: tuple[tuple[str, str], ...] = ()
+    _words: bytes = field(init=False, repr=False, compare=False)
+    """All but the tags as it is written, made once: it is measured, then sent."""
 
     def __post_init__(self) -> None:
         if not (self.command.isascii() and self.command.isalnum()):
@@ -207,14 +209,18 @@ class Line:
         for param in self.params[:-1]:
             if not param or param.startswith(":") or " " in param:
                 raise PermanentFailure(f"{param!r} cannot stand in the middle of an IRC line.")
-        if any(clean(param) != param for param in self.params):
+        words = " ".join(self._spelled())
+        if _UNCLEAN.search(words) is not None:
             raise PermanentFailure(f"A value of {self.command} holds a line break or a NUL.")
-        size = len(self._encode_words())
-        if size > self.limit:
+        encoded = words.encode() + b"\r\n"
+        if len(encoded) > self.limit:
             raise PermanentFailure(
-                f"A line of {self.command} has {size} bytes; the server takes {self.limit}."
+                f"A line of {self.command} has {len(encoded)} bytes; "
+                f"the server takes {self.limit}."
             )
-        self._check_tags()
+        object.__setattr__(self, "_words", encoded)
+        if self.tags:
+            self._check_tags()
 
     def _check_tags(self) -> None:
         for key, value in self.tags:
@@ -232,28 +238,27 @@ class Line:
         object.__setattr__(made, "params", self.params)
         object.__setattr__(made, "limit", self.limit)
         object.__setattr__(made, "tags", (*self.tags, *tags.items()))
+        object.__setattr__(made, "_words", self._words)
         made._check_tags()
         return made
 
     def encode(self) -> bytes:
         """Return the bytes, with the line end."""
-        return self._encode_tags() + self._encode_words()
+        return self._encode_tags() + self._words if self.tags else self._words
 
     def _encode_tags(self) -> bytes:
-        if not self.tags:
-            return b""
         pairs = (
             f"{key}={value.translate(_TAG_UNSAFE)}" if value else key for key, value in self.tags
         )
         return b"@" + ";".join(pairs).encode() + b" "
 
-    def _encode_words(self) -> bytes:
+    def _spelled(self) -> list[str]:
         words = [self.command, *self.params]
         if self.params:
             last = self.params[-1]
             if not last or last.startswith(":") or " " in last or self.command in _SPOKEN:
                 words[-1] = f":{last}"
-        return " ".join(words).encode() + b"\r\n"
+        return words
 
 
 # Servers agree to read the text of these with or without the colon, but some clients' log

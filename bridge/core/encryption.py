@@ -1,0 +1,90 @@
+"""Which rooms are encrypted. Once so, always; where nobody knows it, it is asked."""
+
+from collections.abc import Awaitable, Callable, Iterable
+
+from bridge.matrix.client import MatrixError
+from bridge.matrix.intents import Intents
+from bridge.model import Outgoing
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.ids import RoomId, UserId
+
+
+class Encryption:
+    """Knows it of each room: encrypted, known to be clear, or unknown.
+
+    That a room is encrypted is kept in the database. That it is clear is only remembered while
+    the program runs: what was lost on the way to us before is found by asking.
+    """
+
+    def __init__(
+        self,
+        encrypted: Iterable[RoomId],
+        intents: Intents,
+        *,
+        mark: Callable[[RoomId], Awaitable[None]],
+        bot: UserId,
+    ) -> None:
+        """``mark`` keeps a room's name for good."""
+        self._intents = intents
+        self._mark = mark
+        self._bot = bot
+        self._known: dict[RoomId, bool] = dict.fromkeys(encrypted, True)
+        self._marked = set(self._known)
+        self.of = self._known.get
+        """Whether a room is encrypted; None if that is not known. No more than a look."""
+
+    def is_known(self, room: RoomId) -> bool:
+        """Whether the room is known to be encrypted."""
+        return self._known.get(room) is True
+
+    async def note(self, room: RoomId) -> None:
+        """Note that the room is encrypted. Raises ``TemporaryFailure``; then note it again."""
+        self._known[room] = True
+        if room not in self._marked:
+            await self._mark(room)
+            self._marked.add(room)
+
+    def doubt(self, room: RoomId) -> None:
+        """Ask anew whether the room is clear: for a time nobody of us may have been there."""
+        if self._known.get(room) is False:
+            del self._known[room]
+
+    def doubt_all(self) -> None:
+        """Ask anew about every room: the homeserver may have lost what made one encrypted."""
+        for room in [room for room, encrypted in self._known.items() if not encrypted]:
+            del self._known[room]
+
+    async def look(self, room: RoomId, user: UserId) -> bool:
+        """Ask as a user of ours who is in the room whether it is encrypted.
+
+        False also where the user may not see that; then it stays unknown. Raises
+        :class:`MatrixError` and ``TemporaryFailure``.
+        """
+        if not self.is_known(room):
+            seen = await self._intents.see_encryption(room, user)
+            if seen:
+                await self.note(room)
+            elif seen is False:
+                self._known.setdefault(room, False)
+        return self.is_known(room)
+
+    async def ask(self, outgoing: Outgoing) -> bool:
+        """Ask before the first thing is said in a room.
+
+        Whoever says it comes in first, as for saying it: who was put out sees the room as it was
+        then. Raises ``TemporaryFailure``, and ``PermanentFailure`` if nobody may see it.
+        """
+        room, user = outgoing.room, outgoing.user
+        try:
+            if outgoing.double:  # The ghost may have no business there.
+                await self.look(room, self._bot)
+            if self.of(room) is None:
+                await self._intents.ensure_joined(room, user, outgoing.name)
+                await self.look(room, user)
+        except MatrixError as error:
+            if error.status == 403:
+                raise PermanentFailure(f"the homeserver refused it: {error.message}") from error
+            raise TemporaryFailure(str(error)) from error
+        if self.of(room) is None:
+            raise PermanentFailure("nobody of us may see whether the room is encrypted")
+        return self.is_known(room)

@@ -1,0 +1,74 @@
+"""Invitations of our own users, accepted or declined; hopeless ones are given up."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from contextlib import suppress
+
+from bridge.matrix.cache import Recent
+from bridge.matrix.client import MatrixError
+from bridge.matrix.intents import Intents
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.ids import RoomId, UserId
+
+log = logging.getLogger(__name__)
+
+_REMEMBERED = 10_000
+"""Invitations of which it is known since when they fail."""
+
+
+class Invitations:
+    """Answers them as whoever is invited.
+
+    A room that lies on another server may never be reached. While the homeserver is away itself,
+    or asks for patience, nothing is given up.
+    """
+
+    def __init__(self, intents: Intents, *, give_up_after: float = 600.0) -> None:
+        """``give_up_after``: seconds for which one fails before it is void."""
+        self._intents = intents
+        self.give_up_after = give_up_after
+        self._failing: Recent[tuple[RoomId, UserId], float] = Recent(_REMEMBERED)
+
+    async def accept(self, room: RoomId, user: UserId, name: str = "") -> None:
+        """Have the user, called ``name``, in the room.
+
+        Raises ``PermanentFailure`` with the reason when the room stays closed,
+        ``TemporaryFailure`` when it may open yet.
+        """
+        await self._try(room, user, self._intents.ensure_joined(room, user, name))
+
+    async def decline(self, room: RoomId, user: UserId, reason: str) -> None:
+        """Have the user out of the room; raises ``TemporaryFailure`` when that can work later."""
+        try:
+            await self._try(room, user, self._intents.leave(room, user, reason=reason))
+        except PermanentFailure as error:
+            log.info("an invitation is left open: %s", error, extra={"event": "invitation_void"})
+
+    def forget(self, room: RoomId, user: UserId) -> None:
+        """Call when all is done for an invitation: the next one is another."""
+        self._failing.drop((room, user))
+
+    async def _try(self, room: RoomId, user: UserId, answer: Awaitable[None]) -> None:
+        try:
+            await answer
+        except TemporaryFailure as error:
+            if error.retry_after is None and await self._is_hopeless(room, user):
+                raise PermanentFailure(
+                    f"the room could not be reached for too long: {error}"
+                ) from error
+            raise
+
+    async def _is_hopeless(self, room: RoomId, user: UserId) -> bool:
+        """Whether it failed for long while the homeserver was there.
+
+        Raises ``TemporaryFailure`` if that is away: then it says nothing of the room.
+        """
+        with suppress(MatrixError):
+            await self._intents.rooms_of(user)
+        now = asyncio.get_running_loop().time()
+        since = self._failing.get((room, user))
+        if since is None:
+            self._failing.put((room, user), now)
+            return False
+        return now - since >= self.give_up_after

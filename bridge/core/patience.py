@@ -1,0 +1,47 @@
+"""How long and how often what fails is tried again."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from bridge.sdk.errors import TemporaryFailure
+
+_T = TypeVar("_T")
+
+_AGAIN_SECONDS = 1.0
+LONGEST_PAUSE = 60.0
+"""Seconds between two tries of what nobody waits for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long and how often: seconds, and tries before something is parked."""
+
+    tries: int = 3
+    first_delay: float = 0.2
+    longest_delay: float = 60.0
+
+    def wait(self, failure: BaseException, age: float, shortest: float = 0.5) -> float:
+        """Give the seconds until the next try of what could not be done, ``age`` seconds old."""
+        advice = getattr(failure, "retry_after", None)
+        if advice is not None:
+            return float(advice)
+        # Without advice from the network: the older it is, the longer the next wait.
+        wait = min(max(shortest, age / 2), self.longest_delay)
+        return wait * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
+
+
+async def persistently(action: Callable[[], Awaitable[_T]], longest: float = _AGAIN_SECONDS) -> _T:
+    """Do it, however long the database or the homeserver is away: who calls can only wait.
+
+    The pauses grow to ``longest`` seconds. What is no ``TemporaryFailure`` goes through.
+    """
+    pause = _AGAIN_SECONDS
+    while True:
+        try:
+            return await action()
+        except TemporaryFailure:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)

@@ -1,0 +1,123 @@
+"""The relay is in every bridged chat, after each connect: what a network refuses for now is tried
+again later."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from bridge.core.cancellation import is_meant_for_us
+from bridge.sdk.errors import DeliveryError, PermanentFailure
+from bridge.sdk.events import RemoteChat
+from bridge.sdk.ids import InstanceId
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 50
+"""Chats that are joined together: a network may take several at a time."""
+_JOIN_SECONDS = 120.0
+FIRST_PAUSE = 5.0
+"""Seconds until what was refused for now is tried again."""
+_LONGEST_PAUSE = 300.0
+"""The same at most: it doubles each time."""
+
+
+class Relay(Protocol):
+    """Who is to be in the chats."""
+
+    name: InstanceId
+    trouble: dict[str, str]
+    """Chats that it could not join: id to reason."""
+
+    @property
+    def is_connected(self) -> bool: ...
+    async def join(self, chat: RemoteChat, limit: float) -> None: ...
+
+
+class Rejoining:
+    """One instance's."""
+
+    def __init__(
+        self,
+        relay: Relay,
+        chats: Callable[[], Sequence[RemoteChat]],
+        first_pause: float = FIRST_PAUSE,
+    ) -> None:
+        """``chats`` gives what is bridged by now; ``first_pause`` is in seconds."""
+        self._relay = relay
+        self._chats = chats
+        self._first_pause = first_pause
+        self._connected = asyncio.Event()
+
+    def note_connected(self) -> None:
+        """The relay has connected: it is in no chat."""
+        self._connected.set()
+
+    async def run(self) -> None:
+        """Have the relay in every bridged chat after each connect, until cancelled."""
+        while True:
+            await self._connected.wait()
+            self._connected.clear()
+            left, pause = await self._join(self._chats()), self._first_pause
+            while left:
+                if await self._is_connected_anew(pause):
+                    break
+                left, pause = await self._join(left), min(pause * 2, _LONGEST_PAUSE)
+
+    async def _is_connected_anew(self, limit: float) -> bool:
+        try:
+            async with asyncio.timeout(limit):
+                await self._connected.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _join(self, chats: Sequence[RemoteChat]) -> Sequence[RemoteChat]:
+        """Have the relay in the chats; give those that are to be tried again later.
+
+        None are where the relay is not connected any more: the next connect begins anew.
+        """
+        left: list[RemoteChat] = []
+        for start in range(0, len(chats), _AT_ONCE):
+            group = self._bridged(chats[start : start + _AT_ONCE])
+            async with asyncio.TaskGroup() as joining:
+                tasks = [joining.create_task(self._keep_in(chat)) for chat in group]
+            left += [chat for chat, task in zip(group, tasks, strict=True) if not task.result()]
+            if self._connected.is_set() or not self._relay.is_connected:
+                return ()
+        return left
+
+    def _bridged(self, chats: Sequence[RemoteChat]) -> Sequence[RemoteChat]:
+        """Those that are still bridged: somebody may have ended that meanwhile."""
+        bridged = {chat.id for chat in self._chats()}
+        for chat in chats:
+            if chat.id not in bridged:
+                self._relay.trouble.pop(chat.id, None)
+        return [chat for chat in chats if chat.id in bridged]
+
+    async def _keep_in(self, chat: RemoteChat) -> bool:
+        """Have the relay in a bridged chat; False if that is to be tried again later."""
+        relay = self._relay
+        try:
+            await relay.join(chat, _JOIN_SECONDS)
+        except PermanentFailure as error:
+            relay.trouble[chat.id] = str(error)
+            log.warning(
+                "%s cannot join a bridged chat: %s", relay.name, error,
+                extra={"event": "join_refused"},
+            )  # fmt: skip
+        except DeliveryError as error:
+            relay.trouble[chat.id] = str(error)
+            return False
+        except asyncio.CancelledError:
+            if is_meant_for_us():
+                raise
+            relay.trouble[chat.id] = "the module gave up"
+        except Exception as error:
+            # A module is a stranger; its crash is ours to outlive.
+            relay.trouble[chat.id] = f"the module failed with {type(error).__name__}"
+            log.exception(
+                "%s failed to join a bridged chat", relay.name, extra={"event": "join_failed"}
+            )
+            return False
+        return True

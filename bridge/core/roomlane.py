@@ -1,0 +1,89 @@
+"""What goes into one room: in order, the nearest in memory and the rest in the outbox."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from bridge.model import Outgoing, ParkReason, QueuedOutgoing, Sent
+from bridge.sdk.ids import EventId, RoomId, UserId
+
+
+class Waiting(Protocol):
+    """What waits for one room."""
+
+    @property
+    def room(self) -> RoomId: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def last(self) -> int: ...
+
+
+class More(Protocol):
+    """What comes next for a room."""
+
+    @property
+    def entries(self) -> Sequence[QueuedOutgoing]: ...
+    @property
+    def last(self) -> int: ...
+    @property
+    def is_all(self) -> bool: ...
+
+
+class Outbox(Protocol):
+    """The part of the storage that keeps what must go out."""
+
+    async def add(self, outgoing: Sequence[Outgoing]) -> list[QueuedOutgoing]: ...
+    async def finish(self, done: Sequence[Sent]) -> None: ...
+    async def park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None: ...
+    async def drop(self, queued: QueuedOutgoing) -> None: ...
+    async def waiting(self) -> Sequence[Waiting]: ...
+    async def next_of(self, room: RoomId, after: int, until: int, limit: int) -> More: ...
+    async def senders_waiting(self, room: RoomId) -> Sequence[UserId]: ...
+    async def have_sent(self, transaction_ids: Sequence[str], *, before: datetime) -> bool: ...
+
+
+class Pause(NamedTuple):
+    """How long until the next try."""
+
+    seconds: float
+    is_asked_for: bool = False
+
+
+@dataclass(slots=True)
+class RoomLane:
+    """What goes into one room."""
+
+    room: RoomId
+    queue: deque[QueuedOutgoing]
+    beyond: int = 0
+    """How many more lie in the outbox."""
+    last: int = 0
+    """The number of the last that came into memory in its turn."""
+    until: int = 0
+    """The number of the last that is known of."""
+    is_running: bool = False
+    is_resting: bool = False
+    """Between two tries."""
+    unwanted: int = 0
+    """The number of an entry that somebody put aside while it was being tried."""
+    trouble: str = ""
+    """Why the first is still there, as the homeserver said."""
+    tried: bool = False
+    """The first was put at least once, and no answer came."""
+    asked_at: datetime | None = None
+    """When the room was read back."""
+    there: Mapping[str, EventId] | None = None
+    """What that found: none of it is put again."""
+    forgetful_since: datetime | None = None
+    """The homeserver may know no transaction ids from before this moment."""
+
+    @property
+    def by_hand(self) -> str:
+        """What is said of an entry that somebody put aside."""
+        return f"put aside by hand; {self.trouble}" if self.trouble else "put aside by hand"
+
+    def __len__(self) -> int:
+        return len(self.queue) + self.beyond

@@ -1,0 +1,216 @@
+"""The channels that a client is to be in, over its connections: its ways into them, and back."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from bridge.networks.irc.channels import Channels
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
+from bridge.sdk.events import RemoteChat
+from bridge.sdk.ids import RemoteChatId
+from bridge.sdk.module import Host
+
+LONGEST_REJOIN_SECONDS = 3600.0
+LEFT_RETRY_SECONDS = 1.0
+
+
+class PutOutError(TemporaryFailure):
+    """A channel let us in, and we were out of it again at once."""
+
+
+class Way:
+    """One way into a chat. It is void once the chat is left."""
+
+    def __init__(self, chat: RemoteChat, memberships: "Memberships") -> None:
+        self.chat = chat
+        self._memberships = memberships
+        self.is_void = False
+
+    def check(self) -> None:
+        """Raise ``TemporaryFailure`` if the chat was left since."""
+        if self.is_void:
+            raise TemporaryFailure(
+                f"{self.chat.name} was left meanwhile.", retry_after=LEFT_RETRY_SECONDS
+            )
+
+    async def enter(self, channels: Channels) -> None:
+        """Be in the channel, and still there. Raises as ``Channels.enter``; ``PutOutError``."""
+        await channels.enter(self.chat.name, self.check)
+        if not channels.is_in(self.chat.name):
+            raise PutOutError(f"{self.chat.name} let us in, and we were out again at once.")
+
+    async def come(self, channels: Channels) -> None:
+        """Be in the channel, or have been put out of it with a return to come, before which
+        nobody knocks there. Raises as ``enter``, also for that where we were never to be before:
+        who ties it to a room hears why."""
+        if self._memberships.is_resting(self.chat):
+            return
+        is_new = self._memberships.find(self.chat.id) is None
+        try:
+            await self.enter(channels)
+        except PutOutError:
+            self.check()
+            if not self._memberships.rest(self.chat) or is_new:
+                raise
+
+    def arrive(self) -> None:
+        """Take note that we are there, and are to be from now on. Raises as ``check``."""
+        self.check()
+        self._memberships.note(self.chat)
+
+    def try_later(self) -> None:
+        """Have the chat tried again until we are there, unless it was left."""
+        if not self.is_void:
+            self._memberships.note(self.chat)
+            self._memberships.come_back(self.chat)
+
+
+class Memberships:
+    """One client's."""
+
+    def __init__(
+        self,
+        host: Host,
+        rejoin_seconds: float,
+        complain: Callable[[DeliveryError], None],
+        *,
+        returns: bool,
+    ) -> None:
+        """``returns``: whether it comes back by itself to where it was kicked from or refused;
+        ``complain``: told what keeps it out."""
+        self._host = host
+        self._rejoin_seconds = rejoin_seconds
+        self._complain = complain
+        self._returns = returns
+        self._chats: dict[RemoteChatId, RemoteChat] = {}
+        self._ways: list[Way] = []
+        self._connected: tuple[asyncio.TaskGroup, Channels] | None = None
+        """Where there is a connection: what owns the returns, and where they lead to."""
+        self._returning: dict[RemoteChatId, asyncio.Task[None]] = {}
+        self._resting: set[RemoteChatId] = set()
+        """Of these, those that we were put out of and have not knocked at since."""
+        self._kicks: dict[RemoteChatId, int] = {}
+
+    @property
+    def chats(self) -> list[RemoteChat]:
+        """The chats that it is to be in."""
+        return list(self._chats.values())
+
+    def find(self, chat: RemoteChatId) -> RemoteChat | None:
+        """The chat's record, if it is to be there."""
+        return self._chats.get(chat)
+
+    def note(self, chat: RemoteChat) -> None:
+        """Take note that it is to be in the chat from now on."""
+        self._chats[chat.id] = chat
+
+    @contextmanager
+    def way_into(self, chat: RemoteChat) -> Iterator[Way]:
+        """Come into the chat in the block, which asks the way where it has waited for long."""
+        way = Way(chat, self)
+        self._ways.append(way)
+        try:
+            yield way
+        finally:
+            self._ways.remove(way)
+
+    def leave(self, chat: RemoteChat) -> RemoteChat:
+        """Be there no more, whoever is on the way; return the record that was noted."""
+        for way in self._ways:
+            if way.chat.id == chat.id:
+                way.is_void = True
+        self._end_return(chat)
+        self._kicks.pop(chat.id, None)
+        return self._chats.pop(chat.id, chat)
+
+    def forget_all(self) -> None:
+        """Be nowhere until somebody comes in again."""
+        self._chats.clear()
+
+    def come_back(self, chat: RemoteChat) -> None:
+        """Have a chat that lets us in no more for now tried again after a while."""
+        if chat.id not in self._returning:
+            self._begin_return(chat, self._rejoin_seconds)
+
+    def kicked_from(self, name: str, fold: Callable[[str], str]) -> None:
+        """Take note that we were kicked from a channel."""
+        for chat in [one for one in self.chats if fold(one.name) == fold(name)]:
+            if not self._returns:
+                # A puppet comes back when its owner speaks again, not before.
+                del self._chats[chat.id]
+                continue
+            self._return_after_kick(chat)
+
+    def is_resting(self, chat: RemoteChat) -> bool:
+        """Whether we were put out of the chat, and the pause until we come back is not over."""
+        return chat.id in self._resting
+
+    def rest(self, chat: RemoteChat) -> bool:
+        """Take note that we are to be in a chat that has just put us out, and come back as after
+        a kick; False if that is not to be, or not now."""
+        if not self._returns or self._connected is None:
+            return False
+        self.note(chat)
+        if not self.is_resting(chat):  # Else it was noted before, and its kick counted.
+            self._return_after_kick(chat)
+        return True
+
+    def _return_after_kick(self, chat: RemoteChat) -> None:
+        kicks = self._kicks[chat.id] = self._kicks.get(chat.id, 0) + 1
+        pause = self._rejoin_seconds * 2 ** min(kicks - 1, 20)
+        # One that is still on its way knows nothing of the kick, and may rest for an hour.
+        self._end_return(chat)
+        if self._connected is not None:
+            self._resting.add(chat.id)
+            self._begin_return(chat, min(pause, LONGEST_REJOIN_SECONDS))
+
+    async def keep(self, channels: Channels) -> None:
+        """Be in all of them on a connection. What comes back runs until cancelled; else this
+        ends when all have been tried."""
+        async with asyncio.TaskGroup() as returns:
+            self._connected = returns, channels
+            try:
+                for chat in self.chats:
+                    self._begin_return(chat, 0)
+                if self._returns:
+                    await asyncio.get_running_loop().create_future()
+            finally:
+                self._connected = None
+                self._returning.clear()
+                self._resting.clear()
+
+    def _begin_return(self, chat: RemoteChat, pause: float) -> None:
+        if self._connected is not None:  # Else all are tried at once on the next connection.
+            returns, channels = self._connected
+            self._returning[chat.id] = returns.create_task(self._return(channels, chat, pause))
+
+    def _end_return(self, chat: RemoteChat) -> None:
+        self._resting.discard(chat.id)
+        task = self._returning.pop(chat.id, None)
+        if task is not None:
+            task.cancel()
+
+    async def _return(self, channels: Channels, chat: RemoteChat, pause: float) -> None:
+        """Come back once the pause is over; what is refused for now is tried again and again."""
+        while await self._is_refused_for_now(channels, chat, pause):
+            pause = min(max(pause * 2, self._rejoin_seconds), LONGEST_REJOIN_SECONDS)
+        self._returning.pop(chat.id, None)
+
+    async def _is_refused_for_now(
+        self, channels: Channels, chat: RemoteChat, pause: float
+    ) -> bool:
+        await asyncio.sleep(pause)
+        self._resting.discard(chat.id)
+        if chat.id not in self._chats:
+            return False
+        try:
+            with self.way_into(chat) as way:
+                await way.enter(channels)
+        except PermanentFailure as error:
+            if not self._returns:
+                self._chats.pop(chat.id, None)
+            self._complain(error)
+        except DeliveryError as error:
+            self._host.log.info("%s", error, extra={"event": "rejoin_failed"})
+            return True
+        return False

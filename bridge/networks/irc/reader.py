@@ -1,0 +1,40 @@
+"""Reading from a server to its last byte, also when the connection breaks."""
+
+import asyncio
+import contextlib
+import socket
+
+REST_BYTES = 64 * 1024
+
+
+class Reader(asyncio.StreamReader):
+    """Gives all that came before the connection broke, and only then says that it did.
+
+    asyncio throws away what is unread then: a server's last words, which say why it closed.
+    """
+
+    def __init__(self, plug: socket.socket | None) -> None:
+        """``plug``: the socket, if what comes out of it is what is read (not with TLS)."""
+        super().__init__()
+        self._plug = plug
+        self._failure: Exception | None = None
+
+    def set_exception(self, exc: Exception) -> None:
+        """Take note that the connection broke."""
+        self._failure = exc
+        rest = b""
+        if self._plug is not None:
+            with contextlib.suppress(OSError):
+                # After a write that failed nobody has looked whether there is something.
+                rest = self._plug.recv(REST_BYTES)
+        if rest:
+            with contextlib.suppress(RuntimeError):  # There is nothing left to pause.
+                self.feed_data(rest)
+        self.feed_eof()
+
+    async def read(self, n: int = -1) -> bytes:
+        """Return what is there, as soon as anything is. Raises ``OSError`` when it is broken."""
+        data = await super().read(n)
+        if not data and self._failure is not None:
+            raise self._failure
+        return data

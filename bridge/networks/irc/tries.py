@@ -1,0 +1,64 @@
+"""What somebody tries to say, and what of it an operator's kill has ended."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bridge.sdk.errors import DeliveryError, DeliveryUncertain, PermanentFailure
+from bridge.sdk.events import Message, Reaction, Redaction
+from bridge.sdk.ids import EventId, RemoteChatId
+
+Said = Message | Reaction | Redaction
+MOST_TRIED = 1000
+"""In how many chats something is known that failed and may come again."""
+
+
+class Tries:
+    """One client's. What failed for now is known until it comes again, or what follows it in its
+    chat: then it has been settled, and comes again only where somebody wants it so."""
+
+    def __init__(self) -> None:
+        self._tried: dict[RemoteChatId, tuple[EventId, str]] = {}
+        """The last of each chat, with the reason why it is over; empty while it is not."""
+
+    @contextmanager
+    def trying(self, said: Said) -> Iterator[None]:
+        """Have it said by the block.
+
+        Raises ``PermanentFailure``, and once only, if a kill came while it was said or since it
+        was tried: who has it tried anew after that wants it so.
+        """
+        reason = self._reason(said)
+        self._tried.pop(said.chat, None)
+        if reason:
+            raise PermanentFailure(reason)
+        self._tried[said.chat] = said.event_id, ""
+        if len(self._tried) > MOST_TRIED:
+            del self._tried[next(iter(self._tried))]
+        try:
+            yield
+        except PermanentFailure:
+            self._forget(said)
+            raise
+        except DeliveryError as error:
+            if reason := self._reason(said):
+                del self._tried[said.chat]
+                doubt = ". It may be there all the same, whole or in part"
+                uncertain = isinstance(error, DeliveryUncertain)
+                raise PermanentFailure(reason + doubt * uncertain) from error
+            raise
+        self._forget(said)
+
+    def _reason(self, said: Said) -> str:
+        event, reason = self._tried.get(said.chat, (None, ""))
+        return reason if event == said.event_id else ""
+
+    def _forget(self, said: Said) -> None:
+        event, _ = self._tried.get(said.chat, (None, ""))
+        if event == said.event_id:
+            del self._tried[said.chat]
+
+    def end(self, reason: str) -> None:
+        """Let nothing of all this be said again."""
+        self._tried = {
+            chat: (event, before or reason) for chat, (event, before) in self._tried.items()
+        }

@@ -1,0 +1,3 @@
+-- Open invitations are asked for anew each time: no point is kept from which the next ones are.
+
+DROP TABLE bot_point;

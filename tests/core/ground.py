@@ -1,0 +1,149 @@
+"""What stands around one portal: a room, its outbox, the database; and what happens meanwhile."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+from bridge.core.house import House
+from bridge.matrix.cache import Recent
+from bridge.matrix.namespaces import Namespaces
+from bridge.model import Follow, InstanceRules, Members, Outgoing, Portal, SendKind, SystemClock
+from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
+
+NEAR, ROOM, CHAT = InstanceId("near"), RoomId("!room"), RemoteChatId("#room")
+ALICE = UserId("@alice:test.example")
+
+
+class Ground:
+    """A homeserver with one room whose outbox stands still until it is told to run.
+
+    ``meanwhile`` has what happens within the next call of that name, ``failing`` the names of
+    those that fail once.
+    """
+
+    def __init__(self) -> None:
+        self.namespaces = Namespaces(server_name="test.example", networks=[NEAR])
+        self.join_rule = "public"
+        self.listed: list[bool] = []
+        """What the network's list was told of the room."""
+        self.members: set[UserId] = set()
+        self.waiting: deque[Outgoing] = deque()
+        self.stored: dict[str, Any] = {}
+        """What the database knows of the portal."""
+        self.meanwhile: dict[str, Callable[[], Awaitable[None]]] = {}
+        self.failing: set[str] = set()
+        self.house = cast(House, SimpleNamespace(
+            store=self, sender=self, intents=self, audit=self, namespaces=self.namespaces,
+            double_puppets=self, optouts=self, gathering=self, router=None, instances={},
+            deadline=1.0, excerpts=Recent(100), clock=SystemClock(), key_of=str.encode,
+            rules=lambda instance: InstanceRules(members=Members.FULL),
+        ))  # fmt: skip
+        self.portal = Portal(
+            id=1, instance=NEAR, chat=CHAT, chat_name=CHAT, room=ROOM, follow=Follow.ALL,
+            created_by=self.namespaces.bot,
+        )  # fmt: skip
+
+    async def _call(self, name: str) -> None:
+        if (happens := self.meanwhile.pop(name, None)) is not None:
+            await happens()
+        if name in self.failing:
+            self.failing.remove(name)
+            raise TemporaryFailure(f"no {name} just now")
+
+    def arrive(self) -> None:
+        """Have all that waits in the room, in its order."""
+        while self.waiting:
+            one = self.waiting.popleft()
+            if one.type == "m.room.join_rules":
+                self.join_rule = str(one.content["join_rule"])
+            elif one.kind is SendKind.LIST:
+                self.listed.append(one.content["listed"])
+            elif one.kind is SendKind.JOIN:
+                self.members.add(one.user)
+            elif one.kind is SendKind.LEAVE:
+                self.members.discard(one.user)
+
+    # --- the outbox ---
+
+    async def put(self, entries: Sequence[Outgoing]) -> None:
+        """Keep entries, in the order in which it was asked for."""
+        if not entries:
+            return
+        self.waiting.extend(entries)
+        try:
+            await self._call(f"put {entries[0].kind.value}")
+        except TemporaryFailure:
+            for one in entries:
+                self.waiting.remove(one)
+            raise
+
+    def may_wait(self, entry: Outgoing) -> bool:
+        """Whether an entry is on its way."""
+        return entry in self.waiting
+
+    # --- the homeserver ---
+
+    async def state(self, room: RoomId, kind: str) -> Mapping[str, Any]:
+        """What stands in the room."""
+        return {"join_rule": self.join_rule} if kind == "m.room.join_rules" else {}
+
+    async def can(self, room: RoomId, user: UserId, kind: str) -> bool:
+        """Give our bot all power."""
+        return True
+
+    async def display_name(self, user: UserId, room: RoomId) -> str:
+        """Call everybody by their id."""
+        return user
+
+    async def set_listed(self, room: RoomId, listed: bool) -> None:
+        """Put the room into the homeserver's own directory."""
+        await self._call("set_listed")
+
+    async def joined_members(self, room: RoomId) -> Mapping[UserId, str]:
+        """Who is in the room."""
+        return dict.fromkeys(self.members, "")
+
+    # --- the database ---
+
+    async def record(self, **act: Any) -> int:
+        """Note what is done."""
+        await self._call("record")
+        return 1
+
+    async def set_access(
+        self, portal: int, *, listed: bool, is_open: bool | None, closed: bool
+    ) -> None:
+        """Keep what the chat is."""
+        await self._call("set_access")
+        self.stored |= {"listed": listed, "open": is_open, "closed": closed}
+
+    async def set_blocked(self, portal: int, blocked: bool) -> None:
+        """Keep whether the room is held back."""
+        await self._call("set_blocked")
+        self.stored["blocked"] = blocked
+
+    async def set_paused(self, portal: int, paused: bool) -> None:
+        """Keep whether nothing crosses."""
+        self.stored["paused"] = paused
+
+    async def set_choices(self, portal: Portal) -> None:
+        """Keep what was chosen."""
+        await self._call("set_choices")
+        self.stored |= {"telling": portal.telling, "uncertain": portal.uncertain}
+
+    # --- nobody of note ---
+
+    def find_speaker(self, *who: object) -> None:
+        """Know nobody who speaks for themselves."""
+
+    def find_owner(self, *who: object) -> None:
+        """Know nobody's account."""
+
+    def cover(self, *who: object) -> bool:
+        """Know nobody who wants no part in it."""
+        return False
+
+    def want(self, room: object) -> None:
+        """Let the test say when somebody is let in."""

@@ -1,0 +1,267 @@
+"""Lanes that are closed, let go or stopped at the worst moment; who cancels itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import orjson
+
+from bridge.core.inflight import InFlight
+from bridge.core.lane import Item
+from bridge.matrix.body import parse_transaction
+from bridge.model import ParkReason
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.settings import DatabaseSettings
+from tests.core.test_recovering import EVENT, Process, processes
+from tests.rigs.trestle import wait_until
+
+Handle = Callable[[Item], Awaitable[None]]
+
+
+class Act:
+    """A consumer that does with an item what a test says, and notes what it is handed."""
+
+    holds = False
+
+    def __init__(self, name: str, *acts: Handle, deadline: float = 30.0) -> None:
+        self.name = name
+        self.deadline = deadline
+        self.acts = list(acts)
+        """What it does with the first items; with those that follow, nothing."""
+        self.heard: list[str] = []
+        self.put_aside: list[ParkReason] = []
+        self.may_tell = asyncio.Event()
+        self.may_tell.set()
+
+    async def handle(self, item: Item) -> None:
+        """Do as told."""
+        self.heard.append(item.event["event_id"])
+        if self.acts:
+            await self.acts.pop(0)(item)
+
+    async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
+        """Note it, and tell the sender once that may be."""
+        self.put_aside.append(reason)
+        await self.may_tell.wait()
+
+
+@asynccontextmanager
+async def at_work(
+    settings: DatabaseSettings, folder: Path, acts: Sequence[Act]
+) -> AsyncIterator[Process]:
+    """Have lanes of these at work until the block ends."""
+    async with processes(settings, folder) as kept:
+        process = Process(*kept, folder, acts)
+        process.intake.open()
+        async with asyncio.TaskGroup() as group:
+            marker = group.create_task(process.marker.run())
+            router = group.create_task(process.router.run())
+            yield process
+            router.cancel()
+            await asyncio.wait({router}, timeout=5)
+            assert router.done(), "the lanes do not stop"
+            marker.cancel()
+
+
+async def put(process: Process, *names: str) -> None:
+    """Have it take events of these ids, in a transaction each, and hand them on."""
+    for name in names:
+        body = orjson.dumps({"events": [EVENT | {"event_id": name}]})
+        await process.intake.accept(parse_transaction(body, name))
+        await asyncio.sleep(0)
+
+
+async def left(process: Process) -> int:
+    """How many rows the journal knows to be unfinished, all marks being written."""
+    await process.marker.settle()
+    return len([row async for row in process.journal.unfinished()])
+
+
+def tasks(name: str) -> int:
+    """How many tasks work on the lane."""
+    return sum(task.get_name() == name for task in asyncio.all_tasks())
+
+
+async def hang(item: Item) -> None:
+    await asyncio.Event().wait()
+
+
+async def cancel_itself(item: Item) -> None:
+    inner = asyncio.get_running_loop().create_future()
+    inner.cancel()
+    await inner
+
+
+def until(gate: asyncio.Event) -> Handle:
+    async def wait(item: Item) -> None:
+        await gate.wait()
+
+    return wait
+
+
+def refuse(failure: Exception) -> Handle:
+    async def fail(item: Item) -> None:
+        raise failure
+
+    return fail
+
+
+async def test_a_lane_that_is_closed_at_work_ends_with_it_or_at_its_deadline(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    gate = asyncio.Event()
+    acts = [Act("portal:1", until(gate)), Act("portal:2", hang, deadline=0.1)]
+    async with at_work(database_settings, folder, acts) as process:
+        await put(process, "$first", "$second")
+        await wait_until(lambda: all(act.heard for act in acts))
+        for act in acts:
+            process.router.close_lane(act.name)
+        gate.set()
+        await wait_until(lambda: tasks("portal:1") + tasks("portal:2") == 0)
+        assert process.router.waiting == 0
+        assert await left(process) == 0
+        # What failed in it is not tried again, what waited in it is let go.
+        assert [act.heard for act in acts] == [["$first"], ["$first"]]
+
+
+async def test_a_lane_closed_while_an_item_is_put_aside_settles_its_own_share_alone(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    gate = asyncio.Event()
+    refused = Act("portal:1", refuse(PermanentFailure("no")))
+    refused.may_tell.clear()
+    other = Act("portal:2", until(gate))
+    async with at_work(database_settings, folder, [refused, other]) as process:
+        await put(process, "$said")
+        await wait_until(lambda: bool(refused.put_aside and other.heard))
+        process.router.close_lane("portal:1")
+        refused.may_tell.set()
+        assert await left(process) == 1
+        gate.set()
+        await wait_until(lambda: process.router.waiting == 0)
+        assert await left(process) == 0
+
+
+async def test_a_lane_closed_while_an_item_waits_for_its_next_try_settles_its_own_share_alone(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    gate = asyncio.Event()
+    waits = Act("portal:1", refuse(TemporaryFailure("away", retry_after=0.3)))
+    other = Act("portal:2", until(gate))
+    async with at_work(database_settings, folder, [waits, other]) as process:
+        await put(process, "$said")
+        await wait_until(lambda: bool(waits.heard and other.heard))
+        process.router.close_lane("portal:1")
+        await wait_until(lambda: tasks("portal:1") == 0)
+        assert await left(process) == 1
+        gate.set()
+        await wait_until(lambda: process.router.waiting == 0)
+        assert waits.heard == ["$said"]
+
+
+async def test_what_ends_in_a_closed_lane_says_nothing_of_the_next_one_of_that_name(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    gates = [asyncio.Event(), asyncio.Event()]
+    act = Act("bot:dice:!r", *map(until, gates))
+    async with at_work(database_settings, folder, [act]) as process:
+        await put(process, "$before")
+        await wait_until(lambda: act.heard == ["$before"])
+        process.router.close_lane(act.name)
+        await put(process, "$after")
+        await wait_until(lambda: act.heard == ["$before", "$after"])
+        gates[0].set()
+        await wait_until(lambda: tasks(act.name) == 1)
+        # Killed now, the next process must know that this one's end is not known.
+        assert len(InFlight(folder / "inflight").recover().suspects) == 1
+        gates[1].set()
+
+
+async def test_who_cancels_itself_has_failed_and_its_lane_goes_on(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    act = Act("bot:dice:!r", *[cancel_itself] * 3)
+    async with at_work(database_settings, folder, [act]) as process:
+        await put(process, "$ill", "$well")
+        await wait_until(lambda: process.router.waiting == 0, 20)
+        assert act.heard == ["$ill"] * 3 + ["$well"]
+        assert act.put_aside == [ParkReason.FAILED]
+
+
+async def test_who_does_not_let_a_deadline_through_is_held_to_the_next_one_too(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async def shrug(item: Item) -> None:
+        try:
+            await hang(item)
+        except asyncio.CancelledError:
+            return
+
+    act = Act("bot:dice:!r", shrug, hang, cancel_itself, deadline=0.1)
+    async with at_work(database_settings, folder, [act]) as process:
+        await put(process, "$first", "$second", "$third")
+        await wait_until(lambda: process.router.waiting == 0, 20)
+        assert act.heard == ["$first", "$second", "$second", "$second", "$third"]
+        assert act.put_aside == []
+
+
+async def test_a_stop_that_comes_while_an_item_is_past_its_deadline_is_a_stop(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    ending = asyncio.Event()
+
+    async def clean_up(item: Item) -> None:
+        try:
+            await hang(item)
+        except asyncio.CancelledError:
+            ending.set()
+            await hang(item)
+
+    act = Act("bot:dice:!r", clean_up, deadline=0.1)
+    async with at_work(database_settings, folder, [act]) as process:
+        await put(process, "$said")
+        await ending.wait()
+    # It has stopped, which is looked at on the way out.
+    assert act.heard == ["$said"]
+
+
+async def test_a_suspect_that_ends_its_own_lane_is_finished_by_that(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with processes(database_settings, folder) as kept:
+        first = Act("portal:1", hang)
+        process = Process(*kept, folder, [first])
+        process.intake.open()
+        await put(process, "$leaves", "$later")
+        async with asyncio.TaskGroup() as group:
+            router = group.create_task(process.router.run())
+            await wait_until(lambda: bool(first.heard))
+            router.cancel()
+
+        async def leave(item: Item) -> None:
+            process.router.close_lane("portal:1")
+
+        second = Act("portal:1", leave)
+        process = Process(*kept, folder, [second])
+        await process.recover()
+        assert second.heard == ["$leaves"]
+        assert process.router.waiting == 0
+        assert await left(process) == 0
+
+
+async def test_a_passing_lane_is_let_go_and_its_place_in_the_file_is_another_s(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    act = Act("watch:!0")
+    async with at_work(database_settings, folder, [act]) as process:
+        router, size = process.router, (folder / "inflight").stat().st_size
+        for number in range(3):
+            act.name = f"watch:!{number}"
+            await put(process, f"$in{number}")
+            router.passing_lane(act)
+            await wait_until(lambda: not router.lanes)
+            assert await left(process) == 0
+        assert (folder / "inflight").stat().st_size == size
+        assert len(router._inflight._free) == 1
+    assert act.heard == ["$in0", "$in1", "$in2"]

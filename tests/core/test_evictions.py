@@ -1,0 +1,59 @@
+"""What the homeserver said before a bot was put out does not bring it back."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from bridge.matrix.client import HomeserverClient
+from bridge.matrix.intents import Intents
+from bridge.matrix.namespaces import Namespaces
+from bridge.parts import Parts
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.ids import RoomId, UserId
+from bridge.sdk.secret import Secret
+from tests.rigs.scripted_homeserver import Answer, Asked, scripted_homeserver
+
+OUT, IN = RoomId("!out"), RoomId("!in")
+
+
+async def no_device(user: UserId) -> str:
+    return ""
+
+
+async def test_a_kick_that_comes_while_it_is_asked_where_the_bot_is_is_not_forgiven() -> None:
+    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
+    bot = namespaces.bot
+    state = {IN: "leave", OUT: "join"}
+
+    def member(room: RoomId) -> dict[str, Any]:
+        return {
+            "type": "m.room.member", "room_id": room, "sender": "@alice:test.example",
+            "state_key": bot, "content": {"membership": state[room]},
+        }  # fmt: skip
+
+    def kick_after_the_answer(asked: Asked) -> Answer | None:
+        if asked.parts == ("joined_rooms",):
+            state[OUT] = "leave"
+            intents.note_member(member(OUT))
+            return Answer(content={"joined_rooms": [IN, OUT]})
+        is_question = asked.parts[2:4] == ("state", "m.room.member")
+        return Answer(content=member(RoomId(asked.parts[1]))) if is_question else None
+
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        homeserver.rules.append(kick_after_the_answer)
+        intents = Intents(client, namespaces, device_of=no_device)
+        assert await intents.evictions.find(IN, bot, was_there=True)
+        state[IN] = "join"  # It came back, and nobody told us.
+        doors = [SimpleNamespace(portal=SimpleNamespace(room=room)) for room in (IN, OUT)]
+        portals = SimpleNamespace(all=doors)
+        parts = SimpleNamespace(intents=intents, namespaces=namespaces, portals=portals)
+        await Parts.see_who_put_it_out(cast(Parts, parts))
+        assert await intents.evictions.find(OUT, bot, was_there=True)
+        with pytest.raises(PermanentFailure, match="was put out"):
+            await intents.ensure_joined(OUT, bot)
+        assert not intents.evictions.is_out(IN, bot)
+        await intents.ensure_joined(IN, bot)

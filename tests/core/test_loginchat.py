@@ -1,0 +1,224 @@
+"""What the main bot asks and says of logins: once, to one person, where nobody else reads."""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+
+from bridge.core.bots import BotCall
+from bridge.core.lane import Item
+from bridge.core.mainseat import MainSeat
+from bridge.model import LoginRow, Outgoing
+from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.ids import InstanceId, LoginId, RoomId, UserId
+from bridge.sdk.login import LoginKind, LoginState
+from bridge.settings import DatabaseSettings
+from bridge.storage.tokens import Tokens
+from tests.conformance.stage import ALICE as ALICES_ID
+from tests.conformance.stage import ROOM, Play, play
+from tests.rigs.scripted_homeserver import Answer, Asked, refuse
+from tests.rigs.trestle import wait_until
+
+ALICE = UserId(ALICES_ID)
+NEAR = InstanceId("near")
+IRC = {"servers": [{"host": "127.0.0.1", "port": 9}]}
+
+
+class Chat:
+    """Alice's direct chat with the bot; what she says is handled as its seat does."""
+
+    def __init__(self, stage: Play) -> None:
+        self.stage = stage
+        self.login_chat = stage.app.parts.main_bot.login_chat
+        self.bot = stage.app.parts.namespaces.bot
+        self.guests: set[str] = set()
+        """Who is invited, wherever the bot is."""
+        stage.homeserver.rules.append(self._answer)
+        self.room = RoomId("")
+
+    async def open(self) -> "Chat":
+        self.room = await self.stage.app.parts.stage.private_chats.open(self.bot, ALICE)
+        self.stage.homeserver.rooms[self.room].add(ALICE)
+        return self
+
+    def _answer(self, asked: Asked) -> Answer | None:
+        match asked.method, asked.parts[2:]:
+            case "GET", ("state",):
+                content = {"membership": "invite"}
+                invited = [
+                    {"type": "m.room.member", "state_key": one, "content": content}
+                    for one in (self.guests if asked.parts[1] == self.room else {ALICE})
+                ]
+                return Answer(content=cast(Any, invited))
+            case "GET", ("state", "m.room.create", _):
+                return Answer(content={"room_version": "11", "creator": self.bot})
+            case "GET", ("state", "m.room.power_levels", _):
+                return Answer(content={"users": {self.bot: 100}})
+        return None
+
+    def call(self, event_id: str, room: str = "", text: str = "") -> BotCall:
+        """What a seat makes of a message of hers."""
+        event = {"event_id": event_id, "sender": ALICE, "content": {"msgtype": "m.text"}}
+        parts = self.stage.app.parts
+        direct_with = None if room else ALICE
+        seat = MainSeat(
+            parts.main_bot, self.bot, RoomId(room or self.room), parts.stage,
+            direct_with=direct_with,
+        )  # fmt: skip
+        return seat.call(cast(Item, SimpleNamespace(id=event_id, event=event)), text)
+
+    async def hear(self, event_id: str, body: str) -> None:
+        """Have an answer of hers taken."""
+        assert await self.login_chat.hear(self.call(event_id), body)
+
+    async def expect(self, text: str, number: int = 1, room: str = "") -> None:
+        """Wait until the bot has said it so often."""
+        homeserver = self.stage.homeserver
+        await homeserver.wait_until(
+            lambda: sum(text in said for said in homeserver.texts(room or self.room)) >= number
+        )
+
+
+class Blinking:
+    """What is told, where the database is away once."""
+
+    def __init__(self, told: Any) -> None:
+        self._told = told
+        self.is_away = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._told, name)
+
+    async def note_told(self, person: UserId, what: str) -> None:
+        if self.is_away:
+            self.is_away = False
+            raise TemporaryFailure("the database is away")
+        await self._told.note_told(person, what)
+
+
+class Faltering:
+    """What sends, where the database is away each other time."""
+
+    def __init__(self, sender: Any) -> None:
+        self._sender = sender
+        self._is_away = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sender, name)
+
+    async def put(self, outgoing: Sequence[Outgoing]) -> None:
+        self._is_away = not self._is_away
+        if self._is_away:
+            raise TemporaryFailure("the database is away")
+        await self._sender.put(outgoing)
+
+
+@pytest_asyncio.fixture
+async def chat(database_settings: DatabaseSettings, folder: Path) -> AsyncIterator[Chat]:
+    modules = {"near": ("irc", IRC)}
+    async with play(database_settings, folder, modules=modules) as stage:
+        await wait_until(lambda: stage.app.parts.instances[NEAR].is_open)
+        yield await Chat(stage).open()
+
+
+async def test_what_is_asked_is_answered_once_and_no_secret_where_somebody_comes(
+    chat: Chat,
+) -> None:
+    login_chat = chat.login_chat
+    login_chat._told = blinking = Blinking(login_chat._told)
+    assert await login_chat.login(chat.call("$login"), ["near", "sasl"]) == ""
+    await chat.expect("Account?")
+    with pytest.raises(TemporaryFailure):
+        await chat.hear("$account", "alice")
+    talk = login_chat._talks[ALICE, chat.room]
+    # The lane tries it again: it is still the account, and nothing else.
+    await chat.hear("$account", "alice")
+    await chat.expect("Password?")
+    assert talk.answers == {"account": "alice"}
+    await chat.hear("$password", "hunter2")
+    await chat.hear("$password", "hunter2")
+    await chat.expect("Nick, if", 2)
+    assert talk.answers == {"account": "alice", "password": "hunter2"}
+    assert not blinking.is_away
+    # Begun anew; before the secret is asked for somebody else is invited.
+    await login_chat.login(chat.call("$again"), ["near", "sasl"])
+    await chat.expect("Account?", 2)
+    chat.guests = {"@carol:test.example"}
+    await chat.hear("$second", "alice")
+    assert not login_chat._talks
+    homeserver = chat.stage.homeserver
+    (other,) = (room for room in homeserver.rooms if room not in (ROOM, chat.room))
+    await chat.expect("I have stopped your sign-in", room=other)
+    assert sum("Password?" in text for text in homeserver.texts(chat.room)) == 1
+
+
+async def test_what_logins_there_are_is_told_to_nobody_else_and_each_link_is_sent(
+    chat: Chat,
+) -> None:
+    main_bot, homeserver = chat.stage.app.parts.main_bot, chat.stage.homeserver
+    for number, text in enumerate(("prefer 1", "logout", "sessions end all", "sessions fly")):
+        await main_bot.obey(chat.call(f"${number}", ROOM, text), text)
+    await chat.expect("I could not do that: you have no login.", 2)
+    await chat.expect("Ended: 0.")
+    await chat.expect("say sessions alone")
+    await chat.expect("I wrote to you in our direct chat.", 4, ROOM)
+    assert set(homeserver.texts(ROOM)) == {"I wrote to you in our direct chat."}
+    links = iter(["https://m.example/link#1", "https://m.example/link#2"])
+
+    async def make_link(person: UserId, purpose: str) -> str:
+        return next(links)
+
+    chat.login_chat.make_link = make_link
+    for _ in range(2):
+        await chat.login_chat.login(chat.call("$login"), ["near"])
+    await chat.expect("https://m.example/link#1")
+    await chat.expect("https://m.example/link#2")
+
+
+async def test_what_was_done_is_said_and_not_done_again_where_that_could_not_be_stored(
+    chat: Chat,
+) -> None:
+    parts, homeserver = chat.stage.app.parts, chat.stage.homeserver
+    tokens = Tokens(parts.database, cast(Any, parts.house.audit))
+    parts.stage.sender = cast(Any, Faltering(parts.stage.sender))
+    # In its room it fails before what was done is said privately, and before the answer there.
+    for room, tries in ((ROOM, 3), ("", 2)):
+        await tokens.issue(ALICE, "manager")
+        (session,) = await tokens.tokens_of(ALICE)
+        text = f"sessions end {session.name}"
+        for _ in range(tries - 1):
+            with pytest.raises(TemporaryFailure):
+                await parts.main_bot.obey(chat.call(f"$end {room}", room, text), text)
+        await parts.main_bot.obey(chat.call(f"$end {room}", room, text), text)
+    await chat.expect("That session has ended.", 2)
+    await chat.expect("I wrote to you in our direct chat.", room=ROOM)
+    assert homeserver.texts(chat.room) == ["That session has ended."] * 2
+    assert homeserver.texts(ROOM) == ["I wrote to you in our direct chat."]
+
+
+async def test_what_the_bot_has_to_tell_it_tells_when_the_homeserver_is_back(chat: Chat) -> None:
+    parts, homeserver = chat.stage.app.parts, chat.stage.homeserver
+
+    def asked() -> int:
+        return sum("joined_members" in one.parts for one in homeserver.asked)
+
+    def away(one: Asked) -> Answer | None:
+        return refuse(502, "M_UNKNOWN") if "joined_members" in one.parts else None
+
+    await wait_until(lambda: parts.introduced)
+    homeserver.rules.insert(0, away)
+    row = LoginRow(id=LoginId(7), instance=NEAR, kind=LoginKind.PERSON, owner=ALICE, name="alix")
+    for _ in range(2):
+        parts.logins._note_state(row, LoginState.SIGN_IN_NEEDED, "it says no.")
+    session = SimpleNamespace(id="s1", name="3f2a91bc", subject=ALICE, scope="manager")
+    parts.main_bot.sessions.begun(cast(Any, session))
+    before = asked()
+    await homeserver.wait_until(lambda: asked() >= before + 4)
+    homeserver.rules.remove(away)
+    await chat.expect("Your login alix on near needs you to sign in again: it says no. Say")
+    await chat.expect("as session 3f2a91bc")
+    assert sum("needs you to sign in" in text for text in homeserver.texts(chat.room)) == 1
+    await wait_until(lambda: not parts.logins._telling)

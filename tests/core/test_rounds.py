@@ -1,0 +1,129 @@
+"""A ring of bridges is stopped; people who say the same at once are not."""
+
+import pytest
+
+from bridge.core.departures import Departures
+from bridge.core.rounds import Rounds
+from bridge.sdk.capabilities import Capabilities
+from tests.core.ground import ROOM, Ground
+
+CARL, DORA = "@_trestle_near_carl:hs", "@_trestle_near_dora:hs"
+
+
+def crossings(ring: str, seconds: float) -> tuple[int, float, int]:
+    """Let one text go round; how often it crossed, when it was stopped, how often that was news.
+
+    ``ring``: what the other bridges of it put before a text, in one lap.
+    """
+    rounds, sender, text, now, news = Rounds(), CARL, "Good  morning", 0.0, 0
+    crossed, stopped = 0, 0.0
+    for lap in range(50):
+        is_ghost = sender.startswith("@_trestle_")
+        if rounds.is_endless(now, now, f"${lap}", sender, text, is_ghost=is_ghost):
+            stopped, news = stopped or now, news + rounds.is_news
+        else:
+            crossed += 1
+        # What was stopped goes on here, as what is said by many at once would.
+        now, sender = now + seconds, "@far_relay:hs"
+        text = f"{ring.format(lap=lap)}<carl> {text}"
+    return crossed, stopped, news
+
+
+@pytest.mark.parametrize("ring", ["", "<trestle> ", "‹far{lap}› ", "* relay <x> ", "<a b> <c> "])
+@pytest.mark.parametrize("seconds", [0.1, 2.0, 100.0])
+def test_a_ring_of_bridges_is_stopped_after_two_rounds_and_told_once(
+    ring: str, seconds: float
+) -> None:
+    assert crossings(ring, seconds) == (2, 2 * seconds, 1)
+
+
+def test_a_ring_that_changes_only_who_says_it_is_stopped_too() -> None:
+    rounds = Rounds()
+    said = [
+        rounds.is_endless(n, n, f"${n}", f"@far_trestle{n}:hs", "<carl> hi", is_ghost=False)
+        for n in range(4)
+    ]
+    assert said == [False, False, True, True]
+
+
+def test_what_says_the_same_for_ever_without_a_name_is_stopped() -> None:
+    for text, most in (("x" * 50, 5), ("beep", 10)):
+        rounds = Rounds()
+        said = [rounds.is_endless(n, n, f"${n}", CARL, text, is_ghost=True) for n in range(30)]
+        assert said == [False] * most + [True] * (30 - most)
+
+
+def test_people_who_say_the_same_at_once_are_all_heard() -> None:
+    people = [f"@_trestle_near_p{number}:hs" for number in range(20)]
+    relay, texts = "@far_relay:hs", [f"<{'p' * 50}{number}> +1" for number in range(20)]
+    rounds = Rounds()
+    heard = [
+        *(rounds.is_endless(0, 0, f"$a{one}", one, "+1", is_ghost=True) for one in people),
+        # Through one relay, which is no ring, with people of Matrix beside.
+        *(rounds.is_endless(1, 1, f"$b{one}", relay, one, is_ghost=False) for one in texts),
+        *(
+            rounds.is_endless(2, 2, f"$c{n}", "@ann:hs", "x" * 50, is_ghost=False)
+            for n in range(20)
+        ),
+    ]
+    assert not any(heard)
+
+
+def test_one_person_may_be_quick_and_what_is_tried_again_is_said_once() -> None:
+    rounds = Rounds()
+    assert not any(rounds.is_endless(n, n, f"${n}", CARL, "lol", is_ghost=True) for n in range(9))
+    assert not any(
+        rounds.is_endless(9, 9, "$long", DORA, "y" * 50, is_ghost=True) for _ in range(30)
+    )
+
+
+@pytest.mark.parametrize(
+    ("sender", "text"),
+    [
+        (CARL, "y" * 50),
+        (CARL, "ok"),
+        ("@relay:far", f"<ann> {'y' * 50}"),
+        ("@relay:far", "<ann> ok"),
+    ],
+)
+def test_what_was_said_over_hours_is_heard_though_it_comes_within_a_second(
+    sender: str, text: str
+) -> None:
+    rounds, is_ghost = Rounds(), sender == CARL
+    heard = [
+        rounds.is_endless(n / 100, 1e9 + 60 * n, f"${n}", sender, text, is_ghost=is_ghost)
+        for n in range(60)
+    ]
+    assert not any(heard)
+    # Nor has one relay repeated another where they were minutes apart.
+    for n in range(9):
+        relay = f"@relay{n}:far"
+        assert not rounds.is_endless(1, 2e9 + 301 * n, f"$r{n}", relay, "<a> +1", is_ghost=False)
+
+
+@pytest.mark.parametrize("lie", [0.0, -1e9, 9e15])
+def test_a_ring_is_stopped_though_strangers_give_their_events_far_off_times(lie: float) -> None:
+    rounds, text, stopped = Rounds(), "hi", []
+    for lap in range(8):
+        # A stranger began it, and says the same between the laps, too.
+        at = 1e9 + lap if lap else lie
+        stopped.append(rounds.is_endless(lap, at, f"${lap}", "@relay:hs", text, is_ghost=False))
+        rounds.is_endless(lap, lie, f"$lie{lap}", "@eve:far", f"<eve> {text}", is_ghost=False)
+        text = f"<trestle> <carl> {text}"
+    assert stopped == [False, False, False, True, True, True, True, True]
+
+
+async def test_a_portal_counts_by_the_time_that_is_in_its_events() -> None:
+    ground = Ground()
+    departures = Departures(ground.portal, ground.house)
+
+    async def crosses(number: int, stamp: int | None) -> bool:
+        event = {
+            "type": "m.room.message", "event_id": f"${number}", "room_id": ROOM,
+            "sender": "@relay:far", "content": {"msgtype": "m.text", "body": "<ann> " + "y" * 50},
+        } | ({} if stamp is None else {"origin_server_ts": stamp})  # fmt: skip
+        return await departures.read(event, Capabilities()) is not None
+
+    assert all([await crosses(n, 60_000 * n) for n in range(30)])
+    assert [await crosses(30 + n, 10**12 + n) for n in range(8)] == [True] * 5 + [False] * 3
+    assert [await crosses(40 + n, None) for n in range(8)] == [True] * 5 + [False] * 3

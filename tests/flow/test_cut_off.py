@@ -1,0 +1,114 @@
+"""What is cut off when a room is tied, or when its bridge moves, is done whole the next time."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.parts import Parts
+from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.settings import DatabaseSettings
+from tests.conformance.stage import ALICE, play
+from tests.flow.test_conversation import irc_module
+from tests.rigs.irc_user import irc_user
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, ScriptedHomeserver, refuse
+from tests.rigs.trestle import wait_until
+
+NEAR = InstanceId("near")
+BOT = UserId(f"@trestle:{SERVER}")
+OLD, NEW, OWN = RoomId(f"!old:{SERVER}"), RoomId(f"!new:{SERVER}"), RoomId(f"!own:{SERVER}")
+LEVELS = {"users": {ALICE: 100, BOT: 100}}
+
+
+class Rooms:
+    """What stands in the rooms; one question fails once."""
+
+    def __init__(self) -> None:
+        self.states: dict[tuple[str, str], dict[str, Any]] = {
+            (room, "m.room.power_levels"): LEVELS for room in (OLD, NEW, OWN)
+        }
+        self.parts: Parts
+        self.fails = ""
+        """What fails: the power levels, or who is in the old room once the bridge has moved."""
+
+    def __call__(self, asked: Asked) -> Answer | None:
+        if asked.method != "GET" or asked.parts[:1] != ("rooms",):
+            return None
+        room, what = asked.parts[1], asked.parts[2:4]
+        if self.fails and self.fails in asked.path and (what[0] == "state" or self._has_moved()):
+            self.fails = ""
+            return refuse(500, "M_UNKNOWN")
+        content = self.states.get((room, what[-1]))
+        if content is None:
+            return None
+        is_event = asked.query.get("format") == "event"
+        return Answer(content={"sender": ALICE, "content": content} if is_event else content)
+
+    def _has_moved(self) -> bool:
+        return bool(self.parts.portals.in_room(NEW))
+
+
+def published(homeserver: ScriptedHomeserver, room: str) -> list[str]:
+    """Who asked for the bridge, by the states of the room; empty where it tells of none."""
+    asked = homeserver.of("PUT", "rooms", room, "state", "m.bridge")
+    return [one.content.get("creator", "") for one in asked]
+
+
+async def test_what_was_cut_off_is_done_whole_the_next_time(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    rooms = Rooms()
+    async with (
+        run_ngircd() as irc,
+        irc_user(irc.port, "carl") as carl,
+        play(database_settings, folder, rules=[rooms], modules=irc_module(irc)) as stage,
+    ):
+        homeserver, parts = stage.homeserver, stage.app.parts
+        rooms.parts, near = parts, parts.instances[NEAR]
+        homeserver.rooms |= {OLD: {BOT, ALICE}, NEW: {ALICE}, OWN: {BOT}}
+        homeserver.public.add(OWN)
+        await wait_until(lambda: near.relay is not None)
+        assert await near.wait_until_connected(20)
+        await carl.join("#pier")
+
+        # Where it is said to have failed, nothing has changed.
+        rooms.fails = "m.room.power_levels"
+        with pytest.raises(TemporaryFailure):
+            await parts.plumbing.bridge(near, "#pier", OLD, UserId(ALICE))
+        assert not parts.portals.all
+        # Of what is tied and no more, the rest is done.
+        for room, name, by in ((OLD, "#pier", UserId(ALICE)), (OWN, "#own", BOT)):
+            chat = await parts.plumbing.read_chat(near, name)
+            await near.join(chat)
+            await parts.portals.add(instance=NEAR, chat=chat, room=room, created_by=by)
+        await parts.plumbing.bridge(near, "#pier", OLD, UserId(ALICE))
+        await parts.plumbing.open_room(near, "#own")
+        await homeserver.wait_until(lambda: published(homeserver, OLD) == [ALICE])
+        await homeserver.wait_until(lambda: published(homeserver, OWN) == [BOT])
+        assert len(homeserver.texts(OWN)) == 1
+        assert "#own" in homeserver.texts(OWN)[0]
+
+        carl.say("PRIVMSG #pier :a ghost comes in")
+        await homeserver.wait_until(lambda: "a ghost comes in" in homeserver.texts(OLD))
+        rooms.states[OLD, "m.room.tombstone"] = {"replacement_room": NEW}
+        rooms.states[NEW, "m.room.create"] = {
+            "predecessor": {"room_id": OLD},
+            "room_version": "11",
+        }
+        rooms.fails = "joined_members"
+        tombstone = {
+            "type": "m.room.tombstone", "state_key": "", "room_id": OLD, "sender": ALICE,
+            "event_id": "$tombstone", "origin_server_ts": 1, "content": {"replacement_room": NEW},
+        }  # fmt: skip
+        assert await stage.put(tombstone) == 200
+        moved = "The bridge to #pier on near has moved here."
+        await homeserver.wait_until(lambda: moved in homeserver.texts(NEW), 20)
+        assert not rooms.fails
+        assert homeserver.texts(NEW) == [moved]
+        assert not any("stays here" in text for text in homeserver.texts(OLD))
+        await homeserver.wait_until(lambda: published(homeserver, OLD) == [ALICE, ""])
+        assert published(homeserver, NEW) == [ALICE]
+        await homeserver.wait_until(lambda: homeserver.rooms[OLD] == {BOT, ALICE})
+        assert f"@_trestle_near_carl:{SERVER}" in homeserver.rooms[NEW]

@@ -1,0 +1,145 @@
+"""Invitations of bots that come again, at a bad moment, or from where nobody can go."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from bridge.model import Permission
+from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.settings import DatabaseSettings
+from tests.conformance.stage import ALICE, DICE, ROOM, ask, play, settings_for
+from tests.flow.test_conversation import irc_module
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse, scripted_homeserver
+from tests.rigs.trestle import running, wait_until
+
+BEA = "@bea:elsewhere.example"
+
+
+def invite(room: str, user: str = DICE, name: str = "", **changes: Any) -> dict[str, Any]:
+    """The event by which Alice invites one of ours."""
+    return {
+        "type": "m.room.member", "state_key": user, "event_id": f"$invites-{room}-{name}",
+        "room_id": room, "sender": ALICE, "origin_server_ts": 1,
+        "content": {"membership": "invite"}, **changes,
+    }  # fmt: skip
+
+
+async def test_a_bot_that_is_invited_again_hears_all_that_is_said_meanwhile(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    room, looked = f"!fresh:{SERVER}", asyncio.Event()
+
+    def fail_once(asked: Asked) -> Answer | None:
+        is_question = asked.parts[:4] == ("rooms", room, "state", "m.room.encryption")
+        if not is_question or looked.is_set():
+            return None
+        looked.set()
+        return refuse(500, "M_UNKNOWN")
+
+    async with play(database_settings, folder, rules=[fail_once]) as stage:
+        # It is in there already.
+        said = [f"n{number}" for number in range(60)]
+        events = [ask(text) for text in said]
+        assert await stage.put(*events[:30], invite(ROOM), *events[30:]) == 200
+        # It has come in, and what is to be done then fails and is done again.
+        assert await stage.put(invite(room)) == 200
+        await wait_until(looked.is_set, 10)
+        assert await stage.put(*(ask(text, room) for text in said)) == 200
+        await wait_until(lambda: len(stage.homeserver.texts(room)) == 60, 20)
+        assert await stage.heard() == said
+        assert await stage.heard(room) == said
+
+
+async def test_a_room_that_nobody_can_join_holds_up_no_other_and_is_given_up(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    bad, ghost = "!bad:elsewhere.example", f"@_trestle_near_dora:{SERVER}"
+    goods = [RoomId(f"!good{number}:{SERVER}") for number in range(32)]
+    away = asyncio.Event()
+
+    def fail(asked: Asked) -> Answer | None:
+        is_bad = asked.parts[:2] == ("rooms", bad) and asked.parts[-1] in {"join", "leave"}
+        return refuse(502, "M_UNKNOWN") if away.is_set() or is_bad else None
+
+    async with (
+        run_ngircd() as irc,
+        play(database_settings, folder, rules=[fail], modules=irc_module(irc)) as stage,
+    ):
+        homeserver, parts = stage.homeserver, stage.app.parts
+        assert await stage.put(invite(bad)) == 200
+        await homeserver.wait_until(lambda: bool(homeserver.of("POST", "rooms", bad, "join")))
+        assert await stage.put(*map(invite, goods)) == 200
+        await wait_until(lambda: {(DICE, good) for good in goods} <= parts.routes.seats)
+        # A homeserver that is away itself says nothing of the room.
+        away.set()
+        parts.routes.watcher.invitations.give_up_after = 0.0
+        tries = len(homeserver.of("POST", "rooms", bad, "join"))
+        await homeserver.wait_until(
+            lambda: len(homeserver.of("POST", "rooms", bad, "join")) > tries
+        )
+        assert f"watch:{bad}" in parts.router.lanes
+        away.clear()
+        # Neither can a ghost, which cannot decline either.
+        direct = {"membership": "invite", "is_direct": True}
+        assert await stage.put(invite(bad, ghost, "ghost", content=direct)) == 200
+        await wait_until(lambda: f"watch:{bad}" not in parts.router.lanes, 30)
+        assert {asked.user for asked in homeserver.of("POST", "rooms", bad)} == {DICE, ghost}
+        await parts.marker.settle()
+        assert [row async for row in parts.journal.unfinished()] == []
+        assert await parts.items.parked() == []
+
+
+async def test_a_bot_that_comes_in_while_it_is_asked_where_it_is_stays(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    room, answered, may_hear = RoomId(f"!new:{SERVER}"), asyncio.Event(), asyncio.Event()
+
+    def hold(asked: Asked) -> asyncio.Event | None:
+        if asked.parts != ("joined_rooms",) or asked.user != DICE:
+            return None
+        answered.set()
+        return may_hear
+
+    async with scripted_homeserver() as homeserver:
+        homeserver.hold = hold
+        settings = settings_for(homeserver, database_settings, folder)
+        async with running(settings) as app:
+            await wait_until(answered.is_set, 20)
+            assert await homeserver.put(settings, [invite(room)]) == 200
+            await wait_until(lambda: app.parts.routes.has_seat(UserId(DICE), room))
+            may_hear.set()
+            await homeserver.wait_until_greeted()
+            assert await homeserver.put(settings, [ask("still here", room)]) == 200
+            await homeserver.wait_until(lambda: "still here" in homeserver.texts(room))
+
+
+async def test_who_has_a_level_for_one_network_alone_is_led_to_one_chat(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    secret, bot = f"!secret:{SERVER}", UserId(f"@trestle:{SERVER}")
+
+    def empower(asked: Asked) -> Answer | None:
+        is_question = asked.parts[2:4] == ("state", "m.room.power_levels")
+        return Answer(content={"users": {bot: 100}}) if is_question else None
+
+    async with play(database_settings, folder, rules=[empower]) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        parts.permissions.set({}, {InstanceId("near"): {BEA: Permission.USER}})
+
+        def chats() -> list[str]:
+            return [said.room for said in homeserver.said if "not encrypted" in said.text]
+
+        stripped = [{"type": "m.room.encryption", "state_key": "", "content": {}}]
+        unsigned = {"invite_room_state": stripped}
+        assert await stage.put(invite(secret, bot, sender=BEA, unsigned=unsigned)) == 200
+        await homeserver.wait_until(lambda: bool(chats()))
+        (chat,) = chats()
+        homeserver.rooms[chat].add(BEA)
+        # Cut off before it was noted, it is done again.
+        await parts.bot_rooms.forget_told(UserId(BEA), f"private chat with {bot}")
+        again = ask("", secret, type="m.room.encrypted", sender=BEA, content={})
+        assert await stage.put(again) == 200
+        await wait_until(lambda: not parts.router.waiting)
+        assert len(homeserver.of("POST", "createRoom")) == 1
+        assert await parts.bot_rooms.was_told(UserId(BEA), f"private chat with {bot}")

@@ -1,0 +1,153 @@
+"""What a channel's operators say holds, though a homeserver or another chat keeps us waiting."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bridge.core.doorway import Doorway
+from bridge.model import Subscription
+from bridge.parts import Parts
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.events import RemoteChat, RemoteUser
+from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId, RoomId, UserId
+from bridge.settings import DatabaseSettings
+from bridge.storage.policies import PolicyStore
+from tests.conformance.stage import ALICE, play
+from tests.flow.test_consent import tell
+from tests.flow.test_conversation import irc_module
+from tests.rigs.irc_user import IrcUser, irc_user
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
+from tests.rigs.trestle import wait_until
+
+NEAR = InstanceId("near")
+LIST = RoomId(f"!list:{SERVER}")
+OLGA = RemoteUser(id=RemoteUserId("olga"), name="olga")
+SLOW = RoomId(f"!slow:{SERVER}")
+BOT = UserId(f"@trestle:{SERVER}")
+
+
+async def check_that_one_chat_does_not_hold_up_another(parts: Parts, held: asyncio.Event) -> None:
+    """While it is being asked about one chat, an operator of another answers."""
+    consents, near = parts.consents, parts.instances[NEAR]
+    chat = RemoteChat(id=RemoteChatId("#quiet"), name="#quiet")
+    await consents.bridge(near, "#quiet", RoomId(f"!quiet:{SERVER}"), UserId(ALICE))
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        asking = group.create_task(consents.bridge(near, "#slow", SLOW, UserId(ALICE)))
+        await wait_until(held.is_set)
+        async with consents._one_at_a_time(NEAR, chat.id):
+            # It comes in time, and is read later.
+            answer = group.create_task(consents.refuse(NEAR, chat, OLGA))
+            await asyncio.sleep(0)
+            await parts.database.core.execute(
+                "UPDATE consent SET answer_by = $1 WHERE chat = '#quiet'",
+                parts.database.clock.now(),
+            )  # fmt: skip
+            assert await consents.look()
+        assert "not asked again for a day" in await answer
+        asking.cancel()
+
+
+async def check_that_nobody_has_it_go_on(parts: Parts, door: Doorway) -> None:
+    """Neither the relay, which connects anew, nor the people of the room."""
+    near, portal = parts.instances[NEAR], door.portal
+    assert parts.portals.find(NEAR, portal.chat) is door
+    assert portal.chat not in [one.id for one in parts.portals.chats(NEAR)]
+    with pytest.raises(PermanentFailure, match="have ended its bridge"):
+        await parts.portals.set_paused(door, False, UserId(ALICE))
+    with pytest.raises(PermanentFailure, match="have ended its bridge"):
+        await parts.consents.bridge(near, portal.chat, portal.room, UserId(ALICE))
+    assert portal.paused
+
+
+async def check_that_it_stays_ended(parts: Parts, door: Doorway) -> None:
+    """A repeat is told to nobody, and a new process knows of it."""
+    assert not await parts.consents.withdraw(door, BOT, "again")
+    await check_that_nobody_has_it_go_on(parts, door)
+    parts.consents._ended.clear()
+    door.facts.is_ended = False
+    await parts.consents.load()
+    await check_that_nobody_has_it_go_on(parts, door)
+
+
+async def follow_a_list(parts: Parts, door: Doorway, operator: IrcUser) -> None:
+    """Have the room follow a list that is empty by now; a ban that came of it is there still."""
+    chat = door.portal.chat_name
+    operator.say(f"MODE {chat} +o trestle", f"MODE {chat} +b spam*!*@*")
+    await operator.wait_for_answer_of("trestle")
+    store, portal = PolicyStore(parts.database), door.portal.id
+    await store.put(
+        Subscription(portal=portal, room=LIST, by=UserId(ALICE), applied=True, agreed=True)
+    )
+    await store.add_bans(portal, ["spam*"])
+    await parts.policies.load()
+    await parts.policies.read(LIST)
+
+
+async def check_that_nobody_came(person: IrcUser, since: str) -> None:
+    """Nor did the relay come back for the bans."""
+    await person.sync()
+    assert not any(" JOIN " in line for line in person.heard[person.heard.index(since) :])
+
+
+async def test_what_operators_say_waits_for_no_homeserver_and_no_other_chat(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    away, held, never = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    def fail(asked: Asked) -> Answer | None:
+        return refuse(500, "M_UNKNOWN") if away.is_set() else None
+
+    def hold(asked: Asked) -> asyncio.Event | None:
+        if asked.parts[1:4] != (SLOW, "state", "m.room.name"):
+            return None
+        held.set()
+        return never
+
+    async with (
+        run_ngircd() as irc,
+        irc_user(irc.port, "olga") as olga,
+        irc_user(irc.port, "carl") as carl,
+        play(
+            database_settings, folder, rules=[fail], modules=irc_module(irc, own_network=False)
+        ) as stage,
+    ):
+        homeserver, parts = stage.homeserver, stage.app.parts
+        homeserver.hold = hold
+        near = parts.instances[NEAR]
+        for channel in ("#quiet", "#slow", "#ended"):
+            await olga.join(channel)
+        await carl.join("#ended")
+        await wait_until(lambda: near.relay is not None)
+        assert await near.wait_until_connected(20)
+        await check_that_one_chat_does_not_hold_up_another(parts, held)
+
+        room, chat = RoomId(f"!ended:{SERVER}"), await parts.plumbing.read_chat(near, "#ended")
+        people = {ALICE, "@mallory:evil.example", "@evil.example:good.example"}
+        homeserver.rooms[room] = {BOT, *people}
+        door = await parts.plumbing.tie(near, chat, room, UserId(ALICE))
+        # Whoever takes the name of a homeserver shields it by nothing.
+        answer = "That is the homeserver; who is called so is @evil.example:good.example."
+        await tell(olga, "block evil.example", answer)
+        assert parts.house.blocks.of(NEAR, chat.id) == ["evil.example"]
+
+        carl.say("PRIVMSG #ended :before")
+        await homeserver.wait_until(lambda: "before" in homeserver.texts(room))
+        await follow_a_list(parts, door, olga)
+        away.set()
+        await tell(olga, "leave #ended", "#ended is no longer bridged")
+        await carl.expect("NOTICE #ended", "no longer bridged to Matrix, as olga wishes")
+        await carl.expect("MODE #ended -b", "spam*!*@*")
+        left = await carl.expect("PART #ended", "as olga wishes")
+        carl.say("PRIVMSG #ended :after")
+        await check_that_it_stays_ended(parts, door)
+        await parts.policies.enforce(door)
+        away.clear()
+        await wait_until(lambda: parts.portals.find(NEAR, chat.id) is None, 20)
+        assert not parts.policies.of(door)
+        await check_that_nobody_came(carl, left)
+        await homeserver.wait_until(lambda: homeserver.rooms[room] == {BOT, *people})
+        texts = homeserver.texts(room)
+        assert sum("is no longer bridged here" in text for text in texts) == 1
+        assert "after" not in texts

@@ -1,0 +1,118 @@
+"""A room is untied whole, or can be untied again."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bridge.core.doorway import Doorway
+from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.ids import InstanceId, UserId
+from bridge.settings import DatabaseSettings
+from bridge.storage.consents import ConsentStore
+from tests.conformance.stage import ALICE, Play, ask, play
+from tests.flow.test_conversation import irc_module
+from tests.flow.test_operators import follow_a_list
+from tests.rigs.irc_user import IrcUser, irc_user
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.scripted_homeserver import Answer, Asked, refuse
+from tests.rigs.trestle import wait_until
+
+
+async def say_slowly(stage: Play, room: str, text: str) -> asyncio.Event:
+    """Have Alice say something whose name the homeserver does not give before the event."""
+    held, gate = [], asyncio.Event()
+
+    def hold(asked: Asked) -> asyncio.Event | None:
+        if asked.method != "GET" or ALICE not in asked.parts:
+            return None
+        held.append(asked.path)
+        return gate
+
+    stage.homeserver.hold = hold
+    content = {"msgtype": "m.text", "body": text}
+    assert await stage.put(ask("slow", room, content=content)) == 200
+    await wait_until(lambda: bool(held))
+    return gate
+
+
+async def end_and_bridge_anew(stage: Play, door: Doorway) -> None:
+    """What its operators ended once is no ended bridge when the room is tied again."""
+    parts, portal = stage.app.parts, door.portal
+    consents, near = parts.consents, parts.instances[portal.instance]
+    store = ConsentStore(parts.database)
+    # People say it, and the settings.
+    for bridge in (consents.bridge, parts.plumbing.bridge, consents.bridge):
+        again = await bridge(near, portal.chat_name, portal.room, UserId(ALICE))
+        assert isinstance(again, Doorway)
+        assert await store.find(near.name, portal.chat) is None
+        await consents.withdraw(again, UserId(ALICE), "enough")
+        consents.untie_soon(again)
+        await wait_until(lambda: parts.portals.find(near.name, portal.chat) is None)
+        assert await store.find(near.name, portal.chat) is not None
+
+
+async def end_with_bans(stage: Play, operator: IrcUser, door: Doorway) -> None:
+    """As long as the relay is there, it takes back the bans that came of policy lists."""
+    parts, portal = stage.app.parts, door.portal
+    near, chat = parts.instances[portal.instance], portal.chat_name
+    again = await parts.plumbing.bridge(near, chat, portal.room, UserId(ALICE))
+    await follow_a_list(parts, again, operator)
+    await parts.consents.withdraw(again, UserId(ALICE), "enough")
+    parts.consents.untie_soon(again)
+    await operator.expect(f"MODE {chat} -b", "spam*!*@*")
+    await wait_until(lambda: parts.portals.find(near.name, portal.chat) is None)
+
+
+async def test_what_the_homeserver_cut_off_is_done_whole_the_next_time(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    failed: list[str] = []
+
+    def fail_once(asked: Asked) -> Answer | None:
+        if asked.method != "DELETE" or failed:
+            return None
+        failed.append(asked.path)
+        return refuse(500, "M_UNKNOWN")
+
+    async with (
+        run_ngircd() as irc,
+        irc_user(irc.port, "watcher") as watcher,
+        play(database_settings, folder, rules=[fail_once], modules=irc_module(irc)) as stage,
+    ):
+        homeserver, parts = stage.homeserver, stage.app.parts
+        near = parts.instances[InstanceId("near")]
+        await watcher.join("#half")
+        await wait_until(lambda: near.relay is not None)
+        assert await near.wait_until_connected(20)
+        door = await parts.plumbing.open_room(near, "#half")
+        watcher.say("PRIVMSG #half :a ghost comes in")
+        await homeserver.wait_until(
+            lambda: "a ghost comes in" in homeserver.texts(door.portal.room)
+        )
+        assert homeserver.aliases
+        with pytest.raises(TemporaryFailure):
+            await parts.plumbing.unbridge(door, UserId(ALICE))
+        assert parts.portals.find(near.name, door.portal.chat) is door
+        # A message that is on its way meanwhile brings nobody back into the channel.
+        gate = await say_slowly(stage, door.portal.room, "too late")
+        await parts.plumbing.unbridge(door, UserId(ALICE))
+        gate.set()
+        tasks = asyncio.all_tasks
+        await wait_until(lambda: door.name not in {one.get_name() for one in tasks()})
+        assert parts.portals.find(near.name, door.portal.chat) is None
+        assert not homeserver.aliases
+        await watcher.expect(" PART #half")
+        await end_and_bridge_anew(stage, door)
+        await end_with_bans(stage, watcher, door)
+        # Nor does the relay stay where no room could be made.
+        await watcher.join("#never")
+        homeserver.rules.append(
+            lambda asked: refuse(500, "M_UNKNOWN") if asked.parts == ("createRoom",) else None
+        )
+        with pytest.raises(TemporaryFailure):
+            await parts.plumbing.open_room(near, "#never")
+        await watcher.expect(" PART #never")
+        assert not any("too late" in line for line in watcher.heard)
+        members = homeserver.rooms[door.portal.room]
+        await homeserver.wait_until(lambda: members == {parts.namespaces.bot})

@@ -1,0 +1,203 @@
+"""Where a client is to be: what is left on the way stays left, what is refused is tried again."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from itertools import pairwise
+
+import pytest
+
+from bridge.core.rejoining import Rejoining
+from bridge.networks.irc.client import IrcClient
+from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.events import RemoteChat
+from bridge.sdk.ids import InstanceId
+from tests.irc.stage import Network, chat, message, running
+from tests.irc.test_client import listening, synced
+from tests.rigs.scripted_irc import Peer, scripted_server
+
+
+async def refused(coming: Awaitable[object], why: str) -> None:
+    with pytest.raises(TemporaryFailure, match=why):
+        await coming
+
+
+async def test_a_channel_that_is_left_on_the_way_into_it_is_not_come_into() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = Network(server.port)
+        async with listening(server, network) as (relay, _, peer, run):
+            joining = tasks.create_task(refused(relay.join(chat("#gone")), "was left"))
+            await peer.expect("JOIN #gone")
+            await relay.leave(chat("#gone"), "unbridged")
+            await joining
+            peer.say(":{nick}!t@h JOIN #gone")
+            await peer.expect("PART #gone")
+            peer.reset()
+            await run.wait_for_error()
+            async with running(relay):
+                again = await server.accept()
+                await again.welcome()
+                assert await again.admit() == "#room"
+        puppet, host = network.puppet("Alice")
+        async with running(puppet):
+            await host.wait_until(lambda one: bool(one.states))
+            sent = puppet.send(message("#gone", "not any more"))
+            sending = tasks.create_task(refused(sent, "was left"))
+            alices = await server.accept()
+            await puppet.leave(chat("#gone"), "unbridged")
+            await alices.welcome()
+            await sending
+            sending = tasks.create_task(puppet.join(chat("#room")))
+            assert await alices.admit() == "#room"
+            await sending
+
+
+async def test_a_channel_that_is_refused_for_now_is_tried_again_over_reconnects_too() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = Network(server.port, rejoin_seconds=0.05)
+        async with listening(server, network) as (relay, _, peer, run):
+            joining = tasks.create_task(refused(relay.join(chat("#split")), "for the moment"))
+            for _ in range(2):
+                await peer.expect("JOIN #split")
+                peer.say(":irc.test 437 {nick} #split :Temporarily unavailable")
+            await joining
+            assert await peer.admit() == "#split"
+            await synced(peer)
+            peer.reset()
+            await run.wait_for_error()
+            async with running(relay):
+                again = await server.accept()
+                await again.welcome()
+                await again.expect("JOIN #room,#split")
+                again.say(":irc.test 480 {nick} #split :Throttled", ":{nick}!t@h JOIN #room")
+                for _ in range(2):
+                    await again.expect("JOIN #split")
+                    again.say(":irc.test 437 {nick} #split :Temporarily unavailable")
+                assert await again.admit() == "#split"
+
+
+class Bridged:
+    """The relay as the core has it."""
+
+    def __init__(self, client: IrcClient) -> None:
+        self.name = InstanceId("test")
+        self.trouble: dict[str, str] = {}
+        self.is_connected = True
+        self._client = client
+        self.joined = 0
+        self.refused: list[str] = []
+
+    async def join(self, chat: RemoteChat, limit: float) -> None:
+        try:
+            async with asyncio.timeout(limit):
+                await self._client.join(chat)
+        except TemporaryFailure as error:
+            self.refused.append(str(error))
+            raise
+        self.trouble.pop(chat.id, None)
+        self.joined += 1
+
+
+async def put_out(peer: Peer) -> float:
+    """Kick who joins at once; return when it was asked for, in the loop's seconds."""
+    assert await peer.expect("JOIN ") == "JOIN #trap"
+    asked = asyncio.get_running_loop().time()
+    # Read at once, so that nobody who waits for the join sees that we were in.
+    in_and_out = ":{nick}!t@h JOIN #trap\r\n:op!o@h KICK #trap {nick} :out\r\n"
+    peer.say_bytes(in_and_out.replace("{nick}", peer.nick).encode())
+    return asked
+
+
+def are_pauses(asked: Sequence[float], least: float) -> bool:
+    """Whether there is this pause between the first two, and twice as long each time."""
+    pauses = [later - sooner for sooner, later in pairwise(asked)]
+    return all(pause > least * 2**number * 0.99 for number, pause in enumerate(pauses))
+
+
+async def test_who_is_kicked_in_the_moment_of_the_join_comes_back_in_its_time() -> None:
+    rest = 0.05
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = Network(server.port, rejoin_seconds=rest)
+        relay, _ = network.relay()
+        bridged = Bridged(relay)
+        core = Rejoining(bridged, lambda: [chat("#trap")], first_pause=0.01)
+        knocking = tasks.create_task(core.run())
+        async with running(relay) as run:
+            peer = await server.accept()
+            await peer.welcome()
+            core.note_connected()
+            asked = [await put_out(peer) for _ in range(3)]
+            assert are_pauses(asked, rest)
+            await synced(peer)
+            # Who has a room tied hears of it, and knocks no more.
+            assert bridged.refused == ["#trap let us in, and we were out again at once."]
+            assert bridged.joined == 1
+            assert not bridged.trouble
+            peer.reset()
+            await run.wait_for_error()
+        async with running(relay):
+            again = await server.accept()
+            await again.welcome()
+            core.note_connected()
+            # All are tried at once. What refuses for the moment is asked for by the core as well.
+            await again.expect("JOIN #trap")
+            again.say(":irc.test 437 {nick} #trap :Temporarily unavailable")
+            asked = [await put_out(again)]
+            assert await again.admit() == "#trap"
+            assert are_pauses([*asked, asyncio.get_running_loop().time()], 8 * rest)
+            await synced(again)
+            assert again.heard.count("JOIN #trap") == 3
+            assert bridged.joined == 2
+        knocking.cancel()
+        puppet, _ = network.puppet("Alice")
+        async with running(puppet):
+            joining = tasks.create_task(refused(puppet.join(chat("#trap")), "out again at once"))
+            alices = await server.accept()
+            await alices.welcome()
+            await put_out(alices)
+            await joining
+
+
+async def test_a_kick_is_not_answered_by_the_long_pause_of_a_refusal_before_it() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = Network(server.port, rejoin_seconds=3600)
+        async with listening(server, network) as (relay, _, peer, _):
+            joining = tasks.create_task(refused(relay.join(chat("#split")), "for the moment"))
+            await peer.expect("JOIN #split")
+            peer.say(":irc.test 437 {nick} #split :Temporarily unavailable")
+            await joining
+            joining = tasks.create_task(relay.join(chat("#split")))
+            assert await peer.admit() == "#split"
+            await joining
+            relay._memberships._rejoin_seconds = 0.05
+            peer.say(":op!o@h KICK #split {nick} :out")
+            assert await peer.admit() == "#split"
+
+
+async def test_a_refusal_of_the_nick_is_none_of_a_channel_and_a_late_yes_is_taken() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = Network(server.port)
+        async with listening(server, network) as (relay, _, peer, _):
+            joining = tasks.create_task(relay.join(chat("#room2")))
+            await peer.expect("JOIN #room2")
+            peer.say(":irc.test 437 {nick} own :Nick is temporarily unavailable")
+            peer.say(":{nick}!t@h JOIN #room2")
+            await joining
+            for name, answer in (("#busy", "263 {nick} JOIN :Try again"), ("#slow", "")):
+                why = "too busy" if answer else "did not answer"
+                if not answer:
+                    assert relay.link.channels is not None
+                    # Only where none is to come is the wait for an answer short.
+                    relay.link.channels._join_seconds = 0.2
+                joining = tasks.create_task(refused(relay.join(chat(name)), why))
+                await peer.expect(f"JOIN {name}")
+                if answer:
+                    peer.say(f":irc.test {answer}")
+                await joining
+                peer.say(f":{{nick}}!t@h JOIN {name}")
+                await synced(peer)
+                await relay.join(chat(name))
+            await relay.leave(chat("#slow"), "unbridged")
+            await peer.expect("PART #slow :unbridged")
+            assert [one for one in peer.heard if one.startswith("PART")] == [
+                "PART #slow :unbridged"
+            ]

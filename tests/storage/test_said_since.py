@@ -1,0 +1,110 @@
+"""What people said no to since a backup, they said no to after it is restored."""
+
+from pathlib import Path
+
+import pytest
+
+from bridge.core.doublepuppets import DoublePuppets
+from bridge.matrix.client import HomeserverClient
+from bridge.matrix.doubles import Doubles, Leave
+from bridge.matrix.namespaces import Namespaces
+from bridge.sdk.errors import ConfigError
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
+from bridge.sdk.secret import Secret
+from bridge.settings import DatabaseSettings
+from bridge.storage.audit import Audit
+from bridge.storage.doublepuppets import DoublePuppetStore
+from bridge.storage.keys import DayKeys
+from bridge.storage.optouts import OptOutStore
+from bridge.storage.pool import Database
+from bridge.storage.portals import PortalStore
+from bridge.storage.vault import Vault
+from tests.rigs.cluster import Cluster
+from tests.storage.conftest import TurnedClock
+from tests.storage.everything import Full, put, write
+
+
+async def test_who_opted_out_since_the_backup_has_so_afterwards(
+    cluster: Cluster, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
+) -> None:
+    source, state, file = await cluster.fresh(), folder / "state", folder / "older.trestle"
+    alice, bea, dan = UserId("@alice:hs"), UserId("@bea:hs"), UserId("@dan:hs")
+
+    async def make_portal(database: Database, chat: str) -> int:
+        store = PortalStore(database)
+        await store.add(
+            instance=InstanceId("near"), chat=RemoteChatId(chat), chat_name=chat,
+            room=RoomId(f"!{chat}:hs"), created_by=alice,
+        )  # fmt: skip
+        return next(one.id for one in await store.all() if one.chat == chat)
+
+    async with Database.open(source, state, clock) as database:
+        outs = OptOutStore(database, state)
+        await outs.all()
+        kept = await make_portal(database, "kept")
+        await outs.add(dan, 0)
+        await write(Full(source, state, file), file, clock)
+        later = await make_portal(database, "later")
+        for person, portal in ((alice, 0), (bea, kept), (bea, later)):
+            await outs.add(person, portal)
+    notes = (state / "keys/opted-out").read_text()
+    assert not any(person in notes for person in (alice, bea, dan))
+    await put(file, database_settings, state, clock)
+    async with Database.open(database_settings, state, clock) as database:
+        outs = OptOutStore(database, state)
+        assert await outs.all() == {(dan, 0)}
+        assert outs.is_noted(alice, kept)
+        assert outs.is_noted(bea, kept)
+        assert not outs.is_noted(dan, kept)  # There is the row for that.
+        # What was made since is gone, and its number is another's now.
+        assert await make_portal(database, "other") == later
+        assert not outs.is_noted(bea, later)
+        assert outs.may_take_back(bea, kept)
+        assert outs.may_take_back(alice, 0)
+        assert not outs.may_take_back(alice, kept)
+        await outs.remove(alice, 0)
+        again = OptOutStore(database, state)
+        await again.all()
+        assert [again.is_noted(one, kept) for one in (alice, bea)] == [False, True]
+        assert not again.is_noted(bea, later)
+        (state / "keys/opted-out").write_text(notes.replace(" ", "", 1))
+        with pytest.raises(ConfigError, match="opted-out cannot be read: it is damaged"):
+            OptOutStore(database, state)
+
+
+async def test_who_ended_a_double_puppet_since_the_backup_has_none_afterwards(
+    cluster: Cluster, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
+) -> None:
+    source, state, file = await cluster.fresh(), folder / "state", folder / "older.trestle"
+    alice, bea, dan = UserId("@alice:hs"), UserId("@bea:hs"), UserId("@dan:hs")
+    async with Database.open(source, state, clock) as database:
+        store = DoublePuppetStore(database, state)
+        for person in (alice, bea, dan):
+            await store.set_puppet(person, "appservice")
+        await write(Full(source, state, file), file, clock)
+        for person in (alice, bea):
+            await store.remove_puppet(person)
+        await store.set_puppet(bea, "token")
+    notes = (state / "keys/double-off").read_text()
+    assert not any(person in notes for person in (alice, bea, dan))
+    await put(file, database_settings, state, clock)
+    async with Database.open(database_settings, state, clock) as database:
+        vault = await Vault.at(database, state)
+        await vault.put(alice, InstanceId(""), "double puppet", b"a token of hers")
+        client = HomeserverClient("http://localhost", Secret("none"))
+        doubles = Doubles(client, Namespaces(server_name="hs", networks=[]), lambda name: b"")
+        puppets = DoublePuppets(
+            DoublePuppetStore(database, state), vault, doubles,
+            Audit(database, DayKeys(state, clock), state), "hs",
+        )  # fmt: skip
+        await puppets.load()
+        leaves = [await puppets.leave_of(one) for one in (alice, bea, dan)]
+        assert leaves == [None, Leave(), Leave()]
+        assert await vault.records_of(alice) == []
+        # Who gives leave anew has it also after the next start.
+        store = DoublePuppetStore(database, state)
+        assert {person for person, _ in await store.puppets()} == {bea, dan}
+        await store.set_puppet(alice, "appservice")
+        store = DoublePuppetStore(database, state)
+        assert {person for person, _ in await store.puppets()} == {alice, bea, dan}
+        assert await store.taken_back() == []

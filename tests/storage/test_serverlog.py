@@ -1,0 +1,63 @@
+"""The log of the embedded Postgres."""
+
+import os
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from bridge.storage.serverlog import ServerLog
+
+DAY = date(2026, 3, 1)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_it_is_turned_by_day_while_the_server_writes_and_forgotten_after_fourteen(
+    folder: Path,
+) -> None:
+    path = folder / "postgres.log"
+    (folder / "postgres.log.old").write_text("of an earlier version\n")
+    path.write_text("of the day before\n")
+    yesterday = datetime(2026, 2, 28, 23, tzinfo=UTC).timestamp()
+    os.utime(path, (yesterday, yesterday))
+    log = ServerLog(path)
+    log.tidy(DAY)
+    assert names(folder) == ["postgres.log", "postgres.log.2026-02-28"]
+    with log.opened() as server:
+        os.write(server, b"FATAL:  first\n")
+        log.tidy(DAY)
+        assert log.last_words() == "first"
+        log.tidy(DAY + timedelta(days=1))
+        os.write(server, b"second\n")
+        assert path.read_text() == "second\n"
+    aside = folder / "postgres.log.2026-03-01"
+    assert aside.read_text() == "FATAL:  first\n"
+    assert {one.stat().st_mode & 0o777 for one in (path, aside)} == {0o600}
+    log.tidy(DAY + timedelta(days=13))
+    assert names(folder)[1:] == ["postgres.log.2026-03-01", "postgres.log.2026-03-02"]
+    log.tidy(DAY + timedelta(days=14))
+    assert names(folder) == ["postgres.log", "postgres.log.2026-03-02"]
+
+
+def test_what_cannot_be_turned_is_tried_again(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = ServerLog(folder / "postgres.log")
+    log.tidy(DAY)
+    log.path.write_text("words\n")
+    in_its_way = folder / "postgres.log.2026-03-01"
+    in_its_way.mkdir()
+    log.tidy(DAY + timedelta(days=1))
+    assert "cannot be turned: Is a directory" in caplog.text
+    in_its_way.rmdir()
+    log.tidy(DAY + timedelta(days=1))
+    assert in_its_way.read_text() == "words\n"
+    assert log.path.read_text() == ""
+
+
+def test_without_a_file_there_is_nothing_to_do(folder: Path) -> None:
+    ServerLog(folder / "postgres.log").tidy(DAY)
+    assert names(folder) == []
