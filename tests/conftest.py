@@ -15,7 +15,7 @@ from xdist.remote import Producer
 from bridge.model import SystemClock
 from bridge.settings import DatabaseSettings
 from bridge.storage.pool import Database
-from tests.rigs import device_bridge, order
+from tests.rigs import again, device_bridge, order
 from tests.rigs.cluster import Cluster, run_cluster
 from tests.rigs.device_bridge import Network
 from tests.rigs.scale import SCALE, SEED
@@ -43,6 +43,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> order.ByFile:
     """A file's tests run in one worker."""
     return order.ByFile(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What failed beside others is looked at alone, when the workers are gone."""
+    again.look(session)
 
 
 def pytest_report_header() -> str:

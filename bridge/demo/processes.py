@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import ctypes
 import os
-import secrets
+import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bridge.sdk.errors import ConfigError
@@ -17,53 +17,74 @@ _PR_SET_PDEATHSIG = 1
 
 
 _claims: list[socket.socket] = []
-"""Hold the preferred ports that this process chose, as long as it lives."""
+"""Hold what this process chose of the ports, as long as it lives."""
 
 _LOWEST_PORT = 12_000
-_TRIES = 50
+_PREFERRED_FROM = 29_000
+_BLOCK = 64
 
 
 def free_port(preferred: int = 0) -> int:
     """A port of the loopback that nobody listens on, the preferred one if it is free.
 
-    None that the system gives to connections: one could have it while whoever asked for it here
-    starts anew.
+    Never one that was chosen here before, or that another process chooses: whoever asks may begin
+    to listen much later. And none that the system gives to connections: one could have it while
+    whoever asked for it here starts anew.
     """
-    span = _given_from() - _LOWEST_PORT
-    others = [_LOWEST_PORT + secrets.randbelow(span) for _ in range(_TRIES)]
-    for port in (*filter(None, (preferred,)), *others, 0):
-        with contextlib.closing(socket.socket()) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                if port and port == preferred:
-                    _claim(port)
-                return int(probe.getsockname()[1])
-    raise ConfigError("there is no free port on the loopback")
+    if preferred and _is_free(preferred) and _claim(f"port-{preferred}"):
+        return preferred
+    for port in _own_ports:
+        if _is_free(port):
+            return port
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as given:
+        return int(given.getsockname()[1])
 
 
-def _given_from() -> int:
-    """The first port that the system gives to connections."""
+def _walk_ports() -> Iterator[int]:
+    """Each port of the blocks that no other process has, a block at a time."""
+    blocks = list(range(_LOWEST_PORT, _end_of_ports() - _BLOCK, _BLOCK))
+    random.SystemRandom().shuffle(blocks)
+    for first in blocks:
+        if _claim(f"ports-{first}"):
+            yield from range(first, first + _BLOCK)
+
+
+_own_ports = _walk_ports()
+
+
+def _is_free(port: int) -> bool:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _end_of_ports() -> int:
+    """Where the ports end that are chosen here: those that are preferred, or given, come after."""
     try:
         text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
-        return max(int(text.split()[0]), _LOWEST_PORT + 1)
+        return min(int(text.split()[0]), _PREFERRED_FROM)
     except (OSError, ValueError, IndexError):
-        return 32768
+        return _PREFERRED_FROM
 
 
-def _claim(port: int) -> None:
-    """Keep the port from others that choose at the same time; raises ``OSError`` if one has it.
+def _claim(name: str) -> bool:
+    """Keep it from others that choose at the same time; False if one has it.
 
     A name of the abstract socket namespace needs no file, and is free when its holder ends.
     """
     if sys.platform == "linux":
         claim = socket.socket(socket.AF_UNIX)
         try:
-            claim.bind(f"\0trestle-demo-port-{port}")
+            claim.bind(f"\0trestle-{name}")
         except OSError:
             claim.close()
-            raise
+            return False
         _claims.append(claim)
+    return True
 
 
 def dies_with_us(then: int = signal.SIGKILL) -> Callable[[], None]:

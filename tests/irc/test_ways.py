@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from bridge.demo.processes import free_port
 from bridge.networks.irc import ident as ident_module
 from bridge.networks.irc.addresses import address_of
 from bridge.networks.irc.dial import Way, open_server
@@ -110,11 +111,6 @@ async def ask(port: int, question: bytes, source: str = "127.0.0.1") -> bytes:
     async with asking(port, source) as (reader, writer):
         writer.write(question)
         return await reader.read()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1])
 
 
 async def test_a_server_is_told_who_of_us_is_behind_a_connection() -> None:

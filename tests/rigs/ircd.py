@@ -3,13 +3,13 @@
 import asyncio
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bridge.demo.processes import free_port
 from tests.rigs.certificates import make_certificates
 
 START_SECONDS = 30.0
@@ -68,14 +68,6 @@ def _give_to_nobody(folder: Path) -> None:
         shutil.chown(path, "nobody", "nogroup")
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 def _find(program: str) -> str:
     # Debian keeps servers where a plain user's PATH does not look.
     found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -107,7 +99,7 @@ async def run_ircd(
     """Start a server, wait until it answers, and end it."""
     with _folder() as folder:
         certificates = make_certificates(folder)
-        port, tls_port, link_port = _free_ports(3)
+        port, tls_port, link_port = free_port(), free_port(), free_port()
         plan = Plan(
             folder, port, tls_port, certificates.certificate, certificates.key, password,
             webirc, link_password, link_port, sasl, pace,
