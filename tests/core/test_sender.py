@@ -256,6 +256,8 @@ async def test_what_an_event_is_on_the_network_is_known_before_it_is_written(
             await wait_until(lambda: all(known(7, event) for event in events))
             found = [link.remote_id for event in events for link in known(7, event)]
             assert found == ["m1", "m2", "m3"]
+            # And when: an answer to what was said just now quotes nothing.
+            assert all(link.received_at for event in events for link in known(7, event))
             assert not known(8, events[0])
             assert not known(7, "$another")
             assert await core.fetchval("SELECT count(*) FROM message") == 0

@@ -14,7 +14,7 @@ START_SECONDS = 120.0
 
 
 class Service:
-    """One unit of ``Type=notify``; ``start`` returns when the program says that it is ready."""
+    """One unit of ``Type=notify``; ``start`` returns when the program is ready and pulses."""
 
     def __init__(self, unit: Path, folder: Path, settle: Callable[[str], str]) -> None:
         self._unit = unit
@@ -54,6 +54,8 @@ class Service:
             command, env={"NOTIFY_SOCKET": str(path)}, prepare=dies_with_us(signal.SIGTERM)
         )
         await self.wait_for("READY=1")
+        if self.setting("WatchdogSec"):
+            await self.wait_for("WATCHDOG=1")
 
     async def wait_for(self, state: str) -> None:
         """Wait until it has said that. Raises ``AssertionError`` if it ends before."""
