@@ -32,6 +32,11 @@ class TurnedClock:
     def today(self) -> date:
         return self.now().astimezone(UTC).date()
 
+    def turn_to_noon(self) -> None:
+        """Be hours away from the end of the day, whenever that is."""
+        now = SystemClock().now()
+        self.ahead = now.replace(hour=12, minute=0, second=0, microsecond=0) - now
+
 
 @pytest.fixture
 def clock() -> TurnedClock:
@@ -131,13 +136,26 @@ async def admin(
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def full(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Full:
-    """Made once; nobody changes it."""
+async def full_at_noon(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Full, timedelta]:
+    """Made once; nobody changes it. With how far ahead the clock was by which it was made."""
     folder = tmp_path_factory.mktemp("full")
     settings = await cluster.fresh()
     clock = TurnedClock()
+    clock.turn_to_noon()
     await fill(settings, folder / "state", clock)
     (folder / "state/keys/master").write_bytes(b"m" * 32)
     made = Full(settings, folder / "state", folder / "full.trestle")
     await write(made, made.file, clock)
+    return made, clock.ahead
+
+
+@pytest.fixture
+def full(full_at_noon: tuple[Full, timedelta], clock: TurnedClock) -> Full:
+    """The one that was made, and the clock by which no midnight comes while it is looked at.
+
+    The oldest day in it is over with the day on which it was made, and would not be restored.
+    """
+    made, clock.ahead = full_at_noon
     return made
