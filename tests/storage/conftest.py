@@ -32,10 +32,14 @@ class TurnedClock:
     def today(self) -> date:
         return self.now().astimezone(UTC).date()
 
-    def turn_to_noon(self) -> None:
-        """Be hours away from the end of the day, whenever that is."""
-        now = SystemClock().now()
-        self.ahead = now.replace(hour=12, minute=0, second=0, microsecond=0) - now
+    def keep_from_midnight(self) -> None:
+        """Have half an hour of the day left, whenever that is.
+
+        Retention wants a clock that is not an hour off.
+        """
+        half_an_hour = timedelta(minutes=30)
+        if (self.now() + half_an_hour).date() != self.today():
+            self.ahead -= half_an_hour
 
 
 @pytest.fixture
@@ -135,27 +139,39 @@ async def admin(
     await connection.close()
 
 
+@dataclass
+class FullOfADay:
+    """A full database, made anew when its day is over: its oldest rows are over with that."""
+
+    cluster: Cluster
+    folders: pytest.TempPathFactory
+    made: dict[date, Full] = field(default_factory=dict)
+
+    async def at(self, clock: TurnedClock) -> Full:
+        """The one of that clock's day."""
+        day = clock.today()
+        if day not in self.made:
+            self.made[day] = await self._make(clock)
+        return self.made[day]
+
+    async def _make(self, clock: TurnedClock) -> Full:
+        folder = self.folders.mktemp("full")
+        settings = await self.cluster.fresh()
+        await fill(settings, folder / "state", clock)
+        (folder / "state/keys/master").write_bytes(b"m" * 32)
+        made = Full(settings, folder / "state", folder / "full.trestle")
+        await write(made, made.file, clock)
+        return made
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def full_at_noon(
-    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Full, timedelta]:
-    """Made once; nobody changes it. With how far ahead the clock was by which it was made."""
-    folder = tmp_path_factory.mktemp("full")
-    settings = await cluster.fresh()
-    clock = TurnedClock()
-    clock.turn_to_noon()
-    await fill(settings, folder / "state", clock)
-    (folder / "state/keys/master").write_bytes(b"m" * 32)
-    made = Full(settings, folder / "state", folder / "full.trestle")
-    await write(made, made.file, clock)
-    return made, clock.ahead
+async def full_of_a_day(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> FullOfADay:
+    """Made once a day."""
+    return FullOfADay(cluster, tmp_path_factory)
 
 
-@pytest.fixture
-def full(full_at_noon: tuple[Full, timedelta], clock: TurnedClock) -> Full:
-    """The one that was made, and the clock by which no midnight comes while it is looked at.
-
-    The oldest day in it is over with the day on which it was made, and would not be restored.
-    """
-    made, clock.ahead = full_at_noon
-    return made
+@pytest_asyncio.fixture
+async def full(full_of_a_day: FullOfADay, clock: TurnedClock) -> Full:
+    """Nobody changes it, and its day lasts while it is looked at by the test's clock."""
+    clock.keep_from_midnight()
+    return await full_of_a_day.at(clock)

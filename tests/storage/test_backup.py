@@ -280,7 +280,7 @@ async def test_what_was_kept_aside_forgets_too(
     with reading(restored.aside / "database") as kept:
         assert not kept.manifest.has_day_keys, "a key in a file is not destroyed with its day"
     async with Database.open(database_settings, folder, clock) as database:
-        clock.ahead += timedelta(minutes=59)
+        clock.ahead = timedelta(minutes=59)
         await Retention(database, DayKeys(folder, clock)).run_once()
         DayKeys(folder, clock).destroy_aside(days(clock)[0] + timedelta(days=1))
     assert not oldest.exists()
