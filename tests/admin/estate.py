@@ -26,6 +26,9 @@ from tests.rigs.cluster import Cluster, run_cluster
 from tests.rigs.trestle import make_modules
 from tests.rigs.yaml import dump
 
+NOWHERE = "-nowhere.invalid"
+"""A name that no host can have: that nobody has it, the system says at once and asks nobody."""
+
 HERE = Surroundings(in_container=False)
 """Where the tests run does not matter to them."""
 

@@ -23,7 +23,7 @@ from tests.admin.conftest import Installation
 from tests.rigs.trestle import make_settings
 from tests.rigs.yaml import dump
 
-SOON = 30.0
+SOON = 120.0
 """Seconds; on a machine with nothing else to do it takes one or two."""
 
 
@@ -163,7 +163,7 @@ class Running:
         return self._log.read_text()
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + SOON
         while not condition():
             assert time.monotonic() < end, self.said
             assert self.process.poll() is None, self.said
@@ -171,7 +171,7 @@ class Running:
 
     def ctrl_c(self) -> int:
         self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(20)
+        code = self.process.wait(SOON)
         assert "Traceback" not in self.said
         return code
 
@@ -221,7 +221,7 @@ def test_ctrl_c_while_the_database_does_not_answer(folder: Path) -> None:
     with closing(create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
         with running(write_config(folder, f"postgresql://x@127.0.0.1:{port}/x")) as trestle:
-            server.settimeout(30)
+            server.settimeout(SOON)
             with server.accept()[0]:
                 assert trestle.ctrl_c() == 0
             assert trestle.said == ""
@@ -240,7 +240,7 @@ def test_ctrl_c_when_all_is_well(folder: Path, database_settings: DatabaseSettin
         trestle.wait_for(lambda: " ready at " in trestle.said)
         began = time.monotonic()
         assert trestle.ctrl_c() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 60
         assert trestle.said.splitlines()[-1].endswith("stopping  [stopping]")
 
 

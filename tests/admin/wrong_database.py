@@ -10,7 +10,7 @@ import asyncpg
 from bridge.settings import DatabaseSettings
 from bridge.storage.lock import LOCK
 from bridge.storage.schema import CORE, OWNER, SUBJECT, roles_sql
-from tests.admin.estate import Bench, Case, Rows, relay
+from tests.admin.estate import NOWHERE, Bench, Case, Rows, relay
 from tests.rigs.pgbouncer import pooled
 
 DATABASE = Rows()
@@ -71,9 +71,9 @@ async def a_database_that_is_down(bench: Bench) -> AsyncIterator[Case]:
     yield bench.database("postgresql://u:its-password@127.0.0.1:9/x")
 
 
-@row("database", "the database at nowhere.invalid cannot be reached", "the address right?")
+@row("database", f"the database at {NOWHERE} cannot be reached", "the address right?")
 async def a_database_with_an_unknown_name(bench: Bench) -> AsyncIterator[Case]:
-    yield bench.database("postgresql://u:its-password@nowhere.invalid/x")
+    yield bench.database(f"postgresql://u:its-password@{NOWHERE}/x")
 
 
 @row("database", 'database "nobody_made_it" does not exist; make it, or name another')

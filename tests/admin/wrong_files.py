@@ -10,7 +10,7 @@ from bridge.model import SystemClock
 from bridge.storage.files import write_private
 from bridge.storage.keys import DayKeys, EventKeys
 from tests.admin.commands import read_yaml
-from tests.admin.estate import HERE, Bench, Case, Rows
+from tests.admin.estate import HERE, NOWHERE, Bench, Case, Rows
 from tests.admin.wrong_database import holding, of_schema, our_roles
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.yaml import dump
@@ -101,9 +101,9 @@ async def no_module_at_all(bench: Bench) -> AsyncIterator[Case]:
     yield bench.case(replace(bench.settings(), modules={}))
 
 
-@row("networks", "libera: nowhere.invalid:6697 cannot be reached", "Look at `servers`")
+@row("networks", f"libera: {NOWHERE}:6697 cannot be reached", "Look at `servers`")
 async def an_irc_server_with_an_unknown_name(bench: Bench) -> AsyncIterator[Case]:
-    yield bench.module("irc", servers=[{"host": "nowhere.invalid"}])
+    yield bench.module("irc", servers=[{"host": NOWHERE}])
 
 
 @row(

@@ -22,7 +22,7 @@ from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
 from bridge.settings import Address, OpsSettings
-from tests.admin.estate import HERE, Bench, Case, Rows, answering, relay
+from tests.admin.estate import HERE, NOWHERE, Bench, Case, Rows, answering, relay
 from tests.rigs.certificates import make_certificates
 from tests.rigs.scripted_homeserver import Answer, Asked, Rule, refuse, scripted_homeserver
 from tests.rigs.trestle import make_modules
@@ -55,9 +55,9 @@ async def a_registration_id_that_is_there_twice(bench: Bench) -> AsyncIterator[C
         shutil.rmtree(folder)
 
 
-@row("homeserver", "the name nowhere.invalid is not known", "homeserver.url")
+@row("homeserver", f"the name {NOWHERE} is not known", "homeserver.url")
 async def a_homeserver_with_an_unknown_name(bench: Bench) -> AsyncIterator[Case]:
-    yield bench.homeserver(url="http://nowhere.invalid")
+    yield bench.homeserver(url=f"http://{NOWHERE}")
 
 
 @row("homeserver", "is no Matrix homeserver; homeserver.url is the base URL of its client API")

@@ -75,15 +75,15 @@ class Bench:
 
     @asynccontextmanager
     async def ringing(
-        self, script: OnTimer, *, is_there: bool = True, tries: int = 3
+        self, script: OnTimer, *, is_there: bool = True, deadline: float = 30.0
     ) -> AsyncIterator[Scripted]:
         """Have a keeper ring for a bot with that script, until the block ends."""
         parts = self.stage.app.parts
-        bot = Scripted(script)
+        bot, stage = Scripted(script), replace(parts.stage, deadline=deadline)
         keeper = TimerKeeper(
-            "bot:scripted", UserId(DICE), bot, self.timers, replace(parts.stage, deadline=0.2),
-            SystemClock(), parts.telemetry, is_there=lambda user, room: is_there,
-            patience=Patience(tries=tries, first_delay=0.01, longest_delay=0.05),
+            "bot:scripted", UserId(DICE), bot, self.timers, stage, SystemClock(),
+            parts.telemetry, is_there=lambda user, room: is_there,
+            patience=Patience(tries=3, first_delay=0.01, longest_delay=0.05),
         )  # fmt: skip
         async with asyncio.TaskGroup() as group:
             task = group.create_task(keeper.run())
@@ -125,9 +125,9 @@ async def test_a_sleeper_asks_the_database_nothing_and_wakes_for_an_earlier_one(
         pass
 
     async with bench.ringing(quietly) as bot:
-        await bench.timers.set("late", after=timedelta(seconds=1.5))
         await bench.timers.set("far", after=timedelta(days=1))
         await bench.timers.set("soon", after=SOON)
+        await bench.timers.set("late", after=timedelta(seconds=1.5))
         await wait_until(lambda: len(bot.rang) == 2)
         assert bot.rang == ["soon", "late"]
         # At the start and after each of three changes two questions, for each ring three.
@@ -234,7 +234,7 @@ async def test_a_bot_that_hangs_is_cut_off_three_times(bench: Bench) -> None:
     async def hang(timer: Timer, call: TimerCall) -> None:
         await asyncio.Event().wait()
 
-    async with bench.ringing(hang) as bot:
+    async with bench.ringing(hang, deadline=0.2) as bot:
         await bench.timers.set("a", after=SOON)
         await bench.wait_until_parked()
     assert len(bot.rang) == 3

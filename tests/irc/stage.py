@@ -135,7 +135,7 @@ class Network:
             "own_network": True,
             "flood_burst": 100,
             "flood_rate": 1000,
-            "connect_seconds": 10,
+            "connect_seconds": 60,
         }
         self.connector = IrcConnector(IrcSettings.model_validate(known | settings))
         self.store = MemoryStore()

@@ -248,33 +248,33 @@ async def test_what_was_refused_before_the_connection_was_lost_is_no_matter_of_d
 
 async def test_a_server_that_never_answers_is_not_spoken_to() -> None:
     async with scripted_server() as server:
-        relay, host = Network(server.port, connect_seconds=1).relay()
+        relay, host = Network(server.port, connect_seconds=10).relay()
         async with running(relay) as run:
             peer = await server.accept()
             peer.pong = None
             await peer.welcome()
             error = await run.wait_for_error()
         assert isinstance(error, ModuleNotReady)
-        assert "did not answer a PING within 1 seconds" in str(error)
+        assert "did not answer a PING within 10 seconds" in str(error)
         assert not host.states
 
 
 async def test_a_server_that_answers_no_more_is_left_and_the_message_uncertain() -> None:
-    async with one_on_its_way(confirm_seconds=0.2) as (sending, _, peer, run, _):
-        async with asyncio.timeout(5):
+    async with one_on_its_way(confirm_seconds=5) as (sending, _, peer, run, _):
+        async with asyncio.timeout(60):
             while not sending.done():  # It talks about other things meanwhile.
                 peer.say(":bob!b@h PRIVMSG #room :hi")
                 await asyncio.sleep(0.05)
         assert isinstance(await sending, DeliveryUncertain)
         error = await run.wait_for_error()
-        assert "did not say within 0.2 seconds that it has read a message" in str(error)
+        assert "did not say within 5 seconds that it has read a message" in str(error)
 
 
 async def test_an_answer_that_we_are_slow_to_read_is_not_missed() -> None:
     async with scripted_server() as server:
-        network = Network(server.port, confirm_seconds=0.1)
+        network = Network(server.port, confirm_seconds=5)
         async with listening(server, network) as (relay, host, peer, run):
-            host.failures = [TemporaryFailure("away", retry_after=0.5)]
+            host.failures = [TemporaryFailure("away", retry_after=6)]
             peer.say(*(f":bob!b@h PRIVMSG #room :{number}" for number in range(2500)))
             await asyncio.sleep(0)
             assert await outcome(relay, "#room", "hello") is None

@@ -56,7 +56,7 @@ async def at_work(server: ScriptedServer, rest: float = 60) -> AsyncIterator[Ins
     """A network as the core runs it."""
     settings = IrcSettings.model_validate({
         "servers": [{"host": "127.0.0.1", "port": server.port, "tls": False}],
-        "own_network": True, "connect_seconds": 10, "connect_rate": 100,
+        "own_network": True, "connect_seconds": 60, "connect_rate": 100,
     })  # fmt: skip
     instance = Instance(
         InstanceId("near"), IrcConnector(settings), Rows(), MemoryStore(), SystemClock(),

@@ -18,7 +18,7 @@ ALICE, BOB = UserId("@alice:example.org"), UserId("@bob:example.org")
 def network_of(server: ScriptedServer, **more: object) -> Network:
     return Network(IrcSettings.model_validate({
         "servers": [{"host": "127.0.0.1", "port": server.port, "tls": False}],
-        "own_network": True, "connect_seconds": 10, "connect_rate": 100, **more,
+        "own_network": True, "connect_seconds": 60, "connect_rate": 100, **more,
     }))  # fmt: skip
 
 

@@ -97,7 +97,7 @@ async def flip_slowly(self: CoinBot, call: Call) -> None:
 
 async def flip_and_block(self: CoinBot, call: Call) -> None:
     """Keep everything waiting."""
-    time.sleep(0.7)  # noqa: ASYNC251 - the fault
+    time.sleep(1.5)  # noqa: ASYNC251 - the fault
     await call.reply("heads")
 
 

@@ -121,7 +121,7 @@ async def run_and_leave_a_socket(self: EchoClient) -> None:
 async def run_and_block(self: EchoClient) -> None:
     """Keep everything waiting."""
     await asyncio.sleep(0)
-    time.sleep(0.7)  # noqa: ASYNC251 - the fault
+    time.sleep(1.5)  # noqa: ASYNC251 - the fault
     await asyncio.Event().wait()
 
 
@@ -177,7 +177,7 @@ async def send_on(self: EchoClient, message: Message) -> Receipt:
     """Go on though cancelled."""
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.Event().wait()
-    await asyncio.sleep(1)
+    await asyncio.sleep(6)
     return Receipt()
 
 

@@ -28,7 +28,7 @@ _MEANS = {
     "typing": "send_typing",
 }
 _ALICE = Sender(user_id=UserId("@alice:example.org"), name="Alice")
-_AT_ONCE = 0.5
+_AT_ONCE = 2.0
 """Seconds that showing somebody at writing may take where there is no connection."""
 
 

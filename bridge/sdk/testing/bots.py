@@ -19,7 +19,7 @@ from bridge.sdk.testing.declarations import (
     make_settings,
 )
 from bridge.sdk.testing.hosts import FakeBotHost
-from bridge.sdk.testing.outcomes import attempt, demand, require
+from bridge.sdk.testing.outcomes import END_SECONDS, attempt, demand, require
 from bridge.sdk.testing.rooms import FakeRoom
 from bridge.sdk.testing.watching import Watch
 from bridge.sdk.timers import LONGEST_WAIT, HearsTimers
@@ -102,7 +102,7 @@ class _Check:
                 for kind in (MessageKind.TEXT, MessageKind.EMOTE):
                     await self._check_said(bot, text, kind)
         await self._check_timers(bot)
-        await self._watch.wait_until_clean()
+        await self._watch.wait_until_clean(min(END_SECONDS, self._limit))
 
     async def _check_timers(self, bot: Any) -> None:
         """Have what was set so far ring, twice, as after a crash."""
@@ -158,7 +158,9 @@ class _Check:
 
     async def _try(self, what: str, call: Awaitable[object]) -> list[str]:
         """The answers, or what the error says."""
-        found, error = await attempt(what, call, self._limit, may_wait=False)
+        found, error = await attempt(
+            what, call, self._limit, may_wait=False, end=min(END_SECONDS, self._limit)
+        )
         self._watch.check_blocked()
         answers = demand(found, list, "") if error is None else [str(error)]
         self.said += answers

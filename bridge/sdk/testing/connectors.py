@@ -131,6 +131,8 @@ class _Check:
         self._watch = watch
         self._chat = RemoteChat(id=RemoteChatId(chat), name=chat)
         self._limit = limit
+        self._end = min(STOP_SECONDS, limit)
+        """Seconds for what was cancelled to end, and what it held to be let go."""
         self.store_host = FakeHost()
         self.said: list[str] = []
         """What errors and reports said."""
@@ -255,7 +257,7 @@ class _Check:
         client, host = self._connect(connector, login)
         for pause in (0, _SETTLE_SECONDS, _SETTLE_SECONDS):
             await self._run_for(client, host, pause)
-            await self._watch.wait_until_clean()
+            await self._watch.wait_until_clean(self._end)
         if login.secrets and isinstance(client, LogsOut):
             await self._try("log_out()", client.log_out(), self._limit)
         self._take_words(host)
@@ -273,7 +275,7 @@ class _Check:
         if task.done():
             self._check_early_end(task, host)
         else:
-            await stop(task, min(STOP_SECONDS, self._limit))
+            await stop(task, self._end)
 
     def _check_early_end(self, task: asyncio.Task[Any], host: FakeHost) -> None:
         require(not host.faults, "; ".join(host.faults))
@@ -332,7 +334,9 @@ class _Check:
         self, what: str, call: Awaitable[object], limit: float = 0
     ) -> tuple[object, DeliveryError | None]:
         """What it gives, or its error. Without a limit it may wait, for the connection."""
-        found, error = await attempt(what, call, limit or _SETTLE_SECONDS, may_wait=not limit)
+        found, error = await attempt(
+            what, call, limit or _SETTLE_SECONDS, may_wait=not limit, end=self._end
+        )
         if error is not None:
             self.said.append(str(error))
         return found, error
@@ -357,7 +361,7 @@ class _Check:
             except AssertionError:
                 await give_up(task)
                 raise
-            await self._watch.wait_until_clean()
+            await self._watch.wait_until_clean(self._end)
             await self._check_unconnected(client, "after run() was stopped")
         self._take_words(host)
 

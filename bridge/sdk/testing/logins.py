@@ -9,7 +9,7 @@ from bridge.sdk.ids import UserId
 from bridge.sdk.login import Ask, Finished, SignsIn
 from bridge.sdk.secret import Secret
 from bridge.sdk.testing.declarations import check_finished, check_step
-from bridge.sdk.testing.outcomes import WAITS, fail, require, start
+from bridge.sdk.testing.outcomes import END_SECONDS, WAITS, fail, require, start
 from bridge.sdk.testing.watching import Watch
 
 _OWNER = UserId("@alice:example.org")
@@ -70,7 +70,7 @@ async def _call(what: str, call: Awaitable[object], said: list[str]) -> object:
     await asyncio.wait({task}, timeout=_CALL_SECONDS)
     if not task.done():
         task.cancel()
-        await asyncio.wait({task}, timeout=1)
+        await asyncio.wait({task}, timeout=END_SECONDS)
         require(task.done(), f"{what} goes on though it was cancelled")
     if task.cancelled():
         return WAITS

@@ -15,6 +15,10 @@ from bridge.sdk.errors import (
 
 T = TypeVar("T")
 
+END_SECONDS = 5.0
+"""How long what was cancelled may take to end. What is well ends at once, but a busy machine may
+hold it up."""
+
 WAITS = object()
 """The call waited until it was cancelled."""
 
@@ -51,10 +55,16 @@ async def give_up(task: asyncio.Task[Any]) -> None:
 
 
 async def attempt(
-    what: str, call: Awaitable[object], limit: float, *, may_wait: bool
+    what: str,
+    call: Awaitable[object],
+    limit: float,
+    *,
+    may_wait: bool,
+    end: float = END_SECONDS,
 ) -> tuple[object, DeliveryError | None]:
     """Await the call for ``limit`` seconds, then cancel it, as a host does at its deadline.
 
+    It has ``end`` seconds to end then.
     Gives the result or the ``DeliveryError``; ``WAITS`` if it was cancelled. Raises
     ``AssertionError`` for errors of no known class, and for a call that does not end.
     """
@@ -63,7 +73,7 @@ async def attempt(
     if task.done():
         return _outcome(what, task)
     task.cancel()
-    await asyncio.wait({task}, timeout=limit)
+    await asyncio.wait({task}, timeout=end)
     require(task.done(), f"{what} goes on though it was cancelled at the host's deadline")
     if not task.cancelled():
         fail(

@@ -111,7 +111,7 @@ class Watch(logging.Handler):
         if len(self._tasks) > tasks:
             raise AssertionError(f"{what} made a task; do that in {where}")
 
-    async def wait_until_clean(self, limit: float = 1.0) -> None:
+    async def wait_until_clean(self, limit: float) -> None:
         """Return when no task and no socket is left. Raises ``AssertionError``."""
         until = time.monotonic() + limit
         while left := self._left():
