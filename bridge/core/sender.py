@@ -126,8 +126,7 @@ class Sender:
     @property
     def waiting(self) -> int:
         """Entries not sent yet."""
-        listings = sum(map(len, self.listings.waiting.values()))
-        return sum(map(len, self._lanes.values())) + listings
+        return sum(map(len, self._lanes.values())) + self.listings.waiting().total()
 
     def oldest(self) -> datetime | None:
         """When the oldest entry that is not sent was put, those of lists aside."""
@@ -142,8 +141,8 @@ class Sender:
     def holding(self) -> dict[RoomId, int]:
         """By room, how many entries the outbox still has as not sent, as far as we know."""
         held = {room: len(lane) for room, lane in self._lanes.items()}
-        for room, queue in self.listings.waiting.items():
-            held[room] = held.get(room, 0) + len(queue)
+        for room, number in self.listings.waiting().items():
+            held[room] = held.get(room, 0) + number
         for sent in self.unwritten:
             room = sent.queued.outgoing.room
             held[room] = held.get(room, 0) + 1

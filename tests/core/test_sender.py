@@ -369,10 +369,10 @@ async def test_what_the_homeserver_always_fails_at_is_seen_and_put_aside_by_hand
             await parts.aside.set_aside(RoomId("!nowhere"))
 
 
-def listing(name: str, *, is_listed: bool) -> Outgoing:
+def listing(name: str, *, is_listed: bool, instance: str = "near") -> Outgoing:
     return replace(
         say(name), kind=SendKind.LIST, type="",
-        content={"instance": "near", "listed": is_listed},
+        content={"instance": instance, "listed": is_listed},
     )  # fmt: skip
 
 
@@ -409,6 +409,34 @@ async def test_a_list_that_fails_holds_up_no_message_and_is_given_up(
             sender.listings.patience = timedelta(0)
             await wait_until(lambda: given_up == [ROOM])
             await wait_until(lambda: not sender.waiting)
+
+
+async def test_a_room_is_in_the_list_of_each_network_for_itself(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    networks = ["far", "near"]
+    async with scripted_homeserver() as homeserver:
+        settings = settings_for(homeserver, database_settings, folder)
+        asked, may_go_on = Counter[str](), asyncio.Event()
+
+        def hold(question: Asked) -> asyncio.Event | None:
+            if question.parts[:2] != ("directory", "list"):
+                return None
+            asked[question.parts[3]] += 1
+            return may_go_on
+
+        homeserver.hold = hold
+        async with running(settings) as app:
+            sender = app.parts.sender
+            await sender.put([listing(one, is_listed=True, instance=one) for one in networks])
+            await wait_until(lambda: bool(asked))
+            # Of what waits only the newest of a network counts.
+            await sender.put([listing(f"no-{n}", is_listed=False, instance=n) for n in networks])
+            await wait_until(lambda: not sender.standing())
+            may_go_on.set()
+            await wait_until(lambda: not sender.holding())
+        last = {a.parts[3]: a.content["visibility"] for a in homeserver.of("PUT", "directory")}
+        assert last == dict.fromkeys(networks, "private")
 
 
 async def test_however_many_rooms_hang_the_others_go_on(
