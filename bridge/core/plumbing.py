@@ -8,6 +8,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from bridge.core.admission import Admission, read_admission
+from bridge.core.cancellation import outliving_module
 from bridge.core.choices import Wish
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
@@ -332,6 +333,7 @@ async def _reads(instance: Instance | None, text: str) -> RemoteChatId | None:
     if instance is None or not isinstance(instance.connector, FindsChats):
         return None
     try:
-        return (await instance.connector.find_chat(text)).id
+        with outliving_module("read the name of a chat"):
+            return (await instance.connector.find_chat(text)).id
     except DeliveryError:
         return None
