@@ -118,7 +118,7 @@ class Plumbing:
         does the rest.
         """
         async with (
-            self._opening.setdefault((instance.name, chat.id), asyncio.Lock()),
+            self._one_at_a_time(instance.name, chat.id),
             self._coming_into(instance, chat, limit=20),
         ):
             # Asked before it is tied: nothing of it must wait for the homeserver then.
@@ -190,10 +190,17 @@ class Plumbing:
         Raises ``TemporaryFailure`` when the homeserver or the database is away; then the room is
         still tied, and all of it can be done again.
         """
-        house, portal = self._house, door.portal
+        portal = door.portal
         if portal.receiver is not None:
             await self._portals.direct_chats.end(door)
             return
+        async with self._one_at_a_time(portal.instance, portal.chat):
+            # Somebody else may have untied it, and the chat be bridged anew.
+            if self._portals.find(portal.instance, portal.chat) is door:
+                await self._untie(door, by, reason)
+
+    async def _untie(self, door: Doorway, by: UserId, reason: str) -> None:
+        house, portal = self._house, door.portal
         await self.before_unbridging(door, by)
         for alias in await self._aliases_of(portal):
             await house.intents.delete_alias(alias)
@@ -205,6 +212,10 @@ class Plumbing:
         # Whoever spoke up to the end came in again.
         await door.arrivals.attendance.empty()
         log.info("a room is unbridged", extra={"event": "unbridged", "instance": portal.instance})
+
+    def _one_at_a_time(self, instance: InstanceId, chat: RemoteChatId) -> asyncio.Lock:
+        """Held while a room is tied to the chat, or untied."""
+        return self._opening.setdefault((instance, chat), asyncio.Lock())
 
     async def _aliases_of(self, portal: Portal) -> Sequence[str]:
         """Our aliases of the room that stand for the chat, however they spell it."""
@@ -226,7 +237,7 @@ class Plumbing:
         """
         chat = await self.read_chat(instance, text)
         # A homeserver may ask for the same alias many times at once.
-        async with self._opening.setdefault((instance.name, chat.id), asyncio.Lock()):
+        async with self._one_at_a_time(instance.name, chat.id):
             door = self._portals.find(instance.name, chat.id)
             refuse_ended(door)
             if door is None:

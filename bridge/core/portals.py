@@ -324,7 +324,8 @@ class Portals:
             doors.remove(door)
         if not doors:
             self._by_room.pop(portal.room, None)
-        self._by_chat.pop((portal.instance, portal.chat, portal.receiver), None)
+        if self._by_chat.get(key := (portal.instance, portal.chat, portal.receiver)) is door:
+            del self._by_chat[key]
         self._by_number.pop(portal.id, None)
         door.arrivals.attendance.end()
         door.voices.are_over = True

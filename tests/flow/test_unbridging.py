@@ -69,6 +69,35 @@ async def end_with_bans(stage: Play, operator: IrcUser, door: Doorway) -> None:
     await wait_until(lambda: parts.portals.find(near.name, portal.chat) is None)
 
 
+async def test_who_unbridges_a_room_twice_at_once_does_not_untie_what_was_bridged_meanwhile(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    deletions, gate = list[str](), asyncio.Event()
+
+    def hold_the_second(asked: Asked) -> asyncio.Event | None:
+        if asked.method != "DELETE":
+            return None
+        deletions.append(asked.path)
+        return gate if len(deletions) == 2 else None
+
+    with vivid_bridge.installed():
+        async with play(database_settings, folder, modules={"near": ("vivid", {})}) as stage:
+            stage.homeserver.hold = hold_the_second
+            parts = stage.app.parts
+            near = parts.instances[InstanceId("near")]
+            await wait_until(lambda: near.relay is not None)
+            door = await parts.plumbing.bridge(near, "hall", RoomId(ROOM), UserId(ALICE))
+            async with asyncio.TaskGroup() as group:
+                both = [
+                    group.create_task(parts.plumbing.unbridge(door, UserId(ALICE))) for _ in "ab"
+                ]
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                again = await parts.plumbing.bridge(near, "hall", RoomId(ROOM), UserId(ALICE))
+                gate.set()
+            assert parts.portals.find(near.name, again.portal.chat) is again
+            assert parts.portals.all == [again]
+
+
 class Clumsy(VividClient):
     """A client that fails when it is to leave a chat, or to look for bans."""
 
