@@ -173,8 +173,8 @@ class Plumbing:
 
     async def halt(self, door: Doorway, by: UserId) -> None:
         """Have nothing cross. Raises ``TemporaryFailure`` when the database is away."""
-        if not door.portal.paused:
-            await self._portals.set_paused(door, True, by)
+        # Also if it is so: somebody may be about to have it go on.
+        await self._portals.set_paused(door, True, by)
 
     async def leave(self, door: Doorway, reason: str) -> None:
         """Have every login out of the chat."""

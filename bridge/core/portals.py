@@ -198,11 +198,13 @@ class Portals:
 
         Raises ``PermanentFailure`` if it is to go on, and those who run the chat have ended it.
         """
-        if not paused:
-            refuse_ended(door)
-        await self._record(AuditAction.PAUSE if paused else AuditAction.RESUME, door, by)
-        await self._house.store.set_paused(door.portal.id, paused)
-        door.portal = replace(door.portal, paused=paused)
+        # In the order in which they are said, the last one holds.
+        async with door.facts.choosing:
+            if not paused:
+                refuse_ended(door)
+            await self._record(AuditAction.PAUSE if paused else AuditAction.RESUME, door, by)
+            await self._house.store.set_paused(door.portal.id, paused)
+            door.portal = replace(door.portal, paused=paused)
 
     async def choose(self, door: Doorway, wish: Wish, values: Mapping[str, str]) -> None:
         """Have the portal as somebody wishes (see ``core.choices``).
