@@ -29,6 +29,13 @@ def say(text: str, room: str = ROOM) -> Outgoing:
     )  # fmt: skip
 
 
+FULL = """
+CREATE FUNCTION is_full() RETURNS trigger LANGUAGE plpgsql AS
+$$BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full'; END$$;
+CREATE TRIGGER is_full BEFORE UPDATE ON outbox FOR EACH ROW EXECUTE FUNCTION is_full()
+"""
+
+
 def away(asked: Asked) -> Answer | None:
     return refuse(502, "M_UNKNOWN") if "send" in asked.parts else None
 
@@ -367,6 +374,32 @@ async def test_what_the_homeserver_always_fails_at_is_seen_and_put_aside_by_hand
         await homeserver.wait_until(lambda: homeserver.texts(ROOM)[1:] == ["bad"])
         with pytest.raises(PermanentFailure):
             await parts.aside.set_aside(RoomId("!nowhere"))
+
+
+async def test_what_is_put_aside_by_hand_keeps_nothing_waiting_and_stays_where_that_fails(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    def rule(asked: Asked) -> Answer | None:
+        is_bad = "bad" in str(asked.content.get("body"))
+        return refuse(429, "M_LIMIT_EXCEEDED", retry_after_ms=3_600_000) if is_bad else None
+
+    async with play(database_settings, folder, rules=[rule]) as stage:
+        parts, homeserver = stage.app.parts, stage.homeserver
+        await parts.sender.put([say("bad"), say("good")])
+        await wait_until(lambda: parts.sender.standing()[0].is_resting)
+        owner = await parts.database.owner()
+        await owner.execute(FULL)
+        with pytest.raises(TemporaryFailure):
+            async with asyncio.timeout(20):
+                await parts.sender.set_aside(RoomId(ROOM))
+        assert parts.sender.waiting == 2
+        assert await parts.aside.all() == []
+        await owner.execute("DROP FUNCTION is_full CASCADE")
+        await owner.close()
+        assert await parts.sender.set_aside(RoomId(ROOM))
+        await homeserver.wait_until(lambda: homeserver.texts(ROOM) == ["good"])
+        (parked,) = await parts.aside.all()
+        assert parked.reason is ParkReason.FAILED
 
 
 def listing(name: str, *, is_listed: bool, instance: str = "near") -> Outgoing:
