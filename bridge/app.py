@@ -322,10 +322,10 @@ class App:
         hours, minute = Hours(loop.time(), clock.today()), loop.time()
         self._set_gauges()
         while True:
-            before = loop.time()
-            if before >= minute:
-                minute = before + 60
+            if loop.time() >= minute:
+                minute = loop.time() + 60
                 await self._each_minute()
+            before = loop.time()  # Of the sleep alone: what is waited for besides is no lag.
             await asyncio.sleep(1)
             tell("WATCHDOG=1")
             self.parts.telemetry.loop_lag_seconds.observe(max(0.0, loop.time() - before - 1))

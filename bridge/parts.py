@@ -174,8 +174,10 @@ class Parts:
 
     async def move_in(self, user: UserId, room: RoomId) -> None:
         """Note that a bot has come into a room by itself."""
-        await self.bot_rooms.add_bot_room(user, room, None)
-        self.seat(user, room, None)
+        await self.bot_rooms.keep_bot_room(user, room)
+        # One that it has may be that of a direct chat, which must stay one.
+        if not self.routes.has_seat(user, room):
+            self.seat(user, room, None)
         # Where that fails it stays unknown, and is asked before anything is said there.
         with contextlib.suppress(TrestleError):
             await self.encryption.look(room, user)

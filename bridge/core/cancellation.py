@@ -1,6 +1,13 @@
-"""Whether a cancellation is meant for us."""
+"""Whether a cancellation is meant for us, and what becomes of one that is not."""
 
 import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bridge.sdk.errors import DeliveryError, TemporaryFailure
+
+log = logging.getLogger(__name__)
 
 
 def is_meant_for_us() -> bool:
@@ -10,3 +17,20 @@ def is_meant_for_us() -> bool:
     """
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
+
+
+@contextmanager
+def outliving_module(what: str) -> Iterator[None]:
+    """Have a crash of module code, or its own cancellation, be a ``TemporaryFailure``.
+
+    ``what`` is for the log: what it was to do. ``DeliveryError`` and ``TimeoutError`` go through.
+    """
+    try:
+        yield
+    except (DeliveryError, TimeoutError):
+        raise
+    except (Exception, asyncio.CancelledError) as error:  # A module is a stranger.
+        if isinstance(error, asyncio.CancelledError) and is_meant_for_us():
+            raise
+        log.exception("a module failed to %s", what, extra={"event": "module_failed"})
+        raise TemporaryFailure(f"the module failed with {type(error).__name__}") from error

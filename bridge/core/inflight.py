@@ -118,6 +118,8 @@ class InFlight:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._is_told = False
+        self._is_copy = False
+        """Whether the map is one in memory: none of its pages is the file's."""
         self._map = self._open()
         if self._map[: len(_MAGIC)] != _MAGIC:
             self._map[:] = _MAGIC.ljust(len(self._map), b"\0")
@@ -193,6 +195,7 @@ class InFlight:
                 os.posix_fallocate(descriptor, 0, size)
             except OSError as error:
                 self._tell_of(error)
+                self._is_copy = True
                 memory = mmap.mmap(-1, size)
                 found = os.read(descriptor, size)
                 memory[: len(found)] = found
@@ -211,6 +214,9 @@ class InFlight:
 
     def _grow(self) -> bool:
         """Have room for as many slots again. False if the disk has none."""
+        if self._is_copy:
+            # It could be made longer, but a store beyond its old end would end the program.
+            return False
         size = 2 * len(self._map)
         try:
             descriptor = os.open(self._path, os.O_RDWR)

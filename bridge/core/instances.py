@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from bridge.core.announcing import Foretell
+from bridge.core.cancellation import outliving_module
 from bridge.core.hosting import InstanceMetrics
 from bridge.core.modulehost import Guests, Keep, ModuleHost, keep_nothing
 from bridge.core.rejoining import Rejoining
@@ -411,8 +412,9 @@ class Instance:
             client = session.client
             if isinstance(client, JoinsChats):
                 try:
-                    async with asyncio.timeout(5):
-                        await client.leave(chat, reason)
+                    with outliving_module("leave a chat"):
+                        async with asyncio.timeout(5):
+                            await client.leave(chat, reason)
                 except (TimeoutError, DeliveryError):
                     continue  # Not connected: then it is out of the chat already.
 

@@ -2,20 +2,20 @@
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from bridge.core.roomlane import Pause
 from bridge.model import Clock, QueuedOutgoing
 from bridge.sdk.errors import TemporaryFailure
-from bridge.sdk.ids import RoomId
+from bridge.sdk.ids import InstanceId, RoomId
 
 log = logging.getLogger(__name__)
 
 
 class Listings:
-    """One lane a room, in which only the newest entry counts.
+    """One lane a room and network, in which only the newest entry counts.
 
     A list that the homeserver does not keep must hold up no message.
     """
@@ -33,20 +33,28 @@ class Listings:
         self._clock = clock
         self.patience = timedelta(hours=1)
         """After which an entry is given up: of the room's next change another comes."""
-        self.waiting: dict[RoomId, deque[QueuedOutgoing]] = {}
+        self._waiting: dict[tuple[RoomId, InstanceId], deque[QueuedOutgoing]] = {}
         self.on_given_up: Callable[[RoomId], None] = lambda room: None
+
+    def waiting(self) -> Counter[RoomId]:
+        """By room, how many entries wait."""
+        found = Counter[RoomId]()
+        for (room, _), queue in self._waiting.items():
+            found[room] += len(queue)
+        return found
 
     def take(self, queued: QueuedOutgoing, group: asyncio.TaskGroup) -> None:
         """Have it done by a task of the group."""
-        room = queued.outgoing.room
-        if room in self.waiting:
-            self.waiting[room].append(queued)
+        outgoing = queued.outgoing
+        place = outgoing.room, InstanceId(outgoing.content["instance"])
+        if place in self._waiting:
+            self._waiting[place].append(queued)
         else:
-            self.waiting[room] = deque([queued])
-            group.create_task(self._run(room), name="listing")
+            self._waiting[place] = deque([queued])
+            group.create_task(self._run(place), name="listing")
 
-    async def _run(self, room: RoomId) -> None:
-        queue, tries = self.waiting[room], 0
+    async def _run(self, place: tuple[RoomId, InstanceId]) -> None:
+        queue, tries, room = self._waiting[place], 0, place[0]
         while queue:
             queued = queue[0]
             if len(queue) > 1:
@@ -66,7 +74,7 @@ class Listings:
                 queue.popleft()
             else:
                 await asyncio.sleep(pause.seconds)
-        del self.waiting[room]
+        del self._waiting[place]
 
     async def _drop(self, queued: QueuedOutgoing) -> Pause | None:
         try:

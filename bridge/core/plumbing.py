@@ -8,6 +8,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from bridge.core.admission import Admission, read_admission
+from bridge.core.cancellation import outliving_module
 from bridge.core.choices import Wish
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
@@ -117,7 +118,7 @@ class Plumbing:
         does the rest.
         """
         async with (
-            self._opening.setdefault((instance.name, chat.id), asyncio.Lock()),
+            self._one_at_a_time(instance.name, chat.id),
             self._coming_into(instance, chat, limit=20),
         ):
             # Asked before it is tied: nothing of it must wait for the homeserver then.
@@ -172,8 +173,8 @@ class Plumbing:
 
     async def halt(self, door: Doorway, by: UserId) -> None:
         """Have nothing cross. Raises ``TemporaryFailure`` when the database is away."""
-        if not door.portal.paused:
-            await self._portals.set_paused(door, True, by)
+        # Also if it is so: somebody may be about to have it go on.
+        await self._portals.set_paused(door, True, by)
 
     async def leave(self, door: Doorway, reason: str) -> None:
         """Have every login out of the chat."""
@@ -189,10 +190,17 @@ class Plumbing:
         Raises ``TemporaryFailure`` when the homeserver or the database is away; then the room is
         still tied, and all of it can be done again.
         """
-        house, portal = self._house, door.portal
+        portal = door.portal
         if portal.receiver is not None:
             await self._portals.direct_chats.end(door)
             return
+        async with self._one_at_a_time(portal.instance, portal.chat):
+            # Somebody else may have untied it, and the chat be bridged anew.
+            if self._portals.find(portal.instance, portal.chat) is door:
+                await self._untie(door, by, reason)
+
+    async def _untie(self, door: Doorway, by: UserId, reason: str) -> None:
+        house, portal = self._house, door.portal
         await self.before_unbridging(door, by)
         for alias in await self._aliases_of(portal):
             await house.intents.delete_alias(alias)
@@ -204,6 +212,10 @@ class Plumbing:
         # Whoever spoke up to the end came in again.
         await door.arrivals.attendance.empty()
         log.info("a room is unbridged", extra={"event": "unbridged", "instance": portal.instance})
+
+    def _one_at_a_time(self, instance: InstanceId, chat: RemoteChatId) -> asyncio.Lock:
+        """Held while a room is tied to the chat, or untied."""
+        return self._opening.setdefault((instance, chat), asyncio.Lock())
 
     async def _aliases_of(self, portal: Portal) -> Sequence[str]:
         """Our aliases of the room that stand for the chat, however they spell it."""
@@ -225,7 +237,7 @@ class Plumbing:
         """
         chat = await self.read_chat(instance, text)
         # A homeserver may ask for the same alias many times at once.
-        async with self._opening.setdefault((instance.name, chat.id), asyncio.Lock()):
+        async with self._one_at_a_time(instance.name, chat.id):
             door = self._portals.find(instance.name, chat.id)
             refuse_ended(door)
             if door is None:
@@ -332,6 +344,7 @@ async def _reads(instance: Instance | None, text: str) -> RemoteChatId | None:
     if instance is None or not isinstance(instance.connector, FindsChats):
         return None
     try:
-        return (await instance.connector.find_chat(text)).id
+        with outliving_module("read the name of a chat"):
+            return (await instance.connector.find_chat(text)).id
     except DeliveryError:
         return None

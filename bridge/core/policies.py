@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
+from bridge.core.cancellation import outliving_module
 from bridge.core.declared import Residence
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
@@ -327,7 +328,8 @@ class Policies:
                 add = [pattern for pattern in add if pattern not in there]
                 await self._note_bans(door, add, lift)
                 _refuse_to_come_back(door, client)
-                await client.change_bans(door.chat, add, lift)
+                with outliving_module("change bans"):
+                    await client.change_bans(door.chat, add, lift)
         except PermanentFailure as error:
             await self._undo(door, client, add)
             await self._tell(
@@ -406,7 +408,8 @@ class Policies:
 async def _find_bans(door: Doorway, client: BansChats, patterns: Sequence[str]) -> set[str]:
     """Those of the patterns that the chat bans. Raises a ``DeliveryError``."""
     _refuse_to_come_back(door, client)
-    return set(await client.find_bans(door.chat, patterns))
+    with outliving_module("find bans"):
+        return set(await client.find_bans(door.chat, patterns))
 
 
 def _refuse_to_come_back(door: Doorway, client: BansChats) -> None:

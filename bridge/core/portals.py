@@ -198,11 +198,13 @@ class Portals:
 
         Raises ``PermanentFailure`` if it is to go on, and those who run the chat have ended it.
         """
-        if not paused:
-            refuse_ended(door)
-        await self._record(AuditAction.PAUSE if paused else AuditAction.RESUME, door, by)
-        await self._house.store.set_paused(door.portal.id, paused)
-        door.portal = replace(door.portal, paused=paused)
+        # In the order in which they are said, the last one holds.
+        async with door.facts.choosing:
+            if not paused:
+                refuse_ended(door)
+            await self._record(AuditAction.PAUSE if paused else AuditAction.RESUME, door, by)
+            await self._house.store.set_paused(door.portal.id, paused)
+            door.portal = replace(door.portal, paused=paused)
 
     async def choose(self, door: Doorway, wish: Wish, values: Mapping[str, str]) -> None:
         """Have the portal as somebody wishes (see ``core.choices``).
@@ -324,7 +326,8 @@ class Portals:
             doors.remove(door)
         if not doors:
             self._by_room.pop(portal.room, None)
-        self._by_chat.pop((portal.instance, portal.chat, portal.receiver), None)
+        if self._by_chat.get(key := (portal.instance, portal.chat, portal.receiver)) is door:
+            del self._by_chat[key]
         self._by_number.pop(portal.id, None)
         door.arrivals.attendance.end()
         door.voices.are_over = True

@@ -1,8 +1,9 @@
 """What goes into one room: in order, the nearest in memory and the rest in the outbox."""
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -67,6 +68,10 @@ class RoomLane:
     is_running: bool = False
     is_resting: bool = False
     """Between two tries."""
+    limit: asyncio.Timeout | None = None
+    """When its rest is over; None if it does not rest."""
+    parking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while somebody puts the first aside: it is not tried meanwhile."""
     unwanted: int = 0
     """The number of an entry that somebody put aside while it was being tried."""
     trouble: str = ""
@@ -79,6 +84,12 @@ class RoomLane:
     """What that found: none of it is put again."""
     forgetful_since: datetime | None = None
     """The homeserver may know no transaction ids from before this moment."""
+
+    def wake(self) -> None:
+        """Have its rest be over."""
+        self.is_resting = False
+        if self.limit is not None and not self.limit.expired():
+            self.limit.reschedule(asyncio.get_running_loop().time())
 
     @property
     def by_hand(self) -> str:

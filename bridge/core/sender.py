@@ -126,8 +126,7 @@ class Sender:
     @property
     def waiting(self) -> int:
         """Entries not sent yet."""
-        listings = sum(map(len, self.listings.waiting.values()))
-        return sum(map(len, self._lanes.values())) + listings
+        return sum(map(len, self._lanes.values())) + self.listings.waiting().total()
 
     def oldest(self) -> datetime | None:
         """When the oldest entry that is not sent was put, those of lists aside."""
@@ -142,8 +141,8 @@ class Sender:
     def holding(self) -> dict[RoomId, int]:
         """By room, how many entries the outbox still has as not sent, as far as we know."""
         held = {room: len(lane) for room, lane in self._lanes.items()}
-        for room, queue in self.listings.waiting.items():
-            held[room] = held.get(room, 0) + len(queue)
+        for room, number in self.listings.waiting().items():
+            held[room] = held.get(room, 0) + number
         for sent in self.unwritten:
             room = sent.queued.outgoing.room
             held[room] = held.get(room, 0) + 1
@@ -186,17 +185,20 @@ class Sender:
         Then it is parked when the try has failed. Raises ``PermanentFailure`` if nothing waits,
         and ``TemporaryFailure`` when the database is away.
         """
-        lane = self._lanes.get(room)
-        if lane is None or not lane.queue:
-            raise PermanentFailure("nothing waits for that room")
-        queued = lane.queue[0]
-        if not lane.is_resting:
-            lane.unwanted = queued.seq
-            return False
-        lane.queue.popleft()
-        self._held -= 1
-        lane.tried = False
-        await self._park(queued, ParkReason.FAILED, lane.by_hand)
+        lane = self._lanes.get(room) or RoomLane(room, deque())
+        async with lane.parking:
+            if not lane.queue:
+                raise PermanentFailure("nothing waits for that room")
+            queued, detail = lane.queue[0], lane.by_hand
+            if not lane.is_resting:
+                lane.unwanted = queued.seq
+                return False
+            await self._outbox.park(queued, ParkReason.FAILED, detail)
+            lane.queue.popleft()
+            self._held -= 1
+            lane.tried, lane.trouble = False, ""
+            lane.wake()
+        self._note_parked(queued, ParkReason.FAILED, detail)
         return True
 
     async def load(self) -> None:
@@ -277,10 +279,8 @@ class Sender:
                 lane.tried, lane.trouble = False, ""
             else:
                 tries += 1
-                lane.is_resting = True
                 # Woken once for nothing, it is not the homeserver that was away.
-                was_woken = await self._rest(pause, by_its_return=not was_woken)
-                lane.is_resting = False
+                was_woken = await self._rest(lane, pause, by_its_return=not was_woken)
         del self._lanes[lane.room]
 
     async def _feed(self, lane: RoomLane) -> None:
@@ -301,23 +301,25 @@ class Sender:
             lane.beyond = max(1, lane.beyond - len(more.entries))
             lane.last = more.last
 
-    async def _rest(self, pause: Pause, *, by_its_return: bool) -> bool:
+    async def _rest(self, lane: RoomLane, pause: Pause, *, by_its_return: bool) -> bool:
         """Wait, but no longer than the homeserver is away, unless it asked for it.
 
         Gives whether the homeserver's return ended it.
         """
-        back = self._back
+        back = self._back if by_its_return else asyncio.Event()
         least = pause.seconds if pause.is_asked_for else min(pause.seconds, 0.3)
-        await asyncio.sleep(least)
-        if not by_its_return:
-            await asyncio.sleep(pause.seconds - least)
-            return False
+        is_back, lane.is_resting = False, True
         try:
-            async with asyncio.timeout(pause.seconds - least):
+            async with asyncio.timeout(pause.seconds) as lane.limit:
+                await asyncio.sleep(least)
                 await back.wait()
+                is_back = True
         except TimeoutError:
-            return False
-        return True
+            pass
+        lane.limit = None
+        async with lane.parking:
+            lane.is_resting = False
+        return is_back
 
     # --- one entry ---
 
@@ -401,10 +403,13 @@ class Sender:
         self._telemetry.count_send("to_matrix", "dropped")
 
     async def _park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
+        await persistently(lambda: self._outbox.park(queued, reason, detail))
+        self._note_parked(queued, reason, detail)
+
+    def _note_parked(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
         log.warning("not sent into Matrix: %s", reason.value, extra={"event": "send_parked"})
         self._telemetry.count_send("to_matrix", "parked")
         self._telemetry.parked.labels(reason=reason.value).inc()
-        await persistently(lambda: self._outbox.park(queued, reason, detail))
         failpoint("set_aside")
         self.on_end(queued.outgoing, detail)
 

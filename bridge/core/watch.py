@@ -26,6 +26,7 @@ class BotRooms(Protocol):
     async def add_bot_room(
         self, user: UserId, room: RoomId, direct_with: UserId | None
     ) -> None: ...
+    async def keep_bot_room(self, user: UserId, room: RoomId) -> None: ...
     async def remove_bot_room(self, user: UserId, room: RoomId) -> None: ...
 
 
@@ -111,8 +112,10 @@ class Watcher:
                 await self._put_out(user, room)
         elif membership == "join" and self._is_bot(user) and not self._has_seat(user, room):
             # However it came in: where it is, it hears.
-            await self._bot_rooms.add_bot_room(user, room, None)
-            self._on_join(user, room, None)
+            await self._bot_rooms.keep_bot_room(user, room)
+            # Whoever made the room may have been faster, and knows whose direct chat it is.
+            if not self._has_seat(user, room):
+                self._on_join(user, room, None)
 
     async def _put_out(self, user: UserId, room: RoomId) -> None:
         if await self._intents.evictions.find(room, user, was_there=True):

@@ -29,6 +29,10 @@ BUSY = (
 """What passes by itself or by an admin's hand, once we are running."""
 
 
+class NoTables(TemporaryFailure):
+    """The day has no tables yet, or none any more."""
+
+
 @contextlib.contextmanager
 def at_the_door() -> Iterator[None]:
     """Translate a database that is away into ``TemporaryFailure``.
@@ -46,7 +50,7 @@ def at_the_door() -> Iterator[None]:
     except asyncpg.CheckViolationError as error:
         if "no partition" not in str(error):
             raise
-        raise TemporaryFailure("the tables of this day are not there yet") from error
+        raise NoTables("the tables of this day are not there yet") from error
 
 
 def first_line(error: BaseException) -> str:

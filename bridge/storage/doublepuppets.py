@@ -63,12 +63,9 @@ class DoublePuppetStore:
 
     async def remove_puppet(self, subject: UserId) -> None:
         """Note that the person took it back."""
-        with at_the_door():
-            gone = await self._database.core.execute(
-                "DELETE FROM double_puppet WHERE subject = $1", subject
-            )
-        if gone == "DELETE 0":
+        if subject not in {person for person, _ in await self._rows()}:
             return
+        # Before the row goes: cut off between the two, it is off all the same.
         async with self._writing:
             try:
                 await to_its_end(self._off.write, self._off.notes | {self._off.note(subject)})
@@ -78,6 +75,10 @@ class DoublePuppetStore:
                     "that a restore would undo it: %s", error.strerror,
                     extra={"event": "double_off_not_noted"},
                 )  # fmt: skip
+        with at_the_door():
+            await self._database.core.execute(
+                "DELETE FROM double_puppet WHERE subject = $1", subject
+            )
 
     async def accounts(self) -> Sequence[tuple[InstanceId, RemoteUserId, UserId]]:
         """Every account on a network that is known to be somebody's."""

@@ -13,7 +13,7 @@ import asyncpg
 
 from bridge.model import Mark, MessageLink, RowId, Source
 from bridge.sdk.errors import TemporaryFailure
-from bridge.storage.door import at_the_door
+from bridge.storage.door import NoTables, at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.pool import Database
 from bridge.storage.portals import link_columns
@@ -270,10 +270,13 @@ class Journal:
         their keys must not make the repetition look like a double.
         """
         for row in list(self._uncertain):
-            with at_the_door():
-                taken_back = await self._database.core.fetchval(
-                    _VOID, row.day, row.seq, self._clock.now(), self._database.epoch
-                )
+            try:
+                with at_the_door():
+                    taken_back = await self._database.core.fetchval(
+                        _VOID, row.day, row.seq, self._clock.now(), self._database.epoch
+                    )
+            except NoTables:
+                taken_back = True  # It went with its day.
             if taken_back is None:
                 raise TemporaryFailure("another instance took over the database")
             self._uncertain.remove(row)

@@ -26,15 +26,15 @@ _ADD = (
     "INSERT INTO outbox (day, seq, received_at, room, sender, kind, transaction_id, content, "
     "portal, remote_id, part, state, epoch) "
     "SELECT $1, n.seq, $2, n.room, n.sender, n.kind, n.transaction_id, n.content, n.portal, "
-    "n.remote_id, n.part, 'queued', $12 FROM unnest($3::bigint[], $4::text[], $5::text[], "
-    "$6::text[], $7::text[], $8::bytea[], $9::bigint[], $10::bytea[], $11::integer[]) AS n "
-    "(seq, room, sender, kind, transaction_id, content, portal, remote_id, part) "
-    "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $12 AND NOT EXISTS ("
-    "SELECT FROM outbox o WHERE o.day = $13 AND o.transaction_id = n.transaction_id) "
+    "n.remote_id, n.part, 'queued', $13 FROM unnest($3::bigint[], $4::text[], $5::text[], "
+    "$6::text[], $7::text[], $8::bytea[], $9::bigint[], $10::bytea[], $11::integer[], "
+    "$12::integer[]) AS n (seq, room, sender, kind, transaction_id, content, portal, remote_id, "
+    "part, kept) WHERE (SELECT epoch FROM lease WHERE shard = 0) = $13 AND NOT EXISTS ("
+    "SELECT FROM outbox o WHERE o.day = $14 AND o.transaction_id = n.transaction_id) "
     "ON CONFLICT (day, transaction_id) DO NOTHING RETURNING seq"
 )
-_ADD_REPLAYED = _ADD.replace("o.day = $13", f"o.day BETWEEN $13::date - {RECEIVED_DAYS} AND $13")
-"""Looks at every day that is kept: too much for what was said just now."""
+_ADD_REPLAYED = _ADD.replace("o.day = $14", "o.day BETWEEN $14::date - n.kept AND $14")
+"""Looks at every day that is kept, for what is replayed: too much for what was said just now."""
 
 _FIND = (
     "SELECT day, seq, received_at, transaction_id, state FROM outbox "
@@ -409,18 +409,18 @@ class Outbox:
     ) -> set[Place]:
         if day > self._database.covered_until:
             await self._database.cover(day)
-        columns: list[list[Any]] = [[] for _ in range(9)]
+        columns: list[list[Any]] = [[] for _ in range(10)]
         received_at: datetime = entries[0][0].received_at
         for queued, payload in entries:
             one = queued.outgoing
             sealed = self._day_keys.seal(day, outbox_context(day, queued.seq), payload)
             row = (
                 queued.seq, one.room, one.user, one.kind.value, one.transaction_id, sealed,
-                one.portal, _encode(one.remote_id), one.part,
+                one.portal, _encode(one.remote_id), one.part, one.replayed * RECEIVED_DAYS,
             )  # fmt: skip
             for column, value in zip(columns, row, strict=True):
                 column.append(value)
-        statement = _ADD_REPLAYED if any(one.outgoing.replayed for one, _ in entries) else _ADD
+        statement = _ADD_REPLAYED if any(columns[-1]) else _ADD
         with at_the_door():
             rows = await self._database.core.fetch(
                 statement, day, received_at, *columns, self._database.epoch,

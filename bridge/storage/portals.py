@@ -180,6 +180,15 @@ class BotRooms:
                 user, room, direct_with, self._database.clock.now(),
             )  # fmt: skip
 
+    async def keep_bot_room(self, user: UserId, room: RoomId) -> None:
+        """Note that the bot is in the room; what was noted of it before stays."""
+        with at_the_door():
+            await self._database.core.execute(
+                "INSERT INTO bot_room (user_id, room, since) VALUES ($1, $2, $3) "
+                "ON CONFLICT (user_id, room) DO NOTHING",
+                user, room, self._database.clock.now(),
+            )  # fmt: skip
+
     async def remove_bot_room(self, user: UserId, room: RoomId) -> None:
         """Note that the bot is no longer in the room."""
         with at_the_door():

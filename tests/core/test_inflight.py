@@ -165,6 +165,16 @@ def test_a_start_on_a_full_disk_is_one(path: Path) -> None:
     assert InFlight(path).recover().newest == {}
 
 
+def test_after_a_start_on_a_full_disk_room_that_is_made_is_used_by_the_next_start(
+    path: Path,
+) -> None:
+    with no_room_beyond(0):
+        file = InFlight(path)
+    for number in range(1, 200):
+        file.slot(number).start(DAY.toordinal(), 1, 0)
+    assert InFlight(path).recover().newest == {}
+
+
 @contextmanager
 def no_room_beyond(size: int) -> Iterator[None]:
     """As on a full disk: no file grows beyond the size."""

@@ -29,6 +29,13 @@ def say(text: str, room: str = ROOM) -> Outgoing:
     )  # fmt: skip
 
 
+FULL = """
+CREATE FUNCTION is_full() RETURNS trigger LANGUAGE plpgsql AS
+$$BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full'; END$$;
+CREATE TRIGGER is_full BEFORE UPDATE ON outbox FOR EACH ROW EXECUTE FUNCTION is_full()
+"""
+
+
 def away(asked: Asked) -> Answer | None:
     return refuse(502, "M_UNKNOWN") if "send" in asked.parts else None
 
@@ -371,10 +378,36 @@ async def test_what_the_homeserver_always_fails_at_is_seen_and_put_aside_by_hand
             await parts.aside.set_aside(RoomId("!nowhere"))
 
 
-def listing(name: str, *, is_listed: bool) -> Outgoing:
+async def test_what_is_put_aside_by_hand_keeps_nothing_waiting_and_stays_where_that_fails(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    def rule(asked: Asked) -> Answer | None:
+        is_bad = "bad" in str(asked.content.get("body"))
+        return refuse(429, "M_LIMIT_EXCEEDED", retry_after_ms=3_600_000) if is_bad else None
+
+    async with play(database_settings, folder, rules=[rule]) as stage:
+        parts, homeserver = stage.app.parts, stage.homeserver
+        await parts.sender.put([say("bad"), say("good")])
+        await wait_until(lambda: parts.sender.standing()[0].is_resting)
+        owner = await parts.database.owner()
+        await owner.execute(FULL)
+        with pytest.raises(TemporaryFailure):
+            async with asyncio.timeout(20):
+                await parts.sender.set_aside(RoomId(ROOM))
+        assert parts.sender.waiting == 2
+        assert await parts.aside.all() == []
+        await owner.execute("DROP FUNCTION is_full CASCADE")
+        await owner.close()
+        assert await parts.sender.set_aside(RoomId(ROOM))
+        await homeserver.wait_until(lambda: homeserver.texts(ROOM) == ["good"])
+        (parked,) = await parts.aside.all()
+        assert parked.reason is ParkReason.FAILED
+
+
+def listing(name: str, *, is_listed: bool, instance: str = "near") -> Outgoing:
     return replace(
         say(name), kind=SendKind.LIST, type="",
-        content={"instance": "near", "listed": is_listed},
+        content={"instance": instance, "listed": is_listed},
     )  # fmt: skip
 
 
@@ -411,6 +444,34 @@ async def test_a_list_that_fails_holds_up_no_message_and_is_given_up(
             sender.listings.patience = timedelta(0)
             await wait_until(lambda: given_up == [ROOM])
             await wait_until(lambda: not sender.waiting)
+
+
+async def test_a_room_is_in_the_list_of_each_network_for_itself(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    networks = ["far", "near"]
+    async with scripted_homeserver() as homeserver:
+        settings = settings_for(homeserver, database_settings, folder)
+        asked, may_go_on = Counter[str](), asyncio.Event()
+
+        def hold(question: Asked) -> asyncio.Event | None:
+            if question.parts[:2] != ("directory", "list"):
+                return None
+            asked[question.parts[3]] += 1
+            return may_go_on
+
+        homeserver.hold = hold
+        async with running(settings) as app:
+            sender = app.parts.sender
+            await sender.put([listing(one, is_listed=True, instance=one) for one in networks])
+            await wait_until(lambda: bool(asked))
+            # Of what waits only the newest of a network counts.
+            await sender.put([listing(f"no-{n}", is_listed=False, instance=n) for n in networks])
+            await wait_until(lambda: not sender.standing())
+            may_go_on.set()
+            await wait_until(lambda: not sender.holding())
+        last = {a.parts[3]: a.content["visibility"] for a in homeserver.of("PUT", "directory")}
+        assert last == dict.fromkeys(networks, "private")
 
 
 async def test_however_many_rooms_hang_the_others_go_on(

@@ -4,16 +4,21 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from bridge.core.watch import watch_name
 from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, ROOM, ask, play, settings_for
+from tests.flow.test_announcing import WAITS
 from tests.flow.test_conversation import irc_module
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse, scripted_homeserver
 from tests.rigs.trestle import running, wait_until
 
-BEA = "@bea:elsewhere.example"
+HELP = {"msgtype": "m.text", "body": "help"}
+BEA = UserId("@bea:elsewhere.example")
 
 
 def invite(room: str, user: str = DICE, name: str = "", **changes: Any) -> dict[str, Any]:
@@ -114,6 +119,41 @@ async def test_a_bot_that_comes_in_while_it_is_asked_where_it_is_stays(
             await homeserver.wait_until(lambda: "still here" in homeserver.texts(room))
 
 
+@pytest.mark.parametrize("told_by", ["event", "look"])
+async def test_a_direct_chat_stays_one_though_the_news_that_the_bot_is_there_comes_meanwhile(
+    database_settings: DatabaseSettings, folder: Path, told_by: str
+) -> None:
+    bot = UserId(f"@trestle:{SERVER}")
+    async with play(database_settings, folder, permissions={BEA: Permission.USER}) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        chat = await parts.intents.create_room(bot, invite=[BEA], is_direct=True)
+        homeserver.rooms[chat].add(BEA)
+        core = parts.database.core
+        async with (
+            asyncio.TaskGroup() as group, core.acquire() as connection, connection.transaction(),
+        ):  # fmt: skip
+            await connection.execute("LOCK TABLE bot_room IN SHARE ROW EXCLUSIVE MODE")
+            # It has no seat there when this begins.
+            if told_by == "event":
+                joins = invite(chat, bot, sender=bot, content={"membership": "join"})
+                assert await stage.put(joins) == 200
+            else:
+                group.create_task(parts.stage_bots())
+            async with asyncio.timeout(30):
+                while not await core.fetchval(WAITS):
+                    await asyncio.sleep(0.02)
+            await connection.execute(
+                "INSERT INTO bot_room (user_id, room, direct_with, since) "
+                "VALUES ($1, $2, $3, now())", bot, chat, BEA,
+            )  # fmt: skip
+            parts.seat(bot, chat, BEA)
+        await wait_until(lambda: watch_name(chat) not in parts.router.lanes)
+        assert (bot, chat, BEA) in await parts.bot_rooms.bot_rooms()
+        # What is said there is said to the bot.
+        assert await stage.put(ask("", chat, sender=BEA, content=HELP)) == 200
+        await homeserver.wait_until(lambda: any("help" in text for text in homeserver.texts(chat)))
+
+
 async def test_who_has_a_level_for_one_network_alone_is_led_to_one_chat(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
@@ -137,9 +177,9 @@ async def test_who_has_a_level_for_one_network_alone_is_led_to_one_chat(
         (chat,) = chats()
         homeserver.rooms[chat].add(BEA)
         # Cut off before it was noted, it is done again.
-        await parts.bot_rooms.forget_told(UserId(BEA), f"private chat with {bot}")
+        await parts.bot_rooms.forget_told(BEA, f"private chat with {bot}")
         again = ask("", secret, type="m.room.encrypted", sender=BEA, content={})
         assert await stage.put(again) == 200
         await wait_until(lambda: not parts.router.waiting)
         assert len(homeserver.of("POST", "createRoom")) == 1
-        assert await parts.bot_rooms.was_told(UserId(BEA), f"private chat with {bot}")
+        assert await parts.bot_rooms.was_told(BEA, f"private chat with {bot}")

@@ -13,10 +13,13 @@ from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat, RemoteUser
 from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId, RoomId, UserId
 from bridge.settings import DatabaseSettings
+from bridge.storage.consents import ConsentStore
 from bridge.storage.policies import PolicyStore
-from tests.conformance.stage import ALICE, play
+from tests.conformance.stage import ALICE, ROOM, play
+from tests.flow.test_announcing import WAITS
 from tests.flow.test_consent import tell
 from tests.flow.test_conversation import irc_module
+from tests.rigs import vivid_bridge
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
@@ -90,6 +93,33 @@ async def check_that_nobody_came(person: IrcUser, since: str) -> None:
     """Nor did the relay come back for the bans."""
     await person.sync()
     assert not any(" JOIN " in line for line in person.heard[person.heard.index(since) :])
+
+
+async def test_who_has_a_bridge_go_on_at_the_same_moment_does_not_overtake_what_operators_say(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    with vivid_bridge.installed():
+        async with play(database_settings, folder, modules={"near": ("vivid", {})}) as stage:
+            parts = stage.app.parts
+            near, core = parts.instances[NEAR], parts.database.core
+            await wait_until(lambda: near.relay is not None)
+            door = await parts.plumbing.bridge(near, "hall", RoomId(ROOM), UserId(ALICE))
+            await parts.portals.set_paused(door, True, UserId(ALICE))
+            store = ConsentStore(parts.database)
+            async with (
+                asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group,
+                core.acquire() as connection, connection.transaction(),
+            ):  # fmt: skip
+                await connection.execute("LOCK TABLE portal IN SHARE MODE")
+                group.create_task(parts.portals.set_paused(door, False, UserId(ALICE)))
+                while not await core.fetchval(WAITS):
+                    await asyncio.sleep(0.02)
+                group.create_task(parts.consents.withdraw(door, BOT, "enough"))
+                while await store.find(NEAR, door.portal.chat) is None:
+                    await asyncio.sleep(0.02)
+            assert door.facts.is_ended
+            assert door.portal.paused
+            assert await core.fetchval("SELECT paused FROM portal")
 
 
 async def test_what_operators_say_waits_for_no_homeserver_and_no_other_chat(

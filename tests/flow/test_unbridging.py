@@ -1,6 +1,7 @@
 """A room is untied whole, or can be untied again."""
 
 import asyncio
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,16 +9,20 @@ import pytest
 from bridge.core.doorway import Doorway
 from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.errors import TemporaryFailure
-from bridge.sdk.ids import InstanceId, UserId
+from bridge.sdk.events import RemoteChat
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.settings import DatabaseSettings
 from bridge.storage.consents import ConsentStore
-from tests.conformance.stage import ALICE, Play, ask, play
+from bridge.storage.policies import PolicyStore
+from tests.conformance.stage import ALICE, ROOM, Play, ask, play
 from tests.flow.test_conversation import irc_module
 from tests.flow.test_operators import follow_a_list
+from tests.rigs import vivid_bridge
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse
 from tests.rigs.trestle import wait_until
+from tests.rigs.vivid_bridge import VividClient
 
 
 async def say_slowly(stage: Play, room: str, text: str) -> asyncio.Event:
@@ -63,6 +68,81 @@ async def end_with_bans(stage: Play, operator: IrcUser, door: Doorway) -> None:
     parts.consents.untie_soon(again)
     await operator.expect(f"MODE {chat} -b", "spam*!*@*")
     await wait_until(lambda: parts.portals.find(near.name, portal.chat) is None)
+
+
+async def test_who_unbridges_a_room_twice_at_once_does_not_untie_what_was_bridged_meanwhile(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    deletions, gate = list[str](), asyncio.Event()
+
+    def hold_the_second(asked: Asked) -> asyncio.Event | None:
+        if asked.method != "DELETE":
+            return None
+        deletions.append(asked.path)
+        return gate if len(deletions) == 2 else None
+
+    with vivid_bridge.installed():
+        async with play(database_settings, folder, modules={"near": ("vivid", {})}) as stage:
+            stage.homeserver.hold = hold_the_second
+            parts = stage.app.parts
+            near = parts.instances[InstanceId("near")]
+            await wait_until(lambda: near.relay is not None)
+            door = await parts.plumbing.bridge(near, "hall", RoomId(ROOM), UserId(ALICE))
+            async with asyncio.TaskGroup() as group:
+                both = [
+                    group.create_task(parts.plumbing.unbridge(door, UserId(ALICE))) for _ in "ab"
+                ]
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                again = await parts.plumbing.bridge(near, "hall", RoomId(ROOM), UserId(ALICE))
+                gate.set()
+            assert parts.portals.find(near.name, again.portal.chat) is again
+            assert parts.portals.all == [again]
+
+
+class Clumsy(VividClient):
+    """A client that fails when it is to leave a chat, or to look for bans."""
+
+    failure: type[BaseException] = RuntimeError
+
+    async def join(self, chat: RemoteChat) -> None:
+        pass
+
+    async def leave(self, chat: RemoteChat, reason: str) -> None:
+        raise self.failure
+
+    def seen(self, chat: RemoteChatId) -> Collection[UserId]:
+        return ()
+
+    async def find_bans(self, chat: RemoteChat, patterns: Sequence[str]) -> Sequence[str]:
+        raise self.failure
+
+    async def change_bans(self, chat: RemoteChat, add: Sequence[str], lift: Sequence[str]) -> None:
+        raise self.failure
+
+
+class Tangled(Clumsy):
+    """It lets what it cancelled itself through."""
+
+    failure = asyncio.CancelledError
+
+
+@pytest.mark.parametrize("client", [Clumsy, Tangled])
+async def test_a_module_that_fails_at_it_ends_neither_the_program_nor_what_unties_rooms(
+    database_settings: DatabaseSettings, folder: Path, client: type[Clumsy]
+) -> None:
+    with vivid_bridge.installed() as network:
+        network.client = client
+        async with play(database_settings, folder, modules={"near": ("vivid", {})}) as stage:
+            parts = stage.app.parts
+            near = parts.instances[InstanceId("near")]
+            await wait_until(lambda: near.relay is not None)
+            for chat in ("hall", "den"):
+                door = await parts.plumbing.bridge(near, chat, RoomId(ROOM), UserId(ALICE))
+                await PolicyStore(parts.database).add_bans(door.portal.id, ["spam*"])
+                await parts.policies.load()
+                await parts.consents.withdraw(door, UserId(ALICE), "enough")
+                parts.consents.untie_soon(door)
+                await wait_until(lambda: not parts.portals.all)
 
 
 async def test_what_the_homeserver_cut_off_is_done_whole_the_next_time(

@@ -35,6 +35,8 @@ class Vivid:
     is_swift: asyncio.Event = field(default_factory=asyncio.Event)
     """Cleared, messages are taken only when somebody stops them."""
     waits: bool = False
+    client: "Callable[[sdk.Login, sdk.Host], VividClient] | None" = None
+    """Makes another client than this one's own."""
 
     def __post_init__(self) -> None:
         self.is_swift.set()
@@ -132,7 +134,7 @@ class VividConnector:
 
     def connect(self, login: sdk.Login, host: sdk.Host) -> "VividClient":
         """Make a client."""
-        return VividClient(login, host)
+        return (NETWORK.client or VividClient)(login, host)
 
     async def find_chat(self, text: str) -> sdk.RemoteChat:
         """Read a chat's name."""

@@ -198,6 +198,17 @@ async def test_what_a_network_replays_days_later_is_the_same_too(
     assert [one.outgoing for one in await again.add(replayed)] == replayed[1:]
 
 
+async def test_what_is_said_anew_is_that_though_something_replayed_is_stored_with_it(
+    outbox: Outbox, database: Database, day_keys: DayKeys, clock: TurnedClock
+) -> None:
+    for one in await outbox.add([entry(), entry("notice")]):
+        await outbox.finish([sent(one, f"${one.seq}")])
+    clock.ahead = timedelta(days=5)
+    again = await reopened(database, day_keys)
+    stored = await again.add([entry(replayed=True), entry("notice")])
+    assert [one.outgoing for one in stored] == [entry("notice")]
+
+
 async def test_finishing_twice_makes_one_link(outbox: Outbox, database: Database) -> None:
     (queued,) = await outbox.add([entry()])
     for _ in range(2):

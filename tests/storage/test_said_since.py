@@ -1,10 +1,12 @@
 """What people said no to since a backup, they said no to after it is restored."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from bridge.core.doublepuppets import DoublePuppets
+from bridge.demo.matrix_user import PATIENCE
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.doubles import Doubles, Leave
 from bridge.matrix.namespaces import Namespaces
@@ -19,6 +21,7 @@ from bridge.storage.optouts import OptOutStore
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
 from bridge.storage.vault import Vault
+from tests.flow.test_announcing import WAITS
 from tests.rigs.cluster import Cluster
 from tests.storage.conftest import TurnedClock
 from tests.storage.everything import Full, put, write
@@ -108,3 +111,25 @@ async def test_who_ended_a_double_puppet_since_the_backup_has_none_afterwards(
         store = DoublePuppetStore(database, state)
         assert {person for person, _ in await store.puppets()} == {alice, bea, dan}
         assert await store.taken_back() == []
+
+
+async def test_who_takes_leave_back_is_noted_before_the_row_goes(
+    database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
+) -> None:
+    alice = UserId("@alice:hs")
+    async with Database.open(database_settings, folder, clock) as database:
+        store, core = DoublePuppetStore(database, folder), database.core
+        await store.set_puppet(alice, "token")
+        async with core.acquire() as connection, connection.transaction():
+            await connection.execute("LOCK TABLE double_puppet IN SHARE MODE")
+            async with asyncio.TaskGroup() as group:
+                cut = group.create_task(store.remove_puppet(alice))
+                async with asyncio.timeout(PATIENCE):
+                    while not await core.fetchval(WAITS):
+                        await asyncio.sleep(0.02)
+                cut.cancel()
+        again = DoublePuppetStore(database, folder)
+        assert await again.puppets() == []
+        assert await again.taken_back() == [alice]
+        await again.remove_puppet(alice)
+        assert await again.taken_back() == []

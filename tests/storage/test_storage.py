@@ -27,9 +27,11 @@ from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.outbox import Outbox
+from bridge.storage.partitions import drop_partition
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
 from bridge.storage.shelf import Shelf
+from tests.storage.conftest import TurnedClock
 from tests.storage.rows import left_in, queued_in, sent
 
 KEY = b"k" * 16
@@ -136,6 +138,33 @@ async def test_a_row_of_which_nobody_knows_is_taken_back_before_the_next(
     assert [found.body for one in (first, third) if (found := await journal.read(one))] == [
         b"first", b"third",
     ]  # fmt: skip
+    await journal.close()
+
+
+async def test_a_row_of_which_nobody_knows_is_gone_with_its_day(
+    database: Database, day_keys: DayKeys, admin: asyncpg.Connection, clock: TurnedClock
+) -> None:
+    journal = Journal(database, day_keys)
+    await journal.open()
+
+    async def land() -> RowId:
+        return await journal.land(
+            source=Source.TRANSACTION, body=b"{}", event_keys=KEY, progress=b"", done=False
+        )
+
+    first = await land()
+    async with admin.transaction():
+        await admin.execute("LOCK TABLE journal IN ACCESS EXCLUSIVE MODE")
+        async with asyncio.TaskGroup() as group:
+            blocked = group.create_task(land())
+            await until_somebody_waits(admin)
+            blocked.cancel()
+    clock.ahead = timedelta(days=20)
+    await drop_partition(admin, "journal", first.day)
+    later = await land()
+    assert later.day > first.day
+    assert await journal.known_keys([KEY]) == {KEY}
+    assert [row.id async for row in journal.unfinished()] == [later]
     await journal.close()
 
 
