@@ -8,8 +8,11 @@ import pytest
 
 from bridge.networks.irc.history import Mark, Marks
 from bridge.sdk.errors import TemporaryFailure
-from bridge.sdk.ids import RemoteChatId
+from bridge.sdk.ids import RemoteChatId, RemoteUserId
+from tests.irc.stage import Network, chat
 from tests.irc.stores import MemoryStore
+from tests.irc.test_client import listening
+from tests.rigs.scripted_irc import scripted_server
 
 AT = datetime(2026, 11, 25, 10, tzinfo=UTC)
 
@@ -100,3 +103,16 @@ async def test_what_is_heard_or_left_at_a_bad_moment_is_written_the_next_time() 
     store.is_away = False
     await marks.write()
     assert set(store.rows) == {"heard:#b", "heard:#c"}
+
+
+async def test_where_a_mark_cannot_be_forgotten_for_the_moment_the_bans_are_all_the_same() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        store = network.store = Meddled()
+        async with listening(server, network) as (relay, _, _, _):
+            banned, room = network.connector._network.banned, chat("#room")
+            banned.note(room.id, "*!*@far.test", RemoteUserId("carl"))
+            store.is_away = True
+            with pytest.raises(TemporaryFailure):
+                await relay.leave(room, "unbridged")
+            assert not banned.knows(room.id, "*!*@far.test")

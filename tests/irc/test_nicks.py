@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.nicks import Nicks, base_of, candidates, is_nick, username_of
+from bridge.networks.irc.nicks import (
+    MOST_RESERVED,
+    Nicks,
+    base_of,
+    candidates,
+    is_nick,
+    username_of,
+)
 from bridge.networks.irc.targets import read_nick, read_own_nick
 from bridge.sdk.errors import ModuleNotReady, PermanentFailure
 from bridge.sdk.ids import UserId
@@ -131,6 +138,30 @@ async def test_the_relays_nick_is_nobodys_also_as_a_network_cuts_it() -> None:
         with pytest.raises(PermanentFailure):
             await nicks.choose(BOB, nick, short)
     assert nicks.is_anothers("trestle[x_", None, short)
+
+
+async def test_nicks_of_logins_are_kept_beside_the_own_one_and_of_them_so_many() -> None:
+    store, carl = MemoryStore(), UserId("@carl:example.org")
+    nicks = Nicks(store, "trestle")
+    assert await nicks.assign(BOB, "Bob", LIMITS) == "Bob"
+    made = [f"b{number}" for number in range(MOST_RESERVED + 1)]
+    for nick in ("bob", *made, made[-1].upper()):
+        await nicks.reserve(BOB, nick, LIMITS)
+    assert store.rows["login nicks:@bob:example.org"].decode().split() == made[:0:-1]
+    assert store.subjects["login nicks:@bob:example.org"] == BOB
+    for one in (nicks, Nicks(store, "trestle")):
+        assert await one.assign(BOB, "Bob", LIMITS) == "Bob"
+        for nick in ("BOB", "B1", "Trestle"):
+            with pytest.raises(PermanentFailure):
+                await one.reserve(carl, nick, LIMITS)
+        assert [nick for nick in ("b0", "b1", "Bob") if one.is_anothers(nick, carl, LIMITS)] == [
+            "b1", "Bob"
+        ]  # fmt: skip
+    # Who takes another for their own has those of the logins still.
+    await nicks.choose(BOB, "b1", LIMITS)
+    await nicks.choose(BOB, "bobby", LIMITS)
+    assert nicks.is_anothers("b1", carl, LIMITS)
+    assert not nicks.is_anothers("Bob", carl, LIMITS)
 
 
 @pytest.mark.parametrize("name", ["carl", "Ölaf", "東京", "x🦊", "ß-[1]"])

@@ -4,12 +4,17 @@ import asyncio
 
 import pytest
 
+from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.signin import SERVER_PASSWORD, IrcLogin
+from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import LoginRequired, PermanentFailure
-from bridge.sdk.ids import UserId
+from bridge.sdk.ids import LoginId, UserId
+from bridge.sdk.login import Login, LoginKind
 from bridge.sdk.secret import Secret
+from tests.irc import stage
+from tests.irc.stores import MemoryStore
 from tests.rigs.scripted_irc import ScriptedServer, scripted_server
 
 ALICE, BOB = UserId("@alice:example.org"), UserId("@bob:example.org")
@@ -40,7 +45,7 @@ async def test_the_trial_shows_and_has_what_the_login_will() -> None:
             webirc={"password": "trusted", "gateway": "trestle"},
         )  # fmt: skip
         login = IrcLogin(SERVER_PASSWORD.id, ALICE, network)
-        with pytest.raises(PermanentFailure, match="this bridge's own"):
+        with pytest.raises(PermanentFailure, match=r"this bridge's own"):
             await login.submit(answers("TRESTLE"))
         assert not server.peers
         async with asyncio.TaskGroup() as tasks:
@@ -66,3 +71,42 @@ async def test_a_ban_of_those_who_try_holds_others_back() -> None:
         with pytest.raises(LoginRequired, match="seems to ban the address"):
             await login.submit(answers("alix"))
         assert len(server.peers) == 2
+
+
+async def come(server: ScriptedServer, client: IrcClient) -> str:
+    """Have a client connect; return by which nick."""
+
+    async def nick() -> str:
+        async with client.at_hand() as (connection, _, _):
+            return connection.own.nick
+
+    async with stage.running(client), asyncio.TaskGroup() as tasks:
+        asked = tasks.create_task(nick())
+        await (await server.accept()).welcome()
+        return await asked
+
+
+async def test_the_nick_that_is_given_at_a_sign_in_is_its_owners() -> None:
+    async with scripted_server() as server:
+        network, host = stage.Network(server.port), stage.Host(MemoryStore())
+
+        def login(number: int, owner: UserId, name: str, **secrets: str) -> IrcClient:
+            known = Login(
+                id=LoginId(number), owner=owner, name=name,
+                kind=LoginKind.PERSON if secrets else LoginKind.AUTOMATIC,
+                secrets={key: Secret(value) for key, value in secrets.items()},
+            )  # fmt: skip
+            return network.connector.connect(known, host)
+
+        assert await come(server, login(1, ALICE, "ali", nick="ali")) == "ali"
+        assert await come(server, login(2, BOB, "ali")) == "ali_"
+        assert await come(server, login(1, ALICE, "ali", nick="ali")) == "ali"
+        inside = network.connector._network
+        for other in ("ALI", "trestle"):
+            with pytest.raises(PermanentFailure, match=r"this bridge's own|somebody else"):
+                await IrcLogin(SERVER_PASSWORD.id, BOB, inside).submit(answers(other))
+        # After a restart it is known whose it was what was said by that nick meanwhile.
+        anew = network_of(server)
+        await anew.nicks(host.store).load()
+        assert anew.was_ours(Source("ali", "~alice", "h"), "")
+        assert not anew.was_ours(Source("ali", "~bob", "h"), "")

@@ -199,8 +199,8 @@ class IrcClient(Presence):
         if self._link.channels is not None:
             self._link.channels.part(known.name, reason)
         if self._marks is not None:
-            await self._marks.forget(chat.id)
             self._network.banned.forget_chat(chat.id)
+            await self._marks.forget(chat.id)
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
         """The Matrix users whose connections are seen in the channel and still there."""

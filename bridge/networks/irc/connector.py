@@ -44,6 +44,12 @@ class IrcConnector:
                 keep_for=None,
             ),
             Kept(
+                prefix=nicks.RESERVED_PREFIX,
+                holds=Holds.ID,
+                purpose="by which nicks a Matrix user signs in there",
+                keep_for=None,
+            ),
+            Kept(
                 prefix=usernames.STORE_PREFIX,
                 holds=Holds.ID,
                 purpose="which user names a Matrix user has and had on the network",

@@ -18,6 +18,7 @@ from bridge.networks.irc.handshake import Identity
 from bridge.networks.irc.ident import Ident
 from bridge.networks.irc.reader import Reader
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
+from bridge.networks.irc.tls import make_context
 from bridge.sdk.errors import ModuleNotReady
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -135,7 +136,7 @@ async def _reach(
     username: str,
     known: list[Callable[[], None]],
 ) -> Streams:
-    context = _tls_context(server, way.certificate) if server.tls else None
+    context = await make_context(server, way.certificate) if server.tls else None
     try:
         async with asyncio.timeout(settings.connect_seconds):
             ends = asyncio.get_running_loop().time() + settings.connect_seconds
@@ -231,26 +232,3 @@ async def _wrap(
         ssl_shutdown_timeout=None if context is None else GOODBYE_SECONDS,
     )
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
-
-
-def _tls_context(server: ServerSettings, certificate: Path | None) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(
-            cafile=None if server.ca_file is None else str(server.ca_file)
-        )
-    except OSError as error:
-        raise ModuleNotReady(
-            f"ca_file {server.ca_file} cannot be used: {reason_of(error)}."
-        ) from error
-    if not server.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if certificate is not None:
-        try:
-            context.load_cert_chain(certificate)
-        except OSError as error:
-            raise ModuleNotReady(
-                f"certificate_file {certificate} cannot be used: {reason_of(error)}. It must hold "
-                "a certificate and its key, as PEM."
-            ) from error
-    return context

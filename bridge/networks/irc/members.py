@@ -33,6 +33,8 @@ class _Channel:
     chat: RemoteChat
     members: dict[str, _Member] = field(default_factory=dict)
     listed: bool = False
+    former: list[str] = field(default_factory=list)
+    """Who was there before it is listed anew, by their nicks."""
 
 
 class Roster:
@@ -60,7 +62,8 @@ class Roster:
         """Take the next list of names for the whole truth, as after a join."""
         channel = self._channels.get(self._fold(chat.name))
         if channel is not None:
-            self._begin_anew(channel)
+            # We have seen them all the while: they are known still, if they are listed.
+            self._clear(channel)
 
     def ours_in(self, chat: RemoteChatId) -> list[str] | None:
         """Our own people who are seen in a channel, by their nicks, the listener left out.
@@ -80,8 +83,8 @@ class Roster:
     def forget(self, chat: RemoteChat) -> None:
         """Follow the chat no longer."""
         channel = self._channels.pop(self._fold(chat.name), None)
-        for member in channel.members.values() if channel else ():
-            self._forget_if_gone(member.nick)
+        if channel is not None:
+            self._begin_anew(channel)
 
     def _forget_if_gone(self, nick: str) -> None:
         if not any(self._fold(nick) in one.members for one in self._channels.values()):
@@ -178,12 +181,26 @@ class Roster:
             return self._begin_anew(channel)
         return self._take_out(channel, nick, reason)
 
+    def _begin_anew(self, channel: _Channel) -> list[RemoteEvent]:
+        """Know nobody of a channel until its names are listed; we came in, or are out.
+
+        Whoever is called like one of them then may be another.
+        """
+        self._clear(channel)
+        self._forget_former(channel)
+        return []
+
     @staticmethod
-    def _begin_anew(channel: _Channel) -> list[RemoteEvent]:
-        """Know nobody of a channel until its names are listed; we came in, or are out."""
+    def _clear(channel: _Channel) -> None:
+        channel.former += [one.nick for one in channel.members.values()]
         channel.members.clear()
         channel.listed = False
-        return []
+
+    def _forget_former(self, channel: _Channel) -> None:
+        """Forget those who are in none of the channels any more."""
+        for nick in channel.former:
+            self._forget_if_gone(nick)
+        channel.former = []
 
     def _on_quit(self, nick: str, reason: tuple[str, ...]) -> list[RemoteEvent]:
         return [
@@ -234,5 +251,6 @@ class Roster:
         if channel is None or channel.listed:
             return []
         channel.listed = True
+        self._forget_former(channel)
         users = (self.user(one.nick) for one in channel.members.values() if not one.ours)
         return [RemoteMembers(chat=channel.chat.id, users=tuple(users))]

@@ -1,6 +1,7 @@
 """How one login is called on the network."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from ipaddress import IPv6Address
 from itertools import chain
 
@@ -46,9 +47,10 @@ class Naming:
         if owner is None:
             return self._network.settings.nick[: limits.nick_length]
         chosen = (self._chosen() or "")[: limits.nick_length]
-        await self._nicks.load()
-        if chosen and not self._nicks.is_anothers(chosen, owner, limits):
-            return chosen
+        if chosen:
+            with suppress(PermanentFailure):  # It is another's.
+                await self._nicks.reserve(owner, chosen, limits)
+                return chosen
         return await self._nicks.assign(owner, self._login.name, limits)
 
     async def choose_nick(self, nick: str, limits: Isupport) -> None:

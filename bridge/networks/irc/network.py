@@ -131,6 +131,19 @@ class Network:
         limits = self.isupport or Isupport()
         return limits.fold(nick) in nicks_of_relay(self.settings.nick, limits)
 
+    async def load_nicks(self) -> None:
+        """Have in memory who owns which nick."""
+        if self._nicks is not None:
+            await self._nicks.load()
+
+    def is_anothers(self, nick: str, owner: UserId) -> bool:
+        """Whether the nick is another user's or the relay's, as far as it is in memory."""
+        if self._nicks is None:
+            return self.is_relays(nick)  # No login was ever opened: there is nobody else.
+        limits = self.isupport
+        kept = nick if limits is None else nick[: limits.nick_length]
+        return self._nicks.is_anothers(kept, owner, limits or Isupport())
+
     @property
     def relays(self) -> frozenset[str]:
         """The nicks of other relays in the channels, folded."""
@@ -209,8 +222,8 @@ class Network:
                 return self._owners.get(login)
         if held_only:
             return None
-        owned = self._nicks.owned if self._nicks else {}
-        return next((owner for owner, own in owned.items() if self.fold(own) == key), None)
+        owned = self._nicks.owned() if self._nicks else ()
+        return next((owner for owner, own in owned if self.fold(own) == key), None)
 
     def note_channels(self, login: int, is_in: Callable[[str], bool]) -> None:
         """Take note how to learn in which channels a connection itself believes to be."""
@@ -252,10 +265,10 @@ class Network:
         last = [(owner, one) for owner, one in self._last.items() if owner not in found]
         seen = found.keys() | dict(last).keys()
         name = self._usernames.of if self._usernames else username_of
-        owned = self._nicks.owned if self._nicks else {}
+        owned = self._nicks.owned() if self._nicks else ()
         unseen = [
             (owner, Source(nick, sign + name(owner)))
-            for owner, nick in owned.items() if owner not in seen
+            for owner, nick in owned if owner not in seen
             for sign in ("", "~")
         ]  # fmt: skip
         return [*connected, *last, *unseen]
@@ -308,9 +321,9 @@ class Network:
             return True
         limits = self.isupport or Isupport()
         user = as_seen(source.user.lstrip("~"), limits)
-        owned = self._nicks.owned if self._nicks else {}
+        owned = self._nicks.owned() if self._nicks else ()
         bases = [
-            nick for owner, nick in owned.items()
+            nick for owner, nick in owned
             if user in {as_seen(name, limits) for name in self._usernames_of(owner)}
         ]  # fmt: skip
         if user == as_seen(self.settings.username, limits):

@@ -61,7 +61,7 @@ class NickKeeper:
                     f"{self._connection.own.nick} is used instead."
                 )
             )
-            self._own = ""
+            self.want("")
             return
         if self._is_forced(message):
             self._give_way(message)
@@ -89,7 +89,7 @@ class NickKeeper:
                 f"{self._connection.own.nick} is used instead, until it connects anew."
             )
         )
-        self._own = ""
+        self.want("")
 
     def _is_free(self, message: Incoming) -> bool:
         fold, source = self._connection.isupport.fold, message.source

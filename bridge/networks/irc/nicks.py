@@ -8,7 +8,7 @@ owns one. When a stranger holds it, the user goes by the next candidate until it
 import asyncio
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain, count
 
 from bridge.networks.irc.isupport import Isupport
@@ -17,6 +17,9 @@ from bridge.sdk.ids import UserId
 from bridge.sdk.module import Store
 
 STORE_PREFIX = "nick:"
+RESERVED_PREFIX = "login nicks:"
+MOST_RESERVED = 5
+"""Nicks of logins that are kept for one user, the newest ones."""
 SHORTEST_LIMIT = 9
 """RFC 1459's limit: what every server takes, before it has told its own."""
 
@@ -25,6 +28,7 @@ _NICK = re.compile(rf"[{_FIRST}][{_FIRST}0-9-]*\Z")
 _NOT_NICK = re.compile(rf"[^{_FIRST}0-9-]+")
 _NOT_USER = re.compile(r"[^A-Za-z0-9_-]+")
 _NOBODY = UserId("")
+_UNKNOWN: tuple[tuple[str, int], dict[str, UserId]] = (("", 0), {})
 # Letters that have no decomposition but a usual spelling.
 _SPELLED = str.maketrans({"ß": "ss", "ø": "o", "Ø": "O", "æ": "ae", "Æ": "Ae", "ł": "l", "Ł": "L"})
 
@@ -86,7 +90,8 @@ class Nicks:
         self._store = store
         self._relay = relay
         self._owned: dict[UserId, str] | None = None
-        self._owners: tuple[tuple[str, int], dict[str, UserId]] = (("", 0), {})
+        self._reserved: dict[UserId, tuple[str, ...]] = {}
+        self._owners = _UNKNOWN
         """The case mapping and the longest nick, and by them each nick's owner."""
         self._lock = asyncio.Lock()
 
@@ -125,7 +130,7 @@ class Nicks:
             return self._choose(user, name, await self._load(), limits)
 
     def _choose(self, user: UserId, name: str, owned: dict[UserId, str], limits: Isupport) -> str:
-        owners, current = self._owners_by(owned, limits), owned.get(user)
+        owners, current = self._owners_by(limits), owned.get(user)
         if current is not None and self._fits(current, user, owners, limits):
             return current
         for nick in candidates(current or base_of(user, name), limits.nick_length):
@@ -140,20 +145,39 @@ class Nicks:
         """
         async with self._lock:
             owned = await self._load()
-            owners = self._owners_by(owned, limits)
+            owners = self._owners_by(limits)
             if owners.get(limits.fold(nick), user) != user:
                 raise PermanentFailure(f"{nick} is kept for another Matrix user.")
             await self._give(user, nick, owned, limits)
+
+    async def reserve(self, user: UserId, nick: str, limits: Isupport) -> None:
+        """Keep the nick of a login for the user, beside the one that is theirs without it.
+
+        Raises ``PermanentFailure`` if another has it, or the relay.
+        """
+        async with self._lock:
+            await self._load()
+            owner = self._owners_by(limits).get(limits.fold(nick))
+            if owner == user:
+                return
+            if owner is not None:
+                raise PermanentFailure(f"{nick} is kept for another Matrix user.")
+            reserved = (nick, *self._reserved.get(user, ()))[:MOST_RESERVED]
+            said = " ".join(reserved).encode()
+            await self._store.put(RESERVED_PREFIX + user, said, subject=user)
+            self._reserved[user] = reserved
+            self._owners = _UNKNOWN
 
     async def _give(
         self, user: UserId, nick: str, owned: dict[UserId, str], limits: Isupport
     ) -> None:
         await self._store.put(STORE_PREFIX + user, nick.encode(), subject=user)
-        owners, former = self._owners_by(owned, limits), owned.get(user)
+        owners, former = self._owners_by(limits), owned.get(user)
         if former is not None and owners.get(limits.fold(former)) == user:
             del owners[limits.fold(former)]
         owned[user] = nick
-        owners[limits.fold(nick)] = user
+        for one in (*self._reserved.get(user, ()), nick):
+            owners.setdefault(limits.fold(one), user)
 
     def is_anothers(self, nick: str, user: UserId | None, limits: Isupport) -> bool:
         """Whether the nick is another user's or the relay's, as far as it is in memory.
@@ -161,12 +185,13 @@ class Nicks:
         ``user`` is None for the relay. See :meth:`load`.
         """
         own = user or _NOBODY
-        return self._owners_by(self._owned or {}, limits).get(limits.fold(nick), own) != own
+        return self._owners_by(limits).get(limits.fold(nick), own) != own
 
-    @property
-    def owned(self) -> Mapping[UserId, str]:
-        """Who owns which nick, as far as it is in memory."""
-        return self._owned or {}
+    def owned(self) -> Iterator[tuple[UserId, str]]:
+        """Yield who owns which nick, as far as it is in memory; their own first."""
+        yield from (self._owned or {}).items()
+        for user, reserved in self._reserved.items():
+            yield from ((user, nick) for nick in reserved)
 
     def nick_of(self, user: UserId) -> str | None:
         """Return the nick known in memory, for mentions; None if there is none (yet)."""
@@ -175,18 +200,24 @@ class Nicks:
     async def _load(self) -> dict[UserId, str]:
         if self._owned is None:
             rows = await self._store.find(STORE_PREFIX)
+            reserved = await self._store.find(RESERVED_PREFIX)
+            self._reserved = {
+                UserId(key.removeprefix(RESERVED_PREFIX)): tuple(value.decode().split())
+                for key, value in reserved.items()
+            }
             self._owned = {
                 UserId(key.removeprefix(STORE_PREFIX)): value.decode()
                 for key, value in rows.items()
             }
+            self._owners = _UNKNOWN
         return self._owned
 
-    def _owners_by(self, owned: dict[UserId, str], limits: Isupport) -> dict[str, UserId]:
+    def _owners_by(self, limits: Isupport) -> dict[str, UserId]:
         rules = (limits.casemapping, limits.nick_length)
         if self._owners[0] != rules or not self._owners[1]:
             # Of two whose nicks have become one, the first keeps it; the relay goes before all.
             owners = dict.fromkeys(nicks_of_relay(self._relay, limits), _NOBODY)
-            for owner, nick in owned.items():
+            for owner, nick in self.owned():
                 owners.setdefault(limits.fold(nick), owner)
             self._owners = (rules, owners)
         return self._owners[1]

@@ -71,6 +71,9 @@ class IrcLogin:
             )
         if nick is not None and self._network.is_relays(nick.reveal()):
             raise PermanentFailure("That nick is this bridge's own here; choose another.")
+        await self._network.load_nicks()
+        if nick is not None and self._network.is_anothers(nick.reveal(), self._owner):
+            raise PermanentFailure("That nick is kept for somebody else here; choose another.")
         account = answers.get("account")
         called = nick or account
         name = called.reveal() if called is not None else base_of(self._owner, "")
@@ -87,7 +90,7 @@ class IrcLogin:
         def identity() -> Identity:
             nicks = candidates(base, SHORTEST_LIMIT)
             return Identity(
-                nicks=(nick for nick in nicks if not network.is_relays(nick)),
+                nicks=(nick for nick in nicks if not network.is_anothers(nick, owner)),
                 username=username,
                 realname=realname_of(settings, owner),
                 password=answers.get("server_password", settings.password),

@@ -139,7 +139,7 @@ class Usernames:
     def _taken(self, user: UserId, limits: Isupport) -> Mapping[str, UserId]:
         """Whose each name is, those included that people had before names were kept."""
         owners, names = dict(self._owners_by(limits)), self._names or {}
-        for one in self._nicks.owned:
+        for one, _ in self._nicks.owned():
             if one not in names:
                 owners.setdefault(as_seen(username_of(one), limits), one)
         return owners

@@ -1,0 +1,51 @@
+"""Who is known to be in the channels, and what of them."""
+
+import asyncio
+
+from bridge.networks.irc.people import Person
+from bridge.networks.irc.wire import Source
+from bridge.sdk.events import RemoteMembers, RemoteMessage, RemoteUser
+from tests.irc.stage import Network, chat
+from tests.irc.test_client import listening
+from tests.rigs.scripted_irc import scripted_server
+
+
+async def test_whom_the_relay_could_not_see_for_a_while_it_knows_no_more() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = Network(server.port, rejoin_seconds=0.05)
+        capabilities = "account-notify extended-join"
+        async with listening(server, network, "dora", capabilities) as (relay, host, peer, _):
+
+            async def account_of(nick: str, prefix: str) -> str | None:
+                told = len(host.of(RemoteMessage))
+                peer.say(f":{prefix} PRIVMSG #room :hi")
+                sender: RemoteUser = (await host.wait_for(RemoteMessage, told + 1))[-1].sender
+                assert sender.id == nick
+                return sender.account
+
+            joining = tasks.create_task(relay.join(chat("#other")))
+            await peer.admit("eve")
+            await joining
+            peer.say(":alice!a@home JOIN #room Alice :A", ":dora!d@d ACCOUNT Dora")
+            peer.say(":eve!e@e JOIN #room Eve :E", ":fay!f@f JOIN #room Fay :F")
+            for nick in ("alice", "dora", "eve", "fay"):
+                assert await account_of(nick, f"{nick}!x@x") == f"account!{nick}"
+            # Who is there is asked anew: that is no time out of sight.
+            relay.list_again(chat("#room"))
+            peer.say(
+                ":irc.test 353 {nick} = #room :alice dora eve", ":irc.test 366 {nick} #room :"
+            )
+            await host.wait_for(RemoteMembers, 3)
+            assert await account_of("alice", "alice!x@x") == "account!alice"
+            # But who is found to be gone then may have gone at any time.
+            assert await account_of("fay", "fay!m@m") is None
+            peer.say(":op!o@h KICK #room {nick} :out")
+            await peer.admit("alice dora eve")
+            await host.wait_for(RemoteMembers, 4)
+            for nick in ("alice", "dora"):
+                assert await account_of(nick, f"{nick}!m@evil") is None
+                assert relay.find_person(nick) == Person(Source(nick))
+            assert await account_of("eve", "eve!e@e") == "account!eve"
+            peer.say(":alice!m@evil PRIVMSG {nick} :optout")
+            await peer.expect("NOTICE alice :Nothing that you say")
+            assert host.opted_out == {"alice"}

@@ -1,0 +1,90 @@
+"""Whom connections trust, which they have in common, and what each shows."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bridge.networks.irc import certfp
+from bridge.networks.irc.dial import Way, open_server
+from bridge.networks.irc.settings import IrcSettings
+from bridge.sdk.errors import ModuleNotReady
+from tests.rigs.certificates import Certificates, make_certificates
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@asynccontextmanager
+async def tls_server(made: Certificates, shown: Path) -> AsyncIterator[int]:
+    """A server that says to each the fingerprint of the certificate which it was shown."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.certificate, made.key)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.load_verify_locations(shown)
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        pem = ssl.DER_cert_to_PEM_cert(der).encode() if der else None
+        writer.write(f"{certfp.fingerprint(pem) if pem else 'nothing'}\n".encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def connect(port: int, ca_file: Path, shown: Path | None = None) -> tuple[object, str]:
+    """Connect; return the connection's context and what the server says."""
+    known = {"host": "127.0.0.1", "port": port, "ca_file": str(ca_file)}
+    settings = IrcSettings.model_validate({"servers": [known]})
+    way = Way(flood=(1, 1.0), certificate=shown)
+    async with open_server(settings.servers[0], settings, way, "u") as (reader, writer):
+        context = writer.get_extra_info("ssl_object").context
+        said = (await reader.readline()).decode().strip()
+        writer.close()
+        return context, said
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Somebody's certificate."""
+    file = tmp_path / "own.pem"
+    file.write_bytes(certfp.make("alice", NOW))
+    return file
+
+
+async def test_connections_that_trust_the_same_have_it_once_and_each_its_own_certificate(
+    tmp_path: Path, own: Path
+) -> None:
+    made = make_certificates(tmp_path)
+    async with tls_server(made, own) as port:
+        first, _ = await connect(port, made.authority)
+        by_certificate, said = await connect(port, made.authority, own)
+        assert said == certfp.fingerprint(own.read_bytes())
+        assert by_certificate is not first
+        # What one shows the next does not.
+        assert await connect(port, made.authority) == (first, "nothing")
+
+
+async def test_a_file_of_issuers_that_has_changed_is_read_anew(tmp_path: Path, own: Path) -> None:
+    (tmp_path / "other").mkdir()
+    made, other = make_certificates(tmp_path), make_certificates(tmp_path / "other")
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(other.authority.read_bytes())
+    async with tls_server(made, own) as port:
+        with pytest.raises(ModuleNotReady, match="is not trusted"):
+            await connect(port, trusted)
+        trusted.write_bytes(other.authority.read_bytes() + made.authority.read_bytes())
+        before, _ = await connect(port, trusted)
+        renewed = tmp_path / "renewed.pem"
+        renewed.write_bytes(made.authority.read_bytes())
+        renewed.replace(trusted)
+        after, _ = await connect(port, trusted)
+        assert after is not before
+        trusted.unlink()
+        with pytest.raises(ModuleNotReady, match="cannot be used"):
+            await connect(port, trusted)
