@@ -65,11 +65,7 @@ class Arrivals:
             case RemoteJoin() | RemoteLeave() | RemoteRename() | RemoteMembers():
                 await self.attendance.receive(event)
             case RemoteRemark():
-                house = self._house
-                await house.sender.put([notice(
-                    house.key_of, room=self._portal.room, user=house.namespaces.bot,
-                    text=event.text, source=("remark", self._portal.id, event.id),
-                )])  # fmt: skip
+                await self._receive_remark(event)
 
     def _ghost(self, user: RemoteUser) -> UserId:
         return self._house.namespaces.ghost(self._portal.instance, user.id)
@@ -161,6 +157,17 @@ class Arrivals:
                 about=event.target,
             )
         ])  # fmt: skip
+
+    async def _receive_remark(self, event: RemoteRemark) -> None:
+        house, portal = self._house, self._portal
+        if any(map(self._opted_out, event.people)):
+            return
+        said = notice(
+            house.key_of, room=portal.room, user=house.namespaces.bot, text=event.text,
+            source=("remark", portal.id, event.id),
+        )  # fmt: skip
+        # It tells of the chat, so it goes where what the chat says may go.
+        await house.sender.put([replace(said, portal=portal.id, link=LinkKind.REMARK)])
 
     async def _show_typing(self, event: RemoteTyping) -> None:
         ghost = self._ghost(event.user)

@@ -326,6 +326,8 @@ class RemoteRemark:
     id: RemoteMessageId
     """Its own, so that it is said once."""
     text: str
+    people: tuple[RemoteUser, ...] = ()
+    """Whom it names: it is left out if one of them does not want to be bridged."""
 
 
 RemoteEvent = (

@@ -165,5 +165,6 @@ async def test_the_new_forms_of_old_lines_are_read_as_before() -> None:
         assert [one.user.id for one in host.of(RemoteJoin)] == ["dan"]
         (remark,) = host.of(RemoteRemark)
         assert (remark.chat, remark.text) == ("#room", "chief has invited x.")
+        assert [one.id for one in remark.people] == ["chief", "x"]
         (told,) = [one for one in peer.heard if one.startswith("NOTICE chief")]
         assert "bridge test #room" in told

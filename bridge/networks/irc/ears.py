@@ -200,13 +200,15 @@ class Ears:
 
     def _hear_invitation(self, message: Incoming) -> list[RemoteRemark]:
         """Say who is invited into a channel: its people may be told (``invite-notify``)."""
-        if message.command != "INVITE" or message.source is None:
+        source = message.source
+        if message.command != "INVITE" or source is None:
             return []
         chat, nick = self.roster.find_chat(message.param(1)), message.param(0)
         if chat is None or self._connection.is_own(Source(nick)):
             return []
-        text = f"{strip_codes(message.source.nick)} has invited {strip_codes(nick)}."
-        return [self._network.remark(chat.id, text)]
+        text = f"{strip_codes(source.nick)} has invited {strip_codes(nick)}."
+        people = self.roster.sender(message, source), self.roster.user(nick)
+        return [self._network.remark(chat.id, text, *people)]
 
     def _unwrap(self, message: Incoming, source: Source) -> tuple[Incoming, Profile | None]:
         """What another relay in the channel says for somebody, and for whom."""
