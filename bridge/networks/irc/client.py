@@ -295,7 +295,7 @@ class IrcClient(Presence):
         whispers = self._whispers(connection)
         self._doorman = doorman = Doorman(
             connection, self._network, self._host, owner=self._login.owner, desk=self._desk,
-            whispers=whispers,
+            whispers=whispers, invited=self._memberships.invited,
         )  # fmt: skip
         inbox = Inbox(self._take_in, _lane_of)
         try:
