@@ -134,6 +134,7 @@ class Doorway:
 
     async def handle(self, item: Item) -> None:
         """Bring one Matrix event to the network. Raises a ``DeliveryError``."""
+        self.stops.begun = None
         left_alone = self._is_left_alone(UserId(item.event["sender"]))
         if item.event["type"] == "m.room.member":
             item.drop()
@@ -151,6 +152,7 @@ class Doorway:
         elif item.event["type"] in KINDS:
             await self.acts.handle(item)
         else:
+            self.stops.begun = item
             try:
                 await self._bring(item)
             except Waited:
@@ -159,6 +161,8 @@ class Doorway:
                 self.waits_because = str(error)
                 await self._tell_that_it_waits(item, error)
                 raise
+            else:
+                self.stops.begun = None
 
     def _is_left_alone(self, person: UserId) -> bool:
         """Whether nothing of somebody crosses: as they wish, or as the room's policy lists say."""
@@ -193,6 +197,9 @@ class Doorway:
                 house, self.portal, item, "again", "After an interruption your message was sent "
                 f"to {self.portal.instance} once more; it may be there twice.",
             )  # fmt: skip
+        if self.stops.cover(item):  # Since it was begun.
+            self._drop(item)
+            return
         began = house.clock.now()
         self.stops.saying = (said, session.client)
         try:
@@ -256,6 +263,7 @@ class Doorway:
 
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
         """Tell the sender in the room that the message did not get across, and why."""
+        self.stops.begun = None
         telemetry = self._house.telemetry
         outcome = "uncertain" if reason is ParkReason.UNCERTAIN else "parked"
         telemetry.count_send("to_network", outcome)

@@ -34,6 +34,8 @@ class Vivid:
     is_swift: asyncio.Event = field(default_factory=asyncio.Event)
     """Cleared, messages are taken only when somebody stops them."""
     waits: bool = False
+    is_away: bool = False
+    """It takes no message for now."""
 
     def __post_init__(self) -> None:
         self.is_swift.set()
@@ -176,6 +178,9 @@ class VividClient:
         """Take a message, but no long one."""
         if len(sdk.to_plain(message.body)) > LONGEST:
             raise sdk.TooLong("this is too long")
+        if NETWORK.is_away:
+            NETWORK.waits = True
+            raise sdk.TemporaryFailure("away", retry_after=0.1)
         NETWORK.waits = not NETWORK.is_swift.is_set()
         await NETWORK.is_swift.wait()
         NETWORK.waits = False
