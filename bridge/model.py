@@ -345,6 +345,8 @@ class LinkKind(StrEnum):
     """Said in words of an edit: it belongs to the message that was changed."""
     REACTION = "reaction"
     REDACTION = "redaction"
+    REMARK = "remark"
+    """The bot's, of what the chat is: nobody's message, and nothing that is done to it crosses."""
 
 
 class SendKind(StrEnum):

@@ -7,7 +7,7 @@ from typing import Any
 from bridge.core.attendance import Attendance, is_left_out, speaker_of
 from bridge.core.chatfacts import ChatFacts
 from bridge.core.house import House
-from bridge.core.outgoing import notice, transaction_id
+from bridge.core.outgoing import notice, once, transaction_id
 from bridge.core.targets import NEW
 from bridge.matrix.html import content_for
 from bridge.matrix.htmltree import clean
@@ -25,6 +25,7 @@ from bridge.sdk.events import (
     RemoteRedaction,
     RemoteRemark,
     RemoteRename,
+    RemoteShutOut,
     RemoteTyping,
     RemoteUser,
 )
@@ -46,6 +47,8 @@ class Arrivals:
         self._facts = facts
         self._house = house
         self.attendance = Attendance(facts, house)
+        self._is_shut_out = False
+        """The room was told that nothing of the chat is heard."""
 
     @property
     def _portal(self) -> Portal:
@@ -64,12 +67,10 @@ class Arrivals:
                 await self._show_typing(event)
             case RemoteJoin() | RemoteLeave() | RemoteRename() | RemoteMembers():
                 await self.attendance.receive(event)
+            case RemoteShutOut():
+                await self._tell_shut_out(event.reason)
             case RemoteRemark():
-                house = self._house
-                await house.sender.put([notice(
-                    house.key_of, room=self._portal.room, user=house.namespaces.bot,
-                    text=event.text, source=("remark", self._portal.id, event.id),
-                )])  # fmt: skip
+                await self._receive_remark(event)
 
     def _ghost(self, user: RemoteUser) -> UserId:
         return self._house.namespaces.ghost(self._portal.instance, user.id)
@@ -161,6 +162,40 @@ class Arrivals:
                 about=event.target,
             )
         ])  # fmt: skip
+
+    async def _receive_remark(self, event: RemoteRemark) -> None:
+        house, portal = self._house, self._portal
+        if any(map(self._opted_out, event.people)):
+            return
+        said = notice(
+            house.key_of, room=portal.room, user=house.namespaces.bot, text=event.text,
+            source=("remark", portal.id, event.id),
+        )  # fmt: skip
+        # It tells of the chat, so it goes where what the chat says may go.
+        await house.sender.put([replace(said, portal=portal.id, link=LinkKind.REMARK)])
+
+    async def _tell_shut_out(self, reason: str) -> None:
+        """Tell the room, once each way: else it sees only that what it says goes out."""
+        house, portal = self._house, self._portal
+        if self._is_shut_out == bool(reason):
+            return
+        name = f"{portal.chat_name} on {portal.instance}"
+        text = (
+            f"I am out of {name}, so what is said there does not come here: {reason.rstrip('.')}. "
+            f"Once that is over, say !trestle bridge {portal.instance} {portal.chat_name}."
+            if reason
+            else f"I am in {name} again: what is said there comes here."
+        )
+        self._is_shut_out = bool(reason)  # First: it may be found in two ways at once.
+        try:
+            # Not as the portal's: who is seen there is not known now, and this is not said there.
+            await house.sender.put([notice(
+                house.key_of, room=portal.room, user=house.namespaces.bot, text=text,
+                source=("shut out", once()),
+            )])  # fmt: skip
+        except BaseException:
+            self._is_shut_out = not reason
+            raise
 
     async def _show_typing(self, event: RemoteTyping) -> None:
         ghost = self._ghost(event.user)

@@ -40,6 +40,8 @@ class ChatFacts:
         """Held while what the room's people chose is stored, and then known."""
         self.topic: str | None = None
         """The room's topic as far as we know, with what is on its way there."""
+        self.is_topic_held = False
+        """The chat's was left out, since somebody reads in the room who must not."""
         self._ranks: dict[RemoteUserId, Rank] = {}
         self._access: RemoteAccess | None = None
         self._is_shown: bool | None = None
@@ -153,6 +155,20 @@ class ChatFacts:
             return
         await self._put_state("m.room.topic", {"topic": event.topic})
         self.topic = event.topic
+
+    async def put_held_topic(self) -> None:
+        """Put the chat's newest topic into the room, if it was left out before.
+
+        Raises ``TemporaryFailure`` when the database is away.
+        """
+        if not self.is_topic_held or self.portal.follow is Follow.NOTHING:
+            return
+        self.is_topic_held = False  # First: it may be left out again.
+        try:
+            await self._put_state("m.room.topic", {"topic": self.topic or ""})
+        except BaseException:
+            self.is_topic_held = True
+            raise
 
     async def _set_access(self, event: RemoteAccess) -> None:
         self._access = event

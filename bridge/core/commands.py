@@ -314,7 +314,12 @@ class MainBot:
     async def _resume(self, order: Order) -> str:
         door = self._only_door(order)
         await self._portals.set_paused(door, False, order.sender)
-        return f"Messages cross to and from {door.portal.chat_name} again."
+        done = f"Messages cross to and from {door.portal.chat_name} again."
+        try:
+            await self._plumbing.come_back(door)
+        except DeliveryError as error:
+            return f"{done} But I am not there yet: {str(error).rstrip('.')}."
+        return done
 
     async def _parked(self, order: Order) -> str:
         match order.words:

@@ -97,6 +97,7 @@ class Consents:
         existing = await self._plumbing.check(instance, chat, room)
         if existing is not None:
             await self._plumbing.complete(existing)
+            await self._plumbing.come_back(existing)
             return existing
         if not self._plumbing.needs_consent(instance, chat):
             return await self._plumbing.tie_unasked(instance, chat, room, by)

@@ -214,7 +214,7 @@ class Departures:
         links = [
             one
             for one in await self.links(redacted_by(event))
-            if one.kind is not LinkKind.REDACTION
+            if one.kind not in {LinkKind.REDACTION, LinkKind.REMARK}
         ]
         if not links or self._is_left_out(level, "deletions"):
             return None

@@ -24,7 +24,7 @@ from bridge.core.progress import Row
 from bridge.core.relaying import as_relayed
 from bridge.core.roomacts import KINDS, RoomActs
 from bridge.core.stops import Stops
-from bridge.core.telling import tell
+from bridge.core.telling import Refusals, tell
 from bridge.core.voices import Voices, Waited
 from bridge.model import (
     MessageLink,
@@ -53,6 +53,7 @@ from bridge.sdk.events import (
     RemoteMessage,
     RemoteRanks,
     RemoteRemoval,
+    RemoteShutOut,
     RemoteTopic,
     Removal,
     Typing,
@@ -66,9 +67,8 @@ from bridge.sdk.rich import Rich
 log = logging.getLogger(__name__)
 
 _NOUNS = {"m.reaction": "reaction", "m.room.redaction": "deletion"}
-_TELL_AGAIN = 60.0
-"""Seconds in which a sender is told of a few refusals only."""
 _TELL_EACH = 3
+"""Refusals in a minute of which a sender is told."""
 
 
 class Doorway:
@@ -95,8 +95,7 @@ class Doorway:
         self._last_sent: Row | None = None
         self._told_waiting = False
         self.stops = Stops(house.router, self.name)
-        self._told_parked: dict[tuple[str, ParkReason], tuple[float, int]] = {}
-        """By sender and reason: since when, and how many were put aside."""
+        self._refusals = Refusals()
 
     @property
     def portal(self) -> Portal:
@@ -135,6 +134,7 @@ class Doorway:
 
     async def handle(self, item: Item) -> None:
         """Bring one Matrix event to the network. Raises a ``DeliveryError``."""
+        self.stops.begun = None
         left_alone = self._is_left_alone(UserId(item.event["sender"]))
         if item.event["type"] == "m.room.member":
             item.drop()
@@ -152,6 +152,7 @@ class Doorway:
         elif item.event["type"] in KINDS:
             await self.acts.handle(item)
         else:
+            self.stops.begun = item
             try:
                 await self._bring(item)
             except Waited:
@@ -160,6 +161,8 @@ class Doorway:
                 self.waits_because = str(error)
                 await self._tell_that_it_waits(item, error)
                 raise
+            else:
+                self.stops.begun = None
 
     def _is_left_alone(self, person: UserId) -> bool:
         """Whether nothing of somebody crosses: as they wish, or as the room's policy lists say."""
@@ -194,6 +197,9 @@ class Doorway:
                 house, self.portal, item, "again", "After an interruption your message was sent "
                 f"to {self.portal.instance} once more; it may be there twice.",
             )  # fmt: skip
+        if self.stops.cover(item):  # Since it was begun.
+            self._drop(item)
+            return
         began = house.clock.now()
         self.stops.saying = (said, session.client)
         try:
@@ -257,6 +263,7 @@ class Doorway:
 
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
         """Tell the sender in the room that the message did not get across, and why."""
+        self.stops.begun = None
         telemetry = self._house.telemetry
         outcome = "uncertain" if reason is ParkReason.UNCERTAIN else "parked"
         telemetry.count_send("to_network", outcome)
@@ -267,7 +274,7 @@ class Doorway:
             others = 0
         else:
             why, way = "parked", "did not reach"
-            others = self._told_before(item, reason)
+            others = self._refusals.count(item, reason)
         if others > _TELL_EACH:
             return
         more = " More of yours are refused now; you are not told of each." * (others == _TELL_EACH)
@@ -277,21 +284,6 @@ class Doorway:
             f"Your {what} {way} {self.portal.chat_name} on {self.portal.instance}: "
             f"{detail.rstrip('.')}.{more}",
         )  # fmt: skip
-
-    def _told_before(self, item: Item, reason: ParkReason) -> int:
-        """How many of the sender's were put aside for that reason in this minute.
-
-        A few notices say what a thousand would.
-        """
-        key = (item.event["sender"], reason)
-        now = monotonic()
-        began, number = self._told_parked.get(key, (now, 0))
-        if now - began > _TELL_AGAIN:
-            began, number = now, 0
-        if len(self._told_parked) > 1000:
-            self._told_parked.clear()
-        self._told_parked[key] = (began, number + 1)
-        return number
 
     @property
     def _instance(self) -> Instance:
@@ -482,7 +474,8 @@ class Doorway:
 
         Raises ``PermanentFailure`` for what is said to one alone and the room must not have.
         """
-        if self.portal.paused or self.is_shut:
+        is_paused = self.portal.paused and not isinstance(event, RemoteShutOut)
+        if is_paused or self.is_shut:
             self._house.telemetry.count_send("to_matrix", "dropped")
             return
         if isinstance(event, RemoteTopic | RemoteAccess | RemoteRanks | RemoteRemoval):

@@ -19,6 +19,7 @@ from bridge.sdk.events import (
     Receipt,
     RemoteChat,
     RemoteEvent,
+    RemoteShutOut,
     RemoteUser,
 )
 from bridge.sdk.ids import InstanceId, LoginId, UserId
@@ -162,7 +163,7 @@ class Instance:
         """Whether it is known who speaks for whom: the logins of people are at work."""
         self.trouble: dict[str, str] = {}
         """Chats that the relay could not join: id to reason."""
-        self._rejoining = Rejoining(self, lambda: self._chats(name))
+        self._rejoining = Rejoining(self, lambda: self._chats(name), tell=self._tell_shut_out)
 
     @property
     def state(self) -> tuple[ModuleState, str]:
@@ -390,7 +391,14 @@ class Instance:
         except TimeoutError as error:
             reason = supervisor.reason or "the network did not answer"
             raise TemporaryFailure(f"{self.name} is not connected: {reason}") from error
-        self.trouble.pop(chat.id, None)
+        if self.trouble.pop(chat.id, None):
+            await self._tell_shut_out(chat, "")
+
+    async def _tell_shut_out(self, chat: RemoteChat, reason: str) -> None:
+        """Have a chat's room know that the relay is out of it, or there (again)."""
+        if self.relay is not None:
+            told = RemoteShutOut(chat=chat.id, reason=reason)
+            await self._receive(self.name, self.relay.row, told)
 
     async def ask(self, request: ConsentRequest, limit: float = 20) -> Sequence[RemoteUser]:
         """Have those who run a chat asked; give whom. Raises a ``DeliveryError``."""
@@ -425,6 +433,10 @@ class Instance:
         session: Session
 
         async def receive(event: RemoteEvent) -> None:
+            if isinstance(event, RemoteShutOut) and event.reason:
+                self.trouble[event.chat] = event.reason
+            elif isinstance(event, RemoteShutOut):
+                self.trouble.pop(event.chat, None)
             await self._receive(self.name, row, event)
 
         def report(state: LoginState, reason: str = "") -> None:

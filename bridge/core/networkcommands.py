@@ -229,6 +229,8 @@ class NetworkCommands:
             door, session = self._door(instance, order), instance.find_session(order.sender)
             door.acts.check(order.sender)
             chat = door.chat
+            if command.needs_power:
+                await instance.try_now()
         else:
             session = await self._session(instance, order)
         if session is not None:

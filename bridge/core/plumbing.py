@@ -143,6 +143,18 @@ class Plumbing:
             await self.announce(door)
         await self.publish(door, portal.created_by or house.namespaces.bot)
 
+    async def come_back(self, door: Doorway) -> None:
+        """Have the relay in a chat that it could not join, as a person here wishes who needs it.
+
+        Raises a ``DeliveryError`` with the network's reason.
+        """
+        instance, portal = self.instances.get(door.portal.instance), door.portal
+        if instance is None or portal.receiver is not None:
+            return
+        await instance.try_now()
+        if portal.chat in instance.trouble:
+            await instance.join(door.chat)
+
     def wish(self, door: Doorway, person: UserId) -> Wish:
         """What somebody chooses for a room is chosen on this ground."""
         instance = door.portal.instance

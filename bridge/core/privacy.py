@@ -28,6 +28,7 @@ _AGAIN_SECONDS = 60.0
 _JOIN_SECONDS = 60.0
 _AT_ONCE = 10
 _NAMED = 5
+_TOPIC = "m.room.topic"
 
 
 def hidden(readers: Set[UserId], seen: Set[UserId]) -> frozenset[UserId]:
@@ -56,9 +57,13 @@ class Privacy:
     async def may_go(self, outgoing: Outgoing) -> bool:
         """Whether what a chat said may be put into its room now. Raises ``TemporaryFailure``."""
         door = None if outgoing.portal is None else self._portals.numbered(outgoing.portal)
-        if door is None or outgoing.kind is not SendKind.EVENT or not self.is_on(door.portal):
+        if door is None or not _has_words(outgoing) or not self.is_on(door.portal):
             return True
-        return not await self.look(door)
+        if not await self.look(door):
+            return True
+        if outgoing.type == _TOPIC:
+            door.facts.is_topic_held = True
+        return False
 
     async def look(self, door: Doorway) -> frozenset[UserId]:
         """Who hinders a portal just now; its room is told when that begins, and when it ends.
@@ -133,19 +138,23 @@ class Privacy:
 
     async def _end(self, door: Doorway) -> None:
         """Forget that a room was held back for which the filter was switched off."""
-        if door.portal.blocked:
-            try:
+        try:
+            if door.portal.blocked:
                 await self._house.store.set_blocked(door.portal.id, False)
-            except TemporaryFailure:
-                return
-            door.portal = replace(door.portal, blocked=False)
+                door.portal = replace(door.portal, blocked=False)
+            await door.facts.put_held_topic()
+        except TemporaryFailure:
+            return
 
     async def _try_to_look(self, door: Doorway) -> frozenset[UserId]:
         try:
-            return await self.look(door)
+            found = await self.look(door)
+            if not found:
+                await door.facts.put_held_topic()
         except TrestleError as error:
             log.info("a room was not looked at: %s", error, extra={"event": "privacy_unknown"})
             return frozenset()
+        return found
 
     def _begin(self, group: asyncio.TaskGroup, door: Doorway, person: UserId) -> None:
         key, now = (door.portal.id, person), monotonic()
@@ -193,3 +202,10 @@ class Privacy:
             # Whoever was put out of the chat comes back by speaking, or not at all.
             and person not in door.put_out
         )
+
+
+def _has_words(outgoing: Outgoing) -> bool:
+    """Whether people of the chat say something by it: a reason is words, too."""
+    if outgoing.kind is SendKind.STATE:
+        return outgoing.type == _TOPIC
+    return outgoing.kind is SendKind.EVENT or bool(outgoing.content.get("reason"))

@@ -3,7 +3,7 @@ again later."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from bridge.core.cancellation import is_meant_for_us
@@ -20,6 +20,13 @@ FIRST_PAUSE = 5.0
 """Seconds until what was refused for now is tried again."""
 _LONGEST_PAUSE = 300.0
 """The same at most: it doubles each time."""
+
+
+Tell = Callable[[RemoteChat, str], Awaitable[None]]
+
+
+async def _tell_nobody(chat: RemoteChat, reason: str) -> None:
+    pass
 
 
 class Relay(Protocol):
@@ -42,11 +49,14 @@ class Rejoining:
         relay: Relay,
         chats: Callable[[], Sequence[RemoteChat]],
         first_pause: float = FIRST_PAUSE,
+        tell: Tell = _tell_nobody,
     ) -> None:
-        """``chats`` gives what is bridged by now; ``first_pause`` is in seconds."""
+        """``chats`` gives what is bridged by now; ``first_pause`` is in seconds; ``tell`` says
+        why the relay is not in a chat and tries no more, or raises ``TemporaryFailure``."""
         self._relay = relay
         self._chats = chats
         self._first_pause = first_pause
+        self._tell = tell
         self._connected = asyncio.Event()
 
     def note_connected(self) -> None:
@@ -106,6 +116,7 @@ class Rejoining:
                 "%s cannot join a bridged chat: %s", relay.name, error,
                 extra={"event": "join_refused"},
             )  # fmt: skip
+            return await self._is_told(chat, str(error))
         except DeliveryError as error:
             relay.trouble[chat.id] = str(error)
             return False
@@ -119,5 +130,12 @@ class Rejoining:
             log.exception(
                 "%s failed to join a bridged chat", relay.name, extra={"event": "join_failed"}
             )
+            return False
+        return True
+
+    async def _is_told(self, chat: RemoteChat, reason: str) -> bool:
+        try:
+            await self._tell(chat, reason)
+        except DeliveryError:
             return False
         return True

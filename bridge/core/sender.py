@@ -5,8 +5,9 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from bridge.core.encryption import Encryption
 from bridge.core.listings import Listings
@@ -67,11 +68,17 @@ FindLinks = Callable[[int, str], Awaitable[Sequence[MessageLink]]]
 OnEnd = Callable[[Outgoing, str], None]
 """Hears that an entry is in its room, or why it will not be there by itself."""
 MayGo = Callable[[Outgoing], Awaitable[bool]]
-"""Says whether something may be put into its room now. Raises ``TemporaryFailure``."""
+"""Says whether what a chat says may be put into its room now. Raises ``TemporaryFailure``."""
+_DONE = frozenset({SendKind.LEAVE, SendKind.REDACT, SendKind.KICK, SendKind.BAN, SendKind.UNBAN})
+"""What is done at any time: only the reason is somebody's words."""
 
 
 def _nothing(outgoing: Outgoing, refusal: str) -> None:
     pass
+
+
+def _wordless(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key != "reason"}
 
 
 async def _always(outgoing: Outgoing) -> bool:
@@ -119,7 +126,8 @@ class Sender:
         self._back = asyncio.Event()
         self.on_end: OnEnd = _nothing
         self.may_go: MayGo = _always
-        """Whether an entry may be put into its room at this moment; else it is left out."""
+        """Whether an entry may be put into its room at this moment; else it is left out, or what
+        is done there is done without the words."""
         self.trouble = ""
         """Why the homeserver does not take what we send; empty if it does."""
 
@@ -339,8 +347,10 @@ class Sender:
                 if event_id is None:
                     aimed = await self._aim(outgoing)
                     if not await self.may_go(outgoing):
-                        await self._drop(queued)
-                        return None
+                        if outgoing.kind not in _DONE:
+                            await self._drop(queued)
+                            return None
+                        aimed = [replace(one, content=_wordless(one.content)) for one in aimed]
                     failpoint("sending")
                     lane.tried = True
                     for one in aimed:

@@ -22,6 +22,8 @@ class Stops:
         """By sender the event with which they stopped what they were saying."""
         self.saying: tuple[Said, Client] | None = None
         """What is on its way, and by whom."""
+        self.begun: Item | None = None
+        """What is to go next and may not be on its way: it may be tried again, or wait."""
 
     def overhear(self, event: dict[str, Any]) -> None:
         """Have the rest of what its sender is saying left out, and what of theirs waits.
@@ -32,6 +34,8 @@ class Stops:
         if self.saying is not None and self.saying[0].sender.user_id == sender:
             said, client = self.saying
             ends = isinstance(client, StopsSending) and client.stop_sending(said.event_id)
+        elif self.begun is not None:
+            ends = self.begun.event["sender"] == sender
         lane = self._router.lanes.get(self._lane)
         waiting = sum(one.event["sender"] == sender for one in lane.queue) if lane else 0
         if ends or waiting >= _FLOOD:

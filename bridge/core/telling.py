@@ -1,13 +1,38 @@
 """What a portal says to the sender of a message about it: as a notice, or as a reaction."""
 
+from time import monotonic
+
 from bridge.core.house import House
 from bridge.core.lane import Item
 from bridge.core.outgoing import notice, transaction_id
-from bridge.model import Outgoing, Portal, SendKind, Telling
+from bridge.model import Outgoing, ParkReason, Portal, SendKind, Telling
 
 _SIGNS = {"again": "\N{CLOCKWISE RIGHTWARDS AND LEFTWARDS OPEN CIRCLE ARROWS}",
           "parked": "\N{CROSS MARK}", "uncertain": "\N{BLACK QUESTION MARK ORNAMENT}"}  # fmt: skip
 """What may be said by a sign alone."""
+_AGAIN = 60.0
+"""Seconds in which a sender is told of a few refusals only."""
+
+
+class Refusals:
+    """How much of whom one portal put aside just now: a few notices say what a thousand would."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, ParkReason], tuple[float, int]] = {}
+        """By sender and reason: since when, and how many were put aside."""
+
+    def count(self, item: Item, reason: ParkReason) -> int:
+        """Count one; how many of the sender's were put aside for that reason in this minute
+        before."""
+        key = (item.event["sender"], reason)
+        now = monotonic()
+        began, number = self._told.get(key, (now, 0))
+        if now - began > _AGAIN:
+            began, number = now, 0
+        if len(self._told) > 1000:
+            self._told.clear()
+        self._told[key] = (began, number + 1)
+        return number
 
 
 async def tell(house: House, portal: Portal, item: Item, why: str, text: str) -> None:

@@ -316,6 +316,16 @@ class RemoteRemoval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteShutOut:
+    """The client that listens is out of a chat in which it is to be, and does not come back by
+    itself; or it has come in. The core tells the room of the one and, if it did, of the other."""
+
+    chat: RemoteChatId
+    reason: str = ""
+    """What keeps it out, in a sentence; empty: nothing, it is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteRemark:
     """What a person in Matrix should know of a chat, and nobody on the network has said.
 
@@ -326,6 +336,8 @@ class RemoteRemark:
     id: RemoteMessageId
     """Its own, so that it is said once."""
     text: str
+    people: tuple[RemoteUser, ...] = ()
+    """Whom it names: it is left out if one of them does not want to be bridged."""
 
 
 RemoteEvent = (
@@ -342,6 +354,7 @@ RemoteEvent = (
     | RemoteAccess
     | RemoteRanks
     | RemoteRemoval
+    | RemoteShutOut
     | RemoteRemark
 )
 

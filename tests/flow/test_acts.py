@@ -242,6 +242,24 @@ async def test_what_a_network_has_no_means_for_is_said_in_words(
     await vivid.wait_until(lambda network: network.texts()[-1:] == ["Bob: sure"])
 
 
+async def _what_waits_to_be_tried_again_is_stopped(
+    alice: MatrixUser, room: str, vivid: Vivid
+) -> None:
+    vivid.is_away, vivid.waits = True, False
+    await alice.say(room, "one line")
+    await vivid.wait_until(lambda network: network.waits)
+    await alice.say(room, "STOP")
+    await alice.wait_until(lambda: len(_told(alice, room, "Stopped: the rest")) == 2)
+    vivid.is_away = False
+    await alice.say(room, "another")
+    await vivid.wait_until(lambda network: network.texts()[12:] == ["STOP", "another"])
+
+
+def _told(person: MatrixUser, room: str, text: str) -> list[str]:
+    said = (str(one["content"].get("body")) for one in person.heard(room))
+    return [one for one in said if one.startswith(text)]
+
+
 async def _a_flood_is_stopped(app: App, alice: MatrixUser, room: str, vivid: Vivid) -> None:
     vivid.is_swift.clear()
     for number in range(5):
@@ -252,6 +270,7 @@ async def _a_flood_is_stopped(app: App, alice: MatrixUser, room: str, vivid: Viv
     assert vivid.texts()[11:] == ["flood 0"]
     await alice.say(room, "STOP")
     await vivid.wait_until(lambda network: network.texts()[11:] == ["flood 0", "STOP"])
+    await _what_waits_to_be_tried_again_is_stopped(alice, room, vivid)
     # What is taken back while it waits is not said any more.
     vivid.is_swift.clear()
     await alice.say(room, "slow")

@@ -7,6 +7,7 @@ from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Permission
 from bridge.settings import DatabaseSettings
 from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.test_following import wait_for_member
 from tests.flow.test_who_may_what import BOT, give_power
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
@@ -77,3 +78,43 @@ async def test_nothing_comes_in_while_somebody_reads_who_is_not_seen_in_the_chan
         # Once when it begins and once when it ends, each time; at first alice was not there.
         assert (times(alice, room, HELD), times(alice, room, OPEN)) == (2, 2)
         assert is_blocked(alice, room) == [True, False, True, False]
+
+
+async def test_neither_a_topic_nor_the_reason_of_a_part_comes_in_while_the_room_is_held_back(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with (
+        run_ngircd() as irc, irc_user(irc.port, "carl") as carl, irc_user(irc.port, "dora") as dora
+    ):  # fmt: skip
+        alice, bea = await town.person("alice"), await town.person("bea")
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc)),
+            permissions={bea.id: Permission.RELAY},
+        )  # fmt: skip
+        await carl.join("#coy")
+        await dora.join("#coy")
+        async with running(settings) as app:
+            room = await bridge(alice, "#coy")
+            await give_power(alice, room, {BOT: 50})
+            await alice.wait_until_joined(room, "@_trestle_near_dora:test.example")
+            await alice.say(room, "!trestle set privacy on")
+            await alice.wait_for_text(room, OPEN)
+            await bea.join(room)
+            (door,) = app.parts.portals.all
+            await wait_until(lambda: door.portal.blocked)
+            carl.say("TOPIC #coy :come at four", "TOPIC #coy :come at six")
+            await carl.expect("TOPIC #coy", "six")
+            dora.say("PART #coy :meet at five")
+            gone = await wait_for_member(alice, room, "@_trestle_near_dora:test.example", "leave")
+            assert "reason" not in gone["content"]
+            assert topics(alice, room) == []
+            await bea.leave(room)
+            await alice.wait_until(lambda: topics(alice, room) == ["come at six"])
+
+
+def topics(person: MatrixUser, room: str) -> list[str]:
+    """What the room's topic was, in order."""
+    return [
+        one["content"]["topic"] for one in person.events
+        if one["type"] == "m.room.topic" and one["room_id"] == room
+    ]  # fmt: skip

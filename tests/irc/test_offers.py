@@ -148,7 +148,7 @@ async def test_the_new_forms_of_old_lines_are_read_as_before() -> None:
             peer.say(
                 ":dan!d@h JOIN #room * :Dan", ":dan!d@h AWAY :x", ":dan!d@h CHGHOST a b",
                 ":dan!a@b SETNAME :Daniel", ":dan!a@b ACCOUNT dan", ":chief!c@h INVITE x #room",
-                ":chief!c@h INVITE {nick} #room", ":x!x@h INVITE x #no",
+                ":chief!c@h INVITE {nick} #yard", ":x!x@h INVITE x #no",
                 ":dan!a@b PART #room",
             )  # fmt: skip
             await host.wait_for(RemoteLeave)
@@ -165,5 +165,6 @@ async def test_the_new_forms_of_old_lines_are_read_as_before() -> None:
         assert [one.user.id for one in host.of(RemoteJoin)] == ["dan"]
         (remark,) = host.of(RemoteRemark)
         assert (remark.chat, remark.text) == ("#room", "chief has invited x.")
+        assert [one.id for one in remark.people] == ["chief", "x"]
         (told,) = [one for one in peer.heard if one.startswith("NOTICE chief")]
-        assert "bridge test #room" in told
+        assert "bridge test #yard" in told

@@ -5,7 +5,13 @@ import re
 import pytest
 
 from bridge.networks.irc.client import IrcClient
-from bridge.sdk.errors import LoginRequired, ModuleNotReady, PermanentFailure
+from bridge.sdk.errors import (
+    DeliveryError,
+    LoginRequired,
+    ModuleNotReady,
+    PermanentFailure,
+    TemporaryFailure,
+)
 from bridge.sdk.events import (
     MessageKind,
     RemoteJoin,
@@ -209,16 +215,16 @@ async def forbid(user: IrcUser, channel: str, *modes: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "reason"),
+    ("mode", "reason", "kind"),
     [
-        ("+b *!*@*", "banned"),
-        ("+i", "invited people only"),
-        ("+k secret", "needs a key"),
-        ("+l 1", "full"),
+        ("+b *!*@*", "banned", PermanentFailure),
+        ("+i", "invited people only", PermanentFailure),
+        ("+k secret", "needs a key", PermanentFailure),
+        ("+l 1", "full", TemporaryFailure),
     ],
 )
 async def test_a_refused_join_tells_the_servers_reason(
-    server: IrcServer, channel: str, mode: str, reason: str
+    server: IrcServer, channel: str, mode: str, reason: str, kind: type[DeliveryError]
 ) -> None:
     network = Network(server.port, nick="refused")
     relay, host = network.relay()
@@ -226,7 +232,7 @@ async def test_a_refused_join_tells_the_servers_reason(
         await keeper.join(channel)
         await forbid(keeper, channel, mode)
         await host.wait_until_connected()
-        with pytest.raises(PermanentFailure, match=f"{channel} cannot be joined: .*{reason}"):
+        with pytest.raises(kind, match=f"{channel} cannot be joined: .*{reason}"):
             await relay.join(chat(channel))
         await forbid(keeper, channel, mode.replace("+", "-"))
         await relay.join(chat(channel))

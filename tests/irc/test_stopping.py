@@ -10,11 +10,9 @@ from bridge.sdk.errors import (
     PermanentFailure,
     TemporaryFailure,
 )
-from bridge.sdk.events import (
-    RemoteMessage,
-)
+from bridge.sdk.events import Receipt, RemoteMessage
 from bridge.sdk.login import LoginState
-from tests.irc.stage import Network, chat
+from tests.irc.stage import Network, chat, message, running
 from tests.irc.test_client import listening, speaking, synced
 from tests.rigs.scripted_irc import scripted_server
 
@@ -62,6 +60,23 @@ async def test_rubbish_ends_the_connection_with_a_sentence_at_worst() -> None:
         error = await run.wait_for_error()
         assert isinstance(error, ModuleNotReady)
         assert "a line of over 16384 bytes" in str(error)
+
+
+async def test_what_is_stopped_while_the_connection_is_made_is_not_said() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        alice, host = Network(server.port).puppet("Alice")
+        async with running(alice):
+            await host.wait_until(lambda one: bool(one.states))
+            said = message("#room", "a slip")
+            sending = tasks.create_task(alice.send(said))
+            peer = await server.accept()
+            assert alice.stop_sending(said.event_id)
+            await peer.welcome()
+            await peer.admit()
+            assert await sending == Receipt()
+            assert not alice.stop_sending(said.event_id)
+            await alice.send(message("#room", "well"))
+            assert await peer.expect("PRIVMSG") == "PRIVMSG #room :well"
 
 
 async def test_leaving_parts_and_hears_no_more() -> None:

@@ -37,6 +37,8 @@ class Vivid:
     waits: bool = False
     client: "Callable[[sdk.Login, sdk.Host], VividClient] | None" = None
     """Makes another client than this one's own."""
+    is_away: bool = False
+    """It takes no message for now."""
 
     def __post_init__(self) -> None:
         self.is_swift.set()
@@ -179,6 +181,9 @@ class VividClient:
         """Take a message, but no long one."""
         if len(sdk.to_plain(message.body)) > LONGEST:
             raise sdk.TooLong("this is too long")
+        if NETWORK.is_away:
+            NETWORK.waits = True
+            raise sdk.TemporaryFailure("away", retry_after=0.1)
         NETWORK.waits = not NETWORK.is_swift.is_set()
         await NETWORK.is_swift.wait()
         NETWORK.waits = False

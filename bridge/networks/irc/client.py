@@ -141,12 +141,12 @@ class IrcClient(Presence):
 
         Returns when the network has taken it: see ``Connection.deliver``.
         """
-        with self._spoken(message):
+        with self._spoken(message), self._voice.stoppable(message.event_id) as stop:
             connection, chat = await self._enter(message.chat)
             self.guard_secret(chat.name, message.body)
             if self._typist is not None:
                 self._typist.spoke(chat.name)
-            return await self._voice.say(connection, chat, message)
+            return await self._voice.say(connection, chat, message, stop)
 
     def stop_sending(self, event_id: EventId) -> bool:
         """Write no more lines of a message."""
@@ -295,7 +295,7 @@ class IrcClient(Presence):
         whispers = self._whispers(connection)
         self._doorman = doorman = Doorman(
             connection, self._network, self._host, owner=self._login.owner, desk=self._desk,
-            whispers=whispers,
+            whispers=whispers, invited=self._memberships.invited,
         )  # fmt: skip
         inbox = Inbox(self._take_in, _lane_of)
         try:

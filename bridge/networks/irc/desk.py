@@ -110,6 +110,10 @@ class Desk:
             self._windows[window].put_nowait((who, said))
         return True
 
+    def find_chat(self, name: str) -> RemoteChat | None:
+        """The bridged channel of that name, in which the relay is or is to be."""
+        return self._roster.find_chat(name)
+
     async def work(self) -> None:
         """Do what was asked for. Runs until cancelled."""
         async with asyncio.TaskGroup() as tasks:

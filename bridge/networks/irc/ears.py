@@ -27,6 +27,7 @@ from bridge.sdk.events import (
     RemoteReaction,
     RemoteRedaction,
     RemoteRemark,
+    RemoteShutOut,
     RemoteUser,
 )
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, UserId
@@ -55,8 +56,8 @@ class Ears:
 
     def hear(self, message: Incoming) -> list[Heard]:
         """Follow one line; return what it means to the rooms, in their order."""
-        self._begin_to_ask(message)
-        heard = self._history.handle(message, self._find, self._connection.waited)
+        heard = self._come_in(message)
+        heard += self._history.handle(message, self._find, self._connection.waited)
         whole = self._assembler.feed(message)
         if whole is None:
             return heard
@@ -94,13 +95,17 @@ class Ears:
             for event in self.splits.due():
                 await put(Heard(event, event.chat))
 
-    def _begin_to_ask(self, message: Incoming) -> None:
+    def _come_in(self, message: Incoming) -> list[Heard]:
+        """See whether we come into a channel by a line: then what was missed is asked for."""
         is_own = self._connection.is_own(message.source)
         if message.command != "JOIN" or message.is_replayed or not is_own:
-            return
+            return []
         chat = self.roster.find_chat(message.param(0))
-        if chat is not None and history.CAPABILITY in self._connection.capabilities:
+        if chat is None:
+            return []
+        if history.CAPABILITY in self._connection.capabilities:
             self._history.enter(chat.id, chat.name, self._connection.waited)
+        return [Heard(RemoteShutOut(chat=chat.id), chat.id)]
 
     def forget(self, chat: RemoteChat) -> None:
         """Forget a channel that we are in no more."""
@@ -200,13 +205,15 @@ class Ears:
 
     def _hear_invitation(self, message: Incoming) -> list[RemoteRemark]:
         """Say who is invited into a channel: its people may be told (``invite-notify``)."""
-        if message.command != "INVITE" or message.source is None:
+        source = message.source
+        if message.command != "INVITE" or source is None:
             return []
         chat, nick = self.roster.find_chat(message.param(1)), message.param(0)
         if chat is None or self._connection.is_own(Source(nick)):
             return []
-        text = f"{strip_codes(message.source.nick)} has invited {strip_codes(nick)}."
-        return [self._network.remark(chat.id, text)]
+        text = f"{strip_codes(source.nick)} has invited {strip_codes(nick)}."
+        people = self.roster.sender(message, source), self.roster.user(nick)
+        return [self._network.remark(chat.id, text, *people)]
 
     def _unwrap(self, message: Incoming, source: Source) -> tuple[Incoming, Profile | None]:
         """What another relay in the channel says for somebody, and for whom."""

@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from bridge.networks.irc.channels import Channels
+from bridge.networks.irc.replies import ChannelFullError
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
-from bridge.sdk.events import RemoteChat
+from bridge.sdk.events import RemoteChat, RemoteShutOut
 from bridge.sdk.ids import RemoteChatId
 from bridge.sdk.module import Host
 
 LONGEST_REJOIN_SECONDS = 3600.0
 LEFT_RETRY_SECONDS = 1.0
+TELL_AGAIN_SECONDS = 1.0
 
 
 class PutOutError(TemporaryFailure):
@@ -35,7 +37,12 @@ class Way:
 
     async def enter(self, channels: Channels) -> None:
         """Be in the channel, and still there. Raises as ``Channels.enter``; ``PutOutError``."""
-        await channels.enter(self.chat.name, self.check)
+        try:
+            await channels.enter(self.chat.name, self.check)
+        except ChannelFullError as error:
+            if not self._memberships.comes_back:
+                raise
+            raise TemporaryFailure(str(error)) from error
         if not channels.is_in(self.chat.name):
             raise PutOutError(f"{self.chat.name} let us in, and we were out again at once.")
 
@@ -95,6 +102,11 @@ class Memberships:
     def chats(self) -> list[RemoteChat]:
         """The chats that it is to be in."""
         return list(self._chats.values())
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether it comes back by itself to where it was kicked from or refused."""
+        return self._returns
 
     def find(self, chat: RemoteChatId) -> RemoteChat | None:
         """The chat's record, if it is to be there."""
@@ -207,10 +219,28 @@ class Memberships:
             with self.way_into(chat) as way:
                 await way.enter(channels)
         except PermanentFailure as error:
-            if not self._returns:
-                self._chats.pop(chat.id, None)
             self._complain(error)
+            if self._returns:
+                await self._tell_shut_out(chat, error)
+            else:
+                self._chats.pop(chat.id, None)
         except DeliveryError as error:
             self._host.log.info("%s", error, extra={"event": "rejoin_failed"})
             return True
         return False
+
+    async def _tell_shut_out(self, chat: RemoteChat, error: PermanentFailure) -> None:
+        told = RemoteShutOut(chat=chat.id, reason=str(error))
+        while True:
+            try:
+                await self._host.receive(told)
+            except TemporaryFailure as failure:
+                await asyncio.sleep(failure.retry_after or TELL_AGAIN_SECONDS)
+            else:
+                return
+
+    def invited(self, chat: RemoteChat) -> None:
+        """Be in a chat now into which we are invited: it may have refused us or put us out."""
+        self.note(chat)
+        self._end_return(chat)
+        self._begin_return(chat, 0)

@@ -187,6 +187,7 @@ async def modes(call: NetworkCall) -> str:
 async def sync(call: NetworkCall) -> str:
     """Have the room's members compared with the channel's."""
     chat, relay = _channel(call)
+    await relay.join(chat)  # It may have been shut out.
     async with relay.at_hand() as (_, _, inquiries):
         relay.list_again(chat)
         answer = await inquiries.ask(

@@ -28,7 +28,7 @@ from bridge.networks.irc.topics import Topics
 from bridge.networks.irc.usernames import Usernames, as_seen
 from bridge.networks.irc.wire import Incoming, Source
 from bridge.sdk.errors import ModuleError, PermanentFailure
-from bridge.sdk.events import RemoteRemark
+from bridge.sdk.events import RemoteRemark, RemoteUser
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, UserId
 from bridge.sdk.module import Store
 
@@ -157,9 +157,10 @@ class Network:
         """Make an id for a message, since plain IRC has none."""
         return f"{self._nonce}-{next(self._numbers)}"
 
-    def remark(self, chat: RemoteChatId, text: str) -> RemoteRemark:
-        """Make what the bot is to say in a chat's room."""
-        return RemoteRemark(chat=chat, id=RemoteMessageId(self.new_message_id()), text=text)
+    def remark(self, chat: RemoteChatId, text: str, *people: RemoteUser) -> RemoteRemark:
+        """Make what the bot is to say in a chat's room, of these people."""
+        new = RemoteMessageId(self.new_message_id())
+        return RemoteRemark(chat=chat, id=new, text=text, people=people)
 
     def id_of(self, message: Incoming) -> RemoteMessageId:
         """The network's id of what a line says or does, else one of ours."""

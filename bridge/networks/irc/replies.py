@@ -37,6 +37,7 @@ JOIN_REFUSED = {
     "519": "it is for administrators of the network only",
     "520": "it is for operators of the network only",
 }
+CHANNEL_FULL = "471"
 JOIN_LATER = {
     "407": "too many names at once",
     "437": "the channel cannot be joined for the moment",
@@ -135,12 +136,17 @@ LOGGED_IN = "900"
 NO_SUCH_NICK, SERVICES_DOWN = "401", "440"
 
 
+class ChannelFullError(PermanentFailure):
+    """A channel has no place: that passes by itself."""
+
+
 def join_refusal(reply: Incoming, channel: str) -> DeliveryError | None:
     """Read a numeric as the answer to a join; None if it is none."""
     said = strip_codes(reply.param(-1))
     if reply.command in JOIN_REFUSED:
+        kind = ChannelFullError if reply.command == CHANNEL_FULL else PermanentFailure
         reason = JOIN_REFUSED[reply.command]
-        return PermanentFailure(f"{channel} cannot be joined: {reason} (the server: {said})")
+        return kind(f"{channel} cannot be joined: {reason} (the server: {said})")
     if reply.command in JOIN_LATER:
         reason = JOIN_LATER[reply.command]
         return TemporaryFailure(f"{channel} cannot be joined now: {reason} (the server: {said})")

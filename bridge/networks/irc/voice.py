@@ -1,7 +1,8 @@
 """What one client says and does in channels that it is in."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from bridge.networks.irc.acts import (
     REDACTION,
@@ -51,22 +52,37 @@ class Voice:
             stop.set_result(None)
         return bool(found)
 
-    async def say(self, connection: Connection, chat: RemoteChat, message: Message) -> Receipt:
-        """Say the message. Returns when the network has taken it: see ``Connection.deliver``."""
-        speaks_as = self._name_in_which(message, connection)
+    @contextmanager
+    def stoppable(self, event_id: EventId) -> Iterator[asyncio.Future[None]]:
+        """Have a message stopped while the block says it, or waits until it can; give what is
+        done then."""
         stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._stops[stop] = message.event_id
+        self._stops[stop] = event_id
         try:
-            while True:
-                lines = self._lines(message, chat, connection, speaks_as)
-                try:
-                    return await self._deliver(connection, chat, lines, stop)
-                except RelayRefused as error:
-                    self._host.log.info("%s", error, extra={"event": "irc_relay_refused"})
-                    self._no_relaying.add(chat.id)
-                    speaks_as = ""
+            yield stop
         finally:
             del self._stops[stop]
+
+    async def say(
+        self,
+        connection: Connection,
+        chat: RemoteChat,
+        message: Message,
+        stop: asyncio.Future[None],
+    ) -> Receipt:
+        """Say the message, or what of it was written before ``stop`` was done. Returns when the
+        network has taken it: see ``Connection.deliver``."""
+        if stop.done():
+            return Receipt()
+        speaks_as = self._name_in_which(message, connection)
+        while True:
+            lines = self._lines(message, chat, connection, speaks_as)
+            try:
+                return await self._deliver(connection, chat, lines, stop)
+            except RelayRefused as error:
+                self._host.log.info("%s", error, extra={"event": "irc_relay_refused"})
+                self._no_relaying.add(chat.id)
+                speaks_as = ""
 
     def _lines(
         self, message: Message, chat: RemoteChat, connection: Connection, speaks_as: str

@@ -24,6 +24,7 @@ from bridge.sdk.events import (
     RemoteRemark,
     RemoteRemoval,
     RemoteRename,
+    RemoteShutOut,
     RemoteTopic,
     RemoteTyping,
     RemoteUser,
@@ -366,7 +367,7 @@ def _users(event: RemoteEvent) -> Sequence[RemoteUser]:
             return (event.by,)
         case RemoteRanks():
             return tuple(RemoteUser(id=one, name=one) for one in event.ranks)
-        case RemoteTopic() | RemoteAccess() | RemoteRemark():
+        case RemoteTopic() | RemoteAccess() | RemoteShutOut() | RemoteRemark():
             return ()
 
 

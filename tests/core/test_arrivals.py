@@ -1,0 +1,44 @@
+"""What is told of a chat names nobody who wants no part in it."""
+
+from collections.abc import Callable
+
+from bridge.core.arrivals import Arrivals
+from bridge.core.chatfacts import ChatFacts
+from bridge.model import LinkKind
+from bridge.sdk.events import RemoteRemark, RemoteUser
+from bridge.sdk.ids import RemoteMessageId, RemoteUserId, UserId
+from tests.core.ground import CHAT, NEAR, Ground
+
+
+def user(nick: str) -> RemoteUser:
+    return RemoteUser(id=RemoteUserId(nick), name=nick)
+
+
+def remark(*nicks: str) -> RemoteRemark:
+    return RemoteRemark(
+        chat=CHAT, id=RemoteMessageId(" ".join(nicks)), text=" and ".join(nicks),
+        people=tuple(map(user, nicks)),
+    )  # fmt: skip
+
+
+class Wary(Ground):
+    """Knows people who opted out."""
+
+    def __init__(self, is_out: Callable[[UserId], bool]) -> None:
+        super().__init__()
+        self.is_out = is_out
+
+    def cover(self, *who: object) -> bool:
+        """Whether somebody wants no part in it."""
+        return self.is_out(UserId(str(who[0])))
+
+
+async def test_a_remark_that_names_somebody_who_opted_out_is_left_out() -> None:
+    ground = Wary(lambda one: one == Ground().namespaces.ghost(NEAR, RemoteUserId("eve")))
+    arrivals = Arrivals(ChatFacts(ground.portal, ground.house), ground.house)
+    for nicks in (("eve", "carl"), ("carl", "eve"), ("carl", "dora")):
+        await arrivals.receive(remark(*nicks))
+    (said,) = ground.waiting
+    assert said.content["body"] == "carl and dora"
+    # As the portal's it is held back with all that the chat says, and is nobody's message.
+    assert (said.portal, said.link) == (ground.portal.id, LinkKind.REMARK)
