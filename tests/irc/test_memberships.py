@@ -1,7 +1,7 @@
 """Where a client is to be: what is left on the way stays left, what is refused is tried again."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 
 import pytest
@@ -11,7 +11,7 @@ from bridge.networks.irc.client import IrcClient
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId
-from tests.irc.stage import Network, chat, message, running
+from tests.irc.stage import WAIT_SECONDS, Network, chat, message, running
 from tests.irc.test_client import listening, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
@@ -49,30 +49,6 @@ async def test_a_channel_that_is_left_on_the_way_into_it_is_not_come_into() -> N
             sending = tasks.create_task(puppet.join(chat("#room")))
             assert await alices.admit() == "#room"
             await sending
-
-
-async def test_a_channel_that_is_refused_for_now_is_tried_again_over_reconnects_too() -> None:
-    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
-        network = Network(server.port, rejoin_seconds=0.05)
-        async with listening(server, network) as (relay, _, peer, run):
-            joining = tasks.create_task(refused(relay.join(chat("#split")), "for the moment"))
-            for _ in range(2):
-                await peer.expect("JOIN #split")
-                peer.say(":irc.test 437 {nick} #split :Temporarily unavailable")
-            await joining
-            assert await peer.admit() == "#split"
-            await synced(peer)
-            peer.reset()
-            await run.wait_for_error()
-            async with running(relay):
-                again = await server.accept()
-                await again.welcome()
-                await again.expect("JOIN #room,#split")
-                again.say(":irc.test 480 {nick} #split :Throttled", ":{nick}!t@h JOIN #room")
-                for _ in range(2):
-                    await again.expect("JOIN #split")
-                    again.say(":irc.test 437 {nick} #split :Temporarily unavailable")
-                assert await again.admit() == "#split"
 
 
 class Bridged:
@@ -113,6 +89,96 @@ def are_pauses(asked: Sequence[float], least: float) -> bool:
     return all(pause > least * 2**number * 0.99 for number, pause in enumerate(pauses))
 
 
+def refuse_for_now(peer: Peer, name: str) -> None:
+    peer.say(f":irc.test 437 {{nick}} {name} :Temporarily unavailable")
+
+
+async def refused_twice(peer: Peer) -> list[float]:
+    """Let nobody into #split twice, then let in; return when it was asked for."""
+    asked = []
+    for _ in range(2):
+        await peer.expect("JOIN #split")
+        asked.append(asyncio.get_running_loop().time())
+        refuse_for_now(peer, "#split")
+    assert await peer.admit() == "#split"
+    return [*asked, asyncio.get_running_loop().time()]
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_channel_that_refuses_for_now_is_asked_by_the_core_alone_over_reconnects_too() -> (
+    None
+):
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        # Were the module to ask as well, it would do so long before the core.
+        relay, _ = Network(server.port, rejoin_seconds=0.01).relay()
+        bridged, pause = Bridged(relay), 0.2
+        core = Rejoining(bridged, lambda: [chat("#split")], first_pause=pause)
+        knocking = tasks.create_task(core.run())
+        async with running(relay) as run:
+            peer = await server.accept()
+            await peer.welcome()
+            core.note_connected()
+            assert are_pauses(await refused_twice(peer), pause)
+            await until(lambda: not bridged.trouble)
+            peer.reset()
+            await run.wait_for_error()
+        async with running(relay):
+            again = await server.accept()
+            await again.welcome()
+            # The module comes back by itself, until the core asks.
+            await again.expect("JOIN #split")
+            core.note_connected()
+            await until(lambda: not relay._memberships._returning)
+            first = asyncio.get_running_loop().time()
+            refuse_for_now(again, "#split")
+            assert are_pauses([first, *await refused_twice(again)], pause)
+            await until(lambda: not bridged.trouble)
+            knocking.cancel()
+        assert bridged.joined == 2
+        assert [one.heard.count("JOIN #split") for one in (peer, again)] == [3, 4]
+
+
+async def test_what_is_asked_for_before_there_is_a_connection_is_left_to_who_asks() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        async with listening(server, Network(server.port)) as (relay, _, peer, run):
+            peer.reset()
+            await run.wait_for_error()
+        async with running(relay):
+            await asyncio.sleep(0)
+            joining = tasks.create_task(refused(relay.join(chat("#room")), "for the moment"))
+            again = await server.accept()
+            await again.welcome()
+            await again.expect("JOIN #room")
+            refuse_for_now(again, "#room")
+            await joining
+            await synced(again)
+            assert not relay._memberships._returning
+
+
+async def test_what_refuses_for_now_and_nobody_asks_for_again_is_tried_with_the_next_connection(
+) -> None:  # fmt: skip
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = Network(server.port, rejoin_seconds=0.05)
+        async with listening(server, network) as (relay, _, peer, run):
+            joining = tasks.create_task(refused(relay.join(chat("#split")), "for the moment"))
+            await peer.expect("JOIN #split")
+            refuse_for_now(peer, "#split")
+            await joining
+            peer.reset()
+            await run.wait_for_error()
+            async with running(relay):
+                again = await server.accept()
+                await again.welcome()
+                await again.expect("JOIN #room,#split")
+                again.say(":irc.test 480 {nick} #split :Throttled", ":{nick}!t@h JOIN #room")
+                await refused_twice(again)
+
+
 async def test_who_is_kicked_in_the_moment_of_the_join_comes_back_in_its_time() -> None:
     rest = 0.05
     async with scripted_server() as server, asyncio.TaskGroup() as tasks:
@@ -138,9 +204,9 @@ async def test_who_is_kicked_in_the_moment_of_the_join_comes_back_in_its_time() 
             again = await server.accept()
             await again.welcome()
             core.note_connected()
-            # All are tried at once. What refuses for the moment is asked for by the core as well.
+            # All are tried at once. What refuses for the moment is asked for again by the core.
             await again.expect("JOIN #trap")
-            again.say(":irc.test 437 {nick} #trap :Temporarily unavailable")
+            refuse_for_now(again, "#trap")
             asked = [await put_out(again)]
             assert await again.admit() == "#trap"
             assert are_pauses([*asked, asyncio.get_running_loop().time()], 8 * rest)
@@ -163,7 +229,7 @@ async def test_a_kick_is_not_answered_by_the_long_pause_of_a_refusal_before_it()
         async with listening(server, network) as (relay, _, peer, _):
             joining = tasks.create_task(refused(relay.join(chat("#split")), "for the moment"))
             await peer.expect("JOIN #split")
-            peer.say(":irc.test 437 {nick} #split :Temporarily unavailable")
+            refuse_for_now(peer, "#split")
             await joining
             joining = tasks.create_task(relay.join(chat("#split")))
             assert await peer.admit() == "#split"

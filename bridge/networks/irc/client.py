@@ -187,7 +187,7 @@ class IrcClient(Presence):
                 await way.come(channels)
             except (TemporaryFailure, asyncio.CancelledError):
                 if not self._is_puppet:
-                    way.try_later()
+                    way.stay_open()
                 raise
             way.arrive()
 
