@@ -9,8 +9,8 @@ import pytest
 from bridge.core.rejoining import Rejoining
 from bridge.networks.irc.client import IrcClient
 from bridge.sdk.errors import TemporaryFailure
-from bridge.sdk.events import RemoteChat
-from bridge.sdk.ids import InstanceId
+from bridge.sdk.events import Rank, RemoteChat, Removal
+from bridge.sdk.ids import InstanceId, RemoteUserId
 from tests.irc.stage import WAIT_SECONDS, Network, chat, message, running
 from tests.irc.test_client import listening, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
@@ -237,6 +237,62 @@ async def test_a_kick_is_not_answered_by_the_long_pause_of_a_refusal_before_it()
             relay._memberships._rejoin_seconds = 0.05
             peer.say(":op!o@h KICK #split {nick} :out")
             assert await peer.admit() == "#split"
+
+
+async def test_what_the_relay_is_to_say_or_do_while_it_rests_after_a_kick_knocks_at_nothing() -> (
+    None
+):
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port, rejoin_seconds=3600)) as (relay, _, peer, _),
+    ):
+        room, bob = chat("#room"), RemoteUserId("bob")
+        acts: list[Callable[[], Awaitable[object]]] = [
+            lambda: relay.send(message("#room", "hi", relayed=True)),
+            lambda: relay.set_topic(room, "a topic"),
+            lambda: relay.set_rank(room, bob, Rank.VOICED),
+            lambda: relay.remove(room, bob, Removal.BAN, "out"),
+            lambda: relay.find_bans(room, ["bob"]),
+            lambda: relay.change_bans(room, ["bob"], []),
+        ]
+        peer.say(":op!o@h KICK #room {nick} :out")
+        await synced(peer)
+        for act in acts:
+            with pytest.raises(TemporaryFailure, match="put out of #room") as caught:
+                await act()
+            assert caught.value.retry_after is not None
+            assert 3500 < caught.value.retry_after <= 3600
+        # What follows them is the next that the server hears.
+        heard = len(peer.heard)
+        await synced(peer)
+        assert peer.heard[heard:] == ["PONG sync"]
+
+
+async def test_what_waited_for_the_pause_after_a_kick_is_said_when_it_is_over() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = Network(server.port, rejoin_seconds=0.5)
+        async with listening(server, network) as (relay, _, peer, _):
+
+            async def say() -> int:
+                tries = 0
+                while True:
+                    tries += 1
+                    try:
+                        await relay.send(message("#room", "hi", relayed=True))
+                    except TemporaryFailure as error:
+                        await asyncio.sleep(error.retry_after or 0)
+                    else:
+                        return tries
+
+            peer.say(":op!o@h KICK #room {nick} :out")
+            await synced(peer)
+            kicked = asyncio.get_running_loop().time()
+            saying = tasks.create_task(say())
+            assert await peer.admit() == "#room"
+            assert asyncio.get_running_loop().time() - kicked > 0.2
+            await peer.expect("PRIVMSG #room :")
+            assert await saying <= 3
+            assert [one for one in peer.heard if one.startswith("JOIN")] == ["JOIN #room"] * 2
 
 
 async def test_a_refusal_of_the_nick_is_none_of_a_channel_and_a_late_yes_is_taken() -> None:

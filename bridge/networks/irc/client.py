@@ -253,7 +253,7 @@ class IrcClient(Presence):
             connection, channels = await self._link.get(self._settings.connect_seconds * 2)
             if not connection.isupport.is_channel(chat.name):
                 return self._approach(connection, chat.name)
-            await channels.enter(chat.name, way.check)
+            await channels.enter(chat.name, way.check_rest)
             way.arrive()
         return connection
 

@@ -35,6 +35,16 @@ class Way:
                 f"{self.chat.name} was left meanwhile.", retry_after=LEFT_RETRY_SECONDS
             )
 
+    def check_rest(self) -> None:
+        """Raise as ``check``, and ``TemporaryFailure`` while nobody is to knock after a kick."""
+        self.check()
+        rest = self._memberships.rest_of(self.chat)
+        if rest is not None:
+            raise TemporaryFailure(
+                f"We were put out of {self.chat.name} and come back in {rest:.0f} seconds.",
+                retry_after=rest,
+            )
+
     async def enter(self, channels: Channels) -> None:
         """Be in the channel, and still there. Raises as ``Channels.enter``; ``PutOutError``."""
         await channels.enter(self.chat.name, self.check)
