@@ -461,8 +461,17 @@ class Instance:
         if self._group is None:
             raise TemporaryFailure(f"{self.name} is not started yet")
 
+        was_connected = False
+
         def note(state: LoginState, reason: str) -> None:
-            self._count(row, state)
+            nonlocal was_connected
+            is_connected = state is LoginState.CONNECTED
+            # With a reason it may be a word about the connection that there is: a chat that has
+            # just shut the relay out, say, which is not to be knocked at for that.
+            if row.kind is LoginKind.RELAY and is_connected and not (was_connected and reason):
+                self._rejoining.note_connected()
+            was_connected = is_connected
+            self._count()
             self.on_state(row, state, reason)
 
         supervisor = Supervisor(
@@ -478,9 +487,7 @@ class Instance:
             supervisor.report(LoginState.OFF, NOT_ALLOWED)
         return session
 
-    def _count(self, row: LoginRow, state: LoginState) -> None:
-        if row.kind is LoginKind.RELAY and state is LoginState.CONNECTED:
-            self._rejoining.note_connected()
+    def _count(self) -> None:
         for one in LoginState:
             number = sum(s.supervisor.state is one for s in self._sessions.values())
             self._telemetry.logins.labels(instance=self.name, state=one.value).set(number)

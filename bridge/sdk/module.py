@@ -284,7 +284,8 @@ class JoinsChats(Protocol):
         """Be in the chat from now on, over reconnects too.
 
         Returns when the network has let us in. Raises ``PermanentFailure`` with the network's
-        reason (no such channel, banned, invite only), ``TemporaryFailure`` when not connected.
+        reason (no such channel, banned, invite only), ``TemporaryFailure`` when not connected, or
+        where nobody is let in for now: the host asks again, and the client does not.
         """
         ...
 

@@ -169,6 +169,57 @@ class SteppedLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.now
 
+    @property
+    def has_timers(self) -> bool:
+        """Whether anybody is to be woken at some time."""
+        scheduled = cast(Any, self)._scheduled
+        return any(not one.cancelled() for one in scheduled)
+
+    async def turn(self) -> None:
+        """Have done whatever can be done now."""
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+def test_what_is_held_back_is_told_in_its_time_though_nothing_more_is_heard() -> None:
+    async def hold(loop: SteppedLoop) -> None:
+        reading = Reading()
+        told: list[str] = []
+
+        async def put(*heard: Heard) -> None:
+            told.extend(one.mark.msgid if one.mark else "unmarked" for one in heard)
+
+        async with asyncio.TaskGroup() as tasks:
+            releasing = tasks.create_task(reading.history.keep_releasing(put, loop.time))
+            reading.say(31, 32)
+            await loop.turn()
+            loop.now += ANSWER_SECONDS - 1
+            await loop.turn()
+            assert told == []
+            loop.now += 2
+            await loop.turn()
+            assert told == ["unmarked"] * 2
+            # What is said from then on waits no more; and while nothing can be late, nobody looks.
+            reading.now = loop.now
+            reading.say(33)
+            assert reading.told == ["unmarked"]
+            assert not loop.has_timers
+            for _ in range(MOST_TIMES):
+                await reading.write()
+                await loop.turn()
+                assert loop.has_timers
+                reading.now = loop.now = loop.now + ANSWER_SECONDS * 2**MOST_TIMES
+                await loop.turn()
+            # Asked for again and again without a line from the server, then given up.
+            assert reading.asked == ["msgid=m10"] * MOST_TIMES
+            assert told == ["unmarked"] * 2 + ["m33"]
+            assert not loop.has_timers
+            releasing.cancel()
+
+    loop = SteppedLoop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(hold(loop))
+
 
 def test_what_lies_unread_because_we_are_slow_is_no_silence_of_the_server() -> None:
     server = {"host": "127.0.0.1", "port": 1, "tls": False}

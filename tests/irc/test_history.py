@@ -297,6 +297,34 @@ async def test_what_is_asked_is_under_flood_control_with_all_other_lines() -> No
             assert not host.of(RemoteMessage)
 
 
+async def test_what_waits_for_a_silent_server_is_told_though_nobody_says_more() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, ping_seconds=3600)
+        mark = Mark(datetime(2026, 11, 25, 10, 0, 10, tzinfo=UTC), "m10")
+        network.store.rows["heard:#room"] = mark.encode()
+        relay, host = network.relay()
+        async with running(relay), asyncio.TaskGroup() as tasks:
+            peer = await server.accept()
+            await peer.welcome(ISUPPORT, CAPABILITIES)
+            await host.wait_until_connected()
+            assert relay._ears is not None
+            relay._ears._history._answer_seconds = 0.5
+            joined = tasks.create_task(relay.join(chat("#room")))
+            await peer.admit("bob")
+            await joined
+            await peer.expect("CHATHISTORY AFTER #room msgid=m10")
+            peer.say(live(20, "now"), ":bob!b@h NICK bobby", live(21, "then", "bobby!b@h"))
+            await host.wait_for(RemoteMessage, 2)
+            assert host.texts == ["bob: now", "bobby: then"]
+            kinds = [type(one).__name__ for one in host.events if not isinstance(one, RemoteRanks)]
+            assert kinds == ["RemoteMembers", "RemoteMessage", "RemoteRename", "RemoteMessage"]
+            # The gap is open, and asked for again.
+            await peer.expect("CHATHISTORY AFTER #room msgid=m10")
+            peer.say(*page(live(11, "missed")))
+            await host.wait_for(RemoteMessage, 3)
+            assert host.texts[2:] == ["bob: missed"]
+
+
 async def test_what_was_missed_is_asked_for_before_the_modes_of_all_channels() -> None:
     names = ["#room", "#other", "#third"]
     mark = Mark(datetime(2026, 11, 25, 10, tzinfo=UTC), "m10")

@@ -58,6 +58,25 @@ async def test_reading_waits_while_it_is_full() -> None:
         inbox.close()
 
 
+async def test_what_is_put_together_stays_together_though_it_is_full() -> None:
+    stored: list[Said] = []
+    may_store = asyncio.Event()
+
+    async def store(said: Said) -> None:
+        await may_store.wait()
+        stored.append(said)
+
+    inbox = Inbox(store, room_of, most=1)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(inbox.work())
+        group.create_task(inbox.put(*(("one", number) for number in range(3))))
+        group.create_task(inbox.put(("one", 3)))
+        await asyncio.sleep(0)
+        may_store.set()
+        inbox.close()
+    assert stored == [("one", number) for number in range(4)]
+
+
 async def test_what_a_cancellation_cut_off_is_handed_on_when_the_work_goes_on() -> None:
     stored: list[Said] = []
     begun, may_store = asyncio.Event(), asyncio.Event()

@@ -52,11 +52,14 @@ def bridged(instance: InstanceId, receiver: LoginId | None = None) -> Sequence[R
 
 
 @asynccontextmanager
-async def at_work(server: ScriptedServer, rest: float = 60) -> AsyncIterator[Instance]:
+async def at_work(
+    server: ScriptedServer, rest: float = 60, rejoin: float = 30
+) -> AsyncIterator[Instance]:
     """A network as the core runs it."""
     settings = IrcSettings.model_validate({
         "servers": [{"host": "127.0.0.1", "port": server.port, "tls": False}],
         "own_network": True, "connect_seconds": 60, "connect_rate": 100,
+        "rejoin_seconds": rejoin,
     })  # fmt: skip
     instance = Instance(
         InstanceId("near"), IrcConnector(settings), Rows(), MemoryStore(), SystemClock(),
@@ -142,6 +145,21 @@ async def test_a_relay_that_is_banned_connects_once_whatever_is_looked_up_or_wis
         # Had the relay knocked, it would be the next: it goes before everybody.
         await let_in(server, instance, "Bob")
         assert len(server.peers) == 2
+
+
+async def test_a_channel_that_bans_the_relay_after_a_kick_is_not_knocked_at_twice() -> None:
+    async with scripted_server() as server, at_work(server, rejoin=0.01) as instance:
+        peer = await server.accept()
+        await peer.welcome()
+        assert await peer.admit() == "#room"
+        peer.say(":op!o@h KICK #room {nick} :out")
+        await peer.expect("JOIN #room")
+        peer.say(":irc.test 474 {nick} #room :Cannot join channel (+b)")
+        await until(lambda: "banned" in relay_of(instance).supervisor.reason)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(instance.join(chat("#other")))
+            # That the relay says what keeps it out is no new connection.
+            assert await peer.admit() == "#other"
 
 
 async def test_a_person_who_is_banned_connects_once_whatever_they_say() -> None:

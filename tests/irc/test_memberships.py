@@ -1,7 +1,7 @@
 """Where a client is to be: what is left on the way stays left, what is refused is tried again."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 
 import pytest
@@ -9,9 +9,9 @@ import pytest
 from bridge.core.rejoining import Rejoining
 from bridge.networks.irc.client import IrcClient
 from bridge.sdk.errors import TemporaryFailure
-from bridge.sdk.events import RemoteChat
-from bridge.sdk.ids import InstanceId
-from tests.irc.stage import Network, chat, message, running
+from bridge.sdk.events import Rank, RemoteChat, Removal
+from bridge.sdk.ids import InstanceId, RemoteUserId
+from tests.irc.stage import WAIT_SECONDS, Network, chat, message, running
 from tests.irc.test_client import listening, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
@@ -49,30 +49,6 @@ async def test_a_channel_that_is_left_on_the_way_into_it_is_not_come_into() -> N
             sending = tasks.create_task(puppet.join(chat("#room")))
             assert await alices.admit() == "#room"
             await sending
-
-
-async def test_a_channel_that_is_refused_for_now_is_tried_again_over_reconnects_too() -> None:
-    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
-        network = Network(server.port, rejoin_seconds=0.05)
-        async with listening(server, network) as (relay, _, peer, run):
-            joining = tasks.create_task(refused(relay.join(chat("#split")), "for the moment"))
-            for _ in range(2):
-                await peer.expect("JOIN #split")
-                peer.say(":irc.test 437 {nick} #split :Temporarily unavailable")
-            await joining
-            assert await peer.admit() == "#split"
-            await synced(peer)
-            peer.reset()
-            await run.wait_for_error()
-            async with running(relay):
-                again = await server.accept()
-                await again.welcome()
-                await again.expect("JOIN #room,#split")
-                again.say(":irc.test 480 {nick} #split :Throttled", ":{nick}!t@h JOIN #room")
-                for _ in range(2):
-                    await again.expect("JOIN #split")
-                    again.say(":irc.test 437 {nick} #split :Temporarily unavailable")
-                assert await again.admit() == "#split"
 
 
 class Bridged:
@@ -113,6 +89,96 @@ def are_pauses(asked: Sequence[float], least: float) -> bool:
     return all(pause > least * 2**number * 0.99 for number, pause in enumerate(pauses))
 
 
+def refuse_for_now(peer: Peer, name: str) -> None:
+    peer.say(f":irc.test 437 {{nick}} {name} :Temporarily unavailable")
+
+
+async def refused_twice(peer: Peer) -> list[float]:
+    """Let nobody into #split twice, then let in; return when it was asked for."""
+    asked = []
+    for _ in range(2):
+        await peer.expect("JOIN #split")
+        asked.append(asyncio.get_running_loop().time())
+        refuse_for_now(peer, "#split")
+    assert await peer.admit() == "#split"
+    return [*asked, asyncio.get_running_loop().time()]
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_channel_that_refuses_for_now_is_asked_by_the_core_alone_over_reconnects_too() -> (
+    None
+):
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        # Were the module to ask as well, it would do so long before the core.
+        relay, _ = Network(server.port, rejoin_seconds=0.01).relay()
+        bridged, pause = Bridged(relay), 0.2
+        core = Rejoining(bridged, lambda: [chat("#split")], first_pause=pause)
+        knocking = tasks.create_task(core.run())
+        async with running(relay) as run:
+            peer = await server.accept()
+            await peer.welcome()
+            core.note_connected()
+            assert are_pauses(await refused_twice(peer), pause)
+            await until(lambda: not bridged.trouble)
+            peer.reset()
+            await run.wait_for_error()
+        async with running(relay):
+            again = await server.accept()
+            await again.welcome()
+            # The module comes back by itself, until the core asks.
+            await again.expect("JOIN #split")
+            core.note_connected()
+            await until(lambda: not relay._memberships._returning)
+            first = asyncio.get_running_loop().time()
+            refuse_for_now(again, "#split")
+            assert are_pauses([first, *await refused_twice(again)], pause)
+            await until(lambda: not bridged.trouble)
+            knocking.cancel()
+        assert bridged.joined == 2
+        assert [one.heard.count("JOIN #split") for one in (peer, again)] == [3, 4]
+
+
+async def test_what_is_asked_for_before_there_is_a_connection_is_left_to_who_asks() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        async with listening(server, Network(server.port)) as (relay, _, peer, run):
+            peer.reset()
+            await run.wait_for_error()
+        async with running(relay):
+            await asyncio.sleep(0)
+            joining = tasks.create_task(refused(relay.join(chat("#room")), "for the moment"))
+            again = await server.accept()
+            await again.welcome()
+            await again.expect("JOIN #room")
+            refuse_for_now(again, "#room")
+            await joining
+            await synced(again)
+            assert not relay._memberships._returning
+
+
+async def test_what_refuses_for_now_and_nobody_asks_for_again_is_tried_with_the_next_connection(
+) -> None:  # fmt: skip
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = Network(server.port, rejoin_seconds=0.05)
+        async with listening(server, network) as (relay, _, peer, run):
+            joining = tasks.create_task(refused(relay.join(chat("#split")), "for the moment"))
+            await peer.expect("JOIN #split")
+            refuse_for_now(peer, "#split")
+            await joining
+            peer.reset()
+            await run.wait_for_error()
+            async with running(relay):
+                again = await server.accept()
+                await again.welcome()
+                await again.expect("JOIN #room,#split")
+                again.say(":irc.test 480 {nick} #split :Throttled", ":{nick}!t@h JOIN #room")
+                await refused_twice(again)
+
+
 async def test_who_is_kicked_in_the_moment_of_the_join_comes_back_in_its_time() -> None:
     rest = 0.05
     async with scripted_server() as server, asyncio.TaskGroup() as tasks:
@@ -138,9 +204,9 @@ async def test_who_is_kicked_in_the_moment_of_the_join_comes_back_in_its_time() 
             again = await server.accept()
             await again.welcome()
             core.note_connected()
-            # All are tried at once. What refuses for the moment is asked for by the core as well.
+            # All are tried at once. What refuses for the moment is asked for again by the core.
             await again.expect("JOIN #trap")
-            again.say(":irc.test 437 {nick} #trap :Temporarily unavailable")
+            refuse_for_now(again, "#trap")
             asked = [await put_out(again)]
             assert await again.admit() == "#trap"
             assert are_pauses([*asked, asyncio.get_running_loop().time()], 8 * rest)
@@ -163,7 +229,7 @@ async def test_a_kick_is_not_answered_by_the_long_pause_of_a_refusal_before_it()
         async with listening(server, network) as (relay, _, peer, _):
             joining = tasks.create_task(refused(relay.join(chat("#split")), "for the moment"))
             await peer.expect("JOIN #split")
-            peer.say(":irc.test 437 {nick} #split :Temporarily unavailable")
+            refuse_for_now(peer, "#split")
             await joining
             joining = tasks.create_task(relay.join(chat("#split")))
             assert await peer.admit() == "#split"
@@ -171,6 +237,62 @@ async def test_a_kick_is_not_answered_by_the_long_pause_of_a_refusal_before_it()
             relay._memberships._rejoin_seconds = 0.05
             peer.say(":op!o@h KICK #split {nick} :out")
             assert await peer.admit() == "#split"
+
+
+async def test_what_the_relay_is_to_say_or_do_while_it_rests_after_a_kick_knocks_at_nothing() -> (
+    None
+):
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port, rejoin_seconds=3600)) as (relay, _, peer, _),
+    ):
+        room, bob = chat("#room"), RemoteUserId("bob")
+        acts: list[Callable[[], Awaitable[object]]] = [
+            lambda: relay.send(message("#room", "hi", relayed=True)),
+            lambda: relay.set_topic(room, "a topic"),
+            lambda: relay.set_rank(room, bob, Rank.VOICED),
+            lambda: relay.remove(room, bob, Removal.BAN, "out"),
+            lambda: relay.find_bans(room, ["bob"]),
+            lambda: relay.change_bans(room, ["bob"], []),
+        ]
+        peer.say(":op!o@h KICK #room {nick} :out")
+        await synced(peer)
+        for act in acts:
+            with pytest.raises(TemporaryFailure, match="put out of #room") as caught:
+                await act()
+            assert caught.value.retry_after is not None
+            assert 3500 < caught.value.retry_after <= 3600
+        # What follows them is the next that the server hears.
+        heard = len(peer.heard)
+        await synced(peer)
+        assert peer.heard[heard:] == ["PONG sync"]
+
+
+async def test_what_waited_for_the_pause_after_a_kick_is_said_when_it_is_over() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = Network(server.port, rejoin_seconds=0.5)
+        async with listening(server, network) as (relay, _, peer, _):
+
+            async def say() -> int:
+                tries = 0
+                while True:
+                    tries += 1
+                    try:
+                        await relay.send(message("#room", "hi", relayed=True))
+                    except TemporaryFailure as error:
+                        await asyncio.sleep(error.retry_after or 0)
+                    else:
+                        return tries
+
+            peer.say(":op!o@h KICK #room {nick} :out")
+            await synced(peer)
+            kicked = asyncio.get_running_loop().time()
+            saying = tasks.create_task(say())
+            assert await peer.admit() == "#room"
+            assert asyncio.get_running_loop().time() - kicked > 0.2
+            await peer.expect("PRIVMSG #room :")
+            assert await saying <= 3
+            assert [one for one in peer.heard if one.startswith("JOIN")] == ["JOIN #room"] * 2
 
 
 async def test_a_refusal_of_the_nick_is_none_of_a_channel_and_a_late_yes_is_taken() -> None:

@@ -43,6 +43,11 @@ class Channels:
         """Whether we are in the channel."""
         return self._fold(name) in self._joined
 
+    def was_asked(self, name: str) -> bool:
+        """Whether the channel was asked to let us in, and we were not put out of it since."""
+        key = self._fold(name)
+        return key in self._joined or key in self._asked or key in self._overdue
+
     @property
     def names(self) -> list[str]:
         """The channels that we are in, folded, in order."""
@@ -53,7 +58,7 @@ class Channels:
 
         Who is put out again before this returns is told by ``is_in``.
 
-        ``check``: called before it is asked for; raises if it was left since.
+        ``check``: called before it is asked for; raises if it must not be, being left since say.
         """
         key = self._fold(name)
         if key in self._joined:

@@ -187,7 +187,7 @@ class IrcClient(Presence):
                 await way.come(channels)
             except (TemporaryFailure, asyncio.CancelledError):
                 if not self._is_puppet:
-                    way.try_later()
+                    way.stay_open()
                 raise
             way.arrive()
 
@@ -253,7 +253,7 @@ class IrcClient(Presence):
             connection, channels = await self._link.get(self._settings.connect_seconds * 2)
             if not connection.isupport.is_channel(chat.name):
                 return self._approach(connection, chat.name)
-            await channels.enter(chat.name, way.check)
+            await channels.enter(chat.name, way.check_rest)
             way.arrive()
         return connection
 
@@ -367,6 +367,7 @@ class IrcClient(Presence):
             tasks.create_task(self._marks.keep_writing())
             tasks.create_task(self._desk.work())
             tasks.create_task(self._ears.end_splits(inbox.put))
+            tasks.create_task(self._ears.release_late(inbox.put))
             tasks.create_task(self._ears.keep_asking())
 
     async def _settle_in(self, connection: Connection) -> None:
@@ -418,8 +419,8 @@ class IrcClient(Presence):
                 overheard = inquiries.handle(message)
                 for event in () if overheard else await doorman.handle(message):
                     await self._put_whispered(inbox, event)
-            for heard in self._ears.hear(message) if self._ears else ():
-                await inbox.put(heard)
+            if self._ears is not None and (heard := self._ears.hear(message)):
+                await inbox.put(*heard)
 
     @staticmethod
     async def _put_whispered(inbox: Inbox[Heard | SignedIn], event: Whispered) -> None:

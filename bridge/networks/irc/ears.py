@@ -11,7 +11,7 @@ from bridge.networks.irc.acts import is_typing, read_act, read_answered, read_ty
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.facts import Facts
 from bridge.networks.irc.format import strip_codes
-from bridge.networks.irc.history import Heard, History, Mark
+from bridge.networks.irc.history import Heard, History, Mark, Put
 from bridge.networks.irc.members import Roster
 from bridge.networks.irc.mentions import with_mentions
 from bridge.networks.irc.multiline import Assembler
@@ -87,6 +87,10 @@ class Ears:
                 tasks.create_task(self._network.banned.keep_writing())
         except* TemporaryFailure:
             pass  # It broke; who listens says it.
+
+    async def release_late(self, put: Put) -> None:
+        """Hand over what waits for missed history for too long. Runs until cancelled."""
+        await self._history.keep_releasing(put, lambda: self._connection.waited)
 
     async def end_splits(self, put: Callable[[Heard], Awaitable[None]]) -> None:
         """Hand over who did not come back after a netsplit. Runs until cancelled."""

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Protocol
 
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.wire import Incoming, Line, line
@@ -29,6 +30,9 @@ MOST_PAGES = 20
 PAGE = 100
 ANSWER_SECONDS = 20.0
 """So long a server may say nothing of an answer, doubled with each time that it is asked again."""
+LOOK_SECONDS = 0.25
+"""Between two looks at what is late at least: while we are the slow ones, the time that counts
+stands, and what is nearly late stays so."""
 MOST_TIMES = 5
 """So often it is asked for one page."""
 MOST_HELD = 500
@@ -69,6 +73,12 @@ class Heard:
     mark: Mark | None = None
 
 
+class Put(Protocol):
+    """Takes what may be told now, all of it at once: nothing comes in between."""
+
+    def __call__(self, *heard: Heard) -> Awaitable[None]: ...
+
+
 @dataclass(slots=True, eq=False)
 class _Asking:
     name: str
@@ -103,14 +113,21 @@ class _Asking:
 
 
 class History:
-    """The channels of one listening connection. Pure but for :meth:`keep_asking`.
+    """The channels of one listening connection. Pure but for :meth:`keep_asking` and
+    :meth:`keep_releasing`.
 
     Times are parameters: seconds that we waited for the server, so that what lies unread while
     we are the slow ones is no silence of it.
     """
 
-    def __init__(self, isupport: Isupport, marks: Mapping[RemoteChatId, Mark]) -> None:
+    def __init__(
+        self,
+        isupport: Isupport,
+        marks: Mapping[RemoteChatId, Mark],
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
         self._marks = dict(marks)
+        self._answer_seconds = answer_seconds
         self._seen: dict[RemoteChatId, deque[str]] = {}
         self._asking: dict[RemoteChatId, _Asking] = {}
         self._to_ask: asyncio.Queue[_Asking] = asyncio.Queue()
@@ -118,6 +135,8 @@ class History:
         """Those whose first question is not written."""
         self._all_asked = asyncio.Event()
         self._all_asked.set()
+        self._changed = asyncio.Event()
+        """Something may be late sooner than it was."""
         limit = isupport.tokens.get("CHATHISTORY", "")
         most = int(limit[:6]) if limit.isascii() and limit.isdecimal() else 0
         self._page = min(most or PAGE, PAGE)
@@ -138,9 +157,32 @@ class History:
                 # An answer to the one before may have come meanwhile, and led to the next.
                 if asking.question is None:
                     asking.is_asked, asking.heard_at = True, now()
+                    self._changed.set()
             self._new.discard(asking)
             if not self._new:
                 self._all_asked.set()
+
+    async def keep_releasing(self, put: Put, now: Callable[[], float]) -> None:
+        """Hand over what was held back for too long, though nothing more is heard. Runs until
+        cancelled."""
+        while True:
+            self._changed.clear()
+            if late := self._release_late(now()):
+                await put(*late)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause(now())):
+                    await self._changed.wait()
+
+    def _pause(self, now: float) -> float | None:
+        """Seconds until something may be late; None if nothing can be."""
+        # Of one that is late already and not asked yet there is nothing to tell.
+        ends = [
+            self._late_at(one) for one in self._asking.values() if one.is_asked or not one.is_late
+        ]
+        return max(min(ends) - now, LOOK_SECONDS) if ends else None
+
+    def _late_at(self, asking: _Asking) -> float:
+        return asking.heard_at + self._answer_seconds * 2.0 ** (asking.times - 1)
 
     async def wait_until_asked(self) -> None:
         """Return when each channel that we came into was asked about once: that goes first, since
@@ -170,6 +212,7 @@ class History:
         asking.is_asked, asking.heard_at = False, now
         asking.question = line("CHATHISTORY", "AFTER", asking.name, since, str(self._page))
         self._to_ask.put_nowait(asking)
+        self._changed.set()
 
     def forget(self, chat: RemoteChatId) -> None:
         """Forget a channel that is bridged no more: bridged again, it has no past."""
@@ -271,7 +314,7 @@ class History:
         """
         told = []
         for chat, asking in list(self._asking.items()):
-            if now - asking.heard_at <= ANSWER_SECONDS * 2 ** (asking.times - 1):
+            if now <= self._late_at(asking):
                 continue
             mark = self._marks.get(chat)
             if asking.is_asked and (asking.times >= MOST_TIMES or mark is None):

@@ -34,8 +34,15 @@ class Inbox(Generic[T]):
         self._closed = False
         self._changed = Flag()
 
-    async def put(self, item: T) -> None:
-        """Add one; waits while there are too many."""
+    async def put(self, *items: T) -> None:
+        """Add them, with nothing between them; waits while there are too many."""
+        for item in items:
+            self._add(item)
+        # They are in already: who is cancelled here loses nothing.
+        while self._held > self._most:
+            await self._wait()
+
+    def _add(self, item: T) -> None:
         self._held += 1
         lane = self._lane(item)
         if lane in self._lanes:
@@ -43,9 +50,6 @@ class Inbox(Generic[T]):
         else:
             self._lanes[lane] = deque([item])
             self._start(lane)
-        # It is in already: who is cancelled here loses nothing.
-        while self._held > self._most:
-            await self._wait()
 
     def close(self) -> None:
         """Say that nothing more comes."""

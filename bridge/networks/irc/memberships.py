@@ -14,6 +14,8 @@ from bridge.sdk.module import Host
 LONGEST_REJOIN_SECONDS = 3600.0
 LEFT_RETRY_SECONDS = 1.0
 TELL_AGAIN_SECONDS = 1.0
+SHORTEST_REST_SECONDS = 0.1
+"""The pause is over, and we are just about to knock."""
 
 
 class PutOutError(TemporaryFailure):
@@ -35,6 +37,16 @@ class Way:
                 f"{self.chat.name} was left meanwhile.", retry_after=LEFT_RETRY_SECONDS
             )
 
+    def check_rest(self) -> None:
+        """Raise as ``check``, and ``TemporaryFailure`` while nobody is to knock after a kick."""
+        self.check()
+        rest = self._memberships.rest_of(self.chat)
+        if rest is not None:
+            raise TemporaryFailure(
+                f"We were put out of {self.chat.name} and come back in {rest:.0f} seconds.",
+                retry_after=rest,
+            )
+
     async def enter(self, channels: Channels) -> None:
         """Be in the channel, and still there. Raises as ``Channels.enter``; ``PutOutError``."""
         try:
@@ -49,10 +61,14 @@ class Way:
     async def come(self, channels: Channels) -> None:
         """Be in the channel, or have been put out of it with a return to come, before which
         nobody knocks there. Raises as ``enter``, also for that where we were never to be before:
-        who ties it to a room hears why."""
-        if self._memberships.is_resting(self.chat):
+        who ties it to a room hears why.
+
+        Where it lets nobody in at the moment, whoever asked for it asks again.
+        """
+        if self._memberships.rest_of(self.chat) is not None:
             return
         is_new = self._memberships.find(self.chat.id) is None
+        self._memberships.hand_over(self.chat)
         try:
             await self.enter(channels)
         except PutOutError:
@@ -65,11 +81,11 @@ class Way:
         self.check()
         self._memberships.note(self.chat)
 
-    def try_later(self) -> None:
-        """Have the chat tried again until we are there, unless it was left."""
+    def stay_open(self) -> None:
+        """Take note that we are to be there although we are not let in yet, unless it was left:
+        a yes may still come, a kick after it counts, and so does the next connection."""
         if not self.is_void:
             self._memberships.note(self.chat)
-            self._memberships.come_back(self.chat)
 
 
 class Memberships:
@@ -83,8 +99,9 @@ class Memberships:
         *,
         returns: bool,
     ) -> None:
-        """``returns``: whether it comes back by itself to where it was kicked from or refused;
-        ``complain``: told what keeps it out."""
+        """``returns``: whether it comes back by itself to where it was kicked from, as the relay
+        does, and whoever has it join a chat asks again until it is there; ``complain``: told what
+        keeps it out."""
         self._host = host
         self._rejoin_seconds = rejoin_seconds
         self._complain = complain
@@ -94,8 +111,9 @@ class Memberships:
         self._connected: tuple[asyncio.TaskGroup, Channels] | None = None
         """Where there is a connection: what owns the returns, and where they lead to."""
         self._returning: dict[RemoteChatId, asyncio.Task[None]] = {}
-        self._resting: set[RemoteChatId] = set()
-        """Of these, those that we were put out of and have not knocked at since."""
+        self._resting: dict[RemoteChatId, float] = {}
+        """Of these, those that we were put out of and have not knocked at since: when the pause
+        is over, in the loop's seconds."""
         self._kicks: dict[RemoteChatId, int] = {}
 
     @property
@@ -139,10 +157,10 @@ class Memberships:
         """Be nowhere until somebody comes in again."""
         self._chats.clear()
 
-    def come_back(self, chat: RemoteChat) -> None:
-        """Have a chat that lets us in no more for now tried again after a while."""
-        if chat.id not in self._returning:
-            self._begin_return(chat, self._rejoin_seconds)
+    def hand_over(self, chat: RemoteChat) -> None:
+        """Leave it to whoever asks for the chat to ask again: two would knock there by turns."""
+        if self._returns:
+            self._end_return(chat)
 
     def kicked_from(self, name: str, fold: Callable[[str], str]) -> None:
         """Take note that we were kicked from a channel."""
@@ -153,9 +171,12 @@ class Memberships:
                 continue
             self._return_after_kick(chat)
 
-    def is_resting(self, chat: RemoteChat) -> bool:
-        """Whether we were put out of the chat, and the pause until we come back is not over."""
-        return chat.id in self._resting
+    def rest_of(self, chat: RemoteChat) -> float | None:
+        """Seconds until we come back to a chat that we were put out of; None for any other."""
+        until = self._resting.get(chat.id)
+        if until is None:
+            return None
+        return max(until - asyncio.get_running_loop().time(), SHORTEST_REST_SECONDS)
 
     def rest(self, chat: RemoteChat) -> bool:
         """Take note that we are to be in a chat that has just put us out, and come back as after
@@ -163,18 +184,18 @@ class Memberships:
         if not self._returns or self._connected is None:
             return False
         self.note(chat)
-        if not self.is_resting(chat):  # Else it was noted before, and its kick counted.
+        if self.rest_of(chat) is None:  # Else it was noted before, and its kick counted.
             self._return_after_kick(chat)
         return True
 
     def _return_after_kick(self, chat: RemoteChat) -> None:
         kicks = self._kicks[chat.id] = self._kicks.get(chat.id, 0) + 1
-        pause = self._rejoin_seconds * 2 ** min(kicks - 1, 20)
+        pause = min(self._rejoin_seconds * 2 ** min(kicks - 1, 20), LONGEST_REJOIN_SECONDS)
         # One that is still on its way knows nothing of the kick, and may rest for an hour.
         self._end_return(chat)
         if self._connected is not None:
-            self._resting.add(chat.id)
-            self._begin_return(chat, min(pause, LONGEST_REJOIN_SECONDS))
+            self._resting[chat.id] = asyncio.get_running_loop().time() + pause
+            self._begin_return(chat, pause)
 
     async def keep(self, channels: Channels) -> None:
         """Be in all of them on a connection. What comes back runs until cancelled; else this
@@ -183,7 +204,9 @@ class Memberships:
             self._connected = returns, channels
             try:
                 for chat in self.chats:
-                    self._begin_return(chat, 0)
+                    # Whoever had the relay join on this connection before asks again.
+                    if not (self._returns and channels.was_asked(chat.name)):
+                        self._begin_return(chat, 0)
                 if self._returns:
                     await asyncio.get_running_loop().create_future()
             finally:
@@ -197,7 +220,7 @@ class Memberships:
             self._returning[chat.id] = returns.create_task(self._return(channels, chat, pause))
 
     def _end_return(self, chat: RemoteChat) -> None:
-        self._resting.discard(chat.id)
+        self._resting.pop(chat.id, None)
         task = self._returning.pop(chat.id, None)
         if task is not None:
             task.cancel()
@@ -212,7 +235,7 @@ class Memberships:
         self, channels: Channels, chat: RemoteChat, pause: float
     ) -> bool:
         await asyncio.sleep(pause)
-        self._resting.discard(chat.id)
+        self._resting.pop(chat.id, None)
         if chat.id not in self._chats:
             return False
         try:

@@ -286,8 +286,8 @@ class IrcSettings(_Strict):
     rejoin_seconds: float = Field(
         default=30,
         gt=0,
-        description="Wait before the relay returns to a channel that it was kicked from, or that "
-        "lets nobody in for the moment; doubled each time.",
+        description="Wait before the relay returns to a channel that it was kicked from; doubled "
+        "each time.",
     )
 
     @property
