@@ -484,6 +484,7 @@ class Doorway:
         """
         if self.portal.paused or self.is_shut:
             self._house.telemetry.count_send("to_matrix", "dropped")
+            self.facts.overhear(event)
             return
         if isinstance(event, RemoteTopic | RemoteAccess | RemoteRanks | RemoteRemoval):
             if isinstance(event, RemoteRemoval):

@@ -12,7 +12,7 @@ from bridge.matrix.evictions import Evictions
 from bridge.matrix.invited import invitations_of
 from bridge.matrix.members import Members
 from bridge.matrix.namespaces import Namespaces
-from bridge.matrix.powers import Powers
+from bridge.matrix.powers import Powers, Speaking
 from bridge.matrix.roomlists import RoomLists
 from bridge.matrix.rooms import RoomQuestions
 from bridge.model import Outgoing, SendKind
@@ -120,10 +120,12 @@ class Intents:
                 reason = str(outgoing.content.get("reason", ""))
                 await self.leave(outgoing.room, outgoing.user, reason=reason)
             case SendKind.POWERS:
-                users = outgoing.content["users"]
+                content = outgoing.content
+                speaking = content.get("speaking")
                 await self._powers.change(
-                    outgoing.room, outgoing.user, users, outgoing.content["all_of"]
-                )
+                    outgoing.room, outgoing.user, content["users"], content["all_of"],
+                    Speaking(**speaking) if speaking else None,
+                )  # fmt: skip
             case SendKind.KICK | SendKind.BAN | SendKind.UNBAN:
                 await self._remove(outgoing)
             case SendKind.LIST:

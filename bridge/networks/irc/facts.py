@@ -26,7 +26,8 @@ from bridge.sdk.events import (
 from bridge.sdk.ids import RemoteUserId, UserId
 
 _ANYBODY = Source("anybody", "any", "where.invalid")
-_HIDING, _CLOSING = frozenset("sp"), frozenset("ik")
+_HIDING, _CLOSING, _MODERATED = frozenset("sp"), frozenset("ik"), "m"
+_ACCESS = _HIDING | _CLOSING | {_MODERATED}
 
 
 _Reads = Callable[["Facts", Incoming, RemoteChat], list[RemoteEvent]]
@@ -85,9 +86,9 @@ class Facts:
             return []
         # A nick that comes back is anybody's: it holds nothing until it is given something.
         key = self._fold(source.nick)
-        if not self._ranks(chat).pop(key, "") or self._network.is_ours(source):
+        if not self._ranks(chat).pop(key, ""):
             return []
-        return [RemoteRanks(chat=chat.id, ranks={RemoteUserId(key): Rank.NONE})]
+        return self._told_ranks(chat, {RemoteUserId(key): Rank.NONE})
 
     def _on_topic(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         source, topic = message.source, message.param(1)
@@ -116,13 +117,16 @@ class Facts:
         for one in read_changes(message.params[1:], limits):
             if one.mode in limits.prefixes.values():
                 ranks |= self._change_rank(chat, one)
+                # Whether the relay is heard may be another now.
+                is_access = is_access or (
+                    _MODERATED in channel.flags and self._connection.is_own_nick(one.value)
+                )
             elif one.mode == "b":
                 events += self._on_ban(message, chat, one)
             elif one.mode not in limits.channel_modes[0]:
                 (channel.flags.add if one.adding else channel.flags.discard)(one.mode)
-                is_access = is_access or one.mode in _HIDING | _CLOSING
-        if ranks:
-            events.append(RemoteRanks(chat=chat.id, ranks=ranks))
+                is_access = is_access or one.mode in _ACCESS
+        events += self._told_ranks(chat, ranks)
         if is_access:
             events.append(self._access(chat, channel))
         return events
@@ -142,15 +146,9 @@ class Facts:
         channel = self._channels.setdefault(chat.id, _Channel())
         names, channel.names = channel.names, {}
         self._network.ranks[chat.id] = names
-        return [
-            RemoteRanks(
-                chat=chat.id, is_all=True,
-                ranks={
-                    RemoteUserId(nick): rank_of(letters) for nick, letters in names.items()
-                    if not self._network.is_ours(Source(nick)) and rank_of(letters)
-                },
-            )
-        ]  # fmt: skip
+        ranks = {RemoteUserId(nick): rank_of(letters) for nick, letters in names.items()}
+        there = {nick: rank for nick, rank in ranks.items() if rank}
+        return self._told_ranks(chat, there, is_all=True)
 
     def _on_banned(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         channel = self._channels.setdefault(chat.id, _Channel())
@@ -216,7 +214,27 @@ class Facts:
             chat=chat.id,
             listed=not _HIDING & channel.flags,
             open=not _CLOSING & channel.flags,
-        )
+            moderated=_MODERATED in channel.flags,
+            relay_heard=_MODERATED not in channel.flags or any(
+                self._connection.is_own_nick(nick) and rank_of(letters)
+                for nick, letters in self._ranks(chat).items()
+            ),
+        )  # fmt: skip
+
+    def _told_ranks(
+        self, chat: RemoteChat, ranks: Mapping[RemoteUserId, Rank], *, is_all: bool = False
+    ) -> list[RemoteEvent]:
+        """Tell of ranks by nicks: of others, and of our own people."""
+        theirs: dict[RemoteUserId, Rank] = {}
+        own: dict[UserId, Rank] = {}
+        for nick, rank in ranks.items():
+            if not self._network.is_ours(Source(nick)):
+                theirs[nick] = rank
+            elif owner := self._network.owner_of(nick, held_only=True):
+                own[owner] = rank
+        if not (theirs or own or is_all):
+            return []
+        return [RemoteRanks(chat=chat.id, ranks=theirs, own=own, is_all=is_all)]
 
     def _change_rank(self, chat: RemoteChat, one: Change) -> dict[RemoteUserId, Rank]:
         ranks, key = self._ranks(chat), self._fold(one.value)
@@ -224,9 +242,7 @@ class Facts:
         ranks[key] = letters
         if not letters:
             del ranks[key]
-        if not key or self._network.is_ours(Source(one.value)):
-            return {}
-        return {RemoteUserId(key): rank_of(letters)}
+        return {RemoteUserId(key): rank_of(letters)} if key else {}
 
     def _on_ban(self, message: Incoming, chat: RemoteChat, one: Change) -> list[RemoteEvent]:
         """A ban that hits one of our people is that person's; one of many is the bridge's.

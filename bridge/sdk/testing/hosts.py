@@ -282,8 +282,10 @@ class FakeHost(FakeMetrics):
     def _check_rule(self, event: RemoteEvent) -> Sequence[str]:
         """Look at what is said of a chat itself; give the texts in it."""
         match event:
-            case RemoteRanks(ranks=ranks) if not all(isinstance(r, Rank) for r in ranks.values()):
-                self._fault(f"RemoteRanks: each of the ranks is a Rank, not {ranks!r}")
+            case RemoteRanks(ranks=ranks, own=own) if not all(
+                isinstance(r, Rank) for r in (*ranks.values(), *own.values())
+            ):
+                self._fault(f"RemoteRanks: each of the ranks is a Rank, not {ranks!r}, {own!r}")
             case RemoteRemoval(user=user) if not user.startswith("@"):
                 self._fault(f"RemoteRemoval: `user` is one of ours, a Matrix id, not {user!r}")
             case RemoteTopic(topic=topic):
