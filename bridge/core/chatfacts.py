@@ -371,18 +371,26 @@ class ChatFacts:
         )  # fmt: skip
 
     async def _put_out(self, event: RemoteRemoval) -> None:
-        """Do it as the ghost of who did it, if the room gives the ghost that right."""
+        """Do it as the ghost of who did it, if the room gives the ghost that right.
+
+        Where it is not known who, the bot does it, with no more right than theirs.
+        """
         house, portal = self._house, self.portal
         if portal.follow is not Follow.ALL:
             return
-        ghost = house.namespaces.ghost(portal.instance, event.by.id)
-        if not await house.intents.may_remove(portal.room, ghost, event.user, event.how.value):
+        by, most = house.namespaces.bot, POWERS[Rank.OWNER]
+        if event.by is not None:
+            by = house.namespaces.ghost(portal.instance, event.by.id)
+        if not await house.intents.may_remove(
+            portal.room, by, event.user, event.how.value, most=most
+        ):
             return
         await house.sender.put([
             Outgoing(
-                room=portal.room, user=ghost, kind=_KINDS[event.how], target=event.user,
+                room=portal.room, user=by, kind=_KINDS[event.how], target=event.user,
                 content={"reason": event.reason} if event.reason else {},
-                transaction_id=once(), portal=portal.id, name=event.by.name,
+                transaction_id=once(), portal=portal.id,
+                name="" if event.by is None else event.by.name,
             )
         ])  # fmt: skip
 

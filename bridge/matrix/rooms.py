@@ -44,6 +44,17 @@ class RoomQuestions:
         query = {"format": "event"}
         return await self._ask("state", room, "m.room.member", user, user=user, query=query)
 
+    async def member(self, room: RoomId, user: UserId) -> dict[str, Any]:
+        """The event that says what anybody is in a room; empty if there is none, or we may not
+        see it."""
+        query = {"format": "event"}
+        try:
+            return await self._ask("state", room, "m.room.member", user, query=query)
+        except MatrixError as error:
+            if error.errcode in NOT_THERE:
+                return {}
+            raise
+
     async def see_encryption(self, room: RoomId, user: UserId | None = None) -> bool | None:
         """Whether the room is encrypted; None if the user may not see that."""
         try:
@@ -155,13 +166,17 @@ class RoomQuestions:
         creation = await self._creation(room)
         return _creators(creation) if creation is not None else set()
 
-    async def may_remove(self, room: RoomId, user: UserId, target: UserId, how: str) -> bool:
+    async def may_remove(
+        self, room: RoomId, user: UserId, target: UserId, how: str, *, most: float = math.inf
+    ) -> bool:
         """Whether the user may kick or ban (or let in again) that one: it takes the power to,
-        and more of it than the other has."""
+        and more of it than the other has. With ``most`` as if they had no more than that."""
         action = "kick" if how == "kick" else "ban"
-        return await self.can(room, user, action) and (
-            await self.level(room, user) > await self.level(room, target)
-        )
+        levels = await self.state(room, "m.room.power_levels") or {}
+        if _needed(levels, action) > most or not await self.can(room, user, action):
+            return False
+        own = min(most, await self.level(room, user))
+        return own > await self.level(room, target)
 
     async def event(self, room: RoomId, event: str) -> dict[str, Any] | None:
         """An event, None if there is none or we may not see it."""

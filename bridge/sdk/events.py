@@ -318,7 +318,8 @@ class RemoteRemoval:
     chat: RemoteChatId
     user: UserId
     """Whose connection it was."""
-    by: RemoteUser
+    by: RemoteUser | None
+    """None: it was done while nobody of us was there."""
     how: Removal
     reason: str = ""
 

@@ -11,12 +11,13 @@ import pytest_asyncio
 
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
+from bridge.sdk.ids import InstanceId, RemoteChatId
 from bridge.settings import Address, DatabaseSettings, WebSettings
 from tests.flow.test_consent import tell
 from tests.flow.test_conversation import RUN, bridge, irc_module
 from tests.rigs.irc_user import irc_user
-from tests.rigs.ircd import IrcServer
-from tests.rigs.trestle import Town, make_modules, running
+from tests.rigs.ircd import OPERATOR, OPERATOR_PASSWORD, IrcServer
+from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 BOT = "@trestle:test.example"
 TRIES = itertools.count()
@@ -186,6 +187,52 @@ async def test_what_is_done_in_a_room_is_done_in_the_channel_and_the_other_way_r
         olga.say("PRIVMSG #mall :last")
         await alice.wait_for_text(room, "last")
         assert (await alice.members(room)).keys() >= {bea.id}  # She stands as high as olga.
+
+
+async def test_bans_that_are_set_or_lifted_while_the_relay_is_away_are_carried_when_it_is_back(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice, bea = await town.person("alice"), await town.person("bea")
+    mask, chat = f"{bea.id[1:].partition(':')[0]}!*@*", RemoteChatId("#lane")
+    network = app.parts.instances[InstanceId("near")].connector._network  # type: ignore[attr-defined]
+    async with irc_user(irc.port, "olga") as olga:
+        await olga.join("#lane")
+        olga.say(f"OPER {OPERATOR} {OPERATOR_PASSWORD}")
+        await olga.expect(" 381 ")
+        room = await bridge(alice, "#lane")
+        levels = await state(alice, room, "m.room.power_levels")
+        users = {**levels["users"], BOT: 100}
+        await alice.set_state(room, "m.room.power_levels", {**levels, "users": users})
+        await alice.say(room, "!trestle set follow all")
+        await alice.wait_for_text(room, "follow is all for #lane on near now.")
+        await bea.join(room)
+        await bea.say(room, "hello")
+        await olga.expect("PRIVMSG #lane", "hello")
+
+        async def miss(*changes: str) -> None:
+            """Have the relay away while that is done."""
+            olga.say("KILL trestle :a moment", *changes)
+            await olga.expect("JOIN", "#lane")
+
+        await miss()
+        await wait_until(lambda: network.ban_lists.knows(chat))
+        await miss(f"MODE #lane +b {mask}")
+        banned = await wait_for_member(alice, room, bea.id, "ban")
+        assert banned["sender"] == BOT
+        await miss(f"MODE #lane -b {mask}")
+        assert (await wait_for_member(alice, room, bea.id, "leave"))["sender"] == BOT
+        # A ban of the room's own is nobody's to lift on IRC.
+        await kick(alice, room, "ban", bea.id)
+        await miss(f"MODE #lane +b {mask}")
+        await wait_until(lambda: bool(network.banned.noted(chat)))
+        await miss(f"MODE #lane -b {mask}")
+        await wait_until(lambda: not network.banned.noted(chat))
+        olga.say("PRIVMSG #lane :after that")
+        await alice.wait_for_text(room, "after that")
+        status, content = await alice.try_call(
+            "GET", f"v3/rooms/{room}/state/m.room.member/{bea.id}"
+        )
+        assert (status, content["membership"]) == (200, "ban")
 
 
 async def is_silent(person: MatrixUser, room: str) -> bool:

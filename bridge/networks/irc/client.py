@@ -201,6 +201,7 @@ class IrcClient(Presence):
         if self._marks is not None:
             await self._marks.forget(chat.id)
             self._network.banned.forget_chat(chat.id)
+            self._network.ban_lists.forget(chat.id)
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
         """The Matrix users whose connections are seen in the channel and still there."""

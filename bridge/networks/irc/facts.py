@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from bridge.networks.irc import masks, replies
+from bridge.networks.irc.banlists import MOST
 from bridge.networks.irc.banned import Digest
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import strip_codes
@@ -40,8 +41,8 @@ class _Channel:
     """A list of names that is just coming in: folded nick to letters."""
     noted: frozenset[Digest] = frozenset()
     """Bans that were noted when we came in, until it is known which of them are there yet."""
-    masks: set[str] = field(default_factory=set)
-    """A list of bans that is just coming in, folded."""
+    masks: set[str] | None = None
+    """The list of bans that we asked for when we came in, folded, as far as it is there."""
 
 
 class Facts:
@@ -77,11 +78,12 @@ class Facts:
     def _on_join(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         source = message.source or Source("")
         if self._connection.is_own(source):
-            noted = self._network.banned.noted(chat.id)
-            self._channels[chat.id] = _Channel(noted=noted)
-            self._network.topics.forget(chat.id)
+            network, noted = self._network, self._network.banned.noted(chat.id)
+            channel = self._channels[chat.id] = _Channel(noted=noted)
+            network.topics.forget(chat.id)
             self._to_ask.put_nowait(line("MODE", chat.name))
-            if noted:
+            if noted or network.ban_lists.knows(chat.id) or network.known_people():
+                channel.masks = set()
                 self._to_ask.put_nowait(line("MODE", chat.name, "b"))
             return []
         # A nick that comes back is anybody's: it holds nothing until it is given something.
@@ -122,6 +124,8 @@ class Facts:
                     _MODERATED in channel.flags and self._connection.is_own_nick(one.value)
                 )
             elif one.mode == "b":
+                mask = self._fold(one.value)
+                self._network.ban_lists.hear(chat.id, mask, is_set=one.adding)
                 events += self._on_ban(message, chat, one)
             elif one.mode not in limits.channel_modes[0]:
                 (channel.flags.add if one.adding else channel.flags.discard)(one.mode)
@@ -152,16 +156,31 @@ class Facts:
 
     def _on_banned(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         channel = self._channels.setdefault(chat.id, _Channel())
-        if channel.noted:
+        # One more than is known of any channel tells that it is not the whole list.
+        if channel.masks is not None and len(channel.masks) <= MOST:
             channel.masks.add(self._fold(message.param(2)))
         return []
 
     def _on_end_of_bans(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
-        """Forget whom the channel banned before we came in, and bans no more."""
+        """Tell of whom of ours the channel bans, and bans no more, since we were there last."""
         channel = self._channels.setdefault(chat.id, _Channel())
-        self._network.banned.forget_lifted(chat.id, channel.noted, channel.masks)
-        channel.noted, channel.masks = frozenset(), set()
-        return []
+        there, noted = channel.masks, channel.noted
+        channel.masks, channel.noted = None, frozenset()
+        if there is None:
+            return []
+        if len(there) > MOST:
+            self._network.ban_lists.forget(chat.id)
+            return []
+        banned = self._network.banned
+        lifted = banned.forget_lifted(chat.id, noted, there)
+        lifted -= {banned.owner(chat.id, mask) for mask in there}
+        news = [(Removal.UNBAN, person) for person in sorted(lifted)]
+        for mask in sorted(self._network.ban_lists.learn(chat.id, there)):
+            person = None if banned.knows(chat.id, mask) else self._find_hit(mask)
+            if person is not None:
+                banned.note(chat.id, mask, person)
+                news.append((Removal.BAN, person))
+        return [RemoteRemoval(chat=chat.id, user=person, by=None, how=how) for how, person in news]
 
     def _on_kick(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         owner = self._network.owner_of(message.param(1), held_only=True)
@@ -255,17 +274,20 @@ class Facts:
             banned.forget(chat.id, mask)
             return self._removal(message, chat, person, Removal.UNBAN, "") if person else []
 
-        def hits(source: Source) -> bool:
-            return masks.hits(one.value, source, self._fold)
-
-        hit = {owner for owner, source in self._network.known_people() if hits(source)}
-        if len(hit) != 1 or hits(_ANYBODY):
-            return []
-        (owner,), how = hit, Removal.BAN if one.adding else Removal.UNBAN
-        found = self._removal(message, chat, owner, how, "")
-        if found and one.adding:
+        owner, how = self._find_hit(mask), Removal.BAN if one.adding else Removal.UNBAN
+        found = self._removal(message, chat, owner, how, "") if owner is not None else []
+        if owner is not None and found and one.adding:
             banned.note(chat.id, mask, owner)
         return found
+
+    def _find_hit(self, mask: str) -> UserId | None:
+        """Whom of our people a mask hits, if it is one alone and not everybody."""
+
+        def hits(source: Source) -> bool:
+            return masks.hits(mask, source, self._fold)
+
+        hit = {owner for owner, source in self._network.known_people() if hits(source)}
+        return hit.pop() if len(hit) == 1 and not hits(_ANYBODY) else None
 
     def _removal(
         self, message: Incoming, chat: RemoteChat, owner: UserId, how: Removal, reason: str

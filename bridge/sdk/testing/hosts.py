@@ -365,7 +365,7 @@ def _users(event: RemoteEvent) -> Sequence[RemoteUser]:
         case RemoteMembers():
             return event.users
         case RemoteRemoval():
-            return (event.by,)
+            return () if event.by is None else (event.by,)
         case RemoteRanks():
             return tuple(RemoteUser(id=one, name=one) for one in event.ranks)
         case RemoteTopic() | RemoteAccess() | RemoteRemark():
