@@ -265,6 +265,8 @@ class Portal:
     """Anybody may come into the chat."""
     closed: bool = False
     """We closed the room because the chat is closed."""
+    quieted: bool = False
+    """We let only those speak in the room who are heard in the chat, because it is moderated."""
     puppets: Puppets | None = None
     """Whose account speaks here; None: as the settings have it."""
     relay_name: str | None = None
@@ -359,7 +361,8 @@ class SendKind(StrEnum):
     LEAVE = "leave"
     INVITE = "invite"
     POWERS = "powers"
-    """``content``: the levels of some, and of which instance the others have none."""
+    """``content``: the levels of some, of which instance the others have none, and ``speaking``:
+    who may say something (``matrix.powers``)."""
     KICK = "kick"
     BAN = "ban"
     UNBAN = "unban"

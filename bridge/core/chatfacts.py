@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,8 @@ from bridge.core.admission import Admission, read_admission
 from bridge.core.house import House
 from bridge.core.outgoing import once
 from bridge.matrix.client import MatrixError
-from bridge.model import Follow, Outgoing, Portal, SendKind
+from bridge.matrix.rooms import level_of
+from bridge.model import Follow, Outgoing, Portal, Puppets, SendKind
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import (
     Rank,
@@ -20,7 +22,7 @@ from bridge.sdk.events import (
     RemoteTopic,
     Removal,
 )
-from bridge.sdk.ids import RemoteUserId, RoomId
+from bridge.sdk.ids import RemoteUserId, RoomId, UserId
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,17 @@ class ChatFacts:
         self.is_topic_held = False
         """The chat's was left out, since somebody reads in the room who must not."""
         self._ranks: dict[RemoteUserId, Rank] = {}
+        self._own: dict[UserId, Rank] = {}
+        """What people in Matrix may do in the chat, by their connections."""
+        self._given: set[UserId] = set()
+        """Those of them whom we let speak in the room, for their rank."""
+        self._let: set[UserId] = set()
+        """Ghosts and bots that we let speak without one."""
+        self._limit_put: tuple[Outgoing, bool] | None = None
+        """What we put last of whether only some may speak, which may be on its way."""
+        self._limiting = asyncio.Lock()
+        self._is_limiting = False
+        """That was begun, and it is not done, or failed."""
         self._access: RemoteAccess | None = None
         self._is_shown: bool | None = None
         """Whether the room is in its network's list; None if that was not looked at yet."""
@@ -57,10 +70,27 @@ class ChatFacts:
     async def apply(self) -> None:
         """Bring into the room what is known, after it was decided to follow the chat."""
         chat = self.portal.chat
-        await self.receive(RemoteRanks(chat=chat, ranks=dict(self._ranks), is_all=True))
+        ranks, own = dict(self._ranks), dict(self._own)
+        await self.receive(RemoteRanks(chat=chat, ranks=ranks, own=own, is_all=True))
         if self._access is not None:
             await self.receive(self._access)
         await self.show()
+
+    async def review(self) -> None:
+        """Have those speak in the room who may, after it was decided otherwise whom it is about.
+
+        What cannot be done now is with the chat's next change.
+        """
+        try:
+            await self._limit()
+        except (MatrixError, TemporaryFailure) as error:
+            log.warning("a room does not follow its chat: %s", error,
+                        extra={"event": "not_followed"})  # fmt: skip
+
+    def overhear(self, event: RemoteEvent) -> None:
+        """Know what the chat is by now, though the room does not follow it just now."""
+        if isinstance(event, RemoteAccess):
+            self._access = event
 
     async def receive(self, event: RemoteEvent) -> None:
         """Take one fact. Raises ``TemporaryFailure`` when database or homeserver are away."""
@@ -184,6 +214,105 @@ class ChatFacts:
         if follows and (event.open == closed or is_halfway):
             closed = await self._set_join_rule(event)
         await self._note_access(listed=event.listed, is_open=event.open, closed=closed)
+        await self._limit()
+
+    # --- who may speak ---
+
+    async def let_speak(self, user: UserId) -> None:
+        """Have a ghost speak whom its network has heard, though only some may.
+
+        Services, say, are heard in a moderated chat without a rank there; other networks know
+        nothing of it.
+        """
+        ghost = self._house.namespaces.parse_ghost(user)
+        is_ranked = (
+            ghost is not None and ghost[0] == self.portal.instance
+            and RemoteUserId(ghost[1]) in self._ranks
+        )  # fmt: skip
+        if not self.portal.quieted or user in self._let or is_ranked:
+            return
+        await self._house.sender.put([self._powers({}, voices={user: True})])
+        self._let.add(user)
+
+    def let_all_speak(self) -> list[Outgoing]:
+        """What has everybody speak in the room again, as it is the chat's no longer."""
+        if not self.portal.quieted:
+            return []
+        return [self._powers({}, voices=dict.fromkeys(self._let, False), is_limited=False)]
+
+    async def _limit(self) -> None:
+        """Have only those speak in the room who are heard in the chat, while it is moderated.
+
+        A room that people limited stays so; one that they opened, too, until the next time.
+        """
+        async with self._limiting:
+            await self._limit_alone()
+
+    async def _limit_alone(self) -> None:
+        portal, is_limited = self.portal, self._is_to_be_limited(self._access)
+        if is_limited is portal.quieted and not self._is_limiting:
+            return
+        if (
+            is_limited
+            and not portal.quieted
+            and not (await self._can("m.room.power_levels") and await self._may_all_speak())
+        ):
+            return
+        self._is_limiting = True
+        if is_limited:
+            # First: what was limited by us must not stay so, wherever we are cut off.
+            await self._note_quieted(True)
+            voices = await self._find_voices()
+        else:
+            voices = dict.fromkeys(self._let, False)
+        entry = self._powers({}, voices=voices, is_limited=is_limited)
+        await self._house.sender.put([entry])
+        self._limit_put = entry, is_limited
+        if not is_limited:
+            self._let.clear()
+            await self._note_quieted(False)
+        self._is_limiting = False
+
+    def _is_to_be_limited(self, event: RemoteAccess | None) -> bool:
+        house, portal = self._house, self.portal
+        if portal.follow is not Follow.ALL or portal.paused:
+            return False
+        if event is None or not event.moderated:
+            return event is None and portal.quieted
+        instance = house.instances.get(portal.instance)
+        has_own = instance is None or instance.connector.capabilities(portal.chat).puppets
+        puppets = portal.puppets or house.rules(portal.instance).puppets
+        # Where the relay is heard, so are those for whom it speaks.
+        speaks_for_some = not has_own or puppets is not Puppets.AUTOMATIC
+        is_heard = event.relay_heard or portal.relay is not None
+        return not (speaks_for_some and is_heard)
+
+    async def _may_all_speak(self) -> bool:
+        """Whether everybody may speak in the room when what we put is there."""
+        room, put = self.portal.room, self._limit_put
+        # Asked first, as of the join rule.
+        is_coming = put is not None and put[0].room == room and self._house.sender.may_wait(put[0])
+        levels = await self._house.intents.state(room, "m.room.power_levels")
+        if levels is None or (level_of(levels.get("users_default")) or 0) > 0:
+            return False
+        is_free = level_of(levels.get("events_default", 0)) == 0
+        return not put[1] if put is not None and is_coming else is_free
+
+    async def _find_voices(self) -> dict[UserId, bool]:
+        """Who may speak in the room beside ghosts: our people who are heard, and our bots."""
+        house = self._house
+        members = await house.intents.joined_members(self.portal.room)
+        is_bot, bot = house.namespaces.is_bot, house.namespaces.bot
+        self._let |= {user for user in members if is_bot(user) and user != bot}
+        self._given |= self._own.keys()
+        return dict.fromkeys([*self._own, *self._let], True)
+
+    async def _note_quieted(self, quieted: bool) -> None:
+        if self.portal.quieted is not quieted:
+            await self._house.store.set_quieted(self.portal.id, quieted)
+            self.portal = replace(self.portal, quieted=quieted)
+
+    # --- the rest ---
 
     async def _set_join_rule(self, event: RemoteAccess) -> bool:
         """Close a public room, or open one that was closed by us; whether it is closed by us."""
@@ -221,33 +350,63 @@ class ChatFacts:
         house, portal = self._house, self.portal
         ranks = event.ranks if event.is_all else {**self._ranks, **event.ranks}
         self._ranks = {who: rank for who, rank in ranks.items() if rank}
-        if portal.follow is not Follow.ALL or not (event.ranks or event.is_all):
+        own = event.own if event.is_all else {**self._own, **event.own}
+        self._own = {who: rank for who, rank in own.items() if rank}
+        voices = dict.fromkeys(self._given - self._own.keys(), False)
+        if portal.quieted:
+            voices |= dict.fromkeys(self._own.keys() - self._given, True)
+        if portal.follow is not Follow.ALL or not (event.ranks or event.is_all or voices):
             return
         if not await self._can("m.room.power_levels"):
             return
         ghost = house.namespaces.ghost
         users = {ghost(portal.instance, who): POWERS[rank] for who, rank in event.ranks.items()}
-        await house.sender.put([
-            Outgoing(
-                room=portal.room, user=house.namespaces.bot, kind=SendKind.POWERS,
-                content={"users": users, "all_of": portal.instance if event.is_all else ""},
-                transaction_id=once(), portal=portal.id,
-            )
-        ])  # fmt: skip
+        await house.sender.put([self._powers(users, is_all=event.is_all, voices=voices)])
+        self._given.symmetric_difference_update(voices)
+        self._let -= users.keys()
+        if event.is_all:
+            parse = house.namespaces.parse_ghost
+            self._let = {one for one in self._let
+                         if (who := parse(one)) is None or who[0] != portal.instance}  # fmt: skip
+
+    def _powers(
+        self, users: Mapping[UserId, int], *, is_all: bool = False,
+        voices: Mapping[UserId, bool], is_limited: bool | None = None,
+    ) -> Outgoing:  # fmt: skip
+        portal, speaking = self.portal, None
+        if voices or is_limited is not None:
+            level = POWERS[Rank.VOICED]
+            speaking = {"level": level, "is_limited": is_limited, "voices": dict(voices)}
+        return Outgoing(
+            room=portal.room, user=self._house.namespaces.bot, kind=SendKind.POWERS,
+            content={
+                "users": dict(users), "all_of": portal.instance if is_all else "",
+                "speaking": speaking,
+            },
+            transaction_id=once(), portal=portal.id,
+        )  # fmt: skip
 
     async def _put_out(self, event: RemoteRemoval) -> None:
-        """Do it as the ghost of who did it, if the room gives the ghost that right."""
+        """Do it as the ghost of who did it, if the room gives the ghost that right.
+
+        Where it is not known who, the bot does it, with no more right than theirs.
+        """
         house, portal = self._house, self.portal
         if portal.follow is not Follow.ALL:
             return
-        ghost = house.namespaces.ghost(portal.instance, event.by.id)
-        if not await house.intents.may_remove(portal.room, ghost, event.user, event.how.value):
+        by, most = house.namespaces.bot, POWERS[Rank.OWNER]
+        if event.by is not None:
+            by = house.namespaces.ghost(portal.instance, event.by.id)
+        if not await house.intents.may_remove(
+            portal.room, by, event.user, event.how.value, most=most
+        ):
             return
         await house.sender.put([
             Outgoing(
-                room=portal.room, user=ghost, kind=_KINDS[event.how], target=event.user,
+                room=portal.room, user=by, kind=_KINDS[event.how], target=event.user,
                 content={"reason": event.reason} if event.reason else {},
-                transaction_id=once(), portal=portal.id, name=event.by.name,
+                transaction_id=once(), portal=portal.id,
+                name="" if event.by is None else event.by.name,
             )
         ])  # fmt: skip
 

@@ -477,6 +477,7 @@ class Doorway:
         is_paused = self.portal.paused and not isinstance(event, RemoteShutOut)
         if is_paused or self.is_shut:
             self._house.telemetry.count_send("to_matrix", "dropped")
+            self.facts.overhear(event)
             return
         if isinstance(event, RemoteTopic | RemoteAccess | RemoteRanks | RemoteRemoval):
             if isinstance(event, RemoteRemoval):

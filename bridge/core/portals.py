@@ -17,8 +17,10 @@ from bridge.model import AuditAction, Follow, LoginRow, Portal
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import (
     RemoteChat,
+    RemoteEdit,
     RemoteEvent,
     RemoteMessage,
+    RemoteReaction,
     RemoteRename,
     RemoteTyping,
 )
@@ -205,6 +207,7 @@ class Portals:
             await self._record(AuditAction.PAUSE if paused else AuditAction.RESUME, door, by)
             await self._house.store.set_paused(door.portal.id, paused)
             door.portal = replace(door.portal, paused=paused)
+        await door.facts.review()
 
     async def choose(self, door: Doorway, wish: Wish, values: Mapping[str, str]) -> None:
         """Have the portal as somebody wishes (see ``core.choices``).
@@ -216,15 +219,16 @@ class Portals:
             chosen = change_all(values, replace(wish, portal=door.portal))
             await self._record(AuditAction.SET, door, wish.person)
             await self._house.store.set_choices(chosen)
-            mode, was = attendance.mode, door.portal.follow
+            mode, was = attendance.mode, door.portal
             # Only what is chosen: all else may have become another meanwhile.
             door.portal = chosen_as(door.portal, chosen)
         if attendance.mode is not mode:
             await attendance.adapt()
-        if chosen.follow is Follow.ALL and was is not Follow.ALL:
+        if chosen.follow is Follow.ALL and was.follow is not Follow.ALL:
             await door.facts.apply()
-        elif chosen.follow is not was:
+        elif chosen.follow is not was.follow:
             await door.facts.show()
+        await door.facts.review()
         await door.dismiss_puppets()
 
     async def receive(self, instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:
@@ -238,11 +242,21 @@ class Portals:
         elif door is not None and door.portal.receiver and isinstance(event, RemoteRename):
             await self.direct_chats.rename(door, event)
         elif door is not None:
+            await self._let_speak(door, event)
             await door.receive(event)
         elif isinstance(event, RemoteMessage) and event.direct:
             await self.direct_chats.receive(row, event)
         elif (early := self._early.get((instance, event.chat))) is not None:
             early.append((row, event))
+
+    async def _let_speak(self, door: Doorway, event: RemoteEvent) -> None:
+        """Have who says something there say it here, too: other chats of the room may be such
+        that not everybody may."""
+        if isinstance(event, RemoteMessage | RemoteEdit | RemoteReaction):
+            for other in self.in_room(door.portal.room):
+                if other.portal.quieted:
+                    ghost = self._house.namespaces.ghost(door.portal.instance, event.sender.id)
+                    await other.facts.let_speak(ghost)
 
     def note_member(self, event: dict[str, Any]) -> None:
         """Learn who reads in a room, before what is said after that gets there."""

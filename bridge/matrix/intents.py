@@ -12,7 +12,8 @@ from bridge.matrix.evictions import Evictions
 from bridge.matrix.invited import invitations_of
 from bridge.matrix.members import Members
 from bridge.matrix.namespaces import Namespaces
-from bridge.matrix.powers import Powers
+from bridge.matrix.powers import Powers, Speaking
+from bridge.matrix.removals import Removals
 from bridge.matrix.roomlists import RoomLists
 from bridge.matrix.rooms import RoomQuestions
 from bridge.model import Outgoing, SendKind
@@ -82,6 +83,7 @@ class Intents:
         self.set_listed = lists.set_listed
         self.set_listed_in = lists.set_listed_in
         self._powers = Powers(client, self._rooms, namespaces)
+        self._removals = Removals(client, self._rooms, namespaces.is_ours)
         self.is_taken_back = self._rooms.is_taken_back
 
     # --- the outbox's door ---
@@ -120,12 +122,15 @@ class Intents:
                 reason = str(outgoing.content.get("reason", ""))
                 await self.leave(outgoing.room, outgoing.user, reason=reason)
             case SendKind.POWERS:
-                users = outgoing.content["users"]
+                content = outgoing.content
+                speaking = content.get("speaking")
                 await self._powers.change(
-                    outgoing.room, outgoing.user, users, outgoing.content["all_of"]
-                )
+                    outgoing.room, outgoing.user, content["users"], content["all_of"],
+                    Speaking(**speaking) if speaking else None,
+                )  # fmt: skip
             case SendKind.KICK | SendKind.BAN | SendKind.UNBAN:
-                await self._remove(outgoing)
+                await self.ensure_joined(outgoing.room, outgoing.user, outgoing.name)
+                await self._removals.do(outgoing)
             case SendKind.LIST:
                 instance, is_listed = outgoing.content["instance"], outgoing.content["listed"]
                 await self.set_listed_in(instance, outgoing.room, is_listed)
@@ -388,12 +393,6 @@ class Intents:
                 raise
             # It is not in there: what was asked is so.
         self._joined.drop((room, user))
-
-    async def _remove(self, outgoing: Outgoing) -> None:
-        await self.ensure_joined(outgoing.room, outgoing.user, outgoing.name)
-        content = {"user_id": outgoing.target, **outgoing.content}
-        place = path("v3", "rooms", outgoing.room, outgoing.kind.value)
-        await self._client.request("POST", place, user=outgoing.user, content=content)
 
     async def create_room(
         self,

@@ -1,12 +1,26 @@
 """Changing some of a room's power levels, and leaving the rest as it is at that moment."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from bridge.matrix.client import HomeserverClient, path
 from bridge.matrix.namespaces import Namespaces
-from bridge.matrix.rooms import RoomQuestions
+from bridge.matrix.rooms import RoomQuestions, level_of
 from bridge.sdk.ids import RoomId, UserId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speaking:
+    """Who may say something in a room."""
+
+    level: int
+    """What speaking takes while not everybody may."""
+    is_limited: bool | None = None
+    """It takes that from now on, if everybody may speak, or no more, if it still does; None: it
+    is as it is."""
+    voices: Mapping[str, bool]
+    """Who is lifted to the level, if they stand below, or stands there no more."""
 
 
 class Powers:
@@ -20,8 +34,9 @@ class Powers:
         self._namespaces = namespaces
 
     async def change(
-        self, room: RoomId, user: UserId, wanted: Mapping[str, int], all_of: str = ""
-    ) -> None:
+        self, room: RoomId, user: UserId, wanted: Mapping[str, int], all_of: str = "",
+        speaking: Speaking | None = None,
+    ) -> None:  # fmt: skip
         """Give people these levels, as ``user``; with ``all_of`` that instance's others none.
 
         Nobody is touched who stands as high as ``user``, and nobody is lifted above. Does
@@ -32,6 +47,9 @@ class Powers:
             return
         own = await self._rooms.level(room, user)
         changed = self._change(levels, wanted, all_of, own)
+        if speaking is not None and speaking.level <= own:
+            above = await self._rooms.creators(room) if speaking.voices else set()
+            changed = change_speaking(changed, speaking, own, above)
         if changed != levels:
             place = path("v3", "rooms", room, "state", "m.room.power_levels", "")
             await self._client.request("PUT", place, user=user, content=changed)
@@ -56,3 +74,26 @@ class Powers:
             else:
                 users.pop(user, None)
         return {**levels, "users": users}
+
+
+def change_speaking(
+    levels: dict[str, Any], wanted: Speaking, own: float, above: Collection[str]
+) -> dict[str, Any]:
+    """The levels, with another one for speaking, and other people who may; what people made
+    otherwise stays, and nobody is touched who stands as high as ``own`` or is ``above``."""
+    users = dict(levels["users"])
+    default = level_of(levels.get("users_default")) or 0
+    for user, may in wanted.voices.items():
+        now = level_of(users.get(user, default))
+        if now is None or now >= own or user in above:
+            continue
+        if may and now < wanted.level:
+            users[user] = wanted.level
+        elif not may and now == wanted.level > default:
+            users.pop(user)
+    changed = {**levels, "users": users}
+    if wanted.is_limited is not None:
+        before, after = (0, wanted.level) if wanted.is_limited else (wanted.level, 0)
+        if level_of(levels.get("events_default", 0)) == before:
+            changed["events_default"] = after
+    return changed

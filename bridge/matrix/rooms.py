@@ -44,6 +44,17 @@ class RoomQuestions:
         query = {"format": "event"}
         return await self._ask("state", room, "m.room.member", user, user=user, query=query)
 
+    async def member(self, room: RoomId, user: UserId) -> dict[str, Any]:
+        """The event that says what anybody is in a room; empty if there is none, or we may not
+        see it."""
+        query = {"format": "event"}
+        try:
+            return await self._ask("state", room, "m.room.member", user, query=query)
+        except MatrixError as error:
+            if error.errcode in NOT_THERE:
+                return {}
+            raise
+
     async def see_encryption(self, room: RoomId, user: UserId | None = None) -> bool | None:
         """Whether the room is encrypted; None if the user may not see that."""
         try:
@@ -120,9 +131,9 @@ class RoomQuestions:
             # Without power levels the creator alone has power (Matrix specification 10.4).
             return creation is not None and creation.get("sender") == user
         users = levels.get("users")
-        mine = _level(users.get(user) if isinstance(users, dict) else None)
+        mine = level_of(users.get(user) if isinstance(users, dict) else None)
         if mine is None:
-            mine = _level(levels.get("users_default")) or 0
+            mine = level_of(levels.get("users_default")) or 0
         return mine >= _needed(levels, action)
 
     async def who_can(self, room: RoomId, action: str) -> set[UserId]:
@@ -134,7 +145,7 @@ class RoomQuestions:
         if not levels and creation:
             found.add(UserId(str(creation.get("sender"))))
         for user, level in (users if isinstance(users, dict) else {}).items():
-            if (_level(level) or 0) >= needed:
+            if (level_of(level) or 0) >= needed:
                 found.add(UserId(str(user)))
         return found
 
@@ -147,16 +158,25 @@ class RoomQuestions:
         if levels is None:
             return 100 if creation is not None and creation.get("sender") == user else 0
         users = levels.get("users")
-        mine = _level(users.get(user) if isinstance(users, dict) else None)
-        return (_level(levels.get("users_default")) or 0) if mine is None else mine
+        mine = level_of(users.get(user) if isinstance(users, dict) else None)
+        return (level_of(levels.get("users_default")) or 0) if mine is None else mine
 
-    async def may_remove(self, room: RoomId, user: UserId, target: UserId, how: str) -> bool:
+    async def creators(self, room: RoomId) -> set[str]:
+        """Who stands above all levels, and so may stand in no list of them."""
+        creation = await self._creation(room)
+        return _creators(creation) if creation is not None else set()
+
+    async def may_remove(
+        self, room: RoomId, user: UserId, target: UserId, how: str, *, most: float = math.inf
+    ) -> bool:
         """Whether the user may kick or ban (or let in again) that one: it takes the power to,
-        and more of it than the other has."""
+        and more of it than the other has. With ``most`` as if they had no more than that."""
         action = "kick" if how == "kick" else "ban"
-        return await self.can(room, user, action) and (
-            await self.level(room, user) > await self.level(room, target)
-        )
+        levels = await self.state(room, "m.room.power_levels") or {}
+        if _needed(levels, action) > most or not await self.can(room, user, action):
+            return False
+        own = min(most, await self.level(room, user))
+        return own > await self.level(room, target)
 
     async def event(self, room: RoomId, event: str) -> dict[str, Any] | None:
         """An event, None if there is none or we may not see it."""
@@ -271,19 +291,19 @@ def _creators(creation: dict[str, Any]) -> set[str]:
 
 def _needed(levels: dict[str, Any], action: str) -> int:
     if action == "invite":
-        return _level(levels.get("invite")) or 0
+        return level_of(levels.get("invite")) or 0
     if action in {"kick", "ban", "redact"}:
-        level = _level(levels.get(action))
+        level = level_of(levels.get(action))
         return 50 if level is None else level
     events = levels.get("events")
-    level = _level(events.get(action) if isinstance(events, dict) else None)
+    level = level_of(events.get(action) if isinstance(events, dict) else None)
     if level is None:
-        level = _level(levels.get("state_default"))
+        level = level_of(levels.get("state_default"))
     return 50 if level is None else level
 
 
-def _level(value: object) -> int | None:
-    """Old rooms hold levels as texts."""
+def level_of(value: object) -> int | None:
+    """A level as a number; old rooms hold them as texts. None if it is none."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):

@@ -1,7 +1,7 @@
 """The records that pass between a module and its host. Frozen; no I/O."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
@@ -276,21 +276,29 @@ class RemoteTopic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteAccess:
-    """Who sees the chat and who may come in. Told when we come in and at each change."""
+    """Who sees the chat, who may come in and who is heard. Told when we come in and at each
+    change."""
 
     chat: RemoteChatId
     listed: bool
     """Those who are not in it may know of it."""
     open: bool
     """Anybody may come in: no invitation and no password is needed."""
+    moderated: bool = False
+    """Only who has a rank is heard."""
+    relay_heard: bool = True
+    """The relay is heard, though the chat may be moderated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteRanks:
-    """What people of the network may do in the chat. Of our own people nothing is told."""
+    """What people may do in the chat: those of the network, and our own by their connections."""
 
     chat: RemoteChatId
     ranks: Mapping[RemoteUserId, Rank]
+    """Of people of the network."""
+    own: Mapping[UserId, Rank] = field(default_factory=dict)
+    """Of people in Matrix, by whose connection they have it."""
     is_all: bool = False
     """Who is not named has none."""
 
@@ -310,7 +318,8 @@ class RemoteRemoval:
     chat: RemoteChatId
     user: UserId
     """Whose connection it was."""
-    by: RemoteUser
+    by: RemoteUser | None
+    """None: it was done while nobody of us was there."""
     how: Removal
     reason: str = ""
 

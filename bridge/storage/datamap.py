@@ -141,6 +141,7 @@ DATA_MAP: tuple[Table, ...] = (
             "listed": _none("whether others may know of the chat"),
             "open": _none("whether anybody may come into the chat"),
             "closed": _none("whether we closed the room because the chat is closed"),
+            "quieted": _none("whether we let only those speak who are heard in the chat"),
             "puppets": _none("whose account speaks for people there"),
             "relay_name": _none("how a relay names people there"),
             "relay": _id("the login that speaks for those who have none"),

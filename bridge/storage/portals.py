@@ -136,6 +136,13 @@ class PortalStore:
                 portal_id, listed, is_open, closed,
             )  # fmt: skip
 
+    async def set_quieted(self, portal_id: int, quieted: bool) -> None:
+        """Note whether we let only those speak in the room who are heard in the chat."""
+        with at_the_door():
+            await self._database.core.execute(
+                "UPDATE portal SET quieted = $2 WHERE id = $1", portal_id, quieted
+            )
+
     async def set_left_out(self, portal_id: int, item: ItemId) -> None:
         """Note up to which item what waited too long is left out."""
         with at_the_door():
@@ -302,6 +309,7 @@ def _portal(row: asyncpg.Record) -> Portal:
         listed=row["listed"],
         open=row["open"],
         closed=row["closed"],
+        quieted=row["quieted"],
         puppets=None if row["puppets"] is None else Puppets(row["puppets"]),
         relay_name=row["relay_name"],
         relay=None if row["relay"] is None else LoginId(row["relay"]),

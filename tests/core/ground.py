@@ -8,12 +8,13 @@ from typing import Any, cast
 from bridge.core.house import House
 from bridge.matrix.cache import Recent
 from bridge.matrix.namespaces import Namespaces
+from bridge.matrix.powers import Speaking, change_speaking
 from bridge.model import Follow, InstanceRules, Members, Outgoing, Portal, SendKind, SystemClock
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 
 NEAR, ROOM, CHAT = InstanceId("near"), RoomId("!room"), RemoteChatId("#room")
-ALICE = UserId("@alice:test.example")
+ALICE, FEED = UserId("@alice:test.example"), InstanceId("feed")
 
 
 class Ground:
@@ -24,8 +25,9 @@ class Ground:
     """
 
     def __init__(self) -> None:
-        self.namespaces = Namespaces(server_name="test.example", networks=[NEAR])
+        self.namespaces = Namespaces(server_name="test.example", networks=[NEAR], bots=[FEED])
         self.join_rule = "public"
+        self.levels: dict[str, Any] = {"users": {}}
         self.listed: list[bool] = []
         """What the network's list was told of the room."""
         self.members: set[UserId] = set()
@@ -58,6 +60,12 @@ class Ground:
             one = self.waiting.popleft()
             if one.type == "m.room.join_rules":
                 self.join_rule = str(one.content["join_rule"])
+            elif one.kind is SendKind.POWERS:
+                users = self.levels["users"] | one.content["users"]
+                self.levels = {**self.levels, "users": users}
+                if one.content["speaking"]:
+                    speaking = Speaking(**one.content["speaking"])
+                    self.levels = change_speaking(self.levels, speaking, 100, ())
             elif one.kind is SendKind.LIST:
                 self.listed.append(one.content["listed"])
             elif one.kind is SendKind.JOIN:
@@ -87,7 +95,9 @@ class Ground:
 
     async def state(self, room: RoomId, kind: str) -> Mapping[str, Any]:
         """What stands in the room."""
-        return {"join_rule": self.join_rule} if kind == "m.room.join_rules" else {}
+        there = {"m.room.join_rules": {"join_rule": self.join_rule},
+                 "m.room.power_levels": self.levels}  # fmt: skip
+        return there.get(kind, {})
 
     async def can(self, room: RoomId, user: UserId, kind: str) -> bool:
         """Give our bot all power."""
@@ -118,6 +128,11 @@ class Ground:
         """Keep what the chat is."""
         await self._call("set_access")
         self.stored |= {"listed": listed, "open": is_open, "closed": closed}
+
+    async def set_quieted(self, portal: int, quieted: bool) -> None:
+        """Keep whether only some may speak."""
+        await self._call("set_quieted")
+        self.stored["quieted"] = quieted
 
     async def set_blocked(self, portal: int, blocked: bool) -> None:
         """Keep whether the room is held back."""

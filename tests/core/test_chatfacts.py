@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from bridge.core.chatfacts import ChatFacts
+from bridge.model import Follow, Puppets
 from bridge.sdk.errors import TemporaryFailure
-from bridge.sdk.events import RemoteAccess
-from bridge.sdk.ids import RoomId
-from tests.core.ground import CHAT, ROOM, Ground
+from bridge.sdk.events import Rank, RemoteAccess, RemoteRanks
+from bridge.sdk.ids import RemoteUserId, RoomId
+from tests.core.ground import ALICE, CHAT, FEED, NEAR, ROOM, Ground
 
 
 def access(*, is_open: bool = True, listed: bool = True) -> RemoteAccess:
@@ -123,3 +124,126 @@ async def test_what_is_chosen_while_a_chat_changes_stays_chosen() -> None:
     await facts.receive(access(listed=False))
     assert (facts.portal.paused, facts.portal.privacy) == (True, True)
     assert facts.portal.listed is False
+
+
+def moderated(*, is_so: bool = True, heard: bool = False) -> RemoteAccess:
+    return RemoteAccess(chat=CHAT, listed=True, open=True, moderated=is_so, relay_heard=heard)
+
+
+def ranks(*, is_all: bool = False, own: Rank | None = None, **theirs: Rank) -> RemoteRanks:
+    return RemoteRanks(
+        chat=CHAT, ranks={RemoteUserId(who): rank for who, rank in theirs.items()},
+        own={} if own is None else {ALICE: own}, is_all=is_all,
+    )  # fmt: skip
+
+
+async def test_only_who_is_heard_in_a_moderated_chat_speaks_in_the_room_until_it_ends() -> None:
+    ground = Ground()
+    facts = ChatFacts(ground.portal, ground.house)
+    bob, carl, feed = (
+        ground.namespaces.ghost(NEAR, RemoteUserId("bob")),
+        ground.namespaces.ghost(NEAR, RemoteUserId("carl")),
+        ground.namespaces.bot_of(FEED),
+    )
+    ground.members = {ALICE, bob, carl, feed, ground.namespaces.bot}
+    await facts.receive(ranks(bob=Rank.VOICED, own=Rank.MODERATOR, is_all=True))
+    await facts.receive(moderated())
+    ground.arrive()
+    # Of our own people the network gives nobody more than a voice.
+    assert ground.levels == {"users": {bob: 1, ALICE: 1, feed: 1}, "events_default": 1}
+    await facts.let_speak(bob)
+    assert not ground.waiting
+    # Services are heard, whatever they are in the chat.
+    await facts.let_speak(carl)
+    await facts.let_speak(carl)
+    assert len(ground.waiting) == 1
+    await facts.receive(ranks(own=Rank.NONE))
+    ground.arrive()
+    assert ground.levels["users"] == {bob: 1, carl: 1, feed: 1}
+    await facts.receive(ranks(own=Rank.VOICED))
+    await facts.receive(moderated(is_so=False))
+    await facts.let_speak(carl)
+    ground.arrive()
+    assert ground.levels == {"users": {bob: 1, ALICE: 1}, "events_default": 0}
+    assert (facts.portal.quieted, ground.stored["quieted"]) == (False, False)
+    await facts.receive(ranks(own=Rank.NONE))
+    ground.arrive()
+    assert ground.levels["users"] == {bob: 1}
+
+
+async def test_a_room_that_people_limited_or_opened_stays_as_they_have_it() -> None:
+    for theirs in ({"events_default": 1}, {"events_default": 50}, {"users_default": 1}):
+        ground = Ground()
+        facts = ChatFacts(ground.portal, ground.house)
+        ground.levels |= theirs
+        await facts.receive(moderated())
+        await facts.receive(moderated(is_so=False))
+        ground.arrive()
+        assert ground.levels == {"users": {}, **theirs}
+    ground = Ground()
+    facts = ChatFacts(ground.portal, ground.house)
+    await facts.receive(moderated())
+    ground.arrive()
+    ground.levels["events_default"] = 0
+    facts = ChatFacts(replace(ground.portal, **ground.stored), ground.house)
+    await facts.receive(moderated())
+    ground.arrive()
+    assert ground.levels["events_default"] == 0
+
+
+async def test_who_may_speak_follows_a_chat_that_changes_faster_than_the_outbox_runs() -> None:
+    ground = Ground()
+    facts = ChatFacts(ground.portal, ground.house)
+    for is_so in (True, False, True, False, True):
+        await facts.receive(moderated(is_so=is_so))
+    ground.arrive()
+    assert (ground.levels["events_default"], facts.portal.quieted) == (1, True)
+    await facts.receive(moderated(is_so=False))
+    await facts.receive(moderated())
+    await facts.receive(moderated(is_so=False))
+    ground.arrive()
+    assert (ground.levels["events_default"], facts.portal.quieted) == (0, False)
+
+
+@pytest.mark.parametrize("fails", ["set_quieted", "put powers"])
+async def test_a_failure_at_any_step_leaves_no_room_silent_for_good(fails: str) -> None:
+    ground = Ground()
+    facts = ChatFacts(ground.portal, ground.house)
+    for is_so, level in ((True, 1), (False, 0)):
+        ground.failing.add(fails)
+        await persistently(ground, facts, moderated(is_so=is_so))
+        ground.arrive()
+        assert (ground.levels["events_default"], facts.portal.quieted) == (level, is_so)
+    # Cut off in the midst of it, and the chat is not moderated any more after that.
+    ground.failing.add(fails)
+    with pytest.raises(TemporaryFailure):
+        await facts.receive(moderated())
+    ground.arrive()
+    facts = ChatFacts(replace(ground.portal, **ground.stored), ground.house)
+    await facts.receive(moderated(is_so=False))
+    ground.arrive()
+    assert (ground.levels["events_default"], facts.portal.quieted) == (0, False)
+
+
+async def test_a_room_is_limited_only_while_it_follows_and_nobody_is_heard_for_all() -> None:
+    ground = Ground()
+    facts = ChatFacts(ground.portal, ground.house)
+    for changes, heard, level in (
+        ({"follow": Follow.TOPIC}, False, 0),
+        ({}, False, 1),
+        ({"paused": True}, False, 0),
+        ({}, True, 1),
+        ({"puppets": Puppets.RELAY}, True, 0),
+        ({"puppets": Puppets.LOGIN}, False, 1),
+        ({"puppets": Puppets.LOGIN}, True, 0),
+    ):
+        facts.portal = replace(ground.portal, quieted=facts.portal.quieted, **changes)
+        facts.overhear(moderated(heard=heard))
+        await facts.review()
+        ground.arrive()
+        assert ground.levels.get("events_default", 0) == level, (changes, heard)
+    assert not facts.let_all_speak()
+    await facts.receive(moderated())
+    await ground.put(facts.let_all_speak())
+    ground.arrive()
+    assert ground.levels["events_default"] == 0

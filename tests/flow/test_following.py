@@ -1,5 +1,6 @@
 """What a channel is and what its room is follow each other, by the rights on both sides."""
 
+import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ import pytest_asyncio
 
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
+from bridge.sdk.ids import InstanceId, RemoteChatId
 from bridge.settings import Address, DatabaseSettings, WebSettings
 from tests.flow.test_consent import tell
 from tests.flow.test_conversation import RUN, bridge, irc_module
 from tests.rigs.irc_user import irc_user
-from tests.rigs.ircd import IrcServer
-from tests.rigs.trestle import Town, make_modules, running
+from tests.rigs.ircd import OPERATOR, OPERATOR_PASSWORD, IrcServer
+from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 BOT = "@trestle:test.example"
+TRIES = itertools.count()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", params=list(RUN))
@@ -184,6 +187,108 @@ async def test_what_is_done_in_a_room_is_done_in_the_channel_and_the_other_way_r
         olga.say("PRIVMSG #mall :last")
         await alice.wait_for_text(room, "last")
         assert (await alice.members(room)).keys() >= {bea.id}  # She stands as high as olga.
+
+
+async def test_bans_that_are_set_or_lifted_while_the_relay_is_away_are_carried_when_it_is_back(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice, bea = await town.person("alice"), await town.person("bea")
+    mask, chat = f"{bea.id[1:].partition(':')[0]}!*@*", RemoteChatId("#lane")
+    network = app.parts.instances[InstanceId("near")].connector._network  # type: ignore[attr-defined]
+    async with irc_user(irc.port, "olga") as olga:
+        await olga.join("#lane")
+        olga.say(f"OPER {OPERATOR} {OPERATOR_PASSWORD}")
+        await olga.expect(" 381 ")
+        room = await bridge(alice, "#lane")
+        levels = await state(alice, room, "m.room.power_levels")
+        users = {**levels["users"], BOT: 100}
+        await alice.set_state(room, "m.room.power_levels", {**levels, "users": users})
+        await alice.say(room, "!trestle set follow all")
+        await alice.wait_for_text(room, "follow is all for #lane on near now.")
+        await bea.join(room)
+        await bea.say(room, "hello")
+        await olga.expect("PRIVMSG #lane", "hello")
+
+        async def miss(*changes: str) -> None:
+            """Have the relay away while that is done."""
+            olga.say("KILL trestle :a moment", *changes)
+            await olga.expect("JOIN", "#lane")
+
+        await miss()
+        await wait_until(lambda: network.ban_lists.knows(chat))
+        await miss(f"MODE #lane +b {mask}")
+        banned = await wait_for_member(alice, room, bea.id, "ban")
+        assert banned["sender"] == BOT
+        await miss(f"MODE #lane -b {mask}")
+        assert (await wait_for_member(alice, room, bea.id, "leave"))["sender"] == BOT
+        # A ban of the room's own is nobody's to lift on IRC.
+        await kick(alice, room, "ban", bea.id)
+        await miss(f"MODE #lane +b {mask}")
+        await wait_until(lambda: bool(network.banned.noted(chat)))
+        await miss(f"MODE #lane -b {mask}")
+        await wait_until(lambda: not network.banned.noted(chat))
+        olga.say("PRIVMSG #lane :after that")
+        await alice.wait_for_text(room, "after that")
+        status, content = await alice.try_call(
+            "GET", f"v3/rooms/{room}/state/m.room.member/{bea.id}"
+        )
+        assert (status, content["membership"]) == (200, "ban")
+
+
+async def is_silent(person: MatrixUser, room: str) -> bool:
+    """Whether the room takes nothing that the person says."""
+    content = {"msgtype": "m.text", "body": "may I?"}
+    status, _ = await person.try_call(
+        "PUT", f"v3/rooms/{room}/send/m.room.message/{next(TRIES)}", content
+    )
+    return status == 403
+
+
+async def test_in_a_room_whose_channel_is_moderated_only_those_with_a_voice_speak(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice, bea = await town.person("alice"), await town.person("bea")
+    hall, nick = f"#hall-{irc.kind}", alice.id[1:].partition(":")[0]
+    alias = app.parts.namespaces.alias("near", hall)  # type: ignore[arg-type]
+    async with irc_user(irc.port, "olga") as olga, irc_user(irc.port, "carl") as carl:
+        await olga.join(hall)
+        await carl.join(hall)
+        olga.say(f"MODE {hall} +v carl")
+        await carl.expect(f"MODE {hall}", "carl")
+        joined = await alice.call("POST", f"v3/join/{alias.replace('#', '%23')}", {})
+        room = joined["room_id"]
+        await bea.join(room)
+        await alice.say(room, "first")
+        await olga.expect(f"PRIVMSG {hall}", "first")
+
+        def speaking(level: int) -> Callable[[dict[str, Any]], bool]:
+            return lambda content: content.get("events_default", 0) == level
+
+        olga.say(f"MODE {hall} +m")
+        await wait_for_state(alice, room, "m.room.power_levels", speaking(1))
+        assert await is_silent(alice, room)
+        carl.say(f"PRIVMSG {hall} :by voice")
+        await alice.wait_for_text(room, "by voice")
+        olga.say(f"PRIVMSG {hall} :by rank")
+        await alice.wait_for_text(room, "by rank")
+        olga.say(f"MODE {hall} +v {nick}")
+        await wait_for_state(alice, room, "m.room.power_levels", power(alice.id, 1))
+        await alice.say(room, "heard")
+        await olga.expect(f"PRIVMSG {hall}", "heard")
+        assert await is_silent(bea, room)
+        olga.say(f"MODE {hall} -v {nick}")
+        await wait_for_state(alice, room, "m.room.power_levels", power(alice.id, 0))
+        olga.say(f"MODE {hall} -m")
+        await wait_for_state(alice, room, "m.room.power_levels", speaking(0))
+        await bea.say(room, "all of us")
+        await olga.expect(f"PRIVMSG {hall}", "all of us")
+        levels = await state(alice, room, "m.room.power_levels")
+        assert power(ghost("carl"), 1)(levels)
+        olga.say(f"MODE {hall} +m")
+        await wait_for_state(alice, room, "m.room.power_levels", speaking(1))
+        door = next(one for one in app.parts.portals.all if one.portal.chat_name == hall)
+        await app.parts.plumbing.unbridge(door, door.portal.created_by)  # type: ignore[arg-type]
+        await wait_for_state(alice, room, "m.room.power_levels", speaking(0))
 
 
 async def test_a_bridge_goes_along_where_both_rooms_say_so_and_into_no_strangers_room(

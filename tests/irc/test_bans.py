@@ -10,6 +10,7 @@ import pytest
 
 from bridge.demo.matrix_user import PATIENCE
 from bridge.networks.irc import bans, masks
+from bridge.networks.irc.banlists import MOST
 from bridge.networks.irc.banned import KEEP, MOST_IN_CHAT, Banned
 from bridge.networks.irc.governing import rank_lines, topic_line
 from bridge.networks.irc.isupport import TOPIC_BYTES, Isupport
@@ -229,6 +230,46 @@ async def test_a_ban_of_one_of_us_is_heard_whether_they_are_connected_or_not() -
             ]  # fmt: skip
             await synced(peer)
             assert not await then.store.find("banned:")
+
+
+async def test_bans_of_ours_that_are_set_or_lifted_while_the_relay_is_away_are_told() -> None:
+    alice = user_id("Alice")
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with speaking(server, network) as (_, _, alices, _):
+            alices.say(":Alice!alice@10.0.0.7 JOIN #other")
+            await synced(alices)
+        old, told = ["Alice!*@*", "*!*@evil.test"], []
+        for there in (
+            # What was there before the relay was is no news, nor what hits others, or all.
+            old, [*old, "*!*@10.0.0.8", "*!*@*"], old,
+            [*old, "*!*@10.0.0.7", "*!alice@*"], [*old, "*!alice@*"], old, old[1:],
+            [*old, *(f"n{number}!*@*" for number in range(MOST))], old,
+        ):  # fmt: skip
+            async with listening(server, network, "@bob") as (_, host, peer, _):
+                await enters(peer, *there)
+                await synced(peer)
+                told.append([(one.user, one.by, one.how) for one in host.of(RemoteRemoval)])
+        # Whom another ban means still is not let in.
+        assert told == [
+            [], [], [], [(alice, None, Removal.BAN)] * 2, [], [(alice, None, Removal.UNBAN)],
+            [], [], [],
+        ]  # fmt: skip
+        async with listening(server, network, "@bob") as (_, host, peer, _):
+            await enters(peer, *old)
+            peer.say(":bob!b@h MODE #room +b *!*@10.0.0.7")
+            await host.wait_for(RemoteRemoval)
+        then = Network(server.port)
+        then.store = network.store
+        async with listening(server, then, "@bob") as (_, host, peer, _):
+            # The server says nothing of a list that is kept from us.
+            await peer.expect("MODE #room b")
+            peer.say(":irc.test 482 {nick} #room :You're not channel operator")
+            await synced(peer)
+        async with listening(server, then, "@bob") as (_, host, peer, _):
+            await enters(peer, *old)
+            await host.wait_for(RemoteRemoval)
+            assert ways(host.of(RemoteRemoval)) == [Removal.UNBAN]
 
 
 async def test_of_bans_no_address_and_no_nick_is_kept_nor_what_was_lifted_meanwhile() -> None:

@@ -83,6 +83,35 @@ async def test_what_a_channel_is_and_who_runs_it_is_told_as_it_changes() -> None
     ]
 
 
+async def test_who_is_heard_in_a_channel_is_told_as_it_changes() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with (
+            speaking(server, network),
+            listening(server, network, "@bob Alice") as (_, host, peer, _),
+        ):
+            await peer.expect("MODE #room")
+            peer.say(":irc.test 324 {nick} #room +nm", ":bob!b@h MODE #room +v {nick}")
+            peer.say(":bob!b@h MODE #room +vo Alice carl", ":bob!b@h MODE #room -v {nick}")
+            peer.say(":bob!b@h MODE #room -mv Alice", ":bob!b@h MODE #room +v {nick}")
+            peer.say(":bob!b@h MODE #room +mo Alice", ":Alice!alice@h JOIN #room")
+            await synced(peer)
+            await host.wait_for(RemoteAccess, 5)
+    assert [(one.moderated, one.relay_heard) for one in host.of(RemoteAccess)] == [
+        (True, False), (True, True), (True, False), (False, True), (True, True),
+    ]  # fmt: skip
+    told = [(dict(one.ranks), dict(one.own)) for one in host.of(RemoteRanks)]
+    alice = user_id("Alice")
+    assert told == [
+        ({"bob": Rank.MODERATOR}, {}),
+        ({"carl": Rank.MODERATOR}, {alice: Rank.VOICED}),
+        ({}, {alice: Rank.NONE}),
+        ({}, {alice: Rank.MODERATOR}),
+        # Who comes anew has no rank yet.
+        ({}, {alice: Rank.NONE}),
+    ]
+
+
 async def test_our_own_are_kicked_and_banned_by_others_and_what_we_do_is_no_news() -> None:
     async with scripted_server() as server:
         network = Network(server.port)

@@ -100,10 +100,18 @@ class Banned:
 
     def forget_lifted(
         self, chat: RemoteChatId, noted: Collection[Digest], masks: Collection[str]
-    ) -> None:
-        """Forget those that were noted and are not among a channel's masks, which are folded."""
+    ) -> set[UserId]:
+        """Forget those that were noted and are not among a channel's masks, which are folded.
+
+        Gives the Matrix users whom they were about.
+        """
+        found: set[UserId] = set()
         for digest in set(noted) - {_digest(chat, mask) for mask in masks}:
+            note = self._notes.get((chat, digest))
+            if note is not None and note.who.startswith("@"):
+                found.add(UserId(note.who))
             self._forget((chat, digest))
+        return found
 
     def owner(self, chat: RemoteChatId, mask: str) -> UserId | None:
         """Which Matrix user a mask is about; None if none is noted."""

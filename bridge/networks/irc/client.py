@@ -200,6 +200,7 @@ class IrcClient(Presence):
             self._link.channels.part(known.name, reason)
         if self._marks is not None:
             self._network.banned.forget_chat(chat.id)
+            self._network.ban_lists.forget(chat.id)
             await self._marks.forget(chat.id)
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:

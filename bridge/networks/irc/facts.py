@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from bridge.networks.irc import masks, replies
+from bridge.networks.irc.banlists import MOST
 from bridge.networks.irc.banned import Digest
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import strip_codes
@@ -26,7 +27,8 @@ from bridge.sdk.events import (
 from bridge.sdk.ids import RemoteUserId, UserId
 
 _ANYBODY = Source("anybody", "any", "where.invalid")
-_HIDING, _CLOSING = frozenset("sp"), frozenset("ik")
+_HIDING, _CLOSING, _MODERATED = frozenset("sp"), frozenset("ik"), "m"
+_ACCESS = _HIDING | _CLOSING | {_MODERATED}
 
 
 _Reads = Callable[["Facts", Incoming, RemoteChat], list[RemoteEvent]]
@@ -39,8 +41,8 @@ class _Channel:
     """A list of names that is just coming in: folded nick to letters."""
     noted: frozenset[Digest] = frozenset()
     """Bans that were noted when we came in, until it is known which of them are there yet."""
-    masks: set[str] = field(default_factory=set)
-    """A list of bans that is just coming in, folded."""
+    masks: set[str] | None = None
+    """The list of bans that we asked for when we came in, folded, as far as it is there."""
 
 
 class Facts:
@@ -76,18 +78,19 @@ class Facts:
     def _on_join(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         source = message.source or Source("")
         if self._connection.is_own(source):
-            noted = self._network.banned.noted(chat.id)
-            self._channels[chat.id] = _Channel(noted=noted)
-            self._network.topics.forget(chat.id)
+            network, noted = self._network, self._network.banned.noted(chat.id)
+            channel = self._channels[chat.id] = _Channel(noted=noted)
+            network.topics.forget(chat.id)
             self._to_ask.put_nowait(line("MODE", chat.name))
-            if noted:
+            if noted or network.ban_lists.knows(chat.id) or network.known_people():
+                channel.masks = set()
                 self._to_ask.put_nowait(line("MODE", chat.name, "b"))
             return []
         # A nick that comes back is anybody's: it holds nothing until it is given something.
         key = self._fold(source.nick)
-        if not self._ranks(chat).pop(key, "") or self._network.is_ours(source):
+        if not self._ranks(chat).pop(key, ""):
             return []
-        return [RemoteRanks(chat=chat.id, ranks={RemoteUserId(key): Rank.NONE})]
+        return self._told_ranks(chat, {RemoteUserId(key): Rank.NONE})
 
     def _on_topic(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         source, topic = message.source, message.param(1)
@@ -116,13 +119,18 @@ class Facts:
         for one in read_changes(message.params[1:], limits):
             if one.mode in limits.prefixes.values():
                 ranks |= self._change_rank(chat, one)
+                # Whether the relay is heard may be another now.
+                is_access = is_access or (
+                    _MODERATED in channel.flags and self._connection.is_own_nick(one.value)
+                )
             elif one.mode == "b":
+                mask = self._fold(one.value)
+                self._network.ban_lists.hear(chat.id, mask, is_set=one.adding)
                 events += self._on_ban(message, chat, one)
             elif one.mode not in limits.channel_modes[0]:
                 (channel.flags.add if one.adding else channel.flags.discard)(one.mode)
-                is_access = is_access or one.mode in _HIDING | _CLOSING
-        if ranks:
-            events.append(RemoteRanks(chat=chat.id, ranks=ranks))
+                is_access = is_access or one.mode in _ACCESS
+        events += self._told_ranks(chat, ranks)
         if is_access:
             events.append(self._access(chat, channel))
         return events
@@ -142,28 +150,37 @@ class Facts:
         channel = self._channels.setdefault(chat.id, _Channel())
         names, channel.names = channel.names, {}
         self._network.ranks[chat.id] = names
-        return [
-            RemoteRanks(
-                chat=chat.id, is_all=True,
-                ranks={
-                    RemoteUserId(nick): rank_of(letters) for nick, letters in names.items()
-                    if not self._network.is_ours(Source(nick)) and rank_of(letters)
-                },
-            )
-        ]  # fmt: skip
+        ranks = {RemoteUserId(nick): rank_of(letters) for nick, letters in names.items()}
+        there = {nick: rank for nick, rank in ranks.items() if rank}
+        return self._told_ranks(chat, there, is_all=True)
 
     def _on_banned(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         channel = self._channels.setdefault(chat.id, _Channel())
-        if channel.noted:
+        # One more than is known of any channel tells that it is not the whole list.
+        if channel.masks is not None and len(channel.masks) <= MOST:
             channel.masks.add(self._fold(message.param(2)))
         return []
 
     def _on_end_of_bans(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
-        """Forget whom the channel banned before we came in, and bans no more."""
+        """Tell of whom of ours the channel bans, and bans no more, since we were there last."""
         channel = self._channels.setdefault(chat.id, _Channel())
-        self._network.banned.forget_lifted(chat.id, channel.noted, channel.masks)
-        channel.noted, channel.masks = frozenset(), set()
-        return []
+        there, noted = channel.masks, channel.noted
+        channel.masks, channel.noted = None, frozenset()
+        if there is None:
+            return []
+        if len(there) > MOST:
+            self._network.ban_lists.forget(chat.id)
+            return []
+        banned = self._network.banned
+        lifted = banned.forget_lifted(chat.id, noted, there)
+        lifted -= {banned.owner(chat.id, mask) for mask in there}
+        news = [(Removal.UNBAN, person) for person in sorted(lifted)]
+        for mask in sorted(self._network.ban_lists.learn(chat.id, there)):
+            person = None if banned.knows(chat.id, mask) else self._find_hit(mask)
+            if person is not None:
+                banned.note(chat.id, mask, person)
+                news.append((Removal.BAN, person))
+        return [RemoteRemoval(chat=chat.id, user=person, by=None, how=how) for how, person in news]
 
     def _on_kick(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         owner = self._network.owner_of(message.param(1), held_only=True)
@@ -216,7 +233,27 @@ class Facts:
             chat=chat.id,
             listed=not _HIDING & channel.flags,
             open=not _CLOSING & channel.flags,
-        )
+            moderated=_MODERATED in channel.flags,
+            relay_heard=_MODERATED not in channel.flags or any(
+                self._connection.is_own_nick(nick) and rank_of(letters)
+                for nick, letters in self._ranks(chat).items()
+            ),
+        )  # fmt: skip
+
+    def _told_ranks(
+        self, chat: RemoteChat, ranks: Mapping[RemoteUserId, Rank], *, is_all: bool = False
+    ) -> list[RemoteEvent]:
+        """Tell of ranks by nicks: of others, and of our own people."""
+        theirs: dict[RemoteUserId, Rank] = {}
+        own: dict[UserId, Rank] = {}
+        for nick, rank in ranks.items():
+            if not self._network.is_ours(Source(nick)):
+                theirs[nick] = rank
+            elif owner := self._network.owner_of(nick, held_only=True):
+                own[owner] = rank
+        if not (theirs or own or is_all):
+            return []
+        return [RemoteRanks(chat=chat.id, ranks=theirs, own=own, is_all=is_all)]
 
     def _change_rank(self, chat: RemoteChat, one: Change) -> dict[RemoteUserId, Rank]:
         ranks, key = self._ranks(chat), self._fold(one.value)
@@ -224,9 +261,7 @@ class Facts:
         ranks[key] = letters
         if not letters:
             del ranks[key]
-        if not key or self._network.is_ours(Source(one.value)):
-            return {}
-        return {RemoteUserId(key): rank_of(letters)}
+        return {RemoteUserId(key): rank_of(letters)} if key else {}
 
     def _on_ban(self, message: Incoming, chat: RemoteChat, one: Change) -> list[RemoteEvent]:
         """A ban that hits one of our people is that person's; one of many is the bridge's.
@@ -239,17 +274,20 @@ class Facts:
             banned.forget(chat.id, mask)
             return self._removal(message, chat, person, Removal.UNBAN, "") if person else []
 
-        def hits(source: Source) -> bool:
-            return masks.hits(one.value, source, self._fold)
-
-        hit = {owner for owner, source in self._network.known_people() if hits(source)}
-        if len(hit) != 1 or hits(_ANYBODY):
-            return []
-        (owner,), how = hit, Removal.BAN if one.adding else Removal.UNBAN
-        found = self._removal(message, chat, owner, how, "")
-        if found and one.adding:
+        owner, how = self._find_hit(mask), Removal.BAN if one.adding else Removal.UNBAN
+        found = self._removal(message, chat, owner, how, "") if owner is not None else []
+        if owner is not None and found and one.adding:
             banned.note(chat.id, mask, owner)
         return found
+
+    def _find_hit(self, mask: str) -> UserId | None:
+        """Whom of our people a mask hits, if it is one alone and not everybody."""
+
+        def hits(source: Source) -> bool:
+            return masks.hits(mask, source, self._fold)
+
+        hit = {owner for owner, source in self._network.known_people() if hits(source)}
+        return hit.pop() if len(hit) == 1 and not hits(_ANYBODY) else None
 
     def _removal(
         self, message: Incoming, chat: RemoteChat, owner: UserId, how: Removal, reason: str

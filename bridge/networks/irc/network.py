@@ -9,6 +9,7 @@ from itertools import count, islice
 from time import monotonic
 
 from bridge.networks.irc import masks
+from bridge.networks.irc.banlists import BanLists
 from bridge.networks.irc.banned import Banned
 from bridge.networks.irc.crowd import Crowd
 from bridge.networks.irc.dial import Rotation
@@ -61,6 +62,7 @@ class Network:
         self._last: dict[UserId, Source] = {}
         """As what somebody was seen last whose connection ended."""
         self.banned = Banned()
+        self.ban_lists = BanLists()
         self.topics = Topics()
         self.ranks: dict[RemoteChatId, dict[str, str]] = {}
         """By channel and folded nick the letters that somebody holds, as the relay hears it."""

@@ -283,8 +283,10 @@ class FakeHost(FakeMetrics):
     def _check_rule(self, event: RemoteEvent) -> Sequence[str]:
         """Look at what is said of a chat itself; give the texts in it."""
         match event:
-            case RemoteRanks(ranks=ranks) if not all(isinstance(r, Rank) for r in ranks.values()):
-                self._fault(f"RemoteRanks: each of the ranks is a Rank, not {ranks!r}")
+            case RemoteRanks(ranks=ranks, own=own) if not all(
+                isinstance(r, Rank) for r in (*ranks.values(), *own.values())
+            ):
+                self._fault(f"RemoteRanks: each of the ranks is a Rank, not {ranks!r}, {own!r}")
             case RemoteRemoval(user=user) if not user.startswith("@"):
                 self._fault(f"RemoteRemoval: `user` is one of ours, a Matrix id, not {user!r}")
             case RemoteTopic(topic=topic):
@@ -364,7 +366,7 @@ def _users(event: RemoteEvent) -> Sequence[RemoteUser]:
         case RemoteMembers():
             return event.users
         case RemoteRemoval():
-            return (event.by,)
+            return () if event.by is None else (event.by,)
         case RemoteRanks():
             return tuple(RemoteUser(id=one, name=one) for one in event.ranks)
         case RemoteTopic() | RemoteAccess() | RemoteShutOut() | RemoteRemark():
