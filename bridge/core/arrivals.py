@@ -8,6 +8,7 @@ from bridge.core.attendance import Attendance, is_left_out, speaker_of
 from bridge.core.chatfacts import ChatFacts
 from bridge.core.house import House
 from bridge.core.outgoing import notice, once, transaction_id
+from bridge.core.rounds import SAID_AT
 from bridge.core.targets import NEW
 from bridge.matrix.html import content_for
 from bridge.matrix.htmltree import clean
@@ -103,14 +104,15 @@ class Arrivals:
         else:
             what, link, first = "message", LinkKind.MESSAGE, event.part
             about = event.reply_to or RemoteMessageId("")
-        is_replayed = self._house.clock.now().timestamp() - event.at.timestamp() > _FRESH
+        said_at = event.at.timestamp()
+        is_replayed = self._house.clock.now().timestamp() - said_at > _FRESH
         await self._put([
             Outgoing(
                 room=self._portal.room,
                 user=self._voice(event.sender),
                 kind=SendKind.EVENT,
                 type="m.room.message",
-                content=content,
+                content={**content, SAID_AT: int(said_at * 1000)},
                 transaction_id=self._id(what, event.id, first, piece, ghost),
                 portal=self._portal.id,
                 remote_id=event.id,

@@ -9,7 +9,7 @@ from typing import Any
 from bridge.core.actions import holds_order
 from bridge.core.deletions import redacted_by
 from bridge.core.house import House
-from bridge.core.rounds import Rounds
+from bridge.core.rounds import SAID_AT, Rounds
 from bridge.core.words import difference, excerpt
 from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError
@@ -281,8 +281,13 @@ class Departures:
         return True
 
     def _said_at(self, event: dict[str, Any]) -> float:
-        """When it was said, in seconds since 1970, as its sender's homeserver says."""
+        """When it was said, in seconds since 1970, as its sender's homeserver says.
+
+        Of what our own users say that is when it left our outbox, so that their word counts.
+        """
         stamp = event.get("origin_server_ts")
+        if self._house.namespaces.is_ours(event["sender"]):
+            stamp = event["content"].get(SAID_AT, stamp)
         if isinstance(stamp, int):
             return stamp / 1000
         return self._house.clock.now().timestamp()

@@ -58,6 +58,16 @@ def record_of(login: LoginId, name: str, *, beside: bool = False) -> str:
     return f"{login}{_PART}{_KEPT if beside else ''}{name}"
 
 
+def target_of(name: str, instance: InstanceId) -> str:
+    """How a login is called in the audit."""
+    return f"{name} on {instance}"
+
+
+def instance_of(target: str) -> InstanceId:
+    """On which instance a login is that the audit calls so; no instance has a space."""
+    return InstanceId(target.rpartition(" ")[2])
+
+
 class Vault(Protocol):
     """The part of the storage that keeps credentials."""
 
@@ -323,7 +333,7 @@ class Logins:
     ) -> None:
         """Note it before it is done: nothing is done of which the audit does not know."""
         await self._means.audit.record(
-            actor=owner, action=action, target=f"{name} on {instance}", subject=owner
+            actor=owner, action=action, target=target_of(name, instance), subject=owner
         )
 
     async def _records(

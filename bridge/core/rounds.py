@@ -5,6 +5,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
+SAID_AT = "org.trestle.said_at"
+"""In the content of what our ghosts say: when it was said on its network, in ms since 1970."""
+
 _SECONDS = 300.0
 """So long a text is known again that comes back."""
 _ROUNDS = 2
@@ -42,11 +45,12 @@ class Rounds:
 
     It counts when something was said, not when it came to us: after an outage hours of messages
     come within a second, in which people may well have said the same ten times. A ring goes on
-    while it is there, so that what it brings is as new each time. Our ghosts' events have the
-    time at which our own homeserver took them. Others' time is their word, but one that lies
+    while it is there, so that what it brings is as new each time. Our ghosts' events bring the
+    time at which it was said on their network (``SAID_AT``), since what waited in our own outbox
+    comes to the homeserver within a second, too. Others' time is their word, but one that lies
     stands for itself alone: nothing is forgotten for it, and each other one is compared as
-    before. Who gives what they carry another time at each lap runs a bridge of the ring, and
-    could as well change the text.
+    before. Who gives what they carry another time at each lap runs a bridge of the ring, or a
+    network in it, and could as well change the text.
     """
 
     def __init__(self) -> None:
@@ -60,8 +64,8 @@ class Rounds:
     ) -> bool:
         """Whether it has come back too often. The same event may be asked about again.
 
-        ``said_at``: seconds of the clock of the sender's homeserver. ``is_ghost``: it is one of
-        our own who says it, for somebody of another network.
+        ``said_at``: seconds of the clock of the sender's homeserver, or of a ghost's network.
+        ``is_ghost``: it is one of our own who says it, for somebody of another network.
         """
         while self._said and now - self._said[0].heard_at > _SECONDS:
             self._said.popleft()

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Protocol, TypeAlias
 
 from bridge.core.aside import HERE
-from bridge.core.logins import record_of
+from bridge.core.logins import instance_of, record_of, target_of
 from bridge.importing.found import Found, FoundPerson, FoundRoom
 from bridge.matrix.client import MatrixError
 from bridge.model import AskedState, AuditAction, Follow, Portal
@@ -86,6 +86,11 @@ class Carrier:
         self._consents = ConsentStore(means.database)
         self._ended: set[str] = set()
         """Which rooms were tied to which chats, and are not any more."""
+        self._signed_out: set[tuple[UserId | None, InstanceId]] = set()
+        """Who ended a login last on which instance, or had all that they sign in with forgotten.
+
+        Under which name does not matter: it may be another each time, as where it is the nick.
+        """
         self._stores: dict[InstanceId, Draft] = {}
         self._carried = Carried()
 
@@ -177,11 +182,22 @@ class Carrier:
         )  # fmt: skip
 
     async def _read_ended(self) -> None:
+        linked = set()
         async for row in self._means.audit.rows():
-            if row.action is AuditAction.BRIDGE:
-                self._ended.discard(row.target)
-            elif row.action in {AuditAction.UNBRIDGE, AuditAction.MOVE}:
-                self._ended.add(row.target)
+            login = (row.subject, instance_of(row.target))
+            match row.action:
+                case AuditAction.BRIDGE:
+                    self._ended.discard(row.target)
+                case AuditAction.UNBRIDGE | AuditAction.MOVE:
+                    self._ended.add(row.target)
+                case AuditAction.LINK:
+                    linked.add(login)
+                    self._signed_out.discard(login)
+                case AuditAction.LOGOUT:
+                    self._signed_out.add(login)
+                case AuditAction.FORGET if row.subject is not None:
+                    # Not so where the master key was lost: nobody wished for that.
+                    self._signed_out |= {one for one in linked if one[0] == row.subject}
 
     async def _check_wishes(self, instance: InstanceId, chat: RemoteChat, room: RoomId) -> None:
         """Raise ``PermanentFailure`` where people here have decided otherwise since."""
@@ -226,12 +242,10 @@ class Carrier:
             row for row in await self._accounts.logins(instance)
             if row.owner == found.owner and row.kind is LoginKind.PERSON
         ]  # fmt: skip
+        whose, what = f"{found.owner} on {instance}", f"the sign-in as {adopted.login}"
         others = [row.name for row in rows if row.name != adopted.login]
         if others:
-            self._leave(
-                f"{found.owner} on {instance}",
-                f"the sign-in as {adopted.login}: there is one as {others[0]} already",
-            )
+            self._leave(whose, f"{what}: there is one as {others[0]} already")
             return False
         login = rows[0].id if rows else LoginId(0)
         secrets = self._records(login, adopted)
@@ -242,10 +256,14 @@ class Carrier:
                 if where == instance
             }  # fmt: skip
         missing = secrets.keys() - known
+        # What is there in part was cut off, or the old bridge had more since.
+        if missing == secrets.keys() and (found.owner, instance) in self._signed_out:
+            self._leave(whose, f"{what}: theirs was ended here; `login {instance}` begins anew")
+            return False
         if missing and not means.dry_run:
             await means.audit.record(
                 actor=HERE, action=AuditAction.LINK, subject=found.owner,
-                target=f"{adopted.login} on {instance}",
+                target=target_of(adopted.login, instance),
             )  # fmt: skip
             login = (await self._accounts.link_login(instance, found.owner, adopted.login)).id
             secrets = self._records(login, adopted)

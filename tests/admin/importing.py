@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from bridge.core.logins import record_of, target_of
 from bridge.demo.matrix_user import PATIENCE
 from bridge.demo.processes import free_port
 from bridge.model import Asked, AskedState, AuditAction, SystemClock
@@ -122,3 +123,45 @@ async def _end_bridges(
             else:
                 continue
             await store.remove(portal.id)
+
+
+def sign_in(settings: DatabaseSettings, state_dir: Path, owner: str, name: str) -> None:
+    """Have somebody link a login on ``own``, by a new password."""
+    asyncio.run(_sign_in(settings, state_dir, UserId(owner), name))
+
+
+async def _sign_in(
+    settings: DatabaseSettings, state_dir: Path, owner: UserId, name: str
+) -> None:  # fmt: skip
+    clock, own = SystemClock(), InstanceId("own")
+    async with Database.open(settings, state_dir, clock) as database:
+        await Audit(database, DayKeys(state_dir, clock), state_dir).record(
+            actor=owner, action=AuditAction.LINK, subject=owner, target=target_of(name, own)
+        )
+        row = await Accounts(database).link_login(own, owner, name)
+        await Vault(database, MasterKeys.load(state_dir)).put(
+            owner, own, record_of(row.id, "password"), b"newer words", login=row.id
+        )
+
+
+def log_out(settings: DatabaseSettings, state_dir: Path, owner: str) -> None:
+    """Have somebody log out of all logins, as the bot does it."""
+    asyncio.run(_log_out(settings, state_dir, UserId(owner)))
+
+
+async def _log_out(settings: DatabaseSettings, state_dir: Path, owner: UserId) -> None:
+    clock = SystemClock()
+    async with Database.open(settings, state_dir, clock) as database:
+        vault = Vault(database, MasterKeys.load(state_dir))
+        accounts = Accounts(database)
+        audit = Audit(database, DayKeys(state_dir, clock), state_dir)
+        for instance, record in await vault.records_of(owner):
+            await vault.delete(owner, instance, record)
+        for name in ("own", "libera", "plain"):
+            for row in await accounts.logins(InstanceId(name)):
+                if row.owner == owner:
+                    await audit.record(
+                        actor=owner, action=AuditAction.LOGOUT, subject=owner,
+                        target=target_of(row.name, row.instance),
+                    )  # fmt: skip
+                    await accounts.remove_login(row.id)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from bridge.settings import DatabaseSettings
 from tests.admin.commands import trestle
-from tests.admin.importing import config_in, homeserver_beside, state_of
+from tests.admin.importing import config_in, homeserver_beside, log_out, sign_in, state_of
 from tests.rigs.cluster import Cluster
 
 ALICE, BOB, GONE = "@alice:test.example", "@bob:test.example", "@gone:test.example"
@@ -95,6 +95,32 @@ async def former(cluster: Cluster) -> str:
     return url
 
 
+def check_ended(
+    words: list[Any], settings: DatabaseSettings, state_dir: Path, state: dict[str, object]
+) -> None:
+    """A sign-in that was ended since does not come back, also under another name."""
+    login, kept = f"own {ALICE} wonder", {**state}
+    del kept[login]
+    log_out(settings, state_dir, ALICE)
+    without_sasl = [word for word in words if word != "--sasl"]
+    for given, name in ((words, "wonder"), (without_sasl, "Alice")):
+        told = json.loads(trestle(*given, "--json").output)
+        assert told["people"] == []
+        assert f"{ALICE} on own: the sign-in as {name}: theirs was ended here; `login own` " in (
+            "\n".join(told["left"])
+        )
+        assert state_of(settings, state_dir) == kept
+    # Who has begun anew has what is missing there; it is no other login's.
+    sign_in(settings, state_dir, ALICE, "wonder")
+    trestle(*words)
+    found = {"account": "wonder", "password": "newer words", "nick": "Alice"}
+    assert state_of(settings, state_dir) == {**kept, login: found}
+    forgotten = trestle("keys", "forget", ALICE, *words[words.index("-c") :][:2])
+    assert forgotten.code == 0, forgotten.said
+    assert json.loads(trestle(*words, "--json").output)["people"] == []
+    assert state_of(settings, state_dir) == {**kept, login: {}}
+
+
 def test_what_its_database_says_comes_over_once_and_what_does_not_is_named(
     folder: Path, database_settings: DatabaseSettings, former: str
 ) -> None:
@@ -143,6 +169,7 @@ def test_what_its_database_says_comes_over_once_and_what_does_not_is_named(
         told = json.loads(again.output)
         assert (told["rooms"], told["people"], len(told["there"])) == ([], [], 4)
         assert state_of(database_settings, folder / "state") == state
+        check_ended(words, database_settings, folder / "state", state)
 
 
 def test_a_database_that_cannot_be_read_is_a_sentence(

@@ -38,7 +38,8 @@ class Ground:
         self.failing: set[str] = set()
         self.house = cast(House, SimpleNamespace(
             store=self, sender=self, intents=self, audit=self, namespaces=self.namespaces,
-            double_puppets=self, optouts=self, gathering=self, router=None, instances={},
+            double_puppets=self, optouts=self, gathering=self, typing=self, router=None,
+            instances={},
             deadline=1.0, excerpts=Recent(100), clock=SystemClock(), key_of=str.encode,
             rules=lambda instance: InstanceRules(members=Members.FULL),
         ))  # fmt: skip
@@ -159,6 +160,9 @@ class Ground:
     def cover(self, *who: object) -> bool:
         """Know nobody who wants no part in it."""
         return False
+
+    def show(self, *who: object) -> None:
+        """Know nobody who is typing."""
 
     def want(self, room: object) -> None:
         """Let the test say when somebody is let in."""

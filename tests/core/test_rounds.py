@@ -1,11 +1,19 @@
 """A ring of bridges is stopped; people who say the same at once are not."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
 
+from bridge.core.arrivals import Arrivals
+from bridge.core.chatfacts import ChatFacts
 from bridge.core.departures import Departures
 from bridge.core.rounds import Rounds
 from bridge.sdk.capabilities import Capabilities
-from tests.core.ground import ROOM, Ground
+from bridge.sdk.events import MessageKind, RemoteMessage, RemoteUser
+from bridge.sdk.ids import RemoteChatId, RemoteMessageId, RemoteUserId
+from bridge.sdk.rich import Rich
+from tests.core.ground import CHAT, ROOM, Ground
 
 CARL, DORA = "@_trestle_near_carl:hs", "@_trestle_near_dora:hs"
 
@@ -127,3 +135,37 @@ async def test_a_portal_counts_by_the_time_that_is_in_its_events() -> None:
     assert all([await crosses(n, 60_000 * n) for n in range(30)])
     assert [await crosses(30 + n, 10**12 + n) for n in range(8)] == [True] * 5 + [False] * 3
     assert [await crosses(40 + n, None) for n in range(8)] == [True] * 5 + [False] * 3
+
+
+async def test_what_waited_in_our_outbox_is_heard_by_when_it_was_said_on_its_network() -> None:
+    ground = Ground()
+    arrivals = Arrivals(ChatFacts(ground.portal, ground.house), ground.house)
+    other = replace(ground.portal, id=2, chat=RemoteChatId("#other"))
+    departures = Departures(other, ground.house)
+    stamp = 1_790_000_000_000
+
+    async def cross(minutes: list[float], *, pretends: bool = False) -> list[bool]:
+        """Have a bot of the network say the same at those minutes, and all sent at once."""
+        crossed = []
+        for number, minute in enumerate(minutes):
+            said = RemoteMessage(
+                chat=CHAT, id=RemoteMessageId(f"{minute} {number}"), body=Rich.plain("y" * 50),
+                sender=RemoteUser(id=RemoteUserId("bot"), name="bot"), kind=MessageKind.NOTICE,
+                at=datetime.fromtimestamp(stamp / 1000 + 60 * minute, UTC),
+            )  # fmt: skip
+            await arrivals.receive(said)
+            sent = ground.waiting.popleft()
+            body = f"<bot> {sent.content['body']}" if pretends else sent.content["body"]
+            event = {
+                "type": sent.type, "event_id": f"${said.id} {pretends}", "room_id": ROOM,
+                "sender": "@relay:far" if pretends else sent.user,
+                "content": {**sent.content, "body": body}, "origin_server_ts": stamp,
+            }  # fmt: skip
+            crossed.append(await departures.read(event, Capabilities()) is not None)
+        return crossed
+
+    over_hours: list[float] = [5.0 * n for n in range(30)]
+    assert all(await cross(over_hours))
+    assert await cross([1000 + n / 100 for n in range(8)]) == [True] * 5 + [False] * 3
+    # Others' word for it is their homeserver's, whatever stands in the event.
+    assert not all(await cross([2000 + n for n in over_hours], pretends=True))
