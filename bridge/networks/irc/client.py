@@ -1,7 +1,7 @@
 """One login's client: the relay listens and speaks, a puppet only speaks."""
 
 import asyncio
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from bridge.networks.irc.history import Heard, Marks
 from bridge.networks.irc.inbox import Inbox
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY
-from bridge.networks.irc.memberships import Memberships
+from bridge.networks.irc.memberships import Memberships, Way
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.people import account_id
@@ -222,19 +222,19 @@ class IrcClient(Presence):
 
     async def set_topic(self, chat: RemoteChat, topic: str) -> None:
         """Set the topic. Raises a ``DeliveryError``."""
-        connection = await self._come_in(chat)
+        connection = await self._come_in(chat, Way.check_act)
         await set_topic(self._questions, chat, topic, self._network, connection.isupport)
 
     async def set_rank(self, chat: RemoteChat, person: RemoteUserId | UserId, rank: Rank) -> None:
         """Give somebody a rank, or take it. Raises a ``DeliveryError``."""
-        connection = await self._come_in(chat)
+        connection = await self._come_in(chat, Way.check_act)
         await self._do(rank_lines(chat, person, rank, self._network, connection.isupport))
 
     async def remove(
         self, chat: RemoteChat, person: RemoteUserId | UserId, how: Removal, reason: str
     ) -> None:
         """Kick or ban somebody, or let them in again. Raises a ``DeliveryError``."""
-        await self._come_in(chat)
+        await self._come_in(chat, Way.check_act)
         await remove(self._questions, chat, person, how, reason, self._network)
 
     async def find_bans(self, chat: RemoteChat, patterns: Sequence[str]) -> Sequence[str]:
@@ -249,12 +249,14 @@ class IrcClient(Presence):
         for one in bans.lines(chat, chosen, lift, connection.isupport):
             await self._do([one])
 
-    async def _come_in(self, chat: RemoteChat) -> Connection:
+    async def _come_in(
+        self, chat: RemoteChat, check: Callable[[Way], None] = Way.check_rest
+    ) -> Connection:
         with self._memberships.way_into(chat) as way:
             connection, channels = await self._link.get(self._settings.connect_seconds * 2)
             if not connection.isupport.is_channel(chat.name):
                 return self._approach(connection, chat.name)
-            await channels.enter(chat.name, way.check_rest)
+            await channels.enter(chat.name, partial(check, way))
             way.arrive()
         return connection
 

@@ -14,6 +14,7 @@ from bridge.sdk.module import Host
 LONGEST_REJOIN_SECONDS = 3600.0
 LEFT_RETRY_SECONDS = 1.0
 TELL_AGAIN_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 60.0
 SHORTEST_REST_SECONDS = 0.1
 """The pause is over, and we are just about to knock."""
 
@@ -46,6 +47,16 @@ class Way:
                 f"We were put out of {self.chat.name} and come back in {rest:.0f} seconds.",
                 retry_after=rest,
             )
+
+    def check_act(self) -> None:
+        """Raise as ``check_rest``; ``PermanentFailure`` while that is for longer than a minute:
+        nobody is kept waiting behind a topic for an hour."""
+        rest = self._memberships.rest_of(self.chat)
+        if rest is not None and rest > LONGEST_WAIT_SECONDS:
+            raise PermanentFailure(
+                f"We were put out of {self.chat.name} and come back in {rest / 60:.0f} minutes."
+            )
+        self.check_rest()
 
     async def enter(self, channels: Channels) -> None:
         """Be in the channel, and still there. Raises as ``Channels.enter``; ``PutOutError``."""
