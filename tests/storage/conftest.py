@@ -32,6 +32,15 @@ class TurnedClock:
     def today(self) -> date:
         return self.now().astimezone(UTC).date()
 
+    def keep_from_midnight(self) -> None:
+        """Have half an hour of the day left, whenever that is.
+
+        Retention wants a clock that is not an hour off.
+        """
+        half_an_hour = timedelta(minutes=30)
+        if (self.now() + half_an_hour).date() != self.today():
+            self.ahead -= half_an_hour
+
 
 @pytest.fixture
 def clock() -> TurnedClock:
@@ -130,14 +139,39 @@ async def admin(
     await connection.close()
 
 
+@dataclass
+class FullOfADay:
+    """A full database, made anew when its day is over: its oldest rows are over with that."""
+
+    cluster: Cluster
+    folders: pytest.TempPathFactory
+    made: dict[date, Full] = field(default_factory=dict)
+
+    async def at(self, clock: TurnedClock) -> Full:
+        """The one of that clock's day."""
+        day = clock.today()
+        if day not in self.made:
+            self.made[day] = await self._make(clock)
+        return self.made[day]
+
+    async def _make(self, clock: TurnedClock) -> Full:
+        folder = self.folders.mktemp("full")
+        settings = await self.cluster.fresh()
+        await fill(settings, folder / "state", clock)
+        (folder / "state/keys/master").write_bytes(b"m" * 32)
+        made = Full(settings, folder / "state", folder / "full.trestle")
+        await write(made, made.file, clock)
+        return made
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def full(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Full:
-    """Made once; nobody changes it."""
-    folder = tmp_path_factory.mktemp("full")
-    settings = await cluster.fresh()
-    clock = TurnedClock()
-    await fill(settings, folder / "state", clock)
-    (folder / "state/keys/master").write_bytes(b"m" * 32)
-    made = Full(settings, folder / "state", folder / "full.trestle")
-    await write(made, made.file, clock)
-    return made
+async def full_of_a_day(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> FullOfADay:
+    """Made once a day."""
+    return FullOfADay(cluster, tmp_path_factory)
+
+
+@pytest_asyncio.fixture
+async def full(full_of_a_day: FullOfADay, clock: TurnedClock) -> Full:
+    """Nobody changes it, and its day lasts while it is looked at by the test's clock."""
+    clock.keep_from_midnight()
+    return await full_of_a_day.at(clock)

@@ -178,7 +178,7 @@ async def test_a_backup_keeps_nobody_from_dropping_a_day(
 async def test_no_key_of_a_day_that_is_over_is_ever_inside(
     full: Full, folder: Path, clock: TurnedClock
 ) -> None:
-    clock.ahead = timedelta(days=5)
+    clock.ahead += timedelta(days=5)
     file = folder / "later.trestle"
     manifest = await write(full, file, clock)
     oldest = (clock.today() - timedelta(days=13)).isoformat()
@@ -193,7 +193,7 @@ async def test_no_key_of_a_day_that_is_over_is_ever_inside(
 async def test_days_that_are_over_by_now_are_not_restored(
     full: Full, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
 ) -> None:
-    clock.ahead = timedelta(days=1)
+    clock.ahead += timedelta(days=1)
     first, last = (day - timedelta(days=1) for day in (days(clock)[0], days(clock)[1]))
     restored = await put(full.file, database_settings, folder, clock)
     assert restored.days_over == 1

@@ -62,14 +62,18 @@ complete(state_dir, switch)
 
 RESTORE = """
 import asyncio
+from datetime import timedelta
 from bridge.model import SystemClock
 from bridge.settings import DatabaseSettings
 from bridge.storage.archive import reading
 from bridge.storage.restore import Restore
+class Turned(SystemClock):
+    def now(self):
+        return super().now() + timedelta(seconds=float(sys.argv[5]))
 async def main():
     settings = DatabaseSettings(url=sys.argv[4])
     with reading(Path(sys.argv[3])) as found:
-        await Restore(found, settings, state_dir, clock=SystemClock(), force=True).run()
+        await Restore(found, settings, state_dir, clock=Turned(), force=True).run()
 asyncio.run(main())
 print(count)
 """
@@ -78,7 +82,7 @@ print(count)
 def run_cut(program: str, place: int, *arguments: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-c", CUT + program, str(place), *map(str, arguments)],
-        check=False, capture_output=True, text=True, timeout=60,
+        check=False, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
 
@@ -135,7 +139,10 @@ async def test_a_restore_that_is_killed_anywhere_is_done_or_was_never_begun(
         """What it printed, and which state it left."""
         settings, state_dir = await cluster.fresh(template=name), folder / f"at-{place}"
         shutil.copytree(folder / "old", state_dir)
-        done = await asyncio.to_thread(run_cut, RESTORE, place, state_dir, full.file, settings.url)
+        done = await asyncio.to_thread(
+            run_cut, RESTORE, place, state_dir, full.file, settings.url,
+            clock.ahead.total_seconds(),
+        )  # fmt: skip
         async with Database.open(settings, state_dir, clock):
             pass
         found = await everything(settings, EMPTY)
