@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.demo.processes import free_port
 from bridge.model import Asked, AskedState, AuditAction, SystemClock
 from bridge.sdk.ids import InstanceId, UserId
@@ -61,12 +62,12 @@ def homeserver_beside() -> Iterator[ScriptedHomeserver]:
 
     with ThreadPoolExecutor(1) as threads:
         serving = threads.submit(asyncio.run, serve())
-        homeserver, end = ready.result(20)
+        homeserver, end = ready.result(PATIENCE)
         try:
             yield homeserver
         finally:
             end()
-            serving.result(20)
+            serving.result(PATIENCE)
 
 
 def state_of(settings: DatabaseSettings, state_dir: Path) -> dict[str, object]:

@@ -14,6 +14,7 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.core.status import in_lines
+from bridge.demo.matrix_user import PATIENCE
 from bridge.demo.processes import free_port
 from bridge.model import SystemClock
 from bridge.ops import OpsServer
@@ -72,13 +73,13 @@ class Watcher:
 
     async def wait_for_value(self, name: str, value: float) -> None:
         """Ask until a metric without labels has the value."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while (await self.values())[name, frozenset()] != value:
                 await asyncio.sleep(0.02)
 
     async def wait_for(self, path: str, status: int) -> str:
         """Ask until that is the status; give the body."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 now, body = await self.ask(path)
                 if now == status:
@@ -272,7 +273,7 @@ async def test_after_a_restore_it_is_ready_once_the_rooms_could_be_looked_at(
 
         async def look_while_it_waits() -> None:
             await homeserver.wait_until(lambda: bool(homeserver.of("GET", "rooms", ROOM)))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while "after a restore the rooms" not in (await watcher.ask("/ready"))[1]:
                     await asyncio.sleep(0.02)
             assert (await watcher.ask("/ready"))[0] == 503

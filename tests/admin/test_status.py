@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from bridge.core.statusroom import StatusRoom
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Outgoing, Permission, SendKind
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings import DatabaseSettings
@@ -38,7 +39,7 @@ async def park(stage: Play, text: str) -> None:
 
 async def shown(stage: Play, room: StatusRoom, words: str) -> list[Said]:
     """What was said in the status room, once the last of it holds the words."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
             await room.look()
             said = [one for one in stage.homeserver.said if one.room != ROOM]
@@ -91,7 +92,7 @@ async def test_a_line_that_is_refused_keeps_no_other_from_being_said(
     ) as stage:
         parts = stage.app.parts
         await park(stage, "bad one")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while sum((await parts.items.count_parked()).values()) < 2:
                 await parts.status_room.look()
         parts.bookkeeper.difference = {"to_matrix": 3}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.conftest import Door, event, open_door
-from tests.conformance.wire import BASE, Reply, head, wire
+from tests.conformance.wire import BASE, SOON, Reply, head, wire
 
 TRANSACTION = f"PUT {BASE}/transactions/1"
 EMPTY = b'{"events":[]}'
@@ -113,7 +113,7 @@ async def test_line_38_a_body_that_never_ends_is_408(tmp_path: Path) -> None:
 async def test_line_38_a_head_that_never_ends_is_not_waited_for(tmp_path: Path) -> None:
     async with open_door(tmp_path, idle_limit=0.3) as door, wire(door.receiver.address) as line:
         line.send(head(TRANSACTION)[:-4])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON):
             while not line.reader.at_eof():
                 line.send(b"\r\nX: x")
                 await asyncio.sleep(0.05)

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, ROOM, Play, ask, play, settings_for
 from tests.rigs.cluster import run_cluster
@@ -80,7 +81,7 @@ async def _put(stage: Play, text: str) -> tuple[int, str]:
     """Put one event as transaction 1; give the status and after how long to come again."""
     path, body = "/_matrix/app/v1/transactions/1", {"events": [ask(text)]}
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(PATIENCE),
         stage.homeserver.request(stage.settings, "PUT", path, body) as response,
     ):
         return response.status, response.headers["Retry-After"]

@@ -75,7 +75,7 @@ async def test_line_64_a_ping_that_succeeds_later_says_so(
 
     async with play(database_settings, folder, rules=[rule]) as stage:
         await wait_until(lambda: "cannot reach us" in stage.app.homeserver_state())
-        await wait_until(lambda: stage.app.homeserver_state() == "answers", 20)
+        await wait_until(lambda: stage.app.homeserver_state() == "answers")
 
 
 async def test_line_101_a_registration_that_does_not_hold_our_names_is_said_to_be_so(

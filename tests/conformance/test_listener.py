@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.matrix.listener import DONE, Answer, Handler, Listener, Request
 from bridge.settings import Address
 from tests.conformance.conftest import Door
-from tests.conformance.wire import BASE, head, wire
+from tests.conformance.wire import BASE, SOON, head, wire
 
 EMPTY = b'{"events":[]}'
 MARKED = b'{"events":[{"n":%d}]}'
@@ -223,7 +224,7 @@ async def test_a_connection_that_was_taken_as_we_stopped_is_not_served() -> None
     async with listening(handle) as (listener, address):
         with socket.create_connection(address) as line:
             line.sendall(head("GET /"))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 while not any("_converse" in repr(task) for task in asyncio.all_tasks()):
                     await asyncio.sleep(0)
             await listener.stop(1)
@@ -244,7 +245,7 @@ async def test_a_stop_waits_no_longer_than_it_is_told() -> None:
     async with listening(handle) as (listener, address), wire(address) as line:
         line.send(head("GET /"))
         await asked.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON):
             await listener.stop(0.1)
         assert await line.is_closed()
 

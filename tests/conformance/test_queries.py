@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from tests.conformance.conftest import Door
 from tests.conformance.stage import ALICE, Play, ask, play
@@ -41,14 +42,14 @@ async def bridged(
     async with play(await cluster.fresh(), folder, modules={NEAR: ("irc", options)}) as started:
         network = started.app.parts.instances[NEAR]
         await wait_until(lambda: network.relay is not None)
-        assert await network.wait_until_connected(20)
+        assert await network.wait_until_connected(PATIENCE)
         yield started
 
 
 async def get(stage: Play, path: str) -> tuple[int, Any]:
     """Ask as the homeserver does; give the status and the JSON."""
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(PATIENCE),
         stage.homeserver.request(stage.settings, "GET", f"{BASE}/{path}") as response,
     ):
         return response.status, await response.json()

@@ -8,9 +8,12 @@ from typing import Any
 
 import orjson
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.settings import Address
 
 BASE = "/_matrix/app/v1"
+SOON = 20.0
+"""Seconds: less than the head of a request is waited for, after which any connection is closed."""
 
 
 def head(line: str, *headers: str) -> bytes:
@@ -43,7 +46,7 @@ class Wire:
         """Send bytes as they are."""
         self.writer.write(data)
 
-    async def read(self, limit: float = 10) -> Reply:
+    async def read(self, limit: float = PATIENCE) -> Reply:
         """The next answer."""
         async with asyncio.timeout(limit):
             lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -54,7 +57,7 @@ class Wire:
             body = await self.reader.readexactly(int(headers.get("content-length", "0")))
             return Reply(int(lines[0].split(" ")[1]), headers, body)
 
-    async def is_closed(self, limit: float = 5) -> bool:
+    async def is_closed(self, limit: float = SOON) -> bool:
         """Whether the other side closes the connection within the limit, saying nothing more."""
         try:
             async with asyncio.timeout(limit):

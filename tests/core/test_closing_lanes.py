@@ -184,7 +184,7 @@ async def test_who_cancels_itself_has_failed_and_its_lane_goes_on(
     act = Act("bot:dice:!r", *[cancel_itself] * 3)
     async with at_work(database_settings, folder, [act]) as process:
         await put(process, "$ill", "$well")
-        await wait_until(lambda: process.router.waiting == 0, 20)
+        await wait_until(lambda: process.router.waiting == 0)
         assert act.heard == ["$ill"] * 3 + ["$well"]
         assert act.put_aside == [ParkReason.FAILED]
 
@@ -201,7 +201,7 @@ async def test_who_does_not_let_a_deadline_through_is_held_to_the_next_one_too(
     act = Act("bot:dice:!r", shrug, hang, cancel_itself, deadline=0.1)
     async with at_work(database_settings, folder, [act]) as process:
         await put(process, "$first", "$second", "$third")
-        await wait_until(lambda: process.router.waiting == 0, 20)
+        await wait_until(lambda: process.router.waiting == 0)
         assert act.heard == ["$first", "$second", "$second", "$second", "$third"]
         assert act.put_aside == []
 

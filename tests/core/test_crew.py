@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from bridge.core.instances import Instance
 from bridge.core.signin import SignIn
 from bridge.crew import Crew
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import LoginRow, SystemClock
 from bridge.sdk import (
     Capabilities,
@@ -156,11 +157,11 @@ async def test_a_network_that_cannot_be_started_leaves_the_others_alone(
         crew = Crew(group)
         with caplog.at_level(logging.ERROR):
             crew.start_networks({broken.name: broken, fine.name: fine})
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while fine.relay is None or "broken cannot be started" not in caplog.text:
                     await asyncio.sleep(0.01)
         await crew.end_network(broken.name)
-        assert await fine.wait_until_connected(5)
+        assert await fine.wait_until_connected(PATIENCE)
         await crew.end_networks(asyncio.get_running_loop().time() + 10)
         assert fine.relay is not None
         assert fine.relay.supervisor.state is LoginState.OFF
@@ -171,10 +172,10 @@ async def test_a_database_that_is_away_when_a_network_is_started_is_waited_for()
     async with asyncio.TaskGroup() as group:
         crew = Crew(group)
         crew.start_networks({late.name: late})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while late.relay is None:
                 await asyncio.sleep(0.01)
-        assert await late.wait_until_connected(5)
+        assert await late.wait_until_connected(PATIENCE)
         await crew.end_networks(asyncio.get_running_loop().time() + 10)
 
 
@@ -182,13 +183,13 @@ async def test_a_module_that_cancels_itself_when_it_joins_or_signs_in_has_failed
     chats = [RemoteChat(id=RemoteChatId(name), name=name) for name in ("knot", "fine")]
     knot = network("knot", Knot(), chats=chats)
     knot.trouble["fine"] = "not joined yet"
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
         crew = Crew(group)
         crew.start_networks({knot.name: knot})
         while "fine" in knot.trouble:
             await asyncio.sleep(0.01)
         assert knot.trouble == {"knot": "the module gave up"}
-        assert await knot.wait_until_connected(5)
+        assert await knot.wait_until_connected(PATIENCE)
 
         async def keep(end: Finished) -> LoginRow:
             raise AssertionError("nothing is kept")

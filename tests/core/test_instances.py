@@ -8,6 +8,7 @@ import pytest
 
 from bridge.core.instances import NOT_ALLOWED, Instance
 from bridge.core.rejoining import Rejoining
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import LoginRow
 from bridge.sdk.errors import LoginRequired, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
@@ -48,7 +49,7 @@ def linked(number: int, owner: UserId) -> LoginRow:
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not is_so():
             await asyncio.sleep(0.01)
 

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from bridge.core.patience import Patience
 from bridge.core.timers import TimerKeeper
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import ParkReason, SystemClock
 from bridge.sdk import (
     InstanceId,
@@ -102,7 +103,7 @@ class Bench:
 
     async def wait_until_empty(self) -> None:
         """Return when no row is left."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while await self.database.core.fetchval("SELECT count(*) FROM timer"):
                 await asyncio.sleep(0.01)
 

@@ -64,7 +64,7 @@ async def _say(alice: MatrixUser, room: str, said: list[str]) -> None:
 
 async def _wait_for_last(alice: MatrixUser, room: str, said: list[str]) -> None:
     await alice.wait_until(
-        lambda: any(said[-1] == _word(e["content"]["body"]) for e in alice.heard(room, BOT)), 60
+        lambda: any(said[-1] == _word(e["content"]["body"]) for e in alice.heard(room, BOT))
     )
 
 

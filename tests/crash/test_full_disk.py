@@ -4,6 +4,7 @@ import asyncio
 import logging
 from pathlib import Path
 
+from bridge.demo.matrix_user import PATIENCE
 from tests.crash.sinks import ROOMS, Sinks, sinks
 from tests.rigs.scale import scaled
 from tests.rigs.sink import read_sink
@@ -40,7 +41,7 @@ async def test_what_a_full_disk_refuses_is_taken_when_there_is_room_and_nothing_
         for number in range(1, TIMES + 1):
             await fill_once(stage, disk, number * BETWEEN)
         await feeding
-        await wait_until(lambda: stage.written >= stage.count, 60)
+        await wait_until(lambda: stage.written >= stage.count)
         words = stage.trestle.log_text()
     for room in ROOMS:
         assert read_sink(stage.ledger, room) == stage.said[room]
@@ -51,7 +52,7 @@ async def fill_once(stage: Sinks, disk: SmallDisk, after: int) -> None:
     """Fill it, wait until nothing is taken, and make room."""
     puts = stage.unruly.puts
     await wait_until(lambda: sum(put.status == 200 for put in puts) >= after, 120)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while any(put.status == 200 for put in puts[-REFUSED:]):
             disk.fill()  # The database frees room of its own now and then.
             await asyncio.sleep(0.05)
@@ -59,4 +60,4 @@ async def fill_once(stage: Sinks, disk: SmallDisk, after: int) -> None:
     assert {put.status for put in puts[-REFUSED:]} == {503}
     disk.empty()
     seen = len(puts)
-    await wait_until(lambda: any(put.status == 200 for put in puts[seen:]), 60)
+    await wait_until(lambda: any(put.status == 200 for put in puts[seen:]))

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.settings import DatabaseSettings
 from tests.crash.processes import processes_of
 from tests.rigs.program import trestle_program
@@ -15,7 +16,7 @@ async def test_no_process_of_ours_outlives_a_kill(folder: Path, town: Town) -> N
         before = processes_of(settings.state_dir)
         assert before
         await trestle.kill()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE):
             while processes_of(settings.state_dir):
                 await asyncio.sleep(0.05)
         await trestle.start()

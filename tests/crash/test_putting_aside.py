@@ -38,11 +38,11 @@ async def test_an_item_that_fails_is_parked_once_though_the_program_is_killed_at
         await trestle.wait_until_ended()
         del trestle.env[VARIABLE]
         await trestle.start()
-        await wait_until(lambda: read_ledger(ledger, room) == ["after"], 60)
+        await wait_until(lambda: read_ledger(ledger, room) == ["after"])
         (parked,) = json.loads(await trestle.ask("parked", "list", "--json"))
         assert parked["consumer"] == f"bot:chaos:{room}"
         await alice.say(room, "once more")
-        await wait_until(lambda: read_ledger(ledger, room) == ["after", "once more"], 60)
+        await wait_until(lambda: read_ledger(ledger, room) == ["after", "once more"])
 
 
 async def test_what_the_homeserver_refuses_is_put_aside_once_though_the_program_is_killed_at_that(

@@ -76,5 +76,5 @@ async def wait_for_answers(stage: Sinks) -> None:
     # One thing more in each room: whatever comes twice comes before the answer to that.
     for number, room in enumerate(ROOMS):
         await stage.unruly.deliver([stage.say(10**6 + number, f"say the end {number}", room)])
-    await homeserver.wait_until(lambda: len(homeserver.said) >= stage.count, 60)
+    await homeserver.wait_until(lambda: len(homeserver.said) >= stage.count)
     assert {room: homeserver.texts(room) for room in ROOMS} == stage.said

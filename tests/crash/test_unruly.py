@@ -154,10 +154,10 @@ async def test_the_unruly_one_writes_what_synapse_writes_and_repeats_itself_as_s
             await client.request("POST", path("v3", "register"), content=DICE_ACCOUNT)
         await client.request("POST", path("v3", "rooms", room, "join"), user=DICE_USER, content={})
         await alice.say(room, "said")
-        await wait_until(lambda: bool(find(taken, room, "events", "m.room.message")), 30)
+        await wait_until(lambda: bool(find(taken, room, "events", "m.room.message")))
         answers[:] = [200, 500, 500]
         await alice.call("PUT", f"v3/rooms/{room}/typing/{alice.id}", TYPING)
-        await wait_until(lambda: not answers, 60)
+        await wait_until(lambda: not answers)
         spoken = find(taken, room, "events", "m.room.message")[0].content
         attempts = find(taken, room, "ephemeral", "m.typing")[:1]
         attempts += [one for one in taken if one.name == attempts[0].name][1:]

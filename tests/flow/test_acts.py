@@ -11,7 +11,7 @@ from yarl import URL
 
 from bridge import sdk
 from bridge.app import App
-from bridge.demo.matrix_user import MatrixUser
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.demo.processes import free_port
 from bridge.sdk.rich import Link
 from bridge.sdk.testing import check_connector
@@ -454,7 +454,7 @@ async def is_over(town: Town, web: WebSettings, link: str) -> bool:
 
 
 async def wait_until_over(town: Town, web: WebSettings, link: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not await is_over(town, web, link):
             await asyncio.sleep(0.02)
 

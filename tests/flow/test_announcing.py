@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.app import App
-from bridge.demo.matrix_user import MatrixUser
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import Announce, InstanceRules
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
@@ -59,7 +59,7 @@ async def test_no_puppet_is_made_before_it_is_noted_that_its_owner_was_told(
             async with core.acquire() as connection, connection.transaction():
                 await connection.execute("LOCK TABLE told IN SHARE MODE")
                 await alice.say(room, "hello")
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(PATIENCE):
                     while not await core.fetchval(WAITS):
                         await asyncio.sleep(0.02)
                 assert not has_puppet(app, alice.id)
@@ -133,7 +133,7 @@ async def test_where_nobody_can_be_told_nobody_is_connected_until_that_works(
             mute = {**levels, "events": {**levels["events"], "m.room.message": 1}}
             await alice.set_state(room, "m.room.power_levels", mute)
             await alice.say(room, "unheard")
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 while not any(
                     "I cannot tell you first what goes there" in one.detail
                     for one in await app.parts.aside.all(RoomId(room))

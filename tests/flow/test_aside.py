@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from bridge.core.aside import HERE
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import AuditAction, SystemClock
 from bridge.settings import DatabaseSettings
 from bridge.storage.audit import Audit
@@ -35,7 +36,7 @@ async def test_a_parked_item_is_seen_tried_again_and_let_go_by_chat_and_by_comma
             await alice.wait_until_joined(room, bot)
         await alice.say(room, "flaky")
         await alice.say(room, "after")
-        await wait_until(lambda: read_ledger(ledger, room) == ["after"], 60)
+        await wait_until(lambda: read_ledger(ledger, room) == ["after"])
         (row,) = json.loads(await _trestle(trestle, "list", "--json"))
         assert row["consumer"] == f"bot:chaos:{room}"
         assert row["reason"] == "failed"
@@ -77,7 +78,7 @@ def _heard(ledger: Path, room: str) -> list[str]:
 
 
 async def _wait_for_parked(trestle: TrestleProgram) -> list[dict[str, str]]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not (rows := json.loads(await _trestle(trestle, "list", "--json"))):
             await asyncio.sleep(0.1)
     return list(rows)
@@ -89,7 +90,7 @@ async def _trestle(trestle: TrestleProgram, *words: str, ends_with: int = 0) -> 
         sys.executable, "-m", "bridge", "parked", *words, "-c", str(trestle.config),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         said, _ = await process.communicate()
     assert process.returncode == ends_with, said.decode()
     return said.decode()

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from bridge.app import App
-from bridge.demo.matrix_user import MatrixUser
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.settings import DatabaseSettings
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
@@ -139,7 +139,7 @@ async def test_what_was_asked_is_not_forgotten_by_a_restart_and_power_that_was_l
         )
         async with running(settings) as app:
             await wait_until(lambda: app.parts.introduced)
-            assert await app.parts.instances["near"].wait_until_connected(20)  # type: ignore[index]
+            assert await app.parts.instances["near"].wait_until_connected(PATIENCE)  # type: ignore[index]
             olga.say("PRIVMSG later :yes #taken")
             await olga.expect("NOTICE", "may not bridge that room any more")
             olga.say("PRIVMSG later :yes #kept")

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from bridge.app import App
-from bridge.demo.matrix_user import MatrixUser
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.settings import DatabaseSettings
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
@@ -62,7 +62,7 @@ async def bridge(
     return room
 
 
-async def read_texts(user: IrcUser, count: int, limit: float = 90) -> list[tuple[str, str]]:
+async def read_texts(user: IrcUser, count: int, limit: float = PATIENCE) -> list[tuple[str, str]]:
     """The next messages of the channel: (nick, text)."""
     found: list[tuple[str, str]] = []
     try:
@@ -114,7 +114,7 @@ async def test_two_hundred_messages_cross_in_order_with_none_missing_or_doubled(
         ]
         assert len(seen) == total
         words = sum(map(len, expected_in_matrix.values()))
-        await alice.wait_until(lambda: len(_ghosts_said(alice, room)) >= words, 60)
+        await alice.wait_until(lambda: len(_ghosts_said(alice, room)) >= words)
         held = await alice.messages(room, 2000)
 
     by_nick: dict[str, list[str]] = {}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.parts import Parts
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
@@ -70,7 +71,7 @@ async def test_what_was_cut_off_is_done_whole_the_next_time(
         homeserver.rooms |= {OLD: {BOT, ALICE}, NEW: {ALICE}, OWN: {BOT}}
         homeserver.public.add(OWN)
         await wait_until(lambda: near.relay is not None)
-        assert await near.wait_until_connected(20)
+        assert await near.wait_until_connected(PATIENCE)
         await carl.join("#pier")
 
         # Where it is said to have failed, nothing has changed.
@@ -104,7 +105,7 @@ async def test_what_was_cut_off_is_done_whole_the_next_time(
         }  # fmt: skip
         assert await stage.put(tombstone) == 200
         moved = "The bridge to #pier on near has moved here."
-        await homeserver.wait_until(lambda: moved in homeserver.texts(NEW), 20)
+        await homeserver.wait_until(lambda: moved in homeserver.texts(NEW))
         assert not rooms.fails
         assert homeserver.texts(NEW) == [moved]
         assert not any("stays here" in text for text in homeserver.texts(OLD))

@@ -92,7 +92,7 @@ async def test_a_declared_room_is_made_once_and_undone_when_it_is_taken_out(
             declare(name, {"near": "#declared"}, ["dice"]),
         )  # fmt: skip
         async with running(settings) as app:
-            await wait_until(lambda: bridged(app, room) == ["#declared"], 60)
+            await wait_until(lambda: bridged(app, room) == ["#declared"])
             await wait_until(lambda: app.parts.routes.has_seat(DICE, room))
             await alice.say(room, "hello there")
             await carl.expect("hello there")

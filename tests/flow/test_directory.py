@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from bridge.app import App
 from bridge.core.instances import Instance
-from bridge.demo.matrix_user import MatrixUser
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.sdk.ids import InstanceId, RemoteChatId
 from bridge.settings import DatabaseSettings
 from tests.flow.test_consent import enter
@@ -50,7 +50,7 @@ async def app(
     async with running(home.settings_for(folder, database_settings, modules=modules)) as started:
         for network in started.parts.instances.values():
             await wait_until(partial(has_relay, network))
-            assert await network.wait_until_connected(20)
+            assert await network.wait_until_connected(PATIENCE)
         yield started
 
 
@@ -67,7 +67,7 @@ async def look_up(person: MatrixUser, what: str, **fields: str) -> Any:
 async def wait_for_list(person: MatrixUser, instance: Mapping[str, Any], *rooms: str) -> None:
     """Wait until these rooms are in the list of the instance, and no others."""
     chosen = {"third_party_instance_id": instance["instance_id"]}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
             reply = await person.call("POST", "v3/publicRooms", chosen)
             if {one["room_id"] for one in reply["chunk"]} == set(rooms):

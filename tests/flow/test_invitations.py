@@ -44,9 +44,9 @@ async def test_a_bot_that_is_invited_again_hears_all_that_is_said_meanwhile(
         assert await stage.put(*events[:30], invite(ROOM), *events[30:]) == 200
         # It has come in, and what is to be done then fails and is done again.
         assert await stage.put(invite(room)) == 200
-        await wait_until(looked.is_set, 10)
+        await wait_until(looked.is_set)
         assert await stage.put(*(ask(text, room) for text in said)) == 200
-        await wait_until(lambda: len(stage.homeserver.texts(room)) == 60, 20)
+        await wait_until(lambda: len(stage.homeserver.texts(room)) == 60)
         assert await stage.heard() == said
         assert await stage.heard(room) == said
 
@@ -83,7 +83,7 @@ async def test_a_room_that_nobody_can_join_holds_up_no_other_and_is_given_up(
         # Neither can a ghost, which cannot decline either.
         direct = {"membership": "invite", "is_direct": True}
         assert await stage.put(invite(bad, ghost, "ghost", content=direct)) == 200
-        await wait_until(lambda: f"watch:{bad}" not in parts.router.lanes, 30)
+        await wait_until(lambda: f"watch:{bad}" not in parts.router.lanes)
         assert {asked.user for asked in homeserver.of("POST", "rooms", bad)} == {DICE, ghost}
         await parts.marker.settle()
         assert [row async for row in parts.journal.unfinished()] == []
@@ -105,7 +105,7 @@ async def test_a_bot_that_comes_in_while_it_is_asked_where_it_is_stays(
         homeserver.hold = hold
         settings = settings_for(homeserver, database_settings, folder)
         async with running(settings) as app:
-            await wait_until(answered.is_set, 20)
+            await wait_until(answered.is_set)
             assert await homeserver.put(settings, [invite(room)]) == 200
             await wait_until(lambda: app.parts.routes.has_seat(UserId(DICE), room))
             may_hear.set()

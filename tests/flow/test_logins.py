@@ -13,7 +13,7 @@ import pytest_asyncio
 from bridge.app import App
 from bridge.control import ask
 from bridge.core.logins import record_of
-from bridge.demo.matrix_user import MatrixUser
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import InstanceRules, Puppets
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.login import LoginState
@@ -96,7 +96,7 @@ class Chat:
     async def wait_until_removed(self, event_id: str) -> None:
         """Return when the event's content is gone. Raises ``TimeoutError``."""
         path = f"v3/rooms/{self.room}/event/{event_id}"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while (await self.person.call("GET", path))["content"]:
                 await asyncio.sleep(0.05)
 
@@ -107,8 +107,8 @@ def session_of(app: App, person: MatrixUser) -> Any:
 
 
 async def until_state(app: App, person: MatrixUser, state: LoginState) -> None:
-    await wait_until(lambda: app.parts.instances[NEAR].is_open, 60)
-    await wait_until(lambda: session_of(app, person).supervisor.state is state, 60)
+    await wait_until(lambda: app.parts.instances[NEAR].is_open)
+    await wait_until(lambda: session_of(app, person).supervisor.state is state)
 
 
 async def test_an_account_is_linked_by_chat_speaks_over_a_restart_and_is_logged_out(
@@ -261,7 +261,7 @@ async def test_several_logins_a_server_password_and_which_of_them_speaks(
                 await alice.say(room, "by the second")
                 assert (await carl.expect(":by the second")).startswith(":two!")
         async with running(settings) as app:
-            await wait_until(lambda: app.parts.instances[NEAR].is_open, 60)
+            await wait_until(lambda: app.parts.instances[NEAR].is_open)
             assert [s.row.name for s in app.parts.logins.of(UserId(alice.id))] == ["two", "one"]
 
 
@@ -278,7 +278,7 @@ async def test_without_what_it_signs_in_with_a_login_connects_as_nobody(
                 await until_state(app, person, LoginState.SIGN_IN_NEEDED)
                 reason = session_of(app, person).supervisor.reason
                 assert reason == "what this login signs in with is not there; sign in again"
-            assert await app.parts.instances[NEAR].wait_until_connected(60)
+            assert await app.parts.instances[NEAR].wait_until_connected(PATIENCE)
             async with irc_user(irc.port, "carl") as carl:
                 carl.say("ISON whole half trestle")
                 assert (await carl.expect(" 303 ")).endswith(":trestle")
@@ -286,7 +286,7 @@ async def test_without_what_it_signs_in_with_a_login_connects_as_nobody(
         async with running(settings) as app:
             parts = app.parts
             instance = parts.instances[NEAR]
-            await wait_until(lambda: instance.is_open, 60)
+            await wait_until(lambda: instance.is_open)
             # We ended between the two steps of a sign-in.
             await parts.accounts.link_login(NEAR, his, "half")
             row = await parts.accounts.link_login(NEAR, her, "whole")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bridge.core.doorway import Doorway
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Subscription
 from bridge.parts import Parts
 from bridge.sdk.errors import PermanentFailure
@@ -120,7 +121,7 @@ async def test_what_operators_say_waits_for_no_homeserver_and_no_other_chat(
             await olga.join(channel)
         await carl.join("#ended")
         await wait_until(lambda: near.relay is not None)
-        assert await near.wait_until_connected(20)
+        assert await near.wait_until_connected(PATIENCE)
         await check_that_one_chat_does_not_hold_up_another(parts, held)
 
         room, chat = RoomId(f"!ended:{SERVER}"), await parts.plumbing.read_chat(near, "#ended")
@@ -144,7 +145,7 @@ async def test_what_operators_say_waits_for_no_homeserver_and_no_other_chat(
         await check_that_it_stays_ended(parts, door)
         await parts.policies.enforce(door)
         away.clear()
-        await wait_until(lambda: parts.portals.find(NEAR, chat.id) is None, 20)
+        await wait_until(lambda: parts.portals.find(NEAR, chat.id) is None)
         assert not parts.policies.of(door)
         await check_that_nobody_came(carl, left)
         await homeserver.wait_until(lambda: homeserver.rooms[room] == {BOT, *people})

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.core.bothsides import say_here
+from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings
@@ -85,7 +86,7 @@ async def test_nothing_gets_past_a_kick_of_the_bot_until_it_is_invited_again(
 
         await carl.join("#hall")
         await wait_until(lambda: near.relay is not None)
-        assert await near.wait_until_connected(20)
+        assert await near.wait_until_connected(PATIENCE)
         await parts.plumbing.bridge(near, "#hall", HALL, UserId(ALICE))
         # However it came in, it hears what it is told.
         assert await stage.put(member(BOT, "join", sender=BOT), name="in") == 200

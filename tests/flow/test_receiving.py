@@ -9,6 +9,7 @@ import pytest
 
 from bridge.core.hosting import InstanceMetrics
 from bridge.core.modulehost import ModuleHost
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import LoginRow, SystemClock
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import (
@@ -170,7 +171,7 @@ async def test_who_came_and_went_while_the_database_was_away_is_known_afterwards
                 await connection.execute(REFUSE)
                 await dora.join("#here")
                 carl.say("PART #here :bye")
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     while not await connection.fetchval("SELECT is_called FROM refusals"):
                         await asyncio.sleep(0.01)
                 await connection.execute("DROP TRIGGER refuse ON outbox")

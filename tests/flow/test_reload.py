@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bridge.demo.matrix_user import MatrixUser
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import Permission
 from bridge.reload import Reloader
 from bridge.sdk.ids import InstanceId, RoomId, UserId
@@ -66,7 +66,7 @@ class Talk:
     async def wait_for(self, count: int) -> None:
         """Return when so much more was said."""
         until = len(self.said) + count
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while len(self.said) < until:
                 await asyncio.sleep(0.01)
 
@@ -85,7 +85,7 @@ class Talk:
         """What came into the room, once all of it is there."""
         self.friend.say(f"PRIVMSG {self.channel} :the last of {self.name}")
         await self.friend.sync()
-        await self.person.wait_for_text(self.room, f"the last of {self.name}", 60)
+        await self.person.wait_for_text(self.room, f"the last of {self.name}")
         held = await self.person.messages(self.room, 5000)
         texts = [str(event["content"].get("body")) for event in held]
         return [text for text in texts if text.startswith(f"{self.name} hears")]
@@ -120,7 +120,7 @@ async def parked(program: TrestleProgram) -> int:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.05)
 
@@ -168,7 +168,7 @@ async def test_adding_changing_and_removing_a_network_loses_nothing_and_disturbs
                     await second.wait_for(5)
                 await first.wait_for(5)
                 aside = len(second.said) - len(await _arrived(second))
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(PATIENCE):
                     while await parked(program) < aside:
                         await asyncio.sleep(0.1)
             assert first.disturbances(quiet_from) == []
@@ -257,4 +257,4 @@ async def test_rooms_that_the_homeserver_takes_long_over_hold_up_no_reload(
             assert [note for note in reloaded.notes if note.startswith(far)]
             answers.set()
             parts = app.parts
-            await wait_until(lambda: parts.routes.has_seat(parts.namespaces.bot, RoomId(far)), 30)
+            await wait_until(lambda: parts.routes.has_seat(parts.namespaces.bot, RoomId(far)))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bridge.core.doorway import Doorway
+from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.settings import DatabaseSettings
@@ -84,7 +85,7 @@ async def test_what_the_homeserver_cut_off_is_done_whole_the_next_time(
         near = parts.instances[InstanceId("near")]
         await watcher.join("#half")
         await wait_until(lambda: near.relay is not None)
-        assert await near.wait_until_connected(20)
+        assert await near.wait_until_connected(PATIENCE)
         door = await parts.plumbing.open_room(near, "#half")
         watcher.say("PRIVMSG #half :a ghost comes in")
         await homeserver.wait_until(

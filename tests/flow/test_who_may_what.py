@@ -12,7 +12,7 @@ import pytest_asyncio
 from bridge.app import App
 from bridge.core.levels import DONE, NO_LEVEL, NO_POWER, NOT_HERE, UNHEARD
 from bridge.core.networkcommands import declared
-from bridge.demo.matrix_user import Event, MatrixUser
+from bridge.demo.matrix_user import PATIENCE, Event, MatrixUser
 from bridge.matrix.client import path
 from bridge.model import InstanceRules, Permission
 from bridge.sdk.ids import InstanceId, RoomId, UserId
@@ -304,7 +304,7 @@ async def test_a_secret_is_taken_back_also_of_who_may_not_say_it(stage: Stage) -
     ]
     for event_id in said:
         place = f"v3/rooms/{room}/event/{event_id}"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while (await relayed.call("GET", place))["content"]:
                 await asyncio.sleep(0.05)
     assert "s3cret" not in str(await relayed.messages(room))

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.connector import IrcConnector
 from bridge.networks.irc.settings import IrcSettings
@@ -27,7 +28,7 @@ from bridge.sdk.secret import Secret
 from bridge.sdk.text import to_plain
 from tests.irc.stores import MemoryStore
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = PATIENCE
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 

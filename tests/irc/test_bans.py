@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.networks.irc import bans, masks
 from bridge.networks.irc.banned import KEEP, MOST_IN_CHAT, Banned
 from bridge.networks.irc.governing import rank_lines, topic_line
@@ -259,7 +260,7 @@ async def test_of_bans_no_address_and_no_nick_is_kept_nor_what_was_lifted_meanwh
 
 async def written(network: Network, number: int) -> None:
     """Wait until so many bans are kept, and all of them as hashes."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             found = await network.store.find("banned:")
             if len(found) == number and not any("!" in key for key in found):

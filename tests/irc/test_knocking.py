@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bridge.core.instances import Instance, Session
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import LoginRow, SystemClock
 from bridge.networks.irc.connector import IrcConnector
 from bridge.networks.irc.doors import HELD_SECONDS, Doors
@@ -70,7 +71,7 @@ async def at_work(server: ScriptedServer, rest: float = 60) -> AsyncIterator[Ins
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not is_so():
             await asyncio.sleep(0.01)
 
@@ -186,7 +187,7 @@ async def test_a_ban_of_the_address_holds_everybody_back_until_one_is_let_in(
         await rested(relay_of(instance))
         await instance.try_now()
         await (await server.accept()).welcome()
-        assert await instance.wait_until_connected(20)
+        assert await instance.wait_until_connected(PATIENCE)
         bob = await instance.session_of(user_id("Bob"), "Bob")
         await rested(bob)
         await let_in(server, instance, "Bob")

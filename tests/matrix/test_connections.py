@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from yarl import URL
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.demo.processes import free_port
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.connections import Connections, HungUpError, NoAnswerError
@@ -62,7 +63,7 @@ async def talking(*turns: Serve) -> AsyncIterator[tuple[Server, Connections]]:
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     connections = Connections(URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             yield made, connections
     finally:
         await connections.close()

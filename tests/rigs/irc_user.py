@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-WAIT_SECONDS = 60.0
+from bridge.demo.matrix_user import PATIENCE
+
+WAIT_SECONDS = PATIENCE
 USERNAME = "person"
 
 

@@ -18,6 +18,7 @@ import orjson
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import SystemClock
 from bridge.settings import Settings
 
@@ -144,7 +145,7 @@ class ScriptedHomeserver:
         """What we said in a room, in order."""
         return [said.text for said in self.said if said.room == room]
 
-    async def wait_until(self, condition: Callable[[], bool], limit: float = 60) -> None:
+    async def wait_until(self, condition: Callable[[], bool], limit: float = PATIENCE) -> None:
         """Return when the condition holds; it is looked at after every request.
 
         Raises ``AssertionError`` with what was asked last.

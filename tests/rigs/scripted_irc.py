@@ -9,7 +9,9 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-WAIT_SECONDS = 60.0
+from bridge.demo.matrix_user import PATIENCE
+
+WAIT_SECONDS = PATIENCE
 
 
 class Peer:

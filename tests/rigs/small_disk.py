@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bridge.demo.matrix_user import PATIENCE
+
 _PIECE = b"\0" * 65_536
 
 
@@ -54,6 +56,6 @@ async def _run(*command: str) -> None:
     process = await asyncio.create_subprocess_exec(
         *as_root, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         said, _ = await process.communicate()
     assert process.returncode == 0, f"{' '.join(command)}: {said.decode()}"

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-WAIT_SECONDS = 60.0
+from bridge.demo.matrix_user import PATIENCE
+
+WAIT_SECONDS = PATIENCE
 LOOK_AGAIN_SECONDS = 0.1
 
 

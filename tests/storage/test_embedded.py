@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import RowId, Source, SystemClock
 from bridge.sdk.errors import ConfigError, NotNow, TemporaryFailure
 from bridge.settings import DatabaseSettings
@@ -81,8 +82,8 @@ async def refusal(state_dir: Path) -> str:
 
 
 async def land(journal: Journal) -> RowId:
-    """Land a row, trying for ten seconds as a homeserver would for ever."""
-    async with asyncio.timeout(10):
+    """Land a row, trying again as a homeserver would for ever."""
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 return await journal.land(
@@ -98,7 +99,7 @@ async def unfinished(journal: Journal) -> list[RowId]:
 
 async def until_back(database: Database) -> None:
     """Return when it was away and is back."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while database.up:
             await asyncio.sleep(0.01)
         while not database.up:
@@ -147,7 +148,7 @@ async def test_a_server_that_cannot_start_again_is_tried_until_it_can(
             # What stands in its way could as well be a full disk.
             data.chmod(0o755)
             os.kill(postmaster(deep), signal.SIGKILL)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while "has invalid permissions" not in caplog.text:
                     await asyncio.sleep(0.01)
             with pytest.raises(TemporaryFailure):
@@ -184,7 +185,7 @@ async def test_data_that_somebody_takes_away_is_waited_for_and_never_made_anew(
         first = postmaster(state_dir)
         with moved(data, folder / "elsewhere"):
             os.kill(first, signal.SIGKILL)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while "is gone" not in caplog.text:
                     await asyncio.sleep(0.01)
             assert not database.up
@@ -204,15 +205,18 @@ async def test_data_that_somebody_takes_away_is_waited_for_and_never_made_anew(
 # --- what an earlier run left ---
 
 
-async def test_a_server_that_is_stopped_while_it_recovers_stops_soon(state_dir: Path) -> None:
+async def test_a_server_that_is_stopped_while_it_recovers_stops_soon(
+    state_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with opened(state_dir) as (database, journal):
         await land(journal)
         backend = await database.core.fetchval("SELECT pg_backend_pid()")
-        began = asyncio.get_running_loop().time()
         os.kill(backend, signal.SIGKILL)
-        while database.up:
-            await asyncio.sleep(0.01)
-    assert asyncio.get_running_loop().time() - began < 10
+        async with asyncio.timeout(PATIENCE):
+            while database.up:
+                await asyncio.sleep(0.01)
+    # It says so before it takes to another signal, which would end it late.
+    assert "the embedded database is slow to stop" not in caplog.text
 
 
 def stale(state_dir: Path, first_line: str) -> Path:
@@ -365,13 +369,13 @@ async def test_who_gives_up_while_the_data_is_made_leaves_nobody_who_writes_to_i
     state = folder / "state"
     async with asyncio.TaskGroup() as group:
         starting = group.create_task(EmbeddedPostgres(state).start())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while not (writers := writers_to(state / "postgres/data.new")):
                 await asyncio.sleep(0.002)
         for one in writers:  # So that they do not end by themselves meanwhile.
             os.kill(one, signal.SIGSTOP)
         starting.cancel()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while writers_to(state / "postgres/data.new"):
             await asyncio.sleep(0.01)
 

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from bridge.cli import main
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId
@@ -55,7 +56,7 @@ ALTER TABLE portal FORCE ROW LEVEL SECURITY;
 
 async def until_it_sleeps(admin: Connection) -> None:
     """Return when a migration is in its middle."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not await admin.fetchval(
             "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' "
             "AND datname = current_database())"

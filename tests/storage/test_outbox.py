@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 import pytest_asyncio
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Outgoing, ParkReason, QueuedOutgoing, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
@@ -51,7 +52,7 @@ def entry(transaction_id: str = "t1", **fields: object) -> Outgoing:
 
 async def until_blocked(database: Database) -> None:
     """Return when a statement waits for a lock."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not await database.core.fetchval(
             "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
             "WHERE NOT l.granted AND d.datname = current_database())"

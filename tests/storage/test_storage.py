@@ -7,6 +7,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import (
     ItemId,
     Mark,
@@ -36,7 +37,7 @@ KEY = b"k" * 16
 
 async def until_somebody_waits(admin: asyncpg.Connection) -> None:
     """Return when a statement waits for a lock."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not await admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             await asyncio.sleep(0.01)
 
