@@ -95,7 +95,7 @@ async def test_the_unit_forbids_nothing_that_the_program_does(folder: Path) -> N
         # The tracer passes no signal on; with its child it ends itself.
         for child in Path(f"/proc/{traced.pid}/task/{traced.pid}/children").read_text().split():
             os.kill(int(child), signal.SIGTERM)
-        await wait_until(lambda: traced.exit_code is not None, limit=60)
+        await wait_until(lambda: traced.exit_code is not None)
         await traced.kill()
     trace = (folder / "trace").read_text(errors="replace")
     calls = set(re.findall(r"^\d+ +(?:<\.\.\. )?([a-z]\w+)(?:\(| resumed>)", trace, re.MULTILINE))
@@ -175,7 +175,7 @@ async def running(command: Sequence[str], folder: Path, port: int) -> AsyncItera
     assert found is not None
     await program.start([found, *command[1:]], env=env)
     try:
-        await wait_until_listening(program, port, 30)
+        await wait_until_listening(program, port, 120)
         yield
     finally:
         await program.stop()

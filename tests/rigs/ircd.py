@@ -12,7 +12,7 @@ from pathlib import Path
 from bridge.demo.processes import free_port
 from tests.rigs.certificates import make_certificates
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 OPERATOR = "operator"
 OPERATOR_PASSWORD = "made-up"
 

@@ -12,7 +12,7 @@ from bridge.settings import DatabaseSettings
 from bridge.storage.unprivileged import unprivileged_user
 from tests.rigs.cluster import Cluster
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 
 
 def _configure(cluster: Cluster, folder: Path, mode: str) -> Path:
