@@ -26,6 +26,36 @@ def test_once_{number}():
     mark.touch()
     assert not first, "beside others"
 """
+_SHARED = """
+import pathlib
+import pytest
+
+
+@pytest.fixture(scope="session")
+def server():
+    mark = pathlib.Path(__file__).with_suffix(".server")
+    first = not mark.exists()
+    mark.touch()
+    assert not first, "beside others"
+
+
+@pytest.mark.parametrize("number", range({number}))
+def test_it(server, number):
+    assert number < {good}
+"""
+_DIFFERENT = """
+import pytest
+
+
+@pytest.fixture
+def own(request):
+    raise RuntimeError(request.node.name)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_it(own, number):
+    pass
+"""
 _ALWAYS = """
 
 def test_always():
@@ -39,6 +69,11 @@ def test_always():
         (_ONCE.format(number=1), 0, "held alone: test_it.py::test_once_1"),
         (_ONCE.format(number=1) + _ALWAYS, 1, "failed again: test_it.py::test_always"),
         ("".join(_ONCE.format(number=one) for one in range(4)), 1, "4 failed"),
+        # What tests share is one fault, and is looked at with all of them.
+        (_SHARED.format(number=9, good=9), 0, "held alone: test_it.py::test_it[0] and 8 more"),
+        (_SHARED.format(number=9, good=8), 1, "failed again: test_it.py::test_it[0] and 8 more"),
+        (_SHARED.format(number=61, good=61), 1, "61 errors"),
+        (_DIFFERENT, 1, "4 errors"),
     ],
 )
 def test_what_fails_twice_or_too_often_fails_the_run(
@@ -47,12 +82,15 @@ def test_what_fails_twice_or_too_often_fails_the_run(
     (tmp_path / "conftest.py").write_text(_CONFTEST)
     (tmp_path / "test_it.py").write_text(tests)
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "2", "-p", "no:cacheprovider", "test_it.py"],
+        [
+            sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile",
+            "-p", "no:cacheprovider", "test_it.py",
+        ],
         cwd=tmp_path, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": os.getcwd(), "CI": "true"},
     )  # fmt: skip
     assert (ended.returncode, said in ended.stdout) == (code, True), ended.stdout
-    assert ("held alone" in ended.stdout) == ("4 failed" not in said)
+    assert ("beside others: " in ended.stdout) == (" alone: " in said or " again: " in said)
     if code == 0:
         assert "AssertionError: beside others" in ended.stdout
         assert "It is a fault" in ended.stdout

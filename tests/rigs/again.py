@@ -13,22 +13,31 @@ from collections.abc import Sequence
 import pytest
 
 FEW = 3
-"""More than these are no chance: they are not run again."""
+"""More faults than these are no chance: they are not looked at again."""
+MANY = 60
+"""More tests than these take too long."""
+
+Fault = tuple[str, ...]
+"""The tests that one fault failed, by node id: more than one if it is of what they share."""
 
 
 def look(session: pytest.Session) -> None:
     """In CI, run each that failed once more, alone; the run passes if all of them hold."""
     if not os.environ.get("CI") or hasattr(session.config, "workerinput"):
         return
-    failed = _failed(session.config)
-    if session.exitstatus != pytest.ExitCode.TESTS_FAILED or not 0 < len(failed) <= FEW:
+    faults = _faults(session.config)
+    if session.exitstatus != pytest.ExitCode.TESTS_FAILED or not 0 < len(faults) <= FEW:
+        return
+    if sum(map(len, faults)) > MANY:
         return
     writer = session.config.pluginmanager.get_plugin("terminalreporter")
     assert writer is not None
-    writer.section(f"{len(failed)} failed beside others: each once more, alone", yellow=True)
-    still = [one for one in failed if not _holds(one)]
-    for one in failed:
-        writer.line(f"{'failed again' if one in still else 'held alone'}: {one}")
+    writer.section(f"faults beside others: {len(faults)}, each once more, alone", yellow=True)
+    still = [fault for fault in faults if not _holds(fault)]
+    for fault in faults:
+        more = f" and {len(fault) - 1} more of its file" if fault[1:] else ""
+        word = "failed again" if fault in still else "held alone"
+        writer.line(f"{word}: {fault[0]}{more}")
     if not still:
         writer.line(
             "What they found beside others is told below. It is a fault, and to be mended."
@@ -36,16 +45,36 @@ def look(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.OK
 
 
-def _failed(config: pytest.Config) -> Sequence[str]:
-    """Node ids, in order."""
+def _faults(config: pytest.Config) -> Sequence[Fault]:
+    """What failed, in order.
+
+    A fixture that many share fails once, and pytest says so again for each test that asks for it:
+    in a file it is one fault.
+    """
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None:
         return ()
-    reports = (*reporter.stats.get("failed", ()), *reporter.stats.get("error", ()))
-    return tuple(dict.fromkeys(report.nodeid for report in reports))
+    found: dict[tuple[str, str], list[str]] = {}
+    seen = set()
+    for report in (*reporter.stats.get("failed", ()), *reporter.stats.get("error", ())):
+        if report.nodeid in seen:
+            continue
+        seen.add(report.nodeid)
+        if report.when == "setup":
+            key = (report.nodeid.partition("::")[0], _said(report))
+        else:
+            key = (report.nodeid, "")
+        found.setdefault(key, []).append(report.nodeid)
+    return [tuple(fault) for fault in found.values()]
 
 
-def _holds(nodeid: str) -> bool:
+def _said(report: pytest.TestReport) -> str:
+    """The error's own words: what is around them names the test that asked."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return report.longreprtext if crash is None else str(crash)
+
+
+def _holds(fault: Fault) -> bool:
     environment = {**os.environ, "CI": ""}  # There is no third look.
-    command = (sys.executable, "-m", "pytest", "-q", nodeid)
+    command = (sys.executable, "-m", "pytest", "-q", *fault)
     return subprocess.run(command, env=environment, check=False).returncode == 0
