@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -38,6 +39,12 @@ def say(text: str, day: date, second: int = 0) -> None:
     moment = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(seconds=second)
     record.created = moment.timestamp()
     logging.getLogger().handle(record)
+
+
+def written_last_on(day: date, file: Path) -> None:
+    """Have the file's own time be of the day."""
+    last = datetime(day.year, day.month, day.day, 23, tzinfo=UTC).timestamp()
+    os.utime(file, (last, last))
 
 
 def names(folder: Path) -> list[str]:
@@ -83,15 +90,16 @@ def test_without_a_line_the_hourly_look_turns_and_forgets(folder: Path) -> None:
 def test_a_file_of_before_the_start_is_of_the_day_of_its_last_line(folder: Path) -> None:
     file = folder / "trestle.log"
     configure_logging("json", file=file)
-    say("the first run", datetime.now(UTC).date())  # noqa: TID251 - The day of the file's time.
+    say("the first run", DAY)
+    written_last_on(DAY, file)
     configure_logging("json", file=file)
-    today = datetime.fromtimestamp(file.stat().st_mtime, UTC).date()
-    say("the second run", today)
+    say("the second run", DAY)
     assert len(file.read_text().splitlines()) == 2
+    written_last_on(DAY, file)
     configure_logging("json", file=file)
-    say("the third run", today + timedelta(days=1))
-    assert names(folder) == ["trestle.log", f"trestle.log.{today}"]
-    say("by a clock that was set back", today)
+    say("the third run", DAY + timedelta(days=1))
+    assert names(folder) == ["trestle.log", f"trestle.log.{DAY}"]
+    say("by a clock that was set back", DAY)
     assert len(file.read_text().splitlines()) == 2  # Nothing is turned backwards.
 
 
