@@ -1,6 +1,7 @@
 """Trestle as a program of its own, to be killed."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -14,6 +15,8 @@ from bridge.demo.processes import Program, dies_with_us, free_port
 from bridge.init import write_private
 from bridge.settings import Settings
 from tests.rigs.yaml import dump
+
+WAIT_SECONDS = 180.0
 
 
 class TrestleProgram:
@@ -64,21 +67,45 @@ class TrestleProgram:
             **extra,
         }
 
-    async def start(self, limit: float = 60) -> None:
-        """Start it, and return when it takes events."""
+    async def start(self, limit: float = WAIT_SECONDS, *, tries: int = 2) -> None:
+        """Start it, and return when it takes events.
+
+        What was away or in use at its start may be there now: for such a reason it is started
+        once more, as a service manager does. Raises ``AssertionError`` if it ends, and
+        ``TimeoutError`` if it is not ready within the limit, both with its last words.
+        """
+        for left in reversed(range(tries)):
+            ended = await self._start_once(limit)
+            if ended is None:
+                return
+            if ended != os.EX_TEMPFAIL or not left:
+                raise AssertionError(f"ended with {ended}: {self.program.last_words(20)}")
+
+    async def _start_once(self, limit: float) -> int | None:
+        """Start it; None when it takes events, or how it ended before."""
         self.program = Program("Trestle", self._folder / "trestle.log")
         await self.program.start(
             [sys.executable, "-m", "bridge", "run", "-c", str(self.config)],
             prepare=dies_with_us(signal.SIGTERM),
             env=self.env,
         )
-        async with asyncio.timeout(limit):
+        async with self._within(limit, "was not ready"):
             while not await self.is_ready():
                 if self.program.exit_code is not None:
-                    raise AssertionError(
-                        f"ended with {self.program.exit_code}: {self.program.last_words(20)}"
-                    )
+                    return self.program.exit_code
                 await asyncio.sleep(0.02)
+        return None
+
+    @asynccontextmanager
+    async def _within(self, limit: float, trouble: str) -> AsyncIterator[None]:
+        """Limit the block, and say what it was waited for and what the program said last."""
+        try:
+            async with asyncio.timeout(limit):
+                yield
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"it {trouble} within {limit:g} s: {self.program.last_words(20)}"
+            ) from error
 
     async def is_ready(self) -> bool:
         """Whether it takes events."""
@@ -102,8 +129,13 @@ class TrestleProgram:
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             stdin=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-        async with asyncio.timeout(60):
-            said, _ = await process.communicate()
+        try:
+            async with self._within(WAIT_SECONDS, f"had no end of {' '.join(words)}"):
+                said, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         text = said.decode()
         assert process.returncode == code, text
         return text
@@ -115,12 +147,15 @@ class TrestleProgram:
             self.restarts += 1
             try:
                 await self.start()
-            except AssertionError:
-                continue  # It ended again before it was ready; so it is started again.
+            except (AssertionError, TimeoutError):
+                continue  # It ended again before it was ready, or will: it is started again.
 
-    async def wait_until_ended(self, limit: float = 60) -> int | None:
-        """Wait for it to end by itself; give its exit code."""
-        async with asyncio.timeout(limit):
+    async def wait_until_ended(self, limit: float = WAIT_SECONDS) -> int | None:
+        """Wait for it to end by itself; give its exit code.
+
+        Raises ``TimeoutError`` with its last words.
+        """
+        async with self._within(limit, "did not end"):
             while self.program.exit_code is None:
                 await asyncio.sleep(0.02)
         return self.program.exit_code
@@ -136,8 +171,8 @@ async def trestle_program(
 ) -> AsyncIterator[TrestleProgram]:
     """Run it until the block ends."""
     program = TrestleProgram(settings, folder, extra, env)
-    await program.start()
     try:
+        await program.start()
         yield program
     finally:
         await program.program.stop(limit=25)

@@ -87,9 +87,12 @@ def make_modules(
 
 @asynccontextmanager
 async def running(
-    settings: Settings, limit: float = 60, read_again: Callable[[], Settings] | None = None
+    settings: Settings, limit: float = 180, read_again: Callable[[], Settings] | None = None
 ) -> AsyncIterator[App]:
-    """Run Trestle in this process until the block ends."""
+    """Run Trestle in this process until the block ends.
+
+    Raises why it did not start, and ``TimeoutError`` if it is not ready within the limit.
+    """
     ready: asyncio.Future[App] = asyncio.get_running_loop().create_future()
 
     def note(app: App) -> None:
@@ -103,6 +106,8 @@ async def running(
             await asyncio.wait(first, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 await task  # Raises why it did not start.
+            if not ready.done():
+                raise TimeoutError(f"Trestle was not ready within {limit:g} s")
             yield ready.result()
         finally:
             task.cancel()
