@@ -144,8 +144,8 @@ def irc_command(port: int) -> list[str]:
 
 async def wait_until_ready(bridge: Program, port: int) -> None:
     """Return when Trestle takes events. Raises ``ConfigError`` if it ends before."""
-    await wait_until_listening(bridge, port, 90)
-    async with aiohttp.ClientSession() as session, asyncio.timeout(60):
+    await wait_until_listening(bridge, port, 180)
+    async with aiohttp.ClientSession() as session, asyncio.timeout(180):
         while True:
             if bridge.exit_code is not None:
                 raise ConfigError(f"Trestle ended at once:\n{bridge.last_words()}")

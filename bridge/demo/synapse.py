@@ -42,7 +42,7 @@ class Synapse:
         """The base URL of its client API."""
         return f"http://127.0.0.1:{self.port}"
 
-    async def start(self, limit: float = 90.0) -> None:
+    async def start(self, limit: float = 180.0) -> None:
         """Have it up and answering. Raises ``ConfigError`` with its last words if it is not."""
         config = self.folder / "homeserver.yaml"
         config.write_text(json.dumps(self._config()))  # JSON is YAML.
