@@ -104,7 +104,7 @@ class TrestleProgram:
                 yield
         except TimeoutError as error:
             raise TimeoutError(
-                f"it {trouble} within {limit:.0f} s: {self.program.last_words(20)}"
+                f"it {trouble} within {limit:g} s: {self.program.last_words(20)}"
             ) from error
 
     async def is_ready(self) -> bool:

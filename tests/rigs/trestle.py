@@ -107,7 +107,7 @@ async def running(
             if task.done():
                 await task  # Raises why it did not start.
             if not ready.done():
-                raise TimeoutError(f"Trestle was not ready within {limit:.0f} s")
+                raise TimeoutError(f"Trestle was not ready within {limit:g} s")
             yield ready.result()
         finally:
             task.cancel()
