@@ -11,7 +11,8 @@ from tests.crash.sinks import ROOMS, Sinks, sinks
 from tests.rigs.cluster import run_cluster
 from tests.rigs.trestle import wait_until
 
-LIMIT = 10.0
+LIMIT = 30.0
+"""The product's own are ten, at which it ends whatever it is at; a busy machine adds to them."""
 ITEMS = 1500
 """In one lane: more than it holds in memory."""
 SLOW, HANGING, STUBBORN, FULL, QUIET = ROOMS
@@ -33,9 +34,7 @@ async def test_modules_that_are_slow_hang_or_will_not_listen_and_full_lanes_do_n
         assert await stop(stage) < LIMIT
         await stage.trestle.start()
         wanted = {room: stage.said[room] for room in (SLOW, FULL)}
-        await wait_until(
-            lambda: all(stage.shown(room) == texts for room, texts in wanted.items()), 60
-        )
+        await wait_until(lambda: all(stage.shown(room) == texts for room, texts in wanted.items()))
         assert await stop(stage) < LIMIT
 
 
@@ -63,7 +62,7 @@ async def test_a_database_that_is_away_does_not_keep_it(folder: Path) -> None:
         assert await stop(stage) < LIMIT
         await cluster.server.start()
         await stage.trestle.start()
-        await wait_until(lambda: stage.shown(QUIET) == stage.said[QUIET], 60)
+        await wait_until(lambda: stage.shown(QUIET) == stage.said[QUIET])
         assert await stop(stage) < LIMIT
 
 
@@ -73,5 +72,5 @@ async def stop(stage: Sinks) -> float:
     assert program.pid is not None
     began = monotonic()
     os.kill(program.pid, signal.SIGTERM)
-    await wait_until(lambda: program.exit_code is not None, 60)
+    await wait_until(lambda: program.exit_code is not None)
     return monotonic() - began
