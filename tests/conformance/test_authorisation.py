@@ -109,22 +109,10 @@ def welch(one: Sequence[float], other: Sequence[float]) -> float:
 
 async def test_line_11_a_stranger_is_refused_before_a_byte_of_the_body(door: Door) -> None:
     async with wire(door.receiver.address) as line:
-        began = time.perf_counter()
         line.send(head(TRANSACTION, f"Content-Length: {64 * MIB}"))
         reply = await line.read()
-        seconds = time.perf_counter() - began
         assert (reply.status, reply.errcode) == (401, "M_UNAUTHORIZED")
         assert await line.is_closed()
-    # A busy machine may hold up one; not three times in a row.
-    assert seconds < 0.1 or await _refused_quickly(door) or await _refused_quickly(door)
-
-
-async def _refused_quickly(door: Door) -> bool:
-    async with wire(door.receiver.address) as line:
-        began = time.perf_counter()
-        line.send(head(TRANSACTION, f"Content-Length: {64 * MIB}"))
-        await line.read()
-        return time.perf_counter() - began < 0.1
 
 
 async def test_line_11_a_stranger_who_sends_on_meets_a_closed_connection(door: Door) -> None:

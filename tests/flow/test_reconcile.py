@@ -40,7 +40,7 @@ async def test_what_a_homeserver_lost_when_it_was_killed_arrives_once_and_in_ord
             await lose(town, trestle, alice, rooms, said)
             wanted = {room: ["before", *said] for room in rooms}
             await wait_until(lambda: {r: read_ledger(ledger, r) for r in rooms} == wanted, 120)
-            assert "[gap_repaired" in trestle.log_text()
+            await wait_until(lambda: "[gap_repaired" in trestle.log_text())
             await trestle.ask("backup", str(folder / "backup"))
             for room in rooms:
                 await alice.say(room, "since")

@@ -7,6 +7,9 @@ from contextlib import asynccontextmanager
 
 from playwright.async_api import Page, async_playwright
 
+_MOST = 120_000
+"""Milliseconds for the start, and for each act."""
+
 
 @asynccontextmanager
 async def open_page() -> AsyncIterator[Page]:
@@ -18,10 +21,12 @@ async def open_page() -> AsyncIterator[Page]:
     arguments = ["--no-sandbox"] if os.getuid() == 0 else []
     errors: list[str] = []
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=program, args=arguments)
+        browser = await playwright.chromium.launch(
+            executable_path=program, args=arguments, timeout=_MOST
+        )
         try:
             page = await browser.new_page(viewport={"width": 480, "height": 800})
-            page.set_default_timeout(30_000)
+            page.set_default_timeout(_MOST)
             page.on("pageerror", lambda error: errors.append(str(error)))
             page.on(
                 "console",

@@ -86,7 +86,7 @@ class Copies:
     async def _catalogue(self, settings: DatabaseSettings) -> str:
         connection = await asyncpg.connect(settings.url)
         try:
-            await connection.execute(f"SET lock_timeout = '10s'; {EMPTY}")
+            await connection.execute(f"SET lock_timeout = '60s'; {EMPTY}")
             return str(await connection.fetchval(CATALOGUE))
         finally:
             await connection.close()

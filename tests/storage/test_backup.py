@@ -160,7 +160,7 @@ async def test_a_backup_keeps_nobody_from_dropping_a_day(
     async def drop() -> None:
         await dropping.wait()
         async with seeing_all(source, folder) as admin:
-            await admin.execute("SET lock_timeout = '10s'")
+            await admin.execute("SET lock_timeout = '60s'")
             await admin.execute(f"DROP TABLE journal_{days(clock)[0]:%Y%m%d}")
             dropped.append("journal")
 
