@@ -19,7 +19,7 @@ from bridge.core.outgoing import once
 from bridge.core.ownlogins import own_login
 from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError
-from bridge.model import LoginRow, Outgoing, Permission, SendKind
+from bridge.model import LoginRow, Outgoing, Permission, Portal, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteMessage, RemoteRename, RemoteUser, Sender
 from bridge.sdk.ids import RemoteChatId, RoomId, UserId
@@ -153,8 +153,13 @@ class DirectChats:
             raise PermanentFailure("this network is not switched on")
         if not direct:
             raise PermanentFailure("people of a network come to direct chats alone")
-        if any(door.portal.room == room for door in self._portals.all):
-            raise PermanentFailure("this room is bridged already")
+        if doors := self._portals.in_room(room):
+            if not any(self._is_between(door.portal, ghost, inviter) for door in doors):
+                raise PermanentFailure("this room is bridged already")
+            # We were cut off as we came.
+            await self._invitations.accept(room, ghost, doors[0].portal.chat_name)
+            await self._move_in(house.namespaces.bot, room)
+            return ""
         if not house.permissions.allows(inviter, Permission.USER, instance.name):
             raise PermanentFailure("the settings of this bridge do not let you do that")
         person = Sender(user_id=inviter, name=inviter[1:].partition(":")[0])
@@ -169,8 +174,15 @@ class DirectChats:
             door = await self._have(row, user, inviter)
             return f"{_ENCRYPTED}: {door.portal.room}"
         await self._settle(ghost, inviter, room, user)
+        # The bot hears there only once the chat is open: what is said meanwhile waits for both.
         await self._tie(row, user, inviter, room)
+        await self._move_in(house.namespaces.bot, room)
         return ""
+
+    def _is_between(self, portal: Portal, ghost: UserId, owner: UserId) -> bool:
+        """Whether it is the direct chat of just these two."""
+        is_ghosts = self._house.namespaces.ghost(portal.instance, portal.chat) == ghost
+        return is_ghosts and portal.receiver is not None and portal.created_by == owner
 
     async def _settle(
         self, ghost: UserId, inviter: UserId, room: RoomId, user: RemoteUser
@@ -224,10 +236,10 @@ class DirectChats:
                 name=user.name,
             )  # fmt: skip
             await house.intents.ensure_joined(room, bot)
+            await self._move_in(bot, room)
             return await self._tie(row, user, owner, room)
 
     async def _tie(self, row: LoginRow, user: RemoteUser, owner: UserId, room: RoomId) -> Doorway:
-        await self._move_in(self._house.namespaces.bot, room)
         door = await self._portals.add(
             instance=row.instance, chat=RemoteChat(id=RemoteChatId(user.id), name=user.name),
             room=room, created_by=owner, receiver=row.id,

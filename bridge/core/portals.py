@@ -128,6 +128,11 @@ class Portals:
                 door.stops.overhear(event)
         return [self._house.router.lane(door) for door in hearing]
 
+    def is_shared(self, lane: Lane) -> bool:
+        """Whether it is the lane of a portal whose chat is not one login's alone."""
+        door = lane.consumer
+        return isinstance(door, Doorway) and door.portal.receiver is None
+
     def _hearing(self, doors: Sequence[Doorway], event: dict[str, Any]) -> Sequence[Doorway]:
         """Those of a room's doors that an event goes through: none to where it came from."""
         namespaces = self._house.namespaces

@@ -5,7 +5,7 @@ from typing import Any
 
 from bridge.core.bots import Seat
 from bridge.core.deletions import Deletions
-from bridge.core.lane import Lane
+from bridge.core.lane import Item, Lane
 from bridge.core.policies import Policies
 from bridge.core.policyrules import KINDS as RULES
 from bridge.core.portals import Portals
@@ -88,24 +88,7 @@ class Routes:
         if kind not in ROUTED:
             return ()
         if kind in _TALK:
-            # The presence of state_key decides what is state, not the type.
-            if "state_key" in event or _is_too_old(event):
-                return ()
-            if kind == "m.room.encrypted":
-                # That it became so may have been lost on the way; anybody can send this, though.
-                self.watcher.encryption.doubt(RoomId(event["room_id"]))
-            lanes = self._portals.lanes(event)
-            if kind == "m.room.redaction":
-                lanes = (*lanes, *self.policies.lanes(event), *self._deletions.lanes())
-            seats = self._seats.get(event["room_id"])
-            # What a double puppet says came from a network: nobody there gives us orders.
-            if (
-                not seats
-                or self._namespaces.is_ours(event["sender"])
-                or self._portals.is_double(event)
-            ):
-                return lanes
-            return (*lanes, *seats) if lanes else seats
+            return self._talk(event)
         if kind == "m.room.member":
             return self._member(event)
         if kind in KINDS and event.get("state_key") == "":
@@ -113,6 +96,47 @@ class Routes:
         if kind == "m.room.encryption" and self.watcher.wants(event):
             return self.watcher.lanes(self._router, event)
         return self.policies.lanes(event) if "state_key" in event else ()
+
+    def _talk(self, event: dict[str, Any], *, has_waited: bool = False) -> Sequence[Lane]:
+        kind = event["type"]
+        # The presence of state_key decides what is state, not the type.
+        if "state_key" in event or _is_too_old(event):
+            return ()
+        if kind == "m.room.encrypted":
+            # That it became so may have been lost on the way; anybody can send this, though.
+            self.watcher.encryption.doubt(RoomId(event["room_id"]))
+        lanes = self._portals.lanes(event)
+        if kind == "m.room.redaction":
+            lanes = (*lanes, *self.policies.lanes(event), *self._deletions.lanes())
+        seats = self._seats.get(event["room_id"])
+        if not has_waited:
+            waiting = self.watcher.lanes_behind(self._router, event, is_heard=bool(seats or lanes))
+            if waiting and not any(map(self._portals.is_shared, lanes)):
+                return waiting
+        # What a double puppet says came from a network: nobody there gives us orders.
+        if (
+            not seats
+            or self._namespaces.is_ours(event["sender"])
+            or self._portals.is_double(event)
+        ):
+            return lanes
+        return (*lanes, *seats) if lanes else seats
+
+    def hand_on(self, item: Item) -> None:
+        """Give what has waited in a lane to those who want it by now.
+
+        Not to a chat that others are in, too: what was said before the room was tied is not for
+        them.
+        """
+        lanes = [
+            lane for lane in self._talk(item.event, has_waited=True)
+            if not self._portals.is_shared(lane)
+        ]  # fmt: skip
+        if lanes:
+            item.row.shares[item.index] = len(lanes) + 1
+        for lane in lanes:
+            self._router.push(lane, item.row, item.index, item.event)
+        item.drop()  # What becomes of it is said by those who have it now.
 
     def _member(self, event: dict[str, Any]) -> Sequence[Lane]:
         self._intents.note_member(event)

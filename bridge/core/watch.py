@@ -19,6 +19,9 @@ from bridge.sdk.ids import RoomId, UserId
 
 log = logging.getLogger(__name__)
 
+KINDS = frozenset({"m.room.member", "m.room.encryption"})
+"""Types of which something happens to our users; of others what is said waits for that."""
+
 
 class BotRooms(Protocol):
     """The part of the storage that knows which rooms bots are in, and which are encrypted."""
@@ -46,8 +49,11 @@ class Watch:
         self._door = door
 
     async def handle(self, item: Item) -> None:
-        """Act on a membership or encryption event."""
-        await self._door.handle(item.event)
+        """Act on a membership or encryption event; what was said meanwhile goes on."""
+        if item.event["type"] in KINDS:
+            await self._door.handle(item.event)
+        else:
+            self._door.hand_on(item)
 
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
         """Nobody to tell: the log has it."""
@@ -82,11 +88,39 @@ class Watcher:
         self._has_seat = has_seat
         self.encryption = encryption
         self.direct_chats: DirectChats
+        self.hand_on: Callable[[Item], None]
+        """Called with what has waited in a room's lane: whoever listens by now is to have it."""
 
     def lanes(self, router: Router, event: dict[str, Any]) -> Sequence[Lane]:
         """The lane of a membership or encryption event."""
         # Whoever invites our users makes rooms known to us: what is done in one is let go.
         return [router.passing_lane(Watch(RoomId(event["room_id"]), self))]
+
+    def lanes_behind(
+        self, router: Router, event: dict[str, Any], *, is_heard: bool
+    ) -> Sequence[Lane]:
+        """The lane in which one of ours is just coming into a room, for what is said to them
+        there meanwhile: to a bot by anybody, to somebody of a network by whoever invited them.
+
+        ``is_heard``: somebody listens in the room already. Then it waits for nobody; but it must
+        not overtake what has waited.
+        """
+        lane = router.lanes.get(watch_name(event["room_id"]))
+        if lane is None:
+            return ()
+        waits = any(
+            item.event["type"] not in KINDS
+            or (not is_heard and self._is_for(item.event, event["sender"]))
+            for item in lane.queue
+        )  # fmt: skip
+        return [lane] if waits else ()
+
+    def _is_for(self, invites: dict[str, Any], sender: str) -> bool:
+        content = invites["content"]
+        if invites["type"] != "m.room.member" or content.get("membership") != "invite":
+            return False
+        is_direct = content.get("is_direct") is True and invites["sender"] == sender
+        return is_direct or self._is_bot(UserId(invites["state_key"]))
 
     def wants(self, event: dict[str, Any]) -> bool:
         """Whether the event is about one of our users or makes a room encrypted."""
