@@ -1,9 +1,10 @@
 """A message that may have been sent: sent again or held, as the room chose; its sender is told."""
 
+import asyncio
 import json
 from pathlib import Path
 
-from bridge.demo.matrix_user import MatrixUser
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.failpoint import VARIABLE
 from bridge.settings import DatabaseSettings
 from tests.flow.test_conversation import bridge, irc_module
@@ -66,6 +67,10 @@ async def test_who_said_it_can_ask_where_it_is(
             await carl.expect(":find me")
             carl.say("PRIVMSG #where :from the network")
             heard = await alice.wait_for_text(room, "from the network")
+            # The server says a moment later than to the others that it has it.
+            async with asyncio.timeout(PATIENCE):
+                while "confirmed" not in await trestle.ask("trace", event, "--json"):
+                    pass
             await _reply(alice, room, event, "!trestle where")
             answer = (await alice.wait_for_text(room, " confirmed: "))["content"]["body"]
             assert [line.split()[2].rstrip(":") for line in answer.splitlines()] == [
