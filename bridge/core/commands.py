@@ -364,6 +364,8 @@ class MainBot:
             await self._optouts.add(order.sender, portal)
         for door in doors:
             await door.let_go(order.sender)
+        for instance in self._plumbing.instances.values() if order.words else ():
+            await instance.end_automatic(order.sender)
         where = "anywhere" if order.words else "here"
         again = " everywhere" if order.words else ""
         return f"Nothing that you say is bridged {where} any more. Say optin{again} to undo that."

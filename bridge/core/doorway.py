@@ -139,7 +139,7 @@ class Doorway:
         if item.event["type"] == "m.room.member":
             item.drop()
             await self._follow_member(item.event)
-            if not (self.portal.paused or self.is_shut):
+            if not (self.portal.paused or self.is_shut or left_alone):
                 await self.acts.remove(item)
         elif self.is_shut:
             item.drop()

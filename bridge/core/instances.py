@@ -300,15 +300,19 @@ class Instance:
             await session.supervisor.stop()
         return session
 
+    async def end_automatic(self, owner: UserId) -> None:
+        """Have the login that was made for the person at work no more, until they speak again."""
+        async with self._making:  # Who makes one just now has read the vault before.
+            automatic = self._by_owner.pop(owner, None)
+        if automatic is not None:
+            await self.close_login(automatic.row.id)
+
     async def reopen(self, owner: UserId) -> None:
         """Begin anew what is at work for the person, with what the vault has now.
 
         Raises ``TemporaryFailure`` when the database is away.
         """
-        async with self._making:  # Who makes one just now has read the vault before.
-            automatic = self._by_owner.pop(owner, None)
-        if automatic is not None:
-            await self.close_login(automatic.row.id)
+        await self.end_automatic(owner)
         for session in self.logins_of(owner):
             if self._sessions.get(session.row.id) is session:
                 await self.open_login(session.row)

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 KINDS = frozenset({"m.room.topic", "m.room.power_levels", "m.room.tombstone"})
 """State whose changes are brought to the chat, beside memberships."""
 _REASON = "as decided in Matrix"
+_LONGEST_REASON = 120
+"""Characters: networks cut it, and who did it stands at its end."""
 
 Act = Callable[[ManagesChats], Awaitable[None]]
 
@@ -64,12 +66,17 @@ class RoomActs:
             how = Removal.UNBAN
         if how is None:
             return
-        reason = str(event["content"].get("reason") or _REASON)
+        reason = str(event["content"].get("reason") or _REASON)[:_LONGEST_REASON]
         person = RemoteUserId(ghost[1])
-        await self._do(
-            item, f"{how.value} of {ghost[1]}",
-            lambda client: client.remove(self._chat, person, how, reason),
-        )  # fmt: skip
+        instance = self._house.instances.get(self._portal.instance)
+        relay = instance.relay.client if instance is not None and instance.relay else None
+
+        async def act(client: ManagesChats) -> None:
+            # By the relay it could be anybody's act.
+            said = f"{reason} ({event['sender']})" if client is relay else reason
+            await client.remove(self._chat, person, how, said)
+
+        await self._do(item, f"{how.value} of {ghost[1]}", act)
 
     def check(self, sender: UserId) -> None:
         """Raise why nothing of somebody reaches the chat, whatever power they have in the room:

@@ -15,7 +15,7 @@ from bridge.sdk.ids import InstanceId, RemoteChatId
 from bridge.settings import Address, DatabaseSettings, WebSettings
 from tests.flow.test_consent import tell
 from tests.flow.test_conversation import RUN, bridge, irc_module
-from tests.rigs.irc_user import irc_user
+from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import OPERATOR, OPERATOR_PASSWORD, IrcServer
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
@@ -167,14 +167,7 @@ async def test_what_is_done_in_a_room_is_done_in_the_channel_and_the_other_way_r
         await alice.set_state(room, "m.room.power_levels", {**levels, "users": users})
         await olga.expect("MODE #mall +v", "carl")
         await olga.expect("MODE #mall +o", nick[bea.id])
-        await kick(alice, room, "kick", ghost("carl"), reason="enough")
-        await carl.expect("KICK #mall carl", "enough")
-        await carl.join("#mall")
-        await kick(alice, room, "ban", ghost("carl"))
-        await olga.expect("MODE #mall +b")
-        await carl.expect("KICK #mall carl")
-        await kick(alice, room, "unban", ghost("carl"))
-        await olga.expect("MODE #mall -b")
+        await _who_is_put_out_of_the_room_goes(alice, olga, carl, room)
 
         await tell(olga, f"block {alice.id}", f"{alice.id} is blocked in #mall")
         await alice.set_state(room, "m.room.topic", {"topic": "past the block"})
@@ -289,6 +282,28 @@ async def test_in_a_room_whose_channel_is_moderated_only_those_with_a_voice_spea
         door = next(one for one in app.parts.portals.all if one.portal.chat_name == hall)
         await app.parts.plumbing.unbridge(door, door.portal.created_by)  # type: ignore[arg-type]
         await wait_for_state(alice, room, "m.room.power_levels", speaking(0))
+
+
+async def _who_is_put_out_of_the_room_goes(
+    alice: MatrixUser, olga: IrcUser, carl: IrcUser, room: str
+) -> None:
+    await alice.say(room, "!trestle optout")
+    await alice.wait_for_text(room, "Nothing that you say is bridged here")
+    await kick(alice, room, "kick", ghost("carl"), reason="unheard")
+    await alice.say(room, "!trestle optin")
+    await alice.wait_for_text(room, "What you say is bridged again")
+    carl.say("PRIVMSG #mall :still there")
+    await alice.wait_for_text(room, "still there")
+    await kick(alice, room, "kick", ghost("carl"), reason="enough")
+    # The relay does it, so it says for whom.
+    await carl.expect("KICK #mall carl", f"enough ({alice.id})")
+    assert not any("unheard" in one for one in carl.heard)
+    await carl.join("#mall")
+    await kick(alice, room, "ban", ghost("carl"))
+    await olga.expect("MODE #mall +b")
+    await carl.expect("KICK #mall carl", f"({alice.id})")
+    await kick(alice, room, "unban", ghost("carl"))
+    await olga.expect("MODE #mall -b")
 
 
 async def test_a_bridge_goes_along_where_both_rooms_say_so_and_into_no_strangers_room(

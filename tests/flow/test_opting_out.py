@@ -1,9 +1,11 @@
 """Who does not want to be bridged is not: neither what is said in Matrix nor on the network."""
 
+import asyncio
 from pathlib import Path
 
 import asyncpg
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import AuditAction
 from bridge.sdk.events import RemoteTyping, RemoteUser
 from bridge.sdk.ids import RemoteUserId, UserId
@@ -12,7 +14,7 @@ from bridge.settings import DatabaseSettings
 from tests.flow.test_conversation import _joined as joined
 from tests.flow.test_conversation import bridge, irc_module
 from tests.flow.test_leave_taken import acts
-from tests.rigs.irc_user import irc_user
+from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running
 
@@ -133,3 +135,45 @@ async def test_a_person_on_the_network_opts_out_by_a_word_and_the_ghost_leaves(
             assert ghost not in await door.arrivals.attendance.present()
             assert door.arrivals.attendance.waiting == 0
     assert not any("carl between us" in str(e["content"].get("body")) for e in alice.heard(room))
+
+
+async def test_the_connection_of_who_left_the_last_room_or_opted_out_everywhere_ends(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        for channel in ("#one", "#two"):
+            await carl.join(channel)
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc))
+        )
+        alice, bea = await town.person("alice"), await town.person("bea")
+        async with running(settings):
+            rooms = [await bridge(alice, channel) for channel in ("#one", "#two")]
+            for number, room in enumerate(rooms):
+                await bea.join(room)
+                await bea.say(room, f"bea {number}")
+                await carl.expect(f":bea {number}")
+            nick = bea.id[1:].partition(":")[0]
+            await bea.leave(rooms[0])
+            await carl.expect(f":{nick}!", "PART #one")
+            await bea.say(rooms[1], "still here")
+            await carl.expect(":still here")
+            await bea.leave(rooms[1])
+            await carl.expect(f":{nick}!", "PART #two")
+            await gone(carl, nick)
+            # The next message makes it anew.
+            await bea.join(rooms[1])
+            await bea.say(rooms[1], "again")
+            await carl.expect(f":{nick}!", ":again")
+            await bea.say(rooms[1], "!trestle optout everywhere")
+            await bea.wait_for_text(rooms[1], "bridged anywhere")
+            await gone(carl, nick)
+
+
+async def gone(carl: IrcUser, nick: str) -> None:
+    """Wait until nobody on the network has the nick."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            carl.say(f"ISON {nick}")
+            if nick not in (await carl.expect(" 303 ")).partition(" 303 ")[2]:
+                return

@@ -72,3 +72,15 @@ async def test_an_operator_who_ends_it_does_not_wait_for_what_others_look_at() -
         list_names(peer, "@olga @oskar")
         await peer.expect("NOTICE olga :block is done")
         assert [one.wish for one in host.wishes] == [Wish.BLOCK]
+
+
+async def test_a_notice_that_begins_with_a_wish_is_neither_taken_nor_answered() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "@olga") as (_, host, peer, _),
+    ):
+        peer.say(":olga!o@h NOTICE {nick} :block bob", ":olga!o@h PRIVMSG {nick} :leave")
+        await peer.expect("NAMES #room")
+        list_names(peer, "@olga")
+        assert await peer.expect("NOTICE") == "NOTICE olga :leave is done"
+    assert [one.wish for one in host.wishes] == [Wish.LEAVE]

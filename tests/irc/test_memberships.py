@@ -328,3 +328,41 @@ async def test_a_refusal_of_the_nick_is_none_of_a_channel_and_a_late_yes_is_take
             assert [one for one in peer.heard if one.startswith("PART")] == [
                 "PART #slow :unbridged"
             ]
+
+
+async def test_a_kick_that_is_long_ago_makes_the_next_pause_no_longer() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port, rejoin_seconds=0.01)) as (relay, _, peer, _),
+    ):
+        kept = relay._memberships
+        for number in (1, 2):
+            peer.say(":op!o@h KICK #room {nick} :out")
+            await peer.admit()
+            await synced(peer)
+            assert kept._kicks == {"#room": number}
+        kept.kicks_seconds = 0.0  # Now any kick is long ago.
+        peer.say(":op!o@h KICK #room {nick} :out")
+        await peer.admit()
+        assert kept._kicks == {"#room": 1}
+        await relay.leave(chat("#room"), "unbridged")
+        assert not kept._kicked_at
+
+
+async def test_of_a_channel_that_is_left_for_good_nothing_is_kept() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "@op carl") as (relay, _, peer, _),
+    ):
+        ears, network = relay._ears, relay.network
+        assert ears is not None
+        peer.say(":carl!c@h QUIT :a.test b.test")
+        await synced(peer)
+        assert ears.splits._held
+        assert network.ranks
+        with network.topics.setting(chat("#room").id, "new"):
+            await relay.leave(chat("#room"), "unbridged")
+        assert not ears.splits._held
+        assert not ears.facts._channels
+        assert not network.ranks
+        assert not network.topics._set

@@ -115,6 +115,8 @@ class Ears:
         """Forget a channel that we are in no more."""
         self.roster.forget(chat)
         self._history.forget(chat.id)
+        self.facts.forget(chat.id)
+        self.splits.forget(chat.id)
 
     def _find(self, name: str) -> RemoteChatId | None:
         chat = self.roster.find_chat(name)

@@ -24,7 +24,7 @@ from bridge.sdk.events import (
     RemoteTopic,
     Removal,
 )
-from bridge.sdk.ids import RemoteUserId, UserId
+from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
 
 _ANYBODY = Source("anybody", "any", "where.invalid")
 _HIDING, _CLOSING, _MODERATED = frozenset("sp"), frozenset("ik"), "m"
@@ -72,6 +72,12 @@ class Facts:
         if chat is None or does is None:
             return self._on_nick(message) if message.command == "NICK" else []
         return does(self, message, chat)
+
+    def forget(self, chat: RemoteChatId) -> None:
+        """Forget a channel that we are in no more."""
+        self._channels.pop(chat, None)
+        self._network.ranks.pop(chat, None)
+        self._network.topics.forget(chat)
 
     # --- one kind of line each ---
 

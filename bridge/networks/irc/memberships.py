@@ -12,6 +12,8 @@ from bridge.sdk.ids import RemoteChatId
 from bridge.sdk.module import Host
 
 LONGEST_REJOIN_SECONDS = 3600.0
+KICKS_SECONDS = 6 * 3600.0
+"""After so long without another, a kick is forgotten."""
 LEFT_RETRY_SECONDS = 1.0
 TELL_AGAIN_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 60.0
@@ -126,6 +128,9 @@ class Memberships:
         """Of these, those that we were put out of and have not knocked at since: when the pause
         is over, in the loop's seconds."""
         self._kicks: dict[RemoteChatId, int] = {}
+        self._kicked_at: dict[RemoteChatId, float] = {}
+        """When the last of them was, in the loop's seconds."""
+        self.kicks_seconds = KICKS_SECONDS
 
     @property
     def chats(self) -> list[RemoteChat]:
@@ -162,6 +167,7 @@ class Memberships:
                 way.is_void = True
         self._end_return(chat)
         self._kicks.pop(chat.id, None)
+        self._kicked_at.pop(chat.id, None)
         return self._chats.pop(chat.id, chat)
 
     def forget_all(self) -> None:
@@ -200,6 +206,7 @@ class Memberships:
         return True
 
     def _return_after_kick(self, chat: RemoteChat) -> None:
+        self._forget_old_kicks(chat)
         kicks = self._kicks[chat.id] = self._kicks.get(chat.id, 0) + 1
         pause = min(self._rejoin_seconds * 2 ** min(kicks - 1, 20), LONGEST_REJOIN_SECONDS)
         # One that is still on its way knows nothing of the kick, and may rest for an hour.
@@ -262,6 +269,13 @@ class Memberships:
             self._host.log.info("%s", error, extra={"event": "rejoin_failed"})
             return True
         return False
+
+    def _forget_old_kicks(self, chat: RemoteChat) -> None:
+        """Count from the beginning if the last kick is long ago."""
+        now = asyncio.get_running_loop().time()
+        if now - self._kicked_at.get(chat.id, now) >= self.kicks_seconds:
+            self._kicks.pop(chat.id, None)
+        self._kicked_at[chat.id] = now
 
     async def _tell_shut_out(self, chat: RemoteChat, error: PermanentFailure) -> None:
         told = RemoteShutOut(chat=chat.id, reason=str(error))

@@ -38,6 +38,9 @@ from bridge.sdk.text import to_plain
 REST = "Silent for long; the next message brings me back"
 """What a connection says at its end that nobody needs for now."""
 
+ALONE = "In no channel; the next message brings me back"
+"""The same of one that has left the last of its channels."""
+
 
 class Presence:
     """What a client knows of its own connection, connected or not."""
@@ -197,6 +200,14 @@ class Presence:
         self._kill = None
         self._part()
         return True
+
+    def _rest_if_alone(self, channels: Sequence[RemoteChat]) -> None:
+        """End a connection that was made for somebody who is in none of its channels any more
+        and talks to nobody alone: it says who they are to whoever asks."""
+        is_alone = not (channels or self._partners.chats or self._speaking)
+        if self._login.kind is LoginKind.AUTOMATIC and is_alone:
+            self._goodbye = ALONE
+            self._dismiss()
 
     def _part(self) -> None:
         """Have the connection end. One that is still being made ends as soon as it is."""

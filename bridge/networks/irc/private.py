@@ -88,10 +88,9 @@ class Doorman:
         if message.command == "INVITE":
             self._take_invitation(source.nick, message.param(1))
             return ()
-        if message.command in replies.DOING:
+        if message.command != "PRIVMSG":
             return ()
-        is_taken = self._desk is not None and self._desk.take(source, message.param(1))
-        if message.command == "PRIVMSG" and not is_taken:
+        if self._desk is None or not self._desk.take(source, message.param(1)):
             self._tell_once(source.nick, SENTENCE)
         return ()
 

@@ -38,6 +38,10 @@ class Splits:
         over = [key for key, (until, _) in self._held.items() if until <= self._now()]
         return [self._held.pop(key)[1] for key in over]
 
+    def forget(self, chat: RemoteChatId) -> None:
+        """Hold nobody of a chat any more."""
+        self._held = {key: one for key, one in self._held.items() if key[0] != chat}
+
     async def wait_until_due(self) -> None:
         """Return when somebody may be due."""
         while not self._held:
