@@ -137,7 +137,7 @@ class Plumbing:
         Raises :class:`MatrixError` and ``TemporaryFailure``.
         """
         house, portal = self._house, door.portal
-        if await house.intents.state(portal.room, BRIDGE_TYPES[0], _key_of(portal)):
+        if await self.is_published(door, portal.room):
             return
         if door.facts.is_own_room:
             await self.announce(door)
@@ -318,6 +318,14 @@ class Plumbing:
         """Tell clients of the bridge (MSC2346), where the bot has the power to."""
         if await self._may_publish(door.portal.room):
             await self._put_states(door, by)
+
+    async def is_published(self, door: Doorway, room: RoomId) -> bool:
+        """Whether a room tells clients of the bridge.
+
+        Raises :class:`MatrixError` and ``TemporaryFailure``.
+        """
+        key = _key_of(door.portal)
+        return bool(await self._house.intents.state(room, BRIDGE_TYPES[0], key))
 
     async def retract(self, door: Doorway, room: RoomId) -> None:
         """Tell clients of the bridge no more in a room that it has left."""

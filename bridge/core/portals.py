@@ -117,6 +117,9 @@ class Portals:
     def lanes(self, event: dict[str, Any]) -> Sequence[Lane]:
         """The lanes of portals that an event belongs to."""
         doors = self._by_room.get(event["room_id"])
+        if not doors and event["type"] == "m.room.tombstone":
+            # They may have moved along, and what belongs to that have been cut off.
+            doors = self._by_room.get(RoomId(str(event["content"].get("replacement_room"))))
         if not doors:
             return ()
         if event["type"] == "m.room.redaction":

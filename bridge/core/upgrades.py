@@ -1,7 +1,7 @@
 """A room that was replaced by another (a tombstone): its bridge goes along, if it may."""
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
 
 from bridge.core.bothsides import say_on_both_sides
 from bridge.core.doorway import Doorway
@@ -36,6 +36,8 @@ class Upgrades:
         self._portals = portals
         self._plumbing = plumbing
         self._move_in = move_in
+        self._moving: set[tuple[int, RoomId]] = set()
+        """By portal and old room: the moves of this process that are not finished."""
 
     async def follow(self, door: Doorway, item: Item) -> None:
         """Move the portal, or say in the old room why not. Raises ``TemporaryFailure``."""
@@ -46,8 +48,9 @@ class Upgrades:
             return
         room, old = RoomId(target), RoomId(item.event["room_id"])
         if portal.room == room != old:
-            # It was moved, and what comes after that was cut off.
-            await self._settle(door, old, sender, [door.facts.unlist(old)])
+            if (portal.id, old) in self._moving or await self._was_cut_off(door, old, sender):
+                # It was moved, and what comes after that was cut off.
+                await self._settle(door, old, sender, [door.facts.unlist(old)])
             return
         try:
             await self._check(door, room, sender)
@@ -61,6 +64,32 @@ class Upgrades:
             return
         await self._move(door, room, sender)
 
+    async def _was_cut_off(self, door: Doorway, old: RoomId, sender: UserId) -> bool:
+        """Whether an earlier process moved the bridge here from the old room, and did no more."""
+        house, room = self._house, door.portal.room
+        try:
+            return (
+                await self._replaces(room, old)
+                and await house.intents.can(room, sender, "m.bridge")
+                and (
+                    bool(self._ghosts(door, await house.intents.joined_members(old)))
+                    or await self._plumbing.is_published(door, old)
+                )
+            )
+        except (PermanentFailure, MatrixError):
+            return False
+
+    async def _replaces(self, room: RoomId, old: RoomId) -> bool:
+        creation = await self._house.intents.state(room, "m.room.create") or {}
+        predecessor = creation.get("predecessor")
+        return isinstance(predecessor, dict) and predecessor.get("room_id") == old
+
+    def _ghosts(self, door: Doorway, users: Iterable[UserId]) -> set[UserId]:
+        """Those of the users that are ghosts of the portal's network."""
+        parse = self._house.namespaces.parse_ghost
+        instance = door.portal.instance
+        return {user for user in users if (who := parse(user)) and who[0] == instance}
+
     async def _check(self, door: Doorway, room: RoomId, sender: UserId) -> None:
         """Raise ``PermanentFailure`` with why the new room is not to be trusted."""
         house, old = self._house, door.portal.room
@@ -73,9 +102,7 @@ class Upgrades:
             raise PermanentFailure(
                 "I am not let into the new room; invite me there and bridge it"
             ) from error
-        creation = await house.intents.state(room, "m.room.create") or {}
-        predecessor = creation.get("predecessor")
-        if not isinstance(predecessor, dict) or predecessor.get("room_id") != old:
+        if not await self._replaces(room, old):
             raise PermanentFailure("the new room does not say that it replaces this one")
         if not await house.intents.can(room, sender, "m.bridge"):
             raise PermanentFailure(f"{sender} has no power over the settings of the new room")
@@ -87,6 +114,7 @@ class Upgrades:
         # Those on their way there are not in there yet.
         present = await door.arrivals.attendance.present()
         hidden = door.facts.hide()
+        self._moving.add((door.portal.id, old))
         await self._portals.move(door, room, sender)
         door.facts.forget_listing()  # That was of the old room.
         await self._settle(door, old, sender, hidden, present)
@@ -98,8 +126,7 @@ class Upgrades:
         """Do in both rooms what belongs to a move; all of it can be done again."""
         house, portal = self._house, door.portal
         names = await house.intents.joined_members(old)
-        parse = house.namespaces.parse_ghost
-        there = {user for user in names if (who := parse(user)) and who[0] == portal.instance}
+        there = self._ghosts(door, names)
         await door.facts.show()
         await self._move_in(house.namespaces.bot, portal.room)
 
@@ -121,4 +148,5 @@ class Upgrades:
             there=f"The Matrix room was replaced by {sender}; the bridge has moved along.",
             here=f"The bridge to {portal.chat_name} on {portal.instance} has moved here.",
         )  # fmt: skip
+        self._moving.discard((portal.id, old))
         log.info("a bridge has moved", extra={"event": "moved", "instance": portal.instance})

@@ -10,12 +10,19 @@ from bridge.parts import Parts
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings
-from tests.conformance.stage import ALICE, play
+from tests.conformance.stage import ALICE, play, settings_for
 from tests.flow.test_conversation import irc_module
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
-from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, ScriptedHomeserver, refuse
-from tests.rigs.trestle import wait_until
+from tests.rigs.scripted_homeserver import (
+    SERVER,
+    Answer,
+    Asked,
+    ScriptedHomeserver,
+    refuse,
+    scripted_homeserver,
+)
+from tests.rigs.trestle import running, wait_until
 
 NEAR = InstanceId("near")
 BOT = UserId(f"@trestle:{SERVER}")
@@ -57,6 +64,58 @@ def published(homeserver: ScriptedHomeserver, room: str) -> list[str]:
     return [one.content.get("creator", "") for one in asked]
 
 
+def replace_old(rooms: Rooms) -> dict[str, Any]:
+    """Have the old room replaced, as both rooms say; give the event."""
+    rooms.states[OLD, "m.room.tombstone"] = {"replacement_room": NEW}
+    rooms.states[NEW, "m.room.create"] = {"predecessor": {"room_id": OLD}, "room_version": "11"}
+    return {
+        "type": "m.room.tombstone", "state_key": "", "room_id": OLD, "sender": ALICE,
+        "event_id": "$tombstone", "origin_server_ts": 1, "content": {"replacement_room": NEW},
+    }  # fmt: skip
+
+
+async def test_a_move_that_a_restart_cut_off_is_finished_and_once(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    rooms, ghost = Rooms(), f"@_trestle_near_carl:{SERVER}"
+    moved = "The bridge to #pier on near has moved here."
+
+    def is_away(asked: Asked) -> Answer | None:
+        is_question = asked.parts[:2] == ("rooms", OLD) and asked.parts[-1] == "joined_members"
+        return refuse(502, "M_UNKNOWN") if is_question and rooms._has_moved() else None
+
+    async with (
+        run_ngircd() as irc,
+        irc_user(irc.port, "carl") as carl,
+        scripted_homeserver() as homeserver,
+    ):
+        homeserver.rules += [is_away, rooms]
+        homeserver.rooms |= {OLD: {BOT, ALICE}, NEW: {ALICE}}
+        settings = settings_for(homeserver, database_settings, folder, modules=irc_module(irc))
+        await carl.join("#pier")
+        async with running(settings) as app:
+            rooms.parts, near = app.parts, app.parts.instances[NEAR]
+            await wait_until(lambda: near.relay is not None)
+            assert await near.wait_until_connected(20)
+            await app.parts.plumbing.bridge(near, "#pier", OLD, UserId(ALICE))
+            carl.say("PRIVMSG #pier :a ghost comes in")
+            await homeserver.wait_until(lambda: "a ghost comes in" in homeserver.texts(OLD))
+            tombstone = replace_old(rooms)
+            assert await homeserver.put(settings, [tombstone]) == 200
+            await wait_until(rooms._has_moved)
+        homeserver.rules.remove(is_away)
+        assert ghost in homeserver.rooms[OLD]
+        async with running(settings) as app:
+            await homeserver.wait_until(lambda: moved in homeserver.texts(NEW))
+            await homeserver.wait_until(lambda: homeserver.rooms[OLD] == {BOT, ALICE})
+            await homeserver.wait_until(lambda: published(homeserver, OLD) == [ALICE, ""])
+            assert ghost in homeserver.rooms[NEW]
+            # Who says it again later has nothing done again.
+            assert await homeserver.put(settings, [{**tombstone, "event_id": "$again"}]) == 200
+            await wait_until(lambda: not app.parts.router.waiting)
+            assert homeserver.texts(NEW) == [moved]
+
+
 async def test_what_was_cut_off_is_done_whole_the_next_time(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
@@ -93,16 +152,8 @@ async def test_what_was_cut_off_is_done_whole_the_next_time(
 
         carl.say("PRIVMSG #pier :a ghost comes in")
         await homeserver.wait_until(lambda: "a ghost comes in" in homeserver.texts(OLD))
-        rooms.states[OLD, "m.room.tombstone"] = {"replacement_room": NEW}
-        rooms.states[NEW, "m.room.create"] = {
-            "predecessor": {"room_id": OLD},
-            "room_version": "11",
-        }
+        tombstone = replace_old(rooms)
         rooms.fails = "joined_members"
-        tombstone = {
-            "type": "m.room.tombstone", "state_key": "", "room_id": OLD, "sender": ALICE,
-            "event_id": "$tombstone", "origin_server_ts": 1, "content": {"replacement_room": NEW},
-        }  # fmt: skip
         assert await stage.put(tombstone) == 200
         moved = "The bridge to #pier on near has moved here."
         await homeserver.wait_until(lambda: moved in homeserver.texts(NEW))

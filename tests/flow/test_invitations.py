@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.core.watch import watch_name
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings
@@ -90,6 +91,7 @@ async def test_a_room_that_nobody_can_join_holds_up_no_other_and_is_given_up(
         assert await stage.put(invite(bad, ghost, "ghost", content=direct)) == 200
         await wait_until(lambda: f"watch:{bad}" not in parts.router.lanes)
         assert {asked.user for asked in homeserver.of("POST", "rooms", bad)} == {DICE, ghost}
+        assert not parts.routes.has_seat(UserId(DICE), RoomId(bad))
         await parts.marker.settle()
         assert [row async for row in parts.journal.unfinished()] == []
         assert await parts.items.parked() == []
@@ -117,6 +119,54 @@ async def test_a_bot_that_comes_in_while_it_is_asked_where_it_is_stays(
             await homeserver.wait_until_greeted()
             assert await homeserver.put(settings, [ask("still here", room)]) == 200
             await homeserver.wait_until(lambda: "still here" in homeserver.texts(room))
+
+
+async def test_what_is_said_as_soon_as_the_bot_has_come_in_is_heard(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    bot, chat = UserId(f"@trestle:{SERVER}"), f"!chat:{SERVER}"
+    async with play(database_settings, folder, permissions={BEA: Permission.USER}) as stage:
+        homeserver, core = stage.homeserver, stage.app.parts.database.core
+        homeserver.rooms[chat] = {BEA}
+        async with core.acquire() as connection, connection.transaction():
+            # It has come in, and that is not noted yet.
+            await connection.execute("LOCK TABLE bot_room IN SHARE MODE")
+            direct = {"membership": "invite", "is_direct": True}
+            assert await stage.put(invite(chat, bot, sender=BEA, content=direct)) == 200
+            async with asyncio.timeout(PATIENCE):
+                while not await core.fetchval(WAITS):
+                    await asyncio.sleep(0.02)
+            assert bot in homeserver.rooms[chat]
+            assert await stage.put(ask("", chat, sender=BEA, content=HELP)) == 200
+        await homeserver.wait_until(lambda: any("help" in text for text in homeserver.texts(chat)))
+
+
+async def test_a_bot_that_is_let_in_while_it_is_asked_where_it_is_stays(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    room, asks, may_hear = RoomId(f"!slow:{SERVER}"), asyncio.Event(), asyncio.Event()
+
+    def hold(asked: Asked) -> asyncio.Event | None:
+        if asked.parts != ("rooms", room, "join"):
+            return None
+        asks.set()
+        return may_hear
+
+    async with play(database_settings, folder) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        homeserver.hold = hold
+        homeserver.rules.append(
+            lambda asked: Answer(content={"joined_rooms": [ROOM]})
+            if asked.parts == ("joined_rooms",) and asked.user == DICE else None
+        )  # fmt: skip
+        # The homeserver says where it was before it let the bot in.
+        assert await stage.put(invite(room)) == 200
+        await wait_until(asks.is_set)
+        await parts.stage_bots()
+        may_hear.set()
+        await wait_until(lambda: watch_name(room) not in parts.router.lanes)
+        assert parts.routes.has_seat(UserId(DICE), room)
+        assert (DICE, room, None) in await parts.bot_rooms.bot_rooms()
 
 
 @pytest.mark.parametrize("told_by", ["event", "look"])
