@@ -178,30 +178,16 @@ class Watcher:
         if encrypted:
             await self.encryption.note(room)
         self._intents.evictions.forgive(room, user)
-        direct_with = inviter if direct else None
-        if not await self._come_in(user, room, direct_with):
+        try:
+            await self.invitations.accept(room, user)
+        except PermanentFailure as error:
+            log.info("an invitation is void: %s", error, extra={"event": "invitation_void"})
             return
+        direct_with = inviter if direct else None
         await self._bot_rooms.add_bot_room(user, room, direct_with)
         self._on_join(user, room, direct_with)
         if await self.encryption.look(room, user):
             await self._private_chats.offer(user, inviter, room)
-
-    async def _come_in(self, user: UserId, room: RoomId, direct_with: UserId | None) -> bool:
-        """Have the bot in the room; False if that cannot be. Raises ``TemporaryFailure``."""
-        was_there = self._has_seat(user, room)
-        if not was_there:
-            # Before it is in there: who sees it come may speak to it at once.
-            self._on_join(user, room, direct_with)
-        try:
-            await self.invitations.accept(room, user)
-        except BaseException as error:
-            if not was_there:
-                self._on_leave(user, room)
-            if not isinstance(error, PermanentFailure):
-                raise
-            log.info("an invitation is void: %s", error, extra={"event": "invitation_void"})
-            return False
-        return True
 
 
 def _invited_into_encrypted(event: dict[str, Any]) -> bool:
