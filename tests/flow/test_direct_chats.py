@@ -167,12 +167,12 @@ async def _end_by_leaving(
     await alice.say(other, "wait")
     told = await alice.wait_for_text(other, "did not reach karl on near")
     assert "nobody and no channel has that name" in told["content"]["body"]
+    session = app.parts.instances[NEAR].find_session(UserId(alice.id))
+    assert session is not None
     await alice.say(other, "!trestle optout everywhere")
     await alice.wait_for_text(other, "bridged anywhere")
     (door,) = [one for one in app.parts.portals.all if one.portal.room == other]
     assert door.portal.receiver is not None
-    session = app.parts.instances[NEAR].find_session(UserId(alice.id))
-    assert session is not None
     await app.parts.logins.on_end(session.row)
     await alice.wait_for_text(other, "has ended, and this chat with it")
     assert app.parts.portals.find_direct(NEAR, door.portal.chat, session.row.id) is None
