@@ -447,17 +447,9 @@ class Instance:
             session.supervisor.report(state, reason)
 
         host = ModuleHost(
-            self.name,
-            self._store,
-            self._clock,
-            self._metrics,
-            receive,
-            report,
-            self._guests,
-            row,
-            self.keep,
-            personal=row.owner is not None,
-        )
+            self.name, self._store, self._clock, self._metrics, receive, report, self._guests,
+            row, self.keep, personal=row.owner is not None,
+        )  # fmt: skip
         session = self._start(row, self.connector.connect(login, host), may_use=may_use)
         return session
 
