@@ -40,6 +40,8 @@ class ChatFacts:
         self.portal = portal
         self.choosing = asyncio.Lock()
         """Held while what the room's people chose is stored, and then known."""
+        self.pausing = asyncio.Lock()
+        """The same of whether anything crosses."""
         self.topic: str | None = None
         """The room's topic as far as we know, with what is on its way there."""
         self.is_topic_held = False

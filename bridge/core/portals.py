@@ -209,7 +209,7 @@ class Portals:
         Raises ``PermanentFailure`` if it is to go on, and those who run the chat have ended it.
         """
         # In the order in which they are said, the last one holds.
-        async with door.facts.choosing:
+        async with door.facts.pausing:
             if not paused:
                 refuse_ended(door)
             await self._record(AuditAction.PAUSE if paused else AuditAction.RESUME, door, by)
