@@ -24,7 +24,7 @@ from bridge.sdk import (
     Receipt,
 )
 from bridge.sdk.errors import TemporaryFailure
-from bridge.sdk.events import ModeratorWish, RemoteChat, RemoteEvent
+from bridge.sdk.events import ModeratorWish, RemoteChat, RemoteEvent, RemoteShutOut
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import Finished, LoginKind, LoginProcess, LoginState, Step
 from bridge.sdk.secret import Secret
@@ -137,7 +137,7 @@ NO_GUESTS = NoGuests()
 
 
 async def nobody(instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:
-    raise AssertionError("nothing is received")
+    assert isinstance(event, RemoteShutOut), "nothing else is received"
 
 
 def network(
