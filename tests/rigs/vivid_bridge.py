@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from bridge import sdk
-from bridge.demo.matrix_user import PATIENCE
 
 ENTRY = "[trestle.networks]\nvivid = tests.rigs.vivid_bridge:VividConnector\n"
 FULL = {"edits": 2, "replies": 2, "reactions": 2, "redactions": 2, "typing": 2}
@@ -65,7 +64,7 @@ class Vivid:
             **more,
         )
 
-    async def wait_until(self, is_so: Callable[["Vivid"], bool], limit: float = PATIENCE) -> None:
+    async def wait_until(self, is_so: Callable[["Vivid"], bool], limit: float = 120.0) -> None:
         """Return when what reached it makes it so."""
         async with asyncio.timeout(limit):
             while not is_so(self):
