@@ -35,6 +35,7 @@ from bridge.core.sender import Sender
 from bridge.core.status import Status
 from bridge.core.statusroom import StatusRoom
 from bridge.core.timers import TimerKeeper
+from bridge.core.watch import watch_name
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
@@ -204,7 +205,11 @@ class Parts:
         for user, name in names.items():
             await self.intents.ensure_registered(user, name)
             # In this order: it may join rooms while the homeserver is asked.
-            known = {room for bot, room in self.routes.seats if bot == user}
+            # Where it is let in just now it has a seat already, and is maybe not yet said to be.
+            known = {
+                room for bot, room in self.routes.seats
+                if bot == user and watch_name(room) not in self.router.lanes
+            }  # fmt: skip
             there = await self.intents.rooms_of(user)
             for room in there:
                 if not self.routes.has_seat(user, room):

@@ -87,6 +87,8 @@ class Watcher:
         self._on_leave = on_leave
         self._has_seat = has_seat
         self.encryption = encryption
+        self._coming: set[tuple[UserId, RoomId]] = set()
+        """The bots that hear in a room already into which they are just let."""
         self.direct_chats: DirectChats
         self.hand_on: Callable[[Item], None]
         """Called with what has waited in a room's lane: whoever listens by now is to have it."""
@@ -99,8 +101,8 @@ class Watcher:
     def lanes_behind(
         self, router: Router, event: dict[str, Any], *, is_heard: bool
     ) -> Sequence[Lane]:
-        """The lane in which one of ours is just coming into a room, for what is said to them
-        there meanwhile: to a bot by anybody, to somebody of a network by whoever invited them.
+        """The lane in which somebody of a network is just coming into a direct chat, for what
+        whoever invited them says there meanwhile. (A bot hears before it is in there.)
 
         ``is_heard``: somebody listens in the room already. Then it waits for nobody; but it must
         not overtake what has waited.
@@ -119,8 +121,7 @@ class Watcher:
         content = invites["content"]
         if invites["type"] != "m.room.member" or content.get("membership") != "invite":
             return False
-        is_direct = content.get("is_direct") is True and invites["sender"] == sender
-        return is_direct or self._is_bot(UserId(invites["state_key"]))
+        return content.get("is_direct") is True and invites["sender"] == sender
 
     def wants(self, event: dict[str, Any]) -> bool:
         """Whether the event is about one of our users or makes a room encrypted."""
@@ -178,16 +179,32 @@ class Watcher:
         if encrypted:
             await self.encryption.note(room)
         self._intents.evictions.forgive(room, user)
-        try:
-            await self.invitations.accept(room, user)
-        except PermanentFailure as error:
-            log.info("an invitation is void: %s", error, extra={"event": "invitation_void"})
-            return
         direct_with = inviter if direct else None
+        if not await self._come_in(user, room, direct_with):
+            return
         await self._bot_rooms.add_bot_room(user, room, direct_with)
         self._on_join(user, room, direct_with)
         if await self.encryption.look(room, user):
             await self._private_chats.offer(user, inviter, room)
+
+    async def _come_in(self, user: UserId, room: RoomId, direct_with: UserId | None) -> bool:
+        """Have the bot in the room; False if that cannot be. Raises ``TemporaryFailure``."""
+        place = user, room
+        if not self._has_seat(user, room):
+            # Before it is in there: who sees it come may speak to it at once.
+            self._coming.add(place)
+            self._on_join(user, room, direct_with)
+        try:
+            await self.invitations.accept(room, user)
+        except PermanentFailure as error:
+            if place in self._coming:
+                self._on_leave(user, room)
+            self._coming.discard(place)
+            log.info("an invitation is void: %s", error, extra={"event": "invitation_void"})
+            return False
+        # Not after a failure: it may be in there all the same, and comes in at the next try.
+        self._coming.discard(place)
+        return True
 
 
 def _invited_into_encrypted(event: dict[str, Any]) -> bool:

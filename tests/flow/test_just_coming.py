@@ -8,9 +8,9 @@ from bridge.app import App
 from bridge.core.watch import watch_name
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Permission
-from bridge.sdk.ids import RoomId
+from bridge.sdk.ids import RoomId, UserId
 from bridge.settings import DatabaseSettings
-from tests.conformance.stage import ask, play
+from tests.conformance.stage import DICE, ROOM, ask, play
 from tests.flow.test_conversation import irc_module
 from tests.flow.test_direct_chats import BOT, ghost
 from tests.flow.test_invitations import BEA, invite
@@ -73,18 +73,16 @@ async def test_what_is_said_to_somebody_who_is_just_coming_is_said_to_them_in_or
             assert set(there) == {alice.id, BOT, ghost("carl")}
 
 
-async def test_what_is_said_to_a_bot_that_is_just_coming_is_heard(
+async def test_what_is_said_to_a_bot_that_is_just_coming_is_heard_though_another_hears_already(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    bot = f"@trestle:{SERVER}"
+    bot, room = f"@trestle:{SERVER}", RoomId(ROOM)
     async with play(database_settings, folder, permissions={BEA: Permission.USER}) as stage:
-        homeserver, core = stage.homeserver, stage.app.parts.database.core
-        room = RoomId("!new:test.example")
-        async with core.acquire() as connection, connection.transaction():
-            await connection.execute("LOCK TABLE bot_room IN SHARE ROW EXCLUSIVE MODE")
+        homeserver = stage.homeserver
+        assert stage.app.parts.routes.has_seat(UserId(DICE), room)
+        async with locked(stage.app, "bot_room"):
             assert await stage.put(invite(room, bot, sender=BEA)) == 200
             await homeserver.wait_until(lambda: bot in homeserver.rooms.get(room, ()))
             said = {"msgtype": "m.text", "body": "!trestle ping"}
             assert await stage.put(ask("", room, sender=BEA, content=said)) == 200
-            await wait_until(lambda: len(stage.app.parts.router.lanes[watch_name(room)]) == 2)
-        await homeserver.wait_until(lambda: "I am here." in homeserver.texts(room))
+            await homeserver.wait_until(lambda: "I am here." in homeserver.texts(room))
