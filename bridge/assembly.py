@@ -31,7 +31,8 @@ from bridge.core.intake import Intake
 from bridge.core.invitations import Invitations
 from bridge.core.late import Lateness
 from bridge.core.loginchat import LoginChat
-from bridge.core.logins import Logins, Means
+from bridge.core.loginmeans import Means
+from bridge.core.logins import Logins
 from bridge.core.moderators import Moderators
 from bridge.core.networkcommands import NetworkCommands
 from bridge.core.openchats import OpenChats
@@ -83,6 +84,7 @@ from bridge.storage.books import Books
 from bridge.storage.consents import BlockStore, ConsentStore
 from bridge.storage.deletions import DeletionStore
 from bridge.storage.doublepuppets import DoublePuppetStore
+from bridge.storage.endedlogins import EndedLogins
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, EventKeys
@@ -236,10 +238,12 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         instances.update(workshop.networks(settings, portals))
         bots, timers = workshop.bots(settings)
         logins = Logins(instances, Means(
-            vault=vault, accounts=accounts, told=bot_rooms, sender=sender,
+            vault=vault, accounts=accounts, ended=EndedLogins(settings.state_dir),
+            told=bot_rooms, sender=sender,
             private_chats=private_chats, permissions=permissions, key_of=key_of,
             bot=namespaces.bot, double_puppets=double_puppets, audit=audit,
         ))  # fmt: skip
+        await logins.load()
         for one in instances.values():
             logins.serve(one)
         stage = Stage(

@@ -5,18 +5,12 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
-from bridge.core.audit import Audit
 from bridge.core.cancellation import is_meant_for_us
-from bridge.core.doublepuppets import DoublePuppets
 from bridge.core.instances import NOT_ALLOWED, Instance, Session
-from bridge.core.outgoing import KeyOf, notice
+from bridge.core.loginmeans import Means
+from bridge.core.outgoing import notice
 from bridge.core.patience import LONGEST_PAUSE, persistently
-from bridge.core.permissions import Permissions
-from bridge.core.privatechat import PrivateChats
-from bridge.core.sender import Sender
 from bridge.core.signin import SignIn
 from bridge.matrix.cache import Recent
 from bridge.model import AuditAction, LoginRow, Permission
@@ -68,54 +62,6 @@ def instance_of(target: str) -> InstanceId:
     return InstanceId(target.rpartition(" ")[2])
 
 
-class Vault(Protocol):
-    """The part of the storage that keeps credentials."""
-
-    async def put(
-        self, subject: UserId | None, instance: InstanceId, record: str, value: bytes, *,
-        login: LoginId | None = None,
-    ) -> None: ...  # fmt: skip
-    async def exchange(
-        self, subject: UserId | None, instance: InstanceId, values: Mapping[str, bytes], *,
-        gone: Sequence[str] = (), login: LoginId | None = None,
-    ) -> None: ...  # fmt: skip
-    async def delete(self, subject: UserId | None, instance: InstanceId, record: str) -> bool: ...
-    async def secrets_of(self, login: LoginId) -> Mapping[str, Secret]: ...
-    async def records_of(self, subject: UserId) -> Sequence[tuple[InstanceId, str]]: ...
-
-
-class Accounts(Protocol):
-    """The part of the storage that keeps logins."""
-
-    async def link_login(self, instance: InstanceId, owner: UserId, name: str) -> LoginRow: ...
-    async def prefer_login(self, row: LoginRow) -> None: ...
-    async def remove_login(self, login: LoginId) -> None: ...
-
-
-class Told(Protocol):
-    """Remembers who was told what."""
-
-    async def was_told(self, person: UserId, what: str) -> bool: ...
-    async def note_told(self, person: UserId, what: str) -> None: ...
-    async def forget_told(self, person: UserId, what: str) -> None: ...
-
-
-@dataclass(slots=True, kw_only=True)
-class Means:
-    """What logins are kept and told with."""
-
-    vault: Vault
-    accounts: Accounts
-    told: Told
-    sender: Sender
-    private_chats: PrivateChats
-    permissions: Permissions
-    key_of: KeyOf
-    bot: UserId
-    double_puppets: DoublePuppets
-    audit: Audit
-
-
 class Logins:
     """Every login that a person linked, on every instance."""
 
@@ -131,6 +77,13 @@ class Logins:
         """Connected since they were last refused."""
         self._telling: dict[str, asyncio.Task[None]] = {}
         """What is being said of logins, until it is."""
+
+    async def load(self) -> None:
+        """End what a restored backup had of logins that were ended since."""
+        for row in await self._means.accounts.personal_logins():
+            if row.owner is not None and self._means.ended.cover(row):
+                await self._record(row.owner, AuditAction.LOGOUT, row.instance, row.name)
+                await self._forget(row.owner, row)
 
     def serve(self, instance: Instance) -> None:
         """Give an instance what its logins need. Call once, before it runs."""
@@ -277,9 +230,8 @@ class Logins:
                 remark = f"{row.instance} was not told: {_why(error)}. End the session there too."
         self._stop_telling(row.id)
         await self.on_end(row)
-        for record in await self._records(owner, row):
-            await self._means.vault.delete(owner, row.instance, record)
-        await self._means.accounts.remove_login(row.id)
+        await self._means.ended.add(owner, row.instance, row.name)
+        await self._forget(owner, row)
         await instance.close_login(row.id)
         left = instance.logins_of(owner)
         # The account there may be somebody else's next.
@@ -308,6 +260,7 @@ class Logins:
             raise PermanentFailure("the settings of this bridge do not let you do that")
         name = end.name[:_LONGEST_NAME]
         await self._record(owner, AuditAction.LINK, instance.name, name)
+        await means.ended.remove(owner, instance.name, name)
         row = await means.accounts.link_login(instance.name, owner, name)
         given = end.secrets or {_NOTHING: Secret("")}
         values = {record_of(row.id, name): _bytes_of(secret) for name, secret in given.items()}
@@ -335,6 +288,11 @@ class Logins:
         await self._means.audit.record(
             actor=owner, action=action, target=target_of(name, instance), subject=owner
         )
+
+    async def _forget(self, owner: UserId, row: LoginRow) -> None:
+        for record in await self._records(owner, row):
+            await self._means.vault.delete(owner, row.instance, record)
+        await self._means.accounts.remove_login(row.id)
 
     async def _records(
         self, owner: UserId, row: LoginRow, *, all_of_it: bool = True

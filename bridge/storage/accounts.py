@@ -74,6 +74,12 @@ class Accounts:
             )
         return [_login(row) for row in rows]
 
+    async def personal_logins(self) -> Sequence[LoginRow]:
+        """All logins that people signed in to."""
+        with at_the_door():
+            rows = await self._database.core.fetch("SELECT * FROM login WHERE kind = 'person'")
+        return [_login(row) for row in rows]
+
     async def logins_of(self, subject: UserId) -> Sequence[LoginRow]:
         """The person's own logins, read as that person: the database shows no others."""
         async with self._database.as_subject(subject) as connection:

@@ -27,6 +27,8 @@ FILES: tuple[File, ...] = (
          "that no backup undoes it; in no backup", "as long as the person wants it so"),
     File("keys/double-off", Holds.ID, "hashes of who wants no double puppet any more, so that no "
          "backup undoes it; in no backup", "as long as the person wants it so"),
+    File("keys/logged-out", Holds.ID, "hashes of who has ended which login, so that no backup "
+         "undoes it; in no backup", "until the person signs in to it again"),
     File("keys/audit", Holds.SECRET, "the key of the audit's hashes", "the installation"),
     File("keys/database", Holds.SECRET, "passwords of the embedded database's roles",
          "the installation"),

@@ -2,7 +2,8 @@
 
 from typing import cast
 
-from bridge.core.logins import Logins, Means
+from bridge.core.loginmeans import Means
+from bridge.core.logins import Logins
 from bridge.sdk.ids import UserId
 
 

@@ -2,20 +2,27 @@
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from bridge.core.doublepuppets import DoublePuppets
+from bridge.core.loginmeans import Means
+from bridge.core.logins import Logins, record_of
 from bridge.demo.matrix_user import PATIENCE
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.doubles import Doubles, Leave
 from bridge.matrix.namespaces import Namespaces
+from bridge.model import AuditAction
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.secret import Secret
 from bridge.settings import DatabaseSettings
+from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
 from bridge.storage.doublepuppets import DoublePuppetStore
+from bridge.storage.endedlogins import EndedLogins
 from bridge.storage.keys import DayKeys
 from bridge.storage.optouts import OptOutStore
 from bridge.storage.pool import Database
@@ -111,6 +118,42 @@ async def test_who_ended_a_double_puppet_since_the_backup_has_none_afterwards(
         store = DoublePuppetStore(database, state)
         assert {person for person, _ in await store.puppets()} == {alice, bea, dan}
         assert await store.taken_back() == []
+
+
+async def test_a_login_that_was_ended_since_the_backup_stays_ended(
+    cluster: Cluster, database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
+) -> None:
+    source, state, file = await cluster.fresh(), folder / "state", folder / "older.trestle"
+    alice, near = UserId("@alice:hs"), InstanceId("near")
+    names = ("ended", "again", "kept")
+    async with Database.open(source, state, clock) as database:
+        accounts, vault = Accounts(database), await Vault.at(database, state)
+        ended = EndedLogins(state)
+        rows = {name: await accounts.link_login(near, alice, name) for name in names}
+        for row in rows.values():
+            await vault.put(alice, near, record_of(row.id, "password"), b"hers", login=row.id)
+        await write(Full(source, state, file), file, clock)
+        for name in ("ended", "again"):
+            await ended.add(alice, near, name)
+            await accounts.remove_login(rows[name].id)
+        await ended.remove(alice, near, "again")
+    notes = (state / "keys/logged-out").read_text()
+    assert not any(word in notes for word in (alice, near, *names))
+    await put(file, database_settings, state, clock)
+    async with Database.open(database_settings, state, clock) as database:
+        accounts, vault = Accounts(database), await Vault.at(database, state)
+        ended = EndedLogins(state)
+        audit = Audit(database, DayKeys(state, clock), state)
+        means = SimpleNamespace(accounts=accounts, vault=vault, ended=ended, audit=audit)
+        await Logins({}, cast(Means, means)).load()
+        assert {row.name for row in await accounts.logins_of(alice)} == {"again", "kept"}
+        assert len(await vault.records_of(alice)) == 2
+        (told,) = [row async for row in audit.rows() if row.action is AuditAction.LOGOUT]
+        assert told.target == "ended on near"
+        # Whoever signs in to it again has it, also after the next start.
+        await ended.remove(alice, near, "ended")
+        row = await accounts.link_login(near, alice, "ended")
+        assert not EndedLogins(state).cover(row)
 
 
 async def test_who_takes_leave_back_is_noted_before_the_row_goes(
