@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import islice
 from typing import ClassVar
 
 from bridge.networks.irc import masks, replies
@@ -29,7 +31,12 @@ from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
 _ANYBODY = Source("anybody", "any", "where.invalid")
 _HIDING, _CLOSING, _MODERATED = frozenset("sp"), frozenset("ik"), "m"
 _ACCESS = _HIDING | _CLOSING | {_MODERATED}
+MOST_COMPARED = 500_000
+"""How often a person of ours is compared with a mask, of one list of bans: so much takes a part
+of a second, in which nobody else is served."""
 
+_Us = list[tuple[UserId, str]]
+"""Our people and their masks, folded."""
 
 _Reads = Callable[["Facts", Incoming, RemoteChat], list[RemoteEvent]]
 
@@ -41,8 +48,9 @@ class _Channel:
     """A list of names that is just coming in: folded nick to letters."""
     noted: frozenset[Digest] = frozenset()
     """Bans that were noted when we came in, until it is known which of them are there yet."""
-    masks: set[str] | None = None
-    """The list of bans that we asked for when we came in, folded, as far as it is there."""
+    masks: dict[str, str] | None = None
+    """The list of bans that we asked for when we came in, as far as it is there: folded masks, and
+    who set each."""
 
 
 class Facts:
@@ -88,8 +96,8 @@ class Facts:
             channel = self._channels[chat.id] = _Channel(noted=noted)
             network.topics.forget(chat.id)
             self._to_ask.put_nowait(line("MODE", chat.name))
-            if noted or network.ban_lists.knows(chat.id) or network.known_people():
-                channel.masks = set()
+            if noted or network.ban_lists.knows(chat.id) or network.has_people:
+                channel.masks = {}
                 self._to_ask.put_nowait(line("MODE", chat.name, "b"))
             return []
         # A nick that comes back is anybody's: it holds nothing until it is given something.
@@ -121,7 +129,7 @@ class Facts:
         channel = self._channels.setdefault(chat.id, _Channel())
         events: list[RemoteEvent] = []
         ranks: dict[RemoteUserId, Rank] = {}
-        is_access = False
+        is_access, us = False, cache(self._us)
         for one in read_changes(message.params[1:], limits):
             if one.mode in limits.prefixes.values():
                 ranks |= self._change_rank(chat, one)
@@ -132,7 +140,7 @@ class Facts:
             elif one.mode == "b":
                 mask = self._fold(one.value)
                 self._network.ban_lists.hear(chat.id, mask, is_set=one.adding)
-                events += self._on_ban(message, chat, one)
+                events += self._on_ban(message, chat, one, us)
             elif one.mode not in limits.channel_modes[0]:
                 (channel.flags.add if one.adding else channel.flags.discard)(one.mode)
                 is_access = is_access or one.mode in _ACCESS
@@ -164,7 +172,7 @@ class Facts:
         channel = self._channels.setdefault(chat.id, _Channel())
         # One more than is known of any channel tells that it is not the whole list.
         if channel.masks is not None and len(channel.masks) <= MOST:
-            channel.masks.add(self._fold(message.param(2)))
+            channel.masks[self._fold(message.param(2))] = message.param(3)
         return []
 
     def _on_end_of_bans(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
@@ -181,8 +189,11 @@ class Facts:
         lifted = banned.forget_lifted(chat.id, noted, there)
         lifted -= {banned.owner(chat.id, mask) for mask in there}
         news = [(Removal.UNBAN, person) for person in sorted(lifted)]
-        for mask in sorted(self._network.ban_lists.learn(chat.id, there)):
-            person = None if banned.knows(chat.id, mask) else self._find_hit(mask)
+        new = sorted(self._network.ban_lists.learn(chat.id, there))
+        new = [mask for mask in new if not banned.knows(chat.id, mask)]
+        us = self._us() if new else []
+        for mask in islice(new, MOST_COMPARED // max(1, len(us))):
+            person = self._find_hit(mask, us)
             if person is not None:
                 banned.note(chat.id, mask, person)
                 news.append((Removal.BAN, person))
@@ -269,7 +280,9 @@ class Facts:
             del ranks[key]
         return {RemoteUserId(key): rank_of(letters)} if key else {}
 
-    def _on_ban(self, message: Incoming, chat: RemoteChat, one: Change) -> list[RemoteEvent]:
+    def _on_ban(
+        self, message: Incoming, chat: RemoteChat, one: Change, us: Callable[[], _Us]
+    ) -> list[RemoteEvent]:
         """A ban that hits one of our people is that person's; one of many is the bridge's.
 
         Whom it hit is noted: when it is lifted they may be gone, and come by another host.
@@ -280,20 +293,23 @@ class Facts:
             banned.forget(chat.id, mask)
             return self._removal(message, chat, person, Removal.UNBAN, "") if person else []
 
-        owner, how = self._find_hit(mask), Removal.BAN if one.adding else Removal.UNBAN
+        owner, how = self._find_hit(mask, us()), Removal.BAN if one.adding else Removal.UNBAN
         found = self._removal(message, chat, owner, how, "") if owner is not None else []
         if owner is not None and found and one.adding:
             banned.note(chat.id, mask, owner)
         return found
 
-    def _find_hit(self, mask: str) -> UserId | None:
+    def _us(self) -> _Us:
+        return [(owner, self._fold(one.mask)) for owner, one in self._network.known_people()]
+
+    @staticmethod
+    def _find_hit(mask: str, us: _Us) -> UserId | None:
         """Whom of our people a mask hits, if it is one alone and not everybody."""
-
-        def hits(source: Source) -> bool:
-            return masks.hits(mask, source, self._fold)
-
-        hit = {owner for owner, source in self._network.known_people() if hits(source)}
-        return hit.pop() if len(hit) == 1 and not hits(_ANYBODY) else None
+        hits = masks.pattern(mask).match
+        if hits(_ANYBODY.mask):
+            return None
+        hit = {owner for owner, one in us if hits(one)}
+        return hit.pop() if len(hit) == 1 else None
 
     def _removal(
         self, message: Incoming, chat: RemoteChat, owner: UserId, how: Removal, reason: str
