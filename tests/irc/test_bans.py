@@ -273,6 +273,27 @@ async def test_bans_of_ours_that_are_set_or_lifted_while_the_relay_is_away_are_t
             assert ways(host.of(RemoteRemoval)) == [Removal.UNBAN]
 
 
+async def test_bans_that_ours_or_a_server_set_while_the_relay_is_away_are_not_carried() -> None:
+    setters = {
+        "*!*@10.0.0.7": "Alice", "*!*@10.0.0.?": "alice!alice@10.0.0.7 1700000000",
+        "*!*@10.0.?.7": "Dora", "*!*@10.?.0.7": "Dora!~dora@x.test 1700000000",
+        "*!*@1?.0.0.7": "irc.test", "*!*@?0.0.0.7": "{nick}!trestle@client.test",
+    }  # fmt: skip
+    carried = {"alice!*@*": "bob", "alice*!*@*": "Dora!stranger@x.test", "alic?!*@*": ""}
+    async with scripted_server() as server:
+        network = Network(server.port)
+        network.store.rows["nick:@dora:example.org"] = b"Dora"
+        async with speaking(server, network) as (_, _, alices, _):
+            alices.say(":Alice!alice@10.0.0.7 JOIN #other")
+            await synced(alices)
+            for there in ({}, setters | carried):
+                async with listening(server, network) as (_, host, peer, _):
+                    said = [f"{mask} {setter}".rstrip() for mask, setter in there.items()]
+                    await enters(peer, *said)
+                    await synced(peer)
+        assert ways(host.of(RemoteRemoval)) == [Removal.BAN] * len(carried)
+
+
 async def test_of_a_list_of_bans_only_so_many_are_compared_with_so_many_people() -> None:
     async with scripted_server() as server:
         network, most = Network(server.port), 5000

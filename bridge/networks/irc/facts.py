@@ -1,7 +1,7 @@
 """What channels are: topic, who may see them and come in, who runs them, who is put out."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
@@ -192,6 +192,10 @@ class Facts:
         new = sorted(self._network.ban_lists.learn(chat.id, there))
         new = [mask for mask in new if not banned.knows(chat.id, mask)]
         us = self._us() if new else []
+        names = {name for _, one in us for name in (one.partition("!")[0], one.rpartition("@")[0])}
+        setters = {there[mask] for mask in new}
+        passed_over = {setter for setter in setters if self._is_one_of_us(setter, names)}
+        new = [mask for mask in new if there[mask] not in passed_over]
         for mask in islice(new, MOST_COMPARED // max(1, len(us))):
             person = self._find_hit(mask, us)
             if person is not None:
@@ -301,6 +305,16 @@ class Facts:
 
     def _us(self) -> _Us:
         return [(owner, self._fold(one.mask)) for owner, one in self._network.known_people()]
+
+    def _is_one_of_us(self, setter: str, names: Collection[str]) -> bool:
+        """Whether a ban in a list was set by one of us, or a server: what they do is no news.
+
+        ``names``: our nicks, and each with its user name; all folded. Who set it may be gone.
+        """
+        source, folded = Source.parse(setter), self._fold(setter)
+        is_server = not source.is_person and "." in setter
+        is_named = (folded.rpartition("@")[0] or folded) in names
+        return is_server or is_named or self._network.is_ours(source)
 
     @staticmethod
     def _find_hit(mask: str, us: _Us) -> UserId | None:
