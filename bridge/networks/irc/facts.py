@@ -84,8 +84,6 @@ class Facts:
     def forget(self, chat: RemoteChatId) -> None:
         """Forget a channel that we are in no more."""
         self._channels.pop(chat, None)
-        self._network.ranks.pop(chat, None)
-        self._network.topics.forget(chat)
 
     # --- one kind of line each ---
 

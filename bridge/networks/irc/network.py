@@ -151,6 +151,13 @@ class Network:
         """The nicks of other relays in the channels, folded."""
         return frozenset(map(self.fold, self.settings.relays))
 
+    def forget_chat(self, chat: RemoteChatId) -> None:
+        """Forget a channel that is bridged no more."""
+        self.ranks.pop(chat, None)
+        self.topics.forget(chat)
+        self.banned.forget_chat(chat)
+        self.ban_lists.forget(chat)
+
     def fold(self, name: str) -> str:
         """Map a name by the network's rule, as far as it is known."""
         return (self.isupport or Isupport()).fold(name)
