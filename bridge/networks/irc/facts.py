@@ -51,6 +51,8 @@ class _Channel:
     masks: dict[str, str] | None = None
     """The list of bans that we asked for when we came in, as far as it is there: folded masks, and
     who set each."""
+    own: dict[str, UserId] = field(default_factory=dict)
+    """Our people who were told to have a rank, by the folded nick that holds it."""
 
 
 class Facts:
@@ -100,9 +102,12 @@ class Facts:
             return []
         # A nick that comes back is anybody's: it holds nothing until it is given something.
         key = self._fold(source.nick)
-        if not self._ranks(chat).pop(key, ""):
+        lost = self._take_own(chat.id, {key, *self._left_behind(chat, key)})
+        if not self._ranks(chat).pop(key, "") and not lost:
             return []
-        return self._told_ranks(chat, {RemoteUserId(key): Rank.NONE})
+        is_ours = self._network.is_ours(Source(key))
+        theirs = {} if is_ours else {RemoteUserId(key): Rank.NONE}
+        return [RemoteRanks(chat=chat.id, ranks=theirs, own=lost)] if theirs or lost else []
 
     def _on_topic(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         source, topic = message.source, message.param(1)
@@ -212,6 +217,10 @@ class Facts:
         events: list[RemoteEvent] = []
         for chat, ranks in self._network.ranks.items() if source is not None else ():
             old = RemoteUserId(self._fold(source.nick))  # type: ignore[union-attr]
+            lost = self._take_own(chat, {new}) if new != old else {}
+            own = self._channels[chat].own if chat in self._channels else {}
+            if old in own:
+                own[new] = own.pop(old)
             letters, held = ranks.pop(old, ""), ranks.pop(new, "")
             if letters:
                 ranks[new] = letters
@@ -221,8 +230,9 @@ class Facts:
             told = {RemoteUserId(new): rank_of(letters)}
             if letters:
                 told = {old: Rank.NONE, **told}
-            if not self._network.is_ours(Source(message.param(0))):
-                events.append(RemoteRanks(chat=chat, ranks=told))
+            theirs = {} if self._network.is_ours(Source(message.param(0))) else told
+            if theirs or lost:
+                events.append(RemoteRanks(chat=chat, ranks=theirs, own=lost))
         return events
 
     _commands: ClassVar[Mapping[str, "_Reads"]] = {
@@ -265,14 +275,39 @@ class Facts:
         """Tell of ranks by nicks: of others, and of our own people."""
         theirs: dict[RemoteUserId, Rank] = {}
         own: dict[UserId, Rank] = {}
+        known = self._channels.setdefault(chat.id, _Channel()).own
+        if is_all:
+            known.clear()
         for nick, rank in ranks.items():
+            known.pop(nick, None)
             if not self._network.is_ours(Source(nick)):
                 theirs[nick] = rank
             elif owner := self._network.owner_of(nick, held_only=True):
                 own[owner] = rank
+                if rank:
+                    known[nick] = owner
         if not (theirs or own or is_all):
             return []
         return [RemoteRanks(chat=chat.id, ranks=theirs, own=own, is_all=is_all)]
+
+    def _left_behind(self, chat: RemoteChat, nick: str) -> list[str]:
+        """By which nicks somebody of ours had a rank who comes back by another."""
+        own = self._channels[chat.id].own if chat.id in self._channels else {}
+        network = self._network
+        owner = network.owner_of(nick, held_only=True) if own else None
+
+        def is_there(old: str) -> bool:
+            # By another connection; what the channel's list has may be on its way.
+            is_seen = self._roster.find_nick(chat, old) is not None
+            return is_seen or network.owner_of(old, held_only=True) == owner
+
+        return [old for old, one in own.items() if one == owner and not is_there(old)]
+
+    def _take_own(self, chat: RemoteChatId, nicks: Collection[str]) -> dict[UserId, Rank]:
+        """Take from our people the ranks that they had by some nicks; say who has none now."""
+        own = self._channels[chat].own if chat in self._channels else {}
+        lost = {own.pop(nick) for nick in nicks if nick in own}
+        return dict.fromkeys(lost.difference(own.values()), Rank.NONE)
 
     def _change_rank(self, chat: RemoteChat, one: Change) -> dict[RemoteUserId, Rank]:
         ranks, key = self._ranks(chat), self._fold(one.value)
