@@ -12,6 +12,7 @@ from bridge.demo.matrix_user import PATIENCE
 from bridge.networks.irc import bans, masks
 from bridge.networks.irc.banlists import MOST
 from bridge.networks.irc.banned import KEEP, MOST_IN_CHAT, Banned
+from bridge.networks.irc.facts import MOST_COMPARED
 from bridge.networks.irc.governing import rank_lines, topic_line
 from bridge.networks.irc.isupport import TOPIC_BYTES, Isupport
 from bridge.networks.irc.wire import Source
@@ -270,6 +271,41 @@ async def test_bans_of_ours_that_are_set_or_lifted_while_the_relay_is_away_are_t
             await enters(peer, *old)
             await host.wait_for(RemoteRemoval)
             assert ways(host.of(RemoteRemoval)) == [Removal.UNBAN]
+
+
+async def test_bans_that_ours_or_a_server_set_while_the_relay_is_away_are_not_carried() -> None:
+    setters = {
+        "*!*@10.0.0.7": "Alice", "*!*@10.0.0.?": "alice!alice@10.0.0.7 1700000000",
+        "*!*@10.0.?.7": "Dora", "*!*@10.?.0.7": "Dora!~dora@x.test 1700000000",
+        "*!*@1?.0.0.7": "irc.test", "*!*@?0.0.0.7": "{nick}!trestle@client.test",
+    }  # fmt: skip
+    carried = {"alice!*@*": "bob", "alice*!*@*": "Dora!stranger@x.test", "alic?!*@*": ""}
+    async with scripted_server() as server:
+        network = Network(server.port)
+        network.store.rows["nick:@dora:example.org"] = b"Dora"
+        async with speaking(server, network) as (_, _, alices, _):
+            alices.say(":Alice!alice@10.0.0.7 JOIN #other")
+            await synced(alices)
+            for there in ({}, setters | carried):
+                async with listening(server, network) as (_, host, peer, _):
+                    said = [f"{mask} {setter}".rstrip() for mask, setter in there.items()]
+                    await enters(peer, *said)
+                    await synced(peer)
+        assert ways(host.of(RemoteRemoval)) == [Removal.BAN] * len(carried)
+
+
+async def test_of_a_list_of_bans_only_so_many_are_compared_with_so_many_people() -> None:
+    async with scripted_server() as server:
+        network, most = Network(server.port), 5000
+        for number in range(most):
+            network.store.rows[f"nick:@n{number}:example.org"] = f"n{number}".encode()
+        for there in ([], [f"n{number}!*@*" for number in range(MOST - 50)]):
+            async with listening(server, network) as (_, host, peer, _):
+                await enters(peer, *there)
+                await synced(peer)
+        # Each has two masks: nobody knows whether there is a ~ before the user name.
+        told = {one.user for one in host.of(RemoteRemoval)}
+        assert len(told) == MOST_COMPARED // (2 * most)
 
 
 async def test_of_bans_no_address_and_no_nick_is_kept_nor_what_was_lifted_meanwhile() -> None:

@@ -11,7 +11,7 @@ from bridge.networks.irc.client import IrcClient
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Rank, RemoteChat, Removal
 from bridge.sdk.ids import InstanceId, RemoteUserId
-from tests.irc.stage import WAIT_SECONDS, Network, chat, message, running
+from tests.irc.stage import WAIT_SECONDS, Network, chat, message, running, user_id
 from tests.irc.test_client import listening, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
@@ -366,3 +366,23 @@ async def test_of_a_channel_that_is_left_for_good_nothing_is_kept() -> None:
         assert not ears.facts._channels
         assert not network.ranks
         assert not network.topics._set
+
+
+async def test_nor_of_one_that_is_left_while_the_relay_is_not_connected() -> None:
+    async with scripted_server() as server:
+        stage = Network(server.port)
+        async with listening(server, stage, "@op carl") as (relay, _, peer, run):
+            network, room = relay.network, chat("#room")
+            await synced(peer)
+            network.ban_lists.learn(room.id, ["eve!*@*"])
+            network.banned.note(room.id, "carl!*@*", user_id("Carl"))
+            peer.close()
+            await run.wait_for_error()
+            assert relay._ears is None
+            assert network.ranks
+            with network.topics.setting(room.id, "new"):
+                await relay.leave(room, "unbridged")
+            assert not network.ranks
+            assert not network.topics._set
+            assert not network.ban_lists.knows(room.id)
+            assert not network.banned.noted(room.id)

@@ -112,6 +112,49 @@ async def test_who_is_heard_in_a_channel_is_told_as_it_changes() -> None:
     ]
 
 
+@pytest.mark.parametrize("taken", [":bob!x@x JOIN #room", ":eve!x@x NICK bob"])
+async def test_the_rank_of_one_of_ours_goes_with_the_nick_that_another_takes(taken: str) -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with listening(server, network, "@op eve") as (_, host, peer, _):
+            async with speaking(server, network, "bob"):
+                peer.say(":bob!bob@h JOIN #room", ":op!o@h MODE #room +v bob")
+                await synced(peer)
+            # While it idles, they may still say what brings it back.
+            peer.say(":bob!bob@h QUIT :idle")
+            await synced(peer)
+            await host.wait_for(RemoteRanks, 2)
+            peer.say(taken)
+            await host.wait_for(RemoteRanks, 3)
+        told = [dict(one.own) for one in host.of(RemoteRanks)]
+        bob = user_id("bob")
+        assert told == [{}, {bob: Rank.VOICED}, {bob: Rank.NONE}]
+
+
+async def test_who_of_ours_comes_back_by_another_nick_has_no_rank_by_the_old_one() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        bob = user_id("bob")
+        async with (
+            listening(server, network, "@op") as (_, host, peer, _),
+            speaking(server, network, "bob") as (_, _, bobs, _),
+        ):
+            peer.say(":bob!bob@h JOIN #room", ":op!o@h MODE #room +v bob")
+            await synced(peer)
+            peer.say(":bob!bob@h PART #room")
+            bobs.say(":bob!bob@h NICK bob_")
+            await synced(bobs)
+            peer.say(":bob_!bob@h JOIN #room", ":op!o@h MODE #room +v bob_")
+            await host.wait_for(RemoteRanks, 4)
+            # Of a nick that nobody of ours goes by any more nothing is told.
+            peer.say(":bob_!bob@h NICK bobby", ":eve!x@x JOIN #room", ":eve!x@x NICK bob")
+            peer.say(":op!o@h MODE #room +v eve")
+            await host.wait_for(RemoteRanks, 5)
+        assert [dict(one.own) for one in host.of(RemoteRanks) if one.own] == [
+            {bob: Rank.VOICED}, {bob: Rank.NONE}, {bob: Rank.VOICED}
+        ]  # fmt: skip
+
+
 async def test_our_own_are_kicked_and_banned_by_others_and_what_we_do_is_no_news() -> None:
     async with scripted_server() as server:
         network = Network(server.port)

@@ -157,6 +157,15 @@ async def test_nicks_of_logins_are_kept_beside_the_own_one_and_of_them_so_many()
         assert [nick for nick in ("b0", "b1", "Bob") if one.is_anothers(nick, carl, LIMITS)] == [
             "b1", "Bob"
         ]  # fmt: skip
+    # One of a login may be the own one; it is kept when that is another.
+    await nicks.reserve(BOB, "bob", LIMITS)
+    await nicks.choose(BOB, "robert", LIMITS)
+    for one in (nicks, Nicks(store, "trestle")):
+        await one.load()
+        assert one.is_anothers("bob", carl, LIMITS)
+    for nick in made:
+        await nicks.reserve(BOB, nick, LIMITS)
+    await nicks.choose(BOB, "Bob", LIMITS)
     # Who takes another for their own has those of the logins still.
     await nicks.choose(BOB, "b1", LIMITS)
     await nicks.choose(BOB, "bobby", LIMITS)

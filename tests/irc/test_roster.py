@@ -6,7 +6,7 @@ from bridge.networks.irc.people import Person
 from bridge.networks.irc.wire import Source
 from bridge.sdk.events import RemoteMembers, RemoteMessage, RemoteUser
 from tests.irc.stage import Network, chat
-from tests.irc.test_client import listening
+from tests.irc.test_client import listening, synced
 from tests.rigs.scripted_irc import scripted_server
 
 
@@ -49,3 +49,30 @@ async def test_whom_the_relay_could_not_see_for_a_while_it_knows_no_more() -> No
             peer.say(":alice!m@evil PRIVMSG {nick} :optout")
             await peer.expect("NOTICE alice :Nothing that you say")
             assert host.opted_out == {"alice"}
+
+
+async def test_who_is_in_a_channel_that_is_listed_anew_is_known_until_the_list_says_else() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = Network(server.port)
+        capabilities = "account-notify extended-join"
+        async with listening(server, network, "", capabilities) as (relay, host, peer, _):
+            joining = tasks.create_task(relay.join(chat("#other")))
+            await peer.admit("")
+            await joining
+            for nick in ("alice", "bea", "carl", "dora"):
+                peer.say(*(f":{nick}!x@x JOIN {name} {nick} :X" for name in ("#room", "#other")))
+            await synced(peer)
+
+            def known() -> list[str | None]:
+                people = map(relay.network.find_person, ("alice", "bea", "bee", "carl", "dora"))
+                return [one.account if one is not None else None for one in people]
+
+            assert known() == ["alice", "bea", None, "carl", "dora"]
+            relay.list_again(chat("#room"))
+            peer.say(":dora!x@x PART #room", ":bea!x@x NICK bee", ":carl!x@x QUIT :gone")
+            peer.say(":op!o@h KICK #other {nick} :out")
+            await synced(peer)
+            assert known() == ["alice", None, "bea", None, None]
+            peer.say(":irc.test 353 {nick} = #room :alice", ":irc.test 366 {nick} #room :")
+            await host.wait_for(RemoteMembers, 3)
+            assert known() == ["alice", None, None, None, None]

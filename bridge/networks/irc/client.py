@@ -200,8 +200,7 @@ class IrcClient(Presence):
             self._link.channels.part(known.name, reason)
         self._rest_if_alone(self._memberships.chats)
         if self._marks is not None:
-            self._network.banned.forget_chat(chat.id)
-            self._network.ban_lists.forget(chat.id)
+            self._network.forget_chat(chat.id)
             await self._marks.forget(chat.id)
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:

@@ -1,8 +1,10 @@
 """What channels are: topic, who may see them and come in, who runs them, who is put out."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import islice
 from typing import ClassVar
 
 from bridge.networks.irc import masks, replies
@@ -29,7 +31,12 @@ from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
 _ANYBODY = Source("anybody", "any", "where.invalid")
 _HIDING, _CLOSING, _MODERATED = frozenset("sp"), frozenset("ik"), "m"
 _ACCESS = _HIDING | _CLOSING | {_MODERATED}
+MOST_COMPARED = 500_000
+"""How often a person of ours is compared with a mask, of one list of bans: so much takes a part
+of a second, in which nobody else is served."""
 
+_Us = list[tuple[UserId, str]]
+"""Our people and their masks, folded."""
 
 _Reads = Callable[["Facts", Incoming, RemoteChat], list[RemoteEvent]]
 
@@ -41,8 +48,11 @@ class _Channel:
     """A list of names that is just coming in: folded nick to letters."""
     noted: frozenset[Digest] = frozenset()
     """Bans that were noted when we came in, until it is known which of them are there yet."""
-    masks: set[str] | None = None
-    """The list of bans that we asked for when we came in, folded, as far as it is there."""
+    masks: dict[str, str] | None = None
+    """The list of bans that we asked for when we came in, as far as it is there: folded masks, and
+    who set each."""
+    own: dict[str, UserId] = field(default_factory=dict)
+    """Our people who were told to have a rank, by the folded nick that holds it."""
 
 
 class Facts:
@@ -76,8 +86,6 @@ class Facts:
     def forget(self, chat: RemoteChatId) -> None:
         """Forget a channel that we are in no more."""
         self._channels.pop(chat, None)
-        self._network.ranks.pop(chat, None)
-        self._network.topics.forget(chat)
 
     # --- one kind of line each ---
 
@@ -88,15 +96,18 @@ class Facts:
             channel = self._channels[chat.id] = _Channel(noted=noted)
             network.topics.forget(chat.id)
             self._to_ask.put_nowait(line("MODE", chat.name))
-            if noted or network.ban_lists.knows(chat.id) or network.known_people():
-                channel.masks = set()
+            if noted or network.ban_lists.knows(chat.id) or network.has_people:
+                channel.masks = {}
                 self._to_ask.put_nowait(line("MODE", chat.name, "b"))
             return []
         # A nick that comes back is anybody's: it holds nothing until it is given something.
         key = self._fold(source.nick)
-        if not self._ranks(chat).pop(key, ""):
+        lost = self._take_own(chat.id, {key, *self._left_behind(chat, key)})
+        if not self._ranks(chat).pop(key, "") and not lost:
             return []
-        return self._told_ranks(chat, {RemoteUserId(key): Rank.NONE})
+        is_ours = self._network.is_ours(Source(key))
+        theirs = {} if is_ours else {RemoteUserId(key): Rank.NONE}
+        return [RemoteRanks(chat=chat.id, ranks=theirs, own=lost)] if theirs or lost else []
 
     def _on_topic(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         source, topic = message.source, message.param(1)
@@ -121,7 +132,7 @@ class Facts:
         channel = self._channels.setdefault(chat.id, _Channel())
         events: list[RemoteEvent] = []
         ranks: dict[RemoteUserId, Rank] = {}
-        is_access = False
+        is_access, us = False, cache(self._us)
         for one in read_changes(message.params[1:], limits):
             if one.mode in limits.prefixes.values():
                 ranks |= self._change_rank(chat, one)
@@ -132,7 +143,7 @@ class Facts:
             elif one.mode == "b":
                 mask = self._fold(one.value)
                 self._network.ban_lists.hear(chat.id, mask, is_set=one.adding)
-                events += self._on_ban(message, chat, one)
+                events += self._on_ban(message, chat, one, us)
             elif one.mode not in limits.channel_modes[0]:
                 (channel.flags.add if one.adding else channel.flags.discard)(one.mode)
                 is_access = is_access or one.mode in _ACCESS
@@ -164,7 +175,7 @@ class Facts:
         channel = self._channels.setdefault(chat.id, _Channel())
         # One more than is known of any channel tells that it is not the whole list.
         if channel.masks is not None and len(channel.masks) <= MOST:
-            channel.masks.add(self._fold(message.param(2)))
+            channel.masks[self._fold(message.param(2))] = message.param(3)
         return []
 
     def _on_end_of_bans(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
@@ -181,8 +192,15 @@ class Facts:
         lifted = banned.forget_lifted(chat.id, noted, there)
         lifted -= {banned.owner(chat.id, mask) for mask in there}
         news = [(Removal.UNBAN, person) for person in sorted(lifted)]
-        for mask in sorted(self._network.ban_lists.learn(chat.id, there)):
-            person = None if banned.knows(chat.id, mask) else self._find_hit(mask)
+        new = sorted(self._network.ban_lists.learn(chat.id, there))
+        new = [mask for mask in new if not banned.knows(chat.id, mask)]
+        us = self._us() if new else []
+        names = {name for _, one in us for name in (one.partition("!")[0], one.rpartition("@")[0])}
+        setters = {there[mask] for mask in new}
+        passed_over = {setter for setter in setters if self._is_one_of_us(setter, names)}
+        new = [mask for mask in new if there[mask] not in passed_over]
+        for mask in islice(new, MOST_COMPARED // max(1, len(us))):
+            person = self._find_hit(mask, us)
             if person is not None:
                 banned.note(chat.id, mask, person)
                 news.append((Removal.BAN, person))
@@ -199,6 +217,10 @@ class Facts:
         events: list[RemoteEvent] = []
         for chat, ranks in self._network.ranks.items() if source is not None else ():
             old = RemoteUserId(self._fold(source.nick))  # type: ignore[union-attr]
+            lost = self._take_own(chat, {new}) if new != old else {}
+            own = self._channels[chat].own if chat in self._channels else {}
+            if old in own:
+                own[new] = own.pop(old)
             letters, held = ranks.pop(old, ""), ranks.pop(new, "")
             if letters:
                 ranks[new] = letters
@@ -208,8 +230,9 @@ class Facts:
             told = {RemoteUserId(new): rank_of(letters)}
             if letters:
                 told = {old: Rank.NONE, **told}
-            if not self._network.is_ours(Source(message.param(0))):
-                events.append(RemoteRanks(chat=chat, ranks=told))
+            theirs = {} if self._network.is_ours(Source(message.param(0))) else told
+            if theirs or lost:
+                events.append(RemoteRanks(chat=chat, ranks=theirs, own=lost))
         return events
 
     _commands: ClassVar[Mapping[str, "_Reads"]] = {
@@ -252,14 +275,39 @@ class Facts:
         """Tell of ranks by nicks: of others, and of our own people."""
         theirs: dict[RemoteUserId, Rank] = {}
         own: dict[UserId, Rank] = {}
+        known = self._channels.setdefault(chat.id, _Channel()).own
+        if is_all:
+            known.clear()
         for nick, rank in ranks.items():
+            known.pop(nick, None)
             if not self._network.is_ours(Source(nick)):
                 theirs[nick] = rank
             elif owner := self._network.owner_of(nick, held_only=True):
                 own[owner] = rank
+                if rank:
+                    known[nick] = owner
         if not (theirs or own or is_all):
             return []
         return [RemoteRanks(chat=chat.id, ranks=theirs, own=own, is_all=is_all)]
+
+    def _left_behind(self, chat: RemoteChat, nick: str) -> list[str]:
+        """By which nicks somebody of ours had a rank who comes back by another."""
+        own = self._channels[chat.id].own if chat.id in self._channels else {}
+        network = self._network
+        owner = network.owner_of(nick, held_only=True) if own else None
+
+        def is_there(old: str) -> bool:
+            # By another connection; what the channel's list has may be on its way.
+            is_seen = self._roster.find_nick(chat, old) is not None
+            return is_seen or network.owner_of(old, held_only=True) == owner
+
+        return [old for old, one in own.items() if one == owner and not is_there(old)]
+
+    def _take_own(self, chat: RemoteChatId, nicks: Collection[str]) -> dict[UserId, Rank]:
+        """Take from our people the ranks that they had by some nicks; say who has none now."""
+        own = self._channels[chat].own if chat in self._channels else {}
+        lost = {own.pop(nick) for nick in nicks if nick in own}
+        return dict.fromkeys(lost.difference(own.values()), Rank.NONE)
 
     def _change_rank(self, chat: RemoteChat, one: Change) -> dict[RemoteUserId, Rank]:
         ranks, key = self._ranks(chat), self._fold(one.value)
@@ -269,7 +317,9 @@ class Facts:
             del ranks[key]
         return {RemoteUserId(key): rank_of(letters)} if key else {}
 
-    def _on_ban(self, message: Incoming, chat: RemoteChat, one: Change) -> list[RemoteEvent]:
+    def _on_ban(
+        self, message: Incoming, chat: RemoteChat, one: Change, us: Callable[[], _Us]
+    ) -> list[RemoteEvent]:
         """A ban that hits one of our people is that person's; one of many is the bridge's.
 
         Whom it hit is noted: when it is lifted they may be gone, and come by another host.
@@ -280,20 +330,33 @@ class Facts:
             banned.forget(chat.id, mask)
             return self._removal(message, chat, person, Removal.UNBAN, "") if person else []
 
-        owner, how = self._find_hit(mask), Removal.BAN if one.adding else Removal.UNBAN
+        owner, how = self._find_hit(mask, us()), Removal.BAN if one.adding else Removal.UNBAN
         found = self._removal(message, chat, owner, how, "") if owner is not None else []
         if owner is not None and found and one.adding:
             banned.note(chat.id, mask, owner)
         return found
 
-    def _find_hit(self, mask: str) -> UserId | None:
+    def _us(self) -> _Us:
+        return [(owner, self._fold(one.mask)) for owner, one in self._network.known_people()]
+
+    def _is_one_of_us(self, setter: str, names: Collection[str]) -> bool:
+        """Whether a ban in a list was set by one of us, or a server: what they do is no news.
+
+        ``names``: our nicks, and each with its user name; all folded. Who set it may be gone.
+        """
+        source, folded = Source.parse(setter), self._fold(setter)
+        is_server = not source.is_person and "." in setter
+        is_named = (folded.rpartition("@")[0] or folded) in names
+        return is_server or is_named or self._network.is_ours(source)
+
+    @staticmethod
+    def _find_hit(mask: str, us: _Us) -> UserId | None:
         """Whom of our people a mask hits, if it is one alone and not everybody."""
-
-        def hits(source: Source) -> bool:
-            return masks.hits(mask, source, self._fold)
-
-        hit = {owner for owner, source in self._network.known_people() if hits(source)}
-        return hit.pop() if len(hit) == 1 and not hits(_ANYBODY) else None
+        hits = masks.pattern(mask).match
+        if hits(_ANYBODY.mask):
+            return None
+        hit = {owner for owner, one in us if hits(one)}
+        return hit.pop() if len(hit) == 1 else None
 
     def _removal(
         self, message: Incoming, chat: RemoteChat, owner: UserId, how: Removal, reason: str

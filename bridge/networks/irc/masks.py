@@ -1,7 +1,8 @@
 """Masks of people, ``nick!user@host`` with ``*`` and ``?``: whom they hit, which one is right."""
 
+import re
 from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 
 from bridge.networks.irc.wire import Source
 
@@ -12,6 +13,11 @@ def hits(mask: str, source: Source, fold: Fold) -> bool:
     """Whether a mask is about somebody, too."""
     # It knows ``*`` and ``?`` alone; ``[`` may be part of a nick.
     return fnmatchcase(fold(source.mask), fold(mask).replace("[", "[[]"))
+
+
+def pattern(mask: str) -> re.Pattern[str]:
+    """What matches all whom a mask is about, by their own masks; all of them folded."""
+    return re.compile(translate(mask.replace("[", "[[]")))
 
 
 def choose(person: Source, ours: Iterable[Source], fold: Fold) -> str:

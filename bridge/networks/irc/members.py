@@ -33,8 +33,8 @@ class _Channel:
     chat: RemoteChat
     members: dict[str, _Member] = field(default_factory=dict)
     listed: bool = False
-    former: list[str] = field(default_factory=list)
-    """Who was there before it is listed anew, by their nicks."""
+    former: set[str] = field(default_factory=set)
+    """Who was there before it is listed anew and was not seen to go, by their folded nicks."""
 
 
 class Roster:
@@ -87,7 +87,8 @@ class Roster:
             self._begin_anew(channel)
 
     def _forget_if_gone(self, nick: str) -> None:
-        if not any(self._fold(nick) in one.members for one in self._channels.values()):
+        key, channels = self._fold(nick), self._channels.values()
+        if not any(key in one.members or key in one.former for one in channels):
             self.people.forget(nick)
 
     def is_one_of_us(self, name: str, source: Source) -> bool:
@@ -192,15 +193,15 @@ class Roster:
 
     @staticmethod
     def _clear(channel: _Channel) -> None:
-        channel.former += [one.nick for one in channel.members.values()]
+        channel.former.update(channel.members)
         channel.members.clear()
         channel.listed = False
 
     def _forget_former(self, channel: _Channel) -> None:
         """Forget those who are in none of the channels any more."""
-        for nick in channel.former:
+        former, channel.former = channel.former, set()
+        for nick in former:
             self._forget_if_gone(nick)
-        channel.former = []
 
     def _on_quit(self, nick: str, reason: tuple[str, ...]) -> list[RemoteEvent]:
         return [
@@ -213,6 +214,7 @@ class Roster:
         self, channel: _Channel, nick: str, reason: tuple[str, ...]
     ) -> list[RemoteEvent]:
         member = channel.members.pop(self._fold(nick), None)
+        channel.former.discard(self._fold(nick))
         self._forget_if_gone(nick)
         if member is None or member.ours or not channel.listed:
             return []
@@ -222,6 +224,9 @@ class Roster:
     def _on_nick(self, old: str, new: str) -> list[RemoteEvent]:
         events: list[RemoteEvent] = []
         for channel in self._channels.values():
+            if self._fold(old) in channel.former:
+                channel.former.remove(self._fold(old))
+                channel.former.add(self._fold(new))
             member = channel.members.pop(self._fold(old), None)
             if member is None:
                 continue

@@ -151,6 +151,13 @@ class Network:
         """The nicks of other relays in the channels, folded."""
         return frozenset(map(self.fold, self.settings.relays))
 
+    def forget_chat(self, chat: RemoteChatId) -> None:
+        """Forget a channel that is bridged no more."""
+        self.ranks.pop(chat, None)
+        self.topics.forget(chat)
+        self.banned.forget_chat(chat)
+        self.ban_lists.forget(chat)
+
     def fold(self, name: str) -> str:
         """Map a name by the network's rule, as far as it is known."""
         return (self.isupport or Isupport()).fold(name)
@@ -256,6 +263,13 @@ class Network:
             for login, source in self._held.items()
             if login in self._owners
         ]
+
+    @property
+    def has_people(self) -> bool:
+        """Whether there are people of ours, connected or not: see :meth:`known_people`."""
+        is_connected = not self._owners.keys().isdisjoint(self._held)
+        owned = self._nicks.owned() if self._nicks else ()
+        return is_connected or bool(self._last) or any(True for _ in owned)
 
     def known_people(self) -> list[tuple[UserId, Source]]:
         """Our people, connected or not: as others see them, saw them last or would see them.

@@ -158,10 +158,11 @@ class Nicks:
         async with self._lock:
             await self._load()
             owner = self._owners_by(limits).get(limits.fold(nick))
-            if owner == user:
-                return
-            if owner is not None:
+            if owner is not None and owner != user:
                 raise PermanentFailure(f"{nick} is kept for another Matrix user.")
+            # Also one that is the user's own: another may be that tomorrow.
+            if limits.fold(nick) in map(limits.fold, self._reserved.get(user, ())):
+                return
             reserved = (nick, *self._reserved.get(user, ()))[:MOST_RESERVED]
             said = " ".join(reserved).encode()
             await self._store.put(RESERVED_PREFIX + user, said, subject=user)
