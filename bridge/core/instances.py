@@ -395,8 +395,11 @@ class Instance:
         except TimeoutError as error:
             reason = supervisor.reason or "the network did not answer"
             raise TemporaryFailure(f"{self.name} is not connected: {reason}") from error
-        if self.trouble.pop(chat.id, None):
+        if trouble := self.trouble.get(chat.id):
             await self._tell_shut_out(chat, "")
+            # Not before: else nobody would tell it if that fails.
+            if self.trouble.get(chat.id) == trouble:
+                del self.trouble[chat.id]
 
     async def _tell_shut_out(self, chat: RemoteChat, reason: str) -> None:
         """Have a chat's room know that the relay is out of it, or there (again)."""
@@ -420,6 +423,7 @@ class Instance:
 
     async def leave(self, chat: RemoteChat, reason: str) -> None:
         """Have every login out of the chat."""
+        self.trouble.pop(chat.id, None)
         for session in self.sessions:
             client = session.client
             if isinstance(client, JoinsChats):
