@@ -12,7 +12,7 @@ from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Rank, RemoteChat, Removal
 from bridge.sdk.ids import InstanceId, RemoteUserId
 from tests.irc.stage import WAIT_SECONDS, Network, chat, message, running
-from tests.irc.test_client import listening, synced
+from tests.irc.test_client import listening, speaking, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 
@@ -366,3 +366,21 @@ async def test_of_a_channel_that_is_left_for_good_nothing_is_kept() -> None:
         assert not ears.facts._channels
         assert not network.ranks
         assert not network.topics._set
+
+
+async def test_who_leaves_the_last_channel_on_the_way_into_another_keeps_the_connection() -> None:
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port)) as (puppet, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        joining = tasks.create_task(puppet.join(chat("#next")))
+        await peer.expect("JOIN #next")
+        await puppet.leave(chat("#room"), "left the room")
+        await peer.expect("PART #room")
+        peer.say(":{nick}!t@h JOIN #next")
+        await joining
+        await synced(peer)
+        assert not any(one.startswith("QUIT") for one in peer.heard)
+        await puppet.leave(chat("#next"), "left the room")
+        await peer.expect("QUIT")

@@ -198,7 +198,7 @@ class IrcClient(Presence):
             self._ears.forget(known)
         if self._link.channels is not None:
             self._link.channels.part(known.name, reason)
-        self._rest_if_alone(self._memberships.chats)
+        self._rest_if_alone(self._memberships.wanted)
         if self._marks is not None:
             self._network.banned.forget_chat(chat.id)
             self._network.ban_lists.forget(chat.id)

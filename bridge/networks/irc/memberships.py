@@ -159,6 +159,11 @@ class Memberships:
             yield way
         finally:
             self._ways.remove(way)
+    @property
+    def wanted(self) -> list[RemoteChat]:
+        """The same, and those that it is on its way into."""
+        return [*self.chats, *(way.chat for way in self._ways if not way.is_void)]
+
 
     def leave(self, chat: RemoteChat) -> RemoteChat:
         """Be there no more, whoever is on the way; return the record that was noted."""
