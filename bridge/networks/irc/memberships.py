@@ -1,6 +1,7 @@
 """The channels that a client is to be in, over its connections: its ways into them, and back."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -150,6 +151,8 @@ class Memberships:
         """Take note that it is to be in the chat from now on."""
         self._chats[chat.id] = chat
 
+        self._invited_at: dict[RemoteChatId, float] = {}
+        """When we knock at a chat, or did, as somebody invited us: in the loop's seconds."""
     @contextmanager
     def way_into(self, chat: RemoteChat) -> Iterator[Way]:
         """Come into the chat in the block, which asks the way where it has waited for long."""
@@ -192,6 +195,7 @@ class Memberships:
                 del self._chats[chat.id]
                 continue
             self._return_after_kick(chat)
+        self._invited_at.pop(chat.id, None)
 
     def rest_of(self, chat: RemoteChat) -> float | None:
         """Seconds until we come back to a chat that we were put out of; None for any other."""
@@ -292,8 +296,17 @@ class Memberships:
             else:
                 return
 
-    def invited(self, chat: RemoteChat) -> None:
-        """Be in a chat now into which we are invited: it may have refused us or put us out."""
+    def invited(self, chat: RemoteChat, by_operator: bool) -> None:
+        """Be in a chat into which we are invited, now or soon: it may have refused us or put us
+        out. What an operator has put us out of, an operator alone brings us back into early."""
+        if self.rest_of(chat) is not None and not by_operator:
+            return
+        now = asyncio.get_running_loop().time()
+        # Anybody may invite, again and again: each would be one more knock at a closed door.
+        at = max(now, self._invited_at.get(chat.id, -math.inf) + self._rejoin_seconds)
+        if at > now and chat.id in self._returning:
+            return
+        self._invited_at[chat.id] = at
         self.note(chat)
         self._end_return(chat)
-        self._begin_return(chat, 0)
+        self._begin_return(chat, at - now)
