@@ -163,7 +163,7 @@ class Instance:
         """Whether it is known who speaks for whom: the logins of people are at work."""
         self.trouble: dict[str, str] = {}
         """Chats that the relay could not join: id to reason."""
-        self._rejoining = Rejoining(self, lambda: self._chats(name), tell=self._tell_shut_out)
+        self.rejoining = Rejoining(self, lambda: self._chats(name), tell=self._tell_shut_out)
 
     @property
     def state(self) -> tuple[ModuleState, str]:
@@ -195,7 +195,7 @@ class Instance:
                     if row.kind is LoginKind.PERSON:
                         await self.open_login(row)
                 self.is_open = True
-                await self._rejoining.run()
+                await self.rejoining.run()
             finally:
                 self._group, self.is_open = None, False
                 async with asyncio.TaskGroup() as stopping:
@@ -469,7 +469,7 @@ class Instance:
             # With a reason it may be a word about the connection that there is: a chat that has
             # just shut the relay out, say, which is not to be knocked at for that.
             if row.kind is LoginKind.RELAY and is_connected and not (was_connected and reason):
-                self._rejoining.note_connected()
+                self.rejoining.note_connected()
             was_connected = is_connected
             self._count()
             self.on_state(row, state, reason)

@@ -13,6 +13,7 @@ from bridge.sdk.events import Rank, RemoteChat, RemoteMembers, RemoteShutOut, Re
 from bridge.sdk.ids import InstanceId, RemoteUserId
 from tests.irc.stage import WAIT_SECONDS, Network, chat, message, running
 from tests.irc.test_client import listening, speaking, synced
+from tests.irc.test_commands import Person
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 
@@ -366,6 +367,45 @@ async def test_of_a_channel_that_is_left_for_good_nothing_is_kept() -> None:
         assert not ears.facts._channels
         assert not network.ranks
         assert not network.topics._set
+
+
+@pytest.mark.parametrize("is_banned", [False, True])
+async def test_a_channel_that_a_wish_of_the_room_finds_full_is_tried_again(
+    is_banned: bool,
+) -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = Network(server.port, rejoin_seconds=0.05)
+        async with listening(server, network) as (relay, host, peer, _):
+            peer.say(":op!o@h KICK #room {nick} :out")
+            await peer.expect("JOIN #room")
+            if is_banned:  # Nobody knocks any more.
+                peer.say(":irc.test 474 {nick} #room :Cannot join channel (+b)")
+                await host.wait_until(lambda one: any(it.reason for it in one.of(RemoteShutOut)))
+            else:
+                refuse_for_now(peer, "#room")
+                await synced(peer)
+            syncing = tasks.create_task(
+                refused(Person(network, "Ann", relay, "#room").say("sync"), "for the moment")
+            )
+            await peer.expect("JOIN #room")
+            refuse_for_now(peer, "#room")
+            await syncing
+            assert await peer.admit() == "#room"
+            await host.wait_for(RemoteMembers, 2)
+
+
+async def test_a_relay_that_rests_after_a_kick_asks_for_nobodys_names() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, rejoin_seconds=3600)
+        async with listening(server, network) as (relay, host, peer, _):
+            peer.say(":op!o@h KICK #room {nick} :out")
+            await synced(peer)
+            ann, heard = Person(network, "Ann", relay, "#room"), len(peer.heard)
+            for word in ("sync", "names"):
+                await refused(ann.say(word), "We were put out of #room and come back in")
+            await synced(peer)
+            assert peer.heard[heard:] == ["PONG sync"]
+            assert len(host.of(RemoteMembers)) == 1
 
 
 async def test_who_leaves_the_last_channel_on_the_way_into_another_keeps_the_connection() -> None:
