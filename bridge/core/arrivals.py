@@ -73,6 +73,10 @@ class Arrivals:
             case RemoteRemark():
                 await self._receive_remark(event)
 
+    def note_shut_out(self, event: RemoteShutOut) -> None:
+        """Take note of it although the room cannot be told now: what comes next is told."""
+        self._is_shut_out = bool(event.reason)
+
     def _ghost(self, user: RemoteUser) -> UserId:
         return self._house.namespaces.ghost(self._portal.instance, user.id)
 

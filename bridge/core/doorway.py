@@ -475,6 +475,8 @@ class Doorway:
         Raises ``PermanentFailure`` for what is said to one alone and the room must not have.
         """
         is_paused = self.portal.paused and not isinstance(event, RemoteShutOut)
+        if self.is_shut and isinstance(event, RemoteShutOut):
+            self.arrivals.note_shut_out(event)
         if is_paused or self.is_shut:
             self._house.telemetry.count_send("to_matrix", "dropped")
             self.facts.overhear(event)

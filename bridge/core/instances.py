@@ -163,7 +163,7 @@ class Instance:
         """Whether it is known who speaks for whom: the logins of people are at work."""
         self.trouble: dict[str, str] = {}
         """Chats that the relay could not join: id to reason."""
-        self._rejoining = Rejoining(self, lambda: self._chats(name), tell=self._tell_shut_out)
+        self.rejoining = Rejoining(self, lambda: self._chats(name), tell=self._tell_shut_out)
 
     @property
     def state(self) -> tuple[ModuleState, str]:
@@ -195,7 +195,7 @@ class Instance:
                     if row.kind is LoginKind.PERSON:
                         await self.open_login(row)
                 self.is_open = True
-                await self._rejoining.run()
+                await self.rejoining.run()
             finally:
                 self._group, self.is_open = None, False
                 async with asyncio.TaskGroup() as stopping:
@@ -395,8 +395,11 @@ class Instance:
         except TimeoutError as error:
             reason = supervisor.reason or "the network did not answer"
             raise TemporaryFailure(f"{self.name} is not connected: {reason}") from error
-        if self.trouble.pop(chat.id, None):
+        if trouble := self.trouble.get(chat.id):
             await self._tell_shut_out(chat, "")
+            # Not before: else nobody would tell it if that fails.
+            if self.trouble.get(chat.id) == trouble:
+                del self.trouble[chat.id]
 
     async def _tell_shut_out(self, chat: RemoteChat, reason: str) -> None:
         """Have a chat's room know that the relay is out of it, or there (again)."""
@@ -420,6 +423,7 @@ class Instance:
 
     async def leave(self, chat: RemoteChat, reason: str) -> None:
         """Have every login out of the chat."""
+        self.trouble.pop(chat.id, None)
         for session in self.sessions:
             client = session.client
             if isinstance(client, JoinsChats):
@@ -465,7 +469,7 @@ class Instance:
             # With a reason it may be a word about the connection that there is: a chat that has
             # just shut the relay out, say, which is not to be knocked at for that.
             if row.kind is LoginKind.RELAY and is_connected and not (was_connected and reason):
-                self._rejoining.note_connected()
+                self.rejoining.note_connected()
             was_connected = is_connected
             self._count()
             self.on_state(row, state, reason)

@@ -16,7 +16,7 @@ from bridge.core.instances import Instance
 from bridge.core.outgoing import notice, once
 from bridge.core.portals import Portals, refuse_ended
 from bridge.model import Outgoing, Portal, SendKind
-from bridge.sdk.errors import DeliveryError, PermanentFailure
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.module import FindsChats, NeedsConsent
@@ -146,14 +146,19 @@ class Plumbing:
     async def come_back(self, door: Doorway) -> None:
         """Have the relay in a chat that it could not join, as a person here wishes who needs it.
 
-        Raises a ``DeliveryError`` with the network's reason.
+        Raises a ``DeliveryError`` with the network's reason; what is refused for now is tried
+        again.
         """
         instance, portal = self.instances.get(door.portal.instance), door.portal
         if instance is None or portal.receiver is not None:
             return
         await instance.try_now()
         if portal.chat in instance.trouble:
-            await instance.join(door.chat)
+            try:
+                await instance.join(door.chat)
+            except TemporaryFailure:
+                instance.rejoining.want(door.chat)
+                raise
 
     def wish(self, door: Doorway, person: UserId) -> Wish:
         """What somebody chooses for a room is chosen on this ground."""

@@ -9,7 +9,7 @@ from typing import Protocol
 from bridge.core.cancellation import is_meant_for_us
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.events import RemoteChat
-from bridge.sdk.ids import InstanceId
+from bridge.sdk.ids import InstanceId, RemoteChatId
 
 log = logging.getLogger(__name__)
 
@@ -58,21 +58,37 @@ class Rejoining:
         self._first_pause = first_pause
         self._tell = tell
         self._connected = asyncio.Event()
+        self._awake = asyncio.Event()
+        self._left: dict[RemoteChatId, RemoteChat] = {}
+        """Chats that are to be tried again later."""
 
     def note_connected(self) -> None:
         """The relay has connected: it is in no chat."""
         self._connected.set()
+        self._awake.set()
+
+    def want(self, chat: RemoteChat) -> None:
+        """Have the relay in a bridged chat that was just refused for now: it is tried again."""
+        self._left[chat.id] = chat
+        self._awake.set()
 
     async def run(self) -> None:
         """Have the relay in every bridged chat after each connect, until cancelled."""
         while True:
-            await self._connected.wait()
-            self._connected.clear()
-            left, pause = await self._join(self._chats()), self._first_pause
-            while left:
-                if await self._is_connected_anew(pause):
-                    break
-                left, pause = await self._join(left), min(pause * 2, _LONGEST_PAUSE)
+            await self._awake.wait()
+            self._awake.clear()
+            if self._connected.is_set():
+                self._connected.clear()
+                self._left.clear()
+                await self._try(self._chats())
+            pause = self._first_pause
+            while self._left and not await self._is_connected_anew(pause):
+                chats, pause = list(self._left.values()), min(pause * 2, _LONGEST_PAUSE)
+                self._left.clear()  # Meanwhile others may be wanted.
+                await self._try(chats)
+
+    async def _try(self, chats: Sequence[RemoteChat]) -> None:
+        self._left |= {chat.id: chat for chat in await self._join(chats)}
 
     async def _is_connected_anew(self, limit: float) -> bool:
         try:

@@ -1,12 +1,16 @@
 """What is told of a chat names nobody who wants no part in it."""
 
 from collections.abc import Callable
+from typing import Any, cast
 
 from bridge.core.arrivals import Arrivals
 from bridge.core.chatfacts import ChatFacts
+from bridge.core.doorway import Doorway
+from bridge.matrix.evictions import Evictions
 from bridge.model import LinkKind
-from bridge.sdk.events import RemoteRemark, RemoteUser
+from bridge.sdk.events import RemoteRemark, RemoteShutOut, RemoteUser
 from bridge.sdk.ids import RemoteMessageId, RemoteUserId, UserId
+from bridge.telemetry import Telemetry
 from tests.core.ground import CHAT, NEAR, Ground
 
 
@@ -42,3 +46,18 @@ async def test_a_remark_that_names_somebody_who_opted_out_is_left_out() -> None:
     assert said.content["body"] == "carl and dora"
     # As the portal's it is held back with all that the chat says, and is nobody's message.
     assert (said.portal, said.link) == (ground.portal.id, LinkKind.REMARK)
+
+
+async def test_what_the_relay_comes_to_while_the_bot_is_out_of_the_room_is_taken_note_of() -> None:
+    ground = Ground()
+    bot, house = ground.namespaces.bot, cast(Any, ground.house)
+    house.telemetry = Telemetry()
+    evictions = cast(Any, ground).evictions = Evictions(cast(Any, ground), bot.__eq__)
+    door = Doorway(ground.portal, ground.house)
+    out = RemoteShutOut(chat=CHAT, reason="we are banned from it")
+    await door.receive(out)
+    evictions._known.put((ground.portal.room, bot), True)
+    await door.receive(RemoteShutOut(chat=CHAT))
+    evictions._known.put((ground.portal.room, bot), False)
+    await door.receive(out)
+    assert ["I am out of" in one.content["body"] for one in ground.waiting] == [True, True]

@@ -200,3 +200,32 @@ async def test_a_module_that_cancels_itself_when_it_joins_or_signs_in_has_failed
         assert sign_in.is_over
         assert sign_in.trouble == "It failed with CancelledError; the log says more."
         await crew.end_networks(asyncio.get_running_loop().time() + 10)
+
+
+async def test_that_the_relay_is_in_again_is_told_until_it_is_and_not_of_what_was_left() -> None:
+    door = RemoteChat(id=RemoteChatId("door"), name="door")
+    told: list[RemoteEvent] = []
+
+    async def take(instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:
+        told.append(event)
+        if len(told) == 1:
+            raise TemporaryFailure("the database is away")
+
+    line = Instance(
+        InstanceId("line"), Knot(), Rows(), FakeStore(), SystemClock(), Telemetry(),
+        receive=take, guests=NO_GUESTS, chats=lambda *_: (),
+    )  # fmt: skip
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        task = group.create_task(line.run())
+        while line.relay is None:
+            await asyncio.sleep(0.01)
+        line.trouble["door"] = "we are banned from it"
+        with pytest.raises(TemporaryFailure):
+            await line.join(door)
+        await line.join(door)
+        assert told == [RemoteShutOut(chat=door.id)] * 2
+        assert not line.trouble
+        line.trouble["door"] = "we are banned from it"
+        task.cancel()
+    await line.leave(door, "unbridged")
+    assert not line.trouble

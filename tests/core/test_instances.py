@@ -189,3 +189,14 @@ async def test_a_chat_at_which_a_module_fails_ends_no_login_and_is_tried_again(
     assert relay.asked.count("#good") == 1
     assert "LoginRequired: no account" in caplog.text
     assert "ValueError: of the network" in caplog.text
+
+
+async def test_a_chat_that_somebody_wishes_for_and_that_is_refused_is_tried_again() -> None:
+    (wanted,) = chats_of("#full")
+    relay = Chatty({"#full": 2})
+    rejoining = Rejoining(relay, lambda: [wanted], 0.01)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(rejoining.run())
+        rejoining.want(wanted)
+        await until(lambda: len(relay.asked) == 3 and not relay.trouble)
+        task.cancel()

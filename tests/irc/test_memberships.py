@@ -9,10 +9,11 @@ import pytest
 from bridge.core.rejoining import Rejoining
 from bridge.networks.irc.client import IrcClient
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
-from bridge.sdk.events import Rank, RemoteChat, Removal
+from bridge.sdk.events import Rank, RemoteChat, RemoteMembers, RemoteShutOut, Removal
 from bridge.sdk.ids import InstanceId, RemoteUserId
 from tests.irc.stage import WAIT_SECONDS, Network, chat, message, running, user_id
-from tests.irc.test_client import listening, synced
+from tests.irc.test_client import listening, speaking, synced
+from tests.irc.test_commands import Person
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 
@@ -386,3 +387,95 @@ async def test_nor_of_one_that_is_left_while_the_relay_is_not_connected() -> Non
             assert not network.topics._set
             assert not network.ban_lists.knows(room.id)
             assert not network.banned.noted(room.id)
+
+
+@pytest.mark.parametrize("is_banned", [False, True])
+async def test_a_channel_that_a_wish_of_the_room_finds_full_is_tried_again(
+    is_banned: bool,
+) -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = Network(server.port, rejoin_seconds=0.05)
+        async with listening(server, network) as (relay, host, peer, _):
+            peer.say(":op!o@h KICK #room {nick} :out")
+            await peer.expect("JOIN #room")
+            if is_banned:  # Nobody knocks any more.
+                peer.say(":irc.test 474 {nick} #room :Cannot join channel (+b)")
+                await host.wait_until(lambda one: any(it.reason for it in one.of(RemoteShutOut)))
+            else:
+                refuse_for_now(peer, "#room")
+                await synced(peer)
+            syncing = tasks.create_task(
+                refused(Person(network, "Ann", relay, "#room").say("sync"), "for the moment")
+            )
+            await peer.expect("JOIN #room")
+            refuse_for_now(peer, "#room")
+            await syncing
+            assert await peer.admit() == "#room"
+            await host.wait_for(RemoteMembers, 2)
+
+
+async def test_a_relay_that_rests_after_a_kick_asks_for_nobodys_names() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, rejoin_seconds=3600)
+        async with listening(server, network) as (relay, host, peer, _):
+            peer.say(":op!o@h KICK #room {nick} :out")
+            await synced(peer)
+            ann, heard = Person(network, "Ann", relay, "#room"), len(peer.heard)
+            for word in ("sync", "names"):
+                await refused(ann.say(word), "We were put out of #room and come back in")
+            await synced(peer)
+            assert peer.heard[heard:] == ["PONG sync"]
+            assert len(host.of(RemoteMembers)) == 1
+
+
+async def test_who_leaves_the_last_channel_on_the_way_into_another_keeps_the_connection() -> None:
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port)) as (puppet, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        joining = tasks.create_task(puppet.join(chat("#next")))
+        await peer.expect("JOIN #next")
+        await puppet.leave(chat("#room"), "left the room")
+        await peer.expect("PART #room")
+        peer.say(":{nick}!t@h JOIN #next")
+        await joining
+        await synced(peer)
+        assert not any(one.startswith("QUIT") for one in peer.heard)
+        await puppet.leave(chat("#next"), "left the room")
+        await peer.expect("QUIT")
+
+
+async def invite(peer: Peer, nick: str) -> int:
+    """Invite the relay; return how often it has knocked by now."""
+    peer.say(f":{nick}!x@h INVITE {{nick}} #room")
+    await synced(peer)
+    return sum(one == "JOIN #room" for one in peer.heard)
+
+
+async def test_an_operators_invitation_alone_ends_the_rest_after_a_kick() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port, rejoin_seconds=3600), "@op bob") as (_, _, peer, _),
+    ):
+        peer.say(":op!o@h KICK #room {nick} :out")
+        assert [await invite(peer, "bob") for _ in range(2)] == [1, 1]
+        peer.say(":op!o@h INVITE {nick} #room")
+        assert await peer.admit("@op bob") == "#room"
+
+
+async def test_whoever_invites_again_and_again_has_the_relay_knock_once_in_a_while() -> None:
+    pause = 1.0
+    async with scripted_server() as server:
+        network = Network(server.port, rejoin_seconds=pause)
+        async with listening(server, network, "@op bob") as (_, host, peer, _):
+            peer.say(":op!o@h KICK #room {nick} :out", ":op!o@h INVITE {nick} #room")
+            await peer.expect("JOIN #room")
+            asked = asyncio.get_running_loop().time()
+            peer.say(":irc.test 474 {nick} #room :Cannot join channel (+b)")
+            await host.wait_until(lambda one: any(it.reason for it in one.of(RemoteShutOut)))
+            peer.say(*[f":{nick}!x@h INVITE {{nick}} #room" for nick in ("bob", "op", "bob")])
+            assert await peer.admit() == "#room"
+            assert asyncio.get_running_loop().time() - asked > pause * 0.9
+            await host.wait_for(RemoteMembers, 2)
+            assert await invite(peer, "bob") == 3

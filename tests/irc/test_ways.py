@@ -247,6 +247,7 @@ async def test_after_an_operators_kill_a_puppet_waits_for_its_owners_next_messag
             assert ["may be there" in str(one) for one in said] == [True, False]
             async with running(alice):
                 await host.wait_until(lambda one: one.states[-1][0] is LoginState.STARTING)
+                await alice.leave(chat("#room"), "left the room")  # It is the last one.
                 assert isinstance(await failure_of(alice.join(chat("#room"))), PermanentFailure)
                 assert len(server.peers) == 1
                 sending = t.create_task(alice.send(message("#room", "sorry")))

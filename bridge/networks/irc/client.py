@@ -175,21 +175,21 @@ class IrcClient(Presence):
         if self._typist is not None and (chat is not None or self._network.is_stranger(name)):
             (self._typist.begin if typing.is_typing else self._typist.cease)(name)
 
-    async def join(self, chat: RemoteChat) -> None:
-        """Be in the channel from now on, over reconnects too; the relay also after a kick."""
+    async def join(self, chat: RemoteChat, *, returns: bool = False) -> None:
+        """Be in the channel from now on, over reconnects too; the relay also after a kick.
+
+        ``returns``: whoever wishes it does not ask again where it is refused for now."""
         self._want()
         with self._memberships.way_into(chat) as way:
             _, channels = await self._link.get(self._settings.connect_seconds * 2)
             way.check()
             if self._ears is not None:
                 self._ears.roster.follow(chat)
-            try:
-                await way.come(channels)
-            except (TemporaryFailure, asyncio.CancelledError):
-                if not self._is_puppet:
-                    way.stay_open()
-                raise
-            way.arrive()
+            await (way.return_now if returns else way.join)(channels)
+
+    def check_in(self, chat: RemoteChat) -> None:
+        """Raise ``TemporaryFailure`` if we are not in the channel now."""
+        self._memberships.check_in(chat, self._link.channels)
 
     async def leave(self, chat: RemoteChat, reason: str) -> None:
         """Leave the channel and do not come back."""
@@ -198,7 +198,7 @@ class IrcClient(Presence):
             self._ears.forget(known)
         if self._link.channels is not None:
             self._link.channels.part(known.name, reason)
-        self._rest_if_alone(self._memberships.chats)
+        self._rest_if_alone(self._memberships.wanted)
         if self._marks is not None:
             self._network.forget_chat(chat.id)
             await self._marks.forget(chat.id)

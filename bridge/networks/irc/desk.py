@@ -97,7 +97,7 @@ class Desk:
         named = [word for word in words[1:] if limits.names_channel(word)]
         about = " ".join(word for word in words[1:] if not limits.names_channel(word))
         said = _Said(source.nick, wish, named, about)
-        if self._seems_to_run_any(source.nick, named):
+        if self.seems_to_run_any(source.nick, named):
             window = _Window.WITHDRAWING if wish in WITHDRAWING else _Window.OPERATORS
             who, most = limits.fold(source.nick), MOST_EACH
         else:
@@ -192,7 +192,7 @@ class Desk:
         chats = [
             self._roster.find_chat(name) or RemoteChat(id=RemoteChatId(fold(name)), name=name)
             for name in named
-        ] or [one for one in self._roster.chats_of(nick) if self._seems_to_run(nick, one)]
+        ] or [one for one in self._roster.chats_of(nick) if self.seems_to_run(nick, one)]
         found = []
         for chat in chats:
             moderators = await self._inquiry.moderators(chat.name)
@@ -210,18 +210,19 @@ class Desk:
             "the channel, too"
         )
 
-    def _seems_to_run_any(self, nick: str, named: Sequence[str]) -> bool:
+    def seems_to_run_any(self, nick: str, named: Sequence[str]) -> bool:
         """Whether somebody may be an operator of one of the channels, else of any, by what we know
         without asking the server."""
         fold = self._connection.isupport.fold
         if not named:
-            return any(self._seems_to_run(nick, one) for one in self._roster.chats_of(nick))
+            return any(self.seems_to_run(nick, one) for one in self._roster.chats_of(nick))
         known = [chat for chat in map(self._roster.find_chat, named) if chat is not None]
-        return any(self._seems_to_run(nick, one) for one in known) or any(
+        return any(self.seems_to_run(nick, one) for one in known) or any(
             fold(nick) in self._asked.get(fold(name), ()) for name in named
         )
 
-    def _seems_to_run(self, nick: str, chat: RemoteChat) -> bool:
+    def seems_to_run(self, nick: str, chat: RemoteChat) -> bool:
+        """Whether somebody is one of the chat's operators, by what is known."""
         limits = self._connection.isupport
         letters = {limits.prefixes[sign] for sign in operator_signs(limits.prefixes)}
         held = self._network.ranks.get(chat.id, {}).get(limits.fold(nick), "")

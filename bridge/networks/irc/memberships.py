@@ -1,6 +1,7 @@
 """The channels that a client is to be in, over its connections: its ways into them, and back."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -43,12 +44,7 @@ class Way:
     def check_rest(self) -> None:
         """Raise as ``check``, and ``TemporaryFailure`` while nobody is to knock after a kick."""
         self.check()
-        rest = self._memberships.rest_of(self.chat)
-        if rest is not None:
-            raise TemporaryFailure(
-                f"We were put out of {self.chat.name} and come back in {rest:.0f} seconds.",
-                retry_after=rest,
-            )
+        self._memberships.check_rest(self.chat)
 
     def check_act(self) -> None:
         """Raise as ``check_rest``; ``PermanentFailure`` while that is for longer than a minute:
@@ -88,6 +84,30 @@ class Way:
             self.check()
             if not self._memberships.rest(self.chat) or is_new:
                 raise
+
+    async def join(self, channels: Channels) -> None:
+        """Come in, and be there from now on. Raises as ``come``; the relay then is to be there all
+        the same, if it is not let in for now."""
+        try:
+            await self.come(channels)
+        except (TemporaryFailure, asyncio.CancelledError):
+            if self._memberships.comes_back:
+                self.stay_open()
+            raise
+        self.arrive()
+
+    async def return_now(self, channels: Channels) -> None:
+        """Be in the channel now, as a person wishes who does not ask again: what is refused for
+        now is tried again. Raises as ``check_rest`` and ``enter``."""
+        self.check_rest()
+        try:
+            # One that is on its way goes on: it waits for the same answer.
+            await self.enter(channels)
+        except (TemporaryFailure, asyncio.CancelledError):
+            if not self.is_void:
+                self._memberships.keep_trying(self.chat)
+            raise
+        self.arrive()
 
     def arrive(self) -> None:
         """Take note that we are there, and are to be from now on. Raises as ``check``."""
@@ -131,11 +151,18 @@ class Memberships:
         self._kicked_at: dict[RemoteChatId, float] = {}
         """When the last of them was, in the loop's seconds."""
         self.kicks_seconds = KICKS_SECONDS
+        self._invited_at: dict[RemoteChatId, float] = {}
+        """When we knock at a chat, or did, as somebody invited us: in the loop's seconds."""
 
     @property
     def chats(self) -> list[RemoteChat]:
         """The chats that it is to be in."""
         return list(self._chats.values())
+
+    @property
+    def wanted(self) -> list[RemoteChat]:
+        """The same, and those that it is on its way into."""
+        return [*self.chats, *(way.chat for way in self._ways if not way.is_void)]
 
     @property
     def comes_back(self) -> bool:
@@ -168,6 +195,7 @@ class Memberships:
         self._end_return(chat)
         self._kicks.pop(chat.id, None)
         self._kicked_at.pop(chat.id, None)
+        self._invited_at.pop(chat.id, None)
         return self._chats.pop(chat.id, chat)
 
     def forget_all(self) -> None:
@@ -194,6 +222,29 @@ class Memberships:
         if until is None:
             return None
         return max(until - asyncio.get_running_loop().time(), SHORTEST_REST_SECONDS)
+
+    def check_rest(self, chat: RemoteChat) -> None:
+        """Raise ``TemporaryFailure`` while nobody is to knock at a chat after a kick."""
+        rest = self.rest_of(chat)
+        if rest is not None:
+            raise TemporaryFailure(
+                f"We were put out of {chat.name} and come back in {rest:.0f} seconds.",
+                retry_after=rest,
+            )
+
+    def check_in(self, chat: RemoteChat, channels: Channels | None) -> None:
+        """Raise ``TemporaryFailure`` if we are not in the chat: who is outside may hear of nobody
+        there, which is not the truth."""
+        if channels is None or not channels.is_in(chat.name):
+            self.check_rest(chat)
+            raise TemporaryFailure(f"We are not in {chat.name}.")
+
+    def keep_trying(self, chat: RemoteChat) -> None:
+        """Take note that we are to be in a chat that lets nobody in at the moment, and
+        come back."""
+        self.note(chat)
+        if self._returns and chat.id not in self._returning:
+            self._begin_return(chat, self._rejoin_seconds)
 
     def rest(self, chat: RemoteChat) -> bool:
         """Take note that we are to be in a chat that has just put us out, and come back as after
@@ -287,8 +338,17 @@ class Memberships:
             else:
                 return
 
-    def invited(self, chat: RemoteChat) -> None:
-        """Be in a chat now into which we are invited: it may have refused us or put us out."""
+    def invited(self, chat: RemoteChat, by_operator: bool) -> None:
+        """Be in a chat into which we are invited, now or soon: it may have refused us or put us
+        out. What an operator has put us out of, an operator alone brings us back into early."""
+        if self.rest_of(chat) is not None and not by_operator:
+            return
+        now = asyncio.get_running_loop().time()
+        # Anybody may invite, again and again: each would be one more knock at a closed door.
+        at = max(now, self._invited_at.get(chat.id, -math.inf) + self._rejoin_seconds)
+        if at > now and chat.id in self._returning:
+            return
+        self._invited_at[chat.id] = at
         self.note(chat)
         self._end_return(chat)
-        self._begin_return(chat, 0)
+        self._begin_return(chat, at - now)

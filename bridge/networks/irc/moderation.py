@@ -153,6 +153,7 @@ async def names(call: NetworkCall) -> str:
     """Say who is in the channel."""
     chat, relay = _channel(call)
     async with relay.at_hand() as (connection, _, inquiries):
+        relay.check_in(chat)
         answer = await inquiries.ask(
             line("NAMES", chat.name),
             wanted={replies.NAMES},
@@ -187,8 +188,9 @@ async def modes(call: NetworkCall) -> str:
 async def sync(call: NetworkCall) -> str:
     """Have the room's members compared with the channel's."""
     chat, relay = _channel(call)
-    await relay.join(chat)  # It may have been shut out.
+    await relay.join(chat, returns=True)  # It may have been shut out.
     async with relay.at_hand() as (_, _, inquiries):
+        relay.check_in(chat)
         relay.list_again(chat)
         answer = await inquiries.ask(
             line("NAMES", chat.name),

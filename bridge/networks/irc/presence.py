@@ -205,7 +205,8 @@ class Presence:
         """End a connection that was made for somebody who is in none of its channels any more
         and talks to nobody alone: it says who they are to whoever asks."""
         is_alone = not (channels or self._partners.chats or self._speaking)
-        if self._login.kind is LoginKind.AUTOMATIC and is_alone:
+        is_needed = self._needed.is_set()  # Else there is none, say after an operator's kill.
+        if self._login.kind is LoginKind.AUTOMATIC and is_alone and is_needed:
             self._goodbye = ALONE
             self._dismiss()
 

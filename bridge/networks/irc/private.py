@@ -44,11 +44,11 @@ class Doorman:
         owner: UserId | None = None,
         desk: Desk | None = None,
         whispers: Whispers | None = None,
-        invited: Callable[[RemoteChat], None] = lambda chat: None,
+        invited: Callable[[RemoteChat, bool], None] = lambda chat, by_operator: None,
     ) -> None:
         """``owner``: whose connection it is; ``desk``: where the relay serves operators;
         ``whispers``: what makes direct chats of it; ``invited``: has the relay come into a bridged
-        channel."""
+        channel, into which somebody, perhaps an operator, invites it."""
         self._host = host
         self._owner = owner
         self._desk = desk
@@ -96,9 +96,10 @@ class Doorman:
 
     def _take_invitation(self, nick: str, channel: str) -> None:
         """Come into a channel that is bridged; of another say how it would be."""
-        chat = self._desk.find_chat(channel) if self._desk is not None else None
-        if chat is not None:
-            self._invited(chat)
+        desk = self._desk
+        chat = desk.find_chat(channel) if desk is not None else None
+        if desk is not None and chat is not None:
+            self._invited(chat, desk.seems_to_run(nick, chat))
         elif self._connection.isupport.names_channel(channel):
             self._tell_once(nick, INVITED.format(self._host.instance, channel))
 
