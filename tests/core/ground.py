@@ -7,11 +7,14 @@ from typing import Any, cast
 
 from bridge.core.house import House
 from bridge.matrix.cache import Recent
+from bridge.matrix.evictions import Evictions
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.powers import Speaking, change_speaking
+from bridge.matrix.rooms import RoomQuestions
 from bridge.model import Follow, InstanceRules, Members, Outgoing, Portal, SendKind, SystemClock
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
+from bridge.telemetry import Telemetry
 
 NEAR, ROOM, CHAT = InstanceId("near"), RoomId("!room"), RemoteChatId("#room")
 ALICE, FEED = UserId("@alice:test.example"), InstanceId("feed")
@@ -26,6 +29,7 @@ class Ground:
 
     def __init__(self) -> None:
         self.namespaces = Namespaces(server_name="test.example", networks=[NEAR], bots=[FEED])
+        self.evictions = Evictions(cast(RoomQuestions, self), self.namespaces.is_bot)
         self.join_rule = "public"
         self.levels: dict[str, Any] = {"users": {}}
         self.listed: list[bool] = []
@@ -39,7 +43,7 @@ class Ground:
         self.house = cast(House, SimpleNamespace(
             store=self, sender=self, intents=self, audit=self, namespaces=self.namespaces,
             double_puppets=self, optouts=self, gathering=self, typing=self, router=None,
-            instances={},
+            instances={}, telemetry=Telemetry(),
             deadline=1.0, excerpts=Recent(100), clock=SystemClock(), key_of=str.encode,
             rules=lambda instance: InstanceRules(members=Members.FULL),
         ))  # fmt: skip
