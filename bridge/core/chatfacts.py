@@ -58,6 +58,8 @@ class ChatFacts:
         self._limiting = asyncio.Lock()
         self._is_limiting = False
         """That was begun, and it is not done, or failed."""
+        self._is_behind = False
+        """The room may lack something of what is known."""
         self._access: RemoteAccess | None = None
         self._is_shown: bool | None = None
         """Whether the room is in its network's list; None if that was not looked at yet."""
@@ -71,19 +73,28 @@ class ChatFacts:
 
     async def apply(self) -> None:
         """Bring into the room what is known, after it was decided to follow the chat."""
-        chat = self.portal.chat
+        chat, self._is_behind = self.portal.chat, False
         ranks, own = dict(self._ranks), dict(self._own)
-        await self.receive(RemoteRanks(chat=chat, ranks=ranks, own=own, is_all=True))
-        if self._access is not None:
-            await self.receive(self._access)
-        await self.show()
+        try:
+            await self.receive(RemoteRanks(chat=chat, ranks=ranks, own=own, is_all=True))
+            if self._access is not None:
+                await self.receive(self._access)
+            await self.show()
+        except BaseException:
+            self._is_behind = True
+            raise
 
     async def review(self) -> None:
-        """Have those speak in the room who may, after it was decided otherwise whom it is about.
+        """Bring into the room what was missed, and have those speak there who may.
 
-        What cannot be done now is with the chat's next change.
+        Called after it was decided otherwise what crosses, or whom it is about. What cannot be
+        done now is with the chat's next change.
         """
+        portal = self.portal
         try:
+            is_out = self._is_bot_out
+            if self._is_behind and portal.follow is Follow.ALL and not (portal.paused or is_out):
+                await self.apply()
             await self._limit()
         except (MatrixError, TemporaryFailure) as error:
             log.warning("a room does not follow its chat: %s", error,
@@ -92,7 +103,18 @@ class ChatFacts:
     def overhear(self, event: RemoteEvent) -> None:
         """Know what the chat is by now, though the room does not follow it just now."""
         if isinstance(event, RemoteAccess):
-            self._access = event
+            self._access, self._is_behind = event, True
+        elif isinstance(event, RemoteRanks):
+            self._learn_ranks(event)
+            self._is_behind = True
+
+    def moved(self) -> None:
+        """The room is another: what the chat is may be missing there.
+
+        Bring it there with :meth:`review`.
+        """
+        self._is_behind = True
+        self._is_limiting = self.portal.quieted
 
     async def receive(self, event: RemoteEvent) -> None:
         """Take one fact. Raises ``TemporaryFailure`` when database or homeserver are away."""
@@ -254,11 +276,10 @@ class ChatFacts:
         portal, is_limited = self.portal, self._is_to_be_limited(self._access)
         if is_limited is portal.quieted and not self._is_limiting:
             return
-        if (
-            is_limited
-            and not portal.quieted
-            and not (await self._can("m.room.power_levels") and await self._may_all_speak())
-        ):
+        # What is limited by us is known to be until we can lift it: later it would be people's.
+        if self._is_bot_out or not await self._can("m.room.power_levels"):
+            return
+        if is_limited and not portal.quieted and not await self._may_all_speak():
             return
         self._is_limiting = True
         if is_limited:
@@ -348,12 +369,15 @@ class ChatFacts:
         # What was chosen or became of the room meanwhile stays.
         self.portal = replace(self.portal, listed=listed, open=is_open, closed=closed)
 
-    async def _set_powers(self, event: RemoteRanks) -> None:
-        house, portal = self._house, self.portal
+    def _learn_ranks(self, event: RemoteRanks) -> None:
         ranks = event.ranks if event.is_all else {**self._ranks, **event.ranks}
         self._ranks = {who: rank for who, rank in ranks.items() if rank}
         own = event.own if event.is_all else {**self._own, **event.own}
         self._own = {who: rank for who, rank in own.items() if rank}
+
+    async def _set_powers(self, event: RemoteRanks) -> None:
+        house, portal = self._house, self.portal
+        self._learn_ranks(event)
         voices = dict.fromkeys(self._given - self._own.keys(), False)
         if portal.quieted:
             voices |= dict.fromkeys(self._own.keys() - self._given, True)
@@ -411,6 +435,12 @@ class ChatFacts:
                 name="" if event.by is None else event.by.name,
             )
         ])  # fmt: skip
+
+    @property
+    def _is_bot_out(self) -> bool:
+        """Whether those in the room have put our bot out."""
+        house = self._house
+        return house.intents.evictions.is_out(self.portal.room, house.namespaces.bot)
 
     async def _can(self, kind: str) -> bool:
         house = self._house

@@ -1,10 +1,14 @@
 """A room follows its chat over changes in quick succession, failures and cuts."""
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from bridge.core.chatfacts import ChatFacts
+from bridge.core.lane import Item, Lane
+from bridge.core.portals import Portals
+from bridge.core.progress import Row
 from bridge.model import Follow, Puppets
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import Rank, RemoteAccess, RemoteRanks
@@ -247,3 +251,82 @@ async def test_a_room_is_limited_only_while_it_follows_and_nobody_is_heard_for_a
     await ground.put(facts.let_all_speak())
     ground.arrive()
     assert ground.levels["events_default"] == 0
+
+
+async def test_a_limit_that_cannot_be_lifted_now_stays_ours_and_is_lifted_later() -> None:
+    ground = Ground()
+    facts, bot = ChatFacts(ground.portal, ground.house), ground.namespaces.bot
+    await facts.receive(moderated())
+    ground.arrive()
+    ground.is_demoted = True
+    await facts.receive(moderated(is_so=False))
+    ground.arrive()
+    assert (ground.levels["events_default"], facts.portal.quieted) == (1, True)
+    ground.is_demoted = False
+    # Put out of the room, it can do as little.
+    ground.evictions._known.put((ROOM, bot), True)
+    await facts.review()
+    assert (facts.portal.quieted, len(ground.waiting)) == (True, 0)
+    ground.evictions.forgive(ROOM, bot)
+    await facts.review()
+    ground.arrive()
+    assert (ground.levels["events_default"], facts.portal.quieted) == (0, False)
+    await facts.receive(moderated())
+    ground.arrive()
+    assert (ground.levels["events_default"], facts.portal.quieted) == (1, True)
+
+
+async def test_a_change_of_power_in_the_room_lifts_what_could_not_be_lifted() -> None:
+    ground = Ground()
+    door = Portals(ground.house)._open(ground.portal)
+    await door.facts.receive(moderated())
+    ground.arrive()
+    ground.is_demoted = True
+    await door.facts.receive(moderated(is_so=False))
+    ground.arrive()
+    ground.is_demoted = False
+    event = {"type": "m.room.power_levels", "state_key": "", "room_id": ROOM, "content": {},
+             "event_id": "$power", "sender": ALICE}  # fmt: skip
+    await door.acts.handle(Item(cast(Row, None), 0, event, cast(Lane, None)))
+    ground.arrive()
+    assert (ground.levels["events_default"], door.portal.quieted) == (0, False)
+
+
+async def test_a_room_that_a_bridge_moves_into_is_limited_as_the_one_before() -> None:
+    ground = Ground()
+    door = Portals(ground.house)._open(ground.portal)
+    bob = ground.namespaces.ghost(NEAR, RemoteUserId("bob"))
+    await door.facts.receive(ranks(bob=Rank.VOICED, own=Rank.VOICED, is_all=True))
+    await door.facts.receive(moderated())
+    ground.arrive()
+    ground.levels = {"users": {}}
+    door.become(replace(door.portal, room=RoomId("!new")))
+    await door.facts.review()
+    assert {one.room for one in ground.waiting} == {"!new"}
+    ground.arrive()
+    assert ground.levels == {"users": {bob: 1, ALICE: 1}, "events_default": 1}
+
+
+async def test_what_changes_in_the_chat_while_nothing_crosses_is_in_the_room_after_that() -> None:
+    ground = Ground()
+    portals = Portals(ground.house)
+    door = portals._open(ground.portal)
+    bob, carl = (ground.namespaces.ghost(NEAR, RemoteUserId(one)) for one in ("bob", "carl"))
+    await door.receive(ranks(bob=Rank.MODERATOR, own=Rank.VOICED, is_all=True))
+    await door.receive(moderated())
+    ground.arrive()
+    await portals.set_paused(door, True, ALICE)
+    ground.arrive()
+    assert ground.levels == {"users": {bob: 50, ALICE: 1}, "events_default": 0}
+    await door.receive(ranks(bob=Rank.NONE, carl=Rank.VOICED, own=Rank.NONE))
+    await door.receive(access(is_open=False))
+    await door.receive(moderated())
+    ground.arrive()
+    assert ground.levels["users"] == {bob: 50, ALICE: 1}
+    ground.failing.add("put powers")
+    await portals.set_paused(door, False, ALICE)
+    await door.facts.review()
+    ground.arrive()
+    assert ground.levels == {"users": {carl: 1}, "events_default": 1}
+    await door.facts.review()
+    assert not ground.waiting
