@@ -51,6 +51,8 @@ class ChatFacts:
         """What people in Matrix may do in the chat, by their connections."""
         self._given: set[UserId] = set()
         """Those of them whom we let speak in the room, for their rank."""
+        self._has_found_given = False
+        """Those to whom an earlier process gave it are among them."""
         self._let: set[UserId] = set()
         """Ghosts and bots that we let speak without one."""
         self._limit_put: tuple[Outgoing, bool] | None = None
@@ -330,6 +332,18 @@ class ChatFacts:
         self._given |= self._own.keys()
         return dict.fromkeys([*self._own, *self._let], True)
 
+    async def _find_given(self) -> set[UserId]:
+        """Whom an earlier process let speak in the room for a rank that they have no more."""
+        levels = await self._house.intents.state(self.portal.room, "m.room.power_levels") or {}
+        users, is_ours = levels.get("users"), self._house.namespaces.is_ours
+        there = users if isinstance(users, dict) else {}
+        given = {
+            UserId(user) for user, level in there.items()
+            if level_of(level) == POWERS[Rank.VOICED] and not is_ours(user)
+        }  # fmt: skip
+        # Those who have it are given it once more: another chat's portal may just take it.
+        return given - self._own.keys()
+
     async def _note_quieted(self, quieted: bool) -> None:
         if self.portal.quieted is not quieted:
             await self._house.store.set_quieted(self.portal.id, quieted)
@@ -378,6 +392,10 @@ class ChatFacts:
     async def _set_powers(self, event: RemoteRanks) -> None:
         house, portal = self._house, self.portal
         self._learn_ranks(event)
+        if event.is_all and not self._has_found_given:
+            if portal.quieted:
+                self._given |= await self._find_given()
+            self._has_found_given = True
         voices = dict.fromkeys(self._given - self._own.keys(), False)
         if portal.quieted:
             voices |= dict.fromkeys(self._own.keys() - self._given, True)

@@ -12,7 +12,7 @@ from bridge.core.progress import Row
 from bridge.model import Follow, Puppets
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import Rank, RemoteAccess, RemoteRanks
-from bridge.sdk.ids import RemoteUserId, RoomId
+from bridge.sdk.ids import RemoteUserId, RoomId, UserId
 from tests.core.ground import ALICE, CHAT, FEED, NEAR, ROOM, Ground
 
 
@@ -330,3 +330,29 @@ async def test_what_changes_in_the_chat_while_nothing_crosses_is_in_the_room_aft
     assert ground.levels == {"users": {carl: 1}, "events_default": 1}
     await door.facts.review()
     assert not ground.waiting
+
+
+async def test_a_voice_that_was_given_before_a_restart_is_taken_when_it_is_gone() -> None:
+    ground = Ground()
+    bea, mod = UserId("@bea:test.example"), UserId("@mod:test.example")
+    facts = ChatFacts(ground.portal, ground.house)
+    await facts.receive(ranks(is_all=True))
+    await facts.receive(moderated())
+    both = replace(ranks(is_all=True), own={ALICE: Rank.VOICED, bea: Rank.VOICED})
+    await facts.receive(both)
+    ground.arrive()
+    ground.levels["users"][mod] = 50
+    assert ground.levels["users"] == {ALICE: 1, bea: 1, mod: 50}
+    facts = ChatFacts(replace(ground.portal, **ground.stored), ground.house)
+    # One change does not tell who has none.
+    await facts.receive(replace(ranks(), own={bea: Rank.VOICED}))
+    ground.arrive()
+    assert ground.levels["users"] == {ALICE: 1, bea: 1, mod: 50}
+    await facts.receive(replace(ranks(is_all=True), own={bea: Rank.VOICED}))
+    ground.arrive()
+    assert ground.levels["users"] == {bea: 1, mod: 50}
+    # Later it is as people have it.
+    ground.levels["users"][ALICE] = 1
+    await facts.receive(replace(ranks(is_all=True), own={bea: Rank.VOICED}))
+    ground.arrive()
+    assert ground.levels["users"] == {ALICE: 1, bea: 1, mod: 50}
