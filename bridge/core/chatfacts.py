@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -60,6 +61,8 @@ class ChatFacts:
         self._limiting = asyncio.Lock()
         self._is_limiting = False
         """That was begun, and it is not done, or failed."""
+        self._is_left = False
+        """The room is the chat's no longer."""
         self._is_behind = False
         """The room may lack something of what is known."""
         self._access: RemoteAccess | None = None
@@ -255,13 +258,27 @@ class ChatFacts:
             ghost is not None and ghost[0] == self.portal.instance
             and RemoteUserId(ghost[1]) in self._ranks
         )  # fmt: skip
-        if not self.portal.quieted or user in self._let or is_ranked:
+        if not self.portal.quieted or self._is_left or user in self._let or is_ranked:
             return
         await self._house.sender.put([self._powers({}, voices={user: True})])
         self._let.add(user)
 
-    def let_all_speak(self) -> list[Outgoing]:
-        """What has everybody speak in the room again, as it is the chat's no longer."""
+    @asynccontextmanager
+    async def leaving(self) -> AsyncIterator[list[Outgoing]]:
+        """Held while the room is untied: gives what has everybody speak there again.
+
+        Nothing limits it meanwhile, nor after that, unless the block fails.
+        """
+        async with self._limiting:
+            # Should it fail, the room is as it was with the chat's next change.
+            self._is_limiting, self._is_left = self.portal.quieted, True
+            try:
+                yield self._let_all_speak()
+            except BaseException:
+                self._is_left = False
+                raise
+
+    def _let_all_speak(self) -> list[Outgoing]:
         if not self.portal.quieted:
             return []
         return [self._powers({}, voices=dict.fromkeys(self._let, False), is_limited=False)]
@@ -276,7 +293,7 @@ class ChatFacts:
 
     async def _limit_alone(self) -> None:
         portal, is_limited = self.portal, self._is_to_be_limited(self._access)
-        if is_limited is portal.quieted and not self._is_limiting:
+        if self._is_left or (is_limited is portal.quieted and not self._is_limiting):
             return
         # What is limited by us is known to be until we can lift it: later it would be people's.
         if self._is_bot_out or not await self._can("m.room.power_levels"):

@@ -1,5 +1,7 @@
 """A room follows its chat over changes in quick succession, failures and cuts."""
 
+import asyncio
+import contextlib
 from dataclasses import replace
 from typing import cast
 
@@ -246,11 +248,6 @@ async def test_a_room_is_limited_only_while_it_follows_and_nobody_is_heard_for_a
         await facts.review()
         ground.arrive()
         assert ground.levels.get("events_default", 0) == level, (changes, heard)
-    assert not facts.let_all_speak()
-    await facts.receive(moderated())
-    await ground.put(facts.let_all_speak())
-    ground.arrive()
-    assert ground.levels["events_default"] == 0
 
 
 async def test_a_limit_that_cannot_be_lifted_now_stays_ours_and_is_lifted_later() -> None:
@@ -356,3 +353,39 @@ async def test_a_voice_that_was_given_before_a_restart_is_taken_when_it_is_gone(
     await facts.receive(replace(ranks(is_all=True), own={bea: Rank.VOICED}))
     ground.arrive()
     assert ground.levels["users"] == {ALICE: 1, bea: 1, mod: 50}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_room_that_is_untied_while_its_chat_becomes_moderated_is_not_limited_after_it(
+    fails: bool,
+) -> None:
+    ground = Ground()
+    facts = ChatFacts(ground.portal, ground.house)
+    carl = ground.namespaces.ghost(NEAR, RemoteUserId("carl"))
+    begun = asyncio.Event()
+
+    async def untie() -> None:
+        begun.set()
+        with contextlib.suppress(TemporaryFailure):
+            async with facts.leaving() as unlimited:
+                await ground.put(unlimited)
+                if fails:
+                    raise TemporaryFailure("the database is away")
+
+    async with asyncio.TaskGroup() as tasks:
+
+        async def begin() -> None:
+            """Untie it while a change is on its way."""
+            tasks.create_task(untie())
+            await begun.wait()
+
+        ground.meanwhile["set_quieted"] = begin
+        await facts.receive(moderated())
+    ground.arrive()
+    assert ground.levels["events_default"] == 0
+    await facts.receive(moderated())
+    await facts.let_speak(carl)
+    ground.arrive()
+    # Where it is not untied after all, it is as it was.
+    assert ground.levels["events_default"] == (1 if fails else 0)
+    assert (carl in ground.levels["users"]) is fails
