@@ -262,6 +262,17 @@ class Portals:
         for door in self.in_room(room):
             await door.facts.let_speak(user)
 
+    async def bot_came(self, bot: UserId, room: RoomId) -> None:
+        """A bot of ours is in a room: it may speak there, and the main bot does what it missed.
+
+        Raises ``TemporaryFailure`` when the database is away.
+        """
+        if bot != self._house.namespaces.bot:
+            await self.let_speak(room, bot)
+            return
+        for door in self.in_room(room):
+            await door.facts.review()
+
     def note_member(self, event: dict[str, Any]) -> None:
         """Learn who reads in a room, before what is said after that gets there."""
         for door in self.in_room(RoomId(event["room_id"])):

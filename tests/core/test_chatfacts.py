@@ -389,3 +389,22 @@ async def test_a_room_that_is_untied_while_its_chat_becomes_moderated_is_not_lim
     # Where it is not untied after all, it is as it was.
     assert ground.levels["events_default"] == (1 if fails else 0)
     assert (carl in ground.levels["users"]) is fails
+
+
+async def test_a_bot_that_comes_later_speaks_and_the_main_bot_makes_good_what_it_missed() -> None:
+    ground = Ground()
+    portals = Portals(ground.house)
+    door = portals._open(ground.portal)
+    feed, bot = ground.namespaces.bot_of(FEED), ground.namespaces.bot
+    await door.receive(moderated())
+    await portals.bot_came(feed, ROOM)
+    ground.arrive()
+    assert ground.levels == {"users": {feed: 1}, "events_default": 1}
+    ground.evictions._known.put((ROOM, bot), True)
+    await door.receive(ranks(carl=Rank.HELPER, is_all=True))
+    await door.receive(moderated(is_so=False))
+    ground.evictions.forgive(ROOM, bot)
+    await portals.bot_came(bot, ROOM)
+    ground.arrive()
+    carl = ground.namespaces.ghost(NEAR, RemoteUserId("carl"))
+    assert ground.levels == {"users": {carl: 25}, "events_default": 0}
