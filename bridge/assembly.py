@@ -398,6 +398,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             has_seat=routes.has_seat, encryption=encryption,
         )  # fmt: skip
         routes.watcher.direct_chats, routes.watcher.hand_on = direct_chats, routes.hand_on
+        routes.watcher.bot_came = portals.bot_came
         main_bot.login_chat.make_link = parts.web.make_link
         main_bot.sessions = sessions = Sessions(tokens, stage, namespaces.bot, logins.do)
         parts.web.on_session = sessions.begun

@@ -1,6 +1,6 @@
 """What comes from the network into a portal's room: messages as ghosts, and who is there."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +48,8 @@ class Arrivals:
         self._facts = facts
         self._house = house
         self.attendance = Attendance(facts, house)
+        self.let_speak: Callable[[UserId], Awaitable[None]] = facts.let_speak
+        """Called before a ghost says something: not everybody may in the room."""
         self._is_shut_out = False
         """The room was told that nothing of the chat is heard."""
 
@@ -211,6 +213,9 @@ class Arrivals:
             self._house.typing.show(self._portal.room, ghost, seconds)
 
     async def _put(self, outgoing: Sequence[Outgoing], sender: RemoteUser) -> None:
+        if not self._is_relayed(sender):
+            # Only now that it is said: levels tell everybody who spoke in the chat.
+            await self.let_speak(self._ghost(sender))
         await self._house.sender.put(outgoing)
         self.attendance.note_spoke(sender)
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +52,8 @@ class ChatFacts:
         """What people in Matrix may do in the chat, by their connections."""
         self._given: set[UserId] = set()
         """Those of them whom we let speak in the room, for their rank."""
+        self._has_found_given = False
+        """Those to whom an earlier process gave it are among them."""
         self._let: set[UserId] = set()
         """Ghosts and bots that we let speak without one."""
         self._limit_put: tuple[Outgoing, bool] | None = None
@@ -58,6 +61,10 @@ class ChatFacts:
         self._limiting = asyncio.Lock()
         self._is_limiting = False
         """That was begun, and it is not done, or failed."""
+        self._is_left = False
+        """The room is the chat's no longer."""
+        self._is_behind = False
+        """The room may lack something of what is known."""
         self._access: RemoteAccess | None = None
         self._is_shown: bool | None = None
         """Whether the room is in its network's list; None if that was not looked at yet."""
@@ -71,19 +78,28 @@ class ChatFacts:
 
     async def apply(self) -> None:
         """Bring into the room what is known, after it was decided to follow the chat."""
-        chat = self.portal.chat
+        chat, self._is_behind = self.portal.chat, False
         ranks, own = dict(self._ranks), dict(self._own)
-        await self.receive(RemoteRanks(chat=chat, ranks=ranks, own=own, is_all=True))
-        if self._access is not None:
-            await self.receive(self._access)
-        await self.show()
+        try:
+            await self.receive(RemoteRanks(chat=chat, ranks=ranks, own=own, is_all=True))
+            if self._access is not None:
+                await self.receive(self._access)
+            await self.show()
+        except BaseException:
+            self._is_behind = True
+            raise
 
     async def review(self) -> None:
-        """Have those speak in the room who may, after it was decided otherwise whom it is about.
+        """Bring into the room what was missed, and have those speak there who may.
 
-        What cannot be done now is with the chat's next change.
+        Called after it was decided otherwise what crosses, or whom it is about. What cannot be
+        done now is with the chat's next change.
         """
+        portal = self.portal
         try:
+            is_out = self._is_bot_out
+            if self._is_behind and portal.follow is Follow.ALL and not (portal.paused or is_out):
+                await self.apply()
             await self._limit()
         except (MatrixError, TemporaryFailure) as error:
             log.warning("a room does not follow its chat: %s", error,
@@ -92,7 +108,18 @@ class ChatFacts:
     def overhear(self, event: RemoteEvent) -> None:
         """Know what the chat is by now, though the room does not follow it just now."""
         if isinstance(event, RemoteAccess):
-            self._access = event
+            self._access, self._is_behind = event, True
+        elif isinstance(event, RemoteRanks):
+            self._learn_ranks(event)
+            self._is_behind = True
+
+    def moved(self) -> None:
+        """The room is another: what the chat is may be missing there.
+
+        Bring it there with :meth:`review`.
+        """
+        self._is_behind = True
+        self._is_limiting = self.portal.quieted
 
     async def receive(self, event: RemoteEvent) -> None:
         """Take one fact. Raises ``TemporaryFailure`` when database or homeserver are away."""
@@ -231,13 +258,27 @@ class ChatFacts:
             ghost is not None and ghost[0] == self.portal.instance
             and RemoteUserId(ghost[1]) in self._ranks
         )  # fmt: skip
-        if not self.portal.quieted or user in self._let or is_ranked:
+        if not self.portal.quieted or self._is_left or user in self._let or is_ranked:
             return
         await self._house.sender.put([self._powers({}, voices={user: True})])
         self._let.add(user)
 
-    def let_all_speak(self) -> list[Outgoing]:
-        """What has everybody speak in the room again, as it is the chat's no longer."""
+    @asynccontextmanager
+    async def leaving(self) -> AsyncIterator[list[Outgoing]]:
+        """Held while the room is untied: gives what has everybody speak there again.
+
+        Nothing limits it meanwhile, nor after that, unless the block fails.
+        """
+        async with self._limiting:
+            # Should it fail, the room is as it was with the chat's next change.
+            self._is_limiting, self._is_left = self.portal.quieted, True
+            try:
+                yield self._let_all_speak()
+            except BaseException:
+                self._is_left = False
+                raise
+
+    def _let_all_speak(self) -> list[Outgoing]:
         if not self.portal.quieted:
             return []
         return [self._powers({}, voices=dict.fromkeys(self._let, False), is_limited=False)]
@@ -252,13 +293,12 @@ class ChatFacts:
 
     async def _limit_alone(self) -> None:
         portal, is_limited = self.portal, self._is_to_be_limited(self._access)
-        if is_limited is portal.quieted and not self._is_limiting:
+        if self._is_left or (is_limited is portal.quieted and not self._is_limiting):
             return
-        if (
-            is_limited
-            and not portal.quieted
-            and not (await self._can("m.room.power_levels") and await self._may_all_speak())
-        ):
+        # What is limited by us is known to be until we can lift it: later it would be people's.
+        if self._is_bot_out or not await self._can("m.room.power_levels"):
+            return
+        if is_limited and not portal.quieted and not await self._may_all_speak():
             return
         self._is_limiting = True
         if is_limited:
@@ -309,6 +349,18 @@ class ChatFacts:
         self._given |= self._own.keys()
         return dict.fromkeys([*self._own, *self._let], True)
 
+    async def _find_given(self) -> set[UserId]:
+        """Whom an earlier process let speak in the room for a rank that they have no more."""
+        levels = await self._house.intents.state(self.portal.room, "m.room.power_levels") or {}
+        users, is_ours = levels.get("users"), self._house.namespaces.is_ours
+        there = users if isinstance(users, dict) else {}
+        given = {
+            UserId(user) for user, level in there.items()
+            if level_of(level) == POWERS[Rank.VOICED] and not is_ours(user)
+        }  # fmt: skip
+        # Those who have it are given it once more: another chat's portal may just take it.
+        return given - self._own.keys()
+
     async def _note_quieted(self, quieted: bool) -> None:
         if self.portal.quieted is not quieted:
             await self._house.store.set_quieted(self.portal.id, quieted)
@@ -348,12 +400,19 @@ class ChatFacts:
         # What was chosen or became of the room meanwhile stays.
         self.portal = replace(self.portal, listed=listed, open=is_open, closed=closed)
 
-    async def _set_powers(self, event: RemoteRanks) -> None:
-        house, portal = self._house, self.portal
+    def _learn_ranks(self, event: RemoteRanks) -> None:
         ranks = event.ranks if event.is_all else {**self._ranks, **event.ranks}
         self._ranks = {who: rank for who, rank in ranks.items() if rank}
         own = event.own if event.is_all else {**self._own, **event.own}
         self._own = {who: rank for who, rank in own.items() if rank}
+
+    async def _set_powers(self, event: RemoteRanks) -> None:
+        house, portal = self._house, self.portal
+        self._learn_ranks(event)
+        if event.is_all and not self._has_found_given:
+            if portal.quieted:
+                self._given |= await self._find_given()
+            self._has_found_given = True
         voices = dict.fromkeys(self._given - self._own.keys(), False)
         if portal.quieted:
             voices |= dict.fromkeys(self._own.keys() - self._given, True)
@@ -411,6 +470,12 @@ class ChatFacts:
                 name="" if event.by is None else event.by.name,
             )
         ])  # fmt: skip
+
+    @property
+    def _is_bot_out(self) -> bool:
+        """Whether those in the room have put our bot out."""
+        house = self._house
+        return house.intents.evictions.is_out(self.portal.room, house.namespaces.bot)
 
     async def _can(self, kind: str) -> bool:
         house = self._house

@@ -108,7 +108,10 @@ class Doorway:
 
     def become(self, portal: Portal) -> None:
         """Be the portal of another room, or of another chat."""
+        is_moved = portal.room != self.portal.room
         self.portal, house = portal, self._house
+        if is_moved:
+            self.facts.moved()
         self.departures = Departures(portal, house)
         self.arrivals.attendance.moved()
         self.audience = audience_of(portal, house)

@@ -222,12 +222,12 @@ class Plumbing:
         for alias in await self._aliases_of(portal):
             await house.intents.delete_alias(alias)
         await door.arrivals.attendance.empty()
-        await house.sender.put([
-            *self._states(door, portal.room, {}), *door.facts.hide(),
-            *door.facts.let_all_speak(),
-        ])  # fmt: skip
-        door.facts.forget_listing()
-        await self._portals.remove(door, by)
+        async with door.facts.leaving() as unlimited:
+            await house.sender.put([
+                *self._states(door, portal.room, {}), *door.facts.hide(), *unlimited,
+            ])  # fmt: skip
+            door.facts.forget_listing()
+            await self._portals.remove(door, by)
         await self.leave(door, reason)
         # Whoever spoke up to the end came in again.
         await door.arrivals.attendance.empty()

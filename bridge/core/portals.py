@@ -17,10 +17,8 @@ from bridge.model import AuditAction, Follow, LoginRow, Portal
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import (
     RemoteChat,
-    RemoteEdit,
     RemoteEvent,
     RemoteMessage,
-    RemoteReaction,
     RemoteRename,
     RemoteTyping,
 )
@@ -250,21 +248,30 @@ class Portals:
         elif door is not None and door.portal.receiver and isinstance(event, RemoteRename):
             await self.direct_chats.rename(door, event)
         elif door is not None:
-            await self._let_speak(door, event)
             await door.receive(event)
         elif isinstance(event, RemoteMessage) and event.direct:
             await self.direct_chats.receive(row, event)
         elif (early := self._early.get((instance, event.chat))) is not None:
             early.append((row, event))
 
-    async def _let_speak(self, door: Doorway, event: RemoteEvent) -> None:
-        """Have who says something there say it here, too: other chats of the room may be such
-        that not everybody may."""
-        if isinstance(event, RemoteMessage | RemoteEdit | RemoteReaction):
-            for other in self.in_room(door.portal.room):
-                if other.portal.quieted:
-                    ghost = self._house.namespaces.ghost(door.portal.instance, event.sender.id)
-                    await other.facts.let_speak(ghost)
+    async def let_speak(self, room: RoomId, user: UserId) -> None:
+        """Have a ghost or a bot speak in a room, whose chats may be such that not everybody may.
+
+        Raises ``TemporaryFailure`` when the database is away.
+        """
+        for door in self.in_room(room):
+            await door.facts.let_speak(user)
+
+    async def bot_came(self, bot: UserId, room: RoomId) -> None:
+        """A bot of ours is in a room: it may speak there, and the main bot does what it missed.
+
+        Raises ``TemporaryFailure`` when the database is away.
+        """
+        if bot != self._house.namespaces.bot:
+            await self.let_speak(room, bot)
+            return
+        for door in self.in_room(room):
+            await door.facts.review()
 
     def note_member(self, event: dict[str, Any]) -> None:
         """Learn who reads in a room, before what is said after that gets there."""
@@ -335,6 +342,7 @@ class Portals:
         door = Doorway(portal, self._house)
         door.on_tombstone = lambda item: self.on_tombstone(door, item)
         door.on_owner_left = lambda: self.direct_chats.end(door)
+        door.arrivals.let_speak = lambda ghost: self.let_speak(door.portal.room, ghost)
         self._by_room.setdefault(portal.room, []).append(door)
         self._by_chat[portal.instance, portal.chat, portal.receiver] = door
         self._by_number[portal.id] = door

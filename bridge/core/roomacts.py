@@ -50,6 +50,9 @@ class RoomActs:
         if event["type"] == "m.room.topic":
             await self._set_topic(item)
         elif event["type"] == "m.room.power_levels":
+            if self._portal.quieted:
+                # We may have the power back to lift what we could not lift.
+                await self._facts.review()
             await self._set_ranks(item)
 
     async def remove(self, item: Item) -> None:

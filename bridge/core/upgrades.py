@@ -143,6 +143,7 @@ class Upgrades:
         ])  # fmt: skip
         await self._plumbing.retract(door, old)
         await self._plumbing.publish(door, sender)
+        await door.facts.review()
         await say_on_both_sides(
             house, door,
             there=f"The Matrix room was replaced by {sender}; the bridge has moved along.",

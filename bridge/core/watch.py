@@ -1,7 +1,7 @@
 """What happens to our own users in rooms: invitations, kicks, and rooms that become encrypted."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from bridge.core.directchats import DirectChats
@@ -90,6 +90,8 @@ class Watcher:
         self._coming: set[tuple[UserId, RoomId]] = set()
         """The bots that hear in a room already into which they are just let."""
         self.direct_chats: DirectChats
+        self.bot_came: Callable[[UserId, RoomId], Awaitable[None]]
+        """Called when one of our bots is in a room, however it came in."""
         self.hand_on: Callable[[Item], None]
         """Called with what has waited in a room's lane: whoever listens by now is to have it."""
 
@@ -145,12 +147,17 @@ class Watcher:
             self._on_leave(user, room)
             if event["sender"] != user:
                 await self._put_out(user, room)
-        elif membership == "join" and self._is_bot(user) and not self._has_seat(user, room):
+        elif membership == "join" and self._is_bot(user):
+            await self._came(user, room)
+
+    async def _came(self, bot: UserId, room: RoomId) -> None:
+        if not self._has_seat(bot, room):
             # However it came in: where it is, it hears.
-            await self._bot_rooms.keep_bot_room(user, room)
+            await self._bot_rooms.keep_bot_room(bot, room)
             # Whoever made the room may have been faster, and knows whose direct chat it is.
-            if not self._has_seat(user, room):
-                self._on_join(user, room, None)
+            if not self._has_seat(bot, room):
+                self._on_join(bot, room, None)
+        await self.bot_came(bot, room)
 
     async def _put_out(self, user: UserId, room: RoomId) -> None:
         if await self._intents.evictions.find(room, user, was_there=True):

@@ -7,11 +7,15 @@ from typing import Any, cast
 
 from bridge.core.house import House
 from bridge.matrix.cache import Recent
+from bridge.matrix.client import HomeserverClient
+from bridge.matrix.evictions import Evictions
 from bridge.matrix.namespaces import Namespaces
-from bridge.matrix.powers import Speaking, change_speaking
+from bridge.matrix.powers import Powers, Speaking, change_speaking
+from bridge.matrix.rooms import RoomQuestions
 from bridge.model import Follow, InstanceRules, Members, Outgoing, Portal, SendKind, SystemClock
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
+from bridge.telemetry import Telemetry
 
 NEAR, ROOM, CHAT = InstanceId("near"), RoomId("!room"), RemoteChatId("#room")
 ALICE, FEED = UserId("@alice:test.example"), InstanceId("feed")
@@ -26,8 +30,14 @@ class Ground:
 
     def __init__(self) -> None:
         self.namespaces = Namespaces(server_name="test.example", networks=[NEAR], bots=[FEED])
+        self.powers = Powers(
+            cast(HomeserverClient, self), cast(RoomQuestions, self), self.namespaces
+        )
+        self.evictions = Evictions(cast(RoomQuestions, self), self.namespaces.is_bot)
         self.join_rule = "public"
         self.levels: dict[str, Any] = {"users": {}}
+        self.is_demoted = False
+        """Our bot has no power in the room just now."""
         self.listed: list[bool] = []
         """What the network's list was told of the room."""
         self.members: set[UserId] = set()
@@ -39,7 +49,7 @@ class Ground:
         self.house = cast(House, SimpleNamespace(
             store=self, sender=self, intents=self, audit=self, namespaces=self.namespaces,
             double_puppets=self, optouts=self, gathering=self, typing=self, router=None,
-            instances={},
+            instances={}, telemetry=Telemetry(),
             deadline=1.0, excerpts=Recent(100), clock=SystemClock(), key_of=str.encode,
             rules=lambda instance: InstanceRules(members=Members.FULL),
         ))  # fmt: skip
@@ -62,9 +72,11 @@ class Ground:
             if one.type == "m.room.join_rules":
                 self.join_rule = str(one.content["join_rule"])
             elif one.kind is SendKind.POWERS:
-                users = self.levels["users"] | one.content["users"]
-                self.levels = {**self.levels, "users": users}
-                if one.content["speaking"]:
+                if not self.is_demoted:
+                    self.levels = self.powers._change(
+                        self.levels, one.content["users"], one.content["all_of"], 100
+                    )
+                if one.content["speaking"] and not self.is_demoted:
                     speaking = Speaking(**one.content["speaking"])
                     self.levels = change_speaking(self.levels, speaking, 100, ())
             elif one.kind is SendKind.LIST:
@@ -101,8 +113,8 @@ class Ground:
         return there.get(kind, {})
 
     async def can(self, room: RoomId, user: UserId, kind: str) -> bool:
-        """Give our bot all power."""
-        return True
+        """Give our bot all power, unless it was taken."""
+        return not self.is_demoted
 
     async def display_name(self, user: UserId, room: RoomId) -> str:
         """Call everybody by their id."""

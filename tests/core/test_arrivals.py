@@ -1,15 +1,25 @@
 """What is told of a chat names nobody who wants no part in it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 from bridge.core.arrivals import Arrivals
 from bridge.core.chatfacts import ChatFacts
 from bridge.core.doorway import Doorway
+from bridge.core.portals import Portals
 from bridge.matrix.evictions import Evictions
-from bridge.model import LinkKind
-from bridge.sdk.events import RemoteRemark, RemoteShutOut, RemoteUser
-from bridge.sdk.ids import RemoteMessageId, RemoteUserId, UserId
+from bridge.model import LinkKind, LoginRow, Members, SystemClock
+from bridge.sdk.events import (
+    MessageKind,
+    RemoteMessage,
+    RemoteRemark,
+    RemoteShutOut,
+    RemoteUser,
+)
+from bridge.sdk.ids import LoginId, RemoteChatId, RemoteMessageId, RemoteUserId, UserId
+from bridge.sdk.login import LoginKind
+from bridge.sdk.rich import Rich
 from bridge.telemetry import Telemetry
 from tests.core.ground import CHAT, NEAR, Ground
 
@@ -61,3 +71,34 @@ async def test_what_the_relay_comes_to_while_the_bot_is_out_of_the_room_is_taken
     evictions._known.put((ground.portal.room, bot), False)
     await door.receive(out)
     assert ["I am out of" in one.content["body"] for one in ground.waiting] == [True, True]
+
+
+def message(nick: str) -> RemoteMessage:
+    return RemoteMessage(
+        chat=CHAT, id=RemoteMessageId(f"from {nick}"), sender=user(nick), kind=MessageKind.TEXT,
+        body=Rich.plain("hello"), at=SystemClock().now(),
+    )  # fmt: skip
+
+
+async def test_only_who_says_something_in_a_room_as_a_ghost_is_let_speak_there() -> None:
+    eve, carl = (Ground().namespaces.ghost(NEAR, RemoteUserId(one)) for one in ("eve", "carl"))
+    ground = Wary(lambda one: one == eve)
+    portals = Portals(ground.house)
+    relay = LoginRow(id=LoginId(1), instance=NEAR, owner=None, kind=LoginKind.RELAY)
+    door = portals._open(ground.portal)
+    # Another chat of the room is such that not everybody may.
+    portals._open(replace(ground.portal, id=2, chat=RemoteChatId("#other"), quieted=True))
+    for portal in (
+        replace(ground.portal, members=Members.NONE), replace(ground.portal, paused=True),
+    ):  # fmt: skip
+        door.portal = portal
+        for nick in ("eve", "dora"):
+            await portals.receive(NEAR, relay, message(nick))
+        ground.arrive()
+        assert ground.levels["users"] == {}
+    door.portal = ground.portal
+    for nick in ("eve", "carl", "carl"):
+        await portals.receive(NEAR, relay, message(nick))
+    assert [one.user for one in ground.waiting][1:] == [carl, carl]
+    ground.arrive()
+    assert ground.levels["users"] == {carl: 1}

@@ -1,14 +1,20 @@
 """A room follows its chat over changes in quick succession, failures and cuts."""
 
+import asyncio
+import contextlib
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from bridge.core.chatfacts import ChatFacts
+from bridge.core.lane import Item, Lane
+from bridge.core.portals import Portals
+from bridge.core.progress import Row
 from bridge.model import Follow, Puppets
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import Rank, RemoteAccess, RemoteRanks
-from bridge.sdk.ids import RemoteUserId, RoomId
+from bridge.sdk.ids import RemoteUserId, RoomId, UserId
 from tests.core.ground import ALICE, CHAT, FEED, NEAR, ROOM, Ground
 
 
@@ -242,8 +248,163 @@ async def test_a_room_is_limited_only_while_it_follows_and_nobody_is_heard_for_a
         await facts.review()
         ground.arrive()
         assert ground.levels.get("events_default", 0) == level, (changes, heard)
-    assert not facts.let_all_speak()
+
+
+async def test_a_limit_that_cannot_be_lifted_now_stays_ours_and_is_lifted_later() -> None:
+    ground = Ground()
+    facts, bot = ChatFacts(ground.portal, ground.house), ground.namespaces.bot
     await facts.receive(moderated())
-    await ground.put(facts.let_all_speak())
+    ground.arrive()
+    ground.is_demoted = True
+    await facts.receive(moderated(is_so=False))
+    ground.arrive()
+    assert (ground.levels["events_default"], facts.portal.quieted) == (1, True)
+    ground.is_demoted = False
+    # Put out of the room, it can do as little.
+    ground.evictions._known.put((ROOM, bot), True)
+    await facts.review()
+    assert (facts.portal.quieted, len(ground.waiting)) == (True, 0)
+    ground.evictions.forgive(ROOM, bot)
+    await facts.review()
+    ground.arrive()
+    assert (ground.levels["events_default"], facts.portal.quieted) == (0, False)
+    await facts.receive(moderated())
+    ground.arrive()
+    assert (ground.levels["events_default"], facts.portal.quieted) == (1, True)
+
+
+async def test_a_change_of_power_in_the_room_lifts_what_could_not_be_lifted() -> None:
+    ground = Ground()
+    door = Portals(ground.house)._open(ground.portal)
+    await door.facts.receive(moderated())
+    ground.arrive()
+    ground.is_demoted = True
+    await door.facts.receive(moderated(is_so=False))
+    ground.arrive()
+    ground.is_demoted = False
+    event = {"type": "m.room.power_levels", "state_key": "", "room_id": ROOM, "content": {},
+             "event_id": "$power", "sender": ALICE}  # fmt: skip
+    await door.acts.handle(Item(cast(Row, None), 0, event, cast(Lane, None)))
+    ground.arrive()
+    assert (ground.levels["events_default"], door.portal.quieted) == (0, False)
+
+
+async def test_a_room_that_a_bridge_moves_into_is_limited_as_the_one_before() -> None:
+    ground = Ground()
+    door = Portals(ground.house)._open(ground.portal)
+    bob = ground.namespaces.ghost(NEAR, RemoteUserId("bob"))
+    await door.facts.receive(ranks(bob=Rank.VOICED, own=Rank.VOICED, is_all=True))
+    await door.facts.receive(moderated())
+    ground.arrive()
+    ground.levels = {"users": {}}
+    door.become(replace(door.portal, room=RoomId("!new")))
+    await door.facts.review()
+    assert {one.room for one in ground.waiting} == {"!new"}
+    ground.arrive()
+    assert ground.levels == {"users": {bob: 1, ALICE: 1}, "events_default": 1}
+
+
+async def test_what_changes_in_the_chat_while_nothing_crosses_is_in_the_room_after_that() -> None:
+    ground = Ground()
+    portals = Portals(ground.house)
+    door = portals._open(ground.portal)
+    bob, carl = (ground.namespaces.ghost(NEAR, RemoteUserId(one)) for one in ("bob", "carl"))
+    await door.receive(ranks(bob=Rank.MODERATOR, own=Rank.VOICED, is_all=True))
+    await door.receive(moderated())
+    ground.arrive()
+    await portals.set_paused(door, True, ALICE)
+    ground.arrive()
+    assert ground.levels == {"users": {bob: 50, ALICE: 1}, "events_default": 0}
+    await door.receive(ranks(bob=Rank.NONE, carl=Rank.VOICED, own=Rank.NONE))
+    await door.receive(access(is_open=False))
+    await door.receive(moderated())
+    ground.arrive()
+    assert ground.levels["users"] == {bob: 50, ALICE: 1}
+    ground.failing.add("put powers")
+    await portals.set_paused(door, False, ALICE)
+    await door.facts.review()
+    ground.arrive()
+    assert ground.levels == {"users": {carl: 1}, "events_default": 1}
+    await door.facts.review()
+    assert not ground.waiting
+
+
+async def test_a_voice_that_was_given_before_a_restart_is_taken_when_it_is_gone() -> None:
+    ground = Ground()
+    bea, mod = UserId("@bea:test.example"), UserId("@mod:test.example")
+    facts = ChatFacts(ground.portal, ground.house)
+    await facts.receive(ranks(is_all=True))
+    await facts.receive(moderated())
+    both = replace(ranks(is_all=True), own={ALICE: Rank.VOICED, bea: Rank.VOICED})
+    await facts.receive(both)
+    ground.arrive()
+    ground.levels["users"][mod] = 50
+    assert ground.levels["users"] == {ALICE: 1, bea: 1, mod: 50}
+    facts = ChatFacts(replace(ground.portal, **ground.stored), ground.house)
+    # One change does not tell who has none.
+    await facts.receive(replace(ranks(), own={bea: Rank.VOICED}))
+    ground.arrive()
+    assert ground.levels["users"] == {ALICE: 1, bea: 1, mod: 50}
+    await facts.receive(replace(ranks(is_all=True), own={bea: Rank.VOICED}))
+    ground.arrive()
+    assert ground.levels["users"] == {bea: 1, mod: 50}
+    # Later it is as people have it.
+    ground.levels["users"][ALICE] = 1
+    await facts.receive(replace(ranks(is_all=True), own={bea: Rank.VOICED}))
+    ground.arrive()
+    assert ground.levels["users"] == {ALICE: 1, bea: 1, mod: 50}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_room_that_is_untied_while_its_chat_becomes_moderated_is_not_limited_after_it(
+    fails: bool,
+) -> None:
+    ground = Ground()
+    facts = ChatFacts(ground.portal, ground.house)
+    carl = ground.namespaces.ghost(NEAR, RemoteUserId("carl"))
+    begun = asyncio.Event()
+
+    async def untie() -> None:
+        begun.set()
+        with contextlib.suppress(TemporaryFailure):
+            async with facts.leaving() as unlimited:
+                await ground.put(unlimited)
+                if fails:
+                    raise TemporaryFailure("the database is away")
+
+    async with asyncio.TaskGroup() as tasks:
+
+        async def begin() -> None:
+            """Untie it while a change is on its way."""
+            tasks.create_task(untie())
+            await begun.wait()
+
+        ground.meanwhile["set_quieted"] = begin
+        await facts.receive(moderated())
     ground.arrive()
     assert ground.levels["events_default"] == 0
+    await facts.receive(moderated())
+    await facts.let_speak(carl)
+    ground.arrive()
+    # Where it is not untied after all, it is as it was.
+    assert ground.levels["events_default"] == (1 if fails else 0)
+    assert (carl in ground.levels["users"]) is fails
+
+
+async def test_a_bot_that_comes_later_speaks_and_the_main_bot_makes_good_what_it_missed() -> None:
+    ground = Ground()
+    portals = Portals(ground.house)
+    door = portals._open(ground.portal)
+    feed, bot = ground.namespaces.bot_of(FEED), ground.namespaces.bot
+    await door.receive(moderated())
+    await portals.bot_came(feed, ROOM)
+    ground.arrive()
+    assert ground.levels == {"users": {feed: 1}, "events_default": 1}
+    ground.evictions._known.put((ROOM, bot), True)
+    await door.receive(ranks(carl=Rank.HELPER, is_all=True))
+    await door.receive(moderated(is_so=False))
+    ground.evictions.forgive(ROOM, bot)
+    await portals.bot_came(bot, ROOM)
+    ground.arrive()
+    carl = ground.namespaces.ghost(NEAR, RemoteUserId("carl"))
+    assert ground.levels == {"users": {carl: 25}, "events_default": 0}

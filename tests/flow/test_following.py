@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
-from bridge.sdk.ids import InstanceId, RemoteChatId
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.settings import Address, DatabaseSettings, WebSettings
 from tests.flow.test_consent import tell
 from tests.flow.test_conversation import RUN, bridge, irc_module
@@ -38,7 +38,10 @@ async def app(
         contact="admin@test.example", policy="Be kind.\n<b>Keep</b> nothing.",
     )  # fmt: skip
     settings = town.settings_for(
-        folder, database_settings, modules=make_modules(irc_module(irc)), web=web
+        folder,
+        database_settings,
+        web=web,
+        modules=make_modules({**irc_module(irc), "dice": ("dice", {})}),
     )
     async with running(settings) as started:
         yield started
@@ -282,6 +285,43 @@ async def test_in_a_room_whose_channel_is_moderated_only_those_with_a_voice_spea
         door = next(one for one in app.parts.portals.all if one.portal.chat_name == hall)
         await app.parts.plumbing.unbridge(door, door.portal.created_by)  # type: ignore[arg-type]
         await wait_for_state(alice, room, "m.room.power_levels", speaking(0))
+
+
+async def test_a_bot_that_comes_into_a_room_whose_channel_is_moderated_speaks_there(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice, dice = await town.person("alice"), app.parts.namespaces.bot_of(InstanceId("dice"))
+    hall = f"#later-{irc.kind}"
+    async with irc_user(irc.port, "olga") as olga:
+        await olga.join(hall)
+        room = await bridge(alice, hall)
+        levels = await state(alice, room, "m.room.power_levels")
+        users = {**levels["users"], BOT: 100}
+        await alice.set_state(room, "m.room.power_levels", {**levels, "users": users})
+        await alice.say(room, "!trestle set follow all")
+        await alice.wait_for_text(room, f"follow is all for {hall} on near now.")
+        olga.say(f"MODE {hall} +m")
+
+        def is_limited(content: dict[str, Any]) -> bool:
+            return bool(content.get("events_default", 0) == 1)
+
+        await wait_for_state(alice, room, "m.room.power_levels", is_limited)
+        await alice.call("POST", f"v3/rooms/{room}/invite", {"user_id": dice})
+        await wait_for_state(alice, room, "m.room.power_levels", power(dice, 1))
+        # What changes while the main bot is put out is done when it is back.
+        evictions = app.parts.intents.evictions
+        await kick(alice, room, "kick", BOT)
+        await wait_until(lambda: evictions.is_out(RoomId(room), UserId(BOT)))
+        door = next(one for one in app.parts.portals.all if one.portal.chat_name == hall)
+        olga.say(f"MODE {hall} -m")
+        await wait_until(
+            lambda: door.facts._access is not None and not door.facts._access.moderated
+        )
+        await alice.call("POST", f"v3/rooms/{room}/invite", {"user_id": BOT})
+        await wait_for_state(
+            alice, room, "m.room.power_levels", lambda content: not is_limited(content)
+        )
+        await wait_for_state(alice, room, "m.room.power_levels", power(dice, 0))
 
 
 async def _who_is_put_out_of_the_room_goes(
