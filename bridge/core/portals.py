@@ -116,10 +116,11 @@ class Portals:
 
     def lanes(self, event: dict[str, Any]) -> Sequence[Lane]:
         """The lanes of portals that an event belongs to."""
-        doors = self._by_room.get(event["room_id"])
-        if not doors and event["type"] == "m.room.tombstone":
-            # They may have moved along, and what belongs to that have been cut off.
-            doors = self._by_room.get(RoomId(str(event["content"].get("replacement_room"))))
+        doors: Sequence[Doorway] = self.in_room(event["room_id"])
+        if event["type"] == "m.room.tombstone":
+            # Some may have moved along, and what belongs to that have been cut off.
+            moved = self.in_room(RoomId(str(event["content"].get("replacement_room"))))
+            doors = [*doors, *(door for door in moved if door not in doors)]
         if not doors:
             return ()
         if event["type"] == "m.room.redaction":
