@@ -215,12 +215,19 @@ class ChatFacts:
         await self._put_state("m.room.topic", {"topic": event.topic})
         self.topic = event.topic
 
+    def overhear_topic(self, event: dict[str, Any]) -> None:
+        """Know the topic that people set in the room, though the chat does not get it."""
+        topic = event["content"].get("topic")
+        if event["type"] == "m.room.topic" and isinstance(topic, str):
+            self.topic, self.is_topic_held = topic, False
+
     async def put_held_topic(self) -> None:
         """Put the chat's newest topic into the room, if it was left out before.
 
         Raises ``TemporaryFailure`` when the database is away.
         """
-        if not self.is_topic_held or self.portal.follow is Follow.NOTHING:
+        portal = self.portal
+        if not self.is_topic_held or portal.follow is Follow.NOTHING or portal.paused:
             return
         self.is_topic_held = False  # First: it may be left out again.
         try:

@@ -163,6 +163,7 @@ class Consents:
                 state=AskedState.REFUSED, at=now, until=now, again_at=now + REFUSED_FOR,
             ))  # fmt: skip
             await self._plumbing.halt(door, by)
+            # At once: who waits to have it go on must find it ended.
             self._end(_Ended(door, by, reason))
         return True
 

@@ -152,6 +152,7 @@ class Doorway:
             await self._let_stop(item)
         elif self.portal.paused or left_alone or self._is_left_out(item):
             item.drop()
+            self.facts.overhear_topic(item.event)
         elif item.event["type"] in KINDS:
             await self.acts.handle(item)
         else:

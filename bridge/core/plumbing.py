@@ -191,7 +191,7 @@ class Plumbing:
     async def halt(self, door: Doorway, by: UserId) -> None:
         """Have nothing cross. Raises ``TemporaryFailure`` when the database is away."""
         # Also if it is so: somebody may be about to have it go on.
-        await self._portals.set_paused(door, True, by)
+        await self._portals.halt(door, by)
 
     async def leave(self, door: Doorway, reason: str) -> None:
         """Have every login out of the chat."""

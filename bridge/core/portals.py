@@ -114,10 +114,11 @@ class Portals:
 
     def lanes(self, event: dict[str, Any]) -> Sequence[Lane]:
         """The lanes of portals that an event belongs to."""
-        doors = self._by_room.get(event["room_id"])
-        if not doors and event["type"] == "m.room.tombstone":
-            # They may have moved along, and what belongs to that have been cut off.
-            doors = self._by_room.get(RoomId(str(event["content"].get("replacement_room"))))
+        doors: Sequence[Doorway] = self.in_room(event["room_id"])
+        if event["type"] == "m.room.tombstone":
+            # Some may have moved along, and what belongs to that have been cut off.
+            moved = self.in_room(RoomId(str(event["content"].get("replacement_room"))))
+            doors = [*doors, *(door for door in moved if door not in doors)]
         if not doors:
             return ()
         if event["type"] == "m.room.redaction":
@@ -206,14 +207,24 @@ class Portals:
 
         Raises ``PermanentFailure`` if it is to go on, and those who run the chat have ended it.
         """
-        # In the order in which they are said, the last one holds.
+        await self._store_paused(door, paused, by)
+        await door.facts.review()
+
+    async def halt(self, door: Doorway, by: UserId) -> None:
+        """Stop what crosses, and ask no homeserver for anything.
+
+        Nobody is faster with another wish than who does the next thing without waiting.
+        """
+        await self._store_paused(door, True, by)
+
+    async def _store_paused(self, door: Doorway, paused: bool, by: UserId) -> None:
+        # In the order in which they are said, the last one holds. Nothing is awaited after it.
         async with door.facts.pausing:
             if not paused:
                 refuse_ended(door)
             await self._record(AuditAction.PAUSE if paused else AuditAction.RESUME, door, by)
             await self._house.store.set_paused(door.portal.id, paused)
             door.portal = replace(door.portal, paused=paused)
-        await door.facts.review()
 
     async def choose(self, door: Doorway, wish: Wish, values: Mapping[str, str]) -> None:
         """Have the portal as somebody wishes (see ``core.choices``).

@@ -92,7 +92,7 @@ class Routes:
         if kind == "m.room.member":
             return self._member(event)
         if kind in KINDS and event.get("state_key") == "":
-            return self._portals.lanes(event)
+            return self._portal_lanes(event)
         if kind == "m.room.encryption" and self.watcher.wants(event):
             return self.watcher.lanes(self._router, event)
         return self.policies.lanes(event) if "state_key" in event else ()
@@ -122,14 +122,28 @@ class Routes:
             return lanes
         return (*lanes, *seats) if lanes else seats
 
+    def _portal_lanes(self, event: dict[str, Any]) -> Sequence[Lane]:
+        """The lanes of portals that something done in a room belongs to.
+
+        What waits to be said there is not overtaken: what a lane has done counts, after a crash,
+        for all that came before.
+        """
+        lanes = self._portals.lanes(event)
+        if not lanes or any(map(self._portals.is_shared, lanes)):
+            return lanes
+        return self.watcher.lanes_behind(self._router, event, is_heard=True) or lanes
+
     def hand_on(self, item: Item) -> None:
         """Give what has waited in a lane to those who want it by now.
 
         Not to a chat that others are in, too: what was said before the room was tied is not for
         them.
         """
+        event = item.event
+        is_talk = event["type"] in _TALK
+        wanted = self._talk(event, has_waited=True) if is_talk else self._portals.lanes(event)
         lanes = [
-            lane for lane in self._talk(item.event, has_waited=True)
+            lane for lane in wanted
             if not self._portals.is_shared(lane)
         ]  # fmt: skip
         if lanes:
@@ -142,7 +156,7 @@ class Routes:
         self._intents.note_member(event)
         self._portals.note_member(event)
         if not self.watcher.wants(event):
-            return self._portals.lanes(event)
+            return self._portal_lanes(event)
         lanes = self.watcher.lanes(self._router, event)
         is_put_out = event["content"].get("membership") in {"leave", "ban"}
         if not is_put_out or self._namespaces.is_ours(event["sender"]):

@@ -67,12 +67,18 @@ class Upgrades:
     async def _was_cut_off(self, door: Doorway, old: RoomId, sender: UserId) -> bool:
         """Whether an earlier process moved the bridge here from the old room, and did no more."""
         house, room = self._house, door.portal.room
+        # Where another bridge of the network is still, its ghosts tell nothing.
+        still = {other.portal.instance for other in self._portals.in_room(old)}
+        has_ghosts = door.portal.instance not in still
         try:
             return (
                 await self._replaces(room, old)
                 and await house.intents.can(room, sender, "m.bridge")
                 and (
-                    bool(self._ghosts(door, await house.intents.joined_members(old)))
+                    (
+                        has_ghosts
+                        and bool(self._ghosts(door, await house.intents.joined_members(old)))
+                    )
                     or await self._plumbing.is_published(door, old)
                 )
             )

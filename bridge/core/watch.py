@@ -19,9 +19,6 @@ from bridge.sdk.ids import RoomId, UserId
 
 log = logging.getLogger(__name__)
 
-KINDS = frozenset({"m.room.member", "m.room.encryption"})
-"""Types of which something happens to our users; of others what is said waits for that."""
-
 
 class BotRooms(Protocol):
     """The part of the storage that knows which rooms bots are in, and which are encrypted."""
@@ -49,8 +46,8 @@ class Watch:
         self._door = door
 
     async def handle(self, item: Item) -> None:
-        """Act on a membership or encryption event; what was said meanwhile goes on."""
-        if item.event["type"] in KINDS:
+        """Act on a membership or encryption event; what was said or done meanwhile goes on."""
+        if self._door.wants(item.event):
             await self._door.handle(item.event)
         else:
             self._door.hand_on(item)
@@ -113,7 +110,7 @@ class Watcher:
         if lane is None:
             return ()
         waits = any(
-            item.event["type"] not in KINDS
+            not self.wants(item.event)
             or (not is_heard and self._is_for(item.event, event["sender"]))
             for item in lane.queue
         )  # fmt: skip

@@ -8,6 +8,7 @@ that they have then for the network that is meant. Without one they see and end 
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -23,6 +24,7 @@ from bridge.core.portals import Portals
 from bridge.core.signin import SignIn
 from bridge.matrix.intents import Intents
 from bridge.model import Permission
+from bridge.sdk.errors import DeliveryError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.login import Ask, Show, Step
 from bridge.storage.tokens import TokenRow
@@ -214,6 +216,10 @@ class Provisioning:
         change_all(body, wish)
         if paused != door.portal.paused:
             await self._portals.set_paused(door, paused, who)
+            if not paused:
+                # Why it is not there yet is in the answer's ``reason``.
+                with suppress(DeliveryError):
+                    await self._plumbing.come_back(door)
         if body:
             await self._portals.choose(door, wish, body)
         return json_of(self._portal(door))

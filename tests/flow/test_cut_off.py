@@ -164,3 +164,45 @@ async def test_what_was_cut_off_is_done_whole_the_next_time(
         assert published(homeserver, NEW) == [ALICE]
         await homeserver.wait_until(lambda: homeserver.rooms[OLD] == {BOT, ALICE})
         assert f"@_trestle_near_carl:{SERVER}" in homeserver.rooms[NEW]
+
+
+def tells_of(asked: Asked, room: str, chat: str) -> Answer | None:
+    """Have a room tell of the bridge to one chat."""
+    is_asked = asked.method == "GET" and asked.parts[:4] == ("rooms", room, "state", "m.bridge")
+    if not is_asked or not asked.parts[-1].endswith(f"/{chat}"):
+        return None
+    return Answer(content={"creator": ALICE})
+
+
+async def test_a_move_that_was_cut_off_is_finished_though_another_bridge_is_still_in_the_old_room(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    rooms = Rooms()
+    async with (
+        run_ngircd() as irc,
+        irc_user(irc.port, "carl") as carl,
+        play(database_settings, folder, rules=[rooms], modules=irc_module(irc)) as stage,
+    ):
+        homeserver, parts = stage.homeserver, stage.app.parts
+        rooms.parts, near = parts, parts.instances[NEAR]
+        homeserver.rooms |= {OLD: {BOT, ALICE}, NEW: {ALICE}}
+        await wait_until(lambda: near.relay is not None)
+        assert await near.wait_until_connected(PATIENCE)
+        for name in ("#pier", "#quay"):
+            await carl.join(name)
+            await parts.plumbing.bridge(near, name, OLD, UserId(ALICE))
+        carl.say("PRIVMSG #pier :a ghost comes in")
+        await homeserver.wait_until(lambda: "a ghost comes in" in homeserver.texts(OLD))
+        # So far the last process came.
+        first = parts.portals.in_room(OLD)[0]
+        homeserver.rules.insert(0, lambda asked: tells_of(asked, OLD, "#pier"))
+        await parts.portals.move(first, NEW, UserId(ALICE))
+        # It was there before, and has nothing to do with the old room.
+        await parts.plumbing.bridge(near, "#own", NEW, UserId(ALICE))
+        assert await stage.put(replace_old(rooms)) == 200
+        moved = [f"The bridge to {name} on near has moved here." for name in ("#pier", "#quay")]
+        await homeserver.wait_until(lambda: set(moved) <= set(homeserver.texts(NEW)))
+        await homeserver.wait_until(lambda: homeserver.rooms[OLD] == {BOT, ALICE})
+        await wait_until(lambda: not parts.router.waiting)
+        assert sorted(homeserver.texts(NEW)) == moved
+        assert f"@_trestle_near_carl:{SERVER}" in homeserver.rooms[NEW]

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from bridge.app import App
 from bridge.core.watch import watch_name
@@ -70,6 +71,42 @@ async def test_what_is_said_to_somebody_who_is_just_coming_is_said_to_them_in_or
             )  # fmt: skip
             await app.parts.routes.watcher.handle(invited)
             there = await app.parts.intents.joined_members(RoomId(chat))
+            assert set(there) == {alice.id, BOT, ghost("carl")}
+
+
+async def test_what_is_done_in_a_direct_chat_does_not_overtake_what_waits_to_be_said_there(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc))
+        )
+        alice = await town.person("alice")
+        async with running(settings) as app:
+            lanes = app.parts.router.lanes
+            async with AsyncExitStack() as still:
+                async with locked(app, "portal"):
+                    chat = await alice.create_room(
+                        preset="trusted_private_chat", is_direct=True, invite=[ghost("carl")]
+                    )
+                    await alice.wait_until_joined(chat, BOT)
+                    await say(app, alice, chat, "one")
+                    await still.enter_async_context(locked(app, "bot_room"))
+                room = RoomId(chat)
+                await wait_until(lambda: bool(app.parts.portals.in_room(room)), 60)
+                (door,) = app.parts.portals.in_room(room)
+                await alice.set_state(chat, "m.room.topic", {"topic": "boats"})
+                name = quote(alice.id, safe="")
+                await alice.call("PUT", f"v3/profile/{name}/displayname", {"displayname": "Al"})
+                await say(app, alice, chat, "two")
+                waiting = [item.event["type"] for item in lanes[watch_name(room)].queue][-4:]
+                talk = "m.room.message"
+                assert waiting == [talk, "m.room.topic", "m.room.member", talk]
+                # Of what comes after it in its lane nobody would believe that it is still to do.
+                assert lanes[door.name].slot.newest is None
+            for text in ("one", "two"):
+                assert (await carl.expect("PRIVMSG carl :")).endswith(f" :{text}")
+            there = await app.parts.intents.joined_members(room)
             assert set(there) == {alice.id, BOT, ghost("carl")}
 
 

@@ -122,6 +122,21 @@ async def test_who_has_a_bridge_go_on_at_the_same_moment_does_not_overtake_what_
             assert await core.fetchval("SELECT paused FROM portal")
 
 
+async def test_what_operators_end_does_not_wait_until_it_is_known_who_may_speak_in_the_room(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    with vivid_bridge.installed():
+        async with play(database_settings, folder, modules={"near": ("vivid", {})}) as stage:
+            parts = stage.app.parts
+            near = parts.instances[NEAR]
+            await wait_until(lambda: near.relay is not None)
+            door = await parts.plumbing.bridge(near, "hall", RoomId(ROOM), UserId(ALICE))
+            # Held while the homeserver is asked for that.
+            async with asyncio.timeout(20), door.facts._limiting:
+                assert await parts.consents.withdraw(door, BOT, "enough")
+            await check_that_it_stays_ended(parts, door)
+
+
 async def test_what_operators_say_waits_for_no_homeserver_and_no_other_chat(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:

@@ -108,8 +108,23 @@ async def test_neither_a_topic_nor_the_reason_of_a_part_comes_in_while_the_room_
             gone = await wait_for_member(alice, room, "@_trestle_near_dora:test.example", "leave")
             assert "reason" not in gone["content"]
             assert topics(alice, room) == []
+            # While nothing crosses, it does not come, and what people set instead holds.
+            await alice.say(room, "!trestle pause")
+            await alice.wait_for_text(room, "until you say resume")
             await bea.leave(room)
-            await alice.wait_until(lambda: topics(alice, room) == ["come at six"])
+            await wait_until(lambda: not door.portal.blocked)
+            await door.facts.put_held_topic()
+            await alice.set_state(room, "m.room.topic", {"topic": "come at nine"})
+            await wait_until(lambda: door.facts.topic == "come at nine")
+            await alice.say(room, "!trestle resume")
+            await alice.wait_for_text(room, "Messages cross")
+            await door.facts.put_held_topic()
+            await bea.join(room)
+            await wait_until(lambda: door.portal.blocked)
+            carl.say("TOPIC #coy :come at ten")
+            await wait_until(lambda: door.facts.is_topic_held)
+            await bea.leave(room)
+            await alice.wait_until(lambda: topics(alice, room) == ["come at nine", "come at ten"])
 
 
 def topics(person: MatrixUser, room: str) -> list[str]:

@@ -202,6 +202,10 @@ async def test_a_room_is_bridged_changed_and_let_go_by_http_with_the_power_to(
         await program.ask("PATCH", path, {"uncertain": "maybe"}, status=400)
         changed = await program.ask("PATCH", path, {"paused": True, "uncertain": "hold"})
         assert (changed["paused"], changed["uncertain"]) == (True, "hold")
+        # What goes on brings back the relay, as it does when it is said in the room.
+        app.parts.instances[NEAR].trouble["#api"] = "we are out of it"
+        goes_on = await program.ask("PATCH", path, {"paused": False})
+        assert (goes_on["paused"], goes_on["reason"]) == (False, "")
         await program.ask("PATCH", path, {"relay_name": "{nobody}"}, status=400)
         chosen = {"puppets": "relay", "relay_name": "{name} of {server}", "relay": "bot"}
         assert chosen.items() <= (await program.ask("PATCH", path, chosen)).items()
