@@ -98,6 +98,11 @@ async def test_what_is_done_in_a_direct_chat_does_not_overtake_what_waits_to_be_
                 await alice.set_state(chat, "m.room.topic", {"topic": "boats"})
                 name = quote(alice.id, safe="")
                 await alice.call("PUT", f"v3/profile/{name}/displayname", {"displayname": "Al"})
+                # The homeserver tells a room of that when it finds the time.
+                await alice.wait_until(lambda: any(
+                    one["room_id"] == chat and one["content"].get("displayname") == "Al"
+                    for one in alice.events
+                ))  # fmt: skip
                 await say(app, alice, chat, "two")
                 waiting = [item.event["type"] for item in lanes[watch_name(room)].queue][-4:]
                 talk = "m.room.message"
