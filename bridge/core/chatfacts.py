@@ -260,12 +260,12 @@ class ChatFacts:
         Services, say, are heard in a moderated chat without a rank there; other networks know
         nothing of it.
         """
+        # It is asked with each message: first what needs no look at the id.
+        if not self.portal.quieted or self._is_left or user in self._let:
+            return
         ghost = self._house.namespaces.parse_ghost(user)
-        is_ranked = (
-            ghost is not None and ghost[0] == self.portal.instance
-            and RemoteUserId(ghost[1]) in self._ranks
-        )  # fmt: skip
-        if not self.portal.quieted or self._is_left or user in self._let or is_ranked:
+        here = self.portal.instance
+        if ghost is not None and ghost[0] == here and RemoteUserId(ghost[1]) in self._ranks:
             return
         await self._house.sender.put([self._powers({}, voices={user: True})])
         self._let.add(user)

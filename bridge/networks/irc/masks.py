@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase, translate
+from fnmatch import translate
+from functools import lru_cache
 
 from bridge.networks.irc.wire import Source
 
@@ -11,12 +12,13 @@ Fold = Callable[[str], str]
 
 def hits(mask: str, source: Source, fold: Fold) -> bool:
     """Whether a mask is about somebody, too."""
-    # It knows ``*`` and ``?`` alone; ``[`` may be part of a nick.
-    return fnmatchcase(fold(source.mask), fold(mask).replace("[", "[[]"))
+    return pattern(fold(mask)).match(fold(source.mask)) is not None
 
 
+@lru_cache(maxsize=512)
 def pattern(mask: str) -> re.Pattern[str]:
     """What matches all whom a mask is about, by their own masks; all of them folded."""
+    # A mask knows ``*`` and ``?`` alone; ``[`` may be part of a nick.
     return re.compile(translate(mask.replace("[", "[[]")))
 
 
