@@ -7,15 +7,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from datetime import date, datetime
 from typing import Any, Protocol
 
+from bridge.core import malformed
 from bridge.core.ephemeral import Ephemeral
 from bridge.core.inflight import Left, consumer_number
 from bridge.core.lane import LONGEST, Item, Lane
+from bridge.core.malformed import Malformed, fault_of
 from bridge.core.progress import Marker, Row
 from bridge.core.router import Router
 from bridge.core.window import KeyWindow
 from bridge.failpoint import failpoint
 from bridge.jsontext import encode
-from bridge.model import Clock, ItemId, Outcome, ParkReason, RowId, Source, Transaction
+from bridge.model import Clock, ItemId, Outcome, RowId, Source, Transaction
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.telemetry import Telemetry
 
@@ -54,12 +56,9 @@ class Journal(Protocol):
     def recent_keys(self, limit: int) -> AsyncIterator[bytes]: ...
 
 
-class Parking(Protocol):
-    """Where elements that are no events are put."""
+class Parking(malformed.Parking, Protocol):
+    """Where elements that are no events are put, and what else was put aside."""
 
-    async def park(
-        self, item: ItemId, consumer: str, reason: ParkReason, detail: str, event: bytes
-    ) -> None: ...
     async def parked_of_open_rows(self) -> set[tuple[ItemId, str]]: ...
 
 
@@ -74,52 +73,8 @@ _EVENT_TYPES = {
     "m.room.redaction": "redaction",
     "m.reaction": "reaction",
 }
-
-
-def fault_of(event: object) -> str | None:
-    """Say why an element of ``events`` is no event, None if it is one.
-
-    Checks only what routing relies on; see the client event format of the Matrix specification.
-    """
-    try:
-        names = event["event_id"], event["room_id"], event["sender"], event["type"]  # type: ignore[index]
-        if (
-            "".join(names).isprintable()
-            and type(event["content"]) is dict  # type: ignore[index]
-            and type(event.get("unsigned")) in _MAYBE_OBJECT  # type: ignore[attr-defined]
-            and type(event.get("origin_server_ts")) in _MAYBE_NUMBER  # type: ignore[attr-defined]
-            and type(event.get("state_key")) in _MAYBE_TEXT  # type: ignore[attr-defined]
-        ):
-            return None
-    except (KeyError, AttributeError, TypeError, IndexError):
-        pass  # Not what it should be; said in words below.
-    return _fault_in_words(event)
-
-
-_MAYBE_OBJECT = (dict, type(None))
-_MAYBE_NUMBER = (int, type(None))
-_MAYBE_TEXT = (str, type(None))
-
-
-def _fault_in_words(event: object) -> str | None:
-    if not isinstance(event, dict):
-        return "it is not an object"
-    for name in ("event_id", "room_id", "type", "sender"):
-        value = event.get(name)
-        if not isinstance(value, str) or not value.isprintable():
-            return f"its {name} is not a plain text"
-    if not isinstance(event.get("content"), dict):
-        return "its content is not an object"
-    unsigned = event.get("unsigned")
-    if unsigned is not None and not isinstance(unsigned, dict):
-        return "its unsigned is not an object"
-    stamp = event.get("origin_server_ts")
-    if stamp is not None and (not isinstance(stamp, int) or isinstance(stamp, bool)):
-        return "its origin_server_ts is not a number"
-    state_key = event.get("state_key")
-    if state_key is not None and not isinstance(state_key, str):
-        return "its state_key is not a text"
-    return None
+_TURNS = 2
+"""Turns of the loop from an event's lane to the module's first word about it."""
 
 
 class Intake:
@@ -141,7 +96,7 @@ class Intake:
     ) -> None:
         self._journal = journal
         self._parking = parking
-        self._malformed = _Malformed(parking)
+        self._malformed = Malformed(parking)
         self._router = router
         self._marker = marker
         self._telemetry = telemetry
@@ -271,8 +226,14 @@ class Intake:
             return
         loop = asyncio.get_running_loop()
         row = Row(row_id, len(events), bytes(bits), landed_at=loop.time())
-        # The answer goes out first: the row is safe, and the homeserver has others waiting.
-        loop.call_soon(self._dispatch, row, events, transaction.source)
+        if len(events) > 1:
+            # The answer goes out first: the row is safe, and the homeserver has others waiting.
+            loop.call_soon(self._dispatch, row, events, transaction.source)
+            return
+        # To wake who waits for the answer takes longer than to bring one event on its way.
+        self._dispatch(row, events, transaction.source)
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
     def _keys(self, events: list[Any]) -> list[bytes]:
         try:
@@ -478,23 +439,3 @@ def _left_to_do(
         row.worst[index] = outcome
         row.shares[index] = len(left)
     return left, outcome
-
-
-class _Malformed:
-    """Parks elements that are no events; their neighbours are not touched."""
-
-    name = "malformed"
-    deadline = 30.0
-    holds = False
-
-    def __init__(self, parking: Parking) -> None:
-        self._parking = parking
-
-    async def handle(self, item: Item) -> None:
-        """Park it. The content is not copied: it stays in its sealed row."""
-        fault = fault_of(item.event) or "it could not be routed"
-        await self._parking.park(item.id, self.name, ParkReason.MALFORMED, fault, b"")
-        item.outcome = Outcome.PARKED
-
-    async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
-        """Nobody to tell."""

@@ -13,7 +13,7 @@ from bridge.matrix.body import parse_transaction
 from bridge.model import ParkReason
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.settings import DatabaseSettings
-from tests.core.test_recovering import EVENT, Process, processes
+from tests.core.process import EVENT, Process, processes
 from tests.rigs.trestle import wait_until
 
 Handle = Callable[[Item], Awaitable[None]]

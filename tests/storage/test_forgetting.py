@@ -21,8 +21,8 @@ from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
 from bridge.storage.retention import Retention
 from bridge.storage.traces import Traces
+from tests.core.process import EVENT, Listener, Process
 from tests.core.test_inflight import no_room_beyond
-from tests.core.test_recovering import EVENT, Listener, Process
 from tests.storage.conftest import TurnedClock
 from tests.storage.rows import forget
 from tests.storage.test_outbox import entry

@@ -1,0 +1,109 @@
+"""The heart alone: what takes events, stores them and works on them, over a real database."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bridge.core.crossings import Crossings
+from bridge.core.inflight import InFlight
+from bridge.core.intake import Intake
+from bridge.core.lane import Consumer, Item, Lane
+from bridge.core.progress import Marker
+from bridge.core.router import Router
+from bridge.matrix.body import parse_transaction
+from bridge.model import ParkReason, SystemClock
+from bridge.settings import DatabaseSettings
+from bridge.storage.items import Items
+from bridge.storage.journal import Journal
+from bridge.storage.keys import DayKeys, EventKeys
+from bridge.storage.pool import Database
+from bridge.storage.portals import PortalStore
+from bridge.telemetry import Telemetry
+
+EVENT = {
+    "type": "m.room.message", "event_id": "$said", "room_id": "!r", "sender": "@alice:hs",
+    "content": {"msgtype": "m.text", "body": "said"},
+}  # fmt: skip
+
+
+class Listener:
+    """Notes what it is handed; fails as told the first times, or never ends."""
+
+    deadline = 30.0
+    holds = False
+
+    def __init__(self, name: str, *errors: Exception, hangs: bool = False) -> None:
+        self.name = name
+        self.hangs = hangs
+        self.errors = list(errors)
+        self.heard = asyncio.Event()
+        self.again: list[bool] = []
+        """Of each time: whether it may have been handled before."""
+
+    async def handle(self, item: Item) -> None:
+        """Note it."""
+        self.again.append(item.again)
+        self.heard.set()
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.errors:
+            raise self.errors.pop(0)
+
+    async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
+        """Nobody to tell."""
+
+
+class Process:
+    """What takes events, over the files and the database that the one before left."""
+
+    def __init__(
+        self, database: Database, journal: Journal, folder: Path, listeners: Sequence[Consumer]
+    ) -> None:
+        items = Items(database, DayKeys(folder, database.clock))
+        telemetry = Telemetry()
+        self.journal = journal
+        self.inflight = InFlight(folder / "inflight")
+        self.router = Router(self.inflight, items, telemetry, encode=orjson.dumps)
+        self.marker = self.router.marker = Marker(journal, Crossings(PortalStore(database)))
+        self.intake = Intake(
+            journal, items, self.router, self.marker, telemetry, database.clock,
+            keys_of=EventKeys(folder).keys_of, route=self._route, parse=parse_transaction,
+        )  # fmt: skip
+        self._listeners = listeners
+
+    def _route(self, event: dict[str, Any]) -> Sequence[Lane]:
+        return [self.router.lane(listener) for listener in self._listeners]
+
+    async def recover(self) -> None:
+        """Take up what was left, as a start does before it takes events."""
+        async with asyncio.TaskGroup() as group:
+            marker = group.create_task(self.marker.run())
+            await self.intake.recover(self.inflight.recover(), group, alone=5.0)
+            await self.marker.settle()
+            marker.cancel()
+        self.inflight.clear(self.router.suspects())
+
+    async def work_until_heard(self) -> None:
+        """Handle items until each listener has been handed something; mark nothing."""
+        async with asyncio.TaskGroup() as group, asyncio.timeout(20):
+            router = group.create_task(self.router.run())
+            for listener in self._listeners:
+                assert isinstance(listener, Listener)
+                await listener.heard.wait()
+            router.cancel()
+
+
+@asynccontextmanager
+async def processes(
+    settings: DatabaseSettings, folder: Path
+) -> AsyncIterator[tuple[Database, Journal]]:
+    """What outlives a process."""
+    async with Database.open(settings, folder, SystemClock()) as database:
+        journal = Journal(database, DayKeys(folder, database.clock))
+        await journal.open()
+        yield database, journal
+        await journal.close()
