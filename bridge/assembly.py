@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 
 from bridge import __version__
-from bridge.control import ControlServer
+from bridge.controlserver import ControlServer
 from bridge.core.announcing import Announcer
 from bridge.core.aside import Aside
 from bridge.core.blocks import Blocks
@@ -35,7 +35,6 @@ from bridge.core.loginmeans import Means
 from bridge.core.logins import Logins
 from bridge.core.moderators import Moderators
 from bridge.core.networkcommands import NetworkCommands
-from bridge.core.openchats import OpenChats
 from bridge.core.optouts import OptOuts
 from bridge.core.patience import Patience
 from bridge.core.permissions import Permissions
@@ -70,9 +69,6 @@ from bridge.matrix.mediastore import MediaStore
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.pulse import Pulse
 from bridge.matrix.receiver import Receiver
-from bridge.net.fetcher import GuardedFetcher
-from bridge.net.openid import OpenIdVerifier
-from bridge.net.reach import Reach
 from bridge.parts import Parts
 from bridge.roster import admins_of, namespaces_of
 from bridge.sdk.ids import InstanceId, RoomId, UserId
@@ -96,15 +92,12 @@ from bridge.storage.portals import BotRooms, PortalStore
 from bridge.storage.retention import Retention
 from bridge.storage.rotation import Rotation
 from bridge.storage.shelf import Shelf
-from bridge.storage.tokens import Links, Tokens, UsedOpenIds
+from bridge.storage.tokens import Tokens
 from bridge.storage.traces import Traces
 from bridge.storage.troubles import TroubleStore
 from bridge.storage.vault import Vault
 from bridge.telemetry import Telemetry
-from bridge.web.bridged import read_more
-from bridge.web.media import MediaProxy
-from bridge.web.provisioning import Provisioning
-from bridge.web.server import WebServer
+from bridge.web.places import read_more
 from bridge.workshop import Workshop
 
 log = logging.getLogger(__name__)
@@ -372,18 +365,6 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
                 rotation=Rotation(database, vault), audit=house.audit,
                 on_forgotten=logins.note_forgotten,
             ),
-            fetcher=GuardedFetcher(Reach(
-                allow=settings.fetching.allow,
-                own_listeners=lambda: parts.own_listeners(),  # noqa: PLW0108 - not there yet
-            )),
-            web=WebServer(
-                settings.web, tokens, Links(database),
-                await stack.enter_async_context(OpenIdVerifier(
-                    {settings.homeserver.server_name: settings.homeserver.url}
-                    | dict(settings.web.homeservers), UsedOpenIds(database).note, database.clock,
-                )), Provisioning(logins, portals, plumbing, permissions, intents, consents),
-                OpenChats(portals, intents), MediaProxy(media_links, media, deletion_store.has),
-            ),
         )  # fmt: skip
         invitations = Invitations(intents)
         portals.direct_chats = direct_chats = DirectChats(
@@ -399,6 +380,13 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         )  # fmt: skip
         routes.watcher.direct_chats, routes.watcher.hand_on = direct_chats, routes.hand_on
         routes.watcher.bot_came = portals.bot_came
+        if settings.web.manager_url is not None or settings.web.public_url is not None:
+            # What serves it takes a sixth of the memory that all of us has.
+            from bridge.webparts import open_web  # noqa: PLC0415
+
+            parts.web = await stack.enter_async_context(
+                open_web(parts, tokens, media_links, deletion_store.has)
+            )
         main_bot.login_chat.make_link = parts.web.make_link
         main_bot.sessions = sessions = Sessions(tokens, stage, namespaces.bot, logins.do)
         parts.web.on_session = sessions.begun

@@ -1,14 +1,19 @@
 """The listener for whoever watches over Trestle: ``/metrics``, ``/live``, ``/ready``."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import orjson
-from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
-from bridge.matrix.listener import cannot_listen
+from bridge.endpoints import Endpoint, Endpoints
+from bridge.matrix.answer import Answer
+from bridge.matrix.listener import Listener, Request, cannot_listen
 from bridge.settings import Address
 from bridge.telemetry import Telemetry
+
+_IDLE_LIMIT = 300.0
+"""Seconds: whoever asks each minute need not connect each time."""
+_STOP_LIMIT = 2.0
 
 Health = Callable[[], str | None]
 """None when all is well, else the reason in a sentence."""
@@ -22,49 +27,39 @@ class OpsServer:
     ) -> None:
         self._listen = listen
         self._telemetry = telemetry
-        self._live = live
-        self._ready = ready
-        self._runner: web.AppRunner | None = None
+        self._listener: Listener | None = None
+        self._endpoints = Endpoints()
+        self._endpoints.add("GET", "/metrics", self._metrics)
+        self._endpoints.add("GET", "/live", _health(live))
+        self._endpoints.add("GET", "/ready", _health(ready))
         self.address = listen
 
     async def start(self) -> None:
         """Listen. Raises ``ConfigError`` when the address is taken."""
         if self._listen is None:
             return
-        app = web.Application()
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/live", self._health(self._live))
-        app.router.add_get("/ready", self._health(self._ready))
-        self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, shutdown_timeout=2
-        )
-        await self._runner.setup()
+        listener = Listener(self._endpoints.serve, _IDLE_LIMIT)
         try:
-            await web.TCPSite(self._runner, *self._listen).start()
+            self.address = await listener.start(self._listen)
         except OSError as error:
-            await self.stop()
             raise cannot_listen(self._listen, error, "ops.listen") from error
-        self.address = Address(*self._runner.addresses[0][:2])
+        self._listener = listener
 
     async def stop(self) -> None:
         """Stop listening."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.stop(_STOP_LIMIT)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        body = encode(self._telemetry.registry)
-        return web.Response(body=body, headers={"Content-Type": content_type})
+    async def _metrics(self, request: Request, _: str) -> Answer:
+        encode, kind = choose_encoder(request.header("accept") or "")
+        return Answer(body=encode(self._telemetry.registry), kind=kind)
 
-    @staticmethod
-    def _health(ask: Health) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        async def answer(request: web.Request) -> web.StreamResponse:
-            reason = ask()
-            return web.Response(
-                status=200 if reason is None else 503,
-                body=orjson.dumps({"ok": reason is None, "reason": reason or ""}),
-                content_type="application/json",
-            )
 
-        return answer
+def _health(ask: Health) -> Endpoint:
+    async def answer(request: Request, _: str) -> Answer:
+        reason = ask()
+        body = orjson.dumps({"ok": reason is None, "reason": reason or ""})
+        return Answer(200 if reason is None else 503, body)
+
+    return answer

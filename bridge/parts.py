@@ -5,8 +5,9 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from bridge.control import ControlServer
+from bridge.controlserver import ControlServer
 from bridge.core.aside import Aside
 from bridge.core.bookkeeper import Bookkeeper
 from bridge.core.bots import ModuleSeat, Seat, Stage
@@ -42,7 +43,8 @@ from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.pulse import Pulse
 from bridge.matrix.receiver import Receiver
 from bridge.model import InstanceRules, ParkReason
-from bridge.net.fetcher import GuardedFetcher
+from bridge.net.reach import Reach
+from bridge.noweb import NoWeb
 from bridge.ops import OpsServer
 from bridge.roster import admins_of
 from bridge.sdk.errors import TrestleError
@@ -60,8 +62,11 @@ from bridge.storage.retention import Retention
 from bridge.storage.timers import InstanceTimers
 from bridge.storage.vault import Vault
 from bridge.telemetry import Telemetry
-from bridge.web.server import WebServer
 from bridge.workshop import Workshop
+
+if TYPE_CHECKING:  # They load a library for all of HTTP, which few need.
+    from bridge.net.fetcher import GuardedFetcher
+    from bridge.web.server import WebServer
 
 log = logging.getLogger(__name__)
 
@@ -113,8 +118,6 @@ class Parts:
     policies: Policies
     double_puppets: DoublePuppets
     control: ControlServer
-    web: WebServer
-    fetcher: GuardedFetcher
     house: House
     privacy: Privacy
     workshop: Workshop
@@ -123,6 +126,7 @@ class Parts:
     encryption: Encryption
     homeserver_state: list[Callable[[], str]] = field(default_factory=list)
     introduced: bool = False
+    web: "WebServer | NoWeb" = field(default_factory=NoWeb)
 
     @asynccontextmanager
     async def listening(
@@ -153,6 +157,14 @@ class Parts:
             self.web.public_address,
         )  # fmt: skip
         return [address for address in found if address is not None]
+
+    def make_fetcher(self) -> "GuardedFetcher":
+        """What fetches for modules what a user has named."""
+        from bridge.net.fetcher import GuardedFetcher  # noqa: PLC0415
+
+        return GuardedFetcher(
+            Reach(allow=self.settings.fetching.allow, own_listeners=self.own_listeners)
+        )
 
     def rules_of(self, instance: InstanceId) -> InstanceRules:
         """What the settings say now of an instance, beside its module's own options."""

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bridge.cli.group import CONFIG, JSON, finished, main, place_of, quietly, run_until_told
-from bridge.control import ask, follow, forget
+from bridge.control import ask, follow
+from bridge.controlserver import forget
 from bridge.core.aside import HERE
 from bridge.model import AuditAction, SystemClock
 from bridge.sdk.errors import TrestleError

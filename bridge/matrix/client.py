@@ -10,14 +10,12 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import aiohttp
 import orjson
 from yarl import URL
 
@@ -129,23 +127,14 @@ class HomeserverClient:
         self._timeout = timeout
         self._base = URL(self._url)
         self._prefix = self._base.raw_path.rstrip("/")
-        self._session: aiohttp.ClientSession | None = None
-        """For what is read in pieces."""
         self._connections: Connections | None = None
         self.supports_device_id = True
 
     async def __aenter__(self) -> "HomeserverClient":
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=64),
-            timeout=aiohttp.ClientTimeout(total=self._timeout, connect=10),
-            trust_env=False,
-        )
         self._connections = Connections(self._base)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
         connections, self._connections = self._connections, None
         if connections is not None:
             await connections.close()
@@ -178,7 +167,7 @@ class HomeserverClient:
         reply = await self._send(method, target, body, timeout, token)
         if reply.status < 300:
             return reply.content
-        raise self._error(reply)
+        raise refusal_of(reply)
 
     async def request_list(
         self, path: str, *, user: UserId, timeout: float | None = None,
@@ -189,7 +178,7 @@ class HomeserverClient:
         reply = await self._send("GET", target, None, timeout, token)
         if reply.status < 300:
             return reply.items
-        raise self._error(reply)
+        raise refusal_of(reply)
 
     async def _send(
         self,
@@ -212,35 +201,9 @@ class HomeserverClient:
                 answer = await self._connections.ask(method, place, headers, body)
         except (TimeoutError, OSError) as error:
             raise TemporaryFailure(
-                f"the homeserver cannot be reached: {_reason(error, self._base.host)}"
+                f"the homeserver cannot be reached: {reason_of(error, self._base.host)}"
             ) from error
         return _read(answer)
-
-    @asynccontextmanager
-    async def download(self, path: str, *, user: UserId) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Have an answer open that is no JSON, to be read in pieces.
-
-        Raises :class:`MatrixError` when the homeserver says no, ``TemporaryFailure`` when it is
-        away.
-        """
-        if self._session is None:
-            raise TemporaryFailure("the connection to the homeserver is closed")
-        url = URL(f"{self._url}{path}?{urlencode({'user_id': user})}", encoded=True)
-        headers = {"Authorization": f"Bearer {self._token.reveal()}"}
-        try:
-            async with self._session.get(
-                url, headers=headers, allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30),
-            ) as response:  # fmt: skip
-                if response.status >= 300:
-                    content = _content(response.status, await response.read())
-                    content = content if isinstance(content, dict) else {}
-                    raise self._error(Reply(response.status, content, None))
-                yield response
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise TemporaryFailure(
-                f"the homeserver cannot be reached: {_reason(error, self._base.host)}"
-            ) from error
 
     async def upload(
         self, content: bytes, kind: str, name: str, *, user: UserId
@@ -250,33 +213,7 @@ class HomeserverClient:
         reply = await self._send("POST", place, content, None, None, kind=kind)
         if reply.status < 300:
             return reply.content
-        raise self._error(reply)
-
-    def _error(self, reply: Reply) -> TrestleError:
-        content = reply.content
-        errcode = content.get("errcode")
-        errcode = errcode if isinstance(errcode, str) else "M_UNKNOWN"
-        message = str(content.get("error", ""))
-        error = MatrixError(reply.status, errcode, message, reply.retry_after, content)
-        if reply.status == 429 or errcode == "M_LIMIT_EXCEEDED":
-            return TemporaryFailure(
-                "the homeserver asks for patience", retry_after=error.retry_after
-            )
-        if reply.status >= 500 and errcode not in PING_ERRORS:
-            return TemporaryFailure(str(error), retry_after=error.retry_after)
-        if 300 <= reply.status < 400:
-            return TemporaryFailure(
-                "the homeserver's URL redirects; put the place it points to into homeserver.url"
-            )
-        if not isinstance(content.get("errcode"), str) and reply.status not in _TOO_LARGE:
-            # Not the homeserver's own word: of a proxy while it restarts, say, or of a firewall.
-            failure = TemporaryFailure(
-                f"something before the homeserver answered {reply.status}: no errcode is in it",
-                retry_after=error.retry_after,
-            )
-            failure.__cause__ = error
-            return failure
-        return error
+        raise refusal_of(reply)
 
     # --- questions about the homeserver itself ---
 
@@ -305,11 +242,35 @@ class HomeserverClient:
         return float(duration) if isinstance(duration, int | float) else 0.0
 
 
-def _reason(error: Exception, host: str | None) -> str:
+def refusal_of(reply: Reply) -> TrestleError:
+    """Make the error that an answer stands for, which is none of success."""
+    content = reply.content
+    errcode = content.get("errcode")
+    errcode = errcode if isinstance(errcode, str) else "M_UNKNOWN"
+    message = str(content.get("error", ""))
+    error = MatrixError(reply.status, errcode, message, reply.retry_after, content)
+    if reply.status == 429 or errcode == "M_LIMIT_EXCEEDED":
+        return TemporaryFailure("the homeserver asks for patience", retry_after=error.retry_after)
+    if reply.status >= 500 and errcode not in PING_ERRORS:
+        return TemporaryFailure(str(error), retry_after=error.retry_after)
+    if 300 <= reply.status < 400:
+        return TemporaryFailure(
+            "the homeserver's URL redirects; put the place it points to into homeserver.url"
+        )
+    if not isinstance(content.get("errcode"), str) and reply.status not in _TOO_LARGE:
+        # Not the homeserver's own word: of a proxy while it restarts, say, or of a firewall.
+        failure = TemporaryFailure(
+            f"something before the homeserver answered {reply.status}: no errcode is in it",
+            retry_after=error.retry_after,
+        )
+        failure.__cause__ = error
+        return failure
+    return error
+
+
+def reason_of(error: Exception, host: str | None) -> str:
     """Why a request did not get through, in words for an admin."""
     match error:
-        case aiohttp.ClientConnectorError():
-            return _reason(error.os_error, host)
         case socket.gaierror():
             return f"the name {host} is not known"
         case ssl.SSLCertVerificationError():
@@ -318,8 +279,6 @@ def _reason(error: Exception, host: str | None) -> str:
             return "there is no TLS behind it; is it http:// instead of https://?"
         case TimeoutError():
             return "no answer in time"
-        case aiohttp.ServerDisconnectedError():
-            return "it hung up"
         case OSError() if (number := error.errno or _errno_in(error)) > 0:
             return os.strerror(number)
         case _:
@@ -333,13 +292,17 @@ def _errno_in(error: OSError) -> int:
 
 
 def _read(answer: Answer) -> Reply:
-    content = _content(answer.status, answer.body)
+    content = read_content(answer.status, answer.body)
     if isinstance(content, list):
         return Reply(answer.status, {}, None, content)
     return Reply(answer.status, content, _retry_after(content, answer.retry_after))
 
 
-def _content(status: int, raw: bytes) -> dict[str, Any] | list[Any]:
+def read_content(status: int, raw: bytes) -> dict[str, Any] | list[Any]:
+    """Parse the body of an answer; of a refusal that is no JSON, an empty object.
+
+    Raises ``TemporaryFailure`` for a success that is no JSON.
+    """
     try:
         content = orjson.loads(raw) if raw else {}
     except orjson.JSONDecodeError:

@@ -41,7 +41,11 @@ class HungUpError(NoAnswerError):
 class Connections:
     """Connections to the server of one URL. Close it in the end."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, idle_seconds: float = _IDLE_SECONDS) -> None:
+        """A connection that rested for ``idle_seconds`` is not used again."""
+        self._idle_seconds = idle_seconds
+        self.made = 0
+        """How many connections were made so far."""
         self._url = url
         self._host = cast(str, url.raw_host)
         self._tls = ssl.create_default_context() if url.scheme == "https" else None
@@ -81,7 +85,7 @@ class Connections:
         now = asyncio.get_running_loop().time()
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_open and now - connection.idle_since < _IDLE_SECONDS:
+            if connection.is_open and now - connection.idle_since < self._idle_seconds:
                 return connection
             connection.hang_up()
         return None
@@ -94,6 +98,7 @@ class Connections:
                 _Connection, self._host, port, ssl=self._tls,
                 server_hostname=self._host if self._tls else None,
             )  # fmt: skip
+        self.made += 1
         return made
 
     async def _ask(self, connection: "_Connection", request: bytes) -> Answer:

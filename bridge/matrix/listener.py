@@ -1,4 +1,4 @@
-"""The HTTP/1.1 server under the receiver (RFC 9112): for one client, which asks often.
+"""The HTTP/1.1 server under our own doors (RFC 9112): for few clients, which ask often.
 
 What is no HTTP gets the JSON error that Matrix asks for, and no line in the log quotes it:
 strangers can send it. httptools' parser reads what comes (docs/adr/0013 says why so little).
@@ -7,18 +7,15 @@ strangers can send it. httptools' parser reads what comes (docs/adr/0013 says wh
 import asyncio
 import errno
 import logging
-import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from email.utils import formatdate
-from http import HTTPStatus
-from types import MappingProxyType
-from typing import NamedTuple
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
 from urllib.parse import parse_qsl
 
 import httptools
-import orjson
 
+from bridge.matrix.answer import Answer, answer_error, encode
 from bridge.sdk.errors import ConfigError
 from bridge.settings import Address
 
@@ -35,7 +32,6 @@ _MOST = 256
 """Connections at a time; a homeserver needs a few."""
 _MOST_AHEAD, _PIECE = 64, 2048
 """Of what holds more requests than so many only a piece of so many bytes is read at a time."""
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class BrokenOff(OSError):
@@ -109,33 +105,6 @@ class Request:
         self._parts.append(part)
 
 
-class Answer(NamedTuple):
-    """What is answered: JSON, as everything here."""
-
-    status: int = 200
-    body: bytes = b"{}"
-    headers: Mapping[str, str] = _NO_HEADERS
-    closes: bool = False
-    """The connection ends with it."""
-
-
-DONE = Answer()
-"""Nearly every answer."""
-
-
-def answer_error(
-    status: int,
-    errcode: str,
-    reason: str,
-    *,
-    closes: bool,
-    headers: Mapping[str, str] = _NO_HEADERS,
-) -> Answer:
-    """Make the answer that is an error (client-server API, "Standard error response")."""
-    body = orjson.dumps({"errcode": errcode, "error": reason})
-    return Answer(status, body, headers, closes)
-
-
 Handler = Callable[[Request], Awaitable[Answer]]
 
 
@@ -161,6 +130,12 @@ class Listener:
             self._converse, *address, reuse_address=True, limit=_READ_BYTES
         )
         return Address(*self._server.sockets[0].getsockname()[:2])
+
+    async def start_at(self, socket: Path) -> None:
+        """Listen on a socket that is made there. Raises ``OSError``."""
+        self._server = await asyncio.start_unix_server(
+            self._converse, str(socket), limit=_READ_BYTES
+        )
 
     async def stop(self, limit: float) -> None:
         """Listen no more; requests under way have ``limit`` seconds to be answered."""
@@ -258,8 +233,10 @@ class _Conversation:
                     or not (request.keeps_alive and request.is_whole)
                     or self._listener.is_stopping
                 )
-                self.say(_encode(answer, is_last, has_body=request.method != "HEAD"))
+                self.say(encode(answer, is_last, has_body=request.method != "HEAD"))
                 await self._flush()
+                if answer.more is not None:
+                    await self._go_on(answer.more, is_asked=request.method != "HEAD")
                 if is_last:
                     break
         except OSError:
@@ -269,6 +246,27 @@ class _Conversation:
                 if timer is not None:
                     timer.cancel()
             self._writer.close()
+
+    async def _go_on(self, pieces: AsyncGenerator[bytes, None], *, is_asked: bool) -> None:
+        """Write what follows as it comes (RFC 9112, 7.1); whoever hangs up ends it."""
+        async with aclosing(pieces):
+            if not is_asked:
+                return
+            try:
+                async for piece in pieces:
+                    await self._say_piece(piece)
+            except OSError:
+                raise
+            except Exception as error:
+                log.error("an answer broke off", exc_info=error, extra={"event": "request_failed"})
+                raise BrokenOff("it failed in the middle") from error
+        await self._say_piece(b"")
+
+    async def _say_piece(self, piece: bytes) -> None:
+        self.say(b"%x\r\n%s\r\n" % (len(piece), piece))
+        await self._flush()
+        if piece and self._writer.transport.is_closing():
+            raise BrokenOff("nobody reads on")
 
     def say(self, data: bytes) -> None:
         """Write it."""
@@ -302,7 +300,7 @@ class _Conversation:
         if not self._reader.at_eof():
             log.debug("what came in is no HTTP", extra={"event": "no_http"})
             said = answer_error(400, "M_UNKNOWN", self._trouble, closes=True)
-            self.say(_encode(said, is_last=True))
+            self.say(encode(said, is_last=True))
             await self._flush()
         return None
 
@@ -346,7 +344,7 @@ class _Conversation:
     def _tire(self) -> None:
         """End it: a head takes too long."""
         said = answer_error(408, "M_UNKNOWN", "The request took too long to arrive.", closes=True)
-        self.say(_encode(said, is_last=True))
+        self.say(encode(said, is_last=True))
         self._writer.close()
 
     # --- what is read ---
@@ -433,30 +431,6 @@ class _Conversation:
 
 def _read_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
-
-
-class _Date:
-    """The header of that name, made once a second."""
-
-    second = 0
-    line = ""
-
-
-def _date() -> str:
-    second = int(time.time())  # noqa: TID251 - for a header, which nobody decides anything on
-    if second != _Date.second:
-        _Date.second, _Date.line = second, f"Date: {formatdate(second, usegmt=True)}\r\n"
-    return _Date.line
-
-
-def _encode(answer: Answer, is_last: bool, *, has_body: bool = True) -> bytes:
-    more = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
-    head = (
-        f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(answer.body)}\r\n{_date()}{more}"
-        f"{'Connection: close' + chr(13) + chr(10) if is_last else ''}\r\n"
-    )
-    return head.encode("ascii") + (answer.body if has_body else b"")
 
 
 def cannot_listen(address: Address, error: OSError, path: str) -> ConfigError:

@@ -1,33 +1,17 @@
-"""The homeserver's media repository: read by authenticated requests; texts are put there."""
+"""The homeserver's media repository: texts are put there."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-import aiohttp
-
-from bridge.matrix.client import HomeserverClient, MatrixError, path
+from bridge.matrix.client import HomeserverClient, MatrixError
 from bridge.matrix.medialinks import Media, read_mxc
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
 
 
 class MediaStore:
-    """Reads and writes as one of our bots."""
+    """Writes as one of our bots."""
 
     def __init__(self, client: HomeserverClient, bot: UserId) -> None:
         self._client = client
         self._bot = bot
-
-    @asynccontextmanager
-    async def reading(self, media: Media) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Have the media open for the length of the block.
-
-        Raises :class:`MatrixError` if the homeserver does not give it, ``TemporaryFailure`` if
-        it is away.
-        """
-        place = path("v1", "media", "download", media.server, media.id)
-        async with self._client.download(place, user=self._bot) as response:
-            yield response
 
     async def put_text(self, text: str, name: str) -> Media:
         """Store a text; give where it is.

@@ -18,17 +18,10 @@ from urllib.parse import unquote
 
 import orjson
 
+from bridge.matrix.answer import DONE, Answer, answer_error
 from bridge.matrix.authorization import Authorization
 from bridge.matrix.body import Unreadable, parse_transaction, read_object
-from bridge.matrix.listener import (
-    DONE,
-    Answer,
-    BrokenOff,
-    Listener,
-    Request,
-    answer_error,
-    cannot_listen,
-)
+from bridge.matrix.listener import BrokenOff, Listener, Request, cannot_listen
 from bridge.model import Transaction
 from bridge.sdk.errors import TemporaryFailure, TrestleError
 from bridge.settings import AppserviceSettings

@@ -14,8 +14,8 @@ import aiohttp
 from aiohttp import web
 
 from bridge.matrix.client import MatrixError
+from bridge.matrix.downloads import Downloads
 from bridge.matrix.medialinks import Media, MediaLinks, read_mxc
-from bridge.matrix.mediastore import MediaStore
 from bridge.sdk.errors import TemporaryFailure
 from bridge.web.errors import ApiError
 
@@ -40,11 +40,11 @@ class MediaProxy:
     """Answers such links."""
 
     def __init__(
-        self, links: MediaLinks, store: MediaStore, is_deleted: Callable[[str], Awaitable[bool]]
+        self, links: MediaLinks, downloads: Downloads, is_deleted: Callable[[str], Awaitable[bool]]
     ) -> None:
         """``is_deleted``: whether the message of such a mark is."""
         self._links = links
-        self._store = store
+        self._downloads = downloads
         self._is_deleted = is_deleted
         self._under_way = 0
 
@@ -77,7 +77,7 @@ class MediaProxy:
     @asynccontextmanager
     async def _opened(self, media: Media) -> AsyncIterator[aiohttp.ClientResponse]:
         try:
-            async with self._store.reading(media) as found:
+            async with self._downloads.reading(media) as found:
                 yield found
         except MatrixError as error:
             log.info("media is not given: %s", error.errcode, extra={"event": "media_refused"})

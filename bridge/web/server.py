@@ -16,11 +16,12 @@ from bridge.sdk.ids import UserId
 from bridge.settings import Address, WebSettings
 from bridge.storage.tokens import Links, Tokens
 from bridge.web.api import Api, OnSession
-from bridge.web.bridged import PATH, BridgedPage
+from bridge.web.bridged import BridgedPage
 from bridge.web.errors import Handler, errors, note_begun
 from bridge.web.headers import headers_for, origin_of
 from bridge.web.media import MediaProxy
 from bridge.web.pages import page
+from bridge.web.places import BRIDGED
 from bridge.web.provisioning import Provisioning
 
 _HERE = Path(__file__).parent
@@ -102,7 +103,7 @@ class WebServer:
     def _public(self, url: str) -> web.Application:
         app = _app(url)
         if self._chats is not None:
-            app.router.add_get(PATH, BridgedPage(self._settings, self._chats).show)
+            app.router.add_get(BRIDGED, BridgedPage(self._settings, self._chats).show)
         if self._media is not None:
             app.router.add_routes(self._media.routes())
         return app

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.demo.matrix_user import PATIENCE
-from bridge.matrix.listener import DONE, Answer, Handler, Listener, Request
+from bridge.matrix.answer import DONE, Answer
+from bridge.matrix.listener import Handler, Listener, Request
 from bridge.settings import Address
 from tests.conformance.conftest import Door
 from tests.conformance.wire import BASE, SOON, head, wire

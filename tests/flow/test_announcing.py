@@ -10,7 +10,7 @@ from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import Announce, InstanceRules
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
-from bridge.web.bridged import read_more
+from bridge.web.places import read_more
 from tests.flow.test_conversation import bridge, irc_module
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer

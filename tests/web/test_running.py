@@ -1,5 +1,7 @@
 """The web of a running Trestle, beside a real homeserver."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,9 +59,17 @@ async def test_nobody_reaches_our_own_listeners_through_the_fetcher(
             fetching=FetchingSettings(allow=allow),
         )  # fmt: skip
         async with running(settings) as app:
-            fetched = await app.parts.fetcher.fetch(f"http://127.0.0.1:{bird.port}/")
+            fetched = await app.parts.make_fetcher().fetch(f"http://127.0.0.1:{bird.port}/")
             assert fetched.body == b"canary"
             for own in app.parts.own_listeners():
                 with pytest.raises(PermanentFailure, match="not a place that may be reached"):
-                    await app.parts.fetcher.fetch(f"http://{own}/link")
+                    await app.parts.make_fetcher().fetch(f"http://{own}/link")
             assert len(app.parts.own_listeners()) == 3
+
+
+def test_what_serves_the_web_takes_no_memory_where_the_settings_have_none() -> None:
+    # An import of any part of it would show here: none of them is undone.
+    parts = "bridge.cli.run, bridge.assembly, bridge.app, bridge.networks.irc.connector"
+    code = f"import sys, {parts}; print('aiohttp' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -1,0 +1,212 @@
+"""A door for the command line into the running program: a socket in the state directory.
+
+Who may open the directory may use it; nothing is asked beyond that. JSON over HTTP.
+"""
+
+import logging
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from bridge.core.aside import HERE, Aside
+from bridge.core.audit import Audit
+from bridge.core.status import Status
+from bridge.core.tracer import Tracer, steps_of
+from bridge.endpoints import Endpoints
+from bridge.jsontext import encode
+from bridge.matrix.answer import Answer
+from bridge.matrix.listener import Listener, Request
+from bridge.model import AuditAction
+from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
+from bridge.sdk.ids import RoomId, UserId
+from bridge.storage.rotation import Rotation, Step
+from bridge.storage.shelf import Parked, contents, summary
+
+log = logging.getLogger(__name__)
+
+_LONGEST_PATH = 100
+"""Bytes of a socket's path that every system takes."""
+_IDLE_LIMIT = 60.0
+_STOP_LIMIT = 2.0
+
+
+def socket_of(state_dir: Path) -> Path:
+    """Where the socket lies."""
+    return state_dir / "control"
+
+
+class Reloads(Protocol):
+    """Reads the settings again; the answers are dataclasses."""
+
+    async def reload(self) -> Any: ...
+    async def drift(self) -> Any: ...
+
+
+class ControlServer:
+    """Listens while the program runs."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        aside: Aside,
+        tracer: Tracer,
+        status: Status,
+        rotation: Rotation,
+        audit: Audit,
+        on_forgotten: Callable[[UserId], Awaitable[None]],
+    ) -> None:
+        """``on_forgotten``: called when a person's credentials were destroyed."""
+        self._path = socket_of(state_dir)
+        self._aside = aside
+        self._tracer = tracer
+        self._status = status
+        self._rotation = rotation
+        self._audit = audit
+        self._on_forgotten = on_forgotten
+        self._listener: Listener | None = None
+        self.reloader: Reloads | None = None
+        """Who reads the settings again; not there before events are taken."""
+
+    async def start(self) -> None:
+        """Listen, or say in the log why the command line must do without."""
+        if len(os.fsencode(self._path)) > _LONGEST_PATH:
+            log.warning(
+                "the path of state_dir is too long for a socket: commands like `trestle parked` "
+                "work only while Trestle does not run, and SIGHUP must do for `trestle reload`",
+                extra={"event": "no_control"},
+            )  # fmt: skip
+            return
+        places = Endpoints()
+        places.add("GET", "/parked", self._all)
+        places.add("GET", "/parked/*", self._show)
+        places.add("POST", "/parked/*/retry", self._retry)
+        places.add("DELETE", "/parked/*", self._drop)
+        places.add("GET", "/waiting", self._waiting)
+        places.add("POST", "/waiting/*/park", self._park)
+        places.add("GET", "/trace/*", self._trace)
+        places.add("GET", "/status", self._look)
+        places.add("POST", "/keys/rotate", self._rotate)
+        places.add("GET", "/keys/check", self._check)
+        places.add("DELETE", "/keys/*", self._forget)
+        places.add("POST", "/reload", self._reload)
+        places.add("GET", "/drift", self._drift)
+        self._path.unlink(missing_ok=True)  # A killed process leaves it behind.
+        listener = Listener(places.serve, _IDLE_LIMIT)
+        before = os.umask(0o177)
+        try:
+            await listener.start_at(self._path)
+        finally:
+            os.umask(before)
+        self._listener = listener
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.stop(_STOP_LIMIT)
+            self._path.unlink(missing_ok=True)
+
+    async def _all(self, request: Request, one: str) -> Answer:
+        return await _answer(self._list())
+
+    async def _show(self, request: Request, one: str) -> Answer:
+        return await _answer(self._one(self._aside.get(one), contents))
+
+    async def _retry(self, request: Request, one: str) -> Answer:
+        return await _answer(self._one(self._aside.retry(one), summary))
+
+    async def _drop(self, request: Request, one: str) -> Answer:
+        return await _answer(self._one(self._aside.drop(one), summary))
+
+    async def _waiting(self, request: Request, one: str) -> Answer:
+        return Answer(body=encode(self._aside.standing()))
+
+    async def _park(self, request: Request, one: str) -> Answer:
+        return await _answer(self._aside.set_aside(RoomId(one)))
+
+    async def _look(self, request: Request, one: str) -> Answer:
+        return await _answer(self._status.look())
+
+    async def _trace(self, request: Request, one: str) -> Answer:
+        return await _answer(steps_of(self._tracer, one))
+
+    async def _rotate(self, request: Request, one: str) -> Answer:
+        await self._audit.record(actor=HERE, action=AuditAction.ROTATE, target="keys")
+        return _tell(self._rotation.rotate())
+
+    async def _check(self, request: Request, one: str) -> Answer:
+        return _tell(self._rotation.check())
+
+    async def _forget(self, request: Request, one: str) -> Answer:
+        person = UserId(one)
+        return await _answer(self._forget_person(person))
+
+    async def _reload(self, request: Request, one: str) -> Answer:
+        return await _answer(self._settings(lambda reloader: reloader.reload()))
+
+    async def _drift(self, request: Request, one: str) -> Answer:
+        return await _answer(self._settings(lambda reloader: reloader.drift()))
+
+    async def _forget_person(self, person: UserId) -> int:
+        count = await forget(person, self._rotation, self._audit)
+        await self._on_forgotten(person)
+        return count
+
+    async def _settings(self, ask: Callable[["Reloads"], Awaitable[Any]]) -> Any:
+        if self.reloader is None:
+            raise TemporaryFailure("Trestle is still starting; try again in a moment")
+        try:
+            return await ask(self.reloader)
+        except TrestleError:
+            raise
+        except Exception as error:
+            log.exception("the settings cannot be had", extra={"event": "reload_failed"})
+            raise TrestleError(
+                f"the settings cannot be had ({type(error).__name__}); the log says where it "
+                "failed"
+            ) from error
+
+    async def _list(self) -> Sequence[dict[str, Any]]:
+        return [summary(parked) for parked in await self._aside.all()]  # type: ignore[arg-type]
+
+    async def _one(
+        self, found: Awaitable[Any], write: Callable[[Parked], dict[str, Any]]
+    ) -> dict[str, Any]:
+        return write(await found)
+
+
+async def forget(person: UserId, rotation: Rotation, audit: Audit) -> int:
+    """Destroy a person's credentials for an admin; how many there were."""
+    await audit.record(actor=HERE, action=AuditAction.FORGET, target="keys", subject=person)
+    return await rotation.vault.erase(person)
+
+
+def _tell(steps: AsyncGenerator[Step, None]) -> Answer:
+    """Answer with a line for each step, as it comes."""
+    return Answer(kind="application/x-ndjson", more=_lines_of(steps))
+
+
+async def _lines_of(steps: AsyncGenerator[Step, None]) -> AsyncGenerator[bytes, None]:
+    try:
+        async with aclosing(steps):
+            async for step in steps:
+                yield orjson.dumps(step) + b"\n"
+    except TrestleError as error:
+        yield orjson.dumps({"error": str(error)}) + b"\n"
+
+
+async def _answer(work: Awaitable[Any]) -> Answer:
+    try:
+        body: Any = await work
+        status = 200
+    except ConfigError as error:
+        body, status = {"error": error.reason, "path": error.path}, 422
+    except TrestleError as error:
+        body = {"error": str(error)}
+        status = 503 if isinstance(error, TemporaryFailure) else 404
+    return Answer(status, encode(body))

@@ -1,0 +1,116 @@
+"""The door for the command line: what is answered piece by piece, and where nothing is."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bridge.control import follow
+from bridge.controlserver import socket_of
+from bridge.endpoints import Endpoints
+from bridge.matrix.answer import Answer
+from bridge.matrix.listener import Listener, Request
+from bridge.sdk.errors import TemporaryFailure
+
+LIMIT = 120.0
+
+
+class Steps:
+    """Says a line each time it is let; ends as it is told."""
+
+    def __init__(self, *lines: bytes, fails: bool = False) -> None:
+        self.lines = lines
+        self.fails = fails
+        self.may_go_on = asyncio.Event()
+        self.is_over = asyncio.Event()
+
+    async def say(self) -> AsyncGenerator[bytes, None]:
+        """The lines."""
+        try:
+            for line in self.lines:
+                yield line
+                await self.may_go_on.wait()
+            if self.fails:
+                raise ValueError("nobody foresaw this")
+        finally:
+            self.is_over.set()
+
+
+@asynccontextmanager
+async def listening(
+    folder: Path, say: Callable[[], AsyncGenerator[bytes, None]]
+) -> AsyncIterator[None]:
+    """A door at which one place is answered so."""
+    places = Endpoints()
+
+    async def answer(request: Request, name: str) -> Answer:
+        return Answer(kind="application/x-ndjson", more=say())
+
+    places.add("GET", "/steps/*", answer)
+    listener = Listener(places.serve, 60.0)
+    await listener.start_at(socket_of(folder))
+    try:
+        yield
+    finally:
+        await listener.stop(2.0)
+
+
+def connector(folder: Path) -> aiohttp.UnixConnector:
+    return aiohttp.UnixConnector(path=str(socket_of(folder)))
+
+
+async def test_each_line_is_there_as_soon_as_it_is_said(folder: Path) -> None:
+    steps = Steps(b'{"n":1}\n', b'{"n":2}\n')
+    told: list[dict[str, Any]] = []
+
+    def hear(step: dict[str, Any]) -> None:
+        told.append(step)
+        steps.may_go_on.set()  # Only the first lets the second come.
+
+    async with asyncio.timeout(LIMIT), listening(folder, steps.say):
+        assert await follow(folder, "GET", "/steps/some", hear)
+    assert told == [{"n": 1}, {"n": 2}]
+
+
+async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(folder: Path) -> None:
+    steps = Steps(b'{"n":1}\n', fails=True)
+    steps.may_go_on.set()
+    told: list[dict[str, Any]] = []
+    async with asyncio.timeout(LIMIT), listening(folder, steps.say):
+        with pytest.raises(TemporaryFailure, match="stopped answering"):
+            await follow(folder, "GET", "/steps/some", told.append)
+    assert told == [{"n": 1}]
+
+
+async def test_what_nobody_reads_on_is_ended(folder: Path) -> None:
+    steps = Steps(*[b'{"n":1}\n'] * 1000)
+    async with asyncio.timeout(LIMIT), listening(folder, steps.say):
+        async with (
+            aiohttp.ClientSession(connector=connector(folder)) as session,
+            session.get("http://trestle/steps/some") as response,
+        ):
+            assert await response.content.readline() == b'{"n":1}\n'
+            response.close()
+        steps.may_go_on.set()
+        await steps.is_over.wait()
+
+
+async def test_only_what_is_in_the_table_is_answered(folder: Path) -> None:
+    wanted = {
+        ("GET", "/"): 404, ("GET", "/steps"): 404, ("GET", "/steps/a/b"): 404,
+        ("POST", "/steps/a"): 405, ("HEAD", "/steps/a"): 200,
+    }  # fmt: skip
+    found = {}
+    async with (
+        asyncio.timeout(LIMIT),
+        listening(folder, Steps(b"{}\n").say),
+        aiohttp.ClientSession(connector=connector(folder)) as session,
+    ):
+        for method, path in wanted:
+            async with session.request(method, f"http://trestle{path}") as response:
+                found[method, path] = response.status
+    assert found == wanted
