@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bridge.settings import DatabaseSettings
 from bridge.storage.items import ParkedItem
 from tests.conformance.stage import DICE, Play, ask, settings_for
 from tests.rigs.scripted_homeserver import scripted_homeserver
-from tests.rigs.trestle import running, wait_until
+from tests.rigs.trestle import running
 
 CANARY = "what nobody may read in a log"
 
@@ -161,10 +162,12 @@ async def test_line_42_what_homeservers_do_with_unsigned_and_old_content_is_no_e
 
 
 async def test_line_43_a_room_id_needs_no_server_part(stage: Play) -> None:
+    def is_in(room: str) -> bool:
+        return DICE in stage.homeserver.rooms.get(room, ())
+
     invitation: dict[str, Any] = {"type": "m.room.member", "content": {"membership": "invite"}}
     for room in ("!31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM", "!", "!a:b:c"):
         assert await stage.put(ask("x", room, state_key=DICE, **invitation)) == 200
-        await wait_until(lambda room=room: (DICE, room) in stage.app.parts.routes.seats)  # type: ignore[misc]
-        assert DICE in stage.homeserver.rooms[room]
+        await stage.homeserver.wait_until(partial(is_in, room))
         assert await stage.put(ask("here", room)) == 200
         assert await stage.heard(room) == ["here"]
