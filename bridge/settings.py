@@ -390,7 +390,8 @@ class Settings:
         Mapping[str, Permission],
         Key(
             doc="Who may do what: none < relay < user < admin, by Matrix id, else by server, "
-            "else by `*`. Left out: your own server is `user`, the rest `none`.",
+            "else by `*`. Without a line for `*`, your own server is `user` and the rest `none`; "
+            "with one, it holds for your own server too, unless that has a line of its own.",
             example={"*": "none", "example.org": "user", "@admin:example.org": "admin"},
         ),
     ] = field(default_factory=dict)
