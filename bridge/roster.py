@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from bridge.core.actions import PREFIX, WORDS
 from bridge.core.catalogue import find_module
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Permission
@@ -62,6 +63,12 @@ def module_problems(settings: Settings) -> Iterator[ConfigError]:
             check_module(load_module(settings, instance).settings, module)
         except ConfigError as error:
             yield error
+        if instance in WORDS and kinds.get(instance) is False:
+            yield ConfigError(
+                f"no network can be called so: `{PREFIX} {instance}` is a command of the bot's "
+                "own, and those of the network would not be heard; give it another name",
+                path=f"modules.{instance}",
+            )
     for number, room in enumerate(settings.rooms):
         for instance in room.bridge:
             if instance not in settings.modules or kinds.get(instance):
