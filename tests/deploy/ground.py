@@ -45,6 +45,7 @@ class Ground:
             (folder / name.lstrip("/")).mkdir(parents=True, exist_ok=True)
         (folder / "etc/passwd").touch()
         (folder / "etc/group").touch()
+        (folder / "etc/login.defs").write_text("USERGROUPS_ENAB yes\n")  # As distributions do.
         for name in ("prometheus.yml", "alerts.yml"):
             text = (DEPLOY / "prometheus" / name).read_text()
             (folder / "etc/prometheus" / name).write_text(text)
@@ -61,6 +62,11 @@ class Ground:
     def config(self) -> Path:
         """The settings, as the pages call them."""
         return self.place("/etc/trestle/config.yaml")
+
+    def users(self) -> list[str]:
+        """The names of the users and groups that the pages made."""
+        files = (self.place("/etc/passwd"), self.place("/etc/group"))
+        return [line.partition(":")[0] for file in files for line in file.read_text().splitlines()]
 
     async def run(self, block: Block) -> str:
         """Run a block; give what it printed. Raises ``AssertionError`` if a line fails."""
@@ -95,6 +101,7 @@ class Ground:
         if "trestle init " in text:  # The default ports may be somebody else's here.
             text += f" --set appservice.listen=127.0.0.1:{self._receiver}"
             text += f" --set ops.listen=127.0.0.1:{self._ops}"
+        text = text.replace("userdel ", f"userdel --prefix {self.folder} ")
         return text.replace("systemd-sysusers", f"systemd-sysusers --root={self.folder}")
 
     async def _type(self, line: str, code: int, place: str) -> str:
