@@ -78,9 +78,7 @@ def module_problems(settings: Settings) -> Iterator[ConfigError]:
                 yield _no_such(instance, "bot", f"rooms[{number}].bots", kinds, bots=True)
     if settings.rooms and not admins_of(settings):
         yield ConfigError(
-            "somebody must answer for them: name an admin in permissions, "
-            f"`'@you:{settings.homeserver.server_name}': admin`",
-            path="rooms",
+            f"somebody must answer for them: {name_an_admin(settings)}", path="rooms"
         )
 
 
@@ -91,6 +89,15 @@ def admins_of(settings: Settings) -> list[UserId]:
         for who, level in settings.permissions.items()
         if who.startswith("@") and level is Permission.ADMIN
     ]
+
+
+NO_ADMIN = "nobody is invited to a status room when something is wrong, nor can answer for `rooms`"
+"""What follows where the permissions name no admin."""
+
+
+def name_an_admin(settings: Settings) -> str:
+    """The way out of that."""
+    return f"name an admin in permissions, `'@you:{settings.homeserver.server_name}': admin`"
 
 
 def _no_such(
