@@ -20,6 +20,9 @@ from tests.rigs.service_manager import Service
 SERVER = "test.example"
 COMMAND_SECONDS = 300.0
 
+_SERVER = "modules.libera.servers[0]"
+_HOST = f"{_SERVER}.host"
+
 PATHS = (
     "/etc/bash_completion.d", "/etc/matrix-synapse", "/etc/prometheus", "/etc/systemd/system",
     "/etc/sysusers.d", "/etc/trestle", "/opt/trestle", "/usr/local/bin", "/usr/local/share",
@@ -37,8 +40,10 @@ GIVEN = (
 class Ground:
     """Runs the lines of a page as they are, but for what another machine has otherwise."""
 
-    def __init__(self, folder: Path, repository: Path) -> None:
+    def __init__(self, folder: Path, repository: Path, irc_port: int) -> None:
+        """``irc_port``: where the network of the pages is, on this machine."""
         self.folder = folder
+        self.irc_port = irc_port
         self._repository = repository
         self._receiver, self._ops = free_port(), free_port()
         for name in GIVEN:
@@ -92,6 +97,9 @@ class Ground:
         for theirs, ours in {
             "https://matrix.example.org": self.synapse.url,
             "--server-name example.org": f"--server-name {SERVER}",
+            "@you:example.org": f"@you:{SERVER}",
+            f"'{_HOST}=irc.libera.chat'": f"'{_HOST}=127.0.0.1' --set "
+            f"'{_SERVER}.port={self.irc_port}' --set '{_SERVER}.tls=false'",
             "127.0.0.1:9184": f"127.0.0.1:{self._ops}",
             "-o root -g trestle": f"-o {me} -g {mine}",
             "chgrp trestle": f"chgrp {mine}",
