@@ -17,6 +17,7 @@ from ruamel.yaml.error import YAMLError
 from bridge import __version__
 from bridge.config import read_settings
 from bridge.core.catalogue import describe, find_module
+from bridge.matrix.links import is_user_id
 from bridge.matrix.registration import random_localpart, random_token, registration
 from bridge.options import model_in
 from bridge.roster import check_modules, namespaces_of, protocols_of
@@ -50,13 +51,15 @@ def draft(
     homeserver_url: str,
     server_name: str,
     modules: Sequence[str],
+    admins: Sequence[str] = (),
     changes: Mapping[str, object],
     folder: Path,
     ask: Ask | None = None,
 ) -> tuple[dict[str, Any], Settings]:
     """Make a document of settings with fresh tokens, and check it.
 
-    ``modules`` are ``module`` or ``module:instance``; ``changes`` maps dotted paths to values;
+    ``modules`` are ``module`` or ``module:instance``; ``admins`` get that level beside what
+    ``changes`` say of permissions; ``changes`` maps dotted paths to values;
     ``ask`` answers what a module needs beside that. Raises ``ConfigError`` naming what is wrong.
     """
     document: dict[str, Any] = {
@@ -84,11 +87,22 @@ def draft(
             )
     for path, value in changes.items():
         _put(document, path, value)
+    if isinstance(document["permissions"], dict):  # What is wrong is said when it is read.
+        document["permissions"] |= dict.fromkeys(admins, "admin")
     _complete(document, ask)
     settings = read_settings(document, folder=folder)
     check_modules(settings)
     namespaces_of(settings)
     return document, settings
+
+
+def check_admin(text: str) -> str:
+    """Give the Matrix id. Raises ``ConfigError`` if it is none."""
+    if not is_user_id(text):
+        raise ConfigError(
+            f"{text!r} is no Matrix id; write all of it, @you:example.org", path="--admin"
+        )
+    return text
 
 
 def refuse_existing(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from bridge.core.actions import PREFIX, WORDS
 from bridge.core.catalogue import find_module
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Permission
@@ -62,6 +63,12 @@ def module_problems(settings: Settings) -> Iterator[ConfigError]:
             check_module(load_module(settings, instance).settings, module)
         except ConfigError as error:
             yield error
+        if instance in WORDS and kinds.get(instance) is False:
+            yield ConfigError(
+                f"no network can be called so: `{PREFIX} {instance}` is a command of the bot's "
+                "own, and those of the network would not be heard; give it another name",
+                path=f"modules.{instance}",
+            )
     for number, room in enumerate(settings.rooms):
         for instance in room.bridge:
             if instance not in settings.modules or kinds.get(instance):
@@ -71,9 +78,7 @@ def module_problems(settings: Settings) -> Iterator[ConfigError]:
                 yield _no_such(instance, "bot", f"rooms[{number}].bots", kinds, bots=True)
     if settings.rooms and not admins_of(settings):
         yield ConfigError(
-            "somebody must answer for them: name an admin in permissions, "
-            f"`'@you:{settings.homeserver.server_name}': admin`",
-            path="rooms",
+            f"somebody must answer for them: {name_an_admin(settings)}", path="rooms"
         )
 
 
@@ -84,6 +89,15 @@ def admins_of(settings: Settings) -> list[UserId]:
         for who, level in settings.permissions.items()
         if who.startswith("@") and level is Permission.ADMIN
     ]
+
+
+NO_ADMIN = "nobody is invited to a status room when something is wrong, nor can answer for `rooms`"
+"""What follows where the permissions name no admin."""
+
+
+def name_an_admin(settings: Settings) -> str:
+    """The way out of that."""
+    return f"name an admin in permissions, `'@you:{settings.homeserver.server_name}': admin`"
 
 
 def _no_such(

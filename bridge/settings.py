@@ -390,7 +390,8 @@ class Settings:
         Mapping[str, Permission],
         Key(
             doc="Who may do what: none < relay < user < admin, by Matrix id, else by server, "
-            "else by `*`. Left out: your own server is `user`, the rest `none`.",
+            "else by `*`. Without a line for `*`, your own server is `user` and the rest `none`; "
+            "with one, it holds for your own server too, unless that has a line of its own.",
             example={"*": "none", "example.org": "user", "@admin:example.org": "admin"},
         ),
     ] = field(default_factory=dict)
@@ -398,8 +399,9 @@ class Settings:
         Mapping[InstanceId, ModuleSettings],
         Key(
             doc="What runs. The key is the instance's id (a-z, 0-9, at most 16, a letter first); "
-            "commands name it, as in `!trestle bridge libera #channel`. `trestle modules` lists "
-            "what is installed. Beside its own settings each may have: "
+            "commands name it, as in `!trestle bridge libera #channel`, so that no network is "
+            "called as a command of the bot's (`status`). `trestle modules` lists "
+            "what is installed. Beside its own settings each may have "
             "`permissions`, levels that hold for it instead of those above; "
             "`puppets: automatic | login | relay`, whose account "
             "speaks for people; `relay_name`, how a relay names them, with `{name}`, `{user}`, "

@@ -13,6 +13,7 @@ from bridge.config import check_value
 from bridge.core.catalogue import find_module
 from bridge.init import (
     Question,
+    check_admin,
     draft,
     have_master_key,
     homeserver_lines,
@@ -21,17 +22,21 @@ from bridge.init import (
     refuse_existing,
     write_files,
 )
+from bridge.roster import NO_ADMIN, admins_of, name_an_admin
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.secret import Secret
+from bridge.settings import Settings
 from bridge.storage.schema import admin_sql
 
 _NEARBY = "http://127.0.0.1:8008"
-_DEFAULT_MODULES = ("dice",)
 
 
 @main.command()
 @click.option("--homeserver-url", metavar="URL", help="Base URL of the homeserver's client API.")
 @click.option("--server-name", metavar="NAME", help="The part of your Matrix ids after the colon.")
+@click.option("--admin", "admins", multiple=True, metavar="ID",
+              help="The Matrix id of an admin, who is told of troubles and answers for rooms in "
+              "the settings. Repeatable.")  # fmt: skip
 @click.option(
     "--module", "modules", multiple=True, metavar="MODULE[:NAME]",
     help="A module to switch on: `dice`, or `irc:libera` to name the instance; `none` for none. "
@@ -49,8 +54,9 @@ _DEFAULT_MODULES = ("dice",)
     help="Only print what a database's admin must run where we may not make roles.",
 )  # fmt: skip
 def init(
-    homeserver_url: str | None, server_name: str | None, modules: Sequence[str],
-    changes: Sequence[str], directory: Path, yes: bool, force: bool, print_sql: bool,
+    homeserver_url: str | None, server_name: str | None, admins: Sequence[str],
+    modules: Sequence[str], changes: Sequence[str], directory: Path, yes: bool, force: bool,
+    print_sql: bool,
 ) -> None:  # fmt: skip
     """Make config.yaml and registration.yaml, with random tokens.
 
@@ -71,17 +77,26 @@ def init(
         "homeserver.server_name", "--server-name", yes,
         "Server name (behind the colon of your Matrix ids)",
     )  # fmt: skip
+    if not admins and not yes and "permissions" not in parsed:
+        admins = _ask_for_admin(name)
     if not modules:
-        modules = _DEFAULT_MODULES if yes else _ask_for_modules()
+        modules = _ask_for_modules(yes)
     document, settings = draft(
-        homeserver_url=url, server_name=name, modules=[one for one in modules if one != "none"],
-        changes=parsed, folder=directory, ask=None if yes else _ask,
+        homeserver_url=url, server_name=name, admins=[check_admin(one) for one in admins],
+        modules=[one for one in modules if one != "none"], changes=parsed, folder=directory,
+        ask=None if yes else _ask,
     )  # fmt: skip
-    config, registered = write_files(document, settings, directory, force=force)
+    _tell(*write_files(document, settings, directory, force=force), settings)
+
+
+def _tell(config: Path, registered: Path, settings: Settings) -> None:
+    """Say what was made, and what comes next."""
     click.echo(f"\nWrote {config} and {registered}.")
     if (master := have_master_key(settings)) is not None:
         click.echo(f"Keep a copy of {master} elsewhere: without it nobody's stored")
         click.echo("credentials open.")
+    if not admins_of(settings):
+        click.echo(f"Nobody is an admin: {NO_ADMIN}; {name_an_admin(settings)}.")
     click.echo("\nPut this into homeserver.yaml:\n")
     click.echo(homeserver_lines(registered, settings))
     option = "" if config == Path("config.yaml") else f" -c {shlex.quote(str(config))}"
@@ -104,7 +119,19 @@ def _ask_for(path: str, flag: str, yes: bool, words: str, default: str | None = 
     return str(click.prompt(words, default=default, value_proc=check))
 
 
-def _ask_for_modules() -> Sequence[str]:
+def _ask_for_admin(server_name: str) -> Sequence[str]:
+    def check(text: str) -> list[str]:
+        with _asking_again():
+            return [check_admin(text.strip())] if text.strip() else []
+
+    words = f"Your Matrix id, @you:{server_name}, to be the admin (Enter: none)"
+    found: list[str] = click.prompt(words, default="", show_default=False, value_proc=check)
+    return found
+
+
+def _ask_for_modules(yes: bool) -> Sequence[str]:
+    if yes:
+        raise ConfigError("--module is needed with --yes: irc, say, or none")
     click.echo("\nModules:")
     list_modules(indent="  ")
 
@@ -116,10 +143,8 @@ def _ask_for_modules() -> Sequence[str]:
                     find_module(name.partition(":")[0], "")
             return found
 
-    chosen: list[str] = click.prompt(
-        "Which to switch on (several with spaces, or none)",
-        default=" ".join(_DEFAULT_MODULES), value_proc=check,
-    )  # fmt: skip
+    words = "Which to switch on (irc:libera names it libera; several with spaces, or none)"
+    chosen: list[str] = click.prompt(words, value_proc=check)
     return chosen
 
 

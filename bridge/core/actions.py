@@ -11,6 +11,14 @@ from bridge.sdk.ids import InstanceId, RoomId, UserId
 
 PREFIX = "!trestle"
 
+WORDS = frozenset({
+    "help", "ping", "modules", "status", "bridge", "unbridge", "pause", "resume", "parked", "set",
+    "policy", "optout", "optin", "double-puppet", "ack", "where", "login", "logout", "logins",
+    "prefer", "manager", "sessions",
+})  # fmt: skip
+"""The names of what the main bot does. No network may be called so: its commands begin with its
+name, and would be taken for the bot's."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:

@@ -232,9 +232,15 @@ class DeclaredRooms:
         for admin in wanted.admins:
             if await self._intents.can(room, admin, "m.bridge"):
                 return admin
+        if not wanted.admins:
+            raise PermanentFailure(
+                "nobody answers for it: name somebody as admin in permissions who has the power "
+                "to change this room's settings"
+            )
         names = ", ".join(wanted.admins)
         raise PermanentFailure(
-            f"no admin of the settings ({names}) has the power to change this room's settings"
+            f"no admin of the settings ({names}) has the power to change this room's settings: "
+            "give it to one of them there, or name somebody as admin in permissions who has it"
         )
 
     async def _mark(self, entry: RoomSettings, what: Sequence[str], made: Sequence[str]) -> None:

@@ -53,7 +53,7 @@ def outcome(action: Action, who: Situation) -> str:
 def permissions_page(actions: Iterable[Action]) -> str:
     """The text of ``docs/reference/permissions.md``."""
     actions = list(actions)
-    return "\n".join([*_levels(actions), *_outcomes(actions), *_staff()]) + "\n"
+    return "\n".join([*_levels(actions), *_outcomes(actions), *_admins()]) + "\n"
 
 
 def _levels(actions: list[Action]) -> Iterator[str]:
@@ -64,9 +64,11 @@ def _levels(actions: list[Action]) -> Iterator[str]:
     yield "`!trestle libera whois`."
     yield ""
     yield "`permissions` in config.yaml gives each person a level: by the Matrix id, else by the"
-    yield "server, else by `*`. Left out: your own server is `user`, the rest `none`. A module may"
-    yield "have `permissions` of its own, which come first for it. Each level includes those"
-    yield "before it. Ghosts and bots have none, whatever is written."
+    yield "server, else by `*`. Without a line for `*`, your own server is `user` and the rest"
+    yield "`none`; with one, it holds for your own server too, unless that has a line of its own:"
+    yield '`{"*": none, "@me:example.org": admin}` lets in one person. A module may have'
+    yield "`permissions` of its own, which come first for it. Each level includes those before it."
+    yield "Ghosts and bots have none, whatever is written."
     yield ""
     yield "| level | may | commands |"
     yield "|---|---|---|"
@@ -121,17 +123,12 @@ def _outcomes(actions: list[Action]) -> Iterator[str]:
         yield f"- *{one.name}*: {one.words}."
 
 
-def _staff() -> Iterator[str]:
+def _admins() -> Iterator[str]:
     yield ""
-    yield "## Admins and staff"
+    yield "## Admins"
     yield ""
-    yield "A level is about networks, bots and rooms. Data of other people is another matter: in"
-    yield "the web that takes a role, which no level gives. So an admin sees all bridged rooms"
-    yield "there, and no direct chats but their own; in `status` these have no names."
-    yield ""
-    yield "| role | for | and the level `admin` |"
-    yield "|---|---|---|"
-    yield "| `owner` | names the staff | an admin can be made owner at the command line alone |"
-    yield "| `operator` | runs it: health, parked items, modules | what `admin` may, in the web |"
-    yield "| `support` | helps one person, with a reason, on record | not included |"
-    yield "| `dpo` | answers data subjects, reads the audit | not included |"
+    yield "A level is about networks, bots and rooms, and not about data of other people: in"
+    yield "the web an admin sees all bridged rooms, and no direct chats but their own; in `status`"
+    yield "those of others have no names. Admins that `permissions` names by their Matrix ids are"
+    yield "invited to the status room, and answer for `rooms` of config.yaml; without one there is"
+    yield "neither."

@@ -6,6 +6,14 @@ from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, UserId
 
 
+def with_defaults(levels: Mapping[str, Permission], server_name: str) -> dict[str, Permission]:
+    """The levels, and those of whom they leave out: where nothing is written for everybody, the
+    own server is ``user``, the rest ``none``."""
+    # Who writes `*` means the own server too; who names one person more does not shut others out.
+    known = {} if "*" in levels else {"*": Permission.NONE, server_name: Permission.USER}
+    return {**known, **levels}
+
+
 class Permissions:
     """Levels by Matrix id, else by server, else by ``*``; an instance's own come first.
 
@@ -31,9 +39,7 @@ class Permissions:
     ) -> None:
         """Have these levels from now on; what is left out of them has its default."""
         self._of_instances = dict(of_instances)
-        self._levels = dict(levels)
-        self._levels.setdefault("*", Permission.NONE)
-        self._levels.setdefault(self._server_name, Permission.USER)
+        self._levels = with_defaults(levels, self._server_name)
         self._known.clear()
 
     def of(self, user: UserId, instance: InstanceId | None = None) -> Permission:

@@ -19,6 +19,7 @@ from bridge.doctor.homeserver import (
 from bridge.doctor.keys import examine_keys, judge_master_key
 from bridge.doctor.listeners import answering, examine_listeners, reach_hints
 from bridge.doctor.modules import examine_modules, examine_networks
+from bridge.doctor.permissions import examine_permissions
 from bridge.doctor.ping import examine_ping
 from bridge.doctor.registration import (
     examine_double_puppets,
@@ -87,6 +88,7 @@ class Doctor:
         await self._check("state_dir", self._state)
         if self._is_usable:
             await self._check("keys", self._keys)
+        await self._check("permissions", self._permissions)
         modules = await self._check("modules", self._modules)
         if modules:
             await self._check("networks", lambda: examine_networks(self._settings))
@@ -160,6 +162,9 @@ class Doctor:
 
     async def _keys(self) -> Sequence[Remark]:
         return examine_keys(self._settings.state_dir, self._clock, is_running=self._is_running)
+
+    async def _permissions(self) -> Sequence[Remark]:
+        return [examine_permissions(self._settings)]
 
     async def _modules(self) -> Sequence[Remark]:
         return [examine_modules(self._settings)]

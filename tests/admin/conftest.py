@@ -48,6 +48,7 @@ async def database_settings(empty_database: DatabaseSettings) -> DatabaseSetting
 def make(folder: Path, synapse: Synapse, database: str, *more: str) -> list[str]:
     """``trestle init`` there; give what its printed lines say to the homeserver."""
     words = ["--homeserver-url", synapse.url, "--server-name", "test.example", "--yes"]
+    words += ["--admin", "@root:test.example"]
     changes = [
         f"appservice.listen=127.0.0.1:{free_port()}", f"ops.listen=127.0.0.1:{free_port()}",
         f"database.url={database}", *more,

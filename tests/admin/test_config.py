@@ -147,6 +147,20 @@ def test_a_modules_placeholder_is_none_either_and_a_secret_with_such_words_is_ke
         assert str(refused.value).startswith("modules.libera.sasl_password: is a placeholder")
 
 
+def test_no_network_is_called_as_a_word_of_the_bot_and_a_bot_of_a_module_may_be(
+    folder: Path,
+) -> None:
+    irc = {"module": "irc", "servers": [{"host": "x"}]}
+    for word in ("help", "set", "status"):
+        check_modules(read_settings(changed(f"modules/{word}", {"module": "dice"}), folder=folder))
+        with pytest.raises(ConfigError) as refused:
+            check_modules(read_settings(changed(f"modules/{word}", irc), folder=folder))
+        assert str(refused.value) == (
+            f"modules.{word}: no network can be called so: `!trestle {word}` is a command of the "
+            "bot's own, and those of the network would not be heard; give it another name"
+        )
+
+
 def test_a_variable_with_a_slip_of_the_pen_is_named(folder: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         read_settings(GOOD, folder=folder, environment={"TRESTLE_APPSERVICE_AS_TOKN": AS_TOKEN})

@@ -8,7 +8,9 @@ import pytest
 
 from bridge import __version__
 from bridge.config import load
+from bridge.model import Members
 from bridge.reload import AT_ONCE, NEEDS_RESTART
+from bridge.sdk.ids import InstanceId
 from bridge.settings import Settings, keys_of
 from bridge.upgrade import shipped
 from tests.admin.commands import init, read_yaml, trestle
@@ -175,6 +177,23 @@ def test_an_upgraded_file_is_right_says_the_same_and_is_not_changed_again(folder
     assert again.output == f"{config} has all that Trestle {__version__} knows.\n"
     assert config.read_text() == after
     assert sorted(path.name for path in folder.iterdir()) == [config.name, copy.name]
+
+
+def test_members_all_of_before_is_full_to_the_new_version_and_stays_as_it_is_written(
+    folder: Path,
+) -> None:
+    config = old_file(folder)
+    config.write_text(
+        config.read_text().replace("    module: irc\n", "    module: irc\n    members: all\n")
+    )
+    assert trestle("config", "check", "-c", config).code == 0
+    assert trestle("config", "upgrade", "-c", config, "--yes").code == 0
+    assert "    members: all\n" in config.read_text()
+    assert load(config).modules[InstanceId("libera")].rules.members is Members.FULL
+    wrong = config.read_text().replace("members: all", "members: everybody")
+    config.write_text(wrong)
+    said = trestle("config", "check", "-c", config).output
+    assert said.startswith("modules.libera.members: 'everybody' is none of full, speakers, none")
 
 
 def test_no_secret_is_shown_in_the_difference(folder: Path) -> None:

@@ -27,9 +27,9 @@ from tests.rigs.program import trestle_program
 from tests.rigs.yaml import dump
 
 CHECKS = [
-    "state_dir", "keys", "modules", "registration", "database", "clocks", "listener",
-    "homeserver", "token", "accounts", "namespaces", "device_id", "double_puppets", "ephemeral",
-    "ping",
+    "state_dir", "keys", "permissions", "modules", "registration", "database", "clocks",
+    "listener", "homeserver", "token", "accounts", "namespaces", "device_id", "double_puppets",
+    "ephemeral", "ping",
 ]  # fmt: skip
 RIG = {"bad": [], "note": ["database", "database"]}
 """Of the tests' own Postgres: its superuser connects, and it does not wait for the disk."""

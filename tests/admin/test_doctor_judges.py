@@ -14,6 +14,7 @@ from bridge.doctor.clocks import difference_by_header, judge_clocks
 from bridge.doctor.database import judge
 from bridge.doctor.keys import judge_days, judge_master_key
 from bridge.doctor.listeners import examine_listeners, reach_hints
+from bridge.doctor.permissions import examine_permissions
 from bridge.doctor.ping import explain
 from bridge.doctor.registration import newest_of
 from bridge.doctor.state import judge_backup, judge_space
@@ -239,6 +240,28 @@ def test_a_container_is_told_by_its_groups() -> None:
 def test_the_newest_version_is_found_among_old_names() -> None:
     assert newest_of(["r0.6.1", "v1.9", "v1.13", "v1.2"]) == (1, 13)
     assert newest_of(["r0.6.1", "unstable"]) == (0, 0)
+
+
+# --- who may what ---
+
+
+@pytest.mark.parametrize(
+    ("written", "level", "words"),
+    [
+        ({"@me:ex.org": "admin"}, "ok", "admin: @me:ex.org; who is not named is user on "
+         "example.org and none elsewhere"),
+        ({"*": "none", "@me:example.org": "admin"}, "ok", "is none on example.org and none else"),
+        ({"*": "relay", "example.org": "user"}, "note", "is user on example.org and relay elsew"),
+        ({"*": "admin"}, "note", "no admin: nobody is invited to a status room when something is "
+         "wrong, nor can answer for `rooms`; name an admin in permissions, `'@you:example.org': "),
+    ],
+)  # fmt: skip
+def test_the_admins_are_named_and_what_everybody_else_may(
+    folder: Path, written: dict[str, str], level: str, words: str
+) -> None:
+    found = examine_permissions(read_settings(changed("permissions", written), folder=folder))
+    assert found.level == level
+    assert words in found.sentence
 
 
 # --- its page ---

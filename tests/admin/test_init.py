@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.config import load
+from bridge.model import Permission
 from tests.admin.commands import Outcome, at_a_terminal, init, read_yaml, trestle
 
 FILES = ("config.yaml", "registration.yaml")
@@ -41,8 +42,14 @@ def test_it_asks_for_what_it_must_and_again_after_a_slip(folder: Path) -> None:
         person.type("https://example.org\n")
         person.wait_for("without https://")
         person.type("example.org\n")
+        person.wait_for("Your Matrix id, @you:example.org, to be the admin (Enter: none):")
+        person.type("you\n")
+        person.wait_for("'you' is no Matrix id; write all of it")
+        person.type("@you:example.org\n")
         person.wait_for("irc (network): Bridges rooms to IRC channels")
-        person.wait_for("[dice]:")
+        person.wait_for("Which to switch on")
+        person.type("\n")
+        person.wait_for("Which to switch on")
         person.type("irk\n")
         person.wait_for("did you mean irc?")
         person.type("irc:libera, dice\n")
@@ -59,6 +66,9 @@ def test_it_asks_for_what_it_must_and_again_after_a_slip(folder: Path) -> None:
     settings = load(folder / "new" / "config.yaml")
     assert settings.homeserver.url == "https://matrix.example.org"
     assert settings.homeserver.server_name == "example.org"
+    assert settings.permissions == {
+        "*": Permission.NONE, "example.org": Permission.USER, "@you:example.org": Permission.ADMIN,
+    }  # fmt: skip
     libera, dice = settings.modules.values()
     assert (libera.instance, libera.module) == ("libera", "irc")
     assert libera.options == {
@@ -77,6 +87,7 @@ def test_everything_can_be_given_by_flags(folder: Path) -> None:
         *("--set", "appservice.listen=127.0.0.1:5000"),
         *("--set", "permissions={test.example: user, '@root:test.example': admin}"),
         *("--set", "ops.listen=null"),
+        *("--admin", "@eve:test.example"),
         modules=["irc", "dice:luck"],
     )
     assert made.code == 0, made.said
@@ -88,15 +99,29 @@ def test_everything_can_be_given_by_flags(folder: Path) -> None:
     assert settings.appservice.url == "http://127.0.0.1:5000"
     assert settings.ops.listen is None
     assert settings.state_dir == folder / "state"
+    assert list(settings.permissions.items()) == [
+        ("test.example", Permission.USER), ("@root:test.example", Permission.ADMIN),
+        ("@eve:test.example", Permission.ADMIN),
+    ]  # fmt: skip
 
 
-def test_without_a_word_on_modules_the_default_is_switched_on_and_none_is_none(
-    folder: Path,
-) -> None:
-    assert init(folder / "default", modules=[]).code == 0
-    assert list(load(folder / "default" / "config.yaml").modules) == ["dice"]
-    assert init(folder / "none", modules=["none"]).code == 0
-    assert list(load(folder / "none" / "config.yaml").modules) == []
+def test_none_switches_no_module_on(folder: Path) -> None:
+    assert init(folder, modules=["none"]).code == 0
+    assert list(load(folder / "config.yaml").modules) == []
+
+
+def test_who_names_no_admin_is_told_what_that_means_and_how_to_mend_it(folder: Path) -> None:
+    made = init(folder / "nobody")
+    assert made.code == 0
+    assert "Nobody is an admin: nobody is invited to a status room" in made.output
+    assert "name an admin in permissions, `'@you:test.example': admin`." in made.output
+    assert "is an admin" not in init(folder / "me", "--admin", "@me:test.example").output
+    answered = trestle(
+        "init", "--directory", folder / "asked", "--homeserver-url", "http://127.0.0.1:8008",
+        "--server-name", "test.example", "--module", "none", answers="\n",
+    )  # fmt: skip
+    assert answered.code == 0, answered.said
+    assert list(load(folder / "asked" / "config.yaml").permissions) == ["*", "test.example"]
 
 
 def test_it_prints_the_lines_for_the_homeserver_and_what_comes_next(folder: Path) -> None:
@@ -167,6 +192,11 @@ def test_nothing_is_written_over_without_leave(folder: Path) -> None:
     [
         (["--homeserver-url", "x"], "homeserver.url: 'x' is no URL; it begins with https://"),
         (["--server-name", "http://x"], "homeserver.server_name: 'http://x' is no server name"),
+        (["--admin", "me"], "--admin: 'me' is no Matrix id; write all of it, @you:example.org"),
+        (
+            ["--module", "irc:set", "--set", "modules.set.servers[0].host=x"],
+            "modules.set: no netw",
+        ),
         (["--module", "irk"], "--module: there is no module called 'irk'; did you mean irc?"),
         (["--module", "irc"], f"{HOST}: is missing; --set '{HOST}=...' gives it"),
         (["--module", "irc", "--set", "modules.irc.servers=3"], "modules.irc.servers: must be a"),
@@ -200,6 +230,8 @@ def test_a_needed_flag_is_asked_for_by_name() -> None:
     assert trestle("init", "--yes", "--homeserver-url", "http://x") == Outcome(
         2, "", "trestle: --server-name is needed with --yes\n"
     )
+    said = trestle("init", "--yes", "--homeserver-url", "http://x", "--server-name", "x.org")
+    assert said == Outcome(2, "", "trestle: --module is needed with --yes: irc, say, or none\n")
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(folder: Path) -> None:

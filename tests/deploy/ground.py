@@ -20,6 +20,9 @@ from tests.rigs.service_manager import Service
 SERVER = "test.example"
 COMMAND_SECONDS = 300.0
 
+_SERVER = "modules.libera.servers[0]"
+_HOST = f"{_SERVER}.host"
+
 PATHS = (
     "/etc/bash_completion.d", "/etc/matrix-synapse", "/etc/prometheus", "/etc/systemd/system",
     "/etc/sysusers.d", "/etc/trestle", "/opt/trestle", "/usr/local/bin", "/usr/local/share",
@@ -37,14 +40,17 @@ GIVEN = (
 class Ground:
     """Runs the lines of a page as they are, but for what another machine has otherwise."""
 
-    def __init__(self, folder: Path, repository: Path) -> None:
+    def __init__(self, folder: Path, repository: Path, irc_port: int) -> None:
+        """``irc_port``: where the network of the pages is, on this machine."""
         self.folder = folder
+        self.irc_port = irc_port
         self._repository = repository
         self._receiver, self._ops = free_port(), free_port()
         for name in GIVEN:
             (folder / name.lstrip("/")).mkdir(parents=True, exist_ok=True)
         (folder / "etc/passwd").touch()
         (folder / "etc/group").touch()
+        (folder / "etc/login.defs").write_text("USERGROUPS_ENAB yes\n")  # As distributions do.
         for name in ("prometheus.yml", "alerts.yml"):
             text = (DEPLOY / "prometheus" / name).read_text()
             (folder / "etc/prometheus" / name).write_text(text)
@@ -61,6 +67,11 @@ class Ground:
     def config(self) -> Path:
         """The settings, as the pages call them."""
         return self.place("/etc/trestle/config.yaml")
+
+    def users(self) -> list[str]:
+        """The names of the users and groups that the pages made."""
+        files = (self.place("/etc/passwd"), self.place("/etc/group"))
+        return [line.partition(":")[0] for file in files for line in file.read_text().splitlines()]
 
     async def run(self, block: Block) -> str:
         """Run a block; give what it printed. Raises ``AssertionError`` if a line fails."""
@@ -86,6 +97,9 @@ class Ground:
         for theirs, ours in {
             "https://matrix.example.org": self.synapse.url,
             "--server-name example.org": f"--server-name {SERVER}",
+            "@you:example.org": f"@you:{SERVER}",
+            f"'{_HOST}=irc.libera.chat'": f"'{_HOST}=127.0.0.1' --set "
+            f"'{_SERVER}.port={self.irc_port}' --set '{_SERVER}.tls=false'",
             "127.0.0.1:9184": f"127.0.0.1:{self._ops}",
             "-o root -g trestle": f"-o {me} -g {mine}",
             "chgrp trestle": f"chgrp {mine}",
@@ -95,6 +109,7 @@ class Ground:
         if "trestle init " in text:  # The default ports may be somebody else's here.
             text += f" --set appservice.listen=127.0.0.1:{self._receiver}"
             text += f" --set ops.listen=127.0.0.1:{self._ops}"
+        text = text.replace("userdel ", f"userdel --prefix {self.folder} ")
         return text.replace("systemd-sysusers", f"systemd-sysusers --root={self.folder}")
 
     async def _type(self, line: str, code: int, place: str) -> str:

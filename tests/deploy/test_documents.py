@@ -5,7 +5,7 @@ import re
 import shlex
 import shutil
 import textwrap
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache
 from pathlib import Path
 
@@ -18,17 +18,20 @@ from bridge.manual.events import log_lines
 from bridge.settings import Settings, keys_of
 from tests.admin.commands import init, read_yaml, trestle
 from tests.deploy.blocks import Block, bare_blocks, blocks_of
+from tests.deploy.bridging import bridge_as_told
 from tests.deploy.conftest import Fresh
 from tests.deploy.ground import Ground
 from tests.deploy.tools import DEPLOY, TOP, run
+from tests.rigs.ngircd import run_ngircd
 
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
 ALERTS = sorted(path.stem for path in (TOP / "docs/how-to/alerts").glob("*.md"))
 
 LIFE = (
-    ("install", 0, 4), ("register-synapse", 0, 9), ("install", 4, 9), ("register-others", 0, 9),
-    ("watch", 0, 9), ("doctor", 0, 9), *((f"alerts/{name}", 0, 9) for name in ALERTS),
-    ("rotate-tokens", 0, 9), ("upgrade", 0, 9), ("remove", 0, 9),
+    ("install", 0, 4), ("register-synapse", 0, 9), ("install", 4, 9), ("bridge-irc", 0, 9),
+    ("register-others", 0, 9), ("watch", 0, 9), ("doctor", 0, 9),
+    *((f"alerts/{name}", 0, 9) for name in ALERTS), ("rotate-tokens", 0, 9),
+    ("upgrade", 0, 9), ("remove", 0, 9),
 )  # fmt: skip
 """An installation from its first day to its last: pages, and from which block to which."""
 
@@ -88,14 +91,15 @@ def test_every_page_with_a_part_of_the_life_has_its_place_in_it() -> None:
 @pytest_asyncio.fixture
 async def ground(fresh: Fresh, folder: Path) -> AsyncIterator[Ground]:
     """A machine with a homeserver, and the program where the page would install it."""
-    made = Ground(folder, fresh.folder)
-    # The first commands of the page find it done: it takes a minute, and the README's had it.
-    move_in(fresh.folder / ".venv", made.place("/opt/trestle"))
-    await made.start_synapse()
-    try:
-        yield made
-    finally:
-        await made.close()
+    async with run_ngircd() as irc:
+        made = Ground(folder, fresh.folder, irc.port)
+        # The first commands of the page find it done: it takes a minute, and the README's had it.
+        move_in(fresh.folder / ".venv", made.place("/opt/trestle"))
+        await made.start_synapse()
+        try:
+            yield made
+        finally:
+            await made.close()
 
 
 def move_in(venv: Path, place: Path) -> None:
@@ -122,15 +126,12 @@ async def test_an_installation_lives_as_the_pages_tell(ground: Ground) -> None:
             assert "BAD" not in said, f"{block.place}:\n{said}"
             by_hand = BY_HAND.get((page, at))
             if by_hand is not None:
-                by_hand(ground, said)
-    left = [path for path in ground.folder.rglob("*") if "trestle" in path.name]
-    assert sorted(path for path in left if path.parts[-4:-1] != ("usr", "local", "share")) == [
-        ground.place("/etc/bash_completion.d/trestle"),
-        ground.place("/usr/local/share/man/man1/trestle.1"),
-    ]
+                await by_hand(ground, said)
+    assert [path for path in ground.folder.rglob("*") if "trestle" in path.name] == []
+    assert ground.users() == []
 
 
-def put_tokens_in(ground: Ground, said: str) -> None:
+async def put_tokens_in(ground: Ground, said: str) -> None:
     """What the page has the admin do with the two tokens that were printed."""
     made = dict(line.split(": ") for line in said.splitlines())
     text = ground.config.read_text()
@@ -141,13 +142,14 @@ def put_tokens_in(ground: Ground, said: str) -> None:
     assert len(load(ground.config).appservice.hs_tokens) == 2
 
 
-def take_the_old_out(ground: Ground, said: str) -> None:
+async def take_the_old_out(ground: Ground, said: str) -> None:
     """What the page has the admin do at last."""
     text = ground.config.read_text()
     ground.config.write_text(re.sub(r"(?m)^  hs_token_old: .*\n", "", text))
 
 
-BY_HAND: dict[tuple[str, int], Callable[[Ground, str], None]] = {
+BY_HAND: dict[tuple[str, int], Callable[[Ground, str], Awaitable[None]]] = {
+    ("bridge-irc", 0): bridge_as_told,
     ("rotate-tokens", 0): put_tokens_in,
     ("rotate-tokens", 2): take_the_old_out,
 }

@@ -27,6 +27,7 @@ IRC_PORT = 6667
 
 ANSWERS = (
     ("Server name (behind the colon of your Matrix ids):", "test.example"),
+    ("Your Matrix id", "@alice:test.example"),
     ("Which to switch on", "irc:near dice"),
     ("servers[0].host", "127.0.0.1"),
     ("servers[0].tls", "n"),

@@ -133,13 +133,19 @@ async def test_what_cannot_be_made_is_said_and_made_once_it_can_be(
             assert said[0].endswith(f"; invite {BOT} into it")
             assert said[1] == (
                 f"{foreign}: #two on near is not bridged: no admin of the settings ({alice.id}) "
-                "has the power to change this room's settings"
+                "has the power to change this room's settings: give it to one of them there, or "
+                "name somebody as admin in permissions who has it"
             )
             assert said[2].endswith("there is no such room, as far as the homeserver knows")
             await alice.invite(private, BOT)
             await alice.wait_until_joined(private, BOT)
             assert len(await app.parts.declared.reconcile()) == 2
             assert bridged(app, private) == ["#one"]
+            app.parts.declared.declare(settings.rooms, [])
+            assert (await app.parts.declared.reconcile())[0] == (
+                f"{foreign}: #two on near is not bridged: nobody answers for it: name somebody as "
+                "admin in permissions who has the power to change this room's settings"
+            )
 
 
 async def test_a_network_that_did_not_consent_is_not_bridged_by_declaring_it(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest_asyncio
 
 from bridge.app import App
+from bridge.core.actions import WORDS
 from bridge.core.levels import DONE, NO_LEVEL, NO_POWER, NOT_HERE, UNHEARD
 from bridge.core.networkcommands import declared
 from bridge.demo.matrix_user import PATIENCE, Event, MatrixUser
@@ -224,6 +225,7 @@ async def test_what_comes_of_each_command_is_what_the_docs_say(stage: Stage) -> 
     town, app = stage.town, stage.app
     of_irc = {f"irc {one.name}" for one in declared(app.parts.instances[NEAR].connector)}
     assert {name_of(said) for said in SAID} == set(app.parts.main_bot.actions) | of_irc
+    assert set(app.parts.main_bot.actions) == WORDS
     alice, mod, poor = [await town.person(name) for name in ("alice", "mod", "poor")]
     room, chat = await enter(alice, "11"), "#law"
     for person in (mod, poor):

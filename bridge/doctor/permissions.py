@@ -1,0 +1,22 @@
+"""Who is an admin, and what everybody else may do."""
+
+from bridge.core.permissions import with_defaults
+from bridge.roster import NO_ADMIN, admins_of, name_an_admin
+from bridge.sdk.examination import Remark, note, well
+from bridge.settings import Settings
+
+
+def examine_permissions(settings: Settings) -> Remark:
+    """Name the admins, and the levels of whom the permissions do not name one by one."""
+    server = settings.homeserver.server_name
+    levels = with_defaults(settings.permissions, server)
+    everybody = levels["*"]
+    own = levels.get(server, everybody)
+    others = (
+        f"who is not named is {own.name.lower()} on {server} and "
+        f"{everybody.name.lower()} elsewhere"
+    )
+    admins = admins_of(settings)
+    if not admins:
+        return note(f"no admin: {NO_ADMIN}; {name_an_admin(settings)}; {others}")
+    return well(f"admin: {', '.join(admins)}; {others}")

@@ -1,0 +1,41 @@
+"""Whose level counts: the person's own, else the server's, else that of everybody."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from bridge.core.permissions import Permissions
+from bridge.model import Permission
+from bridge.sdk.ids import InstanceId, UserId
+
+NONE, RELAY, USER, ADMIN = Permission
+ME, NEIGHBOUR, STRANGER = (UserId(f"@{one}") for one in ("me:ex.org", "bea:ex.org", "x:y.org"))
+LIBERA = InstanceId("libera")
+
+
+@pytest.mark.parametrize(
+    ("written", "me", "neighbour", "stranger"),
+    [
+        ({}, USER, USER, NONE),
+        ({ME: ADMIN}, ADMIN, USER, NONE),
+        ({"*": NONE, ME: ADMIN}, ADMIN, NONE, NONE),
+        ({"*": RELAY, ME: ADMIN}, ADMIN, RELAY, RELAY),
+        ({"*": RELAY, "ex.org": USER}, USER, USER, RELAY),
+        ({"ex.org": NONE, ME: USER}, USER, NONE, NONE),
+        ({"y.org": RELAY}, USER, USER, RELAY),
+    ],
+)
+def test_who_is_not_named_has_the_level_of_everybody_and_without_that_a_default(
+    written: Mapping[str, Permission], me: Permission, neighbour: Permission, stranger: Permission
+) -> None:
+    permissions = Permissions(written, "ex.org", is_ours=lambda _: False)
+    assert [permissions.of(one) for one in (ME, NEIGHBOUR, STRANGER)] == [me, neighbour, stranger]
+    permissions.set({}, {})
+    permissions.set(written, {LIBERA: {"*": USER}})
+    assert [permissions.of(one) for one in (ME, NEIGHBOUR, STRANGER)] == [me, neighbour, stranger]
+    assert permissions.of(NEIGHBOUR, LIBERA) is USER
+
+
+def test_who_is_ours_has_no_level_whatever_is_written() -> None:
+    permissions = Permissions({"*": ADMIN, ME: ADMIN}, "ex.org", is_ours=lambda one: one == ME)
+    assert (permissions.of(ME), permissions.of(NEIGHBOUR)) == (NONE, ADMIN)
