@@ -47,6 +47,7 @@ from bridge.core.privatechat import PrivateChats
 from bridge.core.progress import Marker
 from bridge.core.reconciler import Reconciler
 from bridge.core.registeredpost import RegisteredPost
+from bridge.core.roomkeeping import RoomKeeping
 from bridge.core.router import Router
 from bridge.core.routes import Routes
 from bridge.core.sender import Sender
@@ -223,7 +224,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         sender.may_go = privacy.may_go
         answers = ConsentStore(database)
         plumbing.forget_answer = answers.forget
-        consents = Consents(house, plumbing, answers)
+        consents = Consents(house, portals, plumbing, answers)
         await consents.load()
         policies = Policies(house, portals, PolicyStore(database))
         await policies.load()
@@ -369,6 +370,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             logins=logins, consents=consents,
             control=ControlServer(
                 settings.state_dir, aside=aside, tracer=tracer, status=status,
+                rooms=RoomKeeping(portals, plumbing, intents),
                 rotation=Rotation(database, vault), audit=house.audit,
                 on_forgotten=logins.note_forgotten,
             ),
@@ -381,7 +383,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
                 await stack.enter_async_context(OpenIdVerifier(
                     {settings.homeserver.server_name: settings.homeserver.url}
                     | dict(settings.web.homeservers), UsedOpenIds(database).note, database.clock,
-                )), Provisioning(logins, portals, plumbing, permissions, intents, consents),
+                )), Provisioning(logins, portals, plumbing, permissions, consents),
                 OpenChats(portals, intents), MediaProxy(media_links, media, deletion_store.has),
             ),
         )  # fmt: skip

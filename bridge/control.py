@@ -16,6 +16,7 @@ from aiohttp import web
 
 from bridge.core.aside import HERE, Aside
 from bridge.core.audit import Audit
+from bridge.core.roomkeeping import RoomKeeping
 from bridge.core.status import Status
 from bridge.core.tracer import Tracer, steps_of
 from bridge.jsontext import decode, encode
@@ -53,6 +54,7 @@ class ControlServer:
         aside: Aside,
         tracer: Tracer,
         status: Status,
+        rooms: RoomKeeping,
         rotation: Rotation,
         audit: Audit,
         on_forgotten: Callable[[UserId], Awaitable[None]],
@@ -62,6 +64,7 @@ class ControlServer:
         self._aside = aside
         self._tracer = tracer
         self._status = status
+        self._rooms = rooms
         self._rotation = rotation
         self._audit = audit
         self._on_forgotten = on_forgotten
@@ -87,6 +90,8 @@ class ControlServer:
         app.router.add_post("/waiting/{room}/park", self._park)
         app.router.add_get("/trace/{id}", self._trace)
         app.router.add_get("/status", self._look)
+        app.router.add_get("/rooms", self._list_rooms)
+        app.router.add_delete("/rooms/{room}", self._unbridge)
         app.router.add_post("/keys/rotate", self._rotate)
         app.router.add_get("/keys/check", self._check)
         app.router.add_delete("/keys/{person}", self._forget)
@@ -130,6 +135,13 @@ class ControlServer:
 
     async def _look(self, request: web.Request) -> web.Response:
         return await _answer(self._status.look())
+
+    async def _list_rooms(self, request: web.Request) -> web.Response:
+        return await _answer(self._rooms.all())
+
+    async def _unbridge(self, request: web.Request) -> web.Response:
+        asked = {key: request.query.get(key, "") for key in ("network", "channel")}
+        return await _answer(self._rooms.untie(request.match_info["room"], **asked))
 
     async def _trace(self, request: web.Request) -> web.Response:
         return await _answer(steps_of(self._tracer, request.match_info["id"]))

@@ -234,7 +234,7 @@ class MainBot:
     async def _need_power(self, order: Order) -> None:
         # What counts is the power that the sender had when it was said.
         said_at = EventId(order.call.item.event["event_id"])
-        if not await self._stage.intents.can(order.room, order.sender, "m.bridge", at=said_at):
+        if not await self._portals.has_power(order.sender, order.room, said_at):
             raise PermanentFailure(
                 "you need the power to change this room's settings (usually a moderator's)"
             )
