@@ -257,7 +257,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             return [(i, bot.info.name, namespaces.bot_of(i)) for i, bot in sorted(bots.items())]
 
         main_bot = MainBot(
-            plumbing, portals, router, stage, bots=list_bots,
+            plumbing, portals, router, stage, bot=namespaces.bot, bots=list_bots,
             homeserver_state=lambda: states[-1]() if states else "not asked yet",
             optouts=optouts, double_puppets=double_puppets,
         )  # fmt: skip

@@ -170,3 +170,27 @@ async def test_what_the_command_line_unties_is_in_the_audit(
     assert untied["room"] == room
     last = (await acts(app))[-1]
     assert (last.actor, last.action) == (HERE, AuditAction.UNBRIDGE)
+
+
+async def test_how_everything_is_an_admin_is_told_where_nobody_else_reads_it(
+    town: Town, app: App, boss: MatrixUser
+) -> None:
+    alice = await town.person("alice")
+    lobby = await enter(alice, "Lobby")
+    await boss.join(lobby)
+    await boss.say(lobby, "!trestle status")
+    await boss.wait_until(lambda: bool(boss.invitations))
+    await boss.wait_for_text(lobby, "I wrote to you in our direct chat.")
+    (chat,) = boss.invitations
+    await boss.join(chat)
+    await boss.wait_for_text(chat, "bridged rooms: 0")
+    assert not [e for e in await boss.messages(lobby) if "bridged rooms:" in str(e["content"])]
+    before = len(boss.heard(chat))
+    await boss.say(chat, "status")
+    await boss.wait_until(lambda: len(boss.heard(chat)) >= before + 2)
+    # One who has let others into that chat is answered in another.
+    await boss.invite(chat, alice.id)
+    await alice.join(chat)
+    await boss.say(chat, "status")
+    await boss.wait_for_text(chat, "I wrote to you in our direct chat.")
+    assert not [e for e in await alice.messages(lobby) if "homeserver:" in str(e["content"])]
