@@ -80,14 +80,13 @@ class RoomLimits:
         taken |= {coming for name, coming in self._coming if name == instance}
         if len(taken - {chat}) >= rules.most_rooms:
             return PermanentFailure(
-                f"{instance} has {len(taken)} bridged rooms, as many as the settings of this "
-                "bridge allow; whoever runs it can allow more (most_rooms)"
+                f"{instance} has as many bridged rooms as the settings of this bridge allow "
+                f"({rules.most_rooms}); whoever runs it can allow more (most_rooms)"
             )
-        made = len(self._lately(instance))
-        if by_alias and made >= rules.alias_rooms_hourly:
+        if by_alias and len(self._lately(instance)) >= rules.alias_rooms_hourly:
             return TemporaryFailure(
-                f"{made} rooms of {instance} were made by alias within the hour, as many as the "
-                "settings of this bridge allow (alias_rooms_hourly)"
+                f"as many rooms of {instance} were made by alias within the hour as the settings "
+                f"of this bridge allow ({rules.alias_rooms_hourly}; alias_rooms_hourly)"
             )
         return None
 

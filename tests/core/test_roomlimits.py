@@ -48,7 +48,7 @@ def test_a_network_has_no_more_rooms_than_its_settings_allow() -> None:
     with ground.limits.place(NEAR, RemoteChatId("#two")):
         assert not ground.may("#three")
         ground.there.append(RemoteChat(id=RemoteChatId("#two"), name="#two"))
-        with pytest.raises(PermanentFailure, match="near has 2 bridged rooms, as many as"):
+        with pytest.raises(PermanentFailure, match=r"near has as many bridged rooms .*\(2\);"):
             ground.make("#three")
     ground.limits.check(FAR, RemoteChatId("#three"))
     ground.there.pop()
@@ -70,7 +70,7 @@ def test_whoever_names_an_alias_has_so_many_rooms_made_in_an_hour() -> None:
     ground.make("#one", by_alias=True)
     ground.clock.ahead += timedelta(minutes=40)
     ground.make("#two", by_alias=True)
-    with pytest.raises(TemporaryFailure, match="2 rooms of near were made by alias"):
+    with pytest.raises(TemporaryFailure, match="as many rooms of near were made by alias"):
         ground.make("#three", by_alias=True)
     # Who is known here is not held up by that.
     ground.make("#known")
