@@ -11,9 +11,10 @@ import pytest_asyncio
 from bridge.app import App
 from bridge.control import ask
 from bridge.core.aside import HERE
-from bridge.demo.matrix_user import MatrixUser
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import AuditAction, Permission
-from bridge.settings import Address, DatabaseSettings, WebSettings
+from bridge.sdk.ids import InstanceId
+from bridge.settings import Address, DatabaseSettings, RoomSettings, WebSettings
 from tests.flow.test_consent import enter
 from tests.flow.test_conversation import bridge, irc_module
 from tests.flow.test_following import power, state, wait_for_state
@@ -124,6 +125,25 @@ async def test_an_admin_takes_back_an_own_room_by_http_without_being_in_it(
         await admin.ask("PATCH", paths[made], {"relay": "mine"}, status=403)
         await admin.ask("DELETE", paths[made])
         assert [door.portal.room for door in app.parts.portals.all] == [theirs]
+
+
+async def test_the_settings_may_have_bots_in_an_own_room_in_which_no_admin_is(
+    town: Town, irc: IrcServer, boss: MatrixUser, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    alias, dice = "#_trestle_near_=23declared:test.example", InstanceId("dice")
+    settings = town.settings_for(
+        folder, database_settings,
+        modules=make_modules({**irc_module(irc), "dice": ("dice", {})}),
+        permissions={boss.id: Permission.ADMIN},
+        rooms=(RoomSettings(room=alias, bots=(dice,)),),
+    )  # fmt: skip
+    alice = await town.person("alice")
+    async with running(settings) as app:
+        near = app.parts.instances[InstanceId("near")]
+        await wait_until(lambda: near.relay is not None)
+        assert await near.wait_until_connected(PATIENCE)
+        joined = await alice.call("POST", f"v3/join/{quote(alias)}", {})
+        await alice.wait_until_joined(joined["room_id"], app.parts.namespaces.bot_of(dice))
 
 
 async def test_rooms_are_listed_and_untied_at_the_command_line(
