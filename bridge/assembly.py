@@ -46,6 +46,7 @@ from bridge.core.privatechat import PrivateChats
 from bridge.core.progress import Marker
 from bridge.core.reconciler import Reconciler
 from bridge.core.registeredpost import RegisteredPost
+from bridge.core.roomkeeping import RoomKeeping
 from bridge.core.router import Router
 from bridge.core.routes import Routes
 from bridge.core.sender import Sender
@@ -216,7 +217,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         sender.may_go = privacy.may_go
         answers = ConsentStore(database)
         plumbing.forget_answer = answers.forget
-        consents = Consents(house, plumbing, answers)
+        consents = Consents(house, portals, plumbing, answers)
         await consents.load()
         policies = Policies(house, portals, PolicyStore(database))
         await policies.load()
@@ -249,7 +250,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             return [(i, bot.info.name, namespaces.bot_of(i)) for i, bot in sorted(bots.items())]
 
         main_bot = MainBot(
-            plumbing, portals, router, stage, bots=list_bots,
+            plumbing, portals, router, stage, bot=namespaces.bot, bots=list_bots,
             homeserver_state=lambda: states[-1]() if states else "not asked yet",
             optouts=optouts, double_puppets=double_puppets,
         )  # fmt: skip
@@ -362,6 +363,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             logins=logins, consents=consents,
             control=ControlServer(
                 settings.state_dir, aside=aside, tracer=tracer, status=status,
+                rooms=RoomKeeping(portals, plumbing, intents),
                 rotation=Rotation(database, vault), audit=house.audit,
                 on_forgotten=logins.note_forgotten,
             ),

@@ -14,6 +14,7 @@ import orjson
 
 from bridge.core.aside import HERE, Aside
 from bridge.core.audit import Audit
+from bridge.core.roomkeeping import RoomKeeping
 from bridge.core.status import Status
 from bridge.core.tracer import Tracer, steps_of
 from bridge.endpoints import Endpoints
@@ -56,6 +57,7 @@ class ControlServer:
         aside: Aside,
         tracer: Tracer,
         status: Status,
+        rooms: RoomKeeping,
         rotation: Rotation,
         audit: Audit,
         on_forgotten: Callable[[UserId], Awaitable[None]],
@@ -65,6 +67,7 @@ class ControlServer:
         self._aside = aside
         self._tracer = tracer
         self._status = status
+        self._rooms = rooms
         self._rotation = rotation
         self._audit = audit
         self._on_forgotten = on_forgotten
@@ -90,6 +93,8 @@ class ControlServer:
         places.add("POST", "/waiting/*/park", self._park)
         places.add("GET", "/trace/*", self._trace)
         places.add("GET", "/status", self._look)
+        places.add("GET", "/rooms", self._list_rooms)
+        places.add("DELETE", "/rooms/*", self._unbridge)
         places.add("POST", "/keys/rotate", self._rotate)
         places.add("GET", "/keys/check", self._check)
         places.add("DELETE", "/keys/*", self._forget)
@@ -131,6 +136,15 @@ class ControlServer:
 
     async def _look(self, request: Request, one: str) -> Answer:
         return await _answer(self._status.look())
+
+    async def _list_rooms(self, request: Request, one: str) -> Answer:
+        return await _answer(self._rooms.all())
+
+    async def _unbridge(self, request: Request, one: str) -> Answer:
+        asked = dict(request.query)
+        return await _answer(
+            self._rooms.untie(one, asked.get("network", ""), asked.get("channel", ""))
+        )
 
     async def _trace(self, request: Request, one: str) -> Answer:
         return await _answer(steps_of(self._tracer, one))

@@ -203,6 +203,10 @@ class InstanceRules:
     """Whose ghosts are in a room that does not say."""
     privacy: bool = False
     """Nobody reads what a chat says who is not seen there, where the room does not say."""
+    most_rooms: int = 1000
+    """How many of its chats may be bridged, direct chats not counted."""
+    alias_rooms_hourly: int = 60
+    """How many rooms may be made in an hour for whoever names an alias."""
 
 
 class AuditAction(StrEnum):

@@ -48,6 +48,11 @@ def take_rules(
         else "",
         members=_read_members(options, path),
         privacy=_read_switch(options.get("privacy", False), f"{path}.privacy"),
+        **{
+            key: _read_count(options[key], f"{path}.{key}")
+            for key in ("most_rooms", "alias_rooms_hourly")
+            if key in options
+        },
     )
     return rules, rest
 
@@ -68,6 +73,12 @@ def _read_members(options: Mapping[str, object], path: str) -> Members:
 def _read_switch(value: object, path: str) -> bool:
     if not isinstance(value, bool):
         raise ConfigError("it takes true or false", path=path)
+    return value
+
+
+def _read_count(value: object, path: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigError("it takes a whole number, 0 or more", path=path)
     return value
 
 

@@ -411,7 +411,9 @@ class Settings:
             "told before a connection is made for them (`before`: their first message waits "
             "until they have read it, a minute at most); "
             '`alias_template`, how its chats are called as aliases, `"#irc_{network}_{chat}"` '
-            "for one (write the registration anew after a change).",
+            "for one (write the registration anew after a change); `most_rooms` (1000), how many "
+            "of its chats may be bridged, and `alias_rooms_hourly` (60), how many rooms are made "
+            "in an hour for whoever names an alias.",
         ),
     ] = field(default_factory=dict)
     rooms: Annotated[

@@ -37,9 +37,8 @@ async def open_web(
             Downloads(homeserver.url, settings.appservice.as_token, parts.namespaces.bot)
         )
         provisioning = Provisioning(
-            parts.logins, parts.portals, parts.plumbing, parts.permissions, parts.intents,
-            parts.consents,
-        )  # fmt: skip
+            parts.logins, parts.portals, parts.plumbing, parts.permissions, parts.consents
+        )
         yield WebServer(
             settings.web, tokens, Links(database), openid, provisioning,
             OpenChats(parts.portals, parts.intents),

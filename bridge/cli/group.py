@@ -44,8 +44,8 @@ PLACES: Mapping[str, str] = {
     "backup": "backup", "completion": "completion", "config": "config", "database": "database",
     "demo": "demo", "doctor": "look", "import": "importing", "init": "init", "keys": "keys",
     "modules": "look", "parked": "parked", "prove": "prove", "registration": "look",
-    "reload": "config", "restore": "backup", "run": "run", "status": "status", "trace": "trace",
-    "waiting": "waiting",
+    "reload": "config", "restore": "backup", "rooms": "rooms", "run": "run", "status": "status",
+    "trace": "trace", "waiting": "waiting",
 }  # fmt: skip
 """In which file of this folder each command is."""
 

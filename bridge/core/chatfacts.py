@@ -267,7 +267,7 @@ class ChatFacts:
         here = self.portal.instance
         if ghost is not None and ghost[0] == here and RemoteUserId(ghost[1]) in self._ranks:
             return
-        await self._house.sender.put([self._powers({}, voices={user: True})])
+        await self._house.sender.put([self.powers({}, voices={user: True})])
         self._let.add(user)
 
     @asynccontextmanager
@@ -288,7 +288,7 @@ class ChatFacts:
     def _let_all_speak(self) -> list[Outgoing]:
         if not self.portal.quieted:
             return []
-        return [self._powers({}, voices=dict.fromkeys(self._let, False), is_limited=False)]
+        return [self.powers({}, voices=dict.fromkeys(self._let, False), is_limited=False)]
 
     async def _limit(self) -> None:
         """Have only those speak in the room who are heard in the chat, while it is moderated.
@@ -314,7 +314,7 @@ class ChatFacts:
             voices = await self._find_voices()
         else:
             voices = dict.fromkeys(self._let, False)
-        entry = self._powers({}, voices=voices, is_limited=is_limited)
+        entry = self.powers({}, voices=voices, is_limited=is_limited)
         await self._house.sender.put([entry])
         self._limit_put = entry, is_limited
         if not is_limited:
@@ -429,7 +429,7 @@ class ChatFacts:
             return
         ghost = house.namespaces.ghost
         users = {ghost(portal.instance, who): POWERS[rank] for who, rank in event.ranks.items()}
-        await house.sender.put([self._powers(users, is_all=event.is_all, voices=voices)])
+        await house.sender.put([self.powers(users, is_all=event.is_all, voices=voices)])
         self._given.symmetric_difference_update(voices)
         self._let -= users.keys()
         if event.is_all:
@@ -437,10 +437,11 @@ class ChatFacts:
             self._let = {one for one in self._let
                          if (who := parse(one)) is None or who[0] != portal.instance}  # fmt: skip
 
-    def _powers(
+    def powers(
         self, users: Mapping[UserId, int], *, is_all: bool = False,
         voices: Mapping[UserId, bool], is_limited: bool | None = None,
     ) -> Outgoing:  # fmt: skip
+        """What gives people these levels in the room, and leaves all others as they are."""
         portal, speaking = self.portal, None
         if voices or is_limited is not None:
             level = POWERS[Rank.VOICED]

@@ -14,7 +14,7 @@ from bridge.sdk.ids import UserId
 _Choice = TypeVar("_Choice", bound=StrEnum)
 DEFAULT = "default"
 """As the settings have it for the network."""
-_MINE, _BOT = "mine", "bot"
+MINE, _BOT = "mine", "bot"
 _ON, _OFF = "on", "off"
 
 
@@ -110,8 +110,8 @@ def _set_relay_name(wish: Wish, value: str) -> Portal:
 def _set_relay(wish: Wish, value: str) -> Portal:
     if value == _BOT:
         return replace(wish.portal, relay=None)
-    if value != _MINE:
-        raise PermanentFailure(f"it takes {_MINE} or {_BOT}")
+    if value != MINE:
+        raise PermanentFailure(f"it takes {MINE} or {_BOT}")
     own = wish.instance.logins_of(wish.person) if wish.instance else ()
     if not own:
         raise PermanentFailure(f"you have no login on {wish.portal.instance}; say login")
@@ -164,7 +164,7 @@ CHOICES: Mapping[str, Choice] = {
         change=_set_relay_name,
     ),
     "relay": Choice(
-        takes=f"{_MINE} or {_BOT}",
+        takes=f"{MINE} or {_BOT}",
         help="whose login speaks for those who have none",
         show=lambda portal: _BOT if portal.relay is None else f"login {portal.relay}",
         change=_set_relay,

@@ -18,7 +18,7 @@ from bridge.core.plumbing import Plumbing
 from bridge.core.policies import Policies
 from bridge.core.policycommand import PolicyCommand
 from bridge.core.portals import Portals
-from bridge.core.privateanswers import Unsaid, refusal
+from bridge.core.privateanswers import Unsaid, refusal, show_privately
 from bridge.core.router import Router
 from bridge.core.sessions import Sessions
 from bridge.core.status import Status, in_lines
@@ -48,6 +48,7 @@ class MainBot:
         router: Router,
         stage: Stage,
         *,
+        bot: UserId,
         bots: Callable[[], Sequence[tuple[str, str, UserId]]],
         homeserver_state: Callable[[], str],
         optouts: OptOuts,
@@ -57,6 +58,7 @@ class MainBot:
         self._portals = portals
         self._router = router
         self._stage = stage
+        self._bot = bot
         self._bots = bots
         self._homeserver_state = homeserver_state
         self._optouts = optouts
@@ -234,7 +236,7 @@ class MainBot:
     async def _need_power(self, order: Order) -> None:
         # What counts is the power that the sender had when it was said.
         said_at = EventId(order.call.item.event["event_id"])
-        if not await self._stage.intents.can(order.room, order.sender, "m.bridge", at=said_at):
+        if not await self._portals.has_power(order.sender, order.room, said_at):
             raise PermanentFailure(
                 "you need the power to change this room's settings (usually a moderator's)"
             )
@@ -272,7 +274,9 @@ class MainBot:
         doors = self._portals.in_room(order.room)
         is_admin = self._stage.permissions.allows(order.sender, Permission.ADMIN)
         if is_admin and not doors:
-            return "\n".join(in_lines(await self.status.look()))
+            # It names people and hidden chats, whoever else is here.
+            text = "\n".join(in_lines(await self.status.look()))
+            return await show_privately(self._stage, self._bot, order.call, text)
         lines = [f"Homeserver: {self._homeserver_state()}."]
         for door in doors:
             portal = door.portal

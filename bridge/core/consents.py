@@ -13,6 +13,7 @@ from bridge.core.doorway import Doorway
 from bridge.core.house import House
 from bridge.core.instances import Instance
 from bridge.core.plumbing import Plumbing
+from bridge.core.portals import Portals
 from bridge.model import Asked, AskedState, AuditAction, Permission
 from bridge.sdk.errors import (
     DeliveryError,
@@ -62,8 +63,11 @@ class _Ended:
 class Consents:
     """Asks those who run a chat, and bridges it when one of them agrees in time."""
 
-    def __init__(self, house: House, plumbing: Plumbing, store: ConsentStore) -> None:
+    def __init__(
+        self, house: House, portals: Portals, plumbing: Plumbing, store: ConsentStore
+    ) -> None:
         self._house = house
+        self._portals = portals
         self._plumbing = plumbing
         self._store = store
         self._asking: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
@@ -301,11 +305,9 @@ class Consents:
         return asked
 
     async def _may_still(self, asked: Asked) -> bool:
-        house = self._house
-        return (
-            house.permissions.allows(asked.by, Permission.USER, asked.instance)
-            and asked.by in await house.intents.joined_members(asked.room)
-            and await house.intents.can(asked.room, asked.by, "m.bridge")
+        allows = self._house.permissions.allows
+        return allows(asked.by, Permission.USER, asked.instance) and await self._portals.has_power(
+            asked.by, asked.room
         )
 
     async def _record(self, action: AuditAction, asked: Asked, moderator: RemoteUser) -> None:

@@ -230,7 +230,8 @@ class DeclaredRooms:
 
     async def _who_answers(self, wanted: _Wanted, room: RoomId) -> UserId:
         for admin in wanted.admins:
-            if await self._intents.can(room, admin, "m.bridge"):
+            is_run = self._portals.is_run_by(admin, room)
+            if is_run or await self._intents.can(room, admin, "m.bridge"):
                 return admin
         if not wanted.admins:
             raise PermanentFailure(

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import Any
 
 from bridge.core.acts import act, level_of
 from bridge.core.announcing import terms
 from bridge.core.arrivals import Arrivals
 from bridge.core.audience import audience_of
 from bridge.core.chatfacts import ChatFacts
+from bridge.core.comings import Comings
 from bridge.core.departures import Crossing, Departures, Said
 from bridge.core.discretion import may_show
 from bridge.core.house import House
@@ -78,6 +78,7 @@ class Doorway:
         self.facts = ChatFacts(portal, house)
         self.acts = RoomActs(portal, house, self.facts)
         self.voices = Voices(self.facts, house)
+        self.comings = Comings(self.facts, self.voices, house)
         self.name = f"portal:{portal.id}"
         self.deadline = house.deadline
         self.arrivals = Arrivals(self.facts, house)
@@ -85,8 +86,6 @@ class Doorway:
         self.audience = audience_of(portal, house)
         self.on_tombstone: Callable[[Item], Awaitable[None]]
         """Called when the room was replaced."""
-        self.on_owner_left: Callable[[], Awaitable[None]]
-        """Called when the person whose direct chat it is has left the room."""
         self.put_out: set[UserId] = set()
         """Whose own connection was put out of the chat."""
         self.waits_because = ""
@@ -141,7 +140,7 @@ class Doorway:
         left_alone = self._is_left_alone(UserId(item.event["sender"]))
         if item.event["type"] == "m.room.member":
             item.drop()
-            await self._follow_member(item.event)
+            await self.comings.follow(item.event)
             if not (self.portal.paused or self.is_shut or left_alone):
                 await self.acts.remove(item)
         elif self.is_shut:
@@ -325,23 +324,6 @@ class Doorway:
             for event_id, kind in crossed
             for part, remote_id in enumerate(ids)
         ])  # fmt: skip
-
-    async def _follow_member(self, event: dict[str, Any]) -> None:
-        """A Matrix user who leaves the room leaves the chat."""
-        if event["content"].get("membership") not in {"leave", "ban"}:
-            return
-        instance = self._house.instances.get(self.portal.instance)
-        user = event.get("state_key")
-        if self.portal.receiver is not None:
-            if user == self.portal.created_by:
-                await self.on_owner_left()
-            return
-        person = UserId(str(user))
-        lent = await self.voices.end_loan(person, "they have left this room")
-        session = instance.find_session(person) if instance else None
-        for one in filter(None, {session, lent}):
-            if isinstance(one.client, JoinsChats):
-                await one.client.leave(self.chat, "left the room")
 
     async def show_typing(self, user: UserId, is_typing: bool) -> None:
         """Show on the network that somebody in the room is writing, by that person's own login.

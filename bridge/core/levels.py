@@ -19,6 +19,7 @@ class Situation:
     is_heard: bool = True
     has_power: bool = True
     is_elsewhere: bool = False
+    level: Permission = Permission.USER
 
 
 SITUATIONS = (
@@ -36,14 +37,18 @@ SITUATIONS = (
         "other room", "an admin of another room says it there; it is not bridged",
         is_elsewhere=True,
     ),
+    Situation(
+        "admin", "somebody of level `admin`, without power in the room, which Trestle made",
+        level=Permission.ADMIN,
+    ),
 )  # fmt: skip
 
 
 def outcome(action: Action, who: Situation) -> str:
-    """What comes of the command when somebody of level ``user`` says it."""
+    """What comes of the command when somebody says it in such a situation."""
     if not who.is_heard:
         return UNHEARD
-    if action.level > Permission.USER:
+    if action.level > who.level:
         return NO_LEVEL
     if action.needs_power and not who.has_power:
         return NO_POWER
@@ -78,7 +83,7 @@ def _levels(actions: list[Action]) -> Iterator[str]:
         Permission.USER: "speak from a connection or an account of their own, invite bots, give "
         "them commands, sign in at the web",
         Permission.ADMIN: "see how everything is, acknowledge troubles; invited to the status "
-        "room",
+        "room; run the rooms that Trestle made",
     }
     for level, text in words.items():
         here = [one for one in actions if one.level is level]
@@ -102,10 +107,18 @@ def _outcomes(actions: list[Action]) -> Iterator[str]:
     yield ""
     yield "## In a room"
     yield ""
-    yield "A level alone changes no room: besides it one needs the power to change the room's"
-    yield "settings (to send `m.bridge`: usually a moderator's). What counts is the power at the"
-    yield "moment when the command was said, not when it is handled. Somebody of level `user` says"
-    yield "a command in a bridged room:"
+    yield "A level alone changes no room of people: besides it one needs the power to change the"
+    yield "room's settings (to send `m.bridge`: usually a moderator's). What counts is the power"
+    yield "at the moment when the command was said, not when it is handled."
+    yield ""
+    yield "In a room that Trestle made for a channel (by an alias, or by `join`) nobody from"
+    yield "Matrix has power at first. So whoever is `admin` for the network needs none there: to"
+    yield "say a command, to change or end the bridge in the web (also from outside the room), and"
+    yield "to answer for what the settings declare. Whoever is that when they come in gets power"
+    yield "100; the channel's operators keep theirs. On the machine `trestle rooms` lists all"
+    yield "bridged rooms, and unties them, without any level or power."
+    yield ""
+    yield "Somebody says a command in a bridged room, of level `user` but in the last column:"
     yield ""
     yield f"| command | {' | '.join(one.name for one in SITUATIONS)} |"
     yield "|---" * (len(SITUATIONS) + 1) + "|"

@@ -15,6 +15,7 @@ from bridge.core.house import House
 from bridge.core.instances import Instance
 from bridge.core.outgoing import notice, once
 from bridge.core.portals import Portals, refuse_ended
+from bridge.core.roomlimits import RoomLimits
 from bridge.model import Outgoing, Portal, SendKind
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
@@ -33,6 +34,7 @@ class Plumbing:
     def __init__(self, house: House, portals: Portals) -> None:
         self._house = house
         self._portals = portals
+        self._limits = RoomLimits(house.rules, portals.chats, house.clock)
         self.before_unbridging: Callable[[Doorway, UserId], Awaitable[None]]
         """Takes back what was done to a chat for its room."""
         self.forget_answer: Callable[[InstanceId, RemoteChatId], Awaitable[None]]
@@ -84,7 +86,7 @@ class Plumbing:
         """Give the portal if the room is tied to the chat already.
 
         Raises ``PermanentFailure`` if it cannot be: it is encrypted, or the chat is another's, or
-        those who run the chat have ended its bridge.
+        those who run the chat have ended its bridge, or the network has as many rooms as it may.
         """
         refuse_ended(self._portals.find(instance.name, chat.id))
         if await self._house.intents.is_encrypted(room):
@@ -95,6 +97,8 @@ class Plumbing:
         existing = self._portals.find(instance.name, chat.id)
         if existing is not None and existing.portal.room != room:
             raise PermanentFailure(f"{chat.name} on {instance.name} is bridged to another room")
+        if existing is None:
+            self._limits.check(instance.name, chat.id)
         return existing
 
     def needs_consent(self, instance: Instance, chat: RemoteChat) -> bool:
@@ -262,7 +266,7 @@ class Plumbing:
             refuse_ended(door)
             if door is None:
                 self._refuse_unasked(instance, chat)
-                door = await self._open(instance, chat)
+                door = await self._open(instance, chat, by_alias=bool(alias))
             elif await self.may_enter(door):
                 await self.complete(door)
                 ours = self._house.namespaces.alias(instance.name, chat.id)
@@ -278,17 +282,18 @@ class Plumbing:
         door = self._portals.find(instance.name, chat.id)
         if door is not None:
             return await self.may_enter(door)
-        return not self.needs_consent(instance, chat)
+        may_be = self._limits.may_have(instance.name, chat.id)
+        return may_be and not self.needs_consent(instance, chat)
 
     async def may_enter(self, door: Doorway) -> bool:
         """Whether somebody may come into the room uninvited. Raises ``TemporaryFailure``."""
         rule = await read_admission(self._house.intents, door.portal.room)
         return rule is not Admission.INVITE
 
-    async def _open(self, instance: Instance, chat: RemoteChat) -> Doorway:
+    async def _open(self, instance: Instance, chat: RemoteChat, *, by_alias: bool) -> Doorway:
         house = self._house
         alias = house.namespaces.alias(instance.name, chat.id)
-        async with self._coming_into(instance, chat, limit=4):
+        async with self._coming_into(instance, chat, limit=4, by_alias=by_alias):
             room = await house.intents.create_room(
                 house.namespaces.bot, alias=alias, preset="public_chat", name=chat.name
             )
@@ -301,16 +306,20 @@ class Plumbing:
 
     @asynccontextmanager
     async def _coming_into(
-        self, instance: Instance, chat: RemoteChat, limit: float
+        self, instance: Instance, chat: RemoteChat, limit: float, *, by_alias: bool = False
     ) -> AsyncIterator[None]:
-        """Have the relay in the chat; out of it again if the block does not tie a room to it."""
-        async with self._portals.expecting(instance.name, chat.id):
-            try:
-                await instance.join(chat, limit)
-                yield
-            finally:
-                if self._portals.find(instance.name, chat.id) is None:
-                    await instance.leave(chat, "this channel is not bridged")
+        """Have the relay in the chat; out of it again if the block does not tie a room to it.
+
+        Raises a ``DeliveryError`` if the network has as many rooms as it may.
+        """
+        with self._limits.place(instance.name, chat.id, by_alias=by_alias):
+            async with self._portals.expecting(instance.name, chat.id):
+                try:
+                    await instance.join(chat, limit)
+                    yield
+                finally:
+                    if self._portals.find(instance.name, chat.id) is None:
+                        await instance.leave(chat, "this channel is not bridged")
 
     def _refuse_unasked(self, instance: Instance, chat: RemoteChat) -> None:
         if self.needs_consent(instance, chat):

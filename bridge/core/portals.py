@@ -13,7 +13,7 @@ from bridge.core.doorway import Doorway
 from bridge.core.house import House
 from bridge.core.lane import Item, Lane
 from bridge.core.stops import STOP
-from bridge.model import AuditAction, Follow, LoginRow, Portal
+from bridge.model import AuditAction, Follow, LoginRow, Permission, Portal
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import (
     RemoteChat,
@@ -22,7 +22,15 @@ from bridge.sdk.events import (
     RemoteRename,
     RemoteTyping,
 )
-from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteUserId, RoomId, UserId
+from bridge.sdk.ids import (
+    EventId,
+    InstanceId,
+    LoginId,
+    RemoteChatId,
+    RemoteUserId,
+    RoomId,
+    UserId,
+)
 
 _EARLY = 1000
 """Events of a chat that are kept at most while it is being bridged."""
@@ -72,6 +80,32 @@ class Portals:
     ) -> Doorway | None:
         """The portal of a login's own chat."""
         return None if receiver is None else self._by_chat.get((instance, chat, receiver))
+
+    def is_run_by(self, person: UserId, room: RoomId) -> bool:
+        """Whether somebody's level stands for power in the room: an admin's does where we made
+        it, since nobody else may have any."""
+        allows = self._house.permissions.allows
+        return any(
+            door.facts.is_own_room and allows(person, Permission.ADMIN, door.portal.instance)
+            for door in self.in_room(room)
+        )
+
+    async def has_power(self, person: UserId, room: RoomId, said: EventId | None = None) -> bool:
+        """Whether somebody may decide how the room is bridged: by their level, or by the power
+        that they had there when they said ``said``; without it, that which they have now.
+
+        Raises :class:`MatrixError` and ``TemporaryFailure``.
+        """
+        if self.is_run_by(person, room):
+            return True
+        # Somebody who has left may still stand in the power levels.
+        if said is None and not await self.is_member(person, room):
+            return False
+        return await self._house.intents.can(room, person, "m.bridge", at=said)
+
+    async def is_member(self, person: UserId, room: RoomId) -> bool:
+        """Whether somebody is in the room. Raises as :meth:`has_power` does."""
+        return person in await self._house.intents.joined_members(room)
 
     def chats(self, instance: InstanceId, receiver: LoginId | None = None) -> Sequence[RemoteChat]:
         """The bridged chats of an instance that its logins share, or that are one login's alone,
@@ -352,7 +386,7 @@ class Portals:
     def _open(self, portal: Portal) -> Doorway:
         door = Doorway(portal, self._house)
         door.on_tombstone = lambda item: self.on_tombstone(door, item)
-        door.on_owner_left = lambda: self.direct_chats.end(door)
+        door.comings.on_owner_left = lambda: self.direct_chats.end(door)
         door.arrivals.let_speak = lambda ghost: self.let_speak(door.portal.room, ghost)
         self._by_room.setdefault(portal.room, []).append(door)
         self._by_chat[portal.instance, portal.chat, portal.receiver] = door

@@ -20,6 +20,18 @@ def refusal(error: DeliveryError) -> str:
     return f"I could not do that: {sentence(error)}"
 
 
+async def show_privately(stage: Stage, bot: UserId, call: BotCall, text: str) -> str:
+    """Say what is for who asked alone where nobody else reads that.
+
+    Return what to answer where it was asked. Raises a ``DeliveryError``.
+    """
+    room, answer = await stage.private_chats.room_for(
+        bot, call.sender.user_id, call.room, direct=call.direct
+    )
+    await say(stage, bot, room, text, MessageKind.NOTICE, "shown privately", call.item.id)
+    return answer
+
+
 async def answer_privately(
     stage: Stage, bot: UserId, call: BotCall, act: Callable[[], Awaitable[str]]
 ) -> str:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from bridge.core.bots import BotCall, Stage, say
 from bridge.core.patience import LONGEST_PAUSE, persistently
-from bridge.core.privateanswers import answer_privately
+from bridge.core.privateanswers import answer_privately, show_privately
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import RoomId, UserId
@@ -73,11 +73,7 @@ class Sessions:
             )
         there = await self._tokens.tokens_of(who)
         text = "\n".join(map(_describe, there)) or "You are signed in nowhere at the web."
-        room, answer = await self._stage.private_chats.room_for(
-            self._bot, who, call.room, direct=call.direct
-        )
-        await self._say(room, text, call.item.id)
-        return answer
+        return await show_privately(self._stage, self._bot, call, text)
 
     async def _end(self, who: UserId, words: Sequence[str]) -> str:
         match list(words):

@@ -37,7 +37,7 @@ from bridge.sdk.timers import Timers
 
 CORE_KEYS = frozenset({
     "module", "permissions", "puppets", "relay_name", "announce", "announce_in", "privacy",
-    "members", "alias_template",
+    "members", "alias_template", "most_rooms", "alias_rooms_hourly",
 })  # fmt: skip
 """What stands beside a module's settings in config.yaml and is not the module's to name."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from bridge.core.choices import CHOICES, change_all
+from bridge.core.choices import CHOICES, MINE, change_all
 from bridge.core.consents import Consents, in_words
 from bridge.core.doorway import Doorway
 from bridge.core.instances import Instance, Session
@@ -22,7 +22,6 @@ from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
 from bridge.core.signin import SignIn
-from bridge.matrix.intents import Intents
 from bridge.model import Permission
 from bridge.sdk.errors import DeliveryError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
@@ -46,14 +45,12 @@ class Provisioning:
         portals: Portals,
         plumbing: Plumbing,
         permissions: Permissions,
-        intents: Intents,
         consents: Consents,
     ) -> None:
         self._logins = logins
         self._portals = portals
         self._plumbing = plumbing
         self._permissions = permissions
-        self._intents = intents
         self._consents = consents
         self.signed_in: SignedIn
 
@@ -213,6 +210,10 @@ class Provisioning:
         paused = body.pop("paused", door.portal.paused)
         if not isinstance(paused, bool) or any(not isinstance(v, str) for v in body.values()):
             raise ApiError(400, "M_BAD_JSON", "`paused` is true or false, the others are texts.")
+        # A loan ends when its owner leaves, so it must not begin while they are outside.
+        is_lent = body.get("relay") == MINE
+        if is_lent and not await self._portals.is_member(who, door.portal.room):
+            raise ApiError(403, "M_FORBIDDEN", "Your login speaks only in rooms that you are in.")
         change_all(body, wish)
         if paused != door.portal.paused:
             await self._portals.set_paused(door, paused, who)
@@ -232,12 +233,7 @@ class Provisioning:
     async def _need_power(self, who: UserId, room: RoomId, network: InstanceId) -> None:
         """Refuse who lacks the level for the network or the power in the room."""
         allowed = self._permissions.allows(who, Permission.USER, network)
-        # Somebody who has left may still stand in the power levels.
-        if not (
-            allowed
-            and who in await self._intents.joined_members(room)
-            and await self._intents.can(room, who, "m.bridge")
-        ):
+        if not (allowed and await self._portals.has_power(who, room)):
             raise ApiError(403, "M_FORBIDDEN", _NO_POWER)
 
     def _portal(self, door: Doorway) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def test_what_the_core_asks_of_a_module_stands_beside_its_options(folder: Path) 
     rules = {
         "permissions": {"*": "relay", "@you:example.org": "admin"}, "puppets": "login",
         "announce": "before", "announce_in": "direct", "alias_template": "#irc_{chat}",
-        "privacy": True, "members": "none",
+        "privacy": True, "members": "none", "most_rooms": 0, "alias_rooms_hourly": 7,
     }  # fmt: skip
     settings = read_settings(
         changed("modules/dice", {"module": "dice", "sides": 8, **rules}), folder=folder
@@ -72,7 +72,7 @@ def test_what_the_core_asks_of_a_module_stands_beside_its_options(folder: Path) 
         permissions={"*": Permission.RELAY, "@you:example.org": Permission.ADMIN},
         puppets=Puppets.LOGIN, announce=Announce.BEFORE, announce_direct=True,
         alias_template="#irc_{chat}",
-        privacy=True, members=Members.NONE,
+        privacy=True, members=Members.NONE, most_rooms=0, alias_rooms_hourly=7,
     )  # fmt: skip
     plain = read_settings(dict(GOOD), folder=folder).modules[InstanceId("dice")]
     assert plain.rules == InstanceRules()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest_asyncio
 
@@ -16,8 +17,9 @@ from bridge.core.networkcommands import declared
 from bridge.demo.matrix_user import PATIENCE, Event, MatrixUser
 from bridge.matrix.client import path
 from bridge.model import InstanceRules, Permission
-from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from tests.flow.test_conversation import irc_module
+from tests.flow.test_following import power, wait_for_state
 from tests.rigs.cluster import Cluster
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running, wait_until
@@ -76,6 +78,8 @@ class Stage:
 
     town: Town
     app: App
+    admin: MatrixUser
+    """Of level admin."""
     relayed: MatrixUser
     """Of level relay for the network, and user else."""
     outsider: MatrixUser
@@ -86,8 +90,8 @@ class Stage:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stage(town: Town, cluster: Cluster, tmp_path_factory: Any) -> AsyncIterator[Stage]:
-    people = [await town.person(name) for name in ("relayed", "outsider", "stranger")]
-    relayed, outsider, stranger = people
+    people = [await town.person(name) for name in ("admin", "relayed", "outsider", "stranger")]
+    admin, relayed, outsider, stranger = people
     async with run_ngircd() as irc:
         modules = make_modules({**irc_module(irc), "dice": ("dice", {})})
         levels = {relayed.id: Permission.RELAY, outsider.id: Permission.USER}
@@ -95,7 +99,10 @@ async def stage(town: Town, cluster: Cluster, tmp_path_factory: Any) -> AsyncIte
         folder = tmp_path_factory.mktemp("who")
         settings = town.settings_for(
             folder, await cluster.fresh(), modules=modules,
-            permissions=dict.fromkeys((outsider.id, stranger.id), Permission.NONE),
+            permissions={
+                **dict.fromkeys((outsider.id, stranger.id), Permission.NONE),
+                admin.id: Permission.ADMIN,
+            },
         )  # fmt: skip
         async with running(settings) as app:
             await wait_until(lambda: app.parts.introduced)
@@ -251,7 +258,18 @@ async def test_what_comes_of_each_command_is_what_the_docs_say(stage: Stage) -> 
     levels = await cora.call("GET", f"v3/rooms/{young}/state/m.room.power_levels/")
     assert cora.id not in levels["users"]
     found["creator"] = await run_all(cora, young, "#young")
+    found["admin"] = await run_all(stage.admin, await made_for(stage, "#made"), "#made")
     assert found == TABLE
+
+
+async def made_for(stage: Stage, chat: str) -> str:
+    """A room that was made for the chat, and in which our admin has no power."""
+    alias = stage.app.parts.namespaces.alias(NEAR, RemoteChatId(chat))
+    joined = await stage.admin.call("POST", f"v3/join/{quote(alias)}", {})
+    room = str(joined["room_id"])
+    await wait_for_state(stage.admin, room, "m.room.power_levels", power(stage.admin.id, 100))
+    await give_power(stage.admin, room, {stage.admin.id: 0})
+    return room
 
 
 async def replay(stage: Stage, room: str, events: Sequence[Event]) -> None:

@@ -352,7 +352,7 @@ def test_the_description_of_the_api_has_its_routes_and_no_others() -> None:
     }
     routes = [
         *Api("", NOBODY, NOBODY, NOBODY).routes(),
-        *Provisioning(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY, NOBODY).routes(),
+        *Provisioning(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY).routes(),
     ]
     served = {(route.method, route.path) for route in routes}
     assert told == served
