@@ -382,7 +382,8 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
                     {settings.homeserver.server_name: settings.homeserver.url}
                     | dict(settings.web.homeservers), UsedOpenIds(database).note, database.clock,
                 )), Provisioning(logins, portals, plumbing, permissions, intents, consents),
-                OpenChats(portals, intents), MediaProxy(media_links, media, deletion_store.has),
+                OpenChats(portals, intents, instances),
+                MediaProxy(media_links, media, deletion_store.has),
             ),
         )  # fmt: skip
         invitations = Invitations(intents)

@@ -38,7 +38,7 @@ class BridgedPage:
         """Answer ``GET`` at :data:`PATH`."""
         found = await self._chats.list()
         networks = [
-            (instance, list(chats))
+            (instance, list(chats), self._chats.wishes(instance))
             for instance, chats in groupby(found, key=lambda one: one.instance)
         ]
         return await page("bridged.html", {
