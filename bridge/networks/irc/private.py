@@ -115,7 +115,7 @@ class Doorman:
     def _leave_out(self, message: Incoming, nick: str) -> None:
         """Note what a service says unasked; who may be a person with such a name is told."""
         key = self._connection.isupport.fold(nick)
-        if message.is_replayed or message.command not in replies.SPEAKING:
+        if message.is_replayed or message.command not in replies.SPEAKING | {"INVITE"}:
             return
         if self._once.may_say(key, _NOTED):
             self._once.note(key, _NOTED)
@@ -151,5 +151,5 @@ class Doorman:
             "VERSION": cut(self._network.settings.describe(self._owner), 300),
         }
         if command in answers:
-            answer = f"{CTCP}{command} {answers[command]}".rstrip() + CTCP
-            self._connection.answer(line("NOTICE", nick, answer))
+            answer = " ".join(filter(None, (command, answers[command])))
+            self._connection.answer(line("NOTICE", nick, f"{CTCP}{answer}{CTCP}"))
