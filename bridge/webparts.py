@@ -41,6 +41,6 @@ async def open_web(
         )
         yield WebServer(
             settings.web, tokens, Links(database), openid, provisioning,
-            OpenChats(parts.portals, parts.intents),
+            OpenChats(parts.portals, parts.intents, parts.instances),
             MediaProxy(media_links, downloads, is_deleted),
         )  # fmt: skip

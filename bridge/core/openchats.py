@@ -1,15 +1,18 @@
 """The bridged chats that anybody may know of: open on their network, and open in Matrix."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.core.doorway import Doorway
+from bridge.core.instances import Instance
 from bridge.core.portals import Portals
 from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
+from bridge.matrix.links import is_alias, link_to_room
 from bridge.sdk.errors import DeliveryError
 from bridge.sdk.ids import InstanceId
+from bridge.sdk.wishes import TakesWishes
 
 _FRESH_SECONDS = 60.0
 _MOST = 1000
@@ -24,12 +27,17 @@ class OpenChat:
     chat: str
     room: str
     """What people call the room."""
+    link: str
+    """Where it leads; empty if the room has no alias."""
 
 
 class OpenChats:
     """Looks at most once a minute, however often it is asked."""
 
-    def __init__(self, portals: Portals, intents: Intents) -> None:
+    def __init__(
+        self, portals: Portals, intents: Intents, instances: Mapping[InstanceId, Instance]
+    ) -> None:
+        self._instances = instances
         self._portals = portals
         self._intents = intents
         self._found: Sequence[OpenChat] = ()
@@ -65,10 +73,21 @@ class OpenChats:
             rules = await self._intents.state(portal.room, "m.room.join_rules") or {}
             if rules.get("join_rule") != "public":
                 return None
+            named = await self._intents.state(portal.room, "m.room.canonical_alias") or {}
             room = await self._intents.room_name(portal.room)
         except (DeliveryError, MatrixError):
             return None
-        return OpenChat(instance=portal.instance, chat=portal.chat_name, room=room)
+        alias = named.get("alias")
+        return OpenChat(
+            instance=portal.instance, chat=portal.chat_name, room=room,
+            link=link_to_room(alias) if is_alias(alias) else "",
+        )  # fmt: skip
+
+    def wishes(self, instance: InstanceId) -> Sequence[tuple[str, str]]:
+        """What people of a network type to the bridge, and what comes of it."""
+        found = self._instances.get(instance)
+        connector: object = found.connector if found is not None else None
+        return connector.wishes() if isinstance(connector, TakesWishes) else ()
 
 
 def is_open(door: Doorway) -> bool:

@@ -1,6 +1,7 @@
 """Addresses in messages: which may be followed, and which stand for a person."""
 
 import re
+from typing import TypeGuard
 from urllib.parse import quote, unquote, urlsplit
 
 from bridge.sdk.ids import UserId
@@ -12,6 +13,7 @@ _WITH_HOST = {"http", "https", "ftp", "irc", "ircs"}
 _CONTROLS = re.compile("[\0-\x1f\x7f\ud800-\udfff]")
 _USER = re.compile(r"@[!-9;-~]{0,250}:[A-Za-z0-9.:\[\]-]{1,250}")
 _USER_LIMIT = 255
+_ALIAS = re.compile(r"#[^\s:\0\ud800-\udfff][^\s\0\ud800-\udfff]*:[A-Za-z0-9.:\[\]-]{1,250}")
 _MATRIX_TO = re.compile(r"https?://matrix\.to/#/([^/?]+)/?(?:\?.*)?", re.IGNORECASE)
 _MATRIX_USER = re.compile(r"matrix:u/([^/?]+)(?:\?.*)?", re.IGNORECASE)
 
@@ -45,6 +47,15 @@ def is_user_id(text: str) -> bool:
     return _USER.fullmatch(text) is not None and len(text) <= _USER_LIMIT
 
 
+def is_alias(value: object) -> TypeGuard[str]:
+    """Whether it is written as the alias of a room is."""
+    return (
+        isinstance(value, str)
+        and _ALIAS.fullmatch(value) is not None
+        and len(value.encode()) <= _USER_LIMIT
+    )
+
+
 def find_person(address: str) -> UserId | None:
     """Whom a ``matrix.to`` link or a ``matrix:`` URI stands for, None if for nobody."""
     if match := _MATRIX_TO.fullmatch(address):
@@ -58,4 +69,13 @@ def find_person(address: str) -> UserId | None:
 
 def link_to(user: UserId) -> str:
     """The ``matrix.to`` link of a person."""
-    return "https://matrix.to/#/" + quote(user, safe="@:!$&'()*+,;=")
+    return _matrix_to(user)
+
+
+def link_to_room(alias: str) -> str:
+    """The ``matrix.to`` link of a room that has an alias."""
+    return _matrix_to(alias)
+
+
+def _matrix_to(identifier: str) -> str:
+    return "https://matrix.to/#/" + quote(identifier, safe="@:!$&'()*+,;=")

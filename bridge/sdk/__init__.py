@@ -115,6 +115,7 @@ from bridge.sdk.rich import Rich
 from bridge.sdk.secret import Secret
 from bridge.sdk.text import lines, to_plain
 from bridge.sdk.timers import HearsTimers, Timer, TimerCall, Timers
+from bridge.sdk.wishes import TakesWishes
 
 __all__ = [
     "Adopted",
@@ -217,6 +218,7 @@ __all__ = [
     "Store",
     "TakesCommands",
     "TakesOver",
+    "TakesWishes",
     "TemporaryFailure",
     "Timer",
     "TimerCall",

@@ -20,7 +20,7 @@ class BridgedPage:
         """Answer ``GET`` at :data:`~bridge.web.places.BRIDGED`."""
         found = await self._chats.list()
         networks = [
-            (instance, list(chats))
+            (instance, list(chats), self._chats.wishes(instance))
             for instance, chats in groupby(found, key=lambda one: one.instance)
         ]
         return await page("bridged.html", {

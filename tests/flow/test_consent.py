@@ -172,7 +172,12 @@ async def test_an_operator_sees_limits_and_ends_the_bridge_and_both_sides_are_to
         await carl.expect(" 311 ", f":{bea.id} (Trestle, a bridge to Matrix; contact: admin@")
         carl.say(f"PRIVMSG {nick} :\x01VERSION\x01")
         await carl.expect("VERSION Trestle, a bridge to Matrix, for", bea.id, "admin@test")
+        carl.say(f"PRIVMSG {nick} :\x01CLIENTINFO\x01")
+        await carl.expect("CLIENTINFO ACTION CLIENTINFO PING TIME VERSION")
 
+        await tell(carl, "help", "Say /msg trestle and one of these. Contact: admin@test.example.")
+        await carl.expect("NOTICE carl :leave: the bridge ends")
+        await carl.expect("NOTICE carl :no #channel: ")
         await tell(carl, "leave", "you are an operator of no bridged channel")
         await tell(olga, "status", f"the Matrix room Square, 2 people in it; {alice.id} asked")
         await tell(olga, "block nobody", "nobody from Matrix is called nobody here")

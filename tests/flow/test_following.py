@@ -114,7 +114,8 @@ async def test_a_room_that_was_made_for_a_channel_is_as_the_channel_is(
         await wait_for_state(alice, room, "m.room.power_levels", power(ghost("carl"), 0))
 
         page = await page_of(app)
-        assert f"{yard} and the Matrix room {alias}" in page
+        assert f"<td>{yard}</td>" in page
+        assert f">{alias}</a>" in page
         assert "Be kind." in page
         assert "&lt;b&gt;Keep" in page
         assert "Contact: admin@test.example" in page

@@ -240,10 +240,11 @@ async def test_private_messages_are_answered_once_and_questions_about_us_briefly
         peer.say(":bob!b@h PRIVMSG Alice :\x01VERSION\x01", ":bob!b@h PRIVMSG Alice :\x01TIME\x01")
         await synced(peer)
     notices = [one for one in peer.heard if one.startswith("NOTICE")]
-    assert [one.split(" ")[1] for one in notices] == ["bob", "bob", "eve", "bob"]
+    assert [one.split(" ")[1] for one in notices] == ["bob", "bob", "eve", "bob", "bob"]
     assert "Private messages are not carried" in notices[0]
     assert notices[1] == "NOTICE bob :\x01PING 12 3\x01"
     assert notices[3].startswith("NOTICE bob :\x01VERSION Trestle")
+    assert notices[4] == "NOTICE bob :\x01TIME 2026-11-23T12:00:00Z\x01"
 
 
 async def test_of_a_netsplit_that_ends_the_room_sees_nothing() -> None:

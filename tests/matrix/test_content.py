@@ -2,13 +2,21 @@
 
 import json
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.matrix.html import content_for, parse
-from bridge.matrix.links import find_address, find_person, is_web_link, link_to
+from bridge.matrix.links import (
+    find_address,
+    find_person,
+    is_alias,
+    is_web_link,
+    link_to,
+    link_to_room,
+)
 from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import UserId
 from bridge.sdk.rich import Code, LineBreak, Link, Mention, Node, Rich, Style, Styled, Text
@@ -181,3 +189,20 @@ def test_a_link_to_a_person_leads_to_that_person(user: str) -> None:
     link = link_to(UserId(user))
     assert find_address(link) == link
     assert find_person(link) == user
+
+
+@examples(100)
+@given(st.text(max_size=60).map(lambda text: f"#{text}:a.example"))
+def test_a_link_to_a_room_leads_to_its_alias_and_is_made_of_nothing_else(alias: str) -> None:
+    if is_alias(alias):
+        link = link_to_room(alias)
+        assert find_address(link) == link
+        assert link.isascii()
+        assert unquote(link) == f"https://matrix.to/#/{alias}"
+
+
+@pytest.mark.parametrize(
+    "value", ["", "#", "#a", "a:b", "#:a.example", "#a b:c", "#a\n:c", "#a:c d", "!a:b", None, 1]
+)
+def test_what_is_no_alias_is_none(value: object) -> None:
+    assert not is_alias(value)

@@ -302,6 +302,11 @@ CONNECTOR: list[Fault] = [
         "the limit lines must be a whole number",
     ),
     ("consent is a word", connector(needs_consent=lambda self, chat: "no"), "must give a bool"),
+    (
+        "a wish without its meaning",
+        connector(wishes=lambda self: [("help", "")]),
+        "must give pairs",
+    ),
     ("words for a remark", examines("fine"), r"must give a list of Remark, not 'fine'"),
     ("a level of its own", examines(Remark("good", "x")), "gave the level 'good'; there are ok"),  # type: ignore[arg-type]
     ("two lines", examines(Remark("ok", "one\ntwo")), "must be a sentence on one line"),

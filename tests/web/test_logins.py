@@ -84,6 +84,7 @@ async def test_an_account_is_linked_on_the_page_behind_a_link_from_the_bot(
             await alice.say(room, "from the page")
             assert (await carl.expect(":from the page")).startswith(":wanda!")
             await page.click("text=Log out")
+            await page.click("dialog >> text='Log out'")
             await page.wait_for_selector("#logins li:has-text('None yet.')")
             await carl.expect(":wanda!", " QUIT ")
             assert app.parts.logins.of(UserId(alice.id)) == []
@@ -284,5 +285,6 @@ async def test_a_link_and_a_code_are_shown_on_the_page_which_goes_on_by_itself(
         await page.wait_for_selector("#done:has-text('You are signed in to near')")
         network.is_there = False
         await page.click("text=Log out")
+        await page.click("dialog >> text='Log out'")
         await page.wait_for_selector("[role=alert]:has-text('End the session there too.')")
         await page.wait_for_selector("#logins li:has-text('None yet.')")

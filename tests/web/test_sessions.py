@@ -58,6 +58,7 @@ async def test_a_session_is_confirmed_by_the_bot_and_ended_by_chat_and_on_the_pa
         await chat.say(f"sessions end {second}")
         await chat.expect("That session has ended.")
         await page.click("[aria-label='End all sessions']")
+        await page.click("dialog >> text='End all'")
         await page.wait_for_selector("[role=alert]:has-text('You are not signed in')")
         programs = [await sign_in(app, session, alice.id, "manager") for _ in range(2)]
         await chat.say("sessions end all")

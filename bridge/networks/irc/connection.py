@@ -24,6 +24,7 @@ from bridge.sdk.errors import ModuleError, ModuleNotReady, TemporaryFailure
 READ_BYTES = 64 * 1024
 GOODBYE_SECONDS = 2.0
 """How long the server gets to take our QUIT and close."""
+LEISURE_SECONDS = 60.0
 PATIENCE_SECONDS = 2.0
 """How long a server that confirms messages itself has for it before it is asked by a PING."""
 
@@ -141,10 +142,23 @@ class Connection:
         if held and self.is_up:
             self._writer.write(b"".join(held))
 
-    def answer(self, one: Line) -> None:
-        """Write a line that may as well be left out, if flood control has room for it."""
-        if self._flood.take():
-            self.write(one)
+    def answer(self, one: Line) -> bool:
+        """Write a line that may as well be left out, if flood control has room for it.
+
+        Gives whether it had."""
+        if not self._flood.take():
+            return False
+        self.write(one)
+        return True
+
+    async def answer_at_leisure(self, one: Line) -> None:
+        """Write such a line as soon as flood control has room that nobody else wants.
+
+        Left out if it has none for ``LEISURE_SECONDS``."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LEISURE_SECONDS
+        while not self.answer(one) and loop.time() < end:
+            await asyncio.sleep(self._flood.pause)
 
     async def say(self, one: Line) -> None:
         """Write a line as soon as flood control lets. Raises ``TemporaryFailure`` if it cannot."""

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from bridge.networks.irc import banned, history, nicks, optouts, reactions, usernames
+from bridge.networks.irc import banned, guidance, history, nicks, optouts, reactions, usernames
 from bridge.networks.irc.acts import REDACTION
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.commands import COMMANDS
@@ -150,6 +150,10 @@ class IrcConnector:
     def needs_consent(self, chat: RemoteChat) -> bool:
         """A channel belongs to its operators, unless the whole network is the admin's own."""
         return not self._settings.own_network
+
+    def wishes(self) -> Sequence[tuple[str, str]]:
+        """What people type to hear the relay's words, and each of these that needs no question."""
+        return guidance.typed(self._network.relay_nick)
 
     def read_former_chat(self, text: str) -> RemoteChat:
         """Read a channel of another bridge, while no server can be asked."""

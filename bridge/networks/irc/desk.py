@@ -9,10 +9,11 @@ from enum import Enum, auto
 
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import clean_text
+from bridge.networks.irc.guidance import HELP, help_lines
 from bridge.networks.irc.members import Roster
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.rollcall import RollCall, operator_signs
-from bridge.networks.irc.wire import Source, cut, line
+from bridge.networks.irc.wire import Line, Source, cut, line
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import (
     ConsentRequest,
@@ -55,12 +56,15 @@ class _Window(Enum):
     OPERATORS = auto()
     OTHERS = auto()
     """Whoever says such a word. The server may know of operators whom the relay does not hear."""
+    HELP = auto()
+    """Whoever asks what there is to say."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Said:
     nick: str
-    wish: Wish
+    wish: Wish | None
+    """None: to hear what there is to wish."""
     named: Sequence[str]
     """Channels."""
     about: str
@@ -89,20 +93,25 @@ class Desk:
         """By channel the operators whom we asked ourselves, folded."""
 
     def take(self, source: Source, text: str) -> bool:
-        """Take a private message, if it begins with the word of a wish."""
+        """Take a private message, if it begins with the word of a wish, or asks for the words."""
         words, limits = text.split(), self._connection.isupport
-        wish = WISHES.get(words[0].casefold()) if words else None
-        if wish is None:
+        word = words[0].casefold() if words else ""
+        wish = WISHES.get(word)
+        if wish is None and word != HELP:
             return False
         named = [word for word in words[1:] if limits.names_channel(word)]
         about = " ".join(word for word in words[1:] if not limits.names_channel(word))
         said = _Said(source.nick, wish, named, about)
-        if self.seems_to_run_any(source.nick, named):
+        if wish is None:
+            window, who, most = _Window.HELP, f"{HELP}@{source.host or source.nick}", 1
+        elif self.seems_to_run_any(source.nick, named):
             window = _Window.WITHDRAWING if wish in WITHDRAWING else _Window.OPERATORS
             who, most = limits.fold(source.nick), MOST_EACH
         else:
             # Nicks are changed quickly.
             window, who, most = _Window.OTHERS, f"@{source.host or source.nick}", 1
+        if wish is None and self._waiting[who]:
+            return True  # It is just being said.
         if self._waiting[who] >= most or self._windows[window].full():
             self._answer(source.nick, LATER)
         else:
@@ -123,17 +132,22 @@ class Desk:
     async def _work_at(self, window: _Window) -> None:
         while True:
             who, said = await self._windows[window].get()
-            try:
-                answer = await self._serve(said)
-            except DeliveryError as error:
-                answer = f"That cannot be done: {str(error).rstrip('.')}."
-            lines = answer.splitlines()
-            if len(lines) > MOST_LINES:
-                lines[MOST_LINES - 1 :] = ["There is more: name the channel."]
-            for one in lines:
+            for one in await self._answer_lines(said):
                 await self._tell(window, said.nick, one)
             self._waiting[who] -= 1
             self._waiting += Counter()  # Drops those who wait for nothing.
+
+    async def _answer_lines(self, said: _Said) -> list[str]:
+        if said.wish is None:
+            return help_lines(self._connection.own.nick, self._network.settings)
+        try:
+            answer = await self._serve(said, said.wish)
+        except DeliveryError as error:
+            answer = f"That cannot be done: {str(error).rstrip('.')}."
+        lines = answer.splitlines()
+        if len(lines) > MOST_LINES:
+            lines[MOST_LINES - 1 :] = ["There is more: name the channel."]
+        return lines
 
     async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
         """Ask the channel's operators who are there. Raises a ``DeliveryError``."""
@@ -165,8 +179,7 @@ class Desk:
 
     # --- inside ---
 
-    async def _serve(self, said: _Said) -> str:
-        wish = said.wish
+    async def _serve(self, said: _Said, wish: Wish) -> str:
         if wish in {Wish.BLOCK, Wish.UNBLOCK} and not said.about:
             raise PermanentFailure(f"say {wish.value} and a nick or a homeserver")
         if len(said.named) > MOST_NAMED:
@@ -243,8 +256,16 @@ class Desk:
         if window is _Window.OTHERS:
             self._answer(nick, text)
             return
+        if window is _Window.HELP:
+            # Many lines, for anybody: all else that is to be said goes first.
+            await self._connection.answer_at_leisure(_notice(nick, text))
+            return
         with suppress(TemporaryFailure):  # The connection broke; it is done all the same.
-            await self._connection.say(line("NOTICE", nick, cut(text, _REPLY_BYTES)))
+            await self._connection.say(_notice(nick, text))
 
     def _answer(self, nick: str, text: str) -> None:
-        self._connection.answer(line("NOTICE", nick, cut(text, _REPLY_BYTES)))
+        self._connection.answer(_notice(nick, text))
+
+
+def _notice(nick: str, text: str) -> Line:
+    return line("NOTICE", nick, cut(text, _REPLY_BYTES))

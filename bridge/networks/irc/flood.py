@@ -24,6 +24,11 @@ class Flood:
         self._next = due + self._interval
         return max(0.0, due - now)
 
+    @property
+    def pause(self) -> float:
+        """The seconds until a place is free that nobody has reserved; 0 is now."""
+        return max(0.0, self._next - self._time())
+
     def take(self) -> bool:
         """Take a place if it is free at once. For answers that may as well be left out."""
         if self._next > self._time():

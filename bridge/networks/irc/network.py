@@ -291,6 +291,12 @@ class Network:
         return [*connected, *last, *unseen]
 
     @property
+    def relay_nick(self) -> str:
+        """By which nick the relay goes now, else the one that it asks for."""
+        held = (own.nick for login, own in self._held.items() if login not in self._owners)
+        return next(held, self.settings.nick)
+
+    @property
     def own_nicks(self) -> Sequence[str]:
         """By which nicks our connections go now."""
         return [source.nick for source in self._held.values()]
@@ -357,11 +363,16 @@ class Network:
         names = self._usernames
         return (names.of(owner), *names.former(owner)) if names else (username_of(owner),)
 
+    def is_service(self, source: Source) -> bool:
+        """Whether somebody seen on the network is one of its services."""
+        servers = (one.host for one in self.settings.servers)
+        return is_service(source, self.settings.nickserv or "", servers)
+
     def is_stranger(self, name: str) -> bool:
         """Whether a name is a person's who is none of us, and no service's."""
         limits = self.isupport or Isupport()
-        by_service = is_service(Source(name), self.settings.nickserv or "")
-        return not (limits.is_channel(name) or by_service or self.is_ours(Source(name)))
+        one = Source(name)
+        return not (limits.is_channel(name) or self.is_service(one) or self.is_ours(one))
 
     def is_ours(self, source: Source) -> bool:
         """Whether somebody seen on the network is a client of this instance."""

@@ -7,7 +7,6 @@ from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.keepsakes import ACCOUNT, AUTOCOMMAND, AWAY, CERTIFICATE
 from bridge.networks.irc.listing import Listing, read_whois
-from bridge.networks.irc.services import is_service
 from bridge.networks.irc.speech import compose
 from bridge.networks.irc.targets import read_channel, read_nick, read_own_nick, read_person
 from bridge.networks.irc.usernames import is_username
@@ -128,14 +127,14 @@ async def msg(call: NetworkCall) -> str:
         chat=RemoteChatId(person), event_id=EventId("$msg"), sender=call.sender,
         kind=MessageKind.TEXT, body=Rich.plain(text.strip()),
     )  # fmt: skip
-    nick, nickserv = person.partition("@")[0], client.settings.nickserv or ""
+    nick = person.partition("@")[0]
     async with client.at_hand() as (connection, _, inquiries):
         client.network.refuse_ours(nick)
         lines = compose(
             message, person, own=connection.own, limits=connection.isupport,
             settings=client.settings,
         )  # fmt: skip
-        with inquiries.overhearing(nick, lambda one: is_service(one, nickserv)) as heard:
+        with inquiries.overhearing(nick, client.network.is_service) as heard:
             await connection.deliver(person, lines, client.now)
             await heard.wait(ANSWER_SECONDS, MOST_ANSWERS)
     said = [f"{one.source.nick if one.source else person}: {_text(one)}" for one in heard.lines]

@@ -23,7 +23,7 @@ from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.partners import Partners
 from bridge.networks.irc.people import Person
-from bridge.networks.irc.services import is_service, refuse_secret
+from bridge.networks.irc.services import may_be_service, refuse_secret
 from bridge.networks.irc.settings import IrcSettings, read_listen
 from bridge.networks.irc.tries import Said, Tries
 from bridge.networks.irc.whispers import Whispers
@@ -162,7 +162,7 @@ class Presence:
         """Raise ``PermanentFailure`` if it would tell services, or who has their name, what looks
         like a password."""
         nick, _, server = person.partition("@")
-        if is_service(Source(nick, host=server), self._settings.nickserv or ""):
+        if may_be_service(Source(nick, host=server), self._settings.nickserv or ""):
             refuse_secret(to_plain(said), self._host.instance)
 
     def _whispers(self, connection: Connection) -> Whispers | None:

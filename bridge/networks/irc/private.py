@@ -1,12 +1,15 @@
 """What is said to one of us alone: for a direct chat, for those who run channels, or for us."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from datetime import UTC
 
 from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.desk import Desk
 from bridge.networks.irc.multiline import Assembler
 from bridge.networks.irc.network import Network
+from bridge.networks.irc.once import Once
 from bridge.networks.irc.optouts import WORDS, OptOuts
 from bridge.networks.irc.speech import ACTION, CTCP, read_ctcp
 from bridge.networks.irc.whispers import Whispered, Whispers
@@ -17,19 +20,23 @@ from bridge.sdk.module import Host
 
 SENTENCE = (
     "I am a connection to Matrix. Private messages are not carried there: "
-    "please write in the channel. If nothing of yours is to be carried, say optout."
+    "please write in the channel. If nothing of yours is to be carried, say optout. Who runs a "
+    "channel here may say status, leave, block, unblock. More: /msg {} help"
 )
 REFUSED = "Your message was not carried to Matrix: {}."
 INVITED = (
     "I come into a channel with a room: somebody in Matrix has to say there: bridge {} {}. "
     "The channel's operators are asked then."
 )
-MOST_PEERS = 1000
+OF_SERVICES = "yours is a name of services, which open no direct chat"
+_NOTED = "noted"
+ANSWERED = (ACTION, "CLIENTINFO", "PING", "TIME", "VERSION")
+"""The CTCP that is understood, as modern.ircdocs.horse names it."""
 
 
 class Doorman:
-    """Hands on what is for a direct chat, said or done; else answers private messages once per
-    person and connection. Answers two CTCP questions.
+    """Hands on what is for a direct chat, said or done; else answers private messages, each
+    person with the same once an hour. Answers CTCP questions.
 
     Whoever says ``optout`` is not bridged any more, until ``optin``. What those who run channels
     wish goes to the desk.
@@ -58,7 +65,7 @@ class Doorman:
         self._invited = invited
         self.optouts = OptOuts(connection, network, host)
         """Who wants no part in it."""
-        self._told: set[str] = set()
+        self._once = Once(asyncio.get_running_loop().time)
         self._assembler = Assembler()
 
     async def handle(self, incoming: Incoming) -> Sequence[Whispered]:
@@ -84,6 +91,8 @@ class Doorman:
                 await self.optouts.hear(message, source, word)
                 return ()
         if self._whispers is not None:
+            if self._whispers.leaves_out(source):
+                self._leave_out(message, source.nick)
             return self._whispers.hear(message)
         if message.command == "INVITE":
             self._take_invitation(source.nick, message.param(1))
@@ -91,7 +100,7 @@ class Doorman:
         if message.command != "PRIVMSG":
             return ()
         if self._desk is None or not self._desk.take(source, message.param(1)):
-            self._tell_once(source.nick, SENTENCE)
+            self._tell_once(source.nick, SENTENCE.format(self._network.relay_nick))
         return ()
 
     def _take_invitation(self, nick: str, channel: str) -> None:
@@ -103,27 +112,44 @@ class Doorman:
         elif self._connection.isupport.names_channel(channel):
             self._tell_once(nick, INVITED.format(self._host.instance, channel))
 
+    def _leave_out(self, message: Incoming, nick: str) -> None:
+        """Note what a service says unasked; who may be a person with such a name is told."""
+        key = self._connection.isupport.fold(nick)
+        if message.is_replayed or message.command not in replies.SPEAKING | {"INVITE"}:
+            return
+        if self._once.may_say(key, _NOTED):
+            self._once.note(key, _NOTED)
+            self._host.log.info(
+                "What the service %s said unasked was left out", nick,
+                extra={"event": "irc_service_left_out"},
+            )  # fmt: skip
+        if message.command == "PRIVMSG":
+            self._tell_once(nick, REFUSED.format(OF_SERVICES))
+
     def said_to(self, nick: str) -> None:
         """Take note that we say something to a person."""
         if self._whispers is not None:
             self._whispers.said_to(nick)
 
     def refuse(self, said: RemoteMessage, why: str) -> None:
-        """Tell somebody, once, that what they said to us alone is not carried."""
+        """Tell somebody that what they said to us alone is not carried."""
         if said.kind is not MessageKind.NOTICE:
             self._tell_once(said.sender.name, REFUSED.format(why.rstrip(".")))
 
     def _tell_once(self, nick: str, text: str) -> None:
         key = self._connection.isupport.fold(nick)
-        if key not in self._told and len(self._told) < MOST_PEERS:
-            self._told.add(key)
-            self._connection.answer(line("NOTICE", nick, cut(text, 400)))
+        if self._once.may_say(key, text) and self._connection.answer(
+            line("NOTICE", nick, cut(text, 400))
+        ):
+            self._once.note(key, text)
 
     def _answer_ctcp(self, nick: str, command: str, rest: str) -> None:
         answers = {
-            "VERSION": cut(self._network.settings.describe(self._owner), 300),
+            "CLIENTINFO": " ".join(ANSWERED),
             "PING": cut(rest.replace(CTCP, ""), 100),
+            "TIME": self._host.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "VERSION": cut(self._network.settings.describe(self._owner), 300),
         }
         if command in answers:
-            answer = f"{CTCP}{command} {answers[command]}{CTCP}"
-            self._connection.answer(line("NOTICE", nick, answer))
+            answer = " ".join(filter(None, (command, answers[command])))
+            self._connection.answer(line("NOTICE", nick, f"{CTCP}{answer}{CTCP}"))

@@ -1,13 +1,18 @@
 """A network's services: programs that keep nicks and channels, and are told secrets."""
 
+from collections.abc import Iterable
+
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import PermanentFailure
 
 _NAMES = frozenset({
     "nickserv", "chanserv", "memoserv", "botserv", "hostserv", "operserv", "saslserv", "infoserv",
-    "groupserv", "helpserv", "statserv", "authserv", "userserv", "gameserv", "alis", "global", "q",
-    "x",
+    "groupserv", "helpserv", "statserv", "authserv", "userserv", "gameserv",
 })  # fmt: skip
+_SHARED_NAMES = frozenset({"alis", "global", "q", "x"})
+"""Services of some networks are called so, and people of the others."""
+_SERVICES_HOSTS = frozenset({"services", "cserve"})
+"""How their hosts begin: ``services.libera.chat``, ``CServe.quakenet.org``."""
 _SECRET = frozenset({
     "identify", "id", "sidentify", "login", "auth", "authcookie", "register", "ghost", "recover",
     "release", "regain", "group", "pass", "password", "newpass", "setpass", "challenge", "drop",
@@ -17,15 +22,27 @@ _SECRET = frozenset({
 _SECRET_SETTINGS = frozenset({"password", "pass", "email"})
 
 
-def is_service(source: Source, nickserv: str) -> bool:
-    """Whether somebody is a service, by name or server; ``nickserv``: as the settings name it."""
-    nick = source.nick.casefold()
+def is_service(source: Source, nickserv: str, servers: Iterable[str] = ()) -> bool:
+    """Whether somebody is a service, by name or host.
+
+    ``nickserv``: as the settings name it; ``servers``: the network's, whose own domain some
+    services have for a host (``X`` at ``undernet.org``).
+    """
+    nick, host = source.nick.casefold(), source.host.casefold()
+    if nick in _NAMES or _is_named(nick, nickserv) or host.split(".")[0] in _SERVICES_HOSTS:
+        return True
+    is_of_network = "." in host and any(one.casefold().endswith(f".{host}") for one in servers)
+    return nick in _SHARED_NAMES and is_of_network
+
+
+def may_be_service(source: Source, nickserv: str) -> bool:
+    """Whether one that is spoken to may be a service: of a nick alone the host is not known."""
+    return source.nick.casefold() in _SHARED_NAMES or is_service(source, nickserv)
+
+
+def _is_named(nick: str, nickserv: str) -> bool:
     known = nickserv.partition("@")[0].casefold()
-    return nick in _NAMES or (bool(known) and nick == known) or _is_of_services(source.host)
-
-
-def _is_of_services(host: str) -> bool:
-    return host.casefold().split(".")[0] == "services"
+    return bool(known) and nick == known
 
 
 def refuse_secret(text: str, instance: str) -> None:

@@ -26,7 +26,7 @@ class Typist:
     """One connection's notices. Best effort: ``say`` leaves out what flood control has no room
     for."""
 
-    def __init__(self, say: Callable[[Line], None], now: Callable[[], float]) -> None:
+    def __init__(self, say: Callable[[Line], object], now: Callable[[], float]) -> None:
         self._say = say
         self._now = now
         self._channels: dict[str, _Channel] = {}

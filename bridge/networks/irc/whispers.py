@@ -11,7 +11,6 @@ from bridge.networks.irc.lookout import Lookout
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.partners import Partner, Partners
 from bridge.networks.irc.people import account_id, account_of
-from bridge.networks.irc.services import is_service
 from bridge.networks.irc.speech import read_text, read_time
 from bridge.networks.irc.splits import is_split
 from bridge.networks.irc.wire import Incoming, Source, cut
@@ -57,26 +56,31 @@ class Whispers:
         self._partners.speak(self._chat(nick), nick)
 
     def hear(self, message: Incoming) -> list[Whispered]:
-        """Read what somebody who is none of us said to us alone, or did: text, and no CTCP.
-
-        What services say goes where it was asked for, and opens no room: they say it to
-        whoever connects.
-        """
+        """Read what somebody who is none of us said to us alone, or did: text, and no CTCP."""
         source = message.source
         if source is None or message.is_replayed:
             return []
         account = account_of(message, self._connection.capabilities)
         chat, user = self._chat(source.nick), self._user(source.nick, account)
-        if is_service(source, self._network.settings.nickserv or ""):
-            partner = self._partners.find(chat)
-            if partner is None or partner.spoke_at is None:
-                return []
+        if self.leaves_out(source):
+            return []
         if is_typing(message):
             is_shown = self._network.settings.typing
             return [read_typing(message, chat, user)] if is_shown else []
         act = read_act(message, chat, user, self._network.id_of(message))
         said = act or self._message(message, chat, user)
         return [] if said is None else [*self._compare(source, message), said]
+
+    def leaves_out(self, source: Source) -> bool:
+        """Whether nothing of somebody is taken: a service whom nobody here has asked anything.
+
+        What services say goes where it was asked for, and opens no room: they say it to
+        whoever connects.
+        """
+        if not self._network.is_service(source):
+            return False
+        partner = self._partners.find(self._chat(source.nick))
+        return partner is None or partner.spoke_at is None
 
     def _message(
         self, message: Incoming, chat: RemoteChatId, user: RemoteUser

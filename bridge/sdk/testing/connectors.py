@@ -61,6 +61,7 @@ from bridge.sdk.testing.outcomes import (
 )
 from bridge.sdk.testing.records import make_login, make_message
 from bridge.sdk.testing.watching import Watch
+from bridge.sdk.wishes import TakesWishes
 
 _SETTLE_SECONDS = 0.25
 """How long a client may try a network that is not there, before we go on."""
@@ -170,6 +171,15 @@ class _Check:
         if isinstance(connector, NeedsConsent):
             needed = connector.needs_consent(self._chat)
             require(isinstance(needed, bool), f"needs_consent() must give a bool, not {needed!r}")
+        if isinstance(connector, TakesWishes):
+            words = connector.wishes()
+            require(
+                all(
+                    len(pair) == 2 and all(isinstance(one, str) and one for one in pair)
+                    for pair in words
+                ),
+                f"wishes() must give pairs of what is typed and what comes of it, not {words!r}",
+            )
         if isinstance(connector, HasDirectChats):
             person = RemoteUser(id=RemoteUserId("somebody"), name="Somebody")
             try:

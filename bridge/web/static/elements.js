@@ -17,3 +17,42 @@ export function button(text, act, label = text) {
   made.addEventListener("click", () => Promise.resolve(act()).catch(() => {}));
   return made;
 }
+
+// Moves the focus to what is new. Where it goes with what had it, a screen reader says nothing and
+// the keyboard begins at the top again.
+export function focusOn(element) {
+  if (!element.matches("button, input")) element.tabIndex = -1;
+  element.focus();
+}
+
+// Gives a list other rows. The focus stays on the button of the same label, else goes to the heading.
+export function replaceRows(list, heading, rows) {
+  const focused = list.contains(document.activeElement) ? document.activeElement : null;
+  list.replaceChildren(...rows);
+  if (focused === null) return;
+  const label = focused.getAttribute("aria-label");
+  const same = [...list.querySelectorAll("button")].find(
+    (one) => one.getAttribute("aria-label") === label,
+  );
+  focusOn(same ?? heading);
+}
+
+// Asks before what cannot be undone. Resolves to whether the person wants it; the focus is where it
+// was before then.
+export function ask(question, yes) {
+  const dialog = make("dialog", { "aria-labelledby": "question" });
+  const no = button("Cancel", () => dialog.close());
+  no.autofocus = true;
+  dialog.append(
+    make("p", { id: "question" }, question),
+    make("p", {}, button(yes, () => dialog.close("yes")), " ", no),
+  );
+  document.body.append(dialog);
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    });
+    dialog.showModal();
+  });
+}

@@ -1,6 +1,7 @@
 // The page behind a one-time link. Nothing is opened before the person says so: programs that
 // look at links must not use it up.
 
+import { focusOn } from "./elements.js";
 import { Logins } from "./logins.js";
 import { Session } from "./session.js";
 import { Sessions } from "./sessions.js";
@@ -30,6 +31,7 @@ find("open").addEventListener("click", async () => {
     find("open").hidden = true;
     find("user").textContent = opened.user_id;
     find("place").hidden = false;
+    focusOn(find("whose"));
     // What fails from here on is said there; the link is used up.
     const isAll = opened.scope === "manager";
     new Logins(session, find("own")).open(!isAll).catch(() => {});
@@ -37,12 +39,14 @@ find("open").addEventListener("click", async () => {
   } catch (error) {
     tell(error.message);
     find("open").disabled = error.status !== 0;
+    focusOn(find(find("open").disabled ? "trouble" : "open"));
   }
 });
 
 function end() {
   find("place").hidden = true;
   tell("You are signed out. You may close this page.");
+  focusOn(find("trouble"));
 }
 
 find("leave").addEventListener("click", async () => {

@@ -1,7 +1,7 @@
 // A person's logins: how they are, signing in to a network step by step, logging out. Works in any
 // page that has the session; what is shown is text, never markup.
 
-import { button, make } from "./elements.js";
+import { ask, button, focusOn, make, replaceRows } from "./elements.js";
 
 export class Logins {
   #session;
@@ -13,10 +13,9 @@ export class Logins {
     this.list = make("ul", { id: "logins" });
     this.ways = make("div", { id: "ways" });
     this.step = make("div", { id: "step", "aria-live": "polite" });
-    place.append(
-      this.trouble, make("h2", {}, "Your logins"), this.list,
-      make("h2", {}, "Sign in"), this.step, this.ways,
-    );
+    this.heading = make("h2", {}, "Your logins");
+    this.wayHeading = make("h2", {}, "Sign in");
+    place.append(this.trouble, this.heading, this.list, this.wayHeading, this.step, this.ways);
   }
 
   // Shows everything; begins at once where there is one way only.
@@ -38,24 +37,23 @@ export class Logins {
   }
 
   #list(logins) {
-    this.list.replaceChildren(
-      ...logins.map((login) => {
-        const several = logins.filter((one) => one.network === login.network).length > 1;
-        const row = make(
-          "li", {}, make("strong", {}, login.name), ` on ${login.network}: `,
-          make("span", { class: "state" }, login.state),
-          login.reason ? ` (${login.reason})` : "", " ",
-        );
-        if (several && login.preferred) row.append("It speaks for you. ");
-        if (several && !login.preferred) {
-          const path = `/logins/${login.id}/prefer`;
-          row.append(button("Let it speak", () => this.#change("POST", path, {})), " ");
-        }
-        row.append(button("Log out", () => this.#logOut(login), `Log out ${login.name}`));
-        return row;
-      }),
-    );
-    if (logins.length === 0) this.list.append(make("li", {}, "None yet."));
+    const rows = logins.map((login) => {
+      const several = logins.filter((one) => one.network === login.network).length > 1;
+      const which = `${login.name} on ${login.network}`;
+      const row = make(
+        "li", {}, make("strong", {}, login.name), ` on ${login.network}: `,
+        make("span", { class: "state" }, login.state),
+        login.reason ? ` (${login.reason})` : "", " ",
+      );
+      if (several && login.preferred) row.append("It speaks for you. ");
+      if (several && !login.preferred) {
+        const prefer = () => this.#change("POST", `/logins/${login.id}/prefer`, {});
+        row.append(button("Let it speak", prefer, `Let it speak: ${which}`), " ");
+      }
+      row.append(button("Log out", () => this.#logOut(login, which), `Log out ${which}`));
+      return row;
+    });
+    replaceRows(this.list, this.heading, rows.length ? rows : [make("li", {}, "None yet.")]);
   }
 
   async begin(network, flow) {
@@ -87,21 +85,24 @@ export class Logins {
     await this.refresh();
   }
 
-  async #logOut(login) {
+  async #logOut(login, which) {
+    if (!(await ask(`Log out ${which}? To come back you sign in again.`, "Log out"))) return;
     const { remark } = await this.#call("DELETE", `/logins/${login.id}`);
     await this.refresh();
     this.#tell(remark);
   }
 
   // Does one thing that leads to a step, and shows it.
-  async #go(ask) {
+  async #go(way) {
+    const from = document.activeElement;
     this.#tell("");
     try {
-      this.#show(await ask());
+      this.#show(await way());
     } catch (error) {
       this.#tell(error.message);
       for (const one of this.step.querySelectorAll("button")) one.disabled = false;
       if (this.step.childElementCount === 0) this.ways.hidden = false;
+      focusOn(from.isConnected && from !== document.body ? from : this.wayHeading);
     }
   }
 
@@ -113,18 +114,29 @@ export class Logins {
       return;
     }
     const { type, text } = signIn.step;
-    this.step.replaceChildren(make("p", {}, text));
+    const takesFocus = this.#hasFocus();
+    const words = make("p", { id: "step-text" }, text);
+    this.step.replaceChildren(words);
     if (type === "ask") this.step.append(this.#form(signIn));
     else this.#showElsewhere(signIn);
+    if (takesFocus) focusOn(this.step.querySelector("input") ?? words);
+  }
+
+  // Whether the person is here, or at a text. Who is at another control is not called away.
+  #hasFocus() {
+    const active = document.activeElement;
+    return active.tabIndex < 0 || [this.step, this.ways].some((one) => one.contains(active));
   }
 
   #end(signIn) {
+    const takesFocus = this.#hasFocus();
     this.#current = null;
     this.step.replaceChildren();
     this.ways.hidden = false;
     if (signIn.login !== null) {
       this.step.append(make("p", { id: "done" }, `You are signed in to ${signIn.network}.`));
     }
+    if (takesFocus) focusOn(this.step.firstElementChild ?? this.wayHeading);
     this.refresh().catch(() => {});
     // It takes a moment until the network has let the login in. What is said meanwhile stays.
     const look = () => this.#session.call("GET", "/logins").then(({ logins }) => this.#list(logins));
@@ -141,6 +153,7 @@ export class Logins {
         make("input", {
           id, name: field.name, required: field.required, autocapitalize: "none",
           spellcheck: "false", autocomplete: "off", type: field.secret ? "password" : "text",
+          "aria-describedby": "step-text",
         }),
       );
     }

@@ -1,7 +1,7 @@
 // Where a person is signed in at the web, and the ways to end that. What is shown is text, never
 // markup.
 
-import { button, make } from "./elements.js";
+import { ask, button, make, replaceRows } from "./elements.js";
 
 const shown = (moment) => new Date(moment).toLocaleString();
 
@@ -15,23 +15,24 @@ export class Sessions {
     this.#onEnd = onEnd;
     this.trouble = make("p", { role: "alert", hidden: true });
     this.list = make("ul", { id: "sessions" });
+    this.heading = make("h2", {}, "Where you are signed in");
     place.append(
-      make("h2", {}, "Where you are signed in"), this.trouble, this.list,
+      this.heading, this.trouble, this.list,
       make("p", {}, button("End all", () => this.#endAll(), "End all sessions")),
     );
   }
 
   async refresh() {
     const { tokens } = await this.#call("GET", "/tokens");
-    this.list.replaceChildren(
-      ...tokens.map((one) => {
+    replaceRows(
+      this.list, this.heading, tokens.map((one) => {
         const name = one.id.slice(0, 8);
         const row = make(
           "li", {}, make("strong", {}, name), `: ${what(one.scope)}, since ${shown(one.made_at)}, `,
           `last used ${shown(one.used_at)}. `,
         );
         if (one.this) row.append("This page.");
-        else row.append(button("End it", () => this.#end(one), `End session ${name}`));
+        else row.append(button("End", () => this.#end(one), `End session ${name}`));
         return row;
       }),
     );
@@ -56,6 +57,8 @@ export class Sessions {
   }
 
   async #endAll() {
+    const question = "End all your sessions at the web, this page's too?";
+    if (!(await ask(question, "End all"))) return;
     await this.#call("DELETE", "/tokens");
     this.#onEnd();
   }
