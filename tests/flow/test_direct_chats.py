@@ -127,6 +127,9 @@ async def _keep_others_out(
             for one in alice.events
         )
     )  # fmt: skip
+    # Trestle hears of it before what is said after it.
+    await alice.say(chat, "she is gone")
+    await carl.expect("PRIVMSG karl :she is gone")
     carl.say(f"PRIVMSG {nick} :us two again")
     await alice.wait_for_text(chat, "us two again")
     said = [str(one["content"].get("body")) for one in await alice.messages(chat)]
