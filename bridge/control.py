@@ -14,15 +14,15 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from bridge.core.aside import HERE, Aside
+from bridge.core.aside import HERE, Aside, Choice
 from bridge.core.audit import Audit
 from bridge.core.status import Status
 from bridge.core.tracer import Tracer, steps_of
 from bridge.jsontext import decode, encode
-from bridge.model import AuditAction
+from bridge.model import AuditAction, ParkReason
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 from bridge.sdk.ids import RoomId, UserId
-from bridge.storage.rotation import Rotation, Step
+from bridge.storage.rotation import Rotation
 from bridge.storage.shelf import Parked, contents, summary
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,8 @@ class ControlServer:
             return
         app = web.Application()
         app.router.add_get("/parked", self._all)
+        app.router.add_delete("/parked", self._drop_all)
+        app.router.add_post("/parked/retry", self._retry_all)
         app.router.add_get("/parked/{name}", self._show)
         app.router.add_post("/parked/{name}/retry", self._retry)
         app.router.add_delete("/parked/{name}", self._drop)
@@ -121,6 +123,12 @@ class ControlServer:
 
     async def _drop(self, request: web.Request) -> web.Response:
         return await _answer(self._one(self._aside.drop(request.match_info["name"]), summary))
+
+    async def _retry_all(self, request: web.Request) -> web.StreamResponse:
+        return await _tell(request, self._aside.retry_all(_choice(request)))
+
+    async def _drop_all(self, request: web.Request) -> web.StreamResponse:
+        return await _tell(request, self._aside.drop_all(_choice(request)))
 
     async def _waiting(self, request: web.Request) -> web.Response:
         return web.json_response(self._aside.standing())
@@ -185,7 +193,15 @@ async def forget(person: UserId, rotation: Rotation, audit: Audit) -> int:
     return await rotation.vault.erase(person)
 
 
-async def _tell(request: web.Request, steps: AsyncGenerator[Step, None]) -> web.StreamResponse:
+def _choice(request: web.Request) -> Choice:
+    reason, expected = request.query.get("reason"), request.query.get("expected")
+    return Choice(
+        reason=None if reason is None else ParkReason(reason),
+        expected=None if expected is None else int(expected),
+    )
+
+
+async def _tell(request: web.Request, steps: AsyncGenerator[Any, None]) -> web.StreamResponse:
     """Answer with a line for each step, as it comes."""
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
