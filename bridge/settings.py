@@ -414,7 +414,8 @@ class Settings:
         Key(
             doc="What runs. The key is the instance's id (a-z, 0-9, at most 16, a letter first); "
             "commands name it, as in `!trestle bridge libera #channel`. `trestle modules` lists "
-            "what is installed. Beside its own settings each may have: "
+            "what is installed, `trestle modules NAME` the settings of one. Beside those each may "
+            "have: "
             "`permissions`, levels that hold for it instead of those above; "
             "`puppets: automatic | login | relay`, whose account "
             "speaks for people; `relay_name`, how a relay names them, with `{name}`, `{user}`, "

@@ -7,13 +7,15 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import SecretBytes, SecretStr
+
 from bridge.sdk.secret import Secret
 from bridge.settings import Address
 
 _NAMES: Mapping[Any, str] = {
     bool: "true or false", int: "a whole number", float: "a number", Address: "host:port",
-    Path: "a path", Secret: "a secret", IPv4Network: "an IPv4 network",
-    IPv6Network: "an IPv6 network",
+    Path: "a path", Secret: "a secret", SecretStr: "a secret", SecretBytes: "a secret",
+    IPv4Network: "an IPv4 network", IPv6Network: "an IPv6 network",
 }  # fmt: skip
 
 
