@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from bridge.app import App
@@ -60,6 +61,31 @@ async def test_all_are_tried_again_and_let_go_by_one_command_each(
     assert "Nothing of that kind" in await trestle.ask(*wrong)
     assert "1 let go." in await trestle.ask("parked", "drop", "--all", "--yes")
     assert await _parked(trestle) == []
+
+
+async def test_what_cannot_run_again_is_named_and_stays_while_it_can_be_let_go(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    modules = make_modules({"chaos": ("chaos", {"ledger": str(folder / "ledger")})})
+    settings = town.settings_for(folder, database_settings, modules=modules)
+    env = {"PYTHONPATH": f"{install_chaos(folder)}:{os.getcwd()}"}
+    async with trestle_program(settings, folder, env=env) as trestle:
+        alice = await town.person("alice")
+        room = await alice.create_room(preset="public_chat")
+        await alice.invite(room, BOT)
+        await alice.wait_until_joined(room, BOT)
+        for _ in range(2):
+            await alice.say(room, "raise")
+        await _wait_for_parked(trestle, 2)
+    async with trestle_program(replace(settings, modules={}), folder, env=env) as trestle:
+        said = await trestle.ask("parked", "retry", "--all", code=1)
+        assert "0 run again." in said
+        assert said.count(": nobody listens for it any more; drop it\n") == 2
+        assert said.endswith("trestle: 2 could not be run again\n")
+        left = await _parked(trestle)
+        assert all(f"{one['name']}: nobody" in said for one in left)
+        gone = await trestle.ask("parked", "drop", "--all", "--reason", "failed", "--yes")
+        assert "2 let go." in gone
 
 
 @asynccontextmanager
