@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from bridge.core.aside import HERE, Aside
+from bridge.core.aside import HERE, Aside, Choice
 from bridge.core.audit import Audit
 from bridge.core.roomkeeping import RoomKeeping
 from bridge.core.status import Status
@@ -21,10 +21,10 @@ from bridge.endpoints import Endpoints
 from bridge.jsontext import encode
 from bridge.matrix.answer import Answer
 from bridge.matrix.listener import Listener, Request
-from bridge.model import AuditAction
+from bridge.model import AuditAction, ParkReason
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 from bridge.sdk.ids import RoomId, UserId
-from bridge.storage.rotation import Rotation, Step
+from bridge.storage.rotation import Rotation
 from bridge.storage.shelf import Parked, contents, summary
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,8 @@ class ControlServer:
             return
         places = Endpoints()
         places.add("GET", "/parked", self._all)
+        places.add("DELETE", "/parked", self._drop_all)
+        places.add("POST", "/parked/retry", self._retry_all)
         places.add("GET", "/parked/*", self._show)
         places.add("POST", "/parked/*/retry", self._retry)
         places.add("DELETE", "/parked/*", self._drop)
@@ -127,6 +129,12 @@ class ControlServer:
 
     async def _drop(self, request: Request, one: str) -> Answer:
         return await _answer(self._one(self._aside.drop(one), summary))
+
+    async def _retry_all(self, request: Request, one: str) -> Answer:
+        return _tell(self._aside.retry_all(_choice(request)))
+
+    async def _drop_all(self, request: Request, one: str) -> Answer:
+        return _tell(self._aside.drop_all(_choice(request)))
 
     async def _waiting(self, request: Request, one: str) -> Answer:
         return Answer(body=encode(self._aside.standing()))
@@ -200,12 +208,21 @@ async def forget(person: UserId, rotation: Rotation, audit: Audit) -> int:
     return await rotation.vault.erase(person)
 
 
-def _tell(steps: AsyncGenerator[Step, None]) -> Answer:
+def _choice(request: Request) -> Choice:
+    asked = dict(request.query)
+    reason, expected = asked.get("reason"), asked.get("expected")
+    return Choice(
+        reason=None if reason is None else ParkReason(reason),
+        expected=None if expected is None else int(expected),
+    )
+
+
+def _tell(steps: AsyncGenerator[Any, None]) -> Answer:
     """Answer with a line for each step, as it comes."""
     return Answer(kind="application/x-ndjson", more=_lines_of(steps))
 
 
-async def _lines_of(steps: AsyncGenerator[Step, None]) -> AsyncGenerator[bytes, None]:
+async def _lines_of(steps: AsyncGenerator[Any, None]) -> AsyncGenerator[bytes, None]:
     try:
         async with aclosing(steps):
             async for step in steps:

@@ -21,6 +21,7 @@ from bridge.core.levels import permissions_page
 from bridge.core.networkcommands import actions_of, declared
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.registration import registration
+from bridge.modulespage import modules_page
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
 from bridge.settings import Address, AppserviceSettings, Key, Settings, keys_of, name_in_file
@@ -90,6 +91,7 @@ def write_examples(folder: Path) -> None:
     (folder / "registration.yaml.example").write_text(registration_example())
     (folder / "docs" / "reference" / "data-map.md").write_text(data_map_page())
     (folder / "docs" / "reference" / "config.md").write_text(config_page())
+    (folder / "docs" / "reference" / "modules.md").write_text(modules_page())
     (folder / "docs" / "reference" / "permissions.md").write_text(_permissions())
 
 

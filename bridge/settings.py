@@ -56,6 +56,8 @@ class Key:
     """A number below it is refused."""
     sample: str = ""
     """What the example file shows, as a comment, of a key whose default is empty."""
+    otherwise: str = ""
+    """What holds where it is left out, in words, if that is made of other keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,7 @@ class AppserviceSettings:
             "the address above.",
             example="http://127.0.0.1:29333",
             shape="url",
+            otherwise="from `listen`",
         ),
     ] = ""
     as_token: Annotated[
@@ -207,9 +210,13 @@ class WebSettings:
             shape="url",
         ),
     ] = None
-    public_listen: Annotated[Address, Key(doc="Where widgets, media and webhooks listen.")] = (
-        _PUBLIC
-    )
+    public_listen: Annotated[
+        Address,
+        Key(
+            doc="Where the links to media, which people on networks get, and the page /bridged "
+            "are served; a proxy with TLS stands before it."
+        ),
+    ] = _PUBLIC
     public_url: Annotated[
         str | None,
         Key(
@@ -252,13 +259,17 @@ class WebSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchingSettings:
-    """What is fetched from addresses that people name: feeds, avatars and the like."""
+    """What is fetched from addresses that people name.
+
+    Nothing is so far: it is for modules to come.
+    """
 
     allow: Annotated[
         tuple[str, ...],
         Key(
             doc="Hosts inside your own network that people may name all the same: "
-            "[feeds.lan, 10.0.0.5:8080, 10.1.0.0/16]. Without a port: 80 and 443."
+            "[feeds.lan, 10.0.0.5:8080, 10.1.0.0/16]. Without a port: 80 and 443. It is checked, "
+            "and does nothing today."
         ),
     ] = ()
 
@@ -381,7 +392,11 @@ class Settings:
         default_factory=WebSettings
     )
     fetching: Annotated[
-        FetchingSettings, Key(doc="What is fetched from addresses that people name.")
+        FetchingSettings,
+        Key(
+            doc="What is fetched from addresses that people name. Nothing of this version fetches "
+            "such addresses; it is there for modules to come."
+        ),
     ] = field(default_factory=FetchingSettings)
     ops: Annotated[OpsSettings, Key(doc="For whoever watches over it.")] = field(
         default_factory=OpsSettings
@@ -401,7 +416,8 @@ class Settings:
             doc="What runs. The key is the instance's id (a-z, 0-9, at most 16, a letter first); "
             "commands name it, as in `!trestle bridge libera #channel`, so that no network is "
             "called as a command of the bot's (`status`). `trestle modules` lists "
-            "what is installed. Beside its own settings each may have "
+            "what is installed, `trestle modules NAME` the settings of one. Beside those each may "
+            "have: "
             "`permissions`, levels that hold for it instead of those above; "
             "`puppets: automatic | login | relay`, whose account "
             "speaks for people; `relay_name`, how a relay names them, with `{name}`, `{user}`, "

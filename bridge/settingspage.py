@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Iterator
-from enum import Enum
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from bridge.reload import NEEDS_RESTART
 from bridge.sdk.secret import Secret
-from bridge.settings import Address, Key, Settings, keys_of, name_in_file
+from bridge.settings import Key, Settings, keys_of, name_in_file
+from bridge.shapes import shown, takes
 
 _HEAD = """\
 # Settings
@@ -87,7 +87,7 @@ def config_page() -> str:
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             lines += _table(name, kind)
         elif not key.sample and key.example is None and name != "modules":
-            lines.append(f"Default: {_default(field)}\n")
+            lines.append(f"Default: {_default(key, field)}\n")
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -96,9 +96,9 @@ def _table(section: str, kind: type) -> Iterator[str]:
     yield "|---|---|---|---|"
     for name, (key, hint, field) in keys_of(kind).items():
         spelled = name_in_file(name, key)
-        yield _row(section, spelled, key, hint, _default(field), key.doc)
+        yield _row(section, spelled, key, hint, _default(key, field), key.doc)
         for more, words in key.also.items():
-            yield _row(section, more, key, hint, "", words)
+            yield _row(section, more, key, hint, "none", words)
     yield ""
 
 
@@ -111,28 +111,16 @@ def _row(section: str, name: str, key: Key, hint: Any, default: str, words: str)
 
 
 def _takes(hint: Any, key: Key) -> str:
-    kinds = [one for one in get_args(hint) if one is not type(None)]
-    if get_origin(hint) is Literal:
-        return ", ".join(f"`{one}`" for one in get_args(hint))
-    if type(None) in get_args(hint):
-        return f"{_takes(kinds[0], key)} or `null`"
     if hint in (Secret, tuple[Secret, ...]):
         return "a token"
     shapes = {"url": "a URL", "server": "a server name", "localpart": "a localpart",
               "database": "`embedded` or a URL"}  # fmt: skip
-    names: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number",
-                             Address: "host:port"}  # fmt: skip
-    return names.get(hint) or shapes.get(key.shape, "text")
+    return takes(hint, shapes.get(key.shape, "text"))
 
 
-def _default(field: "dataclasses.Field[Any]") -> str:
+def _default(key: Key, field: "dataclasses.Field[Any]") -> str:
+    if key.otherwise:
+        return key.otherwise
     if field.default_factory is not dataclasses.MISSING:
-        return "none"
-    value = field.default
-    if value is dataclasses.MISSING:
-        return "must be given"
-    if isinstance(value, Enum):
-        value = value.name.lower()
-    if isinstance(value, bool):
-        value = str(value).lower()
-    return "`null`" if value is None else "from `listen`" if value == "" else f"`{value}`"
+        return shown(field.default_factory())
+    return "must be given" if field.default is dataclasses.MISSING else shown(field.default)

@@ -4,16 +4,15 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import click
-import orjson
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bridge.cli.group import CONFIG, JSON, finished, main, place_of, quietly, run_until_told
+from bridge.cli.steps import showing
 from bridge.control import ask, follow
 from bridge.controlserver import forget
 from bridge.core.aside import HERE
@@ -133,31 +132,23 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Rotation, Audit]]:
 def _follow(config: Path, method: str, path: str, words: str, as_json: bool) -> list[str]:
     """Have it done by the running program, or by ourselves, and show how far it is."""
     state_dir = place_of(config)
-    faults: list[str] = []
-    console = Console(stderr=True, quiet=as_json)
-    columns = (TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(words, total=None, visible=False)
-
-        def show(step: dict[str, Any]) -> None:
-            faults.extend(step["faults"])
-            progress.update(bar, completed=step["done"], total=step["total"], visible=True)
+    with showing(words, quiet=as_json) as steps:
 
         async def work() -> bool:
-            if await follow(state_dir, method, path, show):
+            if await follow(state_dir, method, path, steps.show):
                 return True
             async with _opened(quietly(config)) as (rotation, audit):
                 await rotation.vault.open()
                 if method == "POST":
                     await audit.record(actor=HERE, action=AuditAction.ROTATE, target="keys")
-                steps = rotation.rotate() if method == "POST" else rotation.check()
-                async with aclosing(steps):
-                    async for step in steps:
-                        show(orjson.loads(orjson.dumps(step)))
+                own = rotation.rotate() if method == "POST" else rotation.check()
+                async with aclosing(own):
+                    async for step in own:
+                        steps.show(asdict(step))
             return True
 
         finished(run_until_told(work))
-    return faults
+    return steps.faults
 
 
 def _end_with(faults: list[str], as_json: bool) -> None:

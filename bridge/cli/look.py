@@ -1,17 +1,19 @@
 """Looking at an installation: ``doctor``, ``registration``, ``modules``."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
 from bridge.config import load
-from bridge.core.catalogue import describe, installed
+from bridge.core.catalogue import Installed, describe, find_module, installed
 from bridge.doctor import Doctor, Finding
 from bridge.init import write_registration
+from bridge.modulespage import options_of
 from bridge.sdk.errors import ConfigError
 
 
@@ -72,14 +74,46 @@ def registration(config: Path, output: Path | None) -> None:
 
 
 @main.command()
-def modules() -> None:
-    """List the modules that are installed."""
-    list_modules()
+@click.argument("name", required=False)
+@JSON
+def modules(name: str | None, as_json: bool) -> None:
+    """List the installed modules, or the settings of one."""
+    if as_json:
+        rows = [_described(one) for one in ([name] if name else sorted(installed()))]
+        click.echo(json.dumps(rows[0] if name else rows, indent=2, default=str))
+    elif name:
+        click.echo("\n".join(_settings_of(name)))
+    else:
+        list_modules()
+
+
+def _described(name: str) -> dict[str, Any]:
+    module = find_module(name, "")
+    info, model = describe(module)
+    return {
+        "name": name, "kind": _kind(module), "summary": info.summary, "docs": info.docs,
+        "settings": [one._asdict() for one in options_of(model)],
+    }  # fmt: skip
+
+
+def _settings_of(name: str) -> Iterator[str]:
+    module = find_module(name, "")
+    info, model = describe(module)
+    yield f"{name} ({_kind(module)}): {info.summary}"
+    for one in options_of(model):
+        default = one.without if one.required else f"default: {one.without}"
+        yield f"\n{one.key}  ({one.takes}; {default})".replace("`", "")
+        yield click.wrap_text(one.help, initial_indent="    ", subsequent_indent="    ")
+    if info.docs:
+        yield f"\nMore: {info.docs}"
+
+
+def _kind(module: Installed) -> str:
+    return "bot" if module.is_bot else "network"
 
 
 def list_modules(indent: str = "") -> None:
     """Print the installed modules, a line each."""
     for name, module in sorted(installed().items()):
         info, _ = describe(module)
-        kind = "bot" if module.is_bot else "network"
-        click.echo(f"{indent}{name} ({kind}): {info.summary}")
+        click.echo(f"{indent}{name} ({_kind(module)}): {info.summary}")

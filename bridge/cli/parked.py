@@ -1,18 +1,21 @@
 """What was put aside: ``trestle parked``."""
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeAlias
-from urllib.parse import quote
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import quote, urlencode
 
 import click
 
 from bridge.cli.group import CONFIG, JSON, finished, main, place_of, quietly, run_until_told
-from bridge.control import ask
-from bridge.core.aside import HERE
+from bridge.cli.steps import showing
+from bridge.control import ask, follow
+from bridge.core.aside import HERE, Choice, drop_each
 from bridge.jsontext import encode
-from bridge.model import AuditAction, SystemClock
+from bridge.model import AuditAction, ParkReason, SystemClock
 from bridge.sdk.errors import TrestleError
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
@@ -20,6 +23,15 @@ from bridge.storage.reach import opened
 from bridge.storage.shelf import Shelf, contents, summary
 
 _Alone: TypeAlias = Callable[[Shelf, Audit], Coroutine[Any, Any, Any]]
+
+_NOT_RUNNING = "Trestle does not run with this config; start it, then try again"
+
+ALL = click.option("--all", "all_of_them", is_flag=True, help="All that is parked.")
+
+REASON = click.option(
+    "--reason", type=click.Choice([one.value for one in ParkReason]), metavar="REASON",
+    help=f"Of all, those parked for it: {', '.join(ParkReason)}.",
+)  # fmt: skip
 
 
 @main.group()
@@ -57,25 +69,109 @@ def show_parked(name: str, config: Path, as_json: bool) -> None:
 
 
 @parked.command("retry")
-@click.argument("name")
+@click.argument("name", required=False)
+@ALL
+@REASON
 @CONFIG
 @JSON
-def retry_parked(name: str, config: Path, as_json: bool) -> None:
-    """Have one run again, now. Trestle must be running."""
-    row = _parked(config, "POST", f"/parked/{quote(name, safe='')}/retry", None)
-    click.echo(json.dumps(row, indent=2) if as_json else f"Runs again: {_in_a_line(row)}")
+def retry_parked(
+    name: str | None, all_of_them: bool, reason: str | None, config: Path, as_json: bool
+) -> None:
+    """Have one run again, now, or all of them. Trestle must be running.
+
+    What cannot run again is named, and stays parked.
+    """
+    if _is_one(name, all_of_them, reason):
+        row = _parked(config, "POST", f"/parked/{quote(name or '', safe='')}/retry", None)
+        click.echo(json.dumps(row, indent=2) if as_json else f"Runs again: {_in_a_line(row)}")
+        return
+    path = f"/parked/retry?{_query(reason=reason)}"
+    _through(_All("POST", path, "Running again", "run again"), config, as_json)
 
 
 @parked.command("drop")
-@click.argument("name")
+@click.argument("name", required=False)
+@ALL
+@REASON
+@click.option("--yes", is_flag=True, help="Do not ask before all go.")
 @CONFIG
 @JSON
-def drop_parked(name: str, config: Path, as_json: bool) -> None:
-    """Let one go for good."""
-    row = _parked(
-        config, "DELETE", f"/parked/{quote(name, safe='')}", lambda s, a: _drop(s, a, name)
-    )
-    click.echo(json.dumps(row, indent=2) if as_json else f"Let go: {_in_a_line(row)}")
+def drop_parked(
+    name: str | None,
+    all_of_them: bool,
+    reason: str | None,
+    yes: bool,
+    config: Path,
+    as_json: bool,
+) -> None:
+    """Let one go for good, or all of them."""
+    if _is_one(name, all_of_them, reason):
+        one = name or ""
+        row = _parked(
+            config, "DELETE", f"/parked/{quote(one, safe='')}", lambda s, a: _drop(s, a, one)
+        )
+        click.echo(json.dumps(row, indent=2) if as_json else f"Let go: {_in_a_line(row)}")
+        return
+    seen = None
+    if not yes:
+        rows = _parked(config, "GET", "/parked", _summaries)
+        seen = sum(reason in (None, row["reason"]) for row in rows)
+        if seen:
+            click.confirm(f"Let {seen} go for good?", abort=True, err=True)
+    path = f"/parked?{_query(reason=reason, expected=seen)}"
+    choice = Choice(reason=None if reason is None else ParkReason(reason), expected=seen)
+    _through(_All("DELETE", path, "Letting go", "let go", choice), config, as_json)
+
+
+def _is_one(name: str | None, all_of_them: bool, reason: str | None) -> bool:
+    if (name is None) != all_of_them:
+        raise click.UsageError("name one, or say --all")
+    if reason is not None and not all_of_them:
+        raise click.UsageError("--reason chooses among --all")
+    return not all_of_them
+
+
+def _query(**given: object) -> str:
+    return urlencode({key: value for key, value in given.items() if value is not None})
+
+
+class _All(NamedTuple):
+    """What is done with many."""
+
+    method: str
+    path: str
+    doing: str
+    done: str
+    alone: Choice | None = None
+    """Which of them go if no program runs; None: then it cannot be."""
+
+
+def _through(task: _All, config: Path, as_json: bool) -> None:
+    """Have it done with many, show how far it is, say what became of it."""
+    state_dir = place_of(config)
+    with showing(task.doing, quiet=as_json) as steps:
+
+        async def work() -> bool:
+            if await follow(state_dir, task.method, task.path, steps.show):
+                return True
+            if task.alone is None:
+                raise TrestleError(_NOT_RUNNING)
+            async with _opened(config) as (shelf, audit):
+                own = drop_each(shelf, audit, task.alone)
+                async with aclosing(own):
+                    async for step in own:
+                        steps.show(asdict(step))
+            return True
+
+        finished(run_until_told(work))
+    count = steps.done - len(steps.faults)
+    if as_json:
+        click.echo(json.dumps({"count": count, "faults": steps.faults}, indent=2))
+    else:
+        said = f"{count} {task.done}." if steps.done else "Nothing of that kind is parked."
+        click.echo("\n".join([said, *steps.faults]))
+    if steps.faults:
+        raise TrestleError(f"{len(steps.faults)} could not be {task.done}")
 
 
 def _parked(config: Path, method: str, path: str, alone: _Alone | None) -> Any:
@@ -87,14 +183,20 @@ def _parked(config: Path, method: str, path: str, alone: _Alone | None) -> Any:
         if answer is not None:
             return answer
         if alone is None:
-            raise TrestleError("Trestle does not run with this config; start it, then try again")
-        settings = quietly(config)
-        async with opened(settings.database, settings.state_dir, SystemClock()) as database:
-            day_keys = DayKeys(settings.state_dir, database.clock)
-            audit = Audit(database, day_keys, settings.state_dir)
-            return await alone(Shelf(database, day_keys), audit)
+            raise TrestleError(_NOT_RUNNING)
+        async with _opened(config) as (shelf, audit):
+            return await alone(shelf, audit)
 
     return finished(run_until_told(work))
+
+
+@asynccontextmanager
+async def _opened(config: Path) -> AsyncIterator[tuple[Shelf, Audit]]:
+    """What is parked, with the database ourselves; so no Trestle may be running."""
+    settings = quietly(config)
+    async with opened(settings.database, settings.state_dir, SystemClock()) as database:
+        day_keys = DayKeys(settings.state_dir, database.clock)
+        yield Shelf(database, day_keys), Audit(database, day_keys, settings.state_dir)
 
 
 async def _summaries(shelf: Shelf, _: Audit) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import click
 
-from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
+from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told
 from bridge.control import ask
 from bridge.sdk.errors import TrestleError
 
@@ -40,23 +40,27 @@ def list_waiting(config: Path, as_json: bool) -> None:
 @waiting.command("park")
 @click.argument("room")
 @CONFIG
-def park_waiting(room: str, config: Path) -> None:
+@JSON
+def park_waiting(room: str, config: Path, as_json: bool) -> None:
     """Put aside what a room waits for first.
 
     What comes after it goes on. It is among `trestle parked list` then, to be tried again or let
     go. Trestle must be running.
     """
-    if _ask(config, "POST", f"/waiting/{quote(room, safe='')}/park"):
+    done = bool(_ask(config, "POST", f"/waiting/{quote(room, safe='')}/park"))
+    if as_json:
+        click.echo(json.dumps({"room": room, "parked": done}))
+    elif done:
         click.echo("Put aside: trestle parked list shows it.")
     else:
         click.echo("It is being tried just now, and is put aside as soon as that has failed.")
 
 
 def _ask(config: Path, method: str, path: str) -> Any:
-    settings = quietly(config)
+    state_dir = place_of(config)
 
     async def work() -> Any:
-        answer = await ask(settings.state_dir, method, path)
+        answer = await ask(state_dir, method, path)
         if answer is None:
             raise TrestleError("Trestle does not run with this config; start it, then try again")
         return answer

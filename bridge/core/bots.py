@@ -19,7 +19,7 @@ from bridge.model import Clock, ItemId, Outgoing, ParkReason, Permission, SendKi
 from bridge.sdk.events import MessageKind, RoomMessage
 from bridge.sdk.events import Sender as Person
 from bridge.sdk.ids import EventId, InstanceId, RoomId, UserId
-from bridge.sdk.module import Bot, Command, HearsMessages, Store
+from bridge.sdk.module import Bot, Command, HearsMessages, Store, help_of
 from bridge.sdk.rich import Rich
 from bridge.sdk.timers import Timers
 
@@ -270,16 +270,11 @@ class ModuleSeat(Seat):
                 await command.run(self.call(item, rest.strip()))
                 return
             if word.casefold() == "help":
-                await self.call(item, "").reply(self._help())
+                await self.call(item, "").reply(help_of(self._bot.info, self._bot.commands))
                 return
         if self._listener is not None:
             call = BotCall(self, item, body)
             await self._listener.on_message(Heard(call), call)
-
-    def _help(self) -> str:
-        lines = [f"{self._bot.info.name}: {self._bot.info.summary}"]
-        lines += [f"!{c.usage} — {c.help}" for c in self._bot.commands]
-        return "\n".join(lines)
 
 
 def is_edit(content: dict[str, Any]) -> bool:

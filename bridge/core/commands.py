@@ -14,6 +14,7 @@ from bridge.core.doublepuppets import DoublePuppets, read_token
 from bridge.core.loginchat import LoginChat
 from bridge.core.networkcommands import NetworkCommands
 from bridge.core.optouts import EVERYWHERE, OptOuts
+from bridge.core.parkedcommand import ParkedCommand
 from bridge.core.plumbing import Plumbing
 from bridge.core.policies import Policies
 from bridge.core.policycommand import PolicyCommand
@@ -29,8 +30,6 @@ from bridge.model import ItemId, Permission
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.ids import EventId, InstanceId, UserId
 
-_AT_ONCE = 20
-"""Parked things that one answer lists."""
 TAKEN_BACK = " Your message is taken back, but the homeserver may keep the original for some days."
 _OVERHEARD = "others could read that; say it in a direct chat with me"
 
@@ -104,7 +103,7 @@ class MainBot:
             Action(name="resume", usage="resume [network]", level=user, run=self._resume,
                    needs_power=True, of_network=True, of_room=True,
                    help="let messages cross again"),
-            Action(name="parked", usage="parked [retry|drop <name>]", level=user,
+            Action(name="parked", usage="parked [retry|drop <name>|all]", level=user,
                    run=self._parked, needs_power=True, of_network=True,
                    help="see what of this room was put aside, try it again or let it go"),
             Action(name="set", usage="set [network] [key value]", level=user, run=self._set,
@@ -326,20 +325,7 @@ class MainBot:
         return done
 
     async def _parked(self, order: Order) -> str:
-        match order.words:
-            case ():
-                found = await self.aside.all(order.room)
-                lines = [f"{one.name}: {one.reason}, {one.detail}" for one in found[-_AT_ONCE:]]
-                if len(found) > _AT_ONCE:
-                    lines.insert(0, f"{len(found)} in all; the newest {_AT_ONCE}:")
-                return "\n".join(lines) or "Nothing of this room is parked."
-            case ("retry", name):
-                await self.aside.retry(name, order.room, by=order.sender)
-                return "It runs again."
-            case ("drop", name):
-                await self.aside.drop(name, order.room, by=order.sender)
-                return "It is gone."
-        raise PermanentFailure("say parked, parked retry and a name, or parked drop and a name")
+        return await ParkedCommand(self.aside).obey(order.room, order.sender, order.words)
 
     async def _set(self, order: Order) -> str:
         door, words = self._door_and_words(order)

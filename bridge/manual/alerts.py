@@ -174,12 +174,6 @@ def alerts_file() -> str:
     return to_yaml(rules(), _HEAD)
 
 
-def metrics_in(expression: str) -> set[str]:
-    """The names of our metrics in an expression, as :class:`Telemetry` documents them."""
-    found = re.findall(r"\btrestle_\w+", expression)
-    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in found}
-
-
 def _rule(alert: Alert) -> Mapping[str, Any]:
     lasting = {} if alert.lasting == "0m" else {"for": alert.lasting}
     return {

@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -457,6 +457,12 @@ class Command:
     usage: str
     help: str
     run: Callable[[Call], Awaitable[None]] = field(repr=False)
+
+
+def help_of(info: ModuleInfo, commands: Iterable[Command]) -> str:
+    """What a bot answers to ``!help``: what it is for, and each of its commands."""
+    lines = [f"{info.name}: {info.summary}", *(f"!{one.usage} — {one.help}" for one in commands)]
+    return "\n".join(lines)
 
 
 class BotHost(_AnyHost, Protocol):

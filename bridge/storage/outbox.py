@@ -19,6 +19,7 @@ from bridge.storage.datamap import RECEIVED_DAYS
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.pool import Database
+from bridge.storage.portals import remote_bytes
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +197,7 @@ class Outbox:
                     [one.event_id for one in entries], self._database.epoch, today,
                     [one.at for one in entries],
                     [one.queued.outgoing.link.value for one in entries],
-                    [_encode(one.queued.outgoing.alias or None) for one in entries],
+                    [remote_bytes(one.queued.outgoing.alias or None) for one in entries],
                 )  # fmt: skip
 
     async def park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
@@ -416,7 +417,7 @@ class Outbox:
             sealed = self._day_keys.seal(day, outbox_context(day, queued.seq), payload)
             row = (
                 queued.seq, one.room, one.user, one.kind.value, one.transaction_id, sealed,
-                one.portal, _encode(one.remote_id), one.part, one.replayed * RECEIVED_DAYS,
+                one.portal, remote_bytes(one.remote_id), one.part, one.replayed * RECEIVED_DAYS,
             )  # fmt: skip
             for column, value in zip(columns, row, strict=True):
                 column.append(value)
@@ -493,7 +494,3 @@ def _payload(one: Outgoing) -> bytes:
 def outbox_context(day: date, seq: int) -> bytes:
     """What an entry's sealed parts are bound to."""
     return f"outbox {day.isoformat()} {seq}".encode()
-
-
-def _encode(remote_id: str | None) -> bytes | None:
-    return None if remote_id is None else remote_id.encode("utf-8", "surrogatepass")

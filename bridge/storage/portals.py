@@ -166,7 +166,7 @@ class PortalStore:
             rows = await self._database.core.fetch(
                 "SELECT * FROM message WHERE portal = $1 AND remote_id = $2 "
                 "ORDER BY part, confirmed_at",
-                portal_id, _encode(remote_id),
+                portal_id, remote_bytes(remote_id),
             )  # fmt: skip
         return [link_of(row) for row in rows]
 
@@ -340,12 +340,13 @@ def link_of(row: asyncpg.Record) -> MessageLink:
 def link_columns(links: Sequence[MessageLink]) -> list[tuple[Any, ...]]:
     """The columns of ``message`` behind the day, each with a value for each link."""
     rows = [
-        (one.portal, one.event_id, _encode(one.remote_id), one.part, one.sender,
+        (one.portal, one.event_id, remote_bytes(one.remote_id), one.part, one.sender,
          one.kind.value, one.received_at, one.laned_at, one.sent_at, one.confirmed_at)
         for one in links
     ]  # fmt: skip
     return list(zip(*rows, strict=True))
 
 
-def _encode(remote_id: str | None) -> bytes | None:
+def remote_bytes(remote_id: str | None) -> bytes | None:
+    """A network's id as it is stored: networks have ids that are no Unicode."""
     return None if remote_id is None else remote_id.encode("utf-8", "surrogatepass")

@@ -84,6 +84,17 @@ class Shelf:
         where = " of this room" if room is not None else ""
         raise PermanentFailure(f"nothing{where} is parked under {name[:20]!r}")
 
+    async def has(self, parked: Parked) -> bool:
+        """Whether it is parked still."""
+        statement = {
+            "item": "SELECT FROM item WHERE (day, seq, index, consumer) = ($1, $2, $3, $4) "
+            "AND state = 'parked'",
+            "outgoing": "SELECT FROM outbox WHERE (day, seq) = ($1, $2) AND state = 'parked'",
+            "timer": "SELECT FROM timer WHERE id = $1 AND state = 'parked'",
+        }[parked.kind]
+        with at_the_door():
+            return await self._database.core.fetchrow(statement, *parked.key) is not None
+
     async def drop(self, parked: Parked) -> None:
         """Let it go for good. Once another instance took over it has no effect."""
         await self._run(

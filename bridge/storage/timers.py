@@ -48,38 +48,6 @@ class Ringing:
     """With this one. Stored before it is tried, so that one that ends the program counts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedTimer:
-    """A timer put aside, visibly."""
-
-    id: UUID
-    consumer: str
-    reason: ParkReason
-    detail: str
-    since: datetime
-    """When it was due."""
-
-
-async def parked_timers(database: Database, day_keys: DayKeys) -> Sequence[ParkedTimer]:
-    """All parked timers, oldest first. Raises ``KeyLost`` if one was tampered with."""
-    with at_the_door():
-        rows = await database.core.fetch(
-            "SELECT * FROM timer WHERE state = 'parked' ORDER BY at, id"
-        )
-    return [
-        ParkedTimer(
-            id=row["id"],
-            consumer=f"bot:{row['instance']}",
-            reason=ParkReason(row["reason"]),
-            detail=day_keys.open(
-                row["at"].astimezone(UTC).date(), timer_context(row["id"]), row["detail"]
-            ).decode(),
-            since=row["at"],
-        )
-        for row in rows
-    ]
-
-
 class InstanceTimers:
     """One instance's timers (``sdk.Timers``), and what its keeper needs of them."""
 

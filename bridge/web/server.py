@@ -1,7 +1,7 @@
 """The two listeners: the manager's, at the root of an origin of its own, and the public one.
 
 Element lets any page of the manager's origin act for the user, so that nothing that others made
-is ever served there: widgets, media and webhooks have the other origin.
+is ever served there: media, and what anybody may open, have the other origin.
 """
 
 from pathlib import Path

@@ -14,6 +14,7 @@ from bridge.roster import check_modules
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
 from bridge.settings import RoomSettings, Settings, keys_of
+from bridge.settingspage import config_page
 from tests.admin.commands import read_yaml, trestle
 
 TOP = Path(__file__).parent.parent.parent
@@ -81,6 +82,25 @@ def test_each_default_that_the_example_shows_is_the_default(folder: Path) -> Non
     shown, uncovered = re.subn(rf"(?m)^  # ((?:{'|'.join(defaults)}): \S+)$", r"  \1", text)
     assert uncovered >= 15
     assert load_text(folder, shown) == load_text(folder, text)
+
+
+def test_the_reference_says_what_each_setting_takes_and_what_holds_without_it() -> None:
+    rows = {
+        (section, cells[1].strip(" `")): (cells[2].strip(), cells[3].strip())
+        for section, text in re.findall(r"(?ms)^### (\w+)\n(.*?)(?=^### |\Z)", config_page())
+        for cells in (line.split("|") for line in text.splitlines() if line.startswith("| `"))
+    }
+    assert rows["appservice", "url"] == ("a URL", "from `listen`")
+    assert [key for key, row in rows.items() if row[1] == "from `listen`"] == [
+        ("appservice", "url")
+    ]
+    assert rows["web", "contact"] == rows["web", "policy"] == ("text", "none")
+    assert rows["web", "homeservers"] == ("keys and values, {a: b}", "none")
+    assert rows["fetching", "allow"] == ("a list, [a, b]", "none")
+    assert rows["logging", "levels"] == ("keys and values, {a: b}", "none")
+    assert rows["logging", "file"] == ("a path or `null`", "`null`")
+    assert rows["limits", "tell_after"] == ("a number", "`60`")
+    assert all(default for _, default in rows.values())
 
 
 def test_the_rooms_that_the_example_shows_are_right_once_they_are_no_comment(folder: Path) -> None:

@@ -1,16 +1,22 @@
 """``--help`` of each command reads well."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import click
 import pytest
+from pydantic import BaseModel, Field, SecretStr
 
 import bridge.cli
 from bridge import __version__
 from bridge.cli import main
 from bridge.cli.group import PLACES
+from bridge.modulespage import options_of
 from tests.admin.commands import trestle
+
+SHIPPED = ("dice", "irc", "remind")
 
 
 def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -51,7 +57,7 @@ def test_the_help_says_what_it_does_and_what_each_option_is_for(path: tuple[str,
 
 def test_each_command_is_where_it_is_looked_for() -> None:
     files = Path(bridge.cli.__file__).parent.glob("*.py")
-    assert {file.stem for file in files} == {"__init__", "group", *PLACES.values()}
+    assert {file.stem for file in files} == {"__init__", "group", "steps", *PLACES.values()}
     places = {
         name: command_of((name,)).callback for name in main.list_commands(click.Context(main))
     }
@@ -75,3 +81,56 @@ def test_the_modules_are_listed_with_what_they_do() -> None:
     shown = trestle("modules").output.splitlines()
     assert "dice (bot): Rolls dice, flips coins and chooses for you." in shown
     assert any(line.startswith("irc (network): Bridges rooms to IRC channels") for line in shown)
+
+
+def test_a_modules_settings_are_shown_with_what_they_take_and_what_holds_without_them() -> None:
+    shown = trestle("modules", "irc")
+    assert shown.code == 0, shown.said
+    assert "\nservers[].host  (text; must be given)\n    Host name or address.\n" in shown.output
+    assert "\nmode  (puppets, relay; default: puppets)\n" in shown.output
+    assert "\nsasl_password  (a secret or null; default: null)\n" in shown.output
+    assert "\nwebirc.gateway  (text; default: trestle)\n" in shown.output
+    assert "More: docs/reference/irc.md" in shown.output
+    (bot, *_) = [one for one in json.loads(trestle("modules", "--json").output)
+                 if one["name"] == "dice"]  # fmt: skip
+    assert json.loads(trestle("modules", "dice", "--json").output) == bot
+    assert bot["kind"] == "bot"
+    assert bot["settings"][1] == {
+        "key": "most_sides", "takes": "a whole number, 2 to 1000000", "required": False,
+        "default": 1000, "help": "Sides of a die.",
+    }  # fmt: skip
+    wrong = trestle("modules", "ircc")
+    assert (wrong.code, wrong.errors) == (
+        2, "trestle: there is no module called 'ircc'; did you mean irc?\n",
+    )  # fmt: skip
+
+
+def test_each_setting_of_a_shipped_module_is_in_the_reference() -> None:
+    page = (Path(bridge.cli.__file__).parents[2] / "docs/reference/modules.md").read_text()
+    for module in (json.loads(trestle("modules", one, "--json").output) for one in SHIPPED):
+        for one in module["settings"]:
+            assert f"| `{one['key']}` | " in page, (module["name"], one["key"])
+            assert one["help"]
+
+
+class _Inner(BaseModel):
+    word: SecretStr = Field(description="A word.")
+    others: "list[_Inner]" = Field(default_factory=list, description="More of the kind.")
+
+
+class _Outer(BaseModel):
+    by_name: dict[str, _Inner] = Field(description="Each by its name.")
+    how: Literal["fast", "well"] = Field(default="well", alias="how-so", description="How.")
+    rate: float = Field(default=0.5, gt=0, description="How often.")
+    where: tuple[Path, ...] | None = Field(default=None, description="Where.")
+
+
+def test_a_strangers_settings_are_listed_however_they_are_built() -> None:
+    assert [(one.key, one.takes, one.without) for one in options_of(_Outer)] == [
+        ("by_name", "keys and values, each with the keys below", "must be given"),
+        ("by_name.*.word", "a secret", "must be given"),
+        ("by_name.*.others", "a list, each with the keys below", "none"),
+        ("how-so", "`fast`, `well`", "`well`"),
+        ("rate", "a number, above 0", "`0.5`"),
+        ("where", "a list, [a, b] or `null`", "`null`"),
+    ]

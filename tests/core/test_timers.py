@@ -28,7 +28,8 @@ from bridge.sdk import (
 )
 from bridge.settings import DatabaseSettings
 from bridge.storage.keys import DayKeys
-from bridge.storage.timers import InstanceTimers, Ringing, parked_timers
+from bridge.storage.shelf import Shelf
+from bridge.storage.timers import InstanceTimers, Ringing
 from tests.conformance.stage import DICE, ROOM, Play, play
 from tests.rigs.program import TrestleProgram
 from tests.rigs.trestle import wait_until
@@ -180,7 +181,7 @@ async def test_three_failures_put_it_aside_visibly_and_hold_up_no_other(
     stored = await bench.database.core.fetchval("SELECT detail FROM timer")
     assert b"RuntimeError" not in stored
     keys = DayKeys(bench.stage.settings.state_dir, SystemClock())
-    (listed,) = await parked_timers(bench.database, keys)
+    (listed,) = await Shelf(bench.database, keys).all()
     assert (listed.consumer, listed.reason) == ("bot:scripted", ParkReason.FAILED)
     assert listed.detail == "the module failed with RuntimeError, 3 times"
 

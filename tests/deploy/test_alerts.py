@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bridge.manual.alerts import ALERTS, metrics_in
+from bridge.manual.alerts import ALERTS
 from bridge.telemetry import Telemetry
 from tests.deploy.tools import DEPLOY, TOP, run
 
@@ -22,6 +22,14 @@ WELL, TROUBLE, AFTER = 20, 60, 90
 """Minutes before the trouble, of it, and after it."""
 
 JOB = {"job": "trestle", "instance": "127.0.0.1:9184"}
+
+
+def metrics_in(expression: str) -> set[str]:
+    """The names of our metrics in an expression, as :class:`Telemetry` documents them."""
+    found = re.findall(r"\btrestle_\w+", expression)
+    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in found}
+
+
 WATCHED = {
     name.removesuffix("_total") for alert in ALERTS for name in metrics_in(alert.expression)
 }

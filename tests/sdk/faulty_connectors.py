@@ -73,7 +73,7 @@ SEEN = Kept(prefix="seen:", holds=Holds.ID, purpose="who was seen", keep_for=Non
 
 
 class Unprintable:
-    """A type that no form has a field for."""
+    """A type that JSON has no words for."""
 
 
 class Scripted:
@@ -166,12 +166,12 @@ DECLARED: list[Fault] = [
         "is a secret with a default",
     ),
     (
-        "no form",
+        "no schema",
         settings(
             ConfigDict(extra="forbid", arbitrary_types_allowed=True),
             what=(Unprintable | None, Field(default=None, description="What.")),
         ),
-        "no form can be made",
+        "no JSON schema can be made",
     ),
 ]
 """What is said of the module is not as it must be."""

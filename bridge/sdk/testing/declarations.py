@@ -114,7 +114,7 @@ def check_settings(model: type[BaseModel], path: str = "settings") -> None:
         model.model_json_schema()
     except PydanticUserError as error:
         raise AssertionError(
-            f"{path}: no form can be made of {model.__name__}: {error.message}"
+            f"{path}: no JSON schema can be made of {model.__name__}: {error.message}"
         ) from error
 
 

@@ -6,7 +6,7 @@ from itertools import count
 
 from bridge.sdk.events import MessageKind, RoomMessage, Sender
 from bridge.sdk.ids import EventId, RoomId, UserId
-from bridge.sdk.module import Bot, HearsMessages
+from bridge.sdk.module import Bot, HearsMessages, help_of
 from bridge.sdk.rich import Rich
 from bridge.sdk.testing.hosts import FakeBotHost
 from bridge.sdk.testing.records import name_of
@@ -114,13 +114,8 @@ class FakeRoom:
                     await command.run(call)
                     return call.answers
             if word.casefold() == "help":
-                return [Rich.plain(self._help())]
+                return [Rich.plain(help_of(self._bot.info, self._bot.commands))]
         call = FakeCall(self._host, message, text)
         if isinstance(self._bot, HearsMessages):
             await self._bot.on_message(message, call)
         return call.answers
-
-    def _help(self) -> str:
-        lines = [f"{self._bot.info.name}: {self._bot.info.summary}"]
-        lines += [f"!{c.usage} — {c.help}" for c in self._bot.commands]
-        return "\n".join(lines)

@@ -1,0 +1,35 @@
+"""Shows how far it is with something that takes long."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+@dataclass(slots=True)
+class Steps:
+    """What the steps have told."""
+
+    show: Callable[[dict[str, Any]], None]
+    """Takes a step: ``done`` of ``total``, and the ``faults`` of it."""
+    done: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def showing(words: str, *, quiet: bool) -> Iterator[Steps]:
+    """Show a bar, on the standard error, while steps come."""
+    columns = (TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True, quiet=quiet)) as progress:
+        bar = progress.add_task(words, total=None, visible=False)
+
+        def show(step: dict[str, Any]) -> None:
+            steps.done = step["done"]
+            steps.faults.extend(step["faults"])
+            progress.update(bar, completed=step["done"], total=step["total"], visible=True)
+
+        steps = Steps(show)
+        yield steps
