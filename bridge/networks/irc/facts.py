@@ -153,6 +153,8 @@ class Facts:
         return events
 
     def _on_names(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
+        if not self._roster.is_in(chat):  # See there.
+            return []
         names = self._channels.setdefault(chat.id, _Channel()).names
         prefixes = self._connection.isupport.prefixes
         for word in message.param(-1).split():
@@ -164,6 +166,8 @@ class Facts:
         return []
 
     def _on_end_of_names(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
+        if not self._roster.is_in(chat):
+            return []
         channel = self._channels.setdefault(chat.id, _Channel())
         names, channel.names = channel.names, {}
         self._network.ranks[chat.id] = names
