@@ -5,7 +5,7 @@ import asyncio
 from bridge.networks.irc.people import Person
 from bridge.networks.irc.wire import Source
 from bridge.sdk.events import RemoteMembers, RemoteMessage, RemoteRanks, RemoteUser
-from tests.irc.stage import Network, chat
+from tests.irc.stage import Network, chat, running
 from tests.irc.test_client import listening, synced
 from tests.irc.test_desk import list_names
 from tests.rigs.scripted_irc import scripted_server
@@ -89,4 +89,19 @@ async def test_what_a_server_lists_to_one_outside_is_neither_who_is_there_nor_wh
             await peer.expect("NOTICE eve :That cannot be done: the server does not say")
             await synced(peer)
             assert relay.seen(chat("#room").id) is None
+            assert not relay.network.ranks
             assert [len(host.of(one)) for one in (RemoteMembers, RemoteRanks)] == [1, 1]
+
+
+async def test_who_ran_a_channel_is_not_known_any_more_from_another_connection() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with listening(server, network, "@op bob") as (relay, _, peer, run):
+            assert relay.network.ranks == {"#room": {"op": "o"}}
+            peer.reset()
+            await run.wait_for_error()
+            async with running(relay):
+                again = await server.accept()
+                await again.welcome()
+                await again.expect("JOIN #room")
+                assert not relay.network.ranks

@@ -294,11 +294,14 @@ class IrcClient(Presence):
         self._network.note_channels(self._login.id, channels.is_in)
         rollcall = RollCall(connection)
         if self._ears is not None:
-            self._desk = Desk(connection, self._network, self._host, self._ears.roster, rollcall)
+            self._desk = Desk(
+                connection, self._network, self._host, self._ears.roster, rollcall,
+                self._memberships.invited,
+            )  # fmt: skip
         whispers = self._whispers(connection)
         self._doorman = doorman = Doorman(
             connection, self._network, self._host, owner=self._login.owner, desk=self._desk,
-            whispers=whispers, invited=self._memberships.invited,
+            whispers=whispers,
         )  # fmt: skip
         inbox = Inbox(self._take_in, _lane_of)
         try:

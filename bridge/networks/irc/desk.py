@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -60,7 +60,8 @@ class _Window(Enum):
 @dataclass(frozen=True, slots=True)
 class _Said:
     nick: str
-    wish: Wish
+    wish: Wish | None
+    """None: an invitation."""
     named: Sequence[str]
     """Channels."""
     about: str
@@ -76,8 +77,12 @@ class Desk:
         host: Host,
         roster: Roster,
         rollcall: RollCall,
+        invited: Callable[[RemoteChat, bool], bool],
     ) -> None:
+        """``invited``: has the relay come into a channel, into which somebody, perhaps known to be
+        an operator, invites it; false if that counts for nothing from who is not."""
         self._connection = connection
+        self._invited = invited
         self._network = network
         self._host = host
         self._roster = roster
@@ -103,12 +108,23 @@ class Desk:
         else:
             # Nicks are changed quickly.
             window, who, most = _Window.OTHERS, f"@{source.host or source.nick}", 1
+        self._queue(window, who, most, said)
+        return True
+
+    def take_invitation(self, source: Source, chat: RemoteChat) -> None:
+        """Have the relay come into a bridged channel into which somebody invites it: at once, or
+        if the server says that they run it. What the relay knows of that is of no use out there.
+        """
+        if not self._invited(chat, False):
+            said = _Said(source.nick, None, [chat.name], "")
+            self._queue(_Window.OTHERS, f"@{source.host or source.nick}", 1, said)
+
+    def _queue(self, window: _Window, who: str, most: int, said: _Said) -> None:
         if self._waiting[who] >= most or self._windows[window].full():
-            self._answer(source.nick, LATER)
+            self._answer(said.nick, LATER)
         else:
             self._waiting[who] += 1
             self._windows[window].put_nowait((who, said))
-        return True
 
     def find_chat(self, name: str) -> RemoteChat | None:
         """The bridged channel of that name, in which the relay is or is to be."""
@@ -172,6 +188,10 @@ class Desk:
         if len(said.named) > MOST_NAMED:
             raise PermanentFailure(f"name {MOST_NAMED} channels at a time at most")
         chats = await self._run_by(said.nick, said.named)
+        if wish is None:
+            for chat in chats:
+                self._invited(chat, True)
+            return ""
         if len(chats) > 1 and wish is not Wish.STATUS:
             names = ", ".join(one.name for one in chats)
             raise PermanentFailure(f"you run several channels here; name one: {names}")

@@ -338,17 +338,19 @@ class Memberships:
             else:
                 return
 
-    def invited(self, chat: RemoteChat, by_operator: bool) -> None:
+    def invited(self, chat: RemoteChat, by_operator: bool) -> bool:
         """Be in a chat into which we are invited, now or soon: it may have refused us or put us
-        out. What an operator has put us out of, an operator alone brings us back into early."""
+        out. What an operator has put us out of, an operator alone brings us back into early: False
+        if that is so, and it is not known to be one."""
         if self.rest_of(chat) is not None and not by_operator:
-            return
+            return False
         now = asyncio.get_running_loop().time()
         # Anybody may invite, again and again: each would be one more knock at a closed door.
         at = max(now, self._invited_at.get(chat.id, -math.inf) + self._rejoin_seconds)
         if at > now and chat.id in self._returning:
-            return
+            return True
         self._invited_at[chat.id] = at
         self.note(chat)
         self._end_return(chat)
         self._begin_return(chat, at - now)
+        return True
