@@ -14,7 +14,6 @@ from bridge.sdk.ids import InstanceId, RemoteUserId
 from tests.irc.stage import WAIT_SECONDS, Network, chat, message, running, user_id
 from tests.irc.test_client import listening, speaking, synced
 from tests.irc.test_commands import Person
-from tests.irc.test_desk import list_names
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 
@@ -445,50 +444,3 @@ async def test_who_leaves_the_last_channel_on_the_way_into_another_keeps_the_con
         assert not any(one.startswith("QUIT") for one in peer.heard)
         await puppet.leave(chat("#next"), "left the room")
         await peer.expect("QUIT")
-
-
-async def invite(peer: Peer, nick: str) -> int:
-    """Invite the relay; return how often it has knocked by now."""
-    peer.say(f":{nick}!x@h INVITE {{nick}} #room")
-    await synced(peer)
-    return sum(one == "JOIN #room" for one in peer.heard)
-
-
-async def invites(peer: Peer, nick: str, names: str) -> None:
-    """Invite the relay while it rests, by somebody whom the server is asked about."""
-    peer.say(f":{nick}!x@h INVITE {{nick}} #room")
-    await peer.expect("NAMES #room")
-    list_names(peer, names)
-
-
-async def test_an_operators_invitation_alone_ends_the_rest_after_a_kick() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port, rejoin_seconds=3600), "@op bob") as (_, _, peer, _),
-    ):
-        peer.say(":op!o@h KICK #room {nick} :out")
-        # Whoever ran it when the relay was there need not any more: the server is asked.
-        for nick in ("bob", "op"):
-            await invites(peer, nick, "@eve op bob")
-            await peer.expect(f"NOTICE {nick} :That cannot be done: the server does not say that")
-        assert sum(one == "JOIN #room" for one in peer.heard) == 1
-        await invites(peer, "eve", "@eve op bob")
-        assert await peer.admit("@op bob") == "#room"
-
-
-async def test_whoever_invites_again_and_again_has_the_relay_knock_once_in_a_while() -> None:
-    pause = 1.0
-    async with scripted_server() as server:
-        network = Network(server.port, rejoin_seconds=pause)
-        async with listening(server, network, "@op bob") as (_, host, peer, _):
-            peer.say(":op!o@h KICK #room {nick} :out")
-            await invites(peer, "op", "@op bob")
-            await peer.expect("JOIN #room")
-            asked = asyncio.get_running_loop().time()
-            peer.say(":irc.test 474 {nick} #room :Cannot join channel (+b)")
-            await host.wait_until(lambda one: any(it.reason for it in one.of(RemoteShutOut)))
-            peer.say(*[f":{nick}!x@h INVITE {{nick}} #room" for nick in ("bob", "op", "bob")])
-            assert await peer.admit() == "#room"
-            assert asyncio.get_running_loop().time() - asked > pause * 0.9
-            await host.wait_for(RemoteMembers, 2)
-            assert await invite(peer, "bob") == 3

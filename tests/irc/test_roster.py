@@ -79,7 +79,7 @@ async def test_who_is_in_a_channel_that_is_listed_anew_is_known_until_the_list_s
             assert known() == ["alice", None, None, None, None]
 
 
-async def test_what_a_server_lists_to_one_outside_is_neither_who_is_there_nor_who_runs_it() -> None:
+async def test_what_a_server_lists_to_one_outside_is_not_who_is_there_nor_who_runs_it() -> None:
     async with scripted_server() as server:
         network = Network(server.port, rejoin_seconds=3600)
         async with listening(server, network, "@op +alice bob") as (relay, host, peer, _):
