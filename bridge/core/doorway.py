@@ -146,6 +146,7 @@ class Doorway:
                 await self.acts.remove(item)
         elif self.is_shut:
             item.drop()
+            self.stops.pass_by(item)
         elif item.event["type"] == "m.room.tombstone":
             await self.on_tombstone(item)
         elif self.stops.cover(item) and item.event["type"] not in KINDS:
@@ -267,7 +268,7 @@ class Doorway:
 
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
         """Tell the sender in the room that the message did not get across, and why."""
-        self.stops.begun = None
+        self.stops.pass_by(item)
         telemetry = self._house.telemetry
         outcome = "uncertain" if reason is ParkReason.UNCERTAIN else "parked"
         telemetry.count_send("to_network", outcome)
