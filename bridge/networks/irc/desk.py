@@ -198,7 +198,7 @@ class Desk:
         answers = [
             await self._host.obey(ModeratorWish(
                 chat=chat, moderator=self._user(said.nick), wish=wish,
-                about=self._who(said.about),
+                about=said.about, person=self._network.owner_of(said.about),
             ))
             for chat in chats
         ]  # fmt: skip
@@ -247,10 +247,6 @@ class Desk:
         letters = {limits.prefixes[sign] for sign in operator_signs(limits.prefixes)}
         held = self._network.ranks.get(chat.id, {}).get(limits.fold(nick), "")
         return not letters.isdisjoint(held)
-
-    def _who(self, about: str) -> str:
-        """The Matrix id behind a nick of ours; anything else as it is."""
-        return self._network.owner_of(about) or about
 
     def _is_one_of_us(self, nick: str) -> bool:
         return self._connection.is_own_nick(nick) or self._network.is_ours(Source(nick))
