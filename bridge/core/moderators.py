@@ -124,7 +124,12 @@ class Moderators:
         about = wish.about
         if about.startswith("@") and ":" in about:
             return about, ()
-        members = await self._house.intents.joined_members(door.portal.room)
+        try:
+            members = await self._house.intents.joined_members(door.portal.room)
+        except (MatrixError, TemporaryFailure):
+            if wish.person is None:
+                raise
+            return wish.person, ()  # Whom the chat knows is put out while no homeserver answers.
         key = about.casefold()
         named = [
             user for user, name in members.items()

@@ -82,6 +82,15 @@ async def check_that_no_name_shields_a_homeserver(
             assert (await moderators.obey(relay.row, wish)).startswith(f"{whom} is ")
 
 
+async def check_that_a_nick_is_blocked_all_the_same(parts: Parts, chat: RemoteChat) -> None:
+    """Though nobody tells who is in the room."""
+    relay, carl = parts.instances[NEAR].relay, UserId(f"@carl:{SERVER}")
+    assert relay is not None
+    moderators = Moderators(parts.house, parts.plumbing, parts.consents)
+    wish = ModeratorWish(chat=chat, moderator=OLGA, wish=Wish.BLOCK, about="c", person=carl)
+    assert (await moderators.obey(relay.row, wish)).startswith(f"{carl} is blocked")
+
+
 async def check_that_it_stays_ended(parts: Parts, door: Doorway) -> None:
     """A repeat is told to nobody, and a new process knows of it."""
     assert not await parts.consents.withdraw(door, BOT, "again")
@@ -196,6 +205,7 @@ async def test_what_operators_say_waits_for_no_homeserver_and_no_other_chat(
         await homeserver.wait_until(lambda: "before" in homeserver.texts(room))
         await follow_a_list(parts, door, olga)
         away.set()
+        await check_that_a_nick_is_blocked_all_the_same(parts, chat)
         await tell(olga, "leave #ended", "#ended is no longer bridged")
         await carl.expect("NOTICE #ended", "no longer bridged to Matrix, as olga wishes")
         await carl.expect("MODE #ended -b", "spam*!*@*")
