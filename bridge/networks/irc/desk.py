@@ -60,11 +60,19 @@ class _Window(Enum):
 @dataclass(frozen=True, slots=True)
 class _Said:
     nick: str
-    wish: Wish | None
-    """None: an invitation."""
+    wish: Wish
     named: Sequence[str]
     """Channels."""
     about: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Invitation:
+    nick: str
+    chat: RemoteChat
+
+
+_Served = _Said | _Invitation
 
 
 class Desk:
@@ -87,7 +95,7 @@ class Desk:
         self._host = host
         self._roster = roster
         self._inquiry = rollcall
-        self._windows = {one: asyncio.Queue[tuple[str, _Said]](MOST_WAITING) for one in _Window}
+        self._windows = {one: asyncio.Queue[tuple[str, _Served]](MOST_WAITING) for one in _Window}
         self._waiting: Counter[str] = Counter()
         """How many wishes of whom are not done yet."""
         self._asked: dict[str, frozenset[str]] = {}
@@ -116,10 +124,10 @@ class Desk:
         if the server says that they run it. What the relay knows of that is of no use out there.
         """
         if not self._invited(chat, False):
-            said = _Said(source.nick, None, [chat.name], "")
-            self._queue(_Window.OTHERS, f"@{source.host or source.nick}", 1, said)
+            who, said = f"@{source.host or source.nick}", _Invitation(source.nick, chat)
+            self._queue(_Window.OTHERS, who, 1, said)
 
-    def _queue(self, window: _Window, who: str, most: int, said: _Said) -> None:
+    def _queue(self, window: _Window, who: str, most: int, said: _Served) -> None:
         if self._waiting[who] >= most or self._windows[window].full():
             self._answer(said.nick, LATER)
         else:
@@ -181,17 +189,18 @@ class Desk:
 
     # --- inside ---
 
-    async def _serve(self, said: _Said) -> str:
+    async def _serve(self, said: _Served) -> str:
+        if isinstance(said, _Invitation):
+            await self._run_by(said.nick, [said.chat.name])
+            if self._roster.find_chat(said.chat.name) is not None:  # Else it was left meanwhile.
+                self._invited(said.chat, True)
+            return ""
         wish = said.wish
         if wish in {Wish.BLOCK, Wish.UNBLOCK} and not said.about:
             raise PermanentFailure(f"say {wish.value} and a nick or a homeserver")
         if len(said.named) > MOST_NAMED:
             raise PermanentFailure(f"name {MOST_NAMED} channels at a time at most")
         chats = await self._run_by(said.nick, said.named)
-        if wish is None:
-            for chat in chats:
-                self._invited(chat, True)
-            return ""
         if len(chats) > 1 and wish is not Wish.STATUS:
             names = ", ".join(one.name for one in chats)
             raise PermanentFailure(f"you run several channels here; name one: {names}")
