@@ -145,6 +145,7 @@ class Doorway:
                 await self.acts.remove(item)
         elif self.is_shut:
             item.drop()
+            self.stops.pass_by(item)
         elif item.event["type"] == "m.room.tombstone":
             await self.on_tombstone(item)
         elif self.stops.cover(item) and item.event["type"] not in KINDS:
@@ -266,7 +267,7 @@ class Doorway:
 
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
         """Tell the sender in the room that the message did not get across, and why."""
-        self.stops.begun = None
+        self.stops.pass_by(item)
         telemetry = self._house.telemetry
         outcome = "uncertain" if reason is ParkReason.UNCERTAIN else "parked"
         telemetry.count_send("to_network", outcome)
@@ -460,6 +461,9 @@ class Doorway:
 
         Raises ``PermanentFailure`` for what is said to one alone and the room must not have.
         """
+        if isinstance(event, RemoteRemoval):
+            is_back = event.how is Removal.UNBAN
+            (self.put_out.discard if is_back else self.put_out.add)(event.user)
         is_paused = self.portal.paused and not isinstance(event, RemoteShutOut)
         if self.is_shut and isinstance(event, RemoteShutOut):
             self.arrivals.note_shut_out(event)
@@ -468,9 +472,6 @@ class Doorway:
             self.facts.overhear(event)
             return
         if isinstance(event, RemoteTopic | RemoteAccess | RemoteRanks | RemoteRemoval):
-            if isinstance(event, RemoteRemoval):
-                is_back = event.how is Removal.UNBAN
-                (self.put_out.discard if is_back else self.put_out.add)(event.user)
             await self.facts.receive(event)
             return
         if not await may_show(event, self.portal, self.audience, self._house):

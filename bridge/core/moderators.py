@@ -48,9 +48,9 @@ class Moderators:
             case Wish.LEAVE:
                 return await self._leave(door, wish.moderator)
             case Wish.BLOCK:
-                return await self._block(door, wish.moderator, wish.about)
+                return await self._block(door, wish)
             case Wish.UNBLOCK:
-                return await self._unblock(door, wish.moderator, wish.about)
+                return await self._unblock(door, wish)
         return await self._status(door)
 
     async def _status(self, door: Doorway) -> str:
@@ -83,9 +83,9 @@ class Moderators:
                 self._consents.untie_soon(door)
         return f"{portal.chat_name} is no longer bridged, and you are not asked again for a day."
 
-    async def _block(self, door: Doorway, moderator: RemoteUser, about: str) -> str:
-        portal = door.portal
-        whom, namesakes = await self._whom(door, about)
+    async def _block(self, door: Doorway, wish: ModeratorWish) -> str:
+        portal, moderator = door.portal, wish.moderator
+        whom, namesakes = await self._whom(door, wish)
         await self._record(AuditAction.BLOCK, door, moderator, whom)
         await self._house.blocks.add(portal.instance, portal.chat, whom)
         await self._put_out(door)
@@ -101,10 +101,10 @@ class Moderators:
             return done
         return f"{done} That is the homeserver; who is called so is {', '.join(namesakes)}."
 
-    async def _unblock(self, door: Doorway, moderator: RemoteUser, about: str) -> str:
-        portal = door.portal
+    async def _unblock(self, door: Doorway, wish: ModeratorWish) -> str:
+        portal, moderator, about = door.portal, wish.moderator, wish.about
         blocked = self._house.blocks.of(portal.instance, portal.chat)
-        whom = about if about in blocked else (await self._whom(door, about))[0]
+        whom = about if about in blocked else (await self._whom(door, wish))[0]
         if whom not in blocked:
             raise PermanentFailure(f"{whom} is not blocked in {portal.chat_name}")
         await self._record(AuditAction.UNBLOCK, door, moderator, whom)
@@ -118,12 +118,18 @@ class Moderators:
         )  # fmt: skip
         return f"{whom} is no longer blocked in {portal.chat_name}."
 
-    async def _whom(self, door: Doorway, about: str) -> tuple[str, Sequence[str]]:
-        """Read whom somebody means: a Matrix id, a homeserver, or a person by name; of a
-        homeserver, too, who is called like it."""
+    async def _whom(self, door: Doorway, wish: ModeratorWish) -> tuple[str, Sequence[str]]:
+        """Read whom somebody means: a Matrix id, a homeserver, or a person by name, in the chat
+        and else in the room; of a homeserver, too, who is called like it."""
+        about = wish.about
         if about.startswith("@") and ":" in about:
             return about, ()
-        members = await self._house.intents.joined_members(door.portal.room)
+        try:
+            members = await self._house.intents.joined_members(door.portal.room)
+        except (MatrixError, TemporaryFailure):
+            if wish.person is None:
+                raise
+            return wish.person, ()  # Whom the chat knows is put out while no homeserver answers.
         key = about.casefold()
         named = [
             user for user, name in members.items()
@@ -132,7 +138,9 @@ class Moderators:
         ]  # fmt: skip
         # First: people call themselves what they like, and could shield their homeserver by that.
         if _SERVER.match(about) or about.lower() in {user.partition(":")[2] for user in members}:
-            return about.lower(), sorted(named)
+            return about.lower(), sorted({*named, *filter(None, [wish.person])})
+        if wish.person is not None:
+            return wish.person, ()
         if len(named) == 1:
             return named[0], ()
         if named:

@@ -47,7 +47,14 @@ class Stops:
 
     def end_with(self, item: Item) -> bool:
         """Whether it is what the sender stopped the others with."""
-        return bool(self._stopped[item.event["sender"]] == item.event["event_id"])
+        return bool(self._stopped.get(item.event["sender"]) == item.event["event_id"])
+
+    def pass_by(self, item: Item) -> None:
+        """Take note that an item is done with and not said: what its sender stopped was before
+        it, if that is what they stopped it with."""
+        self.begun = None
+        if self.end_with(item):
+            self.forget(item)
 
     def forget(self, item: Item) -> None:
         """Let the sender speak again."""

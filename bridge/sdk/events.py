@@ -393,6 +393,8 @@ class ModeratorWish:
     wish: Wish
     about: str = ""
     """BLOCK, UNBLOCK: a Matrix id, a homeserver's name, or a person as the chat knows them."""
+    person: UserId | None = None
+    """BLOCK, UNBLOCK: whose own connection goes by that name, if it is not a homeserver's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from bridge.core.doorway import Doorway
+from bridge.core.moderators import Moderators
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Subscription
 from bridge.parts import Parts
 from bridge.sdk.errors import PermanentFailure
-from bridge.sdk.events import RemoteChat, RemoteUser
+from bridge.sdk.events import ModeratorWish, RemoteChat, RemoteUser, Wish
 from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId, RoomId, UserId
 from bridge.settings import DatabaseSettings
 from bridge.storage.consents import ConsentStore
@@ -63,6 +64,31 @@ async def check_that_nobody_has_it_go_on(parts: Parts, door: Doorway) -> None:
     with pytest.raises(PermanentFailure, match="have ended its bridge"):
         await parts.consents.bridge(near, portal.chat, portal.room, UserId(ALICE))
     assert portal.paused
+
+
+async def check_that_no_name_shields_a_homeserver(
+    parts: Parts, olga: IrcUser, chat: RemoteChat
+) -> None:
+    """Whoever takes its name in the room, or for a nick in the channel."""
+    answer = "That is the homeserver; who is called so is @evil.example:good.example."
+    await tell(olga, "block evil.example", answer)
+    assert parts.house.blocks.of(NEAR, chat.id) == ["evil.example"]
+    relay, eve = parts.instances[NEAR].relay, UserId("@eve:evil")
+    assert relay is not None
+    moderators = Moderators(parts.house, parts.plumbing, parts.consents)
+    for about, whom in (("Evil", "evil"), ("eve_", eve)):
+        for word in (Wish.BLOCK, Wish.UNBLOCK):
+            wish = ModeratorWish(chat=chat, moderator=OLGA, wish=word, about=about, person=eve)
+            assert (await moderators.obey(relay.row, wish)).startswith(f"{whom} is ")
+
+
+async def check_that_a_nick_is_blocked_all_the_same(parts: Parts, chat: RemoteChat) -> None:
+    """Though nobody tells who is in the room."""
+    relay, carl = parts.instances[NEAR].relay, UserId(f"@carl:{SERVER}")
+    assert relay is not None
+    moderators = Moderators(parts.house, parts.plumbing, parts.consents)
+    wish = ModeratorWish(chat=chat, moderator=OLGA, wish=Wish.BLOCK, about="c", person=carl)
+    assert (await moderators.obey(relay.row, wish)).startswith(f"{carl} is blocked")
 
 
 async def check_that_it_stays_ended(parts: Parts, door: Doorway) -> None:
@@ -170,18 +196,16 @@ async def test_what_operators_say_waits_for_no_homeserver_and_no_other_chat(
         await check_that_one_chat_does_not_hold_up_another(parts, held)
 
         room, chat = RoomId(f"!ended:{SERVER}"), await parts.plumbing.read_chat(near, "#ended")
-        people = {ALICE, "@mallory:evil.example", "@evil.example:good.example"}
+        people = {ALICE, "@mallory:evil.example", "@evil.example:good.example", "@eve:evil"}
         homeserver.rooms[room] = {BOT, *people}
         door = await parts.plumbing.tie(near, chat, room, UserId(ALICE))
-        # Whoever takes the name of a homeserver shields it by nothing.
-        answer = "That is the homeserver; who is called so is @evil.example:good.example."
-        await tell(olga, "block evil.example", answer)
-        assert parts.house.blocks.of(NEAR, chat.id) == ["evil.example"]
+        await check_that_no_name_shields_a_homeserver(parts, olga, chat)
 
         carl.say("PRIVMSG #ended :before")
         await homeserver.wait_until(lambda: "before" in homeserver.texts(room))
         await follow_a_list(parts, door, olga)
         away.set()
+        await check_that_a_nick_is_blocked_all_the_same(parts, chat)
         await tell(olga, "leave #ended", "#ended is no longer bridged")
         await carl.expect("NOTICE #ended", "no longer bridged to Matrix, as olga wishes")
         await carl.expect("MODE #ended -b", "spam*!*@*")

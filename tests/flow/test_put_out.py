@@ -10,7 +10,7 @@ from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings
-from tests.conformance.stage import ALICE, DICE, ROOM, Play, play
+from tests.conformance.stage import ALICE, DICE, ROOM, Play, ask, play
 from tests.flow.test_conversation import irc_module
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
@@ -122,3 +122,50 @@ async def test_nothing_gets_past_a_kick_of_the_bot_until_it_is_invited_again(
         assert "two" not in homeserver.texts(HALL)
         assert not await chats_in_trouble(stage)
         await check_that_a_kick_of_which_nobody_told_is_found(stage, state)
+
+
+async def test_who_says_stop_just_before_the_bot_is_put_out_is_heard_when_it_is_back(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    state: State = {}
+
+    def tell_state(asked: Asked) -> Answer | None:
+        if asked.parts[2:4] != ("state", "m.room.member"):
+            return None
+        event = state.get((asked.parts[1], asked.parts[4]))
+        return None if event is None else Answer(content=event)
+
+    async with (
+        run_ngircd() as irc,
+        irc_user(irc.port, "carl") as carl,
+        play(database_settings, folder, rules=[tell_state], modules=irc_module(irc)) as stage,
+    ):
+        parts = stage.app.parts
+        near = parts.instances[InstanceId("near")]
+        stage.homeserver.rooms[HALL] = {BOT, ALICE}
+        await carl.join("#hall")
+        await wait_until(lambda: near.relay is not None)
+        assert await near.wait_until_connected(PATIENCE)
+        door = await parts.plumbing.bridge(near, "#hall", HALL, UserId(ALICE))
+        assert await stage.put(member(BOT, "join", sender=BOT), name="in") == 200
+        await wait_until(lambda: parts.routes.has_seat(BOT, HALL))
+
+        # The lane stands still for a while.
+        parts.house.policies.waiting.add(door.portal.id)
+        assert await stage.put(*map(said, ("one", "two", "three")), name="paste") == 200
+        await wait_until(lambda: len(parts.router.lanes[door.name]) == 3)
+        assert await stage.put(said("STOP"), name="stop") == 200
+        await wait_until(lambda: bool(door.stops._stopped))
+        await put_out(stage, state, BOT, HALL)
+        parts.house.policies.waiting.discard(door.portal.id)
+        await wait_until(lambda: len(parts.router.lanes[door.name]) == 0)
+        state.clear()
+        assert await stage.put(member(BOT, "invite"), name="again") == 200
+        await wait_until(lambda: parts.routes.has_seat(BOT, HALL))
+        assert await stage.put(said("four"), name="four") == 200
+        await carl.expect("PRIVMSG #hall", "four")
+
+
+def said(text: str) -> dict[str, Any]:
+    """What ALICE says in the hall."""
+    return ask(text, HALL, content={"msgtype": "m.text", "body": text})

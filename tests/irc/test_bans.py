@@ -273,6 +273,19 @@ async def test_bans_of_ours_that_are_set_or_lifted_while_the_relay_is_away_are_t
             assert ways(host.of(RemoteRemoval)) == [Removal.UNBAN]
 
 
+async def test_what_was_banned_before_anybody_of_ours_was_known_is_known_later() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with listening(server, network, "@bob") as (_, _, peer, _):
+            await enters(peer, "alice!*@*")
+            await synced(peer)
+        async with speaking(server, network), listening(server, network) as (_, host, peer, _):
+            await enters(peer, "alice!*@*", "*!alice@*")
+            await synced(peer)
+            await host.wait_for(RemoteRemoval)
+    assert ways(host.of(RemoteRemoval)) == [Removal.BAN]
+
+
 async def test_bans_that_ours_or_a_server_set_while_the_relay_is_away_are_not_carried() -> None:
     setters = {
         "*!*@10.0.0.7": "Alice", "*!*@10.0.0.?": "alice!alice@10.0.0.7 1700000000",

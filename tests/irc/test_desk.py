@@ -1,8 +1,8 @@
 """Operators are heard in time, whoever else says the same words."""
 
 from bridge.sdk.events import Wish
-from tests.irc.stage import Network
-from tests.irc.test_client import listening, synced
+from tests.irc.stage import Network, user_id
+from tests.irc.test_client import listening, speaking, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 STRANGERS = 60
@@ -84,3 +84,19 @@ async def test_a_notice_that_begins_with_a_wish_is_neither_taken_nor_answered() 
         list_names(peer, "@olga")
         assert await peer.expect("NOTICE") == "NOTICE olga :leave is done"
     assert [one.wish for one in host.wishes] == [Wish.LEAVE]
+
+
+async def test_whom_an_operator_blocks_is_told_by_the_word_and_by_who_has_it_for_a_nick() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with (
+            speaking(server, network),
+            listening(server, network, "@olga Alice") as (_, host, peer, _),
+        ):
+            for word in ("ALICE", "example"):
+                peer.say(f":olga!u@h PRIVMSG {{nick}} :block {word}")
+                await peer.expect("NAMES #room")
+                list_names(peer, "@olga Alice")
+                await peer.expect("NOTICE olga :block is done")
+    said = [(one.about, one.person) for one in host.wishes]
+    assert said == [("ALICE", user_id("Alice")), ("example", None)]

@@ -444,38 +444,3 @@ async def test_who_leaves_the_last_channel_on_the_way_into_another_keeps_the_con
         assert not any(one.startswith("QUIT") for one in peer.heard)
         await puppet.leave(chat("#next"), "left the room")
         await peer.expect("QUIT")
-
-
-async def invite(peer: Peer, nick: str) -> int:
-    """Invite the relay; return how often it has knocked by now."""
-    peer.say(f":{nick}!x@h INVITE {{nick}} #room")
-    await synced(peer)
-    return sum(one == "JOIN #room" for one in peer.heard)
-
-
-async def test_an_operators_invitation_alone_ends_the_rest_after_a_kick() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port, rejoin_seconds=3600), "@op bob") as (_, _, peer, _),
-    ):
-        peer.say(":op!o@h KICK #room {nick} :out")
-        assert [await invite(peer, "bob") for _ in range(2)] == [1, 1]
-        peer.say(":op!o@h INVITE {nick} #room")
-        assert await peer.admit("@op bob") == "#room"
-
-
-async def test_whoever_invites_again_and_again_has_the_relay_knock_once_in_a_while() -> None:
-    pause = 1.0
-    async with scripted_server() as server:
-        network = Network(server.port, rejoin_seconds=pause)
-        async with listening(server, network, "@op bob") as (_, host, peer, _):
-            peer.say(":op!o@h KICK #room {nick} :out", ":op!o@h INVITE {nick} #room")
-            await peer.expect("JOIN #room")
-            asked = asyncio.get_running_loop().time()
-            peer.say(":irc.test 474 {nick} #room :Cannot join channel (+b)")
-            await host.wait_until(lambda one: any(it.reason for it in one.of(RemoteShutOut)))
-            peer.say(*[f":{nick}!x@h INVITE {{nick}} #room" for nick in ("bob", "op", "bob")])
-            assert await peer.admit() == "#room"
-            assert asyncio.get_running_loop().time() - asked > pause * 0.9
-            await host.wait_for(RemoteMembers, 2)
-            assert await invite(peer, "bob") == 3

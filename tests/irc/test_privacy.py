@@ -173,6 +173,9 @@ async def test_from_outside_of_a_channel_it_is_not_known_who_is_there(line: str)
     assert world.roster.ours_in(CHANNEL.id) == []
     world.hear(line)
     assert world.roster.ours_in(CHANNEL.id) is None
+    # The server lists to anybody whom it shows to anybody.
+    world.hear(":s 353 trestle = #room :x", ":s 366 trestle #room :End")
+    assert world.roster.ours_in(CHANNEL.id) is None
 
 
 async def test_who_came_while_it_was_asked_who_is_there_is_among_the_readers() -> None:

@@ -4,9 +4,10 @@ import asyncio
 
 from bridge.networks.irc.people import Person
 from bridge.networks.irc.wire import Source
-from bridge.sdk.events import RemoteMembers, RemoteMessage, RemoteUser
-from tests.irc.stage import Network, chat
+from bridge.sdk.events import RemoteMembers, RemoteMessage, RemoteRanks, RemoteUser
+from tests.irc.stage import Network, chat, running
 from tests.irc.test_client import listening, synced
+from tests.irc.test_desk import list_names
 from tests.rigs.scripted_irc import scripted_server
 
 
@@ -76,3 +77,31 @@ async def test_who_is_in_a_channel_that_is_listed_anew_is_known_until_the_list_s
             peer.say(":irc.test 353 {nick} = #room :alice", ":irc.test 366 {nick} #room :")
             await host.wait_for(RemoteMembers, 3)
             assert known() == ["alice", None, None, None, None]
+
+
+async def test_what_a_server_lists_to_one_outside_is_not_who_is_there_nor_who_runs_it() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, rejoin_seconds=3600)
+        async with listening(server, network, "@op +alice bob") as (relay, host, peer, _):
+            peer.say(":op!o@h KICK #room {nick} :out", ":eve!e@h PRIVMSG {nick} :status #room")
+            await peer.expect("NAMES #room")
+            list_names(peer, "")
+            await peer.expect("NOTICE eve :That cannot be done: the server does not say")
+            await synced(peer)
+            assert relay.seen(chat("#room").id) is None
+            assert not relay.network.ranks
+            assert [len(host.of(one)) for one in (RemoteMembers, RemoteRanks)] == [1, 1]
+
+
+async def test_who_ran_a_channel_is_not_known_any_more_from_another_connection() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with listening(server, network, "@op bob") as (relay, _, peer, run):
+            assert relay.network.ranks == {"#room": {"op": "o"}}
+            peer.reset()
+            await run.wait_for_error()
+            async with running(relay):
+                again = await server.accept()
+                await again.welcome()
+                await again.expect("JOIN #room")
+                assert not relay.network.ranks

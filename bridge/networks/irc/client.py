@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 
 from bridge.networks.irc import bans, replies
@@ -21,7 +20,7 @@ from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY
 from bridge.networks.irc.memberships import Memberships, Way
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
-from bridge.networks.irc.people import account_id
+from bridge.networks.irc.people import SignedIn, account_id
 from bridge.networks.irc.presence import REST, Presence
 from bridge.networks.irc.private import Doorman
 from bridge.networks.irc.rollcall import RollCall
@@ -59,13 +58,6 @@ from bridge.sdk.module import Host
 DRAIN_SECONDS = 2.0
 """How long what was read already may take to be stored, when we are stopped."""
 STORE_AGAIN_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class SignedIn:
-    """Services know the connection by an account."""
-
-    account: RemoteUserId
 
 
 class DismissedError(ModuleError):
@@ -294,18 +286,21 @@ class IrcClient(Presence):
         self._network.note_channels(self._login.id, channels.is_in)
         rollcall = RollCall(connection)
         if self._ears is not None:
-            self._desk = Desk(connection, self._network, self._host, self._ears.roster, rollcall)
+            self._desk = Desk(
+                connection, self._network, self._host, self._ears.roster, rollcall,
+                self._memberships.invited,
+            )  # fmt: skip
         whispers = self._whispers(connection)
         self._doorman = doorman = Doorman(
             connection, self._network, self._host, owner=self._login.owner, desk=self._desk,
-            whispers=whispers, invited=self._memberships.invited,
+            whispers=whispers,
         )  # fmt: skip
         inbox = Inbox(self._take_in, _lane_of)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(inbox.work())
                 self._link.up(connection, channels, inquiries)
-                others = [tasks.create_task(self._settle(connection, channels))]
+                others = [tasks.create_task(self._settle(connection, channels, inbox))]
                 if self._is_puppet and "message-tags" in connection.capabilities:
                     self._typist = Typist(connection.answer, asyncio.get_running_loop().time)
                     others.append(tasks.create_task(self._typist.run()))
@@ -477,7 +472,9 @@ class IrcClient(Presence):
 
     # --- channels and nick -------------------------------------------------------------------
 
-    async def _settle(self, connection: Connection, channels: Channels) -> None:
+    async def _settle(
+        self, connection: Connection, channels: Channels, inbox: Inbox[Heard | SignedIn]
+    ) -> None:
         """Do what the owner chose for each connect, then be in the channels."""
         away, typed = self.keepsakes.read(AWAY), self.keepsakes.read(AUTOCOMMAND)
         with suppress(TemporaryFailure):  # It ended again.
@@ -488,7 +485,7 @@ class IrcClient(Presence):
                 self._complain(PermanentFailure(f"Your autocommand is not done: {error}"))
             if away:
                 await connection.say(line("AWAY", away))
-        await self._memberships.keep(channels)
+        await self._memberships.keep(channels, lambda told: inbox.put(Heard(told, told.chat)))
 
     def _complain(self, error: DeliveryError) -> None:
         self._host.log.warning("%s", error, extra={"event": "irc_refused"})

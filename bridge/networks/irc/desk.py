@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -70,6 +70,15 @@ class _Said:
     about: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Invitation:
+    nick: str
+    chat: RemoteChat
+
+
+_Served = _Said | _Invitation
+
+
 class Desk:
     """Serves one after the other at each window; a server's answer is waited for."""
 
@@ -80,13 +89,17 @@ class Desk:
         host: Host,
         roster: Roster,
         rollcall: RollCall,
+        invited: Callable[[RemoteChat, bool], bool],
     ) -> None:
+        """``invited``: has the relay come into a channel, into which somebody, perhaps known to be
+        an operator, invites it; false if that counts for nothing from who is not."""
         self._connection = connection
+        self._invited = invited
         self._network = network
         self._host = host
         self._roster = roster
         self._inquiry = rollcall
-        self._windows = {one: asyncio.Queue[tuple[str, _Said]](MOST_WAITING) for one in _Window}
+        self._windows = {one: asyncio.Queue[tuple[str, _Served]](MOST_WAITING) for one in _Window}
         self._waiting: Counter[str] = Counter()
         """How many wishes of whom are not done yet."""
         self._asked: dict[str, frozenset[str]] = {}
@@ -112,12 +125,23 @@ class Desk:
             window, who, most = _Window.OTHERS, f"@{source.host or source.nick}", 1
         if wish is None and self._waiting[who]:
             return True  # It is just being said.
+        self._queue(window, who, most, said)
+        return True
+
+    def take_invitation(self, source: Source, chat: RemoteChat) -> None:
+        """Have the relay come into a bridged channel into which somebody invites it: at once, or
+        if the server says that they run it. What the relay knows of that is of no use out there.
+        """
+        if not self._invited(chat, False):
+            who, said = f"@{source.host or source.nick}", _Invitation(source.nick, chat)
+            self._queue(_Window.OTHERS, who, 1, said)
+
+    def _queue(self, window: _Window, who: str, most: int, said: _Served) -> None:
         if self._waiting[who] >= most or self._windows[window].full():
-            self._answer(source.nick, LATER)
+            self._answer(said.nick, LATER)
         else:
             self._waiting[who] += 1
             self._windows[window].put_nowait((who, said))
-        return True
 
     def find_chat(self, name: str) -> RemoteChat | None:
         """The bridged channel of that name, in which the relay is or is to be."""
@@ -137,11 +161,11 @@ class Desk:
             self._waiting[who] -= 1
             self._waiting += Counter()  # Drops those who wait for nothing.
 
-    async def _answer_lines(self, said: _Said) -> list[str]:
-        if said.wish is None:
+    async def _answer_lines(self, said: _Served) -> list[str]:
+        if isinstance(said, _Said) and said.wish is None:
             return help_lines(self._connection.own.nick, self._network.settings)
         try:
-            answer = await self._serve(said, said.wish)
+            answer = await self._serve(said)
         except DeliveryError as error:
             answer = f"That cannot be done: {str(error).rstrip('.')}."
         lines = answer.splitlines()
@@ -179,7 +203,15 @@ class Desk:
 
     # --- inside ---
 
-    async def _serve(self, said: _Said, wish: Wish) -> str:
+    async def _serve(self, said: _Served) -> str:
+        if isinstance(said, _Invitation):
+            await self._run_by(said.nick, [said.chat.name])
+            if self._roster.find_chat(said.chat.name) is not None:  # Else it was left meanwhile.
+                self._invited(said.chat, True)
+            return ""
+        return "" if said.wish is None else await self._grant(said, said.wish)
+
+    async def _grant(self, said: _Said, wish: Wish) -> str:
         if wish in {Wish.BLOCK, Wish.UNBLOCK} and not said.about:
             raise PermanentFailure(f"say {wish.value} and a nick or a homeserver")
         if len(said.named) > MOST_NAMED:
@@ -191,7 +223,7 @@ class Desk:
         answers = [
             await self._host.obey(ModeratorWish(
                 chat=chat, moderator=self._user(said.nick), wish=wish,
-                about=self._who(said.about),
+                about=said.about, person=self._network.owner_of(said.about),
             ))
             for chat in chats
         ]  # fmt: skip
@@ -240,10 +272,6 @@ class Desk:
         letters = {limits.prefixes[sign] for sign in operator_signs(limits.prefixes)}
         held = self._network.ranks.get(chat.id, {}).get(limits.fold(nick), "")
         return not letters.isdisjoint(held)
-
-    def _who(self, about: str) -> str:
-        """The Matrix id behind a nick of ours; anything else as it is."""
-        return self._network.owner_of(about) or about
 
     def _is_one_of_us(self, nick: str) -> bool:
         return self._connection.is_own_nick(nick) or self._network.is_ours(Source(nick))

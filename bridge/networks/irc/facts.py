@@ -64,10 +64,11 @@ class Facts:
         self._roster = roster
         self._channels: dict[str, _Channel] = {}
         self._to_ask: asyncio.Queue[Line] = asyncio.Queue()
+        network.ranks.clear()  # What was heard by another connection may be so no more.
 
     async def keep_asking(self, wait_for_turn: Callable[[], Awaitable[None]]) -> None:
-        """Ask for the modes of channels that we come into, as fast as we may write; for the bans
-        of those in which somebody is known to be banned. Each waits for its turn before."""
+        """Ask for the modes and the bans of channels that we come into, as fast as we may write.
+        Each waits for its turn before."""
         while True:
             question = await self._to_ask.get()
             await wait_for_turn()
@@ -92,13 +93,12 @@ class Facts:
     def _on_join(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         source = message.source or Source("")
         if self._connection.is_own(source):
-            network, noted = self._network, self._network.banned.noted(chat.id)
-            channel = self._channels[chat.id] = _Channel(noted=noted)
-            network.topics.forget(chat.id)
+            # Also where nobody of ours is known yet: what is in the list now is no news later.
+            noted = self._network.banned.noted(chat.id)
+            self._channels[chat.id] = _Channel(noted=noted, masks={})
+            self._network.topics.forget(chat.id)
             self._to_ask.put_nowait(line("MODE", chat.name))
-            if noted or network.ban_lists.knows(chat.id) or network.has_people:
-                channel.masks = {}
-                self._to_ask.put_nowait(line("MODE", chat.name, "b"))
+            self._to_ask.put_nowait(line("MODE", chat.name, "b"))
             return []
         # A nick that comes back is anybody's: it holds nothing until it is given something.
         key = self._fold(source.nick)
@@ -153,6 +153,8 @@ class Facts:
         return events
 
     def _on_names(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
+        if not self._roster.is_in(chat):  # See there.
+            return []
         names = self._channels.setdefault(chat.id, _Channel()).names
         prefixes = self._connection.isupport.prefixes
         for word in message.param(-1).split():
@@ -164,6 +166,8 @@ class Facts:
         return []
 
     def _on_end_of_names(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
+        if not self._roster.is_in(chat):
+            return []
         channel = self._channels.setdefault(chat.id, _Channel())
         names, channel.names = channel.names, {}
         self._network.ranks[chat.id] = names
@@ -206,7 +210,15 @@ class Facts:
                 news.append((Removal.BAN, person))
         return [RemoteRemoval(chat=chat.id, user=person, by=None, how=how) for how, person in news]
 
+    def _on_part(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
+        if self._connection.is_own(message.source):
+            self._network.ranks.pop(chat.id, None)
+        return []
+
     def _on_kick(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
+        if self._connection.is_own_nick(message.param(1)):
+            # Who runs it from now on we do not hear.
+            self._network.ranks.pop(chat.id, None)
         owner = self._network.owner_of(message.param(1), held_only=True)
         if owner is None:
             return []
@@ -239,6 +251,7 @@ class Facts:
         "JOIN": _on_join,
         "TOPIC": _on_topic,
         "MODE": _on_mode,
+        "PART": _on_part,
         "KICK": _on_kick,
         replies.NO_TOPIC: _on_told_topic,
         replies.TOPIC: _on_told_topic,

@@ -44,6 +44,9 @@ class Roster:
         self._connection = connection
         self._is_ours = is_ours
         self._channels: dict[str, _Channel] = {}
+        self._inside: set[str] = set()
+        """Channels that we are in, folded, by what the server has said. It lists names to those
+        outside, too: whom it shows to anybody is not who is there."""
         self.people = People(self._fold)
 
     def _fold(self, name: str) -> str:
@@ -57,6 +60,10 @@ class Roster:
         """Return the chat behind a channel's name, if we follow it."""
         channel = self._channels.get(self._fold(name))
         return channel.chat if channel else None
+
+    def is_in(self, chat: RemoteChat) -> bool:
+        """Whether we are in the chat's channel."""
+        return self._fold(chat.name) in self._inside
 
     def list_again(self, chat: RemoteChat) -> None:
         """Take the next list of names for the whole truth, as after a join."""
@@ -162,6 +169,8 @@ class Roster:
         return []
 
     def _on_join(self, name: str, source: Source) -> list[RemoteEvent]:
+        if self._connection.is_own(source):
+            self._inside.add(self._fold(name))
         channel = self._channels.get(self._fold(name))
         if channel is None:
             return []
@@ -175,6 +184,8 @@ class Roster:
         return [RemoteJoin(chat=channel.chat.id, user=self.user(source.nick))]
 
     def _on_leave(self, name: str, nick: str, reason: tuple[str, ...]) -> list[RemoteEvent]:
+        if self._connection.is_own_nick(nick):
+            self._inside.discard(self._fold(name))
         channel = self._channels.get(self._fold(name))
         if channel is None:
             return []
@@ -239,9 +250,15 @@ class Roster:
                 )
         return events
 
-    def _on_names(self, name: str, names: str) -> None:
+    def _find_unlisted(self, name: str) -> _Channel | None:
+        """The channel of which a list of names tells us who is there."""
         channel = self._channels.get(self._fold(name))
-        if channel is None or channel.listed:
+        is_wanted = channel is not None and not channel.listed and self.is_in(channel.chat)
+        return channel if is_wanted else None
+
+    def _on_names(self, name: str, names: str) -> None:
+        channel = self._find_unlisted(name)
+        if channel is None:
             return
         signs = "".join(self._connection.isupport.prefixes)
         for word in names.split():
@@ -252,8 +269,8 @@ class Roster:
                 self.people.see(source)
 
     def _on_end_of_names(self, name: str) -> list[RemoteEvent]:
-        channel = self._channels.get(self._fold(name))
-        if channel is None or channel.listed:
+        channel = self._find_unlisted(name)
+        if channel is None:
             return []
         channel.listed = True
         self._forget_former(channel)

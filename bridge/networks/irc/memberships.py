@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from bridge.networks.irc.channels import Channels
@@ -16,10 +16,11 @@ LONGEST_REJOIN_SECONDS = 3600.0
 KICKS_SECONDS = 6 * 3600.0
 """After so long without another, a kick is forgotten."""
 LEFT_RETRY_SECONDS = 1.0
-TELL_AGAIN_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 60.0
 SHORTEST_REST_SECONDS = 0.1
 """The pause is over, and we are just about to knock."""
+
+Tell = Callable[[RemoteShutOut], Awaitable[None]]
 
 
 class PutOutError(TemporaryFailure):
@@ -141,12 +142,16 @@ class Memberships:
         self._returns = returns
         self._chats: dict[RemoteChatId, RemoteChat] = {}
         self._ways: list[Way] = []
-        self._connected: tuple[asyncio.TaskGroup, Channels] | None = None
-        """Where there is a connection: what owns the returns, and where they lead to."""
+        self._connected: tuple[asyncio.TaskGroup, Channels, Tell] | None = None
+        """Where there is a connection: what owns the returns, where they lead to, and who hears
+        of it."""
         self._returning: dict[RemoteChatId, asyncio.Task[None]] = {}
         self._resting: dict[RemoteChatId, float] = {}
-        """Of these, those that we were put out of and have not knocked at since: when the pause
-        is over, in the loop's seconds."""
+        """Those that we were put out of and have not knocked at since: when the pause is over, in
+        the loop's seconds. It outlives a connection."""
+        self._next: dict[RemoteChatId, float] = {}
+        """When each of those that we return to is knocked at next, or was, in the loop's
+        seconds."""
         self._kicks: dict[RemoteChatId, int] = {}
         self._kicked_at: dict[RemoteChatId, float] = {}
         """When the last of them was, in the loop's seconds."""
@@ -262,46 +267,56 @@ class Memberships:
         pause = min(self._rejoin_seconds * 2 ** min(kicks - 1, 20), LONGEST_REJOIN_SECONDS)
         # One that is still on its way knows nothing of the kick, and may rest for an hour.
         self._end_return(chat)
-        if self._connected is not None:
-            self._resting[chat.id] = asyncio.get_running_loop().time() + pause
-            self._begin_return(chat, pause)
+        self._resting[chat.id] = asyncio.get_running_loop().time() + pause
+        self._begin_return(chat, pause)
 
-    async def keep(self, channels: Channels) -> None:
+    async def keep(self, channels: Channels, tell: Tell) -> None:
         """Be in all of them on a connection. What comes back runs until cancelled; else this
-        ends when all have been tried."""
+        ends when all have been tried.
+
+        ``tell``: what a chat's room is to hear, in order with what is heard in the chat."""
         async with asyncio.TaskGroup() as returns:
-            self._connected = returns, channels
+            self._connected = returns, channels, tell
             try:
                 for chat in self.chats:
                     # Whoever had the relay join on this connection before asks again.
-                    if not (self._returns and channels.was_asked(chat.name)):
-                        self._begin_return(chat, 0)
+                    if self._returns and channels.was_asked(chat.name):
+                        self._resting.pop(chat.id, None)
+                    else:
+                        self._begin_return(chat, self.rest_of(chat) or 0)
                 if self._returns:
                     await asyncio.get_running_loop().create_future()
             finally:
                 self._connected = None
                 self._returning.clear()
-                self._resting.clear()
+                self._next.clear()
 
     def _begin_return(self, chat: RemoteChat, pause: float) -> None:
         if self._connected is not None:  # Else all are tried at once on the next connection.
-            returns, channels = self._connected
-            self._returning[chat.id] = returns.create_task(self._return(channels, chat, pause))
+            returns, channels, tell = self._connected
+            self._next[chat.id] = asyncio.get_running_loop().time() + pause
+            coming = self._return(channels, chat, pause, tell)
+            self._returning[chat.id] = returns.create_task(coming)
 
     def _end_return(self, chat: RemoteChat) -> None:
         self._resting.pop(chat.id, None)
+        self._next.pop(chat.id, None)
         task = self._returning.pop(chat.id, None)
         if task is not None:
             task.cancel()
 
-    async def _return(self, channels: Channels, chat: RemoteChat, pause: float) -> None:
+    async def _return(
+        self, channels: Channels, chat: RemoteChat, pause: float, tell: Tell
+    ) -> None:
         """Come back once the pause is over; what is refused for now is tried again and again."""
-        while await self._is_refused_for_now(channels, chat, pause):
+        while await self._is_refused_for_now(channels, chat, pause, tell):
             pause = min(max(pause * 2, self._rejoin_seconds), LONGEST_REJOIN_SECONDS)
+            self._next[chat.id] = asyncio.get_running_loop().time() + pause
         self._returning.pop(chat.id, None)
+        self._next.pop(chat.id, None)
 
     async def _is_refused_for_now(
-        self, channels: Channels, chat: RemoteChat, pause: float
+        self, channels: Channels, chat: RemoteChat, pause: float, tell: Tell
     ) -> bool:
         await asyncio.sleep(pause)
         self._resting.pop(chat.id, None)
@@ -312,10 +327,10 @@ class Memberships:
                 await way.enter(channels)
         except PermanentFailure as error:
             self._complain(error)
-            if self._returns:
-                await self._tell_shut_out(chat, error)
-            else:
+            if not self._returns:
                 self._chats.pop(chat.id, None)
+            elif not channels.is_in(chat.name):  # Else the network put us in meanwhile.
+                await tell(RemoteShutOut(chat=chat.id, reason=str(error)))
         except DeliveryError as error:
             self._host.log.info("%s", error, extra={"event": "rejoin_failed"})
             return True
@@ -328,27 +343,22 @@ class Memberships:
             self._kicks.pop(chat.id, None)
         self._kicked_at[chat.id] = now
 
-    async def _tell_shut_out(self, chat: RemoteChat, error: PermanentFailure) -> None:
-        told = RemoteShutOut(chat=chat.id, reason=str(error))
-        while True:
-            try:
-                await self._host.receive(told)
-            except TemporaryFailure as failure:
-                await asyncio.sleep(failure.retry_after or TELL_AGAIN_SECONDS)
-            else:
-                return
-
-    def invited(self, chat: RemoteChat, by_operator: bool) -> None:
+    def invited(self, chat: RemoteChat, by_operator: bool) -> bool:
         """Be in a chat into which we are invited, now or soon: it may have refused us or put us
-        out. What an operator has put us out of, an operator alone brings us back into early."""
+        out. What an operator has put us out of, an operator alone brings us back into early: False
+        if that is so, and it is not known to be one."""
         if self.rest_of(chat) is not None and not by_operator:
-            return
+            return False
         now = asyncio.get_running_loop().time()
         # Anybody may invite, again and again: each would be one more knock at a closed door.
         at = max(now, self._invited_at.get(chat.id, -math.inf) + self._rejoin_seconds)
-        if at > now and chat.id in self._returning:
-            return
+        if at > now and self._next.get(chat.id, math.inf) <= at:
+            return True
+        is_resting = self.rest_of(chat) is not None
         self._invited_at[chat.id] = at
         self.note(chat)
         self._end_return(chat)
+        if is_resting and at > now:
+            self._resting[chat.id] = at
         self._begin_return(chat, at - now)
+        return True

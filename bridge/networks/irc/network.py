@@ -264,13 +264,6 @@ class Network:
             if login in self._owners
         ]
 
-    @property
-    def has_people(self) -> bool:
-        """Whether there are people of ours, connected or not: see :meth:`known_people`."""
-        is_connected = not self._owners.keys().isdisjoint(self._held)
-        owned = self._nicks.owned() if self._nicks else ()
-        return is_connected or bool(self._last) or any(True for _ in owned)
-
     def known_people(self) -> list[tuple[UserId, Source]]:
         """Our people, connected or not: as others see them, saw them last or would see them.
 

@@ -1,7 +1,7 @@
 """What is said to one of us alone: for a direct chat, for those who run channels, or for us."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC
 
 from bridge.networks.irc import replies
@@ -13,8 +13,8 @@ from bridge.networks.irc.once import Once
 from bridge.networks.irc.optouts import WORDS, OptOuts
 from bridge.networks.irc.speech import ACTION, CTCP, read_ctcp
 from bridge.networks.irc.whispers import Whispered, Whispers
-from bridge.networks.irc.wire import Incoming, cut, line
-from bridge.sdk.events import MessageKind, RemoteChat, RemoteMessage
+from bridge.networks.irc.wire import Incoming, Source, cut, line
+from bridge.sdk.events import MessageKind, RemoteMessage
 from bridge.sdk.ids import UserId
 from bridge.sdk.module import Host
 
@@ -51,18 +51,15 @@ class Doorman:
         owner: UserId | None = None,
         desk: Desk | None = None,
         whispers: Whispers | None = None,
-        invited: Callable[[RemoteChat, bool], None] = lambda chat, by_operator: None,
     ) -> None:
         """``owner``: whose connection it is; ``desk``: where the relay serves operators;
-        ``whispers``: what makes direct chats of it; ``invited``: has the relay come into a bridged
-        channel, into which somebody, perhaps an operator, invites it."""
+        ``whispers``: what makes direct chats of it."""
         self._host = host
         self._owner = owner
         self._desk = desk
         self._connection = connection
         self._network = network
         self._whispers = whispers
-        self._invited = invited
         self.optouts = OptOuts(connection, network, host)
         """Who wants no part in it."""
         self._once = Once(asyncio.get_running_loop().time)
@@ -95,7 +92,7 @@ class Doorman:
                 self._leave_out(message, source.nick)
             return self._whispers.hear(message)
         if message.command == "INVITE":
-            self._take_invitation(source.nick, message.param(1))
+            self._take_invitation(source, message.param(1))
             return ()
         if message.command != "PRIVMSG":
             return ()
@@ -103,14 +100,14 @@ class Doorman:
             self._tell_once(source.nick, SENTENCE.format(self._network.relay_nick))
         return ()
 
-    def _take_invitation(self, nick: str, channel: str) -> None:
+    def _take_invitation(self, source: Source, channel: str) -> None:
         """Come into a channel that is bridged; of another say how it would be."""
         desk = self._desk
         chat = desk.find_chat(channel) if desk is not None else None
         if desk is not None and chat is not None:
-            self._invited(chat, desk.seems_to_run(nick, chat))
+            desk.take_invitation(source, chat)
         elif self._connection.isupport.names_channel(channel):
-            self._tell_once(nick, INVITED.format(self._host.instance, channel))
+            self._tell_once(source.nick, INVITED.format(self._host.instance, channel))
 
     def _leave_out(self, message: Incoming, nick: str) -> None:
         """Note what a service says unasked; who may be a person with such a name is told."""

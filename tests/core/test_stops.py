@@ -1,0 +1,36 @@
+"""Who says STOP is heard again, whatever becomes of what they said it with."""
+
+from datetime import date
+from types import SimpleNamespace
+from typing import cast
+
+from bridge.core.lane import Item, Lane
+from bridge.core.portals import Portals
+from bridge.core.progress import Row
+from bridge.core.router import Router
+from bridge.core.stops import STOP, Stops
+from bridge.model import ParkReason, RowId
+from tests.core.ground import ALICE, ROOM, Ground
+
+
+def said(number: int, text: str) -> Item:
+    event = {
+        "type": "m.room.message", "room_id": ROOM, "sender": ALICE, "event_id": f"${number}",
+        "content": {"msgtype": "m.text", "body": text},
+    }  # fmt: skip
+    row = Row(RowId(date(2026, 11, 27), number), 1, landed_at=0)
+    return Item(row, 0, event, cast(Lane, None))
+
+
+async def test_a_stop_that_is_set_aside_silences_its_sender_no_longer() -> None:
+    ground = Ground()
+    door = Portals(ground.house)._open(ground.portal)
+    stops = door.stops = Stops(cast(Router, SimpleNamespace(lanes={})), door.name)
+    first, stop = said(1, "one"), said(2, STOP)
+    stops.begun = first
+    stops.overhear(stop.event)
+    assert stops.cover(first)
+    await door.parked(first, ParkReason.FAILED, "it is too long")
+    assert stops.cover(first)
+    await door.parked(stop, ParkReason.HUNG, "it took too long")
+    assert not stops.cover(first)
