@@ -1,6 +1,7 @@
 """What a module may import. Everything public is listed here."""
 
 from bridge.sdk.capabilities import Capabilities, Level
+from bridge.sdk.chatkeys import AdoptsKeys, JoinsLockedChats
 from bridge.sdk.commands import NetworkCall, NetworkCommand, TakesCommands, Where
 from bridge.sdk.cutting import split
 from bridge.sdk.errors import (
@@ -118,6 +119,7 @@ from bridge.sdk.timers import HearsTimers, Timer, TimerCall, Timers
 
 __all__ = [
     "Adopted",
+    "AdoptsKeys",
     "Ask",
     "AsksModerators",
     "BansChats",
@@ -147,6 +149,7 @@ __all__ = [
     "Host",
     "InstanceId",
     "JoinsChats",
+    "JoinsLockedChats",
     "Kept",
     "Level",
     "Login",
