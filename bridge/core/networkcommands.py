@@ -29,6 +29,8 @@ COMMAND_SECONDS = 45.0
 """How long a network may take for one command."""
 _LONGEST_NAME, _ALIKE = 40, 0.8
 """Of a word that is compared with the names of commands; from where on it is taken for one."""
+_SHORT, _SHORT_ALIKE = 4, 0.6
+"""The same for a word of so few letters, of which one slip is much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +159,8 @@ class NetworkCommands:
         # The first word may be the network's name, unless it is surely the command.
         places = (0,) if words and words[0] in known else (0, 1)
         for place, word in zip(places, words, strict=False):
-            name = difflib.get_close_matches(word[:_LONGEST_NAME], known, n=1, cutoff=_ALIKE)
+            alike = _ALIKE if len(word) > _SHORT else _SHORT_ALIKE
+            name = difflib.get_close_matches(word[:_LONGEST_NAME], known, n=1, cutoff=alike)
             after = known[name[0]] if name else None
             if after is not None and len(words) - place - 1 > after:
                 return True

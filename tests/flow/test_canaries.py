@@ -78,7 +78,7 @@ async def say_things(
     await alice.call("PUT", f"v3/rooms/{room}/redact/{event}/r1", {"reason": birds.text()})
     for words in ("{}", "bridge near {}", "bridge {} x", "parked retry {}", "set {} {}"):
         await order(alice, room, f"!trestle {words.replace('{}', birds.text())}", "")
-    for words in ("near key {}", f"bridge near #{CONTROL} {{}}", "near join #-{0} {0}"):
+    for words in ("near key {}", f"bridge near #{CONTROL} {{}}", "near join nowhere {}"):
         await order(alice, room, f"!trestle {words.format(birds.secret())}", "")
     await order(alice, room, "!trestle ping", "")
     return event

@@ -120,6 +120,7 @@ async def test_a_key_is_taken_back_by_who_has_the_power_alone(
             await say_secret(alice, room, f"!trestle bridge near #den {KEYS[0]}", "is bridged to")
             await bob.join(room)
             await say_secret(bob, room, "!trestle key mine", "you need the power")
+            await say_secret(alice, room, "!trestle near kye other", "takes no such command")
             await alice.say(room, "!trestle key none")
             await alice.wait_for_text(room, "No key of #den is kept any more.")
             assert await vault_rows(app) == 0

@@ -6,6 +6,8 @@ import pytest
 
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.keys import PREFIX, Keyring, read_key
+from bridge.networks.irc.replies import join_refusal
+from bridge.networks.irc.wire import parse
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteAccess, RemoteMessage
 from bridge.sdk.secret import Secret
@@ -199,3 +201,20 @@ async def test_what_could_not_be_stored_holds_and_is_stored_later() -> None:
         writing = tasks.create_task(keys.keep_writing())
         await wait_for_key(host, "#later", "sesame")
         writing.cancel()
+
+
+@pytest.mark.parametrize("shown", ["*", "<key>", "a,b"])
+def test_what_a_server_shows_instead_of_a_key_is_not_taken_for_it(shown: str) -> None:
+    keys, room = Keyring(), chat("#hidden").id
+    keys.hear(room, "sesame")
+    keys.hear(room, shown)
+    assert keys.find(room) == SESAME
+
+
+@pytest.mark.parametrize(("for_all", "way"), [(True, "sasl_account"), (False, "login")])
+def test_who_needs_an_account_is_told_where_to_get_one(for_all: bool, way: str) -> None:
+    raw = b":irc.test 477 trestle #club :You need to identify to a registered nick"
+    reply = parse(raw)
+    assert reply is not None
+    refused = join_refusal(reply, "#club", for_all=for_all)
+    assert way in str(refused)
