@@ -11,7 +11,7 @@ import click
 
 from bridge.cli.backup import shown
 from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
-from bridge.importing.appserviceirc import PasswordKey, sort_rows
+from bridge.importing.appserviceirc import PasswordKey, read_channel_keys, sort_rows
 from bridge.importing.carrying import Carried, Carrier, Means, Report
 from bridge.importing.found import Found
 from bridge.importing.heisenbridge import Heisenbridge
@@ -122,6 +122,10 @@ def import_heisenbridge(
     help="The key of its passwords (passwordEncryptionKeyPath).",
 )  # fmt: skip
 @click.option(
+    "--bridge-config", type=click.Path(path_type=Path),
+    help="Its config.yaml: the keys of channels (+k) stand in it.",
+)  # fmt: skip
+@click.option(
     "--sasl", is_flag=True,
     help="It signs people in by SASL (`sasl: true`); else passwords are the server's.",
 )  # fmt: skip
@@ -131,7 +135,8 @@ def import_heisenbridge(
 @CONFIG
 @JSON
 def import_appservice_irc(
-    url: str, registration: Path | None, password_key: Path | None, sasl: bool,
+    url: str, registration: Path | None, password_key: Path | None, bridge_config: Path | None,
+    sasl: bool,
     networks: tuple[str, ...], agreed: bool, dry_run: bool, config: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Bring rooms, nicks and sign-ins over from matrix-appservice-irc.
@@ -145,13 +150,15 @@ def import_appservice_irc(
         former = FormerBot.read(registration, settings.homeserver.server_name)
         hide(former.token)
     key = None if password_key is None else PasswordKey.read(password_key)
+    channel_keys = {} if bridge_config is None else read_channel_keys(bridge_config)
     plan = Plan(
         settings=settings, networks=networks, agreed=agreed, dry_run=dry_run, former=former
     )
 
     async def read(client: HomeserverClient, report: Report) -> Found:
         report("reading the database", 0, 1)
-        return sort_rows(await read_appservice_irc(url), key, sasl=sasl)
+        rows = await read_appservice_irc(url)
+        return sort_rows(rows, key, sasl=sasl, channel_keys=channel_keys)
 
     _tell(_import(plan, read), dry_run=dry_run, as_json=as_json)
 

@@ -29,6 +29,7 @@ from bridge.matrix.cache import Recent
 from bridge.model import ItemId, Permission
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.ids import EventId, InstanceId, UserId
+from bridge.sdk.secret import Secret
 
 TAKEN_BACK = " Your message is taken back, but the homeserver may keep the original for some days."
 _OVERHEARD = "others could read that; say it in a direct chat with me"
@@ -91,7 +92,8 @@ class MainBot:
                    help="list the networks and bots here"),
             Action(name="status", usage="status", level=user, run=self._status,
                    help="say how this room's bridges are"),
-            Action(name="bridge", usage="bridge <network> <chat>", level=user, run=self._bridge,
+            Action(name="bridge", usage="bridge <network> <chat> [key]", level=user,
+                   run=self._bridge,
                    needs_power=True, of_network=True, of_room=True,
                    help="bridge this room: bridge libera #channel"),
             Action(name="unbridge", usage="unbridge [network]", level=user, run=self._unbridge,
@@ -171,6 +173,7 @@ class MainBot:
         try:
             if answer is None:
                 answer = await self._run(call, text)
+                answer += note if note not in answer else ""
                 # Done a second time, since this could not be said, much would be refused.
                 self._unsaid.put(call.item.id, answer)
         except Unsaid:
@@ -298,10 +301,15 @@ class MainBot:
         return "\n".join(lines)
 
     async def _bridge(self, order: Order) -> str:
-        if len(order.words) != 2:
-            raise PermanentFailure("say bridge, the network and the chat: bridge libera #channel")
+        if len(order.words) not in {2, 3}:
+            raise PermanentFailure(
+                "say bridge, the network and the chat: bridge libera #channel; after them its "
+                "key, if it has one"
+            )
         instance = self._plumbing.find_instance(order.words[0])
-        found = await self.consents.bridge(instance, order.words[1], order.room, order.sender)
+        chat, *said = order.words[1:]
+        key = Secret(said[0]) if said else None
+        found = await self.consents.bridge(instance, chat, order.room, order.sender, key)
         return in_words(found)
 
     async def _unbridge(self, order: Order) -> str:

@@ -1,9 +1,10 @@
 """What people say to the main bot that may be a secret: taken back first, judged afterwards."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from contextlib import suppress
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 
 from bridge.core.bots import BotCall
 from bridge.core.doublepuppets import DoublePuppets, read_token
@@ -16,6 +17,9 @@ _COMMAND = "double-puppet"
 _HARMLESS = frozenset({"on", "off", "token"})
 _ALIKE = 0.8
 """From here on a word is taken for a misspelling of another (``SequenceMatcher.ratio``)."""
+_BRIDGING = ("bridge", "unbridge")
+"""The one takes a key after the network and the chat; the other is like it, and takes none."""
+_NETWORK = re.compile(r"[a-z][a-z0-9]{0,15}\Z")
 _MOST_TRIED = 3
 _TRIES_SECONDS = 10.0
 """For those: after them the bot's own removal must still be stored in time."""
@@ -39,7 +43,7 @@ class Confidences:
         or the homeserver is away.
         """
         tokens = tokens_in(text)
-        if not tokens and not self._network_commands.is_secret(text):
+        if not (tokens or holds_key(text) or self._network_commands.is_secret(text)):
             return False
         said = EventId(call.item.event["event_id"])
         with suppress(TimeoutError):
@@ -59,6 +63,15 @@ class Confidences:
             if await self._doubles.take_back(call.sender.user_id, token, call.room, said):
                 return True
         return False
+
+
+def holds_key(text: str) -> bool:
+    """Whether it may be a ``bridge`` with a chat's key, however that is spelled."""
+    command, *words = text.split() or [""]
+    if get_close_matches(command.casefold(), _BRIDGING, n=1, cutoff=_ALIKE) != ["bridge"]:
+        return False
+    # Somebody may have left the network out.
+    return len(words) > 2 or (len(words) == 2 and not _NETWORK.match(words[0]))
 
 
 def tokens_in(text: str) -> Sequence[str]:

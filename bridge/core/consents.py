@@ -23,6 +23,7 @@ from bridge.sdk.errors import (
 )
 from bridge.sdk.events import ConsentRequest, RemoteChat, RemoteUser
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
+from bridge.sdk.secret import Secret
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ class Consents:
         """By chat: a network that does not answer holds up nobody who runs another chat."""
         self._counting = asyncio.Lock()
         self._ended: dict[int, _Ended] = {}
+        self._keys: dict[tuple[InstanceId, RemoteChatId], Secret] = {}
+        """Of chats whose people are asked. In memory alone: who has it waits some minutes."""
         self._changed = asyncio.Event()
 
     async def load(self) -> None:
@@ -90,23 +93,28 @@ class Consents:
                 self._end(_Ended(door, bot, "as its operators wish", is_told=True))
 
     async def bridge(
-        self, instance: Instance, text: str, room: RoomId, by: UserId
+        self, instance: Instance, text: str, room: RoomId, by: UserId, key: Secret | None = None
     ) -> Doorway | tuple[Asked, Sequence[RemoteUser]]:
         """Tie the room to the chat, or ask those who run it: then give the request, and whom.
 
-        Raises a ``DeliveryError`` with the reason; then nothing has changed.
+        ``key``: what lets the relay into the chat, as somebody said it. Raises a
+        ``DeliveryError`` with the reason; then nothing has changed.
         """
         await instance.try_now()
         chat = await self._plumbing.read_chat(instance, text, 15)
         existing = await self._plumbing.check(instance, chat, room)
         if existing is not None:
             await self._plumbing.complete(existing)
-            await self._plumbing.come_back(existing)
+            await self._plumbing.come_back(existing, key)
             return existing
         if not self._plumbing.needs_consent(instance, chat):
-            return await self._plumbing.tie_unasked(instance, chat, room, by)
+            return await self._plumbing.tie_unasked(instance, chat, room, by, key)
         async with self._one_at_a_time(instance.name, chat.id):
-            return await self._ask(instance, chat, room, by)
+            found = await self._ask(instance, chat, room, by)
+            self._keys.pop((instance.name, chat.id), None)
+            if key is not None:
+                self._keys[instance.name, chat.id] = key
+            return found
 
     async def agree(self, instance: InstanceId, chat: RemoteChat, moderator: RemoteUser) -> str:
         """Bridge the chat as it was asked. Raises a ``DeliveryError`` with why it cannot be."""
@@ -122,10 +130,14 @@ class Consents:
             network = self._plumbing.find_instance(instance)
             door = await self._plumbing.check(network, chat, asked.room)
             if door is None:
-                door = await self._plumbing.tie(network, _chat_of(asked), asked.room, asked.by)
+                key = self._keys.get((instance, chat.id))
+                door = await self._plumbing.tie(
+                    network, _chat_of(asked), asked.room, asked.by, key
+                )
             else:
                 await self._plumbing.complete(door)
             await self._store.forget(instance, chat.id)
+            self._keys.pop((instance, chat.id), None)
         await say_on_both_sides(
             self._house, door,
             there=f"This channel is bridged to the Matrix room {asked.room_name} now: {asked.by} "
@@ -147,6 +159,7 @@ class Consents:
                 "runs it, does not want it.",
             )  # fmt: skip
             await self._store.settle(asked, AskedState.REFUSED, again_at)
+            self._keys.pop((instance, chat.id), None)
         return f"{asked.chat_name} is not bridged, and you are not asked again for a day."
 
     async def withdraw(self, door: Doorway, by: UserId, reason: str) -> bool:
@@ -217,6 +230,7 @@ class Consents:
     async def _give_up(self, asked: Asked) -> None:
         if await self._store.find(asked.instance, asked.chat) != asked:
             return  # It was answered meanwhile.
+        self._keys.pop((asked.instance, asked.chat), None)
         if self._plumbing.find_door(asked.instance, asked.chat) is not None:
             await self._store.forget(asked.instance, asked.chat)
             return

@@ -8,15 +8,15 @@ from typing import Any, Protocol
 from bridge.core.announcing import Foretell
 from bridge.core.cancellation import outliving_module
 from bridge.core.hosting import InstanceMetrics
+from bridge.core.lockedlogins import LockedLogin
 from bridge.core.modulehost import Guests, Keep, ModuleHost, keep_nothing
 from bridge.core.rejoining import Rejoining
 from bridge.core.supervisor import REST, Supervisor
 from bridge.model import Clock, LoginRow
+from bridge.sdk.chatkeys import JoinsLockedChats
 from bridge.sdk.errors import DeliveryError, LoginRequired, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import (
     ConsentRequest,
-    Message,
-    Receipt,
     RemoteChat,
     RemoteEvent,
     RemoteShutOut,
@@ -71,19 +71,6 @@ NOT_ALLOWED = "the settings of this bridge do not let you use it"
 
 async def _no_secrets(row: LoginRow) -> Mapping[str, Secret]:
     return {}
-
-
-class _Locked:
-    """Stands for the client of a login whose credentials do not open."""
-
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
-
-    async def run(self) -> None:
-        raise LoginRequired(self._reason)
-
-    async def send(self, message: Message) -> Receipt:
-        raise PermanentFailure(self._reason)
 
 
 class Session:
@@ -190,7 +177,9 @@ class Instance:
             self._group = group
             try:
                 row = await self._accounts.get_or_add_login(self.name, LoginKind.RELAY, None)
-                self.relay = self._open(row, self.name, {})
+                # What it keeps are keys of chats; without them it is of use, too.
+                kept, _ = await self._unlock(row)
+                self.relay = self._open(row, self.name, kept)
                 for row in await self._accounts.logins(self.name):
                     if row.kind is LoginKind.PERSON:
                         await self.open_login(row)
@@ -229,15 +218,15 @@ class Instance:
                 self._by_owner[owner] = session
         return session
 
-    async def _unlock(self, row: LoginRow) -> tuple[Mapping[str, Secret], _Locked | None]:
+    async def _unlock(self, row: LoginRow) -> tuple[Mapping[str, Secret], LockedLogin | None]:
         """What a login signs in with; what stands for its client if that does not open."""
         try:
             return await self.secrets(row), None
         except LoginRequired as error:
-            return {}, _Locked(str(error))
+            return {}, LockedLogin(str(error))
 
     def _begin(
-        self, row: LoginRow, name: str, secrets: Mapping[str, Secret], locked: _Locked | None,
+        self, row: LoginRow, name: str, secrets: Mapping[str, Secret], locked: LockedLogin | None,
         *, may_use: bool,
     ) -> Session:  # fmt: skip
         if locked is not None:
@@ -380,18 +369,26 @@ class Instance:
             return False
         return True
 
-    async def join(self, chat: RemoteChat, limit: float = 20) -> None:
-        """Have the relay in the chat. Raises a ``DeliveryError`` with the network's reason."""
+    async def join(self, chat: RemoteChat, limit: float = 20, key: Secret | None = None) -> None:
+        """Have the relay in the chat, with the key if one was said.
+
+        Raises a ``DeliveryError`` with the network's reason.
+        """
         if self.relay is None:
             raise TemporaryFailure(f"{self.name} is not started yet")
         supervisor = self.relay.supervisor
         client = supervisor.client
+        if key is not None and not isinstance(client, JoinsLockedChats):
+            raise PermanentFailure(f"the chats of {self.name} have no keys")
         if not isinstance(client, JoinsChats):
             return
         try:
             async with asyncio.timeout(limit):
                 await supervisor.connected.wait()
-                await client.join(chat)
+                if key is not None and isinstance(client, JoinsLockedChats):
+                    await client.join_with_key(chat, key)
+                else:
+                    await client.join(chat)
         except TimeoutError as error:
             reason = supervisor.reason or "the network did not answer"
             raise TemporaryFailure(f"{self.name} is not connected: {reason}") from error

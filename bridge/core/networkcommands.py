@@ -23,11 +23,14 @@ from bridge.sdk.errors import ModuleError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, Sender
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Client, FindsChats, HasDirectChats
+from bridge.sdk.secret import Secret
 
 COMMAND_SECONDS = 45.0
 """How long a network may take for one command."""
 _LONGEST_NAME, _ALIKE = 40, 0.8
 """Of a word that is compared with the names of commands; from where on it is taken for one."""
+_SHORT, _SHORT_ALIKE = 4, 0.6
+"""The same for a word of so few letters, of which one slip is much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,7 @@ async def _not_run(call: NetworkCall) -> str:
 
 
 JOIN = NetworkCommand(
-    name="join", usage="join <chat>", where=Where.PERSON, run=_not_run,
+    name="join", usage="join <chat> [key]", where=Where.PERSON, run=_not_run, secret_after=1,
     help="have a room for a chat, and be invited into it",
 )  # fmt: skip
 """What the core does for every network whose chats can be named."""
@@ -147,19 +150,21 @@ class NetworkCommands:
     def is_secret(self, text: str) -> bool:
         """Whether it may be a command that takes a secret, whoever gives it and with a slip of
         the pen."""
-        # The first word may be the network's name; nothing is secret that ends with the command.
-        words = [word.casefold()[:_LONGEST_NAME] for word in text.split(maxsplit=2)][:-1]
         known = {
-            one.name: one.is_private
+            one.name: 0 if one.is_private else one.secret_after
             for instance in self._plumbing.instances.values()
             for one in declared(instance.connector)
         }
-        near = [
-            name
-            for word in words
-            for name in difflib.get_close_matches(word, known, n=1, cutoff=_ALIKE)
-        ]
-        return any(known[name] for name in near)
+        words = text.casefold().split()
+        # The first word may be the network's name, unless it is surely the command.
+        places = (0,) if words and words[0] in known else (0, 1)
+        for place, word in zip(places, words, strict=False):
+            alike = _ALIKE if len(word) > _SHORT else _SHORT_ALIKE
+            name = difflib.get_close_matches(word[:_LONGEST_NAME], known, n=1, cutoff=alike)
+            after = known[name[0]] if name else None
+            if after is not None and len(words) - place - 1 > after:
+                return True
+        return False
 
     def _named(
         self, call: BotCall, name: InstanceId, commands: Sequence[NetworkCommand], word: str,
@@ -265,10 +270,12 @@ class NetworkCommands:
         return await own_login(instance, order.call.sender, order.room, rules, self._announcer)
 
     async def _join(self, instance: Instance, order: Order) -> str:
-        if not order.text:
+        if len(order.words) not in {1, 2}:
             raise PermanentFailure(f"say {JOIN.usage}")
         await instance.try_now()
-        door = await self._plumbing.open_room(instance, order.text)
+        chat, *said = order.words
+        key = Secret(said[0]) if said else None
+        door, is_new = await self._plumbing.open_room(instance, chat, key=key)
         room, name = door.portal.room, door.portal.chat_name
         membership = await self._membership(room, order.sender)
         if membership == "join":
@@ -278,7 +285,8 @@ class NetworkCommands:
         door.acts.check(order.sender)
         # Only they invite into other rooms who are in them.
         admission = await read_admission(self._intents, room)
-        if admission is not Admission.PUBLIC:
+        # Who said the key by which we came in may be in the room, though the key closes it.
+        if admission is not Admission.PUBLIC and not (is_new and key is not None):
             way = WAYS[admission].format(room=room)
             raise PermanentFailure(f"the room of {name} is not open to everybody: {way}")
         try:

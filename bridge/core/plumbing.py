@@ -21,6 +21,7 @@ from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.module import FindsChats, NeedsConsent
+from bridge.sdk.secret import Secret
 
 log = logging.getLogger(__name__)
 
@@ -107,23 +108,32 @@ class Plumbing:
         return isinstance(connector, NeedsConsent) and connector.needs_consent(chat)
 
     async def tie_unasked(
-        self, instance: Instance, chat: RemoteChat, room: RoomId, by: UserId
+        self,
+        instance: Instance,
+        chat: RemoteChat,
+        room: RoomId,
+        by: UserId,
+        key: Secret | None = None,
     ) -> Doorway:
         """Tie the room to the chat as :meth:`tie` does, where nobody else must agree."""
         self._refuse_unasked(instance, chat)
         # Once it is paused, an answer of before would end this bridge at a start.
         await self.forget_answer(instance.name, chat.id)
-        return await self.tie(instance, chat, room, by)
+        return await self.tie(instance, chat, room, by, key)
 
-    async def tie(self, instance: Instance, chat: RemoteChat, room: RoomId, by: UserId) -> Doorway:
-        """Tie the room to the chat, everything being asked; the relay is in the chat then.
+    async def tie(
+        self, instance: Instance, chat: RemoteChat, room: RoomId, by: UserId,
+        key: Secret | None = None,
+    ) -> Doorway:  # fmt: skip
+        """Tie the room to the chat, everything being asked; the relay is in the chat then, let in
+        with ``key`` if one was said.
 
         Raises a ``DeliveryError`` with the reason; then nothing has changed, or :meth:`complete`
         does the rest.
         """
         async with (
             self._one_at_a_time(instance.name, chat.id),
-            self._coming_into(instance, chat, limit=20),
+            self._coming_into(instance, chat, limit=20, key=key),
         ):
             # Asked before it is tied: nothing of it must wait for the homeserver then.
             may_publish = await self._may_publish(room)
@@ -147,8 +157,9 @@ class Plumbing:
             await self.announce(door)
         await self.publish(door, portal.created_by or house.namespaces.bot)
 
-    async def come_back(self, door: Doorway) -> None:
-        """Have the relay in a chat that it could not join, as a person here wishes who needs it.
+    async def come_back(self, door: Doorway, key: Secret | None = None) -> None:
+        """Have the relay in a chat that it could not join, as a person here wishes who needs it;
+        with ``key``, which is kept from now on, also where it is there.
 
         Raises a ``DeliveryError`` with the network's reason; what is refused for now is tried
         again.
@@ -157,9 +168,9 @@ class Plumbing:
         if instance is None or portal.receiver is not None:
             return
         await instance.try_now()
-        if portal.chat in instance.trouble:
+        if portal.chat in instance.trouble or key is not None:
             try:
-                await instance.join(door.chat)
+                await instance.join(door.chat, key=key)
             except TemporaryFailure:
                 instance.rejoining.want(door.chat)
                 raise
@@ -253,8 +264,11 @@ class Plumbing:
                     found.add(alias)
         return sorted(found)
 
-    async def open_room(self, instance: Instance, text: str, alias: str = "") -> Doorway:
-        """Give the room of a chat; one is made where there is none and nobody must be asked.
+    async def open_room(
+        self, instance: Instance, text: str, alias: str = "", key: Secret | None = None
+    ) -> tuple[Doorway, bool]:
+        """Give the room of a chat, and whether it was made now, where there was none and nobody
+        must be asked. ``key``: lets the relay into the chat then, and is not looked at else.
 
         Where others than the invited may come in, aliases of it lead there: ours, and ``alias``,
         as somebody spelled it who asked for it by that. Raises a ``DeliveryError``.
@@ -264,9 +278,10 @@ class Plumbing:
         async with self._one_at_a_time(instance.name, chat.id):
             door = self._portals.find(instance.name, chat.id)
             refuse_ended(door)
+            is_new = door is None
             if door is None:
                 self._refuse_unasked(instance, chat)
-                door = await self._open(instance, chat, by_alias=bool(alias))
+                door = await self._open(instance, chat, key, by_alias=bool(alias))
             elif await self.may_enter(door):
                 await self.complete(door)
                 ours = self._house.namespaces.alias(instance.name, chat.id)
@@ -275,7 +290,7 @@ class Plumbing:
                 raise PermanentFailure(f"the room of {chat.name} is for those who are invited")
             if alias and alias != self._house.namespaces.alias(instance.name, chat.id):
                 await self._house.intents.put_alias(alias, door.portal.room)
-            return door
+            return door, is_new
 
     async def may_open(self, instance: Instance, chat: RemoteChat) -> bool:
         """Whether an alias of the chat leads somebody into its room, there already or not."""
@@ -290,10 +305,12 @@ class Plumbing:
         rule = await read_admission(self._house.intents, door.portal.room)
         return rule is not Admission.INVITE
 
-    async def _open(self, instance: Instance, chat: RemoteChat, *, by_alias: bool) -> Doorway:
+    async def _open(
+        self, instance: Instance, chat: RemoteChat, key: Secret | None, *, by_alias: bool
+    ) -> Doorway:
         house = self._house
         alias = house.namespaces.alias(instance.name, chat.id)
-        async with self._coming_into(instance, chat, limit=4, by_alias=by_alias):
+        async with self._coming_into(instance, chat, limit=4, key=key, by_alias=by_alias):
             room = await house.intents.create_room(
                 house.namespaces.bot, alias=alias, preset="public_chat", name=chat.name
             )
@@ -306,8 +323,9 @@ class Plumbing:
 
     @asynccontextmanager
     async def _coming_into(
-        self, instance: Instance, chat: RemoteChat, limit: float, *, by_alias: bool = False
-    ) -> AsyncIterator[None]:
+        self, instance: Instance, chat: RemoteChat, limit: float, *, key: Secret | None,
+        by_alias: bool = False,
+    ) -> AsyncIterator[None]:  # fmt: skip
         """Have the relay in the chat; out of it again if the block does not tie a room to it.
 
         Raises a ``DeliveryError`` if the network has as many rooms as it may.
@@ -315,7 +333,7 @@ class Plumbing:
         with self._limits.place(instance.name, chat.id, by_alias=by_alias):
             async with self._portals.expecting(instance.name, chat.id):
                 try:
-                    await instance.join(chat, limit)
+                    await instance.join(chat, limit, key)
                     yield
                 finally:
                     if self._portals.find(instance.name, chat.id) is None:

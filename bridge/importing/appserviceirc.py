@@ -2,12 +2,16 @@
 
 import base64
 import binascii
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from bridge.importing.found import Found, FoundPerson, FoundRoom, text_of
 from bridge.sdk.errors import TrestleError
@@ -54,7 +58,39 @@ class PasswordKey:
         return Secret(password)
 
 
-def sort_rows(rows: Rows, key: PasswordKey | None, *, sasl: bool) -> Found:
+ChannelKeys: TypeAlias = Mapping[tuple[str, str], Secret]
+"""By domain and channel, in small letters."""
+
+
+def read_channel_keys(file: Path) -> ChannelKeys:
+    """The keys of channels, which stand in its config.yaml. Raises ``TrestleError``."""
+    try:
+        document = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))
+    except OSError as error:
+        raise TrestleError(f"{file} cannot be read: {error.strerror}") from error
+    except (YAMLError, ValueError) as error:  # Their texts quote the file, keys and all.
+        raise TrestleError(f"{file} is not YAML") from error
+    servers = _inside(_inside(document, "ircService"), "servers")
+    if not servers:
+        raise TrestleError(f"{file} has no ircService.servers: give the old bridge's config.yaml")
+    found = {}
+    for domain, server in servers.items():
+        for channel, mapped in _inside(server, "mappings").items():
+            # Older ones have the rooms alone there, and no key.
+            key = text_of(mapped, "key") if isinstance(mapped, dict) else ""
+            if key:
+                found[str(domain).lower(), str(channel).lower()] = Secret(key)
+    return found
+
+
+def _inside(document: object, key: str) -> dict[str, Any]:
+    value = document.get(key) if isinstance(document, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def sort_rows(
+    rows: Rows, key: PasswordKey | None, *, sasl: bool, channel_keys: ChannelKeys
+) -> Found:
     """Say what there is; ``sasl``: the old bridge signs people in so, with their passwords."""
     found = Found()
     for room in rows.rooms:
@@ -62,6 +98,7 @@ def sort_rows(rows: Rows, key: PasswordKey | None, *, sasl: bool) -> Found:
             found.rooms.append(FoundRoom(
                 network=room.domain, chat=room.channel, room=RoomId(room.room),
                 is_bridges=room.origin in _MADE_BY_IT,
+                key=channel_keys.get((room.domain.lower(), room.channel.lower())),
             ))  # fmt: skip
     for user, nick, domain in rows.private_chats:
         found.left.append(

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 from bridge.core.aside import HERE
 from bridge.core.logins import instance_of, record_of, target_of
 from bridge.importing.found import Found, FoundPerson, FoundRoom
+from bridge.importing.keys import ChatKeys
 from bridge.matrix.client import MatrixError
 from bridge.model import AskedState, AuditAction, Follow, Portal
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
@@ -84,6 +85,7 @@ class Carrier:
         self._portals = PortalStore(means.database)
         self._accounts = Accounts(means.database)
         self._consents = ConsentStore(means.database)
+        self._keys = ChatKeys(means.connectors, self._accounts, means.vault, dry_run=means.dry_run)
         self._ended: set[str] = set()
         """Which rooms were tied to which chats, and are not any more."""
         self._signed_out: set[tuple[UserId | None, InstanceId]] = set()
@@ -107,6 +109,8 @@ class Carrier:
         for at, room in enumerate(found.rooms):
             report("carrying rooms", at, total)
             await self._bring(room, portals)
+        carried.left += self._keys.left
+        carried.sealed |= self._keys.sealed
         # Who has an account on the network has the better claim to a nick.
         people = sorted(found.people, key=lambda one: "account" not in one.kept)
         for at, person in enumerate(people, len(found.rooms)):
@@ -144,7 +148,11 @@ class Carrier:
         name = f"{chat.name} on {instance}: {found.room}"
         there = portals.get((instance, chat.id, None))
         if there is not None and there.room == found.room:
-            self._carried.there.append(name)
+            # It may have come over with an older Trestle, which left keys behind, or been cut off.
+            is_new = await self._keys.bring(found, instance, chat)
+            (self._carried.rooms if is_new else self._carried.there).append(
+                f"{name}, its key" if is_new else name
+            )
             return
         if there is not None:
             raise PermanentFailure(
@@ -163,6 +171,8 @@ class Carrier:
             )
         doubt = await means.visit.look(found.room) if means.dry_run else ""
         portals[instance, chat.id, None] = await self._tie(instance, chat, found)
+        if await self._keys.bring(found, instance, chat):
+            name += ", with its key"
         self._carried.rooms.append(f"{name}, {doubt}" if doubt else name)
 
     async def _tie(self, instance: InstanceId, chat: RemoteChat, found: FoundRoom) -> Portal:

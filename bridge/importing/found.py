@@ -20,6 +20,10 @@ class FoundRoom:
     """Whose room it is, if it is one person's."""
     is_bridges: bool = False
     """The bridge made it for the chat."""
+    key: Secret | None = None
+    """What lets the relay into the chat."""
+    source: str = ""
+    """Where the other bridge keeps that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ _KEPT = {
     "sasl_username": "account", "sasl_password": "password", "tls_cert": "certificate",
 }  # fmt: skip
 """What stands in a network's room, and what our module calls it."""
-_SECRET = ("password", "sasl_password", "tls_cert")
+_SECRET = ("password", "sasl_password", "tls_cert", "key")
 
 
 class Heisenbridge:
@@ -57,7 +57,7 @@ class Heisenbridge:
         return self._found
 
     async def blank(self, source: str, kept: Container[Secret]) -> None:
-        """Take those of ``kept`` out of a network's room of its. Raises ``TrestleError``."""
+        """Take those of ``kept`` out of a room of its. Raises ``TrestleError``."""
         room = RoomId(source)
         content = await self._document(room) or {}
         blanked = {key: None for key in _SECRET if Secret(text_of(content, key)) in kept}
@@ -73,13 +73,11 @@ class Heisenbridge:
         network = network or networks.get(RoomId(text_of(content, "network_id")), "")
         match kind:
             case "PlumbedRoom" | "ChannelRoom":
-                own = kind == "ChannelRoom"
+                own, key = kind == "ChannelRoom", text_of(content, "key")
                 self._found.rooms.append(FoundRoom(
                     network=network, chat=name, room=room, owner=owner if own else None,
-                    is_bridges=own,
+                    is_bridges=own, key=Secret(key) if key else None, source=str(room),
                 ))  # fmt: skip
-                if text_of(content, "key"):
-                    self._found.left.append(f"{name} on {network}: its channel key")
                 self._leave_commands(content, f"{name} on {network}")
             case "NetworkRoom":
                 self._network(room, content, owner, name)

@@ -1,6 +1,7 @@
 """What a module may import. Everything public is listed here."""
 
 from bridge.sdk.capabilities import Capabilities, Level
+from bridge.sdk.chatkeys import AdoptsKeys, JoinsLockedChats
 from bridge.sdk.commands import NetworkCall, NetworkCommand, TakesCommands, Where
 from bridge.sdk.cutting import split
 from bridge.sdk.errors import (
@@ -119,6 +120,7 @@ from bridge.sdk.wishes import TakesWishes
 
 __all__ = [
     "Adopted",
+    "AdoptsKeys",
     "Ask",
     "AsksModerators",
     "BansChats",
@@ -148,6 +150,7 @@ __all__ = [
     "Host",
     "InstanceId",
     "JoinsChats",
+    "JoinsLockedChats",
     "Kept",
     "Level",
     "Login",

@@ -61,6 +61,9 @@ class NetworkCommand:
     the sender reads. Cancelled at the host's deadline."""
     needs_power: bool = False
     """``Where.ROOM``: the sender must have the power to change the room's settings."""
+    secret_after: int | None = None
+    """Of the words that follow the name, all after so many are a secret: a message with such is
+    taken back, wherever and by whomever it is said, and obeyed all the same."""
     is_private: bool = False
     """It takes or shows a secret: it is heard in a direct chat with the bot alone."""
 

@@ -26,6 +26,7 @@ from bridge.model import Permission
 from bridge.sdk.errors import DeliveryError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.login import Ask, Show, Step
+from bridge.sdk.secret import Secret
 from bridge.storage.tokens import TokenRow
 from bridge.web.errors import ApiError
 from bridge.web.requests import MANAGER, PREFIX, json_of, object_of
@@ -187,7 +188,10 @@ class Provisioning:
         room, network = RoomId(_text(body, "room")), _text(body, "network")
         await self._need_power(who, room, InstanceId(network))
         instance = self._plumbing.find_instance(network)
-        found = await self._consents.bridge(instance, _text(body, "chat"), room, who)
+        key = _text(body, "key", "")
+        found = await self._consents.bridge(
+            instance, _text(body, "chat"), room, who, Secret(key) if key else None
+        )
         if isinstance(found, Doorway):
             await self._plumbing.announce(found)
             return json_of(self._portal(found))

@@ -95,6 +95,19 @@ async def former(cluster: Cluster) -> str:
     return url
 
 
+def bridge_config(folder: Path) -> Path:
+    """Its config.yaml, with the channels that it knows keys of; older ones name rooms alone."""
+    path = folder / "appservice-irc.yaml"
+    mappings = {
+        "#Town": {"roomIds": ["!town:test.example"], "key": "sesame"},
+        "#made": {"roomIds": ["!made:test.example"], "key": "two sesames"},
+        "#old": ["!old:test.example"],
+    }
+    server = {"mappings": mappings, "sasl": True}
+    path.write_text(json.dumps({"ircService": {"servers": {DOMAIN: server}}}))
+    return path
+
+
 def check_ended(
     words: list[Any], settings: DatabaseSettings, state_dir: Path, state: dict[str, object]
 ) -> None:
@@ -142,14 +155,18 @@ def test_what_its_database_says_comes_over_once_and_what_does_not_is_named(
         assert all(asked.method == "GET" for asked in homeserver.asked)
         assert state_of(database_settings, folder / "state") == {}
 
-        words += ["--password-key", key, "--sasl"]
+        words += ["--password-key", key, "--sasl", "--bridge-config", bridge_config(folder)]
+        foretold = trestle(*words, "--dry-run").said
+        assert "#town on own: !town:test.example, with its key" in foretold
+        assert "sesame" not in foretold
+        assert state_of(database_settings, folder / "state") == {}
         done = trestle(*words)
         assert done.code == 0, done.said
         state = state_of(database_settings, folder / "state")
         assert state == {
             "own #town": ("!town:test.example", None), "own #made": ("!made:test.example", None),
             f"own nick:{ALICE}": "Alice", f"own username:{ALICE}": "wonder",
-            f"own nick:{BOB}": "bob",
+            f"own nick:{BOB}": "bob", "own None ": {"+key:#town": "sesame"},
             f"own {ALICE} wonder": {"account": "wonder", "password": "two words", "nick": "Alice"},
         }  # fmt: skip
         for sentence in (
@@ -162,9 +179,11 @@ def test_what_its_database_says_comes_over_once_and_what_does_not_is_named(
             "the list of 1 rooms that are to be found",
             f"{BOB}: what was chosen there, which is no JSON",
             f"{ODD} on {DOMAIN}: what was chosen there, which is no JSON",
+            "#made on own: its key: that is no channel's key",
         ):  # fmt: skip
             assert sentence in done.output, sentence
         assert "two words" not in done.said
+        assert "sesame" not in done.said
         again = trestle(*words, "--json")
         told = json.loads(again.output)
         assert (told["rooms"], told["people"], len(told["there"])) == ([], [], 4)
@@ -194,5 +213,8 @@ def test_a_database_that_cannot_be_read_is_a_sentence(
     assert "that is no address of a database" in no_url.errors
     assert "hidden-word" not in away.said + no_url.said
     (folder / "key.pem").write_text("none")
+    for text, sentence in (("a: [", "is not YAML"), ("a: b", "has no ircService.servers")):
+        (folder / "old.yaml").write_text(text)
+        assert sentence in trestle(*words, former, "--bridge-config", folder / "old.yaml").errors
     wrong = trestle(*words, former, "--password-key", folder / "key.pem")
     assert "is no RSA key" in wrong.errors

@@ -78,6 +78,8 @@ async def say_things(
     await alice.call("PUT", f"v3/rooms/{room}/redact/{event}/r1", {"reason": birds.text()})
     for words in ("{}", "bridge near {}", "bridge {} x", "parked retry {}", "set {} {}"):
         await order(alice, room, f"!trestle {words.replace('{}', birds.text())}", "")
+    for words in ("near key {}", f"bridge near #{CONTROL} {{}}", "near join nowhere {}"):
+        await order(alice, room, f"!trestle {words.format(birds.secret())}", "")
     await order(alice, room, "!trestle ping", "")
     return event
 
@@ -87,7 +89,7 @@ async def give_tokens(birds: Canaries, town: Town, bob: MatrixUser, room: str) -
     chat, eve = await direct_chat(bob), await town.person("eve")
     for bad in (
         await new_session(town, eve), await new_session(town, bob, keys=True),
-        *(birds.secret() for _ in range(5)),
+        *(birds.secret() for _ in range(2)),
     ):  # fmt: skip
         await order(bob, chat, f"double-puppet token {bad}", "I could not do that")
         birds.secrets += [bad] * (bad not in birds.secrets)

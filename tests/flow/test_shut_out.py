@@ -53,8 +53,11 @@ async def test_a_room_whose_relay_is_out_for_good_hears_of_it_and_gets_it_back_b
             carl.say("PRIVMSG #door :hear me")
             await alice.wait_for_text(room, "hear me")
 
-            await kick(carl, "+k secret")
+            # A key that is set while it is there it would learn.
+            await kick(carl, "+b trestle!*@*")
             await tell_of(alice, room, OUT, 2)
+            carl.say("MODE #door +k secret", "MODE #door -b trestle!*@*")
+            await carl.expect("MODE #door -b")
             await alice.say(room, "!trestle sync")
             await alice.wait_for_text(room, "it needs a key")
             carl.say("MODE #door -k secret")

@@ -166,7 +166,7 @@ async def test_what_the_homeserver_cut_off_is_done_whole_the_next_time(
         await watcher.join("#half")
         await wait_until(lambda: near.relay is not None)
         assert await near.wait_until_connected(PATIENCE)
-        door = await parts.plumbing.open_room(near, "#half")
+        door, _ = await parts.plumbing.open_room(near, "#half")
         watcher.say("PRIVMSG #half :a ghost comes in")
         await homeserver.wait_until(
             lambda: "a ghost comes in" in homeserver.texts(door.portal.room)

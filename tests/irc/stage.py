@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -47,6 +47,8 @@ class Host:
         self.wishes: list[ModeratorWish] = []
         self.failures: list[Exception] = []
         """Raised by the next calls of ``receive``."""
+        self.refusals: list[Exception] = []
+        """Raised by the next calls of ``keep_secret``."""
         self._changed = asyncio.Event()
 
     def now(self) -> datetime:
@@ -80,10 +82,13 @@ class Host:
 
     async def keep_secret(self, name: str, secret: Secret | None) -> None:
         """Keep it, for the login of a client that is made later."""
+        if self.refusals:
+            raise self.refusals.pop(0)
         if secret is None:
             self.kept.pop(name, None)
         else:
             self.kept[name] = secret
+        self._changed.set()
 
     async def opt_out(self, user: RemoteUserId, *, is_out: bool = True) -> None:
         """Remember who wants no part in it."""
@@ -141,15 +146,24 @@ class Network:
         self.store = MemoryStore()
         self._logins = 0
 
-    def _client(self, kind: LoginKind, owner: UserId | None, name: str) -> tuple[IrcClient, Host]:
+    def _client(
+        self,
+        kind: LoginKind,
+        owner: UserId | None,
+        name: str,
+        kept: Mapping[str, Secret] | None = None,
+    ) -> tuple[IrcClient, Host]:
         self._logins += 1
         host = Host(self.store)
-        login = Login(id=LoginId(self._logins), kind=kind, owner=owner, name=name)
+        host.kept.update(kept or {})
+        login = Login(
+            id=LoginId(self._logins), kind=kind, owner=owner, name=name, secrets=dict(host.kept)
+        )
         return self.connector.connect(login, host), host
 
-    def relay(self) -> tuple[IrcClient, Host]:
-        """Make the instance's own client."""
-        return self._client(LoginKind.RELAY, None, "test")
+    def relay(self, kept: Mapping[str, Secret] | None = None) -> tuple[IrcClient, Host]:
+        """Make the instance's own client, with what its login kept before."""
+        return self._client(LoginKind.RELAY, None, "test", kept)
 
     def puppet(self, name: str) -> tuple[IrcClient, Host]:
         """Make the client of a Matrix user."""

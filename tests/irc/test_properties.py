@@ -10,6 +10,7 @@ import pytest
 from bridge.matrix.namespaces import Namespaces
 from bridge.networks import irc
 from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.keys import read_key
 from bridge.networks.irc.nicks import Nicks, candidates, is_nick
 from bridge.networks.irc.targets import read_channel
 from bridge.networks.irc.wire import LINE_BYTES, Incoming, LineReader, clean, line, parse
@@ -79,6 +80,31 @@ def test_any_text_in_any_field_of_any_command_is_one_line_that_reads_back() -> N
         made += check_one_line(dice.choice(COMMANDS), params, tags)
     # Most are lines: that all are refused would prove nothing.
     assert made > cases / 4
+
+
+def test_any_text_is_no_key_or_one_of_a_list_of_keys_on_one_line() -> None:
+    dice, read = chance("keys"), 0
+    cases = scaled(200_000)
+    for _ in range(cases):
+        keys = []
+        for _ in range(dice.randrange(1, 4)):
+            said = text(dice, 6) if dice.random() < 0.5 else f"key{dice.randrange(100)}"
+            try:
+                keys.append(read_key(said, Isupport()).reveal())
+            except PermanentFailure:
+                continue
+            assert keys[-1] == said
+        if not keys:
+            continue
+        read += 1
+        names = ",".join(f"#room{number}" for number in range(len(keys)))
+        raw = line("JOIN", names, ",".join(keys)).encode()
+        assert raw.count(b"\n") == raw.count(b"\r") == 1
+        found = parse(raw)
+        assert found is not None
+        assert found.params == (names, ",".join(keys))
+        assert found.params[1].split(",") == keys
+    assert read > cases / 4
 
 
 @pytest.mark.parametrize("mapping", MAPPINGS)

@@ -7,11 +7,14 @@ from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.wire import Incoming, cut, line
 from bridge.sdk.errors import DeliveryError, TemporaryFailure
+from bridge.sdk.ids import RemoteChatId
+from bridge.sdk.secret import Secret
 
 _Answer = asyncio.Future[DeliveryError | None]
 
 _NAMES_BYTES = 400
-"""Of channels in one line: the server puts more before them when it tells others."""
+"""Of channels and their keys in one line: the server puts more before them when it tells
+others."""
 
 
 class Channels:
@@ -22,11 +25,16 @@ class Channels:
         connection: Connection,
         join_seconds: float,
         before: Callable[[str], Awaitable[None]] | None = None,
+        find_key: Callable[[RemoteChatId], Secret | None] = lambda chat: None,
     ) -> None:
-        """``before``: asked for each channel that is to be joined; raises why it must not be."""
+        """``before``: asked for each channel that is to be joined; raises why it must not be.
+
+        ``find_key``: gives what a channel is to be joined with, by its folded name.
+        """
         self._connection = connection
         self._join_seconds = join_seconds
         self._before = before
+        self._find_key = find_key
         self._joined: set[str] = set()
         self._asked: dict[str, _Answer] = {}
         self._unsaid: list[str] = []
@@ -96,24 +104,33 @@ class Channels:
         async with self._writing:
             await asyncio.sleep(0)  # Who wants in at this moment, too, goes along.
             while self._unsaid:
-                group = self._take_line()
+                group, keys = self._take_line()
+                lists = (",".join(group), ",".join(keys)) if keys else (",".join(group),)
                 try:
-                    await self._connection.say(line("JOIN", ",".join(group)))
+                    await self._connection.say(line("JOIN", *lists))
                 except BaseException:
                     # Others wait for it.
                     self._unsaid[:0] = [one for one in group if self._fold(one) in self._asked]
                     raise
 
-    def _take_line(self) -> list[str]:
+    def _take_line(self) -> tuple[list[str], list[str]]:
+        """Channels for one line, and the keys of the first of them."""
         most, bytes_left = self._connection.isupport.most_joins, _NAMES_BYTES
-        group: list[str] = []
+        keyed: dict[str, str] = {}
+        others: list[str] = []
         for name in self._unsaid[:most]:
-            bytes_left -= len(name.encode()) + 1
-            if group and bytes_left < 0:
+            secret = self._find_key(RemoteChatId(self._fold(name)))
+            key = "" if secret is None else secret.reveal()
+            bytes_left -= len(name.encode()) + len(key.encode()) + 2
+            if (keyed or others) and bytes_left < 0:
                 break
-            group.append(name)
+            if key:
+                keyed[name] = key
+            else:
+                others.append(name)
+        group = [*keyed, *others]
         del self._unsaid[: len(group)]
-        return group
+        return group, list(keyed.values())
 
     def part(self, name: str, reason: str) -> None:
         """Leave the channel, if we are in it or on the way."""
@@ -175,7 +192,7 @@ class Channels:
         if message.command in replies.JOIN_UNNAMED and name.upper() == "JOIN":
             # It names the command instead of the channel.
             name = next(iter(self._asked)) if len(self._asked) == 1 else ""
-        refusal = replies.join_refusal(message, name)
+        refusal = replies.join_refusal(message, name, for_all=self._connection.listens)
         key = self._fold(name)
         answer = self._asked.pop(key, None) if refusal is not None else None
         if answer is None:

@@ -11,9 +11,10 @@ from bridge.networks.irc.connection import GOODBYE_SECONDS, Connection
 from bridge.networks.irc.desk import Desk
 from bridge.networks.irc.dial import connect
 from bridge.networks.irc.ears import Ears
+from bridge.networks.irc.endings import DismissedError
 from bridge.networks.irc.formerly import former_bans
 from bridge.networks.irc.governing import rank_lines, remove, set_topic
-from bridge.networks.irc.history import Heard, Marks
+from bridge.networks.irc.history import Heard, Marks, lane_of
 from bridge.networks.irc.inbox import Inbox
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY
@@ -54,14 +55,11 @@ from bridge.sdk.events import (
 from bridge.sdk.ids import EventId, RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.login import Login, LoginState
 from bridge.sdk.module import Host
+from bridge.sdk.secret import Secret
 
 DRAIN_SECONDS = 2.0
 """How long what was read already may take to be stored, when we are stopped."""
 STORE_AGAIN_SECONDS = 1.0
-
-
-class DismissedError(ModuleError):
-    """The connection is not needed until the next message, or is to be made anew."""
 
 
 class IrcClient(Presence):
@@ -179,6 +177,13 @@ class IrcClient(Presence):
                 self._ears.roster.follow(chat)
             await (way.return_now if returns else way.join)(channels)
 
+    async def join_with_key(self, chat: RemoteChat, key: Secret) -> None:
+        """The same with a key, which is kept for all of us when it let us in."""
+        self._network.check_key(key)
+        with self._network.keys.offering(chat.id, key):
+            await self.join(chat)
+        await self._network.keys.keep(chat.id, key)
+
     def check_in(self, chat: RemoteChat) -> None:
         """Raise ``TemporaryFailure`` if we are not in the channel now."""
         self._memberships.check_in(chat, self._link.channels)
@@ -193,6 +198,7 @@ class IrcClient(Presence):
         self._rest_if_alone(self._memberships.wanted)
         if self._marks is not None:
             self._network.forget_chat(chat.id)
+            await self._network.keys.keep(chat.id, None)
             await self._marks.forget(chat.id)
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
@@ -280,6 +286,7 @@ class IrcClient(Presence):
         channels = Channels(
             connection, self._settings.join_seconds,
             former_bans(connection, inquiries, self.naming.former_usernames, self._network),
+            self._network.keys.find,
         )  # fmt: skip
         if not self._is_puppet:
             self._network.relay = inquiries
@@ -295,7 +302,7 @@ class IrcClient(Presence):
             connection, self._network, self._host, owner=self._login.owner, desk=self._desk,
             whispers=whispers,
         )  # fmt: skip
-        inbox = Inbox(self._take_in, _lane_of)
+        inbox = Inbox(self._take_in, lane_of)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(inbox.work())
@@ -490,7 +497,3 @@ class IrcClient(Presence):
     def _complain(self, error: DeliveryError) -> None:
         self._host.log.warning("%s", error, extra={"event": "irc_refused"})
         self._host.report(LoginState.CONNECTED, str(error))
-
-
-def _lane_of(heard: Heard | SignedIn) -> RemoteChatId | None:
-    return heard.chat if isinstance(heard, Heard) else None

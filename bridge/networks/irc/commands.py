@@ -44,6 +44,10 @@ COMMANDS = (
         help="see or choose what is done on each connect: msg, away or raw, one a line",
         run=personal.autocommand, is_private=True,
     ),
+    NetworkCommand(
+        name="key", usage="key [key|none]", where=Where.ROOM, needs_power=True, secret_after=0,
+        help="keep the key (+k) by which we join the channel, or forget it", run=moderation.key,
+    ),
     *(
         NetworkCommand(
             name=name, usage=usage, help=text, run=run, where=Where.ROOM, needs_power=power

@@ -5,7 +5,16 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from bridge.networks.irc import banned, guidance, history, nicks, optouts, reactions, usernames
+from bridge.networks.irc import (
+    banned,
+    guidance,
+    history,
+    keys,
+    nicks,
+    optouts,
+    reactions,
+    usernames,
+)
 from bridge.networks.irc.acts import REDACTION
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.commands import COMMANDS
@@ -25,6 +34,7 @@ from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.importing import Adopted, FormerAccount
 from bridge.sdk.login import Login, LoginFlow
 from bridge.sdk.module import Directory, Holds, Host, Kept, ModuleInfo, Store
+from bridge.sdk.secret import Secret
 
 
 class IrcConnector:
@@ -158,6 +168,11 @@ class IrcConnector:
     def read_former_chat(self, text: str) -> RemoteChat:
         """Read a channel of another bridge, while no server can be asked."""
         return read_former_chat(text)
+
+    def adopt_key(self, chat: RemoteChat, key: Secret) -> tuple[str, Secret]:
+        """Say how the relay's login keeps a channel's key."""
+        self._network.check_key(key)
+        return keys.PREFIX + chat.id, key
 
     async def adopt(self, account: FormerAccount, store: Store) -> Adopted:
         """Take over a person's nick, user name and sign-in from another bridge."""

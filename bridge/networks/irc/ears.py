@@ -73,7 +73,8 @@ class Ears:
         return heard
 
     async def keep_asking(self) -> None:
-        """Ask for what was missed, then for modes, as fast as we may write; keep who is banned.
+        """Ask for what was missed, then for modes, as fast as we may write; keep who is banned and
+        which keys channels have.
 
         Runs until cancelled, or the connection breaks.
         """
@@ -85,6 +86,7 @@ class Ears:
                 )
                 tasks.create_task(self.facts.keep_asking(self._history.wait_until_asked))
                 tasks.create_task(self._network.banned.keep_writing())
+                tasks.create_task(self._network.keys.keep_writing())
         except* TemporaryFailure:
             pass  # It broke; who listens says it.
 

@@ -156,3 +156,7 @@ _SENTENCES = {
     Cause.KILLED: "An operator closed the connection to {}: {}",
     Cause.TIMEOUT: "{} closed the connection because it did not hear from us: {}",
 }
+
+
+class DismissedError(ModuleError):
+    """The connection is not needed until the next message, or is to be made anew."""

@@ -1,4 +1,5 @@
-"""What channels are: topic, who may see them and come in, who runs them, who is put out."""
+"""What channels are: topic, who may see them and come in, and by which key, who runs them, who is
+put out."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -30,6 +31,7 @@ from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
 
 _ANYBODY = Source("anybody", "any", "where.invalid")
 _HIDING, _CLOSING, _MODERATED = frozenset("sp"), frozenset("ik"), "m"
+_KEY = "k"
 _ACCESS = _HIDING | _CLOSING | {_MODERATED}
 MOST_COMPARED = 500_000
 """How often a person of ours is compared with a mask, of one list of bans: so much takes a part
@@ -125,6 +127,8 @@ class Facts:
         channel = self._channels.setdefault(chat.id, _Channel())
         changes = read_changes(message.params[2:], self._connection.isupport)
         channel.flags = {one.mode for one in changes if one.adding}
+        keys = [one.value for one in changes if one.adding and one.mode == _KEY]
+        self._network.keys.hear(chat.id, keys[-1] if keys else "")
         return [self._access(chat, channel)]
 
     def _on_mode(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
@@ -147,6 +151,8 @@ class Facts:
             elif one.mode not in limits.channel_modes[0]:
                 (channel.flags.add if one.adding else channel.flags.discard)(one.mode)
                 is_access = is_access or one.mode in _ACCESS
+                if one.mode == _KEY:
+                    self._network.keys.hear(chat.id, one.value if one.adding else "")
         events += self._told_ranks(chat, ranks)
         if is_access:
             events.append(self._access(chat, channel))

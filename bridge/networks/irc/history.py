@@ -73,6 +73,11 @@ class Heard:
     mark: Mark | None = None
 
 
+def lane_of(heard: object) -> RemoteChatId | None:
+    """Where it must not be overtaken: what was heard in a channel, in that one."""
+    return heard.chat if isinstance(heard, Heard) else None
+
+
 class Put(Protocol):
     """Takes what may be told now, all of it at once: nothing comes in between."""
 

@@ -68,6 +68,11 @@ class Isupport:
         return self._number("CHANNELLEN", 200)
 
     @cached_property
+    def key_length(self) -> int:
+        """Bytes in a channel's key."""
+        return self._number("KEYLEN", MOST_NUMBER)
+
+    @cached_property
     def line_length(self) -> int:
         """Bytes in a line, its end included."""
         return max(self._number("LINELEN", LINE_BYTES), LINE_BYTES)

@@ -1,5 +1,7 @@
 """What a login signs in with, and what its owner chose, which is kept beside it in the vault."""
 
+from collections.abc import Mapping
+
 from bridge.sdk.login import Login
 from bridge.sdk.module import Host
 from bridge.sdk.secret import Secret
@@ -23,6 +25,13 @@ class Keepsakes:
         """Return a choice, empty if there is none."""
         secret = self._secrets.get(name)
         return "" if secret is None else secret.reveal()
+
+    def named(self, prefix: str) -> Mapping[str, Secret]:
+        """Return all whose names begin with the prefix, by what follows it."""
+        return {
+            name.removeprefix(prefix): one
+            for name, one in self._secrets.items() if name.startswith(prefix)
+        }  # fmt: skip
 
     async def keep(self, name: str, text: str) -> None:
         """Keep a choice over restarts; an empty one is forgotten. Raises ``TemporaryFailure``."""

@@ -14,6 +14,7 @@ from bridge.sdk.commands import NetworkCall
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import RemoteUserId
+from bridge.sdk.secret import Secret
 
 MOST_AT_ONCE = 6
 MOST_BANS = 20
@@ -183,6 +184,23 @@ async def modes(call: NetworkCall) -> str:
     more = f" and {len(masks) - MOST_BANS} more" if len(masks) > MOST_BANS else ""
     shown = f"Banned: {', '.join(masks[:MOST_BANS])}{more}." if masks else "Nobody is banned."
     return f"{chat.name} has the modes {found[0] if found else '?'}. {shown}"
+
+
+async def key(call: NetworkCall) -> str:
+    """Say whether there is a key, keep one to join with from now on, or forget it."""
+    chat, relay = _channel(call)
+    keys, said = relay.network.keys, call.text.strip()
+    if not said:
+        kept = "is" if keys.find(chat.id) is not None else "is not"
+        return f"A key of {chat.name} {kept} kept."
+    if said.casefold() == "none":
+        await keys.keep(chat.id, None)
+        return f"No key of {chat.name} is kept any more."
+    new = Secret(said)
+    relay.network.check_key(new)
+    await keys.keep(chat.id, new)
+    await relay.join(chat, returns=True)  # It may have been shut out.
+    return f"The key of {chat.name} is kept, and we join with it from now on."
 
 
 async def sync(call: NetworkCall) -> str:

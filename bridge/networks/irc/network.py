@@ -20,6 +20,7 @@ from bridge.networks.irc.handshake import MOST_NICKS
 from bridge.networks.irc.history import made_up_id
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.keys import Keyring, read_key
 from bridge.networks.irc.nicks import Nicks, candidates, nicks_of_relay, username_of
 from bridge.networks.irc.people import Person
 from bridge.networks.irc.sending import Means
@@ -32,6 +33,7 @@ from bridge.sdk.errors import ModuleError, PermanentFailure
 from bridge.sdk.events import RemoteRemark, RemoteUser
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, UserId
 from bridge.sdk.module import Store
+from bridge.sdk.secret import Secret
 
 THROTTLE_SECONDS = 60.0
 """How long nobody connects after a server found that we come too often."""
@@ -64,6 +66,7 @@ class Network:
         self.banned = Banned()
         self.ban_lists = BanLists()
         self.topics = Topics()
+        self.keys = Keyring()
         self.ranks: dict[RemoteChatId, dict[str, str]] = {}
         """By channel and folded nick the letters that somebody holds, as the relay hears it."""
         self.find_person: Callable[[str], Person | None] = lambda nick: None
@@ -157,6 +160,10 @@ class Network:
         self.topics.forget(chat)
         self.banned.forget_chat(chat)
         self.ban_lists.forget(chat)
+
+    def check_key(self, key: Secret) -> None:
+        """Raise ``PermanentFailure`` for what can be no channel's key there."""
+        read_key(key.reveal(), self.isupport or Isupport())
 
     def fold(self, name: str) -> str:
         """Map a name by the network's rule, as far as it is known."""

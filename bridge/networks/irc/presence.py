@@ -52,6 +52,8 @@ class Presence:
         self._settings = network.settings
         network.know(login.id, login.owner)
         self.keepsakes = Keepsakes(login, host)
+        if not self._is_puppet:
+            network.keys.open(self.keepsakes)
         self.naming = Naming(login, self.keepsakes, host.store, network)
         self.link = self._link = Link()
         self._needed = Flag()

@@ -38,6 +38,18 @@ JOIN_REFUSED = {
     "520": "it is for operators of the network only",
 }
 CHANNEL_FULL = "471"
+_WAYS_IN = {
+    "473": "Have somebody who runs it say /invite {nick} {channel}",
+    "474": "Somebody who runs it can lift the ban",
+    "475": "Say the key after the channel's name, or where it is bridged already: key <key>",
+}
+"""What people can do about it."""
+_NO_ACCOUNT = "477"
+_ACCOUNTS = {
+    True: "Whoever runs this bridge can give it an account: sasl_account, in its settings",
+    False: "Sign in with an account that the network knows: login",
+}
+"""The same for the connection that speaks for all, and for a person's own."""
 JOIN_LATER = {
     "407": "too many names at once",
     "437": "the channel cannot be joined for the moment",
@@ -140,13 +152,20 @@ class ChannelFullError(PermanentFailure):
     """A channel has no place: that passes by itself."""
 
 
-def join_refusal(reply: Incoming, channel: str) -> DeliveryError | None:
-    """Read a numeric as the answer to a join; None if it is none."""
+def join_refusal(reply: Incoming, channel: str, *, for_all: bool = True) -> DeliveryError | None:
+    """Read a numeric as the answer to a join; None if it is none.
+
+    ``for_all``: to that of the relay.
+    """
     said = strip_codes(reply.param(-1))
     if reply.command in JOIN_REFUSED:
         kind = ChannelFullError if reply.command == CHANNEL_FULL else PermanentFailure
         reason = JOIN_REFUSED[reply.command]
-        return kind(f"{channel} cannot be joined: {reason} (the server: {said})")
+        refused = f"{channel} cannot be joined: {reason} (the server: {said})"
+        way = _ACCOUNTS[for_all] if reply.command == _NO_ACCOUNT else _WAYS_IN.get(reply.command)
+        if way is not None:
+            refused += f". {way.format(nick=strip_codes(reply.param(0)), channel=channel)}"
+        return kind(refused)
     if reply.command in JOIN_LATER:
         reason = JOIN_LATER[reply.command]
         return TemporaryFailure(f"{channel} cannot be joined now: {reason} (the server: {said})")

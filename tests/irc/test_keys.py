@@ -1,0 +1,220 @@
+"""Channels with a key (``+k``), on real servers: said, kept, learnt, forgotten."""
+
+import asyncio
+
+import pytest
+
+from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.keys import PREFIX, Keyring, read_key
+from bridge.networks.irc.replies import join_refusal
+from bridge.networks.irc.wire import parse
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.events import RemoteAccess, RemoteMessage
+from bridge.sdk.secret import Secret
+from tests.irc.stage import Host, Network, chat, message, running
+from tests.rigs.irc_user import IrcUser, irc_user
+from tests.rigs.ircd import IrcServer
+
+SESAME = Secret("sesame")
+
+
+async def lock(user: IrcUser, channel: str, key: str = "sesame") -> None:
+    """Have the channel, and a key on it."""
+    await user.join(channel)
+    user.say(f"MODE {channel} +k {key}")
+    await user.expect(f"MODE {channel} ")
+
+
+def kept(host: Host, channel: str) -> Secret | None:
+    return host.kept.get(PREFIX + channel.lower())
+
+
+async def wait_for_key(host: Host, channel: str, key: str | None) -> None:
+    """Wait until the relay's login keeps that key, or none."""
+    wanted = None if key is None else Secret(key)
+    await host.wait_until(lambda one: kept(one, channel) == wanted)
+
+
+async def told_of_key(host: Host, closed: int) -> None:
+    """Wait until the channel's modes were told so often as with a key."""
+    await host.wait_until(lambda one: sum(not a.open for a in one.of(RemoteAccess)) >= closed)
+
+
+async def test_a_key_lets_the_relay_in_and_everybody_after_it(
+    server: IrcServer, channel: str
+) -> None:
+    network = Network(server.port, nick="keyed")
+    (relay, host), (alice, _) = network.relay(), network.puppet("Alice_Key")
+    async with irc_user(server.port, "keyowner") as owner, running(relay, alice):
+        await lock(owner, channel)
+        await host.wait_until_connected()
+        with pytest.raises(PermanentFailure, match="needs a key"):
+            await relay.join_with_key(chat(channel), Secret("wrong"))
+        assert kept(host, channel) is None
+        await relay.join_with_key(chat(channel), SESAME)
+        assert kept(host, channel) == SESAME
+        await alice.send(message(channel, "let in by it"))
+        await owner.expect(f"PRIVMSG {channel} :let in by it")
+        with pytest.raises(PermanentFailure, match="no channel's key"):
+            await relay.join_with_key(chat(channel), Secret("a,b"))
+        assert kept(host, channel) == SESAME
+
+
+async def test_a_key_outlives_the_program_and_is_forgotten_with_the_channel(
+    server: IrcServer, channel: str
+) -> None:
+    async with irc_user(server.port, "keykeeper") as owner:
+        await lock(owner, channel)
+        relay, host = Network(server.port, nick="keyedone").relay()
+        async with running(relay):
+            await host.wait_until_connected()
+            await relay.join_with_key(chat(channel), SESAME)
+        again, after = Network(server.port, nick="keyedtwo").relay(host.kept)
+        async with running(again):
+            await after.wait_until_connected()
+            await again.join(chat(channel))
+            owner.say(f"PRIVMSG {channel} :there you are")
+            await after.wait_for(RemoteMessage)
+            await again.leave(chat(channel), "done")
+            assert after.kept == {}
+            with pytest.raises(PermanentFailure, match="needs a key"):
+                await again.join(chat(channel))
+
+
+async def test_a_key_that_is_changed_in_the_channel_is_learnt_and_one_that_is_taken_forgotten(
+    server: IrcServer, channel: str
+) -> None:
+    network = Network(server.port, nick="learner", rejoin_seconds=0.01)
+    (relay, host), (alice, _) = network.relay(), network.puppet("Alice_Learns")
+    async with irc_user(server.port, "keychanger") as owner, running(relay, alice):
+        await owner.join(channel)
+        await host.wait_until_connected()
+        await relay.join(chat(channel))
+        await host.wait_for(RemoteAccess)
+        owner.say(f"MODE {channel} +k first")
+        await wait_for_key(host, channel, "first")
+        owner.say(f"MODE {channel} -k first", f"MODE {channel} +k second")
+        await wait_for_key(host, channel, "second")
+        await alice.send(message(channel, "by the second"))
+        await owner.expect(f"PRIVMSG {channel} :by the second")
+        owner.say(f"KICK {channel} learner :out and in")
+        await owner.expect("KICK", "learner")
+        await owner.expect("JOIN", "learner")
+        owner.say(f"MODE {channel} -k second")
+        await wait_for_key(host, channel, None)
+
+
+async def test_who_comes_into_a_channel_that_has_no_key_any_more_forgets_it(
+    server: IrcServer, channel: str
+) -> None:
+    network = Network(server.port, nick="nolonger")
+    relay, host = network.relay({PREFIX + channel.lower(): SESAME})
+    async with irc_user(server.port, "unlocker") as owner, running(relay):
+        await owner.join(channel)
+        await host.wait_until_connected()
+        await relay.join(chat(channel))
+        await wait_for_key(host, channel, None)
+
+
+async def test_a_server_shows_the_key_of_a_channel_that_we_came_into_without(
+    server: IrcServer, channel: str
+) -> None:
+    relay, host = Network(server.port, nick="guest").relay()
+    async with irc_user(server.port, "inviter") as owner, running(relay):
+        await lock(owner, channel)
+        await host.wait_until_connected()
+        await relay.join_with_key(chat(channel), SESAME)
+        await told_of_key(host, 1)
+        # What the server shows instead of the key to some is not taken for it.
+        assert kept(host, channel) == SESAME
+
+
+async def test_channels_with_and_without_a_key_are_joined_in_one_line(
+    server: IrcServer, channel: str
+) -> None:
+    names = [f"{channel}{number}" for number in range(4)]
+    locked = {PREFIX + one.lower(): Secret(f"key-{one[1:]}") for one in names[1::2]}
+    network = Network(server.port, nick="many")
+    relay, host = network.relay(locked)
+    async with irc_user(server.port, "manykeys") as owner, running(relay):
+        for name in names[::2]:
+            await owner.join(name)
+        for name in names[1::2]:
+            await lock(owner, name, f"key-{name[1:]}")
+        await host.wait_until_connected()
+        async with asyncio.TaskGroup() as tasks:
+            for name in names:
+                tasks.create_task(relay.join(chat(name)))
+        assert relay.link.channels is not None
+        assert relay.link.channels.names == sorted(one.lower() for one in names)
+
+
+@pytest.mark.parametrize(
+    ("mode", "way"),
+    [
+        ("+i", "Have somebody who runs it say /invite wayless {channel}"),
+        ("+b *!*@*", "Somebody who runs it can lift the ban"),
+        ("+k other", "Say the key after the channel's name"),
+    ],
+)
+async def test_a_closed_channel_tells_the_way_in(
+    server: IrcServer, channel: str, mode: str, way: str
+) -> None:
+    relay, host = Network(server.port, nick="wayless").relay()
+    async with irc_user(server.port, "closer") as owner, running(relay):
+        await owner.join(channel)
+        owner.say(f"MODE {channel} {mode}")
+        await owner.sync()
+        await host.wait_until_connected()
+        with pytest.raises(PermanentFailure) as refused:
+            await relay.join(chat(channel))
+    assert way.format(channel=channel) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "two words", "a,b", ":colon", "line\nbreak", "\0", "x" * 101]
+)
+def test_what_is_no_key_is_refused_without_being_told(text: str) -> None:
+    with pytest.raises(PermanentFailure) as refused:
+        read_key(text, Isupport())
+    assert not text or text not in str(refused.value)
+
+
+def test_a_key_is_as_long_as_the_network_takes() -> None:
+    limits = Isupport().with_tokens(["KEYLEN=4"])
+    assert read_key("door", limits) == Secret("door")
+    with pytest.raises(PermanentFailure, match="at most 4 bytes"):
+        read_key("doors", limits)
+
+
+async def test_what_could_not_be_stored_holds_and_is_stored_later() -> None:
+    network = Network(0)
+    relay, host = network.relay()
+    keys: Keyring = relay.network.keys
+    room = chat("#later").id
+    host.refusals = [TemporaryFailure("The database is away.")]
+    with pytest.raises(TemporaryFailure):
+        await keys.keep(room, SESAME)
+    assert keys.find(room) == SESAME
+    assert not host.kept
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(keys.keep_writing())
+        await wait_for_key(host, "#later", "sesame")
+        writing.cancel()
+
+
+@pytest.mark.parametrize("shown", ["*", "<key>", "a,b"])
+def test_what_a_server_shows_instead_of_a_key_is_not_taken_for_it(shown: str) -> None:
+    keys, room = Keyring(), chat("#hidden").id
+    keys.hear(room, "sesame")
+    keys.hear(room, shown)
+    assert keys.find(room) == SESAME
+
+
+@pytest.mark.parametrize(("for_all", "way"), [(True, "sasl_account"), (False, "login")])
+def test_who_needs_an_account_is_told_where_to_get_one(for_all: bool, way: str) -> None:
+    raw = b":irc.test 477 trestle #club :You need to identify to a registered nick"
+    reply = parse(raw)
+    assert reply is not None
+    refused = join_refusal(reply, "#club", for_all=for_all)
+    assert way in str(refused)
