@@ -23,7 +23,7 @@ from bridge.matrix.client import MatrixError
 from bridge.model import LoginRow, Outgoing, Permission, Portal, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteMessage, RemoteRename, RemoteUser, Sender
-from bridge.sdk.ids import RemoteChatId, RoomId, UserId
+from bridge.sdk.ids import LoginId, RemoteChatId, RoomId, UserId
 from bridge.sdk.module import FindsChats, HasDirectChats
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class DirectChats:
         self._rooms = DirectRooms(house, move_in)
         self._making: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         """Held by whoever looks whether there is a chat, until there is one."""
+        self.is_ending: Callable[[LoginId], bool]
+        """Whether a login is being ended: it has no new chats."""
         self._opened: Recent[UserId, deque[float]] = Recent(_REMEMBERED)
 
     # --- from the network ---
@@ -170,6 +172,7 @@ class DirectChats:
             raise PermanentFailure("nobody can have that name there")
         key = (row.id, RemoteChatId(user.id))
         async with self._lock(key):
+            self._refuse_ending(row)
             existing = self._portals.find_direct(instance.name, key[1], row.id)
             if existing is None and not encrypted:
                 await self._settle(ghost, inviter, room, user)
@@ -230,6 +233,10 @@ class DirectChats:
     def _lock(self, key: Key) -> asyncio.Lock:
         return self._making.setdefault(key, asyncio.Lock())
 
+    def _refuse_ending(self, row: LoginRow) -> None:
+        if self.is_ending(row.id):
+            raise PermanentFailure("they are logging out just now")
+
     async def _have(
         self, row: LoginRow, user: RemoteUser, owner: UserId, *, is_called: bool = False
     ) -> Doorway:
@@ -242,6 +249,7 @@ class DirectChats:
             door = self._portals.find_direct(row.instance, key[1], row.id)
             if door is not None:
                 return door
+            self._refuse_ending(row)
             if is_called and not self._rooms.is_begun(key):
                 self._count_opened(owner)
             ghost = self._house.namespaces.ghost(row.instance, user.id)
@@ -276,7 +284,10 @@ class DirectChats:
         Raises ``TemporaryFailure`` when the database is away; then it can be done again.
         """
         portal, house = door.portal, self._house
-        ghosts = sorted(await door.arrivals.attendance.present())
+        try:
+            ghosts = sorted(await door.arrivals.attendance.present())
+        except TemporaryFailure:  # It is not asked for what is known: whose chat it is.
+            ghosts = [house.namespaces.ghost(portal.instance, portal.chat)]
         said = [say_here(house, portal.room, why)] if why else []
         await house.sender.put([*said, *(
             Outgoing(room=portal.room, user=one, kind=SendKind.LEAVE, content={},
@@ -287,6 +298,11 @@ class DirectChats:
 
     async def end_all(self, row: LoginRow) -> None:
         """End the chats of a login that its owner ends. Raises ``TemporaryFailure``."""
+        for key, lock in list(self._making.items()):
+            if key[0] == row.id:
+                async with lock:  # One that is being made is there then.
+                    pass
+        await self._rooms.give_up_all(row.id)
         for door in self._of(row):
             await self.end(
                 door, f"Your login {row.name} on {row.instance} has ended, and this chat with it."
