@@ -94,8 +94,6 @@ class Watcher:
         self._on_leave = on_leave
         self._has_seat = has_seat
         self.encryption = encryption
-        self._coming: set[tuple[UserId, RoomId]] = set()
-        """The bots that hear in a room already into which they are just let."""
         self.direct_chats: DirectChats
         self.bot_came: Callable[[UserId, RoomId], Awaitable[None]]
         """Called when one of our bots is in a room, however it came in."""
@@ -213,21 +211,19 @@ class Watcher:
 
     async def _come_in(self, user: UserId, room: RoomId, direct_with: UserId | None) -> bool:
         """Have the bot in the room; False if that cannot be. Raises ``TemporaryFailure``."""
-        place = user, room
         if not self._has_seat(user, room):
-            # Before it is in there: who sees it come may speak to it at once.
-            self._coming.add(place)
+            # Before it is in there: who sees it come may speak to it at once. And before it
+            # hears: what it has heard is known of it over a restart only if it still has a seat.
+            await self._bot_rooms.add_bot_room(user, room, direct_with)
             self._on_join(user, room, direct_with)
         try:
             await self.invitations.accept(room, user)
         except PermanentFailure as error:
-            if place in self._coming:
-                self._on_leave(user, room)
-            self._coming.discard(place)
+            # A seat that it had before this is gone with the room: nobody invites who is there.
+            await self._bot_rooms.remove_bot_room(user, room)
+            self._on_leave(user, room)
             log.info("an invitation is void: %s", error, extra={"event": "invitation_void"})
             return False
-        # Not after a failure: it may be in there all the same, and comes in at the next try.
-        self._coming.discard(place)
         return True
 
 

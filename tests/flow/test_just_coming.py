@@ -1,5 +1,6 @@
 """What is said in a room while one of ours is coming in."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.flow.test_direct_chats import BOT, ghost
 from tests.flow.test_invitations import BEA, invite
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
-from tests.rigs.scripted_homeserver import SERVER
+from tests.rigs.scripted_homeserver import SERVER, Asked
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 
@@ -130,12 +131,21 @@ async def test_what_is_said_to_a_bot_that_is_just_coming_is_heard_though_another
     async with play(database_settings, folder, permissions={BEA: Permission.USER}) as stage:
         homeserver = stage.homeserver
         assert stage.app.parts.routes.has_seat(UserId(DICE), room)
-        async with locked(stage.app, "bot_room"):
-            assert await stage.put(invite(room, bot, sender=BEA)) == 200
-            await homeserver.wait_until(lambda: bot in homeserver.rooms.get(room, ()))
-            said = {"msgtype": "m.text", "body": "!trestle ping"}
-            assert await stage.put(ask("", room, sender=BEA, content=said)) == 200
-            await homeserver.wait_until(lambda: "I am here." in homeserver.texts(room))
+        answered, joins = asyncio.Event(), 0
+
+        def hold(asked: Asked) -> asyncio.Event | None:
+            nonlocal joins
+            is_join = asked.parts == ("rooms", room, "join") and asked.user == bot
+            joins += is_join
+            return answered if is_join and joins == 1 else None
+
+        homeserver.hold = hold
+        assert await stage.put(invite(room, bot, sender=BEA)) == 200
+        await homeserver.wait_until(lambda: bot in homeserver.rooms.get(room, ()))
+        said = {"msgtype": "m.text", "body": "!trestle ping"}
+        assert await stage.put(ask("", room, sender=BEA, content=said)) == 200
+        await homeserver.wait_until(lambda: "I am here." in homeserver.texts(room))
+        answered.set()
 
 
 async def test_what_is_deleted_while_it_waits_to_be_said_in_a_direct_chat_is_not_said(
