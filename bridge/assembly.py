@@ -389,7 +389,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             house, portals, parts.move_in, invitations
         )
         main_bot.network_commands.direct_chats = direct_chats
-        logins.on_end, direct_chats.is_ending = direct_chats.end_all, logins.is_ending
+        logins.on_end, direct_chats.is_ending = portals.end_login, logins.is_ending
         portals.on_tombstone = Upgrades(house, portals, plumbing, parts.move_in).follow
         routes.watcher = Watcher(
             bot_rooms, intents, namespaces, permissions, private_chats, invitations,

@@ -12,7 +12,7 @@ from bridge.app import App
 from bridge.core.logins import record_of
 from bridge.model import LoginRow, SystemClock
 from bridge.sdk.errors import PermanentFailure
-from bridge.sdk.events import MessageKind, RemoteMessage, RemoteUser
+from bridge.sdk.events import MessageKind, RemoteChat, RemoteMessage, RemoteUser
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, RemoteUserId, RoomId
 from bridge.sdk.rich import Rich
 from bridge.settings import DatabaseSettings
@@ -25,6 +25,8 @@ from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import scripted_homeserver
 from tests.rigs.trestle import running, wait_until
+
+LENT = RoomId("!lent")
 
 
 async def link(app: App, name: str) -> LoginRow:
@@ -93,6 +95,15 @@ def _message(nick: str) -> RemoteMessage:
     )  # fmt: skip
 
 
+async def lend(app: App, row: LoginRow) -> None:
+    """Have a login speak for everybody in a room."""
+    portals, chat = app.parts.portals, RemoteChatId("#lent")
+    door = await portals.add(
+        instance=NEAR, chat=RemoteChat(id=chat, name="#lent"), room=LENT, created_by=ANN
+    )
+    await app.parts.house.store.set_choices(replace(door.portal, relay=row.id))
+
+
 async def test_a_login_that_a_restored_backup_brings_back_is_ended_with_all_that_was_its_own(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
@@ -108,13 +119,17 @@ async def test_a_login_that_a_restored_backup_brings_back_is_ended_with_all_that
             chat = await whisper(app, first, carl, "carl")
             other = await whisper(app, second, carl, "carl")
             await app.parts.double_puppets.identify(first, RemoteUserId("wanda"))
+            await lend(app, first)
         # So it is after a restore: the note lies beside the database.
         await EndedLogins(settings.state_dir).add(ANN, NEAR, "wanda")
         async with running(settings) as app:
             parts = app.parts
             (left,) = await parts.accounts.logins_of(ANN)
             assert left == replace(second, preferred=True)
-            assert [door.portal.room for door in parts.portals.all] == [other]
+            shared, direct = sorted(parts.portals.all, key=lambda door: door.portal.room)
+            assert (shared.portal.relay, direct.portal.room) == (None, other)
+            own = "The bridge's own connection does."
+            await homeserver.wait_until(lambda: own in str(homeserver.texts(LENT)))
             await homeserver.wait_until(lambda: homeserver.rooms[chat] == set())
             assert "has ended, and this chat with it" in homeserver.texts(chat)[-1]
             assert {BOT, ghost("carl")} <= homeserver.rooms[other]
