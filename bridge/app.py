@@ -89,6 +89,7 @@ class App:
             ]
             marker = group.create_task(parts.marker.run(), name="marks")
             await parts.sender.load()
+            await parts.logins.load()
             sender = group.create_task(parts.sender.run(), name="sender")
             crew.start_networks(parts.instances)
             routing: list[asyncio.Task[None]] = []

@@ -237,7 +237,6 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             private_chats=private_chats, permissions=permissions, key_of=key_of,
             bot=namespaces.bot, double_puppets=double_puppets, audit=audit,
         ))  # fmt: skip
-        await logins.load()
         for one in instances.values():
             logins.serve(one)
         stage = Stage(
@@ -373,7 +372,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             house, portals, parts.move_in, invitations
         )
         main_bot.network_commands.direct_chats = direct_chats
-        logins.on_end = direct_chats.end_all
+        logins.on_end, direct_chats.is_ending = portals.end_login, logins.is_ending
         portals.on_tombstone = Upgrades(house, portals, plumbing, parts.move_in).follow
         routes.watcher = Watcher(
             bot_rooms, intents, namespaces, permissions, private_chats, invitations,

@@ -227,7 +227,8 @@ class Parts:
                 if not self.routes.has_seat(user, room):
                     await self.move_in(user, room)
             for room in known - there:
-                await self.move_out(user, room)
+                if watch_name(room) not in self.router.lanes:
+                    await self.move_out(user, room)
         await self.see_who_put_it_out()
 
     async def see_who_put_it_out(self) -> None:

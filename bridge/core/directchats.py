@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from bridge.core.attendance import is_left_out
 from bridge.core.bothsides import say_here
+from bridge.core.directrooms import DirectRooms, Key
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
 from bridge.core.instances import Instance, Session
@@ -22,7 +23,7 @@ from bridge.matrix.client import MatrixError
 from bridge.model import LoginRow, Outgoing, Permission, Portal, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteMessage, RemoteRename, RemoteUser, Sender
-from bridge.sdk.ids import RemoteChatId, RoomId, UserId
+from bridge.sdk.ids import LoginId, RemoteChatId, RoomId, UserId
 from bridge.sdk.module import FindsChats, HasDirectChats
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ class DirectChats:
         self._portals = portals
         self._move_in = move_in
         self._invitations = invitations
-        self._making: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
+        self._rooms = DirectRooms(house, move_in)
+        self._making: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+        """Held by whoever looks whether there is a chat, until there is one."""
+        self.is_ending: Callable[[LoginId], bool]
+        """Whether a login is being ended: it has no new chats."""
         self._opened: Recent[UserId, deque[float]] = Recent(_REMEMBERED)
 
     # --- from the network ---
@@ -73,8 +78,7 @@ class DirectChats:
             return
         if await house.double_puppets.ignores(owner, ghost):
             return
-        self._count_opened(owner)
-        door = await self._have(row, event.sender, owner)
+        door = await self._have(row, event.sender, owner, is_called=True)
         await door.receive(event)
 
     def _count_opened(self, owner: UserId) -> None:
@@ -166,18 +170,23 @@ class DirectChats:
         row, user = await self._prepare(instance, person, found[1], room, is_there=False)
         if house.namespaces.ghost(instance.name, user.id) != ghost:
             raise PermanentFailure("nobody can have that name there")
-        existing = self._portals.find_direct(instance.name, RemoteChatId(user.id), row.id)
+        key = (row.id, RemoteChatId(user.id))
+        async with self._lock(key):
+            self._refuse_ending(row)
+            existing = self._portals.find_direct(instance.name, key[1], row.id)
+            if existing is None and not encrypted:
+                await self._settle(ghost, inviter, room, user)
+                await self._rooms.give_up(key)
+                # The bot hears there only once the chat is open: what is said meanwhile waits for
+                # both.
+                await self._tie(row, user, inviter, room)
+                await self._move_in(house.namespaces.bot, room)
+                return ""
         if existing is not None:
             await self._invite_again(existing, inviter)
             return f"you have a chat with {user.name} already: {existing.portal.room}"
-        if encrypted:
-            door = await self._have(row, user, inviter)
-            return f"{_ENCRYPTED}: {door.portal.room}"
-        await self._settle(ghost, inviter, room, user)
-        # The bot hears there only once the chat is open: what is said meanwhile waits for both.
-        await self._tie(row, user, inviter, room)
-        await self._move_in(house.namespaces.bot, room)
-        return ""
+        door = await self._have(row, user, inviter)
+        return f"{_ENCRYPTED}: {door.portal.room}"
 
     def _is_between(self, portal: Portal, ghost: UserId, owner: UserId) -> bool:
         """Whether it is the direct chat of just these two."""
@@ -221,23 +230,37 @@ class DirectChats:
 
     # --- both ---
 
-    async def _have(self, row: LoginRow, user: RemoteUser, owner: UserId) -> Doorway:
-        """The chat's portal, with a room made for it if need be."""
-        house = self._house
-        chat = RemoteChatId(user.id)
-        async with self._making.setdefault((row.id, chat), asyncio.Lock()):
-            door = self._portals.find_direct(row.instance, chat, row.id)
+    def _lock(self, key: Key) -> asyncio.Lock:
+        return self._making.setdefault(key, asyncio.Lock())
+
+    def _refuse_ending(self, row: LoginRow) -> None:
+        if self.is_ending(row.id):
+            raise PermanentFailure("they are logging out just now")
+
+    async def _have(
+        self, row: LoginRow, user: RemoteUser, owner: UserId, *, is_called: bool = False
+    ) -> Doorway:
+        """The chat's portal, with a room made for it if need be.
+
+        ``is_called``: it is somebody of the network who begins it.
+        """
+        key = (row.id, RemoteChatId(user.id))
+        async with self._lock(key):
+            door = self._portals.find_direct(row.instance, key[1], row.id)
             if door is not None:
                 return door
-            ghost, bot = house.namespaces.ghost(row.instance, user.id), house.namespaces.bot
-            await house.intents.ensure_registered(ghost, user.name)
-            room = await house.intents.create_room(
-                ghost, invite=[owner, bot], is_direct=True, preset="trusted_private_chat",
-                name=user.name,
-            )  # fmt: skip
-            await house.intents.ensure_joined(room, bot)
-            await self._move_in(bot, room)
-            return await self._tie(row, user, owner, room)
+            self._refuse_ending(row)
+            if is_called and not self._rooms.is_begun(key):
+                self._count_opened(owner)
+            ghost = self._house.namespaces.ghost(row.instance, user.id)
+            try:
+                room = await self._rooms.make(key, ghost, owner, user.name)
+                door = await self._tie(row, user, owner, room)
+            except PermanentFailure:
+                await self._rooms.give_up(key)
+                raise
+            self._rooms.settle(key)
+            return door
 
     async def _tie(self, row: LoginRow, user: RemoteUser, owner: UserId, room: RoomId) -> Doorway:
         door = await self._portals.add(
@@ -261,7 +284,10 @@ class DirectChats:
         Raises ``TemporaryFailure`` when the database is away; then it can be done again.
         """
         portal, house = door.portal, self._house
-        ghosts = sorted(await door.arrivals.attendance.present())
+        try:
+            ghosts = sorted(await door.arrivals.attendance.present())
+        except TemporaryFailure:  # It is not asked for what is known: whose chat it is.
+            ghosts = [house.namespaces.ghost(portal.instance, portal.chat)]
         said = [say_here(house, portal.room, why)] if why else []
         await house.sender.put([*said, *(
             Outgoing(room=portal.room, user=one, kind=SendKind.LEAVE, content={},
@@ -272,6 +298,11 @@ class DirectChats:
 
     async def end_all(self, row: LoginRow) -> None:
         """End the chats of a login that its owner ends. Raises ``TemporaryFailure``."""
+        for key, lock in list(self._making.items()):
+            if key[0] == row.id:
+                async with lock:  # One that is being made is there then.
+                    pass
+        await self._rooms.give_up_all(row.id)
         for door in self._of(row):
             await self.end(
                 door, f"Your login {row.name} on {row.instance} has ended, and this chat with it."

@@ -287,6 +287,7 @@ class Instance:
             if session.row.owner is not None:
                 self._sort_linked(session.row.owner)
             await session.supervisor.stop()
+            self._count()
         return session
 
     async def end_automatic(self, owner: UserId) -> None:

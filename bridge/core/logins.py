@@ -75,15 +75,30 @@ class Logins:
         self._group: asyncio.TaskGroup | None = None
         self._well: set[LoginId] = set()
         """Connected since they were last refused."""
+        self._ending: set[LoginId] = set()
         self._telling: dict[str, asyncio.Task[None]] = {}
         """What is being said of logins, until it is."""
 
     async def load(self) -> None:
-        """End what a restored backup had of logins that were ended since."""
-        for row in await self._means.accounts.personal_logins():
-            if row.owner is not None and self._means.ended.cover(row):
-                await self._record(row.owner, AuditAction.LOGOUT, row.instance, row.name)
-                await self._forget(row.owner, row)
+        """End what a restored backup had of logins that were ended since.
+
+        Call once the portals and the outbox are loaded, before any network is at work.
+        """
+        means = self._means
+        rows = [row for row in await means.accounts.personal_logins() if row.owner is not None]
+        over = [row for row in rows if means.ended.cover(row)]
+        for row in over:
+            left = [
+                one for one in sorted(rows, key=lambda one: one.id)
+                if (one.instance, one.owner) == (row.instance, row.owner) and one not in over
+            ]  # fmt: skip
+            assert row.owner is not None  # noqa: S101 - seen to above
+            await self._record(row.owner, AuditAction.LOGOUT, row.instance, row.name)
+            await self._end(row.owner, row, left)
+
+    def is_ending(self, login: LoginId) -> bool:
+        """Whether a login is being ended, or was: nothing is begun for it any more."""
+        return login in self._ending
 
     def serve(self, instance: Instance) -> None:
         """Give an instance what its logins need. Call once, before it runs."""
@@ -229,15 +244,20 @@ class Logins:
                     raise
                 remark = f"{row.instance} was not told: {_why(error)}. End the session there too."
         self._stop_telling(row.id)
-        await self.on_end(row)
-        await self._means.ended.add(owner, row.instance, row.name)
-        await self._forget(owner, row)
+        left = [one.row for one in instance.logins_of(owner) if one.row.id != row.id]
+        self._ending.add(row.id)
+        try:
+            # First of all: by a connection people of the network begin new chats.
+            await session.supervisor.stop(
+                f"its logout was cut off; say logout {row.id} to finish it"
+            )
+            await self._end(owner, row, left)
+        except BaseException:
+            self._ending.discard(row.id)
+            raise
         await instance.close_login(row.id)
-        left = instance.logins_of(owner)
-        # The account there may be somebody else's next.
-        await self._means.double_puppets.forget(row, [one.row.id for one in left])
         if row.preferred and left:
-            await self.prefer(owner, left[0])
+            instance.prefer(owner, left[0].id)
         return remark
 
     async def note_forgotten(self, person: UserId) -> None:
@@ -288,6 +308,21 @@ class Logins:
         await self._means.audit.record(
             actor=owner, action=action, target=target_of(name, instance), subject=owner
         )
+
+    async def _end(self, owner: UserId, row: LoginRow, left: Sequence[LoginRow]) -> None:
+        """Forget a login that is not at work, and all that is its own.
+
+        ``left`` are its owner's others on its network. The login itself goes last: so it is
+        done again if we end meanwhile.
+        """
+        means = self._means
+        await self.on_end(row)
+        await means.ended.add(owner, row.instance, row.name)
+        # The account there may be somebody else's next.
+        await means.double_puppets.forget(row, [one.id for one in left])
+        if row.preferred and left:
+            await means.accounts.prefer_login(left[0])
+        await self._forget(owner, row)
 
     async def _forget(self, owner: UserId, row: LoginRow) -> None:
         for record in await self._records(owner, row):

@@ -236,6 +236,13 @@ class Portals:
         await self._house.store.remove(door.portal.id)
         self._close(door)
 
+    async def end_login(self, row: LoginRow) -> None:
+        """End what is a login's own, and what it was lent for. Raises ``TemporaryFailure``."""
+        for door in self.all:
+            if door.portal.relay == row.id and row.owner is not None:
+                await door.voices.take_back(row.owner, "they have logged out of it")
+        await self.direct_chats.end_all(row)
+
     async def set_paused(self, door: Doorway, paused: bool, by: UserId) -> None:
         """Stop or resume what crosses, both ways.
 

@@ -108,6 +108,8 @@ class Routes:
         lanes = self._portals.lanes(event)
         if kind == "m.room.redaction":
             lanes = (*lanes, *self.policies.lanes(event), *self._deletions.lanes())
+            if not has_waited:
+                self.watcher.take_back(self._router, event)
         seats = self._seats.get(event["room_id"])
         if not has_waited:
             waiting = self.watcher.lanes_behind(self._router, event, is_heard=bool(seats or lanes))
@@ -161,8 +163,9 @@ class Routes:
         is_put_out = event["content"].get("membership") in {"leave", "ban"}
         if not is_put_out or self._namespaces.is_ours(event["sender"]):
             return lanes
-        # A ghost that has to go is somebody who has to go on the network.
-        return (*lanes, *self._portals.lanes(event))
+        # A ghost that has to go is somebody who has to go on the network; from a direct chat
+        # nobody has, and what waits to be said there is not overtaken.
+        return (*lanes, *filter(self._portals.is_shared, self._portals.lanes(event)))
 
 
 def _is_too_old(event: Mapping[str, Any]) -> bool:

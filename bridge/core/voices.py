@@ -164,6 +164,15 @@ class Voices:
         lent = self._find_lent(instance)
         if lent is None or lent.row.owner != person:
             return None
+        await self.take_back(person, why)
+        return lent
+
+    async def take_back(self, person: UserId, why: str) -> None:
+        """Have the bridge's own connection speak for others again, and not the person's login.
+
+        The room is told ``why``. Raises ``TemporaryFailure`` when the database is away.
+        """
+        house, portal = self._house, self._portal
         await house.audit.record(
             actor=person, action=AuditAction.SET, subject=portal.created_by,
             target=f"{portal.instance} {portal.chat} {portal.room}",
@@ -180,4 +189,3 @@ class Voices:
         async with self._facts.choosing:
             await house.store.set_choices(replace(self._facts.portal, relay=None))
             self._facts.portal = replace(self._facts.portal, relay=None)
-        return lent

@@ -4,13 +4,15 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+from bridge.core.deletions import redacted_by
 from bridge.core.directchats import DirectChats
 from bridge.core.encryption import Encryption
 from bridge.core.invitations import Invitations
-from bridge.core.lane import Item, Lane
+from bridge.core.lane import LONGEST, Item, Lane
 from bridge.core.permissions import Permissions
 from bridge.core.privatechat import PrivateChats
 from bridge.core.router import Router
+from bridge.matrix.cache import Recent
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import ParkReason, Permission
@@ -44,11 +46,19 @@ class Watch:
     def __init__(self, room: RoomId, door: "Watcher") -> None:
         self.name = watch_name(room)
         self._door = door
+        self._taken_back: Recent[str, bool] = Recent(LONGEST)
+        """Events that were deleted while something waited here: nobody is to have them."""
+
+    def take_back(self, event_id: str) -> None:
+        """Hand an event on to nobody, if it waits here."""
+        self._taken_back.put(event_id, True)
 
     async def handle(self, item: Item) -> None:
         """Act on a membership or encryption event; what was said or done meanwhile goes on."""
         if self._door.wants(item.event):
             await self._door.handle(item.event)
+        elif self._taken_back.get(item.event["event_id"]):
+            item.drop()
         else:
             self._door.hand_on(item)
 
@@ -84,8 +94,6 @@ class Watcher:
         self._on_leave = on_leave
         self._has_seat = has_seat
         self.encryption = encryption
-        self._coming: set[tuple[UserId, RoomId]] = set()
-        """The bots that hear in a room already into which they are just let."""
         self.direct_chats: DirectChats
         self.bot_came: Callable[[UserId, RoomId], Awaitable[None]]
         """Called when one of our bots is in a room, however it came in."""
@@ -109,12 +117,22 @@ class Watcher:
         lane = router.lanes.get(watch_name(event["room_id"]))
         if lane is None:
             return ()
-        waits = any(
+        # Of what lies beyond the queue nobody knows here what it is.
+        waits = bool(lane.beyond) or any(
             not self.wants(item.event)
             or (not is_heard and self._is_for(item.event, event["sender"]))
-            for item in lane.queue
+            for item in reversed(lane.queue)
         )  # fmt: skip
         return [lane] if waits else ()
+
+    def take_back(self, router: Router, redaction: dict[str, Any]) -> None:
+        """Have nobody hear what is deleted while it waits; call before the redaction waits, too.
+
+        Once it is handed on it is too late: whoever hears may be faster than the redaction.
+        """
+        lane = router.lanes.get(watch_name(redaction["room_id"]))
+        if lane is not None and len(lane) and isinstance(lane.consumer, Watch):
+            lane.consumer.take_back(redacted_by(redaction))
 
     def _is_for(self, invites: dict[str, Any], sender: str) -> bool:
         content = invites["content"]
@@ -193,21 +211,19 @@ class Watcher:
 
     async def _come_in(self, user: UserId, room: RoomId, direct_with: UserId | None) -> bool:
         """Have the bot in the room; False if that cannot be. Raises ``TemporaryFailure``."""
-        place = user, room
         if not self._has_seat(user, room):
-            # Before it is in there: who sees it come may speak to it at once.
-            self._coming.add(place)
+            # Before it is in there: who sees it come may speak to it at once. And before it
+            # hears: what it has heard is known of it over a restart only if it still has a seat.
+            await self._bot_rooms.add_bot_room(user, room, direct_with)
             self._on_join(user, room, direct_with)
         try:
             await self.invitations.accept(room, user)
         except PermanentFailure as error:
-            if place in self._coming:
-                self._on_leave(user, room)
-            self._coming.discard(place)
+            # A seat that it had before this is gone with the room: nobody invites who is there.
+            await self._bot_rooms.remove_bot_room(user, room)
+            self._on_leave(user, room)
             log.info("an invitation is void: %s", error, extra={"event": "invitation_void"})
             return False
-        # Not after a failure: it may be in there all the same, and comes in at the next try.
-        self._coming.discard(place)
         return True
 
 

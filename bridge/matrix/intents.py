@@ -403,10 +403,12 @@ class Intents:
         preset: str = "private_chat",
         name: str = "",
         alias: str = "",
+        mark: str = "",
     ) -> RoomId:
-        """Make a room as one of our bots. Raises ``PermanentFailure`` with the reason.
+        """Make a room as one of our users. Raises ``PermanentFailure`` with the reason.
 
-        It is not encrypted: what we make, we must be able to read.
+        ``mark`` stands in its ``m.room.create``, as :data:`MARK`. It is not encrypted: what we
+        make, we must be able to read.
         """
         await self.ensure_registered(user)
         content: dict[str, Any] = {
@@ -418,6 +420,8 @@ class Intents:
             content["name"] = name
         if alias:
             content["room_alias_name"] = alias[1:].partition(":")[0]
+        if mark:
+            content["creation_content"] = {MARK: mark}
         try:
             reply = await self._client.request(
                 "POST", path("v3", "createRoom"), user=user, content=content

@@ -22,6 +22,7 @@ from bridge.storage.door import at_the_door
 from bridge.storage.files import make_folder, write_private
 from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.pool import Database
+from bridge.storage.thread import to_its_end
 
 _START = bytes(32)
 _ADD = (
@@ -111,7 +112,7 @@ class Audit:
                     raise TemporaryFailure("the audit was just written to") from error
             if stored is None:
                 raise TemporaryFailure("another instance took over the database")
-            await asyncio.to_thread(self._write_head, link)
+            await to_its_end(self._write_head, link)
             self._last = link
             return seq
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from bridge.core.watch import watch_name
-from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings
@@ -124,21 +123,42 @@ async def test_a_bot_that_comes_in_while_it_is_asked_where_it_is_stays(
 async def test_what_is_said_as_soon_as_the_bot_has_come_in_is_heard(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    bot, chat = UserId(f"@trestle:{SERVER}"), f"!chat:{SERVER}"
+    bot, chat = UserId(f"@trestle:{SERVER}"), RoomId(f"!chat:{SERVER}")
+    may_hear = asyncio.Event()
     async with play(database_settings, folder, permissions={BEA: Permission.USER}) as stage:
-        homeserver, core = stage.homeserver, stage.app.parts.database.core
+        homeserver, parts = stage.homeserver, stage.app.parts
         homeserver.rooms[chat] = {BEA}
-        async with core.acquire() as connection, connection.transaction():
-            # It has come in, and that is not noted yet.
-            await connection.execute("LOCK TABLE bot_room IN SHARE MODE")
-            direct = {"membership": "invite", "is_direct": True}
-            assert await stage.put(invite(chat, bot, sender=BEA, content=direct)) == 200
-            async with asyncio.timeout(PATIENCE):
-                while not await core.fetchval(WAITS):
-                    await asyncio.sleep(0.02)
-            assert bot in homeserver.rooms[chat]
-            assert await stage.put(ask("", chat, sender=BEA, content=HELP)) == 200
+        # It has come in, and does not know it yet.
+        homeserver.hold = lambda asked: (
+            may_hear if asked.parts == ("rooms", chat, "join") else None
+        )
+        direct = {"membership": "invite", "is_direct": True}
+        assert await stage.put(invite(chat, bot, sender=BEA, content=direct)) == 200
+        await homeserver.wait_until(lambda: bot in homeserver.rooms[chat])
+        assert await stage.put(ask("", chat, sender=BEA, content=HELP)) == 200
+        # Were we cut off now, it would still be known who has heard that.
+        assert (bot, chat, BEA) in await parts.bot_rooms.bot_rooms()
+        may_hear.set()
         await homeserver.wait_until(lambda: any("help" in text for text in homeserver.texts(chat)))
+
+
+async def test_a_bot_that_cannot_come_in_has_no_seat_there(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    shut = RoomId(f"!shut:{SERVER}")
+
+    def refuse_all(asked: Asked) -> Answer | None:
+        is_join = asked.parts == ("rooms", shut, "join")
+        return refuse(403, "M_FORBIDDEN") if is_join else None
+
+    async with play(database_settings, folder, rules=[refuse_all]) as stage:
+        parts = stage.app.parts
+        # As it is after a kill, before it was known to be void.
+        await parts.bot_rooms.add_bot_room(UserId(DICE), shut, None)
+        parts.seat(UserId(DICE), shut, None)
+        assert await stage.put(invite(shut)) == 200
+        await wait_until(lambda: not parts.routes.has_seat(UserId(DICE), shut))
+        assert shut not in {room for _, room, _ in await parts.bot_rooms.bot_rooms()}
 
 
 async def test_a_bot_that_is_let_in_while_it_is_asked_where_it_is_stays(

@@ -1,5 +1,6 @@
 """What is said in a room while one of ours is coming in."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.flow.test_direct_chats import BOT, ghost
 from tests.flow.test_invitations import BEA, invite
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
-from tests.rigs.scripted_homeserver import SERVER
+from tests.rigs.scripted_homeserver import SERVER, Asked
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 
@@ -109,10 +110,18 @@ async def test_what_is_done_in_a_direct_chat_does_not_overtake_what_waits_to_be_
                 assert waiting == [talk, "m.room.topic", "m.room.member", talk]
                 # Of what comes after it in its lane nobody would believe that it is still to do.
                 assert lanes[door.name].slot.newest is None
+                # Nor is there anything in it if the ghost is put out of the room just now.
+                put_out = {
+                    "type": "m.room.member", "event_id": "$out", "room_id": chat,
+                    "state_key": ghost("carl"), "sender": alice.id,
+                    "content": {"membership": "leave"},
+                }  # fmt: skip
+                there = app.parts.routes(put_out)
+                assert [lane.consumer.name for lane in there] == [watch_name(room)]
             for text in ("one", "two"):
                 assert (await carl.expect("PRIVMSG carl :")).endswith(f" :{text}")
-            there = await app.parts.intents.joined_members(room)
-            assert set(there) == {alice.id, BOT, ghost("carl")}
+            members = await app.parts.intents.joined_members(room)
+            assert set(members) == {alice.id, BOT, ghost("carl")}
 
 
 async def test_what_is_said_to_a_bot_that_is_just_coming_is_heard_though_another_hears_already(
@@ -122,9 +131,46 @@ async def test_what_is_said_to_a_bot_that_is_just_coming_is_heard_though_another
     async with play(database_settings, folder, permissions={BEA: Permission.USER}) as stage:
         homeserver = stage.homeserver
         assert stage.app.parts.routes.has_seat(UserId(DICE), room)
-        async with locked(stage.app, "bot_room"):
-            assert await stage.put(invite(room, bot, sender=BEA)) == 200
-            await homeserver.wait_until(lambda: bot in homeserver.rooms.get(room, ()))
-            said = {"msgtype": "m.text", "body": "!trestle ping"}
-            assert await stage.put(ask("", room, sender=BEA, content=said)) == 200
-            await homeserver.wait_until(lambda: "I am here." in homeserver.texts(room))
+        answered, joins = asyncio.Event(), 0
+
+        def hold(asked: Asked) -> asyncio.Event | None:
+            nonlocal joins
+            is_join = asked.parts == ("rooms", room, "join") and asked.user == bot
+            joins += is_join
+            return answered if is_join and joins == 1 else None
+
+        homeserver.hold = hold
+        assert await stage.put(invite(room, bot, sender=BEA)) == 200
+        await homeserver.wait_until(lambda: bot in homeserver.rooms.get(room, ()))
+        said = {"msgtype": "m.text", "body": "!trestle ping"}
+        assert await stage.put(ask("", room, sender=BEA, content=said)) == 200
+        await homeserver.wait_until(lambda: "I am here." in homeserver.texts(room))
+        answered.set()
+
+
+async def test_what_is_deleted_while_it_waits_to_be_said_in_a_direct_chat_is_not_said(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc))
+        )
+        alice = await town.person("alice")
+        async with running(settings) as app:
+            async with locked(app, "portal"):
+                chat = await alice.create_room(
+                    preset="trusted_private_chat", is_direct=True, invite=[ghost("carl")]
+                )
+                await alice.wait_until_joined(chat, BOT)
+                wrong = await alice.say(chat, "what nobody is to read")
+                # So many that the chat hears the first ones before the last is handed on.
+                others = [f"word {number}" for number in range(15)]
+                for text in others:
+                    await say(app, alice, chat, text)
+                path = f"v3/rooms/{quote(chat)}/redact/{quote(wrong)}/r1"
+                await alice.call("PUT", path, {})
+                waiting = app.parts.router.lanes[watch_name(RoomId(chat))].queue
+                await wait_until(lambda: waiting[-1].event["type"] == "m.room.redaction")
+            for text in others:
+                assert (await carl.expect("PRIVMSG carl :")).endswith(f" :{text}")
+            assert not any("nobody is to read" in line for line in carl.heard)

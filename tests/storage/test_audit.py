@@ -1,6 +1,7 @@
 """The audit: what was changed, removed or swapped in it is named."""
 
 import asyncio
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import AuditAction
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import UserId
@@ -47,6 +49,30 @@ async def test_acts_are_read_back_in_their_order(filled: Audit) -> None:
         (n, f"libera #{n} !r", f"because {n}") for n in range(1, 6)
     ]
     assert {(row.actor, row.action) for row in rows} == {(ALICE, AuditAction.BRIDGE)}
+
+
+async def test_an_act_that_is_cut_off_does_not_write_beside_the_next_one(
+    filled: Audit, folder: Path
+) -> None:
+    """The file with the newest row is written by one at a time; here it blocks till it is read."""
+    blocked, elsewhere = folder / "audit.head.new", folder / "pipe"
+    os.mkfifo(blocked)
+    elsewhere.hardlink_to(blocked)
+    async with asyncio.TaskGroup() as group:
+        act = filled.record(actor=ALICE, action=AuditAction.PAUSE, target="6")
+        cut = group.create_task(act)
+        async with asyncio.timeout(PATIENCE):
+            while len([row async for row in filled.rows()]) < 6:
+                await asyncio.sleep(0.01)
+        cut.cancel()
+        done, _ = await asyncio.wait({cut}, timeout=0.2)
+        blocked.unlink()
+        os.close(os.open(elsewhere, os.O_RDONLY | os.O_NONBLOCK))
+        assert not done
+    assert cut.cancelled()
+    await filled.record(actor=ALICE, action=AuditAction.PAUSE, target="7")
+    assert (folder / "audit.head").read_text().startswith("7 ")
+    assert await filled.verify() == []
 
 
 async def test_acts_at_the_same_time_make_one_chain(audit: Audit) -> None:

@@ -14,7 +14,7 @@ from bridge.demo.matrix_user import PATIENCE
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.doubles import Doubles, Leave
 from bridge.matrix.namespaces import Namespaces
-from bridge.model import AuditAction
+from bridge.model import AuditAction, LoginRow
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.secret import Secret
@@ -144,8 +144,20 @@ async def test_a_login_that_was_ended_since_the_backup_stays_ended(
         accounts, vault = Accounts(database), await Vault.at(database, state)
         ended = EndedLogins(state)
         audit = Audit(database, DayKeys(state, clock), state)
-        means = SimpleNamespace(accounts=accounts, vault=vault, ended=ended, audit=audit)
-        await Logins({}, cast(Means, means)).load()
+        client = HomeserverClient("http://localhost", Secret("none"))
+        doubles = Doubles(client, Namespaces(server_name="hs", networks=[]), lambda name: b"")
+        puppets = DoublePuppets(DoublePuppetStore(database, state), vault, doubles, audit, "hs")
+        means = SimpleNamespace(
+            accounts=accounts, vault=vault, ended=ended, audit=audit, double_puppets=puppets
+        )
+        logins, gone = Logins({}, cast(Means, means)), []
+
+        async def note_end(row: LoginRow) -> None:
+            gone.append(row.name)
+
+        logins.on_end = note_end
+        await logins.load()
+        assert gone == ["ended"]
         assert {row.name for row in await accounts.logins_of(alice)} == {"again", "kept"}
         assert len(await vault.records_of(alice)) == 2
         (told,) = [row async for row in audit.rows() if row.action is AuditAction.LOGOUT]
