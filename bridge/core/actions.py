@@ -1,6 +1,7 @@
 """What the main bot does, as one declaration each: for its help, its permissions, its docs."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import difflib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,8 @@ from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 
 PREFIX = "!trestle"
+_LONGEST = 40
+"""Of a word that is compared with names."""
 
 WORDS = frozenset({
     "help", "ping", "modules", "status", "bridge", "unbridge", "pause", "resume", "parked", "set",
@@ -41,6 +44,13 @@ class Action:
     is_private: bool = False
     """It takes or shows a secret, and is heard in a direct chat alone."""
 
+    def describe(self, head: str = PREFIX) -> str:
+        """How it is said, after ``head``, what it does, and what it needs."""
+        needs = ["needs power in the room"] if self.needs_power else []
+        needs += ["in a direct chat with me alone"] if self.is_private else []
+        shown = f" ({', '.join(needs)})" if needs else ""
+        return f"{head} {self.usage}".strip() + f" — {self.help}{shown}"
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -52,6 +62,11 @@ class Order:
     """What follows the action's name, as it was typed."""
 
     @property
+    def network(self) -> tuple[str, ...]:
+        """The first word, if there is one, as it would name a network."""
+        return tuple(word.casefold() for word in self.words[:1])
+
+    @property
     def room(self) -> RoomId:
         """Where it was asked."""
         return self.call.room
@@ -60,6 +75,12 @@ class Order:
     def sender(self) -> UserId:
         """Who asked."""
         return self.call.sender.user_id
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A question after the name that is most like a word, with a space before it, if one is."""
+    near = difflib.get_close_matches(word[:_LONGEST], list(known), n=1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def is_order(body: str) -> bool:

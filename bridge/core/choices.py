@@ -1,9 +1,7 @@
 """What the people of a room choose for its bridge, by ``set`` and at the web."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import TypeVar
 
 from bridge.core.instances import Instance
 from bridge.model import Follow, InstanceRules, Members, Portal, Puppets, Telling, Uncertain
@@ -11,7 +9,6 @@ from bridge.nameformat import check_format
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
 
-_Choice = TypeVar("_Choice", bound=StrEnum)
 DEFAULT = "default"
 """As the settings have it for the network."""
 MINE, _BOT = "mine", "bot"
@@ -33,11 +30,28 @@ class Wish:
 class Choice:
     """One thing that can be chosen."""
 
-    takes: str
     help: str
     show: Callable[[Portal], str]
     change: Callable[[Wish, str], Portal]
     """Raises ``PermanentFailure`` for what cannot be."""
+    values: tuple[str, ...] = ()
+    """All that it takes; none: any text."""
+    text: str = ""
+    """What the text is, where it takes any."""
+
+    @property
+    def takes(self) -> str:
+        """What can be said, in words."""
+        *others, last = self.values or (self.text,)
+        return f"{', '.join(others)} or {last}" if others else last
+
+
+def read_typed(words: Sequence[str]) -> tuple[str, str]:
+    """A key and the value after it, however somebody wrote them."""
+    key, value = words[0].casefold(), " ".join(words[1:])
+    choice = CHOICES.get(key)
+    is_named = choice is not None and (choice.values or value.casefold() == DEFAULT)
+    return key, value.casefold() if is_named else value
 
 
 def change(key: str, value: str, wish: Wish) -> Portal:
@@ -48,6 +62,8 @@ def change(key: str, value: str, wish: Wish) -> Portal:
             "say set alone to see what there is, or set, a key and one of its values: "
             "set uncertain hold"
         )
+    if choice.values and value not in choice.values:
+        raise PermanentFailure(f"{key} takes {choice.takes}")
     return choice.change(wish, value)
 
 
@@ -70,16 +86,10 @@ def describe(portal: Portal) -> str:
     )
 
 
-def _pick(kind: type[_Choice], value: str) -> _Choice:
-    if value not in list(kind):
-        raise PermanentFailure(f"it takes one of {', '.join(one.value for one in kind)}")
-    return kind(value)
-
-
 def _set_puppets(wish: Wish, value: str) -> Portal:
     if value == DEFAULT:
         return replace(wish.portal, puppets=None)
-    puppets = _pick(Puppets, value)
+    puppets = Puppets(value)
     if puppets is Puppets.AUTOMATIC and wish.rules.puppets is not Puppets.AUTOMATIC:
         raise PermanentFailure("the settings let nobody have a connection made for them there")
     return replace(wish.portal, puppets=puppets)
@@ -88,8 +98,6 @@ def _set_puppets(wish: Wish, value: str) -> Portal:
 def _set_privacy(wish: Wish, value: str) -> Portal:
     if value == DEFAULT:
         return replace(wish.portal, privacy=None)
-    if value not in {_ON, _OFF}:
-        raise PermanentFailure(f"it takes {_ON}, {_OFF} or {DEFAULT}")
     puppets = wish.portal.puppets or wish.rules.puppets
     connector = wish.instance.connector if wish.instance else None
     has_own = connector is not None and connector.capabilities(wish.portal.chat).puppets
@@ -110,8 +118,6 @@ def _set_relay_name(wish: Wish, value: str) -> Portal:
 def _set_relay(wish: Wish, value: str) -> Portal:
     if value == _BOT:
         return replace(wish.portal, relay=None)
-    if value != MINE:
-        raise PermanentFailure(f"it takes {MINE} or {_BOT}")
     own = wish.instance.logins_of(wish.person) if wish.instance else ()
     if not own:
         raise PermanentFailure(f"you have no login on {wish.portal.instance}; say login")
@@ -120,51 +126,51 @@ def _set_relay(wish: Wish, value: str) -> Portal:
 
 CHOICES: Mapping[str, Choice] = {
     "uncertain": Choice(
-        takes="resend or hold",
+        values=tuple(Uncertain),
         help="what is done with a message that may have been sent before an interruption",
         show=lambda portal: portal.uncertain.value,
-        change=lambda wish, value: replace(wish.portal, uncertain=_pick(Uncertain, value)),
+        change=lambda wish, value: replace(wish.portal, uncertain=Uncertain(value)),
     ),
     "telling": Choice(
-        takes="notice or reaction",
+        values=tuple(Telling),
         help="how its sender is told",
         show=lambda portal: portal.telling.value,
-        change=lambda wish, value: replace(wish.portal, telling=_pick(Telling, value)),
+        change=lambda wish, value: replace(wish.portal, telling=Telling(value)),
     ),
     "follow": Choice(
-        takes="nothing, topic or all",
+        values=tuple(Follow),
         help="what the room takes over from the chat, and the chat from the room",
         show=lambda portal: portal.follow.value,
-        change=lambda wish, value: replace(wish.portal, follow=_pick(Follow, value)),
+        change=lambda wish, value: replace(wish.portal, follow=Follow(value)),
     ),
     "members": Choice(
-        takes=f"full, speakers, none or {DEFAULT}",
+        values=(*Members, DEFAULT),
         help="who of the chat is shown in the room: everybody, who has spoken, or nobody",
         show=lambda portal: portal.members.value if portal.members else DEFAULT,
         change=lambda wish, value: replace(
-            wish.portal, members=None if value == DEFAULT else _pick(Members, value)
+            wish.portal, members=None if value == DEFAULT else Members(value)
         ),
     ),
     "privacy": Choice(
-        takes=f"{_ON}, {_OFF} or {DEFAULT}",
+        values=(_ON, _OFF, DEFAULT),
         help="nothing comes in while somebody reads here who is not seen there",
         show=lambda portal: DEFAULT if portal.privacy is None else _ON if portal.privacy else _OFF,
         change=_set_privacy,
     ),
     "puppets": Choice(
-        takes=f"automatic, login, relay or {DEFAULT}",
+        values=(*Puppets, DEFAULT),
         help="whose account speaks for people",
         show=lambda portal: portal.puppets.value if portal.puppets else DEFAULT,
         change=_set_puppets,
     ),
     "relay_name": Choice(
-        takes=f"a text with {{name}}, {{user}}, {{localpart}} or {{server}}, or {DEFAULT}",
+        text=f"a text with {{name}}, {{user}}, {{localpart}} or {{server}}, or {DEFAULT}",
         help="how the relay names people",
         show=lambda portal: portal.relay_name or DEFAULT,
         change=_set_relay_name,
     ),
     "relay": Choice(
-        takes=f"{MINE} or {_BOT}",
+        values=(MINE, _BOT),
         help="whose login speaks for those who have none",
         show=lambda portal: _BOT if portal.relay is None else f"login {portal.relay}",
         change=_set_relay,

@@ -1,12 +1,11 @@
 """The main bot: what people say to ``!trestle``, in rooms and in direct chats."""
 
-import difflib
 from collections.abc import Awaitable, Callable, Sequence
 
-from bridge.core.actions import PREFIX, Action, Order
+from bridge.core.actions import PREFIX, Action, Order, did_you_mean
 from bridge.core.aside import Aside
 from bridge.core.bots import BotCall, Stage
-from bridge.core.choices import describe
+from bridge.core.choices import describe, read_typed
 from bridge.core.confidences import Confidences, tokens_in
 from bridge.core.consents import Consents, in_words
 from bridge.core.doorway import Doorway
@@ -203,11 +202,13 @@ class MainBot:
 
     def _unknown(self, call: BotCall, text: str) -> str:
         name = text.split(maxsplit=1)[0].casefold()
-        near = difflib.get_close_matches(name, self.actions, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = self._hint(call.sender.user_id, name)
         # What is said in a direct chat may have been meant as an answer, and be a secret.
         what = "that" if call.direct else repr(name[:40])
         return f"I do not know {what}.{hint} Say {PREFIX} help for a list."
+
+    def _hint(self, person: UserId, word: str) -> str:
+        return did_you_mean(word, {*self.actions, *self.network_commands.names(person)})
 
     async def _allow(self, action: Action, order: Order) -> None:
         allows, sender = self._stage.permissions.allows, order.sender
@@ -231,9 +232,9 @@ class MainBot:
             return [action.network]
         if action.name == "bridge":
             here = list(self._plumbing.instances)
-            return [name for name in here if name in order.words[:1]]
+            return [name for name in here if name in order.network]
         here = [door.portal.instance for door in self._portals.in_room(order.room)]
-        return [name for name in here if name in order.words[:1]] or here
+        return [name for name in here if name in order.network] or here
 
     async def _need_power(self, order: Order) -> None:
         # What counts is the power that the sender had when it was said.
@@ -246,18 +247,29 @@ class MainBot:
     # --- the actions ---
 
     async def _help(self, order: Order) -> str:
-        if order.words:
-            return self.network_commands.describe(
-                order.sender, order.words[0].casefold(), order.words[1:2]
-            )
         head = PREFIX if not order.call.direct else ""
+        if order.words:
+            return self._help_about(order, head)
         lines = ["I bridge rooms to other networks and host bots. You can say:"]
         lines += [
-            f"{head} {action.usage}".strip() + f" — {action.help}"
+            action.describe(head)
             for action in self.actions.values()
             if self._has_level(order.sender, action)
         ]
         return "\n".join([*lines, *self.network_commands.summary(order.sender)])
+
+    def _help_about(self, order: Order, head: str) -> str:
+        """What one word stands for: an action of the bot, else a network or its command."""
+        word = order.words[0].casefold()
+        if word in self.actions:
+            return self.actions[word].describe(head)
+        found = self.network_commands.describe(order.sender, order.words)
+        if not found:
+            raise PermanentFailure(
+                f"there is no command and no network called {word[:40]!r} here that you use."
+                f"{self._hint(order.sender, word)} Say {PREFIX} help for a list"
+            )
+        return found
 
     async def _ping(self, order: Order) -> str:
         return "I am here."
@@ -306,7 +318,7 @@ class MainBot:
                 "say bridge, the network and the chat: bridge libera #channel; after them its "
                 "key, if it has one"
             )
-        instance = self._plumbing.find_instance(order.words[0])
+        instance = self._plumbing.find_instance(order.network[0])
         chat, *said = order.words[1:]
         key = Secret(said[0]) if said else None
         found = await self.consents.bridge(instance, chat, order.room, order.sender, key)
@@ -339,7 +351,7 @@ class MainBot:
         door, words = self._door_and_words(order)
         if not words:
             return describe(door.portal)
-        key, value = words[0], " ".join(words[1:])
+        key, value = read_typed(words)
         wish = self._plumbing.wish(door, order.sender)
         await self._portals.choose(door, wish, {key: value})
         return f"{key} is {value} for {door.portal.chat_name} on {door.portal.instance} now."
@@ -351,10 +363,9 @@ class MainBot:
 
     def _door_and_words(self, order: Order) -> tuple[Doorway, Sequence[str]]:
         """The bridge that is meant, by its network's name before all else; what else was said."""
-        words = order.words
-        named = [door.portal.instance for door in self._portals.in_room(order.room)]
-        door = self._only_door(order, words[:1] if words and words[0] in named else ())
-        return door, words[1:] if words and words[0] == door.portal.instance else words
+        doors = self._portals.in_room(order.room)
+        named = [door.portal.instance for door in doors if door.portal.instance in order.network]
+        return self._only_door(order, named[:1]), order.words[1:] if named else order.words
 
     async def _optout(self, order: Order) -> str:
         doors = self._doors_meant(order)
@@ -424,7 +435,7 @@ class MainBot:
         return "\n".join(map(str, trace.steps))
 
     def _only_door(self, order: Order, names: Sequence[str] | None = None) -> Doorway:
-        names = order.words if names is None else names
+        names = order.network if names is None else names
         doors = list(self._portals.in_room(order.room))
         if names:
             doors = [door for door in doors if door.portal.instance == names[0]]

@@ -110,8 +110,6 @@ class DirectChats:
 
     async def query(self, instance: Instance, person: Sender, text: str, room: RoomId) -> str:
         """Have a chat with whom somebody names; the answer. Raises a ``DeliveryError``."""
-        if not text:
-            raise PermanentFailure("say query and whom: query carl")
         row, user = await self._prepare(instance, person, text, room)
         owner = person.user_id
         door = self._portals.find_direct(instance.name, RemoteChatId(user.id), row.id)

@@ -80,7 +80,7 @@ class LoginChat:
     async def login(self, call: BotCall, words: Sequence[str]) -> str:
         """Send a link, or begin to ask. Raises a ``DeliveryError``."""
         who = call.sender.user_id
-        instance = self._logins.find_network(who, words[0] if words else "")
+        instance = self._logins.find_network(who, words[0].casefold() if words else "")
         room, answer = await self._private_room(call)
         link = await self.make_link(who, f"login:{instance.name}")
         if link is not None:

@@ -2,10 +2,10 @@
 
 import asyncio
 import difflib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bridge.core.actions import PREFIX, Action, Order
+from bridge.core.actions import PREFIX, Action, Order, did_you_mean
 from bridge.core.admission import WAYS, Admission, read_admission
 from bridge.core.announcing import Announcer
 from bridge.core.bots import BotCall
@@ -176,14 +176,10 @@ class NetworkCommands:
             for action in actions_of(name, commands, self._run)
         }
         if word == "help":
-            text = self.describe(call.sender.user_id, name, order.words[:1])
+            text = _describe(name, commands, order.words[:1])
             return _saying(name, text), order
         if word not in actions:
-            near = difflib.get_close_matches(word, actions, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise PermanentFailure(
-                f"{name} takes no such command.{hint} Say {PREFIX} {name} help for a list"
-            )
+            raise _no_such(name, commands, word)
         return actions[word], order
 
     # --- help ---
@@ -195,31 +191,31 @@ class NetworkCommands:
             for name, commands in self.networks(person).items()
         ]
 
-    def describe(self, person: UserId, name: str, only: Sequence[str] = ()) -> str:
-        """The commands of one network, each with what it does. Raises ``PermanentFailure``."""
+    def names(self, person: UserId) -> Collection[str]:
+        """All that the person may say for networks: their names, and their commands."""
         networks = self.networks(person)
-        if name not in networks:
-            raise PermanentFailure(f"there is no network called {name[:40]!r} here that you use")
-        found = [one for one in networks[InstanceId(name)] if not only or one.name in only]
-        if not found:
-            raise PermanentFailure(f"{name} takes no such command")
-        about = {
-            Where.PERSON: "about yourself, anywhere",
-            Where.ROOM: "about the channel, in its room",
-        }
-        lines = []
-        for where, words in about.items():
-            lines += [f"On {name}, {words}:"] if any(one.where is where for one in found) else []
-            lines += [
-                f"{PREFIX} {name} {one.usage} — {one.help}{_conditions(one)}"
-                for one in found
-                if one.where is where
-            ]
-        return "\n".join(lines)
+        return {*networks, *(one.name for commands in networks.values() for one in commands)}
+
+    def describe(self, person: UserId, words: Sequence[str]) -> str:
+        """The commands of a network, one of them, or one of all networks that take it.
+
+        Empty if there are none. Raises ``PermanentFailure`` if the network has no such command.
+        """
+        networks, word = self.networks(person), words[0].casefold()
+        if word in networks:
+            name = InstanceId(word)
+            return _describe(name, networks[name], words[1:2])
+        return "\n".join(
+            _describe(name, commands, [word])
+            for name, commands in networks.items()
+            if word in {one.name for one in commands}
+        )
 
     # --- doing it ---
 
     async def _run(self, name: InstanceId, command: NetworkCommand, order: Order) -> str:
+        if not command.is_whole(order.text):
+            raise PermanentFailure(f"say {command.usage}")
         instance = self._plumbing.find_instance(name)
         if not instance.is_open or instance.relay is None:
             raise TemporaryFailure(f"{name} is starting", retry_after=0.5)
@@ -238,6 +234,8 @@ class NetworkCommands:
                 await instance.try_now()
         else:
             session = await self._session(instance, order)
+            doors = self._doors(instance, order)
+            chat = doors[0].chat if len(doors) == 1 else None
         if session is not None:
             await session.wake()
         call = _Call(
@@ -253,17 +251,20 @@ class NetworkCommands:
             raise PermanentFailure(str(error)) from error
 
     def _door(self, instance: Instance, order: Order) -> Doorway:
-        doors = self._portals.in_room(order.room)
-        found = [
-            door for door in doors
-            if door.portal.instance == instance.name and door.portal.receiver is None
-        ]  # fmt: skip
+        found = self._doors(instance, order)
         if not found:
             raise PermanentFailure(f"this room is not bridged to {instance.name}")
         if len(found) > 1:
             names = ", ".join(door.chat.name for door in found)
             raise PermanentFailure(f"this room is bridged to several chats there: {names}")
         return found[0]
+
+    def _doors(self, instance: Instance, order: Order) -> Sequence[Doorway]:
+        """The bridges of the room where it was said to chats that all logins share."""
+        return [
+            door for door in self._portals.in_room(order.room)
+            if door.portal.instance == instance.name and door.portal.receiver is None
+        ]  # fmt: skip
 
     async def _session(self, instance: Instance, order: Order) -> Session:
         rules = self._rules(instance.name)
@@ -319,7 +320,26 @@ def _saying(name: InstanceId, text: str) -> Action:
     )  # fmt: skip
 
 
-def _conditions(command: NetworkCommand) -> str:
-    found = ["needs power in the room"] if command.needs_power else []
-    found += ["in a direct chat with me alone"] if command.is_private else []
-    return f" ({', '.join(found)})" if found else ""
+def _describe(name: InstanceId, commands: Sequence[NetworkCommand], only: Sequence[str]) -> str:
+    """What a network takes, each with what it does; or one command alone."""
+    words = [one.casefold() for one in only]
+    found = [one for one in commands if not words or one.name in words]
+    if not found:
+        raise _no_such(name, commands, words[0])
+    about = {
+        Where.PERSON: "about yourself, anywhere",
+        Where.ROOM: "about the channel, in its room",
+    }
+    lines = []
+    for where, text in about.items():
+        those = [one for one in found if one.where is where]
+        lines += [f"On {name}, {text}:"] if those else []
+        lines += [action.describe() for action in actions_of(name, those)]
+    return "\n".join(lines)
+
+
+def _no_such(name: InstanceId, commands: Sequence[NetworkCommand], word: str) -> PermanentFailure:
+    hint = did_you_mean(word, [one.name for one in commands])
+    return PermanentFailure(
+        f"{name} takes no such command.{hint} Say {PREFIX} {name} help for a list"
+    )

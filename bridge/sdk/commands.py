@@ -1,5 +1,6 @@
 """What people can tell a network beside messages: commands, said to the main bot."""
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,6 +10,9 @@ from bridge.sdk.events import RemoteChat, Sender
 
 if TYPE_CHECKING:
     from bridge.sdk.module import Client
+
+
+_OPTIONAL = re.compile(r"\[[^\[\]]*\]")
 
 
 class Where(StrEnum):
@@ -32,7 +36,8 @@ class NetworkCall(Protocol):
 
     @property
     def chat(self) -> RemoteChat | None:
-        """What the room is bridged to; None for a command about the sender's own connection."""
+        """What the room is bridged to. A command about the sender's own connection has it where
+        it was said in the room of one chat of the network, else None."""
         ...
 
     @property
@@ -52,7 +57,8 @@ class NetworkCommand:
 
     name: str
     usage: str
-    """The name and what may follow: ``kick <nick> [reason]``."""
+    """The name and what may follow: ``kick <nick> [reason]``. Who leaves out what stands in ``<>``
+    is told the usage, and ``run`` is not called."""
     help: str
     """What it does, in a few words."""
     where: Where
@@ -66,6 +72,15 @@ class NetworkCommand:
     taken back, wherever and by whomever it is said, and obeyed all the same."""
     is_private: bool = False
     """It takes or shows a secret: it is heard in a direct chat with the bot alone."""
+
+    def is_whole(self, text: str) -> bool:
+        """Whether a text has a word for each thing that the usage asks for."""
+        asked = self.usage
+        while asked != (shorter := _OPTIONAL.sub("", asked)):
+            asked = shorter
+        # ``[-]<nick>``: the sign alone is nobody.
+        words = [word for word in text.split() if word != "-" or "[-]<" not in self.usage]
+        return len(words) >= asked.count("<")
 
 
 @runtime_checkable

@@ -34,8 +34,8 @@ SAID = (
     "near list", "near join {chat}", "near query carl", "near part {chat}",
     "near msg nobody hello", "near away", "near raw INFO", "near username",
     "near certfp", "near autocommand", "near topic", "near op nobody", "near voice nobody",
-    "near kick nobody", "near ban nobody", "near names", "near modes", "near sync", "near key",
-    "unbridge",
+    "near mode +n", "near invite nobody", "near kick nobody", "near ban nobody", "near names",
+    "near modes", "near sync", "near key", "unbridge",
 )  # fmt: skip
 """Each command once, in an order in which all can be done."""
 

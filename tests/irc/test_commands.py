@@ -211,6 +211,57 @@ async def test_the_rooms_commands_act_with_the_power_that_the_channel_gives(
         assert not [one for one in relay_host.of(RemoteJoin) if one.user.name == "Ann"]
 
 
+async def test_a_moderator_sets_modes_that_the_network_has_and_invites(
+    server: IrcServer, channel: str
+) -> None:
+    network = Network(server.port)
+    relay, relay_host = network.relay()
+    ann = Person(network, "Ann", relay, channel)
+    async with (
+        irc_user(server.port, "carl") as carl,
+        irc_user(server.port, "dora") as dora,
+        running(relay, ann.client),
+    ):
+        await carl.join(channel)
+        await relay_host.wait_until_connected()
+        await relay.join(chat(channel))
+        carl.say(f"MODE {channel} +i")
+        await carl.sync()
+        assert "operator's power" in await ann.refused("mode +m")
+        assert "operator's power" in await ann.refused("invite dora")
+        await gives_power(carl, channel, "trestle")
+
+        assert await ann.say("invite dora") == f"dora is invited to {channel}."
+        assert "trestle!" in await dora.expect(" INVITE dora ", channel)
+        await dora.join(channel)
+        assert "already" in await ann.refused("invite dora")
+        assert "nobody of that name" in await ann.refused("invite nobody_here")
+
+        assert await ann.say("mode  +m-i+l 20") == f"Done in {channel}: mode +m-i+l 20."
+        await dora.expect(" MODE ", "+m-i")
+        await dora.expect(" MODE ", "+l", "20")
+        await ann.say("mode +vb dora *!*@else.example")
+        await dora.expect(" MODE ", "+v", "dora")
+        said = await ann.say("modes")
+        assert "*!*@else.example" in said
+        assert "m" in said.partition(" has the modes ")[2].partition(".")[0]
+        await ann.say("mode -bm *!*@else.example")
+        await dora.expect(" MODE ", "-m")
+        await dora.expect(" MODE ", "-b", "*!*@else.example")
+
+        assert "no channel mode there; these are: " in await ann.refused("mode +m!")
+        assert "takes a value" in await ann.refused("mode +ml")
+        assert "takes the value '20'" in await ann.refused("mode -l+m 20")
+        assert "is everybody" in await ann.refused("mode +b *!*@*")
+        assert "no IRC nick" in await ann.refused("mode +v #dora")
+        assert "say which modes" in await ann.refused("mode +")
+        assert "at most 6" in await ann.refused("mode +vvvvvvv a b c d e f g")
+        assert "takes a number" in await ann.refused("mode +l many")
+        assert (await ann.say("mode -l")).endswith(": mode -l.")
+        assert (await ann.say("mode -l")).endswith(" Nothing was changed by -l.")
+        assert "the server: " in await ann.refused("mode +o nobody_here")
+
+
 async def gives_power(operator: IrcUser, channel: str, nick: str) -> None:
     """Have an operator make somebody another."""
     operator.say(f"MODE {channel} +o {nick}")

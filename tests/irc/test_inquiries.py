@@ -92,6 +92,29 @@ async def test_what_is_said_of_another_channel_or_message_is_no_answer() -> None
         assert await told == "#room has the modes +n. Banned: room!*@*."
 
 
+async def test_a_value_that_the_server_does_not_take_is_told_in_its_words() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (relay, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        peer.pong = None
+        told = tasks.create_task(refused("mode +l 20", relay, "#room"))
+        await peer.expect("MODE #room +l 20")
+        peer.say(":irc.test 696 trestle #room l 20 :At most 10")
+        await pong(peer)
+        assert await told == (
+            "#room l 20: the mode's value is not accepted (the server: At most 10)"
+        )
+
+
+async def refused(said: str, relay: IrcClient, channel: str) -> str:
+    """Give a command that is refused, in the channel's room; return why."""
+    with pytest.raises(PermanentFailure) as refusal:
+        await say(said, relay, channel=channel)
+    return str(refusal.value)
+
+
 async def pong(peer: Peer) -> None:
     """Answer the PING by which the client sees that all was worked through."""
     marker = (await peer.expect("PING ")).removeprefix("PING ")

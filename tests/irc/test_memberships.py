@@ -414,14 +414,14 @@ async def test_a_channel_that_a_wish_of_the_room_finds_full_is_tried_again(
             await host.wait_for(RemoteMembers, 2)
 
 
-async def test_a_relay_that_rests_after_a_kick_asks_for_nobodys_names() -> None:
+async def test_a_relay_that_rests_after_a_kick_asks_nothing_from_outside() -> None:
     async with scripted_server() as server:
         network = Network(server.port, rejoin_seconds=3600)
         async with listening(server, network) as (relay, host, peer, _):
             peer.say(":op!o@h KICK #room {nick} :out")
             await synced(peer)
             ann, heard = Person(network, "Ann", relay, "#room"), len(peer.heard)
-            for word in ("sync", "names"):
+            for word in ("sync", "names", "modes"):
                 await refused(ann.say(word), "We were put out of #room and come back in")
             await synced(peer)
             assert peer.heard[heard:] == ["PONG sync"]

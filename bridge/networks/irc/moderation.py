@@ -1,15 +1,17 @@
 """What may be said about a bridged channel, in its room."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from bridge.networks.irc import bans, replies
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.inquiry import Inquiries
+from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.listing import MOST_WORD_BYTES, show_names
+from bridge.networks.irc.modes import Change, lines, read_typed
 from bridge.networks.irc.targets import read_mask, read_nick
-from bridge.networks.irc.wire import cut, line
+from bridge.networks.irc.wire import clean, cut, line
 from bridge.sdk.commands import NetworkCall
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
@@ -99,6 +101,52 @@ def ranks(letter: str, word: str) -> Callable[[NetworkCall], Awaitable[str]]:
     return give
 
 
+async def mode(call: NetworkCall) -> str:
+    """Set modes of the channel, or take them."""
+    chat, _ = _channel(call)
+    words, unchanged = call.text.split(), list[str]()
+
+    async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
+        for one in lines(chat.name, _read_modes(words, connection.isupport)):
+            answer = await inquiries.ask(one, wanted={"MODE"}, channel=chat.name)
+            if not answer.lines:
+                unchanged.append(" ".join(one.params[1:]))
+
+    await _act(call, do)
+    # Servers say nothing of what is so already, and some nothing of a value that they do not take.
+    left = f" Nothing was changed by {', '.join(unchanged)}." if unchanged else ""
+    return f"Done in {chat.name}: mode {' '.join(words)}.{left}"
+
+
+def _read_modes(words: Sequence[str], limits: Isupport) -> list[Change]:
+    """Read modes that somebody typed. What has a command of its own is read as strictly."""
+    if any(clean(one) != one for one in words):
+        raise PermanentFailure("it holds a NUL, which no IRC line can carry")
+    changes = read_typed(words, limits)
+    if sum(one.value != "" for one in changes) > MOST_AT_ONCE:
+        raise PermanentFailure(f"say at most {MOST_AT_ONCE} modes with a value at once")
+    for one in changes:
+        if one.mode in limits.prefixes.values():
+            read_nick(one.value)
+        elif one.mode == "b" and one.adding:
+            read_mask(one.value)
+        elif one.mode == "l" and one.value and not one.value.isdecimal():
+            raise PermanentFailure("the mode +l takes a number")  # Some servers read a word as 0.
+    return changes
+
+
+async def invite(call: NetworkCall) -> str:
+    """Invite somebody into the channel."""
+    chat, _ = _channel(call)
+    nick = read_nick(call.text)
+
+    async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
+        await inquiries.ask(line("INVITE", nick, chat.name), wanted={replies.INVITING})
+
+    await _act(call, do)
+    return f"{nick} is invited to {chat.name}."
+
+
 async def kick(call: NetworkCall) -> str:
     """Have somebody out of the channel."""
     chat, _ = _channel(call)
@@ -169,6 +217,7 @@ async def modes(call: NetworkCall) -> str:
     """Say which modes the channel has, and whom it bans."""
     chat, relay = _channel(call)
     async with relay.at_hand() as (_, _, inquiries):
+        relay.check_in(chat)  # Who is outside is not shown all of it.
         answer = await inquiries.ask(
             line("MODE", chat.name), wanted={replies.CHANNEL_MODES}, channel=chat.name
         )

@@ -102,11 +102,16 @@ async def list_channels(call: NetworkCall) -> str:
 
 
 async def part(call: NetworkCall) -> str:
-    """Leave a channel, until the next message there."""
+    """Leave a channel, the room's if none is named, until the next message there."""
     name, _, reason = call.text.partition(" ")
     client = own_client(call)
+    if not name and call.chat is None:
+        raise PermanentFailure("say part <#channel> [reason], or say it in the channel's room")
     async with client.at_hand() as (connection, channels, _):
-        chat = read_channel(name, connection.isupport)
+        if call.chat is not None and not connection.isupport.is_channel(name):
+            chat, reason = call.chat, call.text
+        else:
+            chat = read_channel(name, connection.isupport)
         if not channels.is_in(chat.name):
             raise PermanentFailure(f"you are not in {chat.name}")
         await client.leave(chat, cut(reason.strip() or "left", REASON_BYTES))

@@ -130,6 +130,7 @@ WHOIS = frozenset({"301", "307", "311", "312", "313", "317", "319", "330", "335"
 USERHOST = "302"
 CHANNEL_MODES, BAN_ENTRY, END_OF_BANS = "324", "367", "368"
 NO_LONGER_AWAY, NOW_AWAY = "305", "306"
+INVITING = "341"
 
 # These name the command instead of the channel, or nothing; IRCv3's FAIL names the command first.
 LINE_REFUSED = frozenset({"411", "412", "413", "414", "417"})
@@ -233,6 +234,7 @@ def _is_about_speaking(reply: Incoming) -> bool:
 
 def is_error(reply: Incoming) -> bool:
     """Whether a reply says that something of ours was not done."""
-    return reply.command == "FAIL" or (
-        len(reply.command) == 3 and reply.command.isdecimal() and reply.command[0] in "45"
-    )
+    code = reply.command
+    # Some refusals have numbers beyond those that the protocol keeps for them.
+    is_numbered = len(code) == 3 and code.isdecimal() and code[0] in "45"
+    return is_numbered or code == "FAIL" or code in COMMAND_REASONS

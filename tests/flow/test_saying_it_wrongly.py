@@ -1,0 +1,123 @@
+"""Who says a command by halves, or by another name, reads how it is said."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest_asyncio
+
+from bridge.demo.matrix_user import MatrixUser
+from bridge.model import InstanceRules, Permission
+from bridge.sdk.ids import InstanceId
+from bridge.settings import DatabaseSettings
+from tests.flow.test_conversation import irc_module
+from tests.flow.test_who_may_what import answers, enter, hear
+from tests.rigs.irc_user import irc_user
+from tests.rigs.ircd import IrcServer
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.trestle import Town, make_modules, running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def irc() -> AsyncIterator[IrcServer]:
+    async with run_ngircd() as started:
+        yield started
+
+
+async def answer(person: MatrixUser, room: str, said: str) -> str:
+    """Say a command; return what the bot answers."""
+    before = len(answers(person, room))
+    await person.say(room, f"!trestle {said}")
+    return (await hear(person, room, 1, before))[0]
+
+
+async def test_help_finds_a_word_wherever_it_is_known_and_says_what_may_be_meant(
+    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    modules = irc_module(irc) | {"far": irc_module(irc, nick="farther")["near"]}
+    settings = town.settings_for(folder, database_settings, modules=make_modules(modules))
+    async with running(settings):
+        alice = await town.person("alice")
+        room = await enter(alice, "11")
+        for said, heard in (
+            ("help set", "!trestle set [network] [key value] — see or change"),
+            ("help Bridge", "(needs power in the room)"),
+            ("help whois", "!trestle near whois <nick> — say who somebody is"),
+            ("help whois", "!trestle far whois <nick>"),
+            ("help Near WHOIS", "!trestle near whois <nick>"),
+            ("help near", "!trestle near kick <nick> [reason]"),
+            ("near help Kick", "!trestle near kick <nick> [reason]"),
+            ("help near whios", "near takes no such command. Did you mean whois?"),
+            ("help whios", "called 'whios' here that you use. Did you mean whois?"),
+            ("help uncertain_things", "called 'uncertain_things' here that you use. Say"),
+            ("near whios carl", "near takes no such command. Did you mean whois?"),
+            ("whios carl", "I do not know 'whios'. Did you mean whois?"),
+        ):
+            assert heard in await answer(alice, room, said)
+
+
+async def test_who_leaves_out_what_a_command_needs_reads_how_it_is_said(
+    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
+    async with running(settings), irc_user(irc.port, "carl") as carl:
+        await carl.join("#halves")
+        alice = await town.person("alice")
+        room = await enter(alice, "11")
+        assert "bridged to #halves" in await answer(alice, room, "bridge Near #halves")
+        for said, usage in (
+            ("kick", "kick <nick> [reason]"), ("whois", "whois <nick>"),
+            ("ban", "ban [-]<nick or mask>"), ("ban -", "ban [-]<nick or mask>"),
+            ("op -", "op [-]<nick> ..."), ("msg carl", "msg <nick> <text>"),
+            ("mode", "mode <flags> [values]"), ("invite", "invite <nick>"),
+            ("join", "join <chat>"), ("near query", "query <person>"),
+        ):  # fmt: skip
+            told = await answer(alice, room, said)
+            assert told.rstrip(".") == f"I could not do that: say {usage.rstrip('.')}"
+
+        away = await enter(alice, "11")
+        assert "say part <#channel> [reason], or" in await answer(alice, away, "part")
+        assert "you are not in #halves" in await answer(alice, room, "part")
+        await alice.say(room, "hello")
+        await carl.expect("PRIVMSG #halves", "hello")
+        assert "You left #halves" in await answer(alice, room, "part off to lunch")
+        await carl.expect(" PART #halves", "off to lunch")
+
+
+async def test_what_is_chosen_is_read_in_any_case_and_its_refusal_names_all_values(
+    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
+    async with running(settings):
+        alice = await town.person("alice")
+        room = await enter(alice, "11")
+        await answer(alice, room, "bridge NEAR #chosen")
+        for said, heard in (
+            ("set members x", "members takes full, speakers, none or default."),
+            ("set puppets x", "puppets takes automatic, login, relay or default."),
+            ("set uncertain x", "uncertain takes resend or hold."),
+            ("set privacy", "privacy takes on, off or default."),
+            ("set relay Somebody", "relay takes mine or bot."),
+            ("set Members Full", "members is full for #chosen on near now."),
+            ("set Near UNCERTAIN hold", "uncertain is hold for #chosen on near now."),
+            ("set relay_name {name} of Trestle", "relay_name is {name} of Trestle for"),
+            ("set relay_name Default", "relay_name is default for"),
+            ("pause Near", "until you say resume"),
+            ("unbridge Near", "no longer bridged"),
+        ):
+            assert heard in await answer(alice, room, said)
+
+
+async def test_a_network_that_somebody_may_not_use_is_none_of_theirs_in_any_case(
+    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    modules = make_modules(irc_module(irc))
+    alice, near = await town.person("alice"), InstanceId("near")
+    rules = InstanceRules(permissions={alice.id: Permission.RELAY})
+    modules[near] = replace(modules[near], rules=rules)
+    settings = town.settings_for(folder, database_settings, modules=modules)
+    async with running(settings):
+        room = await enter(alice, "11")
+        for said in ("bridge near #theirs", "bridge NEAR #theirs"):
+            assert "do not let you do that" in await answer(alice, room, said)
+        assert "called 'whois' here that you use" in await answer(alice, room, "help whois")
