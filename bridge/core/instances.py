@@ -391,7 +391,8 @@ class Instance:
         try:
             async with asyncio.timeout(limit):
                 await supervisor.connected.wait()
-                await client.join(chat)
+                with outliving_module("join a chat"):
+                    await client.join(chat)
         except TimeoutError as error:
             reason = supervisor.reason or "the network did not answer"
             raise TemporaryFailure(f"{self.name} is not connected: {reason}") from error

@@ -61,7 +61,7 @@ class Plumbing:
         if not isinstance(connector, FindsChats):
             raise PermanentFailure(f"{instance.name} has no chats to bridge by name")
         await instance.wait_until_connected(limit)
-        return await connector.find_chat(text)
+        return await _find_chat(instance, connector, text)
 
     async def bridge(self, instance: Instance, text: str, room: RoomId, by: UserId) -> Doorway:
         """Tie the room to the chat, where nobody else must agree; the relay is in the chat then.
@@ -372,7 +372,15 @@ async def _reads(instance: Instance | None, text: str) -> RemoteChatId | None:
     if instance is None or not isinstance(instance.connector, FindsChats):
         return None
     try:
-        with outliving_module("read the name of a chat"):
-            return (await instance.connector.find_chat(text)).id
+        return (await _find_chat(instance, instance.connector, text)).id
     except DeliveryError:
         return None
+
+
+async def _find_chat(instance: Instance, connector: FindsChats, text: str) -> RemoteChat:
+    """Have the module read a text as a chat. Raises a ``DeliveryError``, whatever it does."""
+    try:
+        with outliving_module("read the name of a chat"):
+            return await connector.find_chat(text)
+    except TimeoutError as error:
+        raise TemporaryFailure(f"{instance.name} did not answer in time") from error
