@@ -338,10 +338,7 @@ class Sender:
             return None
         try:
             async with self._again if tries else self._slots:
-                if outgoing.kind is SendKind.EVENT:
-                    is_secret = self._encryption.of(outgoing.room)
-                    if is_secret or (is_secret is None and await self._encryption.ask(outgoing)):
-                        raise _Encrypted("the room is encrypted")
+                await self._refuse_in_clear(outgoing)
                 await self._read_back(lane, queued)
                 event_id = (lane.there or {}).get(outgoing.transaction_id)
                 if event_id is None:
@@ -364,10 +361,23 @@ class Sender:
             reason = ParkReason.NO_KEY if is_secret else ParkReason.REFUSED
             await self._park(queued, reason, str(error))
             return None
+        except Exception as error:
+            # What nobody foresaw is this entry's trouble, and no other's.
+            log.exception("sending into Matrix failed", extra={"event": "send_failed"})
+            detail = f"sending it failed with {type(error).__name__}"
+            await self._park(queued, ParkReason.FAILED, detail)
+            return None
         failpoint("sent")
         self._note_up(None)
         self._note_sent(queued, event_id)
         return None
+
+    async def _refuse_in_clear(self, outgoing: Outgoing) -> None:
+        """Raise ``PermanentFailure`` for what must not be said in an encrypted room."""
+        if outgoing.kind is SendKind.EVENT:
+            is_secret = self._encryption.of(outgoing.room)
+            if is_secret or (is_secret is None and await self._encryption.ask(outgoing)):
+                raise _Encrypted("the room is encrypted")
 
     async def _list(self, queued: QueuedOutgoing, tries: int) -> Pause | None:
         """Put the room into a list, or take it out. That fails alone, so it tells of nothing."""
