@@ -37,6 +37,8 @@ class Plumbing:
         """Takes back what was done to a chat for its room."""
         self.forget_answer: Callable[[InstanceId, RemoteChatId], Awaitable[None]]
         """Forgets what those who run a chat have said of a bridge of before."""
+        self.leave_behind: Callable[[Doorway], Awaitable[None]] = _nothing
+        """Has nothing of a bridge stay in rooms from which it is moving yet."""
         self._opening: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
 
     @property
@@ -222,6 +224,7 @@ class Plumbing:
         for alias in await self._aliases_of(portal):
             await house.intents.delete_alias(alias)
         await door.arrivals.attendance.empty()
+        await self.leave_behind(door)
         async with door.facts.leaving() as unlimited:
             await house.sender.put([
                 *self._states(door, portal.room, {}), *door.facts.hide(), *unlimited,
@@ -232,6 +235,13 @@ class Plumbing:
         # Whoever spoke up to the end came in again.
         await door.arrivals.attendance.empty()
         log.info("a room is unbridged", extra={"event": "unbridged", "instance": portal.instance})
+
+    @asynccontextmanager
+    async def holding(self, door: Doorway) -> AsyncIterator[bool]:
+        """Have nobody tie or untie the portal's chat in the block; gives whether the portal is
+        there still."""
+        async with self._one_at_a_time(door.portal.instance, door.portal.chat):
+            yield self._portals.numbered(door.portal.id) is door
 
     def _one_at_a_time(self, instance: InstanceId, chat: RemoteChatId) -> asyncio.Lock:
         """Held while a room is tied to the chat, or untied."""
@@ -360,6 +370,10 @@ class Plumbing:
                      transaction_id=once())
             for kind in BRIDGE_TYPES
         ]  # fmt: skip
+
+
+async def _nothing(door: Doorway) -> None:
+    """Where no room is followed there is nothing to leave behind."""
 
 
 def _key_of(portal: Portal) -> str:
