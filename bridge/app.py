@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 from bridge.assembly import build
 from bridge.confidential import refuse_exposed_keys
+from bridge.core.forgetting import forget
 from bridge.core.watchdog import Watchdog
 from bridge.crew import Crew, end
 from bridge.hours import Hours
@@ -344,7 +345,7 @@ class App:
         tidy_log_files(self.parts.database.clock.today())
         self.parts.database.tidy_log()
         try:
-            await self.parts.retention.run_once()
+            forget(self.parts.router, await self.parts.retention.run_once())
         except ConfigError as error:
             log.error("%s", error, extra={"event": "retention_refused"})
 

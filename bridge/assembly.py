@@ -214,7 +214,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         sender.listings.on_given_up = portals.forget_listing
         plumbing = Plumbing(house, portals)
         privacy = Privacy(house, portals)
-        sender.may_go = privacy.may_go
+        sender.may_go, sender.find_over = privacy.may_go, day_keys.find_over
         answers = ConsentStore(database)
         plumbing.forget_answer = answers.forget
         consents = Consents(house, portals, plumbing, answers)

@@ -6,7 +6,9 @@ from dataclasses import replace
 from bridge.core.chatfacts import ChatFacts
 from bridge.core.house import House
 from bridge.core.outgoing import once
+from bridge.matrix.client import MatrixError
 from bridge.model import Members, Outgoing, Permission, Portal, SendKind
+from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import (
     RemoteJoin,
     RemoteLeave,
@@ -52,9 +54,15 @@ class Attendance:
         return len(self._coming) + len(self._going)
 
     async def present(self) -> set[UserId]:
-        """Our ghosts of this portal's instance that are in the room."""
+        """Our ghosts of this portal's instance that are in the room.
+
+        Raises ``TemporaryFailure`` when the homeserver does not say.
+        """
         if self._present is None:
-            members = await self._house.intents.joined_members(self._portal.room)
+            try:
+                members = await self._house.intents.joined_members(self._portal.room)
+            except MatrixError as error:
+                raise TemporaryFailure(str(error), retry_after=5) from error
             parse_ghost = self._house.namespaces.parse_ghost
             self._present = {
                 UserId(user)

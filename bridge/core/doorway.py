@@ -11,6 +11,7 @@ from bridge.core.acts import act, level_of
 from bridge.core.announcing import terms
 from bridge.core.arrivals import Arrivals
 from bridge.core.audience import audience_of
+from bridge.core.cancellation import outliving_module
 from bridge.core.chatfacts import ChatFacts
 from bridge.core.comings import Comings
 from bridge.core.departures import Crossing, Departures, Said
@@ -450,8 +451,9 @@ class Doorway:
         if not isinstance(session.client, JoinsChats) or self.portal.receiver is not None:
             return
         try:
-            await session.client.leave(self.chat, reason)
-        except DeliveryError as error:
+            with outliving_module("leave a chat"):
+                await session.client.leave(self.chat, reason)
+        except (DeliveryError, TimeoutError) as error:
             log.info("a puppet is not connected: %s", error, extra={"event": "not_there"})
 
     # --- the network to Matrix ---

@@ -386,10 +386,11 @@ class Instance:
         try:
             async with asyncio.timeout(limit):
                 await supervisor.connected.wait()
-                if key is not None and isinstance(client, JoinsLockedChats):
-                    await client.join_with_key(chat, key)
-                else:
-                    await client.join(chat)
+                with outliving_module("join a chat"):
+                    if key is not None and isinstance(client, JoinsLockedChats):
+                        await client.join_with_key(chat, key)
+                    else:
+                        await client.join(chat)
         except TimeoutError as error:
             reason = supervisor.reason or "the network did not answer"
             raise TemporaryFailure(f"{self.name} is not connected: {reason}") from error

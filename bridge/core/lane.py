@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Iterator
+from datetime import date
 from time import monotonic
 from typing import Any, Protocol
 
@@ -34,6 +35,11 @@ class Item:
     def id(self) -> ItemId:
         """The item's id, as in the journal."""
         return item_of(self.row, self.index)
+
+    @property
+    def age(self) -> float:
+        """For how many seconds it has been with us."""
+        return asyncio.get_running_loop().time() - self.row.landed_at
 
     def drop(self) -> None:
         """Note that a rule leaves it out."""
@@ -110,6 +116,28 @@ class Lane:
         for item in self.queue:
             yield item.row, item.index
         yield from self.beyond
+
+    def take(self, day: date | None = None) -> list[tuple[Row, int]]:
+        """Take out what waits, of one day or all, except what is in hand; give the places."""
+        in_hand = self.current or self.held
+        taken: list[tuple[Row, int]] = []
+        kept: list[Item] = []
+        beyond: list[tuple[Row, int]] = []
+        for item in self.queue:
+            if item is in_hand or day not in {None, item.row.id.day}:
+                kept.append(item)
+                continue
+            taken.append((item.row, item.index))
+            if item.again:  # Nobody looks after it any more, however far it came.
+                self.slot.finish()
+        for place in self.beyond:
+            (taken if day in {None, place[0].id.day} else beyond).append(place)
+        # The deques stay the same: a task works on them.
+        self.queue.clear()
+        self.queue.extend(kept)
+        self.beyond.clear()
+        self.beyond.extend(beyond)
+        return taken
 
     def wake(self) -> None:
         """Let a task that waits for more go on."""

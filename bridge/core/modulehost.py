@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from bridge.core.hosting import InstanceHost, InstanceMetrics
+from bridge.matrix.client import MatrixError
 from bridge.model import Clock, LoginRow
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import ModeratorWish, RemoteEvent
@@ -85,7 +86,8 @@ class ModuleHost(InstanceHost):
         while True:
             try:
                 await store()
-            except TemporaryFailure as error:
+            except (TemporaryFailure, MatrixError) as error:
+                # What the homeserver answers is between it and us: no module can do with it.
                 self.log.warning(
                     "An event waits to be stored: %s", error, extra={"event": "receive_waits"}
                 )

@@ -40,6 +40,8 @@ class Plumbing:
         """Takes back what was done to a chat for its room."""
         self.forget_answer: Callable[[InstanceId, RemoteChatId], Awaitable[None]]
         """Forgets what those who run a chat have said of a bridge of before."""
+        self.leave_behind: Callable[[Doorway], Awaitable[None]] = _nothing
+        """Has nothing of a bridge stay in rooms from which it is moving yet."""
         self._opening: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
 
     @property
@@ -64,7 +66,7 @@ class Plumbing:
         if not isinstance(connector, FindsChats):
             raise PermanentFailure(f"{instance.name} has no chats to bridge by name")
         await instance.wait_until_connected(limit)
-        return await connector.find_chat(text)
+        return await _find_chat(instance, connector, text)
 
     async def bridge(self, instance: Instance, text: str, room: RoomId, by: UserId) -> Doorway:
         """Tie the room to the chat, where nobody else must agree; the relay is in the chat then.
@@ -237,6 +239,7 @@ class Plumbing:
         for alias in await self._aliases_of(portal):
             await house.intents.delete_alias(alias)
         await door.arrivals.attendance.empty()
+        await self.leave_behind(door)
         async with door.facts.leaving() as unlimited:
             await house.sender.put([
                 *self._states(door, portal.room, {}), *door.facts.hide(), *unlimited,
@@ -247,6 +250,13 @@ class Plumbing:
         # Whoever spoke up to the end came in again.
         await door.arrivals.attendance.empty()
         log.info("a room is unbridged", extra={"event": "unbridged", "instance": portal.instance})
+
+    @asynccontextmanager
+    async def holding(self, door: Doorway) -> AsyncIterator[bool]:
+        """Have nobody tie or untie the portal's chat in the block; gives whether the portal is
+        there still."""
+        async with self._one_at_a_time(door.portal.instance, door.portal.chat):
+            yield self._portals.numbered(door.portal.id) is door
 
     def _one_at_a_time(self, instance: InstanceId, chat: RemoteChatId) -> asyncio.Lock:
         """Held while a room is tied to the chat, or untied."""
@@ -389,6 +399,10 @@ class Plumbing:
         ]  # fmt: skip
 
 
+async def _nothing(door: Doorway) -> None:
+    """Where no room is followed there is nothing to leave behind."""
+
+
 def _key_of(portal: Portal) -> str:
     """The state key of what tells of a bridge."""
     return f"org.trestle://{portal.instance}/{portal.chat}"
@@ -399,7 +413,15 @@ async def _reads(instance: Instance | None, text: str) -> RemoteChatId | None:
     if instance is None or not isinstance(instance.connector, FindsChats):
         return None
     try:
-        with outliving_module("read the name of a chat"):
-            return (await instance.connector.find_chat(text)).id
+        return (await _find_chat(instance, instance.connector, text)).id
     except DeliveryError:
         return None
+
+
+async def _find_chat(instance: Instance, connector: FindsChats, text: str) -> RemoteChat:
+    """Have the module read a text as a chat. Raises a ``DeliveryError``, whatever it does."""
+    try:
+        with outliving_module("read the name of a chat"):
+            return await connector.find_chat(text)
+    except TimeoutError as error:
+        raise TemporaryFailure(f"{instance.name} did not answer in time") from error

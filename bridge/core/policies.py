@@ -65,7 +65,13 @@ class Policies:
         """Portals whose lists have changed."""
         self._told: set[tuple[int, str]] = set()
         self._changed = asyncio.Event()
-        self._one_at_a_time = asyncio.Lock()
+        self._reading = asyncio.Lock()
+        self._asking_one: dict[InstanceId, asyncio.Lock] = {}
+        """By network: one chat's bans are changed at a time."""
+        self._asking: set[int] = set()
+        """Portals whose network is asked by :meth:`run`, or is to be."""
+        self._with_news: set[int] = set()
+        """Portals with rules that were not looked for among those who are connected."""
         self._looked: set[int] = set()
         """Portals whose bans were compared with the chat's since we run."""
         self.residence: Residence
@@ -90,6 +96,10 @@ class Policies:
 
     async def run(self) -> None:
         """Do what is left to do; what cannot be done is tried again. Runs until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            await self._keep_up(group)
+
+    async def _keep_up(self, group: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
         while True:
             self._changed.clear()
@@ -101,7 +111,8 @@ class Policies:
             for door in doors:
                 if door.portal.id in due:
                     with suppress(DeliveryError, MatrixError):
-                        await self.enforce(door)
+                        await self._put_rules(door)
+                        self._begin_to_ban(group, door)
             wait = min(self._late.values(), default=None)
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(wait):
@@ -242,25 +253,54 @@ class Policies:
 
         Raises a ``DeliveryError`` if it is not known what they say.
         """
-        portal = door.portal
-        async with self._one_at_a_time:
-            self._late[portal.id] = asyncio.get_running_loop().time() + _AGAIN_SECONDS
+        await self._put_rules(door)
+        await self._have_out(door)
+
+    async def _put_rules(self, door: Doorway) -> None:
+        """Have the rules in force that the lists have now: no network is asked for anything."""
+        number = door.portal.id
+        async with self._reading:
+            self._late[number] = asyncio.get_running_loop().time() + _AGAIN_SECONDS
             self._changed.set()
-            patterns: Sequence[str] = ()
             # On a chat whose bridge was ended by those who run it nothing is in force any more,
             # whatever the lists say, and whether or not the homeserver tells that.
             if not door.facts.is_ended:
                 rules = await self._rules_for(door)
-                news = rules - self._house.policies.of(portal.id)
-                self._house.policies.put(portal.id, rules)
-                if news:
-                    await self._put_out(door)
-                patterns = self.aim(rules, portal.instance).patterns
-            wait = await self._change_bans(door, patterns)
+                if rules - self._house.policies.of(number):
+                    self._with_news.add(number)
+                self._house.policies.put(number, rules)
+
+    def _begin_to_ban(self, group: asyncio.TaskGroup, door: Doorway) -> None:
+        """Ask the network beside what else is to be done: it may never answer."""
+        if door.portal.id not in self._asking:
+            self._asking.add(door.portal.id)
+            group.create_task(self._try_to_have_out(door), name="bans")
+
+    async def _try_to_have_out(self, door: Doorway) -> None:
+        try:
+            with suppress(DeliveryError, MatrixError):
+                await self._have_out(door)
+        finally:
+            self._asking.discard(door.portal.id)
+
+    async def _have_out(self, door: Doorway) -> None:
+        """Have those out of the chat, and banned there, whom the rules in force are about."""
+        portal, loop = door.portal, asyncio.get_running_loop()
+        async with self._asking_one.setdefault(portal.instance, asyncio.Lock()):
+            is_ended = door.facts.is_ended
+            if portal.id in self._with_news and not is_ended:
+                self._with_news.discard(portal.id)
+                await self._put_out(door)
+            rules = self._house.policies.of(portal.id)
+            aimed = self.aim(() if is_ended else rules, portal.instance)
+            wait = await self._change_bans(door, aimed.patterns)
+            if wait is None and rules != self._house.policies.of(portal.id):
+                wait = 0.0  # They have changed meanwhile.
             if wait is None:
                 self._late.pop(portal.id, None)
             else:
-                self._late[portal.id] = asyncio.get_running_loop().time() + wait
+                self._late[portal.id] = loop.time() + wait
+                self._changed.set()
 
     async def _rules_for(self, door: Doorway) -> frozenset[Rule]:
         agreed: set[Rule] = set()
@@ -415,7 +455,8 @@ async def _find_bans(door: Doorway, client: BansChats, patterns: Sequence[str]) 
 def _refuse_to_come_back(door: Doorway, client: BansChats) -> None:
     """Raise ``TemporaryFailure`` where those who run the chat have ended its bridge, and the
     relay is not seen to be there still: to ask for bans, or to change them, it would come in."""
-    if door.facts.is_ended and not (
-        isinstance(client, SeesPeople) and client.seen(door.portal.chat) is not None
-    ):
-        raise TemporaryFailure(f"the bridge of {door.portal.chat_name} was ended")
+    if not door.facts.is_ended:
+        return
+    with outliving_module("say who is in a chat"):
+        if not isinstance(client, SeesPeople) or client.seen(door.portal.chat) is None:
+            raise TemporaryFailure(f"the bridge of {door.portal.chat_name} was ended")

@@ -1,9 +1,11 @@
 """All portals, by room and by remote chat."""
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from bridge.core.choices import Wish, change_all, chosen_as
@@ -12,6 +14,7 @@ from bridge.core.directchats import DirectChats
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
 from bridge.core.lane import Item, Lane
+from bridge.core.patience import persistently
 from bridge.core.stops import STOP
 from bridge.model import AuditAction, Follow, LoginRow, Permission, Portal
 from bridge.sdk.errors import PermanentFailure
@@ -36,6 +39,16 @@ _EARLY = 1000
 """Events of a chat that are kept at most while it is being bridged."""
 
 
+class _Early:
+    """What is heard of a chat before its portal is there."""
+
+    def __init__(self) -> None:
+        self.events: deque[tuple[LoginRow, RemoteEvent]] = deque(maxlen=_EARLY)
+        self.is_ending = False
+        """The portal is there: what comes now waits until this is put."""
+        self.over = asyncio.Event()
+
+
 class Portals:
     """All portals at work, by room and by remote chat."""
 
@@ -44,8 +57,7 @@ class Portals:
         self._by_room: dict[RoomId, list[Doorway]] = {}
         self._by_chat: dict[tuple[InstanceId, RemoteChatId, LoginId | None], Doorway] = {}
         self._by_number: dict[int, Doorway] = {}
-        self._early: dict[tuple[InstanceId, RemoteChatId], deque[tuple[LoginRow, RemoteEvent]]]
-        self._early = {}
+        self._early: dict[tuple[InstanceId, RemoteChatId], _Early] = {}
         self.on_tombstone: Callable[[Doorway, Item], Awaitable[None]]
         """Called when a room of ours was replaced."""
         self.on_room: Callable[[RoomId, UserId], Awaitable[None]]
@@ -294,6 +306,19 @@ class Portals:
 
         Raises ``PermanentFailure`` for a direct message that is not wanted.
         """
+        early = self._early.get((instance, event.chat))
+        is_shared = (instance, event.chat, row.id) not in self._by_chat and not (
+            isinstance(event, RemoteMessage) and event.direct
+        )
+        if early is not None and is_shared:
+            if not early.is_ending:
+                early.events.append((row, event))
+                return
+            # What was heard before it is put first.
+            await early.over.wait()
+        await self._put(instance, row, event)
+
+    async def _put(self, instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:
         door = self._by_chat.get((instance, event.chat, row.id)) or self.find(instance, event.chat)
         if door is not None and await self._is_ignored(door, row, event):
             self._house.telemetry.count_send("to_matrix", "dropped")
@@ -303,8 +328,6 @@ class Portals:
             await door.receive(event)
         elif isinstance(event, RemoteMessage) and event.direct:
             await self.direct_chats.receive(row, event)
-        elif (early := self._early.get((instance, event.chat))) is not None:
-            early.append((row, event))
 
     async def let_speak(self, room: RoomId, user: UserId) -> None:
         """Have a ghost or a bot speak in a room, whose chats may be such that not everybody may.
@@ -372,15 +395,22 @@ class Portals:
     async def expecting(self, instance: InstanceId, chat: RemoteChatId) -> AsyncIterator[None]:
         """Keep what is heard of a chat until its portal is there: a network tells who is in it
         when we come in, which is before the room is tied to it.
+
+        It is put into the room before anything that comes after it, however long the database
+        is away.
         """
-        early = self._early.setdefault((instance, chat), deque(maxlen=_EARLY))
+        early = self._early[instance, chat] = _Early()
         try:
             yield
+            early.is_ending = True
+            while early.events:
+                put = partial(self._put, instance, *early.events.popleft())
+                with suppress(PermanentFailure):  # Refused as a live one is: that one alone.
+                    await persistently(put)
         finally:
             if self._early.get((instance, chat)) is early:
                 del self._early[instance, chat]
-        for row, event in early:
-            await self.receive(instance, row, event)
+            early.over.set()
 
     async def _record(self, action: AuditAction, door: Doorway, by: UserId) -> None:
         """Note it before it is done: nothing is done of which the audit does not know."""

@@ -7,11 +7,13 @@ from dataclasses import replace
 from time import monotonic
 
 from bridge.core.bothsides import say_here
+from bridge.core.cancellation import outliving_module
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
 from bridge.core.outgoing import once
 from bridge.core.ownlogins import own_login
 from bridge.core.portals import Portals
+from bridge.matrix.client import MatrixError
 from bridge.model import Outgoing, Permission, Portal, Puppets, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure, TrestleError
 from bridge.sdk.events import Sender
@@ -95,12 +97,16 @@ class Privacy:
         relay = instance.relay if instance is not None else None
         if relay is None or not isinstance(relay.client, SeesPeople):
             return None
-        seen = relay.client.seen(door.portal.chat)
+        with outliving_module("say who is in a chat"):
+            seen = relay.client.seen(door.portal.chat)
         return None if seen is None else frozenset(seen)
 
     async def _change(self, door: Doorway, found: frozenset[UserId]) -> None:
         house, portal = self._house, door.portal
-        has_power = await house.intents.can(portal.room, house.namespaces.bot, STATE_TYPE)
+        try:
+            has_power = await house.intents.can(portal.room, house.namespaces.bot, STATE_TYPE)
+        except MatrixError as error:
+            raise TemporaryFailure(str(error), retry_after=5) from error
         await house.store.set_blocked(portal.id, bool(found))
         door.portal = replace(door.portal, blocked=bool(found))
         more = " and others" if len(found) > _NAMED else ""
@@ -189,7 +195,8 @@ class Privacy:
         session = await own_login(instance, sender, portal.room, rules, house.announcer)
         # That took a while, if the person had to be told first.
         if isinstance(session.client, JoinsChats) and self._may_be_there(door, person):
-            await session.client.join(door.chat)
+            with outliving_module("join a chat"):
+                await session.client.join(door.chat)
 
     def _may_be_there(self, door: Doorway, person: UserId) -> bool:
         house, portal = self._house, door.portal

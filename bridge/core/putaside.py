@@ -20,6 +20,7 @@ _TELL_SECONDS = 10
 class Failures(Protocol):
     """Where tries and parked items are kept (the journal's items)."""
 
+    def find_over(self, item: ItemId) -> Forgotten | None: ...
     async def note_try(self, item: ItemId, consumer: str) -> int: ...
     async def clear_try(self, item: ItemId, consumer: str) -> None: ...
     async def park(
@@ -72,6 +73,13 @@ async def tell(consumer: Consumer, item: Item, reason: ParkReason, detail: str) 
             "the sender of item %s in room %s was not told", item.id, _digest(item),
             exc_info=error, extra={"event": "sender_not_told"},
         )  # fmt: skip
+
+
+def tell_abandoned(consumer: str) -> None:
+    """Have the log say that an item is left behind that does not end when it is told to."""
+    log.error(
+        "a %s cannot be stopped", consumer.partition(":")[0], extra={"event": "item_abandoned"}
+    )
 
 
 def tell_forgotten(consumer: str, error: Forgotten) -> None:

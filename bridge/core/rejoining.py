@@ -6,7 +6,6 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from bridge.core.cancellation import is_meant_for_us
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId
@@ -136,13 +135,9 @@ class Rejoining:
         except DeliveryError as error:
             relay.trouble[chat.id] = str(error)
             return False
-        except asyncio.CancelledError:
-            if is_meant_for_us():
-                raise
-            relay.trouble[chat.id] = "the module gave up"
         except Exception as error:
-            # A module is a stranger; its crash is ours to outlive.
-            relay.trouble[chat.id] = f"the module failed with {type(error).__name__}"
+            # The module's own failures are told by now; this is one of ours, and outlived, too.
+            relay.trouble[chat.id] = f"it failed with {type(error).__name__}"
             log.exception(
                 "%s failed to join a bridged chat", relay.name, extra={"event": "join_failed"}
             )

@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from time import monotonic
 from typing import Any
 
@@ -16,7 +17,7 @@ from bridge.core.inflight import InFlight, consumer_number
 from bridge.core.lane import LONGEST, Consumer, Item, Lane
 from bridge.core.patience import Patience, persistently
 from bridge.core.progress import Marker, Row
-from bridge.core.putaside import Failures, park, tell, tell_forgotten
+from bridge.core.putaside import Failures, park, tell, tell_abandoned, tell_forgotten
 from bridge.failpoint import failpoint
 from bridge.model import Forgotten, Outcome, ParkReason, RowId
 from bridge.sdk.errors import (
@@ -108,16 +109,20 @@ class Router:
             self._closing.add(lane)
         # A later lane of that name has the slot for itself.
         lane.slot = self._inflight.nowhere
-        in_hand = lane.current or lane.held
-        for item in lane.queue:
-            self.waiting -= 1
-            if item is not in_hand:
-                self._settle(lane, item.row, item.index, Outcome.DROPPED)
+        self.leave_out(lane)
+        self.waiting -= len(lane.queue)
         lane.queue.clear()
-        for row, index in lane.beyond:
-            self._settle(lane, row, index, Outcome.DROPPED)
-        lane.beyond.clear()
         lane.wake()
+
+    def leave_out(self, lane: Lane, day: date | None = None) -> int:
+        """Have what waits in the lane, of one day or all, count as done; how much that was."""
+        before = len(lane.queue)
+        places = lane.take(day)
+        self.waiting -= before - len(lane.queue)
+        for row, index in places:
+            self._settle(lane, row, index, Outcome.DROPPED)
+        self._ask_for_more(lane)
+        return len(places)
 
     def push(self, lane: Lane, row: Row, index: int, event: dict[str, Any]) -> None:
         """Append the event to the lane; of a long lane's end only the place is kept."""
@@ -171,12 +176,7 @@ class Router:
 
     def oldest_of_each(self) -> dict[str, float]:
         """For how many seconds the first item of each lane has been with us."""
-        now = asyncio.get_running_loop().time()
-        return {
-            name: now - lane.queue[0].row.landed_at
-            for name, lane in self._lanes.items()
-            if lane.queue
-        }
+        return {name: lane.queue[0].age for name, lane in self._lanes.items() if lane.queue}
 
     async def run(self) -> None:
         """Handle items until cancelled."""
@@ -231,10 +231,7 @@ class Router:
         lane.held = None
         delay: float | None = 0.0
         if not done:
-            log.error(
-                "a %s cannot be stopped", lane.consumer.name.partition(":")[0],
-                extra={"event": "item_abandoned"},
-            )  # fmt: skip
+            tell_abandoned(lane.consumer.name)
             lane.generation += 1
             lane.current = None
         elif not task.cancelled():
@@ -318,9 +315,7 @@ class Router:
                 if queue and queue[0] is item:
                     popleft()
                     self.waiting -= 1
-                if lane.beyond and len(queue) <= LONGEST // 2:
-                    self._hungry[lane.consumer.name] = lane
-                    self._hunger.set()
+                self._ask_for_more(lane)
                 handled += 1
                 if handled % _BURST == 0:
                     await asyncio.sleep(0)
@@ -328,6 +323,11 @@ class Router:
                 self._settle(lane, item.row, item.index, Outcome.DROPPED)
             elif delay > 0:
                 await asyncio.sleep(delay)
+
+    def _ask_for_more(self, lane: Lane) -> None:
+        if lane.beyond and len(lane.queue) <= LONGEST // 2:
+            self._hungry[lane.consumer.name] = lane
+            self._hunger.set()
 
     async def _attempt(self, lane: Lane, item: Item) -> float | None:
         """Handle once. None: finished (done or parked); else seconds until the next try."""
@@ -371,9 +371,12 @@ class Router:
         """Do what the failure's class says."""
         match failure:
             case TemporaryFailure() | ModuleNotReady():
+                if (over := self._failures.find_over(item.id)) is not None:
+                    self._forget(lane, item, over)
+                    return None
                 if not item.again:  # Of an earlier try nobody knows how far it came.
                     lane.slot.withdraw()
-                return self._patience.wait(failure, _age(item))
+                return self._patience.wait(failure, item.age)
             case Unsupported():
                 await self._park(lane, item, ParkReason.UNSUPPORTED, str(failure))
                 return None
@@ -468,10 +471,7 @@ class Router:
     def _abandon(self, lane: Lane) -> None:
         """Its task swallows the cancellation: the lane goes on without it."""
         item = lane.current
-        log.error(
-            "a %s cannot be stopped", lane.consumer.name.partition(":")[0],
-            extra={"event": "item_abandoned"},
-        )  # fmt: skip
+        tell_abandoned(lane.consumer.name)
         lane.generation += 1
         lane.current = None
         lane.cancels = 0
@@ -493,7 +493,3 @@ class Router:
         else:
             await asyncio.sleep(delay)
         await self._run_lane(lane, generation)
-
-
-def _age(item: Item) -> float:
-    return asyncio.get_running_loop().time() - item.row.landed_at

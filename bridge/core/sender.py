@@ -6,12 +6,13 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Protocol
 
 from bridge.core.encryption import Encryption
 from bridge.core.listings import Listings
 from bridge.core.patience import persistently
+from bridge.core.putaside import tell_forgotten
 from bridge.core.roomlane import Outbox, Pause, RoomLane
 from bridge.core.targets import aim
 from bridge.core.unwritten import Unwritten
@@ -19,6 +20,7 @@ from bridge.failpoint import failpoint
 from bridge.matrix.history import WereSent
 from bridge.model import (
     Clock,
+    Forgotten,
     MessageLink,
     Outgoing,
     ParkReason,
@@ -69,6 +71,8 @@ OnEnd = Callable[[Outgoing, str], None]
 """Hears that an entry is in its room, or why it will not be there by itself."""
 MayGo = Callable[[Outgoing], Awaitable[bool]]
 """Says whether what a chat says may be put into its room now. Raises ``TemporaryFailure``."""
+FindOver = Callable[[date], Forgotten | None]
+"""Says so if nothing is kept any more of what was put on a day."""
 _DONE = frozenset({SendKind.LEAVE, SendKind.REDACT, SendKind.KICK, SendKind.BAN, SendKind.UNBAN})
 """What is done at any time: only the reason is somebody's words."""
 
@@ -125,6 +129,7 @@ class Sender:
         self._failures = 0
         self._back = asyncio.Event()
         self.on_end: OnEnd = _nothing
+        self.find_over: FindOver = lambda day: None
         self.may_go: MayGo = _always
         """Whether an entry may be put into its room at this moment; else it is left out, or what
         is done there is done without the words."""
@@ -337,11 +342,12 @@ class Sender:
             self.listings.take(queued, self._group)
             return None
         try:
+            if (over := self.find_over(queued.day)) is not None:
+                tell_forgotten("room", over)
+                await self._drop(queued)
+                return None
             async with self._again if tries else self._slots:
-                if outgoing.kind is SendKind.EVENT:
-                    is_secret = self._encryption.of(outgoing.room)
-                    if is_secret or (is_secret is None and await self._encryption.ask(outgoing)):
-                        raise _Encrypted("the room is encrypted")
+                await self._refuse_in_clear(outgoing)
                 await self._read_back(lane, queued)
                 event_id = (lane.there or {}).get(outgoing.transaction_id)
                 if event_id is None:
@@ -364,10 +370,23 @@ class Sender:
             reason = ParkReason.NO_KEY if is_secret else ParkReason.REFUSED
             await self._park(queued, reason, str(error))
             return None
+        except Exception as error:
+            # What nobody foresaw is this entry's trouble, and no other's.
+            log.exception("sending into Matrix failed", extra={"event": "send_failed"})
+            detail = f"sending it failed with {type(error).__name__}"
+            await self._park(queued, ParkReason.FAILED, detail)
+            return None
         failpoint("sent")
         self._note_up(None)
         self._note_sent(queued, event_id)
         return None
+
+    async def _refuse_in_clear(self, outgoing: Outgoing) -> None:
+        """Raise ``PermanentFailure`` for what must not be said in an encrypted room."""
+        if outgoing.kind is SendKind.EVENT:
+            is_secret = self._encryption.of(outgoing.room)
+            if is_secret or (is_secret is None and await self._encryption.ask(outgoing)):
+                raise _Encrypted("the room is encrypted")
 
     async def _list(self, queued: QueuedOutgoing, tries: int) -> Pause | None:
         """Put the room into a list, or take it out. That fails alone, so it tells of nothing."""

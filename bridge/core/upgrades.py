@@ -39,9 +39,34 @@ class Upgrades:
         self._moving: set[tuple[int, RoomId]] = set()
         """By portal and old room: the moves of this process that are not finished."""
 
+        plumbing.leave_behind = self.leave_behind
+
     async def follow(self, door: Doorway, item: Item) -> None:
         """Move the portal, or say in the old room why not. Raises ``TemporaryFailure``."""
         item.drop()
+        # Who unties it meanwhile does that before, or when all of the move is done.
+        async with self._plumbing.holding(door) as is_there:
+            if is_there:
+                await self._follow(door, item)
+
+    async def leave_behind(self, door: Doorway) -> None:
+        """Have nothing of a portal that ends stay where a move of it is not finished.
+
+        Raises ``TemporaryFailure`` and :class:`MatrixError`; it can be done again.
+        """
+        house, number = self._house, door.portal.id
+        for old in [old for moving, old in self._moving if moving == number]:
+            there = self._ghosts(door, await house.intents.joined_members(old))
+            # Not as the portal's: they go though it is no more.
+            await house.sender.put([
+                Outgoing(room=old, user=ghost, kind=SendKind.LEAVE, content={},
+                         transaction_id=once())
+                for ghost in sorted(there)
+            ])  # fmt: skip
+            await self._plumbing.retract(door, old)
+            self._moving.discard((number, old))
+
+    async def _follow(self, door: Doorway, item: Item) -> None:
         portal, sender = door.portal, UserId(item.event["sender"])
         target = item.event["content"].get("replacement_room")
         if not isinstance(target, str) or not target.startswith("!"):

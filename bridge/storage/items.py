@@ -6,7 +6,7 @@ from datetime import datetime
 
 import asyncpg
 
-from bridge.model import ItemId, ParkReason
+from bridge.model import Forgotten, ItemId, ParkReason
 from bridge.sdk.errors import TemporaryFailure
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
@@ -46,6 +46,10 @@ class Items:
     def __init__(self, database: Database, day_keys: DayKeys) -> None:
         self._database = database
         self._day_keys = day_keys
+
+    def find_over(self, item: ItemId) -> Forgotten | None:
+        """Say that the item's day is over, if it is: nothing is kept of it any more."""
+        return self._day_keys.find_over(item.day)
 
     async def note_try(self, item: ItemId, consumer: str) -> int:
         """Count a try, durably, and say how many there were with it.

@@ -94,14 +94,20 @@ class DayKeys:
     def _path(self, day: date) -> Path:
         return self._folder / day.isoformat()
 
-    def refuse_over(self, day: date) -> None:
-        """Raise ``Forgotten`` if what was received on that day is not kept any more.
+    def find_over(self, day: date) -> Forgotten | None:
+        """Say so if what was received on that day is not kept any more.
 
         While its key is there it is: the date may be wrong, and nothing is to be lost by that.
         """
         is_over = day < self._clock.today() - timedelta(days=RECEIVED_DAYS - 1)
         if is_over and day not in self._ciphers and not self._path(day).exists():
-            raise Forgotten(f"what was received on {day} is forgotten")
+            return Forgotten(f"what was received on {day} is forgotten")
+        return None
+
+    def refuse_over(self, day: date) -> None:
+        """Raise ``Forgotten`` if what was received on that day is not kept any more."""
+        if (over := self.find_over(day)) is not None:
+            raise over
 
     def _sealing(self, day: date) -> AESGCM:
         if (cipher := self._ciphers.get(day)) is not None:

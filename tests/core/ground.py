@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from bridge.core.house import House
 from bridge.matrix.cache import Recent
-from bridge.matrix.client import HomeserverClient
+from bridge.matrix.client import HomeserverClient, MatrixError
 from bridge.matrix.evictions import Evictions
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.powers import Powers, Speaking, change_speaking
@@ -46,6 +46,8 @@ class Ground:
         """What the database knows of the portal."""
         self.meanwhile: dict[str, Callable[[], Awaitable[None]]] = {}
         self.failing: set[str] = set()
+        self.refusing: set[str] = set()
+        """What the homeserver refuses once, as one does that does not know us any more."""
         self.house = cast(House, SimpleNamespace(
             store=self, sender=self, intents=self, audit=self, namespaces=self.namespaces,
             double_puppets=self, optouts=self, gathering=self, typing=self, router=None,
@@ -64,6 +66,11 @@ class Ground:
         if name in self.failing:
             self.failing.remove(name)
             raise TemporaryFailure(f"no {name} just now")
+
+    def _refuse(self, name: str) -> None:
+        if name in self.refusing:
+            self.refusing.remove(name)
+            raise MatrixError(401, "M_UNKNOWN_TOKEN", "who are you?")
 
     def arrive(self) -> None:
         """Have all that waits in the room, in its order."""
@@ -114,6 +121,7 @@ class Ground:
 
     async def can(self, room: RoomId, user: UserId, kind: str) -> bool:
         """Give our bot all power, unless it was taken."""
+        self._refuse("can")
         return not self.is_demoted
 
     async def may_remove(self, room: RoomId, *who: object, most: float) -> bool:
@@ -131,6 +139,7 @@ class Ground:
 
     async def joined_members(self, room: RoomId) -> Mapping[UserId, str]:
         """Who is in the room."""
+        self._refuse("joined_members")
         return dict.fromkeys(self.members, "")
 
     # --- the database ---

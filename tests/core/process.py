@@ -15,7 +15,7 @@ from bridge.core.lane import Consumer, Item, Lane
 from bridge.core.progress import Marker
 from bridge.core.router import Router
 from bridge.matrix.body import parse_transaction
-from bridge.model import ParkReason, SystemClock
+from bridge.model import Clock, ParkReason, SystemClock
 from bridge.settings import DatabaseSettings
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
@@ -63,7 +63,9 @@ class Process:
     def __init__(
         self, database: Database, journal: Journal, folder: Path, listeners: Sequence[Consumer]
     ) -> None:
-        items = Items(database, DayKeys(folder, database.clock))
+        self.database = database
+        self.day_keys = DayKeys(folder, database.clock)
+        items = Items(database, self.day_keys)
         telemetry = Telemetry()
         self.journal = journal
         self.inflight = InFlight(folder / "inflight")
@@ -99,10 +101,10 @@ class Process:
 
 @asynccontextmanager
 async def processes(
-    settings: DatabaseSettings, folder: Path
+    settings: DatabaseSettings, folder: Path, clock: Clock | None = None
 ) -> AsyncIterator[tuple[Database, Journal]]:
     """What outlives a process."""
-    async with Database.open(settings, folder, SystemClock()) as database:
+    async with Database.open(settings, folder, clock or SystemClock()) as database:
         journal = Journal(database, DayKeys(folder, database.clock))
         await journal.open()
         yield database, journal

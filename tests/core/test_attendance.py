@@ -40,6 +40,17 @@ async def test_who_goes_while_the_ghost_is_let_in_goes_after_that(
     assert attendance.waiting == 0
 
 
+async def test_a_homeserver_that_does_not_say_who_is_there_is_waited_for() -> None:
+    ground = Ground()
+    ground.refusing.add("joined_members")
+    attendance = Attendance(ChatFacts(ground.portal, ground.house), ground.house)
+    come = RemoteJoin(chat=CHAT, user=user("carl"))
+    with pytest.raises(TemporaryFailure, match="M_UNKNOWN_TOKEN"):
+        await attendance.receive(come)
+    await attendance.receive(come)
+    assert attendance.waiting == 1
+
+
 async def test_who_could_not_be_let_in_or_came_again_meanwhile_is_let_in_later() -> None:
     ground = Ground()
     attendance = Attendance(ChatFacts(ground.portal, ground.house), ground.house)

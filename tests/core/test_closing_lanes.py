@@ -10,7 +10,7 @@ import orjson
 from bridge.core.inflight import InFlight
 from bridge.core.lane import Item
 from bridge.matrix.body import parse_transaction
-from bridge.model import ParkReason
+from bridge.model import Clock, ParkReason
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.settings import DatabaseSettings
 from tests.core.process import EVENT, Process, processes
@@ -48,10 +48,10 @@ class Act:
 
 @asynccontextmanager
 async def at_work(
-    settings: DatabaseSettings, folder: Path, acts: Sequence[Act]
+    settings: DatabaseSettings, folder: Path, acts: Sequence[Act], clock: Clock | None = None
 ) -> AsyncIterator[Process]:
     """Have lanes of these at work until the block ends."""
-    async with processes(settings, folder) as kept:
+    async with processes(settings, folder, clock) as kept:
         process = Process(*kept, folder, acts)
         process.intake.open()
         async with asyncio.TaskGroup() as group:

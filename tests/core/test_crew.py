@@ -188,7 +188,7 @@ async def test_a_module_that_cancels_itself_when_it_joins_or_signs_in_has_failed
         crew.start_networks({knot.name: knot})
         while "fine" in knot.trouble:
             await asyncio.sleep(0.01)
-        assert knot.trouble == {"knot": "the module gave up"}
+        assert knot.trouble == {"knot": "the module failed with CancelledError"}
         assert await knot.wait_until_connected(PATIENCE)
 
         async def keep(end: Finished) -> LoginRow:

@@ -3,19 +3,27 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import pytest
 
+from bridge.core.doorway import Doorway
+from bridge.core.house import House
 from bridge.core.instances import NOT_ALLOWED, Instance
+from bridge.core.plumbing import Plumbing
+from bridge.core.portals import Portals
 from bridge.core.rejoining import Rejoining
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import LoginRow
+from bridge.sdk import Host, Login
 from bridge.sdk.errors import LoginRequired, PermanentFailure, TemporaryFailure
-from bridge.sdk.events import RemoteChat
+from bridge.sdk.events import RemoteChat, RemoteUser
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, UserId
 from bridge.sdk.login import LoginKind, LoginState
+from bridge.sdk.module import Directory
 from bridge.sdk.secret import Secret
-from tests.core.test_crew import Line, Rows, network
+from tests.core.ground import NEAR, Ground
+from tests.core.test_crew import Line, Quiet, Rows, network
 
 ALICE, BEA = UserId("@alice:hs"), UserId("@bea:hs")
 
@@ -55,8 +63,8 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def at_work() -> AsyncIterator[Instance]:
-    instance = network("line", Line(), Numbered())
+async def at_work(line: Line | None = None) -> AsyncIterator[Instance]:
+    instance = network("line", line or Line(), Numbered())
     async with asyncio.TaskGroup() as group:
         task = group.create_task(instance.run())
         await until(lambda: instance.is_open)
@@ -182,13 +190,57 @@ async def test_a_chat_at_which_a_module_fails_ends_no_login_and_is_tried_again(
         task = group.create_task(rejoining.run())
         rejoining.note_connected()
         await until(lambda: relay.asked.count("#odd") > 1)
-        assert relay.trouble == {"#odd": "the module failed with ValueError"}
+        assert relay.trouble == {"#odd": "it failed with ValueError"}
         broken.clear()
         await until(lambda: not relay.trouble)
         task.cancel()
     assert relay.asked.count("#good") == 1
     assert "LoginRequired: no account" in caplog.text
     assert "ValueError: of the network" in caplog.text
+
+
+class Broken(Quiet):
+    """A client whose module fails when it is to join a chat."""
+
+    async def join(self, chat: RemoteChat) -> None:
+        raise KeyError(chat.name)
+
+    async def leave(self, chat: RemoteChat, reason: str) -> None:
+        raise KeyError(chat.name)
+
+
+class BrokenLine(Line):
+    """A network whose module fails at each chat, in one way or another."""
+
+    def connect(self, login: Login, host: Host) -> Broken:
+        return Broken(host)
+
+    @property
+    def directory(self) -> Directory:
+        return Directory(protocol="line", chat_field="chat", user_field="nick", patterns={})
+
+    async def find_chat(self, text: str) -> RemoteChat:
+        raise TimeoutError if text == "slow" else KeyError(text)
+
+    async def find_user(self, text: str) -> RemoteUser:
+        raise KeyError(text)
+
+
+async def test_what_a_module_fails_at_is_a_failure_of_that_chat_for_whoever_asks() -> None:
+    (odd,) = chats_of("#odd")
+    async with at_work(BrokenLine()) as instance:
+        with pytest.raises(TemporaryFailure, match="the module failed with KeyError"):
+            await instance.join(odd)
+        plumbing = Plumbing(cast(House, None), cast(Portals, None))
+        with pytest.raises(TemporaryFailure, match="the module failed with KeyError"):
+            await plumbing.read_chat(instance, "#odd")
+        with pytest.raises(TemporaryFailure, match="line did not answer in time"):
+            await plumbing.read_chat(instance, "slow")
+        ground = Ground()
+        cast(Any, ground.house).instances = {NEAR: instance}
+        door = Doorway(ground.portal, ground.house)
+        assert instance.relay is not None
+        await door._dismiss(instance.relay, "a relay speaks here now")
 
 
 async def test_a_chat_that_somebody_wishes_for_and_that_is_refused_is_tried_again() -> None:

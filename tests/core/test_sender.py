@@ -65,6 +65,26 @@ async def test_what_waits_while_the_homeserver_is_away_lies_in_the_table_and_com
         assert not sender.may_wait(last)
 
 
+async def test_what_fails_as_nobody_foresaw_is_put_aside_and_keeps_nothing_else_waiting(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async def may_go(outgoing: Outgoing) -> bool:
+        if outgoing.content["body"] == "odd":
+            raise RuntimeError("nobody foresaw it")
+        return True
+
+    async with play(database_settings, folder) as stage:
+        sender = stage.app.parts.sender
+        sender.may_go = may_go
+        await sender.put([say("odd"), say("even")])
+        await stage.homeserver.wait_until(lambda: "even" in stage.homeserver.texts(ROOM))
+        assert stage.homeserver.texts(ROOM) == ["even"]
+        await wait_until(lambda: sender.waiting == 0)
+        core = stage.app.parts.database.core
+        parked = await core.fetchval("SELECT reason FROM outbox WHERE state = 'parked'")
+        assert parked == ParkReason.FAILED.value
+
+
 async def test_a_backlog_of_the_last_process_goes_out_before_what_is_new(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:

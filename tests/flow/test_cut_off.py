@@ -166,6 +166,44 @@ async def test_what_was_cut_off_is_done_whole_the_next_time(
         assert f"@_trestle_near_carl:{SERVER}" in homeserver.rooms[NEW]
 
 
+async def test_a_bridge_that_is_untied_while_it_moves_is_in_neither_room(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    rooms, ghost = Rooms(), f"@_trestle_near_carl:{SERVER}"
+    refused: list[str] = []
+
+    def is_busy(asked: Asked) -> Answer | None:
+        is_question = asked.parts[:2] == ("rooms", OLD) and asked.parts[-1] == "joined_members"
+        if refused or not is_question or not rooms._has_moved():
+            return None
+        refused.append(asked.path)
+        return Answer(429, {"errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": 600_000})
+
+    async with (
+        run_ngircd() as irc,
+        irc_user(irc.port, "carl") as carl,
+        play(database_settings, folder, rules=[is_busy, rooms], modules=irc_module(irc)) as stage,
+    ):
+        homeserver, parts = stage.homeserver, stage.app.parts
+        rooms.parts, near = parts, parts.instances[NEAR]
+        homeserver.rooms |= {OLD: {BOT, ALICE}, NEW: {ALICE}}
+        await wait_until(lambda: near.relay is not None)
+        assert await near.wait_until_connected(PATIENCE)
+        await carl.join("#pier")
+        door = await parts.plumbing.bridge(near, "#pier", OLD, UserId(ALICE))
+        carl.say("PRIVMSG #pier :a ghost comes in")
+        await homeserver.wait_until(lambda: "a ghost comes in" in homeserver.texts(OLD))
+        assert await stage.put(replace_old(rooms)) == 200
+        await wait_until(lambda: bool(refused))
+        await parts.plumbing.unbridge(door, UserId(ALICE))
+        await homeserver.wait_until(lambda: homeserver.rooms[OLD] == {BOT, ALICE})
+        await homeserver.wait_until(lambda: published(homeserver, OLD) == [ALICE, ""])
+        await wait_until(lambda: not parts.sender.waiting)
+        assert ghost not in homeserver.rooms[NEW]
+        assert not any(published(homeserver, NEW))
+        assert "moved here" not in str(homeserver.texts(NEW))
+
+
 def tells_of(asked: Asked, room: str, chat: str) -> Answer | None:
     """Have a room tell of the bridge to one chat."""
     is_asked = asked.method == "GET" and asked.parts[:4] == ("rooms", room, "state", "m.bridge")

@@ -1,6 +1,7 @@
 """What a module hands in waits for the database instead of getting lost."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from bridge.core.hosting import InstanceMetrics
 from bridge.core.modulehost import ModuleHost
 from bridge.demo.matrix_user import PATIENCE
+from bridge.matrix.client import MatrixError
 from bridge.model import LoginRow, SystemClock
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import (
@@ -75,20 +77,24 @@ ROW = LoginRow(id=LoginId(7), instance=InstanceId("near"), kind=LoginKind.RELAY,
 
 
 def host_with(
-    failures: list[DeliveryError], stored: list[RemoteEvent], told: Told | None = None
+    failures: Sequence[DeliveryError | MatrixError],
+    stored: list[RemoteEvent],
+    told: Told | None = None,
 ) -> ModuleHost:
     """The real host of a client, in front of a storage that fails so often."""
 
+    left = list(failures)
+
     async def receive(event: RemoteEvent) -> None:
-        if failures:
-            raise failures.pop(0)
+        if left:
+            raise left.pop(0)
         stored.append(event)
 
     info = ModuleInfo(id="test", name="Test", summary="A test.")
     instance = InstanceId("near")
     return ModuleHost(
         instance, FakeStore(), SystemClock(), InstanceMetrics(Telemetry(), instance, info),
-        receive, lambda state, reason: None, told or Told(failures), ROW,
+        receive, lambda state, reason: None, told or Told([]), ROW,
     )  # fmt: skip
 
 
@@ -99,6 +105,14 @@ async def test_a_module_waits_while_the_database_is_away_and_nothing_overtakes()
         await host.receive(said("one"))
         await host.receive(said("two"))
     assert stored == [said("one"), said("two")]
+
+
+async def test_a_module_waits_while_the_homeserver_does_not_know_us() -> None:
+    stored: list[RemoteEvent] = []
+    host = host_with([MatrixError(401, "M_UNKNOWN_TOKEN", "", retry_after=0.01)], stored)
+    async with asyncio.timeout(10):
+        await host.receive(said("one"))
+    assert stored == [said("one")]
 
 
 async def test_what_a_module_tells_of_people_waits_likewise() -> None:
