@@ -462,7 +462,7 @@ class Doorway:
         """
         is_paused = self.portal.paused and not isinstance(event, RemoteShutOut)
         if self.is_shut and isinstance(event, RemoteShutOut):
-            self.arrivals.note_shut_out(event)
+            await self.arrivals.note_shut_out(event)
         if is_paused or self.is_shut:
             self._house.telemetry.count_send("to_matrix", "dropped")
             self.facts.overhear(event)
