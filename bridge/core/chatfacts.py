@@ -10,6 +10,8 @@ from typing import Any
 from bridge.core.admission import Admission, read_admission
 from bridge.core.house import House
 from bridge.core.outgoing import once
+from bridge.core.ranks import POWERS
+from bridge.core.removals import Removals
 from bridge.matrix.client import MatrixError
 from bridge.matrix.rooms import level_of
 from bridge.model import Follow, Outgoing, Portal, Puppets, SendKind
@@ -21,17 +23,10 @@ from bridge.sdk.events import (
     RemoteRanks,
     RemoteRemoval,
     RemoteTopic,
-    Removal,
 )
 from bridge.sdk.ids import RemoteUserId, RoomId, UserId
 
 log = logging.getLogger(__name__)
-
-POWERS = {
-    Rank.NONE: 0, Rank.VOICED: 1, Rank.HELPER: 25, Rank.MODERATOR: 50, Rank.OWNER: 50,
-}  # fmt: skip
-"""Nobody on a network stands as high as a room's admins."""
-_KINDS = {Removal.KICK: SendKind.KICK, Removal.BAN: SendKind.BAN, Removal.UNBAN: SendKind.UNBAN}
 
 
 class ChatFacts:
@@ -61,6 +56,7 @@ class ChatFacts:
         self._limiting = asyncio.Lock()
         self._is_limiting = False
         """That was begun, and it is not done, or failed."""
+        self._removals = Removals(house)
         self._is_left = False
         """The room is the chat's no longer."""
         self._is_behind = False
@@ -84,6 +80,8 @@ class ChatFacts:
             await self.receive(RemoteRanks(chat=chat, ranks=ranks, own=own, is_all=True))
             if self._access is not None:
                 await self.receive(self._access)
+            for removal in self._removals.undone():
+                await self.receive(removal)
             await self.show()
         except BaseException:
             self._is_behind = True
@@ -98,7 +96,8 @@ class ChatFacts:
         portal = self.portal
         try:
             is_out = self._is_bot_out
-            if self._is_behind and portal.follow is Follow.ALL and not (portal.paused or is_out):
+            is_behind = self._is_behind or any(True for _ in self._removals.undone())
+            if is_behind and portal.follow is Follow.ALL and not (portal.paused or is_out):
                 await self.apply()
             await self._limit()
         except (MatrixError, TemporaryFailure) as error:
@@ -112,6 +111,8 @@ class ChatFacts:
         elif isinstance(event, RemoteRanks):
             self._learn_ranks(event)
             self._is_behind = True
+        elif isinstance(event, RemoteRemoval):
+            self._removals.note(event)
 
     def moved(self) -> None:
         """The room is another: what the chat is may be missing there.
@@ -132,7 +133,7 @@ class ChatFacts:
                 case RemoteRanks():
                     await self._set_powers(event)
                 case RemoteRemoval():
-                    await self._put_out(event)
+                    await self._removals.follow(self.portal, event)
         except MatrixError as error:
             log.warning("a room does not follow its chat: %s", error,
                         extra={"event": "not_followed"})  # fmt: skip
@@ -454,30 +455,6 @@ class ChatFacts:
             },
             transaction_id=once(), portal=portal.id,
         )  # fmt: skip
-
-    async def _put_out(self, event: RemoteRemoval) -> None:
-        """Do it as the ghost of who did it, if the room gives the ghost that right.
-
-        Where it is not known who, the bot does it, with no more right than theirs.
-        """
-        house, portal = self._house, self.portal
-        if portal.follow is not Follow.ALL:
-            return
-        by, most = house.namespaces.bot, POWERS[Rank.OWNER]
-        if event.by is not None:
-            by = house.namespaces.ghost(portal.instance, event.by.id)
-        if not await house.intents.may_remove(
-            portal.room, by, event.user, event.how.value, most=most
-        ):
-            return
-        await house.sender.put([
-            Outgoing(
-                room=portal.room, user=by, kind=_KINDS[event.how], target=event.user,
-                content={"reason": event.reason} if event.reason else {},
-                transaction_id=once(), portal=portal.id,
-                name="" if event.by is None else event.by.name,
-            )
-        ])  # fmt: skip
 
     @property
     def _is_bot_out(self) -> bool:

@@ -460,6 +460,9 @@ class Doorway:
 
         Raises ``PermanentFailure`` for what is said to one alone and the room must not have.
         """
+        if isinstance(event, RemoteRemoval):
+            is_back = event.how is Removal.UNBAN
+            (self.put_out.discard if is_back else self.put_out.add)(event.user)
         is_paused = self.portal.paused and not isinstance(event, RemoteShutOut)
         if self.is_shut and isinstance(event, RemoteShutOut):
             await self.arrivals.note_shut_out(event)
@@ -468,9 +471,6 @@ class Doorway:
             self.facts.overhear(event)
             return
         if isinstance(event, RemoteTopic | RemoteAccess | RemoteRanks | RemoteRemoval):
-            if isinstance(event, RemoteRemoval):
-                is_back = event.how is Removal.UNBAN
-                (self.put_out.discard if is_back else self.put_out.add)(event.user)
             await self.facts.receive(event)
             return
         if not await may_show(event, self.portal, self.audience, self._house):

@@ -4,10 +4,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from bridge.core.chatfacts import POWERS, ChatFacts
+from bridge.core.chatfacts import ChatFacts
 from bridge.core.house import House
 from bridge.core.instances import Instance
 from bridge.core.lane import Item
+from bridge.core.ranks import POWERS
 from bridge.core.telling import tell
 from bridge.matrix.client import MatrixError
 from bridge.model import Follow, Permission, Portal

@@ -116,6 +116,11 @@ class Ground:
         """Give our bot all power, unless it was taken."""
         return not self.is_demoted
 
+    async def may_remove(self, room: RoomId, *who: object, most: float) -> bool:
+        """Give everybody the power to."""
+        await self._call("may_remove")
+        return True
+
     async def display_name(self, user: UserId, room: RoomId) -> str:
         """Call everybody by their id."""
         return user

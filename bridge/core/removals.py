@@ -1,0 +1,67 @@
+"""Whom those who run a chat put out of it, or let in again: so it is in the room."""
+
+import asyncio
+from collections.abc import Iterator
+
+from bridge.core.house import House
+from bridge.core.outgoing import once
+from bridge.core.ranks import POWERS
+from bridge.model import Follow, Outgoing, Portal, SendKind
+from bridge.sdk.events import Rank, RemoteRemoval, Removal
+from bridge.sdk.ids import UserId
+
+_KINDS = {Removal.KICK: SendKind.KICK, Removal.BAN: SendKind.BAN, Removal.UNBAN: SendKind.UNBAN}
+
+
+class Removals:
+    """One portal's."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._undone: dict[UserId, RemoteRemoval] = {}
+        """Of each person the last ban that was set or lifted, and is not done in the room yet. A
+        kick is over at once, and not made up for later."""
+        self._in_turn = asyncio.Lock()
+
+    def note(self, event: RemoteRemoval) -> None:
+        """Know it, to be done later."""
+        if event.how is not Removal.KICK:
+            self._undone[event.user] = event
+
+    def undone(self) -> Iterator[RemoteRemoval]:
+        """What was noted and is neither done nor followed by another meanwhile."""
+        return (one for one in list(self._undone.values()) if self._undone.get(one.user) is one)
+
+    async def follow(self, portal: Portal, event: RemoteRemoval) -> None:
+        """Do it if the room follows its chat; else, or if it fails, it is noted."""
+        self.note(event)
+        if portal.follow is not Follow.ALL:
+            return
+        async with self._in_turn:
+            if event.how is not Removal.KICK and self._undone.get(event.user) is not event:
+                return  # Another follows.
+            await self._put(portal, event)
+            if self._undone.get(event.user) is event:
+                del self._undone[event.user]
+
+    async def _put(self, portal: Portal, event: RemoteRemoval) -> None:
+        """Do it as the ghost of who did it, if the room gives the ghost that right.
+
+        Where it is not known who, the bot does it, with no more right than theirs.
+        """
+        house = self._house
+        by, most = house.namespaces.bot, POWERS[Rank.OWNER]
+        if event.by is not None:
+            by = house.namespaces.ghost(portal.instance, event.by.id)
+        if not await house.intents.may_remove(
+            portal.room, by, event.user, event.how.value, most=most
+        ):
+            return
+        await house.sender.put([
+            Outgoing(
+                room=portal.room, user=by, kind=_KINDS[event.how], target=event.user,
+                content={"reason": event.reason} if event.reason else {},
+                transaction_id=once(), portal=portal.id,
+                name="" if event.by is None else event.by.name,
+            )
+        ])  # fmt: skip
