@@ -399,6 +399,9 @@ class Portals:
         door = Doorway(portal, self._house)
         door.on_tombstone = lambda item: self.on_tombstone(door, item)
         door.comings.on_owner_left = lambda: self.direct_chats.end(door)
+        door.facts.beside = lambda: [
+            one.facts for one in self.in_room(door.portal.room) if one is not door
+        ]
         door.arrivals.let_speak = lambda ghost: self.let_speak(door.portal.room, ghost)
         self._by_room.setdefault(portal.room, []).append(door)
         self._by_chat[portal.instance, portal.chat, portal.receiver] = door
