@@ -271,6 +271,8 @@ class Portal:
     """We closed the room because the chat is closed."""
     quieted: bool = False
     """We let only those speak in the room who are heard in the chat, because it is moderated."""
+    shut_out: bool = False
+    """The room was told that the relay is out of the chat."""
     puppets: Puppets | None = None
     """Whose account speaks here; None: as the settings have it."""
     relay_name: str | None = None

@@ -63,7 +63,7 @@ it only, `--yes` does not ask), and the file as it was is kept beside it.
 ```yaml
 rooms:
   - room: "#lobby:example.org"
-    bridge: {libera: "#lobby", oftc: ["#lobby", "#lobby-dev"]}
+    bridge: {libera: "#lobby", oftc: "#lobby"}
     bots: [dice]
 ```
 

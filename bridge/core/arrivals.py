@@ -50,7 +50,7 @@ class Arrivals:
         self.attendance = Attendance(facts, house)
         self.let_speak: Callable[[UserId], Awaitable[None]] = facts.let_speak
         """Called before a ghost says something: not everybody may in the room."""
-        self._is_shut_out = False
+        self._is_shut_out = facts.portal.shut_out
         """The room was told that nothing of the chat is heard."""
 
     @property
@@ -75,9 +75,13 @@ class Arrivals:
             case RemoteRemark():
                 await self._receive_remark(event)
 
-    def note_shut_out(self, event: RemoteShutOut) -> None:
-        """Take note of it although the room cannot be told now: what comes next is told."""
+    async def note_shut_out(self, event: RemoteShutOut) -> None:
+        """Take note of it although the room cannot be told now: what comes next is told.
+
+        Raises ``TemporaryFailure`` when the database is away.
+        """
         self._is_shut_out = bool(event.reason)
+        await self._store_shut_out()
 
     def _ghost(self, user: RemoteUser) -> UserId:
         return self._house.namespaces.ghost(self._portal.instance, user.id)
@@ -185,25 +189,25 @@ class Arrivals:
     async def _tell_shut_out(self, reason: str) -> None:
         """Tell the room, once each way: else it sees only that what it says goes out."""
         house, portal = self._house, self._portal
-        if self._is_shut_out == bool(reason):
-            return
-        name = f"{portal.chat_name} on {portal.instance}"
-        text = (
-            f"I am out of {name}, so what is said there does not come here: {reason.rstrip('.')}. "
-            f"Once that is over, say !trestle bridge {portal.instance} {portal.chat_name}."
-            if reason
-            else f"I am in {name} again: what is said there comes here."
-        )
-        self._is_shut_out = bool(reason)  # First: it may be found in two ways at once.
-        try:
-            # Not as the portal's: who is seen there is not known now, and this is not said there.
-            await house.sender.put([notice(
-                house.key_of, room=portal.room, user=house.namespaces.bot, text=text,
-                source=("shut out", once()),
-            )])  # fmt: skip
-        except BaseException:
-            self._is_shut_out = not reason
-            raise
+        if self._is_shut_out != bool(reason):
+            self._is_shut_out = bool(reason)  # First: it may be found in two ways at once.
+            try:
+                # Not as the portal's: who is seen there is not known now, and this is not said
+                # there.
+                await house.sender.put([notice(
+                    house.key_of, room=portal.room, user=house.namespaces.bot,
+                    text=_shut_out(portal, reason), source=("shut out", once()),
+                )])  # fmt: skip
+            except BaseException:
+                self._is_shut_out = not reason
+                raise
+        await self._store_shut_out()
+
+    async def _store_shut_out(self) -> None:
+        """Have the next process know what the room was told."""
+        while self._portal.shut_out is not (is_out := self._is_shut_out):
+            await self._house.store.set_shut_out(self._portal.id, is_out)
+            self._facts.portal = replace(self._portal, shut_out=is_out)
 
     async def _show_typing(self, event: RemoteTyping) -> None:
         ghost = self._ghost(event.user)
@@ -240,6 +244,17 @@ class Arrivals:
         if mention.remote is None or mention.user:
             return mention
         return replace(mention, user=self._ghost(RemoteUser(id=mention.remote, name=mention.name)))
+
+
+def _shut_out(portal: Portal, reason: str) -> str:
+    """What a room is told when the relay is out of its chat, or without a reason in it again."""
+    name = f"{portal.chat_name} on {portal.instance}"
+    if not reason:
+        return f"I am in {name} again: what is said there comes here."
+    return (
+        f"I am out of {name}, so what is said there does not come here: {reason.rstrip('.')}. "
+        f"Once that is over, say !trestle bridge {portal.instance} {portal.chat_name}."
+    )
 
 
 def _edited(content: dict[str, Any]) -> dict[str, Any]:

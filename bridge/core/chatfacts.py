@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -70,6 +70,8 @@ class ChatFacts:
         """The join rule that we put last, which may be on its way to the room."""
         self.is_ended = False
         """Whether those who run the chat have ended its bridge, which is not untied yet."""
+        self.beside: Callable[[], Sequence[ChatFacts]] = lambda: ()
+        """The same of the room's other chats."""
         self._house = house
 
     async def apply(self) -> None:
@@ -287,7 +289,7 @@ class ChatFacts:
                 raise
 
     def _let_all_speak(self) -> list[Outgoing]:
-        if not self.portal.quieted:
+        if not self.portal.quieted or self._hand_over():
             return []
         return [self.powers({}, voices=dict.fromkeys(self._let, False), is_limited=False)]
 
@@ -306,7 +308,8 @@ class ChatFacts:
         # What is limited by us is known to be until we can lift it: later it would be people's.
         if self._is_bot_out or not await self._can("m.room.power_levels"):
             return
-        if is_limited and not portal.quieted and not await self._may_all_speak():
+        is_new = is_limited and not portal.quieted and not self._quieting()
+        if is_new and not await self._may_all_speak():
             return
         self._is_limiting = True
         if is_limited:
@@ -315,13 +318,28 @@ class ChatFacts:
             voices = await self._find_voices()
         else:
             voices = dict.fromkeys(self._let, False)
-        entry = self.powers({}, voices=voices, is_limited=is_limited)
-        await self._house.sender.put([entry])
-        self._limit_put = entry, is_limited
+            if self._quieting():
+                # First: two that end at once must not both leave it to the other.
+                await self._note_quieted(False)
+        if is_limited or not self._hand_over():
+            entry = self.powers({}, voices=voices, is_limited=is_limited)
+            await self._house.sender.put([entry])
+            self._limit_put = entry, is_limited
         if not is_limited:
             self._let.clear()
             await self._note_quieted(False)
         self._is_limiting = False
+
+    def _quieting(self) -> "Sequence[ChatFacts]":
+        """The room's other chats for which not everybody may speak there."""
+        return [one for one in self.beside() if one.portal.quieted and not one._is_left]
+
+    def _hand_over(self) -> bool:
+        """Whether the room stays limited for another chat, which lifts that when it is over."""
+        others = self._quieting()
+        for other in others:
+            other._let |= self._let
+        return bool(others)
 
     def _is_to_be_limited(self, event: RemoteAccess | None) -> bool:
         house, portal = self._house, self.portal

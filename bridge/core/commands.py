@@ -362,10 +362,16 @@ class MainBot:
         return await command.obey(door, order.sender, words)
 
     def _door_and_words(self, order: Order) -> tuple[Doorway, Sequence[str]]:
-        """The bridge that is meant, by its network's name before all else; what else was said."""
-        doors = self._portals.in_room(order.room)
-        named = [door.portal.instance for door in doors if door.portal.instance in order.network]
-        return self._only_door(order, named[:1]), order.words[1:] if named else order.words
+        """The bridge that is meant, by its network's name before all else, and by its chat's where
+        the room has several of that network; what else was said."""
+        words, said = order.words, 0
+        doors = [door for door in self._portals.in_room(order.room)
+                 if door.portal.instance in order.network]  # fmt: skip
+        if doors:
+            is_chat = len(doors) > 1 and any(_is_called(door, *words[1:2]) for door in doors)
+            said = 2 if is_chat else 1
+        names = (*order.network, *words[1:said]) if said else ()
+        return self._only_door(order, names), words[said:]
 
     async def _optout(self, order: Order) -> str:
         doors = self._doors_meant(order)
@@ -435,13 +441,24 @@ class MainBot:
         return "\n".join(map(str, trace.steps))
 
     def _only_door(self, order: Order, names: Sequence[str] | None = None) -> Doorway:
-        names = order.network if names is None else names
+        names = (*order.network, *order.words[1:2]) if names is None else names
         doors = list(self._portals.in_room(order.room))
         if names:
-            doors = [door for door in doors if door.portal.instance == names[0]]
+            meant = [door for door in doors if door.portal.instance == names[0]]
+            doors = [door for door in meant if _is_called(door, *names[1:2])]
         if not doors:
             raise PermanentFailure("this room is not bridged" + (" there" if names else ""))
         if len(doors) > 1:
-            names = ", ".join(door.portal.instance for door in doors)
-            raise PermanentFailure(f"this room has several bridges; name one: {names}")
+            networks = [door.portal.instance for door in doors]
+            ways = ", ".join(
+                name if networks.count(name) == 1 else f"{name} {door.portal.chat_name}"
+                for name, door in zip(networks, doors, strict=True)
+            )
+            raise PermanentFailure(f"this room has several bridges; name one: {ways}")
         return doors[0]
+
+
+def _is_called(door: Doorway, name: str = "") -> bool:
+    """Whether a bridge's chat goes by that name; without one, any does."""
+    names = {door.portal.chat.casefold(), door.portal.chat_name.casefold()}
+    return not name or name.casefold() in names

@@ -468,7 +468,7 @@ class Doorway:
             (self.put_out.discard if is_back else self.put_out.add)(event.user)
         is_paused = self.portal.paused and not isinstance(event, RemoteShutOut)
         if self.is_shut and isinstance(event, RemoteShutOut):
-            self.arrivals.note_shut_out(event)
+            await self.arrivals.note_shut_out(event)
         if is_paused or self.is_shut:
             self._house.telemetry.count_send("to_matrix", "dropped")
             self.facts.overhear(event)

@@ -394,11 +394,12 @@ class Instance:
         except TimeoutError as error:
             reason = supervisor.reason or "the network did not answer"
             raise TemporaryFailure(f"{self.name} is not connected: {reason}") from error
-        if trouble := self.trouble.get(chat.id):
-            await self._tell_shut_out(chat, "")
-            # Not before: else nobody would tell it if that fails.
-            if self.trouble.get(chat.id) == trouble:
-                del self.trouble[chat.id]
+        trouble = self.trouble.get(chat.id)
+        # Without any, too: an earlier process may have told it otherwise.
+        await self._tell_shut_out(chat, "")
+        # Not before: else nobody would tell it if that fails.
+        if trouble and self.trouble.get(chat.id) == trouble:
+            del self.trouble[chat.id]
 
     async def _tell_shut_out(self, chat: RemoteChat, reason: str) -> None:
         """Have a chat's room know that the relay is out of it, or there (again)."""

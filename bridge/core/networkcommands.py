@@ -256,7 +256,10 @@ class NetworkCommands:
             raise PermanentFailure(f"this room is not bridged to {instance.name}")
         if len(found) > 1:
             names = ", ".join(door.chat.name for door in found)
-            raise PermanentFailure(f"this room is bridged to several chats there: {names}")
+            raise PermanentFailure(
+                f"this room is bridged to several chats there ({names}); end all but one of them: "
+                f"{PREFIX} unbridge {instance.name} {found[-1].chat.name}"
+            )
         return found[0]
 
     def _doors(self, instance: Instance, order: Order) -> Sequence[Doorway]:

@@ -88,8 +88,9 @@ class Plumbing:
     async def check(self, instance: Instance, chat: RemoteChat, room: RoomId) -> Doorway | None:
         """Give the portal if the room is tied to the chat already.
 
-        Raises ``PermanentFailure`` if it cannot be: it is encrypted, or the chat is another's, or
-        those who run the chat have ended its bridge, or the network has as many rooms as it may.
+        Raises ``PermanentFailure`` if it cannot be: it is encrypted, or has another chat of the
+        network, or the chat is another's, or those who run the chat have ended its bridge, or the
+        network has as many rooms as it may.
         """
         refuse_ended(self._portals.find(instance.name, chat.id))
         if await self._house.intents.is_encrypted(room):
@@ -101,6 +102,7 @@ class Plumbing:
         if existing is not None and existing.portal.room != room:
             raise PermanentFailure(f"{chat.name} on {instance.name} is bridged to another room")
         if existing is None:
+            self._portals.refuse_second(room, instance.name, chat)
             self._limits.check(instance.name, chat.id)
         return existing
 
@@ -134,9 +136,11 @@ class Plumbing:
         does the rest.
         """
         async with (
+            self._one_at_a_time(instance.name, "room", room),
             self._one_at_a_time(instance.name, chat.id),
             self._coming_into(instance, chat, limit=20, key=key),
         ):
+            self._portals.refuse_second(room, instance.name, chat)
             # Asked before it is tied: nothing of it must wait for the homeserver then.
             may_publish = await self._may_publish(room)
             door = await self._portals.add(
@@ -258,9 +262,9 @@ class Plumbing:
         async with self._one_at_a_time(door.portal.instance, door.portal.chat):
             yield self._portals.numbered(door.portal.id) is door
 
-    def _one_at_a_time(self, instance: InstanceId, chat: RemoteChatId) -> asyncio.Lock:
-        """Held while a room is tied to the chat, or untied."""
-        return self._opening.setdefault((instance, chat), asyncio.Lock())
+    def _one_at_a_time(self, *what: str) -> asyncio.Lock:
+        """Held while a room is tied to a chat, or untied."""
+        return self._opening.setdefault(what, asyncio.Lock())
 
     async def _aliases_of(self, portal: Portal) -> Sequence[str]:
         """Our aliases of the room that stand for the chat, however they spell it."""

@@ -87,6 +87,18 @@ class Portals:
         """The portal of that number."""
         return self._by_number.get(number)
 
+    def refuse_second(self, room: RoomId, instance: InstanceId, chat: RemoteChat) -> None:
+        """Raise ``PermanentFailure`` if the room has another chat of the network that all logins
+        share: whose ghosts, and whose operators, are there could not be told apart."""
+        for door in self.in_room(room):
+            portal = door.portal
+            if (portal.instance, portal.receiver) == (instance, None) and portal.chat != chat.id:
+                raise PermanentFailure(
+                    f"the room is bridged to {portal.chat_name} on {instance} already, and it can "
+                    f"have one chat of a network: say unbridge {instance} {portal.chat_name} "
+                    f"there first, or bridge {chat.name} in another room"
+                )
+
     def find_direct(
         self, instance: InstanceId, chat: RemoteChatId, receiver: LoginId | None
     ) -> Doorway | None:
@@ -424,6 +436,9 @@ class Portals:
         door = Doorway(portal, self._house)
         door.on_tombstone = lambda item: self.on_tombstone(door, item)
         door.comings.on_owner_left = lambda: self.direct_chats.end(door)
+        door.facts.beside = lambda: [
+            one.facts for one in self.in_room(door.portal.room) if one is not door
+        ]
         door.arrivals.let_speak = lambda ghost: self.let_speak(door.portal.room, ghost)
         self._by_room.setdefault(portal.room, []).append(door)
         self._by_chat[portal.instance, portal.chat, portal.receiver] = door

@@ -139,6 +139,8 @@ class Upgrades:
             raise PermanentFailure(f"{sender} has no power over the settings of the new room")
         if await house.intents.is_encrypted(room):
             raise PermanentFailure("the new room is encrypted, which I cannot read yet")
+        if door.portal.receiver is None:
+            self._portals.refuse_second(room, door.portal.instance, door.chat)
 
     async def _move(self, door: Doorway, room: RoomId, sender: UserId) -> None:
         old = door.portal.room

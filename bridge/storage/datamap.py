@@ -142,6 +142,7 @@ DATA_MAP: tuple[Table, ...] = (
             "open": _none("whether anybody may come into the chat"),
             "closed": _none("whether we closed the room because the chat is closed"),
             "quieted": _none("whether we let only those speak who are heard in the chat"),
+            "shut_out": _none("whether the room was told that the relay is out of the chat"),
             "puppets": _none("whose account speaks for people there"),
             "relay_name": _none("how a relay names people there"),
             "relay": _id("the login that speaks for those who have none"),

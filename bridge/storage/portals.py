@@ -143,6 +143,13 @@ class PortalStore:
                 "UPDATE portal SET quieted = $2 WHERE id = $1", portal_id, quieted
             )
 
+    async def set_shut_out(self, portal_id: int, shut_out: bool) -> None:
+        """Note whether the room was told that the relay is out of the chat."""
+        with at_the_door():
+            await self._database.core.execute(
+                "UPDATE portal SET shut_out = $2 WHERE id = $1", portal_id, shut_out
+            )
+
     async def set_left_out(self, portal_id: int, item: ItemId) -> None:
         """Note up to which item what waited too long is left out."""
         with at_the_door():
@@ -310,6 +317,7 @@ def _portal(row: asyncpg.Record) -> Portal:
         open=row["open"],
         closed=row["closed"],
         quieted=row["quieted"],
+        shut_out=row["shut_out"],
         puppets=None if row["puppets"] is None else Puppets(row["puppets"]),
         relay_name=row["relay_name"],
         relay=None if row["relay"] is None else LoginId(row["relay"]),

@@ -161,6 +161,11 @@ class Ground:
         await self._call("set_quieted")
         self.stored["quieted"] = quieted
 
+    async def set_shut_out(self, portal: int, shut_out: bool) -> None:
+        """Keep whether the room was told that the relay is out."""
+        await self._call("set_shut_out")
+        self.stored["shut_out"] = shut_out
+
     async def set_blocked(self, portal: int, blocked: bool) -> None:
         """Keep whether the room is held back."""
         await self._call("set_blocked")

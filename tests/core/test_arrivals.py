@@ -4,12 +4,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
+import pytest
+
 from bridge.core.arrivals import Arrivals
 from bridge.core.chatfacts import ChatFacts
 from bridge.core.doorway import Doorway
 from bridge.core.portals import Portals
 from bridge.matrix.evictions import Evictions
 from bridge.model import LinkKind, LoginRow, Members, SystemClock
+from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import (
     MessageKind,
     RemoteMessage,
@@ -71,6 +74,25 @@ async def test_what_the_relay_comes_to_while_the_bot_is_out_of_the_room_is_taken
     evictions._known.put((ground.portal.room, bot), False)
     await door.receive(out)
     assert ["I am out of" in one.content["body"] for one in ground.waiting] == [True, True]
+
+
+async def test_a_room_is_told_once_each_way_that_its_relay_is_out_whatever_restarts() -> None:
+    ground = Ground()
+
+    def restart() -> Arrivals:
+        facts = ChatFacts(replace(ground.portal, **ground.stored), ground.house)
+        return Arrivals(facts, ground.house)
+
+    out, back = RemoteShutOut(chat=CHAT, reason="we are banned from it"), RemoteShutOut(chat=CHAT)
+    await restart().receive(back)
+    ground.failing.add("set_shut_out")
+    arrivals = restart()
+    with pytest.raises(TemporaryFailure):
+        await arrivals.receive(out)
+    await arrivals.receive(out)
+    for event in (out, back, back):
+        await restart().receive(event)
+    assert ["I am out of" in one.content["body"] for one in ground.waiting] == [True, False]
 
 
 def message(nick: str) -> RemoteMessage:

@@ -14,7 +14,7 @@ from bridge.core.progress import Row
 from bridge.model import Follow, Puppets
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import Rank, RemoteAccess, RemoteRanks
-from bridge.sdk.ids import RemoteUserId, RoomId, UserId
+from bridge.sdk.ids import InstanceId, RemoteUserId, RoomId, UserId
 from tests.core.ground import ALICE, CHAT, FEED, NEAR, ROOM, Ground
 
 
@@ -408,3 +408,48 @@ async def test_a_bot_that_comes_later_speaks_and_the_main_bot_makes_good_what_it
     ground.arrive()
     carl = ground.namespaces.ghost(NEAR, RemoteUserId("carl"))
     assert ground.levels == {"users": {carl: 25}, "events_default": 0}
+
+
+async def test_a_room_of_two_moderated_chats_opens_when_neither_of_them_is_moderated() -> None:
+    ground = Ground()
+    portals = Portals(ground.house)
+    near = portals._open(ground.portal)
+    far = portals._open(replace(ground.portal, id=2, instance=InstanceId("far")))
+    feed, bot = ground.namespaces.bot_of(FEED), ground.namespaces.bot
+    ground.members = {feed, bot}
+    for first, second in ((near, far), (far, near)):
+        await first.receive(moderated())
+        ground.arrive()
+        await second.receive(moderated())
+        await first.receive(moderated(is_so=False))
+        ground.arrive()
+        assert ground.levels == {"users": {feed: 1}, "events_default": 1}
+        assert [one.portal.quieted for one in (first, second)] == [False, True]
+        await second.receive(moderated(is_so=False))
+        ground.arrive()
+        assert ground.levels == {"users": {}, "events_default": 0}
+    # Of one whose room is untied, too, it is left to the other.
+    for door in (near, far):
+        await door.receive(moderated())
+    async with near.facts.leaving() as unlimited:
+        assert not unlimited
+        await far.receive(moderated(is_so=False))
+    ground.arrive()
+    assert ground.levels == {"users": {}, "events_default": 0}
+
+
+async def test_a_room_opens_when_both_of_its_chats_cease_to_be_moderated_at_once() -> None:
+    ground = Ground()
+    portals = Portals(ground.house)
+    near = portals._open(ground.portal)
+    far = portals._open(replace(ground.portal, id=2, instance=InstanceId("far")))
+    for door in (near, far):
+        await door.receive(moderated())
+
+    async def end_the_other() -> None:
+        await far.receive(moderated(is_so=False))
+
+    ground.meanwhile["set_quieted"] = end_the_other
+    await near.receive(moderated(is_so=False))
+    ground.arrive()
+    assert ground.levels == {"users": {}, "events_default": 0}

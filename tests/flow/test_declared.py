@@ -91,6 +91,9 @@ async def test_a_declared_room_is_made_once_and_undone_when_it_is_taken_out(
             town, folder, database_settings, irc, alice,
             declare(name, {"near": "#declared"}, ["dice"]),
         )  # fmt: skip
+        modules = make_modules({**irc_module(irc), "dice": ("dice", {})})
+        far = replace(modules[InstanceId("near")], instance=InstanceId("far"))
+        settings = replace(settings, modules={**modules, InstanceId("far"): far})
         async with running(settings) as app:
             await wait_until(lambda: bridged(app, room) == ["#declared"])
             await wait_until(lambda: app.parts.routes.has_seat(DICE, room))
@@ -101,10 +104,10 @@ async def test_a_declared_room_is_made_once_and_undone_when_it_is_taken_out(
         async with running(settings, read_again=again.read) as app:
             assert await app.parts.declared.reconcile() == []
             assert await acts(app, folder) == [("bridge", alice.id)]
-            await alice.say(room, "!trestle bridge near #own")
+            await alice.say(room, "!trestle bridge far #own")
             await alice.wait_for_text(room, "bridged to #own")
             assert await app.parts.declared.drift() == [
-                f"{name}: #own on near is bridged, but is not in the list"
+                f"{name}: #own on far is bridged, but is not in the list"
             ]
             reloaded = await again.reload(app, rooms=())
             assert reloaded.done == ["changed rooms"]

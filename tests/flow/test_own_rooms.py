@@ -149,20 +149,22 @@ async def test_the_settings_may_have_bots_in_an_own_room_in_which_no_admin_is(
 async def test_rooms_are_listed_and_untied_at_the_command_line(
     town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
 ) -> None:
-    settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
+    modules = irc_module(irc)
+    modules["far"] = modules["near"]
+    settings = town.settings_for(folder, database_settings, modules=make_modules(modules))
     alice = await town.person("alice")
     async with trestle_program(settings, folder) as trestle:
         assert await trestle.ask("rooms", "list") == "No room is bridged.\n"
         made = await join_by_command(alice, "#cli")
         theirs = await bridge(alice, "#both")
-        await alice.say(theirs, "!trestle bridge near #second")
-        await alice.wait_for_text(theirs, "This room is bridged to #second on near.")
-        await alice.say(theirs, "!trestle pause near")
+        await alice.say(theirs, "!trestle bridge far #second")
+        await alice.wait_for_text(theirs, "This room is bridged to #second on far.")
+        await alice.say(theirs, "!trestle pause")
         await alice.wait_for_text(theirs, "this room has several bridges")
         rows = json.loads(await trestle.ask("rooms", "list", "--json"))
         assert [(row["network"], row["channel"], row["room"], row["state"]) for row in rows] == [
-            ("near", "#both", theirs, "running"), ("near", "#cli", made, "running"),
-            ("near", "#second", theirs, "running"),
+            ("far", "#second", theirs, "running"), ("near", "#both", theirs, "running"),
+            ("near", "#cli", made, "running"),
         ]  # fmt: skip
         assert f"near  #cli  {made}  running\n" in await trestle.ask("rooms", "list")
         asked = await trestle.ask("rooms", "unbridge", made, code=2)
@@ -173,7 +175,7 @@ async def test_rooms_are_listed_and_untied_at_the_command_line(
         assert "#both" in refused
         assert "#second" in refused
         said = await trestle.ask("rooms", "unbridge", theirs, "--yes", "--channel", "#second")
-        assert said == f"No longer bridged: near  #second  {theirs}\n"
+        assert said == f"No longer bridged: far  #second  {theirs}\n"
         alias = "#_trestle_near_=23cli:test.example"
         said = await trestle.ask("rooms", "unbridge", alias, "--yes")
         assert said == f"No longer bridged: near  #cli  {made}\n"

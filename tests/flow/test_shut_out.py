@@ -94,3 +94,26 @@ async def test_an_operators_invitation_brings_in_a_relay_that_a_restart_kept_out
             carl.say("PRIVMSG #door :there you are")
             await alice.wait_for_text(room, "there you are")
         assert not any("somebody in Matrix has to say" in one for one in carl.heard)
+
+
+async def test_a_restart_neither_tells_a_room_anew_that_its_relay_is_out_nor_forgets_it(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        alice = await town.person("alice")
+        modules = make_modules(irc_module(irc, rejoin_seconds=0.1))
+        settings = town.settings_for(folder, database_settings, modules=modules)
+        await carl.join("#door")
+        async with running(settings):
+            room = await bridge(alice, "#door")
+            await kick(carl, "+b trestle!*@*")
+            await tell_of(alice, room, OUT, 1)
+        async with running(settings):
+            await alice.say(room, "!trestle status")
+            await alice.wait_for_text(room, "we are banned from it (the server: Cannot join")
+            await tell_of(alice, room, OUT, 1)
+        carl.say("MODE #door -b trestle!*@*")
+        await carl.expect("MODE #door -b")
+        async with running(settings):
+            await tell_of(alice, room, BACK, 1)
+        await tell_of(alice, room, OUT, 1)

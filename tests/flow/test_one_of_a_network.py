@@ -1,0 +1,106 @@
+"""A room has one chat of a network; where there are two from before, each can be named."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from bridge.app import App
+from bridge.demo.matrix_user import MatrixUser
+from bridge.model import Uncertain
+from bridge.sdk.events import RemoteChat
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
+from bridge.settings import DatabaseSettings
+from tests.flow.test_conversation import bridge, irc_module
+from tests.rigs.ircd import IrcServer
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.trestle import Town, make_modules, running
+
+NEAR = InstanceId("near")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def irc() -> AsyncIterator[IrcServer]:
+    async with run_ngircd() as started:
+        yield started
+
+
+@pytest_asyncio.fixture
+async def app(
+    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> AsyncIterator[App]:
+    modules = irc_module(irc)
+    modules["far"] = modules["near"]
+    settings = town.settings_for(folder, database_settings, modules=make_modules(modules))
+    async with running(settings) as started:
+        yield started
+
+
+async def tie(app: App, name: str, room: str, by: MatrixUser) -> None:
+    """Tie a room to a channel as was done before it was refused."""
+    chat = RemoteChat(id=RemoteChatId(name), name=name)
+    await app.parts.portals.add(
+        instance=NEAR, chat=chat, room=RoomId(room), created_by=UserId(by.id)
+    )
+
+
+async def test_a_second_chat_of_a_network_is_refused_and_one_of_another_network_is_not(
+    town: Town, app: App
+) -> None:
+    alice = await town.person("alice")
+    room = await bridge(alice, "#first")
+    await alice.say(room, "!trestle bridge near #more")
+    await alice.wait_for_text(
+        room, "bridged to #first on near already, and it can have one chat of a network: "
+        "say unbridge near #first there first, or bridge #more in another room",
+    )  # fmt: skip
+    await alice.say(room, "!trestle bridge far #more")
+    await alice.wait_for_text(room, "This room is bridged to #more on far.")
+    await alice.say(room, "!trestle bridge near #first")
+    await alice.wait_for_text(room, "This room is bridged to #first on near.")
+    await alice.say(room, "!trestle unbridge near #more")
+    await alice.wait_for_text(room, "this room is not bridged there")
+    await alice.say(room, "!trestle unbridge near #first")
+    await alice.wait_for_text(room, "#first on near is no longer bridged here.")
+    await alice.say(room, "!trestle bridge near #more")
+    await alice.wait_for_text(room, "This room is bridged to #more on near.")
+
+
+async def test_of_two_chats_that_a_room_has_from_before_each_can_be_named_and_ended(
+    town: Town, app: App
+) -> None:
+    alice = await town.person("alice")
+    room = await bridge(alice, "#one")
+    await tie(app, "#two", room, alice)
+    await alice.say(room, "!trestle unbridge near")
+    await alice.wait_for_text(room, "several bridges; name one: near #one, near #two")
+    await alice.say(room, "!trestle pause near #TWO")
+    await alice.wait_for_text(room, "Nothing crosses to or from #two until you say resume.")
+    await alice.say(room, "!trestle set near #two uncertain hold")
+    await alice.wait_for_text(room, "uncertain is hold for #two on near now.")
+    one, two = app.parts.portals.in_room(RoomId(room))
+    assert [door.portal.paused for door in (one, two)] == [False, True]
+    assert [door.portal.uncertain for door in (one, two)] == [Uncertain.RESEND, Uncertain.HOLD]
+    await alice.say(room, "!trestle set near uncertain")
+    await alice.wait_for_text(room, "several bridges; name one: near #one, near #two")
+    await alice.say(room, "!trestle near names")
+    await alice.wait_for_text(room, "end all but one of them: !trestle unbridge near #two")
+    await alice.say(room, "!trestle unbridge near #two")
+    await alice.wait_for_text(room, "#two on near is no longer bridged here.")
+    assert app.parts.portals.in_room(RoomId(room)) == [one]
+
+
+async def test_a_bridge_does_not_go_along_into_a_room_that_has_another_chat_of_its_network(
+    town: Town, app: App
+) -> None:
+    alice = await town.person("alice")
+    room = await bridge(alice, "#old", version="10")
+    upgraded = await alice.create_room(
+        preset="public_chat", creation_content={"predecessor": {"room_id": room}}
+    )
+    await alice.invite(upgraded, "@trestle:test.example")
+    await alice.wait_until_joined(upgraded, "@trestle:test.example")
+    await alice.say(upgraded, "!trestle bridge near #new")
+    await alice.wait_for_text(upgraded, "This room is bridged to #new on near.")
+    await alice.set_state(room, "m.room.tombstone", {"replacement_room": upgraded})
+    await alice.wait_for_text(room, "stays here: the room is bridged to #new on near already")
