@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from bridge.core.doorway import Doorway
-from bridge.core.house import House
 from bridge.core.instances import NOT_ALLOWED, Instance
 from bridge.core.plumbing import Plumbing
 from bridge.core.portals import Portals
@@ -231,12 +231,14 @@ async def test_what_a_module_fails_at_is_a_failure_of_that_chat_for_whoever_asks
     async with at_work(BrokenLine()) as instance:
         with pytest.raises(TemporaryFailure, match="the module failed with KeyError"):
             await instance.join(odd)
-        plumbing = Plumbing(cast(House, None), cast(Portals, None))
+        ground = Ground()
+        plumbing = Plumbing(
+            ground.house, cast(Portals, SimpleNamespace(chats=lambda instance: ()))
+        )
         with pytest.raises(TemporaryFailure, match="the module failed with KeyError"):
             await plumbing.read_chat(instance, "#odd")
         with pytest.raises(TemporaryFailure, match="line did not answer in time"):
             await plumbing.read_chat(instance, "slow")
-        ground = Ground()
         cast(Any, ground.house).instances = {NEAR: instance}
         door = Doorway(ground.portal, ground.house)
         assert instance.relay is not None

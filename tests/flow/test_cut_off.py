@@ -13,6 +13,7 @@ from bridge.settings import DatabaseSettings
 from tests.conformance.stage import ALICE, play, settings_for
 from tests.flow.test_conversation import irc_module
 from tests.rigs.irc_user import irc_user
+from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import (
     SERVER,
@@ -212,6 +213,11 @@ def tells_of(asked: Asked, room: str, chat: str) -> Answer | None:
     return Answer(content={"creator": ALICE})
 
 
+def networks(irc: IrcServer) -> dict[str, tuple[str, dict[str, object]]]:
+    """Three of them: a room has one channel of each."""
+    return {name: irc_module(irc, nick=f"relay{name}")["near"] for name in ("near", "far", "else")}
+
+
 async def test_a_move_that_was_cut_off_is_finished_though_another_bridge_is_still_in_the_old_room(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
@@ -219,16 +225,17 @@ async def test_a_move_that_was_cut_off_is_finished_though_another_bridge_is_stil
     async with (
         run_ngircd() as irc,
         irc_user(irc.port, "carl") as carl,
-        play(database_settings, folder, rules=[rooms], modules=irc_module(irc)) as stage,
+        play(database_settings, folder, rules=[rooms], modules=networks(irc)) as stage,
     ):
         homeserver, parts = stage.homeserver, stage.app.parts
-        rooms.parts, near = parts, parts.instances[NEAR]
+        rooms.parts, instances = parts, parts.instances
         homeserver.rooms |= {OLD: {BOT, ALICE}, NEW: {ALICE}}
-        await wait_until(lambda: near.relay is not None)
-        assert await near.wait_until_connected(PATIENCE)
-        for name in ("#pier", "#quay"):
+        for one in instances.values():
+            await wait_until(lambda one=one: one.relay is not None)  # type: ignore[misc]
+            assert await one.wait_until_connected(PATIENCE)
+        for network, name in (("near", "#pier"), ("far", "#quay")):
             await carl.join(name)
-            await parts.plumbing.bridge(near, name, OLD, UserId(ALICE))
+            await parts.plumbing.bridge(instances[InstanceId(network)], name, OLD, UserId(ALICE))
         carl.say("PRIVMSG #pier :a ghost comes in")
         await homeserver.wait_until(lambda: "a ghost comes in" in homeserver.texts(OLD))
         # So far the last process came.
@@ -236,9 +243,11 @@ async def test_a_move_that_was_cut_off_is_finished_though_another_bridge_is_stil
         homeserver.rules.insert(0, lambda asked: tells_of(asked, OLD, "#pier"))
         await parts.portals.move(first, NEW, UserId(ALICE))
         # It was there before, and has nothing to do with the old room.
-        await parts.plumbing.bridge(near, "#own", NEW, UserId(ALICE))
+        await parts.plumbing.bridge(instances[InstanceId("else")], "#own", NEW, UserId(ALICE))
         assert await stage.put(replace_old(rooms)) == 200
-        moved = [f"The bridge to {name} on near has moved here." for name in ("#pier", "#quay")]
+        moved = [
+            f"The bridge to {place} has moved here." for place in ("#pier on near", "#quay on far")
+        ]
         await homeserver.wait_until(lambda: set(moved) <= set(homeserver.texts(NEW)))
         await homeserver.wait_until(lambda: homeserver.rooms[OLD] == {BOT, ALICE})
         await wait_until(lambda: not parts.router.waiting)

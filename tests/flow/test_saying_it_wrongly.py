@@ -70,7 +70,7 @@ async def test_who_leaves_out_what_a_command_needs_reads_how_it_is_said(
             ("ban", "ban [-]<nick or mask>"), ("ban -", "ban [-]<nick or mask>"),
             ("op -", "op [-]<nick> ..."), ("msg carl", "msg <nick> <text>"),
             ("mode", "mode <flags> [values]"), ("invite", "invite <nick>"),
-            ("join", "join <chat>"), ("near query", "query <person>"),
+            ("join", "join <chat> [key]"), ("near query", "query <person>"),
         ):  # fmt: skip
             told = await answer(alice, room, said)
             assert told.rstrip(".") == f"I could not do that: say {usage.rstrip('.')}"
