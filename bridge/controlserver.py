@@ -103,12 +103,8 @@ class ControlServer:
         places.add("POST", "/reload", self._reload)
         places.add("GET", "/drift", self._drift)
         self._path.unlink(missing_ok=True)  # A killed process leaves it behind.
-        listener = Listener(places.serve, _IDLE_LIMIT)
-        before = os.umask(0o177)
-        try:
-            await listener.start_at(self._path)
-        finally:
-            os.umask(before)
+        listener = Listener(places.serve, _IDLE_LIMIT, name="control")
+        await listener.start_at(self._path)
         self._listener = listener
 
     async def stop(self) -> None:
@@ -131,10 +127,10 @@ class ControlServer:
         return await _answer(self._one(self._aside.drop(one), summary))
 
     async def _retry_all(self, request: Request, one: str) -> Answer:
-        return _tell(self._aside.retry_all(_choice(request)))
+        return _tell_of(request, self._aside.retry_all)
 
     async def _drop_all(self, request: Request, one: str) -> Answer:
-        return _tell(self._aside.drop_all(_choice(request)))
+        return _tell_of(request, self._aside.drop_all)
 
     async def _waiting(self, request: Request, one: str) -> Answer:
         return Answer(body=encode(self._aside.standing()))
@@ -215,6 +211,15 @@ def _choice(request: Request) -> Choice:
         reason=None if reason is None else ParkReason(reason),
         expected=None if expected is None else int(expected),
     )
+
+
+def _tell_of(request: Request, do: Callable[[Choice], AsyncGenerator[Any, None]]) -> Answer:
+    """Do it with what was chosen, and answer with its steps."""
+    try:
+        choice = _choice(request)
+    except ValueError:  # Of a command line of another version.
+        return Answer(404, encode({"error": "the running Trestle knows no such choice"}))
+    return _tell(do(choice))
 
 
 def _tell(steps: AsyncGenerator[Any, None]) -> Answer:

@@ -1,6 +1,6 @@
 """Which of our own doors' places are answered, and by whom."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import unquote
 
 from bridge.matrix.answer import Answer, answer_error
@@ -32,7 +32,11 @@ class Endpoints:
                 continue
             method = "GET" if request.method == "HEAD" else request.method
             if method not in methods:
-                return _refuse(request, 405, f"Only {' and '.join(methods)} is understood here.")
+                known = {**methods, "HEAD": None} if "GET" in methods else methods
+                return _refuse(
+                    request, 405, f"Only {' and '.join(methods)} is understood here.",
+                    {"Allow": ", ".join(known)},
+                )  # fmt: skip
             varies = [part for one, part in zip(place, parts, strict=True) if one == _ANY]
             return await methods[method](request, unquote(varies[0]) if varies else "")
         return _refuse(request, 404, "There is nothing here.")
@@ -42,6 +46,10 @@ def _parts(path: str) -> tuple[str, ...]:
     return tuple(path.split("/")[1:])
 
 
-def _refuse(request: Request, status: int, reason: str) -> Answer:
+def _refuse(
+    request: Request, status: int, reason: str, headers: Mapping[str, str] | None = None
+) -> Answer:
     # What was not read is not waited for.
-    return answer_error(status, "M_UNRECOGNIZED", reason, closes=not request.is_whole)
+    return answer_error(
+        status, "M_UNRECOGNIZED", reason, closes=not request.is_whole, headers=headers or {}
+    )

@@ -38,7 +38,7 @@ class OpsServer:
         """Listen. Raises ``ConfigError`` when the address is taken."""
         if self._listen is None:
             return
-        listener = Listener(self._endpoints.serve, _IDLE_LIMIT)
+        listener = Listener(self._endpoints.serve, _IDLE_LIMIT, name="ops")
         try:
             self.address = await listener.start(self._listen)
         except OSError as error:

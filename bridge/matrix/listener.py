@@ -7,6 +7,8 @@ strangers can send it. httptools' parser reads what comes (docs/adr/0013 says wh
 import asyncio
 import errno
 import logging
+import os
+import socket
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -112,10 +114,14 @@ class Listener:
     """Takes connections and answers each request by ``handler``.
 
     For ``idle_limit`` seconds a connection may rest; ``head_limit`` seconds has a request's head
-    to arrive once it has begun.
+    to arrive once it has begun. ``name`` is what the log calls it.
     """
 
-    def __init__(self, handler: Handler, idle_limit: float, *, head_limit: float = 30.0) -> None:
+    def __init__(
+        self, handler: Handler, idle_limit: float, *, head_limit: float = 30.0,
+        name: str = "appservice",
+    ) -> None:  # fmt: skip
+        self._name = name
         self.handler = handler
         self.idle_limit = idle_limit
         self.head_limit = head_limit
@@ -131,11 +137,21 @@ class Listener:
         )
         return Address(*self._server.sockets[0].getsockname()[:2])
 
-    async def start_at(self, socket: Path) -> None:
-        """Listen on a socket that is made there. Raises ``OSError``."""
-        self._server = await asyncio.start_unix_server(
-            self._converse, str(socket), limit=_READ_BYTES
-        )
+    async def start_at(self, place: Path) -> None:
+        """Listen on a socket that is made there, for nobody but us. Raises ``OSError``."""
+        own = socket.socket(socket.AF_UNIX)
+        try:
+            before = os.umask(0o177)
+            try:
+                own.bind(str(place))
+            finally:
+                os.umask(before)
+            self._server = await asyncio.start_unix_server(
+                self._converse, sock=own, limit=_READ_BYTES
+            )
+        except BaseException:
+            own.close()
+            raise
 
     async def stop(self, limit: float) -> None:
         """Listen no more; requests under way have ``limit`` seconds to be answered."""
@@ -174,8 +190,9 @@ class Listener:
         if now - self._warned_at > 60:
             self._warned_at = now
             log.warning(
-                "there are %d connections to the appservice's listener: for each more the one "
-                "that rests longest is closed", _MOST, extra={"event": "many_connections"},
+                "there are %d connections to the %s listener: for each more the one "
+                "that rests longest is closed",
+                _MOST, self._name, extra={"event": "many_connections"},
             )  # fmt: skip
         if not idle:
             return False
@@ -236,7 +253,9 @@ class _Conversation:
                 self.say(encode(answer, is_last, has_body=request.method != "HEAD"))
                 await self._flush()
                 if answer.more is not None:
-                    await self._go_on(answer.more, is_asked=request.method != "HEAD")
+                    async with aclosing(answer.more) as pieces:
+                        if request.method != "HEAD":
+                            await self._go_on(pieces)
                 if is_last:
                     break
         except OSError:
@@ -247,19 +266,10 @@ class _Conversation:
                     timer.cancel()
             self._writer.close()
 
-    async def _go_on(self, pieces: AsyncGenerator[bytes, None], *, is_asked: bool) -> None:
+    async def _go_on(self, pieces: AsyncGenerator[bytes, None]) -> None:
         """Write what follows as it comes (RFC 9112, 7.1); whoever hangs up ends it."""
-        async with aclosing(pieces):
-            if not is_asked:
-                return
-            try:
-                async for piece in pieces:
-                    await self._say_piece(piece)
-            except OSError:
-                raise
-            except Exception as error:
-                log.error("an answer broke off", exc_info=error, extra={"event": "request_failed"})
-                raise BrokenOff("it failed in the middle") from error
+        while piece := await _next_of(pieces):
+            await self._say_piece(piece)
         await self._say_piece(b"")
 
     async def _say_piece(self, piece: bytes) -> None:
@@ -306,7 +316,13 @@ class _Conversation:
 
     async def _answer(self, request: Request) -> Answer:
         try:
-            return await self._listener.handler(request)
+            answer = await self._listener.handler(request)
+            if answer.more is None or request.may_wait:
+                return answer
+            # HTTP/1.0 knows no pieces: it has them as one.
+            async with aclosing(answer.more) as pieces:
+                body = b"".join([piece async for piece in pieces])
+            return answer._replace(body=body, more=None)
         except Exception as error:
             log.error("a request failed", exc_info=error, extra={"event": "request_failed"})
             return answer_error(
@@ -427,6 +443,16 @@ class _Conversation:
         if self._reading is not None:
             self._reading.is_whole = True
         self._reading = None
+
+
+async def _next_of(pieces: AsyncGenerator[bytes, None]) -> bytes:
+    """The next piece; empty after the last."""
+    try:
+        return await anext(pieces, b"")
+    except Exception as error:
+        # An OSError of its own, too: nobody hung up.
+        log.error("an answer broke off", exc_info=error, extra={"event": "request_failed"})
+        raise BrokenOff("it failed in the middle") from error
 
 
 def _read_text(data: bytes) -> str:

@@ -1,6 +1,7 @@
 """The door for the command line: what is answered piece by piece, and where nothing is."""
 
 import asyncio
+import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ LIMIT = 120.0
 class Steps:
     """Says a line each time it is let; ends as it is told."""
 
-    def __init__(self, *lines: bytes, fails: bool = False) -> None:
+    def __init__(self, *lines: bytes, fails: Exception | None = None) -> None:
         self.lines = lines
         self.fails = fails
         self.may_go_on = asyncio.Event()
@@ -34,8 +35,8 @@ class Steps:
             for line in self.lines:
                 yield line
                 await self.may_go_on.wait()
-            if self.fails:
-                raise ValueError("nobody foresaw this")
+            if self.fails is not None:
+                raise self.fails
         finally:
             self.is_over.set()
 
@@ -76,14 +77,18 @@ async def test_each_line_is_there_as_soon_as_it_is_said(folder: Path) -> None:
     assert told == [{"n": 1}, {"n": 2}]
 
 
-async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(folder: Path) -> None:
-    steps = Steps(b'{"n":1}\n', fails=True)
+@pytest.mark.parametrize("error", [ValueError("unforeseen"), OSError("the disk is full")])
+async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one_and_is_in_the_log(
+    folder: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    steps = Steps(b'{"n":1}\n', fails=error)
     steps.may_go_on.set()
     told: list[dict[str, Any]] = []
     async with asyncio.timeout(LIMIT), listening(folder, steps.say):
         with pytest.raises(TemporaryFailure, match="stopped answering"):
             await follow(folder, "GET", "/steps/some", told.append)
     assert told == [{"n": 1}]
+    assert str(error) in caplog.text
 
 
 async def test_what_nobody_reads_on_is_ended(folder: Path) -> None:
@@ -113,4 +118,23 @@ async def test_only_what_is_in_the_table_is_answered(folder: Path) -> None:
         for method, path in wanted:
             async with session.request(method, f"http://trestle{path}") as response:
                 found[method, path] = response.status
+                if response.status == 405:
+                    assert response.headers["Allow"] == "GET, HEAD"
     assert found == wanted
+
+
+async def test_an_old_client_has_the_pieces_as_one(folder: Path) -> None:
+    steps = Steps(b"one\n", b"two\n")
+    steps.may_go_on.set()
+    async with asyncio.timeout(LIMIT), listening(folder, steps.say):
+        reader, writer = await asyncio.open_unix_connection(socket_of(folder))
+        writer.write(b"GET /steps/some HTTP/1.0\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    assert body == b"one\ntwo\n"
+    assert b"chunked" not in head
+
+
+async def test_nobody_else_may_open_the_door(folder: Path) -> None:
+    async with listening(folder, Steps().say):
+        assert stat.S_IMODE(socket_of(folder).stat().st_mode) == 0o600

@@ -152,10 +152,10 @@ async def test_a_stop_lets_an_answer_out_and_ends_what_rests() -> None:
 
 @asynccontextmanager
 async def listening(
-    handle: Handler = lambda request: _done(), **limits: float
+    handle: Handler = lambda request: _done(), *, head_limit: float = 30.0
 ) -> AsyncIterator[tuple[Listener, Address]]:
     """A listener of its own, and where it is."""
-    listener = Listener(handle, idle_limit=60, **limits)
+    listener = Listener(handle, idle_limit=60, head_limit=head_limit)
     address = await listener.start(Address("127.0.0.1", 0))
     try:
         yield listener, address

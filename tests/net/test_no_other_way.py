@@ -17,6 +17,7 @@ DOORS = {
     "bridge/matrix/client.py": "no connection: it tells errors apart",
     "bridge/matrix/connections.py": "the homeserver, at homeserver.url",
     "bridge/matrix/downloads.py": "the homeserver, at homeserver.url",
+    "bridge/matrix/listener.py": "no connection: it makes the socket that it listens on",
     "bridge/net/fetcher.py": "what a user named: this is the guard",
     "bridge/net/openid.py": "homeservers, at URLs of the settings",
     "bridge/net/reach.py": "no connection: it asks whether an address is ours",

@@ -1,7 +1,5 @@
 """The web of a running Trestle, beside a real homeserver."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +10,12 @@ from bridge.demo.processes import free_port
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
 from bridge.settings import Address, DatabaseSettings, FetchingSettings, WebSettings
+from tests.conformance.stage import settings_for
+from tests.flow.test_conversation import irc_module
 from tests.net.canary import canary
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.program import trestle_program
+from tests.rigs.scripted_homeserver import scripted_homeserver
 from tests.rigs.trestle import Town, running
 
 WEB = WebSettings(
@@ -67,9 +70,16 @@ async def test_nobody_reaches_our_own_listeners_through_the_fetcher(
             assert len(app.parts.own_listeners()) == 3
 
 
-def test_what_serves_the_web_takes_no_memory_where_the_settings_have_none() -> None:
-    # An import of any part of it would show here: none of them is undone.
-    parts = "bridge.cli.run, bridge.assembly, bridge.app, bridge.networks.irc.connector"
-    code = f"import sys, {parts}; print('aiohttp' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+async def test_what_serves_the_web_takes_no_memory_where_the_settings_have_none(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with (
+        run_ngircd() as irc,
+        scripted_homeserver() as homeserver,
+        trestle_program(
+            settings_for(homeserver, database_settings, folder, modules=irc_module(irc)), folder
+        ) as run,
+    ):
+        loaded = Path(f"/proc/{run.program.pid}/maps").read_text()
+        assert "uvloop" in loaded
+        assert "aiohttp" not in loaded
