@@ -142,8 +142,11 @@ class Aside:
     async def drop(self, name: str, room: RoomId | None = None, *, by: UserId = HERE) -> Parked:
         """Let it go for good. Raises ``PermanentFailure`` if there is none."""
         parked = await self.get(name, room)
-        await self._audit.record(actor=by, action=AuditAction.DROP, target=parked.name)
-        await self._shelf.drop(parked)
+        async with self._one_at_a_time:
+            if not await self._shelf.has(parked):
+                raise PermanentFailure("it is not parked any more")
+            await self._audit.record(actor=by, action=AuditAction.DROP, target=parked.name)
+            await self._shelf.drop(parked)
         await self._count()
         return parked
 

@@ -244,7 +244,10 @@ class Logins:
                     raise
                 remark = f"{row.instance} was not told: {_why(error)}. End the session there too."
         self._stop_telling(row.id)
-        left = [one.row for one in instance.logins_of(owner) if one.row.id != row.id]
+        left = [
+            one.row for one in instance.logins_of(owner)
+            if one.row.id != row.id and not self.is_ending(one.row.id)
+        ]  # fmt: skip
         self._ending.add(row.id)
         try:
             # First of all: by a connection people of the network begin new chats.

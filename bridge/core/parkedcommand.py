@@ -1,6 +1,7 @@
 """What people say about what was put aside of their room, and what they are told."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
@@ -14,6 +15,7 @@ _AT_ONCE = 20
 """Parked things, or sentences about them, that one answer holds."""
 _SECONDS = 10.0
 """For how long one command works on many: well below what a command may take."""
+_COUNT = re.compile(r"[0-9]{1,9}")
 _NOTHING = "Nothing of that kind is parked of this room."
 
 
@@ -58,7 +60,7 @@ class ParkedCommand:
 
     async def _drop_all(self, room: RoomId, by: UserId, words: Sequence[str]) -> str:
         """How many they are is to be said with it: nobody lets go what they have not seen."""
-        number = int(words[-1]) if words and words[-1].isdecimal() else None
+        number = int(words[-1]) if words and _COUNT.fullmatch(words[-1]) else None
         reason = _reason(words if number is None else words[:-1])
 
         def order(count: int) -> str:

@@ -98,12 +98,17 @@ class Plumbing:
                 "this room is encrypted, and I cannot read encrypted messages yet; "
                 "bridge a room that is not"
             )
-        existing = self._portals.find(instance.name, chat.id)
-        if existing is not None and existing.portal.room != room:
-            raise PermanentFailure(f"{chat.name} on {instance.name} is bridged to another room")
+        existing = self._find_tied(instance, chat, room)
         if existing is None:
             self._portals.refuse_second(room, instance.name, chat)
             self._limits.check(instance.name, chat.id)
+        return existing
+
+    def _find_tied(self, instance: Instance, chat: RemoteChat, room: RoomId) -> Doorway | None:
+        existing = self._portals.find(instance.name, chat.id)
+        refuse_ended(existing)
+        if existing is not None and existing.portal.room != room:
+            raise PermanentFailure(f"{chat.name} on {instance.name} is bridged to another room")
         return existing
 
     def needs_consent(self, instance: Instance, chat: RemoteChat) -> bool:
@@ -138,14 +143,18 @@ class Plumbing:
         async with (
             self._one_at_a_time(instance.name, "room", room),
             self._one_at_a_time(instance.name, chat.id),
-            self._coming_into(instance, chat, limit=20, key=key),
         ):
+            # Somebody else may have tied it since it was asked for.
+            existing = self._find_tied(instance, chat, room)
+            if existing is not None:
+                return existing
             self._portals.refuse_second(room, instance.name, chat)
-            # Asked before it is tied: nothing of it must wait for the homeserver then.
-            may_publish = await self._may_publish(room)
-            door = await self._portals.add(
-                instance=instance.name, chat=chat, room=room, created_by=by
-            )
+            async with self._coming_into(instance, chat, limit=20, key=key):
+                # Asked before it is tied: nothing of it must wait for the homeserver then.
+                may_publish = await self._may_publish(room)
+                door = await self._portals.add(
+                    instance=instance.name, chat=chat, room=room, created_by=by
+                )
         if may_publish:
             await self._put_states(door, by)
         log.info("a room is bridged", extra={"event": "bridged", "instance": instance.name})

@@ -67,6 +67,9 @@ class Policies:
         self._changed = asyncio.Event()
         self._reading = asyncio.Lock()
         self._asking_one: dict[InstanceId, asyncio.Lock] = {}
+        self._turns: dict[InstanceId, asyncio.Lock] = {}
+        """Held by the room for which a network is asked of our own accord: whoever waits for it
+        has no more than that one before them."""
         """By network: one chat's bans are changed at a time."""
         self._asking: set[int] = set()
         """Portals whose network is asked by :meth:`run`, or is to be."""
@@ -279,7 +282,8 @@ class Policies:
     async def _try_to_have_out(self, door: Doorway) -> None:
         try:
             with suppress(DeliveryError, MatrixError):
-                await self._have_out(door)
+                async with self._turns.setdefault(door.portal.instance, asyncio.Lock()):
+                    await self._have_out(door)
         finally:
             self._asking.discard(door.portal.id)
 

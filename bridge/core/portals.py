@@ -16,6 +16,7 @@ from bridge.core.house import House
 from bridge.core.lane import Item, Lane
 from bridge.core.patience import persistently
 from bridge.core.stops import STOP
+from bridge.matrix.client import MatrixError
 from bridge.model import AuditAction, Follow, LoginRow, Permission, Portal
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import (
@@ -417,7 +418,7 @@ class Portals:
             early.is_ending = True
             while early.events:
                 put = partial(self._put, instance, *early.events.popleft())
-                with suppress(PermanentFailure):  # Refused as a live one is: that one alone.
+                with suppress(PermanentFailure, MatrixError):  # Refused: that one alone.
                     await persistently(put)
         finally:
             if self._early.get((instance, chat)) is early:

@@ -1,17 +1,21 @@
 """A room has one chat of a network; where there are two from before, each can be named."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
 
 from bridge.app import App
-from bridge.demo.matrix_user import MatrixUser
+from bridge.core.doorway import Doorway
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import Uncertain
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.settings import DatabaseSettings
 from tests.flow.test_conversation import bridge, irc_module
+from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running
@@ -104,3 +108,33 @@ async def test_a_bridge_does_not_go_along_into_a_room_that_has_another_chat_of_i
     await alice.wait_for_text(upgraded, "This room is bridged to #new on near.")
     await alice.set_state(room, "m.room.tombstone", {"replacement_room": upgraded})
     await alice.wait_for_text(room, "stays here: the room is bridged to #new on near already")
+
+
+async def test_of_two_rooms_that_are_tied_to_a_chat_at_once_one_is_and_what_is_said_comes_there(
+    town: Town, app: App, irc: IrcServer
+) -> None:
+    alice, near = await town.person("alice"), app.parts.instances[NEAR]
+    assert await near.wait_until_connected(PATIENCE)
+    chat = RemoteChat(id=RemoteChatId("#race"), name="#race")
+    rooms = [RoomId(await alice.create_room(preset="public_chat")) for _ in range(2)]
+    for room in rooms:
+        await alice.invite(room, app.parts.namespaces.bot)
+        await alice.wait_until_joined(room, app.parts.namespaces.bot)
+    found: list[Doorway | str] = []
+
+    async def tie_it(room: RoomId) -> None:
+        try:
+            found.append(await app.parts.plumbing.tie(near, chat, room, UserId(alice.id)))
+        except PermanentFailure as error:
+            found.append(str(error))
+
+    async with irc_user(irc.port, "carl") as carl, asyncio.TaskGroup() as both:
+        await carl.join("#race")
+        for room in rooms:
+            both.create_task(tie_it(room))
+        await carl.expect("JOIN", "#race")
+        carl.say("PRIVMSG #race :which of you")
+    (door,) = (one for one in found if isinstance(one, Doorway))
+    refusals = [one for one in found if isinstance(one, str)]
+    assert refusals == ["#race on near is bridged to another room"]
+    await alice.wait_for_text(door.portal.room, "which of you")
