@@ -257,6 +257,7 @@ async def test_a_moderator_sets_modes_that_the_network_has_and_invites(
         assert "say which modes" in await ann.refused("mode +")
         assert "at most 6" in await ann.refused("mode +vvvvvvv a b c d e f g")
         assert "takes a number" in await ann.refused("mode +l many")
+        assert "a key is a secret" in await ann.refused("mode +k sesame")
         assert (await ann.say("mode -l")).endswith(": mode -l.")
         assert (await ann.say("mode -l")).endswith(" Nothing was changed by -l.")
         assert "the server: " in await ann.refused("mode +o nobody_here")

@@ -198,8 +198,9 @@ class IrcClient(Presence):
         self._rest_if_alone(self._memberships.wanted)
         if self._marks is not None:
             self._network.forget_chat(chat.id)
-            await self._network.keys.keep(chat.id, None)
+            # First: what is said while it is not bridged must not be fetched later.
             await self._marks.forget(chat.id)
+            await self._network.keys.keep(chat.id, None)
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
         """The Matrix users whose connections are seen in the channel and still there."""

@@ -128,7 +128,10 @@ class Facts:
         changes = read_changes(message.params[2:], self._connection.isupport)
         channel.flags = {one.mode for one in changes if one.adding}
         keys = [one.value for one in changes if one.adding and one.mode == _KEY]
-        self._network.keys.hear(chat.id, keys[-1] if keys else "")
+        if keys:
+            self._network.keys.hear(chat.id, keys[-1])
+        elif self._roster.is_in(chat):  # From outside not all of them are shown.
+            self._network.keys.hear_of_none(chat.id)
         return [self._access(chat, channel)]
 
     def _on_mode(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
@@ -151,8 +154,10 @@ class Facts:
             elif one.mode not in limits.channel_modes[0]:
                 (channel.flags.add if one.adding else channel.flags.discard)(one.mode)
                 is_access = is_access or one.mode in _ACCESS
-                if one.mode == _KEY:
-                    self._network.keys.hear(chat.id, one.value if one.adding else "")
+                if one.mode == _KEY and one.adding:
+                    self._network.keys.hear(chat.id, one.value)
+                elif one.mode == _KEY:
+                    self._network.keys.hear_of_none(chat.id)
         events += self._told_ranks(chat, ranks)
         if is_access:
             events.append(self._access(chat, channel))

@@ -6,7 +6,7 @@ changes, and so the relay learns of that.
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.keepsakes import Keepsakes
@@ -52,6 +52,7 @@ class Keyring:
         self._changed: set[RemoteChatId] = set()
         """Channels of which the vault does not know yet what is in memory."""
         self._has_changed = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     def open(self, keepsakes: Keepsakes) -> None:
         """Have the keys that the relay's login keeps, and keep others there."""
@@ -77,16 +78,23 @@ class Keyring:
     async def keep(self, chat: RemoteChatId, key: Secret | None) -> None:
         """Join with the key from now on; None: forget it. Raises a ``DeliveryError`` while it
         cannot be stored; it holds all the same, and is stored later."""
+        if key is None and chat not in self._keys and chat not in self._changed:
+            return
         self._note(chat, key)
-        await self._write()
+        await self._store(chat)
 
     def hear(self, chat: RemoteChatId, text: str) -> None:
-        """Learn from the channel itself which key it has now; empty: none."""
-        if text in _HIDDEN or (text and not is_key(text)):
+        """Learn from the channel itself which key it has now, if the server shows it."""
+        if text in _HIDDEN or not is_key(text):
             return  # Nobody could join with that.
-        key = Secret(text) if text else None
+        key = Secret(text)
         if key != self._keys.get(chat):
             self._note(chat, key)
+
+    def hear_of_none(self, chat: RemoteChatId) -> None:
+        """Learn from the channel itself that it has no key any more."""
+        if chat in self._keys:
+            self._note(chat, None)
 
     async def keep_writing(self) -> None:
         """Store what was heard. Runs until cancelled; the rest is the next one's."""
@@ -95,9 +103,10 @@ class Keyring:
         while True:
             await self._has_changed.wait()
             self._has_changed.clear()
-            try:
-                await self._write()
-            except DeliveryError:
+            for chat in list(self._changed):
+                with suppress(DeliveryError):  # It stands in the way of no other.
+                    await self._store(chat)
+            if self._changed:
                 await asyncio.sleep(AGAIN_SECONDS)
                 self._has_changed.set()
 
@@ -109,11 +118,11 @@ class Keyring:
         self._changed.add(chat)
         self._has_changed.set()
 
-    async def _write(self) -> None:
-        while self._keepsakes is not None and self._changed:
-            chat = next(iter(self._changed))
-            key = self._keys.get(chat)
-            await self._keepsakes.keep(PREFIX + chat, "" if key is None else key.reveal())
-            # What changed once more meanwhile is written once more.
-            if self._keys.get(chat) == key:
-                self._changed.discard(chat)
+    async def _store(self, chat: RemoteChatId) -> None:
+        async with self._writing:
+            while self._keepsakes is not None and chat in self._changed:
+                key = self._keys.get(chat)
+                await self._keepsakes.keep(PREFIX + chat, "" if key is None else key.reveal())
+                # What changed once more meanwhile is written once more.
+                if self._keys.get(chat) == key:
+                    self._changed.discard(chat)

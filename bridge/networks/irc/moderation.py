@@ -130,6 +130,12 @@ def _read_modes(words: Sequence[str], limits: Isupport) -> list[Change]:
             read_nick(one.value)
         elif one.mode == "b" and one.adding:
             read_mask(one.value)
+        elif one.mode == "k":
+            # What is said here is read by everybody, and stays.
+            raise PermanentFailure(
+                "a key is a secret: set it on IRC, and say key and the key to have it kept here. "
+                "If your message holds it, delete the message"
+            )
         elif one.mode == "l" and one.value and not one.value.isdecimal():
             raise PermanentFailure("the mode +l takes a number")  # Some servers read a word as 0.
     return changes
@@ -247,8 +253,9 @@ async def key(call: NetworkCall) -> str:
         return f"No key of {chat.name} is kept any more."
     new = Secret(said)
     relay.network.check_key(new)
+    with keys.offering(chat.id, new):
+        await relay.join(chat, returns=True)  # It may have been shut out.
     await keys.keep(chat.id, new)
-    await relay.join(chat, returns=True)  # It may have been shut out.
     return f"The key of {chat.name} is kept, and we join with it from now on."
 
 
