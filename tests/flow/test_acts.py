@@ -228,6 +228,8 @@ async def test_what_a_network_has_no_means_for_is_said_in_words(
     vivid.unsupported = True
     await react(alice, room, first, "👎")
     await edit(alice, room, first, "I like the dog")
+    # What is deleted is not quoted any more, whatever waits to be said of it.
+    await vivid.wait_until(lambda network: len(network.texts()) == 11)
     await redact(alice, room, first)
     await alice.wait_for_text(room, "Your deletion did not reach hall on near: deletions do not")
     assert vivid.texts()[10:] == ["s/cat/dog/"]
