@@ -73,8 +73,6 @@ _EVENT_TYPES = {
     "m.room.redaction": "redaction",
     "m.reaction": "reaction",
 }
-_TURNS = 2
-"""Turns of the loop from an event's lane to the module's first word about it."""
 
 
 class Intake:
@@ -232,8 +230,8 @@ class Intake:
             return
         # To wake who waits for the answer takes longer than to bring one event on its way.
         self._dispatch(row, events, transaction.source)
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
+        self._router.set_going()
+        await asyncio.sleep(0)
 
     def _keys(self, events: list[Any]) -> list[bytes]:
         try:

@@ -142,7 +142,8 @@ class Marker:
         self._touched: list[Row] = []
         self._wanted = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._settled = asyncio.Condition()
+        self._settling: list[tuple[int, asyncio.Future[None]]] = []
+        """Who waits until so many batches are written."""
         self._writing: list[Row] = []
         self._written = 0
 
@@ -170,8 +171,10 @@ class Marker:
             return
         goal = self._written + bool(self._touched) + bool(self._writing)
         self._hurry.set()
-        async with self._settled:
-            await self._settled.wait_for(lambda: self._written >= goal)
+        # A future for each: woken by a condition they would all queue for its lock.
+        settled = asyncio.get_running_loop().create_future()
+        self._settling.append((goal, settled))
+        await settled
 
     async def run(self) -> None:
         """Write marks until cancelled; what is left is written on the way out."""
@@ -215,9 +218,13 @@ class Marker:
         finally:
             self._writing = []
         failpoint("marked")
-        async with self._settled:
-            self._written += 1
-            self._settled.notify_all()
+        self._written += 1
+        waiting, self._settling = self._settling, []
+        for goal, settled in waiting:
+            if goal > self._written:
+                self._settling.append((goal, settled))
+            elif not settled.done():
+                settled.set_result(None)
 
     async def _write_last(self) -> None:
         try:

@@ -131,6 +131,10 @@ class Router:
         else:
             self._append(lane, Item(row, index, event, lane))
 
+    def set_going(self) -> None:
+        """Have what was pushed begun with the loop's next turn, rather than with the one after."""
+        self._turn()
+
     async def wait_for_hunger(self) -> list[Lane]:
         """Return the lanes that want what lies beyond their queue, once there are some."""
         await self._hunger.wait()

@@ -15,6 +15,7 @@ from bridge.model import Mark, MessageLink, RowId, Source
 from bridge.sdk.errors import TemporaryFailure
 from bridge.storage.door import NoTables, at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
+from bridge.storage.partitions import name_of
 from bridge.storage.pool import Database
 from bridge.storage.portals import link_columns
 from bridge.storage.schema import Connection
@@ -30,10 +31,12 @@ _PAGE = 1500
 """Bytes from which on a value leaves its row's page."""
 
 _LAND = (
-    "INSERT INTO journal (day, seq, source, received_at, body, event_keys, progress, done, epoch, "
+    "INSERT INTO {} (day, seq, source, received_at, body, event_keys, progress, done, epoch, "
     "repeated) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 "
     "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $9 RETURNING 1"
 )
+"""Into the day's own table, so that the server need not look for it each time."""
+
 _VOID = (
     "INSERT INTO journal (day, seq, source, received_at, body, event_keys, progress, done, epoch) "
     "SELECT $1, $2, '', $3, '', '', '', true, $4 "
@@ -99,7 +102,8 @@ class Journal:
         self._day_keys = day_keys
         self._clock = database.clock
         self._connection: Connection | None = None
-        self._land_statement: Any = None
+        self._landing: dict[date, Any] = {}
+        """How to land on that connection what is kept with a day."""
         self._seq = 0
         self._uncertain: list[RowId] = []
 
@@ -111,7 +115,7 @@ class Journal:
     async def close(self) -> None:
         """Let go of the lander's connection."""
         connection, self._connection = self._connection, None
-        self._land_statement = None
+        self._landing = {}
         if connection is not None:
             connection.terminate()
 
@@ -138,7 +142,7 @@ class Journal:
             sealed = self._seal(row, body)
         else:
             sealed = await asyncio.to_thread(self._seal, row, body)
-        connection, statement = await self._lander()
+        connection, statement = await self._lander(row.day)
         # Cheaper than asyncpg's own limit.
         cut = asyncio.get_running_loop().call_later(_LAND_LIMIT, connection.terminate)
         try:
@@ -254,13 +258,16 @@ class Journal:
                 yield row["event_keys"]
             day, seq = rows[-1]["day"], rows[-1]["seq"]
 
-    async def _lander(self) -> tuple[Connection, Any]:
-        connection, statement = self._connection, self._land_statement
-        if connection is None or connection.is_closed():
+    async def _lander(self, day: date) -> tuple[Connection, Any]:
+        connection, statement = self._connection, self._landing.get(day)
+        if connection is None or connection.is_closed() or statement is None:
             with at_the_door():
-                connection = await self._database.connection()
-                statement = await connection.prepare(_LAND)
-            self._connection, self._land_statement = connection, statement
+                if connection is None or connection.is_closed():
+                    connection, self._landing = await self._database.connection(), {}
+                    self._connection = connection
+                statement = await _prepare_landing(connection, day)
+            # Nearly all is kept with one day.
+            self._landing = {day: statement}
         return connection, statement
 
     async def _void_uncertain(self) -> None:
@@ -295,6 +302,14 @@ class Journal:
             counts=(row["parked"], row["delivered"], row["dropped"]),
             number=row["number"],
         )
+
+
+async def _prepare_landing(connection: Connection, day: date) -> Any:
+    try:
+        return await connection.prepare(_LAND.format(name_of("journal", day)))
+    except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError):
+        # One that an earlier version made, or none: the server says what is the matter.
+        return await connection.prepare(_LAND.format("journal"))
 
 
 def _associated(row: RowId) -> bytes:

@@ -4,30 +4,41 @@ import re
 from datetime import date, timedelta
 
 from bridge.storage.datamap import tables_by_day
-from bridge.storage.schema import Connection
+from bridge.storage.schema import CORE, Connection
 
 AHEAD = 7
 
 
 async def make_partitions(owner: Connection, today: date) -> None:
-    """Have partitions for yesterday, today and a week ahead, without rights of their own."""
+    """Have partitions for yesterday, today and a week ahead."""
     for table in tables_by_day():
         for offset in range(-1, AHEAD + 1):
             await make_partition(owner, table, today + timedelta(days=offset))
 
 
 async def make_partition(owner: Connection, table: str, day: date) -> None:
-    """Have the partition of one day, without rights of its own."""
-    name = f"{table}_{day:%Y%m%d}"
-    if await owner.fetchval("SELECT to_regclass($1) IS NOT NULL", name):
-        return
-    await owner.execute(
-        f"CREATE TABLE {name} PARTITION OF {table} "
-        f"FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
-    )
-    if table == "journal":
-        # Its rows are updated once each, soon after: keep room on their pages.
-        await owner.execute(f"ALTER TABLE {name} SET (fillfactor = 80)")
+    """Have the partition of one day.
+
+    It has no rights of its own, but that the core puts rows into the journal's.
+    """
+    name = name_of(table, day)
+    if not await owner.fetchval("SELECT to_regclass($1) IS NOT NULL", name):
+        await owner.execute(
+            f"CREATE TABLE {name} PARTITION OF {table} "
+            f"FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
+        )
+        if table == "journal":
+            # Its rows are updated once each, soon after: keep room on their pages.
+            await owner.execute(f"ALTER TABLE {name} SET (fillfactor = 80)")
+    if table == "journal" and not await owner.fetchval(
+        "SELECT has_table_privilege($1::name, to_regclass($2), 'INSERT')", CORE, name
+    ):
+        await owner.execute(f"GRANT INSERT ON {name} TO {CORE}")
+
+
+def name_of(table: str, day: date) -> str:
+    """The partition of one day."""
+    return f"{table}_{day:%Y%m%d}"
 
 
 async def days_of(owner: Connection, table: str) -> list[date]:
@@ -47,4 +58,4 @@ async def days_of(owner: Connection, table: str) -> list[date]:
 
 async def drop_partition(owner: Connection, table: str, day: date) -> None:
     """Drop one day of the table, with its file."""
-    await owner.execute(f"DROP TABLE IF EXISTS {table}_{day:%Y%m%d}")
+    await owner.execute(f"DROP TABLE IF EXISTS {name_of(table, day)}")

@@ -27,9 +27,10 @@ from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.outbox import Outbox
-from bridge.storage.partitions import drop_partition
+from bridge.storage.partitions import drop_partition, name_of
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
+from bridge.storage.schema import CORE
 from bridge.storage.shelf import Shelf
 from tests.storage.conftest import TurnedClock
 from tests.storage.rows import left_in, queued_in, sent
@@ -139,6 +140,31 @@ async def test_a_row_of_which_nobody_knows_is_taken_back_before_the_next(
         b"first", b"third",
     ]  # fmt: skip
     await journal.close()
+
+
+async def test_what_is_received_goes_straight_into_its_days_own_table(
+    database: Database, day_keys: DayKeys, admin: asyncpg.Connection
+) -> None:
+    async def land() -> RowId:
+        journal = Journal(database, day_keys)
+        await journal.open()
+        try:
+            return await journal.land(
+                source=Source.TRANSACTION, body=b"{}", event_keys=KEY, progress=b"", done=False
+            )
+        finally:
+            await journal.close()
+
+    await admin.execute(f"REVOKE INSERT ON journal FROM {CORE}")
+    first = await land()
+    await admin.execute(f"GRANT INSERT ON journal TO {CORE}")
+    # A day that an earlier version made has no such right.
+    await admin.execute(f"REVOKE INSERT ON {name_of('journal', first.day)} FROM {CORE}")
+    second = await land()
+    days = await database.core.fetch("SELECT tableoid::regclass::text, seq FROM journal")
+    assert {(table, seq) for table, seq in days} == {
+        (name_of("journal", one.day), one.seq) for one in (first, second)
+    }
 
 
 async def test_a_row_of_which_nobody_knows_is_gone_with_its_day(
