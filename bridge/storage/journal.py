@@ -305,11 +305,11 @@ class Journal:
 
 
 async def _prepare_landing(connection: Connection, day: date) -> Any:
-    try:
-        return await connection.prepare(_LAND.format(name_of("journal", day)))
-    except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError):
-        # One that an earlier version made, or none: the server says what is the matter.
-        return await connection.prepare(_LAND.format("journal"))
+    own = name_of("journal", day)
+    # Not so for a day that an earlier version made, or none: then the server says what is wrong.
+    may = "SELECT has_table_privilege(to_regclass($1), 'INSERT')"
+    table = own if await connection.fetchval(may, own) else "journal"
+    return await connection.prepare(_LAND.format(table))
 
 
 def _associated(row: RowId) -> bytes:
