@@ -147,7 +147,7 @@ class MainBot:
         relay = Permission.RELAY
 
         return (
-            action("login", "login [network]", "link an account of yours", LoginChat.login),
+            action("login", "login [network [way]]", "link an account of yours", LoginChat.login),
             action("logout", "logout [network|number]", "end a login, on its network too",
                    LoginChat.logout, relay),
             action("logins", "logins", "list your logins and how they are", LoginChat.logins,
@@ -262,7 +262,8 @@ class MainBot:
         """What one word stands for: an action of the bot, else a network or its command."""
         word = order.words[0].casefold()
         if word in self.actions:
-            return self.actions[word].describe(head)
+            ways = self.login_chat.ways(order.sender) if word == "login" else ""
+            return f"{self.actions[word].describe(head)}\n{ways}".rstrip()
         found = self.network_commands.describe(order.sender, order.words)
         if not found:
             raise PermanentFailure(

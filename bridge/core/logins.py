@@ -162,7 +162,7 @@ class Logins:
         flows = instance.connector.login_flows()
         found = [flow for flow in flows if name in ("", flow.id)]
         if len(found) != 1:
-            ways = "; ".join(f"{flow.id}: {flow.title}" for flow in flows)
+            ways = "; ".join(describe_ways(instance).splitlines())
             raise PermanentFailure(f"say which way to sign in to {instance.name}: {ways}")
         return found[0]
 
@@ -465,6 +465,12 @@ def describe(session: Session) -> str:
     row, supervisor = session.row, session.supervisor
     why = f": {supervisor.reason}" if supervisor.reason else ""
     return f"{row.id}: {row.name} on {row.instance}, {supervisor.state.value}{why}"
+
+
+def describe_ways(instance: Instance) -> str:
+    """The ways to sign in to a network, a line each, after the word that chooses it."""
+    flows = instance.connector.login_flows()
+    return "\n".join(f"{flow.id}: {flow.title}" for flow in flows)
 
 
 def _bytes_of(secret: Secret) -> bytes:
