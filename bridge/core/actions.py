@@ -8,9 +8,9 @@ from typing import Any
 from bridge.core.bots import BotCall
 from bridge.matrix.html import without_quote
 from bridge.model import Permission
+from bridge.sdk.commands import PREFIX, as_typed
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 
-PREFIX = "!trestle"
 _LONGEST = 40
 """Of a word that is compared with names."""
 
@@ -44,12 +44,12 @@ class Action:
     is_private: bool = False
     """It takes or shows a secret, and is heard in a direct chat alone."""
 
-    def describe(self, head: str = PREFIX) -> str:
-        """How it is said, after ``head``, what it does, and what it needs."""
+    def describe(self, *, direct: bool = False) -> str:
+        """How it is typed (``direct``: to the bot alone), what it does, and what it needs."""
         needs = ["needs power in the room"] if self.needs_power else []
         needs += ["in a direct chat with me alone"] if self.is_private else []
         shown = f" ({', '.join(needs)})" if needs else ""
-        return f"{head} {self.usage}".strip() + f" — {self.help}{shown}"
+        return f"{as_typed(self.usage, direct=direct)} — {self.help}{shown}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,10 @@ class Order:
     def sender(self) -> UserId:
         """Who asked."""
         return self.call.sender.user_id
+
+    def as_typed(self, command: str) -> str:
+        """How a command is typed where it was asked."""
+        return as_typed(command, direct=self.call.direct)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

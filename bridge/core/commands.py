@@ -2,8 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from bridge.core.actions import PREFIX, Action, Order, did_you_mean
+from bridge.core.actions import Action, Order, did_you_mean
 from bridge.core.aside import Aside
+from bridge.core.bareorders import BareOrders
 from bridge.core.bots import BotCall, Stage
 from bridge.core.choices import describe, read_typed
 from bridge.core.confidences import Confidences, tokens_in
@@ -26,6 +27,7 @@ from bridge.core.statusroom import StatusRoom
 from bridge.core.tracer import Tracer
 from bridge.matrix.cache import Recent
 from bridge.model import ItemId, Permission
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.ids import EventId, InstanceId, UserId
 from bridge.sdk.secret import Secret
@@ -65,6 +67,7 @@ class MainBot:
         self._unsaid: Recent[ItemId, str] = Recent(1000)
         """What commands came to that could not be said yet, by what asked for it."""
         self.aside: Aside
+        self.bare_orders: BareOrders
         self.confidences: Confidences
         self.consents: Consents
         self.login_chat: LoginChat
@@ -180,6 +183,7 @@ class MainBot:
         except DeliveryError as error:
             answer = f"{refusal(error)}{note}"
         if answer:
+            self.bare_orders.note(call.room, answer)
             await call.reply(answer)
         self._unsaid.drop(call.item.id)
 
@@ -205,7 +209,9 @@ class MainBot:
         hint = self._hint(call.sender.user_id, name)
         # What is said in a direct chat may have been meant as an answer, and be a secret.
         what = "that" if call.direct else repr(name[:40])
-        return f"I do not know {what}.{hint} Say {PREFIX} help for a list."
+        return (
+            f"I do not know {what}.{hint} Say {as_typed('help', direct=call.direct)} for a list."
+        )
 
     def _hint(self, person: UserId, word: str) -> str:
         return did_you_mean(word, {*self.actions, *self.network_commands.names(person)})
@@ -247,28 +253,27 @@ class MainBot:
     # --- the actions ---
 
     async def _help(self, order: Order) -> str:
-        head = PREFIX if not order.call.direct else ""
         if order.words:
-            return self._help_about(order, head)
+            return self._help_about(order)
         lines = ["I bridge rooms to other networks and host bots. You can say:"]
         lines += [
-            action.describe(head)
+            action.describe(direct=order.call.direct)
             for action in self.actions.values()
             if self._has_level(order.sender, action)
         ]
-        return "\n".join([*lines, *self.network_commands.summary(order.sender)])
+        return "\n".join([*lines, *self.network_commands.summary(order)])
 
-    def _help_about(self, order: Order, head: str) -> str:
+    def _help_about(self, order: Order) -> str:
         """What one word stands for: an action of the bot, else a network or its command."""
         word = order.words[0].casefold()
         if word in self.actions:
             ways = self.login_chat.ways(order.sender) if word == "login" else ""
-            return f"{self.actions[word].describe(head)}\n{ways}".rstrip()
+            return f"{self.actions[word].describe(direct=order.call.direct)}\n{ways}".rstrip()
         found = self.network_commands.describe(order.sender, order.words)
         if not found:
             raise PermanentFailure(
                 f"there is no command and no network called {word[:40]!r} here that you use."
-                f"{self._hint(order.sender, word)} Say {PREFIX} help for a list"
+                f"{self._hint(order.sender, word)} Say {order.as_typed('help')} for a list"
             )
         return found
 
@@ -316,8 +321,8 @@ class MainBot:
     async def _bridge(self, order: Order) -> str:
         if len(order.words) not in {2, 3}:
             raise PermanentFailure(
-                "say bridge, the network and the chat: bridge libera #channel; after them its "
-                "key, if it has one"
+                "say bridge, the network and the chat: "
+                f"{order.as_typed('bridge libera #channel')}; after them its key, if it has one"
             )
         instance = self._plumbing.find_instance(order.network[0])
         chat, *said = order.words[1:]
@@ -333,7 +338,8 @@ class MainBot:
     async def _pause(self, order: Order) -> str:
         door = self._only_door(order)
         await self._portals.set_paused(door, True, order.sender)
-        return f"Nothing crosses to or from {door.portal.chat_name} until you say resume."
+        resume = order.as_typed("resume")
+        return f"Nothing crosses to or from {door.portal.chat_name} until you say {resume}."
 
     async def _resume(self, order: Order) -> str:
         door = self._only_door(order)
@@ -383,8 +389,8 @@ class MainBot:
         for instance in self._plumbing.instances.values() if order.words else ():
             await instance.end_automatic(order.sender)
         where = "anywhere" if order.words else "here"
-        again = " everywhere" if order.words else ""
-        return f"Nothing that you say is bridged {where} any more. Say optin{again} to undo that."
+        undo = order.as_typed("optin everywhere" if order.words else "optin")
+        return f"Nothing that you say is bridged {where} any more. Say {undo} to undo that."
 
     async def _optin(self, order: Order) -> str:
         doors = self._doors_meant(order)
@@ -392,7 +398,8 @@ class MainBot:
             await self._optouts.remove(order.sender, portal)
         left = [door for door in doors if self._optouts.cover(order.sender, door.portal.id)]
         if left:
-            raise PermanentFailure("you opted out everywhere; say optin everywhere")
+            everywhere = order.as_typed("optin everywhere")
+            raise PermanentFailure(f"you opted out everywhere; say {everywhere}")
         return "What you say is bridged again."
 
     async def _double_puppet(self, order: Order) -> str:
@@ -414,7 +421,9 @@ class MainBot:
             case ("token", *rest):
                 await doubles.take_token(person, read_token(rest))
                 return f"{doubles.describe(person)}{TAKEN_BACK}"
-        raise PermanentFailure("say double-puppet alone, or with on, off, or token and a token")
+        raise PermanentFailure(
+            f"say {order.as_typed('double-puppet')} alone, or with on, off, or token and a token"
+        )
 
     def _doors_meant(self, order: Order) -> Sequence[Doorway]:
         if order.words == ("everywhere",):

@@ -21,6 +21,7 @@ from bridge.core.privateanswers import answer_privately
 from bridge.core.signin import SignIn, sentence
 from bridge.matrix.cache import Recent
 from bridge.model import Outgoing, SendKind
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import EventId, RoomId, UserId
@@ -37,7 +38,7 @@ _REMOVED = (
 _NOT_PRIVATE = (
     "I have stopped your sign-in: it goes on with a secret, and the chat in which you began it is "
     "not private any more (somebody else is there or invited, it is encrypted, or I may remove "
-    "nothing). Say login again."
+    f"nothing). Say {as_typed('login')} again."
 )
 
 
@@ -120,7 +121,7 @@ class LoginChat:
         if link is None:
             raise PermanentFailure(
                 "no web address is configured (`web.manager_url`); all that it has, I have too: "
-                "say help"
+                f"say {as_typed('help', direct=call.direct)}"
             )
         await self._say_link(call, room, link, "see and change what is yours here")
         return answer

@@ -14,6 +14,7 @@ from bridge.core.patience import LONGEST_PAUSE, persistently
 from bridge.core.signin import SignIn
 from bridge.matrix.cache import Recent
 from bridge.model import AuditAction, LoginRow, Permission
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import (
     LoginRequired,
     PermanentFailure,
@@ -252,7 +253,7 @@ class Logins:
         try:
             # First of all: by a connection people of the network begin new chats.
             await session.supervisor.stop(
-                f"its logout was cut off; say logout {row.id} to finish it"
+                f"its logout was cut off; say {as_typed(f'logout {row.id}')} to finish it"
             )
             await self._end(owner, row, left)
         except BaseException:

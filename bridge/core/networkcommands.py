@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bridge.core.actions import PREFIX, Action, Order, did_you_mean
+from bridge.core.actions import Action, Order, did_you_mean
 from bridge.core.admission import WAYS, Admission, read_admission
 from bridge.core.announcing import Announcer
 from bridge.core.bots import BotCall
@@ -18,7 +18,7 @@ from bridge.core.portals import Portals
 from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
 from bridge.model import InstanceRules, Permission
-from bridge.sdk.commands import NetworkCall, NetworkCommand, TakesCommands, Where
+from bridge.sdk.commands import NetworkCall, NetworkCommand, TakesCommands, Where, as_typed
 from bridge.sdk.errors import ModuleError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, Sender
 from bridge.sdk.ids import InstanceId, RoomId, UserId
@@ -141,7 +141,7 @@ class NetworkCommands:
         here = {door.portal.instance for door in self._portals.in_room(call.room)}
         knowing = [name for name in knowing if name in here] or knowing
         if len(knowing) > 1:
-            ways = " or ".join(f"{name} {word}" for name in knowing)
+            ways = " or ".join(as_typed(f"{name} {word}", direct=call.direct) for name in knowing)
             raise PermanentFailure(f"say which network is meant: {ways}")
         if not knowing:
             return None
@@ -166,6 +166,16 @@ class NetworkCommands:
                 return True
         return False
 
+    def secrets(self) -> Collection[str]:
+        """The commands that take a secret alone, with a network's name before them and without."""
+        return {
+            said
+            for name, instance in self._plumbing.instances.items()
+            for one in declared(instance.connector)
+            if one.secret_after == 0
+            for said in (one.name, f"{name} {one.name}")
+        }
+
     def _named(
         self, call: BotCall, name: InstanceId, commands: Sequence[NetworkCommand], word: str,
         rest: str,
@@ -184,11 +194,12 @@ class NetworkCommands:
 
     # --- help ---
 
-    def summary(self, person: UserId) -> Sequence[str]:
+    def summary(self, order: Order) -> Sequence[str]:
         """A line for each network: which commands it takes."""
         return [
-            f"{name} takes: {', '.join(one.name for one in commands)}. Say {PREFIX} {name} help."
-            for name, commands in self.networks(person).items()
+            f"{name} takes: {', '.join(one.name for one in commands)}. "
+            f"Say {order.as_typed(f'{name} help')}."
+            for name, commands in self.networks(order.sender).items()
         ]
 
     def names(self, person: UserId) -> Collection[str]:
@@ -215,7 +226,7 @@ class NetworkCommands:
 
     async def _run(self, name: InstanceId, command: NetworkCommand, order: Order) -> str:
         if not command.is_whole(order.text):
-            raise PermanentFailure(f"say {command.usage}")
+            raise PermanentFailure(f"say {order.as_typed(command.usage)}")
         instance = self._plumbing.find_instance(name)
         if not instance.is_open or instance.relay is None:
             raise TemporaryFailure(f"{name} is starting", retry_after=0.5)
@@ -258,7 +269,7 @@ class NetworkCommands:
             names = ", ".join(door.chat.name for door in found)
             raise PermanentFailure(
                 f"this room is bridged to several chats there ({names}); end all but one of them: "
-                f"{PREFIX} unbridge {instance.name} {found[-1].chat.name}"
+                f"{order.as_typed(f'unbridge {instance.name} {found[-1].chat.name}')}"
             )
         return found[0]
 
@@ -275,7 +286,7 @@ class NetworkCommands:
 
     async def _join(self, instance: Instance, order: Order) -> str:
         if len(order.words) not in {1, 2}:
-            raise PermanentFailure(f"say {JOIN.usage}")
+            raise PermanentFailure(f"say {order.as_typed(JOIN.usage)}")
         await instance.try_now()
         chat, *said = order.words
         key = Secret(said[0]) if said else None
@@ -344,5 +355,5 @@ def _describe(name: InstanceId, commands: Sequence[NetworkCommand], only: Sequen
 def _no_such(name: InstanceId, commands: Sequence[NetworkCommand], word: str) -> PermanentFailure:
     hint = did_you_mean(word, [one.name for one in commands])
     return PermanentFailure(
-        f"{name} takes no such command.{hint} Say {PREFIX} {name} help for a list"
+        f"{name} takes no such command.{hint} Say {as_typed(f'{name} help')} for a list"
     )

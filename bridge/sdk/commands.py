@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     from bridge.sdk.module import Client
 
 
+PREFIX = "!trestle"
+"""How the main bot is spoken to where others are, too."""
 _OPTIONAL = re.compile(r"\[[^\[\]]*\]")
+
+
+def as_typed(command: str, *, direct: bool = False) -> str:
+    """How a command is typed, for a sentence that names one.
+
+    ``direct``: in the main bot's own direct chat, where it needs no name before it. As it is
+    without, it is right in every room: say it so wherever the room is not known.
+    """
+    return command if direct else f"{PREFIX} {command}"
 
 
 class Where(StrEnum):

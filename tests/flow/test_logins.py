@@ -191,7 +191,7 @@ async def test_who_names_no_way_to_sign_in_is_asked_for_it_first(
         await chat.say("Cancel")
         await chat.expect("You are not signed in.")
         await chat.say("sasl")
-        await chat.expect("I do not know that.")
+        await chat.expect("I do not know that. Say help for a list.")
         await chat.say("login near by_post")
         await chat.expect("say which way to sign in to near: sasl: ")
         await chat.say("login near Server_Password")

@@ -73,10 +73,10 @@ async def test_who_leaves_out_what_a_command_needs_reads_how_it_is_said(
             ("join", "join <chat> [key]"), ("near query", "query <person>"),
         ):  # fmt: skip
             told = await answer(alice, room, said)
-            assert told.rstrip(".") == f"I could not do that: say {usage.rstrip('.')}"
+            assert told.rstrip(".") == f"I could not do that: say !trestle {usage.rstrip('.')}"
 
         away = await enter(alice, "11")
-        assert "say part <#channel> [reason], or" in await answer(alice, away, "part")
+        assert "say !trestle part <#channel> [reason], or" in await answer(alice, away, "part")
         assert "you are not in #halves" in await answer(alice, room, "part")
         await alice.say(room, "hello")
         await carl.expect("PRIVMSG #halves", "hello")
@@ -102,7 +102,7 @@ async def test_what_is_chosen_is_read_in_any_case_and_its_refusal_names_all_valu
             ("set Near UNCERTAIN hold", "uncertain is hold for #chosen on near now."),
             ("set relay_name {name} of Trestle", "relay_name is {name} of Trestle for"),
             ("set relay_name Default", "relay_name is default for"),
-            ("pause Near", "until you say resume"),
+            ("pause Near", "until you say !trestle resume"),
             ("unbridge Near", "no longer bridged"),
         ):
             assert heard in await answer(alice, room, said)

@@ -126,10 +126,11 @@ async def comes_back_the_same(network: Network, ann: Person, other: Person, nick
 def test_what_is_sent_raw_is_what_is_known_to_do_no_harm() -> None:
     assert typed.read_raw("topic #a :b c", allowed=True).params == ("#a", "b c")
     refused = {
-        "NICK x": "say nick instead. What is: ACCEPT, ADMIN,", "NICKSERV IDENTIFY x": "say msg",
-        "SETNAME :x": "SETNAME is not sent raw. What", "QUIT": "say part", "OPER a b": "OPER",
+        "NICK x": "say !trestle nick instead. What is: ACCEPT, ADMIN,", "OPER a b": "OPER",
+        "NICKSERV IDENTIFY x": "say !trestle msg NickServ instead", "QUIT": "say !trestle part",
+        "SETNAME :x": "SETNAME is not sent raw. What",
         "CPRIVMSG a #b :c": "", "CNOTICE a #b :c": "", "MONITOR C": "", "RELAYMSG #a b :c": "",
-        "CHATHISTORY LATEST #a * 1": "", "PRIVMSG a :b": "say msg", "NONSENSE": "",
+        "CHATHISTORY LATEST #a * 1": "", "PRIVMSG a :b": "say !trestle msg", "NONSENSE": "",
         "@x INFO": "no line", ":a INFO": "no line",
     }  # fmt: skip
     for said, why in refused.items():

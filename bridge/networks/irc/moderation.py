@@ -12,7 +12,7 @@ from bridge.networks.irc.listing import MOST_WORD_BYTES, show_names
 from bridge.networks.irc.modes import Change, lines, read_typed
 from bridge.networks.irc.targets import read_mask, read_nick
 from bridge.networks.irc.wire import clean, cut, line
-from bridge.sdk.commands import NetworkCall
+from bridge.sdk.commands import NetworkCall, as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import RemoteUserId
@@ -81,7 +81,7 @@ def ranks(letter: str, word: str) -> Callable[[NetworkCall], Awaitable[str]]:
         chat, _ = _channel(call)
         words = call.text.split()
         if not 0 < len(words) <= MOST_AT_ONCE:
-            raise PermanentFailure(f"say {word} and one to {MOST_AT_ONCE} nicks")
+            raise PermanentFailure(f"say {as_typed(word)} and one to {MOST_AT_ONCE} nicks")
         signs = [
             ("-" if one.startswith("-") else "+", read_nick(one.lstrip("-"))) for one in words
         ]
@@ -133,8 +133,9 @@ def _read_modes(words: Sequence[str], limits: Isupport) -> list[Change]:
         elif one.mode == "k":
             # What is said here is read by everybody, and stays.
             raise PermanentFailure(
-                "a key is a secret: set it on IRC, and say key and the key to have it kept here. "
-                "If your message holds it, delete the message"
+                "a key is a secret: set it on IRC, and say "
+                f"{as_typed('key <key>')} to have it kept here. If your message holds it, delete "
+                "the message"
             )
         elif one.mode == "l" and one.value and not one.value.isdecimal():
             raise PermanentFailure("the mode +l takes a number")  # Some servers read a word as 0.
