@@ -1,7 +1,7 @@
 """What the main bot does, as one declaration each: for its help, its permissions, its docs."""
 
 import difflib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,8 +33,12 @@ class Action:
     level: Permission
     run: Callable[["Order"], Awaitable[str]] = field(repr=False)
     """Does it and gives the answer, empty if there is none to give here."""
+    words: frozenset[str] = frozenset()
+    """Fixed words that may follow, to be read in any case of letters."""
     needs_power: bool = False
     """The sender must have the power to change the room's settings."""
+    looks_alone: bool = False
+    """With nothing after its name it only looks, and needs no power."""
     of_network: bool = False
     """The level that counts is that for the network that is meant."""
     of_room: bool = False
@@ -46,7 +50,8 @@ class Action:
 
     def describe(self, *, direct: bool = False) -> str:
         """How it is typed (``direct``: to the bot alone), what it does, and what it needs."""
-        needs = ["needs power in the room"] if self.needs_power else []
+        power = "needs power in the room" + " where something follows" * self.looks_alone
+        needs = [power] if self.needs_power else []
         needs += ["in a direct chat with me alone"] if self.is_private else []
         shown = f" ({', '.join(needs)})" if needs else ""
         return f"{as_typed(self.usage, direct=direct)} — {self.help}{shown}"
@@ -60,6 +65,15 @@ class Order:
     words: tuple[str, ...]
     text: str = ""
     """What follows the action's name, as it was typed."""
+
+    @classmethod
+    def read(cls, call: BotCall, text: str, fixed: Collection[str] = ()) -> "Order":
+        """Read what follows an action's name; the ``fixed`` words in small letters."""
+
+        def fold(word: str) -> str:
+            return word.casefold() if word.casefold() in fixed else word
+
+        return cls(call, tuple(map(fold, text.split())), fold(text.strip()))
 
     @property
     def network(self) -> tuple[str, ...]:

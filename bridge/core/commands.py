@@ -107,14 +107,19 @@ class MainBot:
             Action(name="resume", usage="resume [network]", level=user, run=self._resume,
                    needs_power=True, of_network=True, of_room=True,
                    help="let messages cross again"),
-            Action(name="parked", usage="parked [retry|drop <name>|all]", level=user,
+            Action(name="parked", level=user,
+                   usage="parked [retry <name>|retry all [reason]|drop <name>|"
+                   "drop all [reason] [number]]",
                    run=self._parked, needs_power=True, of_network=True,
+                   words=frozenset({"retry", "drop", "all"}),
                    help="see what of this room was put aside, try it again or let it go"),
             Action(name="set", usage="set [network] [key value]", level=user, run=self._set,
                    needs_power=True, of_network=True, of_room=True,
                    help="see or change how this room's bridge behaves"),
-            Action(name="policy", usage="policy [network] [list|apply list|off list]", level=user,
-                   run=self._policy, needs_power=True, of_network=True, of_room=True,
+            Action(name="policy", level=user,
+                   usage="policy [network] [list|apply list [yes]|off list]",
+                   words=frozenset({"apply", "off", "yes"}), run=self._policy,
+                   needs_power=True, of_network=True, of_room=True,
                    help="see what a policy list would do, have it in force, or end that"),
         )  # fmt: skip
 
@@ -123,11 +128,12 @@ class MainBot:
         user, relay = Permission.USER, Permission.RELAY
         return (
             Action(name="optout", usage="optout [everywhere]", level=relay, run=self._optout,
-                   of_room=True, help="do not bridge what I say here, or anywhere"),
+                   words=frozenset({"everywhere"}), of_room=True,
+                   help="do not bridge what I say here, or anywhere"),
             Action(name="optin", usage="optin [everywhere]", level=relay, run=self._optin,
-                   of_room=True, help="bridge what I say again"),
+                   words=frozenset({"everywhere"}), of_room=True, help="bridge what I say again"),
             Action(name="double-puppet", usage="double-puppet [on|off|token <token>]", level=user,
-                   run=self._double_puppet,
+                   words=frozenset({"on", "off", "token"}), run=self._double_puppet,
                    help="have my own account say here what I write on a network"),
             Action(name="ack", usage="ack", level=Permission.ADMIN, run=self._ack,
                    help="in the status room: I have seen what is wrong"),
@@ -160,6 +166,7 @@ class MainBot:
             action("manager", "manager", "get a link to a page with all that is yours here",
                    LoginChat.manager),
             Action(name="sessions", usage="sessions [end <name>|end all]", level=relay,
+                   words=frozenset({"end", "all"}),
                    run=lambda order: self.sessions.obey(order.call, order.words),
                    help="see where you are signed in at the web, and end that"),
         )  # fmt: skip
@@ -202,7 +209,7 @@ class MainBot:
         action = self.actions.get(words[0].casefold() if words else "help")
         if action is None:
             return self.network_commands.find(call, text)
-        return action, Order(call, tuple(words[1:]), text.strip()[len(action.name) :].strip())
+        return action, Order.read(call, text.strip()[len(action.name) :], action.words)
 
     def _unknown(self, call: BotCall, text: str) -> str:
         name = text.split(maxsplit=1)[0].casefold()
@@ -223,7 +230,7 @@ class MainBot:
             allows(sender, action.level, instance) for instance in meant
         ):
             raise PermanentFailure("the settings of this bridge do not let you do that")
-        if action.needs_power:
+        if action.needs_power and (order.words or not action.looks_alone):
             await self._need_power(order)
 
     def _has_level(self, sender: UserId, action: Action) -> bool:

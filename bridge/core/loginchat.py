@@ -143,7 +143,7 @@ class LoginChat:
         """End a login, on the network too. Raises a ``DeliveryError``."""
 
         async def end() -> str:
-            session = self._logins.get(call.sender.user_id, " ".join(words))
+            session = self._logins.get(call.sender.user_id, " ".join(words).casefold())
             remark = await self._logins.log_out(call.sender.user_id, session)
             return f"Logged out of {session.row.instance}. {remark}".strip()
 
@@ -153,7 +153,7 @@ class LoginChat:
         """Choose which of several logins speaks. Raises a ``DeliveryError``."""
 
         async def choose() -> str:
-            session = self._logins.get(call.sender.user_id, " ".join(words))
+            session = self._logins.get(call.sender.user_id, " ".join(words).casefold())
             await self._logins.prefer(call.sender.user_id, session)
             return f"Login {session.row.id} speaks for you on {session.row.instance} now."
 

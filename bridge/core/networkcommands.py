@@ -88,6 +88,7 @@ def actions_of(
         return Action(
             name=f"{name} {one.name}", usage=f"{name} {one.usage}", help=one.help,
             level=Permission.USER, run=do, needs_power=one.needs_power, of_network=True,
+            words=one.words, looks_alone=one.looks_alone,
             of_room=one.where is Where.ROOM, network=name, is_private=one.is_private,
         )  # fmt: skip
 
@@ -180,17 +181,16 @@ class NetworkCommands:
         self, call: BotCall, name: InstanceId, commands: Sequence[NetworkCommand], word: str,
         rest: str,
     ) -> tuple[Action, Order]:  # fmt: skip
-        order = Order(call, tuple(rest.split()), rest.strip())
         actions = {
             action.name.partition(" ")[2]: action
             for action in actions_of(name, commands, self._run)
         }
         if word == "help":
-            text = _describe(name, commands, order.words[:1])
-            return _saying(name, text), order
+            order = Order.read(call, rest)
+            return _saying(name, _describe(name, commands, order.words[:1])), order
         if word not in actions:
             raise _no_such(name, commands, word)
-        return actions[word], order
+        return actions[word], Order.read(call, rest, actions[word].words)
 
     # --- help ---
 
@@ -241,7 +241,7 @@ class NetworkCommands:
             door, session = self._door(instance, order), instance.find_session(order.sender)
             door.acts.check(order.sender)
             chat = door.chat
-            if command.needs_power:
+            if command.needs_power and (order.words or not command.looks_alone):
                 await instance.try_now()
         else:
             session = await self._session(instance, order)

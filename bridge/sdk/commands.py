@@ -76,8 +76,13 @@ class NetworkCommand:
     run: Callable[[NetworkCall], Awaitable[str]] = field(repr=False)
     """Does it and gives the answer, a few lines at most. Raises a ``DeliveryError`` whose sentence
     the sender reads. Cancelled at the host's deadline."""
+    words: frozenset[str] = frozenset()
+    """Fixed words that may be said in place of what follows: ``off`` in ``[name|off]``. They come
+    to ``run`` in small letters, however they were typed."""
     needs_power: bool = False
     """``Where.ROOM``: the sender must have the power to change the room's settings."""
+    looks_alone: bool = False
+    """With nothing after its name it only looks, and needs no power."""
     secret_after: int | None = None
     """Of the words that follow the name, all after so many are a secret: a message with such is
     taken back, wherever and by whomever it is said, and obeyed all the same."""

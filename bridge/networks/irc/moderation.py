@@ -8,6 +8,7 @@ from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.keys import FORGETTING
 from bridge.networks.irc.listing import MOST_WORD_BYTES, show_names
 from bridge.networks.irc.modes import Change, lines, read_typed
 from bridge.networks.irc.targets import read_mask, read_nick
@@ -249,7 +250,7 @@ async def key(call: NetworkCall) -> str:
     if not said:
         kept = "is" if keys.find(chat.id) is not None else "is not"
         return f"A key of {chat.name} {kept} kept."
-    if said.casefold() == "none":
+    if said in FORGETTING:
         await keys.keep(chat.id, None)
         return f"No key of {chat.name} is kept any more."
     new = Secret(said)
