@@ -18,7 +18,14 @@ from bridge.core.portals import Portals
 from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
 from bridge.model import InstanceRules, Permission
-from bridge.sdk.commands import NetworkCall, NetworkCommand, TakesCommands, Where, as_typed
+from bridge.sdk.commands import (
+    HOSTS_OWN,
+    NetworkCall,
+    NetworkCommand,
+    TakesCommands,
+    Where,
+    as_typed,
+)
 from bridge.sdk.errors import ModuleError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, Sender
 from bridge.sdk.ids import InstanceId, RoomId, UserId
@@ -64,7 +71,9 @@ QUERY = NetworkCommand(
 
 def declared(connector: object) -> Sequence[NetworkCommand]:
     """All that people may tell a network, by its connector or the connector's class."""
-    own = tuple(connector.commands) if isinstance(connector, TakesCommands) else ()
+    own: tuple[NetworkCommand, ...] = ()
+    if isinstance(connector, TakesCommands):
+        own = tuple(one for one in connector.commands if one.name not in HOSTS_OWN)
     own = (*own, JOIN) if isinstance(connector, FindsChats) else own
     return (*own, QUERY) if isinstance(connector, HasDirectChats) else own
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 PREFIX = "!trestle"
 """How the main bot is spoken to where others are, too."""
+HOSTS_OWN = frozenset({"help", "join", "query"})
+"""Commands that the host has for every network: a network's own of such a name is not heard."""
 _OPTIONAL = re.compile(r"\[[^\[\]]*\]")
 
 

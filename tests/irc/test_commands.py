@@ -1,12 +1,14 @@
 """What people say to a network beside messages, against real servers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
+from bridge.core.networkcommands import QUERY, declared
 from bridge.networks.irc import certfp, typed
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.commands import COMMANDS
+from bridge.networks.irc.connector import IrcConnector
 from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY, CERTIFICATE, NICK
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat, RemoteJoin, RemoteMembers, Sender
@@ -210,6 +212,14 @@ async def test_the_rooms_commands_act_with_the_power_that_the_channel_gives(
         (*_, members) = await relay_host.wait_for(RemoteMembers, before + 1)
         assert {user.name for user in members.users} == {"carl"}
         assert not [one for one in relay_host.of(RemoteJoin) if one.user.name == "Ann"]
+
+
+def test_a_networks_own_command_of_a_name_that_is_the_hosts_is_not_listed_beside_it() -> None:
+    class Connector(IrcConnector):
+        commands = (*COMMANDS, replace(COMMANDS[0], name="query", usage="query <text>"))
+
+    listed = [one for one in declared(Connector) if one.name == "query"]
+    assert listed == [QUERY]
 
 
 async def test_a_moderator_sets_modes_that_the_network_has_and_invites(
