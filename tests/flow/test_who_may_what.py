@@ -33,7 +33,8 @@ SAID = (
     "manager", "sessions", "ack", "where", "near status", "near nick", "near whois trestle",
     "near list", "near join {chat}", "near query carl", "near part {chat}",
     "near msg nobody hello", "near away", "near raw INFO", "near username",
-    "near certfp", "near autocommand", "near topic words", "near op nobody", "near voice nobody",
+    "near certfp", "near autocommand", "near reconnect", "near disconnect",
+    "near topic words", "near op nobody", "near voice nobody",
     "near mode +n", "near invite nobody", "near kick nobody", "near ban nobody", "near names",
     "near modes", "near sync", "near key off", "unbridge",
 )  # fmt: skip

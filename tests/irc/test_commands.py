@@ -274,6 +274,32 @@ async def test_a_moderator_sets_modes_that_the_network_has_and_invites(
         assert "the server: " in await ann.refused("mode +o nobody_here")
 
 
+async def test_a_person_ends_and_renews_the_own_connection(
+    server: IrcServer, channel: str
+) -> None:
+    network = Network(server.port)
+    relay, _ = network.relay()
+    ann, otto = Person(network, "Ann", relay), Person(network, "Otto", relay)
+    async with irc_user(server.port, "carl") as carl, running(ann.client, otto.client):
+        await carl.join(channel)
+        assert "You are not connected" in await ann.say("disconnect")
+        for one in (ann, otto):
+            await one.client.send(message(channel, "hello"))
+        assert "connected anew, as Ann on" in await ann.say("reconnect")
+        await carl.expect(":Ann!", " QUIT ", "Reconnects")
+        await carl.expect(":Ann!", " JOIN ")
+        for said in ("reconnect", "disconnect"):
+            assert "once a minute" in await ann.refused(said)
+
+        assert "Your connection ends" in await otto.say("disconnect")
+        await carl.expect(":Otto!", " QUIT ", "Disconnected")
+        assert "You are not connected. Your next" in await otto.say("status")
+        assert "You are not connected. Your next" in await otto.say("disconnect")
+        assert "You are connected, as Otto on" in await otto.say("reconnect")
+        await otto.client.send(message(channel, "back"))
+        await carl.expect(":Otto!", "PRIVMSG", "back")
+
+
 async def gives_power(operator: IrcUser, channel: str, nick: str) -> None:
     """Have an operator make somebody another."""
     operator.say(f"MODE {channel} +o {nick}")

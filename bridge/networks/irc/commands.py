@@ -6,6 +6,9 @@ from bridge.sdk.commands import NetworkCommand, Where
 
 _ABOUT_PERSONS = (
     ("status", "status", "say how your connection is", personal.status),
+    ("disconnect", "disconnect", "end your connection until you say something there again",
+     personal.disconnect),
+    ("reconnect", "reconnect", "have your connection made anew", personal.reconnect),
     ("nick", "nick [nick]", "see your nick, or have another from now on", personal.nick),
     ("whois", "whois <nick>", "say who somebody is", personal.whois),
     ("list", "list [pattern]", "list the largest channels, of names like *linux*",

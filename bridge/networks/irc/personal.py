@@ -51,6 +51,29 @@ async def status(call: NetworkCall) -> str:
     return " ".join([f"You are {mask} on {connection.server}, in {names}.", *said, *signed])
 
 
+async def disconnect(call: NetworkCall) -> str:
+    """End the connection until the next message or command."""
+    if not own_client(call).disconnect():
+        return "You are not connected. Your next message or command connects you."
+    return (
+        "Your connection ends, and nobody sees or reaches you there. Your next message or command "
+        "connects you again."
+    )
+
+
+async def reconnect(call: NetworkCall) -> str:
+    """Have the connection made anew, or made."""
+    client = own_client(call)
+    is_anew = client.renew()
+    async with client.at_hand() as (connection, _, _):
+        who = f"{connection.own.nick} on {connection.server}"
+    if is_anew:
+        return (
+            f"You are connected anew, as {who}. You come back into the channels that you were in."
+        )
+    return f"You are connected, as {who}. What you say in a channel's room brings you back there."
+
+
 async def nick(call: NetworkCall) -> str:
     """Change the nick, for good."""
     client = own_client(call)
