@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from bridge.core.actions import is_order
+from bridge.core.actions import WORDS, is_order
 from bridge.core.bots import BotCall, Stage, say
 from bridge.core.instances import Instance
 from bridge.core.logins import IDLE_SECONDS, Logins, describe, describe_ways
@@ -212,7 +212,8 @@ class LoginChat:
         """Take what is said as the way to sign in, if that was asked."""
         place = (call.sender.user_id, call.room)
         choosing, word = self._choosing.get(place), body.strip().casefold()
-        if choosing is None or is_order(body):
+        # What is not a way but a command is one: nothing else that can be said here is an answer.
+        if choosing is None or is_order(body) or word.partition(" ")[0] in WORDS:
             return False
         if asyncio.get_running_loop().time() - choosing.asked_at > IDLE_SECONDS:
             self._choosing.drop(place)
