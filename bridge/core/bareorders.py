@@ -10,7 +10,6 @@ from bridge.sdk.commands import as_typed
 from bridge.sdk.ids import RoomId
 
 _SECONDS = 24 * 3600.0
-"""For so long what the bot told of it counts."""
 _MOST_ROOMS = 1000
 _QUOTES = "`'\"<>"
 
@@ -21,7 +20,9 @@ class BareOrders:
     ``key sesame`` is no command, so it would stay in the room and cross to the network.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, seconds: float = _SECONDS) -> None:
+        """``seconds``: for so long what the bot told of it counts."""
+        self._seconds = seconds
         self.secrets: Callable[[], Collection[str]] = tuple
         """Gives the commands of networks that take a secret alone, with a network's name before
         them and without."""
@@ -30,14 +31,14 @@ class BareOrders:
     def note(self, room: RoomId, text: str) -> None:
         """Take note of what the bot says in a room where others are."""
         if any(as_typed(f"{name} <") in text for name in self.secrets()):
-            self._told.put(room, monotonic() + _SECONDS)
+            self._told.put(room, monotonic() + self._seconds)
 
     def holds(self, room: RoomId, content: Mapping[str, Any]) -> bool:
         """Whether a message there is such a command, or is changed to one."""
         until = self._told.get(room)
         if until is None:
             return False
-        if monotonic() > until:
+        if monotonic() >= until:
             self._told.drop(room)
             return False
         return any(
