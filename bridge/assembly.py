@@ -257,6 +257,8 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         main_bot.network_commands = NetworkCommands(
             plumbing, portals, intents, announcer, house.rules, permissions.allows, namespaces.bot
         )
+        house.bare_orders.secrets = main_bot.network_commands.secrets
+        main_bot.bare_orders = house.bare_orders
         main_bot.confidences = Confidences(
             main_bot.login_chat, main_bot.network_commands, double_puppets
         )

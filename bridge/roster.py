@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from bridge.core.actions import PREFIX, WORDS
+from bridge.core.actions import WORDS
 from bridge.core.catalogue import find_module
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Permission
 from bridge.options import check_module
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.module import FindsChats
@@ -65,7 +66,7 @@ def module_problems(settings: Settings) -> Iterator[ConfigError]:
             yield error
         if instance in WORDS and kinds.get(instance) is False:
             yield ConfigError(
-                f"no network can be called so: `{PREFIX} {instance}` is a command of the bot's "
+                f"no network can be called so: `{as_typed(instance)}` is a command of the bot's "
                 "own, and those of the network would not be heard; give it another name",
                 path=f"modules.{instance}",
             )

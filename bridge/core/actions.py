@@ -1,16 +1,16 @@
 """What the main bot does, as one declaration each: for its help, its permissions, its docs."""
 
 import difflib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.core.bots import BotCall
 from bridge.matrix.html import without_quote
 from bridge.model import Permission
+from bridge.sdk.commands import PREFIX, as_typed
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 
-PREFIX = "!trestle"
 _LONGEST = 40
 """Of a word that is compared with names."""
 
@@ -33,8 +33,12 @@ class Action:
     level: Permission
     run: Callable[["Order"], Awaitable[str]] = field(repr=False)
     """Does it and gives the answer, empty if there is none to give here."""
+    words: frozenset[str] = frozenset()
+    """Fixed words that may follow, to be read in any case of letters."""
     needs_power: bool = False
     """The sender must have the power to change the room's settings."""
+    looks_alone: bool = False
+    """With nothing after its name it only looks, and needs no power."""
     of_network: bool = False
     """The level that counts is that for the network that is meant."""
     of_room: bool = False
@@ -44,12 +48,13 @@ class Action:
     is_private: bool = False
     """It takes or shows a secret, and is heard in a direct chat alone."""
 
-    def describe(self, head: str = PREFIX) -> str:
-        """How it is said, after ``head``, what it does, and what it needs."""
-        needs = ["needs power in the room"] if self.needs_power else []
+    def describe(self, *, direct: bool = False) -> str:
+        """How it is typed (``direct``: to the bot alone), what it does, and what it needs."""
+        power = "needs power in the room" + " where something follows" * self.looks_alone
+        needs = [power] if self.needs_power else []
         needs += ["in a direct chat with me alone"] if self.is_private else []
         shown = f" ({', '.join(needs)})" if needs else ""
-        return f"{head} {self.usage}".strip() + f" — {self.help}{shown}"
+        return f"{as_typed(self.usage, direct=direct)} — {self.help}{shown}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,15 @@ class Order:
     words: tuple[str, ...]
     text: str = ""
     """What follows the action's name, as it was typed."""
+
+    @classmethod
+    def read(cls, call: BotCall, text: str, fixed: Collection[str] = ()) -> "Order":
+        """Read what follows an action's name; the ``fixed`` words in small letters."""
+
+        def fold(word: str) -> str:
+            return word.casefold() if word.casefold() in fixed else word
+
+        return cls(call, tuple(map(fold, text.split())), fold(text.strip()))
 
     @property
     def network(self) -> tuple[str, ...]:
@@ -75,6 +89,10 @@ class Order:
     def sender(self) -> UserId:
         """Who asked."""
         return self.call.sender.user_id
+
+    def as_typed(self, command: str) -> str:
+        """How a command is typed where it was asked."""
+        return as_typed(command, direct=self.call.direct)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from bridge.core.outgoing import KeyOf, notice
 from bridge.core.privatechat import PrivateChats
 from bridge.core.registeredpost import RegisteredPost
 from bridge.model import Announce, Clock, InstanceRules, Portal, Puppets
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 
@@ -25,11 +26,12 @@ _TELLING_SECONDS = 20.0
 Foretell = Callable[[], Awaitable[str]]
 """Gives the name that the person would have on the network; empty if that is not known."""
 
-_HOW_TO_SAY_NO = "say `!trestle optout`, or `!trestle optout everywhere`."
+_HOW_TO_SAY_NO = f"say `{as_typed('optout')}`, or `{as_typed('optout everywhere')}`."
 
 _SPEAKERS = {
     Puppets.AUTOMATIC: "each of you is given a connection there, and told before it is made",
-    Puppets.LOGIN: "who has linked an account there speaks from it (`!trestle login`), and for "
+    Puppets.LOGIN: "who has linked an account there speaks from it "
+    f"(`{as_typed('login')}`), and for "
     "the others a relay speaks and names them",
     Puppets.RELAY: "a relay speaks there for all of you and names you",
 }

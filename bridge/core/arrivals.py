@@ -14,6 +14,7 @@ from bridge.matrix.html import content_for
 from bridge.matrix.htmltree import clean
 from bridge.matrix.profiles import say_as
 from bridge.model import LinkKind, Members, Outgoing, Portal, SendKind
+from bridge.sdk.commands import as_typed
 from bridge.sdk.events import (
     Profile,
     RemoteEdit,
@@ -189,6 +190,8 @@ class Arrivals:
     async def _tell_shut_out(self, reason: str) -> None:
         """Tell the room, once each way: else it sees only that what it says goes out."""
         house, portal = self._house, self._portal
+        # Also where the room was told before: an earlier process may have done that.
+        house.bare_orders.note(portal.room, reason)
         if self._is_shut_out != bool(reason):
             self._is_shut_out = bool(reason)  # First: it may be found in two ways at once.
             try:
@@ -253,7 +256,7 @@ def _shut_out(portal: Portal, reason: str) -> str:
         return f"I am in {name} again: what is said there comes here."
     return (
         f"I am out of {name}, so what is said there does not come here: {reason.rstrip('.')}. "
-        f"Once that is over, say !trestle bridge {portal.instance} {portal.chat_name}."
+        f"Once that is over, say {as_typed(f'bridge {portal.instance} {portal.chat_name}')}."
     )
 
 

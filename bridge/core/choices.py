@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from bridge.core.instances import Instance
 from bridge.model import Follow, InstanceRules, Members, Portal, Puppets, Telling, Uncertain
 from bridge.nameformat import check_format
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
 
@@ -59,8 +60,8 @@ def change(key: str, value: str, wish: Wish) -> Portal:
     choice = CHOICES.get(key)
     if choice is None:
         raise PermanentFailure(
-            "say set alone to see what there is, or set, a key and one of its values: "
-            "set uncertain hold"
+            f"say {as_typed('set')} alone to see what there is, or with a key and one of its "
+            f"values: {as_typed('set uncertain hold')}"
         )
     if choice.values and value not in choice.values:
         raise PermanentFailure(f"{key} takes {choice.takes}")
@@ -120,7 +121,9 @@ def _set_relay(wish: Wish, value: str) -> Portal:
         return replace(wish.portal, relay=None)
     own = wish.instance.logins_of(wish.person) if wish.instance else ()
     if not own:
-        raise PermanentFailure(f"you have no login on {wish.portal.instance}; say login")
+        raise PermanentFailure(
+            f"you have no login on {wish.portal.instance}; say {as_typed('login')}"
+        )
     return replace(wish.portal, relay=own[0].row.id)
 
 

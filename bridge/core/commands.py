@@ -2,8 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from bridge.core.actions import PREFIX, Action, Order, did_you_mean
+from bridge.core.actions import Action, Order, did_you_mean
 from bridge.core.aside import Aside
+from bridge.core.bareorders import BareOrders
 from bridge.core.bots import BotCall, Stage
 from bridge.core.choices import describe, read_typed
 from bridge.core.confidences import Confidences, tokens_in
@@ -26,6 +27,7 @@ from bridge.core.statusroom import StatusRoom
 from bridge.core.tracer import Tracer
 from bridge.matrix.cache import Recent
 from bridge.model import ItemId, Permission
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.ids import EventId, InstanceId, UserId
 from bridge.sdk.secret import Secret
@@ -65,6 +67,7 @@ class MainBot:
         self._unsaid: Recent[ItemId, str] = Recent(1000)
         """What commands came to that could not be said yet, by what asked for it."""
         self.aside: Aside
+        self.bare_orders: BareOrders
         self.confidences: Confidences
         self.consents: Consents
         self.login_chat: LoginChat
@@ -104,14 +107,19 @@ class MainBot:
             Action(name="resume", usage="resume [network]", level=user, run=self._resume,
                    needs_power=True, of_network=True, of_room=True,
                    help="let messages cross again"),
-            Action(name="parked", usage="parked [retry|drop <name>|all]", level=user,
+            Action(name="parked", level=user,
+                   usage="parked [retry <name>|retry all [reason]|drop <name>|"
+                   "drop all [reason] [number]]",
                    run=self._parked, needs_power=True, of_network=True,
+                   words=frozenset({"retry", "drop", "all"}),
                    help="see what of this room was put aside, try it again or let it go"),
             Action(name="set", usage="set [network] [key value]", level=user, run=self._set,
                    needs_power=True, of_network=True, of_room=True,
                    help="see or change how this room's bridge behaves"),
-            Action(name="policy", usage="policy [network] [list|apply list|off list]", level=user,
-                   run=self._policy, needs_power=True, of_network=True, of_room=True,
+            Action(name="policy", level=user,
+                   usage="policy [network] [list|apply list [yes]|off list]",
+                   words=frozenset({"apply", "off", "yes"}), run=self._policy,
+                   needs_power=True, of_network=True, of_room=True,
                    help="see what a policy list would do, have it in force, or end that"),
         )  # fmt: skip
 
@@ -120,11 +128,12 @@ class MainBot:
         user, relay = Permission.USER, Permission.RELAY
         return (
             Action(name="optout", usage="optout [everywhere]", level=relay, run=self._optout,
-                   of_room=True, help="do not bridge what I say here, or anywhere"),
+                   words=frozenset({"everywhere"}), of_room=True,
+                   help="do not bridge what I say here, or anywhere"),
             Action(name="optin", usage="optin [everywhere]", level=relay, run=self._optin,
-                   of_room=True, help="bridge what I say again"),
+                   words=frozenset({"everywhere"}), of_room=True, help="bridge what I say again"),
             Action(name="double-puppet", usage="double-puppet [on|off|token <token>]", level=user,
-                   run=self._double_puppet,
+                   words=frozenset({"on", "off", "token"}), run=self._double_puppet,
                    help="have my own account say here what I write on a network"),
             Action(name="ack", usage="ack", level=Permission.ADMIN, run=self._ack,
                    help="in the status room: I have seen what is wrong"),
@@ -147,7 +156,7 @@ class MainBot:
         relay = Permission.RELAY
 
         return (
-            action("login", "login [network]", "link an account of yours", LoginChat.login),
+            action("login", "login [network [way]]", "link an account of yours", LoginChat.login),
             action("logout", "logout [network|number]", "end a login, on its network too",
                    LoginChat.logout, relay),
             action("logins", "logins", "list your logins and how they are", LoginChat.logins,
@@ -157,6 +166,7 @@ class MainBot:
             action("manager", "manager", "get a link to a page with all that is yours here",
                    LoginChat.manager),
             Action(name="sessions", usage="sessions [end <name>|end all]", level=relay,
+                   words=frozenset({"end", "all"}),
                    run=lambda order: self.sessions.obey(order.call, order.words),
                    help="see where you are signed in at the web, and end that"),
         )  # fmt: skip
@@ -180,6 +190,7 @@ class MainBot:
         except DeliveryError as error:
             answer = f"{refusal(error)}{note}"
         if answer:
+            self.bare_orders.note(call.room, answer)
             await call.reply(answer)
         self._unsaid.drop(call.item.id)
 
@@ -198,14 +209,16 @@ class MainBot:
         action = self.actions.get(words[0].casefold() if words else "help")
         if action is None:
             return self.network_commands.find(call, text)
-        return action, Order(call, tuple(words[1:]), text.strip()[len(action.name) :].strip())
+        return action, Order.read(call, text.strip()[len(action.name) :], action.words)
 
     def _unknown(self, call: BotCall, text: str) -> str:
         name = text.split(maxsplit=1)[0].casefold()
         hint = self._hint(call.sender.user_id, name)
         # What is said in a direct chat may have been meant as an answer, and be a secret.
         what = "that" if call.direct else repr(name[:40])
-        return f"I do not know {what}.{hint} Say {PREFIX} help for a list."
+        return (
+            f"I do not know {what}.{hint} Say {as_typed('help', direct=call.direct)} for a list."
+        )
 
     def _hint(self, person: UserId, word: str) -> str:
         return did_you_mean(word, {*self.actions, *self.network_commands.names(person)})
@@ -217,7 +230,7 @@ class MainBot:
             allows(sender, action.level, instance) for instance in meant
         ):
             raise PermanentFailure("the settings of this bridge do not let you do that")
-        if action.needs_power:
+        if action.needs_power and (order.words or not action.looks_alone):
             await self._need_power(order)
 
     def _has_level(self, sender: UserId, action: Action) -> bool:
@@ -247,27 +260,27 @@ class MainBot:
     # --- the actions ---
 
     async def _help(self, order: Order) -> str:
-        head = PREFIX if not order.call.direct else ""
         if order.words:
-            return self._help_about(order, head)
+            return self._help_about(order)
         lines = ["I bridge rooms to other networks and host bots. You can say:"]
         lines += [
-            action.describe(head)
+            action.describe(direct=order.call.direct)
             for action in self.actions.values()
             if self._has_level(order.sender, action)
         ]
-        return "\n".join([*lines, *self.network_commands.summary(order.sender)])
+        return "\n".join([*lines, *self.network_commands.summary(order)])
 
-    def _help_about(self, order: Order, head: str) -> str:
+    def _help_about(self, order: Order) -> str:
         """What one word stands for: an action of the bot, else a network or its command."""
         word = order.words[0].casefold()
         if word in self.actions:
-            return self.actions[word].describe(head)
+            ways = self.login_chat.ways(order.sender) if word == "login" else ""
+            return f"{self.actions[word].describe(direct=order.call.direct)}\n{ways}".rstrip()
         found = self.network_commands.describe(order.sender, order.words)
         if not found:
             raise PermanentFailure(
                 f"there is no command and no network called {word[:40]!r} here that you use."
-                f"{self._hint(order.sender, word)} Say {PREFIX} help for a list"
+                f"{self._hint(order.sender, word)} Say {order.as_typed('help')} for a list"
             )
         return found
 
@@ -315,8 +328,8 @@ class MainBot:
     async def _bridge(self, order: Order) -> str:
         if len(order.words) not in {2, 3}:
             raise PermanentFailure(
-                "say bridge, the network and the chat: bridge libera #channel; after them its "
-                "key, if it has one"
+                "say bridge, the network and the chat: "
+                f"{order.as_typed('bridge libera #channel')}; after them its key, if it has one"
             )
         instance = self._plumbing.find_instance(order.network[0])
         chat, *said = order.words[1:]
@@ -332,7 +345,8 @@ class MainBot:
     async def _pause(self, order: Order) -> str:
         door = self._only_door(order)
         await self._portals.set_paused(door, True, order.sender)
-        return f"Nothing crosses to or from {door.portal.chat_name} until you say resume."
+        resume = order.as_typed("resume")
+        return f"Nothing crosses to or from {door.portal.chat_name} until you say {resume}."
 
     async def _resume(self, order: Order) -> str:
         door = self._only_door(order)
@@ -382,8 +396,8 @@ class MainBot:
         for instance in self._plumbing.instances.values() if order.words else ():
             await instance.end_automatic(order.sender)
         where = "anywhere" if order.words else "here"
-        again = " everywhere" if order.words else ""
-        return f"Nothing that you say is bridged {where} any more. Say optin{again} to undo that."
+        undo = order.as_typed("optin everywhere" if order.words else "optin")
+        return f"Nothing that you say is bridged {where} any more. Say {undo} to undo that."
 
     async def _optin(self, order: Order) -> str:
         doors = self._doors_meant(order)
@@ -391,7 +405,8 @@ class MainBot:
             await self._optouts.remove(order.sender, portal)
         left = [door for door in doors if self._optouts.cover(order.sender, door.portal.id)]
         if left:
-            raise PermanentFailure("you opted out everywhere; say optin everywhere")
+            everywhere = order.as_typed("optin everywhere")
+            raise PermanentFailure(f"you opted out everywhere; say {everywhere}")
         return "What you say is bridged again."
 
     async def _double_puppet(self, order: Order) -> str:
@@ -413,7 +428,9 @@ class MainBot:
             case ("token", *rest):
                 await doubles.take_token(person, read_token(rest))
                 return f"{doubles.describe(person)}{TAKEN_BACK}"
-        raise PermanentFailure("say double-puppet alone, or with on, off, or token and a token")
+        raise PermanentFailure(
+            f"say {order.as_typed('double-puppet')} alone, or with on, off, or token and a token"
+        )
 
     def _doors_meant(self, order: Order) -> Sequence[Doorway]:
         if order.words == ("everywhere",):

@@ -262,14 +262,17 @@ class Departures:
 
     def _is_left_here(self, event: dict[str, Any], content: dict[str, Any]) -> bool:
         """Whether it is a command to us, or goes round through other bridges."""
-        if holds_order(content):
+        house, sender, now = self._house, event["sender"], asyncio.get_running_loop().time()
+        is_ghost = house.namespaces.is_ghost(sender)
+        if holds_order(content) or (
+            not is_ghost and house.bare_orders.holds(self._portal.room, content)
+        ):
             return True
         body = content.get("body")
         text = without_quote(content, body) if isinstance(body, str) else ""
-        sender, now = event["sender"], asyncio.get_running_loop().time()
         if not self._rounds.is_endless(
             now, self._said_at(event), event["event_id"], sender, text,
-            is_ghost=self._house.namespaces.is_ghost(sender),
+            is_ghost=is_ghost,
         ):  # fmt: skip
             return False
         if self._rounds.is_news:

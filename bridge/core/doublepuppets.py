@@ -10,6 +10,7 @@ from bridge.core.audit import Audit
 from bridge.logs import hide
 from bridge.matrix.doubles import Doubles, Leave
 from bridge.model import AuditAction, LoginRow
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.events import RemoteUser
 from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteUserId, RoomId, UserId
@@ -267,7 +268,8 @@ class DoublePuppets:
             return said
         return (
             f"{said} But no login of yours has told me yet of an account on a network, by which I "
-            "would know you there: till one does (say login), it comes from your ghost."
+            f"would know you there: till one does (say {as_typed('login')}), it comes from your "
+            "ghost."
         )
 
     # --- whom they ignore ---
@@ -296,5 +298,6 @@ def read_token(words: Sequence[str]) -> Secret:
     """The token in a command. Raises ``PermanentFailure`` if it cannot be one."""
     word = words[0] if len(words) == 1 else ""
     if len(word) < 10 or not (word.isascii() and word.isprintable()):
-        raise PermanentFailure("say double-puppet token, and then the token alone")
+        how = as_typed("double-puppet token", direct=True)  # It is taken nowhere else.
+        raise PermanentFailure(f"say {how}, and then the token alone")
     return Secret(word)

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from bridge.core.announcing import Announcer
 from bridge.core.audit import Audit
+from bridge.core.bareorders import BareOrders
 from bridge.core.blocks import Blocks
 from bridge.core.crossings import Crossings
 from bridge.core.deletions import Deletions
@@ -101,6 +102,7 @@ class House:
     """Seconds that a module has for one message."""
     policies: InForce = field(default_factory=InForce)
     gathering: Gathering = field(default_factory=Gathering)
+    bare_orders: BareOrders = field(default_factory=BareOrders)
     excerpts: Recent[tuple[int, str], str] = field(default_factory=lambda: Recent(2000))
     """What was said last, by portal and event id: for what is told of edits. Empty of what was
     taken back."""

@@ -132,6 +132,8 @@ def _outcomes(actions: list[Action]) -> Iterator[str]:
     yield "it is about the bridge of the room"
     yield f"where it is said. `{UNHEARD}`: nothing happens. (`where` is said as a reply to one's"
     yield "own message in the bridged room; about somebody else's it needs power.)"
+    looking = [f"`{action.name}`" for action in actions if action.looks_alone]
+    yield f"With nothing after it {' or '.join(looking)} only looks, and needs no power."
     yield ""
     for one in SITUATIONS:
         yield f"- *{one.name}*: {one.words}."

@@ -4,6 +4,7 @@ Secrets have a page of their own. Where no web address is configured, they are t
 direct chat and removed at once; no room with others in it ever sees a question for one.
 """
 
+import asyncio
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -11,14 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from bridge.core.actions import is_order
+from bridge.core.actions import WORDS, is_order
 from bridge.core.bots import BotCall, Stage, say
 from bridge.core.instances import Instance
-from bridge.core.logins import Logins, describe
+from bridge.core.logins import IDLE_SECONDS, Logins, describe, describe_ways
 from bridge.core.outgoing import transaction_id
 from bridge.core.privateanswers import answer_privately
 from bridge.core.signin import SignIn, sentence
+from bridge.matrix.cache import Recent
 from bridge.model import Outgoing, SendKind
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import EventId, RoomId, UserId
@@ -27,6 +30,7 @@ from bridge.sdk.login import Ask, Field, LoginFlow, Show
 MakeLink = Callable[[UserId, str], Awaitable[str | None]]
 
 _STOP = "cancel"
+_MOST_CHOOSING = 200
 _REMOVED = (
     "I have removed what you typed. Your homeserver may keep the original for some days before it "
     "forgets it for good."
@@ -34,7 +38,7 @@ _REMOVED = (
 _NOT_PRIVATE = (
     "I have stopped your sign-in: it goes on with a secret, and the chat in which you began it is "
     "not private any more (somebody else is there or invited, it is encrypted, or I may remove "
-    "nothing). Say login again."
+    f"nothing). Say {as_typed('login')} again."
 )
 
 
@@ -62,6 +66,14 @@ class Talk:
     """The events that were answers: one that is tried again answers nothing more."""
 
 
+@dataclass(frozen=True, slots=True)
+class Choosing:
+    """Somebody was asked which way to sign in to a network."""
+
+    instance: Instance
+    asked_at: float
+
+
 class LoginChat:
     """What the main bot says about logins."""
 
@@ -71,6 +83,7 @@ class LoginChat:
         self._bot = bot
         self._told = told
         self._talks: dict[tuple[UserId, RoomId], Talk] = {}
+        self._choosing: Recent[tuple[UserId, RoomId], Choosing] = Recent(_MOST_CHOOSING)
         self._removed: deque[str] = deque(maxlen=1000)
         """What was taken back lately; the homeserver may not know yet."""
         self.make_link: MakeLink = _no_link
@@ -86,9 +99,20 @@ class LoginChat:
         if link is not None:
             await self._say_link(call, room, link, f"sign in to {instance.name}")
             return answer
-        flow = self._logins.find_flow(instance, words[1] if len(words) > 1 else "")
-        self._logins.do(self._converse(who, room, instance, flow))
+        way = words[1].casefold() if len(words) > 1 else ""
+        if not way and len(instance.connector.login_flows()) > 1:
+            await self._ask_way(call, room, instance)
+        else:
+            self._begin(who, room, instance, self._logins.find_flow(instance, way))
         return answer
+
+    def ways(self, person: UserId) -> str:
+        """The ways to sign in that the person may name, a line for each network with several."""
+        return "\n".join(
+            f"Ways on {one.name}: {'; '.join(describe_ways(one).splitlines())}."
+            for one in self._logins.networks(person)
+            if len(one.connector.login_flows()) > 1
+        )
 
     async def manager(self, call: BotCall, words: Sequence[str]) -> str:
         """Send a link to everything that the web has. Raises a ``DeliveryError``."""
@@ -97,7 +121,7 @@ class LoginChat:
         if link is None:
             raise PermanentFailure(
                 "no web address is configured (`web.manager_url`); all that it has, I have too: "
-                "say help"
+                f"say {as_typed('help', direct=call.direct)}"
             )
         await self._say_link(call, room, link, "see and change what is yours here")
         return answer
@@ -119,7 +143,7 @@ class LoginChat:
         """End a login, on the network too. Raises a ``DeliveryError``."""
 
         async def end() -> str:
-            session = self._logins.get(call.sender.user_id, " ".join(words))
+            session = self._logins.get(call.sender.user_id, " ".join(words).casefold())
             remark = await self._logins.log_out(call.sender.user_id, session)
             return f"Logged out of {session.row.instance}. {remark}".strip()
 
@@ -129,7 +153,7 @@ class LoginChat:
         """Choose which of several logins speaks. Raises a ``DeliveryError``."""
 
         async def choose() -> str:
-            session = self._logins.get(call.sender.user_id, " ".join(words))
+            session = self._logins.get(call.sender.user_id, " ".join(words).casefold())
             await self._logins.prefer(call.sender.user_id, session)
             return f"Login {session.row.id} speaks for you on {session.row.instance} now."
 
@@ -150,7 +174,7 @@ class LoginChat:
                 await self._ask(who, room, talk)
             return True
         if talk is None or not (talk.left or talk.is_guarded):
-            return await self._hear_late(call)
+            return (is_text and await self._hear_way(call, body)) or await self._hear_late(call)
         is_command = is_order(body)
         if not talk.is_guarded and (is_command or not is_text):
             return False
@@ -170,6 +194,45 @@ class LoginChat:
             )
         else:
             await self._take(call, talk, body)
+        return True
+
+    async def _ask_way(self, call: BotCall, room: RoomId, instance: Instance) -> None:
+        """Ask first which way to sign in, where there are several."""
+        who = call.sender.user_id
+        self._give_up(who, room)
+        text = (
+            f"How do you sign in to {instance.name}? Say one of these words, or {_STOP} to give "
+            f"up:\n{describe_ways(instance)}"
+        )
+        now = asyncio.get_running_loop().time()
+        self._choosing.put((who, room), Choosing(instance, now))
+        await self._say(room, text, call.item.id)
+
+    async def _hear_way(self, call: BotCall, body: str) -> bool:
+        """Take what is said as the way to sign in, if that was asked."""
+        place = (call.sender.user_id, call.room)
+        choosing, word = self._choosing.get(place), body.strip().casefold()
+        # What is not a way but a command is one: nothing else that can be said here is an answer.
+        if choosing is None or is_order(body) or word.partition(" ")[0] in WORDS:
+            return False
+        if asyncio.get_running_loop().time() - choosing.asked_at > IDLE_SECONDS:
+            self._choosing.drop(place)
+            return False
+        if word == _STOP:
+            self._choosing.drop(place)
+            await call.reply("You are not signed in.")
+            return True
+        instance = choosing.instance
+        flow = next((one for one in instance.connector.login_flows() if one.id == word), None)
+        if flow is not None:
+            self._choosing.drop(place)
+            self._begin(*place, instance, flow)
+            return True
+        if not await self._hear_late(call):
+            await call.reply(
+                f"That is no way to sign in to {instance.name}. Say one of these words, or "
+                f"{_STOP}:\n{describe_ways(instance)}"
+            )
         return True
 
     async def _hear_late(self, call: BotCall) -> bool:
@@ -229,13 +292,21 @@ class LoginChat:
             await call.reply(f"I read no edits; say it as a message of its own. {_REMOVED}")
         return True
 
+    def _begin(self, who: UserId, room: RoomId, instance: Instance, flow: LoginFlow) -> None:
+        self._logins.do(self._converse(who, room, instance, flow))
+
+    def _give_up(self, who: UserId, room: RoomId) -> None:
+        """Have what was begun there before over."""
+        self._choosing.drop((who, room))
+        old = self._talks.pop((who, room), None)
+        if old is not None:
+            self._logins.drop(old.sign_in)
+
     async def _converse(
         self, who: UserId, room: RoomId, instance: Instance, flow: LoginFlow
     ) -> None:
         """Begin, and ask what comes first."""
-        old = self._talks.pop((who, room), None)
-        if old is not None:
-            self._logins.drop(old.sign_in)
+        self._give_up(who, room)
         try:
             sign_in = await self._logins.begin(who, instance, flow)
         except DeliveryError as error:

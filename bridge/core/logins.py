@@ -14,6 +14,7 @@ from bridge.core.patience import LONGEST_PAUSE, persistently
 from bridge.core.signin import SignIn
 from bridge.matrix.cache import Recent
 from bridge.model import AuditAction, LoginRow, Permission
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import (
     LoginRequired,
     PermanentFailure,
@@ -162,7 +163,7 @@ class Logins:
         flows = instance.connector.login_flows()
         found = [flow for flow in flows if name in ("", flow.id)]
         if len(found) != 1:
-            ways = "; ".join(f"{flow.id}: {flow.title}" for flow in flows)
+            ways = "; ".join(describe_ways(instance).splitlines())
             raise PermanentFailure(f"say which way to sign in to {instance.name}: {ways}")
         return found[0]
 
@@ -252,7 +253,7 @@ class Logins:
         try:
             # First of all: by a connection people of the network begin new chats.
             await session.supervisor.stop(
-                f"its logout was cut off; say logout {row.id} to finish it"
+                f"its logout was cut off; say {as_typed(f'logout {row.id}')} to finish it"
             )
             await self._end(owner, row, left)
         except BaseException:
@@ -465,6 +466,12 @@ def describe(session: Session) -> str:
     row, supervisor = session.row, session.supervisor
     why = f": {supervisor.reason}" if supervisor.reason else ""
     return f"{row.id}: {row.name} on {row.instance}, {supervisor.state.value}{why}"
+
+
+def describe_ways(instance: Instance) -> str:
+    """The ways to sign in to a network, a line each, after the word that chooses it."""
+    flows = instance.connector.login_flows()
+    return "\n".join(f"{flow.id}: {flow.title}" for flow in flows)
 
 
 def _bytes_of(secret: Secret) -> bytes:

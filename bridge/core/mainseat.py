@@ -3,13 +3,19 @@
 from collections.abc import Awaitable
 from typing import Any
 
-from bridge.core.actions import PREFIX, is_order
+from bridge.core.actions import is_order
 from bridge.core.bots import Seat, Stage, is_edit
-from bridge.core.commands import MainBot
+from bridge.core.commands import TAKEN_BACK, MainBot
 from bridge.core.lane import Item
 from bridge.matrix.html import without_quote
 from bridge.model import Permission
+from bridge.sdk.commands import PREFIX
 from bridge.sdk.ids import RoomId, UserId
+
+_BARE = (
+    f"That is no command without {PREFIX} before it. It may be a secret, so it crosses nowhere."
+    f"{TAKEN_BACK}"
+)
 
 
 class MainSeat(Seat):
@@ -39,7 +45,9 @@ class MainSeat(Seat):
             if isinstance(new, dict) and isinstance(body, str)
             else None
         )
-        if text is None or not await self._bot.confidences.take_back(call, text):
+        if text is None:
+            await self._take_back_bare(item)
+        elif not await self._bot.confidences.take_back(call, text):
             item.drop()
 
     async def hear(self, item: Item, content: dict[str, Any], body: str) -> None:
@@ -53,7 +61,7 @@ class MainSeat(Seat):
             return
         text = _order_in(body, direct=is_direct)
         if text is None:
-            item.drop()
+            await self._take_back_bare(item)
             return
         call = self.call(item, text)
         if is_text and self.stage.permissions.highest(sender) >= Permission.RELAY:
@@ -61,6 +69,15 @@ class MainSeat(Seat):
         # What nobody obeys may hold a secret nevertheless.
         elif not await self._bot.confidences.take_back(call, text):
             item.drop()
+
+    async def _take_back_bare(self, item: Item) -> None:
+        """Take back what would be a command with a secret, had it the bot's name before it."""
+        call = self.call(item, "")
+        if not self._bot.bare_orders.holds(self.room, item.event["content"]):
+            item.drop()
+            return
+        await self._bot.login_chat.remove(call)
+        await call.reply(_BARE)
 
 
 def _order_in(body: str, *, direct: bool) -> str | None:

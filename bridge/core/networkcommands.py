@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bridge.core.actions import PREFIX, Action, Order, did_you_mean
+from bridge.core.actions import Action, Order, did_you_mean
 from bridge.core.admission import WAYS, Admission, read_admission
 from bridge.core.announcing import Announcer
 from bridge.core.bots import BotCall
@@ -18,7 +18,14 @@ from bridge.core.portals import Portals
 from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
 from bridge.model import InstanceRules, Permission
-from bridge.sdk.commands import NetworkCall, NetworkCommand, TakesCommands, Where
+from bridge.sdk.commands import (
+    HOSTS_OWN,
+    NetworkCall,
+    NetworkCommand,
+    TakesCommands,
+    Where,
+    as_typed,
+)
 from bridge.sdk.errors import ModuleError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, Sender
 from bridge.sdk.ids import InstanceId, RoomId, UserId
@@ -64,7 +71,9 @@ QUERY = NetworkCommand(
 
 def declared(connector: object) -> Sequence[NetworkCommand]:
     """All that people may tell a network, by its connector or the connector's class."""
-    own = tuple(connector.commands) if isinstance(connector, TakesCommands) else ()
+    own: tuple[NetworkCommand, ...] = ()
+    if isinstance(connector, TakesCommands):
+        own = tuple(one for one in connector.commands if one.name not in HOSTS_OWN)
     own = (*own, JOIN) if isinstance(connector, FindsChats) else own
     return (*own, QUERY) if isinstance(connector, HasDirectChats) else own
 
@@ -88,6 +97,7 @@ def actions_of(
         return Action(
             name=f"{name} {one.name}", usage=f"{name} {one.usage}", help=one.help,
             level=Permission.USER, run=do, needs_power=one.needs_power, of_network=True,
+            words=one.words, looks_alone=one.looks_alone,
             of_room=one.where is Where.ROOM, network=name, is_private=one.is_private,
         )  # fmt: skip
 
@@ -141,7 +151,7 @@ class NetworkCommands:
         here = {door.portal.instance for door in self._portals.in_room(call.room)}
         knowing = [name for name in knowing if name in here] or knowing
         if len(knowing) > 1:
-            ways = " or ".join(f"{name} {word}" for name in knowing)
+            ways = " or ".join(as_typed(f"{name} {word}", direct=call.direct) for name in knowing)
             raise PermanentFailure(f"say which network is meant: {ways}")
         if not knowing:
             return None
@@ -166,29 +176,39 @@ class NetworkCommands:
                 return True
         return False
 
+    def secrets(self) -> Collection[str]:
+        """The commands that take a secret alone, with a network's name before them and without."""
+        return {
+            said
+            for name, instance in self._plumbing.instances.items()
+            for one in declared(instance.connector)
+            if one.secret_after == 0
+            for said in (one.name, f"{name} {one.name}")
+        }
+
     def _named(
         self, call: BotCall, name: InstanceId, commands: Sequence[NetworkCommand], word: str,
         rest: str,
     ) -> tuple[Action, Order]:  # fmt: skip
-        order = Order(call, tuple(rest.split()), rest.strip())
         actions = {
             action.name.partition(" ")[2]: action
             for action in actions_of(name, commands, self._run)
         }
         if word == "help":
-            text = _describe(name, commands, order.words[:1])
-            return _saying(name, text), order
+            order = Order.read(call, rest)
+            return _saying(name, _describe(name, commands, order.words[:1])), order
         if word not in actions:
             raise _no_such(name, commands, word)
-        return actions[word], order
+        return actions[word], Order.read(call, rest, actions[word].words)
 
     # --- help ---
 
-    def summary(self, person: UserId) -> Sequence[str]:
+    def summary(self, order: Order) -> Sequence[str]:
         """A line for each network: which commands it takes."""
         return [
-            f"{name} takes: {', '.join(one.name for one in commands)}. Say {PREFIX} {name} help."
-            for name, commands in self.networks(person).items()
+            f"{name} takes: {', '.join(one.name for one in commands)}. "
+            f"Say {order.as_typed(f'{name} help')}."
+            for name, commands in self.networks(order.sender).items()
         ]
 
     def names(self, person: UserId) -> Collection[str]:
@@ -215,7 +235,7 @@ class NetworkCommands:
 
     async def _run(self, name: InstanceId, command: NetworkCommand, order: Order) -> str:
         if not command.is_whole(order.text):
-            raise PermanentFailure(f"say {command.usage}")
+            raise PermanentFailure(f"say {order.as_typed(command.usage)}")
         instance = self._plumbing.find_instance(name)
         if not instance.is_open or instance.relay is None:
             raise TemporaryFailure(f"{name} is starting", retry_after=0.5)
@@ -230,7 +250,7 @@ class NetworkCommands:
             door, session = self._door(instance, order), instance.find_session(order.sender)
             door.acts.check(order.sender)
             chat = door.chat
-            if command.needs_power:
+            if command.needs_power and (order.words or not command.looks_alone):
                 await instance.try_now()
         else:
             session = await self._session(instance, order)
@@ -258,7 +278,7 @@ class NetworkCommands:
             names = ", ".join(door.chat.name for door in found)
             raise PermanentFailure(
                 f"this room is bridged to several chats there ({names}); end all but one of them: "
-                f"{PREFIX} unbridge {instance.name} {found[-1].chat.name}"
+                f"{order.as_typed(f'unbridge {instance.name} {found[-1].chat.name}')}"
             )
         return found[0]
 
@@ -275,7 +295,7 @@ class NetworkCommands:
 
     async def _join(self, instance: Instance, order: Order) -> str:
         if len(order.words) not in {1, 2}:
-            raise PermanentFailure(f"say {JOIN.usage}")
+            raise PermanentFailure(f"say {order.as_typed(JOIN.usage)}")
         await instance.try_now()
         chat, *said = order.words
         key = Secret(said[0]) if said else None
@@ -344,5 +364,5 @@ def _describe(name: InstanceId, commands: Sequence[NetworkCommand], only: Sequen
 def _no_such(name: InstanceId, commands: Sequence[NetworkCommand], word: str) -> PermanentFailure:
     hint = did_you_mean(word, [one.name for one in commands])
     return PermanentFailure(
-        f"{name} takes no such command.{hint} Say {PREFIX} {name} help for a list"
+        f"{name} takes no such command.{hint} Say {as_typed(f'{name} help')} for a list"
     )

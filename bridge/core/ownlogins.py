@@ -1,9 +1,9 @@
 """The login by which a person does something, made if people have one by themselves."""
 
-from bridge.core.actions import PREFIX
 from bridge.core.announcing import Announcer, Place
 from bridge.core.instances import Instance, Session
 from bridge.model import InstanceRules, Puppets
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Sender
 from bridge.sdk.ids import RemoteChatId, RoomId
@@ -27,7 +27,7 @@ async def own_login(
         return linked[0]
     if puppets is not Puppets.AUTOMATIC:
         raise PermanentFailure(
-            f"that needs an account of your own: say {PREFIX} login {instance.name}"
+            f"that needs an account of your own: say {as_typed(f'login {instance.name}')}"
         )
     left = await announcer.hold(
         person.user_id, Place(instance.name, room), rules,

@@ -5,9 +5,9 @@ import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
-from bridge.core.actions import PREFIX
 from bridge.core.aside import Aside, Choice, Step
 from bridge.model import ParkReason
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 
@@ -47,8 +47,8 @@ class ParkedCommand:
                 await self._aside.drop(name, room, by=by)
                 return "It is gone."
         raise PermanentFailure(
-            "say parked, or parked retry or parked drop with a name, or with all and maybe a "
-            "reason"
+            f"say {as_typed('parked')}, or {as_typed('parked retry')} or "
+            f"{as_typed('parked drop')} with a name, or with all and maybe a reason"
         )
 
     async def _list(self, room: RoomId) -> str:
@@ -108,7 +108,7 @@ class ParkedCommand:
 
 
 def _say(order: str) -> str:
-    return f"To go on, say: {' '.join((PREFIX, 'parked', *order.split()))}"
+    return f"To go on, say: {as_typed(' '.join(('parked', *order.split())))}"
 
 
 def _reason(words: Sequence[str]) -> ParkReason | None:

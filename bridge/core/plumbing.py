@@ -17,6 +17,7 @@ from bridge.core.outgoing import notice, once
 from bridge.core.portals import Portals, refuse_ended
 from bridge.core.roomlimits import RoomLimits
 from bridge.model import Outgoing, Portal, SendKind
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
@@ -366,7 +367,7 @@ class Plumbing:
         if self.needs_consent(instance, chat):
             raise PermanentFailure(
                 f"{chat.name} on {instance.name} belongs to those who run it, who must agree: say "
-                f"bridge {instance.name} {chat.name} in a room, and I ask them"
+                f"{as_typed(f'bridge {instance.name} {chat.name}')} in a room, and I ask them"
             )
 
     async def publish(self, door: Doorway, by: UserId) -> None:

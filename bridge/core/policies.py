@@ -17,6 +17,7 @@ from bridge.core.policyrules import KINDS, Aimed, Rule, Weighed, aim, read_rule,
 from bridge.core.portals import Portals
 from bridge.matrix.client import MatrixError
 from bridge.model import AuditAction, ParkReason, Subscription
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import BansChats, SeesPeople
@@ -324,8 +325,8 @@ class Policies:
             if rule not in agreed:
                 await self._tell(
                     door, str(rule), f"A policy list that this room follows has a rule, {rule}, "
-                    f"that is about {why}. It is not in force; say `!trestle policy apply` with "
-                    "the list and yes if it is to be.",
+                    f"that is about {why}. It is not in force; say "
+                    f"`{as_typed('policy apply')}` with the list and yes if it is to be.",
                 )  # fmt: skip
         return frozenset(agreed | weighed.in_force)
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from bridge.core.actions import PREFIX
 from bridge.core.doorway import Doorway
 from bridge.core.policies import Policies, Rules
 from bridge.core.policyrules import About, Rule, Weighed
 from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
 from bridge.model import Subscription
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 
@@ -41,8 +41,8 @@ class PolicyCommand:
         except MatrixError as error:
             raise TemporaryFailure("the homeserver does not answer as it should") from error
         raise PermanentFailure(
-            "say policy and the room of a list (#list:example.org), then policy apply or "
-            "policy off with it"
+            f"say {as_typed('policy')} and the room of a list (#list:example.org), then "
+            f"{as_typed('policy apply')} or {as_typed('policy off')} with it"
         )
 
     async def _list(self, door: Doorway) -> str:
@@ -52,8 +52,8 @@ class PolicyCommand:
             how += ", also where it is about very many" if one.agreed else ""
             lines.append(f"{await self._name(one.room)}: {how}; {one.by} asked for it.")
         return "\n".join(lines) or (
-            f"{door.portal.chat_name} follows no policy list. Say {PREFIX} policy and the room of "
-            "one, to see what it would do."
+            f"{door.portal.chat_name} follows no policy list. Say {as_typed('policy')} and the "
+            "room of one, to see what it would do."
         )
 
     async def _look(self, door: Doorway, name: str, by: UserId) -> str:
@@ -72,7 +72,7 @@ class PolicyCommand:
             "It is in force."
             if one.applied
             else "Nothing of that is done yet. Say "
-            f"{PREFIX} policy apply {name}{yes} to have it in force."
+            f"{as_typed(f'policy apply {name}{yes}')} to have it in force."
         )
         return "\n".join(line for line in lines if line)
 
@@ -109,8 +109,8 @@ class PolicyCommand:
         weighed = await self._policies.weigh(door, list(rules.values()), by)
         if weighed.risks and not agreed:
             raise PermanentFailure(
-                f"{'; '.join(weighed.risks)}. If that is meant, say {PREFIX} policy apply {name} "
-                "yes"
+                f"{'; '.join(weighed.risks)}. If that is meant, say "
+                f"{as_typed(f'policy apply {name} yes')}"
             )
         await self._policies.apply(door, one, by, agreed=agreed)
         return f"{await self._name(one.room)} is in force for {door.portal.chat_name}."
@@ -126,8 +126,8 @@ class PolicyCommand:
         found = [one for one in self._policies.of(door) if one.room == room]
         if not found:
             raise PermanentFailure(
-                f"{door.portal.chat_name} does not follow {name}; say policy {name} first, to see "
-                "what it would do"
+                f"{door.portal.chat_name} does not follow {name}; say "
+                f"{as_typed(f'policy {name}')} first, to see what it would do"
             )
         return found[0]
 

@@ -18,6 +18,7 @@ from bridge.core.patience import persistently
 from bridge.core.stops import STOP
 from bridge.matrix.client import MatrixError
 from bridge.model import AuditAction, Follow, LoginRow, Permission, Portal
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import (
     RemoteChat,
@@ -96,8 +97,9 @@ class Portals:
             if (portal.instance, portal.receiver) == (instance, None) and portal.chat != chat.id:
                 raise PermanentFailure(
                     f"the room is bridged to {portal.chat_name} on {instance} already, and it can "
-                    f"have one chat of a network: say unbridge {instance} {portal.chat_name} "
-                    f"there first, or bridge {chat.name} in another room"
+                    "have one chat of a network: say "
+                    f"{as_typed(f'unbridge {instance} {portal.chat_name}')} there first, or "
+                    f"bridge {chat.name} in another room"
                 )
 
     def find_direct(

@@ -11,6 +11,7 @@ from typing import Protocol
 from bridge.core.bots import BotCall, Stage, say
 from bridge.core.patience import LONGEST_PAUSE, persistently
 from bridge.core.privateanswers import answer_privately, show_privately
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import RoomId, UserId
@@ -86,8 +87,12 @@ class Sessions:
                 ]  # fmt: skip
                 if any(ended):
                     return "That session has ended."
-                raise PermanentFailure("there is no such session of yours; say sessions")
-        raise PermanentFailure("say sessions alone, or sessions end and a name or all")
+                raise PermanentFailure(
+                    f"there is no such session of yours; say {as_typed('sessions')}"
+                )
+        raise PermanentFailure(
+            f"say {as_typed('sessions')} alone, or {as_typed('sessions end')} and a name or all"
+        )
 
     async def _tell_surely(self, session: Session) -> None:
         if self._untold >= _MOST_UNTOLD:
@@ -103,7 +108,8 @@ class Sessions:
         room = await self._stage.private_chats.open(self._bot, session.subject)
         text = (
             f"You have signed in at the web, {_what_for(session)}, as session {session.name}. "
-            f"If that was not you, say sessions end {session.name} at once."
+            f"If that was not you, say "
+            f"{as_typed(f'sessions end {session.name}', direct=True)} at once."
         )
         await self._say(room, text, session.id)
 

@@ -10,6 +10,7 @@ from bridge.core.instances import Instance, Session
 from bridge.core.outgoing import notice, once
 from bridge.core.ownlogins import own_login
 from bridge.model import AuditAction, Permission, Portal, Puppets
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Sender
 from bridge.sdk.ids import UserId
@@ -132,7 +133,7 @@ class Voices:
         if session.row.id != portal.receiver:
             raise PermanentFailure(
                 "it was a chat of another connection of yours, which is not at work; say "
-                f"!trestle {instance.name} query {portal.chat_name} for one with the present"
+                f"{as_typed(f'{instance.name} query {portal.chat_name}')} for one with the present"
             )
         return session
 

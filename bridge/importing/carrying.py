@@ -13,6 +13,7 @@ from bridge.importing.found import Found, FoundPerson, FoundRoom
 from bridge.importing.keys import ChatKeys
 from bridge.matrix.client import MatrixError
 from bridge.model import AskedState, AuditAction, Follow, Portal
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RoomId, UserId
@@ -166,8 +167,8 @@ class Carrier:
         ):
             raise PermanentFailure(
                 "it belongs to those who run it; if they agreed to the other bridge, import with "
-                f"--agreed, else say `bridge {instance} {chat.name}` in the room, and they are "
-                "asked"
+                f"--agreed, else say `{as_typed(f'bridge {instance} {chat.name}')}` in the room, "
+                "and they are asked"
             )
         doubt = await means.visit.look(found.room) if means.dry_run else ""
         portals[instance, chat.id, None] = await self._tie(instance, chat, found)
@@ -219,7 +220,8 @@ class Carrier:
         else:
             return
         raise PermanentFailure(
-            f"{why}; if it is wanted now, say `bridge {instance} {chat.name}` in the room"
+            f"{why}; if it is wanted now, say "
+            f"`{as_typed(f'bridge {instance} {chat.name}')}` in the room"
         )
 
     # --- people ---

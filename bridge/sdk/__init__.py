@@ -2,7 +2,7 @@
 
 from bridge.sdk.capabilities import Capabilities, Level
 from bridge.sdk.chatkeys import AdoptsKeys, JoinsLockedChats
-from bridge.sdk.commands import NetworkCall, NetworkCommand, TakesCommands, Where
+from bridge.sdk.commands import NetworkCall, NetworkCommand, TakesCommands, Where, as_typed
 from bridge.sdk.cutting import split
 from bridge.sdk.errors import (
     ConfigError,
@@ -235,6 +235,7 @@ __all__ = [
     "WatchesDirectChats",
     "Where",
     "Wish",
+    "as_typed",
     "lines",
     "split",
     "to_plain",

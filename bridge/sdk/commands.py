@@ -12,7 +12,20 @@ if TYPE_CHECKING:
     from bridge.sdk.module import Client
 
 
+PREFIX = "!trestle"
+"""How the main bot is spoken to where others are, too."""
+HOSTS_OWN = frozenset({"help", "join", "query"})
+"""Commands that the host has for every network: a network's own of such a name is not heard."""
 _OPTIONAL = re.compile(r"\[[^\[\]]*\]")
+
+
+def as_typed(command: str, *, direct: bool = False) -> str:
+    """How a command is typed, for a sentence that names one.
+
+    ``direct``: in the main bot's own direct chat, where it needs no name before it. As it is
+    without, it is right in every room: say it so wherever the room is not known.
+    """
+    return command if direct else f"{PREFIX} {command}"
 
 
 class Where(StrEnum):
@@ -65,8 +78,13 @@ class NetworkCommand:
     run: Callable[[NetworkCall], Awaitable[str]] = field(repr=False)
     """Does it and gives the answer, a few lines at most. Raises a ``DeliveryError`` whose sentence
     the sender reads. Cancelled at the host's deadline."""
+    words: frozenset[str] = frozenset()
+    """Fixed words that may be said in place of what follows: ``off`` in ``[name|off]``. They come
+    to ``run`` in small letters, however they were typed."""
     needs_power: bool = False
     """``Where.ROOM``: the sender must have the power to change the room's settings."""
+    looks_alone: bool = False
+    """With nothing after its name it only looks, and needs no power."""
     secret_after: int | None = None
     """Of the words that follow the name, all after so many are a secret: a message with such is
     taken back, wherever and by whomever it is said, and obeyed all the same."""

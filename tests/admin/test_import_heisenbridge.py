@@ -186,7 +186,7 @@ def check_ended(words: list[object], settings: DatabaseSettings, state_dir: Path
     end_bridges(settings, state_dir, unbridged="#mine", refused="#python")
     after = json.loads(trestle("import", *words, "--agreed", "--json").output)
     assert after["rooms"] == []
-    ended = [line for line in after["left"] if "say `bridge" in line]
+    ended = [line for line in after["left"] if "say `!trestle bridge" in line]
     assert [line.partition(";")[0] for line in ended] == [
         "#python on liberachat (!python:test.example): those who run it did not want the bridge "
         "here",

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
+from bridge.core.bareorders import BareOrders
 from bridge.core.house import House
 from bridge.matrix.cache import Recent
 from bridge.matrix.client import HomeserverClient, MatrixError
@@ -51,7 +52,7 @@ class Ground:
         self.house = cast(House, SimpleNamespace(
             store=self, sender=self, intents=self, audit=self, namespaces=self.namespaces,
             double_puppets=self, optouts=self, gathering=self, typing=self, router=None,
-            instances={}, telemetry=Telemetry(),
+            instances={}, telemetry=Telemetry(), bare_orders=BareOrders(),
             deadline=1.0, excerpts=Recent(100), clock=SystemClock(), key_of=str.encode,
             rules=lambda instance: InstanceRules(members=Members.FULL),
         ))  # fmt: skip

@@ -163,7 +163,7 @@ async def test_what_logins_there_are_is_told_to_nobody_else_and_each_link_is_sen
         await main_bot.obey(chat.call(f"${number}", ROOM, text), text)
     await chat.expect("I could not do that: you have no login.", 2)
     await chat.expect("Ended: 0.")
-    await chat.expect("say sessions alone")
+    await chat.expect("say !trestle sessions alone")
     await chat.expect("I wrote to you in our direct chat.", 4, ROOM)
     assert set(homeserver.texts(ROOM)) == {"I wrote to you in our direct chat."}
     links = iter(["https://m.example/link#1", "https://m.example/link#2"])

@@ -17,7 +17,8 @@ from tests.rigs.trestle import Town, make_modules, running
 
 KEYS = ("open-sesame-1", "open-sesame-2", "open-sesame-3")
 OUT, BACK = "I am out of #cave on near", "I am in #cave on near again"
-WAY = "Say the key after the channel's name"
+WAY = "Say the key after the channel's name, or where it is bridged already: !trestle key <key>"
+BARE = "That is no command without !trestle before it."
 
 
 async def locked(user: IrcUser, channel: str, key: str = KEYS[0]) -> None:
@@ -95,6 +96,7 @@ async def test_a_channel_is_bridged_by_its_key_which_is_kept_learnt_and_forgotte
         await carl.sync()
         async with running(settings) as app:
             await alice.wait_for_text(room, OUT)
+            await say_secret(alice, room, f"key {KEYS[2]}", BARE)
             await say_secret(alice, room, f"!trestle near key {KEYS[2]}", "key of #cave is kept")
             await alice.wait_for_text(room, BACK)
             await alice.say(room, "!trestle key")
@@ -124,6 +126,30 @@ async def test_a_key_is_taken_back_by_who_has_the_power_alone(
             await alice.say(room, "!trestle key none")
             await alice.wait_for_text(room, "No key of #den is kept any more.")
             assert await vault_rows(app) == 0
+
+
+async def test_a_key_that_is_said_without_the_bots_name_where_the_bot_asked_for_it_stays_nowhere(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        alice = await town.person("alice")
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc))
+        )
+        await carl.join("#nook")
+        async with running(settings):
+            room = await room_with_bot(alice)
+            await alice.say(room, "!trestle bridge near #nook")
+            await alice.wait_for_text(room, "This room is bridged to #nook")
+            await alice.say(room, "key lime")
+            await carl.expect("PRIVMSG #nook :key lime")
+            await alice.say(room, "!trestle mode +k x")
+            await alice.wait_for_text(room, "say !trestle key <key> to have it kept here")
+            for words in (f"key {KEYS[0]}", f"Near KEY {KEYS[0]}", f"`key {KEYS[0]}`"):
+                await say_secret(alice, room, words, BARE)
+            await alice.say(room, "the key is")
+            await carl.expect("PRIVMSG #nook :the key is")
+            assert not [one for one in carl.heard if KEYS[0] in one]
 
 
 async def test_who_knows_the_key_has_a_room_for_the_channel_and_is_invited(

@@ -240,7 +240,7 @@ async def test_who_bridged_paused_and_unbridged_a_room_is_in_the_audit(
     alice = await town.person("alice")
     room = await bridge(alice, "#noted")
     for words, answer in (
-        ("pause", "until you say resume"), ("resume", "cross to and from #noted again"),
+        ("pause", "until you say !trestle resume"), ("resume", "cross to and from #noted again"),
         ("unbridge", "no longer bridged"),
     ):  # fmt: skip
         await alice.say(room, f"!trestle {words}")

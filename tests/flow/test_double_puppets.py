@@ -197,7 +197,7 @@ async def _misspell(bob: MatrixUser, chat: str) -> None:
     """Say a token in a wrong command, and in an edit that nobody reads."""
     for words, answer in (
         (f"double-puppet token {WRONG} please", "and then the token alone"),
-        (f"double-puppet {WRONG[:5]}", "say double-puppet alone"),
+        (f"double-puppet {WRONG[:5]}", "double-puppet alone, or"),
         (f"duble-pupet token {WRONG}", "I do not know that"),
     ):
         await order(bob, chat, words, answer)

@@ -40,7 +40,7 @@ async def test_a_link_and_a_code_are_shown_in_chat_and_the_bot_says_when_it_work
     async with running(settings) as app:
         chat = await Chat.begun_by(alice)
         await chat.say("login")
-        await chat.expect("say which way to sign in to near: device: By a link; token: By a token")
+        await chat.expect("up:\ndevice: By a link\ntoken: By a token")
         await chat.say("login near device")
         shown = await chat.expect("Open the link and type the code.")
         assert shown.splitlines()[1:] == ["https://device.example/", "AB-12"]

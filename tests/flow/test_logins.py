@@ -152,7 +152,7 @@ async def test_an_account_is_linked_by_chat_speaks_over_a_restart_and_is_logged_
             assert (await carl.expect(":after a restart")).startswith(":wanda!")
             await chat.say("logins")
             await chat.expect("wanda on near, connected")
-            await chat.say("logout near")
+            await chat.say("logout Near")
             await chat.expect("Logged out of near.")
             await carl.expect(":wanda!", " QUIT ")
             assert await app.parts.vault.records_of(UserId(alice.id)) == []
@@ -169,6 +169,44 @@ async def change_password(services: IrcServer, account: str, old: str, new: str)
         await user.expect("NickServ", "now identified")
         user.say(f"PRIVMSG NickServ :SET PASSWORD {new}")
         await user.expect("NickServ", "password")
+
+
+async def test_who_names_no_way_to_sign_in_is_asked_for_it_first(
+    town: Town, services: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    await register(services, "wally", PASSWORD)
+    settings = settings_with(town, services, folder, database_settings)
+    alice = await town.person("alice")
+    async with running(settings) as app:
+        chat = await Chat.begun_by(alice)
+        await chat.say("help login")
+        help_text = await chat.expect("login [network [way]] — ")
+        assert "Ways on near: sasl: An account" in help_text
+        await chat.say("login")
+        assert "\nserver_password: A password" in await chat.expect("How do you sign in to near?")
+        for words in ("!trestle ping", "ping"):
+            await chat.say(words)
+            await chat.expect("I am here.")
+        await chat.say("wally")
+        assert "\nsasl: An account" in await chat.expect("That is no way to sign in to near.")
+        await chat.say("Cancel")
+        await chat.expect("You are not signed in.")
+        await chat.say("sasl")
+        assert (await chat.expect("I do not know that.")).endswith(" Say help for a list.")
+        await chat.say("login near by_post")
+        await chat.expect("say which way to sign in to near: sasl: ")
+        await chat.say("login near Server_Password")
+        await chat.expect("Server password?")
+        await chat.say("cancel")
+        await chat.expect("You are not signed in.")
+        # In a room with others the question comes in the direct chat, too.
+        await alice.say(await bridge(alice, "#ways"), "!trestle login near")
+        await chat.answer("How do you sign in to near?", "SASL")
+        await chat.answer("Account?", "wally")
+        await chat.answer("Password?", PASSWORD)
+        await chat.answer("Nick, if", "-")
+        await chat.expect("You are signed in to near as wally")
+        assert session_of(app, alice).row.name == "wally"
 
 
 async def test_a_password_that_is_wrong_later_is_told_once_and_not_tried_again(

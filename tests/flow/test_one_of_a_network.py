@@ -56,7 +56,7 @@ async def test_a_second_chat_of_a_network_is_refused_and_one_of_another_network_
     await alice.say(room, "!trestle bridge near #more")
     await alice.wait_for_text(
         room, "bridged to #first on near already, and it can have one chat of a network: "
-        "say unbridge near #first there first, or bridge #more in another room",
+        "say !trestle unbridge near #first there first, or bridge #more in another room",
     )  # fmt: skip
     await alice.say(room, "!trestle bridge far #more")
     await alice.wait_for_text(room, "This room is bridged to #more on far.")
@@ -79,7 +79,7 @@ async def test_of_two_chats_that_a_room_has_from_before_each_can_be_named_and_en
     await alice.say(room, "!trestle unbridge near")
     await alice.wait_for_text(room, "several bridges; name one: near #one, near #two")
     await alice.say(room, "!trestle pause near #TWO")
-    await alice.wait_for_text(room, "Nothing crosses to or from #two until you say resume.")
+    await alice.wait_for_text(room, "to or from #two until you say !trestle resume.")
     await alice.say(room, "!trestle set near #two uncertain hold")
     await alice.wait_for_text(room, "uncertain is hold for #two on near now.")
     one, two = app.parts.portals.in_room(RoomId(room))

@@ -53,7 +53,7 @@ async def test_nothing_of_a_person_crosses_between_optout_and_optin_and_the_pupp
             await bea.say(room, "!trestle optout everywhere")
             await bea.wait_for_text(room, "bridged anywhere")
             await bea.say(room, "!trestle optin")
-            await bea.wait_for_text(room, "say optin everywhere")
+            await bea.wait_for_text(room, "say !trestle optin everywhere")
             await bea.say(room, "!trestle optin everywhere")
             await bea.wait_for_text(room, "What you say is bridged again")
             await bea.say(room, "bea is back")

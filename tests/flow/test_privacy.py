@@ -110,7 +110,7 @@ async def test_neither_a_topic_nor_the_reason_of_a_part_comes_in_while_the_room_
             assert topics(alice, room) == []
             # While nothing crosses, it does not come, and what people set instead holds.
             await alice.say(room, "!trestle pause")
-            await alice.wait_for_text(room, "until you say resume")
+            await alice.wait_for_text(room, "until you say !trestle resume")
             await bea.leave(room)
             await wait_until(lambda: not door.portal.blocked)
             await door.facts.put_held_topic()

@@ -11,6 +11,7 @@ from bridge.model import InstanceRules, Permission
 from bridge.sdk.ids import InstanceId
 from bridge.settings import DatabaseSettings
 from tests.flow.test_conversation import irc_module
+from tests.flow.test_logins import Chat
 from tests.flow.test_who_may_what import answers, enter, hear
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
@@ -73,10 +74,10 @@ async def test_who_leaves_out_what_a_command_needs_reads_how_it_is_said(
             ("join", "join <chat> [key]"), ("near query", "query <person>"),
         ):  # fmt: skip
             told = await answer(alice, room, said)
-            assert told.rstrip(".") == f"I could not do that: say {usage.rstrip('.')}"
+            assert told.rstrip(".") == f"I could not do that: say !trestle {usage.rstrip('.')}"
 
         away = await enter(alice, "11")
-        assert "say part <#channel> [reason], or" in await answer(alice, away, "part")
+        assert "say !trestle part <#channel> [reason], or" in await answer(alice, away, "part")
         assert "you are not in #halves" in await answer(alice, room, "part")
         await alice.say(room, "hello")
         await carl.expect("PRIVMSG #halves", "hello")
@@ -102,10 +103,73 @@ async def test_what_is_chosen_is_read_in_any_case_and_its_refusal_names_all_valu
             ("set Near UNCERTAIN hold", "uncertain is hold for #chosen on near now."),
             ("set relay_name {name} of Trestle", "relay_name is {name} of Trestle for"),
             ("set relay_name Default", "relay_name is default for"),
-            ("pause Near", "until you say resume"),
+            ("pause Near", "until you say !trestle resume"),
             ("unbridge Near", "no longer bridged"),
         ):
             assert heard in await answer(alice, room, said)
+
+
+async def test_fixed_words_are_read_in_any_case_and_help_names_all_that_is_taken(
+    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
+    async with running(settings):
+        alice = await town.person("alice")
+        room = await enter(alice, "11")
+        await answer(alice, room, "bridge near #folded")
+        for said, heard in (
+            ("parked Retry ALL", "Nothing of that kind is parked of this room."),
+            ("parked Drop All", "Nothing of that kind is parked of this room."),
+            (f"policy Apply {room}", "does not follow"),
+            (f"policy near OFF {room}", "does not follow"),
+            ("optout Everywhere", "Nothing that you say is bridged anywhere any more."),
+            ("optin EVERYWHERE", "What you say is bridged again."),
+            ("double-puppet Off", "If I had a token of yours, it is forgotten."),
+            ("username OFF", " already."),
+            ("key sesame", "The key of #folded is kept"),
+            ("key None", "No key of #folded is kept any more."),
+            ("near key Off", "No key of #folded is kept any more."),
+            ("help key", "!trestle near key [key|off] — "),
+            ("help parked", "retry all [reason]|drop <name>|drop all [reason] [number]]"),
+            ("help policy", "[list|apply list [yes]|off list]"),
+        ):
+            assert heard in await answer(alice, room, said)
+        chat = (await Chat.begun_by(alice)).room
+        assert await answer(alice, chat, "sessions End ALL") == "Ended: 0."
+
+
+async def test_a_word_that_forgets_a_key_is_none(
+    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
+    async with running(settings):
+        alice = await town.person("alice")
+        room = await enter(alice, "11")
+        for word in ("off", "None"):
+            assert "forget a key" in await answer(alice, room, f"bridge near #keyless {word}")
+
+
+async def test_who_has_no_power_sees_the_topic_and_whether_there_is_a_key_and_sets_neither(
+    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
+    async with running(settings), irc_user(irc.port, "carl") as carl:
+        await carl.join("#seen")
+        carl.say("TOPIC #seen :tea and cake")
+        await carl.expect("TOPIC #seen")
+        alice, bob = await town.person("alice"), await town.person("bob")
+        room = await enter(alice, "11")
+        await answer(alice, room, "bridge near #seen")
+        await bob.join(room)
+        await bob.wait_for_text(room, "This room is bridged to #seen")
+        for said, heard in (
+            ("topic", "#seen: tea and cake"),
+            ("topic coffee", "you need the power"),
+            ("key", "A key of #seen is not kept."),
+            ("key sesame", "you need the power"),
+            ("help topic", "(needs power in the room where something follows)"),
+        ):
+            assert heard in await answer(bob, room, said)
 
 
 async def test_a_network_that_somebody_may_not_use_is_none_of_theirs_in_any_case(

@@ -33,9 +33,10 @@ SAID = (
     "manager", "sessions", "ack", "where", "near status", "near nick", "near whois trestle",
     "near list", "near join {chat}", "near query carl", "near part {chat}",
     "near msg nobody hello", "near away", "near raw INFO", "near username",
-    "near certfp", "near autocommand", "near topic", "near op nobody", "near voice nobody",
+    "near certfp", "near autocommand", "near reconnect", "near disconnect",
+    "near topic words", "near op nobody", "near voice nobody",
     "near mode +n", "near invite nobody", "near kick nobody", "near ban nobody", "near names",
-    "near modes", "near sync", "near key", "unbridge",
+    "near modes", "near sync", "near key off", "unbridge",
 )  # fmt: skip
 """Each command once, in an order in which all can be done."""
 

@@ -1,12 +1,14 @@
 """What people say to a network beside messages, against real servers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
+from bridge.core.networkcommands import QUERY, declared
 from bridge.networks.irc import certfp, typed
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.commands import COMMANDS
+from bridge.networks.irc.connector import IrcConnector
 from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY, CERTIFICATE, NICK
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat, RemoteJoin, RemoteMembers, Sender
@@ -126,10 +128,11 @@ async def comes_back_the_same(network: Network, ann: Person, other: Person, nick
 def test_what_is_sent_raw_is_what_is_known_to_do_no_harm() -> None:
     assert typed.read_raw("topic #a :b c", allowed=True).params == ("#a", "b c")
     refused = {
-        "NICK x": "say nick instead. What is: ACCEPT, ADMIN,", "NICKSERV IDENTIFY x": "say msg",
-        "SETNAME :x": "SETNAME is not sent raw. What", "QUIT": "say part", "OPER a b": "OPER",
+        "NICK x": "say !trestle nick instead. What is: ACCEPT, ADMIN,", "OPER a b": "OPER",
+        "NICKSERV IDENTIFY x": "say !trestle msg NickServ instead", "QUIT": "say !trestle part",
+        "SETNAME :x": "SETNAME is not sent raw. What",
         "CPRIVMSG a #b :c": "", "CNOTICE a #b :c": "", "MONITOR C": "", "RELAYMSG #a b :c": "",
-        "CHATHISTORY LATEST #a * 1": "", "PRIVMSG a :b": "say msg", "NONSENSE": "",
+        "CHATHISTORY LATEST #a * 1": "", "PRIVMSG a :b": "say !trestle msg", "NONSENSE": "",
         "@x INFO": "no line", ":a INFO": "no line",
     }  # fmt: skip
     for said, why in refused.items():
@@ -211,6 +214,14 @@ async def test_the_rooms_commands_act_with_the_power_that_the_channel_gives(
         assert not [one for one in relay_host.of(RemoteJoin) if one.user.name == "Ann"]
 
 
+def test_a_networks_own_command_of_a_name_that_is_the_hosts_is_not_listed_beside_it() -> None:
+    class Connector(IrcConnector):
+        commands = (*COMMANDS, replace(COMMANDS[0], name="query", usage="query <text>"))
+
+    listed = [one for one in declared(Connector) if one.name == "query"]
+    assert listed == [QUERY]
+
+
 async def test_a_moderator_sets_modes_that_the_network_has_and_invites(
     server: IrcServer, channel: str
 ) -> None:
@@ -261,6 +272,32 @@ async def test_a_moderator_sets_modes_that_the_network_has_and_invites(
         assert (await ann.say("mode -l")).endswith(": mode -l.")
         assert (await ann.say("mode -l")).endswith(" Nothing was changed by -l.")
         assert "the server: " in await ann.refused("mode +o nobody_here")
+
+
+async def test_a_person_ends_and_renews_the_own_connection(
+    server: IrcServer, channel: str
+) -> None:
+    network = Network(server.port)
+    relay, _ = network.relay()
+    ann, otto = Person(network, "Ann", relay), Person(network, "Otto", relay)
+    async with irc_user(server.port, "carl") as carl, running(ann.client, otto.client):
+        await carl.join(channel)
+        assert "You are not connected" in await ann.say("disconnect")
+        for one in (ann, otto):
+            await one.client.send(message(channel, "hello"))
+        assert "connected anew, as Ann on" in await ann.say("reconnect")
+        await carl.expect(":Ann!", " QUIT ", "Reconnects")
+        await carl.expect(":Ann!", " JOIN ")
+        for said in ("reconnect", "disconnect"):
+            assert "once a minute" in await ann.refused(said)
+
+        assert "Your connection ends" in await otto.say("disconnect")
+        await carl.expect(":Otto!", " QUIT ", "Disconnected")
+        assert "You are not connected. Your next" in await otto.say("status")
+        assert "You are not connected. Your next" in await otto.say("disconnect")
+        assert "You are connected, as Otto on" in await otto.say("reconnect")
+        await otto.client.send(message(channel, "back"))
+        await carl.expect(":Otto!", "PRIVMSG", "back")
 
 
 async def gives_power(operator: IrcUser, channel: str, nick: str) -> None:

@@ -174,7 +174,7 @@ async def test_an_invitation_comes_from_whoever_invites() -> None:
         peer.say(":bob!b@h INVITE Alice #den", ":bob!b@h INVITE eve #den")
         peer.say(":bob!b@h INVITE Alice den", ":ChanServ!s@services.test INVITE Alice #den")
         await synced(peer)
-        invited = "invites you into #den (the command for it: join #den)"
+        invited = "invites you into #den (the command for it: !trestle join #den)"
         assert direct(host) == [("bob", "emote", invited)]
 
 

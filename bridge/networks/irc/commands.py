@@ -1,10 +1,14 @@
 """The commands that people give an IRC network, as one table."""
 
 from bridge.networks.irc import moderation, personal
+from bridge.networks.irc.keys import FORGETTING
 from bridge.sdk.commands import NetworkCommand, Where
 
 _ABOUT_PERSONS = (
     ("status", "status", "say how your connection is", personal.status),
+    ("disconnect", "disconnect", "end your connection until you say something there again",
+     personal.disconnect),
+    ("reconnect", "reconnect", "have your connection made anew", personal.reconnect),
     ("nick", "nick [nick]", "see your nick, or have another from now on", personal.nick),
     ("whois", "whois <nick>", "say who somebody is", personal.whois),
     ("list", "list [pattern]", "list the largest channels, of names like *linux*",
@@ -15,14 +19,9 @@ _ABOUT_PERSONS = (
     ("away", "away [reason]", "be away, or here again", personal.away),
     ("raw", "raw <line>", "write a line of the protocol, where the settings let people",
      personal.raw),
-    ("username", "username [name|off]", "see or choose your user name (ident)",
-     personal.username),
-    ("certfp", "certfp [new|off]", "see, make or forget a certificate for your account",
-     personal.certificate),
 )  # fmt: skip
 
 _ABOUT_ROOMS = (
-    ("topic", "topic [text]", "see or set the topic", moderation.topic, True),
     ("op", "op [-]<nick> ...", "make people operators, or no longer",
      moderation.ranks("o", "op"), True),
     ("voice", "voice [-]<nick> ...", "give people voice, or take it",
@@ -43,13 +42,29 @@ COMMANDS = (
         for name, usage, text, run in _ABOUT_PERSONS
     ),
     NetworkCommand(
+        name="username", usage="username [name|off]", where=Where.PERSON,
+        words=frozenset({"off"}),
+        help="see or choose your user name (ident)", run=personal.username,
+    ),
+    NetworkCommand(
+        name="certfp", usage="certfp [new|off]", where=Where.PERSON,
+        words=frozenset({"new", "off"}),
+        help="see, make or forget a certificate for your account", run=personal.certificate,
+    ),
+    NetworkCommand(
         name="autocommand", usage="autocommand [commands|off]", where=Where.PERSON,
+        words=frozenset({"off"}),
         help="see or choose what is done on each connect: msg, away or raw, one a line",
         run=personal.autocommand, is_private=True,
     ),
     NetworkCommand(
-        name="key", usage="key [key|none]", where=Where.ROOM, needs_power=True, secret_after=0,
-        help="keep the key (+k) by which we join the channel, or forget it", run=moderation.key,
+        name="key", usage="key [key|off]", where=Where.ROOM, needs_power=True, looks_alone=True,
+        words=FORGETTING, secret_after=0, run=moderation.key,
+        help="keep the key (+k) by which we join the channel, or forget it",
+    ),
+    NetworkCommand(
+        name="topic", usage="topic [text]", where=Where.ROOM, needs_power=True, looks_alone=True,
+        help="see or set the topic", run=moderation.topic,
     ),
     *(
         NetworkCommand(

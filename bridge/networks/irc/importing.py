@@ -14,6 +14,7 @@ from bridge.networks.irc.nicks import base_of, is_nick
 from bridge.networks.irc.targets import read_channel
 from bridge.networks.irc.usernames import is_username
 from bridge.networks.irc.wire import clean
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.importing import Adopted, FormerAccount
@@ -130,7 +131,10 @@ class Adoption:
             self._left.append("what it signs in with: no IRC line can carry it")
             secrets.clear()
         if pem and not _is_whole(pem):
-            self._left.append("the certificate: it is none with its key; say `certfp` for another")
+            self._left.append(
+                "the certificate: it is none with its key; say "
+                f"`{as_typed('certfp new')}` for another"
+            )
             pem = ""
         return secrets, {CERTIFICATE: Secret(pem)} if pem else {}
 

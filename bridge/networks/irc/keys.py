@@ -16,6 +16,8 @@ from bridge.sdk.secret import Secret
 
 PREFIX = "key:"
 """Before the channel, in the name of what is kept."""
+FORGETTING = frozenset({"off", "none"})
+"""Words that are said to forget a key."""
 AGAIN_SECONDS = 5.0
 MOST_BYTES = 100
 """Of a key, where the network does not say how many it takes (``KEYLEN``)."""
@@ -31,6 +33,8 @@ def is_key(text: str) -> bool:
 
 def read_key(text: str, limits: Isupport) -> Secret:
     """Read a channel's key. Raises ``PermanentFailure``, without the key, if it is none."""
+    if text.casefold() in FORGETTING:
+        raise PermanentFailure(f"{' and '.join(sorted(FORGETTING))} forget a key, and are none")
     if not is_key(text):
         raise PermanentFailure(
             "that is no channel's key: one is a word without a space or a comma, has no colon as "

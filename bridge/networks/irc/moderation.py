@@ -8,11 +8,12 @@ from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.keys import FORGETTING
 from bridge.networks.irc.listing import MOST_WORD_BYTES, show_names
 from bridge.networks.irc.modes import Change, lines, read_typed
 from bridge.networks.irc.targets import read_mask, read_nick
 from bridge.networks.irc.wire import clean, cut, line
-from bridge.sdk.commands import NetworkCall
+from bridge.sdk.commands import NetworkCall, as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import RemoteUserId
@@ -81,7 +82,7 @@ def ranks(letter: str, word: str) -> Callable[[NetworkCall], Awaitable[str]]:
         chat, _ = _channel(call)
         words = call.text.split()
         if not 0 < len(words) <= MOST_AT_ONCE:
-            raise PermanentFailure(f"say {word} and one to {MOST_AT_ONCE} nicks")
+            raise PermanentFailure(f"say {as_typed(word)} and one to {MOST_AT_ONCE} nicks")
         signs = [
             ("-" if one.startswith("-") else "+", read_nick(one.lstrip("-"))) for one in words
         ]
@@ -133,8 +134,9 @@ def _read_modes(words: Sequence[str], limits: Isupport) -> list[Change]:
         elif one.mode == "k":
             # What is said here is read by everybody, and stays.
             raise PermanentFailure(
-                "a key is a secret: set it on IRC, and say key and the key to have it kept here. "
-                "If your message holds it, delete the message"
+                "a key is a secret: set it on IRC, and say "
+                f"{as_typed('key <key>')} to have it kept here. If your message holds it, delete "
+                "the message"
             )
         elif one.mode == "l" and one.value and not one.value.isdecimal():
             raise PermanentFailure("the mode +l takes a number")  # Some servers read a word as 0.
@@ -248,7 +250,7 @@ async def key(call: NetworkCall) -> str:
     if not said:
         kept = "is" if keys.find(chat.id) is not None else "is not"
         return f"A key of {chat.name} {kept} kept."
-    if said.casefold() == "none":
+    if said in FORGETTING:
         await keys.keep(chat.id, None)
         return f"No key of {chat.name} is kept any more."
     new = Secret(said)

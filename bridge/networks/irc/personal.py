@@ -11,7 +11,7 @@ from bridge.networks.irc.speech import compose
 from bridge.networks.irc.targets import read_channel, read_nick, read_own_nick, read_person
 from bridge.networks.irc.usernames import is_username
 from bridge.networks.irc.wire import Incoming, clean, cut, line
-from bridge.sdk.commands import NetworkCall
+from bridge.sdk.commands import NetworkCall, as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Message, MessageKind
 from bridge.sdk.ids import EventId, RemoteChatId
@@ -49,6 +49,29 @@ async def status(call: NetworkCall) -> str:
     away = client.keepsakes.read(AWAY)
     said = [f"You are away: {away}."] if away else []
     return " ".join([f"You are {mask} on {connection.server}, in {names}.", *said, *signed])
+
+
+async def disconnect(call: NetworkCall) -> str:
+    """End the connection until the next message or command."""
+    if not own_client(call).disconnect():
+        return "You are not connected. Your next message or command connects you."
+    return (
+        "Your connection ends, and nobody sees or reaches you there. Your next message or command "
+        "connects you again."
+    )
+
+
+async def reconnect(call: NetworkCall) -> str:
+    """Have the connection made anew, or made."""
+    client = own_client(call)
+    is_anew = client.renew()
+    async with client.at_hand() as (connection, _, _):
+        who = f"{connection.own.nick} on {connection.server}"
+    if is_anew:
+        return (
+            f"You are connected anew, as {who}. You come back into the channels that you were in."
+        )
+    return f"You are connected, as {who}. What you say in a channel's room brings you back there."
 
 
 async def nick(call: NetworkCall) -> str:
@@ -106,7 +129,9 @@ async def part(call: NetworkCall) -> str:
     name, _, reason = call.text.partition(" ")
     client = own_client(call)
     if not name and call.chat is None:
-        raise PermanentFailure("say part <#channel> [reason], or say it in the channel's room")
+        raise PermanentFailure(
+            f"say {as_typed('part <#channel> [reason]')}, or say it in the channel's room"
+        )
     async with client.at_hand() as (connection, channels, _):
         if call.chat is not None and not connection.isupport.is_channel(name):
             chat, reason = call.chat, call.text
@@ -125,7 +150,7 @@ async def msg(call: NetworkCall) -> str:
     """
     target, _, text = call.text.partition(" ")
     if not text.strip():
-        raise PermanentFailure("say msg, a nick and a text")
+        raise PermanentFailure(f"say {as_typed('msg')}, a nick and a text")
     person, client = read_person(target), own_client(call)
     client.guard_secret(person, Rich.plain(text))
     message = Message(
@@ -212,7 +237,7 @@ async def certificate(call: NetworkCall) -> str:
     pem = client.keepsakes.read(CERTIFICATE)
     match call.text:
         case "" if not pem:
-            return "You have no certificate. Say certfp new to have one made."
+            return f"You have no certificate. Say {as_typed('certfp new')} to have one made."
         case "":
             return f"Your certificate's fingerprint: {certfp.fingerprint(pem.encode())}"
         case "new":
@@ -222,13 +247,14 @@ async def certificate(call: NetworkCall) -> str:
             known_by = certfp.fingerprint(made)
             return (
                 f"Your connection is made anew and shows a certificate with the fingerprint "
-                f"{known_by}. Tell the network once: msg NickServ CERT ADD {known_by}"
+                f"{known_by}. Tell the network once: "
+                f"{as_typed(f'msg NickServ CERT ADD {known_by}')}"
             )
         case "off" if pem:
             await client.keepsakes.keep(CERTIFICATE, "")
             client.reconnect("Comes back without a certificate")
             return "Your certificate is forgotten; your connection is made anew."
-    raise PermanentFailure("say certfp alone, certfp new or certfp off")
+    raise PermanentFailure(f"say {as_typed('certfp')} alone, or with new or off")
 
 
 async def autocommand(call: NetworkCall) -> str:

@@ -1,6 +1,7 @@
 """Whether one login has a connection, wants one, and how commands get hold of it."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from datetime import datetime
@@ -41,6 +42,13 @@ REST = "Silent for long; the next message brings me back"
 ALONE = "In no channel; the next message brings me back"
 """The same of one that has left the last of its channels."""
 
+DISCONNECTED = "Disconnected; the next message brings me back"
+"""The same of one that its owner ends."""
+
+WISH_SECONDS = 60.0
+"""So long after a connection was ended as its owner wished, that is not done again: servers close
+their doors to an address from which too many come and go, and it is that of others, too."""
+
 
 class Presence:
     """What a client knows of its own connection, connected or not."""
@@ -70,6 +78,8 @@ class Presence:
         self._leave: Callable[[], None] | None = None
         """Has the server end the connection that is listened to."""
         self._goodbye = REST
+        self._wished = -math.inf
+        """When the owner had the connection end last."""
         self._nick_keeper: NickKeeper | None = None
         self._partners = Partners(monotonic)
 
@@ -258,6 +268,34 @@ class Presence:
         if self._link.connection is not None:
             self._goodbye = goodbye
             self._part()
+
+    def renew(self) -> bool:
+        """Have the connection made anew, as its owner wishes; False if there is none.
+
+        Raises ``PermanentFailure`` so soon after another such wish."""
+        if self._link.connection is None:
+            return False
+        self._note_wish()
+        self.reconnect("Reconnects")
+        return True
+
+    def disconnect(self) -> bool:
+        """End the connection until its owner says something; False if there is none, nor to be.
+
+        Raises ``TemporaryFailure`` while something is being said by it; as ``renew``."""
+        if not self._needed.is_set():
+            return False
+        if self._speaking:
+            raise TemporaryFailure("something of yours is on its way.")
+        self._note_wish()
+        self._goodbye = DISCONNECTED
+        return self._dismiss()
+
+    def _note_wish(self) -> None:
+        now = monotonic()
+        if now < self._wished + WISH_SECONDS:
+            raise PermanentFailure("you end your connection once a minute at most")
+        self._wished = now
 
     def change_username(self, before: str, now: str) -> None:
         """Have the connection made anew with another user name. Those who run channels, and who

@@ -14,6 +14,7 @@ from bridge.networks.irc.optouts import WORDS, OptOuts
 from bridge.networks.irc.speech import ACTION, CTCP, read_ctcp
 from bridge.networks.irc.whispers import Whispered, Whispers
 from bridge.networks.irc.wire import Incoming, Source, cut, line
+from bridge.sdk.commands import as_typed
 from bridge.sdk.events import MessageKind, RemoteMessage
 from bridge.sdk.ids import UserId
 from bridge.sdk.module import Host
@@ -25,8 +26,8 @@ SENTENCE = (
 )
 REFUSED = "Your message was not carried to Matrix: {}."
 INVITED = (
-    "I come into a channel with a room: somebody in Matrix has to say there: bridge {} {}. "
-    "The channel's operators are asked then."
+    "I come into a channel with a room: somebody in Matrix has to say there: "
+    f"{as_typed('bridge {} {}')}. The channel's operators are asked then."
 )
 OF_SERVICES = "yours is a name of services, which open no direct chat"
 _NOTED = "noted"

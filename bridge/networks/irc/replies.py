@@ -2,6 +2,7 @@
 
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.wire import Incoming
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import (
     DeliveryError,
     PermanentFailure,
@@ -41,13 +42,14 @@ CHANNEL_FULL = "471"
 _WAYS_IN = {
     "473": "Have somebody who runs it say /invite {nick} {channel}",
     "474": "Somebody who runs it can lift the ban",
-    "475": "Say the key after the channel's name, or where it is bridged already: key <key>",
+    "475": "Say the key after the channel's name, or where it is bridged already: "
+    + as_typed("key <key>"),
 }
 """What people can do about it."""
 _NO_ACCOUNT = "477"
 _ACCOUNTS = {
     True: "Whoever runs this bridge can give it an account: sasl_account, in its settings",
-    False: "Sign in with an account that the network knows: login",
+    False: f"Sign in with an account that the network knows: {as_typed('login')}",
 }
 """The same for the connection that speaks for all, and for a person's own."""
 JOIN_LATER = {

@@ -4,17 +4,18 @@ from collections.abc import Sequence
 
 from bridge.networks.irc.targets import read_person
 from bridge.networks.irc.wire import Line, clean, line, parse
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure
 
 MOST_AUTOCOMMANDS = 10
 MOST_TYPED_BYTES = 400
 
 _INSTEAD = {
-    "NICK": "say nick", "JOIN": "say join", "PART": "say part", "QUIT": "say part or optout",
-    "PRIVMSG": "say msg", "NOTICE": "say msg", "NICKSERV": "say msg NickServ", "AWAY": "say away",
-    "AUTHENTICATE": "say login", "USER": "say username",
+    "NICK": "nick", "JOIN": "join", "PART": "part", "QUIT": "part", "PRIVMSG": "msg",
+    "NOTICE": "msg", "NICKSERV": "msg NickServ", "AWAY": "away", "AUTHENTICATE": "login",
+    "USER": "username",
 }  # fmt: skip
-"""What does it instead of a raw line."""
+"""The command that does it instead of a raw line."""
 
 RAW = (
     "ACCEPT", "ADMIN", "HELP", "HELPOP", "INFO", "INVITE", "ISON", "KICK", "KNOCK", "LINKS",
@@ -35,7 +36,7 @@ def read_raw(text: str, *, allowed: bool) -> Line:
         raise PermanentFailure("that is no line of a client: say a command and its parameters")
     if read.command not in RAW:
         way = _INSTEAD.get(read.command)
-        hint = f"; {way} instead" if way else ""
+        hint = f"; say {as_typed(way)} instead" if way else ""
         raise PermanentFailure(
             f"{read.command[:20]} is not sent raw{hint}. What is: {', '.join(RAW)}"
         )

@@ -14,6 +14,7 @@ from bridge.networks.irc.people import account_id, account_of
 from bridge.networks.irc.speech import read_text, read_time
 from bridge.networks.irc.splits import is_split
 from bridge.networks.irc.wire import Incoming, Source, cut
+from bridge.sdk.commands import as_typed
 from bridge.sdk.events import (
     MessageKind,
     RemoteMessage,
@@ -103,7 +104,7 @@ class Whispers:
         if not self._connection.isupport.is_channel(channel):
             return None
         name = clean_text(channel)
-        text = f"invites you into {name} (the command for it: join {name})"
+        text = f"invites you into {name} (the command for it: {as_typed(f'join {name}')})"
         return MessageKind.EMOTE, Rich.plain(text)
 
     def _compare(self, source: Source, message: Incoming) -> list[Whispered]:

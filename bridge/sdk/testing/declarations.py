@@ -11,7 +11,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 from pydantic.errors import PydanticUserError
 
 from bridge.sdk.capabilities import Capabilities, Level
-from bridge.sdk.commands import NetworkCommand, Where
+from bridge.sdk.commands import HOSTS_OWN, NetworkCommand, Where
 from bridge.sdk.login import Ask, Field, Finished, LoginFlow, Show, Step, Wait
 from bridge.sdk.module import CORE_KEYS, Kept, ModuleInfo
 from bridge.sdk.secret import Secret
@@ -189,12 +189,20 @@ def check_commands(commands: Any) -> None:
     for one in commands:
         where = f"commands: {one.name!r}"
         require(_COMMAND.fullmatch(one.name), f"{where}: a name has a-z, 0-9 and - only")
-        require(one.name not in {"help", "join"}, f"{where}: that name is the host's own")
+        require(one.name not in HOSTS_OWN, f"{where}: that name is the host's own")
         require(one.usage.split(" ")[0] == one.name, f"{where}: the usage begins with the name")
         require(one.help.strip() and "\n" not in one.help, f"{where} needs a line of help")
         require(
             one.where is Where.ROOM or not one.needs_power,
             f"{where}: power in a room says nothing about a person's own connection",
+        )
+        require(
+            one.needs_power or not one.looks_alone,
+            f"{where}: looks_alone says where no power is needed, and it needs none",
+        )
+        require(
+            all(word == word.casefold() for word in one.words),
+            f"{where}: words are what they are read as, in small letters",
         )
 
 
