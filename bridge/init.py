@@ -160,7 +160,9 @@ def write_registration(settings: Settings, path: Path) -> None:
     try:
         write_private(path, text)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror}; `-o -` prints it"
+        ) from error
 
 
 def registration_text(settings: Settings) -> str:

@@ -39,6 +39,9 @@ def test_a_registration_is_printed_where_nothing_may_be_written(folder: Path) ->
     assert (printed.code, printed.errors) == (0, "")
     assert printed.output == file.read_text()
     assert sorted(path.name for path in folder.glob("*.yaml")) == ["config.yaml", file.name]
+    nowhere = folder / "config.yaml" / "registration.yaml"
+    refused = trestle("registration", "-o", nowhere, "-c", folder / "config.yaml")
+    assert (refused.code, "`-o -` prints it" in refused.errors) == (2, True), refused.said
 
 
 def test_it_asks_for_what_it_must_and_again_after_a_slip(folder: Path) -> None:

@@ -50,11 +50,21 @@ def back_up_as_root(server: Layout) -> None:
     server.run(f"{AS_TRESTLE} restore --check {BACKUPS}/roots.trestle")
 
 
+def ask_for_what_would_show_a_password(server: Layout) -> None:
+    """Who may not write the settings is told what belongs there, but no password."""
+    url = "postgresql://trestle:s3cret@db.example/trestle"
+    refused = server.run(f"{AS_TRESTLE} database move --to {url} -c {CONFIG}", code=2)
+    assert "this user may not write" in refused.errors
+    assert "name the file with --to-file" in refused.errors
+    assert "s3cret" not in refused.said
+
+
 def before(server: Layout, url: str) -> dict[tuple[str, int], Callable[[], object]]:
     """What there is, or is done, before a block of a page."""
     return {
         ("restore", 1): lambda: lose_the_machine(server),
         ("move-the-database", 2): lambda: back_up_as_root(server),
+        ("upgrade-postgres", 0): lambda: ask_for_what_would_show_a_password(server),
         ("move-the-database", 1): lambda: server.run(
             f"printf %s {shlex.quote(url)} > /etc/trestle/database-url"
         ),
