@@ -100,3 +100,12 @@ def test_what_root_may_not_look_at_while_trestle_is_stopped_is_no_fault(server: 
     roots = told("trestle")
     assert roots.startswith("note database: ")
     assert "`runuser -u trestle -- trestle doctor ...` does" in roots
+
+
+def test_what_the_old_bridge_keeps_to_itself_is_copied_for_an_import(server: Layout) -> None:
+    theirs = "/etc/heisenbridge"
+    server.run(f"mkdir -m 700 {theirs} && cp /etc/trestle/registration.yaml {theirs}/")
+    copy, look, *_ = [one for b in blocks_of(TOP / "docs/how-to/import.md") for one in b.lines]
+    server.run(copy)
+    # It has read all that it must, and comes as far as the homeserver, which is nowhere.
+    assert "homeserver" in server.run(look, code=1).errors
