@@ -1,9 +1,9 @@
 # Trestle without build tools, as a user without rights.
 #
 #   docker build -t trestle .
-#   docker run -v ./config.yaml:/etc/trestle/config.yaml:ro -v trestle:/var/lib/trestle -p 29333:29333 trestle
+#   docker run -v ./settings:/etc/trestle:ro -v trestle:/var/lib/trestle -p 29333:29333 trestle
 #
-# config.yaml needs `state_dir: /var/lib/trestle`, `appservice.listen: 0.0.0.0:29333` (the container's own loopback
+# settings/config.yaml needs `state_dir: /var/lib/trestle`, `appservice.listen: 0.0.0.0:29333` (the container's own loopback
 # is of no use to the homeserver), and must be readable by user 10001. Stop it with `docker stop -t 30`.
 
 FROM python:3.13.9-slim-bookworm AS build

@@ -56,6 +56,8 @@ _Record = TypeVar("_Record")
 
 _INSTANCE = re.compile(r"[a-z][a-z0-9]{0,15}")
 _ODD = re.compile(r"[\x00\ud800-\udfff]")
+_INSTALLED = Path("/etc/trestle/config.yaml")
+"""Where install.md has the settings. It is named, not used: which are meant must be said."""
 _DEEPEST = 50
 """So many values inside each other. Ours need five."""
 _PASSWORD = re.compile(r"(?i)[?&](ssl)?password=")
@@ -105,7 +107,11 @@ def read_bytes(path: Path) -> tuple[bytes, int]:
         with path.open("rb") as file:
             return file.read(), os.fstat(file.fileno()).st_mode
     except FileNotFoundError as error:
-        raise ConfigError(f"there is no {path}; `trestle init` writes one") from error
+        installed = path != _INSTALLED and os.path.exists(_INSTALLED)
+        way = (
+            f"`-c {_INSTALLED}` names the service's" if installed else "`trestle init` writes one"
+        )
+        raise ConfigError(f"there is no {path}; {way}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
 

@@ -42,6 +42,11 @@ def with_database(text: str, value: str, *, key: str = "url") -> str:
     return changed
 
 
+def database_of(text: str) -> dict[str, Any]:
+    """What a config says of its database, under the one key ``database``."""
+    return {"database": _parse(text).get("database")}
+
+
 def names_url_file(text: str) -> bool:
     """Whether a config keeps its database's URL in a file of its own."""
     section = _parse(text).get("database")

@@ -125,7 +125,7 @@ def write_files(
     if not force:
         refuse_existing(folder)
     config, registered = folder / _CONFIG, folder / _REGISTRATION
-    wanted = _registration_text(settings)
+    wanted = registration_text(settings)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_private(
@@ -156,14 +156,17 @@ def have_master_key(settings: Settings) -> Path | None:
 
 def write_registration(settings: Settings, path: Path) -> None:
     """Write the registration that the settings ask for. Raises ``ConfigError`` if it cannot."""
-    text = _registration_text(settings)
+    text = registration_text(settings)
     try:
         write_private(path, text)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror}; `-o -` prints it"
+        ) from error
 
 
-def _registration_text(settings: Settings) -> str:
+def registration_text(settings: Settings) -> str:
+    """The registration that the settings ask for, for a file."""
     wanted = registration(settings.appservice, namespaces_of(settings), protocols_of(settings))
     return to_yaml(
         wanted, "# For the homeserver; made by `trestle registration`. It holds secrets.\n"

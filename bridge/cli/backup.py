@@ -284,4 +284,4 @@ def _restored_in_words(
             f"{config} and the registration were left as they are: they must be the ones that the "
             "homeserver knows."
         )
-    yield f"Now: trestle doctor -c {config}, then trestle run -c {config}"
+    yield f"Now: trestle doctor -c {config}, then start Trestle."

@@ -22,7 +22,7 @@ from bridge.roster import module_problems, namespaces_of
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.secret import Secret
 from bridge.upgrade import MOVES, Merged, base_of, merge, refuse_newer, shipped
-from bridge.upgrade.files import replace_text
+from bridge.upgrade.files import replace_text, replaced_outside
 from bridge.workshop import model_of
 
 _PRIVATE = re.compile(r"(?i)(token|secret|pass\w*|key)(_old|s)?$")
@@ -62,6 +62,8 @@ def check(config: Path, as_json: bool) -> None:
         click.echo(f"{config} is right: {names}.")
         if _is_behind(config):
             click.echo(f"Trestle {__version__} has more to say in it: `trestle config upgrade`.")
+        for sentence in replaced_outside(config):
+            click.echo(f"But {sentence}.")
     if problems:
         raise click.exceptions.Exit(2)
 
@@ -163,7 +165,7 @@ def reload(config: Path, as_json: bool) -> None:
 def _ask(config: Path, method: str, path: str) -> dict[str, list[str]]:
     state_dir = place_of(config)
     found = finished(run_until_told(lambda: _ask_program(state_dir, method, path)))
-    return dict(found)
+    return {**found, "notes": [*found["notes"], *replaced_outside(config)]}
 
 
 async def _ask_program(state_dir: Path, method: str, path: str) -> dict[str, list[str]]:

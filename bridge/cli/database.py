@@ -9,7 +9,8 @@ from bridge.cli.backup import shown
 from bridge.cli.group import CONFIG, finished, main, quietly, run_until_told
 from bridge.confidential import is_exposed, read_secret
 from bridge.config import check_value, has_password, read_bytes
-from bridge.configfile import names_url_file, with_database, write_config
+from bridge.configfile import database_of, names_url_file, with_database, write_config
+from bridge.init import to_yaml
 from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.settings import DatabaseSettings
@@ -38,6 +39,7 @@ def move(config: Path, target: str | None, file: str | None) -> None:
     """Carry everything to another database, and use that. Trestle must not run.
 
     Each table is counted and compared before config.yaml is changed. The old database stays.
+    Where this user may not write config.yaml, what must stand there is printed.
     """
     settings = quietly(config)
     target = _target(target, file)
@@ -46,7 +48,8 @@ def move(config: Path, target: str | None, file: str | None) -> None:
     if target == source.url:
         raise TrestleError("that is the database that is used already")
     # Before anything is carried: the file must be one that can be changed.
-    text = _changed(config, target, file)
+    by_hand = not is_writable(config)
+    text = _changed(config, target, file, by_hand=by_hand)
     clock = SystemClock()
 
     async def work() -> Moved:
@@ -61,20 +64,38 @@ def move(config: Path, target: str | None, file: str | None) -> None:
             )  # fmt: skip
 
     moved = finished(run_until_told(work))
-    try:
-        write_config(config, text)
-    except ConfigError as error:
-        raise TrestleError(
-            f"all rows are there, but {error}. Change database.url by hand"
-        ) from error
+    if not by_hand:
+        _name_it(config, text)
     click.echo(f"Moved {moved.rows} rows in {moved.tables} tables; each is there as it was.")
-    click.echo(f"{config} names the new database. Start Trestle again.")
+    if by_hand:
+        click.echo(f"\n{_told_to_write(config, text)}\n")
+    else:
+        click.echo(f"{config} names the new database. Start Trestle again.")
     if target == "embedded":
         click.echo("The old database was left as it is; drop it once you are sure.")
         if moved.old is not None and moved.old.exists():
             click.echo(f"An earlier embedded one is in {moved.old}.")
     elif moved.old is not None:
         click.echo(f"The old database is left in {moved.old}; delete it once you are sure.")
+
+
+def _name_it(config: Path, text: str) -> None:
+    try:
+        write_config(config, text)
+    except ConfigError as error:
+        raise TrestleError(
+            f"all rows are there, but {error}. Change database.url by hand"
+        ) from error
+
+
+def _told_to_write(config: Path, text: str) -> str:
+    """What a person must do whose Trestle may not write its settings, as few should."""
+    return (
+        f"This user may not write {config}. As one who may, put this there in the place of what "
+        f"it has under `database`:\n\n{to_yaml(database_of(text))}\n"
+        "Start Trestle again after that, not before: it would go on with the old database, and "
+        "what it stores there would be missing in the new one."
+    )
 
 
 def _target(target: str | None, file: str | None) -> str:
@@ -88,23 +109,23 @@ def _target(target: str | None, file: str | None) -> str:
     return read_secret(Path(file), "--to-file").strip()
 
 
-def _changed(config: Path, target: str, file: str | None) -> str:
+def _changed(config: Path, target: str, file: str | None, *, by_hand: bool) -> str:
     """The text of config.yaml that names the new database; nothing is written yet.
 
-    Raises ``ConfigError`` if it cannot be written, or may not hold what is in the URL.
+    Raises ``ConfigError`` if it may not hold what is in the URL, or that may not be printed for
+    somebody to write it there ``by_hand``.
     """
     data, mode = read_bytes(config)
-    if not is_writable(config):
-        raise ConfigError(f"this user may not write {config}; run it as one who may")
     text = data.decode()
     if file not in (None, "-"):
         return with_database(text, str(Path(str(file)).absolute()), key="url_file")
-    if has_password(target) and (is_exposed(mode) or names_url_file(text)):
-        why = (
-            f"everybody on this machine can read {config}"
-            if is_exposed(mode)
-            else f"{config} keeps the URL in a file of its own"
-        )
+    reasons = {
+        f"everybody on this machine can read {config}": is_exposed(mode),
+        f"{config} keeps the URL in a file of its own": names_url_file(text),
+        f"this user may not write {config}": by_hand,
+    }
+    why = next((reason for reason, holds in reasons.items() if holds), None)
+    if has_password(target) and why is not None:
         raise ConfigError(
             f"{why}, and this URL has a password: write the URL into a file of mode 600, and name "
             "the file with --to-file",

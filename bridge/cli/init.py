@@ -47,6 +47,9 @@ _NEARBY = "http://127.0.0.1:8008"
               "Repeatable.")  # fmt: skip
 @click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=Path(),
               help="Where the two files go.  [default: here]")  # fmt: skip
+@click.option("--no-state", is_flag=True,
+              help="Make no state directory and no master key here: the first start makes them, "
+              "in a container's volume, say, or on another machine.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Ask nothing; what is not given takes its default.")
 @click.option("--force", is_flag=True, help="Write over files that are there.")
 @click.option(
@@ -55,8 +58,8 @@ _NEARBY = "http://127.0.0.1:8008"
 )  # fmt: skip
 def init(
     homeserver_url: str | None, server_name: str | None, admins: Sequence[str],
-    modules: Sequence[str], changes: Sequence[str], directory: Path, yes: bool, force: bool,
-    print_sql: bool,
+    modules: Sequence[str], changes: Sequence[str], directory: Path, no_state: bool, yes: bool,
+    force: bool, print_sql: bool,
 ) -> None:  # fmt: skip
     """Make config.yaml and registration.yaml, with random tokens.
 
@@ -86,15 +89,25 @@ def init(
         modules=[one for one in modules if one != "none"], changes=parsed, folder=directory,
         ask=None if yes else _ask,
     )  # fmt: skip
-    _tell(*write_files(document, settings, directory, force=force), settings)
+    config, registered = write_files(document, settings, directory, force=force)
+    click.echo(f"\nWrote {config} and {registered}.")
+    _tell_of_master_key(settings, made_here=not no_state)
+    _tell(config, registered, settings)
+
+
+def _tell_of_master_key(settings: Settings, *, made_here: bool) -> None:
+    """Have the key if it is made here, and say that it must be kept."""
+    if not made_here:
+        place = settings.state_dir / "keys" / "master"
+        click.echo(f"The first start makes {place}, where Trestle runs then. Keep a copy")
+        click.echo("of that elsewhere: without it nobody's stored credentials open.")
+    elif (master := have_master_key(settings)) is not None:
+        click.echo(f"Keep a copy of {master} elsewhere: without it nobody's stored")
+        click.echo("credentials open.")
 
 
 def _tell(config: Path, registered: Path, settings: Settings) -> None:
-    """Say what was made, and what comes next."""
-    click.echo(f"\nWrote {config} and {registered}.")
-    if (master := have_master_key(settings)) is not None:
-        click.echo(f"Keep a copy of {master} elsewhere: without it nobody's stored")
-        click.echo("credentials open.")
+    """Say what comes next."""
     if not admins_of(settings):
         click.echo(f"Nobody is an admin: {NO_ADMIN}; {name_an_admin(settings)}.")
     click.echo("\nPut this into homeserver.yaml:\n")

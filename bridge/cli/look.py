@@ -12,7 +12,7 @@ from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_to
 from bridge.config import load
 from bridge.core.catalogue import Installed, describe, find_module, installed
 from bridge.doctor import Doctor, Finding
-from bridge.init import write_registration
+from bridge.init import registration_text, write_registration
 from bridge.modulespage import options_of
 from bridge.sdk.errors import ConfigError
 
@@ -63,11 +63,17 @@ def _mark(finding: Finding) -> str:
 @main.command()
 @CONFIG
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Default: beside the settings."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="Default: beside the settings. `-` prints it, where nothing may be written there.",
 )
 def registration(config: Path, output: Path | None) -> None:
     """Write registration.yaml as the settings ask for it."""
     settings = load(config)
+    if output == Path("-"):
+        click.echo(registration_text(settings), nl=False)
+        return
     path = output or config.parent / "registration.yaml"
     write_registration(settings, path)
     click.echo(f"Wrote {path}. Restart the homeserver, so that it reads it.")

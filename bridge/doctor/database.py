@@ -1,10 +1,13 @@
 """The database: what it is like, judged."""
 
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from bridge.doctor.state import in_megabytes
 from bridge.sdk.examination import Remark, bad, note, well
 from bridge.storage.inspection import Facts, Looked
+from bridge.storage.postgres import name_of
 
 _CONNECTIONS = 16
 """What a running Trestle and a look at it need at once."""
@@ -25,6 +28,20 @@ def judge(looked: Looked, *, is_running: bool, is_embedded: bool) -> Sequence[Re
     if any(remark.level == "bad" for remark in found):
         return found
     return [*found, well(_summary(facts))]
+
+
+def left_to_its_user(state_dir: Path) -> Sequence[Remark]:
+    """What root says of another user's embedded database that is stopped; nothing of its own."""
+    owner = state_dir.stat().st_uid
+    if os.geteuid() != 0 or owner == 0:
+        return []
+    who = name_of(owner)
+    return [
+        note(
+            f"not looked at: Trestle is stopped, and its embedded database is {who}'s, who could "
+            f"not use it if root started it; `runuser -u {who} -- trestle doctor ...` does"
+        )
+    ]
 
 
 def _judge_server(facts: Facts) -> Iterator[Remark]:

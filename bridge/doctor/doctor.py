@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from bridge.doctor.clocks import judge_clocks
-from bridge.doctor.database import judge
+from bridge.doctor.database import judge, left_to_its_user
 from bridge.doctor.homeserver import (
     examine_accounts,
     examine_device,
@@ -180,6 +180,8 @@ class Doctor:
         here = settings.state_dir
         if is_embedded and not has_embedded_data(here) and not was_at_work(here):
             return [well("the embedded database will be made at the first start")]
+        if is_embedded and not self._is_running and (left := left_to_its_user(here)):
+            return left
         self._looked = looked = await look(
             settings.database, settings.state_dir, self._clock, is_running=self._is_running
         )

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bridge.sdk.errors import TrestleError
-from bridge.storage.files import sync_folder
+from bridge.storage.files import give_to_owner, sync_folder
 
 FORMAT = 1
 """Of the file. One that is newer than ours is refused."""
@@ -151,9 +151,12 @@ def _told() -> Iterator[None]:
 
 
 @contextmanager
-def writing(path: Path, made_at: datetime, *, force: bool) -> Iterator[Writer]:
+def writing(
+    path: Path, made_at: datetime, *, force: bool, state_dir: Path | None = None
+) -> Iterator[Writer]:
     """Make the file: whole and on disk, or not at all; its owner alone can read it.
 
+    With ``state_dir`` that is who owns the state, and restores it, also where root makes it.
     A link stays one: what it leads to is made. Raises ``TrestleError`` as
     :func:`refuse_existing`, and if it cannot be written.
     """
@@ -174,6 +177,8 @@ def writing(path: Path, made_at: datetime, *, force: bool) -> Iterator[Writer]:
             raise TrestleError(f"another backup was written to {path} just now")
         try:
             os.fchmod(descriptor, 0o600)
+            if state_dir is not None:  # At once: what is cut short must not be in their way.
+                give_to_owner(descriptor, state_dir)
             file.truncate(0)
             with zipfile.ZipFile(file, "w") as archive:
                 archive.comment = b"0" * _DIGEST

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -51,12 +50,13 @@ async def back_up(
 ) -> Manifest:  # fmt: skip
     """Write a backup of everything as it is at this moment; return what is in it.
 
+    It belongs to whom the state belongs, also where root makes it.
     Raises ``TrestleError`` with the reason; then there is no file, or the one that was there.
     """
     archive.refuse_existing(path, force=force)
     wanted = wanted or Wanted()
     async with readable(database, state_dir) as connect:
-        with archive.writing(path, clock.now(), force=force) as writer:
+        with archive.writing(path, clock.now(), force=force, state_dir=state_dir) as writer:
             manifest = await write_all(
                 writer, connect, state_dir, clock, wanted, report, server_name
             )
@@ -105,10 +105,8 @@ def began_at(state_dir: Path) -> datetime:
 def note_backup(state_dir: Path, at: datetime) -> None:
     """Remember that a backup was finished."""
     note = _note(state_dir)
-    write_private(note, json.dumps({"at": at.astimezone(UTC).isoformat()}).encode())
-    if os.geteuid() == 0:  # The Trestle that reads it may be another user.
-        owner = state_dir.stat()
-        os.chown(note, owner.st_uid, owner.st_gid)
+    data = json.dumps({"at": at.astimezone(UTC).isoformat()}).encode()
+    write_private(note, data, state_dir=state_dir)
 
 
 def _note(state_dir: Path) -> Path:

@@ -1,5 +1,6 @@
 """Files and folders of the state directory: private, and on disk when we say so."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -27,11 +28,18 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only we may read, whole or not at all, and on disk when it returns."""
+def write_private(path: Path, data: bytes, *, state_dir: Path | None = None) -> None:
+    """Write a file that only we may read, whole or not at all, and on disk when it returns.
+
+    With ``state_dir`` it is given to whom that belongs (:func:`give_to_owner`).
+    """
     new = path.with_name(path.name + ".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # No link: as root we may be in a folder of another user's, who must not lead us elsewhere.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    descriptor = os.open(new, flags, 0o600)
     with os.fdopen(descriptor, "wb") as file:
+        if state_dir is not None:
+            give_to_owner(descriptor, state_dir)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -44,6 +52,17 @@ def write_over(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_TRUNC)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
+
+
+def give_to_owner(descriptor: int, state_dir: Path) -> None:
+    """Give what root has made to whom the state belongs, who is to read it.
+
+    Where files cannot be given away, on some foreign disks, it stays as it is.
+    """
+    if os.geteuid() == 0:
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            owner = state_dir.stat()
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def sync_folder(folder: Path) -> None:

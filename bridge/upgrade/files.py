@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from bridge.sdk.errors import ConfigError
@@ -61,6 +62,19 @@ def is_writable(path: Path) -> bool:
     while not folder.exists():
         folder = folder.parent
     return os.access(folder, os.W_OK | os.X_OK)
+
+
+def replaced_outside(path: Path) -> Iterator[str]:
+    """A sentence if what we see is not the file any more that lies where it comes from.
+
+    So it is where a file alone is mounted, as into a container, and an editor outside has put a
+    new one in its place: the mount keeps the old one, which has no name any more.
+    """
+    if path.stat().st_nlink == 0:
+        yield (
+            f"{path} alone is mounted here, and was replaced outside since: what is read here is "
+            "the file of before. Mount its folder instead, and make the container anew"
+        )
 
 
 def _reason(error: OSError) -> str:

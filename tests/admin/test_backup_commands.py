@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import shlex
 import shutil
 import signal
 import stat
@@ -211,19 +209,3 @@ def test_a_move_changes_the_config_once_all_is_there(
     assert version_of(there / "state") == "18"
     assert "has this version already" in run("database", "upgrade")
     assert "must be `embedded` or begin with" in run("database", "move", "--to", "mysql://x")
-
-
-PAGES = ("back-up", "restore", "move-the-database", "upgrade-postgres")
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_command_of_the_pages_is_there_with_its_options(page: str) -> None:
-    text = (Path(__file__).parents[2] / f"docs/how-to/{page}.md").read_text()
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
-    assert lines
-    for line in lines:
-        name, *words = shlex.split(line)
-        assert name == "trestle"
-        shown = trestle(*words, "--help")
-        assert shown.code == 0, shown.said

@@ -32,6 +32,18 @@ def test_a_registration_that_is_written_anew_stays_its_groups(folder: Path) -> N
         assert (file.stat().st_mode & 0o777, file.stat().st_gid) == (after, group)
 
 
+def test_a_registration_is_printed_where_nothing_may_be_written(folder: Path) -> None:
+    assert init(folder).code == 0
+    file = folder / "registration.yaml"
+    printed = trestle("registration", "-o", "-", "-c", folder / "config.yaml")
+    assert (printed.code, printed.errors) == (0, "")
+    assert printed.output == file.read_text()
+    assert sorted(path.name for path in folder.glob("*.yaml")) == ["config.yaml", file.name]
+    nowhere = folder / "config.yaml" / "registration.yaml"
+    refused = trestle("registration", "-o", nowhere, "-c", folder / "config.yaml")
+    assert (refused.code, "`-o -` prints it" in refused.errors) == (2, True), refused.said
+
+
 def test_it_asks_for_what_it_must_and_again_after_a_slip(folder: Path) -> None:
     with at_a_terminal("init", "--directory", folder / "new") as person:
         person.wait_for("URL of the homeserver [http://127.0.0.1:8008]:")

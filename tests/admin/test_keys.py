@@ -70,6 +70,13 @@ def test_init_makes_the_master_key_and_says_to_keep_a_copy(folder: Path) -> None
     assert path.read_bytes() == before
 
 
+def test_init_makes_no_key_for_a_trestle_that_has_its_state_elsewhere(folder: Path) -> None:
+    made = init(folder, "--no-state")
+    assert not (folder / "state").exists()
+    assert f"The first start makes {folder}/state/keys/master" in made.output
+    assert "Keep a copy of /" not in made.output
+
+
 def test_init_leaves_the_key_to_the_first_start_where_it_may_not_write(folder: Path) -> None:
     (folder / "file").write_text("")
     made = init(folder, "--set", f"state_dir={folder / 'file' / 'state'}")

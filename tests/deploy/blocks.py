@@ -29,6 +29,7 @@ class Block:
     code: int
     """What its last command ends with."""
     text: str
+    language: str = "sh"
 
     @property
     def place(self) -> str:
@@ -54,7 +55,7 @@ def blocks_of(page: Path) -> Sequence[Block]:
         commands = "\n".join(line.removeprefix(fence["indent"]) for line in inner.splitlines())
         number = text.count("\n", 0, fence.start()) + 1
         kind, code = (mark[1], int(mark[2] or 0)) if mark else ("", 0)
-        found.append(Block(page, number, kind, code, commands))
+        found.append(Block(page, number, kind, code, commands, fence["language"]))
     return found
 
 

@@ -103,6 +103,7 @@ class Ground:
             "127.0.0.1:9184": f"127.0.0.1:{self._ops}",
             "-o root -g trestle": f"-o {me} -g {mine}",
             "chgrp trestle": f"chgrp {mine}",
+            "runuser -u trestle -- ": "",  # Who is who is in `layout.py`.
             "-o matrix-synapse": f"-o {me}",
         }.items():
             text = text.replace(theirs, ours)

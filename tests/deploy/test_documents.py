@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -183,6 +184,7 @@ def test_the_settings_in_the_pages_are_settings(folder: Path) -> None:
     assert seen >= 3
 
 
+BACKUPS = "/var/backups/trestle"
 LIBERA = {"module": "irc", "servers": [{"host": "irc.example.org"}]}
 
 
@@ -203,7 +205,7 @@ def test_what_is_asked_of_the_journal_is_asked_rightly(block: Block, folder: Pat
         match words:
             case ["journalctl", "-u", "trestle", *rest]:
                 run("journalctl", "--directory", folder, "-u", "trestle", *rest)
-            case ["systemctl", "status" | "restart", "trestle"]:
+            case ["systemctl", "status" | "restart" | "reload", "trestle"]:
                 assert (DEPLOY / "systemd/trestle.service").exists()
             case _:
                 raise AssertionError(line)
@@ -213,37 +215,87 @@ def test_what_is_asked_of_the_journal_is_asked_rightly(block: Block, folder: Pat
 
 @pytest.mark.parametrize("block", blocks("docker"), ids=lambda block: block.place)
 def test_what_docker_is_told_is_in_the_compose_file(block: Block) -> None:
-    compose = YAML(typ="safe").load((DEPLOY / "compose.yaml").read_text())
     for line in block.lines:
-        match shlex.split(line):
-            case ["docker", "network", "create", name]:
-                assert compose["networks"] == {name: {"external": True}}
-            case ["docker", "compose", "-f", "deploy/compose.yaml", action, *words]:
-                assert action in {"up", "logs", "exec"}
-                if action != "up":
-                    service, *command = [word for word in words if word != "-f"]
-                    assert service in compose["services"], line
-                    assert not command or trestle(*command[1:2], "--help").code == 0
-            case _:
-                raise AssertionError(line)
+        check_docker_line(line)
+
+
+def test_what_the_other_pages_say_has_its_words_in_a_container() -> None:
+    page = TOP / "docs/how-to/run-in-a-container.md"
+    rows = re.findall(r"(?m)^\| `?(\w+).* \| `(docker [^`]+)` \|$", page.read_text())
+    assert {"runuser", "systemctl", "journalctl", "trestle"} <= {there for there, _ in rows}
+    for _, line in rows:
+        check_docker_line(line)
+
+
+def check_docker_line(line: str) -> None:
+    """It is one that the compose file has something for; what Trestle is told, it takes."""
+    compose = YAML(typ="safe").load((DEPLOY / "compose.yaml").read_text())
+    typed = line.partition(" > ")[0].rpartition(" && ")[2]
+    match shlex.split(typed):
+        case ["docker", "network", "create", name]:
+            assert compose["networks"] == {name: {"external": True}}
+        case ["docker", "compose", "-f", "deploy/compose.yaml", "up", "-d", "--build"]:
+            pass
+        case ["docker", "compose", "-f", "deploy/compose.yaml", "cp", source, _]:
+            service, _, path = source.partition(":")
+            assert path.startswith(places_in(compose["services"][service])["state"])
+        case ["docker", "compose", "-f", "deploy/compose.yaml", action, *words]:
+            at = words.index("trestle")
+            assert (action, *words[:at]) in DOCKER, line
+            inner = words[at + 1 :]
+            if action == "exec":
+                assert inner.pop(0) == "trestle"
+            if inner:
+                taken = trestle(*inner, "--help")
+                assert taken.code == 0, taken.said
+        case _:
+            raise AssertionError(line)
+
+
+DOCKER = {
+    ("exec",), ("exec", "-T"), ("logs", "-f"), ("logs", "-n", "200"), ("ps",), ("restart",),
+    ("run", "--rm"), ("start",), ("stop",),
+}  # fmt: skip
+"""What is asked of compose, before the name of the service."""
+
+
+def places_in(service: dict[str, Any]) -> dict[str, str]:
+    """Where a service has what is mounted, by its name outside."""
+    pairs = (volume.split(":") for volume in service["volumes"])
+    return {outside.removeprefix("./"): inside for outside, inside, *_ in pairs}
+
+
+def test_a_page_with_commands_of_a_server_says_where_those_of_a_container_are() -> None:
+    others = {"install", "prove", "run-in-a-container"}
+    silent = []
+    for page in sorted((TOP / "docs/how-to").rglob("*.md")):
+        text = page.read_text()
+        of_a_server = re.search(r"(?m)^ *(runuser|systemctl|journalctl|trestle) ", text)
+        told = "run-in-a-container.md#the-other-pages" in text
+        if of_a_server and not told and page.stem not in others:
+            silent.append(page.name)
+    assert silent == []
 
 
 @pytest.mark.parametrize("block", blocks("container"), ids=lambda block: block.place)
 def test_the_settings_of_the_container_are_made(block: Block, folder: Path) -> None:
-    make, owner = block.lines
-    words = shlex.split(make.replace("--directory deploy", f"--directory {folder}"))
+    make, *owners = block.lines
+    words = shlex.split(make.replace("--directory deploy/settings", f"--directory {folder}"))
     assert words[0] == "trestle"
     made = trestle(*words[1:])
     assert made.code == 0, made.said
+    assert "Keep a copy of /" not in made.output  # The key of this machine is another.
     settings = load(folder / "config.yaml")
     (user,) = re.findall(r"^USER (\d+):", (TOP / "Dockerfile").read_text(), re.MULTILINE)
-    assert owner == f"chown {user} deploy/config.yaml"
+    assert owners[0] == f"chown -R {user} deploy/settings"
+    assert owners[1] == f"install -d -o {user} -m 700 deploy/backups"
     compose = YAML(typ="safe").load((DEPLOY / "compose.yaml").read_text())
     (name,) = compose["services"]
     assert settings.appservice.url == f"http://{name}:{settings.appservice.listen.port}"
     assert settings.appservice.listen.host == "0.0.0.0"  # noqa: S104 - The container's own.
-    volumes = [volume.split(":")[1] for volume in compose["services"][name]["volumes"]]
-    assert volumes == ["/etc/trestle/config.yaml", str(settings.state_dir)]
+    assert places_in(compose["services"][name]) == {
+        "settings": "/etc/trestle", "backups": BACKUPS, "state": str(settings.state_dir),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("block", blocks("make"), ids=lambda block: block.place)

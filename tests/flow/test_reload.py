@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from bridge.model import Permission
 from bridge.reload import Reloader
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings, RoomSettings
-from tests.admin.commands import Outcome, run_program
+from tests.admin.commands import Outcome, command, run_program
 from tests.conformance.stage import settings_for
 from tests.flow.test_conversation import bridge
 from tests.rigs.irc_user import IrcUser, irc_user
@@ -112,6 +113,22 @@ async def reload(program: TrestleProgram, modules: Modules, **extra: Any) -> Out
     """Write the settings and have them read again, as an admin does."""
     program.configure(replace(program.settings, modules=make_modules(modules)), extra)
     return await asyncio.to_thread(run_program, "reload", "-c", program.config)
+
+
+async def reload_where_the_file_alone_is_mounted(program: TrestleProgram) -> Outcome:
+    """As in a container, while an editor outside puts a new file in the old one's place."""
+    config = program.config
+    mounted, new = config.with_name("mounted.yaml"), config.with_name("new.yaml")
+    lines = [f"touch {mounted}", f"mount --bind {config} {mounted}", f"cp -p {config} {new}"]
+    lines += [f"mv {new} {config}", shlex.join(command("reload", "-c", mounted))]
+    as_root = () if os.geteuid() == 0 else ("sudo", "-nE")
+    process = await asyncio.create_subprocess_exec(
+        *as_root, "unshare", "--mount", "--propagation", "private", "sh", "-ec",
+        "\n".join(lines), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(PATIENCE):
+        output, errors = await process.communicate()
+    return Outcome(process.returncode or 0, output.decode(), errors.decode())
 
 
 async def parked(program: TrestleProgram) -> int:
@@ -231,6 +248,8 @@ async def test_hanging_up_reloads_and_a_mistake_changes_nothing(
         assert (drift.code, drift.output) == (1, "a reload would have: removed dice\n")
         assert (await reload(program, {})).output == "done: removed dice\n"
         assert (await reload(program, {})).output == "Nothing to change.\n"
+        mounted = await reload_where_the_file_alone_is_mounted(program)
+        assert "mounted.yaml alone is mounted here, and was replaced outside" in mounted.output
         drift = await asyncio.to_thread(run_program, "config", "drift", "-c", program.config)
         assert (drift.code, drift.output) == (0, "Trestle runs as the settings have it.\n")
     alone = await asyncio.to_thread(run_program, "reload", "-c", program.config)

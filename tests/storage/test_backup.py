@@ -21,7 +21,7 @@ from bridge.settings import DatabaseSettings
 from bridge.storage import archive
 from bridge.storage.archive import BackupRefused, reading
 from bridge.storage.audit import Audit
-from bridge.storage.backup import Wanted, back_up, last_backup
+from bridge.storage.backup import Wanted, back_up, last_backup, note_backup
 from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.pool import Database
 from bridge.storage.restore import SESSIONS
@@ -438,3 +438,13 @@ async def test_a_full_disk_leaves_the_file_that_was_there(
             )  # fmt: skip
         assert os.listdir(disk) == ["x"]
         assert good.read_bytes() == before
+
+
+def test_a_note_is_not_written_to_where_a_link_leads(folder: Path, clock: TurnedClock) -> None:
+    # The state may be another user's than root's, who notes the backup there.
+    theirs = folder / "theirs"
+    theirs.write_text("kept")
+    (folder / "last-backup.new").symlink_to(theirs)
+    with pytest.raises(OSError, match="symbolic link"):
+        note_backup(folder, clock.now())
+    assert theirs.read_text() == "kept"
