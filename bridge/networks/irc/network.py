@@ -381,6 +381,8 @@ class Network:
             self._held_nicks = frozenset(self.fold(own.nick) for own in self._held.values())
         if nick in self._held_nicks:
             return True
+        if not self._former:
+            return False
         now = asyncio.get_running_loop().time()
         return any(
             self.fold(former) == nick
@@ -389,9 +391,11 @@ class Network:
             for former, (since, user) in self._former.items()
         )
 
-    def refuse_ours(self, nick: str) -> None:
-        """Raise ``PermanentFailure`` if a nick is one of us: what is said to us is not carried."""
+    def refuse_ours(self, nick: str, instead: str = "write to them in Matrix") -> None:
+        """Raise ``PermanentFailure`` if a nick is one of us, with what to do ``instead`` about a
+        person of ours: what is said to us is not carried, and nothing is done to us by a ghost's
+        name."""
         if self.is_ours(Source(nick)):
             owner = self.owner_of(nick, held_only=True)
-            who = f"{nick} is {owner}'s own connection: write to them in Matrix"
+            who = f"{nick} is {owner}'s own connection: {instead}"
             raise PermanentFailure(who if owner else f"{nick} is this bridge itself")
