@@ -101,6 +101,8 @@ def _nick_of(person: RemoteUserId | UserId, network: Network, *, may_be_ours: bo
             raise PermanentFailure(f"{person} has no connection there just now")
         return held
     nick = read_nick(person)
-    if not may_be_ours:
+    seen = network.find_person(nick)
+    is_stranger = seen is not None and network.is_known_stranger(seen.source)
+    if not (may_be_ours or is_stranger):
         network.refuse_ours(nick, "do it to them in Matrix")
     return nick

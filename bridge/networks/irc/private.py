@@ -77,7 +77,8 @@ class Doorman:
             return self._follow(message)
         source, fold = message.source, self._connection.isupport.fold
         is_private = fold(message.param(0)) == fold(self._connection.own.nick)
-        if not is_private or not source.is_person or self._network.is_ours(source):
+        is_ours = self._connection.is_own(source) or self._network.is_ours(source)
+        if not is_private or not source.is_person or is_ours:
             return ()
         if message.command == "PRIVMSG":
             ctcp = read_ctcp(message)
