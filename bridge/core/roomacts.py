@@ -24,6 +24,9 @@ KINDS = frozenset({"m.room.topic", "m.room.power_levels", "m.room.tombstone"})
 _REASON = "as decided in Matrix"
 _LONGEST_REASON = 120
 """Characters: networks cut it, and who did it stands at its end."""
+LATE_SECONDS = 60.0
+"""So long after it came nothing is done to a person of the network any more: somebody else may go
+by that name by then."""
 
 Act = Callable[[ManagesChats], Awaitable[None]]
 
@@ -80,7 +83,7 @@ class RoomActs:
             said = f"{reason} ({event['sender']})" if client is relay else reason
             await client.remove(self._chat, person, how, said)
 
-        await self._do(item, f"{how.value} of {ghost[1]}", act)
+        await self._do(item, f"{how.value} of {ghost[1]}", act, to_ghost=True)
 
     def check(self, sender: UserId) -> None:
         """Raise why nothing of somebody reaches the chat, whatever power they have in the room:
@@ -118,6 +121,7 @@ class RoomActs:
                 await self._do(
                     item, f"change of {user}'s rank",
                     lambda client, p=person, r=rank: client.set_rank(self._chat, p, r),  # type: ignore[misc]
+                    to_ghost=self._house.namespaces.parse_ghost(user) is not None,
                 )  # fmt: skip
 
     def _person(self, user: str) -> RemoteUserId | UserId | None:
@@ -153,8 +157,11 @@ class RoomActs:
         before = await self._content_before(event)
         return before is not None and before.get("membership") == "ban"
 
-    async def _do(self, item: Item, what: str, act: Act) -> None:
-        """Do it by whoever may; tell the room if nobody may."""
+    async def _do(self, item: Item, what: str, act: Act, *, to_ghost: bool = False) -> None:
+        """Do it by whoever may; tell the room if nobody may.
+
+        ``to_ghost``: to a person of the network, who is known there by a name alone.
+        """
         house, portal = self._house, self._portal
         instance = house.instances.get(portal.instance)
         if instance is None or instance.relay is None:
@@ -163,10 +170,12 @@ class RoomActs:
         failure: PermanentFailure | None = None
         try:
             self.check(sender)
+            if to_ghost:
+                _refuse_late(item)
         except PermanentFailure as error:
             failure = error
         else:
-            failure = await self._try(instance, sender, act)
+            failure = await self._try(instance, sender, act, at_once=to_ghost)
         if failure is None:
             return
         await tell(
@@ -176,14 +185,21 @@ class RoomActs:
         )  # fmt: skip
 
     @staticmethod
-    async def _try(instance: Instance, sender: UserId, act: Act) -> PermanentFailure | None:
-        """Do it by the own connection, then by the relay; why it cannot be, if none may."""
+    async def _try(
+        instance: Instance, sender: UserId, act: Act, *, at_once: bool
+    ) -> PermanentFailure | None:
+        """Do it by the own connection, then by the relay; why it cannot be, if none may.
+
+        ``at_once``: not by a connection that has to be waited for, and may come late.
+        """
         own, relay = instance.find_session(sender), instance.relay
         is_there = own is not None and own.supervisor.connected.is_set()
         failure: PermanentFailure | None = None
         for session in (own if is_there else None, relay):
             if session is None or not isinstance(session.client, ManagesChats):
                 continue
+            if at_once and not session.supervisor.connected.is_set():
+                raise TemporaryFailure(f"{instance.name} is not connected")
             try:
                 await act(session.client)
             except TemporaryFailure:
@@ -194,6 +210,14 @@ class RoomActs:
             else:
                 return None
         return failure
+
+
+def _refuse_late(item: Item) -> None:
+    if item.age > LATE_SECONDS:
+        raise PermanentFailure(
+            "it could not be done at once, and by now somebody else may go by that name; "
+            "do it again if it is still to be done"
+        )
 
 
 def changed_ranks(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Rank]:

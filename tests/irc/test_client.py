@@ -280,14 +280,14 @@ async def test_our_own_people_are_no_guests_of_the_room_whatever_they_do() -> No
             listening(server, network, "@bob +Alice") as (_, host, peer, _),
         ):
             # The listener may see the new nick before its owner does, or after.
-            peer.say(":Alice!alice@h NICK Ally", ":Ally!alice@h PRIVMSG #room :mine")
-            alices.say(":Alice!alice@h NICK Ally")
+            peer.say(":Alice!Alice@h NICK Ally", ":Ally!Alice@h PRIVMSG #room :mine")
+            alices.say(":Alice!Alice@h NICK Ally")
             await synced(alices)
-            peer.say(":Ally!alice@h PART #room", ":Ally!alice@h JOIN #room")
-            alices.say(":Ally!alice@h NICK Alma")
+            peer.say(":Ally!Alice@h PART #room", ":Ally!Alice@h JOIN #room")
+            alices.say(":Ally!Alice@h NICK Alma")
             await synced(alices)
-            peer.say(":Ally!alice@h PRIVMSG #room :late", ":Ally!alice@h NICK Alma")
-            peer.say(":Alma!alice@h PRIVMSG #room :mine", ":Alma!alice@h QUIT :bye")
+            peer.say(":Ally!Alice@h PRIVMSG #room :late", ":Ally!Alice@h NICK Alma")
+            peer.say(":Alma!Alice@h PRIVMSG #room :mine", ":Alma!Alice@h QUIT :bye")
             peer.say(":Alice!stranger@h JOIN #room", ":Alice!stranger@h PRIVMSG #room :I am new")
             await host.wait_for(RemoteMessage)
         assert host.texts == ["Alice: I am new"]

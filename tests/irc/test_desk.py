@@ -1,5 +1,7 @@
 """Operators are heard in time, whoever else says the same words."""
 
+import pytest
+
 from bridge.sdk.events import Wish
 from tests.irc.stage import Network, user_id
 from tests.irc.test_client import listening, speaking, synced
@@ -8,8 +10,10 @@ from tests.rigs.scripted_irc import Peer, scripted_server
 STRANGERS = 60
 
 
-def list_names(peer: Peer, names: str) -> None:
-    """Answer who is in the channel."""
+def list_names(peer: Peer, names: str, **places: str) -> None:
+    """Answer who is in the channel, and later where people are."""
+    for nick, place in places.items():
+        peer.answers[f"USERHOST {nick}"] = f":irc.test 302 {{nick}} :{nick}*=+{place}"
     peer.say(
         f":irc.test 353 {{nick}} = #room :{{nick}} {names}",
         ":irc.test 366 {nick} #room :End of names",
@@ -33,7 +37,7 @@ async def test_strangers_who_say_the_words_again_and_again_do_not_delay_an_opera
         peer.say(":olga!o@h PRIVMSG {nick} :leave")
         peer.heard.clear()
         await peer.expect("NAMES #room")
-        list_names(peer, names)
+        list_names(peer, names, olga="o@h")
         await peer.expect("NOTICE olga :leave is done")
     assert [(one.moderator.name, one.wish) for one in host.wishes] == [("olga", Wish.LEAVE)]
 
@@ -53,7 +57,7 @@ async def test_who_runs_no_channel_has_the_server_asked_about_nothing_unnamed() 
         # Whom the server calls an operator when it is asked is one, though the relay did not hear.
         peer.say(":bob!u@bob PRIVMSG {nick} :leave #room")
         await peer.expect("NAMES #room")
-        list_names(peer, "@bob")
+        list_names(peer, "@bob", bob="u@bob")
         await peer.expect("NOTICE bob :leave is done")
         assert [one.moderator.name for one in host.wishes] == ["bob"]
 
@@ -69,7 +73,7 @@ async def test_an_operator_who_ends_it_does_not_wait_for_what_others_look_at() -
         peer.say(*[":oskar!u@h PRIVMSG {nick} :status"] * 10)
         peer.say(":olga!u@h PRIVMSG {nick} :block bob")
         await peer.expect("NAMES #room")
-        list_names(peer, "@olga @oskar")
+        list_names(peer, "@olga @oskar", olga="u@h")
         await peer.expect("NOTICE olga :block is done")
         assert [one.wish for one in host.wishes] == [Wish.BLOCK]
 
@@ -81,7 +85,7 @@ async def test_a_notice_that_begins_with_a_wish_is_neither_taken_nor_answered() 
     ):
         peer.say(":olga!o@h NOTICE {nick} :block bob", ":olga!o@h PRIVMSG {nick} :leave")
         await peer.expect("NAMES #room")
-        list_names(peer, "@olga")
+        list_names(peer, "@olga", olga="o@h")
         assert await peer.expect("NOTICE") == "NOTICE olga :leave is done"
     assert [one.wish for one in host.wishes] == [Wish.LEAVE]
 
@@ -96,7 +100,53 @@ async def test_whom_an_operator_blocks_is_told_by_the_word_and_by_who_has_it_for
             for word in ("ALICE", "example"):
                 peer.say(f":olga!u@h PRIVMSG {{nick}} :block {word}")
                 await peer.expect("NAMES #room")
-                list_names(peer, "@olga Alice")
+                list_names(peer, "@olga Alice", olga="u@h")
                 await peer.expect("NOTICE olga :block is done")
     said = [(one.about, one.person) for one in host.wishes]
     assert said == [("ALICE", user_id("Alice")), ("example", None)]
+
+
+async def test_a_wish_is_that_of_who_said_it_and_not_of_who_has_the_nick_in_the_end() -> None:
+    lost = "NOTICE alice :That cannot be done: alice may be somebody else than when that was said"
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "bob") as (_, host, peer, _),
+    ):
+        for place in ("alice@home", "mallory@home", "alice@evil", ""):
+            peer.say(":alice!mallory@evil PRIVMSG {nick} :leave #room")
+            await peer.expect("NAMES #room")
+            list_names(peer, "@alice", alice=place)
+            await peer.expect(lost)
+        # By this network's rule the two are one nick, and the server says that they are not.
+        peer.say(":al[ice!mallory@evil PRIVMSG {nick} :leave #room")
+        await peer.expect("NAMES #room")
+        list_names(peer, "@al{ice", **{"al[ice": "mallory@evil"})
+        await peer.expect("NOTICE al[ice :That cannot be done: the server does not say that you")
+        assert host.wishes == []
+        peer.say(":alice!mallory@evil PRIVMSG {nick} :leave #room")
+        await peer.expect("NAMES #room")
+        list_names(peer, "@alice", alice="mallory@evil")
+        await peer.expect("NOTICE alice :leave is done")
+
+
+@pytest.mark.parametrize(
+    ("seen", "answered"),
+    [
+        (":alice!a@h NICK mallory", "mallory"), (":mallory!m@h NICK Alice", "alice"),
+        (":alice!a@h QUIT :bye", "alice"),
+    ],
+)  # fmt: skip
+async def test_a_wish_whose_nick_was_seen_to_go_is_not_done(seen: str, answered: str) -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "alice") as (_, host, peer, _),
+    ):
+        peer.say(":alice!a@h PRIVMSG {nick} :leave #room", ":eve!e@e PRIVMSG {nick} :leave #room")
+        await peer.expect("NAMES #room")
+        peer.say(seen)
+        list_names(peer, "@alice @eve", alice="a@h", eve="e@e")
+        await peer.expect(f"NOTICE {answered} :That cannot be done: alice may be somebody else")
+        await peer.expect("NAMES #room")
+        list_names(peer, "@alice @eve")
+        await peer.expect("NOTICE eve :leave is done")
+        assert [one.moderator.name for one in host.wishes] == ["eve"]

@@ -108,10 +108,10 @@ async def test_a_value_that_the_server_does_not_take_is_told_in_its_words() -> N
         )
 
 
-async def refused(said: str, relay: IrcClient, channel: str) -> str:
+async def refused(said: str, relay: IrcClient, channel: str, own: IrcClient | None = None) -> str:
     """Give a command that is refused, in the channel's room; return why."""
     with pytest.raises(PermanentFailure) as refusal:
-        await say(said, relay, channel=channel)
+        await say(said, relay, own, channel)
     return str(refusal.value)
 
 
@@ -126,3 +126,66 @@ async def test_no_pattern_is_longer_than_a_channels_name() -> None:
     (relay, _), (puppet, _) = network.relay(), network.puppet("Ann")
     with pytest.raises(PermanentFailure, match="at most 200 bytes"):
         await say("list " + "*a" * 101, relay, puppet)
+
+
+async def test_what_is_left_of_a_question_that_was_given_up_answers_no_other() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (relay, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        peer.pong = None
+        for first, asked in (("ban eve", "USERHOST eve"), ("names", "NAMES #room")):
+            given_up = tasks.create_task(say(first, relay, channel="#room"))
+            await peer.expect(asked)
+            given_up.cancel()
+            late = (await peer.expect("PING ")).removeprefix("PING ")
+            banned = tasks.create_task(say("ban bob", relay, channel="#room"))
+            await peer.expect("USERHOST bob")
+            peer.say(":irc.test 302 trestle :bob=+x@wrong.test")
+            peer.say(f":irc.test PONG irc.test :{late}")
+            peer.say(":irc.test 302 trestle :eve=+e@eve.test", ":irc.test 302 trestle :")
+            peer.say(":irc.test 302 trestle :eve=+e@eve.test B{ob*=-b@bob.test")
+            peer.say(":irc.test 302 trestle :Bob*=-b@bob.test")
+            await pong(peer)
+            await peer.expect("MODE #room +b *!*@bob.test")
+            await pong(peer)
+            assert await banned == "*!*@bob.test is banned from #room."
+
+
+async def test_where_the_server_knows_no_userhost_it_is_asked_who_somebody_is() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (relay, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        for nick in ("bob", "eve"):
+            peer.answers[f"USERHOST {nick}"] = ":irc.test 421 trestle USERHOST :Unknown command"
+        banned = tasks.create_task(say("ban bob", relay, channel="#room"))
+        await peer.expect("WHOIS bob")
+        peer.say(":irc.test 311 trestle Bob b bob.test * :Bob", ":irc.test 318 trestle bob :End")
+        assert await banned == "*!*@bob.test is banned from #room."
+        failing = tasks.create_task(refused("ban eve", relay, "#room"))
+        await peer.expect("WHOIS eve")
+        peer.say(":irc.test 401 trestle eve :No such nick", ":irc.test 318 trestle eve :End")
+        assert "there is nobody called eve" in await failing
+
+
+async def test_who_somebody_is_is_said_by_what_the_server_says_of_that_nick() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        relay, _ = network.relay()
+        async with (
+            speaking(server, network) as (puppet, _, peer, _),
+            asyncio.TaskGroup() as tasks,
+        ):
+            asked = tasks.create_task(refused("whois gone", relay, "", puppet))
+            await peer.expect("WHOIS gone")
+            peer.say(":irc.test 401 Alice gone :No such nick", ":irc.test 318 Alice gone :End")
+            assert "there is nobody of that name" in await asked
+            told = tasks.create_task(say("whois bob", relay, puppet))
+            await peer.expect("WHOIS bob")
+            # The rest of the answer before, in which somebody else is.
+            peer.say(":irc.test 311 Alice eve e eve.test * :Eve")
+            peer.say(":irc.test 311 Alice Bob b bob.test * :Bob", ":irc.test 318 Alice bob :End")
+            assert await told == "Bob is Bob (b@bob.test)."

@@ -9,7 +9,7 @@ from bridge.networks.irc.network import Network as IrcNetwork
 from bridge.networks.irc.partners import MOST_PARTNERS, Partners
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import LINE_BYTES, parse
-from bridge.sdk.events import RemoteMessage, RemoteRemark
+from bridge.sdk.events import RemoteMessage, RemoteRemark, RemoteRename
 from bridge.sdk.ids import RemoteChatId
 from tests.irc.stage import Network, chat, message, running
 from tests.irc.test_client import synced
@@ -140,3 +140,20 @@ async def test_a_connection_watches_whom_it_talks_with_until_the_chat_ends() -> 
             await peer.expect("MONITOR + bobby")
             puppet.watch_chats([])
             await peer.expect("MONITOR - bobby")
+
+
+async def test_who_is_there_when_it_is_first_asked_for_is_followed_under_another_nick() -> None:
+    async with scripted_server() as server:
+        puppet, host = Network(server.port).puppet("Alice")
+        puppet.watch_chats([chat("carl"), chat("dora")])
+        async with running(puppet), asyncio.TaskGroup() as tasks:
+            sent = tasks.create_task(puppet.send(message("carl", "hi")))
+            peer = await server.accept()
+            await peer.welcome(MONITOR)
+            await peer.expect("MONITOR + dora,carl")
+            await sent
+            peer.say(":irc.test 731 {nick} :dora", ":irc.test 730 {nick} :carl!c@h,dora!x@y")
+            # Who came only then may be anybody.
+            peer.say(":dora!x@y NICK eve", ":carl!x@y NICK eva", ":carl!c@h NICK karl")
+            (rename,) = await host.wait_for(RemoteRename)
+            assert (rename.old.id, rename.new.id) == ("carl", "karl")

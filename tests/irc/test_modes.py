@@ -94,7 +94,7 @@ async def test_who_is_heard_in_a_channel_is_told_as_it_changes() -> None:
             peer.say(":irc.test 324 {nick} #room +nm", ":bob!b@h MODE #room +v {nick}")
             peer.say(":bob!b@h MODE #room +vo Alice carl", ":bob!b@h MODE #room -v {nick}")
             peer.say(":bob!b@h MODE #room -mv Alice", ":bob!b@h MODE #room +v {nick}")
-            peer.say(":bob!b@h MODE #room +mo Alice", ":Alice!alice@h JOIN #room")
+            peer.say(":bob!b@h MODE #room +mo Alice", ":Alice!Alice@client.test JOIN #room")
             await synced(peer)
             await host.wait_for(RemoteAccess, 5)
     assert [(one.moderated, one.relay_heard) for one in host.of(RemoteAccess)] == [

@@ -47,7 +47,7 @@ class World:
         streams = (asyncio.StreamReader(), cast(Any, None))
         connection = Connection(streams, settings.servers[0], settings, Flood(1, 1.0))
         connection.own = Source("trestle", "trestle", "h")
-        self.roster = Roster(connection, self.network.is_ours)
+        self.roster = Roster(connection, self.network)
         self.roster.follow(CHANNEL)
         self.hear(":trestle!t@h JOIN #room", ":s 353 trestle = #room :trestle x", ":s 366 t #room")
         self.audience = Audience(ROOM, cast(Any, self), BOT, BOT.__eq__)

@@ -65,7 +65,7 @@ async def test_strangers_who_ask_for_help_again_and_again_do_not_delay_an_operat
         await synced(peer)
         peer.say(":olga!o@h PRIVMSG {nick} :leave")
         await peer.expect("NAMES #room")
-        list_names(peer, "@olga")
+        list_names(peer, "@olga", olga="o@h")
         peer.heard.clear()
         await peer.expect("NOTICE olga :leave is done")
         await peer.expect("NOTICE olga :and more")

@@ -23,7 +23,7 @@ async def invites(peer: Peer, nick: str, names: str) -> None:
     """Invite the relay while it rests, by somebody whom the server is asked about."""
     peer.say(f":{nick}!x@h INVITE {{nick}} #room")
     await peer.expect("NAMES #room")
-    list_names(peer, names)
+    list_names(peer, names, **{nick: "x@h"})
 
 
 async def test_an_operators_invitation_alone_ends_the_rest_after_a_kick() -> None:

@@ -148,6 +148,41 @@ async def test_a_partner_is_followed_under_another_nick_and_told_apart_from_the_
         assert [text for _, _, text in direct(host)] == ["hi", "still me", "back", "me, too"]
 
 
+async def test_who_has_the_nick_of_a_partner_and_is_not_that_person_is_not_followed() -> None:
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port), capabilities="account-tag") as (_, host, peer, _),
+    ):
+        peer.say("@account=bob :bob!b@h PRIVMSG Alice :hi", ":bob!b@h QUIT :bye")
+        peer.say(":mallory!m@evil NICK bob", ":bob!m@evil ACCOUNT mallory")
+        peer.say(":bob!m@evil NICK mallory", ":mallory!m@evil NICK bob")
+        peer.say("@account=mallory :bob!m@evil PRIVMSG Alice :it is me")
+        await synced(peer)
+        assert host.of(RemoteRename) == []
+        _, remark = host.of(RemoteRemark)
+        assert "bob is m@evil now, and was b@h before: it may be somebody else" in remark.text
+        # By the account it is the same person from another place.
+        peer.say("@account=bob :bob!b@h PRIVMSG Alice :back", ":bob!b@h ACCOUNT bobs")
+        peer.say("@account=bobs :bob!x@y NICK bobby")
+        (rename,) = await host.wait_for(RemoteRename)
+        assert (rename.chat, rename.new.id) == ("bob", "bobby")
+
+
+async def test_who_has_said_nothing_so_far_is_not_followed_and_that_is_told() -> None:
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port)) as (puppet, host, peer, _),
+    ):
+        await puppet.send(message("bob", "hi"))
+        peer.say(":bob!b@h ACCOUNT bob", ":bob!b@h NICK Bob", ":Bob!b@h NICK robert")
+        (remark,) = await host.wait_for(RemoteRemark)
+        assert remark.chat == "bob"
+        assert remark.text.startswith("Bob goes by robert now. Nothing shows that it is who you")
+        assert remark.text.endswith("query robert begins one with robert.")
+        await puppet.send(message("bob", "still there?"))
+        await peer.expect("PRIVMSG bob :still there?")
+
+
 async def test_that_a_partner_is_away_is_told_once_and_that_they_are_back() -> None:
     async with (
         scripted_server() as server,

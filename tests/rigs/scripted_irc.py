@@ -28,6 +28,8 @@ class Peer:
         """How a PING is answered as it comes; None leaves it to the test, as one more line."""
         self.stays = False
         """A QUIT does not end the connection."""
+        self.answers: dict[str, str] = {}
+        """What is said to a line as it comes, before the test reads it."""
         self.heard: list[str] = []
 
     async def listen(self) -> None:
@@ -38,6 +40,8 @@ class Peer:
                 if text.startswith("PING ") and self.pong is not None:
                     self.say(self.pong.replace("{marker}", text.removeprefix("PING ")))
                     continue
+                if text in self.answers:
+                    self.say(self.answers[text])
                 self._lines.put_nowait(text)
                 if text.startswith("QUIT") and not self.stays:
                     self.close()

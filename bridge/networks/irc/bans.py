@@ -7,6 +7,7 @@ from bridge.networks.irc import masks, replies
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network
+from bridge.networks.irc.whereabouts import find_person
 from bridge.networks.irc.wire import Line, Source, line
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
@@ -47,7 +48,7 @@ async def find_about(
     there, fold = [one.param(2) for one in answer.lines], network.fold
     if not there:
         return []
-    seen = await find_person(inquiries, nick)
+    seen = await find_person(inquiries, nick, fold)
     person = seen or Source(nick)
     found = [
         mask for mask in there
@@ -68,17 +69,6 @@ def _may_hit(mask: str, person: Source, fold: masks.Fold) -> bool:
     # What has another form is of an account, a real name or the like.
     is_plain = "!" in mask and "@" in mask and mask[:1] not in {"$", "~"}
     return not is_plain or masks.hits(mask, person, fold)
-
-
-async def find_person(inquiries: Inquiries, nick: str) -> Source | None:
-    """Who goes by a nick now, with user and host; None if nobody does."""
-    answer = await inquiries.ask(line("USERHOST", nick), wanted={replies.USERHOST})
-    for one in answer.lines:
-        name, equals, where = one.param(-1).strip().partition("=")
-        user, at, host = where[1:].partition("@")
-        if equals and at and host:
-            return Source(name.rstrip("*"), user, host)
-    return None
 
 
 def lines(

@@ -13,7 +13,7 @@ from bridge.networks.irc.guidance import HELP, help_lines
 from bridge.networks.irc.members import Roster
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.rollcall import RollCall, operator_signs
-from bridge.networks.irc.wire import Line, Source, cut, line
+from bridge.networks.irc.wire import Incoming, Line, Source, cut, line
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import (
     ConsentRequest,
@@ -60,9 +60,18 @@ class _Window(Enum):
     """Whoever asks what there is to say."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Served:
+    source: Source
+    """Whose it is: when its turn comes, the nick may be another's."""
     nick: str
+    """Where it is answered."""
+    is_nick_lost: bool = False
+    """The nick was seen to go from them, or to another."""
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Said(_Served):
     wish: Wish | None
     """None: to hear what there is to wish."""
     named: Sequence[str]
@@ -70,13 +79,9 @@ class _Said:
     about: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Invitation:
-    nick: str
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Invitation(_Served):
     chat: RemoteChat
-
-
-_Served = _Said | _Invitation
 
 
 class Desk:
@@ -102,6 +107,7 @@ class Desk:
         self._windows = {one: asyncio.Queue[tuple[str, _Served]](MOST_WAITING) for one in _Window}
         self._waiting: Counter[str] = Counter()
         """How many wishes of whom are not done yet."""
+        self._unserved: list[_Served] = []
         self._asked: dict[str, frozenset[str]] = {}
         """By channel the operators whom we asked ourselves, folded."""
 
@@ -114,7 +120,7 @@ class Desk:
             return False
         named = [word for word in words[1:] if limits.names_channel(word)]
         about = " ".join(word for word in words[1:] if not limits.names_channel(word))
-        said = _Said(source.nick, wish, named, about)
+        said = _Said(source=source, nick=source.nick, wish=wish, named=named, about=about)
         if wish is None:
             window, who, most = _Window.HELP, f"{HELP}@{source.host or source.nick}", 1
         elif self.seems_to_run_any(source.nick, named):
@@ -133,8 +139,22 @@ class Desk:
         if the server says that they run it. What the relay knows of that is of no use out there.
         """
         if not self._invited(chat, False):
-            who, said = f"@{source.host or source.nick}", _Invitation(source.nick, chat)
-            self._queue(_Window.OTHERS, who, 1, said)
+            said = _Invitation(source=source, nick=source.nick, chat=chat)
+            self._queue(_Window.OTHERS, f"@{source.host or source.nick}", 1, said)
+
+    def follow(self, message: Incoming) -> None:
+        """Learn from a line that a nick goes from somebody, or to them: what is wished by it and
+        not done yet is not done."""
+        fold = self._connection.isupport.fold
+        if message.source is None or message.command not in {"NICK", "QUIT"}:
+            return
+        old = fold(message.source.nick)
+        new = message.param(0) if message.command == "NICK" else ""
+        for one in self._unserved:
+            if fold(one.nick) in {old, fold(new)}:
+                one.is_nick_lost = True
+                if fold(one.nick) == old and new:
+                    one.nick = new
 
     def _queue(self, window: _Window, who: str, most: int, said: _Served) -> None:
         if self._waiting[who] >= most or self._windows[window].full():
@@ -142,6 +162,7 @@ class Desk:
         else:
             self._waiting[who] += 1
             self._windows[window].put_nowait((who, said))
+            self._unserved.append(said)
 
     def find_chat(self, name: str) -> RemoteChat | None:
         """The bridged channel of that name, in which the relay is or is to be."""
@@ -158,6 +179,7 @@ class Desk:
             who, said = await self._windows[window].get()
             for one in await self._answer_lines(said):
                 await self._tell(window, said.nick, one)
+            self._unserved.remove(said)
             self._waiting[who] -= 1
             self._waiting += Counter()  # Drops those who wait for nothing.
 
@@ -204,34 +226,38 @@ class Desk:
     # --- inside ---
 
     async def _serve(self, said: _Served) -> str:
+        if said.is_nick_lost:
+            raise _lost(said)
         if isinstance(said, _Invitation):
-            await self._run_by(said.nick, [said.chat.name])
+            await self._run_by(said, [said.chat.name])
             if self._roster.find_chat(said.chat.name) is not None:  # Else it was left meanwhile.
                 self._invited(said.chat, True)
             return ""
-        return "" if said.wish is None else await self._grant(said, said.wish)
+        if not isinstance(said, _Said) or said.wish is None:
+            return ""
+        return await self._grant(said, said.wish)
 
     async def _grant(self, said: _Said, wish: Wish) -> str:
         if wish in {Wish.BLOCK, Wish.UNBLOCK} and not said.about:
             raise PermanentFailure(f"say {wish.value} and a nick or a homeserver")
         if len(said.named) > MOST_NAMED:
             raise PermanentFailure(f"name {MOST_NAMED} channels at a time at most")
-        chats = await self._run_by(said.nick, said.named)
+        chats = await self._run_by(said, said.named)
         if len(chats) > 1 and wish is not Wish.STATUS:
             names = ", ".join(one.name for one in chats)
             raise PermanentFailure(f"you run several channels here; name one: {names}")
         answers = [
             await self._host.obey(ModeratorWish(
-                chat=chat, moderator=self._user(said.nick), wish=wish,
+                chat=chat, moderator=self._user(said.source.nick), wish=wish,
                 about=said.about, person=self._network.owner_of(said.about),
             ))
             for chat in chats
         ]  # fmt: skip
         return "\n".join(answers)
 
-    async def _run_by(self, nick: str, named: Sequence[str]) -> Sequence[RemoteChat]:
+    async def _run_by(self, said: _Served, named: Sequence[str]) -> Sequence[RemoteChat]:
         """The channels among those named, else among the bridged ones, that somebody runs."""
-        fold = self._connection.isupport.fold
+        fold, nick = self._connection.isupport.fold, said.source.nick
         # Whom the relay does not hear to be an operator must name a channel: else anybody could
         # have the server asked about all channels that they are in.
         chats = [
@@ -241,7 +267,8 @@ class Desk:
         found = []
         for chat in chats:
             moderators = await self._inquiry.moderators(chat.name)
-            if fold(nick) in map(fold, moderators):
+            if nick in moderators:  # As it is spelled: our rule may take two nicks for one.
+                await self._check_still(said)
                 found.append(chat)
         if found:
             return found
@@ -254,6 +281,12 @@ class Desk:
             "you are an operator of no bridged channel, as far as the server says; you may name "
             "the channel, too"
         )
+
+    async def _check_still(self, said: _Served) -> None:
+        """Raise ``PermanentFailure`` if the nick may be another's than when it was said."""
+        is_same = await self._inquiry.find_person(said.source.nick) == said.source
+        if not is_same or said.is_nick_lost:
+            raise _lost(said)
 
     def seems_to_run_any(self, nick: str, named: Sequence[str]) -> bool:
         """Whether somebody may be an operator of one of the channels, else of any, by what we know
@@ -293,6 +326,12 @@ class Desk:
 
     def _answer(self, nick: str, text: str) -> None:
         self._connection.answer(_notice(nick, text))
+
+
+def _lost(said: _Served) -> PermanentFailure:
+    return PermanentFailure(
+        f"{said.source.nick} may be somebody else than when that was said; please say it again"
+    )
 
 
 def _notice(nick: str, text: str) -> Line:

@@ -49,7 +49,7 @@ class Ears:
         self._now = now
         self._assembler = Assembler()
         self._history = History(connection.isupport, marks)
-        self.roster = Roster(connection, network.is_ours)
+        self.roster = Roster(connection, network)
         self.splits = Splits(network.settings.netsplit_seconds, asyncio.get_running_loop().time)
         self.facts = Facts(connection, network, self.roster)
         network.find_person = self.roster.people.find
@@ -195,11 +195,9 @@ class Ears:
         spelled = self.roster.find_nick(chat, nick)
         if spelled is None:
             return None
-        owner = self._network.owner_of(spelled, held_only=True)
-        if owner is not None:
-            return Mention(owner, spelled)
-        if self._network.is_ours(Source(spelled)):
-            return None  # The relay is nobody's.
+        if self._network.is_ours(self.roster.seen(spelled)):
+            owner = self._network.owner_of(spelled, held_only=True)
+            return None if owner is None else Mention(owner, spelled)  # The relay is nobody's.
         return Mention(UserId(""), spelled, self.roster.user(spelled).id)
 
     def _hear_typing(self, message: Incoming) -> list[Heard]:

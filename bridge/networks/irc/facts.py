@@ -107,8 +107,7 @@ class Facts:
         lost = self._take_own(chat.id, {key, *self._left_behind(chat, key)})
         if not self._ranks(chat).pop(key, "") and not lost:
             return []
-        is_ours = self._network.is_ours(Source(key))
-        theirs = {} if is_ours else {RemoteUserId(key): Rank.NONE}
+        theirs = {} if self._network.is_ours(source) else {RemoteUserId(key): Rank.NONE}
         return [RemoteRanks(chat=chat.id, ranks=theirs, own=lost)] if theirs or lost else []
 
     def _on_topic(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
@@ -231,7 +230,7 @@ class Facts:
             # Who runs it from now on we do not hear.
             self._network.ranks.pop(chat.id, None)
         owner = self._network.owner_of(message.param(1), held_only=True)
-        if owner is None:
+        if owner is None or not self._network.is_ours(self._roster.seen(message.param(1))):
             return []
         return self._removal(message, chat, owner, Removal.KICK, strip_codes(message.param(2)))
 
@@ -253,7 +252,7 @@ class Facts:
             told = {RemoteUserId(new): rank_of(letters)}
             if letters:
                 told = {old: Rank.NONE, **told}
-            theirs = {} if self._network.is_ours(Source(message.param(0))) else told
+            theirs = {} if self._network.is_ours(self._roster.seen(new)) else told
             if theirs or lost:
                 events.append(RemoteRanks(chat=chat, ranks=theirs, own=lost))
         return events
@@ -304,7 +303,7 @@ class Facts:
             known.clear()
         for nick, rank in ranks.items():
             known.pop(nick, None)
-            if not self._network.is_ours(Source(nick)):
+            if not self._network.is_ours(self._roster.seen(nick)):
                 theirs[nick] = rank
             elif owner := self._network.owner_of(nick, held_only=True):
                 own[owner] = rank

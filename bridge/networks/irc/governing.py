@@ -4,6 +4,7 @@ from bridge.networks.irc import bans, replies
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network
+from bridge.networks.irc.targets import read_nick
 from bridge.networks.irc.wire import Line, Source, cut, line
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Rank, RemoteChat, Removal
@@ -62,7 +63,8 @@ async def remove(
 
     Raises a ``DeliveryError``. Whom no ban hits is let in already.
     """
-    nick = _nick_of(person, network)
+    # Who was banned as a stranger may be let in whoever has the nick now.
+    nick = _nick_of(person, network, may_be_ours=how is Removal.UNBAN)
     if how is Removal.UNBAN:
         await _let_in(inquiries, chat, nick, network)
         return
@@ -86,10 +88,21 @@ async def _let_in(inquiries: Inquiries, chat: RemoteChat, nick: str, network: Ne
         network.banned.forget(chat.id, network.fold(mask))
 
 
-def _nick_of(person: RemoteUserId | UserId, network: Network) -> str:
-    if not person.startswith("@"):
-        return person
-    nick = network.nick_held_by(UserId(person))
-    if nick is None:
-        raise PermanentFailure(f"{person} has no connection there just now")
+def _nick_of(person: RemoteUserId | UserId, network: Network, *, may_be_ours: bool = False) -> str:
+    """The nick of one of our people, or that which an id stands for.
+
+    Anybody can write down the id of one who was never there: it may hold whatever a line takes
+    for a pattern or for several names, and it may be the nick of one of us. Raises
+    ``PermanentFailure`` for such a one.
+    """
+    if person.startswith("@"):
+        held = network.nick_held_by(UserId(person))
+        if held is None:
+            raise PermanentFailure(f"{person} has no connection there just now")
+        return held
+    nick = read_nick(person)
+    seen = network.find_person(nick)
+    is_stranger = seen is not None and network.is_known_stranger(seen.source)
+    if not (may_be_ours or is_stranger):
+        network.refuse_ours(nick, "do it to them in Matrix")
     return nick

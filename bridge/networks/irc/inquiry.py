@@ -33,6 +33,8 @@ class _Question:
     marker: str = ""
     everything: bool = False
     refusal: DeliveryError | None = None
+    is_over: bool = False
+    """Nothing more comes of it."""
 
 
 @dataclass(slots=True)
@@ -87,6 +89,9 @@ class Inquiries:
         self._question: _Question | None = None
         self._overhearing: list[Overheard] = []
         self._ended = False
+        self._late = ""
+        """What is in the PONG after which nothing comes any more of a question that was given up,
+        as long as it is awaited: what comes before answers no other."""
 
     async def ask(
         self,
@@ -144,6 +149,8 @@ class Inquiries:
                 ) from error
             finally:
                 self._question = None
+                if not question.is_over and self._connection.is_up:
+                    self._late = question.marker or self._connection.ask()
         if failure is not None:
             raise failure
 
@@ -164,15 +171,23 @@ class Inquiries:
         """Follow one line; whether it was said to us alone and somebody waits for it."""
         is_overheard = message.command in replies.SPEAKING and self._overhear(message)
         question = self._question
-        if question is not None and not question.done.done():
+        if message.command == "PONG":
+            self._hear_pong({one.lower() for one in message.params})
+        elif question is not None and not question.done.done() and not self._late:
             self._answer(message, question)
         return is_overheard
 
+    def _hear_pong(self, params: Collection[str]) -> None:
+        question = self._question
+        marker = question.marker if question is not None else ""
+        if question is not None and marker and marker in params and not question.done.done():
+            question.is_over = True
+            question.done.set_result(question.refusal)
+            self._late = ""  # It was asked before.
+        elif self._late in params:
+            self._late = ""
+
     def _answer(self, message: Incoming, question: _Question) -> None:
-        if message.command == "PONG":
-            if question.marker and question.marker in {one.lower() for one in message.params}:
-                question.done.set_result(question.refusal)
-            return
         is_answer = self._is_about(message, question.channel)
         if question.everything:
             if message.source is None or not message.source.is_person:
@@ -182,9 +197,8 @@ class Inquiries:
                 question.hear(message)
         elif self._refuses(message, question):
             question.refusal = question.refusal or replies.command_refusal(message)
-        if (is_answer and message.command in question.last) or (
-            question.refusal and question.last
-        ):
+        question.is_over = is_answer and message.command in question.last
+        if question.is_over or (question.refusal and question.last):
             question.done.set_result(question.refusal)
 
     def _is_about(self, message: Incoming, channel: str) -> bool:

@@ -64,12 +64,13 @@ class Listing:
         return "\n".join(lines)
 
 
-def read_whois(nick: str, lines: Sequence[Incoming]) -> str:
+def read_whois(nick: str, lines: Sequence[Incoming], fold: Callable[[str], str]) -> str:
     """Say who somebody is, by the replies to a ``WHOIS``."""
     found: dict[str, Incoming] = {}
+    lines = [one for one in lines if fold(one.param(1)) == fold(nick)]
     for one in lines:
         found.setdefault(one.command, one)
-    who = found.get("311")
+    who = found.get(replies.WHOIS_USER)
     if who is None:
         return f"There is nobody called {nick}."
     said = [

@@ -107,6 +107,9 @@ class Lookout:
         return told
 
     def _come(self, partner: Partner, source: Source) -> list[RemoteRemark]:
+        mask = f"{source.user}@{source.host}"
+        if source.is_person and not partner.mask and partner.is_there is None:
+            partner.mask = mask  # They were there before we looked.
         now, was_there = self._partners.now(), partner.is_there is not False
         is_news = partner.is_told_gone or (
             not was_there and partner.left_at is None and partner.is_waited_for(now)
@@ -116,7 +119,6 @@ class Lookout:
             return []
         partner.be_told(now, is_gone=False)
         text = f"{strip_codes(partner.nick)} is on the network again."
-        mask = f"{source.user}@{source.host}"
         if source.is_person and partner.mask not in {"", mask}:
             text = (
                 f"{text[:-1]}, as {clean_text(mask)}, and was {clean_text(partner.mask)} before: "

@@ -1,11 +1,12 @@
 """Who is in which bridged channel, our own people left out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import strip_codes
+from bridge.networks.irc.network import Network
 from bridge.networks.irc.people import People, account_id, account_of
 from bridge.networks.irc.wire import Incoming, Source
 from bridge.sdk.events import (
@@ -40,14 +41,17 @@ class _Channel:
 class Roster:
     """Follows joins, parts, quits, kicks and nick changes on the listening connection."""
 
-    def __init__(self, connection: Connection, is_ours: Callable[[Source], bool]) -> None:
+    def __init__(self, connection: Connection, network: Network) -> None:
         self._connection = connection
-        self._is_ours = is_ours
+        self._network = network
+        self._is_ours = network.is_ours
         self._channels: dict[str, _Channel] = {}
         self._inside: set[str] = set()
         """Channels that we are in, folded, by what the server has said. It lists names to those
         outside, too: whom it shows to anybody is not who is there."""
         self.people = People(self._fold)
+        self._gone: Source | None = None
+        """Who was last seen to go."""
 
     def _fold(self, name: str) -> str:
         return self._connection.isupport.fold(name)
@@ -104,8 +108,21 @@ class Roster:
             return True
         channel = self._channels.get(self._fold(name))
         member = channel.members.get(self._fold(source.nick)) if channel else None
-        # Some channels hide joins, others take messages from outside.
-        return member.ours if member else self._is_ours(source)
+        if member is None:  # Some channels hide joins, others take messages from outside.
+            return self._is_ours(source)
+        if member.ours and self._network.is_known_stranger(source):
+            member.ours = False  # A list of names did not show it.
+            self.people.see(source)
+        return member.ours
+
+    def seen(self, nick: str) -> Source:
+        """Somebody in the channels, or who has just gone, with user and host as far as they are
+        known."""
+        person = self.people.find(nick)
+        if person is not None:
+            return person.source
+        is_gone = self._gone is not None and self._fold(self._gone.nick) == self._fold(nick)
+        return self._gone if self._gone is not None and is_gone else Source(nick)
 
     def user(self, nick: str) -> RemoteUser:
         """Make the record of a person."""
@@ -224,6 +241,7 @@ class Roster:
     def _take_out(
         self, channel: _Channel, nick: str, reason: tuple[str, ...]
     ) -> list[RemoteEvent]:
+        self._gone = self.seen(nick)
         member = channel.members.pop(self._fold(nick), None)
         channel.former.discard(self._fold(nick))
         self._forget_if_gone(nick)

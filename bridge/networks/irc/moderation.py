@@ -12,6 +12,7 @@ from bridge.networks.irc.keys import FORGETTING
 from bridge.networks.irc.listing import MOST_WORD_BYTES, show_names
 from bridge.networks.irc.modes import Change, lines, read_typed
 from bridge.networks.irc.targets import read_mask, read_nick
+from bridge.networks.irc.whereabouts import find_person
 from bridge.networks.irc.wire import clean, cut, line
 from bridge.sdk.commands import NetworkCall, as_typed
 from bridge.sdk.errors import PermanentFailure
@@ -184,7 +185,7 @@ async def ban(call: NetworkCall) -> str:
             found = await bans.find_about(inquiries, chat, read_nick(what), network)
         else:
             nick = read_nick(what)
-            person = await bans.find_person(inquiries, nick)
+            person = await find_person(inquiries, nick, network.fold)
             if person is None:
                 raise PermanentFailure(f"there is nobody called {nick}; a mask may be banned, too")
             found = [network.mask_of(person)]

@@ -57,7 +57,8 @@ class Network:
         self._nicks: Nicks | None = None
         self._usernames: Usernames | None = None
         self._held: dict[int, Source] = {}
-        self._held_nicks: frozenset[str] | None = None
+        self._held_nicks: dict[str, Source] | None = None
+        """The same by the folded nick."""
         self._owners: dict[int, UserId] = {}
         """Whose a login is."""
         self._is_in: dict[int, Callable[[str], bool]] = {}
@@ -375,12 +376,17 @@ class Network:
         return not (limits.is_channel(name) or self.is_service(one) or self.is_ours(one))
 
     def is_ours(self, source: Source) -> bool:
-        """Whether somebody seen on the network is a client of this instance."""
+        """Whether somebody seen on the network is a client of this instance.
+
+        By the nick, unless what else is known of the two shows that a stranger has it: beyond a
+        netsplit, or where our connection is dead and does not know it yet.
+        """
         nick = self.fold(source.nick)
-        if self._held_nicks is None:
-            self._held_nicks = frozenset(self.fold(own.nick) for own in self._held.values())
-        if nick in self._held_nicks:
-            return True
+        own = self._find_held(nick)
+        if own is not None:
+            return not _are_two(source, own)
+        if not self._former:
+            return False
         now = asyncio.get_running_loop().time()
         return any(
             self.fold(former) == nick
@@ -389,9 +395,36 @@ class Network:
             for former, (since, user) in self._former.items()
         )
 
-    def refuse_ours(self, nick: str) -> None:
-        """Raise ``PermanentFailure`` if a nick is one of us: what is said to us is not carried."""
+    def is_known_stranger(self, source: Source) -> bool:
+        """Whether somebody by a nick that one of us has, or had last, is shown to be another."""
+        nick = self.fold(source.nick)
+        own = self._find_held(nick)
+        if own is None:
+            last = self._last.values()
+            own = next((one for one in last if self.fold(one.nick) == nick), None)
+        return own is not None and _are_two(source, own)
+
+    def _find_held(self, nick: str) -> Source | None:
+        if self._held_nicks is None:
+            self._held_nicks = {self.fold(own.nick): own for own in self._held.values()}
+        return self._held_nicks.get(nick)
+
+    def refuse_ours(self, nick: str, instead: str = "write to them in Matrix") -> None:
+        """Raise ``PermanentFailure`` if a nick is one of us, with what to do ``instead`` about a
+        person of ours: what is said to us is not carried, and nothing is done to us by a ghost's
+        name."""
         if self.is_ours(Source(nick)):
             owner = self.owner_of(nick, held_only=True)
-            who = f"{nick} is {owner}'s own connection: write to them in Matrix"
+            who = f"{nick} is {owner}'s own connection: {instead}"
             raise PermanentFailure(who if owner else f"{nick} is this bridge itself")
+
+
+def _are_two(source: Source, own: Source) -> bool:
+    """Whether two who are called alike are shown to be two: by the user name and the host, as far
+    as both are known.
+
+    One of them does not do: there are servers that show us to ourselves by another host than to
+    others, and a stranger for who is ours would have all that they say said twice.
+    """
+    is_known = all((source.user, source.host, own.user, own.host))
+    return is_known and source.user != own.user and source.host.lower() != own.host.lower()

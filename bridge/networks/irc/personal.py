@@ -98,11 +98,11 @@ async def nick(call: NetworkCall) -> str:
 async def whois(call: NetworkCall) -> str:
     """Ask who somebody is."""
     wanted = read_nick(call.text)
-    async with own_client(call).at_hand() as (_, _, inquiries):
+    async with own_client(call).at_hand() as (connection, _, inquiries):
         answer = await inquiries.ask(
             line("WHOIS", wanted), wanted=replies.WHOIS, last={replies.WHOIS_END}
         )
-    return read_whois(wanted, answer.lines)
+    return read_whois(wanted, answer.lines, connection.isupport.fold)
 
 
 async def list_channels(call: NetworkCall) -> str:

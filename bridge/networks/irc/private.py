@@ -75,10 +75,11 @@ class Doorman:
         if message is None or message.source is None:
             return ()
         if message.command not in replies.SPEAKING | replies.DOING | {"INVITE"}:
-            return self._whispers.follow(message) if self._whispers is not None else ()
+            return self._follow(message)
         source, fold = message.source, self._connection.isupport.fold
         is_private = fold(message.param(0)) == fold(self._connection.own.nick)
-        if not is_private or not source.is_person or self._network.is_ours(source):
+        is_ours = self._connection.is_own(source) or self._network.is_ours(source)
+        if not is_private or not source.is_person or is_ours:
             return ()
         if message.command == "PRIVMSG":
             ctcp = read_ctcp(message)
@@ -100,6 +101,11 @@ class Doorman:
         if self._desk is None or not self._desk.take(source, message.param(1)):
             self._tell_once(source.nick, SENTENCE.format(self._network.relay_nick))
         return ()
+
+    def _follow(self, message: Incoming) -> Sequence[Whispered]:
+        if self._desk is not None:
+            self._desk.follow(message)
+        return self._whispers.follow(message) if self._whispers is not None else ()
 
     def _take_invitation(self, source: Source, channel: str) -> None:
         """Come into a channel that is bridged; of another say how it would be."""

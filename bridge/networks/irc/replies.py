@@ -122,11 +122,11 @@ COMMAND_REASONS = {
     "972": "it cannot be done",
 }
 """What a refusal of a command means. One that is not here is told in the server's words alone."""
-NEEDS_POWER = "482"
+NEEDS_POWER, UNKNOWN_COMMAND = "482", "421"
 NOT_THERE = frozenset({"401", "441"})
 """There is nobody of that name, or not in that channel."""
 
-WHOIS_END, LIST_END = "318", "323"
+WHOIS_USER, WHOIS_END, LIST_END = "311", "318", "323"
 LIST_ENTRY = "322"
 WHOIS = frozenset({"301", "307", "311", "312", "313", "317", "319", "330", "335", "671"})
 USERHOST = "302"

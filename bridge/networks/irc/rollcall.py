@@ -1,4 +1,5 @@
-"""Asking a server who is in a channel, from outside too, and waiting for the answer."""
+"""Asking a server who is in a channel, from outside too, and who somebody is, and waiting for the
+answer, without a wait for what else is asked."""
 
 import asyncio
 from collections.abc import Mapping
@@ -6,6 +7,8 @@ from dataclasses import dataclass, field
 
 from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.inquiry import Inquiries
+from bridge.networks.irc.whereabouts import find_person
 from bridge.networks.irc.wire import Incoming, Source, line
 from bridge.sdk.errors import TemporaryFailure
 
@@ -20,11 +23,19 @@ class _Question:
 
 
 class RollCall:
-    """One connection's questions: ``NAMES``, one a channel at a time."""
+    """One connection's questions: ``NAMES``, one a channel at a time, and who somebody is."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._open: dict[str, _Question] = {}
+        self._inquiries = Inquiries(connection, ANSWER_SECONDS)
+
+    async def find_person(self, nick: str) -> Source | None:
+        """Who goes by a nick now, with user and host; None if nobody does.
+
+        Raises a ``DeliveryError``.
+        """
+        return await find_person(self._inquiries, nick, self._connection.isupport.fold)
 
     async def names(self, channel: str) -> Mapping[str, str]:
         """Who is in the channel, as far as we may know: nick to the signs before it.
@@ -48,6 +59,7 @@ class RollCall:
 
     def end(self) -> None:
         """Tell those who wait that the connection is gone."""
+        self._inquiries.end()
         for question in self._open.values():
             if not question.answer.done():
                 question.answer.set_exception(
@@ -64,6 +76,7 @@ class RollCall:
 
     def handle(self, message: Incoming) -> None:
         """Follow one line."""
+        self._inquiries.handle(message)
         fold = self._connection.isupport.fold
         if message.command == replies.NAMES:
             question = self._open.get(fold(message.param(-2)))

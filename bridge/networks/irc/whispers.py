@@ -140,12 +140,12 @@ class Whispers:
             return []
         match message.command:
             case "NICK" if message.param(0):
-                return self._on_nick(source.nick, message.param(0))
+                return self._on_nick(message, source, partner)
             case "QUIT" if not is_split(message.param(0)):
                 return self._on_quit(source, partner, strip_codes(message.param(0)))
             case "CHGHOST" if partner.mask == _mask(source):
                 partner.mask = f"{message.param(0)}@{message.param(1)}"
-            case "ACCOUNT":
+            case "ACCOUNT" if partner.mask == _mask(source):
                 partner.account = message.param(0).removeprefix("*")
             case "AWAY":
                 return self._on_away(source.nick, message.param(0))
@@ -167,10 +167,22 @@ class Whispers:
         said = f"{name} is away: {reason}" if reason else f"{name} is back."
         return [self._network.remark(chat, said)]
 
-    def _on_nick(self, old: str, new: str) -> list[Whispered]:
-        chat = self._chat(old)
-        self._partners.rename(chat, self._chat(new), new)
-        return [RemoteRename(chat=chat, old=self._user(old), new=self._user(new))]
+    def _on_nick(self, message: Incoming, source: Source, partner: Partner) -> list[Whispered]:
+        """Go on with the same person. Who has the nick of somebody, and is not known to be that
+        person, is not followed: what is said to one would go to another."""
+        old, new = source.nick, message.param(0)
+        chat, account = self._chat(old), message.tags.get("account")
+        is_known = partner.mask == _mask(source) or (account and account == partner.account)
+        if is_known or chat == self._chat(new):
+            self._partners.rename(chat, self._chat(new), new)
+            return [RemoteRename(chat=chat, old=self._user(old), new=self._user(new))]
+        if partner.mask or not partner.is_talked_to(self._partners.now()):
+            return []
+        name, other = strip_codes(old), strip_codes(new)
+        return [self._network.remark(
+            chat, f"{name} goes by {other} now. Nothing shows that it is who you talk with here, "
+            f"so this stays the chat with {name}; query {other} begins one with {other}.",
+        )]  # fmt: skip
 
     def _on_quit(self, source: Source, partner: Partner, reason: str) -> list[Whispered]:
         now = self._partners.now()

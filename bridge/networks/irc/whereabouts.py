@@ -1,0 +1,44 @@
+"""Who goes by a nick now, with user and host, as the server says when it is asked."""
+
+from collections.abc import Callable
+
+from bridge.networks.irc import replies
+from bridge.networks.irc.inquiry import Inquiries
+from bridge.networks.irc.wire import Source, line
+
+
+async def find_person(
+    inquiries: Inquiries, nick: str, fold: Callable[[str], str]
+) -> Source | None:
+    """Who goes by a nick now; None if nobody does. Raises a ``DeliveryError``."""
+    try:
+        found = await _userhost(inquiries, nick)
+    except replies.CommandRefusedError as error:
+        if error.code != replies.UNKNOWN_COMMAND:
+            raise
+        found = await _whois(inquiries, nick)
+    return next((one for one in found if fold(one.nick) == fold(nick)), None)
+
+
+async def _userhost(inquiries: Inquiries, nick: str) -> list[Source]:
+    answer = await inquiries.ask(line("USERHOST", nick), wanted={replies.USERHOST})
+    found = []
+    for word in " ".join(one.param(-1) for one in answer.lines).split():
+        name, equals, where = word.partition("=")
+        user, at, host = where[1:].partition("@")
+        if equals and at and host:
+            found.append(Source(name.rstrip("*"), user, host))
+    return found
+
+
+async def _whois(inquiries: Inquiries, nick: str) -> list[Source]:
+    """The same by what every server knows; it says much more."""
+    try:
+        answer = await inquiries.ask(
+            line("WHOIS", nick), wanted={replies.WHOIS_USER}, last={replies.WHOIS_END}
+        )
+    except replies.CommandRefusedError as error:
+        if error.code not in replies.NOT_THERE:
+            raise
+        return []
+    return [Source(*one.params[1:4]) for one in answer.lines if len(one.params) > 4]
