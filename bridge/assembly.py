@@ -36,6 +36,7 @@ from bridge.core.logins import Logins
 from bridge.core.moderators import Moderators
 from bridge.core.networkcommands import NetworkCommands
 from bridge.core.optouts import OptOuts
+from bridge.core.owndata import OwnData
 from bridge.core.patience import Patience
 from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing
@@ -87,6 +88,7 @@ from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, EventKeys
 from bridge.storage.optouts import OptOutStore
 from bridge.storage.outbox import Outbox
+from bridge.storage.personal import PersonalData
 from bridge.storage.policies import PolicyStore
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms, PortalStore
@@ -260,6 +262,8 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         main_bot.confidences = Confidences(
             main_bot.login_chat, main_bot.network_commands, double_puppets
         )
+        personal = PersonalData(database, day_keys, is_ours=namespaces.is_ours)
+        main_bot.own_data = OwnData(personal, media, stage, database.clock, namespaces.bot)
         main_bot.consents = consents
         main_bot.policies = policies
         main_bot.tracer = tracer = Tracer(

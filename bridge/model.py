@@ -248,6 +248,19 @@ class AuditAction(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptRows:
+    """What one table holds about a person."""
+
+    table: str
+    what: str
+    """For what it is there."""
+    how_long: str
+    number: int
+    stays: str
+    """Why it stays when the person has it all erased; empty: it goes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Portal:
     """A Matrix room tied to one remote chat."""
 

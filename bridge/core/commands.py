@@ -13,6 +13,7 @@ from bridge.core.doublepuppets import DoublePuppets, read_token
 from bridge.core.loginchat import LoginChat
 from bridge.core.networkcommands import NetworkCommands
 from bridge.core.optouts import EVERYWHERE, OptOuts
+from bridge.core.owndata import OwnData
 from bridge.core.parkedcommand import ParkedCommand
 from bridge.core.plumbing import Plumbing
 from bridge.core.policies import Policies
@@ -69,6 +70,7 @@ class MainBot:
         self.consents: Consents
         self.login_chat: LoginChat
         self.network_commands: NetworkCommands
+        self.own_data: OwnData
         self.policies: Policies
         self.sessions: Sessions
         self.tracer: Tracer
@@ -159,6 +161,9 @@ class MainBot:
             Action(name="sessions", usage="sessions [end <name>|end all]", level=relay,
                    run=lambda order: self.sessions.obey(order.call, order.words),
                    help="see where you are signed in at the web, and end that"),
+            Action(name="data", usage="data", level=relay, is_private=True,
+                   run=lambda order: self.own_data.show(order.call),
+                   help="see what is kept about you, and have a copy of all of it"),
         )  # fmt: skip
 
     async def obey(self, call: BotCall, text: str) -> None:
