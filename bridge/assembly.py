@@ -23,6 +23,7 @@ from bridge.core.directchats import DirectChats
 from bridge.core.directory import Answers
 from bridge.core.doublepuppets import DoublePuppets
 from bridge.core.encryption import Encryption
+from bridge.core.erasure import Erasure
 from bridge.core.guests import Guests
 from bridge.core.house import House
 from bridge.core.inflight import InFlight
@@ -83,6 +84,7 @@ from bridge.storage.consents import BlockStore, ConsentStore
 from bridge.storage.deletions import DeletionStore
 from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.endedlogins import EndedLogins
+from bridge.storage.erasednotes import ErasedPeople
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, EventKeys
@@ -263,7 +265,13 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             main_bot.login_chat, main_bot.network_commands, double_puppets
         )
         personal = PersonalData(database, day_keys, is_ours=namespaces.is_ours)
-        main_bot.own_data = OwnData(personal, media, stage, database.clock, namespaces.bot)
+        erasure = Erasure(
+            house, portals, logins, vault, personal, ErasedPeople(settings.state_dir), bots
+        )
+        main_bot.own_data = own_data = OwnData(
+            personal, erasure, media, stage, bot_rooms, database.clock, bot=namespaces.bot,
+            do=logins.do,
+        )  # fmt: skip
         main_bot.consents = consents
         main_bot.policies = policies
         main_bot.tracer = tracer = Tracer(
@@ -363,7 +371,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             homeserver_state=states,
             books=books, bookkeeper=bookkeeper, policies=policies, status=status,
             status_room=status_room, optouts=optouts, vault=vault, double_puppets=double_puppets,
-            logins=logins, consents=consents,
+            logins=logins, consents=consents, erasure=erasure, own_data=own_data,
             control=ControlServer(
                 settings.state_dir, aside=aside, tracer=tracer, status=status,
                 rooms=RoomKeeping(portals, plumbing, intents),

@@ -243,6 +243,9 @@ class AuditAction(StrEnum):
     OPT_IN = "opt in"
     DOUBLE_ON = "double puppet on"
     DOUBLE_OFF = "double puppet off"
+    ERASE = "erase"
+    """What is kept about a person: begun."""
+    ERASED = "erased"
     END_SESSION = "end session"
     """At the web."""
 

@@ -164,6 +164,9 @@ class MainBot:
             Action(name="data", usage="data", level=relay, is_private=True,
                    run=lambda order: self.own_data.show(order.call),
                    help="see what is kept about you, and have a copy of all of it"),
+            Action(name="forget", usage="forget me", level=relay, is_private=True,
+                   run=lambda order: self.own_data.forget(order.call, order.words),
+                   help="have what is kept about you erased, and your logins ended"),
         )  # fmt: skip
 
     async def obey(self, call: BotCall, text: str) -> None:

@@ -20,7 +20,8 @@ def _page() -> Iterator[str]:
     yield "*Sealed* is encrypted before it reaches the database; the key of a day is destroyed"
     yield f"after {RECEIVED_DAYS} days, and with it what every copy and backup holds of that day."
     yield ""
-    yield "From it comes also the copy that a person gets of what is kept about them: see"
+    yield "From it come also the copy that a person gets of what is kept about them (`data`, said"
+    yield "to the bot), and what goes when they have it erased (`forget me`): see"
     yield "[your own data](../how-to/own-data.md)."
     for table in DATA_MAP:
         whose = f"Whose: the person in `{table.subject}`." if table.subject else "Whose: nobody's."

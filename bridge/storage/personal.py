@@ -8,7 +8,7 @@ import base64
 import hashlib
 import re
 import zipfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
 from io import BytesIO
@@ -19,13 +19,13 @@ import asyncpg
 
 from bridge import __version__
 from bridge.jsontext import encode
-from bridge.model import KeptRows
+from bridge.model import AuditAction, KeptRows
 from bridge.sdk.ids import UserId
 from bridge.storage.audit import audit_context
 from bridge.storage.datamap import DATA_MAP
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
-from bridge.storage.labels import After, Goes, Holds, Label, Stays, Table, kept
+from bridge.storage.labels import After, ByDay, Goes, Holds, Label, Stays, Table, kept
 from bridge.storage.outbox import outbox_context
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
@@ -125,6 +125,31 @@ class PersonalData:
             if isinstance(table.erased, Stays) and not table.erased.named:
                 await self._unname(table, person)
         return gone
+
+    async def people(self) -> Collection[UserId]:
+        """Everybody about whom there are rows that the core sees.
+
+        Of what is kept for some days only after a restore: else it is what was said since.
+        """
+        core, found = self._database.core, set()
+        with at_the_door():
+            restored = await core.fetchval("SELECT looked < generation FROM instance_state")
+            for table in OWNED:
+                if restored or not isinstance(table.keep, ByDay):
+                    rows = await core.fetch(
+                        f"SELECT DISTINCT {table.subject} FROM {table.name}"  # noqa: S608
+                    )
+                    found |= {UserId(row[0]) for row in rows if row[0] is not None}
+        return found
+
+    async def was_erased(self, person: UserId, row: int) -> bool:
+        """Whether the audit says that what it began by that row is done."""
+        with at_the_door():
+            return bool(await self._database.core.fetchval(
+                "SELECT EXISTS (SELECT FROM audit WHERE subject = $1 AND action = $2 "
+                "AND seq > $3)",
+                person, AuditAction.ERASED.value, row,
+            ))  # fmt: skip
 
     # --- inside ---
 

@@ -30,7 +30,7 @@ NEAR = InstanceId("near")
 SAID = (
     "bridge near {chat}", "help", "ping", "modules", "status", "set", "pause", "resume", "parked",
     "policy", "optout", "optin", "double-puppet", "login near", "logins", "prefer 1", "logout",
-    "manager", "sessions", "data", "ack", "where", "near status", "near nick",
+    "manager", "sessions", "data", "forget me", "ack", "where", "near status", "near nick",
     "near whois trestle", "near list", "near join {chat}", "near query carl", "near part {chat}",
     "near msg nobody hello", "near away", "near raw INFO", "near username",
     "near certfp", "near autocommand", "near topic", "near op nobody", "near voice nobody",

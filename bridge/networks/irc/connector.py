@@ -157,6 +157,10 @@ class IrcConnector:
         """Say which nick a puppet would ask for; whether a stranger has it, joining tells."""
         return await self._network.foretell(owner, name)
 
+    async def forget(self, person: UserId) -> None:
+        """Know neither nick nor user name of a person any more, nor which bans mean them."""
+        await self._network.forget(person)
+
     def needs_consent(self, chat: RemoteChat) -> bool:
         """A channel belongs to its operators, unless the whole network is the admin's own."""
         return not self._settings.own_network
