@@ -376,7 +376,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
                 settings.state_dir, aside=aside, tracer=tracer, status=status,
                 rooms=RoomKeeping(portals, plumbing, intents),
                 rotation=Rotation(database, vault), audit=house.audit,
-                on_forgotten=logins.note_forgotten,
+                on_forgotten=logins.note_forgotten, personal=personal, erasure=erasure,
             ),
         )  # fmt: skip
         invitations = Invitations(intents)

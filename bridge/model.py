@@ -243,6 +243,8 @@ class AuditAction(StrEnum):
     OPT_IN = "opt in"
     DOUBLE_ON = "double puppet on"
     DOUBLE_OFF = "double puppet off"
+    EXPORT = "export"
+    """Of what is kept about a person, by an admin."""
     ERASE = "erase"
     """What is kept about a person: begun."""
     ERASED = "erased"
