@@ -8,8 +8,8 @@ import base64
 import hashlib
 import re
 import zipfile
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, date, datetime
 from io import BytesIO
 from typing import Any
@@ -96,11 +96,13 @@ class PersonalData:
             for table in OWNED:
                 name, digest, number = f"{table.name}.jsonl", hashlib.sha256(), 0
                 with archive.open(name, "w", force_zip64=True) as file:
-                    async for rows in self._rows(table, person):
-                        lines = await to_its_end(self._lines, table, rows, person)
-                        await to_its_end(file.write, lines)
-                        digest.update(lines)
-                        number += len(rows)
+                    # Closed at once when we are cancelled, since it holds a connection.
+                    async with aclosing(self._rows(table, person)) as pages:
+                        async for rows in pages:
+                            lines = await to_its_end(self._lines, table, rows, person)
+                            await to_its_end(file.write, lines)
+                            digest.update(lines)
+                            number += len(rows)
                 tables.append(_about(table, name, number, digest.hexdigest()))
             archive.writestr("manifest.json", encode(await self._manifest(person, tables)))
         return place.getvalue()
@@ -174,7 +176,9 @@ class PersonalData:
             async with self._database.core.acquire() as taken, taken.transaction():
                 yield taken  # type: ignore[misc]
 
-    async def _rows(self, table: Table, person: UserId) -> AsyncIterator[list[asyncpg.Record]]:
+    async def _rows(
+        self, table: Table, person: UserId
+    ) -> AsyncGenerator[list[asyncpg.Record], None]:
         async with self._reading(table, person) as connection:
             cursor = await connection.cursor(
                 f"SELECT * FROM {table.name} WHERE {table.subject} = $1",  # noqa: S608
