@@ -25,7 +25,7 @@ from bridge.storage.audit import audit_context
 from bridge.storage.datamap import DATA_MAP
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
-from bridge.storage.labels import After, ByDay, Goes, Holds, Label, Stays, Table, kept
+from bridge.storage.labels import After, Goes, Holds, Label, Stays, Table, kept
 from bridge.storage.outbox import outbox_context
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
@@ -129,19 +129,18 @@ class PersonalData:
         return gone
 
     async def people(self) -> Collection[UserId]:
-        """Everybody about whom there are rows that the core sees.
-
-        Of what is kept for some days only after a restore: else it is what was said since.
-        """
-        core, found = self._database.core, set()
+        """Everybody about whom there is something that goes or loses its name, or who is in the
+        audit; of the vault's only those whom the core serves."""
+        found: set[UserId] = set()
         with at_the_door():
-            restored = await core.fetchval("SELECT looked < generation FROM instance_state")
             for table in OWNED:
-                if restored or not isinstance(table.keep, ByDay):
-                    rows = await core.fetch(
-                        f"SELECT DISTINCT {table.subject} FROM {table.name}"  # noqa: S608
-                    )
-                    found |= {UserId(row[0]) for row in rows if row[0] is not None}
+                stays = isinstance(table.erased, Stays) and table.erased.named
+                if stays and table.name != "audit":
+                    continue
+                rows = await self._database.core.fetch(
+                    f"SELECT DISTINCT {table.subject} FROM {table.name}"  # noqa: S608
+                )
+                found |= {UserId(row[0]) for row in rows if row[0] is not None}
         return found
 
     async def was_erased(self, person: UserId, row: int) -> bool:

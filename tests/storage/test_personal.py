@@ -199,6 +199,25 @@ async def test_what_is_erased_is_what_the_map_says_and_of_that_person_alone(
     assert await personal.erase(ALICE) == {}
 
 
+async def test_who_may_have_something_to_erase_is_found(
+    admin: Connection, database: Database, personal: PersonalData
+) -> None:
+    assert await personal.people() == set()
+    for number, table in enumerate(OWNED):
+        if not isinstance(table.erased, Stays) or table.name in ("portal", "audit"):
+            await seed(admin, database, f"@p{number}:hs", [table])
+    owners = {
+        UserId(f"@p{number}:hs") for number, table in enumerate(OWNED)
+        if not isinstance(table.erased, Stays) or table.name in ("portal", "audit")
+    }  # fmt: skip
+    # What lies in the vault for no login the core does not see.
+    unseen = {
+        UserId(f"@p{number}:hs") for number, table in enumerate(OWNED)
+        if table.name in ("vault", "subject_key")
+    }  # fmt: skip
+    assert await personal.people() == owners - unseen
+
+
 async def test_with_the_key_what_the_vault_has_goes(
     database: Database, personal: PersonalData, folder: Any
 ) -> None:
