@@ -264,7 +264,13 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         main_bot.confidences = Confidences(
             main_bot.login_chat, main_bot.network_commands, double_puppets
         )
-        personal = PersonalData(database, day_keys, is_ours=namespaces.is_ours)
+        personal = PersonalData(
+            database, day_keys, is_ours=namespaces.is_ours,
+            modules=lambda: {
+                **{name: one.connector.info.keeps for name, one in instances.items()},
+                **{name: bot.info.keeps for name, bot in bots.items()},
+            },
+        )  # fmt: skip
         erasure = Erasure(
             house, portals, logins, vault, personal, ErasedPeople(settings.state_dir), bots
         )

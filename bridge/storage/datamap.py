@@ -6,7 +6,7 @@ from it; a column that is not in it fails a test.
 
 from collections.abc import Mapping
 
-from bridge.storage.labels import After, ByDay, Holds, Label, Stays, Table, While
+from bridge.storage.labels import After, ByDay, Goes, Holds, Label, Stays, Table, While
 
 
 def _none(why: str) -> Label:
@@ -323,6 +323,7 @@ DATA_MAP: tuple[Table, ...] = (
             "until": _none("when it is forgotten; empty: when the module says so"),
         },
         subject="subject",
+        erased=Goes(but="what a module needs against abuse, for a time (`outlasts`)"),
     ),
     Table(
         "timer", "moments that bots wait for", After("at", days=RECEIVED_DAYS),

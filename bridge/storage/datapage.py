@@ -50,7 +50,8 @@ def _erased(table: Table) -> str:
     if table.subject is None:
         return ""
     if not isinstance(table.erased, Stays):
-        return " Erased: it goes."
+        but = f", but for {table.erased.but}" if table.erased.but else ""
+        return f" Erased: it goes{but}."
     how = "it stays" if table.erased.named else "it stays without the name"
     return f" Erased: {how}, {table.erased.why}."
 

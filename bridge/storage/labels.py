@@ -49,6 +49,9 @@ Keep = ByDay | After | While
 class Goes:
     """Rows go when what is kept about their person is erased."""
 
+    but: str = ""
+    """Which of them stay for a time, in words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stays:

@@ -10,9 +10,9 @@ import re
 import zipfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
@@ -20,7 +20,8 @@ import asyncpg
 from bridge import __version__
 from bridge.jsontext import encode
 from bridge.model import AuditAction, KeptRows
-from bridge.sdk.ids import UserId
+from bridge.sdk.ids import InstanceId, UserId
+from bridge.sdk.module import Kept
 from bridge.storage.audit import audit_context
 from bridge.storage.datamap import DATA_MAP
 from bridge.storage.door import at_the_door
@@ -56,28 +57,42 @@ OWNED: Sequence[Table] = tuple(table for table in DATA_MAP if table.subject is n
 """The tables whose rows are about people."""
 _APART = ("login", "vault", "subject_key")
 """Whose rows are taken away by who knows what else goes with them."""
+_OF_MODULES = "module_store"
+_LASTS = (
+    "EXISTS (SELECT FROM unnest($2::text[], $3::text[]) AS lasts (instance, prefix) "
+    "WHERE lasts.instance = module_store.instance AND starts_with(key, lasts.prefix))"
+)
 
 
 class PersonalData:
     """Of one person at a time; of others nothing is shown."""
 
     def __init__(
-        self, database: Database, day_keys: DayKeys, *, is_ours: Callable[[str], bool]
-    ) -> None:
-        """``is_ours``: whether a Matrix id is a ghost's or a bot's, which name no person."""
+        self, database: Database, day_keys: DayKeys, *, is_ours: Callable[[str], bool],
+        modules: Callable[[], Mapping[InstanceId, Sequence[Kept]]] = dict,
+    ) -> None:  # fmt: skip
+        """``is_ours``: whether a Matrix id is a ghost's or a bot's, which name no person.
+
+        ``modules``: what each instance keeps, of which some outlasts an erasure for a time.
+        """
+        self._modules = modules
         self._database = database
         self._day_keys = day_keys
         self._is_ours = is_ours
 
     async def summary(self, person: UserId) -> Sequence[KeptRows]:
         """What each table has about the person; only of those that have any."""
-        found = []
+        found: list[KeptRows] = []
         for table in OWNED:
             async with self._reading(table, person) as connection:
                 number = await connection.fetchval(
                     f"SELECT count(*) FROM {table.name} WHERE {table.subject} = $1",  # noqa: S608
                     person,
                 )
+            if table.name == _OF_MODULES:
+                lasting = await self._lasting(person)
+                number -= sum(one.number for one in lasting)
+                found += lasting
             if number:
                 found.append(KeptRows(
                     table=table.name, what=table.why, how_long=_how_long(table), number=number,
@@ -113,13 +128,17 @@ class PersonalData:
         How many there were, by the tables' names. Done again it finds none.
         """
         gone = {}
+        await self._limit_lasting(person)
         for table in OWNED:
             if not isinstance(table.erased, Goes) or table.name in _APART:
                 continue
+            which, given = f"{table.subject} = $1", cast("list[object]", [person])
+            if table.name == _OF_MODULES:
+                which, given = f"{which} AND NOT {_LASTS}", [person, *self._prefixes()]
             async with self._reading(table, person, "DELETE") as connection:
                 result = await connection.execute(
-                    f"DELETE FROM {table.name} WHERE {table.subject} = $1",  # noqa: S608
-                    person,
+                    f"DELETE FROM {table.name} WHERE {which}",  # noqa: S608
+                    *given,
                 )
             if number := int(result.rpartition(" ")[2]):
                 gone[table.name] = number
@@ -153,6 +172,43 @@ class PersonalData:
             ))  # fmt: skip
 
     # --- inside ---
+
+    def _outlasting(self) -> Sequence[tuple[InstanceId, Kept]]:
+        modules = self._modules().items()
+        return [(name, one) for name, keeps in modules for one in keeps if one.outlasts]
+
+    def _prefixes(self) -> tuple[list[str], list[str]]:
+        """Of which instances the keys that begin so outlast an erasure."""
+        found = self._outlasting()
+        return [name for name, _ in found], [one.prefix for _, one in found]
+
+    async def _lasting(self, person: UserId) -> Sequence[KeptRows]:
+        """What modules keep of the person beyond an erasure."""
+        lasting = []
+        with at_the_door():
+            for name, one in self._outlasting():
+                number = await self._database.core.fetchval(
+                    f"SELECT count(*) FROM module_store WHERE subject = $1 AND {_LASTS}",  # noqa: S608
+                    person, [name], [one.prefix],
+                )  # fmt: skip
+                if number and one.outlasts is not None:
+                    lasting.append(KeptRows(
+                        table=_OF_MODULES, what=f"on {name}, {one.purpose}", number=number,
+                        how_long=f"{one.outlasts.days} days from the erasure, or shorter",
+                        stays="so that nobody gets round a ban or a limit by it",
+                    ))  # fmt: skip
+        return lasting
+
+    async def _limit_lasting(self, person: UserId) -> None:
+        """Have an end for what outlasts the erasure; what has an earlier one keeps that."""
+        now = self._database.clock.now()
+        with at_the_door():
+            for name, one in self._outlasting():
+                await self._database.core.execute(
+                    f"UPDATE module_store SET until = least(until, $4) "  # noqa: S608
+                    f"WHERE subject = $1 AND {_LASTS}",
+                    person, [name], [one.prefix], now + (one.outlasts or timedelta()),
+                )  # fmt: skip
 
     async def _unname(self, table: Table, person: UserId) -> None:
         with at_the_door():

@@ -7,7 +7,6 @@ from bridge.networks.irc.connector import IrcConnector
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.nicks import Nicks
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
-from bridge.networks.irc.usernames import Usernames
 from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.people import ForgetsPeople
 from tests.irc.stores import MemoryStore
@@ -23,26 +22,21 @@ def erase(store: MemoryStore, person: UserId) -> None:
         store.rows.pop(key, None)
 
 
-async def test_a_nick_and_a_user_name_are_free_again_and_others_keep_theirs() -> None:
+async def test_a_nick_is_free_again_and_others_keep_theirs() -> None:
     store = MemoryStore()
     nicks = Nicks(store)
-    names = Usernames(store, nicks, "trestle")
     for person in (ALICE, BEA):
         await nicks.assign(person, "", LIMITS)
-        await names.assign(person, LIMITS)
     await nicks.reserve(ALICE, "wonder", LIMITS)
     erase(store, ALICE)
-    for known in (nicks, names):
-        await known.forget(ALICE)
-        await known.forget(ALICE)
+    for _ in range(2):
+        await nicks.forget(ALICE)
     assert list(nicks.owned()) == [(BEA, "bea")]
-    assert dict(await names.load()) == {BEA: "bea"}
     await nicks.choose(BEA, "wonder", LIMITS)
     await nicks.choose(BEA, "alice", LIMITS)
     assert not any("alice:" in key for key in store.rows)
     # Who comes back is somebody new.
     assert await nicks.assign(ALICE, "", LIMITS) == "alice_"
-    assert await names.assign(ALICE, LIMITS) == "alice"
 
 
 async def test_which_bans_mean_somebody_is_forgotten_in_the_store_too() -> None:

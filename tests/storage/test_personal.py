@@ -12,19 +12,24 @@ import pytest
 
 from bridge.model import AuditAction
 from bridge.sdk.ids import InstanceId, UserId
+from bridge.sdk.module import Holds as ModuleHolds
+from bridge.sdk.module import Kept
 from bridge.storage.audit import Audit
 from bridge.storage.datamap import DATA_MAP
 from bridge.storage.keys import DayKeys
 from bridge.storage.labels import Goes, Holds, Stays, Table
 from bridge.storage.masterkeys import MasterKeys
+from bridge.storage.modulestore import InstanceStore
 from bridge.storage.personal import ANOTHER, OWNED, SEALED, SECRET, UNREADABLE, PersonalData
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection, migrations
 from bridge.storage.timers import InstanceTimers
 from bridge.storage.vault import Vault
+from tests.storage.conftest import TurnedClock
 from tests.storage.rows import COLUMNS, FIXED, insert
 
 ALICE, BEA = UserId("@alice:hs"), UserId("@bea:hs")
+NEAR, FAR = InstanceId("near"), InstanceId("far")
 APART = ("login", "vault", "subject_key")
 """Tables that those empty who know what hangs on their rows."""
 
@@ -197,6 +202,42 @@ async def test_what_is_erased_is_what_the_map_says_and_of_that_person_alone(
     # The bridge of a room stays, and does not say whose it was.
     assert await admin.fetchval("SELECT count(*) FROM portal WHERE created_by IS NULL") == 1
     assert await personal.erase(ALICE) == {}
+
+
+async def test_what_a_module_needs_against_abuse_stays_for_a_time_and_is_named(
+    database: Database, day_keys: DayKeys, clock: TurnedClock
+) -> None:
+    day, year = timedelta(days=1), timedelta(days=365)
+    an_id = ModuleHolds.ID
+    name = Kept(prefix="name:", holds=an_id, purpose="a name", keep_for=None, outlasts=year)
+    mark = Kept(prefix="mark:", holds=an_id, purpose="a mark", keep_for=day, outlasts=year)
+    nick = Kept(prefix="nick:", holds=an_id, purpose="a nick", keep_for=None)
+    modules = {NEAR: (name, mark, nick), FAR: (nick,)}
+    personal = PersonalData(
+        database, day_keys, is_ours=lambda user: False, modules=lambda: modules
+    )
+    for instance in (NEAR, FAR):
+        store = InstanceStore(database, instance)
+        for one in (name, mark, nick):
+            for person in (ALICE, BEA):
+                await store.put(
+                    f"{one.prefix}{person}", b"x", subject=person, keep_for=one.keep_for
+                )
+    for gone in ({"module_store": 4}, {}):
+        assert await personal.erase(ALICE) == gone
+        left = await personal.summary(ALICE)
+        assert [(one.what, one.number) for one in left] == [
+            ("on near, a name", 1), ("on near, a mark", 1)
+        ]  # fmt: skip
+        assert all(one.stays and "365 days" in one.how_long for one in left)
+    rows = await database.core.fetch("SELECT key, subject, until FROM module_store")
+    assert {row["key"]: row["until"] is None for row in rows if row["subject"] == BEA} == {
+        f"name:{BEA}": True, f"mark:{BEA}": False, f"nick:{BEA}": True
+    }  # fmt: skip
+    until = {row["key"]: row["until"] for row in rows if row["subject"] == ALICE}
+    # What would have gone before goes then.
+    assert until[f"mark:{ALICE}"] < clock.now() + day
+    assert until[f"name:{ALICE}"] > clock.now() + year - day
 
 
 async def test_who_may_have_something_to_erase_is_found(

@@ -167,8 +167,6 @@ class Network:
         self.banned.forget_person(person)
         if self._nicks is not None:
             await self._nicks.forget(person)
-        if self._usernames is not None:
-            await self._usernames.forget(person)
 
     def check_key(self, key: Secret) -> None:
         """Raise ``PermanentFailure`` for what can be no channel's key there."""

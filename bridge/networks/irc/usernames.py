@@ -119,13 +119,6 @@ class Usernames:
             await self._give(user, chosen)
             return chosen
 
-    async def forget(self, user: UserId) -> None:
-        """Know nothing of the user any more, of whom the store has nothing."""
-        async with self._lock:
-            if self._names is not None:
-                self._names.pop(user, None)
-            self._owners = (None, {})
-
     def _check(self, user: UserId, name: str, limits: Isupport) -> str:
         if not name:
             return self._make(user, username_of(user), limits)
