@@ -119,7 +119,7 @@ class OwnData:
                 await self._erasure.begin(person, person)
                 self._asked.drop(person)
                 self._do(self._erase(person, room))
-                return "It is being done; I say here when it is."
+                return "It is being done; I tell you when it is."
             case ["me", "yes"]:
                 raise PermanentFailure(
                     "say forget me first, read what that does, and say forget me yes within ten "
