@@ -89,8 +89,7 @@ class App:
                 group.create_task(parts.house.gathering.run(), name="gathering"),
             ]
             marker = group.create_task(parts.marker.run(), name="marks")
-            await parts.sender.load()
-            await parts.logins.load()
+            await self._load()
             sender = group.create_task(parts.sender.run(), name="sender")
             crew.start_networks(parts.instances)
             routing: list[asyncio.Task[None]] = []
@@ -196,6 +195,14 @@ class App:
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
             signal.signal(signal.SIGHUP, before)
+
+    async def _load(self) -> None:
+        """Know what waits, and undo what a restore brought back, before a network is at work."""
+        parts = self.parts
+        await parts.sender.load()
+        await parts.logins.load()
+        await parts.erasure.load()
+        await parts.own_data.tell_taken_up()
 
     async def _recover(self, group: asyncio.TaskGroup) -> None:
         parts = self.parts

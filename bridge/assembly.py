@@ -23,6 +23,7 @@ from bridge.core.directchats import DirectChats
 from bridge.core.directory import Answers
 from bridge.core.doublepuppets import DoublePuppets
 from bridge.core.encryption import Encryption
+from bridge.core.erasure import Erasure
 from bridge.core.guests import Guests
 from bridge.core.house import House
 from bridge.core.inflight import InFlight
@@ -36,6 +37,7 @@ from bridge.core.logins import Logins
 from bridge.core.moderators import Moderators
 from bridge.core.networkcommands import NetworkCommands
 from bridge.core.optouts import OptOuts
+from bridge.core.owndata import OwnData
 from bridge.core.patience import Patience
 from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing
@@ -82,11 +84,13 @@ from bridge.storage.consents import BlockStore, ConsentStore
 from bridge.storage.deletions import DeletionStore
 from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.endedlogins import EndedLogins
+from bridge.storage.erasednotes import ErasedPeople
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, EventKeys
 from bridge.storage.optouts import OptOutStore
 from bridge.storage.outbox import Outbox
+from bridge.storage.personal import PersonalData
 from bridge.storage.policies import PolicyStore
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms, PortalStore
@@ -262,6 +266,20 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         main_bot.confidences = Confidences(
             main_bot.login_chat, main_bot.network_commands, double_puppets
         )
+        personal = PersonalData(
+            database, day_keys, is_ours=namespaces.is_ours,
+            modules=lambda: {
+                **{name: one.connector.info.keeps for name, one in instances.items()},
+                **{name: bot.info.keeps for name, bot in bots.items()},
+            },
+        )  # fmt: skip
+        erasure = Erasure(
+            house, portals, logins, vault, personal, ErasedPeople(settings.state_dir), bots
+        )
+        main_bot.own_data = own_data = OwnData(
+            personal, erasure, media, stage, bot_rooms, database.clock, bot=namespaces.bot,
+            do=logins.do,
+        )  # fmt: skip
         main_bot.consents = consents
         main_bot.policies = policies
         main_bot.tracer = tracer = Tracer(
@@ -361,12 +379,12 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             homeserver_state=states,
             books=books, bookkeeper=bookkeeper, policies=policies, status=status,
             status_room=status_room, optouts=optouts, vault=vault, double_puppets=double_puppets,
-            logins=logins, consents=consents,
+            logins=logins, consents=consents, erasure=erasure, own_data=own_data,
             control=ControlServer(
                 settings.state_dir, aside=aside, tracer=tracer, status=status,
                 rooms=RoomKeeping(portals, plumbing, intents),
                 rotation=Rotation(database, vault), audit=house.audit,
-                on_forgotten=logins.note_forgotten,
+                on_forgotten=logins.note_forgotten, personal=personal, erasure=erasure,
             ),
         )  # fmt: skip
         invitations = Invitations(intents)

@@ -50,6 +50,12 @@ async def ask(state_dir: Path, method: str, path: str, *, limit: float = 30) -> 
 
     Raises ``ConfigError`` if it finds the settings wrong, ``TrestleError`` with another refusal.
     """
+    raw = await fetch(state_dir, method, path, limit=limit)
+    return None if raw is None else decode(raw)
+
+
+async def fetch(state_dir: Path, method: str, path: str, *, limit: float) -> bytes | None:
+    """The same for what is no JSON."""
     place = socket_of(state_dir)
     if not place.exists():
         return None
@@ -63,7 +69,7 @@ async def ask(state_dir: Path, method: str, path: str, *, limit: float = 30) -> 
         ):
             raw = await response.read()
             if response.status == 200:
-                return decode(raw)
+                return raw
             raise _refusal(response.status, raw)
     except aiohttp.ClientConnectorError:
         return None  # What a killed process left behind.

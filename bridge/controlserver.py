@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ import orjson
 
 from bridge.core.aside import HERE, Aside, Choice
 from bridge.core.audit import Audit
+from bridge.core.erasure import Erasure
 from bridge.core.roomkeeping import RoomKeeping
 from bridge.core.status import Status
 from bridge.core.tracer import Tracer, steps_of
@@ -24,6 +26,7 @@ from bridge.matrix.listener import Listener, Request
 from bridge.model import AuditAction, ParkReason
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 from bridge.sdk.ids import RoomId, UserId
+from bridge.storage.personal import PersonalData
 from bridge.storage.rotation import Rotation
 from bridge.storage.shelf import Parked, contents, summary
 
@@ -61,6 +64,8 @@ class ControlServer:
         rotation: Rotation,
         audit: Audit,
         on_forgotten: Callable[[UserId], Awaitable[None]],
+        personal: PersonalData,
+        erasure: Erasure,
     ) -> None:
         """``on_forgotten``: called when a person's credentials were destroyed."""
         self._path = socket_of(state_dir)
@@ -71,6 +76,8 @@ class ControlServer:
         self._rotation = rotation
         self._audit = audit
         self._on_forgotten = on_forgotten
+        self._personal = personal
+        self._erasure = erasure
         self._listener: Listener | None = None
         self.reloader: Reloads | None = None
         """Who reads the settings again; not there before events are taken."""
@@ -100,6 +107,8 @@ class ControlServer:
         places.add("POST", "/keys/rotate", self._rotate)
         places.add("GET", "/keys/check", self._check)
         places.add("DELETE", "/keys/*", self._forget)
+        places.add("GET", "/people/*/copy", self._copy)
+        places.add("DELETE", "/people/*", self._erase)
         places.add("POST", "/reload", self._reload)
         places.add("GET", "/drift", self._drift)
         self._path.unlink(missing_ok=True)  # A killed process leaves it behind.
@@ -164,6 +173,14 @@ class ControlServer:
         person = UserId(one)
         return await _answer(self._forget_person(person))
 
+    async def _copy(self, request: Request, one: str) -> Answer:
+        return await _answer(
+            copy_of(UserId(one), self._personal, self._audit), kind="application/zip"
+        )
+
+    async def _erase(self, request: Request, one: str) -> Answer:
+        return await _answer(self._erase_person(UserId(one)))
+
     async def _reload(self, request: Request, one: str) -> Answer:
         return await _answer(self._settings(lambda reloader: reloader.reload()))
 
@@ -174,6 +191,10 @@ class ControlServer:
         count = await forget(person, self._rotation, self._audit)
         await self._on_forgotten(person)
         return count
+
+    async def _erase_person(self, person: UserId) -> dict[str, Any]:
+        await self._erasure.begin(person, HERE)
+        return asdict(await self._erasure.finish(person, HERE))
 
     async def _settings(self, ask: Callable[["Reloads"], Awaitable[Any]]) -> Any:
         if self.reloader is None:
@@ -202,6 +223,12 @@ async def forget(person: UserId, rotation: Rotation, audit: Audit) -> int:
     """Destroy a person's credentials for an admin; how many there were."""
     await audit.record(actor=HERE, action=AuditAction.FORGET, target="keys", subject=person)
     return await rotation.vault.erase(person)
+
+
+async def copy_of(person: UserId, personal: PersonalData, audit: Audit) -> bytes:
+    """Make a copy of what is kept about a person for an admin, which that person sees in it."""
+    await audit.record(actor=HERE, action=AuditAction.EXPORT, target="a copy", subject=person)
+    return await personal.copy(person)
 
 
 def _choice(request: Request) -> Choice:
@@ -236,13 +263,13 @@ async def _lines_of(steps: AsyncGenerator[Any, None]) -> AsyncGenerator[bytes, N
         yield orjson.dumps({"error": str(error)}) + b"\n"
 
 
-async def _answer(work: Awaitable[Any]) -> Answer:
+async def _answer(work: Awaitable[Any], *, kind: str = "") -> Answer:
+    """Answer with what comes of it: as JSON, or as bytes of that ``kind``."""
     try:
-        body: Any = await work
-        status = 200
+        done: Any = await work
     except ConfigError as error:
-        body, status = {"error": error.reason, "path": error.path}, 422
+        return Answer(422, encode({"error": error.reason, "path": error.path}))
     except TrestleError as error:
-        body = {"error": str(error)}
         status = 503 if isinstance(error, TemporaryFailure) else 404
-    return Answer(status, encode(body))
+        return Answer(status, encode({"error": str(error)}))
+    return Answer(body=done, kind=kind) if kind else Answer(body=encode(done))

@@ -243,8 +243,26 @@ class AuditAction(StrEnum):
     OPT_IN = "opt in"
     DOUBLE_ON = "double puppet on"
     DOUBLE_OFF = "double puppet off"
+    EXPORT = "export"
+    """Of what is kept about a person, by an admin."""
+    ERASE = "erase"
+    """What is kept about a person: begun."""
+    ERASED = "erased"
     END_SESSION = "end session"
     """At the web."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptRows:
+    """What one table holds about a person."""
+
+    table: str
+    what: str
+    """For what it is there."""
+    how_long: str
+    number: int
+    stays: str
+    """Why it stays when the person has it all erased; empty: it goes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

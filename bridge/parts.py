@@ -16,6 +16,7 @@ from bridge.core.consents import Consents
 from bridge.core.declared import DeclaredRooms
 from bridge.core.doublepuppets import DoublePuppets
 from bridge.core.encryption import Encryption
+from bridge.core.erasure import Erasure
 from bridge.core.house import House
 from bridge.core.inflight import InFlight
 from bridge.core.instances import Instance
@@ -23,6 +24,7 @@ from bridge.core.intake import Intake
 from bridge.core.logins import Logins
 from bridge.core.mainseat import MainSeat
 from bridge.core.optouts import OptOuts
+from bridge.core.owndata import OwnData
 from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing
 from bridge.core.policies import Policies
@@ -86,6 +88,8 @@ class Parts:
     retention: Retention
     vault: Vault
     logins: Logins
+    erasure: Erasure
+    own_data: OwnData
     accounts: Accounts
     bot_rooms: BotRooms
     inflight: InFlight

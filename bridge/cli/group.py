@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 from collections.abc import Callable, Coroutine, Mapping
 from importlib import import_module
@@ -16,6 +17,7 @@ from bridge import __version__
 from bridge.config import load, state_dir_of
 from bridge.logs import configure_logging, hide
 from bridge.sdk.errors import ConfigError, NotNow, TrestleError
+from bridge.sdk.ids import UserId
 from bridge.settings import Settings
 
 T = TypeVar("T")
@@ -42,9 +44,10 @@ def exit_code(error: TrestleError) -> int:
 
 PLACES: Mapping[str, str] = {
     "backup": "backup", "completion": "completion", "config": "config", "database": "database",
-    "demo": "demo", "doctor": "look", "import": "importing", "init": "init", "keys": "keys",
-    "modules": "look", "parked": "parked", "prove": "prove", "registration": "look",
-    "reload": "config", "restore": "backup", "rooms": "rooms", "run": "run", "status": "status",
+    "demo": "demo", "doctor": "look", "erase": "people", "export": "people",
+    "import": "importing", "init": "init", "keys": "keys", "modules": "look", "parked": "parked",
+    "prove": "prove", "registration": "look", "reload": "config", "restore": "backup",
+    "rooms": "rooms", "run": "run", "status": "status",
     "trace": "trace", "waiting": "waiting",
 }  # fmt: skip
 """In which file of this folder each command is."""
@@ -110,6 +113,13 @@ def place_of(config: Path) -> Path:
     """
     configure_logging("console", "error")
     return state_dir_of(config)
+
+
+def a_person(text: str) -> UserId:
+    """Read whom an argument names. Raises ``click.BadParameter``."""
+    if not re.fullmatch(r"@[^:]+:.+", text):
+        raise click.BadParameter("a person is named by the Matrix id, @you:example.org")
+    return UserId(text)
 
 
 def finished(result: T | None) -> T:

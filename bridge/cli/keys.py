@@ -1,7 +1,6 @@
 """The keys of what people sign in with: ``trestle keys``."""
 
 import json
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
@@ -11,14 +10,22 @@ from urllib.parse import quote
 
 import click
 
-from bridge.cli.group import CONFIG, JSON, finished, main, place_of, quietly, run_until_told
+from bridge.cli.group import (
+    CONFIG,
+    JSON,
+    a_person,
+    finished,
+    main,
+    place_of,
+    quietly,
+    run_until_told,
+)
 from bridge.cli.steps import showing
 from bridge.control import ask, follow
 from bridge.controlserver import forget
 from bridge.core.aside import HERE
 from bridge.model import AuditAction, SystemClock
 from bridge.sdk.errors import TrestleError
-from bridge.sdk.ids import UserId
 from bridge.settings import Settings
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
@@ -76,9 +83,7 @@ def new_key() -> None:
 @JSON
 def forget_keys(person: str, config: Path, as_json: bool) -> None:
     """Destroy the credentials of a person, who then signs in again."""
-    if not re.fullmatch(r"@[^:]+:.+", person):
-        raise click.BadParameter("a person is named by the Matrix id, @you:example.org")
-    subject = UserId(person)
+    subject = a_person(person)
 
     async def alone(rotation: Rotation, audit: Audit) -> int:
         await rotation.vault.open()

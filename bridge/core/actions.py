@@ -17,7 +17,7 @@ _LONGEST = 40
 WORDS = frozenset({
     "help", "ping", "modules", "status", "bridge", "unbridge", "pause", "resume", "parked", "set",
     "policy", "optout", "optin", "double-puppet", "ack", "where", "login", "logout", "logins",
-    "prefer", "manager", "sessions",
+    "prefer", "manager", "sessions", "data", "forget",
 })  # fmt: skip
 """The names of what the main bot does. No network may be called so: its commands begin with its
 name, and would be taken for the bot's."""

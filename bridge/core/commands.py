@@ -14,6 +14,7 @@ from bridge.core.doublepuppets import DoublePuppets, read_token
 from bridge.core.loginchat import LoginChat
 from bridge.core.networkcommands import NetworkCommands
 from bridge.core.optouts import EVERYWHERE, OptOuts
+from bridge.core.owndata import OwnData
 from bridge.core.parkedcommand import ParkedCommand
 from bridge.core.plumbing import Plumbing
 from bridge.core.policies import Policies
@@ -72,6 +73,7 @@ class MainBot:
         self.consents: Consents
         self.login_chat: LoginChat
         self.network_commands: NetworkCommands
+        self.own_data: OwnData
         self.policies: Policies
         self.sessions: Sessions
         self.tracer: Tracer
@@ -169,6 +171,12 @@ class MainBot:
                    words=frozenset({"end", "all"}),
                    run=lambda order: self.sessions.obey(order.call, order.words),
                    help="see where you are signed in at the web, and end that"),
+            Action(name="data", usage="data", level=relay, is_private=True,
+                   run=lambda order: self.own_data.show(order.call),
+                   help="see what is kept about you, and have a copy of all of it"),
+            Action(name="forget", usage="forget me", level=relay, is_private=True,
+                   run=lambda order: self.own_data.forget(order.call, order.words),
+                   help="have what is kept about you erased, and your logins ended"),
         )  # fmt: skip
 
     async def obey(self, call: BotCall, text: str) -> None:

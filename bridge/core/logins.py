@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import secrets
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
 from bridge.core.cancellation import is_meant_for_us
@@ -11,8 +10,7 @@ from bridge.core.instances import NOT_ALLOWED, Instance, Session
 from bridge.core.loginmeans import Means
 from bridge.core.outgoing import notice
 from bridge.core.patience import LONGEST_PAUSE, persistently
-from bridge.core.signin import SignIn
-from bridge.matrix.cache import Recent
+from bridge.core.signin import Beginnings, SignIn
 from bridge.model import AuditAction, LoginRow, Permission
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import (
@@ -31,10 +29,6 @@ IDLE_SECONDS = 900.0
 """A sign-in that nobody answered for so long is over."""
 _MOST_EACH, _MOST = 3, 200
 """Sign-ins at once, of one person and of all."""
-_BEGUN_MOST, _BEGUN_SECONDS = 12, 600.0
-"""So many sign-ins may one person begin in that time."""
-_REMEMBERED = 10_000
-"""People of whom it is known when they began some."""
 _LONGEST_NAME = 200
 _LOG_OUT_SECONDS = 15.0
 _KEPT = "+"
@@ -70,7 +64,7 @@ class Logins:
         self._instances = instances
         self._means = means
         self._signing: dict[str, SignIn] = {}
-        self._begun: Recent[UserId, deque[float]] = Recent(_REMEMBERED)
+        self._beginnings = Beginnings()
         self.on_end: Callable[[LoginRow], Awaitable[None]]
         """Called before a login is forgotten."""
         self._group: asyncio.TaskGroup | None = None
@@ -174,7 +168,7 @@ class Logins:
         self._sweep()
         if not instance.is_open:
             raise TemporaryFailure(f"{instance.name} is starting", retry_after=1)
-        self._count_begun(owner)
+        self._beginnings.count(owner)
         own = [one for one in self._signing.values() if one.owner == owner]
         if len(own) >= _MOST_EACH:
             self.drop(min(own, key=lambda one: one.touched_at))
@@ -263,6 +257,26 @@ class Logins:
         if row.preferred and left:
             instance.prefer(owner, left[0].id)
         return remark
+
+    async def end_absent(self, owner: UserId) -> Sequence[str]:
+        """End the person's logins that are not at work, and those that were made by themselves.
+
+        Give what the linked ones are called. Raises ``TemporaryFailure``.
+        """
+        ended = []
+        for row in await self._means.accounts.logins_of(owner):
+            self._ending.add(row.id)
+            if row.kind is LoginKind.PERSON:
+                await self._record(owner, AuditAction.LOGOUT, row.instance, row.name)
+                await self._end(owner, row, ())
+                ended.append(target_of(row.name, row.instance))
+                continue
+            await self.on_end(row)
+            await self._means.double_puppets.forget(row, ())
+            await self._forget(owner, row)
+            if (instance := self._instances.get(row.instance)) is not None:
+                await instance.end_automatic(owner)
+        return ended
 
     async def note_forgotten(self, person: UserId) -> None:
         """Have nothing at work with what the person's records in the vault held.
@@ -424,16 +438,6 @@ class Logins:
             await persistently(tell, LONGEST_PAUSE)
         except TrestleError as error:
             log.warning("nobody told of a login: %s", error, extra={"event": "login_not_told"})
-
-    def _count_begun(self, owner: UserId) -> None:
-        now = asyncio.get_running_loop().time()
-        begun = self._begun.get(owner)
-        if begun is None:
-            begun = deque(maxlen=_BEGUN_MOST)
-            self._begun.put(owner, begun)
-        if len(begun) == _BEGUN_MOST and now - begun[0] < _BEGUN_SECONDS:
-            raise PermanentFailure("you tried to sign in very often; try again in ten minutes")
-        begun.append(now)
 
     def _sweep(self) -> None:
         now = asyncio.get_running_loop().time()

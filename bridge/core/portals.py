@@ -270,6 +270,12 @@ class Portals:
                 await door.voices.take_back(row.owner, "they have logged out of it")
         await self.direct_chats.end_all(row)
 
+    def unname(self, person: UserId) -> None:
+        """Know no more who bridged the rooms that a person did: the rows say so no more."""
+        for door in self.all:
+            if door.portal.created_by == person:
+                door.portal = replace(door.portal, created_by=None)
+
     async def set_paused(self, door: Doorway, paused: bool, by: UserId) -> None:
         """Stop or resume what crosses, both ways.
 

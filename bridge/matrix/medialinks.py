@@ -30,6 +30,11 @@ class Media(NamedTuple):
     server: str
     id: str
 
+    @property
+    def mxc(self) -> str:
+        """Its ``mxc://`` URI."""
+        return f"mxc://{self.server}/{self.id}"
+
 
 def read_mxc(url: object) -> Media | None:
     """Read a ``mxc://`` URI; None if it is none."""

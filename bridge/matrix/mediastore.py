@@ -1,4 +1,4 @@
-"""The homeserver's media repository: texts are put there."""
+"""The homeserver's media repository: what we make is put there."""
 
 from bridge.matrix.client import HomeserverClient, MatrixError
 from bridge.matrix.medialinks import Media, read_mxc
@@ -14,18 +14,26 @@ class MediaStore:
         self._bot = bot
 
     async def put_text(self, text: str, name: str) -> Media:
-        """Store a text; give where it is.
+        """Store a text; give where it is. Raises as :meth:`put` does."""
+        return await self.put(
+            text.encode("utf-8", "replace"), "text/plain; charset=utf-8", name, what="the text"
+        )
+
+    async def put(self, data: bytes, kind: str, name: str, *, what: str = "the file") -> Media:
+        """Store a file; give where it is.
 
         Raises ``PermanentFailure`` if the homeserver does not take it, ``TemporaryFailure`` if
         it is away.
         """
         try:
-            reply = await self._client.upload(
-                text.encode("utf-8", "replace"), "text/plain; charset=utf-8", name, user=self._bot
-            )
+            reply = await self._client.upload(data, kind, name, user=self._bot)
         except MatrixError as error:
-            raise PermanentFailure(f"the homeserver did not store the text: {error}") from error
+            if error.errcode == "M_TOO_LARGE":
+                raise PermanentFailure(
+                    f"the homeserver takes no file as large as {what}, of {len(data):,} bytes"
+                ) from error
+            raise PermanentFailure(f"the homeserver did not store {what}: {error}") from error
         media = read_mxc(reply.get("content_uri"))
         if media is None:
-            raise PermanentFailure("the homeserver does not say where it stored the text")
+            raise PermanentFailure(f"the homeserver does not say where it stored {what}")
         return media

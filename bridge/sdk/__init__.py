@@ -112,6 +112,7 @@ from bridge.sdk.module import (
     Store,
     WatchesDirectChats,
 )
+from bridge.sdk.people import ForgetsPeople
 from bridge.sdk.rich import Rich
 from bridge.sdk.secret import Secret
 from bridge.sdk.text import lines, to_plain
@@ -142,6 +143,7 @@ __all__ = [
     "Field",
     "FindsChats",
     "Finished",
+    "ForgetsPeople",
     "FormerAccount",
     "HasDirectChats",
     "HearsMessages",

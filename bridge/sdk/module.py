@@ -72,6 +72,8 @@ class Kept:
     purpose: str
     keep_for: timedelta | None
     """None: as long as the module is configured."""
+    outlasts: timedelta | None = None
+    """How long it stays when its ``subject`` has everything erased; None: it goes at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,7 +99,7 @@ class Audit:
             sealed = None
             if detail is not None:
                 words = detail.encode("utf-8", "replace")
-                sealed = self._day_keys.seal(at.date(), _associated(seq), words)
+                sealed = self._day_keys.seal(at.date(), audit_context(seq), words)
             values = (seq, at, actor, subject, action.value, target, sealed, last.hash)
             link = _Link(seq, self._hash(*values))
             with at_the_door():
@@ -187,7 +187,7 @@ class Audit:
             return None
         day = row["at"].astimezone(UTC).date()
         try:
-            return self._day_keys.open(day, _associated(row["seq"]), row["detail"]).decode()
+            return self._day_keys.open(day, audit_context(row["seq"]), row["detail"]).decode()
         except KeyLost:
             return None
 
@@ -210,5 +210,6 @@ def _missing(first: int, end: int) -> list[AuditFault]:
     return [AuditFault(seq, f"row {seq} of the audit is missing") for seq in range(first, end)]
 
 
-def _associated(seq: int) -> bytes:
+def audit_context(seq: int) -> bytes:
+    """What a row's sealed part is bound to."""
     return f"audit {seq}".encode()

@@ -6,7 +6,7 @@ from it; a column that is not in it fails a test.
 
 from collections.abc import Mapping
 
-from bridge.storage.labels import After, ByDay, Holds, Label, Table, While
+from bridge.storage.labels import After, ByDay, Goes, Holds, Label, Stays, Table, While
 
 
 def _none(why: str) -> Label:
@@ -111,6 +111,7 @@ DATA_MAP: tuple[Table, ...] = (
             "reason": _REASON, "detail": _DETAIL,
         },
         subject="sender",
+        erased=Stays("since it is on its way, or how a repetition is known"),
     ),
     Table(
         "tally", "how many events came, and what became of them, as numbers only",
@@ -153,6 +154,7 @@ DATA_MAP: tuple[Table, ...] = (
             "made_at": _SINCE,
         },
         subject="created_by",
+        erased=Stays("since the room is of others, too", named=False),
     ),
     Table(
         "message", "which event is which remote message, for edits, replies and reactions",
@@ -171,6 +173,7 @@ DATA_MAP: tuple[Table, ...] = (
             "confirmed_at": _none("when the other side had it"),
         },
         subject="sender",
+        erased=Stays("since by it edits and deletions cross"),
     ),
     Table(
         "login", "who speaks on which network", While("the login"),
@@ -198,6 +201,7 @@ DATA_MAP: tuple[Table, ...] = (
             "direct_with": _id("the person whose direct chat it is"),
         },
         subject="direct_with",
+        erased=Stays("until the person or the bot leaves the chat"),
     ),
     Table(
         "status_room", "where operators are told of troubles", While("the installation"),
@@ -217,11 +221,13 @@ DATA_MAP: tuple[Table, ...] = (
             "seen_by": _id("the admin who has seen it"),
         },
         subject="seen_by",
+        erased=Stays("until the trouble is over"),
     ),
     Table(
         "opt_out", "who does not want to be bridged", While("the person wants it so"),
         {"subject": _SUBJECT, "portal": _id("the bridged chat; 0 is all"), "since": _SINCE},
         subject="subject",
+        erased=Stays("since without it the person would be bridged again; optin ends it"),
     ),
     Table(
         "consent", "that those who run a chat were asked to let it be bridged",
@@ -235,6 +241,7 @@ DATA_MAP: tuple[Table, ...] = (
             "until": _none("when they may be asked again"),
         },
         subject="subject",
+        erased=Stays("so that those who run the chat are not asked again"),
     ),
     Table(
         "chat_block", "of whom those who run a chat take nothing",
@@ -244,6 +251,7 @@ DATA_MAP: tuple[Table, ...] = (
             "subject": _id("the person, or the whole homeserver"),
         },
         subject="subject",
+        erased=Stays("since it is the word of those who run the chat"),
     ),
     Table(
         "policy_list", "which policy lists rooms follow", While("the room follows it"),
@@ -254,6 +262,7 @@ DATA_MAP: tuple[Table, ...] = (
             "agreed": _none("whether also where it is about very many"),
         },
         subject="subject",
+        erased=Stays("since it is a rule of the room"),
     ),
     Table(
         "policy_ban", "bans on chats that came of policy lists, to take them back",
@@ -314,6 +323,7 @@ DATA_MAP: tuple[Table, ...] = (
             "until": _none("when it is forgotten; empty: when the module says so"),
         },
         subject="subject",
+        erased=Goes(but="what a module needs against abuse, for a time (`outlasts`)"),
     ),
     Table(
         "timer", "moments that bots wait for", After("at", days=RECEIVED_DAYS),
@@ -354,6 +364,7 @@ DATA_MAP: tuple[Table, ...] = (
             "at": _none("when"),
         },
         subject="subject",
+        erased=Stays("to look into abuse"),
     ),
     Table(
         "audit", "who changed what, each row with the hash of the one before",
@@ -368,6 +379,7 @@ DATA_MAP: tuple[Table, ...] = (
             "hash": _none("the hash of this row, with a key of ours"),
         },
         subject="subject",
+        erased=Stays("since it says who did what, that it was erased, too"),
     ),
     Table(
         "subject_key", "the key of each person's credentials", While("the account"),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from bridge.storage.datamap import DATA_MAP, RECEIVED_DAYS
-from bridge.storage.labels import After, ByDay, Keep, While
+from bridge.storage.labels import Stays, Table, kept
 from bridge.storage.statefiles import FILES
 
 
@@ -19,18 +19,22 @@ def _page() -> Iterator[str]:
     yield "by whole days, just after midnight UTC, and by the hour what has a time of its own."
     yield "*Sealed* is encrypted before it reaches the database; the key of a day is destroyed"
     yield f"after {RECEIVED_DAYS} days, and with it what every copy and backup holds of that day."
+    yield ""
+    yield "From it come also the copy that a person gets of what is kept about them (`data`, said"
+    yield "to the bot), and what goes when they have it erased (`forget me`): see"
+    yield "[your own data](../how-to/own-data.md)."
     for table in DATA_MAP:
         whose = f"Whose: the person in `{table.subject}`." if table.subject else "Whose: nobody's."
         yield ""
         yield f"## {table.name}"
         yield ""
-        yield f"{_sentence(table.why)} Kept: {_kept(table.keep)}. {whose}"
+        yield f"{_sentence(table.why)} Kept: {kept(table.keep)}. {whose}{_erased(table)}"
         yield ""
         yield "| column | holds | for what | readable |"
         yield "|---|---|---|---|"
         for name, label in table.columns.items():
             holds = label.holds.value + (", sealed" if label.sealed else "")
-            span = _kept(table.keep) if label.days is None else f"{label.days} days"
+            span = kept(table.keep) if label.days is None else f"{label.days} days"
             yield f"| `{name}` | {holds} | {label.why} | {span} |"
     yield ""
     yield "## Files in `state_dir`"
@@ -41,16 +45,15 @@ def _page() -> Iterator[str]:
         yield f"| `{file.path}` | {file.holds.value} | {file.why} | {file.keep} |"
 
 
-def _kept(keep: Keep) -> str:
-    match keep:
-        case ByDay(days):
-            return f"{days} days"
-        case After(column, 0):
-            return f"until the time in `{column}`"
-        case After(column, days):
-            return f"{days} days from `{column}`"
-        case While(lasts):
-            return f"as long as {lasts}"
+def _erased(table: Table) -> str:
+    """What becomes of a person's rows when they have what is kept about them erased."""
+    if table.subject is None:
+        return ""
+    if not isinstance(table.erased, Stays):
+        but = f", but for {table.erased.but}" if table.erased.but else ""
+        return f" Erased: it goes{but}."
+    how = "it stays" if table.erased.named else "it stays without the name"
+    return f" Erased: {how}, {table.erased.why}."
 
 
 def _sentence(text: str) -> str:

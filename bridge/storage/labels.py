@@ -46,6 +46,26 @@ Keep = ByDay | After | While
 
 
 @dataclass(frozen=True, slots=True)
+class Goes:
+    """Rows go when what is kept about their person is erased."""
+
+    but: str = ""
+    """Which of them stay for a time, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stays:
+    """Rows stay then, for a reason told in words."""
+
+    why: str
+    named: bool = True
+    """Whether they go on naming the person."""
+
+
+Erasure = Goes | Stays
+
+
+@dataclass(frozen=True, slots=True)
 class Label:
     """One column."""
 
@@ -67,3 +87,18 @@ class Table:
     columns: Mapping[str, Label]
     subject: str | None = None
     """The column that names the person whose data a row is. None: nobody's."""
+    erased: Erasure = Goes()
+    """What becomes of a person's rows when what is kept about that person is erased."""
+
+
+def kept(keep: Keep) -> str:
+    """How long rows are kept, in words."""
+    match keep:
+        case ByDay(days):
+            return f"{days} days"
+        case After(column, 0):
+            return f"until the time in `{column}`"
+        case After(column, days):
+            return f"{days} days from `{column}`"
+        case While(lasts):
+            return f"as long as {lasts}"

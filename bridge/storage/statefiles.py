@@ -29,6 +29,8 @@ FILES: tuple[File, ...] = (
          "backup undoes it; in no backup", "as long as the person wants it so"),
     File("keys/logged-out", Holds.ID, "hashes of who has ended which login, so that no backup "
          "undoes it; in no backup", "until the person signs in to it again"),
+    File("keys/erased-people", Holds.ID, "hashes of who had what is kept about them erased, so "
+         "that no backup undoes it; in no backup", "the installation"),
     File("keys/audit", Holds.SECRET, "the key of the audit's hashes", "the installation"),
     File("keys/database", Holds.SECRET, "passwords of the embedded database's roles",
          "the installation"),

@@ -30,8 +30,8 @@ NEAR = InstanceId("near")
 SAID = (
     "bridge near {chat}", "help", "ping", "modules", "status", "set", "pause", "resume", "parked",
     "policy", "optout", "optin", "double-puppet", "login near", "logins", "prefer 1", "logout",
-    "manager", "sessions", "ack", "where", "near status", "near nick", "near whois trestle",
-    "near list", "near join {chat}", "near query carl", "near part {chat}",
+    "manager", "sessions", "data", "forget me", "ack", "where", "near status", "near nick",
+    "near whois trestle", "near list", "near join {chat}", "near query carl", "near part {chat}",
     "near msg nobody hello", "near away", "near raw INFO", "near username",
     "near certfp", "near autocommand", "near reconnect", "near disconnect",
     "near topic words", "near op nobody", "near voice nobody",

@@ -169,14 +169,14 @@ class ScriptedHomeserver:
     # --- answering ---
 
     async def _serve(self, request: BaseRequest) -> web.StreamResponse:
-        raw = await request.read()
+        raw, is_json = await request.read(), request.content_type == "application/json"
         path = request.raw_path.partition("?")[0]
         asked = Asked(
             method=request.method,
             path=path,
             parts=tuple(unquote(part) for part in path.split("/")[4:]),
             query=dict(request.query),
-            content=orjson.loads(raw) if raw else {},
+            content=orjson.loads(raw) if raw and is_json else {},
             token=request.headers.get("Authorization", ""),
             at=asyncio.get_running_loop().time(),
         )

@@ -22,6 +22,7 @@ from bridge.sdk import (
     LoginRequired,
     NetworkCall,
     NetworkCommand,
+    PermanentFailure,
     Remark,
     RemoteChat,
     Show,
@@ -52,6 +53,11 @@ def settings(strict: ConfigDict = STRICT, **fields: Any) -> type:
 def keeps(*kept: Kept) -> type:
     """The tutorial's connector keeping other things."""
     return connector(info=replace(INFO, keeps=kept))
+
+
+async def forget_the_known(self: object, person: str) -> None:
+    """Forget nobody of whom nothing is known."""
+    raise PermanentFailure(f"{person} is not known")
 
 
 async def say_nothing(call: NetworkCall) -> str:
@@ -304,6 +310,7 @@ CONNECTOR: list[Fault] = [
         connector(capabilities=lambda self, chat: Capabilities(limits={"lines": 0})),
         "the limit lines must be a whole number",
     ),
+    ("it knows only whom it knows", connector(forget=forget_the_known), "must do nothing"),
     ("consent is a word", connector(needs_consent=lambda self, chat: "no"), "must give a bool"),
     (
         "a wish without its meaning",

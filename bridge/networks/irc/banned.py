@@ -94,6 +94,11 @@ class Banned:
         """Forget a channel that is bridged no more."""
         self.forget_lifted(chat, self.noted(chat), ())
 
+    def forget_person(self, person: UserId) -> None:
+        """Take note no more of which masks are about a Matrix user."""
+        for one in [one for one, note in self._notes.items() if note.who == person]:
+            self._forget(one)
+
     def noted(self, chat: RemoteChatId) -> frozenset[Digest]:
         """What stands for the masks that are noted of a channel."""
         return frozenset(digest for where, digest in self._notes if where == chat)

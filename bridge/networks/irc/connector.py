@@ -64,12 +64,14 @@ class IrcConnector:
                 holds=Holds.ID,
                 purpose="which user names a Matrix user has and had on the network",
                 keep_for=None,
+                outlasts=banned.KEEP,
             ),
             Kept(
                 prefix=usernames.CHANGED_PREFIX,
                 holds=Holds.ID,
                 purpose="that a Matrix user has just changed the user name, which is done rarely",
                 keep_for=usernames.CHANGE_EVERY,
+                outlasts=usernames.CHANGE_EVERY,
             ),
             Kept(
                 prefix=history.STORE_PREFIX,
@@ -156,6 +158,14 @@ class IrcConnector:
     async def foretell_name(self, owner: UserId, name: str) -> str:
         """Say which nick a puppet would ask for; whether a stranger has it, joining tells."""
         return await self._network.foretell(owner, name)
+
+    async def forget(self, person: UserId) -> None:
+        """Know no nick of a person any more, nor which bans mean them.
+
+        The user names stay for a time: by them networks ban, and the bridge looks at the bans of
+        those that somebody had.
+        """
+        await self._network.forget(person)
 
     def needs_consent(self, chat: RemoteChat) -> bool:
         """A channel belongs to its operators, unless the whole network is the admin's own."""

@@ -162,6 +162,13 @@ class Network:
         self.banned.forget_chat(chat)
         self.ban_lists.forget(chat)
 
+    async def forget(self, person: UserId) -> None:
+        """Know nothing of a Matrix user any more, of whom the store has nothing."""
+        self._last.pop(person, None)
+        self.banned.forget_person(person)
+        if self._nicks is not None:
+            await self._nicks.forget(person)
+
     def check_key(self, key: Secret) -> None:
         """Raise ``PermanentFailure`` for what can be no channel's key there."""
         read_key(key.reveal(), self.isupport or Isupport())

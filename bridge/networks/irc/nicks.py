@@ -169,6 +169,14 @@ class Nicks:
             self._reserved[user] = reserved
             self._owners = _UNKNOWN
 
+    async def forget(self, user: UserId) -> None:
+        """Know nothing of the user any more, of whom the store has nothing."""
+        async with self._lock:
+            if self._owned is not None:
+                self._owned.pop(user, None)
+            self._reserved.pop(user, None)
+            self._owners = _UNKNOWN
+
     async def _give(
         self, user: UserId, nick: str, owned: dict[UserId, str], limits: Isupport
     ) -> None:

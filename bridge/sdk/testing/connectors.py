@@ -23,6 +23,7 @@ from bridge.sdk.module import (
     ManagesChats,
     NeedsConsent,
 )
+from bridge.sdk.people import ForgetsPeople
 from bridge.sdk.rich import (
     Code,
     Colour,
@@ -148,6 +149,7 @@ class _Check:
             for name in (self._chat.id, "", "ß" * 300):
                 check_capabilities(connector.capabilities(RemoteChatId(name)), name)
         await self._check_extras(connector)
+        await self._check_forgetting(connector)
         await self._check_examination(connector)
         signed = await check_logins(connector, self._watch, _CANARY, self.said)
         for login in self._logins(connector, signed):
@@ -200,6 +202,14 @@ class _Check:
                 ("find_user", connector.find_user),
             ):
                 await self._try(f"{name}({text[:20]!r})", find(text))
+
+    async def _check_forgetting(self, connector: Any) -> None:
+        if not isinstance(connector, ForgetsPeople):
+            return
+        stranger, name = UserId("@nobody:example.org"), "forget() of somebody who is not known"
+        for _ in range(2):  # Cut off, it is called again.
+            _, refused = await self._try(name, connector.forget(stranger))
+            require(refused is None, f"{name} must do nothing: {refused}")
 
     async def _check_examination(self, connector: Any) -> None:
         if not isinstance(connector, ExaminesItself):

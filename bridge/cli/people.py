@@ -1,0 +1,120 @@
+"""What is kept about one person: ``trestle export``, ``trestle erase``."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from bridge.cli.group import (
+    CONFIG,
+    JSON,
+    a_person,
+    finished,
+    main,
+    place_of,
+    quietly,
+    run_until_told,
+)
+from bridge.control import ask, fetch
+from bridge.controlserver import copy_of
+from bridge.model import SystemClock
+from bridge.roster import namespaces_of
+from bridge.sdk.errors import TrestleError
+from bridge.sdk.ids import UserId
+from bridge.settings import Settings
+from bridge.storage.audit import Audit
+from bridge.storage.keys import DayKeys
+from bridge.storage.personal import PersonalData
+from bridge.storage.reach import opened
+
+_SECONDS = 600.0
+"""There may be many rows, and networks to be told of many logins."""
+
+
+@main.command("export")
+@click.argument("person")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@CONFIG
+def export_person(person: str, file: Path | None, config: Path) -> None:
+    """Write all that is kept about a person into a ZIP.
+
+    PERSON is named by the Matrix id. Without FILE it is data-of-NAME.zip, here. Passwords and
+    keys are named in it and not shown, nor are others. A person gets the same by saying data to
+    the bot.
+    """
+    subject = a_person(person)
+    place = file or Path(f"data-of-{_file_name(subject)}.zip")
+    if place.exists():
+        raise TrestleError(f"{place} is there already; move it away, or name another file")
+    state_dir = place_of(config)
+
+    async def work() -> bytes:
+        found = await fetch(
+            state_dir, "GET", f"/people/{quote(subject, safe='')}/copy", limit=_SECONDS
+        )
+        return found if found is not None else await _alone(quietly(config), subject)
+
+    data = finished(run_until_told(work))
+    with open(place, "xb", opener=_for_us_alone) as out:
+        out.write(data)
+    click.echo(f"{place} holds all that is kept about {subject}. It is for nobody else.")
+
+
+@main.command("erase")
+@click.argument("person")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@CONFIG
+@JSON
+def erase_person(person: str, config: Path, yes: bool, as_json: bool) -> None:
+    """Erase what is kept about a person, and end their logins.
+
+    PERSON is named by the Matrix id. It is done as when they say forget me to the bot: what stays
+    is named, with the reason. Cut off, it is taken up at the next start. Trestle must be running.
+    """
+    subject = a_person(person)
+    if not yes:
+        click.confirm(
+            f"The logins and direct chats of {subject} on networks end, and their settings and "
+            "credentials go for good. Go on?", abort=True,
+        )  # fmt: skip
+    state_dir = place_of(config)
+
+    async def work() -> Any:
+        done = await ask(state_dir, "DELETE", f"/people/{quote(subject, safe='')}", limit=_SECONDS)
+        if done is None:
+            raise TrestleError("Trestle does not run with this config; start it, then try again")
+        return done
+
+    done = finished(run_until_told(work))
+    if as_json:
+        click.echo(json.dumps(done, indent=2))
+        return
+    click.echo(f"Logins ended: {', '.join(done['logins']) or 'none'}")
+    click.echo(f"Direct chats ended: {done['chats']}")
+    click.echo(f"Rows erased: {done['rows']}")
+    for remark in done["remarks"]:
+        click.echo(remark)
+    for one in done["left"]:
+        click.echo(
+            f"Stays: {one['what']}: {one['number']}, {one['stays']}; kept {one['how_long']}"
+        )
+
+
+def _file_name(person: UserId) -> str:
+    """The person's name and server, as any file may be called."""
+    return "".join(c if c.isalnum() or c in "-._" else "_" for c in person[1:])[:100]
+
+
+def _for_us_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+async def _alone(settings: Settings, person: UserId) -> bytes:
+    """Read the database ourselves; so no Trestle may be running."""
+    async with opened(settings.database, settings.state_dir, SystemClock()) as database:
+        day_keys = DayKeys(settings.state_dir, database.clock)
+        personal = PersonalData(database, day_keys, is_ours=namespaces_of(settings).is_ours)
+        return await copy_of(person, personal, Audit(database, day_keys, settings.state_dir))

@@ -1,0 +1,227 @@
+"""What people say about what is kept about them: see it, have a copy of it, have it erased."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bridge.core.bots import BotCall, Stage, say
+from bridge.core.erasure import Erased, Erasure
+from bridge.core.outgoing import once, transaction_id
+from bridge.core.patience import LONGEST_PAUSE, persistently
+from bridge.core.privateanswers import show_privately
+from bridge.matrix.cache import Recent
+from bridge.matrix.mediastore import MediaStore
+from bridge.model import Clock, ItemId, KeptRows, Outgoing, SendKind
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.events import MessageKind
+from bridge.sdk.ids import RoomId, UserId
+
+log = logging.getLogger(__name__)
+
+YES_SECONDS = 600.0
+"""For so long it counts that somebody was told what it means."""
+COPY_AGAIN_SECONDS = 300.0
+"""A copy is made of every table, and lies at the homeserver: not as often as somebody says so."""
+
+PASSING = (
+    "Besides, what passes through here lies sealed in a log for at most 14 days, in the order in "
+    "which it came; and what crossed to a network is there, and not mine to show or to take back."
+)
+
+
+class Personal(Protocol):
+    """The part of the storage that knows what is kept about a person."""
+
+    async def summary(self, person: UserId) -> Sequence[KeptRows]: ...
+    async def copy(self, person: UserId) -> bytes: ...
+
+
+class Rooms(Protocol):
+    """Which rooms our bots are in."""
+
+    async def bot_rooms(self) -> Sequence[tuple[UserId, RoomId, UserId | None]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    item: ItemId
+    at: float
+
+
+class Do(Protocol):
+    """Has something done beside the rest."""
+
+    def __call__(self, work: Coroutine[None, None, None]) -> object: ...
+
+
+class OwnData:
+    """Obeys ``data`` and ``forget``, where nobody else reads the answer."""
+
+    def __init__(
+        self, personal: Personal, erasure: Erasure, media: MediaStore, stage: Stage, rooms: Rooms,
+        clock: Clock, *, bot: UserId, do: Do,
+    ) -> None:  # fmt: skip
+        self._personal = personal
+        self._erasure = erasure
+        self._rooms = rooms
+        self._do = do
+        self._media = media
+        self._stage = stage
+        self._clock = clock
+        self._bot = bot
+        self._given: Recent[UserId, _Given] = Recent(1000)
+        self._asked: Recent[UserId, float] = Recent(1000)
+        """Who was told what it means to have everything erased, and when."""
+
+    async def show(self, call: BotCall) -> str:
+        """Say what is kept about who asks, and give all of it in a file.
+
+        Return what to answer where it was asked. Raises a ``DeliveryError``.
+        """
+        person, item = call.sender.user_id, call.item.id
+        now = asyncio.get_running_loop().time()
+        given = self._given.get(person)
+        if given is not None and given.item != item and now - given.at < COPY_AGAIN_SECONDS:
+            raise PermanentFailure(
+                "I have just given you a copy; a new one is to be had five minutes after the last"
+            )
+        # The chat is a direct one, and somebody may be in it besides.
+        room, answer = await self._stage.private_chats.room_for(
+            self._bot, person, call.room, direct=call.direct
+        )
+        summary = await self._personal.summary(person)
+        await self._give_file(room, await self._personal.copy(person), item)
+        await say(
+            self._stage, self._bot, room, in_words(summary), MessageKind.NOTICE, "own data", item
+        )
+        self._given.put(person, _Given(item, now))
+        return answer
+
+    async def forget(self, call: BotCall, words: Sequence[str]) -> str:
+        """Say what it means to have everything erased, or have it done, if that was said.
+
+        Return what to answer where it was asked. Raises a ``DeliveryError``.
+        """
+        person, now = call.sender.user_id, asyncio.get_running_loop().time()
+        asked = self._asked.get(person)
+        match [word.casefold() for word in words]:
+            case ["me"]:
+                text = what_goes(await self._personal.summary(person))
+                answer = await show_privately(self._stage, self._bot, call, text)
+                self._asked.put(person, now)
+                return answer
+            case ["me", "yes"] if asked is not None and now - asked < YES_SECONDS:
+                room, _ = await self._stage.private_chats.room_for(
+                    self._bot, person, call.room, direct=call.direct
+                )
+                await self._erasure.begin(person, person)
+                self._asked.drop(person)
+                self._do(self._erase(person, room))
+                return "It is being done; I tell you when it is."
+            case ["me", "yes"]:
+                raise PermanentFailure(
+                    "say forget me first, read what that does, and say forget me yes within ten "
+                    "minutes"
+                )
+        raise PermanentFailure("say forget me; I tell you what that does, and ask once more")
+
+    async def tell_taken_up(self) -> None:
+        """Tell those whose erasure was taken up when we began, where they have a chat with us.
+
+        Raises a ``DeliveryError``.
+        """
+        text = (
+            "What I kept about you is erased, as was wished: I had been interrupted, or an older "
+            "backup was restored."
+        )
+        for user, room, person in await self._rooms.bot_rooms():
+            if user == self._bot and person in self._erasure.taken_up:
+                source = ("erasure taken up", person, self._clock.today())
+                await say(self._stage, user, room, text, MessageKind.NOTICE, *source)
+        self._erasure.taken_up.clear()
+
+    async def _erase(self, person: UserId, room: RoomId) -> None:
+        try:
+            done = await persistently(lambda: self._erasure.finish(person, person), LONGEST_PAUSE)
+            text = what_was_done(done)
+        except Exception:
+            log.exception("an erasure stopped", extra={"event": "erasure_stopped"})
+            text = (
+                "I could not finish it; whoever runs this bridge finds why in the log. It is "
+                "taken up when Trestle starts again, or when you say forget me once more."
+            )
+        source = ("erased", once())
+        await persistently(
+            lambda: say(self._stage, self._bot, room, text, MessageKind.NOTICE, *source),
+            LONGEST_PAUSE,
+        )
+
+    async def _give_file(self, room: RoomId, data: bytes, item: ItemId) -> None:
+        name = f"my-data-{self._clock.today()}.zip"
+        try:
+            media = await self._media.put(data, "application/zip", name, what="your copy")
+        except PermanentFailure as error:
+            raise PermanentFailure(
+                f"{error}. Whoever runs this bridge can make it for you: trestle export"
+            ) from error
+        content = {
+            "msgtype": "m.file", "body": name, "filename": name, "url": media.mxc,
+            "info": {"mimetype": "application/zip", "size": len(data)}, "m.mentions": {},
+        }  # fmt: skip
+        await self._stage.sender.put([Outgoing(
+            room=room, user=self._bot, kind=SendKind.EVENT, type="m.room.message",
+            content=content,
+            transaction_id=transaction_id(self._stage.key_of, "copy of own data", item),
+        )])  # fmt: skip
+
+
+def in_words(summary: Sequence[KeptRows]) -> str:
+    """What is kept about somebody, a line for each table."""
+    if not summary:
+        return f"I keep nothing about you. {PASSING}"
+    lines = ["What I keep about you, how much of it, and how long; the file has all of it:"]
+    lines += [f"{one.what}: {one.number}, kept {one.how_long}" for one in summary]
+    lines.append(
+        "Passwords, tokens and keys are named in it and not shown. Whoever has the file reads it; "
+        "delete it here once you have saved it."
+    )
+    return "\n".join([*lines, PASSING, "To have it erased, say forget me."])
+
+
+def what_goes(summary: Sequence[KeptRows]) -> str:
+    """What somebody should know before everything is erased."""
+    goes = [f"{one.what}: {one.number}" for one in summary if not one.stays]
+    return "\n".join([
+        "That ends your logins, on their networks too where those can be told, and your direct "
+        "chats with people there. It erases your nick and your other settings, what you sign in "
+        "with, your sessions at the web, your reminders, and what you were told. It cannot be "
+        "undone. Rooms that you bridged stay bridged, and name you no more.",
+        *(["It goes:", *goes] if goes else []),
+        *_what_stays(summary),
+        "To have it done, say forget me yes within ten minutes. To have a copy first, say data.",
+    ])  # fmt: skip
+
+
+def what_was_done(done: Erased) -> str:
+    """What came of it, for whose data it was."""
+    logins = ", ".join(done.logins) or "none"
+    return "\n".join([
+        f"It is done. Logins ended: {logins}. Direct chats ended: {done.chats}. Rows erased: "
+        f"{done.rows}. The key of what you signed in with is destroyed, so that no backup opens "
+        "that either.",
+        *done.remarks,
+        *_what_stays(done.left),
+        PASSING,
+        "What you say in a bridged room is bridged as before, from a connection that is made anew "
+        "and known to me again; if you do not want that, say optout everywhere.",
+    ])  # fmt: skip
+
+
+def _what_stays(summary: Sequence[KeptRows]) -> Sequence[str]:
+    stays = [
+        f"{one.what}: {one.number}, {one.stays}; kept {one.how_long}"
+        for one in summary if one.stays
+    ]  # fmt: skip
+    return ["It stays:", *stays] if stays else []

@@ -1,0 +1,118 @@
+"""``trestle export`` and ``trestle erase``, as docs/how-to/own-data.md says."""
+
+import asyncio
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from bridge.core.aside import HERE
+from bridge.model import SystemClock
+from bridge.sdk.ids import InstanceId, UserId
+from bridge.settings import DatabaseSettings
+from bridge.storage.masterkeys import MasterKeys
+from bridge.storage.pool import Database
+from bridge.storage.portals import BotRooms
+from bridge.storage.vault import Vault
+from tests.admin.commands import Outcome, run_program, trestle
+from tests.admin.test_keys import config_in
+from tests.flow.test_direct_chats import BOT
+from tests.rigs.program import trestle_program
+from tests.rigs.trestle import make_settings
+
+ALICE, BEA, NEAR = UserId("@alice:hs"), UserId("@bea:hs"), InstanceId("near")
+
+
+async def fill(settings: DatabaseSettings, state_dir: Path) -> None:
+    """Have something be kept about two people."""
+    async with Database.open(settings, state_dir, SystemClock()) as database:
+        vault = Vault(database, MasterKeys.load(state_dir))
+        await vault.open()
+        for person in (ALICE, BEA):
+            await BotRooms(database).note_told(person, f"a word for {person}")
+            await vault.put(person, NEAR, "password", b"hushhush")
+
+
+def rows_in(file: Path) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a copy, by table, of those that have any."""
+    with zipfile.ZipFile(file) as archive:
+        return {
+            name.removesuffix(".jsonl"): [json.loads(line) for line in lines.splitlines()]
+            for name in archive.namelist()
+            if name.endswith(".jsonl") and (lines := archive.read(name))
+        }
+
+
+async def people(config: Path, *words: object) -> Outcome:
+    """A command as a program."""
+    return await asyncio.to_thread(run_program, *words, "-c", config)
+
+
+def test_all_about_a_person_is_written_out_while_nothing_runs(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    config, file = config_in(folder, database_settings), folder / "alice.zip"
+    asyncio.run(fill(database_settings, folder / "state"))
+    done = trestle("export", ALICE, file, "-c", config)
+    assert done.code == 0, done.said
+    assert done.output == f"{file} holds all that is kept about {ALICE}. It is for nobody else.\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+    rows = rows_in(file)
+    assert [row["what"] for row in rows["told"]] == [f"a word for {ALICE}"]
+    # Who looked is in it.
+    assert [(row["action"], row["actor"]) for row in rows["audit"]] == [("export", HERE)]
+    assert set(rows) == {"told", "audit", "vault", "subject_key"}
+    said = json.dumps(rows)
+    assert "hushhush" not in said
+    assert BEA not in said
+    before = file.read_bytes()
+    again = trestle("export", ALICE, file, "-c", config)
+    assert (again.code, "is there already; move it away" in again.errors) == (1, True)
+    assert file.read_bytes() == before
+    nobody = trestle("export", "alice", file, "-c", config)
+    assert "a person is named by the Matrix id" in nobody.errors
+
+
+def test_erasing_asks_first_and_needs_the_program(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    config = config_in(folder, database_settings)
+    asked = trestle("erase", ALICE, "-c", config, answers="n\n")
+    assert asked.code != 0
+    assert f"direct chats of {ALICE} on networks end" in asked.output
+    refused = trestle("erase", ALICE, "--yes", "-c", config)
+    assert (refused.code, "start it, then try again" in refused.errors) == (1, True)
+    assert "named by the Matrix id" in trestle("erase", "alice", "--yes", "-c", config).errors
+
+
+async def test_the_running_program_gives_a_copy_and_erases_one_person_and_no_other(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    state = folder / "state"
+    await fill(database_settings, state)
+    settings = make_settings(state, database=database_settings)
+    async with trestle_program(settings, folder) as program:
+        for number, person in enumerate((ALICE, BEA)):
+            file = folder / f"{number}.zip"
+            done = await people(program.config, "export", person, file)
+            assert done.code == 0, done.said
+            assert [row["what"] for row in rows_in(file)["told"]] == [f"a word for {person}"]
+        erased = await people(program.config, "erase", ALICE, "--yes")
+        assert erased.code == 0, erased.said
+        assert erased.output.startswith(
+            "Logins ended: none\nDirect chats ended: 0\nRows erased: 2\nStays: who changed what"
+        )
+        again = await people(program.config, "erase", ALICE, "--yes", "--json")
+        found = json.loads(again.output)
+        assert (found["logins"], found["rows"]) == ([], 0)
+        assert [one["table"] for one in found["left"]] == ["audit"]
+        ours = await people(program.config, "erase", BOT, "--yes")
+        assert (ours.code, "and no person" in ours.errors) == (1, True)
+        after = folder / "after.zip"
+        await people(program.config, "export", ALICE, after)
+        assert set(rows_in(after)) == {"audit"}
+        actions = [row["action"] for row in rows_in(after)["audit"]]
+        assert actions == ["export", "erase", "erased", "erase", "erased", "export"]
+        other = folder / "other.zip"
+        await people(program.config, "export", BEA, other)
+        assert {"told", "vault", "subject_key"} <= set(rows_in(other))

@@ -1,0 +1,322 @@
+"""Who has what is kept about them erased: all that goes is gone for good, and nobody else's."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+
+from bridge.app import App
+from bridge.core.logins import record_of
+from bridge.demo.matrix_user import MatrixUser
+from bridge.model import LoginRow, SystemClock
+from bridge.networks.irc.connector import IrcConnector
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
+from bridge.settings import DatabaseSettings, Settings
+from bridge.storage.audit import Audit
+from bridge.storage.datamap import DATA_MAP
+from bridge.storage.keys import DayKeys
+from bridge.storage.labels import Goes
+from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.test_logins import Chat
+from tests.rigs.cluster import Cluster
+from tests.rigs.irc_user import IrcUser, irc_user
+from tests.rigs.ircd import IrcServer
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.trestle import Town, make_modules, running, wait_until
+from tests.storage.everything import Full, put, write
+
+NEAR = InstanceId("near")
+GOES = {table.name for table in DATA_MAP if table.subject and isinstance(table.erased, Goes)}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def irc() -> AsyncIterator[IrcServer]:
+    async with run_ngircd() as started:
+        yield started
+
+
+@pytest.fixture
+def settings(
+    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> Settings:
+    return town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
+
+
+async def kept(app: App, person: MatrixUser) -> dict[str, int]:
+    """How many rows each table has about the person."""
+    summary = await app.parts.main_bot.own_data._personal.summary(UserId(person.id))
+    found: Counter[str] = Counter()
+    for one in summary:
+        found[one.table] += one.number
+    return dict(found)
+
+
+async def is_erased(app: App, person: MatrixUser) -> bool:
+    """Whether of what goes nothing is left but user names, which have an end."""
+    async with app.parts.database.core.acquire() as connection:
+        endless = await connection.fetchval(
+            "SELECT count(*) FROM module_store WHERE subject = $1 AND until IS NULL", person.id
+        )
+    return not endless and (await kept(app, person)).keys() & GOES <= {"module_store"}
+
+
+async def link(app: App, person: MatrixUser, nick: str) -> LoginRow:
+    """Have the person sign in as that nick, as the program keeps it."""
+    parts, owner = app.parts, UserId(person.id)
+    near = parts.instances[NEAR]
+    await wait_until(lambda: near.is_open)
+    row = await parts.accounts.link_login(NEAR, owner, nick)
+    await parts.vault.put(owner, NEAR, record_of(row.id, "nick"), nick.encode(), login=row.id)
+    session = await near.open_login(row)
+    await wait_until(session.supervisor.connected.is_set)
+    return row
+
+
+@dataclass(slots=True)
+class Scene:
+    """Alice and bea have spoken in a bridged room; alice has a login, and a direct chat by it."""
+
+    alice: MatrixUser
+    bea: MatrixUser
+    room: str
+    carl: IrcUser
+
+
+@asynccontextmanager
+async def scene(town: Town, app: App, irc: IrcServer, name: str) -> AsyncIterator[Scene]:
+    alice, bea = await town.person("alice"), await town.person("bea")
+    async with irc_user(irc.port, f"carl{name}") as carl:
+        carl.say(f"JOIN #{name}")
+        room = await bridge(alice, f"#{name}")
+        await bea.join(room)
+        for person in (alice, bea):
+            await person.say(room, f"hello from {person.id}")
+            await carl.expect(f"hello from {person.id}")
+        nick = f"own{name}"
+        row = await link(app, alice, nick)
+        carl.say(f"PRIVMSG {nick} :psst")
+        find, who = app.parts.portals.find_direct, RemoteChatId(f"carl{name}")
+        await wait_until(lambda: find(NEAR, who, row.id) is not None)
+        yield Scene(alice, bea, room, carl)
+
+
+async def erase(chat: Chat) -> str:
+    """Say it and say yes; give what was done."""
+    await chat.say("forget me")
+    await chat.expect("say forget me yes within ten minutes")
+    await chat.say("forget me yes")
+    await chat.expect("It is being done")
+    return await chat.expect("It is done.")
+
+
+async def test_what_is_kept_about_somebody_goes_with_logins_and_chats_and_nobody_elses(
+    town: Town, irc: IrcServer, settings: Settings
+) -> None:
+    async with running(settings) as app, scene(town, app, irc, "tea") as found:
+        alice, bea, carl = found.alice, found.bea, found.carl
+        before = await kept(app, alice)
+        assert {"login", "vault", "subject_key", "module_store", "portal"} <= before.keys()
+        beas = await kept(app, bea)
+        chat = await Chat.begun_by(alice)
+        await chat.say("forget me yes")
+        await chat.expect("say forget me first")
+        assert await kept(app, alice) == before | {"bot_room": before.get("bot_room", 0) + 1}
+        done = await erase(chat)
+        assert "Logins ended: owntea on near. Direct chats ended: 1." in done
+        assert "who changed what" in done  # It stays, and that is said.
+        await carl.expect("QUIT")
+        left = await kept(app, alice)
+        # By the user name she may be banned: it stays for a time.
+        assert left.keys() & GOES == {"module_store"}
+        assert left.pop("module_store") == 1
+        (row,) = await app.parts.database.core.fetch(
+            "SELECT key, until FROM module_store WHERE subject = $1", alice.id
+        )
+        assert row["key"] == f"username:{alice.id}"
+        assert timedelta(days=58) < row["until"] - SystemClock().now() < timedelta(days=59)
+        assert "which user names a Matrix user has and had on the network: 1" in done
+        assert {"audit", "message", "bot_room"} <= left.keys() <= before.keys() | {"bot_room"}
+        assert await kept(app, bea) == beas
+        assert app.parts.logins.of(UserId(alice.id)) == []
+        (door,) = app.parts.portals.all
+        assert (door.portal.room, door.portal.created_by) == (found.room, None)
+        # Nothing of it is in memory, from where it would come back.
+        network = cast(IrcConnector, app.parts.instances[NEAR].connector)._network
+        assert alice.id not in dict(network._nicks.owned() if network._nicks else ())
+        # A second time there is nothing, and that is no error.
+        assert "Logins ended: none. Direct chats ended: 0. Rows erased: 0." in await erase(chat)
+        # The room goes on, and who speaks again is known anew.
+        await bea.say(found.room, "is she gone?")
+        await carl.expect("is she gone?")
+        await alice.say(found.room, "hello again")
+        await carl.expect("hello again")
+        assert "login" in await kept(app, alice)
+        faults = await Audit(
+            app.parts.database, DayKeys(settings.state_dir, SystemClock()), settings.state_dir
+        ).verify()
+        assert faults == []
+
+
+async def test_where_others_read_nobody_is_asked_and_nothing_is_erased(
+    town: Town, irc: IrcServer, settings: Settings
+) -> None:
+    async with running(settings) as app:
+        alice = await town.person("alice")
+        room = await bridge(alice, "#open")
+        before = await kept(app, alice)
+        for said in ("forget me", "forget me yes"):
+            await alice.say(room, f"!trestle {said}")
+        await alice.wait_until(
+            lambda: sum(
+                "say it in a direct chat with me" in str(event["content"].get("body"))
+                for event in alice.heard(room)
+            ) == 2
+        )  # fmt: skip
+        assert await kept(app, alice) == before
+
+
+async def test_who_opted_out_is_so_after_it_was_erased(
+    town: Town, irc: IrcServer, settings: Settings
+) -> None:
+    async with running(settings) as app:
+        alice = await town.person("alice")
+        chat = await Chat.begun_by(alice)
+        await chat.say("optout everywhere")
+        await chat.expect("Nothing that you say is bridged")
+        assert "who does not want to be bridged: 1" in await erase(chat)
+        assert app.parts.optouts.cover(UserId(alice.id), 1)
+    async with running(settings) as app:
+        assert app.parts.optouts.cover(UserId(alice.id), 1)
+        assert not app.parts.erasure.taken_up
+
+
+async def test_what_was_cut_off_is_taken_up_at_the_next_start(
+    town: Town, irc: IrcServer, settings: Settings
+) -> None:
+    async with running(settings) as app, scene(town, app, irc, "cut") as found:
+        alice, bea = found.alice, found.bea
+        who = UserId(alice.id)
+        chat = await Chat.begun_by(alice)
+        await chat.say("ping")
+        await chat.expect("I am here.")
+        beas = await kept(app, bea)
+        await app.parts.erasure.begin(who, who)
+    async with running(settings) as app:
+        assert await is_erased(app, alice)
+        assert await kept(app, bea) == beas
+        await chat.expect("I had been interrupted, or an older backup was restored")
+        assert [door.portal.room for door in app.parts.portals.all] == [RoomId(found.room)]
+        heard = await kept(app, alice)
+    async with running(settings) as app:
+        # It is done once.
+        assert not app.parts.erasure.taken_up
+        assert (await kept(app, alice))["audit"] == heard["audit"]
+
+
+class Failing:
+    """What knows what is kept about people, where erasing fails with these, one after another."""
+
+    def __init__(self, personal: Any, *errors: Exception) -> None:
+        self._personal = personal
+        self._errors = list(errors)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._personal, name)
+
+    async def erase(self, person: UserId) -> Mapping[str, int]:
+        if self._errors:
+            raise self._errors.pop(0)
+        gone: Mapping[str, int] = await self._personal.erase(person)
+        return gone
+
+
+async def test_while_the_database_is_away_it_waits_and_what_was_done_before_is_told_too(
+    town: Town, irc: IrcServer, settings: Settings
+) -> None:
+    async with running(settings) as app, scene(town, app, irc, "away") as found:
+        erasure = app.parts.erasure
+        erasure._personal = cast(Any, Failing(erasure._personal, TemporaryFailure("it is away")))
+        done = await erase(await Chat.begun_by(found.alice))
+        assert "Logins ended: ownaway on near. Direct chats ended: 1." in done
+        assert await is_erased(app, found.alice)
+
+
+async def test_what_fails_in_the_midst_is_told_and_taken_up_at_the_next_start(
+    town: Town, irc: IrcServer, settings: Settings
+) -> None:
+    async with running(settings) as app, scene(town, app, irc, "bad") as found:
+        alice, erasure = found.alice, app.parts.erasure
+        erasure._personal = cast(Any, Failing(erasure._personal, RuntimeError("a fault of ours")))
+        chat = await Chat.begun_by(alice)
+        await chat.say("forget me")
+        await chat.expect("say forget me yes within ten minutes")
+        await chat.say("forget me yes")
+        await chat.expect("I could not finish it")
+        assert not await is_erased(app, alice)
+    async with running(settings) as app:
+        assert await is_erased(app, alice)
+        await chat.expect("What I kept about you is erased")
+
+
+async def test_a_module_that_does_not_forget_holds_nothing_up(
+    town: Town, irc: IrcServer, settings: Settings
+) -> None:
+    async def fail(person: UserId) -> None:
+        raise RuntimeError("a module's fault")
+
+    async with running(settings) as app, scene(town, app, irc, "mod") as found:
+        connector: Any = app.parts.instances[NEAR].connector
+        connector.forget = fail
+        done = await erase(await Chat.begun_by(found.alice))
+        assert "near may remember you until Trestle is started again." in done
+        assert await is_erased(app, found.alice)
+
+
+async def test_what_an_older_backup_brings_back_is_erased_again_and_who_came_back_later_is_not(
+    town: Town, irc: IrcServer, settings: Settings, cluster: Cluster, folder: Path
+) -> None:
+    clock, state = SystemClock(), settings.state_dir
+    older, newer = folder / "older.trestle", folder / "newer.trestle"
+    async with running(settings) as app, scene(town, app, irc, "old") as found:
+        alice, bea = found.alice, found.bea
+        beas = await kept(app, bea)
+        await write(Full(settings.database, state, older), older, clock)
+        chat = await Chat.begun_by(alice)
+        await erase(chat)
+        await alice.say(found.room, "hello again")
+        await found.carl.expect("hello again")
+        await write(Full(settings.database, state, newer), newer, clock)
+    notes = (state / "keys/erased-people").read_text()
+    assert alice.id not in notes
+    for file, is_taken_up in ((older, True), (newer, False)):
+        database = await cluster.fresh()
+        await put(file, database, state, clock)
+        changed = town.settings_for(folder, database, modules=settings.modules)
+        async with running(changed) as app:
+            left = await kept(app, alice)
+            assert ("login" in left) is not is_taken_up
+            assert await is_erased(app, alice) is is_taken_up
+            assert (await kept(app, bea))["login"] == beas["login"]
+
+
+async def test_a_ghost_is_nobody_who_is_erased_and_one_person_is_erased_once_at_a_time(
+    town: Town, irc: IrcServer, settings: Settings
+) -> None:
+    async with running(settings) as app:
+        parts, alice = app.parts, UserId((await town.person("alice")).id)
+        erasure = parts.erasure
+        for ours in (parts.namespaces.bot, parts.namespaces.ghost(NEAR, "carl")):
+            with pytest.raises(PermanentFailure, match="no person"):
+                await erasure.begin(ours, alice)
+        erasure._at_work.add(alice)
+        with pytest.raises(PermanentFailure, match="being done"):
+            await erasure.begin(alice, alice)
+        with pytest.raises(TemporaryFailure, match="being done"):
+            await erasure.finish(alice, alice)

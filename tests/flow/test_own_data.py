@@ -1,0 +1,147 @@
+"""People see what is kept about them, and have a copy: in a direct chat, and nowhere else."""
+
+import io
+import json
+import zipfile
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from bridge.app import App
+from bridge.demo.matrix_user import MatrixUser
+from bridge.matrix.medialinks import read_mxc
+from bridge.sdk.errors import PermanentFailure
+from bridge.settings import DatabaseSettings
+from tests.conformance.stage import play
+from tests.core.test_loginchat import Chat as PrivateChat
+from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.test_logins import BOT, Chat
+from tests.rigs.irc_user import irc_user
+from tests.rigs.ircd import IrcServer
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.scripted_homeserver import Answer, Asked, refuse
+from tests.rigs.trestle import Town, make_modules, running
+
+THERE = "say it in a direct chat with me"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def irc() -> AsyncIterator[IrcServer]:
+    async with run_ngircd() as started:
+        yield started
+
+
+@pytest_asyncio.fixture
+async def app(
+    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+) -> AsyncIterator[App]:
+    settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
+    async with running(settings) as started:
+        yield started
+
+
+def files(person: MatrixUser, room: str) -> list[dict[str, Any]]:
+    """What files the bot gave the person."""
+    said = [event["content"] for event in person.heard(room, BOT)]
+    return [content for content in said if content.get("msgtype") == "m.file"]
+
+
+async def download(town: Town, person: MatrixUser, content: Mapping[str, Any]) -> bytes:
+    """The file, as the person's client gets it."""
+    media = read_mxc(content["url"])
+    assert media is not None
+    place = f"{town.synapse.url}/_matrix/client/v1/media/download/{media.server}/{media.id}"
+    headers = {"Authorization": f"Bearer {person._token}"}
+    async with town.session.get(place, headers=headers) as reply:
+        assert reply.status == 200
+        data = await reply.read()
+    assert len(data) == content["info"]["size"]
+    return data
+
+
+def rows_in(data: bytes) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a copy, by table."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        return {
+            one["table"]: [json.loads(line) for line in archive.read(one["file"]).splitlines()]
+            for one in manifest["tables"]
+        }
+
+
+async def test_somebody_has_a_copy_of_what_is_kept_and_of_nobody_else(
+    town: Town, app: App, irc: IrcServer
+) -> None:
+    alice, bea = await town.person("alice"), await town.person("bea")
+    async with irc_user(irc.port, "carl") as carl:
+        carl.say("JOIN #tea")
+        room = await bridge(alice, "#tea")
+        await bea.join(room)
+        for person in (alice, bea):
+            await person.say(room, f"hello from {person.id}")
+            await carl.expect(f"hello from {person.id}")
+        chat = await Chat.begun_by(alice)
+        await chat.say("data")
+        summary = await chat.expect("What I keep about you")
+        assert "who speaks on which network: 1, kept as long as the login" in summary
+        assert "which room is tied to which chat: 1" in summary
+        (file,) = files(alice, chat.room)
+        data = await download(town, alice, file)
+        rows = rows_in(data)
+        assert [row["room"] for row in rows["portal"]] == [room]
+        assert {row["sender"] for row in rows["message"]} == {alice.id}
+        assert [row["key"] for row in rows["module_store"] if "nick:" in row["key"]] == [
+            f"nick:{alice.id}"
+        ]
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            said = "".join(archive.read(name).decode() for name in archive.namelist())
+        assert bea.id not in said
+        assert "hello" not in said
+        await chat.say("data")
+        await chat.expect("I have just given you a copy")
+        assert len(files(alice, chat.room)) == 1
+
+
+async def test_where_others_read_nothing_is_said_of_anybody(town: Town, app: App) -> None:
+    alice, bea = await town.person("alice"), await town.person("bea")
+    room = await alice.create_room(preset="public_chat", invite=[BOT])
+    await alice.wait_until_joined(room, BOT)
+    await bea.join(room)
+    await alice.say(room, "!trestle data")
+    await alice.wait_for_text(room, THERE)
+    assert not files(alice, room)
+
+
+async def test_in_a_direct_chat_that_somebody_else_came_into_it_is_said_in_another(
+    town: Town, app: App
+) -> None:
+    alice, bea = await town.person("alice"), await town.person("bea")
+    chat = await Chat.begun_by(alice)
+    await alice.invite(chat.room, bea.id)
+    await bea.join(chat.room)
+    await chat.say("!trestle data")
+    await chat.expect("I wrote to you in our direct chat")
+    other = await Chat.accepted_by(alice)
+    await other.expect("What I keep about you")
+    assert len(files(alice, other.room)) == 1
+    assert not files(alice, chat.room)
+
+
+async def test_when_the_homeserver_takes_no_such_file_it_says_what_can_be_done(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    def refuse_files(asked: Asked) -> Answer | None:
+        return refuse(413, "M_TOO_LARGE") if "upload" in asked.path else None
+
+    async with play(database_settings, folder, rules=[refuse_files]) as stage:
+        chat = await PrivateChat(stage).open()
+        own_data = stage.app.parts.main_bot.own_data
+        with pytest.raises(PermanentFailure, match=r"as large as your copy, .*trestle export"):
+            await own_data.show(chat.call("$data", text="data"))
+        stage.homeserver.rules.remove(refuse_files)
+        # It was not given, so it may be asked for at once.
+        with pytest.raises(PermanentFailure, match="does not say where it stored your copy"):
+            await own_data.show(chat.call("$again", text="data"))
