@@ -7,6 +7,7 @@ from typing import Protocol
 from bridge.core.announcing import Announcer
 from bridge.core.audit import Audit
 from bridge.core.blocks import Blocks
+from bridge.core.catchingup import CatchingUp
 from bridge.core.crossings import Crossings
 from bridge.core.deletions import Deletions
 from bridge.core.doublepuppets import DoublePuppets
@@ -101,6 +102,7 @@ class House:
     """Seconds that a module has for one message."""
     policies: InForce = field(default_factory=InForce)
     gathering: Gathering = field(default_factory=Gathering)
+    catching_up: CatchingUp = field(default_factory=CatchingUp)
     excerpts: Recent[tuple[int, str], str] = field(default_factory=lambda: Recent(2000))
     """What was said last, by portal and event id: for what is told of edits. Empty of what was
     taken back."""
