@@ -76,8 +76,7 @@ class CatchingUp:
                 async with self._slots:
                     await one.catch_up()
             except TrestleError as error:
-                log.info("a room lacks something of its chat: %s", error,
-                         extra={"event": "room_behind"})  # fmt: skip
+                # Whoever wanted it has said so in the log, once.
                 pause = max(pause, getattr(error, "retry_after", None) or 0)
             except Exception:
                 # What nobody foresaw is this room's trouble, and no other's.

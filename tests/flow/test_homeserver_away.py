@@ -1,10 +1,13 @@
 """While the homeserver is away, what is said on the network is stored; the rest is made good."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
+
+import pytest
 
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
@@ -132,14 +135,23 @@ async def _is_as_the_channel(alice: MatrixUser, room: str) -> None:
         await alice.sync()
 
 
+@pytest.mark.parametrize("hangs", [False, True])
 async def test_a_room_that_always_fails_holds_up_neither_what_is_said_there_nor_another(
-    folder: Path, database_settings: DatabaseSettings
+    folder: Path, database_settings: DatabaseSettings, hangs: bool
 ) -> None:
     bad, good = RoomId(f"!bad:{SERVER}"), RoomId(f"!good:{SERVER}")
-    is_broken = True
+    mended = asyncio.Event()
+
+    def is_broken(asked: Asked) -> bool:
+        is_bad = asked.method == "GET" and asked.parts[:2] == ("rooms", bad)
+        # What was said before is asked for as it is bridged.
+        return is_bad and "messages" not in asked.parts and not mended.is_set()
+
+    def hold(asked: Asked) -> asyncio.Event | None:
+        return mended if hangs and is_broken(asked) else None
 
     def answer(asked: Asked) -> Answer | None:
-        if is_broken and asked.method == "GET" and asked.parts[:2] == ("rooms", bad):
+        if is_broken(asked) and not hangs:
             return refuse(500, "M_UNKNOWN")
         is_levels = asked.method == "GET" and "m.room.power_levels" in asked.parts
         return Answer(content={"users": {BOT: 100}}) if is_levels else None
@@ -151,6 +163,7 @@ async def test_a_room_that_always_fails_holds_up_neither_what_is_said_there_nor_
         async with play(database_settings, folder, modules=modules) as stage:
             homeserver, parts = stage.homeserver, stage.app.parts
             homeserver.rules.append(answer)
+            homeserver.hold = hold
             near = parts.instances[NEAR]
             await wait_until(lambda: near.is_connected)
             for room, name in ((bad, "#bad"), (good, "#good")):
@@ -170,7 +183,7 @@ async def test_a_room_that_always_fails_holds_up_neither_what_is_said_there_nor_
             await wait_until(lambda: stored(stage.app, bad)(LINES))
             await homeserver.wait_until(lambda: homeserver.texts(good) == texts)
             assert not homeserver.texts(bad)
-            is_broken = False
+            mended.set()
             await homeserver.wait_until(lambda: homeserver.texts(bad) == texts)
             for room in (bad, good):
                 await wait_until(partial(has_topic, homeserver, room))
