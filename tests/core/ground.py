@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from bridge.core.house import House
+from bridge.core.roomlane import RoomLane
 from bridge.matrix.cache import Recent
 from bridge.matrix.client import HomeserverAway, HomeserverClient, MatrixError
 from bridge.matrix.evictions import Evictions
@@ -44,6 +45,7 @@ class Ground:
         """What the network's list was told of the room."""
         self.members: set[UserId] = set()
         self.waiting: deque[Outgoing] = deque()
+        self.lane: RoomLane | None = None
         self.stored: dict[str, Any] = {}
         """What the database knows of the portal."""
         self.meanwhile: dict[str, Callable[[], Awaitable[None]]] = {}
@@ -119,8 +121,9 @@ class Ground:
         """Whether an entry is on its way."""
         return entry in self.waiting
 
-    def lane_of(self, room: RoomId) -> None:
-        """Have nothing on its way that was put by an earlier process."""
+    def lane_of(self, room: RoomId) -> RoomLane | None:
+        """What is on its way, where it matters that an earlier process put it."""
+        return self.lane
 
     # --- the homeserver ---
 

@@ -1,9 +1,12 @@
 """Who leaves a chat while the ghost is on its way into the room does not stay behind."""
 
+from collections import deque
+
 import pytest
 
 from bridge.core.attendance import Attendance
 from bridge.core.chatfacts import ChatFacts
+from bridge.core.roomlane import RoomLane
 from bridge.matrix.client import HomeserverAway
 from bridge.model import SendKind
 from bridge.sdk.errors import TemporaryFailure
@@ -15,7 +18,7 @@ from bridge.sdk.events import (
     RemoteUser,
 )
 from bridge.sdk.ids import RemoteUserId, UserId
-from tests.core.ground import CHAT, NEAR, Ground
+from tests.core.ground import CHAT, NEAR, ROOM, Ground
 
 
 def user(nick: str) -> RemoteUser:
@@ -106,6 +109,23 @@ async def test_where_the_network_has_not_told_who_is_there_nobody_goes_for_that(
     await attendance.catch_up()
     ground.arrive()
     assert ground.members == ghosts(ground, "anna")
+
+
+async def test_who_comes_in_by_what_an_earlier_process_left_does_not_stay_for_that() -> None:
+    ground = Ground()
+    ground.lane = RoomLane(ROOM, deque(), beyond=2, until=7, left=7)
+    attendance = Attendance(ChatFacts(ground.portal, ground.house), ground.house)
+    await attendance.receive(RemoteMembers(chat=CHAT, users=(user("bob"),)))
+    # What this one puts is not waited for: by whom somebody comes in is known.
+    ground.lane = RoomLane(ROOM, deque(), beyond=1, until=9, last=6, left=7)
+    with pytest.raises(HomeserverAway):
+        await attendance.catch_up()
+    ground.members = ghosts(ground, "anna")
+    ground.lane = RoomLane(ROOM, deque(), beyond=1, until=9, last=7, left=7)
+    await attendance.catch_up()
+    ground.arrive()
+    assert not ground.members
+    assert attendance.waiting == 1
 
 
 async def test_who_speaks_while_it_is_asked_who_is_there_is_there() -> None:

@@ -17,7 +17,8 @@ from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import ALICE, play
 from tests.flow.test_conversation import _joined as joined
-from tests.flow.test_conversation import irc_module
+from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.test_direct_chats import invitation, nick_of
 from tests.flow.test_following import BOT, ghost, state
 from tests.rigs.breaking_wire import BreakingWire, breaking_wire
 from tests.rigs.irc_user import IrcUser, irc_user
@@ -192,3 +193,41 @@ async def test_a_room_that_always_fails_holds_up_neither_what_is_said_there_nor_
 def has_topic(homeserver: ScriptedHomeserver, room: str) -> bool:
     """Whether it was set there, once."""
     return len(homeserver.of("PUT", "rooms", room, "state", "m.room.topic")) == 1
+
+
+async def test_what_is_said_to_one_person_alone_is_stored_and_a_stranger_hears_that_it_is_not(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with (
+        run_ngircd() as irc,
+        breaking_wire(town.synapse.port, chance("homeserver")) as wire,
+        irc_user(irc.port, "carl") as carl,
+        irc_user(irc.port, "eve") as eve,
+    ):
+        url = f"http://127.0.0.1:{wire.port}"
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc)),
+            homeserver=replace(town.settings.homeserver, url=url),
+        )  # fmt: skip
+        alice = await town.person("alice")
+        await carl.join("#talk")
+        async with running(settings) as app:
+            nick = await nick_of(alice, await bridge(alice, "#talk"), carl)
+            carl.say(f"PRIVMSG {nick} :psst")
+            chat, _ = await invitation(alice, ghost("carl"))
+            await alice.join(chat)
+            await alice.wait_for_text(chat, "psst")
+            session = app.parts.instances[NEAR].find_session(UserId(alice.id))
+            assert session is not None
+            session.client._host.patience = 0.5
+            wire.cut()
+            eve.say(f"PRIVMSG {nick} :who are you?")
+            await eve.expect("NOTICE eve", "not carried to Matrix: the homeserver does not answer")
+            carl.say(f"PRIVMSG {nick} :stored")
+            await wait_until(lambda: stored(app, chat)(1))
+            wire.mend()
+            await alice.wait_for_text(chat, "stored")
+            eve.say(f"PRIVMSG {nick} :and now?")
+            other, _ = await invitation(alice, ghost("eve"))
+            await alice.join(other)
+            await alice.wait_for_text(other, "and now?")
