@@ -139,6 +139,8 @@ class ChatFacts(ShownRoom):
             self._is_behind = True
         elif isinstance(event, RemoteRemoval):
             self._removals.note(event)
+        elif isinstance(event, RemoteTopic) and self.topic.is_missed:
+            self.topic.miss(event)  # What was missed is not the newest any more.
 
     def moved(self) -> None:
         """The room is another: what the chat is may be missing there.

@@ -47,6 +47,11 @@ class ChatTopic:
         is_news = event.is_news or (self._missed is not None and self._missed.is_news)
         self._missed = RemoteTopic(chat=event.chat, topic=event.topic, is_news=is_news)
 
+    @property
+    def is_missed(self) -> bool:
+        """Whether the chat's is not in the room for that."""
+        return self._missed is not None
+
     async def make_good(self) -> None:
         """Have what was missed in the room. Raises ``TemporaryFailure``."""
         while (missed := self._missed) is not None:

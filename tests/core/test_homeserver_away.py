@@ -83,6 +83,17 @@ async def test_the_topic_that_people_set_after_the_chats_holds() -> None:
     facts.topic.note("ours")
     await facts.catch_up()
     assert not ground.waiting
+    # What it became while nothing crossed is newer than what was missed before.
+    ground.is_away = True
+    await facts.receive(topic("theirs"))
+    facts.portal = replace(facts.portal, paused=True)
+    ground.is_away = False
+    await facts.catch_up()
+    facts.overhear(topic("newest"))
+    facts.portal = replace(facts.portal, paused=False)
+    await facts.review()
+    ground.arrive()
+    assert ground.topics == ["newest"]
     # News stay news, though a new connection finds what it became.
     ground.is_away = True
     facts = ChatFacts(replace(ground.portal, created_by=ALICE), ground.house)
@@ -92,7 +103,7 @@ async def test_the_topic_that_people_set_after_the_chats_holds() -> None:
     ground.is_away = False
     await facts.topic.make_good()
     ground.arrive()
-    assert ground.topics == ["theirs now"]
+    assert ground.topics == ["newest", "theirs now"]
 
 
 async def test_a_room_that_follows_the_topic_alone_has_what_is_known_of_its_chat() -> None:
