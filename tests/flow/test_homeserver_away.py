@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from bridge.app import App
-from bridge.demo.matrix_user import MatrixUser
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import Follow
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
@@ -60,7 +60,10 @@ async def talk(carl: IrcUser, channel: str, said: list[str], what: str) -> None:
 
 async def room_of(app: App, alice: MatrixUser, channel: str) -> str:
     """The room that is made for a channel by its alias: it follows all of that."""
-    alias = app.parts.namespaces.alias(NEAR, RemoteChatId(channel))
+    parts = app.parts
+    # Else it is not known yet that there is such a channel.
+    await wait_until(lambda: parts.introduced and parts.instances[NEAR].is_connected)
+    alias = parts.namespaces.alias(NEAR, RemoteChatId(channel))
     return str((await alice.call("POST", f"v3/join/{quote(alias)}", {}))["room_id"])
 
 
@@ -128,12 +131,12 @@ async def _is_as_the_channel(alice: MatrixUser, room: str) -> None:
 
     async def found() -> tuple[object, dict[str, int]]:
         users = (await state(alice, room, "m.room.power_levels"))["users"]
-        ghosts = {user: level for user, level in users.items() if level and user in users}
-        near = {user: level for user, level in ghosts.items() if "_near_" in user}
+        near = {user: level for user, level in users.items() if level and "_near_" in user}
         return (await state(alice, room, "m.room.topic")).get("topic"), near
 
-    while await found() != ("third", wanted):
-        await alice.sync()
+    async with asyncio.timeout(PATIENCE):
+        while await found() != ("third", wanted):
+            await alice.sync()
 
 
 @pytest.mark.parametrize("hangs", [False, True])
