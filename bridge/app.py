@@ -87,6 +87,7 @@ class App:
                 group.create_task(parts.logins.run(), name="logins"),
                 group.create_task(parts.house.typing.run(), name="typing"),
                 group.create_task(parts.house.gathering.run(), name="gathering"),
+                group.create_task(parts.house.catching_up.run(), name="catching up"),
             ]
             marker = group.create_task(parts.marker.run(), name="marks")
             await self._load()

@@ -215,7 +215,7 @@ class Arrivals:
     async def _show_typing(self, event: RemoteTyping) -> None:
         ghost = self._ghost(event.user)
         is_shown = not self._portal.blocked and not self._opted_out(event.user)
-        if is_shown and ghost in await self.attendance.present():
+        if is_shown and ghost in await self.attendance.known():
             seconds = min(event.seconds, _LONGEST_TYPING) if event.is_typing else 0
             self._house.typing.show(self._portal.room, ghost, seconds)
 

@@ -1,14 +1,15 @@
 """Which people of a chat have their ghosts in its room."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bridge.core.chatfacts import ChatFacts
 from bridge.core.house import House
 from bridge.core.outgoing import once
-from bridge.matrix.client import MatrixError
+from bridge.core.patience import promptly
+from bridge.matrix.client import HomeserverAway, MatrixError
 from bridge.model import Members, Outgoing, Permission, Portal, SendKind
-from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import (
     RemoteJoin,
     RemoteLeave,
@@ -20,9 +21,15 @@ from bridge.sdk.ids import InstanceId, RemoteUserId, UserId
 
 Movement = RemoteJoin | RemoteLeave | RemoteRename | RemoteMembers
 
+log = logging.getLogger(__name__)
+
 
 class Attendance:
-    """One room's. Whether everybody of the chat, who has spoken, or nobody: ``Members``."""
+    """One room's. Whether everybody of the chat, who has spoken, or nobody: ``Members``.
+
+    Who is in the room is asked once. Where the homeserver does not answer, nothing waits for it:
+    room and chat are compared when it does (``core.catchingup``).
+    """
 
     def __init__(self, facts: ChatFacts, house: House) -> None:
         self._facts = facts
@@ -35,6 +42,14 @@ class Attendance:
         self._coming: dict[UserId, RemoteUser] = {}
         self._going: dict[UserId, str] = {}
         """By what names."""
+        self._is_told = False
+        """The network has told who all is in the chat."""
+        self._is_unmatched = False
+        """Who is in the room is to be compared with that, when the homeserver says who is."""
+        self._brought: set[UserId] = set()
+        """Who is in the room by what was put since it was to be asked who is there."""
+        self._missed: dict[UserId, RemoteLeave | RemoteRename] = {}
+        """What became of others in the meantime."""
 
     @property
     def _portal(self) -> Portal:
@@ -56,24 +71,66 @@ class Attendance:
     async def present(self) -> set[UserId]:
         """Our ghosts of this portal's instance that are in the room.
 
-        Raises ``TemporaryFailure`` when the homeserver does not say.
+        Raises ``HomeserverAway`` when the homeserver does not say.
         """
         if self._present is None:
+            room = self._portal.room
             try:
-                members = await self._house.intents.joined_members(self._portal.room)
+                members = await self._house.intents.joined_members(room)
             except MatrixError as error:
-                raise TemporaryFailure(str(error), retry_after=5) from error
+                raise HomeserverAway(str(error), retry_after=5) from error
+            if self._present is not None or self._portal.room != room:
+                return await self.present()  # Known, or another room, meanwhile.
             parse_ghost = self._house.namespaces.parse_ghost
-            self._present = {
+            self._present = self._brought | {
                 UserId(user)
                 for user in members
                 if (ghost := parse_ghost(user)) and ghost[0] == self._portal.instance
             }
+            self._brought = set()
         return self._present
+
+    async def known(self) -> set[UserId]:
+        """The same, as far as it is known soon: else those that what was put brings there."""
+        if self._present is None and not self._is_unmatched:
+            try:
+                self._refuse_early()
+                return await promptly(self.present())
+            except HomeserverAway as error:
+                log.info("room and chat are compared later: %s", error,
+                         extra={"event": "match_later"})  # fmt: skip
+                self._match_later()
+        return self._at_hand
+
+    def _refuse_early(self) -> None:
+        """Raise ``HomeserverAway`` while somebody may come in by what an earlier process put."""
+        lane = self._house.sender.lane_of(self._portal.room)
+        if lane is not None and not lane.is_of_now:
+            raise HomeserverAway("it has not taken all that was said before", retry_after=1)
+
+    @property
+    def _at_hand(self) -> set[UserId]:
+        return self._brought if self._present is None else self._present
+
+    def _match_later(self) -> None:
+        self._is_unmatched = True
+        self._house.catching_up.want(self)
+
+    async def catch_up(self) -> None:
+        """Have room and chat match, once the homeserver says who is in the room.
+
+        Raises ``TemporaryFailure`` while it does not, or the database is away.
+        """
+        if self._is_unmatched:
+            self._refuse_early()
+            await self.present()
+            await self._match()
+            self._is_unmatched = False
 
     def moved(self) -> None:
         """The room is another: who is in there is to be asked."""
         self._present = None
+        self._brought, self._missed = set(), {}
         self.end()
 
     def end(self) -> None:
@@ -88,8 +145,8 @@ class Attendance:
         ghost = self._ghost(user)
         self._coming.pop(ghost, None)
         self._going.pop(ghost, None)
-        if self._present is not None and self.mode is not Members.NONE:
-            self._present.add(ghost)
+        if self.mode is not Members.NONE:
+            self._at_hand.add(ghost)
 
     async def receive(self, event: Movement) -> None:
         """Follow who comes into the chat and who leaves it."""
@@ -99,16 +156,28 @@ class Attendance:
                 await self._want([event.user])
             case RemoteLeave():
                 self._forget(event.user)
+                await self.known()
+                if self._present is None:
+                    self._missed[self._ghost(event.user)] = event
                 await self._move(leave=[event.user], reason=event.reason)
             case RemoteRename():
                 await self._rename(event)
             case RemoteMembers():
-                await self._match(event)
+                self._there = {user.id: user for user in event.users}
+                self._spoke = {one: None for one in self._spoke if one in self._there}
+                self._is_told = True
+                await self.known()
+                if self._present is not None:
+                    await self._match()
 
     async def let_go(self, user: RemoteUserId) -> None:
         """Have somebody's ghost out of the room who does not want to be there."""
         gone = RemoteUser(id=user, name=user)
         self._coming.pop(self._ghost(gone), None)
+        if self._present is None:
+            # Not asked here: it may be about many rooms, and somebody waits for an answer.
+            self._missed[self._ghost(gone)] = RemoteLeave(chat=self._portal.chat, user=gone)
+            self._match_later()
         await self._move(leave=[gone])
 
     async def empty(self) -> None:
@@ -190,7 +259,9 @@ class Attendance:
         """Have people in the room whom it shows though they have said nothing: soon."""
         if self.mode is not Members.FULL:
             return
-        present = await self.present()
+        present = await self.known()
+        if self._present is None:
+            return  # Who is wanted is looked at when it is known who is there.
         recent = {one: number for number, one in enumerate(reversed(self._spoke))}
         wanted = sorted(users, key=lambda user: recent.get(user.id, len(recent)))
         self._coming |= {
@@ -201,7 +272,7 @@ class Attendance:
             self._house.gathering.want(self)
 
     async def _rename(self, event: RemoteRename) -> None:
-        present, old = await self.present(), self._ghost(event.old)
+        present, old = await self.known(), self._ghost(event.old)
         was_coming = old in self._coming
         if event.old.id in self._spoke:
             self._spoke[event.new.id] = None
@@ -213,22 +284,51 @@ class Attendance:
             self._coming.pop(old, None)
             await self._want([event.new])
         if event.old.id != event.new.id:
-            reason = f"is now known as {event.new.name}"
+            if self._present is None:
+                self._missed[old] = event
+            reason = _now_known_as(event.new)
             await self._move(leave=[event.old], arrive=arrive, reason=reason)
 
-    async def _match(self, event: RemoteMembers) -> None:
-        self._there = {user.id: user for user in event.users}
-        self._spoke = {one: None for one in self._spoke if one in self._there}
-        wanted = {self._ghost(user) for user in event.users if self._may_come(user)}
-        self._coming = {one: user for one, user in self._coming.items() if one in wanted}
+    async def _match(self) -> None:
+        """Have those out of the room who are not in the chat, and soon the others in."""
         present = await self.present()
-        gone = present - (set() if self.mode is Members.NONE else wanted)
-        await self._house.sender.put(
-            [self._membership(ghost, "", SendKind.LEAVE) for ghost in sorted(gone)]
-        )
+        wanted = {self._ghost(user) for user in self._there.values() if self._may_come(user)}
+        self._coming = {one: user for one, user in self._coming.items() if one in wanted}
+        stay = set() if self.mode is Members.NONE else wanted
+        gone = (present if self._is_told else present & self._missed.keys()) - stay
+        renamed = {
+            self._ghost(user): user for ghost in gone
+            if (user := self._successor(ghost)) and self._ghost(user) in stay - present
+        }  # fmt: skip
+        await self._house.sender.put([
+            *(self._membership(ghost, "", SendKind.LEAVE, self._why(ghost))
+              for ghost in sorted(gone)),
+            *(self._membership(ghost, user.name, SendKind.JOIN)
+              for ghost, user in renamed.items()),
+        ])  # fmt: skip
         # Only now: what could not be stored comes again, and must not find itself done.
         present -= gone
-        await self._want(event.users)
+        present.update(renamed)
+        self._missed.clear()
+        await self._want(list(self._there.values()))
+
+    def _successor(self, ghost: UserId) -> RemoteUser | None:
+        """What a ghost's person is called now, if it was missed that they changed the name."""
+        found: RemoteUser | None = None
+        for _ in range(len(self._missed)):  # Names may go in a circle.
+            event = self._missed.get(ghost)
+            if not isinstance(event, RemoteRename):
+                break
+            found, ghost = event.new, self._ghost(event.new)
+        return found
+
+    def _why(self, ghost: UserId) -> str:
+        match self._missed.get(ghost):
+            case RemoteLeave(reason=reason):
+                return reason
+            case RemoteRename(new=new):
+                return _now_known_as(new)
+        return ""
 
     async def _move(
         self,
@@ -238,7 +338,7 @@ class Attendance:
         reason: str = "",
     ) -> None:
         """Have ghosts leave or come at once; those already so are left alone."""
-        present = await self.present()
+        present = await self.known()
         gone = {g: user for user in leave if (g := self._ghost(user)) in present}
         stay = present - gone.keys()
         come = {
@@ -251,6 +351,7 @@ class Attendance:
             *(self._membership(g, user.name, SendKind.JOIN) for g, user in come.items()),
         ])  # fmt: skip
         # Only now: what could not be stored comes again, and must not find itself done.
+        present = self._at_hand  # Who is there may have become known meanwhile.
         present.difference_update(gone)
         present.update(come)
 
@@ -260,6 +361,10 @@ class Attendance:
             content={"reason": reason} if reason else {},
             transaction_id=once(), portal=self._portal.id, name=name,
         )  # fmt: skip
+
+
+def _now_known_as(user: RemoteUser) -> str:
+    return f"is now known as {user.name}"
 
 
 def is_left_out(house: House, instance: InstanceId, user: RemoteUser, portal: int) -> bool:

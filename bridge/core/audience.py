@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from bridge.core.house import House
-from bridge.matrix.client import MatrixError
+from bridge.matrix.client import HomeserverAway, MatrixError
 from bridge.matrix.intents import Intents
 from bridge.model import Portal
-from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
 
 
@@ -27,7 +27,7 @@ class Audience:
     async def people(self) -> frozenset[UserId]:
         """Everybody who is in the room, as far as the homeserver has told us.
 
-        Raises ``TemporaryFailure`` when it does not say, ``PermanentFailure`` when we cannot know
+        Raises ``HomeserverAway`` when it does not say, ``PermanentFailure`` when we cannot know
         since our bot is not in there.
         """
         while self._people is None:
@@ -35,7 +35,7 @@ class Audience:
             try:
                 members = await self._intents.joined_members(self._room)
             except MatrixError as error:
-                raise TemporaryFailure(str(error), retry_after=5) from error
+                raise HomeserverAway(str(error), retry_after=5) from error
             if self._bot not in members:
                 raise PermanentFailure("it is not known who is in the room")
             if before == self._changes:  # Else what was asked may be older than what came.

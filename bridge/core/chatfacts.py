@@ -2,17 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from bridge.core.admission import Admission, read_admission
+from bridge.core.chattopic import ChatTopic
 from bridge.core.house import House
 from bridge.core.outgoing import once
 from bridge.core.ranks import POWERS
 from bridge.core.removals import Removals
-from bridge.matrix.client import MatrixError
+from bridge.core.shownroom import ShownRoom
+from bridge.matrix.client import HomeserverAway, MatrixError
 from bridge.matrix.rooms import level_of
 from bridge.model import Follow, Outgoing, Portal, Puppets, SendKind
 from bridge.sdk.errors import TemporaryFailure
@@ -24,24 +25,25 @@ from bridge.sdk.events import (
     RemoteRemoval,
     RemoteTopic,
 )
-from bridge.sdk.ids import RemoteUserId, RoomId, UserId
+from bridge.sdk.ids import RemoteUserId, UserId
 
 log = logging.getLogger(__name__)
 
 
-class ChatFacts:
-    """One portal's. What is written into the room goes by the outbox, as messages do."""
+class ChatFacts(ShownRoom):
+    """One portal's. What is written into the room goes by the outbox, as messages do.
+
+    What is asked of the homeserver before holds nothing up: where it does not answer, what the
+    chat is is known, and brought into the room when it does (``core.catchingup``).
+    """
 
     def __init__(self, portal: Portal, house: House) -> None:
-        self.portal = portal
+        super().__init__(portal, house)
         self.choosing = asyncio.Lock()
         """Held while what the room's people chose is stored, and then known."""
         self.pausing = asyncio.Lock()
         """The same of whether anything crosses."""
-        self.topic: str | None = None
-        """The room's topic as far as we know, with what is on its way there."""
-        self.is_topic_held = False
-        """The chat's was left out, since somebody reads in the room who must not."""
+        self.topic = ChatTopic(self, house)
         self._ranks: dict[RemoteUserId, Rank] = {}
         self._own: dict[UserId, Rank] = {}
         """What people in Matrix may do in the chat, by their connections."""
@@ -56,14 +58,14 @@ class ChatFacts:
         self._limiting = asyncio.Lock()
         self._is_limiting = False
         """That was begun, and it is not done, or failed."""
-        self._removals = Removals(house)
+        self._removals = Removals(house, self.ask)
         self._is_left = False
         """The room is the chat's no longer."""
         self._is_behind = False
         """The room may lack something of what is known."""
-        self._access: RemoteAccess | None = None
-        self._is_shown: bool | None = None
-        """Whether the room is in its network's list; None if that was not looked at yet."""
+        self._is_access_missed = False
+        self._has_news = False
+        """Something was noted since."""
         self._listed_for: RemoteAccess | None = None
         """What the chat was when the list was seen to last."""
         self._rule_put: tuple[Outgoing, str] | None = None
@@ -72,18 +74,17 @@ class ChatFacts:
         """Whether those who run the chat have ended its bridge, which is not untied yet."""
         self.beside: Callable[[], Sequence[ChatFacts]] = lambda: ()
         """The same of the room's other chats."""
-        self._house = house
 
     async def apply(self) -> None:
         """Bring into the room what is known, after it was decided to follow the chat."""
         chat, self._is_behind = self.portal.chat, False
         ranks, own = dict(self._ranks), dict(self._own)
         try:
-            await self.receive(RemoteRanks(chat=chat, ranks=ranks, own=own, is_all=True))
+            await self._take(RemoteRanks(chat=chat, ranks=ranks, own=own, is_all=True))
             if self._access is not None:
-                await self.receive(self._access)
+                await self._take(self._access)
             for removal in self._removals.undone():
-                await self.receive(removal)
+                await self._take(removal)
             await self.show()
         except BaseException:
             self._is_behind = True
@@ -93,18 +94,41 @@ class ChatFacts:
         """Bring into the room what was missed, and have those speak there who may.
 
         Called after it was decided otherwise what crosses, or whom it is about. What cannot be
-        done now is with the chat's next change.
+        done now is done when the homeserver answers, or with the chat's next change.
         """
-        portal = self.portal
         try:
-            is_out = self._is_bot_out
+            await self._make_good()
+        except TemporaryFailure as error:
+            _tell_behind(error)
+            if isinstance(error, HomeserverAway):
+                self._await_homeserver()
+
+    async def catch_up(self) -> None:
+        """Bring into the room what was noted while the homeserver did not answer.
+
+        Raises ``TemporaryFailure`` while it does not, or the database is away.
+        """
+        while self._awaits_homeserver:
+            self._has_news = False
+            await self._make_good()
+            self._awaits_homeserver = self._has_news  # Noted meanwhile.
+
+    async def _make_good(self) -> None:
+        portal = self.portal
+        if not (portal.paused or self._is_bot_out or self._is_left):
+            with _leaving_refused():
+                await self.topic.make_good()
             is_behind = self._is_behind or any(True for _ in self._removals.undone())
-            if is_behind and portal.follow is Follow.ALL and not (portal.paused or is_out):
+            if is_behind and portal.follow is Follow.ALL:
                 await self.apply()
+            elif self._is_access_missed and self._access is not None:
+                await self._take(self._access)
+        with _leaving_refused():
             await self._limit()
-        except (MatrixError, TemporaryFailure) as error:
-            log.warning("a room does not follow its chat: %s", error,
-                        extra={"event": "not_followed"})  # fmt: skip
+
+    def _await_homeserver(self) -> None:
+        self._awaits_homeserver = True
+        self._house.catching_up.want(self)
 
     def overhear(self, event: RemoteEvent) -> None:
         """Know what the chat is by now, though the room does not follow it just now."""
@@ -115,6 +139,8 @@ class ChatFacts:
             self._is_behind = True
         elif isinstance(event, RemoteRemoval):
             self._removals.note(event)
+        elif isinstance(event, RemoteTopic) and self.topic.is_missed:
+            self.topic.miss(event)  # What was missed is not the newest any more.
 
     def moved(self) -> None:
         """The room is another: what the chat is may be missing there.
@@ -125,119 +151,40 @@ class ChatFacts:
         self._is_limiting = self.portal.quieted
 
     async def receive(self, event: RemoteEvent) -> None:
-        """Take one fact. Raises ``TemporaryFailure`` when database or homeserver are away."""
-        try:
+        """Take one fact; the homeserver's silence holds up nobody.
+
+        Raises ``TemporaryFailure`` when the database is away.
+        """
+        if not self._awaits_homeserver:
+            try:
+                await self._take(event)
+            except HomeserverAway as error:
+                _tell_behind(error)
+                self._await_homeserver()
+            else:
+                return
+        self._has_news = True
+        match event:
+            case RemoteTopic():
+                self.topic.miss(event)
+            case RemoteRemoval():
+                self._removals.miss(self.portal, event)
+            case _:
+                self.overhear(event)
+                self._is_access_missed |= isinstance(event, RemoteAccess)
+
+    async def _take(self, event: RemoteEvent) -> None:
+        """Raises ``HomeserverAway``, and ``TemporaryFailure`` when the database is away."""
+        with _leaving_refused():
             match event:
                 case RemoteTopic():
-                    await self._set_topic(event)
+                    await self.topic.follow(event)
                 case RemoteAccess():
                     await self._set_access(event)
                 case RemoteRanks():
                     await self._set_powers(event)
                 case RemoteRemoval():
                     await self._removals.follow(self.portal, event)
-        except MatrixError as error:
-            log.warning("a room does not follow its chat: %s", error,
-                        extra={"event": "not_followed"})  # fmt: skip
-
-    async def show(self) -> None:
-        """Have the room in its network's list while the chat is to be found and open to all.
-
-        Where the homeserver cannot be asked it stays as it is until this is called again. Raises
-        ``TemporaryFailure`` when the database is away.
-        """
-        access = self._access
-        if access is None:
-            return
-        is_wanted = access.listed and access.open
-        if is_wanted:
-            try:
-                is_wanted = await self._is_to_be_found()
-            except TemporaryFailure as error:
-                # What is said in the chat must not wait for this.
-                log.info("a room is listed later: %s", error, extra={"event": "list_later"})
-                self._is_shown = None
-                return
-        if is_wanted is not self._may_be_shown:
-            await self._house.sender.put([self._listing(self.portal.room, is_listed=is_wanted)])
-            self._is_shown = is_wanted
-
-    def forget_listing(self) -> None:
-        """Have the next change put the room into its network's list, or take it out, anew."""
-        self._is_shown = None
-
-    def hide(self) -> list[Outgoing]:
-        """What takes the room off its network's list, as it is the chat's no longer.
-
-        The same again until :meth:`forget_listing`: it may not come to be stored.
-        """
-        return [self.unlist(self.portal.room)] if self._may_be_shown is not False else []
-
-    def unlist(self, room: RoomId) -> Outgoing:
-        """What takes a room off the network's list."""
-        return self._listing(room, is_listed=False)
-
-    def _listing(self, room: RoomId, *, is_listed: bool) -> Outgoing:
-        portal = self.portal
-        return Outgoing(
-            room=room, user=self._house.namespaces.bot, kind=SendKind.LIST,
-            content={"instance": portal.instance, "listed": is_listed}, transaction_id=once(),
-        )  # fmt: skip
-
-    async def _is_to_be_found(self) -> bool:
-        """Whether those who are in the room want it to be found as the chat is."""
-        intents, portal = self._house.intents, self.portal
-        if portal.follow is not Follow.ALL:
-            return await intents.is_listed(portal.room)
-        if self.is_own_room:  # Its join rule follows, and may be on its way.
-            return True
-        return await read_admission(intents, portal.room) is not Admission.INVITE
-
-    @property
-    def _may_be_shown(self) -> bool | None:
-        """Whether the room is in its network's list; None if it may be since an earlier run."""
-        if self._is_shown is None and not (self.portal.listed and self.portal.open):
-            return False
-        return self._is_shown
-
-    @property
-    def is_own_room(self) -> bool:
-        """Whether we made the room for the chat."""
-        return self.portal.created_by == self._house.namespaces.bot
-
-    async def _set_topic(self, event: RemoteTopic) -> None:
-        if self.portal.follow is Follow.NOTHING:
-            return
-        if self.topic is None:
-            state = await self._house.intents.state(self.portal.room, "m.room.topic") or {}
-            self.topic = str(state.get("topic") or "")
-        # What stands in a room that people made is theirs, until somebody changes the chat's.
-        is_theirs = bool(self.topic) and not event.is_news and not self.is_own_room
-        if self.topic == event.topic or is_theirs or not await self._can("m.room.topic"):
-            return
-        await self._put_state("m.room.topic", {"topic": event.topic})
-        self.topic = event.topic
-
-    def overhear_topic(self, event: dict[str, Any]) -> None:
-        """Know the topic that people set in the room, though the chat does not get it."""
-        topic = event["content"].get("topic")
-        if event["type"] == "m.room.topic" and isinstance(topic, str):
-            self.topic, self.is_topic_held = topic, False
-
-    async def put_held_topic(self) -> None:
-        """Put the chat's newest topic into the room, if it was left out before.
-
-        Raises ``TemporaryFailure`` when the database is away.
-        """
-        portal = self.portal
-        if not self.is_topic_held or portal.follow is Follow.NOTHING or portal.paused:
-            return
-        self.is_topic_held = False  # First: it may be left out again.
-        try:
-            await self._put_state("m.room.topic", {"topic": self.topic or ""})
-        except BaseException:
-            self.is_topic_held = True
-            raise
 
     async def _set_access(self, event: RemoteAccess) -> None:
         self._access = event
@@ -246,13 +193,15 @@ class ChatFacts:
             self._listed_for = event
         follows, is_own = self.portal.follow is Follow.ALL, self.is_own_room
         if follows and is_own and self.portal.listed != event.listed:
-            await self._house.intents.set_listed(self.portal.room, event.listed)
+            await self.ask(self._house.intents.set_listed(self.portal.room, event.listed))
         portal, closed = self.portal, self.portal.closed
         # One that we closed though the chat is not known to be closed was left halfway.
         is_halfway = closed and portal.open is not False
         if follows and (event.open == closed or is_halfway):
             closed = await self._set_join_rule(event)
         await self._note_access(listed=event.listed, is_open=event.open, closed=closed)
+        if self._access is event:
+            self._is_access_missed = False
         await self._limit()
 
     # --- who may speak ---
@@ -306,7 +255,7 @@ class ChatFacts:
         if self._is_left or (is_limited is portal.quieted and not self._is_limiting):
             return
         # What is limited by us is known to be until we can lift it: later it would be people's.
-        if self._is_bot_out or not await self._can("m.room.power_levels"):
+        if self._is_bot_out or not await self.can("m.room.power_levels"):
             return
         is_new = is_limited and not portal.quieted and not self._quieting()
         if is_new and not await self._may_all_speak():
@@ -360,7 +309,7 @@ class ChatFacts:
         room, put = self.portal.room, self._limit_put
         # Asked first, as of the join rule.
         is_coming = put is not None and put[0].room == room and self._house.sender.may_wait(put[0])
-        levels = await self._house.intents.state(room, "m.room.power_levels")
+        levels = await self.ask(self._house.intents.state(room, "m.room.power_levels"))
         if levels is None or (level_of(levels.get("users_default")) or 0) > 0:
             return False
         is_free = level_of(levels.get("events_default", 0)) == 0
@@ -369,7 +318,7 @@ class ChatFacts:
     async def _find_voices(self) -> dict[UserId, bool]:
         """Who may speak in the room beside ghosts: our people who are heard, and our bots."""
         house = self._house
-        members = await house.intents.joined_members(self.portal.room)
+        members = await self.ask(house.intents.joined_members(self.portal.room))
         is_bot, bot = house.namespaces.is_bot, house.namespaces.bot
         self._let |= {user for user in members if is_bot(user) and user != bot}
         self._given |= self._own.keys()
@@ -377,7 +326,8 @@ class ChatFacts:
 
     async def _find_given(self) -> set[UserId]:
         """Whom an earlier process let speak in the room for a rank that they have no more."""
-        levels = await self._house.intents.state(self.portal.room, "m.room.power_levels") or {}
+        asked = self._house.intents.state(self.portal.room, "m.room.power_levels")
+        levels = await self.ask(asked) or {}
         users, is_ours = levels.get("users"), self._house.namespaces.is_ours
         there = users if isinstance(users, dict) else {}
         given = {
@@ -398,14 +348,14 @@ class ChatFacts:
         """Close a public room, or open one that was closed by us; whether it is closed by us."""
         rule, portal = await self._join_rule(), self.portal
         is_ours = rule == "public" or (portal.closed and rule == "invite")
-        if not is_ours or not await self._can("m.room.join_rules"):
+        if not is_ours or not await self.can("m.room.join_rules"):
             # What people decided otherwise stays as it is.
             return False
         # First, so that it is done again if we are cut off before or after it is put.
         is_open = event.open or portal.open or None
         await self._note_access(listed=event.listed, is_open=is_open, closed=True)
         rule = "public" if event.open else "invite"
-        self._rule_put = await self._put_state("m.room.join_rules", {"join_rule": rule}), rule
+        self._rule_put = await self.put_state("m.room.join_rules", {"join_rule": rule}), rule
         return not event.open
 
     async def _join_rule(self) -> str:
@@ -413,7 +363,7 @@ class ChatFacts:
         room, put = self.portal.room, self._rule_put
         # Asked first: what arrives after that is in the answer, or is what we know.
         is_coming = put is not None and put[0].room == room and self._house.sender.may_wait(put[0])
-        state = await self._house.intents.state(room, "m.room.join_rules") or {}
+        state = await self.ask(self._house.intents.state(room, "m.room.join_rules")) or {}
         return put[1] if put is not None and is_coming else str(state.get("join_rule") or "")
 
     async def _note_access(self, *, listed: bool, is_open: bool | None, closed: bool) -> None:
@@ -444,7 +394,7 @@ class ChatFacts:
             voices |= dict.fromkeys(self._own.keys() - self._given, True)
         if portal.follow is not Follow.ALL or not (event.ranks or event.is_all or voices):
             return
-        if not await self._can("m.room.power_levels"):
+        if not await self.can("m.room.power_levels"):
             return
         ghost = house.namespaces.ghost
         users = {ghost(portal.instance, who): POWERS[rank] for who, rank in event.ranks.items()}
@@ -480,14 +430,32 @@ class ChatFacts:
         house = self._house
         return house.intents.evictions.is_out(self.portal.room, house.namespaces.bot)
 
-    async def _can(self, kind: str) -> bool:
+    async def can(self, kind: str) -> bool:
+        """Whether our bot may set a state of the room. Raises ``HomeserverAway``."""
         house = self._house
-        return await house.intents.can(self.portal.room, house.namespaces.bot, kind)
+        return await self.ask(house.intents.can(self.portal.room, house.namespaces.bot, kind))
 
-    async def _put_state(self, kind: str, content: dict[str, Any]) -> Outgoing:
+    async def put_state(self, kind: str, content: dict[str, Any]) -> Outgoing:
+        """Have a state of the room so; what goes there. Raises ``TemporaryFailure``."""
         entry = Outgoing(
             room=self.portal.room, user=self._house.namespaces.bot, kind=SendKind.STATE,
             type=kind, content=content, transaction_id=once(), portal=self.portal.id,
         )  # fmt: skip
         await self._house.sender.put([entry])
         return entry
+
+
+@contextmanager
+def _leaving_refused() -> Iterator[None]:
+    """Leave what the homeserver refuses as it is in the room."""
+    try:
+        yield
+    except MatrixError as error:
+        if error.status == 401:
+            # It does not know us at all just now, which says nothing of the room.
+            raise HomeserverAway(str(error)) from error
+        _tell_behind(error)
+
+
+def _tell_behind(error: Exception) -> None:
+    log.warning("a room does not follow its chat: %s", error, extra={"event": "not_followed"})

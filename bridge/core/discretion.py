@@ -3,6 +3,8 @@
 from bridge.core.audience import Audience
 from bridge.core.house import House
 from bridge.core.outgoing import notice
+from bridge.core.patience import promptly
+from bridge.matrix.client import HomeserverAway
 from bridge.model import Portal
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import (
@@ -20,12 +22,18 @@ async def may_show(event: RemoteEvent, portal: Portal, audience: Audience, house
     """Whether what came for one person alone may come into that person's room.
 
     Raises ``PermanentFailure`` for words that may not; of those who came into it the room is told.
+    Raises ``HomeserverAway`` for words while it is not known who reads there.
     """
     owner = portal.created_by
     if portal.receiver is None or not isinstance(event, (*_WORDS, RemoteTyping)):
         return True
     takes_none = owner is None or house.optouts.cover(owner, portal.id)
-    others = set() if takes_none else await audience.people() - {owner}
+    try:
+        others = set() if takes_none else await promptly(audience.people()) - {owner}
+    except HomeserverAway:
+        if isinstance(event, _WORDS):
+            raise
+        return False
     if not isinstance(event, _WORDS):
         return not takes_none and not others
     if takes_none:

@@ -153,7 +153,7 @@ class Doorway:
             await self._let_stop(item)
         elif self.portal.paused or left_alone or self._is_left_out(item):
             item.drop()
-            self.facts.overhear_topic(item.event)
+            self.facts.topic.overhear(item.event)
         elif item.event["type"] in KINDS:
             await self.acts.handle(item)
         else:

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import NamedTuple, Protocol
 
 from bridge.core.audit import Audit
+from bridge.core.patience import promptly
 from bridge.logs import hide
 from bridge.matrix.doubles import Doubles, Leave
 from bridge.model import AuditAction, LoginRow
@@ -282,7 +283,7 @@ class DoublePuppets:
         known = self._ignored.get(person)
         if known is None or monotonic() > known.until:
             try:
-                users = await self._doubles.ignored_by(person, leave)
+                users = await promptly(self._doubles.ignored_by(person, leave))
             except DeliveryError as error:
                 log.info("it is not known whom somebody ignores: %s", error,
                          extra={"event": "ignored_unknown"})  # fmt: skip

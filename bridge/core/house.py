@@ -8,6 +8,7 @@ from bridge.core.announcing import Announcer
 from bridge.core.audit import Audit
 from bridge.core.bareorders import BareOrders
 from bridge.core.blocks import Blocks
+from bridge.core.catchingup import CatchingUp
 from bridge.core.crossings import Crossings
 from bridge.core.deletions import Deletions
 from bridge.core.doublepuppets import DoublePuppets
@@ -103,6 +104,7 @@ class House:
     policies: InForce = field(default_factory=InForce)
     gathering: Gathering = field(default_factory=Gathering)
     bare_orders: BareOrders = field(default_factory=BareOrders)
+    catching_up: CatchingUp = field(default_factory=CatchingUp)
     excerpts: Recent[tuple[int, str], str] = field(default_factory=lambda: Recent(2000))
     """What was said last, by portal and event id: for what is told of edits. Empty of what was
     taken back."""

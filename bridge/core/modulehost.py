@@ -5,16 +5,23 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from bridge.core.hosting import InstanceHost, InstanceMetrics
-from bridge.matrix.client import MatrixError
+from bridge.matrix.cache import Recent
+from bridge.matrix.client import HomeserverAway, MatrixError
 from bridge.model import Clock, LoginRow
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import ModeratorWish, RemoteEvent
-from bridge.sdk.ids import InstanceId, RemoteUserId
+from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId
 from bridge.sdk.login import LoginState
 from bridge.sdk.module import Store
 from bridge.sdk.secret import Secret
 
 _STORE_AGAIN_SECONDS = 1.0
+_LONGEST_PAUSE = 5.0
+UNANSWERED_SECONDS = 60.0
+"""So long what is said to one person alone waits for the homeserver, which must make its room or
+say who reads there. All else goes without."""
+_REMEMBERED = 1000
+"""Chats of which it is known since when that fails."""
 
 Keep = Callable[[LoginRow, str, Secret | None], Awaitable[None]]
 """Keeps something beside what a login signs in with. Raises ``TemporaryFailure``."""
@@ -57,10 +64,37 @@ class ModuleHost(InstanceHost):
         self._guests = guests
         self._row = row
         self._keep = keep
+        self.patience = UNANSWERED_SECONDS
+        """Seconds that what needs the homeserver's word waits for it."""
+        self._unanswered: Recent[RemoteChatId, float] = Recent(_REMEMBERED)
+        """Since when the homeserver does not do what a chat needs of it."""
 
     async def receive(self, event: RemoteEvent) -> None:
-        """Take an event from the network; returns when it is stored. Waits for the database."""
-        await self._persistently(lambda: self._receive(event))
+        """Take an event from the network; returns when it is stored. Waits for the database.
+
+        Raises ``PermanentFailure`` for what one person alone should hear and cannot, be it that
+        the homeserver does not answer: nothing that is said after it waits for that.
+        """
+
+        async def receive() -> None:
+            try:
+                await self._receive(event)
+            except (HomeserverAway, MatrixError) as error:
+                if self._has_waited(event.chat):
+                    raise PermanentFailure(
+                        "the homeserver does not answer just now; say it again later"
+                    ) from error
+                raise
+            self._unanswered.drop(event.chat)
+
+        await self._persistently(receive)
+
+    def _has_waited(self, chat: RemoteChatId) -> bool:
+        now = asyncio.get_running_loop().time()
+        since = self._unanswered.get(chat)
+        if since is None:
+            self._unanswered.put(chat, now)
+        return since is not None and now - since >= self.patience
 
     async def identify(self, account: RemoteUserId) -> None:
         """Say which account the login is. Waits for the database."""
@@ -91,7 +125,8 @@ class ModuleHost(InstanceHost):
                 self.log.warning(
                     "An event waits to be stored: %s", error, extra={"event": "receive_waits"}
                 )
-                await asyncio.sleep(error.retry_after or _STORE_AGAIN_SECONDS)
+                pause = error.retry_after or _STORE_AGAIN_SECONDS
+                await asyncio.sleep(min(pause, _LONGEST_PAUSE))
             else:
                 return
 

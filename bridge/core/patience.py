@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from bridge.matrix.client import HomeserverAway
 from bridge.sdk.errors import TemporaryFailure
 
 _T = TypeVar("_T")
@@ -13,6 +14,8 @@ _T = TypeVar("_T")
 _AGAIN_SECONDS = 1.0
 LONGEST_PAUSE = 60.0
 """Seconds between two tries of what nobody waits for."""
+_PROMPT_SECONDS = 5.0
+"""What is said in a chat may wait so long for the homeserver's word on something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,3 +48,15 @@ async def persistently(action: Callable[[], Awaitable[_T]], longest: float = _AG
         except TemporaryFailure:
             await asyncio.sleep(pause)
             pause = min(2 * pause, longest)
+
+
+async def promptly(question: Awaitable[_T]) -> _T:
+    """Ask the homeserver what others wait behind: a word that does not come soon is none.
+
+    Raises ``HomeserverAway``. Only for what may be cut off: nothing is to be stored in it.
+    """
+    try:
+        async with asyncio.timeout(_PROMPT_SECONDS):
+            return await question
+    except TimeoutError as error:
+        raise HomeserverAway("the homeserver did not answer in time") from error

@@ -466,6 +466,7 @@ class Portals:
             del self._by_chat[key]
         self._by_number.pop(portal.id, None)
         door.arrivals.attendance.end()
+        self._house.catching_up.forget(door.facts, door.arrivals.attendance)
         door.voices.are_over = True
         self._house.router.close_lane(door.name)
         self._tell_login(portal)

@@ -64,7 +64,7 @@ class Privacy:
         if not await self.look(door):
             return True
         if outgoing.type == _TOPIC:
-            door.facts.is_topic_held = True
+            door.facts.topic.is_held = True
         return False
 
     async def look(self, door: Doorway) -> frozenset[UserId]:
@@ -148,7 +148,7 @@ class Privacy:
             if door.portal.blocked:
                 await self._house.store.set_blocked(door.portal.id, False)
                 door.portal = replace(door.portal, blocked=False)
-            await door.facts.put_held_topic()
+            await door.facts.topic.put_held()
         except TemporaryFailure:
             return
 
@@ -156,7 +156,7 @@ class Privacy:
         try:
             found = await self.look(door)
             if not found:
-                await door.facts.put_held_topic()
+                await door.facts.topic.put_held()
         except TrestleError as error:
             log.info("a room was not looked at: %s", error, extra={"event": "privacy_unknown"})
             return frozenset()

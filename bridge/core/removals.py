@@ -1,7 +1,7 @@
 """Whom those who run a chat put out of it, or let in again: so it is in the room."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from bridge.core.house import House
 from bridge.core.outgoing import once
@@ -16,11 +16,15 @@ _KINDS = {Removal.KICK: SendKind.KICK, Removal.BAN: SendKind.BAN, Removal.UNBAN:
 class Removals:
     """One portal's."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, ask: Callable[[Awaitable[bool]], Awaitable[bool]]) -> None:
+        """``ask``: how long the homeserver's word is waited for."""
         self._house = house
+        self._ask = ask
         self._undone: dict[UserId, RemoteRemoval] = {}
         """Of each person the last ban that was set or lifted, and is not done in the room yet. A
-        kick is over at once, and not made up for later."""
+        kick is over at once, and not made up for later, unless it is the homeserver's fault."""
+        self._missed: dict[UserId, RemoteRemoval] = {}
+        """The kicks that are not done since the homeserver did not answer."""
         self._in_turn = asyncio.Lock()
 
     def note(self, event: RemoteRemoval) -> None:
@@ -28,9 +32,20 @@ class Removals:
         if event.how is not Removal.KICK:
             self._undone[event.user] = event
 
+    def miss(self, portal: Portal, event: RemoteRemoval) -> None:
+        """Know it, to be done when the homeserver answers."""
+        self.note(event)
+        if event.how is Removal.KICK and portal.follow is Follow.ALL:
+            self._missed[event.user] = event
+
     def undone(self) -> Iterator[RemoteRemoval]:
         """What was noted and is neither done nor followed by another meanwhile."""
-        return (one for one in list(self._undone.values()) if self._undone.get(one.user) is one)
+        # Kicks first: whoever was let in again after a ban is not in the room yet.
+        noted = [*self._missed.values(), *self._undone.values()]
+        return (one for one in noted if self._of(one).get(one.user) is one)
+
+    def _of(self, event: RemoteRemoval) -> dict[UserId, RemoteRemoval]:
+        return self._missed if event.how is Removal.KICK else self._undone
 
     async def follow(self, portal: Portal, event: RemoteRemoval) -> None:
         """Do it if the room follows its chat; else, or if it fails, it is noted."""
@@ -41,8 +56,8 @@ class Removals:
             if event.how is not Removal.KICK and self._undone.get(event.user) is not event:
                 return  # Another follows.
             await self._put(portal, event)
-            if self._undone.get(event.user) is event:
-                del self._undone[event.user]
+            if (noted := self._of(event)).get(event.user) is event:
+                del noted[event.user]
 
     async def _put(self, portal: Portal, event: RemoteRemoval) -> None:
         """Do it as the ghost of who did it, if the room gives the ghost that right.
@@ -53,9 +68,9 @@ class Removals:
         by, most = house.namespaces.bot, POWERS[Rank.OWNER]
         if event.by is not None:
             by = house.namespaces.ghost(portal.instance, event.by.id)
-        if not await house.intents.may_remove(
+        if not await self._ask(house.intents.may_remove(
             portal.room, by, event.user, event.how.value, most=most
-        ):
+        )):  # fmt: skip
             return
         await house.sender.put([
             Outgoing(

@@ -104,7 +104,7 @@ class RoomActs:
         topic = item.event["content"].get("topic")
         if self._portal.follow is Follow.NOTHING or not isinstance(topic, str):
             return
-        self._facts.topic, self._facts.is_topic_held = topic, False
+        self._facts.topic.note(topic)
         await self._do(
             item, "change of the topic", lambda client: client.set_topic(self._chat, topic)
         )

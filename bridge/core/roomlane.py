@@ -65,6 +65,8 @@ class RoomLane:
     """The number of the last that came into memory in its turn."""
     until: int = 0
     """The number of the last that is known of."""
+    left: int = 0
+    """The number of the last that an earlier process left."""
     is_running: bool = False
     is_resting: bool = False
     """Between two tries."""
@@ -90,6 +92,20 @@ class RoomLane:
         self.is_resting = False
         if self.limit is not None and not self.limit.expired():
             self.limit.reschedule(asyncio.get_running_loop().time())
+
+    def may_hold(self, entry: Outgoing) -> bool:
+        """Whether an entry that was put may be on its way yet."""
+        # Of what is not in memory nobody knows.
+        return self.beyond > 0 or any(
+            one.outgoing.transaction_id == entry.transaction_id for one in self.queue
+        )
+
+    @property
+    def is_of_now(self) -> bool:
+        """Whether nothing waits any more of what an earlier process left."""
+        if self.queue:
+            return self.queue[0].seq > self.left
+        return not self.beyond or self.last >= self.left
 
     @property
     def by_hand(self) -> str:

@@ -163,13 +163,12 @@ class Sender:
 
     def may_wait(self, entry: Outgoing) -> bool:
         """Whether an entry that was put may be on its way to its room yet."""
-        lane = self._lanes.get(entry.room)
-        if lane is None:
-            return False
-        # Of what is not in memory nobody knows.
-        return lane.beyond > 0 or any(
-            one.outgoing.transaction_id == entry.transaction_id for one in lane.queue
-        )
+        lane = self.lane_of(entry.room)
+        return lane is not None and lane.may_hold(entry)
+
+    def lane_of(self, room: RoomId) -> RoomLane | None:
+        """What waits for a room; None for nothing."""
+        return self._lanes.get(room)
 
     async def put(self, outgoing: Sequence[Outgoing]) -> None:
         """Store the entries; they go out from now on and cannot be lost.
@@ -219,6 +218,7 @@ class Sender:
         for waiting in await self._outbox.waiting():
             lane = self._lane(waiting.room)
             lane.beyond, lane.until = waiting.number, waiting.last
+            lane.left = waiting.last
             # The last process may have sent some of it, to a homeserver that has forgotten.
             self._doubt(lane)
             self._start(lane)

@@ -69,6 +69,13 @@ class Reply:
     """The JSON list, where the answer is one instead."""
 
 
+class HomeserverAway(TemporaryFailure):
+    """No word of the homeserver's on what it was asked: it is away, slow, failing, or busy.
+
+    It says nothing of the database: what can do without an answer goes on.
+    """
+
+
 class MatrixError(TrestleError):
     """The homeserver said no, with an errcode (client-server API, "Standard error response")."""
 
@@ -98,11 +105,11 @@ def path(*parts: str) -> str:
 def event_id_of(reply: Mapping[str, Any]) -> EventId:
     """The id of what was put into a room.
 
-    Raises ``TemporaryFailure`` if there is none: then it was not the homeserver that answered.
+    Raises :class:`HomeserverAway` if there is none: then it was not the homeserver that answered.
     """
     event_id = reply.get("event_id")
     if not isinstance(event_id, str):
-        raise TemporaryFailure("the answer to an event has no event_id")
+        raise HomeserverAway("the answer to an event has no event_id")
     return EventId(event_id)
 
 
@@ -154,7 +161,7 @@ class HomeserverClient:
         """Send one request as ``user``; give the JSON object of the answer.
 
         ``content`` is an object or its bytes; ``token`` is somebody's own, in place of ours.
-        Raises :class:`MatrixError` when the homeserver says no, ``TemporaryFailure`` when it is
+        Raises :class:`MatrixError` when the homeserver says no, :class:`HomeserverAway` when it is
         away, slow or asks for patience, or when somebody else than it said no.
         """
         asked = [urlencode(query)] if query else []
@@ -191,7 +198,7 @@ class HomeserverClient:
         kind: str = "application/json",
     ) -> Reply:
         if self._connections is None:
-            raise TemporaryFailure("the connection to the homeserver is closed")
+            raise HomeserverAway("the connection to the homeserver is closed")
         headers = {"Authorization": f"Bearer {(token or self._token).reveal()}", **_SAID}
         if body is not None:
             headers["Content-Type"] = kind
@@ -200,7 +207,7 @@ class HomeserverClient:
             async with asyncio.timeout(timeout or self._timeout):
                 answer = await self._connections.ask(method, place, headers, body)
         except (TimeoutError, OSError) as error:
-            raise TemporaryFailure(
+            raise HomeserverAway(
                 f"the homeserver cannot be reached: {reason_of(error, self._base.host)}"
             ) from error
         return _read(answer)
@@ -250,16 +257,16 @@ def refusal_of(reply: Reply) -> TrestleError:
     message = str(content.get("error", ""))
     error = MatrixError(reply.status, errcode, message, reply.retry_after, content)
     if reply.status == 429 or errcode == "M_LIMIT_EXCEEDED":
-        return TemporaryFailure("the homeserver asks for patience", retry_after=error.retry_after)
+        return HomeserverAway("the homeserver asks for patience", retry_after=error.retry_after)
     if reply.status >= 500 and errcode not in PING_ERRORS:
-        return TemporaryFailure(str(error), retry_after=error.retry_after)
+        return HomeserverAway(str(error), retry_after=error.retry_after)
     if 300 <= reply.status < 400:
-        return TemporaryFailure(
+        return HomeserverAway(
             "the homeserver's URL redirects; put the place it points to into homeserver.url"
         )
     if not isinstance(content.get("errcode"), str) and reply.status not in _TOO_LARGE:
         # Not the homeserver's own word: of a proxy while it restarts, say, or of a firewall.
-        failure = TemporaryFailure(
+        failure = HomeserverAway(
             f"something before the homeserver answered {reply.status}: no errcode is in it",
             retry_after=error.retry_after,
         )
@@ -301,13 +308,13 @@ def _read(answer: Answer) -> Reply:
 def read_content(status: int, raw: bytes) -> dict[str, Any] | list[Any]:
     """Parse the body of an answer; of a refusal that is no JSON, an empty object.
 
-    Raises ``TemporaryFailure`` for a success that is no JSON.
+    Raises :class:`HomeserverAway` for a success that is no JSON.
     """
     try:
         content = orjson.loads(raw) if raw else {}
     except orjson.JSONDecodeError:
         if status < 300:
-            raise TemporaryFailure("the homeserver's answer is no JSON") from None
+            raise HomeserverAway("the homeserver's answer is no JSON") from None
         content = {}
     return content if isinstance(content, dict | list) else {}
 

@@ -141,7 +141,8 @@ class Host(_AnyHost, Protocol):
         """Take an event from the network. Returns when it is stored and cannot be lost.
 
         Waits while the database is away, so that what comes next does not overtake it. Raises
-        ``PermanentFailure`` for what can never be stored. ``RemoteTyping`` alone is not stored.
+        ``PermanentFailure`` for what can never be stored, and for what is said to one person alone
+        while the homeserver does not make the room for it. ``RemoteTyping`` alone is not stored.
         """
         ...
 

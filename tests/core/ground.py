@@ -7,8 +7,9 @@ from typing import Any, cast
 
 from bridge.core.bareorders import BareOrders
 from bridge.core.house import House
+from bridge.core.roomlane import RoomLane
 from bridge.matrix.cache import Recent
-from bridge.matrix.client import HomeserverClient, MatrixError
+from bridge.matrix.client import HomeserverAway, HomeserverClient, MatrixError
 from bridge.matrix.evictions import Evictions
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.powers import Powers, Speaking, change_speaking
@@ -37,22 +38,27 @@ class Ground:
         self.evictions = Evictions(cast(RoomQuestions, self), self.namespaces.is_bot)
         self.join_rule = "public"
         self.levels: dict[str, Any] = {"users": {}}
+        self.topics: list[str] = []
+        """What the room's topic was, in order."""
         self.is_demoted = False
         """Our bot has no power in the room just now."""
         self.listed: list[bool] = []
         """What the network's list was told of the room."""
         self.members: set[UserId] = set()
         self.waiting: deque[Outgoing] = deque()
+        self.lane: RoomLane | None = None
         self.stored: dict[str, Any] = {}
         """What the database knows of the portal."""
         self.meanwhile: dict[str, Callable[[], Awaitable[None]]] = {}
         self.failing: set[str] = set()
+        self.is_away = False
+        """The homeserver does not answer."""
         self.refusing: set[str] = set()
         """What the homeserver refuses once, as one does that does not know us any more."""
         self.house = cast(House, SimpleNamespace(
             store=self, sender=self, intents=self, audit=self, namespaces=self.namespaces,
-            double_puppets=self, optouts=self, gathering=self, typing=self, router=None,
-            instances={}, telemetry=Telemetry(), bare_orders=BareOrders(),
+            double_puppets=self, optouts=self, gathering=self, catching_up=self, typing=self,
+            router=None, instances={}, telemetry=Telemetry(), bare_orders=BareOrders(),
             deadline=1.0, excerpts=Recent(100), clock=SystemClock(), key_of=str.encode,
             rules=lambda instance: InstanceRules(members=Members.FULL),
         ))  # fmt: skip
@@ -69,6 +75,8 @@ class Ground:
             raise TemporaryFailure(f"no {name} just now")
 
     def _refuse(self, name: str) -> None:
+        if self.is_away:
+            raise HomeserverAway("no answer")
         if name in self.refusing:
             self.refusing.remove(name)
             raise MatrixError(401, "M_UNKNOWN_TOKEN", "who are you?")
@@ -79,6 +87,8 @@ class Ground:
             one = self.waiting.popleft()
             if one.type == "m.room.join_rules":
                 self.join_rule = str(one.content["join_rule"])
+            elif one.type == "m.room.topic":
+                self.topics.append(str(one.content["topic"]))
             elif one.kind is SendKind.POWERS:
                 if not self.is_demoted:
                     self.levels = self.powers._change(
@@ -112,10 +122,15 @@ class Ground:
         """Whether an entry is on its way."""
         return entry in self.waiting
 
+    def lane_of(self, room: RoomId) -> RoomLane | None:
+        """What is on its way, where it matters that an earlier process put it."""
+        return self.lane
+
     # --- the homeserver ---
 
     async def state(self, room: RoomId, kind: str) -> Mapping[str, Any]:
         """What stands in the room."""
+        self._refuse("state")
         there = {"m.room.join_rules": {"join_rule": self.join_rule},
                  "m.room.power_levels": self.levels}  # fmt: skip
         return there.get(kind, {})
@@ -127,6 +142,7 @@ class Ground:
 
     async def may_remove(self, room: RoomId, *who: object, most: float) -> bool:
         """Give everybody the power to."""
+        self._refuse("may_remove")
         await self._call("may_remove")
         return True
 
@@ -136,12 +152,15 @@ class Ground:
 
     async def set_listed(self, room: RoomId, listed: bool) -> None:
         """Put the room into the homeserver's own directory."""
+        self._refuse("set_listed")
         await self._call("set_listed")
 
     async def joined_members(self, room: RoomId) -> Mapping[UserId, str]:
         """Who is in the room."""
         self._refuse("joined_members")
-        return dict.fromkeys(self.members, "")
+        there = dict.fromkeys(self.members, "")
+        await self._call("joined_members")
+        return there
 
     # --- the database ---
 

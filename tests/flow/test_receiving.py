@@ -11,7 +11,7 @@ import pytest
 from bridge.core.hosting import InstanceMetrics
 from bridge.core.modulehost import ModuleHost
 from bridge.demo.matrix_user import PATIENCE
-from bridge.matrix.client import MatrixError
+from bridge.matrix.client import HomeserverAway, MatrixError
 from bridge.model import LoginRow, SystemClock
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import (
@@ -113,6 +113,19 @@ async def test_a_module_waits_while_the_homeserver_does_not_know_us() -> None:
     async with asyncio.timeout(10):
         await host.receive(said("one"))
     assert stored == [said("one")]
+
+
+async def test_what_needs_a_word_of_the_homeserver_waits_for_it_for_a_while_only() -> None:
+    stored: list[RemoteEvent] = []
+    failures = [HomeserverAway("no answer", retry_after=0.01)] * 2
+    host = host_with([*failures, TemporaryFailure("the database is away")], stored)
+    host.patience = 0
+    async with asyncio.timeout(10):
+        # Not at once: a homeserver that was only restarted is waited for.
+        with pytest.raises(PermanentFailure, match="say it again later"):
+            await host.receive(said("one"))
+        await host.receive(said("two"))
+    assert stored == [said("two")]
 
 
 async def test_what_a_module_tells_of_people_waits_likewise() -> None:
