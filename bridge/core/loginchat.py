@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from bridge.core.actions import is_order
@@ -87,7 +88,7 @@ class LoginChat:
             await self._say_link(call, room, link, f"sign in to {instance.name}")
             return answer
         flow = self._logins.find_flow(instance, words[1] if len(words) > 1 else "")
-        self._logins.do(self._converse(who, room, instance, flow))
+        self._logins.do(partial(self._converse, who, room, instance, flow))
         return answer
 
     async def manager(self, call: BotCall, words: Sequence[str]) -> str:
@@ -204,7 +205,7 @@ class LoginChat:
             await self._ask(who, room, talk)
         else:
             talk.is_checking = True
-            self._logins.do(self._submit(who, room, talk))
+            self._logins.do(partial(self._submit, who, room, talk))
 
     async def hear_edit(self, call: BotCall) -> bool:
         """Take back an edit in a direct chat that may hold a secret; False if it holds none.

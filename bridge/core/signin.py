@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
-from bridge.core.cancellation import is_meant_for_us
+from bridge.core.cancellation import Work, is_meant_for_us
 from bridge.core.instances import Instance
 from bridge.model import LoginRow
 from bridge.sdk.errors import DeliveryError, LoginRequired, ModuleError, PermanentFailure
@@ -25,7 +25,7 @@ SHOWN_SECONDS = 600.0
 """How long a link or a code is good at most."""
 
 Keep = Callable[[Finished], Awaitable[LoginRow]]
-Do = Callable[[Coroutine[None, None, None]], asyncio.Task[None] | None]
+Do = Callable[[Work], asyncio.Task[None] | None]
 
 
 class SignIn:
@@ -119,7 +119,7 @@ class SignIn:
             else:
                 self.step = got
                 if not isinstance(got, Ask):
-                    self._following = self._do(self._follow())
+                    self._following = self._do(self._follow)
         except (ModuleError, DeliveryError) as error:
             self.trouble = sentence(error)
             self._refusals += isinstance(error, LoginRequired)
