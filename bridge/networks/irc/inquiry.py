@@ -1,13 +1,13 @@
 """Questions to the server beside messages: what is written, and which replies answer it."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
-from bridge.networks.irc.wire import Incoming, Line, Source
+from bridge.networks.irc.wire import Incoming, Line, Source, line
 from bridge.sdk.errors import DeliveryError, TemporaryFailure
 
 MOST_PAUSES = 4
@@ -33,6 +33,10 @@ class _Question:
     marker: str = ""
     everything: bool = False
     refusal: DeliveryError | None = None
+    until: float = 0.0
+    """Nobody waits for it any more: from when (loop time) no answer is expected, either."""
+    lost_its_end: bool = False
+    """An end that may have been its own was taken for that of one before."""
 
 
 @dataclass(slots=True)
@@ -78,13 +82,18 @@ class Overheard:
 
 
 class Inquiries:
-    """One connection's questions, one after the other: replies name no question."""
+    """One connection's questions, one after the other: replies name no question.
+
+    Whatever else on the connection would be answered by the same replies is asked here, too.
+    """
 
     def __init__(self, connection: Connection, seconds: float) -> None:
         self._connection = connection
         self._seconds = seconds
         self._turn = asyncio.Lock()
         self._question: _Question | None = None
+        self._given_up: list[_Question] = []
+        """Whose answers may come yet, oldest first: they are not those of what is asked next."""
         self._overhearing: list[Overheard] = []
         self._ended = False
 
@@ -131,9 +140,11 @@ class Inquiries:
             self._question = question = _Question(
                 wanted, last, frozenset(about), fold(channel), hear, done, everything=everything
             )
+            is_asked = False
             try:
                 for one in lines:
                     await self._connection.say(one)
+                    is_asked = True
                 if not last:
                     question.marker = self._connection.ask()
                 async with asyncio.timeout(self._seconds):
@@ -144,8 +155,38 @@ class Inquiries:
                 ) from error
             finally:
                 self._question = None
+                is_answered = done.done() and not done.cancelled()
+                # A server that answers only some questions would else be taken at its last answer
+                # but one for ever.
+                if is_asked and not is_answered and not question.lost_its_end:
+                    self._give_up(question)
         if failure is not None:
             raise failure
+
+    async def bans(self, channel: str) -> list[str]:
+        """The masks that a channel bans. Raises as :meth:`ask` does."""
+        answer = await self.ask(
+            line("MODE", channel, "b"), wanted={replies.BAN_ENTRY}, last={replies.END_OF_BANS},
+            channel=channel,
+        )  # fmt: skip
+        return [one.param(2) for one in answer.lines]
+
+    async def names(self, channel: str) -> Sequence[Incoming]:
+        """The lines that list who is in a channel. Raises as :meth:`ask` does."""
+        answer = await self.ask(
+            line("NAMES", channel), wanted={replies.NAMES}, last={replies.END_OF_NAMES},
+            channel=channel,
+        )  # fmt: skip
+        return answer.lines
+
+    def _give_up(self, question: _Question) -> None:
+        # Cancelled while its lines were being written: this tells when they are worked through.
+        if not question.last and not question.marker:
+            question.marker = self._connection.ask()
+        loop = asyncio.get_running_loop()
+        question.hear, question.done = _pass_over, loop.create_future()
+        question.until = loop.time() + self._seconds
+        self._given_up.append(question)
 
     @contextmanager
     def overhearing(self, nick: str, is_heard: Callable[[Source], bool]) -> Iterator[Overheard]:
@@ -164,28 +205,50 @@ class Inquiries:
         """Follow one line; whether it was said to us alone and somebody waits for it."""
         is_overheard = message.command in replies.SPEAKING and self._overhear(message)
         question = self._question
-        if question is not None and not question.done.done():
+        is_late = bool(self._given_up) and self._comes_late(message, question)
+        if question is not None and not question.done.done() and not is_late:
             self._answer(message, question)
         return is_overheard
 
-    def _answer(self, message: Incoming, question: _Question) -> None:
+    def _comes_late(self, message: Incoming, asked: _Question | None) -> bool:
+        """Whether a line is of the answer to a question that nobody waits for any more."""
+        now = asyncio.get_running_loop().time()
+        self._given_up = [one for one in self._given_up if one.until > now]
+        for one in self._given_up:
+            if self._answer(message, one):
+                if one.done.done():
+                    self._given_up.remove(one)
+                    if asked is not None and message.command in asked.last:
+                        asked.lost_its_end = True
+                return True
+        return False
+
+    def _answer(self, message: Incoming, question: _Question) -> bool:
+        """Follow one line; whether it is of the answer to a question."""
         if message.command == "PONG":
-            if question.marker and question.marker in {one.lower() for one in message.params}:
+            is_over = bool(question.marker) and question.marker in {
+                one.lower() for one in message.params
+            }
+            if is_over:
                 question.done.set_result(question.refusal)
-            return
-        is_answer = self._is_about(message, question.channel)
+            return is_over
+        is_about = self._is_about(message, question.channel)
+        is_last = is_about and message.command in question.last
         if question.everything:
-            if message.source is None or not message.source.is_person:
-                question.hear(message)
-        elif message.command in question.wanted:
+            is_answer = message.source is None or not message.source.is_person
             if is_answer:
                 question.hear(message)
-        elif self._refuses(message, question):
-            question.refusal = question.refusal or replies.command_refusal(message)
-        if (is_answer and message.command in question.last) or (
-            question.refusal and question.last
-        ):
+        elif message.command in question.wanted:
+            is_answer = is_about
+            if is_answer:
+                question.hear(message)
+        else:
+            is_answer = self._refuses(message, question)
+            if is_answer:
+                question.refusal = question.refusal or replies.command_refusal(message)
+        if is_last or (question.refusal and question.last):
             question.done.set_result(question.refusal)
+        return is_answer or is_last
 
     def _is_about(self, message: Incoming, channel: str) -> bool:
         """Whether a reply is about a channel; joins and other questions bring their own."""
@@ -228,3 +291,7 @@ class Inquiries:
 
     def _broken(self) -> TemporaryFailure:
         return TemporaryFailure(f"The connection to {self._connection.server} broke.")
+
+
+def _pass_over(message: Incoming) -> None:
+    """Hear it for nobody."""
