@@ -80,12 +80,6 @@ class Accounts:
             rows = await self._database.core.fetch("SELECT * FROM login WHERE kind = 'person'")
         return [_login(row) for row in rows]
 
-    async def logins_of(self, subject: UserId) -> Sequence[LoginRow]:
-        """The person's own logins, read as that person: the database shows no others."""
-        async with self._database.as_subject(subject) as connection:
-            rows = await connection.fetch("SELECT * FROM login ORDER BY id")
-        return [_login(row) for row in rows]
-
     async def send_device(self, user: UserId) -> str:
         """The fixed device id under which the user sends: the homeserver remembers by it."""
         with at_the_door():
