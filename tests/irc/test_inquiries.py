@@ -217,6 +217,25 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_nobody_elses() -> Non
         assert [one.param(-1) for one in (await topic).lines] == ["of now"]
 
 
+async def test_what_is_refused_after_a_question_that_is_never_answered_is_told() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port, join_seconds=60)) as (relay, _, peer, _),
+        relay.at_hand() as (_, _, inquiries),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+        asking = tasks.create_task(inquiries.bans("#room"))
+        await peer.expect("MODE #room b")
+        asking.cancel()
+        await pong(peer)
+        told = tasks.create_task(refused("kick bob", relay, "#room"))
+        await peer.expect("KICK #room bob")
+        peer.say(":irc.test 482 trestle #room :You're not channel operator")
+        await pong(peer)
+        assert "operator" in await told
+
+
 def banned(peer: Peer, *hosts: str) -> None:
     """Say which hosts the room bans."""
     peer.say(*(f":irc.test 367 trestle #room *!*@{host}" for host in hosts))

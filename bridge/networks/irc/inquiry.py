@@ -35,6 +35,8 @@ class _Question:
     refusal: DeliveryError | None = None
     until: float = 0.0
     """Nobody waits for it any more: from when (loop time) no answer is expected, either."""
+    may_be_refused: bool = True
+    """The server may not have worked through it yet."""
     lost_its_end: bool = False
     """An end that may have been its own was taken for that of one before."""
 
@@ -158,7 +160,8 @@ class Inquiries:
                 is_answered = done.done() and not done.cancelled()
                 # A server that answers only some questions would else be taken at its last answer
                 # but one for ever.
-                if is_asked and not is_answered and not question.lost_its_end:
+                is_broken = self._ended or not self._connection.is_up
+                if is_asked and not is_answered and not question.lost_its_end and not is_broken:
                     self._give_up(question)
         if failure is not None:
             raise failure
@@ -180,8 +183,8 @@ class Inquiries:
         return answer.lines
 
     def _give_up(self, question: _Question) -> None:
-        # Cancelled while its lines were being written: this tells when they are worked through.
-        if not question.last and not question.marker:
+        # The end that it waited for may never come; this tells when its lines are worked through.
+        if not question.marker:
             question.marker = self._connection.ask()
         loop = asyncio.get_running_loop()
         question.hear, question.done = _pass_over, loop.create_future()
@@ -226,12 +229,7 @@ class Inquiries:
     def _answer(self, message: Incoming, question: _Question) -> bool:
         """Follow one line; whether it is of the answer to a question."""
         if message.command == "PONG":
-            is_over = bool(question.marker) and question.marker in {
-                one.lower() for one in message.params
-            }
-            if is_over:
-                question.done.set_result(question.refusal)
-            return is_over
+            return bool(question.marker) and self._work_through(message, question)
         is_about = self._is_about(message, question.channel)
         is_last = is_about and message.command in question.last
         if question.everything:
@@ -243,12 +241,22 @@ class Inquiries:
             if is_answer:
                 question.hear(message)
         else:
-            is_answer = self._refuses(message, question)
+            is_answer = question.may_be_refused and self._refuses(message, question)
             if is_answer:
                 question.refusal = question.refusal or replies.command_refusal(message)
         if is_last or (question.refusal and question.last):
             question.done.set_result(question.refusal)
         return is_answer or is_last
+
+    @staticmethod
+    def _work_through(pong: Incoming, question: _Question) -> bool:
+        """Follow a PONG; whether it is the question's."""
+        is_own = question.marker in {one.lower() for one in pong.params}
+        if is_own and question.last:
+            question.may_be_refused = False  # A list may be sent bit by bit, and take longer.
+        elif is_own:
+            question.done.set_result(question.refusal)
+        return is_own
 
     def _is_about(self, message: Incoming, channel: str) -> bool:
         """Whether a reply is about a channel; joins and other questions bring their own."""
