@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -208,6 +208,32 @@ def test_the_layers_hold() -> None:
         [str(linter), "--no-cache"], cwd=TOP, capture_output=True, check=False, text=True
     )
     assert shown.returncode == 0, shown.stdout
+
+
+def test_a_module_knows_only_itself_and_the_sdk() -> None:
+    found = {}
+    for file in [*TOP.glob("bridge/networks/**/*.py"), *TOP.glob("bridge/bots/**/*.py")]:
+        place = file.relative_to(TOP).with_suffix("").parts
+        may = ("bridge.sdk.", ".".join(place[:3]) + ".")
+        strange = [
+            name
+            for name in imported_from(tree_of(file), place)
+            if name.partition(".")[0] == "bridge" and not f"{name}.".startswith(may)
+        ]
+        if strange:
+            found[name_of(file)] = strange
+    assert found == {}
+
+
+def imported_from(tree: ast.Module, place: Sequence[str]) -> Iterator[str]:
+    """Full names of what a file imports; of relative imports by where the file is."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = place[: -node.level] if node.level else ()
+            start = ".".join([*above, *([node.module] if node.module else ())])
+            yield from (f"{start}.{alias.name}" for alias in node.names)
 
 
 def instructions(text: str) -> list[tuple[str, str]]:

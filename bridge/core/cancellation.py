@@ -2,12 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from bridge.sdk.errors import DeliveryError, TemporaryFailure
 
 log = logging.getLogger(__name__)
+
+Work = Callable[[], Awaitable[None]]
+"""What a task of its own is to do. It is not begun: a task that is cancelled before its first step
+would leave a coroutine that nobody ever awaits."""
 
 
 def is_meant_for_us() -> bool:

@@ -116,7 +116,6 @@ class Intake:
         self._spilled: dict[RowId, int] = {}
         """Rows that wait in the journal, in order, and how many events each has at most."""
         self._accepted = telemetry.transactions.labels(outcome="accepted")
-        self._repeated = telemetry.transactions.labels(outcome="repeated")
         self._counts = {
             (source, kind): telemetry.events.labels(type=kind, source=source.value)
             for source in Source

@@ -24,10 +24,10 @@ class Invitations:
     or asks for patience, nothing is given up.
     """
 
-    def __init__(self, intents: Intents, *, give_up_after: float = 600.0) -> None:
-        """``give_up_after``: seconds for which one fails before it is void."""
+    def __init__(self, intents: Intents) -> None:
         self._intents = intents
-        self.give_up_after = give_up_after
+        self.give_up_after = 600.0
+        """Seconds for which one fails before it is void."""
         self._failing: Recent[tuple[RoomId, UserId], float] = Recent(_REMEMBERED)
 
     async def accept(self, room: RoomId, user: UserId, name: str = "") -> None:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from bridge.core.actions import WORDS, is_order
@@ -267,7 +268,7 @@ class LoginChat:
             await self._ask(who, room, talk)
         else:
             talk.is_checking = True
-            self._logins.do(self._submit(who, room, talk))
+            self._logins.do(partial(self._submit, who, room, talk))
 
     async def hear_edit(self, call: BotCall) -> bool:
         """Take back an edit in a direct chat that may hold a secret; False if it holds none.
@@ -293,7 +294,7 @@ class LoginChat:
         return True
 
     def _begin(self, who: UserId, room: RoomId, instance: Instance, flow: LoginFlow) -> None:
-        self._logins.do(self._converse(who, room, instance, flow))
+        self._logins.do(partial(self._converse, who, room, instance, flow))
 
     def _give_up(self, who: UserId, room: RoomId) -> None:
         """Have what was begun there before over."""

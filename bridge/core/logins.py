@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
-from bridge.core.cancellation import is_meant_for_us
+from bridge.core.cancellation import Work, is_meant_for_us
 from bridge.core.instances import NOT_ALLOWED, Instance, Session
 from bridge.core.loginmeans import Means
 from bridge.core.outgoing import notice
@@ -122,10 +123,9 @@ class Logins:
             finally:
                 self._group = None
 
-    def do(self, work: Coroutine[None, None, None]) -> asyncio.Task[None] | None:
+    def do(self, work: Work) -> asyncio.Task[None] | None:
         """Have it done beside the rest; None while we stop. What it raises is in the log."""
         if self._group is None:
-            work.close()
             return None
         return self._group.create_task(_guarded(work))
 
@@ -396,13 +396,13 @@ class Logins:
             self._well.add(row.id)
             self._stop_telling(row.id)
             for what in (_refusal(row.id), _absence(row.id)):
-                self.do(self._means.told.forget_told(row.owner, what))
+                self.do(partial(self._means.told.forget_told, row.owner, what))
 
     def _tell(self, row: LoginRow, owner: UserId, what: str, text: str) -> None:
         """Have it said beside the rest, unless it already is."""
         if what in self._telling:
             return
-        task = self.do(self._tell_once(row, owner, what, text))
+        task = self.do(partial(self._tell_once, row, owner, what, text))
         if task is None:
             return
 
@@ -446,9 +446,9 @@ class Logins:
                 self.drop(one)
 
 
-async def _guarded(work: Coroutine[None, None, None]) -> None:
+async def _guarded(work: Work) -> None:
     try:
-        await work
+        await work()
     except TrestleError as error:
         log.warning("a sign-in stopped: %s", error, extra={"event": "login_stopped"})
     except Exception:  # One person's trouble is not everybody's.

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from bridge.core.bots import BotCall, Stage, say
+from bridge.core.cancellation import Work
 from bridge.core.erasure import Erased, Erasure
 from bridge.core.outgoing import once, transaction_id
 from bridge.core.patience import LONGEST_PAUSE, persistently
@@ -53,7 +55,7 @@ class _Given:
 class Do(Protocol):
     """Has something done beside the rest."""
 
-    def __call__(self, work: Coroutine[None, None, None]) -> object: ...
+    def __call__(self, work: Work) -> object: ...
 
 
 class OwnData:
@@ -118,7 +120,7 @@ class OwnData:
                 )
                 await self._erasure.begin(person, person)
                 self._asked.drop(person)
-                self._do(self._erase(person, room))
+                self._do(partial(self._erase, person, room))
                 return "It is being done; I tell you when it is."
             case ["me", "yes"]:
                 raise PermanentFailure(

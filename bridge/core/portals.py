@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from bridge.core.cancellation import Work
 from bridge.core.choices import Wish, change_all, chosen_as
 from bridge.core.deletions import redacted_by
 from bridge.core.directchats import DirectChats
@@ -384,11 +385,11 @@ class Portals:
         for door in self.in_room(room):
             door.facts.forget_listing()
 
-    def typing(self, room: RoomId, user: UserId, is_typing: bool) -> Sequence[Awaitable[None]]:
+    def typing(self, room: RoomId, user: UserId, is_typing: bool) -> Sequence[Work]:
         """What is to be done when somebody in a room begins to write, or ceases to."""
         if self._house.namespaces.is_ours(user):
             return ()
-        return [door.show_typing(user, is_typing) for door in self.in_room(room)]
+        return [partial(door.show_typing, user, is_typing) for door in self.in_room(room)]
 
     async def _is_ignored(self, door: Doorway, row: LoginRow, event: RemoteEvent) -> bool:
         """Whether it is done in somebody's private chat by one whom that person ignores.

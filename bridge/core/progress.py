@@ -16,6 +16,8 @@ from bridge.sdk.errors import TemporaryFailure
 
 log = logging.getLogger(__name__)
 
+_GATHER_SECONDS = 0.1
+"""Progress of that time is one statement."""
 _PAIR = struct.Struct("<IQ")
 
 
@@ -135,10 +137,9 @@ class Links(Protocol):
 class Marker:
     """Writes progress in batches; one statement for all rows that moved."""
 
-    def __init__(self, marks: Marks, links: Links, *, gather: float = 0.1) -> None:
+    def __init__(self, marks: Marks, links: Links) -> None:
         self._marks = marks
         self._links = links
-        self._gather = gather
         self._touched: list[Row] = []
         self._wanted = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -188,7 +189,7 @@ class Marker:
 
     async def _linger(self) -> None:
         try:
-            async with asyncio.timeout(self._gather):
+            async with asyncio.timeout(_GATHER_SECONDS):
                 await self._hurry.wait()
         except TimeoutError:
             pass  # Nobody is in a hurry: the batch has had its time to grow.

@@ -4,11 +4,13 @@ Whoever got hold of a link or of a homeserver's word for somebody does not stay 
 """
 
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 from bridge.core.bots import BotCall, Stage, say
+from bridge.core.cancellation import Work
 from bridge.core.patience import LONGEST_PAUSE, persistently
 from bridge.core.privateanswers import answer_privately, show_privately
 from bridge.sdk.commands import as_typed
@@ -48,7 +50,7 @@ class Tokens(Protocol):
 class Do(Protocol):
     """Has something done beside the rest."""
 
-    def __call__(self, work: Coroutine[None, None, None]) -> object: ...
+    def __call__(self, work: Work) -> object: ...
 
 
 class Sessions:
@@ -63,7 +65,7 @@ class Sessions:
 
     def begun(self, session: Session) -> None:
         """Somebody has signed in: have the person told, where nobody else reads it."""
-        self._do(self._tell_surely(session))
+        self._do(partial(self._tell_surely, session))
 
     async def obey(self, call: BotCall, words: Sequence[str]) -> str:
         """List the person's sessions, or end one or all. Raises a ``DeliveryError``."""

@@ -4,9 +4,9 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
-from bridge.core.cancellation import is_meant_for_us
+from bridge.core.cancellation import Work, is_meant_for_us
 from bridge.core.instances import Instance
 from bridge.matrix.cache import Recent
 from bridge.model import LoginRow
@@ -32,7 +32,7 @@ _REMEMBERED = 10_000
 """People of whom it is known when they began some."""
 
 Keep = Callable[[Finished], Awaitable[LoginRow]]
-Do = Callable[[Coroutine[None, None, None]], asyncio.Task[None] | None]
+Do = Callable[[Work], asyncio.Task[None] | None]
 
 
 class Beginnings:
@@ -144,7 +144,7 @@ class SignIn:
             else:
                 self.step = got
                 if not isinstance(got, Ask):
-                    self._following = self._do(self._follow())
+                    self._following = self._do(self._follow)
         except (ModuleError, DeliveryError) as error:
             self.trouble = sentence(error)
             self._refusals += isinstance(error, LoginRequired)

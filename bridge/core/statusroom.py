@@ -50,7 +50,6 @@ class StatusRoom:
         find: Callable[[], Awaitable[Mapping[str, str]]],
         has_seat: Callable[[UserId, RoomId], bool],
         on_room: Callable[[UserId, RoomId], Awaitable[None]],
-        every: float = _EVERY,
     ) -> None:
         """``find`` gives what is wrong now; ``on_room`` seats the bot in a new room."""
         self._shown = shown
@@ -61,7 +60,6 @@ class StatusRoom:
         self._find = find
         self._has_seat = has_seat
         self._on_room = on_room
-        self._every = every
         self._changed_at: dict[str, datetime] = {}
         self._one_at_a_time = asyncio.Lock()
         self._made: RoomId | None = None
@@ -77,12 +75,12 @@ class StatusRoom:
     async def run(self) -> None:
         """Keep the room as things are. Runs until cancelled."""
         while True:
-            await asyncio.sleep(self._every)
+            await asyncio.sleep(_EVERY)
             try:
                 await self.look()
             except TrestleError as error:
                 log.info("the status room waits: %s", error, extra={"event": "status_waits"})
-                await asyncio.sleep(self._every)
+                await asyncio.sleep(_EVERY)
 
     async def look(self) -> None:
         """Show what is wrong now; without admins there is nobody to show it to.

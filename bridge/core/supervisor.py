@@ -18,6 +18,7 @@ _STABLE = 60.0
 
 REST = 60.0
 """Seconds before a login that was refused may be tried again, if somebody wants to speak."""
+_LONGEST_DELAY = 300.0
 _LONGEST_REST = 3600.0
 """The same at most: it doubles with each refusal that follows."""
 
@@ -33,7 +34,6 @@ class Supervisor:
         *,
         personal: bool = False,
         first_delay: float = 1.0,
-        longest_delay: float = 300.0,
         stop_limit: float = 5.0,
         rest: float = REST,
     ) -> None:
@@ -42,7 +42,6 @@ class Supervisor:
         self._on_state = on_state
         self._personal = personal
         self._first_delay = first_delay
-        self._longest_delay = longest_delay
         self._stop_limit = stop_limit
         self._first_rest = self._rest = rest
         self._task: asyncio.Task[None] | None = None
@@ -115,7 +114,7 @@ class Supervisor:
                 self._rest = min(self._rest * 2, _LONGEST_REST)
             else:
                 await self._pause(delay * random.uniform(0.7, 1.3))  # noqa: S311 - jitter
-                delay = min(delay * 2, self._longest_delay)
+                delay = min(delay * 2, _LONGEST_DELAY)
 
     async def _once(self) -> tuple[LoginState, str]:
         try:

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
+from bridge.core.cancellation import Work
 from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError
 from bridge.sdk.errors import TrestleError
@@ -19,7 +21,7 @@ _AGAIN = 2.0
 
 SetTyping = Callable[[RoomId, UserId, float], Awaitable[None]]
 """Shows in a room that one of our users is writing, for so many seconds."""
-OnTyping = Callable[[RoomId, UserId, bool], Sequence[Awaitable[None]]]
+OnTyping = Callable[[RoomId, UserId, bool], Sequence[Work]]
 """Gives what is to be done when somebody in a room begins to write, or ceases to."""
 
 
@@ -48,8 +50,8 @@ class TypingNotices:
         now, before = frozenset(users), self._in_room.get(room) or frozenset()
         self._in_room.put(room, now)
         for user in before ^ now:
-            for call in self.on_typing(room, user, user in now):
-                self._start(call)
+            for work in self.on_typing(room, user, user in now):
+                self._start(work)
 
     def show(self, room: RoomId, ghost: UserId, seconds: float) -> None:
         """Show in the room that a ghost is writing; with zero seconds that it ceased to."""
@@ -61,20 +63,18 @@ class TypingNotices:
         self._shown.drop((room, ghost))
         if seconds:
             self._shown.put((room, ghost), now)
-        self._start(self._set_typing(room, ghost, seconds))
+        self._start(partial(self._set_typing, room, ghost, seconds))
 
-    def _start(self, call: Awaitable[None]) -> None:
+    def _start(self, work: Work) -> None:
         if self._group is None or self._under_way >= _AT_ONCE:
-            if asyncio.iscoroutine(call):
-                call.close()
             return
         self._under_way += 1
-        self._group.create_task(self._do(call), name="typing")
+        self._group.create_task(self._do(work), name="typing")
 
-    async def _do(self, call: Awaitable[None]) -> None:
+    async def _do(self, work: Work) -> None:
         try:
             async with asyncio.timeout(_SECONDS):
-                await call
+                await work()
         except (TrestleError, MatrixError, TimeoutError) as error:
             log.debug("typing is not shown: %s", error, extra={"event": "typing_not_shown"})
         except Exception:  # A module is a stranger; its crash is ours to outlive.

@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 
+_SIZE = 200_000
+
 
 class KeyWindow:
     """Two generations of keyed event hashes; the older one is forgotten as a whole.
 
-    Holds between ``size`` and twice as many keys. Membership is exact within that window;
+    Holds between 200,000 and twice as many keys. Membership is exact within that window;
     what has fallen out is asked of the journal.
     """
 
-    def __init__(self, size: int = 200_000) -> None:
-        self._size = size
+    def __init__(self) -> None:
         self._young: set[bytes] = set()
         self._old: set[bytes] = set()
 
@@ -29,6 +30,6 @@ class KeyWindow:
     def add(self, keys: Iterable[bytes]) -> None:
         """Remember ``keys`` as the newest."""
         self._young.update(keys)
-        if len(self._young) >= self._size:
+        if len(self._young) >= _SIZE:
             self._old = self._young
             self._young = set()

@@ -157,7 +157,7 @@ class Listener:
         """Listen no more; requests under way have ``limit`` seconds to be answered."""
         self.is_stopping = True
         if self._server is not None:
-            self._server.close()
+            await self._close(self._server)
         for conversation in list(self._conversations):
             conversation.end_if_idle()
         tasks = [task for task in self._conversations.values() if task is not None]
@@ -168,6 +168,16 @@ class Listener:
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=_STUBBORN)
+
+    @staticmethod
+    async def _close(server: asyncio.Server) -> None:
+        # What was taken in this very turn of the loop would find its server closed, and stay open
+        # with nobody to see to it. One more turn, in which no more is taken, has it in our hands.
+        loop = asyncio.get_running_loop()
+        for one in server.sockets:
+            loop.remove_reader(one.fileno())
+        await asyncio.sleep(0)
+        server.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # What was taken before we stopped may begin only now.

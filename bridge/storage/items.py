@@ -1,15 +1,11 @@
 """Items that did not go through at once: how often they were tried, and those put aside."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-
-import asyncpg
 
 from bridge.model import Forgotten, ItemId, ParkReason
 from bridge.sdk.errors import TemporaryFailure
 from bridge.storage.door import at_the_door
-from bridge.storage.keys import DayKeys, KeyLost
+from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 
 _PARK = (
@@ -26,18 +22,6 @@ _TRY = (
     "ON CONFLICT (day, seq, index, consumer) DO UPDATE SET tries = item.tries + 1 "
     "RETURNING tries"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedItem:
-    """An item put aside, visibly."""
-
-    id: ItemId
-    consumer: str
-    reason: ParkReason
-    detail: str
-    event: bytes
-    since: datetime
 
 
 class Items:
@@ -91,14 +75,6 @@ class Items:
                 self._database.clock.now(), self._database.epoch,
             )  # fmt: skip
 
-    async def parked(self) -> Sequence[ParkedItem]:
-        """All parked items, oldest first. What cannot be read any more has that as its detail."""
-        with at_the_door():
-            rows = await self._database.core.fetch(
-                "SELECT * FROM item WHERE state = 'parked' ORDER BY day, seq, index, consumer"
-            )
-        return [self._open(row) for row in rows]
-
     async def parked_of_open_rows(self) -> set[tuple[ItemId, str]]:
         """What is parked of journal rows that are not done: (item, consumer)."""
         with at_the_door():
@@ -129,23 +105,6 @@ class Items:
                 "GROUP BY reason"
             )
         return {ParkReason(row["reason"]): row["number"] for row in rows}
-
-    def _open(self, row: asyncpg.Record) -> ParkedItem:
-        item = ItemId(row["day"], row["seq"], row["index"])
-        associated = item_context(item, row["consumer"])
-        try:
-            detail = self._day_keys.open(item.day, associated, row["detail"]).decode()
-            event = self._day_keys.open(item.day, associated, row["event"])
-        except KeyLost as error:
-            detail, event = str(error), b""
-        return ParkedItem(
-            id=item,
-            consumer=row["consumer"],
-            reason=ParkReason(row["reason"]),
-            detail=detail,
-            event=event,
-            since=row["since"],
-        )
 
 
 def item_context(item: ItemId, consumer: str) -> bytes:

@@ -1,12 +1,15 @@
 """Lines 38 and 84 further: what a connection carries, however it is cut and whatever it says."""
 
 import asyncio
+import gc
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -233,6 +236,38 @@ async def test_a_connection_that_was_taken_as_we_stopped_is_not_served() -> None
             with suppress(ConnectionResetError):
                 assert await asyncio.get_running_loop().sock_recv(line, 100) == b""
     assert asked == []
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("is_socket_file", [False, True], ids=["tcp", "unix"])
+def test_no_connection_stays_open_whenever_it_comes_as_we_stop(
+    make_loop: Callable[[], asyncio.AbstractEventLoop], turns: int, is_socket_file: bool,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    async def stop_as_they_come() -> None:
+        listener = Listener(lambda request: _done(), idle_limit=60)
+        where: Address | str = str(tmp_path / "socket")
+        if is_socket_file:
+            await listener.start_at(Path(str(where)))
+        else:
+            where = await listener.start(Address("127.0.0.1", 0))
+        family = socket.AF_UNIX if is_socket_file else socket.AF_INET
+        lines = [socket.socket(family) for _ in range(5)]
+        for line in lines:
+            line.connect(where)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await listener.stop(1)
+        for line in lines:
+            line.settimeout(0)
+            with suppress(ConnectionResetError), line:
+                async with asyncio.timeout(PATIENCE):
+                    assert await asyncio.get_running_loop().sock_recv(line, 100) == b""
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(stop_as_they_come())
+    gc.collect()  # What was left open is told of, which fails the test.
 
 
 async def test_a_stop_waits_no_longer_than_it_is_told() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
+from bridge.core.aside import Parked
 from bridge.model import ParkReason
 from bridge.settings import DatabaseSettings
-from bridge.storage.items import ParkedItem
 from tests.conformance.stage import DICE, Play, ask, settings_for
 from tests.rigs.scripted_homeserver import scripted_homeserver
 from tests.rigs.trestle import running
@@ -118,13 +118,13 @@ async def test_line_34_a_bad_element_costs_no_neighbour_and_is_kept(
     assert await stage.heard() == ["first", *(f"after {name}" for name in BAD)]
     parked = await _parked(stage, len(BAD))
     assert {item.reason for item in parked} == {ParkReason.MALFORMED}
-    assert [item.id.place for item in parked] == list(range(1, 2 * len(BAD), 2))
+    assert sorted(item.key[2] for item in parked) == list(range(1, 2 * len(BAD), 2))
     assert CANARY not in caplog.text
 
 
-async def _parked(stage: Play, count: int) -> Sequence[ParkedItem]:
+async def _parked(stage: Play, count: int) -> Sequence[Parked]:
     async with asyncio.timeout(20):
-        while len(parked := await stage.app.parts.items.parked()) < count:
+        while len(parked := await stage.app.parts.aside.all()) < count:
             await asyncio.sleep(0.02)
     return parked
 
@@ -158,7 +158,7 @@ async def test_line_42_what_homeservers_do_with_unsigned_and_old_content_is_no_e
     assert await stage.put(*events, *(ask(n, **one) for n, one in enumerate(odd))) == 200
     await stage.homeserver.wait_until(lambda: DICE in stage.homeserver.rooms.get(room, ()))
     assert await stage.heard() == [str(number) for number in range(len(odd))]
-    assert await stage.app.parts.items.parked() == []
+    assert await stage.app.parts.items.count_parked() == {}
 
 
 async def test_line_43_a_room_id_needs_no_server_part(stage: Play) -> None:

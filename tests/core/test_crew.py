@@ -195,7 +195,7 @@ async def test_a_module_that_cancels_itself_when_it_joins_or_signs_in_has_failed
             raise AssertionError("nothing is kept")
 
         flow = LoginFlow(id="knot", title="By a knot")
-        sign_in = SignIn(UserId("@alice:hs"), knot, flow, keep, group.create_task)
+        sign_in = SignIn(UserId("@alice:hs"), knot, flow, keep, lambda work: None)
         await sign_in.begin()
         assert sign_in.is_over
         assert sign_in.trouble == "It failed with CancelledError; the log says more."

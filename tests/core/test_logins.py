@@ -1,7 +1,16 @@
-"""What is remembered of people while we run does not grow with them."""
+"""What is remembered of people while we run does not grow with them; what ends early ends well."""
 
+import asyncio
+import gc
+from typing import cast
+
+from bridge.core.loginmeans import Means
+from bridge.core.logins import Logins
 from bridge.core.signin import Beginnings
-from bridge.sdk.ids import UserId
+from bridge.core.typingnotices import TypingNotices
+from bridge.sdk.ids import RoomId, UserId
+
+ANN, ROOM = UserId("@ann:test.example"), RoomId("!room:test.example")
 
 
 async def test_who_began_to_sign_in_is_remembered_of_ten_thousand_at_most() -> None:
@@ -9,3 +18,28 @@ async def test_who_began_to_sign_in_is_remembered_of_ten_thousand_at_most() -> N
     for number in range(10_050):
         beginnings.count(UserId(f"@{number}:test.example"))
     assert len(beginnings._begun) == 10_000
+
+
+async def test_what_is_begun_as_we_stop_leaves_nothing_that_was_never_awaited() -> None:
+    begun: list[str] = []
+
+    async def work() -> None:
+        begun.append("work")
+
+    async def set_typing(room: RoomId, user: UserId, seconds: float) -> None:
+        begun.append(user)
+
+    logins, notices = Logins({}, cast(Means, None)), TypingNotices(set_typing)
+    notices.on_typing = lambda room, user, is_typing: [work]
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(one.run()) for one in (logins, notices)]
+        await asyncio.sleep(0)
+        for one in running:
+            one.cancel()
+        logins.do(work)
+        notices.hear(ROOM, [ANN])
+        notices.show(ROOM, ANN, 5.0)
+    logins.do(work)
+    notices.show(ROOM, ANN, 0.0)
+    gc.collect()  # A coroutine that was never awaited is told of now, which fails the test.
+    assert begun == []

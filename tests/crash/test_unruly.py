@@ -76,7 +76,7 @@ async def put_somehow(
 
 
 async def assert_nothing_is_parked(stage: Play) -> None:
-    assert await stage.app.parts.items.parked() == []
+    assert await stage.app.parts.items.count_parked() == {}
 
 
 # --- held against the real one ---

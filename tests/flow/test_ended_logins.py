@@ -84,7 +84,7 @@ async def test_nobody_begins_a_chat_with_a_login_that_is_being_ended(
                     await parts.portals.receive(NEAR, row, _message("carl"))
             await ending
         assert not parts.portals.all
-        assert not await parts.accounts.logins_of(ANN)
+        assert not await parts.accounts.personal_logins()
 
 
 def _message(nick: str) -> RemoteMessage:
@@ -124,7 +124,7 @@ async def test_a_login_that_a_restored_backup_brings_back_is_ended_with_all_that
         await EndedLogins(settings.state_dir).add(ANN, NEAR, "wanda")
         async with running(settings) as app:
             parts = app.parts
-            (left,) = await parts.accounts.logins_of(ANN)
+            (left,) = await parts.accounts.personal_logins()
             assert left == replace(second, preferred=True)
             shared, direct = sorted(parts.portals.all, key=lambda door: door.portal.room)
             assert (shared.portal.relay, direct.portal.room) == (None, other)

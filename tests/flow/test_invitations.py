@@ -93,7 +93,7 @@ async def test_a_room_that_nobody_can_join_holds_up_no_other_and_is_given_up(
         assert not parts.routes.has_seat(UserId(DICE), RoomId(bad))
         await parts.marker.settle()
         assert [row async for row in parts.journal.unfinished()] == []
-        assert await parts.items.parked() == []
+        assert await parts.items.count_parked() == {}
 
 
 async def test_a_bot_that_comes_in_while_it_is_asked_where_it_is_stays(

@@ -7,8 +7,8 @@ import pytest
 from bridge.networks.irc.client import IrcClient
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteMessage, Sender
-from tests.irc.stage import Network, chat, user_id
-from tests.irc.test_client import listening, speaking
+from tests.irc.stage import Network, chat, running, user_id
+from tests.irc.test_client import listening, speaking, synced
 from tests.irc.test_commands import BY_NAME, Call
 from tests.irc.test_whispers import direct
 from tests.rigs.scripted_irc import Peer, scripted_server
@@ -58,7 +58,7 @@ async def test_what_is_said_of_another_channel_or_message_is_no_answer() -> None
         listening(server, Network(server.port)) as (relay, _, peer, _),
         asyncio.TaskGroup() as tasks,
     ):
-        peer.pong = None
+        await settled(peer)
         refused = ":irc.test 404 trestle #room :Cannot send to channel"
         for said, wrong, right, answer in (
             (
@@ -98,7 +98,7 @@ async def test_a_value_that_the_server_does_not_take_is_told_in_its_words() -> N
         listening(server, Network(server.port)) as (relay, _, peer, _),
         asyncio.TaskGroup() as tasks,
     ):
-        peer.pong = None
+        await settled(peer)
         told = tasks.create_task(refused("mode +l 20", relay, "#room"))
         await peer.expect("MODE #room +l 20")
         peer.say(":irc.test 696 trestle #room l 20 :At most 10")
@@ -115,10 +115,21 @@ async def refused(said: str, relay: IrcClient, channel: str, own: IrcClient | No
     return str(refusal.value)
 
 
+async def settled(peer: Peer) -> None:
+    """Wait until all is asked that is asked of a channel that we come into; be silent then."""
+    await peer.expect("MODE #room b")
+    await synced(peer)
+    peer.pong = None
+
+
 async def pong(peer: Peer) -> None:
     """Answer the PING by which the client sees that all was worked through."""
-    marker = (await peer.expect("PING ")).removeprefix("PING ")
-    peer.say(f":irc.test PONG irc.test :{marker}")
+    peer.say(f":irc.test PONG irc.test :{await asked(peer)}")
+
+
+async def asked(peer: Peer) -> str:
+    """Wait for that PING; return its marker."""
+    return (await peer.expect("PING ")).removeprefix("PING ")
 
 
 async def test_no_pattern_is_longer_than_a_channels_name() -> None:
@@ -128,13 +139,61 @@ async def test_no_pattern_is_longer_than_a_channels_name() -> None:
         await say("list " + "*a" * 101, relay, puppet)
 
 
+async def test_each_list_of_bans_answers_the_question_it_was_asked_by() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        relay, _ = network.relay()
+        async with running(relay), asyncio.TaskGroup() as tasks:
+            peer = await server.accept()
+            await peer.welcome()
+            joined = tasks.create_task(relay.join(chat("#room")))
+            await peer.expect("JOIN #room")
+            peer.pong = None
+            peer.say(":{nick}!t@h JOIN #room", ":irc.test 366 {nick} #room :End of names")
+            await joined
+            await peer.expect("MODE #room b")
+            marker = await asked(peer)
+            told = tasks.create_task(say("modes", relay, channel="#room"))
+            await synced(peer)
+            assert [one for one in peer.heard if one.startswith("MODE")] == [
+                "MODE #room", "MODE #room b"
+            ]  # fmt: skip
+            banned(peer, "of.old")
+            peer.say(f":irc.test PONG irc.test :{marker}")
+            await peer.expect("MODE #room")
+            peer.say(":irc.test 324 trestle #room +n")
+            await pong(peer)
+            await peer.expect("MODE #room b")
+            banned(peer, "of.now")
+            assert await told == "#room has the modes +n. Banned: *!*@of.now."
+
+
+async def test_what_is_refused_after_a_question_that_is_never_answered_is_told() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port, join_seconds=60)) as (relay, _, peer, _),
+        relay.at_hand() as (_, _, inquiries),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+        asking = tasks.create_task(inquiries.bans("#room"))
+        await peer.expect("MODE #room b")
+        asking.cancel()
+        await pong(peer)
+        told = tasks.create_task(refused("kick bob", relay, "#room"))
+        await peer.expect("KICK #room bob")
+        peer.say(":irc.test 482 trestle #room :You're not channel operator")
+        await pong(peer)
+        assert "operator" in await told
+
+
 async def test_what_is_left_of_a_question_that_was_given_up_answers_no_other() -> None:
     async with (
         scripted_server() as server,
         listening(server, Network(server.port)) as (relay, _, peer, _),
         asyncio.TaskGroup() as tasks,
     ):
-        peer.pong = None
+        await settled(peer)
         for first, asked in (("ban eve", "USERHOST eve"), ("names", "NAMES #room")):
             given_up = tasks.create_task(say(first, relay, channel="#room"))
             await peer.expect(asked)
@@ -189,3 +248,9 @@ async def test_who_somebody_is_is_said_by_what_the_server_says_of_that_nick() ->
             peer.say(":irc.test 311 Alice eve e eve.test * :Eve")
             peer.say(":irc.test 311 Alice Bob b bob.test * :Bob", ":irc.test 318 Alice bob :End")
             assert await told == "Bob is Bob (b@bob.test)."
+
+
+def banned(peer: Peer, *hosts: str) -> None:
+    """Say which hosts the room bans."""
+    peer.say(*(f":irc.test 367 trestle #room *!*@{host}" for host in hosts))
+    peer.say(":irc.test 368 trestle #room :End")

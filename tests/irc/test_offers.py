@@ -26,6 +26,21 @@ def said(offers: Offers, text: str) -> list[str]:
     return [one.encode().decode().strip() for one in offers.follow(read(text))]
 
 
+PROMISED = (
+    "server-time message-tags echo-message labeled-response batch account-tag account-notify "
+    "extended-join away-notify chghost setname multi-prefix userhost-in-names invite-notify "
+    "cap-notify draft/chathistory draft/multiline draft/message-redaction draft/relaymsg"
+)
+"""What docs/reference/irc.md says that we use, written out: so none of it is lost unnoticed."""
+
+
+def test_each_capability_that_we_say_we_use_is_asked_for() -> None:
+    offers = Offers()
+    offers.learn(PROMISED)
+    asked = " ".join(one.params[1] for one in offers.wish())
+    assert sorted(asked.split()) == sorted(PROMISED.split())
+
+
 def test_all_that_is_wanted_is_asked_for_in_lines_that_fit() -> None:
     offers = Offers()
     offers.learn(" ".join(WANTED) + " example.org/other sts=port=1")

@@ -14,10 +14,12 @@ from bridge.sdk.errors import (
 )
 from bridge.sdk.events import (
     MessageKind,
+    Rank,
     RemoteJoin,
     RemoteLeave,
     RemoteMembers,
     RemoteMessage,
+    RemoteRanks,
     RemoteRename,
 )
 from bridge.sdk.rich import Rich, Style, Styled, Text
@@ -186,6 +188,24 @@ async def test_people_are_followed(server: IrcServer, channel: str) -> None:
     assert "off" in leaves[0].reason
     assert leaves[1].reason == "out"
     assert "bye" in leaves[2].reason
+
+
+async def test_who_loses_the_higher_of_two_ranks_keeps_the_lower(
+    server: IrcServer, channel: str
+) -> None:
+    network = Network(server.port, nick="ranker")
+    relay, heard = network.relay()
+    async with irc_user(server.port, "twice") as twice, running(relay):
+        await twice.join(channel)
+        twice.say(f"MODE {channel} +v twice")
+        await twice.expect(f"MODE {channel} +v")
+        await listen(network, channel, relay, heard)
+        # The list of names has both, or the voice would be news to nobody (`multi-prefix`).
+        (told,) = await heard.wait_for(RemoteRanks)
+        assert told.ranks == {"twice": Rank.MODERATOR}
+        twice.say(f"MODE {channel} -o twice")
+        told = (await heard.wait_for(RemoteRanks, 2))[1]
+        assert told.ranks == {"twice": Rank.VOICED}
 
 
 async def test_a_nick_in_use_is_regained_when_it_is_free(server: IrcServer, channel: str) -> None:

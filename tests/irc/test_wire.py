@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bridge.networks.irc
+from bridge.networks.irc import masks
 from bridge.networks.irc.isupport import MOST_MODES, MOST_NUMBER, Isupport, fold
 from bridge.networks.irc.wire import (
     LINE_BYTES,
@@ -32,6 +34,10 @@ VECTORS: Any = importlib.import_module("parser_tests.data")
 SPLITS = VECTORS.msg_split["tests"]
 JOINS = VECTORS.msg_join["tests"]
 SOURCES = VECTORS.userhost_split["tests"]
+MASKS = VECTORS.mask_match["tests"]
+# The fifth file, `validate_hostname`, is for servers. We take hosts as the server says them (a
+# cloak is no host name: `user/bob`), and a service's server (`read_person`) may be one word, which
+# those vectors forbid.
 OUR_JOINS = [one for one in JOINS if "source" not in one["atoms"]]
 
 
@@ -75,6 +81,15 @@ def test_a_source_is_read_as_the_vectors_say(vector: dict[str, Any]) -> None:
     atoms = vector["atoms"]
     source = Source.parse(vector["source"])
     assert source == Source(atoms.get("nick", ""), atoms.get("user", ""), atoms.get("host", ""))
+
+
+@pytest.mark.parametrize("vector", MASKS, ids=lambda vector: vector["mask"])
+def test_a_mask_hits_whom_the_vectors_say(vector: dict[str, Any]) -> None:
+    asked = {text: True for text in vector["matches"]} | {text: False for text in vector["fails"]}
+    for casemapping in ("ascii", "rfc1459"):
+        folded = partial(fold, casemapping=casemapping)
+        found = {one: masks.hits(vector["mask"], Source.parse(one), folded) for one in asked}
+        assert found == asked
 
 
 ANY_TEXT = st.text(st.characters() | st.sampled_from("\r\n\0 :\x01\u2028\u0085"))

@@ -20,6 +20,7 @@ from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.retention import Retention
 from bridge.storage.schema import Connection
+from bridge.storage.shelf import Shelf
 from bridge.storage.timers import InstanceTimers
 from tests.storage.conftest import TurnedClock
 from tests.storage.rows import left_in
@@ -35,7 +36,6 @@ class Stored:
 
     journal: Journal
     row: RowId
-    items: Items
     outbox: Outbox
     audit: Audit
 
@@ -62,7 +62,7 @@ async def store_everything(database: Database, day_keys: DayKeys, folder: Path) 
     timers = InstanceTimers(database, day_keys, InstanceId("dice"))
     await timers.set("tea", after=timedelta(minutes=1), note=SAID)
     await audit.record(actor=ALICE, action=AuditAction.PAUSE, target="x", detail=said)
-    return Stored(journal, row, items, outbox, audit)
+    return Stored(journal, row, outbox, audit)
 
 
 async def files_with(word: bytes, folder: Path) -> list[str]:
@@ -102,8 +102,10 @@ async def test_without_the_key_of_its_day_nothing_can_be_read(
     assert [row async for row in stored.journal.unfinished()] == []
     with pytest.raises(KeyLost):
         await stored.journal.read(stored.row)
-    (parked,) = await stored.items.parked()
-    assert (parked.event, "is gone, and with it" in parked.detail) == (b"", True)
+    parked = [one for one in await Shelf(database, day_keys).all() if one.kind == "item"]
+    assert [(one.event, "cannot be read any more" in one.detail) for one in parked] == [
+        (b"", True)
+    ]
     assert await left_in(stored.outbox) == []
     assert [row.detail async for row in stored.audit.rows()] == [None]
     # The key is gone from the disk, too.

@@ -249,12 +249,13 @@ async def test_outbox_entries_of_one_transaction_id_are_one(
 
 
 async def test_a_parked_item_keeps_its_reason_and_event(database: Database, folder: Path) -> None:
-    items = Items(database, DayKeys(folder, database.clock))
-    item = ItemId(database.clock.today(), 1, 0)
+    day_keys = DayKeys(folder, database.clock)
+    items, item = Items(database, day_keys), ItemId(database.clock.today(), 1, 0)
     assert [await items.note_try(item, "c") for _ in range(2)] == [1, 2]
     await items.park(item, "c", ParkReason.FAILED, "it failed", b"{}")
-    (parked,) = await items.parked()
-    assert (parked.id, parked.reason, parked.detail) == (item, ParkReason.FAILED, "it failed")
+    (parked,) = await Shelf(database, day_keys).all()
+    assert (parked.key, parked.reason) == ((*item, "c"), ParkReason.FAILED)
+    assert (parked.detail, parked.event) == ("it failed", b"{}")
     assert await items.count_parked() == {ParkReason.FAILED: 1}
 
 
@@ -289,7 +290,9 @@ async def test_a_subject_sees_no_logins_of_others(database: Database) -> None:
     accounts = Accounts(database)
     for owner in ("@a:hs", "@b:hs"):
         await accounts.get_or_add_login(InstanceId("near"), LoginKind.AUTOMATIC, UserId(owner))
-    assert [row.owner for row in await accounts.logins_of(UserId("@a:hs"))] == ["@a:hs"]
+    async with database.as_subject("@a:hs") as connection:
+        rows = await connection.fetch("SELECT subject FROM login")
+    assert [row["subject"] for row in rows] == ["@a:hs"]
     assert await database.subject.fetch("SELECT * FROM login") == []
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from bridge.networks.irc import masks, replies
+from bridge.networks.irc import masks
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network
@@ -21,13 +21,7 @@ async def find(inquiries: Inquiries, chat: RemoteChat, patterns: Sequence[str]) 
     """Those of the patterns that the channel bans now. Raises a ``DeliveryError``."""
     if not patterns:
         return []
-    answer = await inquiries.ask(
-        line("MODE", chat.name, "b"),
-        wanted={replies.BAN_ENTRY},
-        last={replies.END_OF_BANS},
-        channel=chat.name,
-    )
-    there = {one.param(2).casefold() for one in answer.lines}
+    there = {mask.casefold() for mask in await inquiries.bans(chat.name)}
     return [one for one in patterns if _mask(one).casefold() in there]
 
 
@@ -39,13 +33,7 @@ async def find_about(
     They are those by which the bridge banned them, and those that name them or where they are now.
     Raises ``PermanentFailure`` if there are others only, else a ``DeliveryError``.
     """
-    answer = await inquiries.ask(
-        line("MODE", chat.name, "b"),
-        wanted={replies.BAN_ENTRY},
-        last={replies.END_OF_BANS},
-        channel=chat.name,
-    )
-    there, fold = [one.param(2) for one in answer.lines], network.fold
+    there, fold = await inquiries.bans(chat.name), network.fold
     if not there:
         return []
     seen = await find_person(inquiries, nick, fold)

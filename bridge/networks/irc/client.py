@@ -313,7 +313,7 @@ class IrcClient(Presence):
                     self._typist = Typist(connection.answer, asyncio.get_running_loop().time)
                     others.append(tasks.create_task(self._typist.run()))
                 if not self._is_puppet:
-                    others.append(tasks.create_task(self._serve(inbox)))
+                    others.append(tasks.create_task(self._serve(inbox, inquiries)))
                 if whispers is not None and whispers.lookout.is_possible:
                     put = partial(self._put_whispered, inbox)
                     others.append(tasks.create_task(whispers.lookout.serve(connection.say, put)))
@@ -365,7 +365,7 @@ class IrcClient(Presence):
         connection.write(line("QUIT", self._goodbye))
         patience.reschedule(asyncio.get_running_loop().time() + GOODBYE_SECONDS)
 
-    async def _serve(self, inbox: Inbox[Heard | SignedIn]) -> None:
+    async def _serve(self, inbox: Inbox[Heard | SignedIn], inquiries: Inquiries) -> None:
         """Do what only the relay does, until cancelled."""
         if self._desk is None or self._ears is None or self._marks is None:
             return
@@ -374,7 +374,7 @@ class IrcClient(Presence):
             tasks.create_task(self._desk.work())
             tasks.create_task(self._ears.end_splits(inbox.put))
             tasks.create_task(self._ears.release_late(inbox.put))
-            tasks.create_task(self._ears.keep_asking())
+            tasks.create_task(self._ears.keep_asking(inquiries))
 
     async def _settle_in(self, connection: Connection) -> None:
         limits = connection.isupport = self._network.learn(connection.isupport)

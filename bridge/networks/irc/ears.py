@@ -12,6 +12,7 @@ from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.facts import Facts
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.history import Heard, History, Mark, Put
+from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.members import Roster
 from bridge.networks.irc.mentions import with_mentions
 from bridge.networks.irc.multiline import Assembler
@@ -72,7 +73,7 @@ class Ears:
             heard += self._history.take(Heard(event, event.chat), replayed=False)
         return heard
 
-    async def keep_asking(self) -> None:
+    async def keep_asking(self, inquiries: Inquiries) -> None:
         """Ask for what was missed, then for modes, as fast as we may write; keep who is banned and
         which keys channels have.
 
@@ -84,7 +85,9 @@ class Ears:
                 tasks.create_task(
                     self._history.keep_asking(connection.say, lambda: connection.waited)
                 )
-                tasks.create_task(self.facts.keep_asking(self._history.wait_until_asked))
+                tasks.create_task(
+                    self.facts.keep_asking(inquiries, self._history.wait_until_asked)
+                )
                 tasks.create_task(self._network.banned.keep_writing())
                 tasks.create_task(self._network.keys.keep_writing())
         except* TemporaryFailure:

@@ -3,6 +3,7 @@ put out."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
@@ -13,10 +14,12 @@ from bridge.networks.irc.banlists import MOST
 from bridge.networks.irc.banned import Digest
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import strip_codes
+from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.members import Roster
 from bridge.networks.irc.modes import Change, rank_of, read_changes
 from bridge.networks.irc.network import Network
-from bridge.networks.irc.wire import Incoming, Line, Source, line
+from bridge.networks.irc.wire import Incoming, Source, line
+from bridge.sdk.errors import DeliveryError
 from bridge.sdk.events import (
     Rank,
     RemoteAccess,
@@ -65,16 +68,19 @@ class Facts:
         self._network = network
         self._roster = roster
         self._channels: dict[str, _Channel] = {}
-        self._to_ask: asyncio.Queue[Line] = asyncio.Queue()
+        self._to_ask: asyncio.Queue[str] = asyncio.Queue()
         network.ranks.clear()  # What was heard by another connection may be so no more.
 
-    async def keep_asking(self, wait_for_turn: Callable[[], Awaitable[None]]) -> None:
+    async def keep_asking(
+        self, inquiries: Inquiries, wait_for_turn: Callable[[], Awaitable[None]]
+    ) -> None:
         """Ask for the modes and the bans of channels that we come into, as fast as we may write.
-        Each waits for its turn before."""
+        Each waits for its turn before; the answers are followed as they come."""
         while True:
-            question = await self._to_ask.get()
+            channel = await self._to_ask.get()
             await wait_for_turn()
-            await self._connection.say(question)
+            with suppress(DeliveryError):  # It is not told to us there, or only another time.
+                await inquiries.ask(line("MODE", channel), line("MODE", channel, "b"), wanted=())
 
     def handle(self, message: Incoming) -> list[RemoteEvent]:
         """Follow one line; return what it means to the room."""
@@ -99,8 +105,7 @@ class Facts:
             noted = self._network.banned.noted(chat.id)
             self._channels[chat.id] = _Channel(noted=noted, masks={})
             self._network.topics.forget(chat.id)
-            self._to_ask.put_nowait(line("MODE", chat.name))
-            self._to_ask.put_nowait(line("MODE", chat.name, "b"))
+            self._to_ask.put_nowait(chat.name)
             return []
         # A nick that comes back is anybody's: it holds nothing until it is given something.
         key = self._fold(source.nick)

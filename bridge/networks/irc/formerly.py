@@ -13,7 +13,7 @@ from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.usernames import as_seen
-from bridge.networks.irc.wire import Source, line
+from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.globs import Glob
 
@@ -41,16 +41,12 @@ def former_bans(
 
 
 async def _masks(channel: str, relay: Inquiries | None, own: Inquiries) -> list[str]:
-    question = line("MODE", channel, "b")
-    wanted, last = {replies.BAN_ENTRY}, {replies.END_OF_BANS}
     if relay is not None:
         # It is there already, and some servers show the list to members alone.
         with suppress(DeliveryError):
-            answer = await relay.ask(question, wanted=wanted, last=last, channel=channel)
-            return [one.param(2) for one in answer.lines]
+            return await relay.bans(channel)
     with suppress(replies.CommandRefusedError):  # Nor is every channel there yet.
-        answer = await own.ask(question, wanted=wanted, last=last, channel=channel)
-        return [one.param(2) for one in answer.lines]
+        return await own.bans(channel)
     return []
 
 

@@ -1,13 +1,13 @@
 """Questions to the server beside messages: what is written, and which replies answer it."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
-from bridge.networks.irc.wire import Incoming, Line, Source
+from bridge.networks.irc.wire import Incoming, Line, Source, line
 from bridge.sdk.errors import DeliveryError, TemporaryFailure
 
 MOST_PAUSES = 4
@@ -80,7 +80,10 @@ class Overheard:
 
 
 class Inquiries:
-    """One connection's questions, one after the other: replies name no question."""
+    """One connection's questions, one after the other: replies name no question.
+
+    Whatever else on the connection would be answered by the same replies is asked here, too.
+    """
 
     def __init__(self, connection: Connection, seconds: float) -> None:
         self._connection = connection
@@ -153,6 +156,22 @@ class Inquiries:
                     self._late = question.marker or self._connection.ask()
         if failure is not None:
             raise failure
+
+    async def bans(self, channel: str) -> list[str]:
+        """The masks that a channel bans. Raises as :meth:`ask` does."""
+        answer = await self.ask(
+            line("MODE", channel, "b"), wanted={replies.BAN_ENTRY}, last={replies.END_OF_BANS},
+            channel=channel,
+        )  # fmt: skip
+        return [one.param(2) for one in answer.lines]
+
+    async def names(self, channel: str) -> Sequence[Incoming]:
+        """The lines that list who is in a channel. Raises as :meth:`ask` does."""
+        answer = await self.ask(
+            line("NAMES", channel), wanted={replies.NAMES}, last={replies.END_OF_NAMES},
+            channel=channel,
+        )  # fmt: skip
+        return answer.lines
 
     @contextmanager
     def overhearing(self, nick: str, is_heard: Callable[[Source], bool]) -> Iterator[Overheard]:

@@ -212,14 +212,9 @@ async def names(call: NetworkCall) -> str:
     chat, relay = _channel(call)
     async with relay.at_hand() as (connection, _, inquiries):
         relay.check_in(chat)
-        answer = await inquiries.ask(
-            line("NAMES", chat.name),
-            wanted={replies.NAMES},
-            last={replies.END_OF_NAMES},
-            channel=chat.name,
-        )
+        listed = await inquiries.names(chat.name)
         signs = "".join(connection.isupport.prefixes)
-    return show_names(chat.name, answer.lines, signs, relay.find_person)
+    return show_names(chat.name, listed, signs, relay.find_person)
 
 
 async def modes(call: NetworkCall) -> str:
@@ -230,15 +225,10 @@ async def modes(call: NetworkCall) -> str:
         answer = await inquiries.ask(
             line("MODE", chat.name), wanted={replies.CHANNEL_MODES}, channel=chat.name
         )
-        banned = await inquiries.ask(
-            line("MODE", chat.name, "b"),
-            wanted={replies.BAN_ENTRY},
-            last={replies.END_OF_BANS},
-            channel=chat.name,
-        )
+        banned = await inquiries.bans(chat.name)
     # A key is a secret: who may see it has it from the channel.
     found = [one.param(2) for one in answer.lines]
-    masks = [cut(one.param(2), MOST_WORD_BYTES) for one in banned.lines]
+    masks = [cut(mask, MOST_WORD_BYTES) for mask in banned]
     more = f" and {len(masks) - MOST_BANS} more" if len(masks) > MOST_BANS else ""
     shown = f"Banned: {', '.join(masks[:MOST_BANS])}{more}." if masks else "Nobody is banned."
     return f"{chat.name} has the modes {found[0] if found else '?'}. {shown}"
@@ -269,11 +259,6 @@ async def sync(call: NetworkCall) -> str:
     async with relay.at_hand() as (_, _, inquiries):
         relay.check_in(chat)
         relay.list_again(chat)
-        answer = await inquiries.ask(
-            line("NAMES", chat.name),
-            wanted={replies.NAMES},
-            last={replies.END_OF_NAMES},
-            channel=chat.name,
-        )
-    number = sum(len(one.param(-1).split()) for one in answer.lines)
+        listed = await inquiries.names(chat.name)
+    number = sum(len(one.param(-1).split()) for one in listed)
     return f"The room is made like {chat.name}, where {number} are now."

@@ -2,7 +2,8 @@
 
 Reading follows RFC 1459 and 2812 as corrected by modern.ircdocs.horse, with IRCv3 message
 tags. Writing goes through :class:`Line`, a type that cannot hold CR, LF or NUL: four published
-vulnerabilities of one other bridge were a line break in a value.
+vulnerabilities of one other bridge were a line break in a value (docs/adr/0015 says why it is
+ours).
 """
 
 import re
