@@ -18,8 +18,17 @@ from bridge.networks.irc.offers import Offers
 from bridge.networks.irc.relaymsg import relayed_by
 from bridge.networks.irc.sending import Delivered, Means
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
-from bridge.networks.irc.wire import Incoming, Line, LineReader, Source, is_chatter, line, parse
-from bridge.sdk.errors import ModuleError, ModuleNotReady, TemporaryFailure
+from bridge.networks.irc.wire import (
+    Incoming,
+    Line,
+    LineReader,
+    Source,
+    is_chatter,
+    lacks_name,
+    line,
+    parse,
+)
+from bridge.sdk.errors import DeliveryError, ModuleError, ModuleNotReady, TemporaryFailure
 
 READ_BYTES = 64 * 1024
 GOODBYE_SECONDS = 2.0
@@ -69,6 +78,9 @@ class Connection:
         """Our nick, user and host, as others see them; user and host once we joined."""
         self.accounts: list[str] = []
         """To which accounts services signed us in, one after another; who reads takes them out."""
+        self.unanswered: DeliveryError | None = None
+        """Why the line that was read last got no answer, though it asks for one; who reads takes
+        it out."""
         self.isupport = Isupport()
         self._offers = Offers()
 
@@ -293,9 +305,12 @@ class Connection:
                 if not self.listens and is_chatter(raw, self.own.nick):
                     continue
                 read = parse(raw)
-                if read is not None:
+                if read is not None and not lacks_name(read):
                     message = self._batches.place(read)
-                    self._observe(message)
+                    try:
+                        self._observe(message)
+                    except DeliveryError as error:
+                        self.unanswered = error
                     return message
             try:
                 await self._fill()

@@ -22,6 +22,10 @@ _CHANNEL = re.compile(r"[#&+!][^\x00-\x20,:\x07\x7f]{1,199}\Z")
 MOST_NUMBER = 8192
 """Limits above this are taken for it: a server's number sizes nothing of ours."""
 
+MOST_USER_BYTES = 64
+MOST_HOST_BYTES = 255
+"""What a name in the DNS may have. Room for these is kept in each line that we say."""
+
 TOPIC_BYTES = 390
 
 MOST_MODES = 20
@@ -79,7 +83,7 @@ class Isupport:
 
     @cached_property
     def user_length(self) -> int:
-        return self._number("USERLEN", 10)
+        return min(self._number("USERLEN", 10), MOST_USER_BYTES)
 
     @cached_property
     def topic_length(self) -> int:
@@ -88,7 +92,7 @@ class Isupport:
 
     @cached_property
     def host_length(self) -> int:
-        return self._number("HOSTLEN", 63)
+        return min(self._number("HOSTLEN", 63), MOST_HOST_BYTES)
 
     @cached_property
     def channel_types(self) -> str:
