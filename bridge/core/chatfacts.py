@@ -13,6 +13,7 @@ from bridge.core.outgoing import once
 from bridge.core.ranks import POWERS
 from bridge.core.removals import Removals
 from bridge.matrix.client import MatrixError
+from bridge.matrix.htmltree import clean
 from bridge.matrix.rooms import level_of
 from bridge.model import Follow, Outgoing, Portal, Puppets, SendKind
 from bridge.sdk.errors import TemporaryFailure
@@ -210,7 +211,7 @@ class ChatFacts:
             return
         if self.topic is None:
             state = await self._house.intents.state(self.portal.room, "m.room.topic") or {}
-            self.topic = str(state.get("topic") or "")
+            self.topic = clean(str(state.get("topic") or ""))
         # What stands in a room that people made is theirs, until somebody changes the chat's.
         is_theirs = bool(self.topic) and not event.is_news and not self.is_own_room
         if self.topic == event.topic or is_theirs or not await self._can("m.room.topic"):
@@ -222,7 +223,7 @@ class ChatFacts:
         """Know the topic that people set in the room, though the chat does not get it."""
         topic = event["content"].get("topic")
         if event["type"] == "m.room.topic" and isinstance(topic, str):
-            self.topic, self.is_topic_held = topic, False
+            self.topic, self.is_topic_held = clean(topic), False
 
     async def put_held_topic(self) -> None:
         """Put the chat's newest topic into the room, if it was left out before.

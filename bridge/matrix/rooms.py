@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from bridge.matrix.client import HomeserverClient, MatrixError, path
+from bridge.matrix.htmltree import clean
 from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.sdk.secret import Secret
 
@@ -89,7 +90,7 @@ class RoomQuestions:
         for kind, field in (("m.room.canonical_alias", "alias"), ("m.room.name", "name")):
             found = (await self.state(room, kind) or {}).get(field)
             if isinstance(found, str) and found.strip():
-                return " ".join(found.split())[:100]
+                return " ".join(clean(found).split())[:100]
         return room
 
     async def joined_members(self, room: RoomId) -> dict[UserId, str]:
@@ -104,7 +105,7 @@ class RoomQuestions:
         if not isinstance(joined, dict):
             return {}
         return {
-            UserId(user): str((profile or {}).get("display_name") or "")
+            UserId(user): clean(str((profile or {}).get("display_name") or ""))
             for user, profile in joined.items()
             if profile is None or isinstance(profile, dict)
         }
