@@ -241,6 +241,10 @@ class RoomQuestions:
         )  # fmt: skip
 
 
+_PRIVILEGING = {"org.matrix.hydra.11", "org.matrix.msc4242.12"}
+"""Unstable room versions that privilege creators: MSC4289's own, and one made of version 12."""
+
+
 class Said(NamedTuple):
     """What an event says."""
 
@@ -283,11 +287,23 @@ def _content_now(event: object) -> dict[str, Any]:
 def _creators(creation: dict[str, Any]) -> set[str]:
     content = creation.get("content")
     content = content if isinstance(content, dict) else {}
-    version = str(content.get("room_version", "1"))
-    if version.isdigit() and int(version) < 12:
+    if not _privileges_creators(content.get("room_version")):
         return set()
     more = content.get("additional_creators")
-    return {str(creation.get("sender")), *(more if isinstance(more, list) else [])}
+    named = [one for one in more if isinstance(one, str)] if isinstance(more, list) else []
+    return {str(creation.get("sender")), *named}
+
+
+def _privileges_creators(version: object) -> bool:
+    """Whether the creators of a room of that version stand above its levels (MSC4289).
+
+    Of a version that is not known they do not: who is taken for one of them is never demoted.
+    """
+    if not isinstance(version, str):
+        return False
+    if version in _PRIVILEGING:
+        return True
+    return version.isascii() and version.isdecimal() and int(version[:9]) >= 12
 
 
 def _needed(levels: dict[str, Any], action: str) -> int:
