@@ -6,11 +6,16 @@ import random
 
 import pytest
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.networks.irc.delivery import Deliveries
+from bridge.networks.irc.isupport import MOST_TOKENS, Isupport
+from bridge.networks.irc.members import MOST_MEMBERS
+from bridge.networks.irc.offers import Offers
 from bridge.networks.irc.sending import Means
 from bridge.networks.irc.wire import Incoming, line
+from bridge.sdk.errors import ModuleNotReady
 from bridge.sdk.events import RemoteMessage
-from tests.irc.stage import Network
+from tests.irc.stage import Network, chat, running
 from tests.irc.test_client import listening, speaking, synced
 from tests.irc.test_delivery import outcome
 from tests.rigs.scale import chance, scaled
@@ -139,3 +144,74 @@ async def test_no_line_of_any_shape_ends_a_connection(is_relay: bool) -> None:
                     peer.say(f"PING :mark{number}")
                     await peer.expect(f"PONG mark{number}")
                     assert not run.ended.is_set(), said
+
+
+async def test_a_server_that_asks_for_ever_and_reads_nothing_is_left() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (_, _, peer, run),
+    ):
+        peer.stop_reading()
+        async with asyncio.timeout(PATIENCE):
+            while not (run.ended.is_set() or peer.ended.is_set()):
+                peer.say(*[f"PING :{'x' * 500}"] * 500)
+                await peer.drain()
+        await run.wait_for_error()
+    assert isinstance(run.error, ModuleNotReady)
+    assert "does not read what is written to it" in str(run.error)
+
+
+@pytest.mark.parametrize("text", ["x", "x" * 4000])
+async def test_a_server_that_says_anything_but_what_was_asked_is_left(text: str) -> None:
+    async with scripted_server() as server:
+        relay, _ = Network(server.port).relay()
+        async with running(relay) as run:
+            peer = await server.accept()
+            peer.pong = None
+            await peer.welcome()
+            peer.stays = True
+            async with asyncio.timeout(PATIENCE):
+                while not (run.ended.is_set() or peer.ended.is_set()):
+                    peer.say(*[f":irc.test NOTICE * {text}"] * 500)
+                    await peer.drain()
+            await run.wait_for_error()
+        assert isinstance(run.error, ModuleNotReady)
+        assert "said too much before it answered a PING" in str(run.error)
+
+
+async def test_a_server_that_lists_people_without_end_is_left() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (relay, _, peer, run),
+        asyncio.TaskGroup() as tasks,
+    ):
+        again = tasks.create_task(relay.join(chat("#other")))
+        await peer.expect("JOIN #other")
+        peer.say(":{nick}!u@h JOIN #other")
+        await again
+        for start in range(0, MOST_MEMBERS + 2000, 2000):
+            names = " ".join(f"{number:x}" for number in range(start, start + 2000))
+            peer.say(f":irc.test 353 {{nick}} = #other :{names}")
+            await peer.drain()
+        error = await run.wait_for_error()
+        assert isinstance(error, ModuleNotReady)
+        assert "people in the channels" in str(error)
+
+
+def test_what_a_server_says_of_itself_without_end_is_not_kept() -> None:
+    limits = Isupport()
+    for number in range(0, 5000, 10):
+        limits = limits.with_tokens(f"T{one}=x" for one in range(number, number + 10))
+    assert len(limits.tokens) == MOST_TOKENS
+    limits = limits.with_tokens(["T1=y", "-T2", "NICKLEN=20", f"CHANMODES={'b' * 9000}"])
+    assert (limits.tokens["T1"], limits.nick_length, len(limits.tokens)) == ("y", 20, MOST_TOKENS)
+    assert limits.channel_modes == Isupport().channel_modes
+
+
+def test_what_a_server_offers_and_nobody_wants_is_not_kept() -> None:
+    offers = Offers()
+    for number in range(5000):
+        offers.learn(f"example.org/{number} batch SASL=PLAIN")
+        offers.take(f"example.org/{number} batch")
+    assert offers.values == {"batch": "", "sasl": "PLAIN"}
+    assert offers.held == {"batch"}

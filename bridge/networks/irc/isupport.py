@@ -26,6 +26,10 @@ MOST_USER_BYTES = 64
 MOST_HOST_BYTES = 255
 """What a name in the DNS may have. Room for these is kept in each line that we say."""
 
+MOST_TOKENS = 300
+LONGEST_TOKEN = 512
+"""What more a server says of itself is left out: none has so much to say."""
+
 TOPIC_BYTES = 390
 
 MOST_MODES = 20
@@ -48,10 +52,12 @@ class Isupport:
         """Return these limits with one 005's words added (or, as ``-WORD``, taken back)."""
         tokens = dict(self.tokens)
         for word in words:
+            if len(word) > LONGEST_TOKEN:
+                continue
             key, _, value = word.partition("=")
             if key.startswith("-"):
                 tokens.pop(key[1:].upper(), None)
-            elif key:
+            elif key and (len(tokens) < MOST_TOKENS or key.upper() in tokens):
                 tokens[key.upper()] = _unescape(value)
         return Isupport(tokens)
 
@@ -66,6 +72,11 @@ class Isupport:
     @cached_property
     def nick_length(self) -> int:
         return self._number("NICKLEN", self._number("MAXNICKLEN", 9))
+
+    @property
+    def says_nick_length(self) -> bool:
+        """Whether the server itself has said how long a nick may be."""
+        return any(_read_number(self.tokens.get(key, "")) for key in ("NICKLEN", "MAXNICKLEN"))
 
     @cached_property
     def channel_length(self) -> int:

@@ -155,7 +155,7 @@ def _parse_source(text: str) -> Source | None:
     source = Source.parse(text)
     nick = source.nick
     is_named = nick and (4 * len(nick) <= NICK_BYTES or len(nick.encode()) <= NICK_BYTES)
-    return source if is_named else None
+    return source if is_named and len(text) < LINE_BYTES else None
 
 
 _CHATTER = frozenset({b"PRIVMSG", b"NOTICE", b"TAGMSG"})
