@@ -28,7 +28,7 @@ COMMANDS = (
 WRITTEN = re.compile(r'\bline\(\s*"([A-Z]+)"')
 """How the module names a command of its own."""
 NASTY = "\r\n\0 :;@!,=\\\x01\x02\x03\x1f\u0085\u2028\u2029\ufeff\u200b\U0001f468\u200d\ud800é"
-MAPPINGS = ("ascii", "rfc1459", "rfc1459-strict")
+MAPPINGS = ("ascii", "rfc1459", "rfc1459-strict", "precis", "rfc7613", "unheard-of")
 IRC = InstanceId("irc")
 
 
@@ -130,7 +130,9 @@ def test_nicks_and_ghosts_are_one_to_one(mapping: str) -> None:
     namespaces = Namespaces(server_name="example.org", networks=[IRC])
     ghosts: dict[UserId, str] = {}
     for _ in range(scaled(1_000_000) // len(MAPPINGS)):
-        nick = "".join(dice.choice("abAB01[]{}\\|~^_`-=é") for _ in range(dice.randrange(1, 9)))
+        nick = "".join(
+            dice.choice("abAB01[]{}\\|~^_`-=éÉßẞσΣςＡ\u0301") for _ in range(dice.randrange(1, 9))
+        )
         folded = limits.fold(nick)
         ghost = namespaces.ghost(IRC, folded)
         assert namespaces.parse_ghost(ghost) == (IRC, folded)
@@ -148,8 +150,13 @@ def test_channels_and_their_aliases_are_one_to_one(mapping: str) -> None:
     aliases: dict[str, str] = {}
     for _ in range(scaled(200_000) // len(MAPPINGS)):
         name = "#" + "".join(
-            dice.choice("abAB04[]{}\\|~^_`-=#é.") for _ in range(dice.randrange(1, 9))
+            dice.choice("abAB04[]{}\\|~^_`-=#éÉßΣςＡ＃\u0301.")
+            for _ in range(dice.randrange(1, 9))
         )
+        if mapping == "unheard-of" and not name.isascii():
+            with pytest.raises(PermanentFailure, match="does not know"):
+                read_channel(name, limits)
+            continue
         channel = read_channel(name, limits)
         alias = namespaces.alias(IRC, channel.id)
         assert namespaces.parse_alias(alias) == (IRC, channel.id)
