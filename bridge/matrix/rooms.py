@@ -181,6 +181,8 @@ class RoomQuestions:
 
     async def event(self, room: RoomId, event: str) -> dict[str, Any] | None:
         """An event, None if there is none or we may not see it."""
+        if not event.isprintable():
+            return None  # None has such an id, and no address can even hold it.
         try:
             return await self._ask("event", room, event)
         except MatrixError as error:

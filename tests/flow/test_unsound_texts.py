@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import aiohttp
+import pytest
 import pytest_asyncio
 
 from bridge import sdk
@@ -15,6 +16,7 @@ from bridge.demo.matrix_user import MatrixUser
 from bridge.demo.processes import free_port
 from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
 from tests.flow.test_conversation import bridge
+from tests.flow.test_double_puppets import direct_chat
 from tests.rigs import vivid_bridge
 from tests.rigs.trestle import Town, make_modules, running
 from tests.rigs.vivid_bridge import Vivid, VividClient
@@ -143,6 +145,19 @@ async def test_such_texts_in_a_name_or_in_words_reach_a_network_as_texts(
     assert {one.sender.name for one in vivid.done} == {WHOLE}
     assert f"reacted with {WHOLE}" in vivid.texts()
     assert all("\ud83d" not in text and "\0" not in text for text in vivid.texts())
+
+
+async def test_an_edit_of_what_can_be_no_event_is_no_crash(
+    town: Town, settings: Settings, app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    alice = await town.person("alice")
+    room = await direct_chat(alice)
+    sender = Sender(settings, alice, room)
+    new = {"msgtype": "m.text", "body": "new"}
+    await sender.say("* new", **{"m.new_content": new}, **relation(HALF, rel_type="m.replace"))
+    await sender.say(f"help {HALF}")
+    await alice.wait_for_text(room, f"called '{WHOLE}' here")
+    assert "UnicodeEncodeError" not in caplog.text
 
 
 class Governor(VividClient):

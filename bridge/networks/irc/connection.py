@@ -33,7 +33,7 @@ from bridge.sdk.errors import DeliveryError, ModuleError, ModuleNotReady, Tempor
 READ_BYTES = 64 * 1024
 MOST_UNWRITTEN_BYTES = 1024 * 1024
 """What waits to be written to a server that does not read; flood control lets out far less."""
-MOST_HELD, MOST_HELD_BYTES = 10_000, 1024 * 1024
+MOST_HELD, MOST_HELD_BYTES = 20_000, 4 * 1024 * 1024
 """Lines that a server says between letting us in and answering our first PING."""
 GOODBYE_SECONDS = 2.0
 """How long the server gets to take our QUIT and close."""
