@@ -14,6 +14,7 @@ from bridge.core.privatechat import PrivateChats
 from bridge.core.sender import Sender
 from bridge.matrix.cache import Recent
 from bridge.matrix.html import content_for, parse
+from bridge.matrix.htmltree import clean
 from bridge.matrix.intents import Intents
 from bridge.model import Clock, ItemId, Outgoing, ParkReason, Permission, SendKind
 from bridge.sdk.events import MessageKind, RoomMessage
@@ -263,6 +264,7 @@ class ModuleSeat(Seat):
         ):
             item.drop()
             return
+        body = clean(body)
         if body.startswith("!"):
             word, _, rest = body[1:].partition(" ")
             command = self._commands.get(word.casefold())

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from bridge.core.house import House
+from bridge.matrix.htmltree import clean
 from bridge.model import Follow
 from bridge.sdk.events import RemoteTopic
 
@@ -33,7 +34,7 @@ class ChatTopic:
         if self.text is None:
             state = await facts.ask(self._house.intents.state(facts.portal.room, KIND)) or {}
             if self.text is None:  # Else people have set it meanwhile.
-                self.text = str(state.get("topic") or "")
+                self.text = clean(str(state.get("topic") or ""))
         # What stands in a room that people made is theirs, until somebody changes the chat's.
         is_theirs = bool(self.text) and not event.is_news and not facts.is_own_room
         if self.text == event.topic or is_theirs or not await facts.can(KIND):
@@ -63,7 +64,7 @@ class ChatTopic:
         """Know the topic that people set in the room, though the chat does not get it."""
         topic = event["content"].get("topic")
         if event["type"] == KIND and isinstance(topic, str):
-            self.note(topic)
+            self.note(clean(topic))
 
     def note(self, topic: str) -> None:
         """Know the topic that people set in the room: theirs is the newer one."""

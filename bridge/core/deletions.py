@@ -51,9 +51,12 @@ class Deletions:
 
 
 def redacted_by(event: dict[str, Any]) -> str:
-    """Which event a redaction takes back: it stands in the content from room version 11 on."""
+    """Which event a redaction takes back: it stands in the content from room version 11 on.
+
+    Empty if that is no id that an event can have.
+    """
     for place in (event["content"], event):
         target = place.get("redacts")
         if isinstance(target, str):
-            return target
+            return target if target.isprintable() else ""
     return ""

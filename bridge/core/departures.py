@@ -14,6 +14,7 @@ from bridge.core.words import difference, excerpt
 from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError
 from bridge.matrix.html import parse, without_quote
+from bridge.matrix.htmltree import clean
 from bridge.matrix.medialinks import Media, read_mxc
 from bridge.matrix.profiles import find_avatar
 from bridge.matrix.rooms import read_visibility
@@ -120,9 +121,9 @@ class Departures:
                 else f"this kind of message does not cross to {self._portal.instance}"
             )
         body, name = content.get("body"), content.get("filename")
-        name = name if isinstance(name, str) else body if isinstance(body, str) else "file"
+        name = clean(name if isinstance(name, str) else body if isinstance(body, str) else "file")
         link = Link(links.make(media, name, self._mark(event)), (Text(excerpt(name) or "file"),))
-        is_captioned = isinstance(body, str) and body not in {name, ""}
+        is_captioned = isinstance(body, str) and clean(body) not in {name, ""}
         return (
             Rich((*self.read_body(content).nodes, Text(" "), link))
             if is_captioned
@@ -196,7 +197,7 @@ class Departures:
         relates = event["content"].get("m.relates_to")
         relates = relates if isinstance(relates, dict) else {}
         key, target = relates.get("key"), relates.get("event_id")
-        if not isinstance(key, str) or not isinstance(target, str) or not key.strip():
+        if not isinstance(key, str) or not isinstance(target, str) or not clean(key).strip():
             return None
         links = [one for one in await self.links(target) if one.kind is LinkKind.MESSAGE]
         if not links or self._is_left_out(level, "reactions"):
@@ -207,7 +208,7 @@ class Departures:
             event_id=EventId(event["event_id"]),
             sender=await self._person(event),
             target=remote[0] if remote else RemoteMessageId(""),
-            key=" ".join(key.split())[:_LONGEST_KEY],
+            key=" ".join(clean(key).split())[:_LONGEST_KEY],
         )
 
     async def _redaction(self, event: dict[str, Any], level: Level) -> Redaction | None:
@@ -224,7 +225,7 @@ class Departures:
             event_id=EventId(event["event_id"]),
             sender=await self._person(event),
             targets=_remote_ids(links),
-            reason=reason if isinstance(reason, str) else "",
+            reason=clean(reason) if isinstance(reason, str) else "",
             is_own=links[0].sender == event["sender"],
         )
 
@@ -449,6 +450,8 @@ class Departures:
 
     async def links(self, event_id: str) -> Sequence[MessageLink]:
         """What the event is on the network; empty if it did not cross, or long ago."""
+        if not event_id.isprintable():
+            return []  # No event has such an id, and the database cannot even be asked.
         house, portal = self._house, self._portal.id
         pending = house.crossings.pending(portal, event_id)
         ours = house.sender.unwritten.of_event(portal, event_id)

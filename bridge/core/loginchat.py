@@ -21,6 +21,7 @@ from bridge.core.outgoing import transaction_id
 from bridge.core.privateanswers import answer_privately
 from bridge.core.signin import SignIn, sentence
 from bridge.matrix.cache import Recent
+from bridge.matrix.htmltree import clean
 from bridge.model import Outgoing, SendKind
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, PermanentFailure
@@ -258,7 +259,7 @@ class LoginChat:
         who, room, asked = call.sender.user_id, call.room, talk.left[0]
         if asked.secret:
             await call.reply(_REMOVED)
-        given = body if asked.secret else body.strip()
+        given = body if asked.secret else clean(body).strip()
         if given == "-" and not asked.required:
             given = ""
         talk.answers[asked.name] = given

@@ -8,6 +8,7 @@ from bridge.core.bots import Seat, Stage, is_edit
 from bridge.core.commands import TAKEN_BACK, MainBot
 from bridge.core.lane import Item
 from bridge.matrix.html import without_quote
+from bridge.matrix.htmltree import clean
 from bridge.model import Permission
 from bridge.sdk.commands import PREFIX
 from bridge.sdk.ids import RoomId, UserId
@@ -83,5 +84,5 @@ class MainSeat(Seat):
 def _order_in(body: str, *, direct: bool) -> str | None:
     """What the bot is told to do; None if it is not spoken to."""
     if is_order(body):
-        return body.removeprefix(PREFIX).strip()
-    return body.strip() if direct else None
+        return clean(body.removeprefix(PREFIX)).strip()
+    return clean(body).strip() if direct else None

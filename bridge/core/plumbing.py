@@ -188,7 +188,7 @@ class Plumbing:
             try:
                 await instance.join(door.chat, key=key)
             except TemporaryFailure:
-                instance.rejoining.want(door.chat)
+                instance.rejoining.want(door.chat, key)
                 raise
 
     def wish(self, door: Doorway, person: UserId) -> Wish:

@@ -9,6 +9,7 @@ from typing import Protocol
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId
+from bridge.sdk.secret import Secret
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Relay(Protocol):
 
     @property
     def is_connected(self) -> bool: ...
-    async def join(self, chat: RemoteChat, limit: float) -> None: ...
+    async def join(self, chat: RemoteChat, limit: float, key: Secret | None) -> None: ...
 
 
 class Rejoining:
@@ -60,15 +61,20 @@ class Rejoining:
         self._awake = asyncio.Event()
         self._left: dict[RemoteChatId, RemoteChat] = {}
         """Chats that are to be tried again later."""
+        self._keys: dict[RemoteChatId, Secret] = {}
+        """With which of them somebody wishes that, in memory until they are answered."""
 
     def note_connected(self) -> None:
         """The relay has connected: it is in no chat."""
         self._connected.set()
         self._awake.set()
 
-    def want(self, chat: RemoteChat) -> None:
-        """Have the relay in a bridged chat that was just refused for now: it is tried again."""
+    def want(self, chat: RemoteChat, key: Secret | None = None) -> None:
+        """Have the relay in a bridged chat that was just refused for now: it is tried again, with
+        the key if one was said."""
         self._left[chat.id] = chat
+        if key is not None:
+            self._keys[chat.id] = key
         self._awake.set()
 
     async def run(self) -> None:
@@ -118,14 +124,16 @@ class Rejoining:
         for chat in chats:
             if chat.id not in bridged:
                 self._relay.trouble.pop(chat.id, None)
+                self._keys.pop(chat.id, None)
         return [chat for chat in chats if chat.id in bridged]
 
     async def _keep_in(self, chat: RemoteChat) -> bool:
         """Have the relay in a bridged chat; False if that is to be tried again later."""
-        relay = self._relay
+        relay, key = self._relay, self._keys.get(chat.id)
         try:
-            await relay.join(chat, _JOIN_SECONDS)
+            await relay.join(chat, _JOIN_SECONDS, key)
         except PermanentFailure as error:
+            self._forget_key(chat, key)
             relay.trouble[chat.id] = str(error)
             log.warning(
                 "%s cannot join a bridged chat: %s", relay.name, error,
@@ -142,7 +150,13 @@ class Rejoining:
                 "%s failed to join a bridged chat", relay.name, extra={"event": "join_failed"}
             )
             return False
+        self._forget_key(chat, key)
         return True
+
+    def _forget_key(self, chat: RemoteChat, key: Secret | None) -> None:
+        """The network has answered a key; another may have been said meanwhile."""
+        if self._keys.get(chat.id) is key:
+            self._keys.pop(chat.id, None)
 
     async def _is_told(self, chat: RemoteChat, reason: str) -> bool:
         try:

@@ -11,6 +11,7 @@ from bridge.core.lane import Item
 from bridge.core.ranks import POWERS
 from bridge.core.telling import tell
 from bridge.matrix.client import MatrixError
+from bridge.matrix.htmltree import clean
 from bridge.model import Follow, Permission, Portal
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Rank, RemoteChat, Removal
@@ -73,7 +74,7 @@ class RoomActs:
             how = Removal.UNBAN
         if how is None:
             return
-        reason = str(event["content"].get("reason") or _REASON)[:_LONGEST_REASON]
+        reason = clean(str(event["content"].get("reason") or _REASON))[:_LONGEST_REASON]
         person = RemoteUserId(ghost[1])
         instance = self._house.instances.get(self._portal.instance)
         relay = instance.relay.client if instance is not None and instance.relay else None
@@ -104,6 +105,7 @@ class RoomActs:
         topic = item.event["content"].get("topic")
         if self._portal.follow is Follow.NOTHING or not isinstance(topic, str):
             return
+        topic = clean(topic)
         self._facts.topic.note(topic)
         await self._do(
             item, "change of the topic", lambda client: client.set_topic(self._chat, topic)

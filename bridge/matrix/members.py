@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError
+from bridge.matrix.htmltree import clean
 from bridge.matrix.rooms import RoomQuestions
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
@@ -80,7 +81,7 @@ class _Member(NamedTuple):
 def _read(user: str, content: Mapping[str, Any]) -> _Member:
     name, avatar = content.get("displayname"), content.get("avatar_url")
     return _Member(
-        name if isinstance(name, str) and name else _localpart(user),
+        clean(name) if isinstance(name, str) and name else _localpart(user),
         avatar if isinstance(avatar, str) else "",
     )
 

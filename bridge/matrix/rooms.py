@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from bridge.matrix.client import HomeserverClient, MatrixError, path
+from bridge.matrix.htmltree import clean
 from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.sdk.secret import Secret
 
@@ -89,7 +90,7 @@ class RoomQuestions:
         for kind, field in (("m.room.canonical_alias", "alias"), ("m.room.name", "name")):
             found = (await self.state(room, kind) or {}).get(field)
             if isinstance(found, str) and found.strip():
-                return " ".join(found.split())[:100]
+                return " ".join(clean(found).split())[:100]
         return room
 
     async def joined_members(self, room: RoomId) -> dict[UserId, str]:
@@ -104,7 +105,7 @@ class RoomQuestions:
         if not isinstance(joined, dict):
             return {}
         return {
-            UserId(user): str((profile or {}).get("display_name") or "")
+            UserId(user): clean(str((profile or {}).get("display_name") or ""))
             for user, profile in joined.items()
             if profile is None or isinstance(profile, dict)
         }
@@ -180,6 +181,8 @@ class RoomQuestions:
 
     async def event(self, room: RoomId, event: str) -> dict[str, Any] | None:
         """An event, None if there is none or we may not see it."""
+        if not event.isprintable():
+            return None  # None has such an id, and no address can even hold it.
         try:
             return await self._ask("event", room, event)
         except MatrixError as error:
@@ -240,6 +243,10 @@ class RoomQuestions:
         )  # fmt: skip
 
 
+_PRIVILEGING = {"org.matrix.hydra.11", "org.matrix.msc4242.12"}
+"""Unstable room versions that privilege creators: MSC4289's own, and one made of version 12."""
+
+
 class Said(NamedTuple):
     """What an event says."""
 
@@ -282,11 +289,23 @@ def _content_now(event: object) -> dict[str, Any]:
 def _creators(creation: dict[str, Any]) -> set[str]:
     content = creation.get("content")
     content = content if isinstance(content, dict) else {}
-    version = str(content.get("room_version", "1"))
-    if version.isdigit() and int(version) < 12:
+    if not _privileges_creators(content.get("room_version")):
         return set()
     more = content.get("additional_creators")
-    return {str(creation.get("sender")), *(more if isinstance(more, list) else [])}
+    named = [one for one in more if isinstance(one, str)] if isinstance(more, list) else []
+    return {str(creation.get("sender")), *named}
+
+
+def _privileges_creators(version: object) -> bool:
+    """Whether the creators of a room of that version stand above its levels (MSC4289).
+
+    Of a version that is not known they do not: who is taken for one of them is never demoted.
+    """
+    if not isinstance(version, str):
+        return False
+    if version in _PRIVILEGING:
+        return True
+    return version.isascii() and version.isdecimal() and int(version[:9]) >= 12
 
 
 def _needed(levels: dict[str, Any], action: str) -> int:

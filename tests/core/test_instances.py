@@ -136,11 +136,15 @@ class Chatty:
         self.trouble: dict[str, str] = {}
         self.is_connected = True
         self.asked: list[str] = []
+        self.keys: list[str] = []
+        """Those that were said, in order."""
         self._refused = dict(refused)
         self._broken = broken or {}
 
-    async def join(self, chat: RemoteChat, limit: float) -> None:
+    async def join(self, chat: RemoteChat, limit: float, key: Secret | None) -> None:
         self.asked.append(chat.name)
+        if key is not None:
+            self.keys.append(key.reveal())
         if self._broken.get(chat.name):
             raise self._broken[chat.name].pop()
         if self._refused.get(chat.name):
@@ -254,3 +258,22 @@ async def test_a_chat_that_somebody_wishes_for_and_that_is_refused_is_tried_agai
         rejoining.want(wanted)
         await until(lambda: len(relay.asked) == 3 and not relay.trouble)
         task.cancel()
+    assert not relay.keys
+
+
+async def test_a_key_that_was_said_goes_along_until_the_network_has_answered_it() -> None:
+    wanted, other = chats_of("#full", "#other")
+    relay = Chatty({"#full": 2}, {"#other": [PermanentFailure("a wrong key")]})
+    rejoining = Rejoining(relay, lambda: [wanted, other], 0.01)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(rejoining.run())
+        rejoining.want(wanted, Secret("sesame"))
+        await until(lambda: len(relay.asked) == 3 and not relay.trouble)
+        assert relay.keys == ["sesame"] * 3
+        rejoining.want(other, Secret("wrong"))
+        await until(lambda: "#other" in relay.trouble)
+        # Neither is said again.
+        rejoining.note_connected()
+        await until(lambda: relay.asked[-2:] == ["#full", "#other"] and not relay.trouble)
+        task.cancel()
+    assert relay.keys == [*["sesame"] * 3, "wrong"]

@@ -11,6 +11,7 @@ from bridge.networks.irc.client import IrcClient
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Rank, RemoteChat, RemoteMembers, RemoteShutOut, Removal
 from bridge.sdk.ids import InstanceId, RemoteUserId
+from bridge.sdk.secret import Secret
 from tests.irc.stage import WAIT_SECONDS, Network, chat, message, running, user_id
 from tests.irc.test_client import listening, speaking, synced
 from tests.irc.test_commands import Person
@@ -63,7 +64,7 @@ class Bridged:
         self.joined = 0
         self.refused: list[str] = []
 
-    async def join(self, chat: RemoteChat, limit: float) -> None:
+    async def join(self, chat: RemoteChat, limit: float, key: Secret | None) -> None:
         try:
             async with asyncio.timeout(limit):
                 await self._client.join(chat)

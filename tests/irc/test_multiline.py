@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bridge.networks.irc.batches import Batches
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.multiline import (
+    MOST_BYTES,
     MOST_LINES,
     MOST_OPEN,
     Assembler,
@@ -63,13 +64,26 @@ def test_what_is_never_ended_or_begun_is_no_message_and_takes_no_room() -> None:
         Incoming("BATCH", ("-1",))
     ]
     many = [f":n!u@h BATCH +{number} draft/multiline #c" for number in range(MOST_OPEN + 10)]
-    assert feed(*many, f"@batch={MOST_OPEN + 5} :n!u@h PRIVMSG #c x") == []
+    assert feed(*many, "@batch=5 :n!u@h PRIVMSG #c x", "BATCH -5") == []
+    # Those that never end are in nobody's way.
+    (newest,) = feed(
+        *many, f"@batch={MOST_OPEN + 5} :n!u@h PRIVMSG #c x", f"BATCH -{MOST_OPEN + 5}"
+    )
+    assert newest.param(1) == "x"
     (long,) = feed(
         ":n!u@h BATCH +1 draft/multiline #c",
         *["@batch=1 :n!u@h PRIVMSG #c x"] * (MOST_LINES + 10),
         ":s BATCH -1",
     )
     assert long.param(1).count("\n") == MOST_LINES - 1
+    # Also where all are one line, or each is long.
+    for text, most in (("x", MOST_LINES), ("x" * 4000, MOST_BYTES)):
+        (joined,) = feed(
+            ":n!u@h BATCH +1 draft/multiline #c",
+            *[f"@batch=1;draft/multiline-concat :n!u@h PRIVMSG #c {text}"] * (MOST_LINES + 10),
+            ":s BATCH -1",
+        )
+        assert len(text) <= len(joined.param(1)) <= most
 
 
 @examples(100)

@@ -106,12 +106,35 @@ async def test_a_nick_belongs_to_its_subject_in_the_store() -> None:
     assert store.subjects == {"nick:@bob:example.org": BOB}
 
 
-async def test_a_nick_that_became_too_long_for_the_network_is_made_anew() -> None:
-    nicks = Nicks(MemoryStore())
+@pytest.mark.parametrize("tokens", [[], ["NICKLEN=9"]])
+async def test_a_server_that_takes_only_shorter_nicks_shortens_none_for_good(
+    tokens: list[str],
+) -> None:
+    store, short = MemoryStore(), Isupport().with_tokens(tokens)
+    nicks, ben = Nicks(store), UserId("@ben:example.org")
     assert await nicks.assign(BOB, "Bob the Builder", LIMITS) == "Bob_the_Builder"
-    short = Isupport()
-    assert await nicks.assign(BOB, "Bob the Builder", short) == "Bob_the_B"
-    assert nicks.nick_of(BOB) == "Bob_the_B"
+    assert await nicks.assign(ben, "Bob the Bean", LIMITS) == "Bob_the_Bean"
+    for _ in range(2):
+        assert await nicks.assign(ben, "Bob the Bean", short) == "Bob_the_B"
+        assert await nicks.assign(BOB, "Bob the Builder", short) == "Bob_the__"
+        assert nicks.is_anothers("bob_the_b", BOB, short)
+        assert await nicks.find(BOB) == nicks.nick_of(BOB) == "Bob_the_Builder"
+    for one in (nicks, Nicks(store)):
+        assert await one.assign(BOB, "Bob the Builder", LIMITS) == "Bob_the_Builder"
+        assert await one.assign(ben, "Bob the Bean", LIMITS) == "Bob_the_Bean"
+    # What they went by for a while is anybody's.
+    assert await nicks.assign(UserId("@c:x"), "Bob the B", LIMITS) == "Bob_the_B"
+
+
+async def test_of_a_first_nick_is_kept_what_the_server_said_that_it_takes() -> None:
+    nicks = Nicks(MemoryStore())
+    assert await nicks.assign(BOB, "Bob the Builder", Isupport()) == "Bob_the_B"
+    assert await nicks.find(BOB) is None
+    assert await nicks.assign(BOB, "Bob the Builder", LIMITS) == "Bob_the_Builder"
+    ten, carl = Isupport().with_tokens(["NICKLEN=10"]), UserId("@carl:example.org")
+    assert await nicks.assign(carl, "Carl the Carpenter", ten) == "Carl_the_C"
+    assert await nicks.find(carl) == "Carl_the_C"
+    assert await nicks.assign(carl, "Carl the Carpenter", LIMITS) == "Carl_the_C"
 
 
 async def test_of_two_nicks_that_a_network_made_one_the_first_is_kept() -> None:

@@ -13,7 +13,15 @@ from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.keys import read_key
 from bridge.networks.irc.nicks import Nicks, candidates, is_nick
 from bridge.networks.irc.targets import read_channel
-from bridge.networks.irc.wire import LINE_BYTES, Incoming, LineReader, clean, line, parse
+from bridge.networks.irc.wire import (
+    LINE_BYTES,
+    TAG_BYTES,
+    Incoming,
+    LineReader,
+    clean,
+    line,
+    parse,
+)
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import InstanceId, UserId
 from tests.irc.stores import MemoryStore
@@ -28,7 +36,7 @@ COMMANDS = (
 WRITTEN = re.compile(r'\bline\(\s*"([A-Z]+)"')
 """How the module names a command of its own."""
 NASTY = "\r\n\0 :;@!,=\\\x01\x02\x03\x1f\u0085\u2028\u2029\ufeff\u200b\U0001f468\u200d\ud800é"
-MAPPINGS = ("ascii", "rfc1459", "rfc1459-strict")
+MAPPINGS = ("ascii", "rfc1459", "rfc1459-strict", "precis", "rfc7613", "unheard-of")
 IRC = InstanceId("irc")
 
 
@@ -42,6 +50,13 @@ def text(dice: random.Random, most: int) -> str:
     )  # fmt: skip
 
 
+def around(dice: random.Random, least: int, most: int) -> str:
+    """Any text of about so many bytes."""
+    start, filling = text(dice, 6), dice.choice("xxé€\U0001f98a")
+    left = dice.randint(least, most) - len(start.encode("utf-8", "replace"))
+    return start + filling * (left // len(filling.encode()))
+
+
 def check_one_line(command: str, params: list[str], tags: dict[str, str]) -> bool:
     """Whether a line could be made; if so, it is one, and reads back as what went in."""
     try:
@@ -53,6 +68,7 @@ def check_one_line(command: str, params: list[str], tags: dict[str, str]) -> boo
     assert raw.endswith(b"\r\n")
     assert b"\0" not in raw
     assert len(raw.partition(b" ")[2] if tags else raw) <= LINE_BYTES
+    assert not tags or len(raw.partition(b" ")[0]) <= len("@") + TAG_BYTES
     assert LineReader().feed(raw) == [raw[:-1]]
     assert params[:-1] == list(made.params[:-1])
     assert made.params[-1:] == tuple(map(clean, params[-1:]))
@@ -80,6 +96,23 @@ def test_any_text_in_any_field_of_any_command_is_one_line_that_reads_back() -> N
         made += check_one_line(dice.choice(COMMANDS), params, tags)
     # Most are lines: that all are refused would prove nothing.
     assert made > cases / 4
+
+
+@pytest.mark.parametrize(("is_long", "has_long_tags"), [(True, False), (False, True)])
+def test_a_text_about_as_long_as_a_line_or_its_tags_may_be_is_one_line_or_refused(
+    is_long: bool, has_long_tags: bool
+) -> None:
+    dice, made = chance(f"long {is_long}"), 0
+    cases = scaled(100_000)
+    for _ in range(cases):
+        said = around(dice, 400, 520) if is_long else text(dice, 40)
+        tags = {"+draft/reply": text(dice, 10)} if dice.random() < 0.3 else {}
+        if has_long_tags:
+            tags = {"+draft/reply": around(dice, TAG_BYTES - 60, TAG_BYTES + 20)}
+        names = ["name"] * dice.randrange(3)
+        made += check_one_line(dice.choice(COMMANDS), [*names, said], tags)
+    # Both happen, and often.
+    assert cases / 10 < made < cases * 9 / 10
 
 
 def test_any_text_is_no_key_or_one_of_a_list_of_keys_on_one_line() -> None:
@@ -130,7 +163,9 @@ def test_nicks_and_ghosts_are_one_to_one(mapping: str) -> None:
     namespaces = Namespaces(server_name="example.org", networks=[IRC])
     ghosts: dict[UserId, str] = {}
     for _ in range(scaled(1_000_000) // len(MAPPINGS)):
-        nick = "".join(dice.choice("abAB01[]{}\\|~^_`-=é") for _ in range(dice.randrange(1, 9)))
+        nick = "".join(
+            dice.choice("abAB01[]{}\\|~^_`-=éÉßẞσΣςＡ\u0301") for _ in range(dice.randrange(1, 9))
+        )
         folded = limits.fold(nick)
         ghost = namespaces.ghost(IRC, folded)
         assert namespaces.parse_ghost(ghost) == (IRC, folded)
@@ -148,8 +183,13 @@ def test_channels_and_their_aliases_are_one_to_one(mapping: str) -> None:
     aliases: dict[str, str] = {}
     for _ in range(scaled(200_000) // len(MAPPINGS)):
         name = "#" + "".join(
-            dice.choice("abAB04[]{}\\|~^_`-=#é.") for _ in range(dice.randrange(1, 9))
+            dice.choice("abAB04[]{}\\|~^_`-=#éÉßΣςＡ＃\u0301.")
+            for _ in range(dice.randrange(1, 9))
         )
+        if mapping == "unheard-of" and not name.isascii():
+            with pytest.raises(PermanentFailure, match="does not know"):
+                read_channel(name, limits)
+            continue
         channel = read_channel(name, limits)
         alias = namespaces.alias(IRC, channel.id)
         assert namespaces.parse_alias(alias) == (IRC, channel.id)

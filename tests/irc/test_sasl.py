@@ -32,6 +32,13 @@ def scram() -> sasl.ScramSha256:
     return sasl.ScramSha256("user", Secret("pencil"), NONCE)
 
 
+def test_a_password_that_no_text_can_be_is_a_wrong_one() -> None:
+    said = sasl.Plain("user", Secret("a\ud83d")).answer(b"")
+    assert said == b"user\0user\0a?"
+    with pytest.raises(ValueError, match="forbids"):
+        sasl.ScramSha256("user", Secret("a\ud83d"))
+
+
 def test_scram_says_what_the_rfc_says() -> None:
     exchange = scram()
     assert exchange.answer(b"").decode() == f"n,,n=user,r={NONCE}"

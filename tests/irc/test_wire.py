@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 import bridge.networks.irc
 from bridge.networks.irc import masks
+from bridge.networks.irc.importing import read_former_chat
 from bridge.networks.irc.isupport import MOST_MODES, MOST_NUMBER, Isupport, fold
+from bridge.networks.irc.targets import read_channel
 from bridge.networks.irc.wire import (
     LINE_BYTES,
     MOST_UNREAD_BYTES,
@@ -254,6 +256,35 @@ def test_nothing_a_server_sends_breaks_the_reader(data: bytes) -> None:
 def test_names_compare_as_the_server_says(mapping: str, folded: str) -> None:
     assert fold("#A[]\\~{}|^", mapping) == folded
     assert Isupport().with_tokens([f"CASEMAPPING={mapping}"]).fold("#A[]\\~{}|^") == folded
+
+
+@pytest.mark.parametrize(
+    ("mapping", "same", "different"),
+    [
+        ("precis", ["#CAFÉ", "#café", "#CAFE\u0301", "#ＣＡＦÉ"], ["#cafe", "#[x]", "#{x}"]),
+        ("rfc8265", ["#ΣΑΣ", "#σασ"], ["#σας", "#straße", "#strasse"]),
+        ("rfc7613", ["#Straße", "#STRASSE", "#STRAẞE"], ["#strase"]),
+        ("rfc7613", ["#ΣΑΣ", "#σας", "#σασ"], []),
+        ("precis", ["#a，b"], ["#a,b", "#ab"]),
+    ],
+)
+def test_names_of_all_the_world_compare_as_the_server_says(
+    mapping: str, same: list[str], different: list[str]
+) -> None:
+    for tokens in ([f"CASEMAPPING={mapping}"], ["CASEMAPPING=ascii", f"UTF8MAPPING={mapping}"]):
+        limits = Isupport().with_tokens(tokens)
+        assert len({limits.fold(name) for name in same}) == 1
+        assert len({limits.fold(name) for name in (same[0], *different)}) == 1 + len(different)
+
+
+def test_where_the_rule_is_not_known_only_ascii_names_a_channel_for_sure() -> None:
+    limits = Isupport().with_tokens(["CASEMAPPING=rfc3454"])
+    assert read_channel("#Cafe", limits).id == "#cafe"
+    with pytest.raises(PermanentFailure, match=r"rule \(rfc3454\) that this bridge does not know"):
+        read_channel("#Café", limits)
+    assert read_channel("#Café", Isupport()).id == "#café"
+    with pytest.raises(PermanentFailure, match="by hand"):
+        read_former_chat("#CAFÉ")
 
 
 def test_limits_are_those_of_the_server_and_else_of_the_protocol() -> None:

@@ -7,7 +7,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from bridge.demo.matrix_user import PATIENCE
 
@@ -70,6 +70,16 @@ class Peer:
         for text in texts:
             self._writer.write(text.replace("{nick}", self.nick).encode() + b"\r\n")
 
+    def stop_reading(self) -> None:
+        """Read nothing more of what the client writes."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    async def drain(self) -> None:
+        """Wait until most of what was said has been taken, or the client is gone."""
+        with suppress(ConnectionError):
+            await self._writer.drain()
+        await asyncio.sleep(0)  # Others are to learn that it is gone.
+
     def say_bytes(self, raw: bytes) -> None:
         """Write bytes as they are."""
         self._writer.write(raw)
@@ -121,7 +131,8 @@ class Peer:
 
     def reset(self) -> None:
         """End the connection without a word, as a failing network does."""
-        self._writer.transport.abort()
+        with suppress(AttributeError):  # asyncio's, of one that was closed and is all written.
+            self._writer.transport.abort()
 
 
 class ScriptedServer:

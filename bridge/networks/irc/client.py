@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 
-from bridge.networks.irc import bans, replies
+from bridge.networks.irc import bans
 from bridge.networks.irc.channels import Channels
 from bridge.networks.irc.connection import GOODBYE_SECONDS, Connection
 from bridge.networks.irc.desk import Desk
@@ -18,17 +18,17 @@ from bridge.networks.irc.history import Heard, Marks, lane_of
 from bridge.networks.irc.inbox import Inbox
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY
+from bridge.networks.irc.listener import Listener, put_whispered
 from bridge.networks.irc.memberships import Memberships, Way
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
-from bridge.networks.irc.people import SignedIn, account_id
+from bridge.networks.irc.people import SignedIn
 from bridge.networks.irc.presence import REST, Presence
 from bridge.networks.irc.private import Doorman
 from bridge.networks.irc.rollcall import RollCall
 from bridge.networks.irc.typed import read_autocommands
 from bridge.networks.irc.typist import Typist
 from bridge.networks.irc.voice import Voice
-from bridge.networks.irc.whispers import Whispered
 from bridge.networks.irc.wire import Line, line
 from bridge.sdk.errors import (
     DeliveryError,
@@ -315,12 +315,16 @@ class IrcClient(Presence):
                 if not self._is_puppet:
                     others.append(tasks.create_task(self._serve(inbox, inquiries)))
                 if whispers is not None and whispers.lookout.is_possible:
-                    put = partial(self._put_whispered, inbox)
+                    put = partial(put_whispered, inbox)
                     others.append(tasks.create_task(whispers.lookout.serve(connection.say, put)))
                 self._host.report(LoginState.CONNECTED)
-                ended = await self._end_of(connection, others, self._listen(
-                    connection, channels, nick_keeper, inquiries, inbox, rollcall, doorman
-                ))  # fmt: skip
+                listener = Listener(
+                    login=self._login.id, host=self._host, network=self._network,
+                    connection=connection, memberships=self._memberships, channels=channels,
+                    keeper=nick_keeper, inquiries=inquiries, rollcall=rollcall, doorman=doorman,
+                    ears=self._ears, inbox=inbox,
+                )  # fmt: skip
+                ended = await self._end_of(connection, others, listener.listen())
                 rollcall.end()
                 inbox.close()
         except asyncio.CancelledError:
@@ -388,50 +392,6 @@ class IrcClient(Presence):
             self._ears = Ears(connection, self._network, marks, self._host.now)
             for chat in self._memberships.chats:
                 self._ears.roster.follow(chat)
-
-    async def _listen(
-        self,
-        connection: Connection,
-        channels: Channels,
-        keeper: NickKeeper,
-        inquiries: Inquiries,
-        inbox: Inbox[Heard | SignedIn],
-        rollcall: RollCall,
-        doorman: Doorman,
-    ) -> None:
-        while True:
-            while connection.accounts:
-                account = account_id(connection.isupport.fold(connection.accounts.pop(0)))
-                await inbox.put(SignedIn(account))
-            message = await connection.read()
-            if message.command == "PONG" and self._ears is None:
-                inquiries.handle(message)  # One comes for each message; nobody else heeds it.
-                continue
-            overheard = False
-            if message.command not in replies.SPEAKING:
-                self._network.hold(self._login.id, connection.own)
-                self._network.note_server(
-                    self._login.id, connection.means, connection.capabilities
-                )
-            if message.command == replies.ISUPPORT:
-                self._network.learn(connection.isupport)
-            if not message.is_replayed:
-                if message.command not in replies.SPEAKING:
-                    channels.handle(message)
-                    rollcall.handle(message)
-                if message.command == "KICK" and connection.is_own_nick(message.param(1)):
-                    self._memberships.kicked_from(message.param(0), connection.isupport.fold)
-                keeper.handle(message)
-                overheard = inquiries.handle(message)
-                for event in () if overheard else await doorman.handle(message):
-                    await self._put_whispered(inbox, event)
-            if self._ears is not None and (heard := self._ears.hear(message)):
-                await inbox.put(*heard)
-
-    @staticmethod
-    async def _put_whispered(inbox: Inbox[Heard | SignedIn], event: Whispered) -> None:
-        # One after another: who goes by another nick is not met as a stranger meanwhile.
-        await inbox.put(Heard(event, RemoteChatId("")))
 
     async def _take_in(self, heard: Heard | SignedIn) -> None:
         if isinstance(heard, SignedIn):

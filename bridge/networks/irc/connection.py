@@ -18,10 +18,23 @@ from bridge.networks.irc.offers import Offers
 from bridge.networks.irc.relaymsg import relayed_by
 from bridge.networks.irc.sending import Delivered, Means
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
-from bridge.networks.irc.wire import Incoming, Line, LineReader, Source, is_chatter, line, parse
-from bridge.sdk.errors import ModuleError, ModuleNotReady, TemporaryFailure
+from bridge.networks.irc.wire import (
+    Incoming,
+    Line,
+    LineReader,
+    Source,
+    is_chatter,
+    lacks_name,
+    line,
+    parse,
+)
+from bridge.sdk.errors import DeliveryError, ModuleError, ModuleNotReady, TemporaryFailure
 
 READ_BYTES = 64 * 1024
+MOST_UNWRITTEN_BYTES = 1024 * 1024
+"""What waits to be written to a server that does not read; flood control lets out far less."""
+MOST_HELD, MOST_HELD_BYTES = 20_000, 4 * 1024 * 1024
+"""Lines that a server says between letting us in and answering our first PING."""
 GOODBYE_SECONDS = 2.0
 """How long the server gets to take our QUIT and close."""
 LEISURE_SECONDS = 60.0
@@ -62,6 +75,8 @@ class Connection:
         self._was_called = False
         """It was asked for a sign of life since then."""
         self._waited = 0.0
+        self._received = 0
+        """Bytes, in all."""
         self.listens = True
         """Whether what others say in channels is read."""
         self.server = server.label
@@ -69,6 +84,9 @@ class Connection:
         """Our nick, user and host, as others see them; user and host once we joined."""
         self.accounts: list[str] = []
         """To which accounts services signed us in, one after another; who reads takes them out."""
+        self.unanswered: DeliveryError | None = None
+        """Why the line that was read last got no answer, though it asks for one; who reads takes
+        it out."""
         self.isupport = Isupport()
         self._offers = Offers()
 
@@ -136,11 +154,19 @@ class Connection:
             self._held.append(one.encode())
         elif self.is_up:
             self._writer.write(one.encode())
+            self._check_unwritten()
+
+    def _check_unwritten(self) -> None:
+        """Give up a server that reads nothing of what it has us write."""
+        if self._writer.transport.get_write_buffer_size() > MOST_UNWRITTEN_BYTES:
+            self._silence = f"{self.server} does not read what is written to it."
+            self._writer.transport.abort()
 
     def _let_go(self) -> None:
         held, self._held = self._held, None
         if held and self.is_up:
             self._writer.write(b"".join(held))
+            self._check_unwritten()
 
     def answer(self, one: Line) -> bool:
         """Write a line that may as well be left out, if flood control has room for it.
@@ -275,9 +301,11 @@ class Connection:
     async def check_answers(self) -> None:
         """Return when the server has answered a PING, by which we will learn what it has read."""
         self.write(line("PING", self._deliveries.ask()))
-        held = list(self._read_before)
+        held, before = list(self._read_before), self._received
         while self._deliveries.is_asking:
             held.append(await self._read_next())
+            if len(held) > MOST_HELD or self._received - before > MOST_HELD_BYTES:
+                raise ModuleNotReady(f"{self.server} said too much before it answered a PING.")
         self._read_before = iter(held)
 
     async def read(self) -> Incoming:
@@ -293,9 +321,12 @@ class Connection:
                 if not self.listens and is_chatter(raw, self.own.nick):
                     continue
                 read = parse(raw)
-                if read is not None:
+                if read is not None and not lacks_name(read):
                     message = self._batches.place(read)
-                    self._observe(message)
+                    try:
+                        self._observe(message)
+                    except DeliveryError as error:
+                        self.unanswered = error
                     return message
             try:
                 await self._fill()
@@ -336,7 +367,9 @@ class Connection:
         if self._lifeline is None and not self._ended:
             self._lifeline = loop.call_later(self._settings.ping_seconds, self._feel)
         try:
-            return await self._reader.read(READ_BYTES)
+            data = await self._reader.read(READ_BYTES)
+            self._received += len(data)
+            return data
         finally:
             self._reading = False
             self._waited += loop.time() - self._silent_since

@@ -135,7 +135,8 @@ class Deliveries:
         elif sending.means.echoes:
             spoken.refusal = not_passed_on(self.server, said)
         elif replies.is_error(message):
-            spoken.refusal = PermanentFailure(f"{self.server} did not take it ({said[0]})")
+            why = " ".join(said) or message.command
+            spoken.refusal = PermanentFailure(f"{self.server} did not take it ({why})")
         else:
             spoken.taken = True
         del self._labelled[label]

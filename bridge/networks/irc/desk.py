@@ -13,7 +13,7 @@ from bridge.networks.irc.guidance import HELP, help_lines
 from bridge.networks.irc.members import Roster
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.rollcall import RollCall, operator_signs
-from bridge.networks.irc.wire import Incoming, Line, Source, cut, line
+from bridge.networks.irc.wire import Incoming, Line, Source, cut, line, notice
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import (
     ConsentRequest,
@@ -335,4 +335,4 @@ def _lost(said: _Served) -> PermanentFailure:
 
 
 def _notice(nick: str, text: str) -> Line:
-    return line("NOTICE", nick, cut(text, _REPLY_BYTES))
+    return notice(nick, text, _REPLY_BYTES)

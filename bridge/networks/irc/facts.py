@@ -40,6 +40,9 @@ MOST_COMPARED = 500_000
 """How often a person of ours is compared with a mask, of one list of bans: so much takes a part
 of a second, in which nobody else is served."""
 
+MOST_RANKED = 20_000
+"""People with a rank in one channel."""
+
 _Us = list[tuple[UserId, str]]
 """Our people and their masks, folded."""
 
@@ -176,7 +179,7 @@ class Facts:
             bare = word.lstrip("".join(prefixes))
             signs = word[: len(word) - len(bare)]
             nick = Source.parse(bare).nick
-            if signs and nick:
+            if signs and nick and len(names) < MOST_RANKED:
                 names[self._fold(nick)] = "".join(prefixes[sign] for sign in signs)
         return []
 
@@ -340,9 +343,10 @@ class Facts:
     def _change_rank(self, chat: RemoteChat, one: Change) -> dict[RemoteUserId, Rank]:
         ranks, key = self._ranks(chat), self._fold(one.value)
         letters = ranks.get(key, "").replace(one.mode, "") + (one.mode if one.adding else "")
-        ranks[key] = letters
-        if not letters:
-            del ranks[key]
+        if letters and (key in ranks or len(ranks) < MOST_RANKED):
+            ranks[key] = letters
+        else:
+            ranks.pop(key, None)
         return {RemoteUserId(key): rank_of(letters)} if key else {}
 
     def _on_ban(

@@ -9,7 +9,7 @@ from bridge.networks.irc import endings, replies, sasl
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.offers import Offers
-from bridge.networks.irc.wire import Incoming, Line, cut, line
+from bridge.networks.irc.wire import Incoming, Line, cut, is_word, line
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
 
@@ -221,7 +221,8 @@ class Handshake:
     def _on_welcome(self, message: Incoming) -> list[Line]:
         if self._sasl and not self._goes_without():
             raise ModuleNotReady(f"{self._server} let us in without looking at the account.")
-        self.nick = message.param(0)
+        if is_word(message.param(0)):
+            self.nick = message.param(0)
         self.welcomed = True
         return []
 

@@ -22,7 +22,7 @@ from bridge.sdk.module import Store
 from bridge.sdk.secret import Secret
 
 USERNAME = "username"
-_MAPPINGS = ("ascii", "rfc1459", "rfc1459-strict")
+_MAPPINGS = ("ascii", "rfc1459", "rfc1459-strict", "rfc8265", "rfc7613")
 
 
 def read_former_chat(text: str) -> RemoteChat:

@@ -2,9 +2,10 @@
 
 import re
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from unicodedata import decomposition, normalize
 
 from bridge.networks.irc.wire import LINE_BYTES
 
@@ -14,6 +15,12 @@ _RFC1459 = _STRICT | str.maketrans("~", "^")
 _MAPPINGS = {"ascii": _ASCII, "rfc1459": _RFC1459, "rfc1459-strict": _STRICT}
 # In the name "strict-rfc1459" some servers turn the words round.
 _MAPPINGS["strict-rfc1459"] = _STRICT
+# PRECIS, the profile UsernameCaseMapped: RFC 8265 makes all lower case, RFC 7613 folded case.
+_UNICODE: Mapping[str, Callable[[str], str]] = {
+    "precis": str.lower, "rfc8265": str.lower, "rfc7613": str.casefold,
+}  # fmt: skip
+_MOST_PASSES = 4
+"""So often its rules are applied until nothing changes (RFC 8264, section 7)."""
 
 # No comma, colon, space or control character: two published takeovers of another bridge's
 # channels began with one of them in a name.
@@ -21,6 +28,14 @@ _CHANNEL = re.compile(r"[#&+!][^\x00-\x20,:\x07\x7f]{1,199}\Z")
 
 MOST_NUMBER = 8192
 """Limits above this are taken for it: a server's number sizes nothing of ours."""
+
+MOST_USER_BYTES = 64
+MOST_HOST_BYTES = 255
+"""What a name in the DNS may have. Room for these is kept in each line that we say."""
+
+MOST_TOKENS = 300
+LONGEST_TOKEN = 512
+"""What more a server says of itself is left out: none has so much to say."""
 
 TOPIC_BYTES = 390
 
@@ -31,7 +46,27 @@ MOST_MODES = 20
 @lru_cache(2000)
 def fold(name: str, casemapping: str = "rfc1459") -> str:
     """Map a name so that equal names are equal texts. An unknown mapping folds ASCII only."""
+    if casemapping in _UNICODE and not name.isascii():
+        return _fold_unicode(name, _UNICODE[casemapping])
     return name.translate(_MAPPINGS.get(casemapping, _ASCII))
+
+
+def _fold_unicode(name: str, lower: Callable[[str], str]) -> str:
+    for _ in range(_MOST_PASSES):
+        # Sign by sign: a sigma is the same wherever it stands.
+        folded = normalize("NFC", "".join(lower(_narrowed(sign)) for sign in name))
+        if folded == name:
+            break
+        name = folded
+    return name
+
+
+def _narrowed(sign: str) -> str:
+    """Letters and digits of other width are as the usual ones; what has a meaning in a line is
+    not made of other signs."""
+    kind, _, code = decomposition(sign).partition(" ")
+    plain = chr(int(code, 16)) if kind in {"<wide>", "<narrow>"} else sign
+    return plain if plain.isalnum() or not plain.isascii() else sign
 
 
 @dataclass(frozen=True)
@@ -44,10 +79,12 @@ class Isupport:
         """Return these limits with one 005's words added (or, as ``-WORD``, taken back)."""
         tokens = dict(self.tokens)
         for word in words:
+            if len(word) > LONGEST_TOKEN:
+                continue
             key, _, value = word.partition("=")
             if key.startswith("-"):
                 tokens.pop(key[1:].upper(), None)
-            elif key:
+            elif key and (len(tokens) < MOST_TOKENS or key.upper() in tokens):
                 tokens[key.upper()] = _unescape(value)
         return Isupport(tokens)
 
@@ -57,11 +94,24 @@ class Isupport:
 
     @cached_property
     def casemapping(self) -> str:
-        return self.tokens.get("CASEMAPPING", "rfc1459").lower()
+        named = self.tokens.get("CASEMAPPING", "rfc1459").lower()
+        # One server names apart how it compares what is no ASCII.
+        beyond = self.tokens.get("UTF8MAPPING", "").lower()
+        return beyond if named == "ascii" and beyond else named
+
+    @property
+    def knows_ascii_alone(self) -> bool:
+        """Whether it is not known how the server compares names that are no ASCII."""
+        return self.casemapping not in _MAPPINGS and self.casemapping not in _UNICODE
 
     @cached_property
     def nick_length(self) -> int:
         return self._number("NICKLEN", self._number("MAXNICKLEN", 9))
+
+    @property
+    def says_nick_length(self) -> bool:
+        """Whether the server itself has said how long a nick may be."""
+        return any(_read_number(self.tokens.get(key, "")) for key in ("NICKLEN", "MAXNICKLEN"))
 
     @cached_property
     def channel_length(self) -> int:
@@ -79,7 +129,7 @@ class Isupport:
 
     @cached_property
     def user_length(self) -> int:
-        return self._number("USERLEN", 10)
+        return min(self._number("USERLEN", 10), MOST_USER_BYTES)
 
     @cached_property
     def topic_length(self) -> int:
@@ -88,7 +138,7 @@ class Isupport:
 
     @cached_property
     def host_length(self) -> int:
-        return self._number("HOSTLEN", 63)
+        return min(self._number("HOSTLEN", 63), MOST_HOST_BYTES)
 
     @cached_property
     def channel_types(self) -> str:

@@ -9,6 +9,7 @@ from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.people import People, account_id, account_of
 from bridge.networks.irc.wire import Incoming, Source
+from bridge.sdk.errors import ModuleNotReady
 from bridge.sdk.events import (
     RemoteChat,
     RemoteEvent,
@@ -19,6 +20,11 @@ from bridge.sdk.events import (
     RemoteUser,
 )
 from bridge.sdk.ids import RemoteChatId, RemoteUserId
+
+MOST_MEMBERS = 500_000
+"""In all channels of one connection, who is in several counted for each."""
+MOST_INSIDE = 10_000
+"""Channels that we are known to be in, bridged or not."""
 
 
 @dataclass(slots=True)
@@ -186,9 +192,10 @@ class Roster:
         return []
 
     def _on_join(self, name: str, source: Source) -> list[RemoteEvent]:
-        if self._connection.is_own(source):
-            self._inside.add(self._fold(name))
         channel = self._channels.get(self._fold(name))
+        is_kept = channel is not None or len(self._inside) < MOST_INSIDE
+        if self._connection.is_own(source) and is_kept:
+            self._inside.add(self._fold(name))
         if channel is None:
             return []
         if self._connection.is_own(source):
@@ -196,6 +203,7 @@ class Roster:
         ours = self._is_ours(source)
         known = channel.members.get(self._fold(source.nick))
         channel.members[self._fold(source.nick)] = _Member(source.nick, ours)
+        self._check_number()
         if ours or known or not channel.listed:
             return []
         return [RemoteJoin(chat=channel.chat.id, user=self.user(source.nick))]
@@ -285,6 +293,14 @@ class Roster:
                 ours = self._is_ours(source)
                 channel.members[self._fold(source.nick)] = _Member(source.nick, ours)
                 self.people.see(source)
+        self._check_number()
+
+    def _check_number(self) -> None:
+        """Raise ``ModuleNotReady`` when there are more than can be: they would fill the memory."""
+        if sum(len(one.members) for one in self._channels.values()) > MOST_MEMBERS:
+            raise ModuleNotReady(
+                f"{self._connection.server} tells of over {MOST_MEMBERS} people in the channels."
+            )
 
     def _on_end_of_names(self, name: str) -> list[RemoteEvent]:
         channel = self._find_unlisted(name)

@@ -31,6 +31,7 @@ _SHORTEST = 3
 """Within a text, shorter nicks are words as a rule."""
 _WORD = re.compile(r"\S+")
 _NICK = re.compile(r"[A-Za-z0-9\[\]\\`_^{|}-]+")
+_SERVER = re.compile(r"[:@]\w")
 _CALLED = re.compile(r"[:,]?(?=\s|\Z)")
 
 
@@ -94,11 +95,17 @@ class _Reader:
         return None
 
     def _is_meant(self, match: re.Match[str], mention: Mention, word: re.Match[str]) -> bool:
-        is_first = self._at_start and match.start() == 0
+        lead, rest = match.string[: match.start()], match.string[match.end() :]
+        if lead.endswith("@"):
+            # Some write it so; an address (of mail, of Matrix) is another's name.
+            lead, is_address = lead[:-1], _SERVER.match(rest) is not None
+        else:
+            is_address = rest[:1] == "@"
+        is_first = self._at_start and not lead
         if is_first and _CALLED.match(word.string, word.start() + match.end()):
             return True
-        before = match.string[: match.start()][-1:]
-        after = match.string[match.end() :][:1]
+        before, after = lead[-1:], rest[:1]
         is_whole = not before.isalnum() and not after.isalnum() and before not in {"#", "@", "/"}
+        is_whole = is_whole and not is_address
         is_exact = match[0] == mention.name and len(match[0]) >= _SHORTEST
         return self._where == "anywhere" and is_whole and is_exact

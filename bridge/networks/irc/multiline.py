@@ -14,6 +14,7 @@ FRAME_LINES = 2
 _SPOKEN = frozenset({"PRIVMSG", "NOTICE"})
 MOST_OPEN = 50
 MOST_LINES = 500
+MOST_BYTES = 200_000
 """What more a server puts into one message is left out."""
 
 
@@ -77,6 +78,8 @@ class _Open:
     begin: Incoming
     texts: list[str]
     command: str = ""
+    lines: int = 0
+    room: int = MOST_BYTES
 
 
 class Assembler:
@@ -95,8 +98,10 @@ class Assembler:
         if batch is None or batch.kind != CAPABILITY:
             return message
         if message.command == "BATCH" and not batch.is_over:
-            if len(self._open) < MOST_OPEN:
-                self._open[batch.name] = _Open(message, [])
+            # Of more at once the oldest never end: they are a server's mistake.
+            if len(self._open) >= MOST_OPEN:
+                del self._open[next(iter(self._open))]
+            self._open[batch.name] = _Open(message, [])
             return None
         open_one = self._open.get(batch.name)
         if open_one is None:
@@ -104,7 +109,9 @@ class Assembler:
         if message.command == "BATCH":
             del self._open[batch.name]
             return self._whole(open_one)
-        if message.command in _SPOKEN and len(open_one.texts) < MOST_LINES:
+        if message.command in _SPOKEN and open_one.lines < MOST_LINES:
+            text = message.param(-1)[: open_one.room]
+            open_one.lines, open_one.room = open_one.lines + 1, open_one.room - len(text)
             open_one.command = open_one.command or message.command
             # Some servers name the sender on the lines only.
             if open_one.begin.source is None or not open_one.begin.source.is_person:
@@ -113,9 +120,9 @@ class Assembler:
                 tags = {**open_one.begin.tags, "account": message.tags["account"]}
                 open_one.begin = replace(open_one.begin, tags=tags)
             if CONCAT in message.tags and open_one.texts:
-                open_one.texts[-1] += message.param(-1)
+                open_one.texts[-1] += text
             else:
-                open_one.texts.append(message.param(-1))
+                open_one.texts.append(text)
         return None
 
     @staticmethod

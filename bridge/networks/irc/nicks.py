@@ -1,8 +1,9 @@
 """Matrix user -> nick: named after the user, valid on the network, one owner each.
 
 What a user was given is kept in the instance's store and stays, so that people on IRC know
-who is who. Two users never own the same nick (compared as the network compares), and a user
-owns one. When a stranger holds it, the user goes by the next candidate until it is free.
+who is who; on a server that takes only shorter nicks it is cut while they are there. Two users
+never own the same nick (compared as the network compares), and a user owns one. When a stranger
+holds it, the user goes by the next candidate until it is free.
 """
 
 import asyncio
@@ -91,6 +92,8 @@ class Nicks:
         self._relay = relay
         self._owned: dict[UserId, str] | None = None
         self._reserved: dict[UserId, tuple[str, ...]] = {}
+        self._cut: dict[UserId, str] = {}
+        """By what those go whose nicks a server would not take whole."""
         self._owners = _UNKNOWN
         """The case mapping and the longest nick, and by them each nick's owner."""
         self._lock = asyncio.Lock()
@@ -115,14 +118,30 @@ class Nicks:
             nick = self._choose(user, name, owned, limits)
             current = owned.get(user)
             if nick == current:
+                self._end_cut(user)
                 return nick
             if not nick:
                 raise ModuleNotReady(
                     f"All nicks like {current or base_of(user, name)} that fit in the network's "
                     f"{limits.nick_length} characters are given to others."
                 )
+            if self._is_cut(current, base_of(user, name), limits):
+                self._cut[user] = nick
+                self._owners_by(limits).setdefault(limits.fold(nick), user)
+                return nick
             await self._give(user, nick, owned, limits)
             return nick
+
+    @staticmethod
+    def _is_cut(current: str | None, base: str, limits: Isupport) -> bool:
+        """Whether a nick is only as long as this server takes it; another may take all of it."""
+        if current is not None:
+            return len(current) > limits.nick_length
+        return len(base) > limits.nick_length and not limits.says_nick_length
+
+    def _end_cut(self, user: UserId) -> None:
+        if self._cut.pop(user, None) is not None:
+            self._owners = _UNKNOWN
 
     async def foretell(self, user: UserId, name: str, limits: Isupport) -> str:
         """Return the nick that :meth:`assign` would; empty if none is left."""
@@ -133,7 +152,11 @@ class Nicks:
         owners, current = self._owners_by(limits), owned.get(user)
         if current is not None and self._fits(current, user, owners, limits):
             return current
-        for nick in candidates(current or base_of(user, name), limits.nick_length):
+        base, cut = base_of(user, name), self._cut.get(user)
+        is_cut = cut is not None and self._is_cut(current, base, limits)
+        if is_cut and cut is not None and self._fits(cut, user, owners, limits):
+            return cut
+        for nick in candidates(current or base, limits.nick_length):
             if owners.get(limits.fold(nick), user) == user:
                 return nick
         return ""
@@ -181,6 +204,7 @@ class Nicks:
         self, user: UserId, nick: str, owned: dict[UserId, str], limits: Isupport
     ) -> None:
         await self._store.put(STORE_PREFIX + user, nick.encode(), subject=user)
+        self._end_cut(user)
         owners, former = self._owners_by(limits), owned.get(user)
         if former is not None and owners.get(limits.fold(former)) == user:
             del owners[limits.fold(former)]
@@ -201,6 +225,7 @@ class Nicks:
         yield from (self._owned or {}).items()
         for user, reserved in self._reserved.items():
             yield from ((user, nick) for nick in reserved)
+        yield from self._cut.items()
 
     def nick_of(self, user: UserId) -> str | None:
         """Return the nick known in memory, for mentions; None if there is none (yet)."""

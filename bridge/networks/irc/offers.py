@@ -14,6 +14,7 @@ WANTED = frozenset({
     "extended-monitor", "invite-notify", "labeled-response", "message-tags", "multi-prefix",
     "server-time", "setname", "standard-replies", "userhost-in-names",
 })  # fmt: skip
+_USEFUL = WANTED | {"sasl"}
 _NEEDS = {
     "draft/message-redaction": "message-tags",
     "labeled-response": "batch",
@@ -31,15 +32,16 @@ class Offers:
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
-        """What is offered, with its value."""
+        """What is offered and of use, with its value."""
         self.held: frozenset[str] = frozenset()
         """What we were given."""
 
-    def learn(self, words: str) -> frozenset[str]:
-        """Take note of what is offered (``CAP LS``, ``CAP NEW``); return the names."""
-        pairs = [word.partition("=") for word in words.split()]
-        self.values |= {name.lower(): value for name, _, value in pairs}
-        return frozenset(name.lower() for name, _, _ in pairs)
+    def learn(self, words: str) -> None:
+        """Take note of what is offered (``CAP LS``, ``CAP NEW``), as far as it is of any use."""
+        for word in words.split():
+            name, _, value = word.partition("=")
+            if name.lower() in _USEFUL:
+                self.values[name.lower()] = value
 
     def wish(self, extra: Iterable[str] = ()) -> list[Line]:
         """Return the requests for what is offered, wanted and not held yet."""
@@ -60,7 +62,8 @@ class Offers:
         """Take note of what was given, or with a hyphen taken back (``CAP ACK``)."""
         for word in words.lower().split():
             name = word.lstrip("-~=").partition("=")[0]
-            self.held = self.held - {name} if word.startswith("-") else self.held | {name}
+            named = {name} & _USEFUL
+            self.held = self.held - named if word.startswith("-") else self.held | named
 
     def follow(self, message: Incoming) -> list[Line]:
         """Follow one ``CAP`` line after the sign-in; return what to say."""

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.people import account_id, account_of
-from bridge.networks.irc.wire import Incoming, Source, line
+from bridge.networks.irc.wire import Incoming, Source, notice
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteEvent, RemoteRename
 from bridge.sdk.ids import RemoteUserId
@@ -61,7 +61,7 @@ class OptOuts:
                 answer = await self._opt(source.nick, self._account(message, source.nick), word)
         except (TimeoutError, TemporaryFailure):
             answer = LATER
-        self._connection.answer(line("NOTICE", source.nick, answer))
+        self._connection.answer(notice(source.nick, answer))
 
     async def follow(self, event: RemoteEvent) -> None:
         """See to it that who is called otherwise now is out as before, and tell them.
@@ -76,13 +76,13 @@ class OptOuts:
                 return
             steps = self._steps.get(event.old.id, 0) + 1
             if steps > MOST_FOLLOWED:
-                self._connection.answer(line("NOTICE", event.new.name, SAY_AGAIN))
+                self._connection.answer(notice(event.new.name, SAY_AGAIN))
                 return
             self._steps[event.new.id] = steps
             await self._bind_alike(event.old.id, event.new.id)
             await self._host.opt_out(event.new.id)
         said = FOLLOWED.format(event.old.name)
-        self._connection.answer(line("NOTICE", event.new.name, said))
+        self._connection.answer(notice(event.new.name, said))
 
     def _account(self, message: Incoming, nick: str) -> str:
         """The folded name of the account that somebody is signed in to; empty: none is known."""

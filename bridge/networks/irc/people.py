@@ -12,6 +12,8 @@ from bridge.networks.irc.wire import Incoming, Source
 from bridge.sdk.ids import RemoteUserId
 
 ACCOUNT_TAG = "account-tag"
+LONGEST = 500
+"""So much is known of what each field says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +85,12 @@ class People:
         moved = Source(new, source.user, source.host)
         self._known[self._fold(new)] = replace(person, source=moved)
 
-    def _change(self, nick: str, **changes: object) -> None:
+    def _change(self, nick: str, **changes: Source | str) -> None:
         key = self._fold(nick)
-        self._known[key] = replace(self._known[key], **changes)  # type: ignore[arg-type]
+        short = {
+            name: one[:LONGEST] if isinstance(one, str) else one for name, one in changes.items()
+        }
+        self._known[key] = replace(self._known[key], **short)  # type: ignore[arg-type]
 
 
 def account_id(folded: str) -> RemoteUserId:

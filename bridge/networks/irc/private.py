@@ -13,7 +13,7 @@ from bridge.networks.irc.once import Once
 from bridge.networks.irc.optouts import WORDS, OptOuts
 from bridge.networks.irc.speech import ACTION, CTCP, read_ctcp
 from bridge.networks.irc.whispers import Whispered, Whispers
-from bridge.networks.irc.wire import Incoming, Source, cut, line
+from bridge.networks.irc.wire import Incoming, Source, cut, line, notice
 from bridge.sdk.commands import as_typed
 from bridge.sdk.events import MessageKind, RemoteMessage
 from bridge.sdk.ids import UserId
@@ -142,9 +142,7 @@ class Doorman:
 
     def _tell_once(self, nick: str, text: str) -> None:
         key = self._connection.isupport.fold(nick)
-        if self._once.may_say(key, text) and self._connection.answer(
-            line("NOTICE", nick, cut(text, 400))
-        ):
+        if self._once.may_say(key, text) and self._connection.answer(notice(nick, text, 400)):
             self._once.note(key, text)
 
     def _answer_ctcp(self, nick: str, command: str, rest: str) -> None:

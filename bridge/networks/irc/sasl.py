@@ -59,7 +59,8 @@ class Plain:
 
     def answer(self, challenge: bytes) -> bytes:
         """Give account and password."""
-        return f"{self._account}\0{self._account}\0{self._password.reveal()}".encode()
+        said = f"{self._account}\0{self._account}\0{self._password.reveal()}"
+        return said.encode("utf-8", "replace")
 
 
 class ScramSha256:

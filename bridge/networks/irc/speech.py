@@ -27,6 +27,8 @@ CTCP = "\x01"
 ACTION = "ACTION"
 COUNTED = 2
 """How many times the limit a message may be before its lines are not even counted."""
+LEAST_ROOM = 16
+"""Bytes for the text of a line: below this there are names too long for any network."""
 RELAYED_NAME_GRAPHEMES = 32
 RELAYED_NAME_BYTES = 64
 
@@ -56,6 +58,8 @@ def compose(
         command, to = COMMAND, (channel, speaks_as)
     before, after = _frame(message, speaks_as)
     budget = _budget(command, " ".join(to), own, limits) - len((before + after).encode())
+    if budget < LEAST_ROOM:
+        raise PermanentFailure(f"A line to {channel} would have no room for a text.")
 
     written: list[tuple[Rich, str]] = []
     """What was measured last: most texts fit as they are."""

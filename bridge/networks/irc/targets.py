@@ -30,6 +30,11 @@ def read_channel(text: str, limits: Isupport) -> RemoteChat:
             f"The channel's name has {len(name.encode())} bytes; this network allows "
             f"{limits.channel_length}."
         )
+    if not name.isascii() and limits.knows_ascii_alone:
+        raise PermanentFailure(
+            f"This network compares names by a rule ({limits.casemapping[:30]}) that this bridge "
+            "does not know: one channel could be bridged as two. A name in ASCII can be bridged."
+        )
     return RemoteChat(id=RemoteChatId(limits.fold(name)), name=name)
 
 

@@ -15,6 +15,8 @@ from bridge.sdk.errors import PermanentFailure
 LINE_BYTES = 512
 """What a line may take, its CR LF included, where the server says nothing else."""
 MOST_PARAMS = 15
+NICK_BYTES = 200
+"""More than any network's nicks have: what is longer names nobody whom a line could be for."""
 MOST_UNREAD_BYTES = 16 * 1024
 """Tags (8,191) and a line (512), doubled: a server that sends more without a line end is none."""
 
@@ -114,7 +116,10 @@ def decode(raw: bytes) -> str:
 
 
 def parse(raw: bytes) -> Incoming | None:
-    """Read one line without its line end. None if there is no command in it."""
+    """Read one line without its line end. None if there is no command in it.
+
+    Who is said to have no name, or one too long, is nobody.
+    """
     rest = decode(raw.rstrip(b"\r\n")).replace("\0", "\N{REPLACEMENT CHARACTER}")
     tags: dict[str, str] = {}
     source = None
@@ -124,13 +129,34 @@ def parse(raw: bytes) -> Incoming | None:
     rest = rest.lstrip(" ")
     if rest.startswith(":"):
         text, _, rest = rest[1:].partition(" ")
-        source = Source.parse(text)
+        source = _parse_source(text)
     head, colon, trailing = (" " + rest).partition(" :")
     words = [word for word in head.split(" ") if word]
     if not words:
         return None
     params = (*words[1:], trailing) if colon else tuple(words[1:])
     return Incoming(words[0].upper(), params, source, tags)
+
+
+_NAMING = frozenset({"NICK", "JOIN", "PART", "KICK"})
+"""What means nothing without the name that comes first: a channel, a nick."""
+
+
+def lacks_name(message: Incoming) -> bool:
+    """Whether a line is about a name, and has none or one that no line could hold."""
+    return message.command in _NAMING and not is_word(message.param(0))
+
+
+def is_word(text: str) -> bool:
+    """Whether a text can stand in the middle of a line."""
+    return text != "" and text[0] != ":" and " " not in text
+
+
+def _parse_source(text: str) -> Source | None:
+    source = Source.parse(text)
+    nick = source.nick
+    is_named = nick and (4 * len(nick) <= NICK_BYTES or len(nick.encode()) <= NICK_BYTES)
+    return source if is_named and len(text) < LINE_BYTES else None
 
 
 _CHATTER = frozenset({b"PRIVMSG", b"NOTICE", b"TAGMSG"})
@@ -149,7 +175,8 @@ def is_chatter(raw: bytes, own: str) -> bool:
     if len(words) < 3 or raw[:1] != b":" or words[1] not in _CHATTER:
         return False
     nick = words[0][1:].partition(b"!")[0]
-    return words[2][:1] in _CHANNEL_SIGNS and nick.lower() != own.lower().encode()
+    is_named = nick[:1] not in {b"", b"@"}
+    return is_named and words[2][:1] in _CHANNEL_SIGNS and nick.lower() != own.lower().encode()
 
 
 def _parse_tags(text: str) -> dict[str, str]:
@@ -208,7 +235,7 @@ class Line:
         if len(self.params) > MOST_PARAMS:
             raise PermanentFailure(f"{self.command} takes at most {MOST_PARAMS} parameters.")
         for param in self.params[:-1]:
-            if not param or param.startswith(":") or " " in param:
+            if not is_word(param):
                 raise PermanentFailure(f"{param!r} cannot stand in the middle of an IRC line.")
         words = " ".join(self._spelled())
         if _UNCLEAN.search(words) is not None:
@@ -282,6 +309,15 @@ def line(command: str, *params: str, limit: int = LINE_BYTES) -> Line:
     """
     cleaned = (*params[:-1], clean(params[-1])) if params else ()
     return Line(command.upper(), cleaned, limit)
+
+
+def notice(nick: str, text: str, most_bytes: int = LINE_BYTES) -> Line:
+    """Make a NOTICE to somebody, cut for its length.
+
+    Raises ``PermanentFailure`` if it could not stand in a line who it is for.
+    """
+    room = LINE_BYTES - len(f"NOTICE {nick} :\r\n".encode())
+    return line("NOTICE", nick, cut(text, min(room, most_bytes)))
 
 
 def cut(text: str, most_bytes: int) -> str:

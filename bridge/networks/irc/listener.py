@@ -1,0 +1,101 @@
+"""What one connection reads, line by line, to all who follow it."""
+
+from dataclasses import dataclass
+
+from bridge.networks.irc import replies
+from bridge.networks.irc.channels import Channels
+from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.ears import Ears
+from bridge.networks.irc.history import Heard
+from bridge.networks.irc.inbox import Inbox
+from bridge.networks.irc.inquiry import Inquiries
+from bridge.networks.irc.memberships import Memberships
+from bridge.networks.irc.network import Network
+from bridge.networks.irc.nickkeeper import NickKeeper
+from bridge.networks.irc.people import SignedIn, account_id
+from bridge.networks.irc.private import Doorman
+from bridge.networks.irc.rollcall import RollCall
+from bridge.networks.irc.whispers import Whispered
+from bridge.networks.irc.wire import Incoming
+from bridge.sdk.errors import DeliveryError
+from bridge.sdk.ids import LoginId, RemoteChatId
+from bridge.sdk.module import Host
+
+Inward = Inbox[Heard | SignedIn]
+
+
+@dataclass(slots=True, kw_only=True)
+class Listener:
+    """Hands each line to those whom it may concern."""
+
+    login: LoginId
+    host: Host
+    network: Network
+    connection: Connection
+    memberships: Memberships
+    channels: Channels
+    keeper: NickKeeper
+    inquiries: Inquiries
+    rollcall: RollCall
+    doorman: Doorman
+    ears: Ears | None
+    inbox: Inward
+    _told: bool = False
+    """That a line was passed over is logged once: whoever makes us do it can do it for ever."""
+
+    async def listen(self) -> None:
+        """Read until the connection ends, and raise why.
+
+        A line of which nothing can be made ends nothing: it may be anybody's.
+        """
+        connection = self.connection
+        while True:
+            while connection.accounts:
+                account = account_id(connection.isupport.fold(connection.accounts.pop(0)))
+                await self.inbox.put(SignedIn(account))
+            message = await connection.read()
+            if connection.unanswered is not None:
+                self._pass_over(message, connection.unanswered)
+                connection.unanswered = None
+            try:
+                await self._follow(message)
+            except DeliveryError as error:
+                self._pass_over(message, error)
+
+    async def _follow(self, message: Incoming) -> None:
+        connection, is_speech = self.connection, message.command in replies.SPEAKING
+        if message.command == "PONG" and self.ears is None:
+            self.inquiries.handle(message)  # One comes for each message; nobody else heeds it.
+            return
+        if not is_speech:
+            self.network.hold(self.login, connection.own)
+            self.network.note_server(self.login, connection.means, connection.capabilities)
+        if message.command == replies.ISUPPORT:
+            self.network.learn(connection.isupport)
+        if not message.is_replayed:
+            if not is_speech:
+                self.channels.handle(message)
+                self.rollcall.handle(message)
+            if message.command == "KICK" and connection.is_own_nick(message.param(1)):
+                self.memberships.kicked_from(message.param(0), connection.isupport.fold)
+            self.keeper.handle(message)
+            overheard = self.inquiries.handle(message)
+            for event in () if overheard else await self.doorman.handle(message):
+                await put_whispered(self.inbox, event)
+        if self.ears is not None and (heard := self.ears.hear(message)):
+            await self.inbox.put(*heard)
+
+    def _pass_over(self, message: Incoming, why: DeliveryError) -> None:
+        if not self._told:
+            self._told = True
+            self.host.log.warning(
+                "A line (%s) from %s was passed over: %s Others like it are not logged.",
+                message.command[:20], self.connection.server, why,
+                extra={"event": "irc_line_passed_over"},
+            )  # fmt: skip
+
+
+async def put_whispered(inbox: Inward, event: Whispered) -> None:
+    """Take in what is for a direct chat."""
+    # One after another: who goes by another nick is not met as a stranger meanwhile.
+    await inbox.put(Heard(event, RemoteChatId("")))

@@ -1,0 +1,62 @@
+"""Whom a room's version sets above all its levels, and whom nobody but they themselves."""
+
+from typing import Any
+
+import pytest
+
+from bridge.matrix.client import HomeserverClient
+from bridge.matrix.rooms import RoomQuestions
+from bridge.sdk.ids import RoomId, UserId
+from bridge.sdk.secret import Secret
+from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
+
+BOT, ROOM = UserId("@bot:test.example"), RoomId("!room:test.example")
+ALICE, EVE = UserId("@alice:test.example"), UserId("@eve:test.example")
+
+
+async def powers(creation: dict[str, Any], levels: dict[str, Any]) -> list[bool]:
+    """Whether Alice, who made the room, and Eve, whom it names, may do what takes power."""
+
+    def state(asked: Asked) -> Answer | None:
+        match asked.parts:
+            case ("rooms", _, "state", "m.room.power_levels", *_):
+                return Answer(content=levels)
+            case ("rooms", _, "state", "m.room.create", *_):
+                event = {"type": "m.room.create", "sender": ALICE, "content": creation}
+                return Answer(content=event if "format" in asked.query else creation)
+        return refuse(404, "M_NOT_FOUND")
+
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        homeserver.rules.append(state)
+        rooms = RoomQuestions(client, BOT)
+        assert await rooms.creators(ROOM) >= set()
+        assert await rooms.who_can(ROOM, "ban") >= set()
+        return [await rooms.can(ROOM, user, "ban") for user in (ALICE, EVE)]
+
+
+@pytest.mark.parametrize(
+    "version",
+    [None, "1", "11", "org.matrix.msc3757.10", "org.matrix.msc3757.11", "²", "fancy", "", 5, [12]],
+)
+async def test_who_made_a_room_and_was_demoted_has_no_power_in_it(version: object) -> None:
+    creation = {"room_version": version, "additional_creators": [EVE]}
+    if version is None:
+        del creation["room_version"]
+    assert await powers(creation, {"users": {ALICE: 0}}) == [False, False]
+
+
+@pytest.mark.parametrize(
+    "version", ["12", "13", "100", "org.matrix.hydra.11", "org.matrix.msc4242.12"]
+)
+async def test_a_version_that_privileges_creators_sets_them_above_all_levels(version: str) -> None:
+    creation = {"room_version": version, "additional_creators": [EVE]}
+    assert await powers(creation, {"users": {}}) == [True, True]
+
+
+@pytest.mark.parametrize("named", [[{"user": EVE}, 5, None, [EVE]], EVE, {EVE: 1}, None])
+async def test_what_is_no_list_of_texts_names_no_creators(named: object) -> None:
+    creation = {"room_version": "12", "additional_creators": named}
+    assert await powers(creation, {"users": {}}) == [True, False]
