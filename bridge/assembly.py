@@ -200,7 +200,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             sender=sender, intents=intents, namespaces=namespaces, permissions=permissions,
             instances=instances, router=router, marker=marker, telemetry=telemetry,
             key_of=key_of, clock=database.clock, crossings=crossings, optouts=optouts,
-            blocks=blocks, announcer=announcer, double_puppets=double_puppets,
+            blocks=blocks, announcer=announcer, told=bot_rooms, double_puppets=double_puppets,
             typing=TypingNotices(intents.set_typing), media=media, media_links=media_links,
             deletions=deletions,
             rules=lambda name: parts.rules_of(name),  # noqa: PLW0108 - not there yet

@@ -117,11 +117,11 @@ class MainBot:
 
     def _of_people(self) -> Sequence[Action]:
         """What somebody says about themselves, or as one who is in charge."""
-        user, relay = Permission.USER, Permission.RELAY
+        user, anybody = Permission.USER, Permission.NONE
         return (
-            Action(name="optout", usage="optout [everywhere]", level=relay, run=self._optout,
+            Action(name="optout", usage="optout [everywhere]", level=anybody, run=self._optout,
                    of_room=True, help="do not bridge what I say here, or anywhere"),
-            Action(name="optin", usage="optin [everywhere]", level=relay, run=self._optin,
+            Action(name="optin", usage="optin [everywhere]", level=anybody, run=self._optin,
                    of_room=True, help="bridge what I say again"),
             Action(name="double-puppet", usage="double-puppet [on|off|token <token>]", level=user,
                    run=self._double_puppet,
@@ -160,6 +160,14 @@ class MainBot:
                    run=lambda order: self.sessions.obey(order.call, order.words),
                    help="see where you are signed in at the web, and end that"),
         )  # fmt: skip
+
+    def hears(self, person: UserId, text: str) -> bool:
+        """Whether what somebody says to the bot is answered: of those whom the settings let
+        nothing, that they want no part in it."""
+        if self._stage.permissions.highest(person) >= Permission.RELAY:
+            return True
+        action = self.actions.get(text.split(maxsplit=1)[0].casefold() if text.strip() else "")
+        return action is not None and action.level is Permission.NONE
 
     async def obey(self, call: BotCall, text: str) -> None:
         """Run the command in ``text`` and say how it went.
@@ -392,6 +400,8 @@ class MainBot:
         left = [door for door in doors if self._optouts.cover(order.sender, door.portal.id)]
         if left:
             raise PermanentFailure("you opted out everywhere; say optin everywhere")
+        if doors and not any(door.voices.may_be_heard(order.sender) for door in doors):
+            return "Noted; but the settings of this bridge do not let you speak there."
         return "What you say is bridged again."
 
     async def _double_puppet(self, order: Order) -> str:

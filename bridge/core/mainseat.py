@@ -8,7 +8,6 @@ from bridge.core.bots import Seat, Stage, is_edit
 from bridge.core.commands import MainBot
 from bridge.core.lane import Item
 from bridge.matrix.html import without_quote
-from bridge.model import Permission
 from bridge.sdk.ids import RoomId, UserId
 
 
@@ -56,7 +55,7 @@ class MainSeat(Seat):
             item.drop()
             return
         call = self.call(item, text)
-        if is_text and self.stage.permissions.highest(sender) >= Permission.RELAY:
+        if is_text and self._bot.hears(sender, text):
             await self._bot.obey(call, text)
         # What nobody obeys may hold a secret nevertheless.
         elif not await self._bot.confidences.take_back(call, text):

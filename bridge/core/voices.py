@@ -41,6 +41,14 @@ class Voices:
         """Whose account speaks here."""
         return self._portal.puppets or self._house.rules(self._portal.instance).puppets
 
+    def may_be_heard(self, person: UserId) -> bool:
+        """Whether the settings let somebody speak on the network: what others say stays in Matrix.
+        People of another network are heard, as their ghosts, wherever a room has both."""
+        house, instance = self._house, self._portal.instance
+        return house.namespaces.is_ghost(person) or house.permissions.allows(
+            person, Permission.RELAY, instance
+        )
+
     async def choose(self, instance: Instance, said: Said) -> tuple[Session, Said]:
         """Choose the login that speaks for the sender. Raises a ``DeliveryError``.
 
@@ -48,7 +56,7 @@ class Voices:
         """
         house, portal, sender = self._house, self._portal, said.sender.user_id
         level = house.permissions.of(sender, instance.name)
-        if not house.namespaces.is_ghost(sender) and level < Permission.RELAY:
+        if not self.may_be_heard(sender):
             raise PermanentFailure(
                 f"the settings of this bridge do not let {sender} speak on {instance.name}"
             )
