@@ -37,6 +37,7 @@ from bridge.core.moderators import Moderators
 from bridge.core.networkcommands import NetworkCommands
 from bridge.core.optouts import OptOuts
 from bridge.core.patience import Patience
+from bridge.core.peace import Peace
 from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing
 from bridge.core.policies import Policies
@@ -216,7 +217,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         privacy = Privacy(house, portals)
         sender.may_go, sender.find_over = privacy.may_go, day_keys.find_over
         answers = ConsentStore(database)
-        plumbing.forget_answer = answers.forget
+        plumbing.peace = Peace(answers, database.clock)
         consents = Consents(house, portals, plumbing, answers)
         await consents.load()
         policies = Policies(house, portals, PolicyStore(database))
