@@ -15,13 +15,13 @@ from bridge.networks.irc.endings import DismissedError
 from bridge.networks.irc.formerly import former_bans
 from bridge.networks.irc.governing import rank_lines, remove, set_topic
 from bridge.networks.irc.history import Heard, Marks, lane_of
-from bridge.networks.irc.inbox import Inbox
+from bridge.networks.irc.inbox import Deed, Inbox
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY
 from bridge.networks.irc.memberships import Memberships, Way
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
-from bridge.networks.irc.people import SignedIn, account_id
+from bridge.networks.irc.people import account_id
 from bridge.networks.irc.presence import REST, Presence
 from bridge.networks.irc.private import Doorman
 from bridge.networks.irc.rollcall import RollCall
@@ -365,7 +365,7 @@ class IrcClient(Presence):
         connection.write(line("QUIT", self._goodbye))
         patience.reschedule(asyncio.get_running_loop().time() + GOODBYE_SECONDS)
 
-    async def _serve(self, inbox: Inbox[Heard | SignedIn]) -> None:
+    async def _serve(self, inbox: Inbox[Heard | Deed]) -> None:
         """Do what only the relay does, until cancelled."""
         if self._desk is None or self._ears is None or self._marks is None:
             return
@@ -395,14 +395,14 @@ class IrcClient(Presence):
         channels: Channels,
         keeper: NickKeeper,
         inquiries: Inquiries,
-        inbox: Inbox[Heard | SignedIn],
+        inbox: Inbox[Heard | Deed],
         rollcall: RollCall,
         doorman: Doorman,
     ) -> None:
         while True:
             while connection.accounts:
                 account = account_id(connection.isupport.fold(connection.accounts.pop(0)))
-                await inbox.put(SignedIn(account))
+                await inbox.put(partial(self._host.identify, account))
             message = await connection.read()
             if message.command == "PONG" and self._ears is None:
                 inquiries.handle(message)  # One comes for each message; nobody else heeds it.
@@ -423,19 +423,19 @@ class IrcClient(Presence):
                     self._memberships.kicked_from(message.param(0), connection.isupport.fold)
                 keeper.handle(message)
                 overheard = inquiries.handle(message)
-                for event in () if overheard else await doorman.handle(message):
+                for event in () if overheard else doorman.handle(message):
                     await self._put_whispered(inbox, event)
             if self._ears is not None and (heard := self._ears.hear(message)):
                 await inbox.put(*heard)
 
     @staticmethod
-    async def _put_whispered(inbox: Inbox[Heard | SignedIn], event: Whispered) -> None:
+    async def _put_whispered(inbox: Inbox[Heard | Deed], event: Whispered | Deed) -> None:
         # One after another: who goes by another nick is not met as a stranger meanwhile.
-        await inbox.put(Heard(event, RemoteChatId("")))
+        await inbox.put(event if callable(event) else Heard(event, RemoteChatId("")))
 
-    async def _take_in(self, heard: Heard | SignedIn) -> None:
-        if isinstance(heard, SignedIn):
-            await self._host.identify(heard.account)
+    async def _take_in(self, heard: Heard | Deed) -> None:
+        if not isinstance(heard, Heard):
+            await heard()
             return
         if heard.event is not None:
             if self._doorman is not None:
@@ -462,7 +462,7 @@ class IrcClient(Presence):
             else:
                 return
 
-    async def _drain(self, inbox: Inbox[Heard | SignedIn]) -> None:
+    async def _drain(self, inbox: Inbox[Heard | Deed]) -> None:
         inbox.close()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
@@ -481,7 +481,7 @@ class IrcClient(Presence):
     # --- channels and nick -------------------------------------------------------------------
 
     async def _settle(
-        self, connection: Connection, channels: Channels, inbox: Inbox[Heard | SignedIn]
+        self, connection: Connection, channels: Channels, inbox: Inbox[Heard | Deed]
     ) -> None:
         """Do what the owner chose for each connect, then be in the channels."""
         away, typed = self.keepsakes.read(AWAY), self.keepsakes.read(AUTOCOMMAND)

@@ -15,13 +15,6 @@ ACCOUNT_TAG = "account-tag"
 
 
 @dataclass(frozen=True, slots=True)
-class SignedIn:
-    """Services know the connection by an account."""
-
-    account: RemoteUserId
-
-
-@dataclass(frozen=True, slots=True)
 class Person:
     """Somebody in one of our channels."""
 
