@@ -117,11 +117,12 @@ class MainBot:
 
     def _of_people(self) -> Sequence[Action]:
         """What somebody says about themselves, or as one who is in charge."""
-        user, anybody = Permission.USER, Permission.NONE
+        user, relay = Permission.USER, Permission.RELAY
         return (
-            Action(name="optout", usage="optout [everywhere]", level=anybody, run=self._optout,
+            Action(name="optout", usage="optout [everywhere]", level=Permission.NONE,
+                   run=self._optout,
                    of_room=True, help="do not bridge what I say here, or anywhere"),
-            Action(name="optin", usage="optin [everywhere]", level=anybody, run=self._optin,
+            Action(name="optin", usage="optin [everywhere]", level=relay, run=self._optin,
                    of_room=True, help="bridge what I say again"),
             Action(name="double-puppet", usage="double-puppet [on|off|token <token>]", level=user,
                    run=self._double_puppet,
@@ -163,11 +164,12 @@ class MainBot:
 
     def hears(self, person: UserId, text: str) -> bool:
         """Whether what somebody says to the bot is answered: of those whom the settings let
-        nothing, that they want no part in it."""
-        if self._stage.permissions.highest(person) >= Permission.RELAY:
-            return True
-        action = self.actions.get(text.split(maxsplit=1)[0].casefold() if text.strip() else "")
-        return action is not None and action.level is Permission.NONE
+        nothing, whether they want a part in it. What is noted of them is noted once."""
+        word = text.split(maxsplit=1)[0].casefold() if text.strip() else ""
+        return word in {"optout", "optin"} or self._may_be_heard(person)
+
+    def _may_be_heard(self, person: UserId) -> bool:
+        return self._stage.permissions.highest(person) >= Permission.RELAY
 
     async def obey(self, call: BotCall, text: str) -> None:
         """Run the command in ``text`` and say how it went.
@@ -390,8 +392,11 @@ class MainBot:
         for instance in self._plumbing.instances.values() if order.words else ():
             await instance.end_automatic(order.sender)
         where = "anywhere" if order.words else "here"
+        done = f"Nothing that you say is bridged {where} any more."
+        if not self._may_be_heard(order.sender):
+            return done
         again = " everywhere" if order.words else ""
-        return f"Nothing that you say is bridged {where} any more. Say optin{again} to undo that."
+        return f"{done} Say optin{again} to undo that."
 
     async def _optin(self, order: Order) -> str:
         doors = self._doors_meant(order)
@@ -400,8 +405,6 @@ class MainBot:
         left = [door for door in doors if self._optouts.cover(order.sender, door.portal.id)]
         if left:
             raise PermanentFailure("you opted out everywhere; say optin everywhere")
-        if doors and not any(door.voices.may_be_heard(order.sender) for door in doors):
-            return "Noted; but the settings of this bridge do not let you speak there."
         return "What you say is bridged again."
 
     async def _double_puppet(self, order: Order) -> str:

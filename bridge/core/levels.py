@@ -84,7 +84,8 @@ def _levels(actions: list[Action]) -> Iterator[str]:
     yield "|---|---|---|"
     words = {
         Permission.NONE: "nothing: what they say stays in Matrix, as they are told once in each "
-        "room, and bots hear from them only that they want no part in it",
+        "room, and bots hear from them only that they want no part in it, which they cannot take "
+        "back themselves",
         Permission.RELAY: "be heard on a network, by the relay's voice",
         Permission.USER: "speak from a connection or an account of their own, invite bots, give "
         "them commands, sign in at the web",
