@@ -157,9 +157,9 @@ class Doorway:
             self.facts.overhear_topic(item.event)
         elif item.event["type"] in KINDS:
             await self.acts.handle(item)
-        elif self.portal.receiver is None and not self.voices.may_be_heard(sender):
+        elif self.portal.receiver is None and (why := self.voices.why_unheard(sender)):
             self._drop(item)
-            await self._turned_away.tell(self.portal, item)
+            await self._turned_away.tell(self.portal, item, why)
         else:
             self.stops.begun = item
             try:

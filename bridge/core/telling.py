@@ -41,33 +41,29 @@ class Refusals:
 
 
 class TurnedAway:
-    """Those in one portal's room whom the settings do not let speak: each is told once, over
-    restarts too, that what they say stays in Matrix, and whom to ask."""
+    """Those in one portal's room of whom nothing is carried, by the settings or since the chat's
+    operators blocked them: each is told once, over restarts too."""
 
     def __init__(self, house: House) -> None:
         self._house = house
         self._told: Recent[UserId, bool] = Recent(1000)
         """Of whom it is known, so that the database is not asked at each message."""
 
-    async def tell(self, portal: Portal, item: Item) -> None:
+    async def tell(self, portal: Portal, item: Item, why: str) -> None:
         """Tell the sender, unless that was done, or they said nothing to the others in the room.
 
         Raises ``TemporaryFailure`` when the database is away.
         """
         house, event, person = self._house, item.event, UserId(item.event["sender"])
         is_unsaid = event["type"] == "m.reaction" or holds_order(event["content"])
-        if is_unsaid or self._told.get(person):
+        if is_unsaid or self._told.get(person) or house.namespaces.is_ours(person):
             return
-        what = f"not let speak in portal {portal.id}"
+        what = f"unheard in portal {portal.id}"
         if await house.told.told_at(person, what) is None:
-            whom = house.announcer.read_more or (
-                f"Whom to turn to: those who run {house.namespaces.bot}."
-            )
             await tell(
-                house, portal, item, "not let speak",
-                f"What you say here stays in Matrix: the settings of this bridge do not let "
-                f"{person} speak in {portal.chat_name} on {portal.instance}. You are told this "
-                f"once. {whom}",
+                house, portal, item, "unheard",
+                f"What you say here stays in Matrix: {why}. You are told this once. "
+                f"{house.announcer.read_more}".rstrip(),
             )  # fmt: skip
             await house.told.note_told(person, what)
         self._told.put(person, True)

@@ -41,13 +41,21 @@ class Voices:
         """Whose account speaks here."""
         return self._portal.puppets or self._house.rules(self._portal.instance).puppets
 
-    def may_be_heard(self, person: UserId) -> bool:
-        """Whether the settings let somebody speak on the network: what others say stays in Matrix.
-        People of another network are heard, as their ghosts, wherever a room has both."""
-        house, instance = self._house, self._portal.instance
-        return house.namespaces.is_ghost(person) or house.permissions.allows(
-            person, Permission.RELAY, instance
+    def why_unheard(self, person: UserId) -> str:
+        """Why what somebody says stays in Matrix: by the settings, or as those wish who run the
+        chat. Empty if it does not: people of other networks are heard, too, as their ghosts."""
+        house, portal = self._house, self._portal
+        is_let = house.namespaces.is_ghost(person) or house.permissions.allows(
+            person, Permission.RELAY, portal.instance
         )
+        if not is_let:
+            return (
+                f"the settings of this bridge do not let {person} speak on {portal.instance}, "
+                f"which those who run {house.namespaces.bot} can change"
+            )
+        if house.blocks.cover(portal.instance, portal.chat, person):
+            return f"those who run {portal.chat_name} take nothing of {person}, until they unblock"
+        return ""
 
     async def choose(self, instance: Instance, said: Said) -> tuple[Session, Said]:
         """Choose the login that speaks for the sender. Raises a ``DeliveryError``.
@@ -56,12 +64,8 @@ class Voices:
         """
         house, portal, sender = self._house, self._portal, said.sender.user_id
         level = house.permissions.of(sender, instance.name)
-        if not self.may_be_heard(sender):
-            raise PermanentFailure(
-                f"the settings of this bridge do not let {sender} speak on {instance.name}"
-            )
-        if house.blocks.cover(instance.name, portal.chat, sender):
-            raise PermanentFailure(f"those who run {portal.chat_name} take nothing of you")
+        if why := self.why_unheard(sender):
+            raise PermanentFailure(why)
         if not instance.is_open:
             raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
         if portal.receiver is not None:

@@ -7,6 +7,7 @@ from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Permission
 from bridge.sdk.ids import UserId
 from bridge.settings import DatabaseSettings, WebSettings
+from tests.flow.test_consent import BOT
 from tests.flow.test_conversation import bridge, irc_module
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
@@ -55,7 +56,7 @@ async def test_who_is_not_let_speak_is_told_once_whom_to_ask_and_nothing_is_park
             await alice.wait_for_text(room, "I am here.")
             (told,) = notices(alice, room)
             assert bea.id in told
-            assert "#own on near" in told
+            assert f"speak on near, which those who run {BOT} can change" in told
             assert WHOM in told
             assert await count_parked(app) == 0
         # Nor after a restart; but somebody else is.
