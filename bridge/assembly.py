@@ -39,6 +39,7 @@ from bridge.core.networkcommands import NetworkCommands
 from bridge.core.optouts import OptOuts
 from bridge.core.owndata import OwnData
 from bridge.core.patience import Patience
+from bridge.core.peace import Peace
 from bridge.core.permissions import Permissions
 from bridge.core.plumbing import Plumbing
 from bridge.core.policies import Policies
@@ -204,7 +205,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             sender=sender, intents=intents, namespaces=namespaces, permissions=permissions,
             instances=instances, router=router, marker=marker, telemetry=telemetry,
             key_of=key_of, clock=database.clock, crossings=crossings, optouts=optouts,
-            blocks=blocks, announcer=announcer, double_puppets=double_puppets,
+            blocks=blocks, announcer=announcer, told=bot_rooms, double_puppets=double_puppets,
             typing=TypingNotices(intents.set_typing), media=media, media_links=media_links,
             deletions=deletions,
             rules=lambda name: parts.rules_of(name),  # noqa: PLW0108 - not there yet
@@ -220,7 +221,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         privacy = Privacy(house, portals)
         sender.may_go, sender.find_over = privacy.may_go, day_keys.find_over
         answers = ConsentStore(database)
-        plumbing.forget_answer = answers.forget
+        plumbing.peace = Peace(answers, database.clock)
         consents = Consents(house, portals, plumbing, answers)
         await consents.load()
         policies = Policies(house, portals, PolicyStore(database))

@@ -180,6 +180,15 @@ class Attendance:
             self._match_later()
         await self._move(leave=[gone])
 
+    def let_go_soon(self, user: RemoteUserId) -> None:
+        """Have it out as soon as the homeserver is there. After a restart it goes by what the
+        network tells of who is in the chat."""
+        ghost = self._ghost(RemoteUser(id=user, name=user))
+        self._coming.pop(ghost, None)
+        if self._present is None or ghost in self._present:
+            self._going[ghost] = user
+            self._house.gathering.want(self)
+
     async def empty(self) -> None:
         """Have all ghosts out of the room, for good.
 
@@ -211,12 +220,13 @@ class Attendance:
 
     async def admit(self, most: int) -> int:
         """Have some of those come or go who wait; how many. See ``core.gathering``."""
+        present = await self.present()
+        self._going = {one: name for one, name in self._going.items() if one in present}
         going = list(self._going.items())[:most]
         coming = list(self._coming.items())[: most - len(going)]
         if self.mode is not Members.FULL:
             coming = []
         come = [(ghost, user) for ghost, user in coming if self._may_come(user)]
-        present = await self.present()
         new = {ghost for ghost, _ in come} - present
         # Before it is stored: who leaves the chat meanwhile leaves the room after that.
         present.update(new)

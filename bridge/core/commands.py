@@ -129,8 +129,8 @@ class MainBot:
         """What somebody says about themselves, or as one who is in charge."""
         user, relay = Permission.USER, Permission.RELAY
         return (
-            Action(name="optout", usage="optout [everywhere]", level=relay, run=self._optout,
-                   words=frozenset({"everywhere"}), of_room=True,
+            Action(name="optout", usage="optout [everywhere]", level=Permission.NONE,
+                   run=self._optout, words=frozenset({"everywhere"}), of_room=True,
                    help="do not bridge what I say here, or anywhere"),
             Action(name="optin", usage="optin [everywhere]", level=relay, run=self._optin,
                    words=frozenset({"everywhere"}), of_room=True, help="bridge what I say again"),
@@ -178,6 +178,15 @@ class MainBot:
                    run=lambda order: self.own_data.forget(order.call, order.words),
                    help="have what is kept about you erased, and your logins ended"),
         )  # fmt: skip
+
+    def hears(self, person: UserId, text: str) -> bool:
+        """Whether what somebody says to the bot is answered: of those whom the settings let
+        nothing, whether they want a part in it. What is noted of them is noted once."""
+        word = text.split(maxsplit=1)[0].casefold() if text.strip() else ""
+        return word in {"optout", "optin"} or self._may_be_heard(person)
+
+    def _may_be_heard(self, person: UserId) -> bool:
+        return self._stage.permissions.highest(person) >= Permission.RELAY
 
     async def obey(self, call: BotCall, text: str) -> None:
         """Run the command in ``text`` and say how it went.
@@ -404,8 +413,11 @@ class MainBot:
         for instance in self._plumbing.instances.values() if order.words else ():
             await instance.end_automatic(order.sender)
         where = "anywhere" if order.words else "here"
+        done = f"Nothing that you say is bridged {where} any more."
+        if not self._may_be_heard(order.sender):
+            return done
         undo = order.as_typed("optin everywhere" if order.words else "optin")
-        return f"Nothing that you say is bridged {where} any more. Say {undo} to undo that."
+        return f"{done} Say {undo} to undo that."
 
     async def _optin(self, order: Order) -> str:
         doors = self._doors_meant(order)

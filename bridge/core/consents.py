@@ -108,7 +108,8 @@ class Consents:
             await self._plumbing.come_back(existing, key)
             return existing
         if not self._plumbing.needs_consent(instance, chat):
-            return await self._plumbing.tie_unasked(instance, chat, room, by, key)
+            lifts = self._house.permissions.allows(by, Permission.ADMIN, instance.name)
+            return await self._plumbing.tie_unasked(instance, chat, room, by, key, lifts=lifts)
         async with self._one_at_a_time(instance.name, chat.id):
             found = await self._ask(instance, chat, room, by)
             self._keys.pop((instance.name, chat.id), None)

@@ -25,7 +25,7 @@ from bridge.core.progress import Row
 from bridge.core.relaying import as_relayed
 from bridge.core.roomacts import KINDS, RoomActs
 from bridge.core.stops import Stops
-from bridge.core.telling import Refusals, tell
+from bridge.core.telling import UNSPOKEN, Refusals, TurnedAway, tell
 from bridge.core.voices import Voices, Waited
 from bridge.model import (
     MessageLink,
@@ -67,7 +67,6 @@ from bridge.sdk.rich import Rich
 
 log = logging.getLogger(__name__)
 
-_NOUNS = {"m.reaction": "reaction", "m.room.redaction": "deletion"}
 _TELL_EACH = 3
 """Refusals in a minute of which a sender is told."""
 
@@ -96,6 +95,7 @@ class Doorway:
         self._told_waiting = False
         self.stops = Stops(house.router, self.name)
         self._refusals = Refusals()
+        self._turned_away = TurnedAway(house)
 
     @property
     def portal(self) -> Portal:
@@ -138,7 +138,8 @@ class Doorway:
     async def handle(self, item: Item) -> None:
         """Bring one Matrix event to the network. Raises a ``DeliveryError``."""
         self.stops.begun = None
-        left_alone = self._is_left_alone(UserId(item.event["sender"]))
+        sender = UserId(item.event["sender"])
+        left_alone = self._is_left_alone(sender)
         if item.event["type"] == "m.room.member":
             item.drop()
             await self.comings.follow(item.event)
@@ -156,6 +157,9 @@ class Doorway:
             self.facts.topic.overhear(item.event)
         elif item.event["type"] in KINDS:
             await self.acts.handle(item)
+        elif self.portal.receiver is None and (why := self.voices.why_unheard(sender)):
+            self._drop(item)
+            await self._turned_away.tell(self.portal, item, why)
         else:
             self.stops.begun = item
             try:
@@ -283,7 +287,7 @@ class Doorway:
         if others > _TELL_EACH:
             return
         more = " More of yours are refused now; you are not told of each." * (others == _TELL_EACH)
-        what = _NOUNS.get(item.event["type"], "message")
+        what = UNSPOKEN.get(item.event["type"], "message")
         await tell(
             self._house, self.portal, item, why,
             f"Your {what} {way} {self.portal.chat_name} on {self.portal.instance}: "

@@ -37,7 +37,7 @@ class Guests:
         ghost = self._namespaces.ghost(row.instance, user)
         if is_out:
             await self._optouts.add(ghost, EVERYWHERE)
-            await self._portals.let_go(row.instance, user)
+            self._portals.let_go(row.instance, user)
         else:
             await self._optouts.remove(ghost, EVERYWHERE)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from bridge.core.announcing import Announcer
+from bridge.core.announcing import Announcer, Told
 from bridge.core.audit import Audit
 from bridge.core.bareorders import BareOrders
 from bridge.core.blocks import Blocks
@@ -91,6 +91,7 @@ class House:
     optouts: OptOuts
     blocks: Blocks
     announcer: Announcer
+    told: Told
     double_puppets: DoublePuppets
     typing: TypingNotices
     media: MediaStore

@@ -75,10 +75,17 @@ def _levels(actions: list[Action]) -> Iterator[str]:
     yield "`permissions` of its own, which come first for it. Each level includes those before it."
     yield "Ghosts and bots have none, whatever is written."
     yield ""
+    yield "So what people of other homeservers say in a bridged room stays in Matrix, unless"
+    yield 'the settings let them speak: `{"*": relay, "example.org": user}` for all of them, a'
+    yield "line like `other.example: relay` for those of one. Each is told once in each room, with"
+    yield "`web.policy` and `web.contact` if they are set; who said `!trestle optout` is not told."
+    yield ""
     yield "| level | may | commands |"
     yield "|---|---|---|"
     words = {
-        Permission.NONE: "nothing: what they say is not bridged, and bots do not hear them",
+        Permission.NONE: "nothing: what they say stays in Matrix, as they are told once in each "
+        "room, and bots hear from them only that they want no part in it, which they cannot take "
+        "back themselves",
         Permission.RELAY: "be heard on a network, by the relay's voice",
         Permission.USER: "speak from a connection or an account of their own, invite bots, give "
         "them commands, sign in at the web",

@@ -9,7 +9,6 @@ from bridge.core.commands import TAKEN_BACK, MainBot
 from bridge.core.lane import Item
 from bridge.matrix.html import without_quote
 from bridge.matrix.htmltree import clean
-from bridge.model import Permission
 from bridge.sdk.commands import PREFIX
 from bridge.sdk.ids import RoomId, UserId
 
@@ -65,7 +64,7 @@ class MainSeat(Seat):
             await self._take_back_bare(item)
             return
         call = self.call(item, text)
-        if is_text and self.stage.permissions.highest(sender) >= Permission.RELAY:
+        if is_text and self._bot.hears(sender, text):
             await self._bot.obey(call, text)
         # What nobody obeys may hold a secret nevertheless.
         elif not await self._bot.confidences.take_back(call, text):

@@ -81,7 +81,13 @@ class Moderators:
                 )  # fmt: skip
             finally:
                 self._consents.untie_soon(door)
-        return f"{portal.chat_name} is no longer bridged, and you are not asked again for a day."
+        instance = self._house.instances.get(portal.instance)
+        is_asked = instance is None or self._plumbing.needs_consent(instance, door.chat)
+        peace = (
+            "you are not asked again for a day" if is_asked
+            else "for a day nobody but an admin of this bridge has it bridged again"
+        )  # fmt: skip
+        return f"{portal.chat_name} is no longer bridged, and {peace}."
 
     async def _block(self, door: Doorway, wish: ModeratorWish) -> str:
         portal, moderator = door.portal, wish.moderator

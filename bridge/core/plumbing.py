@@ -14,6 +14,7 @@ from bridge.core.doorway import Doorway
 from bridge.core.house import House
 from bridge.core.instances import Instance
 from bridge.core.outgoing import notice, once
+from bridge.core.peace import Peace
 from bridge.core.portals import Portals, refuse_ended
 from bridge.core.roomlimits import RoomLimits
 from bridge.model import Outgoing, Portal, SendKind
@@ -39,8 +40,8 @@ class Plumbing:
         self._limits = RoomLimits(house.rules, portals.chats, house.clock)
         self.before_unbridging: Callable[[Doorway, UserId], Awaitable[None]]
         """Takes back what was done to a chat for its room."""
-        self.forget_answer: Callable[[InstanceId, RemoteChatId], Awaitable[None]]
-        """Forgets what those who run a chat have said of a bridge of before."""
+        self.peace: Peace
+        """Who have said no, of those who run chats."""
         self.leave_behind: Callable[[Doorway], Awaitable[None]] = _nothing
         """Has nothing of a bridge stay in rooms from which it is moving yet."""
         self._opening: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
@@ -124,11 +125,16 @@ class Plumbing:
         room: RoomId,
         by: UserId,
         key: Secret | None = None,
+        *,
+        lifts: bool = False,
     ) -> Doorway:
-        """Tie the room to the chat as :meth:`tie` does, where nobody else must agree."""
-        self._refuse_unasked(instance, chat)
+        """Tie the room to the chat as :meth:`tie` does, where nobody else must agree.
+
+        ``lifts``: also where those who run the chat have ended its bridge not long ago.
+        """
+        await self._refuse_unasked(instance, chat, lifts=lifts)
         # Once it is paused, an answer of before would end this bridge at a start.
-        await self.forget_answer(instance.name, chat.id)
+        await self.peace.end(instance.name, chat.id)
         return await self.tie(instance, chat, room, by, key)
 
     async def tie(
@@ -304,7 +310,7 @@ class Plumbing:
             refuse_ended(door)
             is_new = door is None
             if door is None:
-                self._refuse_unasked(instance, chat)
+                await self._refuse_unasked(instance, chat)
                 door = await self._open(instance, chat, key, by_alias=bool(alias))
             elif await self.may_enter(door):
                 await self.complete(door)
@@ -322,7 +328,9 @@ class Plumbing:
         if door is not None:
             return await self.may_enter(door)
         may_be = self._limits.may_have(instance.name, chat.id)
-        return may_be and not self.needs_consent(instance, chat)
+        if not may_be or self.needs_consent(instance, chat):
+            return False
+        return await self.peace.holds_until(instance.name, chat.id) is None
 
     async def may_enter(self, door: Doorway) -> bool:
         """Whether somebody may come into the room uninvited. Raises ``TemporaryFailure``."""
@@ -363,12 +371,16 @@ class Plumbing:
                     if self._portals.find(instance.name, chat.id) is None:
                         await instance.leave(chat, "this channel is not bridged")
 
-    def _refuse_unasked(self, instance: Instance, chat: RemoteChat) -> None:
+    async def _refuse_unasked(
+        self, instance: Instance, chat: RemoteChat, *, lifts: bool = False
+    ) -> None:
         if self.needs_consent(instance, chat):
             raise PermanentFailure(
                 f"{chat.name} on {instance.name} belongs to those who run it, who must agree: say "
                 f"{as_typed(f'bridge {instance.name} {chat.name}')} in a room, and I ask them"
             )
+        if not lifts:
+            await self.peace.check(instance.name, chat)
 
     async def publish(self, door: Doorway, by: UserId) -> None:
         """Tell clients of the bridge (MSC2346), where the bot has the power to."""

@@ -407,11 +407,12 @@ class Portals:
             person is not None and await doubles.ignores(row.owner, person)
         )
 
-    async def let_go(self, instance: InstanceId, user: RemoteUserId) -> None:
-        """Have a person of the network, who does not want to be bridged, out of every room."""
+    def let_go(self, instance: InstanceId, user: RemoteUserId) -> None:
+        """Have a person of the network, who does not want to be bridged, out of every room soon:
+        that waits for no homeserver."""
         for door in self.all:
             if door.portal.instance == instance:
-                await door.arrivals.attendance.let_go(user)
+                door.arrivals.attendance.let_go_soon(user)
 
     @asynccontextmanager
     async def expecting(self, instance: InstanceId, chat: RemoteChatId) -> AsyncIterator[None]:

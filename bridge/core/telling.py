@@ -2,14 +2,19 @@
 
 from time import monotonic
 
+from bridge.core.actions import holds_order
 from bridge.core.house import House
 from bridge.core.lane import Item
 from bridge.core.outgoing import notice, transaction_id
+from bridge.matrix.cache import Recent
 from bridge.model import Outgoing, ParkReason, Portal, SendKind, Telling
+from bridge.sdk.ids import UserId
 
 _SIGNS = {"again": "\N{CLOCKWISE RIGHTWARDS AND LEFTWARDS OPEN CIRCLE ARROWS}",
           "parked": "\N{CROSS MARK}", "uncertain": "\N{BLACK QUESTION MARK ORNAMENT}"}  # fmt: skip
 """What may be said by a sign alone."""
+UNSPOKEN = {"m.reaction": "reaction", "m.room.redaction": "deletion"}
+"""What is done to messages without a word, and what it is called."""
 _AGAIN = 60.0
 """Seconds in which a sender is told of a few refusals only."""
 
@@ -33,6 +38,35 @@ class Refusals:
             self._told.clear()
         self._told[key] = (began, number + 1)
         return number
+
+
+class TurnedAway:
+    """Those in one portal's room of whom nothing is carried, by the settings or since the chat's
+    operators blocked them: each is told once, over restarts too."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._told: Recent[UserId, bool] = Recent(1000)
+        """Of whom it is known, so that the database is not asked at each message."""
+
+    async def tell(self, portal: Portal, item: Item, why: str) -> None:
+        """Tell the sender, unless that was done, or they said nothing to the others in the room.
+
+        Raises ``TemporaryFailure`` when the database is away.
+        """
+        house, event, person = self._house, item.event, UserId(item.event["sender"])
+        is_unsaid = event["type"] == "m.reaction" or holds_order(event["content"])
+        if is_unsaid or self._told.get(person) or house.namespaces.is_ours(person):
+            return
+        what = f"unheard in portal {portal.id}"
+        if await house.told.told_at(person, what) is None:
+            await tell(
+                house, portal, item, "unheard",
+                f"What you say here stays in Matrix: {why}. You are told this once. "
+                f"{house.announcer.read_more}".rstrip(),
+            )  # fmt: skip
+            await house.told.note_told(person, what)
+        self._told.put(person, True)
 
 
 async def tell(house: House, portal: Portal, item: Item, why: str, text: str) -> None:

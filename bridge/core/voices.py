@@ -42,6 +42,22 @@ class Voices:
         """Whose account speaks here."""
         return self._portal.puppets or self._house.rules(self._portal.instance).puppets
 
+    def why_unheard(self, person: UserId) -> str:
+        """Why what somebody says stays in Matrix: by the settings, or as those wish who run the
+        chat. Empty if it does not: people of other networks are heard, too, as their ghosts."""
+        house, portal = self._house, self._portal
+        is_let = house.namespaces.is_ghost(person) or house.permissions.allows(
+            person, Permission.RELAY, portal.instance
+        )
+        if not is_let:
+            return (
+                f"the settings of this bridge do not let {person} speak on {portal.instance}, "
+                f"which those who run {house.namespaces.bot} can change"
+            )
+        if house.blocks.cover(portal.instance, portal.chat, person):
+            return f"those who run {portal.chat_name} take nothing of {person}, until they unblock"
+        return ""
+
     async def choose(self, instance: Instance, said: Said) -> tuple[Session, Said]:
         """Choose the login that speaks for the sender. Raises a ``DeliveryError``.
 
@@ -49,12 +65,8 @@ class Voices:
         """
         house, portal, sender = self._house, self._portal, said.sender.user_id
         level = house.permissions.of(sender, instance.name)
-        if not house.namespaces.is_ghost(sender) and level < Permission.RELAY:
-            raise PermanentFailure(
-                f"the settings of this bridge do not let {sender} speak on {instance.name}"
-            )
-        if house.blocks.cover(instance.name, portal.chat, sender):
-            raise PermanentFailure(f"those who run {portal.chat_name} take nothing of you")
+        if why := self.why_unheard(sender):
+            raise PermanentFailure(why)
         if not instance.is_open:
             raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
         if portal.receiver is not None:

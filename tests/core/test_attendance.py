@@ -159,3 +159,20 @@ async def test_who_could_not_be_let_in_or_came_again_meanwhile_is_let_in_later()
     ground.arrive()
     assert ground.members == await attendance.present() == ghosts(ground, "carl")
     assert attendance.waiting == 0
+
+
+async def test_who_says_no_while_the_homeserver_is_away_leaves_when_it_is_back() -> None:
+    ground = Ground()
+    ground.members = ghosts(ground, "carl", "dora")
+    ground.refusing.add("joined_members")
+    attendance = Attendance(ChatFacts(ground.portal, ground.house), ground.house)
+    attendance.let_go_soon(RemoteUserId("carl"))
+    attendance.let_go_soon(RemoteUserId("absent"))
+    with pytest.raises(TemporaryFailure, match="M_UNKNOWN_TOKEN"):
+        await attendance.admit(2)
+    assert await attendance.admit(2) == 1
+    ground.arrive()
+    assert ground.members == await attendance.present() == ghosts(ground, "dora")
+    # Of whom it is known that they are not there nothing is asked.
+    attendance.let_go_soon(RemoteUserId("absent"))
+    assert attendance.waiting == 0

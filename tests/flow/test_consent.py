@@ -186,14 +186,19 @@ async def test_an_operator_sees_limits_and_ends_the_bridge_and_both_sides_are_to
         await carl.expect("NOTICE #square", f"Nothing of {bea.id} is carried into this channel")
         await alice.wait_for_text(room, f"takes nothing of {bea.id} any more: olga, who runs it")
         await bea.say(room, "am I heard?")
-        await bea.wait_for_text(room, "did not reach #square on near: those who run #square take")
+        await bea.say(room, "and now?")
+        no = f"stays in Matrix: those who run #square take nothing of {bea.id}, until they unblock"
+        await bea.wait_for_text(room, no)
         await bea.say(room, "!trestle near topic past the block")
         await bea.wait_for_text(room, f"those who run #square take nothing of {bea.id}.")
         await tell(olga, "status", f"Blocked: {bea.id}.")
         await tell(olga, f"unblock {nick}", f"{bea.id} is no longer blocked")
         await tell(olga, "block test.example", "test.example is blocked in #square")
         await alice.say(room, "and I?")
-        await alice.wait_for_text(room, "those who run #square take nothing of you")
+        await alice.wait_for_text(room, f"those who run #square take nothing of {alice.id}")
+        assert sum(no in str(event["content"]["body"]) for event in bea.heard(room)) == 1
+        parked = "SELECT count(*) FROM item WHERE state = 'parked'"
+        assert await app.parts.database.core.fetchval(parked) == 0
         await tell(olga, "unblock test.example #square", "test.example is no longer blocked")
         await bea.say(room, "back again")
         await carl.expect("PRIVMSG #square", "back again")

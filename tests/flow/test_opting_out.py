@@ -5,18 +5,21 @@ from pathlib import Path
 
 import asyncpg
 
+from bridge.core.optouts import EVERYWHERE
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import AuditAction
 from bridge.sdk.events import RemoteTyping, RemoteUser
-from bridge.sdk.ids import RemoteUserId, UserId
+from bridge.sdk.ids import InstanceId, RemoteUserId, RoomId, UserId
 from bridge.sdk.login import LoginKind
 from bridge.settings import DatabaseSettings
+from tests.conformance.stage import ALICE, play
 from tests.flow.test_conversation import _joined as joined
 from tests.flow.test_conversation import bridge, irc_module
 from tests.flow.test_leave_taken import acts
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
-from tests.rigs.trestle import Town, make_modules, running
+from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
+from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 
 async def test_nothing_of_a_person_crosses_between_optout_and_optin_and_the_puppet_leaves(
@@ -177,3 +180,39 @@ async def gone(carl: IrcUser, nick: str) -> None:
             carl.say(f"ISON {nick}")
             if nick not in (await carl.expect(" 303 ")).partition(" 303 ")[2]:
                 return
+
+
+async def test_an_opt_out_is_noted_while_the_homeserver_is_away_and_the_ghost_leaves_later(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    away, room = asyncio.Event(), RoomId(f"!room:{SERVER}")
+
+    def fail(asked: Asked) -> Answer | None:
+        return refuse(500, "M_UNKNOWN") if away.is_set() else None
+
+    async with (
+        run_ngircd() as irc,
+        irc_user(irc.port, "carl") as carl,
+        play(database_settings, folder, rules=[fail], modules=irc_module(irc)) as stage,
+    ):
+        await carl.join("#room")
+        parts, homeserver = stage.app.parts, stage.homeserver
+        near = parts.instances[InstanceId("near")]
+        await wait_until(lambda: near.relay is not None)
+        assert await near.wait_until_connected(PATIENCE)
+        homeserver.rooms[room] = {UserId(f"@trestle:{SERVER}"), UserId(ALICE)}
+        chat = await parts.plumbing.read_chat(near, "#room")
+        door = await parts.plumbing.tie(near, chat, room, UserId(ALICE))
+        carl.say("PRIVMSG #room :before")
+        ghost = parts.namespaces.ghost(near.name, RemoteUserId("carl"))
+        await homeserver.wait_until(lambda: ghost in homeserver.rooms[room])
+        await homeserver.wait_until(lambda: "before" in homeserver.texts(room))
+        away.set()
+        door.arrivals.attendance.moved()  # Who is in there has to be asked.
+        for word, answer in (("optout", "any more"), ("optin", "again"), ("optout", "any more")):
+            carl.say(f"PRIVMSG trestle :{word}", f"PRIVMSG #room :after {word}")
+            await carl.expect("NOTICE carl", f"carried to Matrix {answer}")
+            assert parts.optouts.cover(ghost, EVERYWHERE) == (word == "optout")
+        away.clear()
+        await homeserver.wait_until(lambda: ghost not in homeserver.rooms[room])
+        assert "after optout" not in homeserver.texts(room)

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.core.doorway import Doorway
 from bridge.demo.matrix_user import PATIENCE
-from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.settings import DatabaseSettings
@@ -43,7 +43,7 @@ async def say_slowly(stage: Play, room: str, text: str) -> asyncio.Event:
 
 
 async def end_and_bridge_anew(stage: Play, door: Doorway) -> None:
-    """What its operators ended once is no ended bridge when the room is tied again."""
+    """What its operators ended a day ago is no ended bridge when the room is tied again."""
     parts, portal = stage.app.parts, door.portal
     consents, near = parts.consents, parts.instances[portal.instance]
     store = ConsentStore(parts.database)
@@ -56,6 +56,10 @@ async def end_and_bridge_anew(stage: Play, door: Doorway) -> None:
         consents.untie_soon(again)
         await wait_until(lambda: parts.portals.find(near.name, portal.chat) is None)
         assert await store.find(near.name, portal.chat) is not None
+        with pytest.raises(PermanentFailure, match="have said no"):
+            await bridge(near, portal.chat_name, portal.room, UserId(ALICE))
+        now = parts.database.clock.now()
+        await parts.database.core.execute("UPDATE consent SET until = $1", now)
 
 
 async def end_with_bans(stage: Play, operator: IrcUser, door: Doorway) -> None:

@@ -49,6 +49,9 @@ class Host:
         """Raised by the next calls of ``receive``."""
         self.refusals: list[Exception] = []
         """Raised by the next calls of ``keep_secret``."""
+        self.noting = asyncio.Event()
+        """Unset: who opts out waits, as without the database."""
+        self.noting.set()
         self._changed = asyncio.Event()
 
     def now(self) -> datetime:
@@ -92,6 +95,7 @@ class Host:
 
     async def opt_out(self, user: RemoteUserId, *, is_out: bool = True) -> None:
         """Remember who wants no part in it."""
+        await self.noting.wait()
         (self.opted_out.add if is_out else self.opted_out.discard)(user)
         self._changed.set()
 

@@ -15,14 +15,13 @@ from bridge.networks.irc.endings import DismissedError
 from bridge.networks.irc.formerly import former_bans
 from bridge.networks.irc.governing import rank_lines, remove, set_topic
 from bridge.networks.irc.history import Heard, Marks, lane_of
-from bridge.networks.irc.inbox import Inbox
+from bridge.networks.irc.inbox import Deed, Inbox
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY
 from bridge.networks.irc.listener import Listener, put_whispered
 from bridge.networks.irc.memberships import Memberships, Way
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
-from bridge.networks.irc.people import SignedIn
 from bridge.networks.irc.presence import REST, Presence
 from bridge.networks.irc.private import Doorman
 from bridge.networks.irc.rollcall import RollCall
@@ -369,7 +368,7 @@ class IrcClient(Presence):
         connection.write(line("QUIT", self._goodbye))
         patience.reschedule(asyncio.get_running_loop().time() + GOODBYE_SECONDS)
 
-    async def _serve(self, inbox: Inbox[Heard | SignedIn], inquiries: Inquiries) -> None:
+    async def _serve(self, inbox: Inbox[Heard | Deed], inquiries: Inquiries) -> None:
         """Do what only the relay does, until cancelled."""
         if self._desk is None or self._ears is None or self._marks is None:
             return
@@ -393,9 +392,9 @@ class IrcClient(Presence):
             for chat in self._memberships.chats:
                 self._ears.roster.follow(chat)
 
-    async def _take_in(self, heard: Heard | SignedIn) -> None:
-        if isinstance(heard, SignedIn):
-            await self._host.identify(heard.account)
+    async def _take_in(self, heard: Heard | Deed) -> None:
+        if not isinstance(heard, Heard):
+            await heard()
             return
         if heard.event is not None:
             if self._doorman is not None:
@@ -422,7 +421,7 @@ class IrcClient(Presence):
             else:
                 return
 
-    async def _drain(self, inbox: Inbox[Heard | SignedIn]) -> None:
+    async def _drain(self, inbox: Inbox[Heard | Deed]) -> None:
         inbox.close()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
@@ -441,7 +440,7 @@ class IrcClient(Presence):
     # --- channels and nick -------------------------------------------------------------------
 
     async def _settle(
-        self, connection: Connection, channels: Channels, inbox: Inbox[Heard | SignedIn]
+        self, connection: Connection, channels: Channels, inbox: Inbox[Heard | Deed]
     ) -> None:
         """Do what the owner chose for each connect, then be in the channels."""
         away, typed = self.keepsakes.read(AWAY), self.keepsakes.read(AUTOCOMMAND)

@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 from bridge.networks.irc.flag import Flag
 
 T = TypeVar("T")
+Deed = Callable[[], Awaitable[None]]
+"""Something else that is to be done apart from the reading."""
 
 
 class Inbox(Generic[T]):

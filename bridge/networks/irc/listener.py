@@ -1,18 +1,19 @@
 """What one connection reads, line by line, to all who follow it."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from bridge.networks.irc import replies
 from bridge.networks.irc.channels import Channels
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.ears import Ears
 from bridge.networks.irc.history import Heard
-from bridge.networks.irc.inbox import Inbox
+from bridge.networks.irc.inbox import Deed, Inbox
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.memberships import Memberships
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
-from bridge.networks.irc.people import SignedIn, account_id
+from bridge.networks.irc.people import account_id
 from bridge.networks.irc.private import Doorman
 from bridge.networks.irc.rollcall import RollCall
 from bridge.networks.irc.whispers import Whispered
@@ -21,7 +22,7 @@ from bridge.sdk.errors import DeliveryError
 from bridge.sdk.ids import LoginId, RemoteChatId
 from bridge.sdk.module import Host
 
-Inward = Inbox[Heard | SignedIn]
+Inward = Inbox[Heard | Deed]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +53,7 @@ class Listener:
         while True:
             while connection.accounts:
                 account = account_id(connection.isupport.fold(connection.accounts.pop(0)))
-                await self.inbox.put(SignedIn(account))
+                await self.inbox.put(partial(self.host.identify, account))
             message = await connection.read()
             if connection.unanswered is not None:
                 self._pass_over(message, connection.unanswered)
@@ -80,7 +81,7 @@ class Listener:
                 self.memberships.kicked_from(message.param(0), connection.isupport.fold)
             self.keeper.handle(message)
             overheard = self.inquiries.handle(message)
-            for event in () if overheard else await self.doorman.handle(message):
+            for event in () if overheard else self.doorman.handle(message):
                 await put_whispered(self.inbox, event)
         if self.ears is not None and (heard := self.ears.hear(message)):
             await self.inbox.put(*heard)
@@ -95,7 +96,7 @@ class Listener:
             )  # fmt: skip
 
 
-async def put_whispered(inbox: Inward, event: Whispered) -> None:
+async def put_whispered(inbox: Inward, event: Whispered | Deed) -> None:
     """Take in what is for a direct chat."""
     # One after another: who goes by another nick is not met as a stranger meanwhile.
-    await inbox.put(Heard(event, RemoteChatId("")))
+    await inbox.put(event if callable(event) else Heard(event, RemoteChatId("")))

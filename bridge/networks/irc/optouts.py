@@ -1,18 +1,24 @@
 """People on the network who want no part in it: under their nick, its next one, and their account.
 
 A nick is nobody's. What the network vouches for is the account that somebody is signed in to, so
-where that is known it is said of the account, too, and undone by the same account alone.
+where that is known it is said of the account, too, and undone by the same account alone. A nick is
+bound to an account only if it is that account's name: else anybody could bind those of others.
 """
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 
 from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.inbox import Deed
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.people import account_id, account_of
 from bridge.networks.irc.wire import Incoming, Source, notice
 from bridge.sdk.errors import TemporaryFailure
-from bridge.sdk.events import RemoteEvent, RemoteRename
+from bridge.sdk.events import RemoteEvent, RemoteRename, RemoteUser
 from bridge.sdk.ids import RemoteUserId
 from bridge.sdk.module import Host
 
@@ -28,101 +34,168 @@ FOLLOWED = (
     "Say optin to undo that."
 )
 ANOTHERS = (
-    "That was said by somebody who was signed in to an account. Sign in to the same account, or "
-    "to the one of your nick, and say it again."
+    "That was said by somebody who was signed in to the account of this nick. Sign in to it, and "
+    "say it again."
 )
 LATER = "That could not be noted just now. Please say it again in a minute."
+OFTEN = (
+    "From where you are that was undone {} times within an hour. Please say it again in an hour."
+)
 SAY_AGAIN = (
     "I follow nobody through so many nicks: what you say as this one is carried to Matrix. Say "
     "optout again if you do not want that."
 )
 MOST_FOLLOWED = 10
 """Nicks of one person: each stays opted out for whoever has it next."""
-NOTE_SECONDS = 5.0
-AGAIN_SECONDS = 1.0
+MOST_WAITING = 20
+"""People whose word is noted later; of each host it is one."""
+MOST_UNDONE = 5
+"""So often it is undone from one host within an hour: each is kept for good in the audit log. To
+say no there is no limit, for that is noted once."""
+UNDONE_SECONDS = 3600.0
+MOST_KNOWN = 1000
+"""Nicks that were followed, and hosts, that are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What somebody said of themselves, and has not been noted yet."""
+
+    nick: str
+    user: RemoteUserId
+    account: str
+    """The folded name of the account that they are signed in to; empty: none is known."""
+    word: str
+    host: str
+    noted: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class OptOuts:
-    """Hears and follows them on one connection."""
+    """Hears and follows them on one connection.
+
+    Nobody who reads waits for it: the server must have its PONG, however long our database is
+    away. What the same person says or does next comes after it all the same.
+    """
 
     def __init__(self, connection: Connection, network: Network, host: Host) -> None:
         self._connection = connection
         self._network = network
         self._host = host
         self._following = asyncio.Lock()
-        self._steps: dict[RemoteUserId, int] = {}
-        """How many nicks each that was followed to is away from the one that was opted out."""
+        self._first: dict[RemoteUserId, RemoteUserId] = {}
+        """By nick that was followed to, the one that was opted out."""
+        self._followed: Counter[RemoteUserId] = Counter()
+        """To how many nicks somebody was followed, by the one that was opted out."""
+        self._waiting: dict[RemoteUserId, _Said] = {}
+        self._undone: dict[str, list[float]] = {}
+        """By host, when it was undone from there."""
 
-    async def hear(self, message: Incoming, source: Source, word: str) -> None:
-        """Do what somebody says of themselves, one of :data:`WORDS`, and answer."""
-        try:
-            # The server must not wait for its PONG for as long as our database is away.
-            async with asyncio.timeout(NOTE_SECONDS):
-                answer = await self._opt(source.nick, self._account(message, source.nick), word)
-        except (TimeoutError, TemporaryFailure):
-            answer = LATER
-        self._connection.answer(notice(source.nick, answer))
+    def hear(self, message: Incoming, source: Source, word: str) -> Sequence[Deed]:
+        """What is to be done about what somebody says of themselves, one of :data:`WORDS`, apart
+        from the reading: it is answered when that is done."""
+        user, host = RemoteUserId(self._fold(source.nick)), source.host or source.nick
+        is_waiting = any(one.host == host or one.user == user for one in self._waiting.values())
+        if is_waiting or len(self._waiting) >= MOST_WAITING:
+            self._answer(source.nick, LATER)
+            return ()
+        account = self._account(message, source.nick)
+        said = self._waiting[user] = _Said(source.nick, user, account, word, host)
+        return (partial(self._obey, said),)
 
     async def follow(self, event: RemoteEvent) -> None:
         """See to it that who is called otherwise now is out as before, and tell them.
 
-        Returns when that is noted: what they say next comes after it.
+        Returns when what the same person said of themselves before is noted, and that they are
+        called otherwise: what they say next comes after it.
         """
+        said = self._waiting.get(_whose(event)) if self._waiting else None
+        if said is not None:
+            await said.noted.wait()
         if not isinstance(event, RemoteRename) or not self._host.has_opted_out(event.old.id):
             return
         # Each channel tells of it; it is done once.
         async with self._following:
             if self._host.has_opted_out(event.new.id):
                 return
-            steps = self._steps.get(event.old.id, 0) + 1
-            if steps > MOST_FOLLOWED:
-                self._connection.answer(notice(event.new.name, SAY_AGAIN))
+            # Who goes back to the first one in between is the same person still.
+            first = self._first.get(event.old.id, event.old.id)
+            if self._followed[first] >= MOST_FOLLOWED:
+                self._answer(event.new.name, SAY_AGAIN)
                 return
-            self._steps[event.new.id] = steps
-            await self._bind_alike(event.old.id, event.new.id)
+            if len(self._first) >= MOST_KNOWN:
+                self._first.clear()
+                self._followed.clear()
+            self._followed[first] += 1
+            self._first[event.new.id] = first
             await self._host.opt_out(event.new.id)
-        said = FOLLOWED.format(event.old.name)
-        self._connection.answer(notice(event.new.name, said))
+        self._answer(event.new.name, FOLLOWED.format(event.old.name))
+
+    # --- inside ---
 
     def _account(self, message: Incoming, nick: str) -> str:
-        """The folded name of the account that somebody is signed in to; empty: none is known."""
         name = account_of(message, self._connection.capabilities)
         if name is None:
             person = self._network.find_person(nick)
             name = person.account if person is not None else None
         return self._fold(name or "")
 
-    async def _opt(self, nick: str, account: str, word: str) -> str:
-        user, store = RemoteUserId(self._fold(nick)), self._host.store
-        if word == OUT:
-            if account:
-                await store.put(_key(user), _digest(account).encode())
-                await self._host.opt_out(account_id(account))
-            await self._host.opt_out(user)
-            return OPTED[word]
-        bound = await store.get(_key(user))
-        # Who had the nick for a while must not keep out for good whose account it is.
-        if bound is not None and account != user and bound.decode() != _digest(account):
-            return ANOTHERS
-        if account:
-            await self._host.opt_out(account_id(account), is_out=False)
-        await self._host.opt_out(user, is_out=False)
-        await store.delete(_key(user))
-        return OPTED[word]
+    async def _obey(self, said: _Said) -> None:
+        try:
+            answer = await (self._opt_out(said) if said.word == OUT else self._opt_in(said))
+        except TemporaryFailure:
+            answer = LATER
+        self._answer(said.nick, answer)
+        self._waiting.pop(said.user, None)
+        said.noted.set()
 
-    async def _bind_alike(self, old: RemoteUserId, new: RemoteUserId) -> None:
-        while True:
-            try:
-                bound = await self._host.store.get(_key(old))
-                if bound is not None:
-                    await self._host.store.put(_key(new), bound)
-            except TemporaryFailure as error:
-                await asyncio.sleep(error.retry_after or AGAIN_SECONDS)
-            else:
-                return
+    async def _opt_out(self, said: _Said) -> str:
+        if said.account:
+            if said.account == said.user:
+                await self._host.store.put(_key(said.user), _digest(said.account).encode())
+            await self._host.opt_out(account_id(said.account))
+        await self._host.opt_out(said.user)
+        return OPTED[OUT]
+
+    async def _opt_in(self, said: _Said) -> str:
+        bound = await self._host.store.get(_key(said.user))
+        # Rows of before may bind nicks to accounts of others.
+        is_bound = bound is not None and bound.decode() == _digest(said.user)
+        if is_bound and said.account != said.user:
+            return ANOTHERS
+        them = [said.user, *([account_id(said.account)] if said.account else [])]
+        out = [one for one in them if self._host.has_opted_out(one)]
+        if out and not self._may_undo(said.host):
+            return OFTEN.format(MOST_UNDONE)
+        if bound is not None:
+            await self._host.store.delete(_key(said.user))
+        for one in out:
+            await self._host.opt_out(one, is_out=False)
+        return OPTED[IN]
+
+    def _may_undo(self, host: str) -> bool:
+        now = asyncio.get_running_loop().time()
+        undone = [at for at in self._undone.get(host, ()) if now - at < UNDONE_SECONDS]
+        if len(undone) >= MOST_UNDONE:
+            return False
+        if len(self._undone) >= MOST_KNOWN:
+            self._undone.clear()
+        self._undone[host] = [*undone, now]
+        return True
+
+    def _answer(self, nick: str, text: str) -> None:
+        self._connection.answer(notice(nick, text))
 
     def _fold(self, name: str) -> str:
         return self._connection.isupport.fold(name)
+
+
+def _whose(event: RemoteEvent) -> RemoteUserId:
+    """Who does or says it; empty if it is nobody alone."""
+    for name in ("old", "user", "sender"):
+        one = getattr(event, name, None)
+        if isinstance(one, RemoteUser):
+            return one.id
+    return RemoteUserId("")
 
 
 def _key(user: RemoteUserId) -> str:

@@ -17,13 +17,6 @@ LONGEST = 500
 
 
 @dataclass(frozen=True, slots=True)
-class SignedIn:
-    """Services know the connection by an account."""
-
-    account: RemoteUserId
-
-
-@dataclass(frozen=True, slots=True)
 class Person:
     """Somebody in one of our channels."""
 

@@ -7,6 +7,7 @@ from datetime import UTC
 from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.desk import Desk
+from bridge.networks.irc.inbox import Deed
 from bridge.networks.irc.multiline import Assembler
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.once import Once
@@ -66,8 +67,9 @@ class Doorman:
         self._once = Once(asyncio.get_running_loop().time)
         self._assembler = Assembler()
 
-    async def handle(self, incoming: Incoming) -> Sequence[Whispered]:
-        """Answer a private PRIVMSG, or give what a line is to a direct chat.
+    def handle(self, incoming: Incoming) -> Sequence[Whispered | Deed]:
+        """Answer a private PRIVMSG, or give what a line is to a direct chat, or what is to be done
+        about it apart from the reading.
 
         A NOTICE is never answered: two programs would answer for ever.
         """
@@ -87,8 +89,7 @@ class Doorman:
                 self._answer_ctcp(source.nick, *ctcp)
                 return ()
             if (word := message.param(1).strip().casefold()) in WORDS:
-                await self.optouts.hear(message, source, word)
-                return ()
+                return self.optouts.hear(message, source, word)
         if self._whispers is not None:
             if self._whispers.leaves_out(source):
                 self._leave_out(message, source.nick)
