@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from bridge.importing.found import Found, FoundPerson, FoundRoom, text_of
+from bridge.model import Follow
 from bridge.sdk.errors import TrestleError
 from bridge.sdk.ids import RoomId, UserId
 from bridge.sdk.secret import Secret
@@ -97,7 +98,7 @@ def sort_rows(
         if room.is_channel:
             found.rooms.append(FoundRoom(
                 network=room.domain, chat=room.channel, room=RoomId(room.room),
-                is_bridges=room.origin in _MADE_BY_IT,
+                follow=Follow.ALL if room.origin in _MADE_BY_IT else Follow.TOPIC,
                 key=channel_keys.get((room.domain.lower(), room.channel.lower())),
             ))  # fmt: skip
     for user, nick, domain in rows.private_chats:

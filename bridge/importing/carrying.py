@@ -12,7 +12,7 @@ from bridge.core.logins import instance_of, record_of, target_of
 from bridge.importing.found import Found, FoundPerson, FoundRoom
 from bridge.importing.keys import ChatKeys
 from bridge.matrix.client import MatrixError
-from bridge.model import AskedState, AuditAction, Follow, Portal
+from bridge.model import AskedState, AuditAction, Portal
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RoomId, UserId
@@ -103,6 +103,9 @@ class Carrier:
         """
         carried = self._carried
         carried.left += found.left
+        for network in found.networks:
+            if network.lower() not in self._means.names:
+                self._leave(f"the network {network}", self._unknown(network))
         total = len(found.rooms) + len(found.people)
         portals = {(p.instance, p.chat, p.receiver): p for p in await self._portals.all()}
         await self._read_ended()
@@ -188,7 +191,7 @@ class Carrier:
         )  # fmt: skip
         return await self._portals.add(
             instance=instance, chat=chat.id, chat_name=chat.name, room=found.room,
-            created_by=found.owner, follow=Follow.ALL if found.is_bridges else Follow.TOPIC,
+            created_by=found.owner, follow=found.follow, members=found.members,
         )  # fmt: skip
 
     async def _read_ended(self) -> None:
@@ -310,15 +313,18 @@ class Carrier:
         means = self._means
         instance = means.names.get(network.lower())
         if instance is None:
-            ours = ", ".join(sorted(means.connectors)) or "none"
-            raise PermanentFailure(
-                f"no network here is called {network!r}; say which it is with --network "
-                f"{network or 'NAME'}=INSTANCE; there are: {ours}"
-            )
+            raise PermanentFailure(self._unknown(network))
         connector = means.connectors[instance]
         if not isinstance(connector, TakesOver):
             raise PermanentFailure(f"the module of {instance} does not import")
         return instance, connector
+
+    def _unknown(self, network: str) -> str:
+        ours = ", ".join(sorted(self._means.connectors)) or "none"
+        return (
+            f"no network here is called {network!r}; say which it is with --network "
+            f"{network or 'NAME'}=INSTANCE; there are: {ours}"
+        )
 
     def _leave(self, what: str, why: str) -> None:
         self._carried.left.append(f"{what}: {why.rstrip('.')}")

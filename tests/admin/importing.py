@@ -94,6 +94,17 @@ async def _state_of(settings: DatabaseSettings, state_dir: Path) -> dict[str, ob
         return found
 
 
+def choices_of(settings: DatabaseSettings, state_dir: Path) -> dict[str, tuple[str, str | None]]:
+    """How far each room follows its chat, and who is shown in it if that is chosen."""
+
+    async def read() -> dict[str, tuple[str, str | None]]:
+        async with Database.open(settings, state_dir, SystemClock()) as database:
+            portals = await PortalStore(database).all()
+            return {one.chat: (one.follow, one.members) for one in portals}
+
+    return asyncio.run(read())
+
+
 def end_bridges(
     settings: DatabaseSettings, state_dir: Path, *, unbridged: str, refused: str
 ) -> None:
