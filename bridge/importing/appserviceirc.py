@@ -90,10 +90,13 @@ def _inside(document: object, key: str) -> dict[str, Any]:
 
 
 def sort_rows(
-    rows: Rows, key: PasswordKey | None, *, sasl: bool, channel_keys: ChannelKeys
+    rows: Rows, key: PasswordKey | None, *, sasl: bool, channel_keys: ChannelKeys, bot: UserId
 ) -> Found:
-    """Say what there is; ``sasl``: the old bridge signs people in so, with their passwords."""
-    found = Found()
+    """Say what there is; ``sasl``: the old bridge signs people in so, with their passwords.
+
+    ``bot``: our own, to whom people talk instead.
+    """
+    found = Found(unwanted=[UserId(user) for user in sorted(rows.deactivated)])
     for room in rows.rooms:
         if room.is_channel:
             found.rooms.append(FoundRoom(
@@ -106,6 +109,10 @@ def sort_rows(
             f"the private chat of {user} with {nick} on {domain}: it begins anew with the first "
             "message"
         )
+    found.left += [
+        f"the chat of {user} with the old bridge's bot ({room}): say `help` to {bot} instead"
+        for user, room in rows.bot_chats if user not in rows.deactivated
+    ]  # fmt: skip
     for row in rows.configs:
         if row.user in rows.deactivated:
             found.left.append(f"{row.user} on {row.domain}: deactivated in the old bridge")

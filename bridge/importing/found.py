@@ -46,6 +46,8 @@ class Found:
 
     rooms: list[FoundRoom] = field(default_factory=list)
     people: list[FoundPerson] = field(default_factory=list)
+    unwanted: list[UserId] = field(default_factory=list)
+    """Who is not to be bridged anywhere."""
     networks: list[str] = field(default_factory=list)
     """All that it has, as the other bridge calls them."""
     left: list[str] = field(default_factory=list)
