@@ -28,6 +28,7 @@ from bridge.storage.appserviceirc import read_appservice_irc
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
 from bridge.storage.masterkeys import MasterKeys
+from bridge.storage.optouts import OptOutStore
 from bridge.storage.pool import Database, refuse_another_owner
 from bridge.storage.reach import opened
 from bridge.storage.vault import Vault
@@ -158,7 +159,9 @@ def import_appservice_irc(
     async def read(client: HomeserverClient, report: Report) -> Found:
         report("reading the database", 0, 1)
         rows = await read_appservice_irc(url)
-        return sort_rows(rows, key, sasl=sasl, channel_keys=channel_keys)
+        return sort_rows(
+            rows, key, sasl=sasl, channel_keys=channel_keys, bot=namespaces_of(settings).bot
+        )
 
     _tell(_import(plan, read), dry_run=dry_run, as_json=as_json)
 
@@ -204,7 +207,8 @@ async def _means(
             await visit.begin()
         yield Means(
             database=database, connectors=connectors, names=names, agreed=plan.agreed,
-            audit=Audit(database, day_keys, settings.state_dir), vault=vault, visit=visit,
+            audit=Audit(database, day_keys, settings.state_dir),
+            optouts=OptOutStore(database, settings.state_dir), vault=vault, visit=visit,
             dry_run=plan.dry_run,
         ), client  # fmt: skip
 

@@ -156,7 +156,6 @@ class MainBot:
 
         # What somebody has is seen and ended also after the leave to have it was taken.
         relay = Permission.RELAY
-
         return (
             action("login", "login [network [way]]", "link an account of yours", LoginChat.login),
             action("logout", "logout [network|number]", "end a login, on its network too",

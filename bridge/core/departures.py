@@ -1,7 +1,5 @@
 """What goes from a portal's room to the network: events read as what a module is given."""
 
-import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,11 +7,11 @@ from typing import Any
 from bridge.core.actions import holds_order
 from bridge.core.deletions import redacted_by
 from bridge.core.house import House
-from bridge.core.rounds import SAID_AT, Rounds
+from bridge.core.rings import Rings
 from bridge.core.words import difference, excerpt
 from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError
-from bridge.matrix.html import parse, without_quote
+from bridge.matrix.html import parse
 from bridge.matrix.htmltree import clean
 from bridge.matrix.medialinks import Media, read_mxc
 from bridge.matrix.profiles import find_avatar
@@ -26,8 +24,6 @@ from bridge.sdk.events import Sender as Person
 from bridge.sdk.ids import EventId, RemoteMessageId, RemoteUserId, RoomId, UserId
 from bridge.sdk.rich import Link, Mention, Node, Rich, Text, mentions_as
 from bridge.sdk.text import to_plain
-
-log = logging.getLogger(__name__)
 
 Said = Message | Edit | Reaction | Redaction
 """What may be said to a network."""
@@ -54,7 +50,7 @@ class Departures:
     def __init__(self, portal: Portal, house: House) -> None:
         self._portal = portal
         self._house = house
-        self._rounds = Rounds()
+        self.rings = Rings(portal, house)
         self._uploaded: Recent[str, Media] = Recent(50)
         """Where long texts are, for those that are tried again."""
         self._edited: Recent[str, str] = Recent(200)
@@ -81,8 +77,8 @@ class Departures:
 
     async def _spoken(self, event: dict[str, Any], capabilities: Capabilities) -> Said | None:
         content = event["content"]
-        if self._is_left_here(event, content):
-            return None
+        if self._is_order(event) or await self.rings.stop(event):
+            return None  # A command to us, or what goes round through other bridges.
         kind = _KINDS.get(str(content.get("msgtype")))
         relates = content.get("m.relates_to")
         relates = relates if isinstance(relates, dict) else {}
@@ -261,40 +257,13 @@ class Departures:
             return mention
         return replace(mention, remote=RemoteUserId(ghost[1]))
 
-    def _is_left_here(self, event: dict[str, Any], content: dict[str, Any]) -> bool:
-        """Whether it is a command to us, or goes round through other bridges."""
-        house, sender, now = self._house, event["sender"], asyncio.get_running_loop().time()
-        is_ghost = house.namespaces.is_ghost(sender)
-        if holds_order(content) or (
-            not is_ghost and house.bare_orders.holds(self._portal.room, content)
-        ):
-            return True
-        body = content.get("body")
-        text = without_quote(content, body) if isinstance(body, str) else ""
-        if not self._rounds.is_endless(
-            now, self._said_at(event), event["event_id"], sender, text,
-            is_ghost=is_ghost,
-        ):  # fmt: skip
-            return False
-        if self._rounds.is_news:
-            log.warning(
-                "what is said in %s goes round through other bridges, and is left out",
-                self._portal.room,
-                extra={"event": "goes_round", "instance": self._portal.instance},
-            )
-        return True
-
-    def _said_at(self, event: dict[str, Any]) -> float:
-        """When it was said, in seconds since 1970, as its sender's homeserver says.
-
-        Of what our own users say that is when it left our outbox, so that their word counts.
-        """
-        stamp = event.get("origin_server_ts")
-        if self._house.namespaces.is_ours(event["sender"]):
-            stamp = event["content"].get(SAID_AT, stamp)
-        if isinstance(stamp, int):
-            return stamp / 1000
-        return self._house.clock.now().timestamp()
+    def _is_order(self, event: dict[str, Any]) -> bool:
+        """Whether it is a command to us, or would be one with a secret, had it our name."""
+        content, house = event["content"], self._house
+        return holds_order(content) or (
+            not house.namespaces.is_ghost(event["sender"])
+            and house.bare_orders.holds(self._portal.room, content)
+        )
 
     # --- in words ---
 

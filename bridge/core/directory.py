@@ -67,13 +67,14 @@ class Answers:
         spoken = self._speakers(name)
         if not spoken:
             return None
-        first = next(iter(spoken.values()))[1]
+        network, first = next(iter(spoken.values()))
         patterns = {NETWORK: (_INSTANCE_NAME, min(spoken)), **first.patterns}
         return {
             # The higher grouping stands first; clients take it from the instance that is chosen.
             "user_fields": [NETWORK, first.user_field],
             "location_fields": [NETWORK, first.chat_field],
-            "icon": "",
+            # The specification wants the key, also of a network that has no picture.
+            "icon": network.connector.info.icon,
             "field_types": {
                 field: {"regexp": pattern, "placeholder": placeholder}
                 for field, (pattern, placeholder) in patterns.items()

@@ -118,8 +118,19 @@ class Status:
                 for session in instance.sessions
                 if session.supervisor.state in _TROUBLED
             ],
-            "chats_in_trouble": {**instance.trouble, **self.portals.shut(instance.name)},
+            "chats_in_trouble": {
+                **self._in_rings(instance.name),
+                **instance.trouble,
+                **self.portals.shut(instance.name),
+            },
         }
+
+    def _in_rings(self, instance: InstanceId) -> dict[str, str]:
+        """The chats to which something goes round, or is said again and again."""
+        return {
+            door.portal.chat: why for door in self.portals.all
+            if door.portal.instance == instance and (why := door.departures.rings.trouble)
+        }  # fmt: skip
 
     def _lanes(self) -> dict[str, Any]:
         oldest = self.router.oldest_of_each()

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from bridge.importing.found import Found, FoundPerson, FoundRoom, text_of
+from bridge.model import Follow
 from bridge.sdk.errors import TrestleError
 from bridge.sdk.ids import RoomId, UserId
 from bridge.sdk.secret import Secret
@@ -89,15 +90,18 @@ def _inside(document: object, key: str) -> dict[str, Any]:
 
 
 def sort_rows(
-    rows: Rows, key: PasswordKey | None, *, sasl: bool, channel_keys: ChannelKeys
+    rows: Rows, key: PasswordKey | None, *, sasl: bool, channel_keys: ChannelKeys, bot: UserId
 ) -> Found:
-    """Say what there is; ``sasl``: the old bridge signs people in so, with their passwords."""
-    found = Found()
+    """Say what there is; ``sasl``: the old bridge signs people in so, with their passwords.
+
+    ``bot``: our own, to whom people talk instead.
+    """
+    found = Found(unwanted=[UserId(user) for user in sorted(rows.deactivated)])
     for room in rows.rooms:
         if room.is_channel:
             found.rooms.append(FoundRoom(
                 network=room.domain, chat=room.channel, room=RoomId(room.room),
-                is_bridges=room.origin in _MADE_BY_IT,
+                follow=Follow.ALL if room.origin in _MADE_BY_IT else Follow.TOPIC,
                 key=channel_keys.get((room.domain.lower(), room.channel.lower())),
             ))  # fmt: skip
     for user, nick, domain in rows.private_chats:
@@ -105,6 +109,10 @@ def sort_rows(
             f"the private chat of {user} with {nick} on {domain}: it begins anew with the first "
             "message"
         )
+    found.left += [
+        f"the chat of {user} with the old bridge's bot ({room}): say `help` to {bot} instead"
+        for user, room in rows.bot_chats if user not in rows.deactivated
+    ]  # fmt: skip
     for row in rows.configs:
         if row.user in rows.deactivated:
             found.left.append(f"{row.user} on {row.domain}: deactivated in the old bridge")

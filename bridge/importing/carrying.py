@@ -1,7 +1,7 @@
 """Carries over what an importer has found. What is there already stays as it is."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -9,10 +9,11 @@ from typing import Protocol, TypeAlias
 
 from bridge.core.aside import HERE
 from bridge.core.logins import instance_of, record_of, target_of
+from bridge.core.optouts import EVERYWHERE
 from bridge.importing.found import Found, FoundPerson, FoundRoom
 from bridge.importing.keys import ChatKeys
 from bridge.matrix.client import MatrixError
-from bridge.model import AskedState, AuditAction, Follow, Portal
+from bridge.model import AskedState, AuditAction, Portal
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
@@ -26,6 +27,7 @@ from bridge.storage.audit import Audit
 from bridge.storage.consents import ConsentStore
 from bridge.storage.keys import KeyLost
 from bridge.storage.modulestore import InstanceStore
+from bridge.storage.optouts import OptOutStore
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
 from bridge.storage.vault import Vault, to_bytes
@@ -69,6 +71,7 @@ class Means:
     agreed: bool
     """Those who run the chats have agreed."""
     audit: Audit
+    optouts: OptOutStore
     vault: Vault
     visit: Enters
     dry_run: bool
@@ -94,6 +97,8 @@ class Carrier:
 
         Under which name does not matter: it may be another each time, as where it is the nick.
         """
+        self._opted_in: set[UserId | None] = set()
+        """Who has said that they are to be bridged."""
         self._stores: dict[InstanceId, Draft] = {}
         self._carried = Carried()
 
@@ -104,9 +109,13 @@ class Carrier:
         """
         carried = self._carried
         carried.left += found.left
+        for network in found.networks:
+            if network.lower() not in self._means.names:
+                self._leave(f"the network {network}", self._unknown(network))
         total = len(found.rooms) + len(found.people)
         portals = {(p.instance, p.chat, p.receiver): p for p in await self._portals.all()}
         await self._read_ended()
+        await self._keep_out(found.unwanted)  # First: a cut must not leave them bridged.
         for at, room in enumerate(found.rooms):
             report("carrying rooms", at, total)
             await self._bring(room, portals)
@@ -121,6 +130,26 @@ class Carrier:
             except PermanentFailure as error:
                 self._leave(f"{person.owner} on {person.network}", str(error))
         return carried
+
+    async def _keep_out(self, people: Sequence[UserId]) -> None:
+        """Have nothing of them bridged, as if they had said ``optout everywhere``."""
+        means, carried = self._means, self._carried
+        there = await means.optouts.rows() if people else set()
+        for person in people:
+            said = f"{person}: optout everywhere, since deactivated in the old bridge"
+            if not _is_person(person):
+                self._leave(f"{person}, deactivated in the old bridge", "that is no Matrix user")
+            elif (person, EVERYWHERE) in there:
+                carried.there.append(said)
+            elif person in self._opted_in:
+                self._leave(said, "they have said `optin` here")
+            else:
+                if not means.dry_run:
+                    await means.audit.record(
+                        actor=HERE, action=AuditAction.OPT_OUT, subject=person, target="everywhere"
+                    )
+                    await means.optouts.add(person, EVERYWHERE)
+                carried.people.append(said)
 
     # --- rooms ---
 
@@ -189,7 +218,7 @@ class Carrier:
         )  # fmt: skip
         return await self._portals.add(
             instance=instance, chat=chat.id, chat_name=chat.name, room=found.room,
-            created_by=found.owner, follow=Follow.ALL if found.is_bridges else Follow.TOPIC,
+            created_by=found.owner, follow=found.follow, members=found.members,
         )  # fmt: skip
 
     async def _read_ended(self) -> None:
@@ -204,6 +233,8 @@ class Carrier:
                 case AuditAction.LINK:
                     linked.add(login)
                     self._signed_out.discard(login)
+                case AuditAction.OPT_IN:
+                    self._opted_in.add(row.subject)
                 case AuditAction.LOGOUT:
                     self._signed_out.add(login)
                 case AuditAction.FORGET if row.subject is not None:
@@ -229,7 +260,7 @@ class Carrier:
     async def _person(self, found: FoundPerson) -> None:
         instance, connector = self._connector(found.network)
         name = f"{found.owner} on {instance}"
-        if not found.owner.startswith("@") or ":" not in found.owner:
+        if not _is_person(found.owner):
             raise PermanentFailure("that is no Matrix user")
         store = self._stores.setdefault(
             instance, Draft(InstanceStore(self._means.database, instance))
@@ -312,18 +343,25 @@ class Carrier:
         means = self._means
         instance = means.names.get(network.lower())
         if instance is None:
-            ours = ", ".join(sorted(means.connectors)) or "none"
-            raise PermanentFailure(
-                f"no network here is called {network!r}; say which it is with --network "
-                f"{network or 'NAME'}=INSTANCE; there are: {ours}"
-            )
+            raise PermanentFailure(self._unknown(network))
         connector = means.connectors[instance]
         if not isinstance(connector, TakesOver):
             raise PermanentFailure(f"the module of {instance} does not import")
         return instance, connector
 
+    def _unknown(self, network: str) -> str:
+        ours = ", ".join(sorted(self._means.connectors)) or "none"
+        return (
+            f"no network here is called {network!r}; say which it is with --network "
+            f"{network or 'NAME'}=INSTANCE; there are: {ours}"
+        )
+
     def _leave(self, what: str, why: str) -> None:
         self._carried.left.append(f"{what}: {why.rstrip('.')}")
+
+
+def _is_person(user: UserId) -> bool:
+    return user.startswith("@") and ":" in user
 
 
 def _target(instance: InstanceId, chat: RemoteChatId, room: RoomId) -> str:

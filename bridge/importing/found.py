@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bridge.model import Follow, Members
 from bridge.sdk.ids import RoomId, UserId
 from bridge.sdk.secret import Secret
 
@@ -18,8 +19,10 @@ class FoundRoom:
     room: RoomId
     owner: UserId | None = None
     """Whose room it is, if it is one person's."""
-    is_bridges: bool = False
-    """The bridge made it for the chat."""
+    follow: Follow = Follow.TOPIC
+    """As far as it did there; all, if the bridge made it for the chat."""
+    members: Members | None = None
+    """Who is shown in it; None: as the network has it here."""
     key: Secret | None = None
     """What lets the relay into the chat."""
     source: str = ""
@@ -43,6 +46,10 @@ class Found:
 
     rooms: list[FoundRoom] = field(default_factory=list)
     people: list[FoundPerson] = field(default_factory=list)
+    unwanted: list[UserId] = field(default_factory=list)
+    """Who is not to be bridged anywhere."""
+    networks: list[str] = field(default_factory=list)
+    """All that it has, as the other bridge calls them."""
     left: list[str] = field(default_factory=list)
     """What cannot be brought over, and why, a sentence each."""
 

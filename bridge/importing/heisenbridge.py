@@ -1,11 +1,12 @@
 """heisenbridge: it has no database, all it knows is account data of its bot."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from bridge.importing.found import Found, FoundPerson, FoundRoom, text_of
 from bridge.importing.visiting import FormerBot
 from bridge.matrix.client import HomeserverClient, MatrixError, path
+from bridge.model import Follow, Members
 from bridge.sdk.errors import TrestleError
 from bridge.sdk.ids import RoomId, UserId
 from bridge.sdk.secret import Secret
@@ -17,6 +18,20 @@ _KEPT = {
     "sasl_username": "account", "sasl_password": "password", "tls_cert": "certificate",
 }  # fmt: skip
 """What stands in a network's room, and what our module calls it."""
+_IDENT = 8
+"""So much of what was set by ``IDENT`` it tells networks."""
+_MEMBERS = {"off": Members.NONE, "lazy": Members.SPEAKERS, "full": Members.FULL}
+"""Who is shown in a room; ``half`` is what a room has by itself, and as here by itself."""
+_IN_A_ROOM = {
+    "relaytag": "m", "allow_notice": False, "use_displaynames": True, "use_disambiguation": True,
+    "use_zwsp": False, "prefix_all": False,
+}  # fmt: skip
+_OF_A_CONNECTION = {
+    "ircname": None, "allow_ctcp": False, "rejoin_invite": True, "rejoin_kick": False,
+    "autoquery": True, "forward": False,
+}  # fmt: skip
+_IN_ALL = {"member_sync": "half", "max_lines": 0, "use_pastebin": False}
+"""Options that Trestle has not, and how they are if nobody sets them."""
 _SECRET = ("password", "sasl_password", "tls_cert", "key")
 
 
@@ -27,6 +42,9 @@ class Heisenbridge:
         self._client = client
         self._bot = bot
         self._found = Found()
+        self._idents: dict[UserId, str] = {}
+        self._for_all: dict[str, Any] = {}
+        """What it has for all rooms."""
 
     async def read(self, report: Report) -> Found:
         """Read every room. Raises ``TrestleError`` if we may not act as its bot."""
@@ -37,6 +55,8 @@ class Heisenbridge:
                 f"the homeserver does not let us act as {self._bot.user} ({error}); its "
                 "registration must still be among those of the homeserver, with this as_token"
             ) from error
+        self._for_all = await self._document(None) or {}
+        self._read_for_all()
         rooms = [RoomId(str(room)) for room in reply.get("joined_rooms", [])]
         documents: list[tuple[RoomId, dict[str, Any]]] = []
         for at, room in enumerate(sorted(rooms)):
@@ -54,6 +74,7 @@ class Heisenbridge:
         }  # fmt: skip
         for room, content in documents:
             self._sort(room, content, networks)
+        self._read_idents()
         return self._found
 
     async def blank(self, source: str, kept: Container[Secret]) -> None:
@@ -74,11 +95,17 @@ class Heisenbridge:
         match kind:
             case "PlumbedRoom" | "ChannelRoom":
                 own, key = kind == "ChannelRoom", text_of(content, "key")
+                whose = f"{name} on {network} ({room})"
                 self._found.rooms.append(FoundRoom(
                     network=network, chat=name, room=room, owner=owner if own else None,
-                    is_bridges=own, key=Secret(key) if key else None, source=str(room),
+                    follow=Follow.ALL if own else self._follow(content, whose),
+                    members=_MEMBERS.get(text_of(content, "member_sync")),
+                    key=Secret(key) if key else None, source=str(room),
                 ))  # fmt: skip
                 self._leave_commands(content, f"{name} on {network}")
+                self._leave_options(
+                    content, self._usual(), whose, "what a room chooses here, `set` in it tells"
+                )
             case "NetworkRoom":
                 self._network(room, content, owner, name)
             case "PrivateRoom":
@@ -91,6 +118,22 @@ class Heisenbridge:
             case _:
                 self._found.left.append(f"{room}: a {kind[:40] or 'room of no kind'}")
 
+    def _follow(self, content: dict[str, Any], whose: str) -> Follow:
+        """How topics go in a room of people: heisenbridge leaves them alone by itself."""
+        way = text_of(content, "topic_sync")
+        if way in {"irc", "matrix"}:
+            self._found.left.append(
+                f"{whose}: the topic went to {'IRC' if way == 'irc' else 'Matrix'} alone, and "
+                "goes both ways here; `set follow nothing` in the room has it go neither way"
+            )
+        return Follow.TOPIC if way in {"irc", "matrix", "any"} else Follow.NOTHING
+
+    def _usual(self) -> dict[str, object]:
+        """How a room's options are if nobody sets them: some it copies from those for all."""
+        shared = {key: self._for_all.get(key, value) for key, value in _IN_ALL.items()}
+        del shared["member_sync"]  # It comes over.
+        return {**_IN_A_ROOM, **shared}
+
     def _network(self, room: RoomId, content: dict[str, Any], owner: UserId, name: str) -> None:
         kept = {
             ours: Secret(value) for theirs, ours in _KEPT.items()
@@ -98,10 +141,16 @@ class Heisenbridge:
         }  # fmt: skip
         if content.get("sasl_mechanism") == "none":
             kept = {key: one for key, one in kept.items() if key not in {"account", "password"}}
+        if "username" not in kept and owner in self._idents:
+            kept["username"] = Secret(self._idents[owner])
         self._found.people.append(
             FoundPerson(network=name, owner=owner, kept=kept, source=str(room))
         )
         self._leave_commands(content, f"{owner} on {name}")
+        self._leave_options(
+            content, _OF_A_CONNECTION, f"{owner} on {name}",
+            "here they are alike for all, and the real name says whose the connection is",
+        )  # fmt: skip
 
     def _leave_commands(self, content: dict[str, Any], whose: str) -> None:
         if content.get("autocmd"):
@@ -110,7 +159,49 @@ class Heisenbridge:
                 "`autocommand` for others"
             )
 
-    async def _document(self, room: RoomId) -> dict[str, Any] | None:
+    def _leave_options(
+        self, content: dict[str, Any], usual: Mapping[str, object], whose: str, way: str
+    ) -> None:
+        """Name those that somebody has set."""
+        chosen = [
+            f"{key} {_in_words(content[key])}" for key, value in usual.items()
+            if content.get(key) is not None and content[key] != value
+        ]  # fmt: skip
+        if chosen:
+            self._found.left.append(f"{whose}: {', '.join(chosen)}, as set in heisenbridge; {way}")
+
+    # --- what it has for all rooms ---
+
+    def _read_for_all(self) -> None:
+        found, levels = self._found, _inside(self._for_all, "allow")
+        idents = _inside(self._for_all, "idents")
+        self._idents = {
+            UserId(user): ident[:_IDENT] for user in idents if (ident := text_of(idents, user))
+        }
+        found.networks += sorted(_inside(self._for_all, "networks"))
+        if owner := text_of(self._for_all, "owner"):
+            levels = {**levels, owner: "owner"}
+        found.left += [
+            f"{who}, {_in_words(level)} of heisenbridge: who may do what here stands under "
+            "`permissions` in config.yaml"
+            for who, level in levels.items()
+        ]
+        self._leave_options(
+            self._for_all, _IN_ALL, "all new rooms", "here `members` in the settings of a network "
+            "says who is shown, and a long text goes as its beginning and a link",
+        )  # fmt: skip
+
+    def _read_idents(self) -> None:
+        """Give their user names to those, too, who have no connection to a network yet."""
+        there = {(one.owner, one.network.lower()) for one in self._found.people}
+        self._found.people += [
+            FoundPerson(network=network, owner=user, kept={"username": Secret(ident)})
+            for network in self._found.networks for user, ident in self._idents.items()
+            if (user, network.lower()) not in there
+        ]  # fmt: skip
+
+    async def _document(self, room: RoomId | None) -> dict[str, Any] | None:
+        """What it keeps of a room, or for all of them."""
         try:
             return await self._ask("GET", self._place(room))
         except MatrixError as error:
@@ -118,8 +209,9 @@ class Heisenbridge:
                 return None
             raise
 
-    def _place(self, room: RoomId) -> str:
-        return path("v3", "user", self._bot.user, "rooms", room, "account_data", _TYPE)
+    def _place(self, room: RoomId | None) -> str:
+        where = () if room is None else ("rooms", room)
+        return path("v3", "user", self._bot.user, *where, "account_data", _TYPE)
 
     async def _ask(
         self, method: str, place: str, content: dict[str, Any] | None = None
@@ -127,3 +219,14 @@ class Heisenbridge:
         return await self._client.request(
             method, place, user=self._bot.user, token=self._bot.token, content=content
         )
+
+
+def _inside(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return " ".join(str(value).split())[:40]

@@ -34,7 +34,6 @@ class Capabilities:
     redactions: Level = Level.DROP
     media: Level = Level.FALLBACK
     """In words: a link that is good for some days, where the bridge has a public address."""
-    notices: Level = Level.FULL
     typing: Level = Level.DROP
     avatars: bool = False
     """What a relay says can carry the picture of the person whom it speaks for."""

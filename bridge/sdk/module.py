@@ -85,6 +85,8 @@ class ModuleInfo:
     summary: str
     docs: str = ""
     icon: str = ""
+    """Of a network: the content URI of its picture (``mxc://``), which clients show beside it in
+    their lists; empty if there is none."""
     removal: str = ""
     """How to get rid of it, in a sentence."""
     keeps: tuple[Kept, ...] = ()

@@ -45,6 +45,8 @@ class Rows:
     configs: list[ConfigRow]
     private_chats: list[tuple[str, str, str]]
     """Who talks to which nick on which network."""
+    bot_chats: list[tuple[str, str]]
+    """Who talks to its bot in which room."""
     deactivated: frozenset[str]
     """People who are to be bridged no more."""
     features: list[tuple[str, dict[str, Any]]]
@@ -104,6 +106,10 @@ async def _read(connection: "asyncpg.Connection[Any]") -> Rows:
     private = await connection.fetch(
         "SELECT matrix_user_id, irc_nick, irc_domain FROM pm_rooms ORDER BY 1, 3, 2"
     )
+    chats = await _if_there(
+        connection, "admin_rooms",
+        "SELECT user_id, room_id FROM admin_rooms WHERE user_id IS NOT NULL ORDER BY 1, 2",
+    )  # fmt: skip
     gone = await _if_there(
         connection, "deactivated_users", "SELECT user_id FROM deactivated_users"
     )
@@ -133,6 +139,7 @@ async def _read(connection: "asyncpg.Connection[Any]") -> Rows:
             for row in configs
         ],
         private_chats=[(row[0] or "", row[1], row[2]) for row in private],
+        bot_chats=[(row["user_id"], row["room_id"]) for row in chats],
         deactivated=frozenset(row["user_id"] for row in gone),
         features=[
             (row["user_id"], _object(row["features"], row["user_id"], unread)) for row in features

@@ -27,15 +27,20 @@ class OptOutStore:
 
     async def all(self) -> set[tuple[UserId, int]]:
         """Everybody's rows. Call before :meth:`is_noted`."""
+        found = await self.rows()
         with at_the_door():
-            rows = await self._database.core.fetch("SELECT subject, portal FROM opt_out")
             portals = await self._database.core.fetch("SELECT id FROM portal")
-        found = {(UserId(row["subject"]), row["portal"]) for row in rows}
         try:
             await to_its_end(self._notes.settle, found, [row["id"] for row in portals])
         except OSError as error:
             _tell(error)
         return found
+
+    async def rows(self) -> set[tuple[UserId, int]]:
+        """The same, for who only looks: the notes are left alone."""
+        with at_the_door():
+            rows = await self._database.core.fetch("SELECT subject, portal FROM opt_out")
+        return {(UserId(row["subject"]), row["portal"]) for row in rows}
 
     def is_noted(self, subject: UserId, portal: int) -> bool:
         """Whether the person opted out there, or everywhere, and a restore took the row."""

@@ -44,6 +44,7 @@ class PortalStore:
         receiver: LoginId | None = None,
         created_by: UserId | None = None,
         follow: Follow = Follow.TOPIC,
+        members: Members | None = None,
     ) -> Portal:
         """Store a portal. Raises ``PermanentFailure`` if the chat or the room has one already."""
         if "\0" in chat + chat_name:
@@ -52,10 +53,11 @@ class PortalStore:
             with at_the_door():
                 row = await self._database.core.fetchrow(
                     "INSERT INTO portal (instance, chat, chat_name, room, receiver, created_by, "
-                    "paused, made_at, follow) VALUES ($1, $2, $3, $4, $5, $6, false, $7, $8) "
-                    "RETURNING *",
+                    "paused, made_at, follow, members) "
+                    "VALUES ($1, $2, $3, $4, $5, $6, false, $7, $8, $9) RETURNING *",
                     instance, chat, chat_name, room, receiver, created_by,
                     self._database.clock.now(), follow.value,
+                    None if members is None else members.value,
                 )  # fmt: skip
         except asyncpg.UniqueViolationError as error:
             raise PermanentFailure(f"{chat_name} on {instance} is bridged already") from error

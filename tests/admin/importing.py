@@ -10,6 +10,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from bridge.core.logins import record_of, target_of
+from bridge.core.optouts import EVERYWHERE, OptOuts
 from bridge.demo.matrix_user import PATIENCE
 from bridge.demo.processes import free_port
 from bridge.model import Asked, AskedState, AuditAction, SystemClock
@@ -21,6 +22,7 @@ from bridge.storage.consents import ConsentStore
 from bridge.storage.keys import DayKeys
 from bridge.storage.masterkeys import MasterKeys
 from bridge.storage.modulestore import InstanceStore
+from bridge.storage.optouts import OptOutStore
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
 from bridge.storage.vault import Vault
@@ -92,6 +94,48 @@ async def _state_of(settings: DatabaseSettings, state_dir: Path) -> dict[str, ob
                     record.partition(" ")[2]: one.reveal() for record, one in secrets.items()
                 }
         return found
+
+
+def choices_of(settings: DatabaseSettings, state_dir: Path) -> dict[str, tuple[str, str | None]]:
+    """How far each room follows its chat, and who is shown in it if that is chosen."""
+
+    async def read() -> dict[str, tuple[str, str | None]]:
+        async with Database.open(settings, state_dir, SystemClock()) as database:
+            portals = await PortalStore(database).all()
+            return {one.chat: (one.follow, one.members) for one in portals}
+
+    return asyncio.run(read())
+
+
+def opted_out(settings: DatabaseSettings, state_dir: Path, person: str) -> tuple[bool, list[str]]:
+    """Whether somebody is not bridged anywhere; and who has had a say in that, as audited."""
+
+    async def read() -> tuple[bool, list[str]]:
+        clock = SystemClock()
+        async with Database.open(settings, state_dir, clock) as database:
+            audit = Audit(database, DayKeys(state_dir, clock), state_dir)
+            optouts = OptOuts(OptOutStore(database, state_dir), audit)
+            await optouts.load()
+            return optouts.cover(UserId(person), 1), [
+                f"{row.action} {row.target} by {row.actor}"
+                async for row in audit.rows() if row.subject == person
+            ]  # fmt: skip
+
+    return asyncio.run(read())
+
+
+def opt_in(settings: DatabaseSettings, state_dir: Path, person: str) -> None:
+    """Have somebody say ``optin everywhere``."""
+
+    async def say() -> None:
+        clock = SystemClock()
+        async with Database.open(settings, state_dir, clock) as database:
+            audit = Audit(database, DayKeys(state_dir, clock), state_dir)
+            optouts = OptOuts(OptOutStore(database, state_dir), audit)
+            await optouts.load()
+            await optouts.remove(UserId(person), EVERYWHERE)
+
+    asyncio.run(say())
 
 
 def end_bridges(

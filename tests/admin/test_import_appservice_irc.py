@@ -13,7 +13,15 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from bridge.settings import DatabaseSettings
 from tests.admin.commands import trestle
-from tests.admin.importing import config_in, homeserver_beside, log_out, sign_in, state_of
+from tests.admin.importing import (
+    config_in,
+    homeserver_beside,
+    log_out,
+    opt_in,
+    opted_out,
+    sign_in,
+    state_of,
+)
 from tests.rigs.cluster import Cluster
 
 ALICE, BOB, GONE = "@alice:test.example", "@bob:test.example", "@gone:test.example"
@@ -36,6 +44,8 @@ CREATE TABLE client_config (
     user_id TEXT, domain TEXT NOT NULL, config JSON, password TEXT,
     CONSTRAINT cons_client_config_unique UNIQUE (user_id, domain)
 );
+CREATE TABLE admin_rooms (room_id TEXT UNIQUE, user_id TEXT);
+INSERT INTO admin_rooms VALUES ('!talk:test.example', '@alice:test.example');
 CREATE TABLE deactivated_users (user_id TEXT PRIMARY KEY, ts BIGINT NOT NULL);
 CREATE TABLE user_features (user_id TEXT UNIQUE NOT NULL, features TEXT);
 CREATE TABLE room_visibility (room_id TEXT UNIQUE NOT NULL, visibility TEXT);
@@ -173,6 +183,8 @@ def test_what_its_database_says_comes_over_once_and_what_does_not_is_named(
             "(!twice:test.example): the chat is bridged to !town:test.example already",
             "'+modeless' is no channel", f"no network here is called '{OTHER}'",
             f"the private chat of {ALICE} with carl", f"{GONE} on {DOMAIN}: deactivated",
+            f"the chat of {ALICE} with the old bridge's bot (!talk:test.example): say `help` to "
+            "@trestle:test.example instead",
             f"{BOB} on {DOMAIN}: the password, which --password-key does not open",
             f"{BOB} on {DOMAIN}: the address fd00::1",
             f"{ALICE}: the features chosen there (mentions off)",
@@ -186,9 +198,33 @@ def test_what_its_database_says_comes_over_once_and_what_does_not_is_named(
         assert "sesame" not in done.said
         again = trestle(*words, "--json")
         told = json.loads(again.output)
-        assert (told["rooms"], told["people"], len(told["there"])) == ([], [], 4)
+        assert (told["rooms"], told["people"], len(told["there"])) == ([], [], 5)
         assert state_of(database_settings, folder / "state") == state
         check_ended(words, database_settings, folder / "state", state)
+
+
+def test_who_is_deactivated_there_is_not_bridged_here_until_they_say_otherwise(
+    folder: Path, database_settings: DatabaseSettings, former: str
+) -> None:
+    state_dir, said = folder / "state", f"{GONE}: optout everywhere, since deactivated"
+    with homeserver_beside() as homeserver:
+        config = config_in(folder, database_settings, homeserver.url)
+        words = ["import", "appservice-irc", "--database", former, "-c", config, "--json"]
+        assert opted_out(database_settings, state_dir, GONE) == (False, [])
+        foretold = json.loads(trestle(*words, "--dry-run").output)
+        assert opted_out(database_settings, state_dir, GONE) == (False, [])
+        done = json.loads(trestle(*words).output)
+        for told in (foretold, done):
+            assert [line for line in told["people"] if line.startswith(said)]
+        by_us = ["opt out everywhere by the command line"]
+        assert opted_out(database_settings, state_dir, GONE) == (True, by_us)
+        again = json.loads(trestle(*words).output)
+        assert [line for line in again["there"] if line.startswith(said)]
+        assert opted_out(database_settings, state_dir, GONE) == (True, by_us)
+        opt_in(database_settings, state_dir, GONE)
+        after = json.loads(trestle(*words).output)
+        assert [line for line in after["left"] if line.startswith(said) and "`optin`" in line]
+        assert not opted_out(database_settings, state_dir, GONE)[0]
 
 
 def test_a_database_that_cannot_be_read_is_a_sentence(

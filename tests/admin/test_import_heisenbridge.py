@@ -12,7 +12,7 @@ from bridge.networks.irc import certfp
 from bridge.settings import DatabaseSettings
 from bridge.storage.pool import only_one
 from tests.admin.commands import trestle
-from tests.admin.importing import config_in, end_bridges, homeserver_beside, state_of
+from tests.admin.importing import choices_of, config_in, end_bridges, homeserver_beside, state_of
 from tests.rigs.scripted_homeserver import Answer, Asked, ScriptedHomeserver, refuse
 
 BOT, OURS = "@heisenbridge:test.example", "@trestle:test.example"
@@ -84,6 +84,7 @@ class Former:
             "!shut:test.example": SHUT, "!low:test.example": LOW,
             "!twelve:test.example": TWELVE,
         }  # fmt: skip
+        self.for_all: dict[str, Any] | None = None
         self.is_busy = True
         self.is_ill = False
         homeserver.rooms = {room: {BOT} for room in KEPT}
@@ -109,6 +110,9 @@ class Former:
         match asked.method, asked.parts:
             case "GET", ("rooms", "!twelve:test.example", "state", "m.room.create", ""):
                 return Answer(content=CREATED)
+            case "GET", ("user", _, "account_data", "irc"):
+                found = self.for_all
+                return refuse(404, "M_NOT_FOUND") if found is None else Answer(content=found)
             case "GET", ("user", _, "rooms", room, "account_data", "irc"):
                 found = self.kept[room]
                 return refuse(404, "M_NOT_FOUND") if found is None else Answer(content=found)
@@ -246,6 +250,70 @@ def test_rooms_nicks_and_sign_ins_come_over_once_and_what_does_not_is_named(
         assert state_of(database_settings, folder / "state") == expected
 
         check_ended(words, database_settings, folder / "state")
+
+
+FOR_ALL = {
+    "owner": ALICE, "allow": {"@*:near.example": "admin"}, "member_sync": "full", "max_lines": 4,
+    "networks": {"Own": {"servers": []}, "plain": {"servers": []}, "lost": {"servers": []}},
+    "idents": {ALICE: "alice7-of-old", BOB: "bobby", "nobody": "x"}, "use_pastebin": False,
+}  # fmt: skip
+CHOSEN: dict[str, dict[str, Any] | None] = {
+    "!own-net:test.example": network(ALICE, "Own", nick="Alice", ircname="Alice A."),
+    "!bobs-net:test.example": network(BOB, "Own", nick="bob", username="own-word", ircname=None),
+    "!mine:test.example": chat("ChannelRoom", "#mine", "Own", member_sync="off", max_lines=4),
+    "!town:test.example": chat(
+        "PlumbedRoom", "#town", "Own", topic_sync=None, member_sync="half", relaytag="t",
+        allow_notice=True, use_displaynames=False, use_zwsp=False, max_lines=5,
+    ),
+    "!both:test.example": chat(
+        "PlumbedRoom", "#both", "Own", topic_sync="any", member_sync="lazy", max_lines=4
+    ),
+    "!one:test.example": chat("PlumbedRoom", "#one", "Own", topic_sync="irc", member_sync="full"),
+}  # fmt: skip
+NOT_CHOSEN = (
+    f"{ALICE}, owner of heisenbridge: who may do what here stands under `permissions`",
+    "@*:near.example, admin of heisenbridge: who may",
+    "all new rooms: member_sync full, max_lines 4, as set in heisenbridge; ",
+    "the network lost: no network here is called 'lost'; say which it is with --network lost=",
+    "nobody on Own: that is no Matrix user", f"{ALICE} on Own: ircname Alice A., as set",
+    "#town on Own (!town:test.example): relaytag t, allow_notice on, use_displaynames off, "
+    "max_lines 5, as set in heisenbridge; what a room chooses here, `set` in it tells",
+    "#one on Own (!one:test.example): the topic went to IRC alone",
+)  # fmt: skip
+
+
+def test_what_heisenbridge_has_for_all_and_what_rooms_chose_comes_over_or_is_named(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    with homeserver_beside() as homeserver:
+        former = Former(homeserver)
+        former.kept, former.for_all = dict(CHOSEN), FOR_ALL
+        homeserver.rooms = {room: {BOT, OURS} for room in CHOSEN}
+        homeserver.rules.remove(former.fail)
+        config = config_in(folder, database_settings, homeserver.url)
+        words: list[object] = [
+            "import", "heisenbridge", "--registration", write_registration(folder), "-c", config
+        ]  # fmt: skip
+        state = state_of(database_settings, folder / "state")
+        foretold = trestle(*words, "--dry-run")
+        assert foretold.code == 0, foretold.said
+        assert state_of(database_settings, folder / "state") == state
+        done = trestle(*words)
+        assert done.code == 0, done.said
+    for sentence in NOT_CHOSEN:
+        assert sentence in foretold.output, sentence
+        assert sentence in done.output, sentence
+    for room in ("#mine", "#both"):  # All is as in every new room there, or comes over.
+        assert f"{room} on Own (" not in done.output
+    assert choices_of(database_settings, folder / "state") == {
+        "#town": ("nothing", None), "#mine": ("all", "none"), "#both": ("topic", "speakers"),
+        "#one": ("topic", "full"),
+    }  # fmt: skip
+    state = state_of(database_settings, folder / "state")
+    assert {key: value for key, value in state.items() if " username:" in key} == {
+        f"own username:{ALICE}": "alice7-o", f"plain username:{ALICE}": "alice7-o",
+        f"own username:{BOB}": "own-word", f"plain username:{BOB}": "bobby",
+    }  # fmt: skip
 
 
 def test_what_keeps_an_import_from_beginning_is_a_sentence(

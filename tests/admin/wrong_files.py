@@ -142,6 +142,13 @@ async def an_irc_server_whose_certificate_nobody_looks_at(bench: Bench) -> Async
         yield bench.module("irc", servers=[place])
 
 
+@row("networks", "libera: those who run", "see nobody to turn to", "Set `contact`", level="note")
+async def an_irc_network_of_others_that_knows_no_contact(bench: Bench) -> AsyncIterator[Case]:
+    async with run_ngircd() as server:
+        place = {"host": "127.0.0.1", "port": server.port, "tls": False}
+        yield bench.module("irc", servers=[place])
+
+
 # --- the registration ---
 
 ANEW = "`trestle registration` writes it anew"

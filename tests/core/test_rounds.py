@@ -8,8 +8,10 @@ import pytest
 from bridge.core.arrivals import Arrivals
 from bridge.core.chatfacts import ChatFacts
 from bridge.core.departures import Departures
+from bridge.core.rings import Rings
 from bridge.core.rounds import Rounds
 from bridge.sdk.capabilities import Capabilities
+from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import MessageKind, RemoteMessage, RemoteUser
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, RemoteUserId
 from bridge.sdk.rich import Rich
@@ -135,6 +137,33 @@ async def test_a_portal_counts_by_the_time_that_is_in_its_events() -> None:
     assert all([await crosses(n, 60_000 * n) for n in range(30)])
     assert [await crosses(30 + n, 10**12 + n) for n in range(8)] == [True] * 5 + [False] * 3
     assert [await crosses(40 + n, None) for n in range(8)] == [True] * 5 + [False] * 3
+    # The room is told of the first of them.
+    (told,) = ground.waiting
+    assert told.content["m.relates_to"] == {"m.in_reply_to": {"event_id": "$35"}}
+    assert "came back through other bridges, or was said again" in told.content["body"]
+    assert departures.rings.trouble.startswith(f"what is said in {ROOM} comes back")
+
+
+async def test_what_the_room_could_not_be_told_of_is_told_with_the_next_try() -> None:
+    ground = Ground()
+    rings = Rings(ground.portal, ground.house)
+
+    async def stops(number: int) -> bool:
+        content = {"msgtype": "m.text", "body": "<ann> " + "y" * 50}
+        return await rings.stop({
+            "event_id": f"${number}", "sender": "@relay:far", "origin_server_ts": 10**12,
+            "content": content,
+        })  # fmt: skip
+
+    assert not any([await stops(number) for number in range(5)])
+    assert rings.trouble == ""
+    ground.failing.add("put event")
+    with pytest.raises(TemporaryFailure):
+        await stops(5)
+    assert not ground.waiting
+    assert await stops(5)
+    assert await stops(6)
+    assert len(ground.waiting) == 1
 
 
 async def test_what_waited_in_our_outbox_is_heard_by_when_it_was_said_on_its_network() -> None:
@@ -162,6 +191,7 @@ async def test_what_waited_in_our_outbox_is_heard_by_when_it_was_said_on_its_net
                 "content": {**sent.content, "body": body}, "origin_server_ts": stamp,
             }  # fmt: skip
             crossed.append(await departures.read(event, Capabilities()) is not None)
+            ground.waiting.clear()  # What the room is told of it.
         return crossed
 
     over_hours: list[float] = [5.0 * n for n in range(30)]

@@ -6,10 +6,12 @@ import pytest
 
 from bridge.networks.irc.connector import IrcConnector
 from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.settings import IrcSettings
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RemoteChatId
 from bridge.sdk.module import FindsChats, JoinsChats, NeedsConsent
 from tests.irc.stage import Network, chat
+from tests.rigs.ngircd import run_ngircd
 
 
 def reached(**settings: object) -> IrcConnector:
@@ -72,3 +74,11 @@ async def test_a_nick_is_read_as_the_network_compares_it() -> None:
 async def test_before_the_network_was_reached_names_are_not_guessed() -> None:
     with pytest.raises(TemporaryFailure, match="not been reached yet"):
         await Network(1).connector.find_chat("#room")
+
+
+async def test_a_network_of_others_that_is_told_a_contact_and_ones_own_are_well() -> None:
+    async with run_ngircd() as server:
+        place = {"host": "127.0.0.1", "port": server.port, "tls": False}
+        for settings in ({"contact": "admin@hs.example"}, {"own_network": True}):
+            connector = IrcConnector(IrcSettings.model_validate({"servers": [place], **settings}))
+            assert [one.level for one in await connector.examine()] == ["ok"]

@@ -134,6 +134,7 @@ DECLARED: list[Fault] = [
     ("no name", connector(info=replace(INFO, name=" ")), "info.name is empty"),
     ("no sentence", connector(info=replace(INFO, summary="an echo")), "info.summary must be a"),
     ("no way out", connector(info=replace(INFO, removal="")), "info.removal must be a sentence"),
+    ("no icon", connector(info=replace(INFO, icon="https://x/y.png")), "is no content URI"),
     ("no documentation", connector(info=replace(INFO, docs="")), "info.docs is empty"),
     ("no purpose", keeps(replace(SEEN, purpose="")), "say what 'seen:' is kept for"),
     ("no prefix", keeps(replace(SEEN, prefix="")), "a prefix is empty"),

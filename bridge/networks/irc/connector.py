@@ -18,7 +18,7 @@ from bridge.networks.irc import (
 from bridge.networks.irc.acts import REDACTION
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.commands import COMMANDS
-from bridge.networks.irc.examination import examine_servers
+from bridge.networks.irc.examination import examine_network
 from bridge.networks.irc.importing import Adoption, read_former_chat
 from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network
@@ -113,7 +113,7 @@ class IrcConnector:
 
     async def examine(self) -> Sequence[Remark]:
         """Connect to each server, and leave without signing in."""
-        return await examine_servers(self._settings)
+        return await examine_network(self._settings)
 
     def login_flows(self) -> Sequence[LoginFlow]:
         """A person may link an account; a password goes nowhere in the clear."""

@@ -1,4 +1,4 @@
-"""Looking whether a network's servers can be reached as the settings say."""
+"""Looking whether a network's settings are such that it would work, and be met kindly."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,6 +9,18 @@ from bridge.sdk.errors import ModuleNotReady
 from bridge.sdk.examination import Remark, bad, note, well
 
 _LIMIT = 10.0
+
+
+async def examine_network(settings: IrcSettings) -> Sequence[Remark]:
+    """Connect to its servers, and see whether its operators know whom to turn to."""
+    found = await examine_servers(settings)
+    if settings.own_network or settings.contact is not None:
+        return found
+    return [*found, note(
+        "those who run the network and its channels see nobody to turn to: real names, the "
+        "answer to VERSION and the question before a channel is bridged name no contact. Set "
+        "`contact` to a mail or web address, or a nick"
+    )]  # fmt: skip
 
 
 async def examine_servers(settings: IrcSettings) -> Sequence[Remark]:

@@ -20,6 +20,7 @@ from bridge.sdk.testing.sources import trace
 from bridge.sdk.testing.store import FakeStore
 
 _ID = re.compile(r"[a-z][a-z0-9]{0,15}")
+_CONTENT_URI = re.compile(r"mxc://[^/\s]+/[A-Za-z0-9_-]+")
 _FIELD = re.compile(r"[a-z][a-z0-9_]*")
 _COMMAND = re.compile(r"[a-z][a-z0-9-]{0,19}")
 _SECRET_NAME = re.compile(r"(?:.*_)?(?:password|passphrase|secret|token|api_?key|private_key)")
@@ -63,6 +64,10 @@ def check_info(info: ModuleInfo) -> None:
     for name, text in (("summary", info.summary), ("removal", info.removal)):
         is_sentence = text.strip().endswith((".", "!")) and "\n" not in text
         require(is_sentence, f"info.{name} must be a sentence on one line, with a full stop")
+    require(
+        not info.icon or _CONTENT_URI.fullmatch(info.icon),
+        f"info.icon {info.icon!r} is no content URI (mxc://server/media), which clients need",
+    )
     require(info.docs.strip(), "info.docs is empty; say where its documentation is")
     prefixes: list[str] = []
     for kept in info.keeps:
