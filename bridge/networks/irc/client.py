@@ -19,6 +19,7 @@ from bridge.networks.irc.inbox import Inbox
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY
 from bridge.networks.irc.memberships import Memberships, Way
+from bridge.networks.irc.missed import ALONE
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.people import SignedIn, account_id
@@ -28,7 +29,6 @@ from bridge.networks.irc.rollcall import RollCall
 from bridge.networks.irc.typed import read_autocommands
 from bridge.networks.irc.typist import Typist
 from bridge.networks.irc.voice import Voice
-from bridge.networks.irc.whispers import Whispered
 from bridge.networks.irc.wire import Line, line
 from bridge.sdk.errors import (
     DeliveryError,
@@ -301,7 +301,7 @@ class IrcClient(Presence):
         whispers = self._whispers(connection)
         self._doorman = doorman = Doorman(
             connection, self._network, self._host, owner=self._login.owner, desk=self._desk,
-            whispers=whispers,
+            whispers=whispers, missed=self._missed_by(connection),
         )  # fmt: skip
         inbox = Inbox(self._take_in, lane_of)
         try:
@@ -315,8 +315,11 @@ class IrcClient(Presence):
                 if not self._is_puppet:
                     others.append(tasks.create_task(self._serve(inbox)))
                 if whispers is not None and whispers.lookout.is_possible:
-                    put = partial(self._put_whispered, inbox)
-                    others.append(tasks.create_task(whispers.lookout.serve(connection.say, put)))
+                    others.append(tasks.create_task(whispers.lookout.serve(
+                        connection.say, lambda one: inbox.put(Heard(one, ALONE))
+                    )))  # fmt: skip
+                if doorman.missed is not None:
+                    others.append(tasks.create_task(doorman.missed.serve(inbox.put)))
                 self._host.report(LoginState.CONNECTED)
                 ended = await self._end_of(connection, others, self._listen(
                     connection, channels, nick_keeper, inquiries, inbox, rollcall, doorman
@@ -403,6 +406,7 @@ class IrcClient(Presence):
             while connection.accounts:
                 account = account_id(connection.isupport.fold(connection.accounts.pop(0)))
                 await inbox.put(SignedIn(account))
+                doorman.signed_in()
             message = await connection.read()
             if message.command == "PONG" and self._ears is None:
                 inquiries.handle(message)  # One comes for each message; nobody else heeds it.
@@ -423,15 +427,10 @@ class IrcClient(Presence):
                     self._memberships.kicked_from(message.param(0), connection.isupport.fold)
                 keeper.handle(message)
                 overheard = inquiries.handle(message)
-                for event in () if overheard else await doorman.handle(message):
-                    await self._put_whispered(inbox, event)
+            if not overheard:
+                await inbox.put(*await doorman.handle(message))
             if self._ears is not None and (heard := self._ears.hear(message)):
                 await inbox.put(*heard)
-
-    @staticmethod
-    async def _put_whispered(inbox: Inbox[Heard | SignedIn], event: Whispered) -> None:
-        # One after another: who goes by another nick is not met as a stranger meanwhile.
-        await inbox.put(Heard(event, RemoteChatId("")))
 
     async def _take_in(self, heard: Heard | SignedIn) -> None:
         if isinstance(heard, SignedIn):
@@ -441,6 +440,8 @@ class IrcClient(Presence):
             if self._doorman is not None:
                 await self._doorman.optouts.follow(heard.event)
             await self._receive(heard.event)
+        if heard.mark is not None and self._is_puppet:
+            self._alone.note(heard.chat, heard.mark)
         is_in = self._memberships.find(heard.chat) is not None
         if self._marks is not None and heard.mark is not None and is_in:
             self._marks.note(heard.chat, heard.mark)
@@ -474,9 +475,8 @@ class IrcClient(Presence):
             )
 
     async def _write_marks(self) -> None:
-        if self._marks is not None:
-            with suppress(DeliveryError):  # What is not written is asked for once more.
-                await self._marks.write()
+        with suppress(DeliveryError):  # What is not written is asked for once more.
+            await (self._marks or self._alone).write()
 
     # --- channels and nick -------------------------------------------------------------------
 
