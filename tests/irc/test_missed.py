@@ -107,6 +107,20 @@ async def test_what_is_missing_when_the_connection_ends_is_asked_for_by_the_next
             await peer.expect(f"CHATHISTORY TARGETS timestamp={at(10)} ")
 
 
+async def test_what_waited_for_an_answer_is_told_when_the_connection_ends_before() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        await been_away(server, network)
+        async with signed_in(server, network) as (peer, host):
+            await peer.expect("CHATHISTORY TARGETS")
+            peer.say(said(20, "now"))
+            await synced(peer)
+            assert texts(host) == []
+        assert texts(host) == ["bob m20 now"]
+        async with signed_in(server, network) as (peer, _):
+            await peer.expect(f"CHATHISTORY TARGETS timestamp={at(10)} ")
+
+
 async def test_where_the_server_does_not_say_who_spoke_nothing_is_held_back() -> None:
     async with scripted_server() as server:
         network = Network(server.port)

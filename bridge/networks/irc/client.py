@@ -325,9 +325,10 @@ class IrcClient(Presence):
                     connection, channels, nick_keeper, inquiries, inbox, rollcall, doorman
                 ))  # fmt: skip
                 rollcall.end()
+                await inbox.put(*doorman.end())
                 inbox.close()
         except asyncio.CancelledError:
-            await self._drain(inbox)
+            await self._drain(inbox, doorman)
             raise
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
@@ -440,11 +441,9 @@ class IrcClient(Presence):
             if self._doorman is not None:
                 await self._doorman.optouts.follow(heard.event)
             await self._receive(heard.event)
-        if heard.mark is not None and self._is_puppet:
-            self._alone.note(heard.chat, heard.mark)
-        is_in = self._memberships.find(heard.chat) is not None
-        if self._marks is not None and heard.mark is not None and is_in:
-            self._marks.note(heard.chat, heard.mark)
+        is_in = self._is_puppet or self._memberships.find(heard.chat) is not None
+        if heard.mark is not None and is_in:
+            (self._marks or self._alone).note(heard.chat, heard.mark)
 
     async def _receive(self, event: RemoteEvent) -> None:
         while True:
@@ -463,7 +462,8 @@ class IrcClient(Presence):
             else:
                 return
 
-    async def _drain(self, inbox: Inbox[Heard | SignedIn]) -> None:
+    async def _drain(self, inbox: Inbox[Heard | SignedIn], doorman: Doorman) -> None:
+        await inbox.put(*doorman.end())
         inbox.close()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):

@@ -71,7 +71,7 @@ class Missed:
         """Nothing is held back any more."""
         self._is_open = False
         """It is not known yet who said something."""
-        self._people: list[str] = []
+        self._people: deque[str] = deque(maxlen=MOST_TARGETS)
         self._held: list[Heard] = []
         self._ids: deque[str] = deque(maxlen=REMEMBERED)
         self._newest: Mark | None = None
@@ -115,7 +115,7 @@ class Missed:
         with suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._told.wait()
-        await put(*self._release())
+        await put(*self.release())
 
     async def _find_mark(self) -> Mark | None:
         while True:
@@ -129,16 +129,19 @@ class Missed:
         if not self._begun.is_set():
             return []
         batch = incoming.batch
+        is_asked = self._is_open and self._since is not None
         is_failure = incoming.command == "FAIL" and incoming.param(0).upper() == "CHATHISTORY"
         if batch is not None and batch.kind == history.TARGETS:
             if incoming.command == "CHATHISTORY" and incoming.param(0).upper() == "TARGETS":
                 self._people.append(incoming.param(1))
-            elif incoming.command == "BATCH" and batch.is_over and self._is_open:
+            elif incoming.command == "BATCH" and batch.is_over and is_asked:
                 self._ask_for(self._people)
-        elif is_failure and self._is_open and self._since is not None:
+        elif is_asked and is_failure:
             # It does not say who: those are asked for whom we know.
             partners = map(self._partners.find, self._partners.chats)
             self._ask_for(one.nick for one in partners if one is not None)
+        elif is_asked and incoming.command == "421" and incoming.param(1) == "CHATHISTORY":
+            self._ask_for(())
         else:
             self._history.handle(incoming, self._chat, self._connection.waited)
         return self._let_go()
@@ -191,7 +194,7 @@ class Missed:
         if self._told.is_set():
             return heard
         self._held += heard
-        return self._release() if len(self._held) > MOST_HELD else []
+        return self.release() if len(self._held) > MOST_HELD else []
 
     def _chat(self, nick: str) -> RemoteChatId:
         return RemoteChatId(self._connection.isupport.fold(nick))
@@ -204,11 +207,12 @@ class Missed:
         """Return what was held back once there is no gap, and up to where all is heard then."""
         if self._is_open or self._history.is_asking:
             return []
-        held = self._release()
+        held = self.release()
         newest, self._newest = self._newest, None
         return held if newest is None else [*held, Heard(None, ALONE, newest)]
 
-    def _release(self) -> list[Heard]:
+    def release(self) -> list[Heard]:
+        """Return what is held back, which waits no more. The gap before it may still be there."""
         self._told.set()
         held, self._held = self._held, []
         return held

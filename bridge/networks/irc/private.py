@@ -142,6 +142,10 @@ class Doorman:
         if self.missed is not None:
             self.missed.begin()
 
+    def end(self) -> Sequence[Heard]:
+        """Return what still waits to be told when the connection ends."""
+        return () if self.missed is None else self.missed.release()
+
     def said_to(self, nick: str) -> None:
         """Take note that we say something to a person."""
         if self._whispers is not None:
