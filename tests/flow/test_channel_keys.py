@@ -9,7 +9,7 @@ import pytest
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.settings import DatabaseSettings
-from tests.flow.test_conversation import irc_module
+from tests.flow.test_conversation import Run, irc_module, on_each_server
 from tests.flow.test_double_puppets import BOT, direct_chat
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
@@ -62,12 +62,13 @@ async def told_nowhere(person: MatrixUser, room: str, log: pytest.LogCaptureFixt
     assert not [key for key in KEYS if key in known]
 
 
+@on_each_server
 async def test_a_channel_is_bridged_by_its_key_which_is_kept_learnt_and_forgotten(
     town: Town, folder: Path, database_settings: DatabaseSettings,
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, run: Run,
 ) -> None:  # fmt: skip
     caplog.set_level(logging.DEBUG, "bridge")
-    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+    async with run() as irc, irc_user(irc.port, "carl") as carl:
         alice = await town.person("alice")
         modules = make_modules(irc_module(irc, rejoin_seconds=0.1))
         settings = town.settings_for(folder, database_settings, modules=modules)

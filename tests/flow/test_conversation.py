@@ -1,7 +1,8 @@
 """A real Synapse, a real IRC server, people on both sides."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,10 @@ from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scale import chance
 from tests.rigs.trestle import Town, make_modules, running
 
-RUN = {"ngircd": run_ngircd, "inspircd": run_inspircd}
+Run = Callable[[], AbstractAsyncContextManager[IrcServer]]
+RUN: dict[str, Run] = {"ngircd": run_ngircd, "inspircd": run_inspircd}
+on_each_server = pytest.mark.parametrize("run", list(RUN.values()), ids=list(RUN))
+"""For a scenario that has a server to itself."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", params=list(RUN))

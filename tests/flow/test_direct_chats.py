@@ -12,7 +12,7 @@ from bridge.model import Announce, InstanceRules, Permission
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.settings import Address, DatabaseSettings, WebSettings
 from tests.flow.test_acts import wait_for_typing
-from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.test_conversation import Run, bridge, irc_module, on_each_server
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
@@ -64,10 +64,11 @@ async def declined(person: MatrixUser, room: str, user: str) -> str:
     return found()[-1]
 
 
+@on_each_server
 async def test_a_private_message_opens_a_direct_chat_that_goes_both_ways_and_follows_the_person(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town, folder: Path, database_settings: DatabaseSettings, run: Run
 ) -> None:
-    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+    async with run() as irc, irc_user(irc.port, "carl") as carl:
         alice, bea = await town.person("alice"), await town.person("bea")
         settings = town.settings_for(
             folder, database_settings, modules=make_modules(irc_module(irc)),

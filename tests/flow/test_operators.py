@@ -19,10 +19,9 @@ from bridge.storage.policies import PolicyStore
 from tests.conformance.stage import ALICE, ROOM, play
 from tests.flow.test_announcing import WAITS
 from tests.flow.test_consent import tell
-from tests.flow.test_conversation import irc_module
+from tests.flow.test_conversation import Run, irc_module, on_each_server
 from tests.rigs import vivid_bridge
 from tests.rigs.irc_user import IrcUser, irc_user
-from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
 from tests.rigs.trestle import wait_until
 
@@ -163,8 +162,9 @@ async def test_what_operators_end_does_not_wait_until_it_is_known_who_may_speak_
             await check_that_it_stays_ended(parts, door)
 
 
+@on_each_server
 async def test_what_operators_say_waits_for_no_homeserver_and_no_other_chat(
-    database_settings: DatabaseSettings, folder: Path
+    database_settings: DatabaseSettings, folder: Path, run: Run
 ) -> None:
     away, held, never = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -178,7 +178,7 @@ async def test_what_operators_say_waits_for_no_homeserver_and_no_other_chat(
         return never
 
     async with (
-        run_ngircd() as irc,
+        run() as irc,
         irc_user(irc.port, "olga") as olga,
         irc_user(irc.port, "carl") as carl,
         play(

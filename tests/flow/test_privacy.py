@@ -6,7 +6,7 @@ from bridge.core.privacy import STATE_TYPE
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Permission
 from bridge.settings import DatabaseSettings
-from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.test_conversation import Run, bridge, irc_module, on_each_server
 from tests.flow.test_following import wait_for_member
 from tests.flow.test_who_may_what import BOT, give_power
 from tests.rigs.irc_user import irc_user
@@ -29,10 +29,11 @@ def is_blocked(person: MatrixUser, room: str) -> list[bool]:
     ]  # fmt: skip
 
 
+@on_each_server
 async def test_nothing_comes_in_while_somebody_reads_who_is_not_seen_in_the_channel(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town, folder: Path, database_settings: DatabaseSettings, run: Run
 ) -> None:
-    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+    async with run() as irc, irc_user(irc.port, "carl") as carl:
         alice, bea = await town.person("alice"), await town.person("bea")
         settings = town.settings_for(
             folder, database_settings, modules=make_modules(irc_module(irc)),

@@ -214,6 +214,7 @@ async def test_what_is_not_for_the_room_stays_out_of_it() -> None:
     ):
         peer.say(
             ":bob!b@h PRIVMSG @#room :for operators only",
+            ":bob!b@h NOTICE +#room :for those with a voice",
             ":bob!b@h PRIVMSG #other :another channel",
             ":irc.test NOTICE #room :the server speaks",
             ":bob!b@h PRIVMSG #room :\x01VERSION\x01",

@@ -18,8 +18,9 @@ from bridge.networks.irc.history import Heard, Marks, lane_of
 from bridge.networks.irc.inbox import Deed, Inbox
 from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY
-from bridge.networks.irc.listener import Listener, put_whispered
+from bridge.networks.irc.listener import Listener
 from bridge.networks.irc.memberships import Memberships, Way
+from bridge.networks.irc.missed import ALONE
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.presence import REST, Presence
@@ -300,7 +301,7 @@ class IrcClient(Presence):
         whispers = self._whispers(connection)
         self._doorman = doorman = Doorman(
             connection, self._network, self._host, owner=self._login.owner, desk=self._desk,
-            whispers=whispers,
+            whispers=whispers, missed=self._missed_by(connection),
         )  # fmt: skip
         inbox = Inbox(self._take_in, lane_of)
         try:
@@ -314,8 +315,11 @@ class IrcClient(Presence):
                 if not self._is_puppet:
                     others.append(tasks.create_task(self._serve(inbox, inquiries)))
                 if whispers is not None and whispers.lookout.is_possible:
-                    put = partial(put_whispered, inbox)
-                    others.append(tasks.create_task(whispers.lookout.serve(connection.say, put)))
+                    others.append(tasks.create_task(whispers.lookout.serve(
+                        connection.say, lambda one: inbox.put(Heard(one, ALONE))
+                    )))  # fmt: skip
+                if doorman.missed is not None:
+                    others.append(tasks.create_task(doorman.missed.serve(inbox.put)))
                 self._host.report(LoginState.CONNECTED)
                 listener = Listener(
                     login=self._login.id, host=self._host, network=self._network,
@@ -325,9 +329,10 @@ class IrcClient(Presence):
                 )  # fmt: skip
                 ended = await self._end_of(connection, others, listener.listen())
                 rollcall.end()
+                await inbox.put(*doorman.end())
                 inbox.close()
         except asyncio.CancelledError:
-            await self._drain(inbox)
+            await self._drain(inbox, doorman)
             raise
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
@@ -400,9 +405,9 @@ class IrcClient(Presence):
             if self._doorman is not None:
                 await self._doorman.optouts.follow(heard.event)
             await self._receive(heard.event)
-        is_in = self._memberships.find(heard.chat) is not None
-        if self._marks is not None and heard.mark is not None and is_in:
-            self._marks.note(heard.chat, heard.mark)
+        is_in = self._is_puppet or self._memberships.find(heard.chat) is not None
+        if heard.mark is not None and is_in:
+            (self._marks or self._alone).note(heard.chat, heard.mark)
 
     async def _receive(self, event: RemoteEvent) -> None:
         while True:
@@ -421,7 +426,8 @@ class IrcClient(Presence):
             else:
                 return
 
-    async def _drain(self, inbox: Inbox[Heard | Deed]) -> None:
+    async def _drain(self, inbox: Inbox[Heard | Deed], doorman: Doorman) -> None:
+        await inbox.put(*doorman.end())
         inbox.close()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
@@ -433,9 +439,8 @@ class IrcClient(Presence):
             )
 
     async def _write_marks(self) -> None:
-        if self._marks is not None:
-            with suppress(DeliveryError):  # What is not written is asked for once more.
-                await self._marks.write()
+        with suppress(DeliveryError):  # What is not written is asked for once more.
+            await (self._marks or self._alone).write()
 
     # --- channels and nick -------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from bridge.networks.irc import (
     guidance,
     history,
     keys,
+    missed,
     nicks,
     optouts,
     reactions,
@@ -78,6 +79,13 @@ class IrcConnector:
                 holds=Holds.NONE,
                 purpose="up to which message a channel was heard, where the server has a memory",
                 keep_for=None,
+            ),
+            Kept(
+                prefix=missed.STORE_PREFIX,
+                holds=Holds.ID,
+                purpose="up to which message a Matrix user has heard what is said to them alone, "
+                "where the server has a memory",
+                keep_for=missed.KEEP,
             ),
             Kept(
                 prefix=banned.STORE_PREFIX,

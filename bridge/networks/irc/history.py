@@ -12,7 +12,7 @@ import hashlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from bridge.networks.irc.isupport import Isupport
@@ -23,6 +23,8 @@ from bridge.sdk.ids import RemoteChatId
 from bridge.sdk.module import Store
 
 CAPABILITY = "draft/chathistory"
+TARGETS = "draft/chathistory-targets"
+"""The group of lines that say with whom something was said."""
 PLAYBACK = "draft/event-playback"
 """The memory holds what was done to messages, too, and who came and went."""
 MOST_PAGES = 20
@@ -194,8 +196,20 @@ class History:
         what is said there waits for it."""
         await self._all_asked.wait()
 
-    def enter(self, chat: RemoteChatId, name: str, now: float) -> None:
-        """Ask for what was said in a channel that we are in now, if we were before."""
+    @property
+    def is_asking(self) -> bool:
+        """Whether something of a gap is missing."""
+        return bool(self._asking)
+
+    def is_asked(self, chat: RemoteChatId) -> bool:
+        """Whether something of the gap there is missing."""
+        return chat in self._asking
+
+    def enter(self, chat: RemoteChatId, name: str, now: float, since: Mark | None = None) -> None:
+        """Ask for what was said in a channel that we are in now, if we were before; or since a
+        mark of the caller's."""
+        if since is not None:
+            self._marks.setdefault(chat, since)
         mark = self._marks.get(chat)
         if mark is not None and chat not in self._asking:
             asking = _Asking(name, mark.at, by_time=not (self._knows_ids and mark.msgid))
@@ -210,9 +224,8 @@ class History:
         self._ask(asking, mark, now)
 
     def _ask(self, asking: _Asking, mark: Mark, now: float) -> None:
-        at = mark.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         by_time = asking.by_time or not mark.msgid
-        since = f"timestamp={at}" if by_time else f"msgid={mark.msgid}"
+        since = stamp(mark.at) if by_time else f"msgid={mark.msgid}"
         asking.times += 1
         asking.is_asked, asking.heard_at = False, now
         asking.question = line("CHATHISTORY", "AFTER", asking.name, since, str(self._page))
@@ -350,15 +363,20 @@ class Marks:
     and known by their ids.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self, store: Store, prefix: str = STORE_PREFIX, *, subject: str | None = None,
+        keep_for: timedelta | None = None,
+    ) -> None:  # fmt: skip
         self._store = store
+        self._prefix = prefix
+        self._subject, self._keep_for = subject, keep_for
         self._marks: dict[RemoteChatId, Mark] = {}
         self._changed: set[RemoteChatId] = set()
 
     async def load(self) -> Mapping[RemoteChatId, Mark]:
         """Return what is kept, and what was noted since. Raises ``TemporaryFailure``."""
-        for key, raw in (await self._store.find(STORE_PREFIX)).items():
-            mark, chat = Mark.decode(raw), RemoteChatId(key.removeprefix(STORE_PREFIX))
+        for key, raw in (await self._store.find(self._prefix)).items():
+            mark, chat = Mark.decode(raw), RemoteChatId(key.removeprefix(self._prefix))
             # What has changed is newer here, or forgotten.
             if mark is not None and chat not in self._changed:
                 self._marks.setdefault(chat, mark)
@@ -374,17 +392,20 @@ class Marks:
         written yet; it will be."""
         self._marks.pop(chat, None)
         self._changed.add(chat)
-        await self._store.delete(STORE_PREFIX + chat)
+        await self._store.delete(self._prefix + chat)
 
     async def write(self) -> None:
         """Write what has changed. Raises ``TemporaryFailure``; the rest is the next one's."""
         for chat in list(self._changed):
             mark = self._marks.get(chat)
             if mark is not None:
-                await self._store.put(STORE_PREFIX + chat, mark.encode())
+                await self._store.put(
+                    self._prefix + chat, mark.encode(), subject=self._subject,
+                    keep_for=self._keep_for,
+                )  # fmt: skip
             if chat not in self._marks:
                 # Forgotten, it may be just while its mark was being written.
-                await self._store.delete(STORE_PREFIX + chat)
+                await self._store.delete(self._prefix + chat)
             # What changed once more meanwhile is written once more.
             if self._marks.get(chat) == mark:
                 self._changed.discard(chat)
@@ -395,6 +416,12 @@ class Marks:
             await asyncio.sleep(WRITE_SECONDS)
             with contextlib.suppress(DeliveryError):  # The next time, then.
                 await self.write()
+
+
+def stamp(at: datetime) -> str:
+    """Return a time as a server is asked by it."""
+    text = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"timestamp={text}"
 
 
 def made_up_id(message: Incoming) -> str:

@@ -16,10 +16,9 @@ from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.people import account_id
 from bridge.networks.irc.private import Doorman
 from bridge.networks.irc.rollcall import RollCall
-from bridge.networks.irc.whispers import Whispered
 from bridge.networks.irc.wire import Incoming
 from bridge.sdk.errors import DeliveryError
-from bridge.sdk.ids import LoginId, RemoteChatId
+from bridge.sdk.ids import LoginId
 from bridge.sdk.module import Host
 
 Inward = Inbox[Heard | Deed]
@@ -54,6 +53,7 @@ class Listener:
             while connection.accounts:
                 account = account_id(connection.isupport.fold(connection.accounts.pop(0)))
                 await self.inbox.put(partial(self.host.identify, account))
+                self.doorman.signed_in()
             message = await connection.read()
             if connection.unanswered is not None:
                 self._pass_over(message, connection.unanswered)
@@ -73,6 +73,7 @@ class Listener:
             self.network.note_server(self.login, connection.means, connection.capabilities)
         if message.command == replies.ISUPPORT:
             self.network.learn(connection.isupport)
+        is_overheard = False
         if not message.is_replayed:
             if not is_speech:
                 self.channels.handle(message)
@@ -80,9 +81,9 @@ class Listener:
             if message.command == "KICK" and connection.is_own_nick(message.param(1)):
                 self.memberships.kicked_from(message.param(0), connection.isupport.fold)
             self.keeper.handle(message)
-            overheard = self.inquiries.handle(message)
-            for event in () if overheard else self.doorman.handle(message):
-                await put_whispered(self.inbox, event)
+            is_overheard = self.inquiries.handle(message)
+        if not is_overheard:
+            await self.inbox.put(*self.doorman.handle(message))
         if self.ears is not None and (heard := self.ears.hear(message)):
             await self.inbox.put(*heard)
 
@@ -94,9 +95,3 @@ class Listener:
                 message.command[:20], self.connection.server, why,
                 extra={"event": "irc_line_passed_over"},
             )  # fmt: skip
-
-
-async def put_whispered(inbox: Inward, event: Whispered | Deed) -> None:
-    """Take in what is for a direct chat."""
-    # One after another: who goes by another nick is not met as a stranger meanwhile.
-    await inbox.put(event if callable(event) else Heard(event, RemoteChatId("")))

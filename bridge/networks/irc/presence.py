@@ -15,10 +15,12 @@ from bridge.networks.irc.dial import Way
 from bridge.networks.irc.endings import BannedError, Cause
 from bridge.networks.irc.flag import Flag
 from bridge.networks.irc.gate import Urgency
+from bridge.networks.irc.history import Marks
 from bridge.networks.irc.ident import listening
 from bridge.networks.irc.inquiry import Inquiries
-from bridge.networks.irc.keepsakes import CERTIFICATE, Keepsakes
+from bridge.networks.irc.keepsakes import CERTIFICATE, SERVER_PASSWORD, Keepsakes
 from bridge.networks.irc.link import Link
+from bridge.networks.irc.missed import KEEP, NEEDS, STORE_PREFIX, Missed
 from bridge.networks.irc.naming import Naming
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
@@ -82,6 +84,10 @@ class Presence:
         """When the owner had the connection end last."""
         self._nick_keeper: NickKeeper | None = None
         self._partners = Partners(monotonic)
+        self._alone = Marks(
+            host.store, f"{STORE_PREFIX}{login.id}:", subject=login.owner, keep_for=KEEP
+        )
+        """Up to where all is heard that is said to this login alone."""
 
     @property
     def _is_puppet(self) -> bool:
@@ -181,6 +187,15 @@ class Presence:
         if not (self._is_puppet and self._settings.private_messages):
             return None
         return Whispers(connection, self._network, self._host.now, self._partners)
+
+    def _missed_by(self, connection: Connection) -> Missed | None:
+        """What may ask for what a person's connection has missed, where the server can tell."""
+        if self._whispers(connection) is None or not connection.capabilities >= NEEDS:
+            return None
+        missed = Missed(connection, self._network, self._alone, self._partners, self._host.now)
+        if self.keepsakes.get(SERVER_PASSWORD) is not None:
+            missed.begin()  # A server, or a bouncer, with people of its own.
+        return missed
 
     def watch_chats(self, chats: Sequence[RemoteChat]) -> None:
         """Know the login's direct chats: in them it is told who comes and goes."""

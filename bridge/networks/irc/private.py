@@ -7,7 +7,9 @@ from datetime import UTC
 from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.desk import Desk
+from bridge.networks.irc.history import Heard
 from bridge.networks.irc.inbox import Deed
+from bridge.networks.irc.missed import ALONE, Missed
 from bridge.networks.irc.multiline import Assembler
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.once import Once
@@ -53,40 +55,54 @@ class Doorman:
         owner: UserId | None = None,
         desk: Desk | None = None,
         whispers: Whispers | None = None,
+        missed: Missed | None = None,
     ) -> None:
         """``owner``: whose connection it is; ``desk``: where the relay serves operators;
-        ``whispers``: what makes direct chats of it."""
+        ``whispers``: what makes direct chats of it; ``missed``: what was said before."""
         self._host = host
         self._owner = owner
         self._desk = desk
         self._connection = connection
         self._network = network
         self._whispers = whispers
+        self.missed = missed
         self.optouts = OptOuts(connection, network, host)
         """Who wants no part in it."""
         self._once = Once(asyncio.get_running_loop().time)
         self._assembler = Assembler()
 
-    def handle(self, incoming: Incoming) -> Sequence[Whispered | Deed]:
+    def handle(self, incoming: Incoming) -> Sequence[Heard | Deed]:
         """Answer a private PRIVMSG, or give what a line is to a direct chat, or what is to be done
         about it apart from the reading.
 
         A NOTICE is never answered: two programs would answer for ever.
         """
-        message = self._assembler.feed(incoming)
-        if message is None or message.source is None:
+        message, missed = self._assembler.feed(incoming), self.missed
+        told: Sequence[Whispered | Deed] = ()
+        if message is not None and (not message.is_replayed or (missed and missed.wants(message))):
+            told = self._read(message)
+        deeds = [one for one in told if callable(one)]
+        events = [one for one in told if not callable(one)]
+        if missed is None:
+            return [*deeds, *(Heard(one, ALONE) for one in events)]
+        heard = missed.take(message, events) if message is not None else []
+        return [*deeds, *heard, *missed.follow(incoming)]
+
+    def _read(self, message: Incoming) -> Sequence[Whispered | Deed]:
+        if message.source is None:
             return ()
         if message.command not in replies.SPEAKING | replies.DOING | {"INVITE"}:
             return self._follow(message)
-        source, fold = message.source, self._connection.isupport.fold
-        is_private = fold(message.param(0)) == fold(self._connection.own.nick)
+        source = message.source
+        # What was missed may have been said to the nick of then.
+        is_private = message.is_replayed or self._connection.is_own_nick(message.param(0))
         is_ours = self._connection.is_own(source) or self._network.is_ours(source)
         if not is_private or not source.is_person or is_ours:
             return ()
         if message.command == "PRIVMSG":
             ctcp = read_ctcp(message)
             if ctcp is not None and ctcp[0] != ACTION:
-                self._answer_ctcp(source.nick, *ctcp)
+                self._answer_ctcp(message, source.nick, *ctcp)
                 return ()
             if (word := message.param(1).strip().casefold()) in WORDS:
                 return self.optouts.hear(message, source, word)
@@ -96,10 +112,9 @@ class Doorman:
             return self._whispers.hear(message)
         if message.command == "INVITE":
             self._take_invitation(source, message.param(1))
-            return ()
-        if message.command != "PRIVMSG":
-            return ()
-        if self._desk is None or not self._desk.take(source, message.param(1)):
+        elif message.command != "PRIVMSG":
+            pass
+        elif self._desk is None or not self._desk.take(source, message.param(1)):
             self._tell_once(source.nick, SENTENCE.format(self._network.relay_nick))
         return ()
 
@@ -131,6 +146,15 @@ class Doorman:
         if message.command == "PRIVMSG":
             self._tell_once(nick, REFUSED.format(OF_SERVICES))
 
+    def signed_in(self) -> None:
+        """Take note that services know the connection by an account."""
+        if self.missed is not None:
+            self.missed.begin()
+
+    def end(self) -> Sequence[Heard]:
+        """Return what still waits to be told when the connection ends."""
+        return () if self.missed is None else self.missed.release()
+
     def said_to(self, nick: str) -> None:
         """Take note that we say something to a person."""
         if self._whispers is not None:
@@ -146,7 +170,9 @@ class Doorman:
         if self._once.may_say(key, text) and self._connection.answer(notice(nick, text, 400)):
             self._once.note(key, text)
 
-    def _answer_ctcp(self, nick: str, command: str, rest: str) -> None:
+    def _answer_ctcp(self, message: Incoming, nick: str, command: str, rest: str) -> None:
+        if message.is_replayed:
+            return  # Nobody waits for it any more.
         answers = {
             "CLIENTINFO": " ".join(ANSWERED),
             "PING": cut(rest.replace(CTCP, ""), 100),

@@ -59,14 +59,14 @@ class Whispers:
     def hear(self, message: Incoming) -> list[Whispered]:
         """Read what somebody who is none of us said to us alone, or did: text, and no CTCP."""
         source = message.source
-        if source is None or message.is_replayed:
+        if source is None:
             return []
         account = account_of(message, self._connection.capabilities)
         chat, user = self._chat(source.nick), self._user(source.nick, account)
         if self.leaves_out(source):
             return []
         if is_typing(message):
-            is_shown = self._network.settings.typing
+            is_shown = self._network.settings.typing and not message.is_replayed
             return [read_typing(message, chat, user)] if is_shown else []
         act = read_act(message, chat, user, self._network.id_of(message))
         said = act or self._message(message, chat, user)
@@ -111,7 +111,8 @@ class Whispers:
         """Say so if it is not the same connection or account as before under that nick."""
         chat, nick = self._chat(source.nick), strip_codes(source.nick)
         partner = self._partners.speak(chat, source.nick)
-        partner.be_there()
+        if not message.is_replayed:
+            partner.be_there()
         partner.away = ""
         before, account = partner.mask, message.tags.get("account", "")
         mask = _mask(source)

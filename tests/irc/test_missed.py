@@ -1,0 +1,183 @@
+"""What was said to somebody alone while they were away (draft/chathistory, its ``TARGETS``)."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from bridge.networks.irc.missed import STORE_PREFIX
+from bridge.sdk.events import RemoteMessage
+from bridge.sdk.ids import LoginId
+from bridge.sdk.login import Login, LoginKind
+from bridge.sdk.secret import Secret
+from bridge.sdk.text import to_plain
+from tests.irc.stage import Host, Network, running, user_id
+from tests.irc.test_client import speaking, synced
+from tests.irc.test_history import CAPABILITIES, ISUPPORT, at
+from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
+
+UNTIL = "timestamp=2026-11-26T10:00:10.000Z"
+"""A day after the last thing heard: the host's clock stands before that."""
+
+
+def said(second: int, text: str, who: str = "bob!b@h", to: str = "Alice") -> str:
+    return f"@time={at(second)};msgid=m{second} :{who} PRIVMSG {to} :{text}"
+
+
+def page(nick: str, *lines: str) -> list[str]:
+    inside = [one.replace("@", "@batch=h;", 1) for one in lines]
+    return [f":irc.test BATCH +h chathistory {nick}", *inside, ":irc.test BATCH -h"]
+
+
+def targets(*names: str) -> list[str]:
+    lines = [f"@batch=t :irc.test CHATHISTORY TARGETS {one} {at(13)}" for one in names]
+    return [":irc.test BATCH +t draft/chathistory-targets", *lines, ":irc.test BATCH -t"]
+
+
+def texts(host: Host) -> list[str]:
+    return [f"{one.chat} {one.id} {to_plain(one.body)}" for one in host.of(RemoteMessage)]
+
+
+@asynccontextmanager
+async def signed_in(
+    server: ScriptedServer, network: Network, capabilities: str = CAPABILITIES
+) -> AsyncIterator[tuple[Peer, Host]]:
+    """Have somebody connected whom the server knows by a password of its own."""
+    host = Host(network.store)
+    login = Login(
+        id=LoginId(7), owner=user_id("Alice"), name="Alice", kind=LoginKind.PERSON,
+        secrets={"server_password": Secret("sesame")},
+    )  # fmt: skip
+    async with running(network.connector.connect(login, host)) as run:
+        peer = await server.accept()
+        await peer.welcome(ISUPPORT, capabilities)
+        yield peer, host
+        assert not run.ended.is_set()
+
+
+async def been_away(server: ScriptedServer, network: Network) -> None:
+    """Have heard one thing, and nothing since."""
+    async with signed_in(server, network) as (peer, host):
+        peer.say(said(10, "last heard"))
+        await host.wait_for(RemoteMessage)
+        assert not any("CHATHISTORY" in one for one in peer.heard)
+    assert [key for key in network.store.rows if key.startswith(STORE_PREFIX)] == [
+        f"{STORE_PREFIX}7:"
+    ]
+
+
+async def test_what_was_said_to_a_person_meanwhile_comes_before_what_is_said_now() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        await been_away(server, network)
+        async with signed_in(server, network) as (peer, host):
+            asked = await peer.expect("CHATHISTORY")
+            assert asked == f"CHATHISTORY TARGETS timestamp={at(10)} {UNTIL} 3"
+            peer.say(said(20, "now"), *targets("#room", "bob", "Alice", "carl"))
+            assert await peer.expect("CHATHISTORY") == (
+                f"CHATHISTORY AFTER bob timestamp={at(10)} 3"
+            )
+            await peer.expect(f"CHATHISTORY AFTER carl timestamp={at(10)} 3")
+            peer.say(*page(
+                "bob", said(10, "last heard"), said(11, "one"),
+                said(12, "mine", "Alice!a@h", "bob"), said(13, "two"),
+            ))  # fmt: skip
+            await peer.expect(f"CHATHISTORY AFTER bob timestamp={at(13)} 3")
+            peer.say(*page("carl", said(14, "and I", "carl!c@h")))
+            await synced(peer)
+            assert texts(host) == ["bob m11 one", "bob m13 two", "carl m14 and I"]
+            assert all(one.direct for one in host.of(RemoteMessage))
+            peer.say(*page("bob", said(20, "now")))
+            await host.wait_for(RemoteMessage, 4)
+            assert texts(host)[3:] == ["bob m20 now"]
+        # All of it is heard: the next time it is asked for what comes after that.
+        async with signed_in(server, network) as (peer, host):
+            await peer.expect(f"CHATHISTORY TARGETS timestamp={at(20)} ")
+            peer.say(*targets(), said(21, "more"))
+            await host.wait_for(RemoteMessage)
+
+
+async def test_what_is_missing_when_the_connection_ends_is_asked_for_by_the_next() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        await been_away(server, network)
+        async with signed_in(server, network) as (peer, host):
+            await peer.expect("CHATHISTORY TARGETS")
+            peer.say(*targets("bob", "carl"), *page("carl", said(14, "and I", "carl!c@h")))
+            await host.wait_for(RemoteMessage)
+        async with signed_in(server, network) as (peer, _):
+            await peer.expect(f"CHATHISTORY TARGETS timestamp={at(10)} ")
+
+
+async def test_what_waited_for_an_answer_is_told_when_the_connection_ends_before() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        await been_away(server, network)
+        async with signed_in(server, network) as (peer, host):
+            await peer.expect("CHATHISTORY TARGETS")
+            peer.say(said(20, "now"))
+            await synced(peer)
+            assert texts(host) == []
+        assert texts(host) == ["bob m20 now"]
+        async with signed_in(server, network) as (peer, _):
+            await peer.expect(f"CHATHISTORY TARGETS timestamp={at(10)} ")
+
+
+async def test_where_the_server_does_not_say_who_spoke_nothing_is_held_back() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        await been_away(server, network)
+        async with signed_in(server, network) as (peer, host):
+            await peer.expect("CHATHISTORY TARGETS")
+            peer.say(said(20, "now"), "FAIL CHATHISTORY UNKNOWN_COMMAND TARGETS :Unknown command")
+            await host.wait_for(RemoteMessage)
+            assert texts(host) == ["bob m20 now"]
+
+
+async def test_a_question_to_our_program_out_of_the_memory_is_not_answered() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        await been_away(server, network)
+        async with signed_in(server, network) as (peer, host):
+            await peer.expect("CHATHISTORY TARGETS")
+            peer.say(*targets("bob"))
+            await peer.expect("CHATHISTORY AFTER bob")
+            peer.say(*page("bob", said(11, "\x01VERSION\x01"), said(12, "hi")))
+            await host.wait_for(RemoteMessage)
+            await synced(peer)
+            assert not any(one.startswith("NOTICE") for one in peer.heard)
+
+
+async def test_out_of_the_memory_nothing_is_heard_that_was_not_asked_for() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        await been_away(server, network)
+        async with signed_in(server, network) as (peer, host):
+            peer.say(*page("bob", said(11, "too soon")))
+            await peer.expect("CHATHISTORY TARGETS")
+            peer.say(*targets("bob"), *page("carl", said(12, "and I", "carl!c@h")))
+            await peer.expect("CHATHISTORY AFTER bob")
+            peer.say(*page("#room", said(13, "to all", to="#room")), *page("bob", said(14, "hi")))
+            await host.wait_for(RemoteMessage)
+            await synced(peer)
+            assert texts(host) == ["bob m14 hi"]
+
+
+async def test_an_account_is_asked_for_once_services_know_it_and_nobody_else() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with speaking(server, network, capabilities=CAPABILITIES) as (alice, host, peer, _):
+            peer.say(said(10, "to a nick alone"))
+            await host.wait_for(RemoteMessage)
+        assert not [one for one in network.store.rows if one.startswith(STORE_PREFIX)]
+        async with running(alice):
+            peer = await server.accept()
+            await peer.welcome(ISUPPORT, CAPABILITIES)
+            peer.say(":irc.test 900 {nick} {nick}!a@h alice :You are now logged in as alice")
+            peer.say(said(30, "to an account"))
+            await host.wait_for(RemoteMessage, 2)
+            await synced(peer)
+            assert not any("CHATHISTORY" in one for one in peer.heard)
+        async with running(alice):
+            peer = await server.accept()
+            await peer.welcome(ISUPPORT, CAPABILITIES)
+            peer.say(":irc.test 900 {nick} {nick}!a@h alice :You are now logged in as alice")
+            await peer.expect(f"CHATHISTORY TARGETS timestamp={at(30)} ")
