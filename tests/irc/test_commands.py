@@ -122,9 +122,11 @@ async def comes_back_the_same(network: Network, ann: Person, other: Person, nick
     assert "ann_1@" in await ann.say(f"whois {nick}")  # Made anew, by the same nick.
     assert "away: eating" in await other.say(f"whois {nick}")
     assert network.connector._network.usernames(network.store).of(user_id("Ann")) == "ann_1"
+    # What the server says in between, of the channel that the connection comes back into, is there.
     told = (await ann.say("raw INFO")).splitlines()
-    assert told[0].startswith("371 ")
-    assert told[-1].startswith("374 ") or told[-1].endswith(" lines more")
+    info = [one for one in told if one.startswith(("371 ", "374 "))]
+    assert info[0].startswith("371 ")
+    assert info[-1].startswith("374 ") or told[-1].endswith(" lines more")
     assert "line break" in await ann.refused("raw INFO\r\nQUIT")
 
 
