@@ -131,10 +131,6 @@ class Router:
         else:
             self._append(lane, Item(row, index, event, lane))
 
-    def set_going(self) -> None:
-        """Have what was pushed begun with the loop's next turn, rather than with the one after."""
-        self._turn()
-
     async def wait_for_hunger(self) -> list[Lane]:
         """Return the lanes that want what lies beyond their queue, once there are some."""
         await self._hunger.wait()
@@ -262,12 +258,13 @@ class Router:
                 self._turning = True
                 asyncio.get_running_loop().call_soon(self._turn)
 
-    def _turn(self) -> None:
-        """Set lanes going, but no more than a burst: then the loop looks after the homeserver."""
+    def set_going(self) -> None:
+        """Set lanes going, but no more than a burst: then the loop looks after the homeserver.
+
+        That is done in the loop's next turn anyhow; who cannot wait for it has it done now.
+        """
         ready, burst = self._ready, 0
-        if self._group is None:
-            return
-        while ready and burst < _BURST:
+        while ready and burst < _BURST and self._group is not None:
             lane = ready.popleft()
             lane.ready = False
             burst += len(lane.queue)
@@ -276,8 +273,11 @@ class Router:
             elif not lane.running:
                 lane.running = True
                 self._start(lane)
-        self._turning = bool(ready)
-        if ready:
+
+    def _turn(self) -> None:
+        self.set_going()
+        self._turning = bool(self._ready) and self._group is not None
+        if self._turning:
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _start(self, lane: Lane) -> None:

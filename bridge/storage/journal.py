@@ -151,6 +151,9 @@ class Journal:
                     row.day, row.seq, source.value, now, sealed, event_keys, progress, done,
                     self._database.epoch, repeated,
                 )  # fmt: skip
+        except asyncpg.UndefinedTableError as error:
+            self._landing = {}
+            raise NoTables("the tables of this day are not there any more") from error
         except (TemporaryFailure, asyncio.CancelledError):
             self._uncertain.append(row)
             await self.close()
@@ -261,11 +264,15 @@ class Journal:
     async def _lander(self, day: date) -> tuple[Connection, Any]:
         connection, statement = self._connection, self._landing.get(day)
         if connection is None or connection.is_closed() or statement is None:
-            with at_the_door():
-                if connection is None or connection.is_closed():
-                    connection, self._landing = await self._database.connection(), {}
-                    self._connection = connection
-                statement = await _prepare_landing(connection, day)
+            try:
+                with at_the_door():
+                    async with asyncio.timeout(_LAND_LIMIT):
+                        if connection is None or connection.is_closed():
+                            connection = self._connection = await self._database.connection()
+                        statement = await _prepare_landing(connection, day)
+            except BaseException:
+                await self.close()
+                raise
             # Nearly all is kept with one day.
             self._landing = {day: statement}
         return connection, statement

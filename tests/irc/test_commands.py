@@ -122,7 +122,7 @@ async def comes_back_the_same(network: Network, ann: Person, other: Person, nick
     assert "ann_1@" in await ann.say(f"whois {nick}")  # Made anew, by the same nick.
     assert "away: eating" in await other.say(f"whois {nick}")
     assert network.connector._network.usernames(network.store).of(user_id("Ann")) == "ann_1"
-    # What the server says in between, of the channel that the connection comes back into, is there.
+    # What it says in between, of the channel that the connection comes back into, is there too.
     told = (await ann.say("raw INFO")).splitlines()
     info = [one for one in told if one.startswith(("371 ", "374 "))]
     assert info[0].startswith("371 ")

@@ -1,7 +1,7 @@
 """The storage on a real Postgres."""
 
 import asyncio
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -23,6 +23,7 @@ from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.login import LoginKind
 from bridge.storage.accounts import Accounts
+from bridge.storage.door import NoTables
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, KeyLost
@@ -165,6 +166,27 @@ async def test_what_is_received_goes_straight_into_its_days_own_table(
     assert {(table, seq) for table, seq in days} == {
         (name_of("journal", one.day), one.seq) for one in (first, second)
     }
+
+
+async def test_a_day_whose_table_went_is_told_as_such_and_hinders_no_other(
+    database: Database, day_keys: DayKeys, admin: asyncpg.Connection
+) -> None:
+    journal = Journal(database, day_keys)
+    await journal.open()
+
+    async def land(day: date | None = None) -> RowId:
+        return await journal.land(
+            source=Source.RETRY, body=b"{}", event_keys=KEY, progress=b"", done=False, day=day
+        )
+
+    yesterday = database.clock.today() - timedelta(days=1)
+    day_keys._sealing(yesterday)
+    assert (await land(yesterday)).day == yesterday
+    await drop_partition(admin, "journal", yesterday)
+    with pytest.raises(NoTables):
+        await land(yesterday)
+    assert (await land()).day == database.clock.today()
+    await journal.close()
 
 
 async def test_a_row_of_which_nobody_knows_is_gone_with_its_day(
