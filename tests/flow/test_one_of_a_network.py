@@ -18,7 +18,7 @@ from tests.flow.test_conversation import bridge, irc_module
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
-from tests.rigs.trestle import Town, make_modules, running
+from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 NEAR = InstanceId("near")
 
@@ -114,6 +114,7 @@ async def test_of_two_rooms_that_are_tied_to_a_chat_at_once_one_is_and_what_is_s
     town: Town, app: App, irc: IrcServer
 ) -> None:
     alice, near = await town.person("alice"), app.parts.instances[NEAR]
+    await wait_until(lambda: near.relay is not None)
     assert await near.wait_until_connected(PATIENCE)
     chat = RemoteChat(id=RemoteChatId("#race"), name="#race")
     rooms = [RoomId(await alice.create_room(preset="public_chat")) for _ in range(2)]
