@@ -262,6 +262,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         main_bot.network_commands = NetworkCommands(
             plumbing, portals, intents, announcer, house.rules, permissions.allows, namespaces.bot
         )
+        main_bot.login_chat.is_command = main_bot.network_commands.is_one
         house.bare_orders.secrets = main_bot.network_commands.secrets
         main_bot.bare_orders = house.bare_orders
         main_bot.confidences = Confidences(

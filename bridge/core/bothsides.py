@@ -30,6 +30,7 @@ async def say_on_both_sides(house: House, door: Doorway, *, there: str, here: st
 
 def say_here(house: House, room: RoomId, text: str) -> Outgoing:
     """Make what the bot says in a room."""
+    house.bare_orders.note(room, text)
     return notice(
         house.key_of, room=room, user=house.namespaces.bot, text=text, source=("said", once())
     )

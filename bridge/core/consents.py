@@ -332,7 +332,6 @@ class Consents:
         )  # fmt: skip
 
     async def _tell(self, asked: Asked, text: str) -> None:
-        self._house.bare_orders.note(asked.room, text)
         await self._house.sender.put([say_here(self._house, asked.room, text)])
 
 

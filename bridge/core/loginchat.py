@@ -89,6 +89,8 @@ class LoginChat:
         self._removed: deque[str] = deque(maxlen=1000)
         """What was taken back lately; the homeserver may not know yet."""
         self.make_link: MakeLink = _no_link
+        self.is_command: Callable[[BotCall, str], bool] = lambda call, text: False
+        """Whether somebody commands a network by a text."""
 
     # --- commands ---
 
@@ -214,8 +216,8 @@ class LoginChat:
         """Take what is said as the way to sign in, if that was asked."""
         place = (call.sender.user_id, call.room)
         choosing, word = self._choosing.get(place), body.strip().casefold()
-        # What is not a way but a command is one: nothing else that can be said here is an answer.
-        if choosing is None or is_order(body) or word.partition(" ")[0] in WORDS:
+        # A way is one word. What else is said may be a command, and what is in it a secret.
+        if choosing is None or len(word.split()) != 1 or is_order(body) or word in WORDS:
             return False
         if asyncio.get_running_loop().time() - choosing.asked_at > IDLE_SECONDS:
             self._choosing.drop(place)
@@ -230,6 +232,8 @@ class LoginChat:
             self._choosing.drop(place)
             self._begin(*place, instance, flow)
             return True
+        if self.is_command(call, word):
+            return False
         if not await self._hear_late(call):
             await call.reply(
                 f"That is no way to sign in to {instance.name}. Say one of these words, or "

@@ -157,6 +157,13 @@ class NetworkCommands:
             return None
         return self._named(call, knowing[0], networks[knowing[0]], word, rest)
 
+    def is_one(self, call: BotCall, text: str) -> bool:
+        """Whether what was said is a network's command, also one that is not clear."""
+        try:
+            return self.find(call, text) is not None
+        except PermanentFailure:
+            return True
+
     def is_secret(self, text: str) -> bool:
         """Whether it may be a command that takes a secret, whoever gives it and with a slip of
         the pen."""

@@ -100,7 +100,7 @@ class Portals:
                     f"the room is bridged to {portal.chat_name} on {instance} already, and it can "
                     "have one chat of a network: say "
                     f"{as_typed(f'unbridge {instance} {portal.chat_name}')} there first, or "
-                    f"bridge {chat.name} in another room"
+                    f"{as_typed(f'bridge {instance} {chat.name}')} in another room"
                 )
 
     def find_direct(

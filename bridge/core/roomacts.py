@@ -26,8 +26,10 @@ _REASON = "as decided in Matrix"
 _LONGEST_REASON = 120
 """Characters: networks cut it, and who did it stands at its end."""
 LATE_SECONDS = 60.0
-"""So long after it came nothing is done to a person of the network any more: somebody else may go
-by that name by then."""
+"""So long after it was done in the room nothing is done to a person of the network any more:
+somebody else may go by that name by then."""
+CLOCKS_SECONDS = 240.0
+"""By so much a homeserver's clock may be behind ours, and what is done there count as done now."""
 
 Act = Callable[[ManagesChats], Awaitable[None]]
 
@@ -173,7 +175,7 @@ class RoomActs:
         try:
             self.check(sender)
             if to_ghost:
-                _refuse_late(item)
+                self._refuse_late(item)
         except PermanentFailure as error:
             failure = error
         else:
@@ -200,12 +202,15 @@ class RoomActs:
         for session in (own if is_there else None, relay):
             if session is None or not isinstance(session.client, ManagesChats):
                 continue
+            # What the sender was refused is not asked again each time the relay is tried.
             if at_once and not session.supervisor.connected.is_set():
+                if failure is not None:
+                    return failure
                 raise TemporaryFailure(f"{instance.name} is not connected")
             try:
                 await act(session.client)
             except TemporaryFailure:
-                if session is relay:
+                if session is relay and failure is None:
                     raise
             except PermanentFailure as error:
                 failure = error
@@ -213,13 +218,17 @@ class RoomActs:
                 return None
         return failure
 
-
-def _refuse_late(item: Item) -> None:
-    if item.age > LATE_SECONDS:
-        raise PermanentFailure(
-            "it could not be done at once, and by now somebody else may go by that name; "
-            "do it again if it is still to be done"
-        )
+    def _refuse_late(self, item: Item) -> None:
+        # It may have come late, be read afterwards, or be tried again by hand: so by the time
+        # that it bears, too, as far as the clock of the sender's homeserver can be trusted.
+        stamp, since = item.event.get("origin_server_ts"), 0.0
+        if isinstance(stamp, int):
+            since = self._house.clock.now().timestamp() - stamp / 1000
+        if item.age > LATE_SECONDS or since > LATE_SECONDS + CLOCKS_SECONDS:
+            raise PermanentFailure(
+                "it could not be done at once, and by now somebody else may go by that name; "
+                "do it again if it is still to be done"
+            )
 
 
 def changed_ranks(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Rank]:

@@ -86,6 +86,7 @@ async def tell(house: House, portal: Portal, item: Item, why: str, text: str) ->
             transaction_id=transaction_id(house.key_of, *source, bot, portal.room),
         )  # fmt: skip
     else:
+        house.bare_orders.note(portal.room, text)
         said = notice(
             house.key_of, room=portal.room, user=bot, text=text, source=source, reply_to=event_id
         )

@@ -156,10 +156,11 @@ def writing(
 ) -> Iterator[Writer]:
     """Make the file: whole and on disk, or not at all; its owner alone can read it.
 
-    With ``state_dir`` that is who owns the state, and restores it, also where root makes it.
-    A link stays one: what it leads to is made. Raises ``TrestleError`` as
+    With ``state_dir`` that is who owns the state, and restores it, also where root makes it in a
+    folder of theirs. A link stays one: what it leads to is made. Raises ``TrestleError`` as
     :func:`refuse_existing`, and if it cannot be written.
     """
+    _refuse_led(path)
     path = path.resolve()
     refuse_existing(path, force=force)
     half_made = path.with_name(f".{path.name}.partial")
@@ -177,7 +178,9 @@ def writing(
             raise TrestleError(f"another backup was written to {path} just now")
         try:
             os.fchmod(descriptor, 0o600)
-            if state_dir is not None:  # At once: what is cut short must not be in their way.
+            # At once: what is cut short must not be in their way. In a folder of another's it
+            # could be more to them than a backup.
+            if state_dir is not None and _have_one_owner(path.parent, state_dir):
                 give_to_owner(descriptor, state_dir)
             file.truncate(0)
             with zipfile.ZipFile(file, "w") as archive:
@@ -190,6 +193,26 @@ def writing(
             half_made.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def _refuse_led(path: Path) -> None:
+    """Raise ``TrestleError`` if we are root and another user could lead us to any place."""
+    if os.geteuid() != 0:
+        return
+    path = path.absolute()
+    for one in (path, *path.parents):
+        if one.is_symlink() and one.parent.stat().st_uid != 0:
+            raise TrestleError(
+                f"{one} is a link in a folder that is not root's, and root follows none of those; "
+                f"name the place itself: {path.resolve()}"
+            )
+
+
+def _have_one_owner(folder: Path, other: Path) -> bool:
+    try:
+        return folder.stat().st_uid == other.stat().st_uid
+    except FileNotFoundError:  # No state is kept yet.
+        return False
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

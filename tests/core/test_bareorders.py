@@ -1,9 +1,16 @@
 """A secret that is said without the bot's name before it, where the bot told how it is said."""
 
+from dataclasses import replace
+
 import pytest
 
 from bridge.core.bareorders import BareOrders
+from bridge.core.bothsides import say_here
+from bridge.core.telling import tell
+from bridge.model import Telling
 from bridge.sdk.ids import RoomId
+from tests.core import ground as around
+from tests.core.test_roomacts import changed
 
 ROOM, OTHER = RoomId("!room"), RoomId("!other")
 TOLD = "#den cannot be joined: it needs a key. Say it: !trestle key <key>"
@@ -42,3 +49,16 @@ def test_it_is_looked_for_only_where_it_was_told_how_and_only_for_a_while() -> N
     bare.note(OTHER, "!trestle near key [key|off] — keep the key")
     assert not bare.holds(OTHER, said)
     assert not told(seconds=0).holds(ROOM, said)
+
+
+@pytest.mark.parametrize("how", list(Telling))
+async def test_it_is_looked_for_wherever_a_portal_told_it(how: Telling) -> None:
+    ground = around.Ground()
+    house = ground.house
+    house.bare_orders.secrets = lambda: {"key"}
+    item = changed(0, "m.room.message", text("hello"))
+    await tell(house, replace(ground.portal, telling=how), item, "parked", TOLD)
+    assert house.bare_orders.holds(around.ROOM, text("key sesame")) is (how is Telling.NOTICE)
+    said = say_here(house, OTHER, TOLD)
+    assert said.content["body"] == TOLD
+    assert house.bare_orders.holds(OTHER, text("key sesame"))

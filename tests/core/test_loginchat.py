@@ -155,6 +155,31 @@ async def test_what_is_asked_is_answered_once_and_no_secret_where_somebody_comes
     assert sum("Password?" in text for text in homeserver.texts(chat.room)) == 1
 
 
+async def test_what_is_no_answer_to_which_way_is_obeyed_and_taken_back_as_ever(
+    chat: Chat,
+) -> None:
+    homeserver, bot = chat.stage.homeserver, chat.stage.app.parts.main_bot
+    await chat.login_chat.login(chat.call("$login"), ["near"])
+    await chat.expect("How do you sign in to near?")
+    secrets = ("near join #den sesame", "join #den sesame", "autocommand msg NickServ identify pw")
+    for number, body in enumerate(secrets):
+        call = chat.call(f"$secret{number}", text=body)
+        assert not await chat.login_chat.hear(call, body)
+        await bot.obey(call, body)
+    for body in ("near", "status", "disconnect", "what is that?"):
+        assert not await chat.login_chat.hear(chat.call(f"${body}"), body)
+    await homeserver.wait_until(
+        lambda: (
+            {one.parts[3] for one in homeserver.asked if "redact" in one.parts}
+            >= {f"$secret{number}" for number in range(len(secrets))}
+        )
+    )
+    await chat.hear("$wrong", "sesame")
+    await chat.expect("That is no way to sign in to near.")
+    await chat.hear("$right", "SASL")
+    await chat.expect("Account?")
+
+
 async def test_what_logins_there_are_is_told_to_nobody_else_and_each_link_is_sent(
     chat: Chat,
 ) -> None:

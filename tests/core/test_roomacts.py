@@ -13,7 +13,7 @@ from bridge.core.portals import Portals
 from bridge.core.progress import Row
 from bridge.core.roomacts import LATE_SECONDS, RoomActs
 from bridge.model import Permission, RowId
-from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Rank, RemoteChat, Removal
 from bridge.sdk.ids import RemoteUserId, UserId
 from tests.core.ground import ALICE, NEAR, ROOM, Ground
@@ -27,6 +27,8 @@ class Channel:
 
     def __init__(self) -> None:
         self.done: list[tuple[object, ...]] = []
+        self.refusal: Exception | None = None
+        """What each removal ends with."""
 
     async def set_topic(self, chat: RemoteChat, topic: str) -> None:
         """Do it."""
@@ -41,6 +43,8 @@ class Channel:
     ) -> None:
         """Do it."""
         self.done.append((person, how))
+        if self.refusal is not None:
+            raise self.refusal
 
 
 def power(stage: "Stage", age: float, **levels: int) -> Item:
@@ -120,3 +124,36 @@ async def test_what_is_done_to_a_ghost_waits_for_no_connection_and_is_tried_agai
     await stage.acts.remove(membership(stage, 30, "ban"))
     await stage.acts.handle(power(stage, 30, bob=50, bea=0))
     assert stage.channel.done == [("bob", Removal.BAN), ("bob", Rank.MODERATOR)]
+
+
+@pytest.mark.parametrize("came", [0, 30])
+async def test_what_was_done_long_ago_is_late_however_soon_after_it_came(came: float) -> None:
+    """As after an hour's outage of ours, when it is tried again, and in what is caught up with."""
+    stage = Stage()
+    stage.connected.set()
+    now = stage.ground.house.clock.now().timestamp()
+    for ago, how in ((3600, "ban"), (LATE_SECONDS - 40, "leave"), (-3600, "ban")):
+        item = membership(stage, came, how)
+        item.event["origin_server_ts"] = int((now - ago) * 1000)
+        await stage.acts.remove(item)
+    assert stage.channel.done == [("bob", Removal.KICK), ("bob", Removal.BAN)]
+    (said,) = stage.said
+    assert "ban of bob: it could not be done at once" in said
+
+
+async def test_what_the_sender_is_refused_is_not_done_again_while_the_relay_is_away() -> None:
+    stage = Stage()
+    own = Channel()
+    own.refusal = PermanentFailure("you are no operator there")
+    session = SimpleNamespace(client=own, supervisor=SimpleNamespace(connected=asyncio.Event()))
+    session.supervisor.connected.set()
+    near = cast(Any, stage.ground.house).instances[NEAR]
+    near.find_session = lambda user: session
+    # The relay is not connected, and then it breaks while it does it.
+    for number in (1, 2):
+        await stage.acts.remove(membership(stage, 0, "ban"))
+        assert len(own.done) == len(stage.said) == number
+        assert stage.said[-1].endswith("did not take the ban of bob: you are no operator there.")
+        stage.connected.set()
+        stage.channel.refusal = TemporaryFailure("the connection broke")
+    assert len(stage.channel.done) == 1

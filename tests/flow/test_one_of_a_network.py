@@ -56,7 +56,8 @@ async def test_a_second_chat_of_a_network_is_refused_and_one_of_another_network_
     await alice.say(room, "!trestle bridge near #more")
     await alice.wait_for_text(
         room, "bridged to #first on near already, and it can have one chat of a network: "
-        "say !trestle unbridge near #first there first, or bridge #more in another room",
+        "say !trestle unbridge near #first there first, or !trestle bridge near #more in another "
+        "room",
     )  # fmt: skip
     await alice.say(room, "!trestle bridge far #more")
     await alice.wait_for_text(room, "This room is bridged to #more on far.")

@@ -14,6 +14,7 @@ from bridge import sdk
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.demo.processes import free_port
+from bridge.model import SystemClock
 from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
 from tests.flow.test_conversation import bridge
 from tests.flow.test_double_puppets import direct_chat
@@ -64,7 +65,8 @@ class Sender:
         event_id = f"$unsound{self._number}"
         event = {
             "type": kind, "event_id": event_id, "room_id": self._room, "sender": self._person.id,
-            "content": content, "origin_server_ts": 1, **more,
+            "content": content, **more,
+            "origin_server_ts": int(SystemClock().now().timestamp() * 1000),
         }  # fmt: skip
         appservice = self._settings.appservice
         url = f"http://{appservice.listen}/_matrix/app/v1/transactions/{event_id[1:]}"

@@ -150,3 +150,16 @@ async def test_a_wish_whose_nick_was_seen_to_go_is_not_done(seen: str, answered:
         list_names(peer, "@alice @eve")
         await peer.expect("NOTICE eve :leave is done")
         assert [one.moderator.name for one in host.wishes] == ["eve"]
+
+
+async def test_who_is_spelled_otherwise_by_now_is_the_same() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "@alice") as (_, host, peer, _),
+    ):
+        peer.say(":alice!a@h PRIVMSG {nick} :leave")
+        await peer.expect("NAMES #room")
+        peer.say(":alice!a@h NICK Alice")
+        list_names(peer, "@Alice", Alice="a@h")
+        await peer.expect("NOTICE Alice :leave is done")
+        assert [one.moderator.name for one in host.wishes] == ["Alice"]

@@ -212,6 +212,33 @@ async def test_what_is_left_of_a_question_that_was_given_up_answers_no_other() -
             assert await banned == "*!*@bob.test is banned from #room."
 
 
+async def test_what_a_list_in_pieces_still_brings_is_none_of_the_next() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        relay, _ = network.relay()
+        async with (
+            speaking(server, network) as (puppet, _, peer, _),
+            asyncio.TaskGroup() as tasks,
+        ):
+            await synced(peer)
+            peer.pong = None
+            given_up = tasks.create_task(say("list *old*", relay, puppet))
+            await peer.expect("LIST")
+            given_up.cancel()
+            await pong(peer)
+            # What else is asked meanwhile is answered.
+            told = tasks.create_task(say("whois bob", relay, puppet))
+            await peer.expect("WHOIS bob")
+            peer.say(":irc.test 322 Alice #older 9 :of old")
+            peer.say(":irc.test 311 Alice Bob b bob.test * :Bob", ":irc.test 318 Alice bob :End")
+            assert await told == "Bob is Bob (b@bob.test)."
+            told = tasks.create_task(say("list *ne*", relay, puppet))
+            await peer.expect("LIST")
+            peer.say(":irc.test 322 Alice #one-of-old 9 :old", ":irc.test 323 Alice :End of LIST")
+            peer.say(":irc.test 322 Alice #new 2 :of now", ":irc.test 323 Alice :End of LIST")
+            assert await told == "#new (2): of now"
+
+
 async def test_where_the_server_knows_no_userhost_it_is_asked_who_somebody_is() -> None:
     async with (
         scripted_server() as server,
@@ -248,6 +275,29 @@ async def test_who_somebody_is_is_said_by_what_the_server_says_of_that_nick() ->
             peer.say(":irc.test 311 Alice eve e eve.test * :Eve")
             peer.say(":irc.test 311 Alice Bob b bob.test * :Bob", ":irc.test 318 Alice bob :End")
             assert await told == "Bob is Bob (b@bob.test)."
+
+
+async def test_a_reconnect_that_did_not_come_about_may_be_said_again_at_once() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        relay, _ = network.relay()
+        async with (
+            speaking(server, network) as (puppet, _, peer, _),
+            asyncio.TaskGroup() as tasks,
+        ):
+            given_up = tasks.create_task(say("reconnect", relay, puppet))
+            await peer.expect("QUIT")
+            second = await server.accept()
+            given_up.cancel()
+            await second.welcome()
+            async with puppet.at_hand():
+                pass
+            told = tasks.create_task(say("reconnect", relay, puppet))
+            await second.expect("QUIT")
+            third = await server.accept()
+            await third.welcome()
+            assert (await told).startswith("You are connected anew, as Alice on")
+            assert "once a minute" in await refused("reconnect", relay, "", puppet)
 
 
 def banned(peer: Peer, *hosts: str) -> None:

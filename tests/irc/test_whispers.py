@@ -159,7 +159,8 @@ async def test_who_has_the_nick_of_a_partner_and_is_not_that_person_is_not_follo
         peer.say("@account=mallory :bob!m@evil PRIVMSG Alice :it is me")
         await synced(peer)
         assert host.of(RemoteRename) == []
-        _, remark = host.of(RemoteRemark)
+        _, other, remark = host.of(RemoteRemark)
+        assert other.text.startswith("bob goes by mallory now. Nothing shows that it is who you")
         assert "bob is m@evil now, and was b@h before: it may be somebody else" in remark.text
         # By the account it is the same person from another place.
         peer.say("@account=bob :bob!b@h PRIVMSG Alice :back", ":bob!b@h ACCOUNT bobs")
@@ -178,9 +179,22 @@ async def test_who_has_said_nothing_so_far_is_not_followed_and_that_is_told() ->
         (remark,) = await host.wait_for(RemoteRemark)
         assert remark.chat == "bob"
         assert remark.text.startswith("Bob goes by robert now. Nothing shows that it is who you")
-        assert remark.text.endswith("query robert begins one with robert.")
+        assert remark.text.endswith("!trestle query robert begins one with robert.")
         await puppet.send(message("bob", "still there?"))
         await peer.expect("PRIVMSG bob :still there?")
+
+
+async def test_whose_host_changed_unseen_is_not_followed_and_that_is_told() -> None:
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port)) as (_, host, peer, _),
+    ):
+        peer.say(":bob!b@home PRIVMSG Alice :hi", ":bob!b@home QUIT :Changing host")
+        peer.say(":bob!b@cloak JOIN #room", ":bob!b@cloak NICK robert")
+        await synced(peer)
+        assert host.of(RemoteRename) == []
+        remark = host.of(RemoteRemark)[-1]
+        assert (remark.chat, remark.text.split(".")[0]) == ("bob", "bob goes by robert now")
 
 
 async def test_that_a_partner_is_away_is_told_once_and_that_they_are_back() -> None:

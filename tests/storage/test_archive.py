@@ -1,6 +1,7 @@
 """The file of a backup, as it is made."""
 
 import fcntl
+import os
 import sys
 from pathlib import Path
 
@@ -33,3 +34,39 @@ def test_who_comes_as_another_has_just_finished_does_not_touch_the_file(
     finally:
         sys.setprofile(None)
     assert path.read_text() == "finished"
+
+
+NOBODY = 65534
+
+
+def test_root_is_led_by_no_link_of_who_owns_the_state_and_gives_them_what_is_theirs(
+    folder: Path, clock: TurnedClock
+) -> None:
+    state, theirs, ours = (folder / name for name in ("state", "backups", "profile.d"))
+    for one in (state, theirs, ours):
+        one.mkdir()
+    is_root = os.geteuid() == 0
+    if is_root:
+        for one in (state, theirs):
+            os.chown(one, NOBODY, NOBODY)
+
+    def make(path: Path) -> None:
+        with archive.writing(path, clock.now(), force=True, state_dir=state):
+            pass
+
+    (theirs / "night.trestle").symlink_to(ours / "x.sh")
+    (theirs / "deeper").symlink_to(ours)
+    for led in (theirs / "night.trestle", theirs / "deeper" / "x.sh"):
+        if is_root:
+            with pytest.raises(TrestleError, match="is a link in a folder that is not root's"):
+                make(led)
+        else:  # Nobody leads us anywhere with more rights than they have.
+            make(led)
+    assert (list(ours.iterdir()) == []) is is_root
+    (ours / "link").symlink_to(theirs / "by-link.trestle")
+    for one, made in (
+        (theirs / "today.trestle", theirs / "today.trestle"),
+        (ours / "link", theirs / "by-link.trestle"), (ours / "x.trestle", ours / "x.trestle"),
+    ):  # fmt: skip
+        make(one)
+        assert made.stat().st_uid == made.parent.stat().st_uid

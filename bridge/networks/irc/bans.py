@@ -9,6 +9,7 @@ from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.whereabouts import find_person
 from bridge.networks.irc.wire import Line, Source, line
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.globs import Glob
@@ -47,8 +48,8 @@ async def find_about(
         if seen is not None and not any(_may_hit(mask, seen, fold) for mask in there):
             return []
         raise PermanentFailure(
-            f"none of the bans of {chat.name} is known to mean {nick} alone; `modes` names them, "
-            "and `ban -<mask>` lifts one"
+            f"none of the bans of {chat.name} is known to mean {nick} alone; {as_typed('modes')} "
+            f"names them, and {as_typed('ban -<mask>')} lifts one"
         )
     return found
 

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from bridge.networks.irc.connection import Connection
@@ -151,7 +151,10 @@ class Desk:
         old = fold(message.source.nick)
         new = message.param(0) if message.command == "NICK" else ""
         for one in self._unserved:
-            if fold(one.nick) in {old, fold(new)}:
+            if fold(new) == old and one.source.nick == message.source.nick:
+                # The same nick, spelled otherwise.
+                one.nick, one.source = new, replace(one.source, nick=new)
+            elif fold(one.nick) in {old, fold(new)}:
                 one.is_nick_lost = True
                 if fold(one.nick) == old and new:
                     one.nick = new
@@ -257,17 +260,21 @@ class Desk:
 
     async def _run_by(self, said: _Served, named: Sequence[str]) -> Sequence[RemoteChat]:
         """The channels among those named, else among the bridged ones, that somebody runs."""
-        fold, nick = self._connection.isupport.fold, said.source.nick
+        fold = self._connection.isupport.fold
         # Whom the relay does not hear to be an operator must name a channel: else anybody could
         # have the server asked about all channels that they are in.
         chats = [
             self._roster.find_chat(name) or RemoteChat(id=RemoteChatId(fold(name)), name=name)
             for name in named
-        ] or [one for one in self._roster.chats_of(nick) if self.seems_to_run(nick, one)]
+        ] or [
+            one for one in self._roster.chats_of(said.source.nick)
+            if self.seems_to_run(said.source.nick, one)
+        ]  # fmt: skip
         found = []
         for chat in chats:
             moderators = await self._inquiry.moderators(chat.name)
-            if nick in moderators:  # As it is spelled: our rule may take two nicks for one.
+            # As it is spelled: our rule may take two nicks for one.
+            if said.source.nick in moderators:
                 await self._check_still(said)
                 found.append(chat)
         if found:
@@ -284,8 +291,8 @@ class Desk:
 
     async def _check_still(self, said: _Served) -> None:
         """Raise ``PermanentFailure`` if the nick may be another's than when it was said."""
-        is_same = await self._inquiry.find_person(said.source.nick) == said.source
-        if not is_same or said.is_nick_lost:
+        found = await self._inquiry.find_person(said.source.nick)
+        if found != said.source or said.is_nick_lost:
             raise _lost(said)
 
     def seems_to_run_any(self, nick: str, named: Sequence[str]) -> bool:

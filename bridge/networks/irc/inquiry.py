@@ -1,6 +1,7 @@
 """Questions to the server beside messages: what is written, and which replies answer it."""
 
 import asyncio
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -95,6 +96,9 @@ class Inquiries:
         self._late = ""
         """What is in the PONG after which nothing comes any more of a question that was given up,
         as long as it is awaited: what comes before answers no other."""
+        self._listed_until = -math.inf
+        """So long what comes of a list is of one that was given up, unless that ends before: some
+        servers send it in pieces, past the PONG."""
 
     async def ask(
         self,
@@ -152,6 +156,8 @@ class Inquiries:
                 ) from error
             finally:
                 self._question = None
+                if replies.LIST_END in last and not (question.is_over or question.refusal):
+                    self._listed_until = asyncio.get_running_loop().time() + self._seconds
                 if not question.is_over and self._connection.is_up:
                     self._late = question.marker or self._connection.ask()
         if failure is not None:
@@ -192,9 +198,20 @@ class Inquiries:
         question = self._question
         if message.command == "PONG":
             self._hear_pong({one.lower() for one in message.params})
+        elif self._is_of_late_list(message):
+            pass
         elif question is not None and not question.done.done() and not self._late:
             self._answer(message, question)
         return is_overheard
+
+    def _is_of_late_list(self, message: Incoming) -> bool:
+        """Whether a line is of a list that was given up."""
+        if asyncio.get_running_loop().time() >= self._listed_until:
+            return False
+        if message.command == replies.LIST_END:
+            self._listed_until = -math.inf
+            return True
+        return message.command == replies.LIST_ENTRY
 
     def _hear_pong(self, params: Collection[str]) -> None:
         question = self._question

@@ -68,6 +68,7 @@ async def reconnect(call: NetworkCall) -> str:
     async with client.at_hand() as (connection, _, _):
         who = f"{connection.own.nick} on {connection.server}"
     if is_anew:
+        client.note_wish()  # Not before: who got no connection may try again.
         return (
             f"You are connected anew, as {who}. You come back into the channels that you were in."
         )

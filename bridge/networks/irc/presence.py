@@ -287,10 +287,11 @@ class Presence:
     def renew(self) -> bool:
         """Have the connection made anew, as its owner wishes; False if there is none.
 
-        Raises ``PermanentFailure`` so soon after another such wish."""
+        Raises ``PermanentFailure`` so soon after another such wish; ``note_wish`` when it came up.
+        """
         if self._link.connection is None:
             return False
-        self._note_wish()
+        self._check_wish()
         self.reconnect("Reconnects")
         return True
 
@@ -302,15 +303,18 @@ class Presence:
             return False
         if self._speaking:
             raise TemporaryFailure("something of yours is on its way.")
-        self._note_wish()
+        self._check_wish()
+        self.note_wish()
         self._goodbye = DISCONNECTED
         return self._dismiss()
 
-    def _note_wish(self) -> None:
-        now = monotonic()
-        if now < self._wished + WISH_SECONDS:
+    def _check_wish(self) -> None:
+        if monotonic() < self._wished + WISH_SECONDS:
             raise PermanentFailure("you end your connection once a minute at most")
-        self._wished = now
+
+    def note_wish(self) -> None:
+        """Take note that the connection ended, or was made anew, as its owner wished."""
+        self._wished = monotonic()
 
     def change_username(self, before: str, now: str) -> None:
         """Have the connection made anew with another user name. Those who run channels, and who

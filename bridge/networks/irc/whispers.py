@@ -177,12 +177,13 @@ class Whispers:
         if is_known or chat == self._chat(new):
             self._partners.rename(chat, self._chat(new), new)
             return [RemoteRename(chat=chat, old=self._user(old), new=self._user(new))]
-        if partner.mask or not partner.is_talked_to(self._partners.now()):
+        if not partner.is_talked_to(self._partners.now()):
             return []
         name, other = strip_codes(old), strip_codes(new)
         return [self._network.remark(
             chat, f"{name} goes by {other} now. Nothing shows that it is who you talk with here, "
-            f"so this stays the chat with {name}; query {other} begins one with {other}.",
+            f"so this stays the chat with {name}; {as_typed(f'query {other}')} begins one with "
+            f"{other}.",
         )]  # fmt: skip
 
     def _on_quit(self, source: Source, partner: Partner, reason: str) -> list[Whispered]:
