@@ -115,7 +115,7 @@ class ChatFacts(ShownRoom):
 
     async def _make_good(self) -> None:
         portal = self.portal
-        if not (portal.paused or self._is_bot_out or self._is_left):
+        if not (portal.paused or self.is_bot_out or self._is_left):
             with _leaving_refused():
                 await self.topic.make_good()
             is_behind = self._is_behind or any(True for _ in self._removals.undone())
@@ -255,7 +255,7 @@ class ChatFacts(ShownRoom):
         if self._is_left or (is_limited is portal.quieted and not self._is_limiting):
             return
         # What is limited by us is known to be until we can lift it: later it would be people's.
-        if self._is_bot_out or not await self.can("m.room.power_levels"):
+        if self.is_bot_out or not await self.can("m.room.power_levels"):
             return
         is_new = is_limited and not portal.quieted and not self._quieting()
         if is_new and not await self._may_all_speak():
@@ -425,7 +425,7 @@ class ChatFacts(ShownRoom):
         )  # fmt: skip
 
     @property
-    def _is_bot_out(self) -> bool:
+    def is_bot_out(self) -> bool:
         """Whether those in the room have put our bot out."""
         house = self._house
         return house.intents.evictions.is_out(self.portal.room, house.namespaces.bot)

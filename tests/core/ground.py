@@ -45,12 +45,16 @@ class Ground:
         self.listed: list[bool] = []
         """What the network's list was told of the room."""
         self.members: set[UserId] = set()
+        self.wanted: list[object] = []
+        """Those that are to be let in, or to catch up."""
         self.waiting: deque[Outgoing] = deque()
         self.lane: RoomLane | None = None
         self.stored: dict[str, Any] = {}
         """What the database knows of the portal."""
         self.meanwhile: dict[str, Callable[[], Awaitable[None]]] = {}
         self.failing: set[str] = set()
+        self.is_bot_out = False
+        """Those in the room have put our bot out, which is told to us later."""
         self.is_away = False
         """The homeserver does not answer."""
         self.refusing: set[str] = set()
@@ -158,7 +162,7 @@ class Ground:
     async def joined_members(self, room: RoomId) -> Mapping[UserId, str]:
         """Who is in the room."""
         self._refuse("joined_members")
-        there = dict.fromkeys(self.members, "")
+        there = {} if self.is_bot_out else dict.fromkeys([self.namespaces.bot, *self.members], "")
         await self._call("joined_members")
         return there
 
@@ -216,4 +220,5 @@ class Ground:
         """Know nobody who is typing."""
 
     def want(self, room: object) -> None:
-        """Let the test say when somebody is let in."""
+        """Let the test say when somebody is let in, or catches up."""
+        self.wanted.append(room)
