@@ -142,6 +142,7 @@ class Ground:
     async def can(self, room: RoomId, user: UserId, kind: str) -> bool:
         """Give our bot all power, unless it was taken."""
         self._refuse("can")
+        await self._call("can")
         return not self.is_demoted
 
     async def may_remove(self, room: RoomId, *who: object, most: float) -> bool:

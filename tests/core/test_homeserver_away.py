@@ -121,6 +121,27 @@ async def test_a_room_that_follows_the_topic_alone_has_what_is_known_of_its_chat
     assert (ground.stored["open"], facts.portal.quieted) == (False, False)
 
 
+async def test_a_topic_that_was_missed_is_not_put_over_a_newer_one() -> None:
+    ground = Ground()
+    facts = ChatFacts(ground.portal, ground.house)
+    ground.is_away = True
+    await facts.receive(topic("first"))
+    ground.is_away = False
+
+    async def set_theirs() -> None:
+        facts.topic.note("people's")
+
+    ground.meanwhile["can"] = set_theirs
+    await facts.catch_up()
+    assert (facts.topic.text, list(ground.waiting)) == ("people's", [])
+    # It comes after the pause, or with our bot, before what was missed is looked at.
+    facts.topic.miss(topic("second"))
+    await facts.receive(topic("third"))
+    await facts.review()
+    ground.arrive()
+    assert ground.topics == ["third"]
+
+
 class Room:
     """One that lacks something, until it may have it."""
 
