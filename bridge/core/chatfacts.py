@@ -47,6 +47,8 @@ class ChatFacts(ShownRoom):
         self._ranks: dict[RemoteUserId, Rank] = {}
         self._own: dict[UserId, Rank] = {}
         """What people in Matrix may do in the chat, by their connections."""
+        self._are_ranks_told = False
+        """The network has told what everybody may do there: who is not among them, nothing."""
         self._given: set[UserId] = set()
         """Those of them whom we let speak in the room, for their rank."""
         self._has_found_given = False
@@ -80,7 +82,8 @@ class ChatFacts(ShownRoom):
         chat, self._is_behind = self.portal.chat, False
         ranks, own = dict(self._ranks), dict(self._own)
         try:
-            await self._take(RemoteRanks(chat=chat, ranks=ranks, own=own, is_all=True))
+            is_all = self._are_ranks_told
+            await self._take(RemoteRanks(chat=chat, ranks=ranks, own=own, is_all=is_all))
             if self._access is not None:
                 await self._take(self._access)
             for removal in self._removals.undone():
@@ -115,7 +118,10 @@ class ChatFacts(ShownRoom):
 
     async def _make_good(self) -> None:
         portal = self.portal
-        if not (portal.paused or self.is_bot_out or self._is_left):
+        is_shut = portal.paused or self.is_bot_out or self._is_left
+        if is_shut or portal.follow is not Follow.ALL:
+            self._removals.let_kicks_go()
+        if not is_shut:
             with _leaving_refused():
                 await self.topic.make_good()
             is_behind = self._is_behind or any(True for _ in self._removals.undone())
@@ -377,6 +383,7 @@ class ChatFacts(ShownRoom):
         self.portal = replace(self.portal, listed=listed, open=is_open, closed=closed)
 
     def _learn_ranks(self, event: RemoteRanks) -> None:
+        self._are_ranks_told |= event.is_all
         ranks = event.ranks if event.is_all else {**self._ranks, **event.ranks}
         self._ranks = {who: rank for who, rank in ranks.items() if rank}
         own = event.own if event.is_all else {**self._own, **event.own}

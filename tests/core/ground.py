@@ -59,6 +59,7 @@ class Ground:
         """The homeserver does not answer."""
         self.refusing: set[str] = set()
         """What the homeserver refuses once, as one does that does not know us any more."""
+        self.refusal = MatrixError(401, "M_UNKNOWN_TOKEN", "who are you?")
         self.house = cast(House, SimpleNamespace(
             store=self, sender=self, intents=self, audit=self, namespaces=self.namespaces,
             double_puppets=self, optouts=self, gathering=self, catching_up=self, typing=self,
@@ -83,7 +84,7 @@ class Ground:
             raise HomeserverAway("no answer")
         if name in self.refusing:
             self.refusing.remove(name)
-            raise MatrixError(401, "M_UNKNOWN_TOKEN", "who are you?")
+            raise self.refusal
 
     def arrive(self) -> None:
         """Have all that waits in the room, in its order."""

@@ -142,6 +142,21 @@ async def test_a_topic_that_was_missed_is_not_put_over_a_newer_one() -> None:
     assert ground.topics == ["third"]
 
 
+async def test_ghosts_keep_their_powers_until_the_network_has_told_everybodys() -> None:
+    ground = Ground()
+    bob, carl = (ground.namespaces.ghost(NEAR, RemoteUserId(one)) for one in ("bob", "carl"))
+    ground.levels = {"users": {bob: 50}}
+    facts = ChatFacts(ground.portal, ground.house)
+    ground.is_away = True
+    await facts.receive(replace(CLOSED, moderated=False))
+    await facts.receive(ranks(carl=Rank.VOICED))
+    ground.is_away = False
+    await facts.catch_up()
+    ground.arrive()
+    assert ground.levels["users"] == {bob: 50, carl: 1}
+    assert ground.join_rule == "invite"
+
+
 class Room:
     """One that lacks something, until it may have it."""
 
