@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -60,7 +60,7 @@ class ChatFacts(ShownRoom):
         self._limiting = asyncio.Lock()
         self._is_limiting = False
         """That was begun, and it is not done, or failed."""
-        self._removals = Removals(house, self.ask)
+        self._removals = Removals(house, self._may)
         self._is_left = False
         """The room is the chat's no longer."""
         self._is_behind = False
@@ -440,7 +440,11 @@ class ChatFacts(ShownRoom):
     async def can(self, kind: str) -> bool:
         """Whether our bot may set a state of the room. Raises ``HomeserverAway``."""
         house = self._house
-        return await self.ask(house.intents.can(self.portal.room, house.namespaces.bot, kind))
+        return await self._may(house.intents.can(self.portal.room, house.namespaces.bot, kind))
+
+    async def _may(self, question: Awaitable[bool]) -> bool:
+        # Nothing is done any more in a room that was left meanwhile.
+        return await self.ask(question) and not self._is_left
 
     async def put_state(self, kind: str, content: dict[str, Any]) -> Outgoing:
         """Have a state of the room so; what goes there. Raises ``TemporaryFailure``."""
