@@ -133,7 +133,8 @@ def away(times: int) -> list[DeliveryError]:
 
 
 async def test_people_who_write_to_somebody_alone_in_one_outage_share_its_patience() -> None:
-    host = host_with(away(3), stored := [])
+    stored: list[RemoteEvent] = []
+    host = host_with(away(3), stored)
     host.patience = 0
     async with asyncio.timeout(10):
         for chat in ("carl", "dora"):
@@ -145,7 +146,8 @@ async def test_people_who_write_to_somebody_alone_in_one_outage_share_its_patien
 async def test_an_outage_of_the_homeserver_begins_anew_after_the_last_one() -> None:
     refused = PermanentFailure("nobody here takes that")
     failures = [*away(2), *away(1), None, *away(1), refused, *away(1)]
-    host = host_with(failures, stored := [])
+    stored: list[RemoteEvent] = []
+    host = host_with(failures, stored)
     host.patience = host.lull = 0
     async with asyncio.timeout(10):
         with pytest.raises(PermanentFailure, match="say it again later"):
