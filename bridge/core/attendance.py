@@ -24,6 +24,10 @@ Movement = RemoteJoin | RemoteLeave | RemoteRename | RemoteMembers
 log = logging.getLogger(__name__)
 
 
+class _NotToBeSeenError(HomeserverAway):
+    """Who is in a room is told to nobody who is not."""
+
+
 class Attendance:
     """One room's. Whether everybody of the chat, who has spoken, or nobody: ``Members``.
 
@@ -50,6 +54,8 @@ class Attendance:
         """Who is in the room by what was put since it was to be asked who is there."""
         self._missed: dict[UserId, RemoteLeave | RemoteRename] = {}
         """What became of others in the meantime."""
+        self._leaving: dict[UserId, Outgoing] = {}
+        """What has ghosts leave that was put in the meantime, and may be on its way."""
 
     @property
     def _portal(self) -> Portal:
@@ -71,23 +77,36 @@ class Attendance:
     async def present(self) -> set[UserId]:
         """Our ghosts of this portal's instance that are in the room.
 
-        Raises ``HomeserverAway`` when the homeserver does not say.
+        Where our bot is out, none is known of. Raises ``HomeserverAway`` when the homeserver does
+        not say.
         """
+        try:
+            return await self._learn()
+        except _NotToBeSeenError:
+            return self._brought
+
+    async def _learn(self) -> set[UserId]:
+        """The same; raises ``HomeserverAway`` also where our bot is out, and is not told."""
         if self._present is None:
-            room = self._portal.room
+            room, may_wait = self._portal.room, self._house.sender.may_wait
+            # Asked first: who is to leave by what waits is in the answer, and not there after it.
+            done = [entry for entry in self._leaving.values() if not may_wait(entry)]
             try:
                 members = await self._house.intents.joined_members(room)
             except MatrixError as error:
                 raise HomeserverAway(str(error), retry_after=5) from error
             if self._present is not None or self._portal.room != room:
-                return await self.present()  # Known, or another room, meanwhile.
+                return await self._learn()  # Known, or another room, meanwhile.
+            if not members:
+                raise _NotToBeSeenError("our bot is not in the room")
             parse_ghost = self._house.namespaces.parse_ghost
+            gone = {ghost for ghost, entry in self._leaving.items() if entry not in done}
             self._present = self._brought | {
-                UserId(user)
-                for user in members
+                user
+                for user in members.keys() - gone
                 if (ghost := parse_ghost(user)) and ghost[0] == self._portal.instance
             }
-            self._brought = set()
+            self._brought, self._leaving = set(), {}
         return self._present
 
     async def known(self) -> set[UserId]:
@@ -95,7 +114,7 @@ class Attendance:
         if self._present is None and not self._is_unmatched:
             try:
                 self._refuse_early()
-                return await promptly(self.present())
+                return await promptly(self._learn())
             except HomeserverAway as error:
                 log.info("room and chat are compared later: %s", error,
                          extra={"event": "match_later"})  # fmt: skip
@@ -119,18 +138,25 @@ class Attendance:
     async def catch_up(self) -> None:
         """Have room and chat match, once the homeserver says who is in the room.
 
-        Raises ``TemporaryFailure`` while it does not, or the database is away.
+        Not while nothing crosses, or our bot is out: then it is done after :meth:`review`. Raises
+        ``TemporaryFailure`` while the homeserver does not say, or the database is away.
         """
-        if self._is_unmatched:
+        is_shut = self._portal.paused or self._facts.is_bot_out
+        if self._is_unmatched and not is_shut:
             self._refuse_early()
-            await self.present()
+            await self._learn()
             await self._match()
             self._is_unmatched = False
+
+    def review(self) -> None:
+        """Have room and chat match soon, if that waits: things cross again, or our bot is back."""
+        if self._is_unmatched:
+            self._house.catching_up.want(self)
 
     def moved(self) -> None:
         """The room is another: who is in there is to be asked."""
         self._present = None
-        self._brought, self._missed = set(), {}
+        self._brought, self._missed, self._leaving = set(), {}, {}
         self.end()
 
     def end(self) -> None:
@@ -147,6 +173,7 @@ class Attendance:
         self._going.pop(ghost, None)
         if self.mode is not Members.NONE:
             self._at_hand.add(ghost)
+            self._missed.pop(ghost, None)
 
     async def receive(self, event: Movement) -> None:
         """Follow who comes into the chat and who leaves it."""
@@ -356,12 +383,17 @@ class Attendance:
             for user in arrive
             if (g := self._ghost(user)) not in stay and self._may_come(user)
         }
+        leaving = {
+            g: self._membership(g, user.name, SendKind.LEAVE, reason) for g, user in gone.items()
+        }
         await self._house.sender.put([
-            *(self._membership(g, user.name, SendKind.LEAVE, reason) for g, user in gone.items()),
+            *leaving.values(),
             *(self._membership(g, user.name, SendKind.JOIN) for g, user in come.items()),
         ])  # fmt: skip
         # Only now: what could not be stored comes again, and must not find itself done.
         present = self._at_hand  # Who is there may have become known meanwhile.
+        if self._present is None:
+            self._leaving |= leaving
         present.difference_update(gone)
         present.update(come)
 

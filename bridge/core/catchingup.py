@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from typing import Protocol
+from weakref import WeakSet
 
 from bridge.sdk.errors import TrestleError
 
@@ -37,18 +38,24 @@ class CatchingUp:
         self._first = first
         self._longest = longest
         self._behind: set[Behind] = set()
+        self._tries: dict[Behind, asyncio.Task[None]] = {}
+        self._gone: WeakSet[Behind] = WeakSet()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._group: asyncio.TaskGroup | None = None
 
     def want(self, one: Behind) -> None:
-        """Something lacks in a room: try until it does not."""
-        if one not in self._behind:
+        """Something lacks in a room: try until it does not, or it is forgotten."""
+        if one not in self._behind and one not in self._gone:
             self._behind.add(one)
             self._start(one)
 
     def forget(self, *gone: Behind) -> None:
-        """Try no more: the room is the chat's no longer."""
+        """Try no more, and break off what is tried: the room is the chat's no longer."""
         self._behind.difference_update(gone)
+        self._gone.update(gone)
+        for one in gone:
+            if (task := self._tries.pop(one, None)) is not None:
+                task.cancel()
 
     async def run(self) -> None:
         """Make good until cancelled."""
@@ -60,18 +67,17 @@ class CatchingUp:
                 await asyncio.Event().wait()
             finally:
                 self._group = None
+                self._tries.clear()
 
     def _start(self, one: Behind) -> None:
         if self._group is not None:
-            self._group.create_task(self._try(one), name="catching up")
+            self._tries[one] = self._group.create_task(self._try(one), name="catching up")
 
     async def _try(self, one: Behind) -> None:
         pause = self._first
         while True:
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
             pause = min(2 * pause, self._longest)
-            if one not in self._behind:
-                return
             try:
                 async with self._slots:
                     await one.catch_up()
@@ -84,4 +90,5 @@ class CatchingUp:
                 pause = self._longest
             else:
                 self._behind.discard(one)
+                self._tries.pop(one, None)
                 return

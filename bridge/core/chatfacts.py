@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -47,6 +47,8 @@ class ChatFacts(ShownRoom):
         self._ranks: dict[RemoteUserId, Rank] = {}
         self._own: dict[UserId, Rank] = {}
         """What people in Matrix may do in the chat, by their connections."""
+        self._are_ranks_told = False
+        """The network has told what everybody may do there: who is not among them, nothing."""
         self._given: set[UserId] = set()
         """Those of them whom we let speak in the room, for their rank."""
         self._has_found_given = False
@@ -58,7 +60,7 @@ class ChatFacts(ShownRoom):
         self._limiting = asyncio.Lock()
         self._is_limiting = False
         """That was begun, and it is not done, or failed."""
-        self._removals = Removals(house, self.ask)
+        self._removals = Removals(house, self._may)
         self._is_left = False
         """The room is the chat's no longer."""
         self._is_behind = False
@@ -80,7 +82,8 @@ class ChatFacts(ShownRoom):
         chat, self._is_behind = self.portal.chat, False
         ranks, own = dict(self._ranks), dict(self._own)
         try:
-            await self._take(RemoteRanks(chat=chat, ranks=ranks, own=own, is_all=True))
+            is_all = self._are_ranks_told
+            await self._take(RemoteRanks(chat=chat, ranks=ranks, own=own, is_all=is_all))
             if self._access is not None:
                 await self._take(self._access)
             for removal in self._removals.undone():
@@ -115,7 +118,10 @@ class ChatFacts(ShownRoom):
 
     async def _make_good(self) -> None:
         portal = self.portal
-        if not (portal.paused or self._is_bot_out or self._is_left):
+        is_shut = portal.paused or self.is_bot_out or self._is_left
+        if is_shut or portal.follow is not Follow.ALL:
+            self._removals.let_kicks_go()
+        if not is_shut:
             with _leaving_refused():
                 await self.topic.make_good()
             is_behind = self._is_behind or any(True for _ in self._removals.undone())
@@ -255,7 +261,7 @@ class ChatFacts(ShownRoom):
         if self._is_left or (is_limited is portal.quieted and not self._is_limiting):
             return
         # What is limited by us is known to be until we can lift it: later it would be people's.
-        if self._is_bot_out or not await self.can("m.room.power_levels"):
+        if self.is_bot_out or not await self.can("m.room.power_levels"):
             return
         is_new = is_limited and not portal.quieted and not self._quieting()
         if is_new and not await self._may_all_speak():
@@ -377,6 +383,7 @@ class ChatFacts(ShownRoom):
         self.portal = replace(self.portal, listed=listed, open=is_open, closed=closed)
 
     def _learn_ranks(self, event: RemoteRanks) -> None:
+        self._are_ranks_told |= event.is_all
         ranks = event.ranks if event.is_all else {**self._ranks, **event.ranks}
         self._ranks = {who: rank for who, rank in ranks.items() if rank}
         own = event.own if event.is_all else {**self._own, **event.own}
@@ -425,7 +432,7 @@ class ChatFacts(ShownRoom):
         )  # fmt: skip
 
     @property
-    def _is_bot_out(self) -> bool:
+    def is_bot_out(self) -> bool:
         """Whether those in the room have put our bot out."""
         house = self._house
         return house.intents.evictions.is_out(self.portal.room, house.namespaces.bot)
@@ -433,7 +440,11 @@ class ChatFacts(ShownRoom):
     async def can(self, kind: str) -> bool:
         """Whether our bot may set a state of the room. Raises ``HomeserverAway``."""
         house = self._house
-        return await self.ask(house.intents.can(self.portal.room, house.namespaces.bot, kind))
+        return await self._may(house.intents.can(self.portal.room, house.namespaces.bot, kind))
+
+    async def _may(self, question: Awaitable[bool]) -> bool:
+        # Nothing is done any more in a room that was left meanwhile.
+        return await self.ask(question) and not self._is_left
 
     async def put_state(self, kind: str, content: dict[str, Any]) -> Outgoing:
         """Have a state of the room so; what goes there. Raises ``TemporaryFailure``."""

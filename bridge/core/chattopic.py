@@ -1,5 +1,6 @@
 """The topic of a chat, as it stands in its room."""
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from bridge.core.house import House
@@ -24,10 +25,15 @@ class ChatTopic:
         self.text: str | None = None
         """The room's as far as we know, with what is on its way there."""
         self._missed: RemoteTopic | None = None
-        """The chat's, which is not in the room since the homeserver did not answer."""
+        """The chat's, which is to come into the room: at once, or when the homeserver answers."""
+        self._in_turn = asyncio.Lock()
 
     async def follow(self, event: RemoteTopic) -> None:
         """Have the chat's in the room, if that follows it. Raises ``TemporaryFailure``."""
+        self.miss(event)  # It follows what was missed before, and comes instead of it.
+        await self.make_good()
+
+    async def _put(self, event: RemoteTopic) -> None:
         facts = self._facts
         if facts.portal.follow is Follow.NOTHING:
             return
@@ -39,6 +45,8 @@ class ChatTopic:
         is_theirs = bool(self.text) and not event.is_news and not facts.is_own_room
         if self.text == event.topic or is_theirs or not await facts.can(KIND):
             return
+        if self._missed is not event:
+            return  # There is a newer one, be it people's.
         await facts.put_state(KIND, {"topic": event.topic})
         self.text = event.topic
 
@@ -55,10 +63,11 @@ class ChatTopic:
 
     async def make_good(self) -> None:
         """Have what was missed in the room. Raises ``TemporaryFailure``."""
-        while (missed := self._missed) is not None:
-            await self.follow(missed)
-            if self._missed is missed:
-                self._missed = None
+        async with self._in_turn:
+            while (missed := self._missed) is not None:
+                await self._put(missed)
+                if self._missed is missed:
+                    self._missed = None
 
     def overhear(self, event: dict[str, Any]) -> None:
         """Know the topic that people set in the room, though the chat does not get it."""

@@ -112,8 +112,8 @@ class Doorway:
         self.portal, house = portal, self._house
         if is_moved:
             self.facts.moved()
+            self.arrivals.attendance.moved()
         self.departures = Departures(portal, house)
-        self.arrivals.attendance.moved()
         self.audience = audience_of(portal, house)
 
     @property

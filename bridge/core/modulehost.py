@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from bridge.core.hosting import InstanceHost, InstanceMetrics
-from bridge.matrix.cache import Recent
 from bridge.matrix.client import HomeserverAway, MatrixError
 from bridge.model import Clock, LoginRow
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import ModeratorWish, RemoteEvent
-from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId
+from bridge.sdk.ids import InstanceId, RemoteUserId
 from bridge.sdk.login import LoginState
 from bridge.sdk.module import Store
 from bridge.sdk.secret import Secret
@@ -20,8 +20,8 @@ _LONGEST_PAUSE = 5.0
 UNANSWERED_SECONDS = 60.0
 """So long what is said to one person alone waits for the homeserver, which must make its room or
 say who reads there. All else goes without."""
-_REMEMBERED = 1000
-"""Chats of which it is known since when that fails."""
+LULL_SECONDS = 10.0
+"""After so long without a failure the next one is of another outage."""
 
 Keep = Callable[[LoginRow, str, Secret | None], Awaitable[None]]
 """Keeps something beside what a login signs in with. Raises ``TemporaryFailure``."""
@@ -30,6 +30,14 @@ Keep = Callable[[LoginRow, str, Secret | None], Awaitable[None]]
 async def keep_nothing(row: LoginRow, name: str, secret: Secret | None) -> None:
     """Refuse: where nothing else is said, a login keeps nothing."""
     raise PermanentFailure("nothing can be kept for a login here")
+
+
+@dataclass(slots=True)
+class _Outage:
+    """When the homeserver began not to do what is needed of it, and when that was so last."""
+
+    since: float
+    last: float
 
 
 class Guests(Protocol):
@@ -66,8 +74,9 @@ class ModuleHost(InstanceHost):
         self._keep = keep
         self.patience = UNANSWERED_SECONDS
         """Seconds that what needs the homeserver's word waits for it."""
-        self._unanswered: Recent[RemoteChatId, float] = Recent(_REMEMBERED)
-        """Since when the homeserver does not do what a chat needs of it."""
+        self.lull = LULL_SECONDS
+        self._outage: _Outage | None = None
+        """The one that the login's chats share: they wait behind each other."""
 
     async def receive(self, event: RemoteEvent) -> None:
         """Take an event from the network; returns when it is stored. Waits for the database.
@@ -76,25 +85,40 @@ class ModuleHost(InstanceHost):
         the homeserver does not answer: nothing that is said after it waits for that.
         """
 
+        outage: _Outage | None = None
+
         async def receive() -> None:
+            nonlocal outage
+            began = asyncio.get_running_loop().time()
             try:
                 await self._receive(event)
             except (HomeserverAway, MatrixError) as error:
-                if self._has_waited(event.chat):
+                now = asyncio.get_running_loop().time()
+                outage = outage or self._outage_of(began, now)
+                outage.last = now
+                if now - outage.since > self.patience:
                     raise PermanentFailure(
                         "the homeserver does not answer just now; say it again later"
                     ) from error
                 raise
-            self._unanswered.drop(event.chat)
+            except PermanentFailure:
+                self._end(outage)
+                raise
+            self._end(outage)
 
         await self._persistently(receive)
 
-    def _has_waited(self, chat: RemoteChatId) -> bool:
-        now = asyncio.get_running_loop().time()
-        since = self._unanswered.get(chat)
-        if since is None:
-            self._unanswered.put(chat, now)
-        return since is not None and now - since >= self.patience
+    def _outage_of(self, began: float, now: float) -> _Outage:
+        """The one in which a try failed now that began then."""
+        # A try may hang for long: what counts is for how long nothing failed before it.
+        if self._outage is None or began - self._outage.last > self.lull:
+            self._outage = _Outage(since=now, last=now)
+        return self._outage
+
+    def _end(self, outage: _Outage | None) -> None:
+        """What had failed came to an end. All else may well need no homeserver."""
+        if outage is not None and outage is self._outage:
+            self._outage = None
 
     async def identify(self, account: RemoteUserId) -> None:
         """Say which account the login is. Waits for the database."""

@@ -283,7 +283,7 @@ class Portals:
         Raises ``PermanentFailure`` if it is to go on, and those who run the chat have ended it.
         """
         await self._store_paused(door, paused, by)
-        await door.facts.review()
+        await self._review(door)
 
     async def halt(self, door: Doorway, by: UserId) -> None:
         """Stop what crosses, and ask no homeserver for anything.
@@ -368,7 +368,11 @@ class Portals:
             await self.let_speak(room, bot)
             return
         for door in self.in_room(room):
-            await door.facts.review()
+            await self._review(door)
+
+    async def _review(self, door: Doorway) -> None:
+        door.arrivals.attendance.review()
+        await door.facts.review()
 
     def note_member(self, event: dict[str, Any]) -> None:
         """Learn who reads in a room, before what is said after that gets there."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from bridge.core.house import House
 from bridge.core.outgoing import once
 from bridge.core.ranks import POWERS
+from bridge.matrix.client import MatrixError
 from bridge.model import Follow, Outgoing, Portal, SendKind
 from bridge.sdk.events import Rank, RemoteRemoval, Removal
 from bridge.sdk.ids import UserId
@@ -42,7 +43,7 @@ class Removals:
         """What was noted and is neither done nor followed by another meanwhile."""
         # Kicks first: whoever was let in again after a ban is not in the room yet.
         noted = [*self._missed.values(), *self._undone.values()]
-        return (one for one in noted if self._of(one).get(one.user) is one)
+        return (one for one in noted if self._is_noted(one))
 
     def _of(self, event: RemoteRemoval) -> dict[UserId, RemoteRemoval]:
         return self._missed if event.how is Removal.KICK else self._undone
@@ -52,12 +53,30 @@ class Removals:
         self.note(event)
         if portal.follow is not Follow.ALL:
             return
+        is_noted = self._is_noted(event)
         async with self._in_turn:
-            if event.how is not Removal.KICK and self._undone.get(event.user) is not event:
-                return  # Another follows.
-            await self._put(portal, event)
-            if (noted := self._of(event)).get(event.user) is event:
-                del noted[event.user]
+            if is_noted and not self._is_noted(event):
+                return  # Another follows, or it is done.
+            try:
+                await self._put(portal, event)
+            except MatrixError as error:
+                # That it does not know us just now says nothing of the room.
+                if event.how is not Removal.KICK or error.status == 401:
+                    raise
+                self._drop(event)
+                raise
+            self._drop(event)
+
+    def _is_noted(self, event: RemoteRemoval) -> bool:
+        return self._of(event).get(event.user) is event
+
+    def _drop(self, event: RemoteRemoval) -> None:
+        if self._is_noted(event):
+            del self._of(event)[event.user]
+
+    def let_kicks_go(self) -> None:
+        """Do none of those that were missed: who was kicked may be back when that could be."""
+        self._missed.clear()
 
     async def _put(self, portal: Portal, event: RemoteRemoval) -> None:
         """Do it as the ghost of who did it, if the room gives the ghost that right.

@@ -45,16 +45,21 @@ class Ground:
         self.listed: list[bool] = []
         """What the network's list was told of the room."""
         self.members: set[UserId] = set()
+        self.wanted: list[object] = []
+        """Those that are to be let in, or to catch up."""
         self.waiting: deque[Outgoing] = deque()
         self.lane: RoomLane | None = None
         self.stored: dict[str, Any] = {}
         """What the database knows of the portal."""
         self.meanwhile: dict[str, Callable[[], Awaitable[None]]] = {}
         self.failing: set[str] = set()
+        self.is_bot_out = False
+        """Those in the room have put our bot out, which is told to us later."""
         self.is_away = False
         """The homeserver does not answer."""
         self.refusing: set[str] = set()
         """What the homeserver refuses once, as one does that does not know us any more."""
+        self.refusal = MatrixError(401, "M_UNKNOWN_TOKEN", "who are you?")
         self.house = cast(House, SimpleNamespace(
             store=self, sender=self, intents=self, audit=self, namespaces=self.namespaces,
             double_puppets=self, optouts=self, gathering=self, catching_up=self, typing=self,
@@ -79,7 +84,7 @@ class Ground:
             raise HomeserverAway("no answer")
         if name in self.refusing:
             self.refusing.remove(name)
-            raise MatrixError(401, "M_UNKNOWN_TOKEN", "who are you?")
+            raise self.refusal
 
     def arrive(self) -> None:
         """Have all that waits in the room, in its order."""
@@ -138,6 +143,7 @@ class Ground:
     async def can(self, room: RoomId, user: UserId, kind: str) -> bool:
         """Give our bot all power, unless it was taken."""
         self._refuse("can")
+        await self._call("can")
         return not self.is_demoted
 
     async def may_remove(self, room: RoomId, *who: object, most: float) -> bool:
@@ -158,7 +164,7 @@ class Ground:
     async def joined_members(self, room: RoomId) -> Mapping[UserId, str]:
         """Who is in the room."""
         self._refuse("joined_members")
-        there = dict.fromkeys(self.members, "")
+        there = {} if self.is_bot_out else dict.fromkeys([self.namespaces.bot, *self.members], "")
         await self._call("joined_members")
         return there
 
@@ -216,4 +222,5 @@ class Ground:
         """Know nobody who is typing."""
 
     def want(self, room: object) -> None:
-        """Let the test say when somebody is let in."""
+        """Let the test say when somebody is let in, or catches up."""
+        self.wanted.append(room)

@@ -1,11 +1,13 @@
 """Who leaves a chat while the ghost is on its way into the room does not stay behind."""
 
 from collections import deque
+from dataclasses import replace
 
 import pytest
 
 from bridge.core.attendance import Attendance
 from bridge.core.chatfacts import ChatFacts
+from bridge.core.portals import Portals
 from bridge.core.roomlane import RoomLane
 from bridge.matrix.client import HomeserverAway
 from bridge.model import SendKind
@@ -17,7 +19,7 @@ from bridge.sdk.events import (
     RemoteRename,
     RemoteUser,
 )
-from bridge.sdk.ids import RemoteUserId, UserId
+from bridge.sdk.ids import LoginId, RemoteChatId, RemoteUserId, UserId
 from tests.core.ground import CHAT, NEAR, ROOM, Ground
 
 
@@ -176,3 +178,72 @@ async def test_who_says_no_while_the_homeserver_is_away_leaves_when_it_is_back()
     # Of whom it is known that they are not there nothing is asked.
     attendance.let_go_soon(RemoteUserId("absent"))
     assert attendance.waiting == 0
+
+
+async def test_who_comes_back_before_their_leaving_is_in_the_room_is_there_after_it() -> None:
+    ground = Ground()
+    ground.is_away = True
+    attendance = Attendance(ChatFacts(ground.portal, ground.house), ground.house)
+    carl = RemoteJoin(chat=CHAT, user=user("carl"))
+    attendance.note_spoke(user("carl"))
+    await attendance.receive(LEAVE)
+    await attendance.receive(carl)
+    # The homeserver is back, and the room has what was said, but not the leaving yet.
+    ground.is_away = False
+    ground.members = ghosts(ground, "carl")
+    await attendance.catch_up()
+    ground.arrive()
+    await attendance.admit(2)
+    ground.arrive()
+    assert ground.members == await attendance.present() == ghosts(ground, "carl")
+
+
+async def test_who_speaks_again_after_it_was_missed_that_they_left_stays() -> None:
+    ground = Ground()
+    ground.is_away = True
+    attendance = Attendance(ChatFacts(ground.portal, ground.house), ground.house)
+    await attendance.receive(LEAVE)
+    attendance.note_spoke(user("carl"))
+    ground.is_away = False
+    ground.members = ghosts(ground, "carl")
+    await attendance.catch_up()
+    ground.arrive()
+    assert ground.members == ghosts(ground, "carl")
+
+
+async def test_the_ghost_of_somebody_whose_new_name_was_missed_leaves_their_direct_chat() -> None:
+    ground = Ground()
+    door = Portals(ground.house)._open(replace(ground.portal, receiver=LoginId(7)))
+    ground.members = ghosts(ground, "carl")
+    ground.is_away = True
+    attendance = door.arrivals.attendance
+    await attendance.receive(RENAME)
+    door.become(replace(door.portal, chat=RemoteChatId("karl"), chat_name="karl"))
+    ground.is_away = False
+    await attendance.catch_up()
+    ground.arrive()
+    assert ground.members == await attendance.present() == ghosts(ground, "karl")
+
+
+async def test_no_ghost_comes_into_a_room_that_is_paused_or_has_put_our_bot_out() -> None:
+    ground = Ground()
+    door = Portals(ground.house)._open(ground.portal)
+    attendance = door.arrivals.attendance
+    ground.is_away = True
+    await attendance.receive(RemoteMembers(chat=CHAT, users=(user("carl"),)))
+    ground.is_away, ground.is_bot_out = False, True
+    with pytest.raises(HomeserverAway, match="not in the room"):
+        await attendance.catch_up()
+    assert await attendance.present() == set()
+    ground.is_bot_out = False
+    ground.members = ghosts(ground, "anna")
+    door.portal = replace(door.portal, paused=True)
+    await attendance.catch_up()
+    assert (attendance.waiting, list(ground.waiting)) == (0, [])
+    door.portal = replace(door.portal, paused=False)
+    ground.wanted.clear()
+    attendance.review()
+    assert ground.wanted == [attendance]
+    await attendance.catch_up()
+    ground.arrive()
+    assert (attendance.waiting, ground.members) == (1, set())

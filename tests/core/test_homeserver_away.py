@@ -121,6 +121,61 @@ async def test_a_room_that_follows_the_topic_alone_has_what_is_known_of_its_chat
     assert (ground.stored["open"], facts.portal.quieted) == (False, False)
 
 
+async def test_a_topic_that_was_missed_is_not_put_over_a_newer_one() -> None:
+    ground = Ground()
+    facts = ChatFacts(ground.portal, ground.house)
+    ground.is_away = True
+    await facts.receive(topic("first"))
+    ground.is_away = False
+
+    async def set_theirs() -> None:
+        facts.topic.note("people's")
+
+    ground.meanwhile["can"] = set_theirs
+    await facts.catch_up()
+    assert (facts.topic.text, list(ground.waiting)) == ("people's", [])
+    # It comes after the pause, or with our bot, before what was missed is looked at.
+    facts.topic.miss(topic("second"))
+    await facts.receive(topic("third"))
+    await facts.review()
+    ground.arrive()
+    assert ground.topics == ["third"]
+
+
+async def test_ghosts_keep_their_powers_until_the_network_has_told_everybodys() -> None:
+    ground = Ground()
+    bob, carl = (ground.namespaces.ghost(NEAR, RemoteUserId(one)) for one in ("bob", "carl"))
+    ground.levels = {"users": {bob: 50}}
+    facts = ChatFacts(ground.portal, ground.house)
+    ground.is_away = True
+    await facts.receive(replace(CLOSED, moderated=False))
+    await facts.receive(ranks(carl=Rank.VOICED))
+    ground.is_away = False
+    await facts.catch_up()
+    ground.arrive()
+    assert ground.levels["users"] == {bob: 50, carl: 1}
+    assert ground.join_rule == "invite"
+
+
+@pytest.mark.parametrize(("event", "question"), [(topic("late"), "can"), (KICK, "may_remove")])
+async def test_nothing_is_done_in_a_room_that_is_left_while_it_catches_up(
+    event: RemoteEvent, question: str
+) -> None:
+    ground = Ground()
+    facts = ChatFacts(ground.portal, ground.house)
+    ground.is_away = True
+    await facts.receive(event)
+    ground.is_away = False
+
+    async def leave() -> None:
+        async with facts.leaving():
+            pass
+
+    ground.meanwhile[question] = leave
+    await facts.catch_up()
+    assert not ground.waiting
+
+
 class Room:
     """One that lacks something, until it may have it."""
 
@@ -161,3 +216,21 @@ async def test_a_room_that_fails_or_hangs_keeps_no_other_from_catching_up() -> N
             await one.is_whole.wait()
         running.cancel()
     assert (well.tries, gone.tries, hanging.tries) == (1, 0, 1)
+
+
+async def test_a_room_that_is_forgotten_is_left_alone_at_once_and_for_good() -> None:
+    rooms, gone, well = CatchingUp(first=0.01, longest=0.02), Room(), Room()
+    gone.fails = well.fails = None
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        running = group.create_task(rooms.run())
+        rooms.want(gone)
+        while not gone.tries:
+            await asyncio.sleep(0.01)
+        rooms.forget(gone)
+        gone.is_answered.set()
+        well.is_answered.set()
+        for one in (gone, well):
+            rooms.want(one)
+        await well.is_whole.wait()
+        running.cancel()
+    assert (gone.tries, gone.is_whole.is_set()) == (1, False)

@@ -1,10 +1,13 @@
 """Whom a chat puts out while its room does not follow goes later, if that is so yet."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
+from bridge.core.chatfacts import ChatFacts
 from bridge.core.portals import Portals
+from bridge.matrix.client import MatrixError
 from bridge.model import Follow, SendKind
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteRemoval, Removal
@@ -69,3 +72,53 @@ async def test_what_follows_while_a_ban_is_made_up_for_is_done_after_it_or_inste
     assert put(ground) == [
         (SendKind.UNBAN, ALICE), (SendKind.BAN, BEA), (SendKind.BAN, CARL),
     ]  # fmt: skip
+
+
+async def miss_kick(ground: Ground) -> ChatFacts:
+    """Have Alice kicked while the homeserver is away."""
+    facts = ChatFacts(ground.portal, ground.house)
+    ground.is_away = True
+    await facts.receive(removal(ALICE, Removal.KICK))
+    ground.is_away = False
+    return facts
+
+
+@pytest.mark.parametrize("change", [{"paused": True}, {"follow": Follow.TOPIC}])
+async def test_a_kick_that_was_missed_is_let_go_when_the_room_does_not_follow(
+    change: dict[str, object],
+) -> None:
+    ground = Ground()
+    facts = await miss_kick(ground)
+    facts.portal = replace(facts.portal, **change)  # type: ignore[arg-type]
+    await facts.catch_up()
+    facts.portal = ground.portal
+    await facts.review()
+    assert not put(ground)
+
+
+async def test_a_kick_that_was_missed_is_let_go_when_the_homeserver_refuses_it() -> None:
+    ground = Ground()
+    facts = await miss_kick(ground)
+    ground.refusal = MatrixError(403, "M_FORBIDDEN", "no")
+    ground.refusing.add("may_remove")
+    await facts.catch_up()
+    await facts.review()
+    assert not put(ground)
+
+
+async def test_a_kick_that_is_made_up_for_twice_at_once_is_done_once() -> None:
+    ground = Ground()
+    facts = await miss_kick(ground)
+
+    async def review() -> None:
+        # Not to be waited for here: it waits for this one.
+        reviews.append(group.create_task(facts.review()))
+        while not facts._removals._in_turn._waiters:
+            await asyncio.sleep(0)
+
+    reviews: list[asyncio.Task[None]] = []
+    ground.meanwhile["may_remove"] = review
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        await facts.catch_up()
+    assert reviews
+    assert put(ground) == [(SendKind.KICK, ALICE)]

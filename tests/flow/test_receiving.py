@@ -39,9 +39,9 @@ from tests.rigs.trestle import Town, make_modules, running
 BOB = RemoteUser(id=RemoteUserId("bob"), name="Bob")
 
 
-def said(text: str) -> RemoteMessage:
+def said(text: str, chat: str = "hall") -> RemoteMessage:
     return RemoteMessage(
-        chat=RemoteChatId("hall"), id=RemoteMessageId(text), sender=BOB, kind=MessageKind.TEXT,
+        chat=RemoteChatId(chat), id=RemoteMessageId(text), sender=BOB, kind=MessageKind.TEXT,
         body=Rich.plain(text), at=datetime(2030, 1, 1, tzinfo=UTC),
     )  # fmt: skip
 
@@ -77,17 +77,17 @@ ROW = LoginRow(id=LoginId(7), instance=InstanceId("near"), kind=LoginKind.RELAY,
 
 
 def host_with(
-    failures: Sequence[DeliveryError | MatrixError],
+    failures: Sequence[DeliveryError | MatrixError | None],
     stored: list[RemoteEvent],
     told: Told | None = None,
 ) -> ModuleHost:
-    """The real host of a client, in front of a storage that fails so often."""
+    """The real host of a client, in front of a storage that fails so often. None: it does not."""
 
     left = list(failures)
 
     async def receive(event: RemoteEvent) -> None:
-        if left:
-            raise left.pop(0)
+        if left and (failure := left.pop(0)) is not None:
+            raise failure
         stored.append(event)
 
     info = ModuleInfo(id="test", name="Test", summary="A test.")
@@ -126,6 +126,39 @@ async def test_what_needs_a_word_of_the_homeserver_waits_for_it_for_a_while_only
             await host.receive(said("one"))
         await host.receive(said("two"))
     assert stored == [said("two")]
+
+
+def away(times: int) -> list[DeliveryError]:
+    return [HomeserverAway("no answer", retry_after=0.01) for _ in range(times)]
+
+
+async def test_people_who_write_to_somebody_alone_in_one_outage_share_its_patience() -> None:
+    stored: list[RemoteEvent] = []
+    host = host_with(away(3), stored)
+    host.patience = 0
+    async with asyncio.timeout(10):
+        for chat in ("carl", "dora"):
+            with pytest.raises(PermanentFailure, match="say it again later"):
+                await host.receive(said("hello", chat))
+    assert not stored
+
+
+async def test_an_outage_of_the_homeserver_begins_anew_after_the_last_one() -> None:
+    refused = PermanentFailure("nobody here takes that")
+    failures = [*away(2), *away(1), None, *away(1), refused, *away(1)]
+    stored: list[RemoteEvent] = []
+    host = host_with(failures, stored)
+    host.patience = host.lull = 0
+    async with asyncio.timeout(10):
+        with pytest.raises(PermanentFailure, match="say it again later"):
+            await host.receive(said("one"))
+        # Days later it was but restarted.
+        await host.receive(said("two"))
+        host.lull = 60
+        with pytest.raises(PermanentFailure, match="nobody here"):
+            await host.receive(said("three"))
+        await host.receive(said("four"))
+    assert stored == [said("two"), said("four")]
 
 
 async def test_what_a_module_tells_of_people_waits_likewise() -> None:
