@@ -129,14 +129,14 @@ class OwnData:
                 self._asked.put(person, now)
                 return answer
             case ["me", "yes"] if asked is not None and now - asked < YES_SECONDS:
-                room, _ = await self._stage.private_chats.room_for(
+                room, answer = await self._stage.private_chats.room_for(
                     self._bot, person, call.room, direct=call.direct
                 )
                 self._asked.drop(person)
                 self._tried.drop(person)
                 await self._erasure.begin(person, person)
                 self._do(partial(self._erase, person, room))
-                return "It is being done; I tell you when it is."
+                return answer or "It is being done; I tell you when it is."
             case ["me", "yes"]:
                 raise PermanentFailure(
                     "say forget me first, read what that does, and say forget me yes within ten "

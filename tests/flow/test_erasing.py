@@ -165,22 +165,19 @@ async def test_what_is_kept_about_somebody_goes_with_logins_and_chats_and_nobody
         assert faults == []
 
 
-async def test_where_others_read_nobody_is_asked_and_nothing_is_erased(
+async def test_where_others_read_it_is_answered_in_a_direct_chat(
     town: Town, irc: IrcServer, settings: Settings
 ) -> None:
     async with running(settings) as app:
         alice = await town.person("alice")
-        room = await bridge(alice, "#open")
-        before = await kept(app, alice)
-        for said in ("forget me", "forget me yes"):
-            await alice.say(room, f"!trestle {said}")
-        await alice.wait_until(
-            lambda: sum(
-                "say it in a direct chat with me" in str(event["content"].get("body"))
-                for event in alice.heard(room)
-            ) == 2
-        )  # fmt: skip
-        assert await kept(app, alice) == before
+        room, chat = await bridge(alice, "#open"), await Chat.begun_by(alice)
+        await alice.say(room, "!trestle forget me")
+        await chat.expect("say forget me yes within ten minutes")
+        await alice.say(room, "!trestle forget me yes")
+        await chat.expect("It is done.")
+        said = [str(event["content"].get("body")) for event in alice.heard(room)]
+        assert not [one for one in said if "It goes:" in one or "It is done." in one]
+        assert await is_erased(app, alice)
 
 
 async def test_what_goes_is_counted_again_for_nobody_who_was_just_told(
