@@ -389,29 +389,6 @@ async def test_who_is_not_in_a_restored_backup_keeps_what_they_have_when_they_co
         assert [row.owner for row in await app.parts.accounts.logins_of(alice)] == [alice]
 
 
-async def test_what_was_erased_twice_is_erased_again_whatever_backup_comes_when(
-    town: Town, irc: IrcServer, settings: Settings, cluster: Cluster, folder: Path
-) -> None:
-    clock, state = SystemClock(), settings.state_dir
-    first, second = folder / "first.trestle", folder / "second.trestle"
-    async with running(settings) as app:
-        alice = UserId((await town.person("alice")).id)
-        await app.parts.accounts.link_login(NEAR, alice, "ownone")
-        await write(Full(settings.database, state, first), first, clock)
-        for number in range(2):
-            await app.parts.erasure.begin(alice, alice)
-            await app.parts.erasure.finish(alice, alice)
-            if number == 0:
-                await app.parts.accounts.link_login(NEAR, alice, "owntwo")
-                await write(Full(settings.database, state, second), second, clock)
-    for file in (first, second):
-        database = await cluster.fresh()
-        await put(file, database, state, clock)
-        changed = town.settings_for(folder, database, modules=settings.modules)
-        async with running(changed) as app:
-            assert await app.parts.accounts.logins_of(alice) == []
-
-
 async def test_a_noted_person_who_is_a_ghost_by_new_settings_stops_no_start(
     town: Town, irc: IrcServer, settings: Settings
 ) -> None:
