@@ -110,6 +110,7 @@ class App:
                 parts.intake.open()
                 routing.append(group.create_task(parts.reconciler.run(), name="reconciler"))
                 self.ready.set()
+                parts.logins.do(parts.own_data.tell_taken_up)
                 _calm_the_collector()
                 tell("READY=1")
                 log.info("ready at %s: %s", *self._who_is_where(), extra={"event": "ready"})
@@ -203,7 +204,6 @@ class App:
         await parts.sender.load()
         await parts.logins.load()
         await parts.erasure.load()
-        await parts.own_data.tell_taken_up()
 
     async def _recover(self, group: asyncio.TaskGroup) -> None:
         parts = self.parts

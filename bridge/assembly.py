@@ -276,8 +276,9 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             },
         )  # fmt: skip
         erasure = Erasure(
-            house, portals, logins, vault, personal, ErasedPeople(settings.state_dir), bots
-        )
+            house, portals, logins, vault, personal, ErasedPeople(settings.state_dir), bots,
+            database.clock, lambda: database.generation,
+        )  # fmt: skip
         main_bot.own_data = own_data = OwnData(
             personal, erasure, media, stage, bot_rooms, database.clock, bot=namespaces.bot,
             do=logins.do,

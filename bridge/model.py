@@ -253,6 +253,14 @@ class AuditAction(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Erasing:
+    """What is noted of a person who had everything erased."""
+
+    begun_at: datetime
+    is_done: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeptRows:
     """What one table holds about a person."""
 

@@ -170,10 +170,10 @@ class MainBot:
                    words=frozenset({"end", "all"}),
                    run=lambda order: self.sessions.obey(order.call, order.words),
                    help="see where you are signed in at the web, and end that"),
-            Action(name="data", usage="data", level=relay, is_private=True,
+            Action(name="data", usage="data", level=relay,
                    run=lambda order: self.own_data.show(order.call),
                    help="see what is kept about you, and have a copy of all of it"),
-            Action(name="forget", usage="forget me", level=relay, is_private=True,
+            Action(name="forget", usage="forget me", level=relay,
                    run=lambda order: self.own_data.forget(order.call, order.words),
                    help="have what is kept about you erased, and your logins ended"),
         )  # fmt: skip

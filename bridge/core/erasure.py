@@ -1,25 +1,35 @@
 """What is kept about a person is erased: as a whole, also if it is cut off, also after a restore.
 
 It is begun by a row of the audit and a note beside the database, and done by another row of the
-audit. Where the note is there and the second row is not, we were cut off, or an older backup was
-restored: then it is done at the next start, before any network is at work.
+audit. Where the note says that it is not done, or a backup was restored that lacks the second
+row, it is done at the next start, before any network is at work. Then every note is settled, so
+that what somebody has who comes back later is not touched.
 """
 
+import asyncio
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from typing import Protocol
 
+from bridge.core.cancellation import outliving_module
 from bridge.core.house import House
 from bridge.core.logins import Logins, target_of
+from bridge.core.patience import LONGEST_PAUSE, persistently
 from bridge.core.portals import Portals
-from bridge.model import AuditAction, KeptRows
-from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.model import AuditAction, Clock, Erasing, KeptRows
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure, TrestleError
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.people import ForgetsPeople
 
 log = logging.getLogger(__name__)
 
+FORGET_SECONDS = 15.0
+"""A module has so long to forget somebody: no network is at work before that at a start."""
+_STOPPING = "Trestle stops; it is taken up when it starts again"
+_IN_THE_LOG = "the log says where, and it is taken up when Trestle starts again"
 _TARGET = "all that is kept about them"
 
 
@@ -29,7 +39,7 @@ class Personal(Protocol):
     async def summary(self, person: UserId) -> Sequence[KeptRows]: ...
     async def erase(self, person: UserId) -> Mapping[str, int]: ...
     async def people(self) -> Collection[UserId]: ...
-    async def was_erased(self, person: UserId, row: int) -> bool: ...
+    async def erased_at(self) -> Mapping[UserId, datetime]: ...
 
 
 class Notes(Protocol):
@@ -37,8 +47,12 @@ class Notes(Protocol):
 
     @property
     def has_any(self) -> bool: ...
-    def find(self, people: Iterable[UserId]) -> Mapping[UserId, int]: ...
-    async def note(self, person: UserId, row: int) -> None: ...
+    @property
+    def generation(self) -> int: ...
+    def find(self, people: Iterable[UserId]) -> Mapping[UserId, Erasing]: ...
+    async def note(self, person: UserId, begun_at: datetime, generation: int) -> None: ...
+    async def settle(self, person: UserId) -> None: ...
+    async def settle_all(self, generation: int, *, undone: Collection[UserId]) -> None: ...
 
 
 class Vault(Protocol):
@@ -71,12 +85,14 @@ class _Sum:
 
 
 class Erasure:
-    """Erases; one person at a time is asked for."""
+    """Erases; of one person once at a time."""
 
     def __init__(
         self, house: House, portals: Portals, logins: Logins, vault: Vault, personal: Personal,
-        notes: Notes, bots: Mapping[InstanceId, object],
+        notes: Notes, bots: Mapping[InstanceId, object], clock: Clock,
+        generation: Callable[[], int],
     ) -> None:  # fmt: skip
+        """``clock``: the audit's; ``generation``: how often the database was restored."""
         self._house = house
         self._portals = portals
         self._logins = logins
@@ -84,9 +100,10 @@ class Erasure:
         self._personal = personal
         self._notes = notes
         self._bots = bots
-        self._at_work: set[UserId] = set()
-        self._sums: dict[UserId, _Sum] = {}
-        """What was done of what is not finished, by who it is about."""
+        self._clock = clock
+        self._generation = generation
+        self._is_loaded = False
+        self.forget_limit = FORGET_SECONDS
         self.taken_up: list[UserId] = []
         """Whose erasure was taken up when we began."""
 
@@ -94,54 +111,107 @@ class Erasure:
         """Take up what was cut off, and do again what a restore has undone.
 
         Call once the portals, the outbox and the logins are loaded, before any network is at
-        work. Raises ``TemporaryFailure`` when the database is away.
+        work. What fails for one person is in the log, and tried again at the next start. Raises
+        ``TemporaryFailure`` when the database is away.
         """
-        if not self._notes.has_any:
-            return
-        noted = self._notes.find(await self._personal.people())
-        for person, row in sorted(noted.items()):
-            if await self._personal.was_erased(person, row):
-                continue
-            # By a row that the database has, which may be an older one than the note knows.
-            await self.begin(person, self._house.namespaces.bot)
-            await self.finish(person, self._house.namespaces.bot)
-            self.taken_up.append(person)
-            log.warning(
-                "what was kept about somebody is erased again, after a restore or a cut",
-                extra={"event": "erasure_taken_up"},
-            )
+        if self._notes.has_any:
+            await self._take_up()
+        self._is_loaded = True
 
     async def begin(self, person: UserId, by: UserId) -> None:
         """Note that it is to be done: from now on it will be, whatever comes.
 
-        Raises ``PermanentFailure`` for who is no person, or while it is being done, and
-        ``TemporaryFailure``: then nothing was begun.
+        Until :meth:`finish` did it no login begins for them. Raises ``PermanentFailure`` for who
+        is no person, or while it is being done, and ``TemporaryFailure``: then nothing was begun.
         """
         if self._house.namespaces.is_ours(person):
             raise PermanentFailure(f"{person} is one of the bridge's own users, and no person")
-        if person in self._at_work:
-            raise PermanentFailure("that is being done just now")
-        row = await self._house.audit.record(
-            actor=by, action=AuditAction.ERASE, target=_TARGET, subject=person
-        )
-        await self._notes.note(person, row)
+        if not self._is_loaded:
+            raise TemporaryFailure("Trestle is still starting; try again in a moment")
+        self._logins.claims.claim(person)
+        try:
+            await self._note(person, by)
+        except BaseException:
+            self._logins.claims.release(person)
+            raise
 
     async def finish(self, person: UserId, by: UserId) -> Erased:
-        """Do it, after :meth:`begin`; done again, it does what is left, and tells of all of it.
+        """Do it, after :meth:`begin`, however long the database is away; tell of all of it.
 
-        Raises ``TemporaryFailure`` when the database is away.
+        It goes on when the caller is gone. Raises ``TemporaryFailure`` when we stop meanwhile, and
+        ``PermanentFailure`` for a fault of ours: then it is taken up at the next start.
         """
-        if person in self._at_work:
-            raise TemporaryFailure("that is being done just now")
-        self._at_work.add(person)
-        try:
-            done = await self._erase(person, by, self._sums.setdefault(person, _Sum()))
-            del self._sums[person]
-            return done
-        finally:
-            self._at_work.discard(person)
+        outcome: asyncio.Future[Erased] = asyncio.get_running_loop().create_future()
+        if self._logins.do(partial(self._finish, person, by, outcome)) is None:
+            self._logins.claims.release(person)
+            raise TemporaryFailure(_STOPPING)
+        outcome.add_done_callback(lambda done: done.exception())  # The caller may be gone.
+        return await asyncio.shield(outcome)
 
     # --- inside ---
+
+    async def _finish(self, person: UserId, by: UserId, outcome: "asyncio.Future[Erased]") -> None:
+        sums = _Sum()
+        try:
+            outcome.set_result(
+                await persistently(lambda: self._erase(person, by, sums), LONGEST_PAUSE)
+            )
+        except Exception as error:
+            log.exception("an erasure stopped", extra={"event": "erasure_stopped"})
+            outcome.set_exception(
+                error if isinstance(error, TrestleError)
+                else PermanentFailure(f"it failed with {type(error).__name__}; {_IN_THE_LOG}")
+            )  # fmt: skip
+        finally:
+            self._logins.claims.release(person)
+            if not outcome.done():
+                outcome.set_exception(TemporaryFailure(_STOPPING))
+
+    async def _take_up(self) -> None:
+        generation = self._generation()
+        is_restored = self._notes.generation < generation
+        noted = self._notes.find(await self._personal.people())
+        erased_at = await self._personal.erased_at()
+        undone = []
+        for person, note in sorted(noted.items()):
+            last = erased_at.get(person)
+            is_there = last is not None and last >= note.begun_at
+            if is_there or (note.is_done and not is_restored):
+                continue
+            try:
+                await self._take_up_one(person, is_noted=not note.is_done)
+            except Exception:  # One person's trouble is not everybody's.
+                log.exception(
+                    "what was kept about somebody is not erased; the next start tries it again",
+                    extra={"event": "erasure_stopped"},
+                )
+                undone.append(person)
+        # Who is not there now is nobody who comes back with what was erased, until a restore.
+        await self._notes.settle_all(generation, undone=undone)
+
+    async def _take_up_one(self, person: UserId, *, is_noted: bool) -> None:
+        bot = self._house.namespaces.bot
+        if self._house.namespaces.is_ours(person):
+            raise PermanentFailure("by the settings it is one of the bridge's own users now")
+        self._logins.claims.claim(person)
+        try:
+            if not is_noted:
+                await self._note(person, bot)
+            await self._erase(person, bot, _Sum())
+        finally:
+            self._logins.claims.release(person)
+        self.taken_up.append(person)
+        log.warning(
+            "what was kept about somebody is erased again, after a restore or a cut",
+            extra={"event": "erasure_taken_up"},
+        )
+
+    async def _note(self, person: UserId, by: UserId) -> None:
+        begun_at = self._clock.now()
+        await self._house.audit.record(
+            actor=by, action=AuditAction.ERASE, target=_TARGET, subject=person
+        )
+        await self._notes.note(person, begun_at, self._generation())
 
     async def _erase(self, person: UserId, by: UserId, sums: _Sum) -> Erased:
         sums.chats = max(sums.chats, self._chats_of(person))
@@ -156,15 +226,28 @@ class Erasure:
         sums.rows += sum((await self._personal.erase(person)).values())
         self._portals.unname(person)
         remarks = await self._tell_modules(person)
-        left = await self._personal.summary(person)
         await self._house.audit.record(
             actor=by, action=AuditAction.ERASED, target=f"{sums.rows} rows", subject=person
         )
+        await self._notes.settle(person)
         log.info("what was kept about somebody is erased", extra={"event": "erased"})
+        left = await self._what_stays(person)
+        if left is None:
+            remarks = [*remarks, "What stays could not be counted; say data to see it."]
         return Erased(
             logins=sums.logins, chats=sums.chats, rows=sums.rows,
-            remarks=[*sums.remarks, *remarks], left=left,
+            remarks=[*sums.remarks, *remarks], left=left or (),
         )  # fmt: skip
+
+    async def _what_stays(self, person: UserId) -> Sequence[KeptRows] | None:
+        """None where that cannot be counted: it is done nevertheless."""
+        try:
+            return await self._personal.summary(person)
+        except Exception:
+            log.exception(
+                "what stays about somebody is not counted", extra={"event": "not_counted"}
+            )
+            return None
 
     def _chats_of(self, person: UserId) -> int:
         doors = self._portals.all
@@ -180,8 +263,11 @@ class Erasure:
             if not isinstance(module, ForgetsPeople):
                 continue
             try:
-                await module.forget(person)
-            except Exception:  # A module is a stranger; its rows are gone, and its memory ends.
-                log.exception("a module does not forget", extra={"event": "forget_failed"})
+                with outliving_module("forget somebody"):
+                    async with asyncio.timeout(self.forget_limit):
+                        await module.forget(person)
+            except (DeliveryError, TimeoutError) as error:
+                # Its rows are gone, and its memory ends.
+                log.error("a module does not forget: %r", error, extra={"event": "forget_failed"})
                 failed.append(f"{name} may remember you until Trestle is started again.")
         return failed

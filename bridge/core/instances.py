@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from bridge.core.announcing import Foretell
 from bridge.core.cancellation import outliving_module
+from bridge.core.claims import Claims
 from bridge.core.hosting import InstanceMetrics
 from bridge.core.lockedlogins import LockedLogin
 from bridge.core.modulehost import Guests, Keep, ModuleHost, keep_nothing
@@ -144,6 +145,7 @@ class Instance:
         self.keep: Keep = keep_nothing
         self.on_state: OnState = lambda row, state, reason: None
         self.may_use: MayUse = lambda person, instance: True
+        self.claims = Claims()
         self._making = asyncio.Lock()
         self.relay: Session | None = None
         self.is_open = False
@@ -197,9 +199,8 @@ class Instance:
     async def session_of(self, owner: UserId, name: str) -> Session:
         """Give the Matrix user's automatic login, made on the first call.
 
-        The one that they linked meanwhile goes before it. Raises ``PermanentFailure`` where the
-        settings do not let them have one (any more), ``TemporaryFailure`` when the database is
-        away.
+        One that they linked goes before it. Raises ``PermanentFailure`` where the settings do not
+        let them have one, ``TemporaryFailure`` while they are erased or the database is away.
         """
         session = self._by_owner.get(owner)
         if session is not None:
@@ -207,6 +208,7 @@ class Instance:
         async with self._making:
             session = self._by_owner.get(owner)
             if session is None:
+                self.claims.check(owner)
                 row = await self._accounts.get_or_add_login(self.name, LoginKind.AUTOMATIC, owner)
                 secrets, locked = await self._unlock(row)
                 # Asked last: a reload or a sign-in that ended meanwhile looks at what is there.

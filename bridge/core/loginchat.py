@@ -15,8 +15,8 @@ from typing import Protocol
 
 from bridge.core.actions import WORDS, is_order
 from bridge.core.bots import BotCall, Stage, say
-from bridge.core.instances import Instance
-from bridge.core.logins import IDLE_SECONDS, Logins, describe, describe_ways
+from bridge.core.instances import Instance, Session
+from bridge.core.logins import IDLE_SECONDS, Logins, describe_ways
 from bridge.core.outgoing import transaction_id
 from bridge.core.privateanswers import answer_privately
 from bridge.core.signin import SignIn, sentence
@@ -455,3 +455,10 @@ class LoginChat:
 
 async def _no_link(person: UserId, purpose: str) -> str | None:
     return None
+
+
+def describe(session: Session) -> str:
+    """How a login is, in a line for its owner."""
+    row, supervisor = session.row, session.supervisor
+    why = f": {supervisor.reason}" if supervisor.reason else ""
+    return f"{row.id}: {row.name} on {row.instance}, {supervisor.state.value}{why}"

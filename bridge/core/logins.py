@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 from bridge.core.cancellation import Work, is_meant_for_us
+from bridge.core.claims import Claims
 from bridge.core.instances import NOT_ALLOWED, Instance, Session
 from bridge.core.loginmeans import Means
 from bridge.core.outgoing import notice
@@ -66,6 +67,8 @@ class Logins:
         self._means = means
         self._signing: dict[str, SignIn] = {}
         self._beginnings = Beginnings()
+        self.claims = Claims()
+        self._keeping = asyncio.Lock()
         self.on_end: Callable[[LoginRow], Awaitable[None]]
         """Called before a login is forgotten."""
         self._group: asyncio.TaskGroup | None = None
@@ -102,6 +105,7 @@ class Logins:
         instance.keep = self._keep_beside
         instance.on_state = self._note_state
         instance.may_use = self._may_use
+        instance.claims = self.claims
 
     async def review(self) -> None:
         """See again who may have a login, after the settings changed.
@@ -163,6 +167,7 @@ class Logins:
 
     async def begin(self, owner: UserId, instance: Instance, flow: LoginFlow) -> SignIn:
         """Begin to sign in. Raises ``PermanentFailure`` or ``TemporaryFailure``."""
+        self.claims.check(owner)
         if instance not in self.networks(owner):
             raise PermanentFailure("the settings of this bridge do not let you do that")
         self._sweep()
@@ -176,7 +181,9 @@ class Logins:
             raise TemporaryFailure("too many people sign in at once", retry_after=60)
 
         async def keep(end: Finished) -> LoginRow:
-            return await self._keep(owner, instance, end)
+            async with self._keeping:
+                self.claims.check(owner)
+                return await self._keep(owner, instance, end)
 
         sign_in = SignIn(owner, instance, flow, keep, self.do)
         self._signing[sign_in.id] = sign_in
@@ -259,13 +266,18 @@ class Logins:
         return remark
 
     async def end_absent(self, owner: UserId) -> Sequence[str]:
-        """End the person's logins that are not at work, and those that were made by themselves.
+        """End the logins that the person has yet, also those that were made by themselves.
 
         Give what the linked ones are called. Raises ``TemporaryFailure``.
         """
         ended = []
-        for row in await self._means.accounts.logins_of(owner):
+        async with self._keeping:  # What was being made is there; who is claimed makes no more.
+            rows = await self._means.accounts.logins_of(owner)
+        for row in rows:
             self._ending.add(row.id)
+            if (instance := self._instances.get(row.instance)) is not None:
+                await instance.end_automatic(owner)
+                await instance.close_login(row.id)
             if row.kind is LoginKind.PERSON:
                 await self._record(owner, AuditAction.LOGOUT, row.instance, row.name)
                 await self._end(owner, row, ())
@@ -274,8 +286,6 @@ class Logins:
             await self.on_end(row)
             await self._means.double_puppets.forget(row, ())
             await self._forget(owner, row)
-            if (instance := self._instances.get(row.instance)) is not None:
-                await instance.end_automatic(owner)
         return ended
 
     async def note_forgotten(self, person: UserId) -> None:
@@ -463,13 +473,6 @@ def _why(error: BaseException) -> str:
         return str(error).rstrip(".")
     log.error("a logout failed", exc_info=error, extra={"event": "logout_failed"})
     return f"it failed with {type(error).__name__}"
-
-
-def describe(session: Session) -> str:
-    """How a login is, in a line for its owner."""
-    row, supervisor = session.row, session.supervisor
-    why = f": {supervisor.reason}" if supervisor.reason else ""
-    return f"{row.id}: {row.name} on {row.instance}, {supervisor.state.value}{why}"
 
 
 def describe_ways(instance: Instance) -> str:

@@ -16,7 +16,7 @@ from bridge.core.privateanswers import show_privately
 from bridge.matrix.cache import Recent
 from bridge.matrix.mediastore import MediaStore
 from bridge.model import Clock, ItemId, KeptRows, Outgoing, SendKind
-from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.errors import PermanentFailure, TrestleError
 from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import RoomId, UserId
 
@@ -26,6 +26,8 @@ YES_SECONDS = 600.0
 """For so long it counts that somebody was told what it means."""
 COPY_AGAIN_SECONDS = 300.0
 """A copy is made of every table, and lies at the homeserver: not as often as somebody says so."""
+TELL_AGAIN_SECONDS = 30.0
+"""What somebody has is counted in every table before they are told what goes."""
 
 PASSING = (
     "Besides, what passes through here lies sealed in a log for at most 14 days, in the order in "
@@ -74,6 +76,11 @@ class OwnData:
         self._clock = clock
         self._bot = bot
         self._given: Recent[UserId, _Given] = Recent(1000)
+        """Who asked for a copy last, and when."""
+        self._copying = asyncio.Semaphore(1)
+        """Copies are made one after another: each is of every table, and in memory."""
+        self._tried: Recent[UserId, _Given] = Recent(1000)
+        """Who asked last what it means to have everything erased, and when."""
         self._asked: Recent[UserId, float] = Recent(1000)
         """Who was told what it means to have everything erased, and when."""
 
@@ -89,16 +96,17 @@ class OwnData:
             raise PermanentFailure(
                 "I have just given you a copy; a new one is to be had five minutes after the last"
             )
+        self._given.put(person, _Given(item, now))
         # The chat is a direct one, and somebody may be in it besides.
         room, answer = await self._stage.private_chats.room_for(
             self._bot, person, call.room, direct=call.direct
         )
-        summary = await self._personal.summary(person)
-        await self._give_file(room, await self._personal.copy(person), item)
+        async with self._copying:
+            summary = await self._personal.summary(person)
+            await self._give_file(room, await self._personal.copy(person), item)
         await say(
             self._stage, self._bot, room, in_words(summary), MessageKind.NOTICE, "own data", item
         )
-        self._given.put(person, _Given(item, now))
         return answer
 
     async def forget(self, call: BotCall, words: Sequence[str]) -> str:
@@ -110,18 +118,25 @@ class OwnData:
         asked = self._asked.get(person)
         match [word.casefold() for word in words]:
             case ["me"]:
+                tried, item = self._tried.get(person), call.item.id
+                if tried and tried.item != item and now - tried.at < TELL_AGAIN_SECONDS:
+                    raise PermanentFailure(
+                        "I have just told you what that does; say forget me yes to have it done"
+                    )
+                self._tried.put(person, _Given(item, now))
                 text = what_goes(await self._personal.summary(person))
                 answer = await show_privately(self._stage, self._bot, call, text)
                 self._asked.put(person, now)
                 return answer
             case ["me", "yes"] if asked is not None and now - asked < YES_SECONDS:
-                room, _ = await self._stage.private_chats.room_for(
+                room, answer = await self._stage.private_chats.room_for(
                     self._bot, person, call.room, direct=call.direct
                 )
-                await self._erasure.begin(person, person)
                 self._asked.drop(person)
+                self._tried.drop(person)
+                await self._erasure.begin(person, person)
                 self._do(partial(self._erase, person, room))
-                return "It is being done; I tell you when it is."
+                return answer or "It is being done; I tell you when it is."
             case ["me", "yes"]:
                 raise PermanentFailure(
                     "say forget me first, read what that does, and say forget me yes within ten "
@@ -130,26 +145,34 @@ class OwnData:
         raise PermanentFailure("say forget me; I tell you what that does, and ask once more")
 
     async def tell_taken_up(self) -> None:
-        """Tell those whose erasure was taken up when we began, where they have a chat with us.
+        """Tell those whose erasure was taken up when we began, if they have a chat with us.
 
-        Raises a ``DeliveryError``.
+        It is said where nobody else reads it, however long the homeserver is away.
         """
         text = (
             "What I kept about you is erased, as was wished: I had been interrupted, or an older "
             "backup was restored."
         )
-        for user, room, person in await self._rooms.bot_rooms():
-            if user == self._bot and person in self._erasure.taken_up:
-                source = ("erasure taken up", person, self._clock.today())
-                await say(self._stage, user, room, text, MessageKind.NOTICE, *source)
+        people, chats = set(self._erasure.taken_up), self._stage.private_chats
         self._erasure.taken_up.clear()
+        rooms = await persistently(self._rooms.bot_rooms, LONGEST_PAUSE)
+        known = {person for user, _, person in rooms if user == self._bot and person is not None}
+
+        async def tell(person: UserId) -> None:
+            room = await chats.open(self._bot, person)
+            source = ("erasure taken up", person, room, self._clock.today())
+            await say(self._stage, self._bot, room, text, MessageKind.NOTICE, *source)
+
+        for person in sorted(people & known):
+            try:
+                await persistently(partial(tell, person), LONGEST_PAUSE)
+            except TrestleError as error:
+                log.warning("nobody told of an erasure: %s", error, extra={"event": "not_told"})
 
     async def _erase(self, person: UserId, room: RoomId) -> None:
         try:
-            done = await persistently(lambda: self._erasure.finish(person, person), LONGEST_PAUSE)
-            text = what_was_done(done)
-        except Exception:
-            log.exception("an erasure stopped", extra={"event": "erasure_stopped"})
+            text = what_was_done(await self._erasure.finish(person, person))
+        except TrestleError:  # It is in the log.
             text = (
                 "I could not finish it; whoever runs this bridge finds why in the log. It is "
                 "taken up when Trestle starts again, or when you say forget me once more."

@@ -1,17 +1,29 @@
 """Who had what is kept about them erased, beside the database: no backup brings it back."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from bridge.model import Erasing
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import UserId
-from bridge.storage.hashednotes import HashedNotes
+from bridge.storage.hashednotes import HashedNotes, Note
 from bridge.storage.thread import to_its_end
+
+_NOBODY = UserId("")
+"""On whom the generation of the database is noted for which the notes were seen to."""
+_UNDONE = 0
+"""A second note on a person: what was begun is not done."""
+_START = datetime.fromtimestamp(0, UTC)
+_UNIT = timedelta(microseconds=1)
 
 
 class ErasedPeople:
-    """The file ``keys/erased-people``: who, and by which row of the audit it was begun."""
+    """The file ``keys/erased-people``: who, when it was begun, and whether it is done.
+
+    Moments, since the numbers of the audit's rows come again after a restore.
+    """
 
     def __init__(self, state_dir: Path) -> None:
         """Raises ``ConfigError`` if the file cannot be read."""
@@ -26,18 +38,56 @@ class ErasedPeople:
         """Whether anybody is noted."""
         return bool(self._erased.notes)
 
-    def find(self, people: Iterable[UserId]) -> Mapping[UserId, int]:
-        """Those of the people who are noted, and the row."""
-        rows = dict(self._erased.notes)
-        hashes = {person: self._erased.hash(person) for person in people}
-        return {person: rows[one] for person, one in hashes.items() if one in rows}
+    @property
+    def generation(self) -> int:
+        """Of the database for which the notes were seen to."""
+        return max((what for who, what in self._erased.notes if who == self._nobody), default=0)
 
-    async def note(self, person: UserId, row: int) -> None:
+    def find(self, people: Iterable[UserId]) -> Mapping[UserId, Erasing]:
+        """Those of the people who are noted."""
+        begun = {who: what for who, what in self._erased.notes if what != _UNDONE}
+        undone = {who for who, what in self._erased.notes if what == _UNDONE}
+        hashes = {person: self._erased.hash(person) for person in people}
+        return {
+            person: Erasing(begun_at=_START + begun[one] * _UNIT, is_done=one not in undone)
+            for person, one in hashes.items() if one in begun
+        }  # fmt: skip
+
+    async def note(self, person: UserId, begun_at: datetime, generation: int) -> None:
         """Note that it is begun. Raises ``TemporaryFailure`` if that cannot be: then it is not."""
-        one = self._erased.hash(person)
+        one, begun = self._erased.hash(person), (begun_at - _START) // _UNIT
+
+        def change(notes: set[Note]) -> set[Note]:
+            others = {note for note in notes if note[0] not in (one, self._nobody)}
+            return {*others, (one, begun), (one, _UNDONE), (self._nobody, generation)}
+
+        await self._change(change)
+
+    async def settle(self, person: UserId) -> None:
+        """Note that it is done. Raises ``TemporaryFailure`` if that cannot be."""
+        undone = (self._erased.hash(person), _UNDONE)
+        await self._change(lambda notes: notes - {undone})
+
+    async def settle_all(self, generation: int, *, undone: Collection[UserId]) -> None:
+        """Note that all are seen to in that generation, but for these.
+
+        Raises ``TemporaryFailure`` if that cannot be.
+        """
+        left = {self._erased.hash(person) for person in undone}
+
+        def change(notes: set[Note]) -> set[Note]:
+            begun = {note for note in notes if note[1] != _UNDONE and note[0] != self._nobody}
+            return {*begun, *((one, _UNDONE) for one in left), (self._nobody, generation)}
+
+        await self._change(change)
+
+    @property
+    def _nobody(self) -> str:
+        return self._erased.hash(_NOBODY)
+
+    async def _change(self, change: Callable[[set[Note]], set[Note]]) -> None:
         async with self._writing:
-            kept = {note for note in self._erased.notes if note[0] != one}
             try:
-                await to_its_end(self._erased.write, {*kept, (one, row)})
+                await to_its_end(self._erased.write, change(set(self._erased.notes)))
             except OSError as error:
                 raise TemporaryFailure(f"it cannot be noted: {error.strerror}") from error

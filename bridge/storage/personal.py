@@ -21,6 +21,7 @@ from bridge import __version__
 from bridge.jsontext import encode
 from bridge.model import AuditAction, KeptRows
 from bridge.sdk.ids import InstanceId, UserId
+from bridge.sdk.module import Holds as ModuleHolds
 from bridge.sdk.module import Kept
 from bridge.storage.audit import audit_context
 from bridge.storage.datamap import DATA_MAP
@@ -40,7 +41,7 @@ UNREADABLE = "(sealed: its key is gone)"
 ANOTHER = "(another person)"
 
 _ROWS_AT_ONCE = 1000
-_PERSON = re.compile(r"@[^\s:]+:[^\s,;)\]]+")
+_PERSON = re.compile(r"""@[^\s:"'<>]+:[^\s,;)\]}"<>\\]+""")
 _STOPS = ".:!?'\""
 """What may follow an id in a sentence."""
 
@@ -58,6 +59,8 @@ OWNED: Sequence[Table] = tuple(table for table in DATA_MAP if table.subject is n
 _APART = ("login", "vault", "subject_key")
 """Whose rows are taken away by who knows what else goes with them."""
 _OF_MODULES = "module_store"
+_BY_MODULES = frozenset({("module_store", "value"), ("timer", "note")})
+"""What modules keep, of which they say themselves what it holds."""
 _LASTS = (
     "EXISTS (SELECT FROM unnest($2::text[], $3::text[]) AS lasts (instance, prefix) "
     "WHERE lasts.instance = module_store.instance AND starts_with(key, lasts.prefix))"
@@ -162,14 +165,15 @@ class PersonalData:
                 found |= {UserId(row[0]) for row in rows if row[0] is not None}
         return found
 
-    async def was_erased(self, person: UserId, row: int) -> bool:
-        """Whether the audit says that what it began by that row is done."""
+    async def erased_at(self) -> Mapping[UserId, datetime]:
+        """When what is kept about each person was erased last, by the audit."""
         with at_the_door():
-            return bool(await self._database.core.fetchval(
-                "SELECT EXISTS (SELECT FROM audit WHERE subject = $1 AND action = $2 "
-                "AND seq > $3)",
-                person, AuditAction.ERASED.value, row,
-            ))  # fmt: skip
+            rows = await self._database.core.fetch(
+                "SELECT subject, max(at) FROM audit WHERE action = $1 AND subject IS NOT NULL "
+                "GROUP BY subject",
+                AuditAction.ERASED.value,
+            )
+        return {UserId(subject): at for subject, at in rows}
 
     # --- inside ---
 
@@ -257,7 +261,7 @@ class PersonalData:
         value = row[name]
         if value is None:
             return None
-        if label.holds is Holds.SECRET:
+        if label.holds is Holds.SECRET or self._is_modules_secret(table, name, row):
             return SECRET
         if label.sealed:
             try:
@@ -265,8 +269,16 @@ class PersonalData:
                 value = self._day_keys.open(day, context, value)
             except KeyLost:
                 return UNREADABLE
-        text = _plain(value)
-        return self._without_others(text, person) if label.holds is Holds.ID else text
+        return self._without_others(_plain(value), person)
+
+    def _is_modules_secret(self, table: Table, name: str, row: asyncpg.Record) -> bool:
+        """Whether the module says that what it keeps there is a secret."""
+        if (table.name, name) not in _BY_MODULES:
+            return False
+        keeps = self._modules().get(InstanceId(row["instance"]), ())
+        its = [one for one in keeps if row["key"].startswith(one.prefix)]
+        found = max(its, key=lambda one: len(one.prefix), default=None)
+        return found is not None and found.holds is ModuleHolds.SECRET
 
     def _without_others(self, value: Any, person: UserId) -> Any:
         if isinstance(value, list):

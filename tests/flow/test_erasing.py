@@ -1,5 +1,6 @@
 """Who has what is kept about them erased: all that goes is gone for good, and nobody else's."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -164,22 +165,29 @@ async def test_what_is_kept_about_somebody_goes_with_logins_and_chats_and_nobody
         assert faults == []
 
 
-async def test_where_others_read_nobody_is_asked_and_nothing_is_erased(
+async def test_where_others_read_it_is_answered_in_a_direct_chat(
     town: Town, irc: IrcServer, settings: Settings
 ) -> None:
     async with running(settings) as app:
         alice = await town.person("alice")
-        room = await bridge(alice, "#open")
-        before = await kept(app, alice)
-        for said in ("forget me", "forget me yes"):
-            await alice.say(room, f"!trestle {said}")
-        await alice.wait_until(
-            lambda: sum(
-                "say it in a direct chat with me" in str(event["content"].get("body"))
-                for event in alice.heard(room)
-            ) == 2
-        )  # fmt: skip
-        assert await kept(app, alice) == before
+        room, chat = await bridge(alice, "#open"), await Chat.begun_by(alice)
+        await alice.say(room, "!trestle forget me")
+        await chat.expect("say forget me yes within ten minutes")
+        await alice.say(room, "!trestle forget me yes")
+        await chat.expect("It is done.")
+        said = [str(event["content"].get("body")) for event in alice.heard(room)]
+        assert not [one for one in said if "It goes:" in one or "It is done." in one]
+        assert await is_erased(app, alice)
+
+
+async def test_what_goes_is_counted_again_for_nobody_who_was_just_told(
+    town: Town, irc: IrcServer, settings: Settings
+) -> None:
+    async with running(settings):
+        chat = await Chat.begun_by(await town.person("alice"))
+        for answer in ("say forget me yes within ten minutes", "I have just told you"):
+            await chat.say("forget me")
+            await chat.expect(answer)
 
 
 async def test_who_opted_out_is_so_after_it_was_erased(
@@ -265,18 +273,49 @@ async def test_what_fails_in_the_midst_is_told_and_taken_up_at_the_next_start(
         await chat.expect("What I kept about you is erased")
 
 
-async def test_a_module_that_does_not_forget_holds_nothing_up(
-    town: Town, irc: IrcServer, settings: Settings
-) -> None:
-    async def fail(person: UserId) -> None:
-        raise RuntimeError("a module's fault")
+async def fail(person: UserId) -> None:
+    raise RuntimeError("a module's fault")
 
-    async with running(settings) as app, scene(town, app, irc, "mod") as found:
+
+async def hang(person: UserId) -> None:
+    await asyncio.Event().wait()
+
+
+async def cancel(person: UserId) -> None:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("forget", [fail, hang, cancel])
+async def test_a_module_that_does_not_forget_holds_nothing_up(
+    town: Town, irc: IrcServer, settings: Settings, forget: Any
+) -> None:
+    async with running(settings) as app, scene(town, app, irc, f"m{forget.__name__}") as found:
+        app.parts.erasure.forget_limit = 0.5
         connector: Any = app.parts.instances[NEAR].connector
-        connector.forget = fail
+        connector.forget = forget
         done = await erase(await Chat.begun_by(found.alice))
         assert "near may remember you until Trestle is started again." in done
         assert await is_erased(app, found.alice)
+
+
+async def test_what_stays_is_not_counted_in_time_and_it_is_done_nevertheless(
+    town: Town, irc: IrcServer, settings: Settings
+) -> None:
+    async with running(settings) as app:
+        alice, erasure = UserId((await town.person("alice")).id), app.parts.erasure
+        erasure._personal = cast(Any, Uncounted(erasure._personal))
+        await erasure.begin(alice, alice)
+        done = await erasure.finish(alice, alice)
+        assert "What stays could not be counted; say data to see it." in done.remarks
+        assert alice in await app.parts.erasure._personal.erased_at()
+        assert erasure._notes.find([alice])[alice].is_done
+
+
+class Uncounted(Failing):
+    """What knows what is kept about people, where counting takes too long."""
+
+    async def summary(self, person: UserId) -> Any:
+        raise TemporaryFailure("it took too long")
 
 
 async def test_what_an_older_backup_brings_back_is_erased_again_and_who_came_back_later_is_not(
@@ -315,8 +354,60 @@ async def test_a_ghost_is_nobody_who_is_erased_and_one_person_is_erased_once_at_
         for ours in (parts.namespaces.bot, parts.namespaces.ghost(NEAR, "carl")):
             with pytest.raises(PermanentFailure, match="no person"):
                 await erasure.begin(ours, alice)
-        erasure._at_work.add(alice)
+        await erasure.begin(alice, alice)
         with pytest.raises(PermanentFailure, match="being done"):
             await erasure.begin(alice, alice)
-        with pytest.raises(TemporaryFailure, match="being done"):
-            await erasure.finish(alice, alice)
+        near = parts.instances[NEAR]
+        for begun in (
+            parts.logins.begin(alice, near, near.connector.login_flows()[0]),
+            near.session_of(alice, "alice"),
+        ):
+            with pytest.raises(TemporaryFailure, match="erased just now"):
+                await begun
+        assert await parts.accounts.logins_of(alice) == []
+        await erasure.finish(alice, alice)
+        assert await near.session_of(alice, "alice")
+
+
+async def test_who_is_not_in_a_restored_backup_keeps_what_they_have_when_they_come_back(
+    town: Town, irc: IrcServer, settings: Settings, cluster: Cluster, folder: Path
+) -> None:
+    clock, state = SystemClock(), settings.state_dir
+    empty = folder / "empty.trestle"
+    async with running(settings) as app:
+        await write(Full(settings.database, state, empty), empty, clock)
+        alice = UserId((await town.person("alice")).id)
+        await app.parts.erasure.begin(alice, alice)
+        await app.parts.erasure.finish(alice, alice)
+    database = await cluster.fresh()
+    await put(empty, database, state, clock)
+    changed = town.settings_for(folder, database, modules=settings.modules)
+    async with running(changed) as app:
+        assert not app.parts.erasure.taken_up
+        await app.parts.accounts.link_login(NEAR, alice, "ownback")
+    async with running(changed) as app:
+        assert [row.owner for row in await app.parts.accounts.logins_of(alice)] == [alice]
+
+
+async def test_a_noted_person_who_is_a_ghost_by_new_settings_stops_no_start(
+    town: Town, irc: IrcServer, settings: Settings
+) -> None:
+    async with running(settings) as app:
+        ghost = app.parts.namespaces.ghost(NEAR, "carl")
+        await app.parts.erasure._note(ghost, app.parts.namespaces.bot)
+    async with running(settings) as app:
+        assert not app.parts.erasure.taken_up
+        assert not app.parts.erasure._notes.find([ghost])[ghost].is_done
+
+
+async def test_an_erasure_goes_on_when_who_asked_for_it_is_gone(
+    town: Town, irc: IrcServer, settings: Settings
+) -> None:
+    async with running(settings) as app:
+        alice, erasure = UserId((await town.person("alice")).id), app.parts.erasure
+        erasure._personal = cast(Any, Failing(erasure._personal, TemporaryFailure("it is away")))
+        await erasure.begin(alice, alice)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await erasure.finish(alice, alice)
+        await wait_until(lambda: erasure._notes.find([alice])[alice].is_done)

@@ -164,6 +164,37 @@ async def test_what_is_sealed_stands_in_the_copy_as_it_was_said(
     assert rows["audit"][0]["target"] == f"#a, wished by {ANOTHER}"
 
 
+async def test_who_else_is_named_in_what_is_kept_is_struck_out_wherever_it_stands(
+    admin: Connection, database: Database, personal: PersonalData, day_keys: DayKeys
+) -> None:
+    bots = InstanceTimers(database, day_keys, NEAR)
+    await bots.set("one", after=timedelta(hours=1), note=b"tell @bea:hs, and me", subject=ALICE)
+    store = InstanceStore(database, NEAR)
+    value = b'{"m.mentions":{"user_ids":["@bea:hs","@alice:hs"]},"by":"@carl:hs"}'
+    await store.put("said:1", value, subject=ALICE)
+    _, rows = read(await personal.copy(ALICE))
+    assert rows["timer"][0]["note"] == f"tell {ANOTHER}, and me"
+    assert json.loads(rows["module_store"][0]["value"]) == {
+        "m.mentions": {"user_ids": [ANOTHER, ALICE]}, "by": ANOTHER
+    }  # fmt: skip
+
+
+async def test_what_a_module_says_is_a_secret_is_not_shown(
+    database: Database, day_keys: DayKeys
+) -> None:
+    said = Kept(prefix="k", holds=ModuleHolds.CONTENT, purpose="words", keep_for=None)
+    key = Kept(prefix="key:", holds=ModuleHolds.SECRET, purpose="a key", keep_for=None)
+    personal = PersonalData(
+        database, day_keys, is_ours=lambda user: False, modules=lambda: {NEAR: (said, key)}
+    )
+    for name in ("key:1", "kind"):
+        await InstanceStore(database, NEAR).put(name, b"hushhush", subject=ALICE)
+    _, rows = read(await personal.copy(ALICE))
+    assert {row["key"]: row["value"] for row in rows["module_store"]} == {
+        "key:1": SECRET, "kind": "hushhush"
+    }  # fmt: skip
+
+
 async def test_a_copy_of_somebody_of_whom_nothing_is_kept_has_all_tables_and_no_row(
     admin: Connection, database: Database, personal: PersonalData
 ) -> None:
