@@ -130,7 +130,7 @@ class Erasure:
             raise TemporaryFailure("Trestle is still starting; try again in a moment")
         self._logins.claims.claim(person)
         try:
-            await self._note(person, by)
+            await self._note(person, by, self._clock.now(), self._generation())
         except BaseException:
             self._logins.claims.release(person)
             raise
@@ -179,7 +179,7 @@ class Erasure:
             if is_there or (note.is_done and not is_restored):
                 continue
             try:
-                await self._take_up_one(person, is_noted=not note.is_done)
+                await self._take_up_one(person, note)
             except Exception:  # One person's trouble is not everybody's.
                 log.exception(
                     "what was kept about somebody is not erased; the next start tries it again",
@@ -189,14 +189,16 @@ class Erasure:
         # Who is not there now is nobody who comes back with what was erased, until a restore.
         await self._notes.settle_all(generation, undone=undone)
 
-    async def _take_up_one(self, person: UserId, *, is_noted: bool) -> None:
+    async def _take_up_one(self, person: UserId, note: Erasing) -> None:
         bot = self._house.namespaces.bot
         if self._house.namespaces.is_ours(person):
             raise PermanentFailure("by the settings it is one of the bridge's own users now")
         self._logins.claims.claim(person)
         try:
-            if not is_noted:
-                await self._note(person, bot)
+            if note.is_done:
+                # Of that moment still, and of that generation until all are seen to: what was
+                # begun is known by it in other backups, and after a cut.
+                await self._note(person, bot, note.begun_at, self._notes.generation)
             await self._erase(person, bot, _Sum())
         finally:
             self._logins.claims.release(person)
@@ -206,12 +208,11 @@ class Erasure:
             extra={"event": "erasure_taken_up"},
         )
 
-    async def _note(self, person: UserId, by: UserId) -> None:
-        begun_at = self._clock.now()
+    async def _note(self, person: UserId, by: UserId, begun_at: datetime, generation: int) -> None:
         await self._house.audit.record(
             actor=by, action=AuditAction.ERASE, target=_TARGET, subject=person
         )
-        await self._notes.note(person, begun_at, self._generation())
+        await self._notes.note(person, begun_at, generation)
 
     async def _erase(self, person: UserId, by: UserId, sums: _Sum) -> Erased:
         sums.chats = max(sums.chats, self._chats_of(person))

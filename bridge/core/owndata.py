@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from typing import Protocol
 
 from bridge.core.bots import BotCall, Stage, say
@@ -92,9 +93,10 @@ class OwnData:
         person, item = call.sender.user_id, call.item.id
         now = asyncio.get_running_loop().time()
         given = self._given.get(person)
-        if given is not None and given.item != item and now - given.at < COPY_AGAIN_SECONDS:
+        left = given.at + COPY_AGAIN_SECONDS - now if given and given.item != item else 0.0
+        if left > 0:
             raise PermanentFailure(
-                "I have just given you a copy; a new one is to be had five minutes after the last"
+                f"you have just asked for a copy; you can have a new one in {ceil(left)} seconds"
             )
         self._given.put(person, _Given(item, now))
         # The chat is a direct one, and somebody may be in it besides.
@@ -103,7 +105,13 @@ class OwnData:
         )
         async with self._copying:
             summary = await self._personal.summary(person)
-            await self._give_file(room, await self._personal.copy(person), item)
+            try:
+                await self._give_file(room, await self._personal.copy(person), item)
+            except PermanentFailure:
+                # It was not given: it may be asked for again soon.
+                soon = now - COPY_AGAIN_SECONDS + TELL_AGAIN_SECONDS
+                self._given.put(person, _Given(item, soon))
+                raise
         await say(
             self._stage, self._bot, room, in_words(summary), MessageKind.NOTICE, "own data", item
         )

@@ -17,6 +17,7 @@ from bridge.storage.backup import ERASED, MASTER_KEY, Report, Wanted, is_kept, q
 from bridge.storage.carry import Carried, Connect, Loader, Part, holds_rows, is_over
 from bridge.storage.datamap import DATA_MAP
 from bridge.storage.door import first_line
+from bridge.storage.erasednotes import ErasedPeople
 from bridge.storage.files import make_folder, write_private
 from bridge.storage.lock import InstanceLock
 from bridge.storage.pool import told_as_settings
@@ -79,7 +80,9 @@ class Restore:
         self._clock = clock
         self._force = force
         self._report = report
-        self._generation = backup.manifest.generation + 1
+        # Two restores into fresh databases would have the same, and the second be taken for none.
+        self._noted = ErasedPeople(state_dir).generation
+        self._generation = max(backup.manifest.generation, self._noted) + 1
         newest = migrations()[-1][0]
         if backup.manifest.schema > newest:
             raise BackupRefused(
@@ -229,7 +232,7 @@ class Restore:
             await loader.check(part, Carried(note.rows or 0, note.sha256))
         await loader.forget()
         await loader.clear(SESSIONS)
-        self._generation = max(self._manifest.generation, old[0]) + 1
+        self._generation = max(self._manifest.generation, old[0], self._noted) + 1
         await owner.execute("UPDATE instance_state SET generation = $1", self._generation)
         await owner.execute(
             "UPDATE lease SET epoch = $1, owner = ''", max(self._manifest.epoch, old[1]) + 1

@@ -389,12 +389,33 @@ async def test_who_is_not_in_a_restored_backup_keeps_what_they_have_when_they_co
         assert [row.owner for row in await app.parts.accounts.logins_of(alice)] == [alice]
 
 
+async def test_what_was_erased_twice_is_erased_again_whatever_backup_comes_when(
+    town: Town, irc: IrcServer, settings: Settings, cluster: Cluster, folder: Path
+) -> None:
+    clock, state = SystemClock(), settings.state_dir
+    backups = [folder / "first.trestle", folder / "second.trestle"]
+    async with running(settings) as app:
+        person = await town.person("alice")
+        alice = UserId(person.id)
+        for file in backups:
+            await app.parts.bot_rooms.note_told(alice, f"a word before {file.stem}")
+            await write(Full(settings.database, state, file), file, clock)
+            await app.parts.erasure.begin(alice, alice)
+            await app.parts.erasure.finish(alice, alice)
+    for file in backups:
+        database = await cluster.fresh()
+        await put(file, database, state, clock)
+        changed = town.settings_for(folder, database, modules=settings.modules)
+        async with running(changed) as app:
+            assert "told" not in await kept(app, person)
+
+
 async def test_a_noted_person_who_is_a_ghost_by_new_settings_stops_no_start(
     town: Town, irc: IrcServer, settings: Settings
 ) -> None:
     async with running(settings) as app:
         ghost = app.parts.namespaces.ghost(NEAR, "carl")
-        await app.parts.erasure._note(ghost, app.parts.namespaces.bot)
+        await app.parts.erasure._note(ghost, app.parts.namespaces.bot, SystemClock().now(), 0)
     async with running(settings) as app:
         assert not app.parts.erasure.taken_up
         assert not app.parts.erasure._notes.find([ghost])[ghost].is_done

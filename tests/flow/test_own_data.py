@@ -25,8 +25,6 @@ from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse
 from tests.rigs.trestle import Town, make_modules, running
 
-THERE = "say it in a direct chat with me"
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def irc() -> AsyncIterator[IrcServer]:
@@ -101,7 +99,7 @@ async def test_somebody_has_a_copy_of_what_is_kept_and_of_nobody_else(
         assert bea.id not in said
         assert "hello" not in said
         await chat.say("data")
-        await chat.expect("I have just given you a copy")
+        await chat.expect("you have just asked for a copy")
         assert len(files(alice, chat.room)) == 1
 
 
@@ -111,7 +109,10 @@ async def test_where_others_read_nothing_is_said_of_anybody(town: Town, app: App
     await alice.wait_until_joined(room, BOT)
     await bea.join(room)
     await alice.say(room, "!trestle data")
-    await alice.wait_for_text(room, THERE)
+    await alice.wait_for_text(room, "I wrote to you in our direct chat")
+    chat = await Chat.accepted_by(alice)
+    await chat.expect("What I keep about you")
+    assert len(files(alice, chat.room)) == 1
     assert not files(alice, room)
 
 
@@ -142,6 +143,9 @@ async def test_when_the_homeserver_takes_no_such_file_it_says_what_can_be_done(
         with pytest.raises(PermanentFailure, match=r"as large as your copy, .*trestle export"):
             await own_data.show(chat.call("$data", text="data"))
         stage.homeserver.rules.remove(refuse_files)
-        # It was not given, so it may be asked for at once.
+        # It was not given, so it may be asked for again soon.
+        with pytest.raises(PermanentFailure, match=r"a new one in (29|30) seconds"):
+            await own_data.show(chat.call("$soon", text="data"))
+        own_data._given.drop(chat.call("$again", text="data").sender.user_id)
         with pytest.raises(PermanentFailure, match="does not say where it stored your copy"):
             await own_data.show(chat.call("$again", text="data"))
