@@ -68,6 +68,7 @@ async def test_line_45_what_our_own_ghosts_say_is_not_bridged_again(
     bridged: Play, irc: IrcServer
 ) -> None:
     room, parts = RoomId("!echoes"), bridged.app.parts
+    bridged.homeserver.rooms[room] = {parts.namespaces.bot}
     ghost = parts.namespaces.ghost(NEAR, "dora")
     async with irc_user(irc.port, "watcher") as watcher:
         await watcher.join("#echoes")

@@ -112,3 +112,26 @@ async def test_what_goes_wrong_is_raised_as_it_is() -> None:
     with pytest.raises(ValueError, match="one"):
         async with asyncio.timeout(10):
             await inbox.work()
+
+
+async def test_what_comes_at_the_end_finds_room_however_full_it_is() -> None:
+    stored: list[Said] = []
+    is_back = asyncio.Event()
+
+    async def store(said: Said) -> None:
+        await is_back.wait()
+        stored.append(said)
+
+    said = [("room", number) for number in range(4)]
+    inbox = Inbox(store, room_of, most=1)
+    async with asyncio.TaskGroup() as tasks:
+        ended = [tasks.create_task(one) for one in (inbox.work(), inbox.put(*said[:3]))]
+        await asyncio.sleep(0)
+        for one in ended:
+            one.cancel()
+    inbox.add(said[3])
+    inbox.close()
+    is_back.set()
+    async with asyncio.timeout(120):
+        await inbox.work()
+    assert stored == said

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from bridge.networks.irc.missed import STORE_PREFIX
 from bridge.sdk.events import RemoteMessage
-from bridge.sdk.ids import LoginId
+from bridge.sdk.ids import LoginId, RemoteUserId
 from bridge.sdk.login import Login, LoginKind
 from bridge.sdk.secret import Secret
 from bridge.sdk.text import to_plain
@@ -130,6 +130,24 @@ async def test_where_the_server_does_not_say_who_spoke_nothing_is_held_back() ->
             peer.say(said(20, "now"), "FAIL CHATHISTORY UNKNOWN_COMMAND TARGETS :Unknown command")
             await host.wait_for(RemoteMessage)
             assert texts(host) == ["bob m20 now"]
+
+
+async def test_of_the_words_about_oneself_in_the_memory_a_no_counts_unanswered() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        await been_away(server, network)
+        async with signed_in(server, network) as (peer, host):
+            await host.opt_out(RemoteUserId("dora"))
+            await peer.expect("CHATHISTORY TARGETS")
+            peer.say(*targets("bob", "dora"))
+            await peer.expect("CHATHISTORY AFTER dora")
+            peer.say(*page("dora", said(14, "optin", "dora!d@h")))
+            peer.say(*page("bob", said(11, "optout")))
+            await host.wait_until(lambda one: one.has_opted_out(RemoteUserId("bob")))
+            await synced(peer)
+            assert host.has_opted_out(RemoteUserId("dora"))
+            assert not any(one.startswith("NOTICE") for one in peer.heard)
+            assert texts(host) == []
 
 
 async def test_a_question_to_our_program_out_of_the_memory_is_not_answered() -> None:

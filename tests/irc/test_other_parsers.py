@@ -38,7 +38,9 @@ ODD = st.sampled_from(":;=\\@!#,+-%\x01\x02\x03\x1f\u00a0\u2028\u0085\u3000\ufef
 SIGNS = st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n ") | ODD
 WORDS = st.text(SIGNS, min_size=1, max_size=8)
 MIDDLE = WORDS.filter(lambda word: not word.startswith(":"))
-SOURCES = WORDS | st.builds("{}!{}@{}".format, WORDS, WORDS, WORDS)
+NAMED = WORDS | st.builds("{}!{}@{}".format, WORDS, WORDS, WORDS)
+SOURCES = NAMED.filter(lambda text: bool(Source.parse(text).nick))
+"""Who has no name is somebody to the others, and nobody to us."""
 COMMANDS = st.from_regex(r"[A-Za-z]{1,12}|[0-9]{3}", fullmatch=True)
 KEYS = st.from_regex(r"\+?([a-z.]{1,5}/)?[a-zA-Z0-9-]{1,5}", fullmatch=True)
 PIECES = st.sampled_from(["\\:", "\\s", "\\\\", "\\r", "\\n", "\\b", "\\", "s", "=", "a"])

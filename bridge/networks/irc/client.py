@@ -329,7 +329,7 @@ class IrcClient(Presence):
                 )  # fmt: skip
                 ended = await self._end_of(connection, others, listener.listen())
                 rollcall.end()
-                await inbox.put(*doorman.end())
+                inbox.add(*doorman.end())
                 inbox.close()
         except asyncio.CancelledError:
             await self._drain(inbox, doorman)
@@ -427,7 +427,7 @@ class IrcClient(Presence):
                 return
 
     async def _drain(self, inbox: Inbox[Heard | Deed], doorman: Doorman) -> None:
-        await inbox.put(*doorman.end())
+        inbox.add(*doorman.end())
         inbox.close()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):

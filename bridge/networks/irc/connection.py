@@ -277,6 +277,12 @@ class Connection:
             self._look_later(self._settings.confirm_seconds)
         return marker
 
+    async def ask_paced(self) -> str:
+        """The same, once flood control has room for it."""
+        if pause := self._flood.reserve():
+            await asyncio.sleep(pause)
+        return self.ask()
+
     def _look_later(self, seconds: float) -> None:
         self._watch = asyncio.get_running_loop().call_later(seconds, self._look)
 

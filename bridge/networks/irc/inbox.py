@@ -38,11 +38,15 @@ class Inbox(Generic[T]):
 
     async def put(self, *items: T) -> None:
         """Add them, with nothing between them; waits while there are too many."""
-        for item in items:
-            self._add(item)
+        self.add(*items)
         # They are in already: who is cancelled here loses nothing.
         while self._held > self._most:
             await self._wait()
+
+    def add(self, *items: T) -> None:
+        """Add them however many there are: for what comes at the end, when nobody reads on."""
+        for item in items:
+            self._add(item)
 
     def _add(self, item: T) -> None:
         self._held += 1

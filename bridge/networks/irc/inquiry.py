@@ -147,7 +147,7 @@ class Inquiries:
                 for one in lines:
                     await self._connection.say(one)
                 if not last:
-                    question.marker = self._connection.ask()
+                    question.marker = await self._connection.ask_paced()
                 async with asyncio.timeout(self._seconds):
                     failure = await done
             except TimeoutError as error:

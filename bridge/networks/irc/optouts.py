@@ -17,7 +17,7 @@ from bridge.networks.irc.inbox import Deed
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.people import account_id, account_of
 from bridge.networks.irc.wire import Incoming, Source, notice
-from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.errors import DeliveryError
 from bridge.sdk.events import RemoteEvent, RemoteRename, RemoteUser
 from bridge.sdk.ids import RemoteUserId
 from bridge.sdk.module import Host
@@ -67,6 +67,8 @@ class _Said:
     """The folded name of the account that they are signed in to; empty: none is known."""
     word: str
     host: str
+    is_replayed: bool
+    """It was said long ago: nobody waits for an answer."""
     noted: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -93,13 +95,18 @@ class OptOuts:
     def hear(self, message: Incoming, source: Source, word: str) -> Sequence[Deed]:
         """What is to be done about what somebody says of themselves, one of :data:`WORDS`, apart
         from the reading: it is answered when that is done."""
+        if message.is_replayed and word != OUT:
+            return ()  # They may have said otherwise since, elsewhere.
         user, host = RemoteUserId(self._fold(source.nick)), source.host or source.nick
         is_waiting = any(one.host == host or one.user == user for one in self._waiting.values())
         if is_waiting or len(self._waiting) >= MOST_WAITING:
-            self._answer(source.nick, LATER)
+            if not message.is_replayed:
+                self._answer(source.nick, LATER)
             return ()
         account = self._account(message, source.nick)
-        said = self._waiting[user] = _Said(source.nick, user, account, word, host)
+        said = self._waiting[user] = _Said(
+            source.nick, user, account, word, host, message.is_replayed
+        )
         return (partial(self._obey, said),)
 
     async def follow(self, event: RemoteEvent) -> None:
@@ -134,7 +141,8 @@ class OptOuts:
 
     def _account(self, message: Incoming, nick: str) -> str:
         name = account_of(message, self._connection.capabilities)
-        if name is None:
+        # Who has the nick now need not be who said it then.
+        if name is None and not message.is_replayed:
             person = self._network.find_person(nick)
             name = person.account if person is not None else None
         return self._fold(name or "")
@@ -142,9 +150,10 @@ class OptOuts:
     async def _obey(self, said: _Said) -> None:
         try:
             answer = await (self._opt_out(said) if said.word == OUT else self._opt_in(said))
-        except TemporaryFailure:
+        except DeliveryError:
             answer = LATER
-        self._answer(said.nick, answer)
+        if not said.is_replayed:
+            self._answer(said.nick, answer)
         self._waiting.pop(said.user, None)
         said.noted.set()
 
