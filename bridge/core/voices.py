@@ -59,14 +59,13 @@ class Voices:
         return ""
 
     async def choose(self, instance: Instance, said: Said) -> tuple[Session, Said]:
-        """Choose the login that speaks for the sender. Raises a ``DeliveryError``.
+        """Choose the login that speaks for the sender, who is heard here. Raises a
+        ``DeliveryError``.
 
         That is ``Waited`` where the sender had to be told, or lost the leave, meanwhile.
         """
         house, portal, sender = self._house, self._portal, said.sender.user_id
         level = house.permissions.of(sender, instance.name)
-        if why := self.why_unheard(sender):
-            raise PermanentFailure(why)
         if not instance.is_open:
             raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
         if portal.receiver is not None:

@@ -11,6 +11,7 @@ from time import monotonic
 from bridge.networks.irc import masks
 from bridge.networks.irc.banlists import BanLists
 from bridge.networks.irc.banned import Banned
+from bridge.networks.irc.bynick import ByNick
 from bridge.networks.irc.crowd import Crowd
 from bridge.networks.irc.dial import Rotation
 from bridge.networks.irc.doors import Doors
@@ -57,8 +58,8 @@ class Network:
         self._nicks: Nicks | None = None
         self._usernames: Usernames | None = None
         self._held: dict[int, Source] = {}
-        self._held_nicks: dict[str, Source] | None = None
-        """The same by the folded nick."""
+        self._by_nick: ByNick | None = None
+        """The same, and those that were held, by the folded nick; None until it is asked for."""
         self._owners: dict[int, UserId] = {}
         """Whose a login is."""
         self._is_in: dict[int, Callable[[str], bool]] = {}
@@ -99,7 +100,7 @@ class Network:
         """Take note of what a server told; give the same, held once for all connections."""
         if isupport != self._isupport:
             self._isupport = isupport
-            self._held_nicks = None
+            self._by_nick = None
         return self._isupport or isupport
 
     def nicks(self, store: Store) -> Nicks:
@@ -165,6 +166,7 @@ class Network:
     async def forget(self, person: UserId) -> None:
         """Know nothing of a Matrix user any more, of whom the store has nothing."""
         self._last.pop(person, None)
+        self._by_nick = None
         self.banned.forget_person(person)
         if self._nicks is not None:
             await self._nicks.forget(person)
@@ -319,7 +321,7 @@ class Network:
         if self._held.get(login) != own:
             self._let_go(login)
             self._held[login] = own
-            self._held_nicks = None
+            self._by_nick = None
 
     def release(self, login: int) -> None:
         """Take note that the client is gone, and its nick free again."""
@@ -332,7 +334,7 @@ class Network:
 
     def _let_go(self, login: int) -> None:
         own, owner = self._held.pop(login, None), self._owners.get(login)
-        self._held_nicks = None
+        self._by_nick = None
         if own is not None and own.host and owner is not None:
             self._last[owner] = own
         if own is not None:
@@ -388,33 +390,33 @@ class Network:
         By the nick, unless what else is known of the two shows that a stranger has it: beyond a
         netsplit, or where our connection is dead and does not know it yet.
         """
-        nick = self.fold(source.nick)
-        own = self._find_held(nick)
+        nick, known = self.fold(source.nick), self._known
+        own = known.held.get(nick)
         if own is not None:
             return not _are_two(source, own)
-        if not self._former:
+        former = known.former.get(nick)
+        if former is None:
             return False
         now = asyncio.get_running_loop().time()
         return any(
-            self.fold(former) == nick
-            and now - since < FORMER_SECONDS
-            and (not source.user or source.user.lstrip("~") == user)
-            for former, (since, user) in self._former.items()
+            now - since < FORMER_SECONDS and (not source.user or source.user.lstrip("~") == user)
+            for since, user in former
         )
 
     def is_known_stranger(self, source: Source) -> bool:
         """Whether somebody by a nick that one of us has, or had last, is shown to be another."""
-        nick = self.fold(source.nick)
-        own = self._find_held(nick)
-        if own is None:
-            last = self._last.values()
-            own = next((one for one in last if self.fold(one.nick) == nick), None)
+        nick, known = self.fold(source.nick), self._known
+        own = known.held.get(nick) or known.last.get(nick)
         return own is not None and _are_two(source, own)
 
-    def _find_held(self, nick: str) -> Source | None:
-        if self._held_nicks is None:
-            self._held_nicks = {self.fold(own.nick): own for own in self._held.values()}
-        return self._held_nicks.get(nick)
+    @property
+    def _known(self) -> ByNick:
+        # Asked with every line of a channel: nobody is gone through for it one by one.
+        if self._by_nick is None:
+            self._by_nick = ByNick.of(
+                self._held.values(), self._last.values(), self._former, self.fold
+            )
+        return self._by_nick
 
     def refuse_ours(self, nick: str, instead: str = "write to them in Matrix") -> None:
         """Raise ``PermanentFailure`` if a nick is one of us, with what to do ``instead`` about a
