@@ -7,17 +7,15 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import groupby
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import asyncpg
-import orjson
-
-from bridge.model import Forgotten, LinkKind, Outgoing, ParkReason, QueuedOutgoing, SendKind, Sent
+from bridge.model import Forgotten, Outgoing, ParkReason, QueuedOutgoing, Sent
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.storage.datamap import RECEIVED_DAYS
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
+from bridge.storage.outboxentry import columns_of, open_entry, outbox_context, payload_of
 from bridge.storage.pool import Database
 from bridge.storage.portals import remote_bytes
 
@@ -36,6 +34,16 @@ _ADD = (
 )
 _ADD_REPLAYED = _ADD.replace("o.day = $14", "o.day BETWEEN $14::date - n.kept AND $14")
 """Looks at every day that is kept, for what is replayed: too much for what was said just now."""
+
+_ADD_ONE = (
+    "INSERT INTO outbox (day, received_at, seq, room, sender, kind, transaction_id, content, "
+    "portal, remote_id, part, state, epoch) "
+    "SELECT $1, $2, $3, $4, $5, $6, $7::text, $8, $9, $10, $11, 'queued', $12 "
+    "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $12 AND NOT EXISTS ("
+    "SELECT FROM outbox o WHERE o.day = $13 AND o.transaction_id = $7) "
+    "ON CONFLICT (day, transaction_id) DO NOTHING RETURNING seq"
+)
+"""The same for one, as most come: of what is in arrays the server makes a new plan each time."""
 
 _FIND = (
     "SELECT day, seq, received_at, transaction_id, state FROM outbox "
@@ -153,7 +161,7 @@ class Outbox:
         entry that cannot be stored; add the same again after the first.
         """
         now = self._clock.now()
-        payloads = [_payload(one) for one in outgoing]
+        payloads = [payload_of(one) for one in outgoing]
         first = self._seq + 1
         self._seq += len(payloads)
         call = _Call(
@@ -248,7 +256,7 @@ class Outbox:
         except (TemporaryFailure, asyncio.CancelledError):
             self._doubtful[day, seq] = None
             raise
-        return None if row is None else self._open(row)
+        return None if row is None else open_entry(row, self._day_keys)
 
     async def find(self, transaction_id: str) -> Stored | None:
         """What became of the entry, of those that an :meth:`add` of the same would find there."""
@@ -298,7 +306,7 @@ class Outbox:
         found = []
         for row in rows:
             try:
-                found.append(self._open(row))
+                found.append(open_entry(row, self._day_keys))
             except KeyLost as error:
                 log.error(
                     "entry %s of %s of the outbox cannot be read: %s", row["seq"], row["day"],
@@ -397,7 +405,7 @@ class Outbox:
         for row in rows:
             place = (row["day"], row["seq"])
             del self._doubtful[place]
-            self._left[place] = self._open(row)
+            self._left[place] = open_entry(row, self._day_keys)
         now = monotonic()
         self._doubtful = {
             place: now if asked is None else asked
@@ -410,24 +418,22 @@ class Outbox:
     ) -> set[Place]:
         if day > self._database.covered_until:
             await self._database.cover(day)
-        columns: list[list[Any]] = [[] for _ in range(10)]
-        received_at: datetime = entries[0][0].received_at
-        for queued, payload in entries:
-            one = queued.outgoing
-            sealed = self._day_keys.seal(day, outbox_context(day, queued.seq), payload)
-            row = (
-                queued.seq, one.room, one.user, one.kind.value, one.transaction_id, sealed,
-                one.portal, remote_bytes(one.remote_id), one.part, one.replayed * RECEIVED_DAYS,
-            )  # fmt: skip
-            for column, value in zip(columns, row, strict=True):
-                column.append(value)
-        statement = _ADD_REPLAYED if any(columns[-1]) else _ADD
+        received_at, epoch, yesterday = (
+            entries[0][0].received_at, self._database.epoch, day - timedelta(days=1),
+        )  # fmt: skip
+        rows = [columns_of(queued, payload, self._day_keys) for queued, payload in entries]
+        is_replayed = any(row[-1] for row in rows)
         with at_the_door():
-            rows = await self._database.core.fetch(
-                statement, day, received_at, *columns, self._database.epoch,
-                day - timedelta(days=1),
-            )  # fmt: skip
-        return {(day, row["seq"]) for row in rows}
+            if len(rows) == 1 and not is_replayed:
+                stored = await self._database.core.fetch(
+                    _ADD_ONE, day, received_at, *rows[0][:-1], epoch, yesterday
+                )
+            else:
+                stored = await self._database.core.fetch(
+                    _ADD_REPLAYED if is_replayed else _ADD,
+                    day, received_at, *map(list, zip(*rows, strict=True)), epoch, yesterday,
+                )  # fmt: skip
+        return {(day, row["seq"]) for row in stored}
 
     async def _find(self, missing: Sequence[QueuedOutgoing]) -> dict[str, QueuedOutgoing]:
         """Those of the entries that were stored before and are not sent, by transaction id."""
@@ -446,51 +452,3 @@ class Outbox:
             )
             for row in rows if row["state"] == "queued"
         }  # fmt: skip
-
-    def _open(self, row: asyncpg.Record) -> QueuedOutgoing:
-        payload = orjson.loads(
-            self._day_keys.open(row["day"], outbox_context(row["day"], row["seq"]), row["content"])
-        )
-        remote_id = row["remote_id"]
-        return QueuedOutgoing(
-            day=row["day"],
-            seq=row["seq"],
-            received_at=row["received_at"],
-            outgoing=Outgoing(
-                room=RoomId(row["room"]),
-                user=UserId(row["sender"]),
-                kind=SendKind(row["kind"]),
-                type=payload["type"],
-                state_key=payload["state_key"],
-                content=payload["content"],
-                transaction_id=row["transaction_id"],
-                portal=row["portal"],
-                remote_id=None
-                if remote_id is None
-                else remote_id.decode("utf-8", "surrogatepass"),
-                part=row["part"],
-                target=payload["target"],
-                name=payload["name"],
-                double=payload.get("double", ""),
-                about=payload.get("about", ""),
-                link=LinkKind(payload.get("link", LinkKind.MESSAGE)),
-                alias=payload.get("alias", ""),
-            ),
-        )
-
-
-def _payload(one: Outgoing) -> bytes:
-    """What is sealed of an entry. Checked before others' entries share a statement with it."""
-    try:
-        return orjson.dumps({
-            "type": one.type, "state_key": one.state_key, "content": one.content,
-            "target": one.target, "name": one.name, "double": one.double,
-            "about": one.about, "link": one.link.value, "alias": one.alias,
-        })  # fmt: skip
-    except orjson.JSONEncodeError as error:
-        raise PermanentFailure("it holds what Matrix has no words for") from error
-
-
-def outbox_context(day: date, seq: int) -> bytes:
-    """What an entry's sealed parts are bound to."""
-    return f"outbox {day.isoformat()} {seq}".encode()

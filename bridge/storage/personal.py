@@ -28,7 +28,7 @@ from bridge.storage.datamap import DATA_MAP
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.labels import After, Goes, Holds, Label, Stays, Table, kept
-from bridge.storage.outbox import outbox_context
+from bridge.storage.outboxentry import outbox_context
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
 from bridge.storage.thread import to_its_end

@@ -17,7 +17,7 @@ from bridge.sdk.ids import RoomId
 from bridge.storage.door import at_the_door
 from bridge.storage.items import item_context
 from bridge.storage.keys import DayKeys, KeyLost
-from bridge.storage.outbox import outbox_context
+from bridge.storage.outboxentry import outbox_context
 from bridge.storage.pool import Database
 from bridge.storage.timers import timer_context
 

@@ -1,0 +1,76 @@
+"""An entry of the outbox as it is stored: what is sealed of it, its columns, and back."""
+
+from datetime import date
+from typing import Any
+
+import asyncpg
+import orjson
+
+from bridge.model import LinkKind, Outgoing, QueuedOutgoing, SendKind
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.ids import RoomId, UserId
+from bridge.storage.datamap import RECEIVED_DAYS
+from bridge.storage.keys import DayKeys
+from bridge.storage.portals import remote_bytes
+
+
+def payload_of(one: Outgoing) -> bytes:
+    """Write what is sealed of an entry: before others' entries share a statement with it.
+
+    Raises ``PermanentFailure`` for what Matrix has no words for.
+    """
+    try:
+        return orjson.dumps({
+            "type": one.type, "state_key": one.state_key, "content": one.content,
+            "target": one.target, "name": one.name, "double": one.double,
+            "about": one.about, "link": one.link.value, "alias": one.alias,
+        })  # fmt: skip
+    except orjson.JSONEncodeError as error:
+        raise PermanentFailure("it holds what Matrix has no words for") from error
+
+
+def outbox_context(day: date, seq: int) -> bytes:
+    """What an entry's sealed parts are bound to."""
+    return f"outbox {day.isoformat()} {seq}".encode()
+
+
+def columns_of(queued: QueuedOutgoing, payload: bytes, day_keys: DayKeys) -> tuple[Any, ...]:
+    """Give ``seq, room, sender, kind, transaction_id, content, portal, remote_id, part``, and for
+    how many days back the same entry may be there already."""
+    one = queued.outgoing
+    sealed = day_keys.seal(queued.day, outbox_context(queued.day, queued.seq), payload)
+    return (
+        queued.seq, one.room, one.user, one.kind.value, one.transaction_id, sealed,
+        one.portal, remote_bytes(one.remote_id), one.part, one.replayed * RECEIVED_DAYS,
+    )  # fmt: skip
+
+
+def open_entry(row: asyncpg.Record, day_keys: DayKeys) -> QueuedOutgoing:
+    """Read an entry back. Raises ``KeyLost`` when its day's key is gone."""
+    payload = orjson.loads(
+        day_keys.open(row["day"], outbox_context(row["day"], row["seq"]), row["content"])
+    )
+    remote_id = row["remote_id"]
+    return QueuedOutgoing(
+        day=row["day"],
+        seq=row["seq"],
+        received_at=row["received_at"],
+        outgoing=Outgoing(
+            room=RoomId(row["room"]),
+            user=UserId(row["sender"]),
+            kind=SendKind(row["kind"]),
+            type=payload["type"],
+            state_key=payload["state_key"],
+            content=payload["content"],
+            transaction_id=row["transaction_id"],
+            portal=row["portal"],
+            remote_id=None if remote_id is None else remote_id.decode("utf-8", "surrogatepass"),
+            part=row["part"],
+            target=payload["target"],
+            name=payload["name"],
+            double=payload.get("double", ""),
+            about=payload.get("about", ""),
+            link=LinkKind(payload.get("link", LinkKind.MESSAGE)),
+            alias=payload.get("alias", ""),
+        ),
+    )
