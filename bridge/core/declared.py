@@ -13,13 +13,13 @@ from bridge.core.portals import Portals
 from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
-from bridge.sdk.errors import DeliveryError, PermanentFailure, TrestleError
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure, TrestleError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import RoomSettings
 
 log = logging.getLogger(__name__)
 
-_FIRST_WAIT = 5.0
+_FIRST_WAIT = 1.0
 _LONGEST_WAIT = 600.0
 """Seconds between two looks at what could not be made: somebody may have mended it."""
 
@@ -286,6 +286,9 @@ class DeclaredRooms:
 
     def _note(self, wanted: _Wanted, entry: RoomSettings, what: str, error: Exception) -> None:
         wanted.troubles[entry.room, what] = str(error)
+        if isinstance(error, TemporaryFailure):  # A network that is being reached, say.
+            log.info("rooms wait: %s", error, extra={"event": "rooms_wait"})
+            return
         log.warning(
             "a declared room is not as declared: %s", error, extra={"event": "room_differs"}
         )

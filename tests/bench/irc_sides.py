@@ -77,9 +77,8 @@ async def trestle(irc_port: int, folder: Path, people: int) -> AsyncIterator[Sid
         ]
         more: dict[str, Any] = {"rooms": rooms, "permissions": {"*": "user", ADMIN: "admin"}}
         async with trestle_program(settings, folder, **more) as program:
-            joined = {f"!trestle{number}" for number in range(CHANNELS)}
             async with asyncio.timeout(60):
-                while not joined <= homeserver.rooms.keys():
+                while program.log_text().count("[bridged ") < CHANNELS:
                     await asyncio.sleep(0.05)
             side = Side(
                 "trestle", homeserver, settings.appservice.listen.port,
