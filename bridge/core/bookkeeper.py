@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from bridge.model import RowId
 from bridge.sdk.ids import RoomId
+from bridge.storage.books import Books
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -15,32 +15,12 @@ _SETTLE = 2.0
 """Seconds after which what is on its way between us and the tables has arrived."""
 
 
-class Account(Protocol):
-    """One day of one direction."""
-
-    @property
-    def direction(self) -> str: ...
-    @property
-    def difference(self) -> int: ...
-
-
-A_co = TypeVar("A_co", bound=Account, covariant=True)
-
-
-class Books(Protocol[A_co]):
-    """The part of the storage that counts."""
-
-    async def count_open(self) -> Sequence[A_co]: ...
-    async def open_rows(self) -> Mapping[RowId, int]: ...
-    async def waiting_by_room(self) -> Mapping[RoomId, int]: ...
-
-
 class Bookkeeper:
     """Compares what the tables say with itself, and with what is in hand."""
 
     def __init__(
         self,
-        books: "Books[Account]",
+        books: Books,
         telemetry: Telemetry,
         *,
         rows_in_hand: Callable[[], Collection[RowId]],

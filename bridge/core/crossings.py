@@ -1,21 +1,15 @@
 """Which event is which remote message: gathered, and written in batches."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from bridge.model import MessageLink
-
-
-class LinkStore(Protocol):
-    """The part of the storage that knows what crossed."""
-
-    async def find_remote(self, portal_id: int, remote_id: str) -> Sequence[MessageLink]: ...
+from bridge.storage.portals import PortalStore
 
 
 class Crossings:
     """Written together with the marks of the items that they came from."""
 
-    def __init__(self, store: LinkStore) -> None:
+    def __init__(self, store: PortalStore) -> None:
         self._store = store
         self._links: list[MessageLink] = []
 

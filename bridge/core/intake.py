@@ -3,11 +3,10 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from datetime import date, datetime
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import date
+from typing import Any
 
-from bridge.core import malformed
 from bridge.core.ephemeral import Ephemeral
 from bridge.core.inflight import Left, consumer_number
 from bridge.core.lane import LONGEST, Item, Lane
@@ -19,47 +18,11 @@ from bridge.failpoint import failpoint
 from bridge.jsontext import encode
 from bridge.model import Clock, ItemId, Outcome, RowId, Source, Transaction
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.storage.items import Items
+from bridge.storage.journal import Journal, JournalRow
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
-
-
-class LandedRow(Protocol):
-    """A journal row as read back."""
-
-    @property
-    def id(self) -> RowId: ...
-    @property
-    def source(self) -> Source: ...
-    @property
-    def body(self) -> bytes: ...
-    @property
-    def received_at(self) -> datetime: ...
-    @property
-    def progress(self) -> bytes: ...
-    @property
-    def counts(self) -> tuple[int, int, int]: ...
-    @property
-    def number(self) -> int: ...
-
-
-class Journal(Protocol):
-    """The part of the storage that the intake needs."""
-
-    async def land(
-        self, *, source: Source, body: bytes, event_keys: bytes, progress: bytes, done: bool,
-        repeated: int = 0, day: date | None = None,
-    ) -> RowId: ...  # fmt: skip
-    def unfinished(self) -> AsyncIterator[LandedRow]: ...
-    async def known_keys(self, keys: Sequence[bytes]) -> set[bytes]: ...
-    async def has_retry(self, day: date, key: bytes) -> bool: ...
-    def recent_keys(self, limit: int) -> AsyncIterator[bytes]: ...
-
-
-class Parking(malformed.Parking, Protocol):
-    """Where elements that are no events are put, and what else was put aside."""
-
-    async def parked_of_open_rows(self) -> set[tuple[ItemId, str]]: ...
 
 
 Route = Callable[[dict[str, Any]], Sequence[Lane]]
@@ -81,7 +44,7 @@ class Intake:
     def __init__(
         self,
         journal: Journal,
-        parking: Parking,
+        parking: Items,
         router: Router,
         marker: Marker,
         telemetry: Telemetry,
@@ -351,7 +314,7 @@ class Intake:
             )
 
     def _load(
-        self, landed: LandedRow, left: Left | None = None,
+        self, landed: JournalRow, left: Left | None = None,
         aside: Collection[tuple[ItemId, int]] = (),
     ) -> None:  # fmt: skip
         transaction = self._parse(landed.body)
@@ -378,7 +341,7 @@ class Intake:
 
         self._dispatch(row, transaction.events, landed.source, skip)
 
-    async def feed(self, read: Callable[[RowId], Awaitable[LandedRow | None]]) -> None:
+    async def feed(self, read: Callable[[RowId], Awaitable[JournalRow | None]]) -> None:
         """Bring back from the journal what memory had no room for. Runs until cancelled."""
         while True:
             lanes: list[Lane] = []
@@ -399,15 +362,15 @@ class Intake:
                         self._load(landed)
 
     async def _events_of(
-        self, row: RowId, read: Callable[[RowId], Awaitable[LandedRow | None]]
+        self, row: RowId, read: Callable[[RowId], Awaitable[JournalRow | None]]
     ) -> Sequence[Any]:
         landed = await _persistently(read, row)
         return () if landed is None else self._parse(landed.body).events
 
 
 async def _persistently(
-    read: Callable[[RowId], Awaitable[LandedRow | None]], row: RowId
-) -> LandedRow | None:
+    read: Callable[[RowId], Awaitable[JournalRow | None]], row: RowId
+) -> JournalRow | None:
     """Read the row however long the database is away. None if it is lost for good."""
     while True:
         try:

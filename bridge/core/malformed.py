@@ -1,17 +1,8 @@
 """What the homeserver sends as an event and is none: told apart, and put aside."""
 
-from typing import Protocol
-
 from bridge.core.lane import Item
-from bridge.model import ItemId, Outcome, ParkReason
-
-
-class Parking(Protocol):
-    """Where elements that are no events are put."""
-
-    async def park(
-        self, item: ItemId, consumer: str, reason: ParkReason, detail: str, event: bytes
-    ) -> None: ...
+from bridge.model import Outcome, ParkReason
+from bridge.storage.items import Items
 
 
 def fault_of(event: object) -> str | None:
@@ -67,7 +58,7 @@ class Malformed:
     deadline = 30.0
     holds = False
 
-    def __init__(self, parking: Parking) -> None:
+    def __init__(self, parking: Items) -> None:
         self._parking = parking
 
     async def handle(self, item: Item) -> None:

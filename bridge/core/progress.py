@@ -8,11 +8,12 @@ import asyncio
 import logging
 import struct
 from collections.abc import Sequence
-from typing import Protocol
 
+from bridge.core.crossings import Crossings
 from bridge.failpoint import failpoint
-from bridge.model import ItemId, Mark, MessageLink, RowId
+from bridge.model import ItemId, Mark, RowId
 from bridge.sdk.errors import TemporaryFailure
+from bridge.storage.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -121,23 +122,10 @@ class Row:
         return bytes(self.bits) + b"".join(pairs)
 
 
-class Marks(Protocol):
-    """Where progress is made durable (the journal)."""
-
-    async def mark(self, marks: Sequence[Mark], links: Sequence[MessageLink] = ()) -> None: ...
-
-
-class Links(Protocol):
-    """What crossed, to be made durable with the marks of what it came from."""
-
-    def noted(self) -> Sequence[MessageLink]: ...
-    def written(self, number: int) -> None: ...
-
-
 class Marker:
     """Writes progress in batches; one statement for all rows that moved."""
 
-    def __init__(self, marks: Marks, links: Links) -> None:
+    def __init__(self, marks: Journal, links: Crossings) -> None:
         self._marks = marks
         self._links = links
         self._touched: list[Row] = []

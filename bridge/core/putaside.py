@@ -4,35 +4,25 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from bridge.core.lane import Consumer, Item
 from bridge.core.patience import persistently
 from bridge.failpoint import failpoint
-from bridge.model import Forgotten, ItemId, Outcome, ParkReason
+from bridge.model import Forgotten, Outcome, ParkReason
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.storage.items import Items
 
 log = logging.getLogger(__name__)
 
 _TELL_SECONDS = 10
 
 
-class Failures(Protocol):
-    """Where tries and parked items are kept (the journal's items)."""
-
-    def find_over(self, item: ItemId) -> Forgotten | None: ...
-    async def note_try(self, item: ItemId, consumer: str) -> int: ...
-    async def clear_try(self, item: ItemId, consumer: str) -> None: ...
-    async def park(
-        self, item: ItemId, consumer: str, reason: ParkReason, detail: str, event: bytes
-    ) -> None: ...
-
-
 Encode = Callable[[dict[str, Any]], bytes]
 
 
 async def park(
-    item: Item, consumer: str, reason: ParkReason, detail: str, failures: Failures, encode: Encode
+    item: Item, consumer: str, reason: ParkReason, detail: str, failures: Items, encode: Encode
 ) -> Outcome:
     """Keep it with the reason, however long the database is away; give what became of it."""
     event = _encoded(item, encode)

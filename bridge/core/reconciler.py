@@ -12,12 +12,14 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from bridge.jsontext import encode
+from bridge.matrix.history import Page
 from bridge.model import Source, Transaction
 from bridge.sdk.errors import TemporaryFailure, TrestleError
 from bridge.sdk.ids import RoomId, UserId
+from bridge.storage.portals import BotRooms
 
 log = logging.getLogger(__name__)
 
@@ -30,28 +32,6 @@ _AWAY_AFTER, _AWAY_LATER = 5, 20
 first, and where others could be."""
 _FROM_NOW = b""
 """A mark: the room goes on from what is newest when it is looked at next."""
-
-
-class Page(Protocol):
-    """Some events of a room, the newest first."""
-
-    @property
-    def events(self) -> list[dict[str, Any]]: ...
-    @property
-    def start(self) -> str: ...
-    @property
-    def before(self) -> str: ...
-
-
-class Newest(Protocol):
-    """Where the newest event known of each room is kept, as a keyed hash."""
-
-    async def newest(self) -> Mapping[RoomId, bytes]: ...
-    async def is_restored(self) -> bool: ...
-    async def start_over(self, marks: Mapping[RoomId, bytes]) -> None: ...
-    async def note_newest(
-        self, fresh: Mapping[RoomId, bytes], *, ours: Sequence[RoomId]
-    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +95,7 @@ class Reconciler:
 
     def __init__(
         self,
-        newest: Newest,
+        newest: BotRooms,
         *,
         page: Callable[..., Awaitable[Page | None]],
         accept: Callable[[Transaction], Awaitable[None]],

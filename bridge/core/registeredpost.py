@@ -2,32 +2,13 @@
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from datetime import date
-from typing import Protocol
 
 from bridge.core.sender import Sender
-from bridge.model import Outgoing, QueuedOutgoing
+from bridge.model import Outgoing
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.storage.outbox import Outbox
 
 _LOOK_SECONDS = 1.0
-
-
-class Stored(Protocol):
-    """Where an entry stands, and what became of it."""
-
-    @property
-    def day(self) -> date: ...
-    @property
-    def seq(self) -> int: ...
-    @property
-    def state(self) -> str: ...
-
-
-class Outbox(Protocol):
-    """The part of the storage that knows what became of what was to go out."""
-
-    async def find(self, transaction_id: str) -> Stored | None: ...
-    async def take_back(self, day: date, seq: int) -> QueuedOutgoing | None: ...
 
 
 @dataclass(slots=True)

@@ -2,48 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from bridge.model import Outgoing, ParkReason, QueuedOutgoing, Sent
-from bridge.sdk.ids import EventId, RoomId, UserId
-
-
-class Waiting(Protocol):
-    """What waits for one room."""
-
-    @property
-    def room(self) -> RoomId: ...
-    @property
-    def number(self) -> int: ...
-    @property
-    def last(self) -> int: ...
-
-
-class More(Protocol):
-    """What comes next for a room."""
-
-    @property
-    def entries(self) -> Sequence[QueuedOutgoing]: ...
-    @property
-    def last(self) -> int: ...
-    @property
-    def is_all(self) -> bool: ...
-
-
-class Outbox(Protocol):
-    """The part of the storage that keeps what must go out."""
-
-    async def add(self, outgoing: Sequence[Outgoing]) -> list[QueuedOutgoing]: ...
-    async def finish(self, done: Sequence[Sent]) -> None: ...
-    async def park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None: ...
-    async def drop(self, queued: QueuedOutgoing) -> None: ...
-    async def waiting(self) -> Sequence[Waiting]: ...
-    async def next_of(self, room: RoomId, after: int, until: int, limit: int) -> More: ...
-    async def senders_waiting(self, room: RoomId) -> Sequence[UserId]: ...
-    async def have_sent(self, transaction_ids: Sequence[str], *, before: datetime) -> bool: ...
+from bridge.model import Outgoing, QueuedOutgoing
+from bridge.sdk.ids import EventId, RoomId
 
 
 class Pause(NamedTuple):

@@ -17,7 +17,7 @@ from bridge.core.inflight import InFlight, consumer_number
 from bridge.core.lane import LONGEST, Consumer, Item, Lane
 from bridge.core.patience import Patience, persistently
 from bridge.core.progress import Marker, Row
-from bridge.core.putaside import Failures, park, tell, tell_abandoned, tell_forgotten
+from bridge.core.putaside import park, tell, tell_abandoned, tell_forgotten
 from bridge.failpoint import failpoint
 from bridge.model import Forgotten, Outcome, ParkReason, RowId
 from bridge.sdk.errors import (
@@ -28,6 +28,7 @@ from bridge.sdk.errors import (
     TemporaryFailure,
     Unsupported,
 )
+from bridge.storage.items import Items
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Router:
     def __init__(
         self,
         inflight: InFlight,
-        failures: Failures,
+        failures: Items,
         telemetry: Telemetry,
         *,
         encode: Callable[[Any], bytes],

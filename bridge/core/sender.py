@@ -7,17 +7,18 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from bridge.core.encryption import Encryption
 from bridge.core.listings import Listings
 from bridge.core.patience import persistently
 from bridge.core.putaside import tell_forgotten
-from bridge.core.roomlane import Outbox, Pause, RoomLane
+from bridge.core.roomlane import Pause, RoomLane
 from bridge.core.targets import aim
 from bridge.core.unwritten import Unwritten
 from bridge.failpoint import failpoint
 from bridge.matrix.history import WereSent
+from bridge.matrix.intents import Intents
 from bridge.model import (
     Clock,
     Forgotten,
@@ -30,6 +31,7 @@ from bridge.model import (
 )
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
+from bridge.storage.outbox import Outbox
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -48,12 +50,6 @@ _REMEMBERED = timedelta(hours=20)
 
 _AWAY_AFTER = 3
 """So many failures in a row, in whatever rooms, are the homeserver's."""
-
-
-class Intents(Protocol):
-    """The part of the homeserver side that acts as one of our users."""
-
-    async def send(self, outgoing: Outgoing) -> EventId | None: ...
 
 
 FindOurs = Callable[
@@ -468,7 +464,7 @@ class Sender:
             return
         senders = await self._outbox.senders_waiting(lane.room)
         if any(one.outgoing.double for one in lane.queue):
-            senders = ()  # Real people are among them; so all are looked at.
+            senders = []  # Real people are among them; so all are looked at.
         # The bot comes last: one that was thrown out sees the room as it was then.
         waiting = list(dict.fromkeys(one.outgoing.user for one in lane.queue))
         readers = [*waiting[:3], self._bot]

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from bridge.core.instances import Instance
 from bridge.core.portals import Portals
 from bridge.core.router import Router
 from bridge.core.sender import Sender
 from bridge.logs import redact
-from bridge.model import ParkReason
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.login import LoginState
+from bridge.storage.items import Items
 from bridge.telemetry import Telemetry
 
 _RECENT = 10
@@ -41,12 +41,6 @@ class Troubles(logging.Handler):
         self.recent.append((at, event, redact(record.getMessage())))
 
 
-class Counted(Protocol):
-    """Where it is counted what is put aside."""
-
-    async def count_parked(self) -> Mapping[ParkReason, int]: ...
-
-
 @dataclass(slots=True, kw_only=True)
 class Status:
     """Looks around. Every answer is for machines; :func:`bridge.cli.status` writes it out."""
@@ -59,7 +53,7 @@ class Status:
     instances: Mapping[InstanceId, Instance]
     bots: Callable[[], Sequence[tuple[str, str, str]]]
     """(instance, name, Matrix id) of each."""
-    items: Counted
+    items: Items
     homeserver: Callable[[], str]
     difference: Callable[[], Mapping[str, int]]
     unfinished: Callable[[], Mapping[str, int]]

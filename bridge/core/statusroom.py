@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from bridge.core.bots import Stage
 from bridge.core.conditions import PARKED, is_same
@@ -13,6 +13,7 @@ from bridge.core.outgoing import transaction_id
 from bridge.model import Clock, Outgoing, SendKind, Trouble
 from bridge.sdk.errors import TrestleError
 from bridge.sdk.ids import RoomId, UserId
+from bridge.storage.troubles import TroubleStore
 
 log = logging.getLogger(__name__)
 
@@ -23,25 +24,12 @@ _TRY_AGAIN = timedelta(minutes=5)
 _NAME = "Trestle: status"
 
 
-class Shown(Protocol):
-    """Where the room is, and what it shows."""
-
-    async def room(self) -> RoomId | None: ...
-    async def set_room(self, room: RoomId) -> None: ...
-    async def all(self) -> Sequence[Trouble]: ...
-    async def keep(self, trouble: Trouble) -> None: ...
-    async def forget(self, key: str) -> None: ...
-    async def refused(self, room: RoomId) -> Collection[str]: ...
-    async def invited(self) -> Sequence[UserId]: ...
-    async def set_invited(self, people: Sequence[UserId]) -> None: ...
-
-
 class StatusRoom:
     """Made with the first admin that the settings name, who are all invited."""
 
     def __init__(
         self,
-        shown: Shown,
+        shown: TroubleStore,
         stage: Stage,
         clock: Clock,
         *,

@@ -5,8 +5,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
-from uuid import UUID
 
 from bridge.core.bots import Stage, say
 from bridge.core.patience import Patience, persistently
@@ -23,6 +21,7 @@ from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import RoomId, UserId
 from bridge.sdk.rich import Rich
 from bridge.sdk.timers import HearsTimers, Timer
+from bridge.storage.timers import InstanceTimers, Ringing
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -39,29 +38,6 @@ _GRACE = 5.0
 
 class _TooLong(Exception):
     """The bot did not come to an end within the deadline."""
-
-
-class Ringing(Protocol):
-    """A timer whose time has come."""
-
-    @property
-    def id(self) -> UUID: ...
-    @property
-    def timer(self) -> Timer: ...
-    @property
-    def tries(self) -> int: ...
-
-
-class Waiting(Protocol):
-    """The part of the storage that keeps one instance's timers."""
-
-    @property
-    def changed(self) -> asyncio.Event: ...
-    async def take(self) -> Ringing | None: ...
-    async def next_due(self) -> datetime | None: ...
-    async def finish(self, ring: UUID) -> None: ...
-    async def put_off(self, ring: UUID, due: datetime, *, counts: bool) -> None: ...
-    async def park(self, ring: UUID, at: datetime, reason: ParkReason, detail: str) -> None: ...
 
 
 class RingCall:
@@ -104,7 +80,7 @@ class TimerKeeper:
         name: str,
         user: UserId,
         bot: HearsTimers,
-        timers: Waiting,
+        timers: InstanceTimers,
         stage: Stage,
         clock: Clock,
         telemetry: Telemetry,

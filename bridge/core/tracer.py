@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from bridge.core.lane import Lane
-from bridge.model import ItemId, MessageLink, ParkReason, Source
+from bridge.model import ItemId, MessageLink, Source
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
+from bridge.storage.traces import Departure, Landing, Traces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,55 +34,6 @@ class Trace:
     steps: Sequence[Step]
     sender: UserId | None = None
     room: str = ""
-
-
-class Landing(Protocol):
-    """An event as it came from the homeserver."""
-
-    @property
-    def item(self) -> ItemId: ...
-    @property
-    def source(self) -> Source: ...
-    @property
-    def received_at(self) -> datetime: ...
-    @property
-    def marked_at(self) -> datetime | None: ...
-    @property
-    def is_done(self) -> bool: ...
-    @property
-    def event(self) -> dict[str, Any] | None: ...
-    @property
-    def aside(self) -> Sequence[tuple[str, ParkReason, datetime]]: ...
-
-
-class Departure(Protocol):
-    """A message as it goes into Matrix."""
-
-    @property
-    def remote_id(self) -> str | None: ...
-    @property
-    def event_id(self) -> str | None: ...
-    @property
-    def sender(self) -> str: ...
-    @property
-    def room(self) -> str: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def received_at(self) -> datetime: ...
-    @property
-    def sent_at(self) -> datetime | None: ...
-    @property
-    def reason(self) -> str | None: ...
-
-
-class Traces(Protocol):
-    """The part of the storage that looks things up."""
-
-    async def landings(self, event_id: str) -> Sequence[Landing]: ...
-    async def links(self, event_id: str) -> Sequence[MessageLink]: ...
-    async def events_of(self, remote_id: str) -> Sequence[str]: ...
-    async def departures(self, identifier: str) -> Sequence[Departure]: ...
 
 
 _SOURCES = {

@@ -2,22 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Protocol
 
 from bridge.failpoint import failpoint
 from bridge.model import MessageLink, SendKind, Sent
 from bridge.sdk.errors import TemporaryFailure
+from bridge.storage.outbox import Outbox
 
 _GATHER_SECONDS = 0.1
 """A commit costs the same for what was sent in that time as for one entry of it."""
-
-
-class Outbox(Protocol):
-    """The part of the storage that notes what is sent."""
-
-    async def finish(self, done: Sequence[Sent]) -> None: ...
 
 
 class Unwritten:

@@ -1,29 +1,41 @@
 """Gaps are found wherever they lie, and nothing from before a room was bridged is taken up."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from bridge.core.reconciler import Pace, Reconciler
 from bridge.matrix.history import Page
-from bridge.model import Transaction
+from bridge.model import SystemClock, Transaction
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
+from bridge.settings import DatabaseSettings
+from bridge.storage.pool import Database
+from bridge.storage.portals import BotRooms
 
 ROOM, BOT = RoomId("!room"), UserId("@bot:hs")
 PAGE = 100
+
+
+@pytest_asyncio.fixture
+async def kept(database_settings: DatabaseSettings, folder: Path) -> AsyncIterator[BotRooms]:
+    """Where the marks lie."""
+    async with Database.open(database_settings, folder, SystemClock()) as database:
+        yield BotRooms(database)
 
 
 @dataclass
 class World:
     """A room as its homeserver has it, and what we know of it."""
 
+    kept: BotRooms
     said: int
     known: set[bytes] = field(default_factory=set)
-    marks: dict[RoomId, bytes] = field(default_factory=dict)
     came: int = 0
     """Which event is the bot's coming in."""
     left: int = -1
@@ -32,7 +44,6 @@ class World:
     """Which is a change of its profile."""
     asked: int = 0
     taken: list[int] = field(default_factory=list)
-    restored: bool = False
     odd: Any = None
     """Beside its memberships, in place of what was before."""
     content: dict[str, Any] = field(default_factory=dict)
@@ -68,22 +79,19 @@ class World:
             await meanwhile()
         return Page(events=events, start=str(end), before=str(start) if start else "")
 
-    async def newest(self) -> Mapping[RoomId, bytes]:
-        """The marks."""
-        return dict(self.marks)
+    async def marks(self) -> Mapping[RoomId, bytes]:
+        """What is known to be the newest."""
+        return await self.kept.newest()
 
-    async def is_restored(self) -> bool:
-        """Whether it was, since the rooms began anew."""
-        return self.restored
+    async def mark(self, marks: Mapping[RoomId, bytes]) -> None:
+        """Have these known, and nothing else."""
+        await self.kept.note_newest(marks, ours=list(marks))
 
-    async def start_over(self, marks: Mapping[RoomId, bytes]) -> None:
-        """Keep these marks alone."""
-        self.marks, self.restored = dict(marks), False
-
-    async def note_newest(self, fresh: Mapping[RoomId, bytes], *, ours: Sequence[RoomId]) -> None:
-        """Keep the marks."""
-        marks = {**self.marks, **fresh}
-        self.marks = {room: mark for room, mark in marks.items() if room in ours}
+    async def restore(self, marks: Mapping[RoomId, bytes]) -> None:
+        """Have the database restored from a backup that knows these."""
+        await self.mark(marks)
+        core = self.kept._database.core
+        await core.execute("UPDATE instance_state SET generation = generation + 1")
 
     async def accept(self, transaction: Transaction) -> None:
         """Take it up."""
@@ -98,7 +106,7 @@ class World:
 
 def reconciler(world: World, *rooms: RoomId, patience: float = 300.0) -> Reconciler:
     return Reconciler(
-        world, page=world.page, accept=world.accept, known=world.known.intersection,
+        world.kept, page=world.page, accept=world.accept, known=world.known.intersection,
         keys_of=lambda ids: [one.encode() for one in ids], is_encrypted=lambda room: False,
         rooms=lambda: dict.fromkeys((ROOM, *rooms), BOT), is_ours=lambda user: user == BOT,
         pace=Pace(grace=0.0, patience=patience),
@@ -109,31 +117,35 @@ def reconciler(world: World, *rooms: RoomId, patience: float = 300.0) -> Reconci
 @pytest.mark.parametrize(
     "gap", [[17], [99, 100, 101], list(range(20, 480)), list(range(399, 500))]
 )
-async def test_a_gap_is_taken_up_in_order_wherever_it_lies(gap: list[int], marked: bool) -> None:
-    world = World(said=501)
+async def test_a_gap_is_taken_up_in_order_wherever_it_lies(
+    kept: BotRooms, gap: list[int], marked: bool
+) -> None:
+    world = World(kept, said=501)
     world.know(*range(501))
     world.known -= {b"$%d" % number for number in gap}
     if marked:
-        world.marks[ROOM] = b"$10"
+        await world.mark({ROOM: b"$10"})
     await reconciler(world).run_once()
     assert world.taken == gap
-    assert world.marks[ROOM] == b"$500"
+    assert (await world.marks())[ROOM] == b"$500"
     world.asked = 0
     await reconciler(world).run_once()
     assert (world.asked, world.taken) == (1, gap)
 
 
-async def test_what_is_nested_deeply_is_taken_up_like_everything_else() -> None:
-    world = World(said=10, content=json.loads('{"a":' * 300 + "1" + "}" * 300))
+async def test_what_is_nested_deeply_is_taken_up_like_everything_else(kept: BotRooms) -> None:
+    world = World(kept, said=10, content=json.loads('{"a":' * 300 + "1" + "}" * 300))
     world.know(*range(9))
-    world.marks[ROOM] = b"$3"
+    await world.mark({ROOM: b"$3"})
     world.known.discard(b"$7")
     await reconciler(world).run_once()
     assert world.taken == [7, 9]
 
 
-async def test_what_was_not_handed_to_us_before_the_oldest_known_event_is_left_alone() -> None:
-    world = World(said=1000, came=250)
+async def test_what_was_not_handed_to_us_before_the_oldest_known_event_is_left_alone(
+    kept: BotRooms,
+) -> None:
+    world = World(kept, said=1000, came=250)
     world.know(*range(300, 1000))
     world.known.discard(b"$310")
     await reconciler(world).run_once()
@@ -141,30 +153,35 @@ async def test_what_was_not_handed_to_us_before_the_oldest_known_event_is_left_a
     # Eight pages, and again the seven that count.
     assert world.asked == 8 + 7
     # Where nothing is known at all it is not read to its beginning.
-    world = World(said=5000)
+    await world.mark({})
+    world = World(kept, said=5000)
     await reconciler(world).run_once()
     assert (world.taken, world.asked) == ([], 3)
 
 
 @pytest.mark.parametrize("pages", [1, 10])
 async def test_what_was_said_while_the_reader_was_out_is_left_alone_and_what_came_before_is_not(
-    pages: int,
+    kept: BotRooms, pages: int
 ) -> None:
-    world = World(said=60 * pages, left=11 * pages, came=50 * pages, renamed=57 * pages)
+    world = World(kept, said=60 * pages, left=11 * pages, came=50 * pages, renamed=57 * pages)
     world.know(*range(11 * pages), *range(50 * pages, 60 * pages))
     world.known -= {b"$%d" % (7 * pages), b"$%d" % (55 * pages)}
     known = set(world.known)
-    world.marks[ROOM] = b"$5"
+    await world.mark({ROOM: b"$5"})
     await reconciler(world).run_once()
     assert world.taken == [7 * pages, 55 * pages]
     # Without a mark no further than to where the reader came in last.
-    world.marks, world.known, world.taken = {}, known, []
+    await world.mark({})
+    world.known, world.taken = known, []
     await reconciler(world).run_once()
     assert world.taken == [55 * pages]
 
 
-async def test_what_was_said_to_nobody_before_a_room_was_tied_is_left_alone() -> None:
-    world = World(said=60, marks={ROOM: b"$10"})
+async def test_what_was_said_to_nobody_before_a_room_was_tied_is_left_alone(
+    kept: BotRooms,
+) -> None:
+    world = World(kept, said=60)
+    await world.mark({ROOM: b"$10"})
     world.know(*range(20))
     await reconciler(world).begin(ROOM, BOT)
     world.said = 65
@@ -179,9 +196,10 @@ async def test_what_was_said_to_nobody_before_a_room_was_tied_is_left_alone() ->
     assert world.taken[5:] == [70]
 
 
-async def test_a_room_that_is_tied_during_a_look_goes_on_from_then() -> None:
+async def test_a_room_that_is_tied_during_a_look_goes_on_from_then(kept: BotRooms) -> None:
     new, other = RoomId("!new"), RoomId("!other")
-    world = World(said=60, marks={ROOM: b"$10"})
+    world = World(kept, said=60)
+    await world.mark({ROOM: b"$10"})
     world.know(*range(20), 59)
     looking = reconciler(world)
 
@@ -193,63 +211,71 @@ async def test_a_room_that_is_tied_during_a_look_goes_on_from_then() -> None:
     world.meanwhile = lambda: tie(62, new, other, ROOM)
     await looking.run_once()
     # Neither lost what was noted meanwhile, nor is what came before said now.
-    assert (world.taken, world.marks) == ([], dict.fromkeys((ROOM, new, other), b"$61"))
+    assert (world.taken, await world.marks()) == ([], dict.fromkeys((ROOM, new, other), b"$61"))
     world.said = 65
     await looking.run_once()
-    assert (world.taken, world.marks[ROOM]) == ([62, 63, 64], b"$64")
-    assert world.marks[new] == b"$61"
+    assert (world.taken, (await world.marks())[ROOM]) == ([62, 63, 64], b"$64")
+    assert (await world.marks())[new] == b"$61"
     # Also where nothing is missing: what the look saw is older.
     world.said = 66
     world.know(65)
     world.meanwhile = lambda: tie(70, ROOM)
     await looking.run_once()
-    assert world.marks[ROOM] == b"$69"
+    assert (await world.marks())[ROOM] == b"$69"
 
 
-async def test_nothing_is_kept_of_a_room_that_is_untied_before_it_is_looked_at() -> None:
+async def test_nothing_is_kept_of_a_room_that_is_untied_before_it_is_looked_at(
+    kept: BotRooms,
+) -> None:
     new = RoomId("!new")
-    world = World(said=60)
+    world = World(kept, said=60)
     world.know(*range(60))
     looking = reconciler(world)
     await looking.begin(new, BOT)
     await looking.run_once()
     # It could have been on its way to being listened to.
-    assert world.marks == dict.fromkeys((ROOM, new), b"$59")
+    assert await world.marks() == dict.fromkeys((ROOM, new), b"$59")
     await looking.run_once()
-    assert world.marks == {ROOM: b"$59"}
+    assert await world.marks() == {ROOM: b"$59"}
 
 
-async def test_what_an_odd_homeserver_says_of_our_own_coming_ends_nothing() -> None:
-    world = World(said=10, came=3, odd=["odd"])
+async def test_what_an_odd_homeserver_says_of_our_own_coming_ends_nothing(kept: BotRooms) -> None:
+    world = World(kept, said=10, came=3, odd=["odd"])
     world.know(*range(10))
     await reconciler(world).run_once()
-    assert world.marks == {ROOM: b"$9"}
+    assert await world.marks() == {ROOM: b"$9"}
 
 
-async def test_a_mark_that_the_homeserver_has_no_more_is_as_none() -> None:
-    world = World(said=700)
+async def test_a_mark_that_the_homeserver_has_no_more_is_as_none(kept: BotRooms) -> None:
+    world = World(kept, said=700)
     world.know(*range(200, 700))
     world.known -= {b"$250", b"$699"}
-    world.marks[ROOM] = b"$gone"
+    await world.mark({ROOM: b"$gone"})
     await reconciler(world).run_once()
     assert world.taken == [250, 699]
 
 
-async def test_after_a_restore_a_room_goes_on_from_its_newest_event_of_then() -> None:
-    world = World(said=1000, restored=True, marks={ROOM: b"$10"})
+async def test_after_a_restore_a_room_goes_on_from_its_newest_event_of_then(
+    kept: BotRooms,
+) -> None:
+    world = World(kept, said=1000)
+    await world.restore({ROOM: b"$10"})
     world.know(*range(11))
     await reconciler(world).start_over()
-    assert (world.asked, world.marks) == (1, {ROOM: b"$999"})
+    assert (world.asked, await world.marks()) == (1, {ROOM: b"$999"})
     world.said = 1003
     await reconciler(world).run_once()
     assert world.taken == [1000, 1001, 1002]
     await reconciler(world).start_over()
-    assert world.marks == {ROOM: b"$1002"}
+    assert await world.marks() == {ROOM: b"$1002"}
 
 
-async def test_a_room_that_cannot_be_seen_after_a_restore_goes_on_from_when_it_can() -> None:
+async def test_a_room_that_cannot_be_seen_after_a_restore_goes_on_from_when_it_can(
+    kept: BotRooms,
+) -> None:
     other = RoomId("!other")
-    world = World(said=50, restored=True, marks={ROOM: b"$10", other: b"$10"}, shut={ROOM, other})
+    world = World(kept, said=50, shut={ROOM, other})
+    await world.restore({ROOM: b"$10", other: b"$10"})
     world.know(*range(11))
     patient, impatient = reconciler(world, other), reconciler(world, other, patience=0.0)
     for one in (patient, impatient):
@@ -259,27 +285,27 @@ async def test_a_room_that_cannot_be_seen_after_a_restore_goes_on_from_when_it_c
     with pytest.raises(TemporaryFailure):
         await patient.start_over()
     await impatient.start_over()
-    assert world.marks == {ROOM: b"$49", other: b""}
+    assert await world.marks() == {ROOM: b"$49", other: b""}
     world.shut, world.said = set(), 60
     await impatient.run_once()
     assert world.taken == list(range(50, 60))
-    assert world.marks == {ROOM: b"$59", other: b"$59"}
+    assert await world.marks() == {ROOM: b"$59", other: b"$59"}
     world.said = 61
     await impatient.run_once()
     assert world.taken[10:] == [60]
 
 
-async def test_a_room_that_is_broken_keeps_no_other_from_being_repaired() -> None:
+async def test_a_room_that_is_broken_keeps_no_other_from_being_repaired(kept: BotRooms) -> None:
     broken = [RoomId(f"!broken{number}") for number in range(8)]
-    world = World(said=50, shut=set(broken))
+    world = World(kept, said=50, shut=set(broken))
     world.know(*range(50))
     world.known.discard(b"$7")
     for _ in range(40):  # The order is by chance.
         with pytest.raises(TemporaryFailure):
             await reconciler(world, *broken).run_once()
-    assert (world.taken, world.marks) == ([7], {ROOM: b"$49"})
+    assert (world.taken, await world.marks()) == ([7], {ROOM: b"$49"})
     # Of very many it is the homeserver: nobody asks it for all of them.
-    world = World(said=50, shut={RoomId(f"!{number}") for number in range(100)})
+    world = World(kept, said=50, shut={RoomId(f"!{number}") for number in range(100)})
     with pytest.raises(TemporaryFailure):
         await reconciler(world, *sorted(world.shut)).run_once()
     # Five of them, or twenty after one that can be looked at; and those under way then.

@@ -124,7 +124,7 @@ class World:
         portals = cast(Portals, SimpleNamespace(numbered={door.portal.id: door}.get))
         self.audience, self.memory = door.audience, Memory()
         self.sender = Sender(
-            cast(Any, self.memory), self.memory, Telemetry(), SystemClock(),
+            cast(Any, self.memory), cast(Any, self.memory), Telemetry(), SystemClock(),
             encryption=cast(Encryption, SimpleNamespace(of=lambda room: False)),
             find_ours=cast(Any, None), find_links=cast(Any, None),
             is_ours=ground.namespaces.is_ours, bot=ground.namespaces.bot,
