@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure, TrestleError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.sdk.module import Store
 from bridge.settings import RoomSettings
 
 log = logging.getLogger(__name__)
@@ -24,14 +25,7 @@ _LONGEST_WAIT = 600.0
 """Seconds between two looks at what could not be made: somebody may have mended it."""
 
 
-class Marks(Protocol):
-    """Remembers what was made because the settings say so (``sdk.Store``)."""
-
-    async def put(self, key: str, value: bytes, *, room: RoomId | None = None) -> None: ...
-    async def delete(self, key: str) -> None: ...
-    async def find(self, prefix: str) -> Mapping[str, bytes]: ...
-
-
+# It is Routes, which needs the policies, and they need what is here.
 class Seats(Protocol):
     """Which bot is where."""
 
@@ -40,6 +34,7 @@ class Seats(Protocol):
     def has_seat(self, user: UserId, room: RoomId) -> bool: ...
 
 
+# It is Parts, which stands above.
 class Residence(Protocol):
     """How a bot moves in and out, beside what the homeserver does."""
 
@@ -73,7 +68,7 @@ class DeclaredRooms:
         portals: Portals,
         intents: Intents,
         namespaces: Namespaces,
-        marks: Marks,
+        marks: Store,
         seats: Seats,
     ) -> None:
         self._plumbing = plumbing

@@ -42,7 +42,7 @@ Receive = Callable[[InstanceId, LoginRow, RemoteEvent], Awaitable[None]]
 
 
 class Accounts(Protocol):
-    """The part of the storage that keeps logins."""
+    """The part of the storage that keeps logins; tests have one whose database is away."""
 
     async def get_or_add_login(
         self, instance: InstanceId, kind: LoginKind, owner: UserId | None

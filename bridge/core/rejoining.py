@@ -29,6 +29,7 @@ async def _tell_nobody(chat: RemoteChat, reason: str) -> None:
     pass
 
 
+# It is an instance, which needs this module.
 class Relay(Protocol):
     """Who is to be in the chats."""
 
