@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import orjson
 
 from bridge.core.aside import HERE, Aside, Choice
-from bridge.core.audit import Audit
 from bridge.core.erasure import Erasure
 from bridge.core.roomkeeping import RoomKeeping
 from bridge.core.status import Status
@@ -26,6 +25,7 @@ from bridge.matrix.listener import Listener, Request
 from bridge.model import AuditAction, ParkReason
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 from bridge.sdk.ids import RoomId, UserId
+from bridge.storage.audit import Audit
 from bridge.storage.personal import PersonalData
 from bridge.storage.rotation import Rotation
 from bridge.storage.shelf import Parked, contents, summary
@@ -211,7 +211,7 @@ class ControlServer:
             ) from error
 
     async def _list(self) -> Sequence[dict[str, Any]]:
-        return [summary(parked) for parked in await self._aside.all()]  # type: ignore[arg-type]
+        return [summary(parked) for parked in await self._aside.all()]
 
     async def _one(
         self, found: Awaitable[Any], write: Callable[[Parked], dict[str, Any]]

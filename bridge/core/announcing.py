@@ -4,8 +4,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
 
 from bridge.core.outgoing import KeyOf, notice
 from bridge.core.privatechat import PrivateChats
@@ -14,6 +12,7 @@ from bridge.model import Announce, Clock, InstanceRules, Portal, Puppets
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.storage.portals import BotRooms
 
 log = logging.getLogger(__name__)
 
@@ -55,19 +54,12 @@ class _Notice:
     read: asyncio.Event
 
 
-class Told(Protocol):
-    """Remembers who was told what, and when."""
-
-    async def told_at(self, person: UserId, what: str) -> datetime | None: ...
-    async def note_told(self, person: UserId, what: str) -> None: ...
-
-
 class Announcer:
     """Tells people what goes where, and how to say no, before anything goes there."""
 
     def __init__(
         self,
-        told: Told,
+        told: BotRooms,
         post: RegisteredPost,
         chats: PrivateChats,
         clock: Clock,

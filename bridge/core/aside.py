@@ -4,64 +4,20 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Any, Protocol, TypeVar
-from uuid import UUID
+from datetime import date
+from typing import Any
 
-from bridge.core.audit import Audit
 from bridge.core.sender import Sender
 from bridge.jsontext import decode
 from bridge.model import AuditAction, ParkReason, QueuedOutgoing
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.storage.audit import Audit
+from bridge.storage.shelf import Parked, Shelf
+from bridge.storage.timers import InstanceTimers
 
 HERE = UserId("the command line")
 """Who acts through it: whoever may, on this machine."""
-
-
-class Parked(Protocol):
-    """One thing put aside."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def key(self) -> tuple[Any, ...]: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def consumer(self) -> str: ...
-    @property
-    def reason(self) -> ParkReason: ...
-    @property
-    def detail(self) -> str: ...
-    @property
-    def since(self) -> datetime: ...
-    @property
-    def event(self) -> bytes: ...
-
-
-P = TypeVar("P", bound=Parked)
-
-
-class Shelf(Protocol[P]):
-    """Where it is kept."""
-
-    async def all(self, room: RoomId | None = None) -> Sequence[P]: ...
-    async def get(self, name: str, room: RoomId | None = None) -> P: ...
-    async def has(self, parked: P) -> bool: ...
-    async def drop(self, parked: P) -> None: ...
-
-
-class Timers(Protocol):
-    """A bot's timers."""
-
-    async def take_back(self, ring: UUID) -> bool: ...
-
-
-class Keeper(Protocol):
-    """Writes down who does what."""
-
-    async def record(self, *, actor: UserId, action: AuditAction, target: str) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +39,7 @@ class Choice:
     expected: int | None = None
     """How many whoever asks has seen: with another number nothing is done."""
 
-    def among(self, parked: Sequence[P]) -> Sequence[P]:
+    def among(self, parked: Sequence[Parked]) -> Sequence[Parked]:
         """Give them. Raises ``PermanentFailure`` if they are not as many as expected."""
         found = [one for one in parked if self.reason in (None, one.reason)]
         if self.expected not in (None, len(found)):
@@ -95,7 +51,7 @@ class Choice:
 
 
 async def drop_each(
-    shelf: Shelf[P], audit: Keeper, choice: Choice, *, by: UserId = HERE
+    shelf: Shelf, audit: Audit, choice: Choice, *, by: UserId = HERE
 ) -> AsyncGenerator[Step, None]:
     """Let all of a choice go for good, one after the other."""
     found = choice.among(await shelf.all(choice.room))
@@ -111,9 +67,9 @@ class Aside:
 
     def __init__(
         self,
-        shelf: Shelf[Any],
+        shelf: Shelf,
         sender: Sender,
-        timers: Mapping[InstanceId, Timers],
+        timers: Mapping[InstanceId, InstanceTimers],
         audit: Audit,
         *,
         take_again: Callable[[str, dict[str, Any], str, date], Awaitable[None]],
@@ -136,8 +92,7 @@ class Aside:
 
     async def get(self, name: str, room: RoomId | None = None) -> Parked:
         """The one of that name. Raises ``PermanentFailure`` if there is none."""
-        parked: Parked = await self._shelf.get(name, room)
-        return parked
+        return await self._shelf.get(name, room)
 
     async def drop(self, name: str, room: RoomId | None = None, *, by: UserId = HERE) -> Parked:
         """Let it go for good. Raises ``PermanentFailure`` if there is none."""

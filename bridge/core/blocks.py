@@ -1,17 +1,9 @@
 """Of whom the chats of networks take nothing, as those who run them wish."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from bridge.sdk.ids import InstanceId, RemoteChatId, UserId
-
-
-class BlockStore(Protocol):
-    """Where it is kept."""
-
-    async def all(self) -> set[tuple[InstanceId, RemoteChatId, str]]: ...
-    async def add(self, instance: InstanceId, chat: RemoteChatId, whom: str) -> None: ...
-    async def remove(self, instance: InstanceId, chat: RemoteChatId, whom: str) -> None: ...
+from bridge.storage.consents import BlockStore
 
 
 class Blocks:

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 from bridge.core.bothsides import say_here, say_on_both_sides
@@ -24,6 +23,7 @@ from bridge.sdk.errors import (
 from bridge.sdk.events import ConsentRequest, RemoteChat, RemoteUser
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.secret import Secret
+from bridge.storage.consents import ConsentStore
 
 log = logging.getLogger(__name__)
 
@@ -35,18 +35,6 @@ REFUSED_FOR = timedelta(days=1)
 _MOST_OPEN = 3
 """How many chats one person may have asked at a time."""
 _LOOK_SECONDS = 5.0
-
-
-class ConsentStore(Protocol):
-    """Where requests are kept."""
-
-    async def find(self, instance: InstanceId, chat: RemoteChatId) -> Asked | None: ...
-    async def put(self, asked: Asked) -> None: ...
-    async def settle(
-        self, asked: Asked, state: AskedState, again_at: datetime | None = None
-    ) -> None: ...
-    async def forget(self, instance: InstanceId, chat: RemoteChatId) -> None: ...
-    async def open(self) -> Sequence[Asked]: ...
 
 
 @dataclass(slots=True)

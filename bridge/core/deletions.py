@@ -1,19 +1,14 @@
 """What is deleted in Matrix, so that the links to what it showed end with it."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from bridge.core.lane import Item, Lane
 from bridge.core.router import Router
 from bridge.matrix.medialinks import MediaLinks
 from bridge.model import ParkReason
 from bridge.sdk.ids import EventId, RoomId
-
-
-class DeletionStore(Protocol):
-    """Where it is kept."""
-
-    async def add(self, mark: str) -> None: ...
+from bridge.storage.deletions import DeletionStore
 
 
 class Deletions:

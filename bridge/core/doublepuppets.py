@@ -4,9 +4,8 @@ import logging
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from bridge.core.audit import Audit
 from bridge.core.patience import promptly
 from bridge.logs import hide
 from bridge.matrix.doubles import Doubles, Leave
@@ -16,6 +15,9 @@ from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.events import RemoteUser
 from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteUserId, RoomId, UserId
 from bridge.sdk.secret import Secret
+from bridge.storage.audit import Audit
+from bridge.storage.doublepuppets import DoublePuppetStore
+from bridge.storage.vault import Vault
 
 log = logging.getLogger(__name__)
 
@@ -34,34 +36,6 @@ class Way(StrEnum):
     """By a token that the person gave."""
 
 
-class Store(Protocol):
-    """Where it is kept."""
-
-    async def puppets(self) -> Sequence[tuple[UserId, str]]: ...
-    async def taken_back(self) -> Sequence[UserId]: ...
-    async def set_puppet(self, subject: UserId, way: str) -> None: ...
-    async def remove_puppet(self, subject: UserId) -> None: ...
-    async def accounts(self) -> Sequence[tuple[InstanceId, RemoteUserId, UserId]]: ...
-    async def set_account(
-        self, instance: InstanceId, remote: RemoteUserId, subject: UserId
-    ) -> None: ...
-    async def remove_accounts(
-        self, instance: InstanceId, subject: UserId, but: Collection[RemoteUserId]
-    ) -> None: ...
-
-
-class Safe(Protocol):
-    """The part of the vault that keeps people's tokens."""
-
-    async def put(
-        self, subject: UserId | None, instance: InstanceId, record: str, value: bytes
-    ) -> None: ...
-    async def find(
-        self, subject: UserId | None, instance: InstanceId, record: str
-    ) -> bytes | None: ...
-    async def delete(self, subject: UserId | None, instance: InstanceId, record: str) -> bool: ...
-
-
 class _Ignored(NamedTuple):
     until: float
     users: frozenset[str]
@@ -75,8 +49,9 @@ class DoublePuppets:
     """Who gave leave, and which accounts on the networks are theirs. Held in memory."""
 
     def __init__(
-        self, store: Store, safe: Safe, doubles: Doubles, audit: Audit, server_name: str
-    ) -> None:
+        self, store: DoublePuppetStore, safe: Vault, doubles: Doubles, audit: Audit,
+        server_name: str,
+    ) -> None:  # fmt: skip
         self._store = store
         self._audit = audit
         self._safe = safe

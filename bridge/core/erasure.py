@@ -8,11 +8,10 @@ that what somebody has who comes back later is not touched.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Protocol
 
 from bridge.core.cancellation import outliving_module
 from bridge.core.house import House
@@ -23,6 +22,9 @@ from bridge.model import AuditAction, Clock, Erasing, KeptRows
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure, TrestleError
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.people import ForgetsPeople
+from bridge.storage.erasednotes import ErasedPeople
+from bridge.storage.personal import PersonalData
+from bridge.storage.vault import Vault
 
 log = logging.getLogger(__name__)
 
@@ -31,34 +33,6 @@ FORGET_SECONDS = 15.0
 _STOPPING = "Trestle stops; it is taken up when it starts again"
 _IN_THE_LOG = "the log says where, and it is taken up when Trestle starts again"
 _TARGET = "all that is kept about them"
-
-
-class Personal(Protocol):
-    """The part of the storage that knows what is kept about a person."""
-
-    async def summary(self, person: UserId) -> Sequence[KeptRows]: ...
-    async def erase(self, person: UserId) -> Mapping[str, int]: ...
-    async def people(self) -> Collection[UserId]: ...
-    async def erased_at(self) -> Mapping[UserId, datetime]: ...
-
-
-class Notes(Protocol):
-    """Who had it erased, kept where no restore undoes it."""
-
-    @property
-    def has_any(self) -> bool: ...
-    @property
-    def generation(self) -> int: ...
-    def find(self, people: Iterable[UserId]) -> Mapping[UserId, Erasing]: ...
-    async def note(self, person: UserId, begun_at: datetime, generation: int) -> None: ...
-    async def settle(self, person: UserId) -> None: ...
-    async def settle_all(self, generation: int, *, undone: Collection[UserId]) -> None: ...
-
-
-class Vault(Protocol):
-    """The part of the storage that keeps credentials."""
-
-    async def erase(self, subject: UserId) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +62,8 @@ class Erasure:
     """Erases; of one person once at a time."""
 
     def __init__(
-        self, house: House, portals: Portals, logins: Logins, vault: Vault, personal: Personal,
-        notes: Notes, bots: Mapping[InstanceId, object], clock: Clock,
+        self, house: House, portals: Portals, logins: Logins, vault: Vault, personal: PersonalData,
+        notes: ErasedPeople, bots: Mapping[InstanceId, object], clock: Clock,
         generation: Callable[[], int],
     ) -> None:  # fmt: skip
         """``clock``: the audit's; ``generation``: how often the database was restored."""

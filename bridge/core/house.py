@@ -1,11 +1,9 @@
 """What all portals share: the parts of the program that they work with."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from bridge.core.announcing import Announcer, Told
-from bridge.core.audit import Audit
+from bridge.core.announcing import Announcer
 from bridge.core.bareorders import BareOrders
 from bridge.core.blocks import Blocks
 from bridge.core.catchingup import CatchingUp
@@ -30,51 +28,19 @@ from bridge.matrix.mediastore import MediaStore
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import (
     Clock,
-    Follow,
     InstanceRules,
-    ItemId,
-    MessageLink,
-    Portal,
 )
-from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RoomId, UserId
+from bridge.sdk.ids import InstanceId
+from bridge.storage.audit import Audit
+from bridge.storage.portals import BotRooms, PortalStore
 from bridge.telemetry import Telemetry
-
-
-class Store(Protocol):
-    """The part of the storage that keeps portals and what crossed them."""
-
-    async def all(self) -> Sequence[Portal]: ...
-    async def add(
-        self,
-        *,
-        instance: InstanceId,
-        chat: RemoteChatId,
-        chat_name: str,
-        room: RoomId,
-        receiver: LoginId | None = None,
-        created_by: UserId | None = None,
-        follow: Follow = Follow.TOPIC,
-    ) -> Portal: ...
-    async def remove(self, portal_id: int) -> None: ...
-    async def set_room(self, portal_id: int, room: RoomId) -> None: ...
-    async def set_chat(self, portal_id: int, chat: RemoteChatId, name: str) -> None: ...
-    async def set_paused(self, portal_id: int, paused: bool) -> None: ...
-    async def set_blocked(self, portal_id: int, blocked: bool) -> None: ...
-    async def set_choices(self, portal: Portal) -> None: ...
-    async def set_access(
-        self, portal_id: int, *, listed: bool, is_open: bool | None, closed: bool
-    ) -> None: ...
-    async def set_quieted(self, portal_id: int, quieted: bool) -> None: ...
-    async def set_shut_out(self, portal_id: int, shut_out: bool) -> None: ...
-    async def set_left_out(self, portal_id: int, item: ItemId) -> None: ...
-    async def find_message(self, portal_id: int, event_id: EventId) -> Sequence[MessageLink]: ...
 
 
 @dataclass(slots=True, kw_only=True)
 class House:
     """What portals share: the parts of the program that they work with."""
 
-    store: Store
+    store: PortalStore
     audit: Audit
     sender: Sender
     intents: Intents
@@ -91,7 +57,7 @@ class House:
     optouts: OptOuts
     blocks: Blocks
     announcer: Announcer
-    told: Told
+    told: BotRooms
     double_puppets: DoublePuppets
     typing: TypingNotices
     media: MediaStore

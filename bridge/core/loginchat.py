@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 from bridge.core.actions import WORDS, is_order
 from bridge.core.bots import BotCall, Stage, say
@@ -28,6 +27,7 @@ from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.sdk.login import Ask, Field, LoginFlow, Show
+from bridge.storage.portals import BotRooms
 
 MakeLink = Callable[[UserId, str], Awaitable[str | None]]
 
@@ -42,14 +42,6 @@ _NOT_PRIVATE = (
     "not private any more (somebody else is there or invited, it is encrypted, or I may remove "
     f"nothing). Say {as_typed('login')} again."
 )
-
-
-class Told(Protocol):
-    """Remembers where a secret was asked for, over restarts."""
-
-    async def was_told(self, person: UserId, what: str) -> bool: ...
-    async def note_told(self, person: UserId, what: str) -> None: ...
-    async def forget_told(self, person: UserId, what: str) -> None: ...
 
 
 @dataclass(slots=True)
@@ -79,7 +71,7 @@ class Choosing:
 class LoginChat:
     """What the main bot says about logins."""
 
-    def __init__(self, logins: Logins, stage: Stage, bot: UserId, told: Told) -> None:
+    def __init__(self, logins: Logins, stage: Stage, bot: UserId, told: BotRooms) -> None:
         self._logins = logins
         self._stage = stage
         self._bot = bot

@@ -1,24 +1,14 @@
 """Who does not want to be bridged: in one portal or everywhere, on either side."""
 
 import asyncio
-from typing import Protocol
 
-from bridge.core.audit import Audit
 from bridge.model import AuditAction
 from bridge.sdk.ids import UserId
+from bridge.storage.audit import Audit
+from bridge.storage.optouts import OptOutStore
 
 EVERYWHERE = 0
 """Instead of a portal's number."""
-
-
-class OptOutStore(Protocol):
-    """Where it is kept."""
-
-    async def all(self) -> set[tuple[UserId, int]]: ...
-    def is_noted(self, subject: UserId, portal: int) -> bool: ...
-    def may_take_back(self, subject: UserId, portal: int) -> bool: ...
-    async def add(self, subject: UserId, portal: int) -> None: ...
-    async def remove(self, subject: UserId, portal: int) -> None: ...
 
 
 class OptOuts:

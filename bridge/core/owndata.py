@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
-from typing import Protocol
 
 from bridge.core.bots import BotCall, Stage, say
 from bridge.core.cancellation import Work
@@ -20,6 +19,8 @@ from bridge.model import Clock, ItemId, KeptRows, Outgoing, SendKind
 from bridge.sdk.errors import PermanentFailure, TrestleError
 from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import RoomId, UserId
+from bridge.storage.personal import PersonalData
+from bridge.storage.portals import BotRooms
 
 log = logging.getLogger(__name__)
 
@@ -36,37 +37,18 @@ PASSING = (
 )
 
 
-class Personal(Protocol):
-    """The part of the storage that knows what is kept about a person."""
-
-    async def summary(self, person: UserId) -> Sequence[KeptRows]: ...
-    async def copy(self, person: UserId) -> bytes: ...
-
-
-class Rooms(Protocol):
-    """Which rooms our bots are in."""
-
-    async def bot_rooms(self) -> Sequence[tuple[UserId, RoomId, UserId | None]]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Given:
     item: ItemId
     at: float
 
 
-class Do(Protocol):
-    """Has something done beside the rest."""
-
-    def __call__(self, work: Work) -> object: ...
-
-
 class OwnData:
     """Obeys ``data`` and ``forget``, where nobody else reads the answer."""
 
     def __init__(
-        self, personal: Personal, erasure: Erasure, media: MediaStore, stage: Stage, rooms: Rooms,
-        clock: Clock, *, bot: UserId, do: Do,
+        self, personal: PersonalData, erasure: Erasure, media: MediaStore, stage: Stage,
+        rooms: BotRooms, clock: Clock, *, bot: UserId, do: Callable[[Work], object],
     ) -> None:  # fmt: skip
         self._personal = personal
         self._erasure = erasure

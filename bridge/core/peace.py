@@ -1,19 +1,12 @@
 """Chats whose people said no: they are left in peace for a while, whoever wishes otherwise."""
 
 from datetime import datetime
-from typing import Protocol
 
-from bridge.model import Asked, AskedState, Clock
+from bridge.model import AskedState, Clock
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId
-
-
-class Answers(Protocol):
-    """What those who run chats have said, of each chat the last."""
-
-    async def find(self, instance: InstanceId, chat: RemoteChatId) -> Asked | None: ...
-    async def forget(self, instance: InstanceId, chat: RemoteChatId) -> None: ...
+from bridge.storage.consents import ConsentStore
 
 
 class Peace:
@@ -23,7 +16,7 @@ class Peace:
     Each raises ``TemporaryFailure`` when the database is away.
     """
 
-    def __init__(self, answers: Answers, clock: Clock) -> None:
+    def __init__(self, answers: ConsentStore, clock: Clock) -> None:
         self._answers = answers
         self._clock = clock
 

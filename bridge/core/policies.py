@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from bridge.core.cancellation import outliving_module
 from bridge.core.declared import Residence
@@ -21,6 +21,7 @@ from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import BansChats, SeesPeople
+from bridge.storage.policies import PolicyStore
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +31,6 @@ _BAN_SECONDS = 30.0
 
 Rules = dict[tuple[str, str], Rule]
 """A list's rules by the type and the state key of their events."""
-
-
-class PolicyStore(Protocol):
-    """Where it is kept."""
-
-    async def all(self) -> Sequence[Subscription]: ...
-    async def put(self, one: Subscription) -> None: ...
-    async def remove(self, portal: int, room: RoomId) -> None: ...
-    async def bans(self) -> Sequence[tuple[int, str]]: ...
-    async def add_bans(self, portal: int, patterns: Sequence[str]) -> None: ...
-    async def remove_bans(self, portal: int, patterns: Sequence[str]) -> None: ...
 
 
 class Policies:

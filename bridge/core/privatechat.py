@@ -1,8 +1,7 @@
 """For people who write to a bot where it cannot read: one unencrypted direct chat, once."""
 
 import logging
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 from bridge.core.outgoing import KeyOf, notice
 from bridge.core.permissions import Permissions
@@ -11,6 +10,7 @@ from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
 from bridge.model import Permission
 from bridge.sdk.ids import RoomId, UserId
+from bridge.storage.portals import BotRooms
 
 log = logging.getLogger(__name__)
 
@@ -22,36 +22,20 @@ _SENTENCE = (
 _PRIVATELY = "I wrote to you in our direct chat."
 
 
-class Told(Protocol):
-    """Remembers what a person was told."""
-
-    async def was_told(self, person: UserId, what: str) -> bool: ...
-    async def note_told(self, person: UserId, what: str) -> None: ...
-    async def add_bot_room(
-        self, user: UserId, room: RoomId, direct_with: UserId | None
-    ) -> None: ...
-
-    async def bot_rooms(self) -> Sequence[tuple[UserId, RoomId, UserId | None]]: ...
-
-
-class Rooms(Protocol):
-    """Where a bot's new room is made known to the routes."""
-
-    def __call__(self, user: UserId, room: RoomId, direct_with: UserId | None) -> None: ...
-
-
 class PrivateChats:
     """Opens direct chats of bots, one a person and bot."""
 
     def __init__(
-        self, told: Told, intents: Intents, sender: Sender, permissions: Permissions, key_of: KeyOf
-    ) -> None:
+        self, told: BotRooms, intents: Intents, sender: Sender, permissions: Permissions,
+        key_of: KeyOf,
+    ) -> None:  # fmt: skip
         self._told = told
         self._intents = intents
         self._sender = sender
         self._permissions = permissions
         self._key_of = key_of
-        self.on_room: Rooms | None = None
+        self.on_room: Callable[[UserId, RoomId, UserId | None], None] | None = None
+        """Where a bot's new room is made known to the routes."""
 
     async def offer(self, bot: UserId, person: UserId, room: RoomId) -> None:
         """Tell the person, once, of an unencrypted chat with the bot, made if need be.

@@ -3,11 +3,8 @@
 Whoever got hold of a link or of a homeserver's word for somebody does not stay unseen.
 """
 
-import uuid
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 from bridge.core.bots import BotCall, Stage, say
 from bridge.core.cancellation import Work
@@ -17,53 +14,25 @@ from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import RoomId, UserId
+from bridge.storage.tokens import TokenRow, Tokens
 
 _MOST_UNTOLD = 1000
 """Sessions of which it is tried again to tell; of more it is tried once."""
 
 
-class Session(Protocol):
-    """A token as stored, without itself."""
-
-    @property
-    def id(self) -> uuid.UUID: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def subject(self) -> UserId: ...
-    @property
-    def scope(self) -> str: ...
-    @property
-    def made_at(self) -> datetime: ...
-    @property
-    def used_at(self) -> datetime: ...
-
-
-class Tokens(Protocol):
-    """The part of the storage that keeps them."""
-
-    async def tokens_of(self, subject: UserId) -> Sequence[Session]: ...
-    async def revoke(self, subject: UserId, id: uuid.UUID) -> bool: ...
-    async def revoke_all(self, subject: UserId) -> int: ...
-
-
-class Do(Protocol):
-    """Has something done beside the rest."""
-
-    def __call__(self, work: Work) -> object: ...
-
-
 class Sessions:
     """What the main bot says of them."""
 
-    def __init__(self, tokens: Tokens, stage: Stage, bot: UserId, do: Do) -> None:
+    def __init__(
+        self, tokens: Tokens, stage: Stage, bot: UserId, do: Callable[[Work], object]
+    ) -> None:
         self._tokens = tokens
         self._stage = stage
         self._bot = bot
         self._do = do
         self._untold = 0
 
-    def begun(self, session: Session) -> None:
+    def begun(self, session: TokenRow) -> None:
         """Somebody has signed in: have the person told, where nobody else reads it."""
         self._do(partial(self._tell_surely, session))
 
@@ -96,7 +65,7 @@ class Sessions:
             f"say {as_typed('sessions')} alone, or {as_typed('sessions end')} and a name or all"
         )
 
-    async def _tell_surely(self, session: Session) -> None:
+    async def _tell_surely(self, session: TokenRow) -> None:
         if self._untold >= _MOST_UNTOLD:
             await self._tell(session)
             return
@@ -106,7 +75,7 @@ class Sessions:
         finally:
             self._untold -= 1
 
-    async def _tell(self, session: Session) -> None:
+    async def _tell(self, session: TokenRow) -> None:
         room = await self._stage.private_chats.open(self._bot, session.subject)
         text = (
             f"You have signed in at the web, {_what_for(session)}, as session {session.name}. "
@@ -119,12 +88,12 @@ class Sessions:
         await say(self._stage, self._bot, room, text, MessageKind.NOTICE, "session", source)
 
 
-def _what_for(session: Session) -> str:
+def _what_for(session: TokenRow) -> str:
     kind, _, network = session.scope.partition(":")
     return f"to sign in to {network}" if kind == "login" else "to all that is yours here"
 
 
-def _describe(session: Session) -> str:
+def _describe(session: TokenRow) -> str:
     return (
         f"{session.name}: {_what_for(session)}, since {session.made_at:%Y-%m-%d %H:%M} UTC, "
         f"last used {session.used_at:%Y-%m-%d %H:%M}"

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from bridge.core.deletions import redacted_by
 from bridge.core.directchats import DirectChats
@@ -18,18 +18,9 @@ from bridge.matrix.namespaces import Namespaces
 from bridge.model import ParkReason, Permission
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
+from bridge.storage.portals import BotRooms
 
 log = logging.getLogger(__name__)
-
-
-class BotRooms(Protocol):
-    """The part of the storage that knows which rooms bots are in, and which are encrypted."""
-
-    async def add_bot_room(
-        self, user: UserId, room: RoomId, direct_with: UserId | None
-    ) -> None: ...
-    async def keep_bot_room(self, user: UserId, room: RoomId) -> None: ...
-    async def remove_bot_room(self, user: UserId, room: RoomId) -> None: ...
 
 
 def watch_name(room: RoomId) -> str:

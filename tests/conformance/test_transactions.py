@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.core.aside import Parked
 from bridge.model import ParkReason
 from bridge.settings import DatabaseSettings
+from bridge.storage.shelf import Parked
 from tests.conformance.stage import DICE, Play, ask, settings_for
 from tests.rigs.scripted_homeserver import scripted_homeserver
 from tests.rigs.trestle import running

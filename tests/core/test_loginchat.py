@@ -16,6 +16,7 @@ from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, LoginId, RoomId, UserId
 from bridge.sdk.login import LoginKind, LoginState
 from bridge.settings import DatabaseSettings
+from bridge.storage.portals import BotRooms
 from bridge.storage.tokens import Tokens
 from tests.conformance.stage import ALICE as ALICES_ID
 from tests.conformance.stage import ROOM, Play, play
@@ -82,21 +83,16 @@ class Chat:
         )
 
 
-class Blinking:
+class Blinking(BotRooms):
     """What is told, where the database is away once."""
 
-    def __init__(self, told: Any) -> None:
-        self._told = told
-        self.is_away = True
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._told, name)
+    is_away = True
 
     async def note_told(self, person: UserId, what: str) -> None:
         if self.is_away:
             self.is_away = False
             raise TemporaryFailure("the database is away")
-        await self._told.note_told(person, what)
+        await super().note_told(person, what)
 
 
 class Faltering:
@@ -128,7 +124,7 @@ async def test_what_is_asked_is_answered_once_and_no_secret_where_somebody_comes
     chat: Chat,
 ) -> None:
     login_chat = chat.login_chat
-    login_chat._told = blinking = Blinking(login_chat._told)
+    login_chat._told = blinking = Blinking(chat.stage.app.parts.database)
     assert await login_chat.login(chat.call("$login"), ["near", "sasl"]) == ""
     await chat.expect("Account?")
     with pytest.raises(TemporaryFailure):
@@ -207,7 +203,7 @@ async def test_what_was_done_is_said_and_not_done_again_where_that_could_not_be_
     chat: Chat,
 ) -> None:
     parts, homeserver = chat.stage.app.parts, chat.stage.homeserver
-    tokens = Tokens(parts.database, cast(Any, parts.house.audit))
+    tokens = Tokens(parts.database, parts.house.audit)
     parts.stage.sender = cast(Any, Faltering(parts.stage.sender))
     # In its room it fails before what was done is said privately, and before the answer there.
     for room, tries in ((ROOM, 3), ("", 2)):
@@ -238,12 +234,14 @@ async def test_what_the_bot_has_to_tell_it_tells_when_the_homeserver_is_back(cha
     row = LoginRow(id=LoginId(7), instance=NEAR, kind=LoginKind.PERSON, owner=ALICE, name="alix")
     for _ in range(2):
         parts.logins._note_state(row, LoginState.SIGN_IN_NEEDED, "it says no.")
-    session = SimpleNamespace(id="s1", name="3f2a91bc", subject=ALICE, scope="manager")
-    parts.main_bot.sessions.begun(cast(Any, session))
+    tokens = Tokens(parts.database, parts.house.audit)
+    await tokens.issue(ALICE, "manager")
+    (session,) = await tokens.tokens_of(ALICE)
+    parts.main_bot.sessions.begun(session)
     before = asked()
     await homeserver.wait_until(lambda: asked() >= before + 4)
     homeserver.rules.remove(away)
     await chat.expect("Your login alix on near needs you to sign in again: it says no. Say")
-    await chat.expect("as session 3f2a91bc")
+    await chat.expect(f"as session {session.name}")
     assert sum("needs you to sign in" in text for text in homeserver.texts(chat.room)) == 1
     await wait_until(lambda: not parts.logins._telling)
