@@ -13,6 +13,7 @@ from bridge.core.bothsides import say_here
 from bridge.core.directrooms import DirectRooms, Key
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
+from bridge.core.ignored import is_ignored
 from bridge.core.instances import Instance, Session
 from bridge.core.invitations import Invitations
 from bridge.core.optouts import EVERYWHERE
@@ -69,14 +70,13 @@ class DirectChats:
         database or the homeserver is away.
         """
         owner, house = row.owner, self._house
-        ghost = house.namespaces.ghost(row.instance, event.sender.id)
         if owner is None or not house.permissions.allows(owner, Permission.USER, row.instance):
             raise PermanentFailure("nobody here takes messages of this kind")
         if house.optouts.cover(owner, EVERYWHERE):
             raise PermanentFailure("they take no messages of this kind")
         if is_left_out(house, row.instance, event.sender, EVERYWHERE):
             return
-        if await house.double_puppets.ignores(owner, ghost):
+        if await is_ignored(house, row, event):
             return
         door = await self._have(row, event.sender, owner, is_called=True)
         await door.receive(event)

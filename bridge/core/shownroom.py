@@ -61,7 +61,7 @@ class ShownRoom:
                 raise trouble
 
     async def _try_to_show(self) -> TemporaryFailure | None:
-        """Give why it could not be asked. Raises ``TemporaryFailure`` when the database is away."""
+        """Give why it could not be asked. Raises ``TemporaryFailure`` for the database."""
         access, self._is_list_missed = self._access, False
         if access is None:
             return None
