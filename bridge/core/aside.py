@@ -70,6 +70,8 @@ class Step:
 
     done: int
     total: int
+    name: str = ""
+    """What it was about."""
     faults: tuple[str, ...] = ()
     """What could not be done in this step, a sentence each."""
 
@@ -82,10 +84,15 @@ class Choice:
     reason: ParkReason | None = None
     expected: int | None = None
     """How many whoever asks has seen: with another number nothing is done."""
+    names: frozenset[str] | None = None
+    """Of those alone; None: of all."""
 
     def among(self, parked: Sequence[P]) -> Sequence[P]:
         """Give them. Raises ``PermanentFailure`` if they are not as many as expected."""
-        found = [one for one in parked if self.reason in (None, one.reason)]
+        found = [
+            one for one in parked
+            if self.reason in (None, one.reason) and (self.names is None or one.name in self.names)
+        ]  # fmt: skip
         if self.expected not in (None, len(found)):
             raise PermanentFailure(
                 f"{len(found)} are parked now, not {self.expected}, so nothing was done; look "
@@ -103,7 +110,7 @@ async def drop_each(
         if await shelf.has(parked):
             await audit.record(actor=by, action=AuditAction.DROP, target=parked.name)
             await shelf.drop(parked)
-        yield Step(done=number, total=len(found))
+        yield Step(done=number, total=len(found), name=parked.name)
 
 
 class Aside:
@@ -210,7 +217,7 @@ class Aside:
                 await self._retry(parked, by)
             except PermanentFailure as error:
                 faults = (f"{parked.name}: {error}",)
-            yield Step(done=number, total=len(found), faults=faults)
+            yield Step(done=number, total=len(found), name=parked.name, faults=faults)
 
     async def _retry(self, parked: Parked, by: UserId) -> None:
         async with self._one_at_a_time:
