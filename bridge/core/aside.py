@@ -184,11 +184,7 @@ class Aside:
 
     def standing(self) -> Sequence[dict[str, Any]]:
         """The rooms for which something waits to be put into Matrix, the longest first."""
-        return [
-            {"room": lane.room, "waiting": len(lane), "because": lane.trouble,
-             "since": lane.queue[0].received_at.isoformat()}
-            for lane in self._sender.standing()
-        ]  # fmt: skip
+        return [lane.look() for lane in self._sender.standing()]
 
     async def set_aside(self, room: RoomId, *, by: UserId = HERE) -> bool:
         """Park what a room waits for first; False if that is done when its try has failed.
