@@ -38,6 +38,7 @@ from bridge.core.moderators import Moderators
 from bridge.core.networkcommands import NetworkCommands
 from bridge.core.optouts import OptOuts
 from bridge.core.owndata import OwnData
+from bridge.core.parkedcommand import ParkedCommand
 from bridge.core.patience import Patience
 from bridge.core.peace import Peace
 from bridge.core.permissions import Permissions
@@ -331,10 +332,11 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         intake.ephemeral.on_read = announcer.note_read
         intake.ephemeral.on_typing = house.typing.hear
         house.typing.on_typing = portals.typing
-        main_bot.aside = aside = Aside(
+        aside = Aside(
             Shelf(database, day_keys), sender, timers, house.audit, take_back=outbox.take_back,
             take_again=intake.take_again,
         )  # fmt: skip
+        main_bot.parked = ParkedCommand(aside)
         books = Books(database)
         bookkeeper = Bookkeeper(
             books, telemetry, rows_in_hand=intake.rows_in_hand, holding=sender.holding

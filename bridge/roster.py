@@ -1,16 +1,16 @@
 """What the settings configure: which networks and bots, who is ours, what is wrong with them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bridge.core.actions import WORDS
-from bridge.core.catalogue import find_module
+from bridge.core.catalogue import describe, find_module
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Permission
 from bridge.options import check_module
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, UserId
-from bridge.sdk.module import FindsChats
+from bridge.sdk.module import FindsChats, Kept
 from bridge.settings import Settings
 from bridge.workshop import load_module, make_module
 
@@ -38,6 +38,12 @@ def namespaces_of(settings: Settings) -> Namespaces:
         bots=bots,
         templates=templates_of(settings),
     )
+
+
+def keeps_of(settings: Settings, instance: InstanceId) -> Sequence[Kept]:
+    """What an instance's module keeps, by its own word. Raises ``ConfigError`` if it has none."""
+    module = find_module(settings.modules[instance].module, f"modules.{instance}.module")
+    return describe(module)[0].keeps
 
 
 def templates_of(settings: Settings) -> dict[InstanceId, str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,9 +22,10 @@ from bridge.cli.group import (
 from bridge.control import ask, fetch
 from bridge.controlserver import copy_of
 from bridge.model import SystemClock
-from bridge.roster import namespaces_of
-from bridge.sdk.errors import TrestleError
-from bridge.sdk.ids import UserId
+from bridge.roster import keeps_of, namespaces_of
+from bridge.sdk.errors import ConfigError, TrestleError
+from bridge.sdk.ids import InstanceId, UserId
+from bridge.sdk.module import Holds, Kept
 from bridge.settings import Settings
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
@@ -116,5 +118,21 @@ async def _alone(settings: Settings, person: UserId) -> bytes:
     """Read the database ourselves; so no Trestle may be running."""
     async with opened(settings.database, settings.state_dir, SystemClock()) as database:
         day_keys = DayKeys(settings.state_dir, database.clock)
-        personal = PersonalData(database, day_keys, is_ours=namespaces_of(settings).is_ours)
+        keeps = {one: _kept_by(settings, one) for one in settings.modules}
+        personal = PersonalData(
+            database, day_keys, is_ours=namespaces_of(settings).is_ours, modules=lambda: keeps
+        )
         return await copy_of(person, personal, Audit(database, day_keys, settings.state_dir))
+
+
+def _kept_by(settings: Settings, instance: InstanceId) -> Sequence[Kept]:
+    """What the instance's module keeps; all of it is a secret where the module cannot say."""
+    try:
+        return keeps_of(settings, instance)
+    except ConfigError as error:
+        click.echo(
+            f"{error}\nSo it is not known which of what {instance} keeps is a secret: all of it "
+            "is named in the copy and not shown. Mend that and export again.",
+            err=True,
+        )
+        return (Kept(prefix="", holds=Holds.SECRET, purpose="not known", keep_for=None),)

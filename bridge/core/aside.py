@@ -26,6 +26,8 @@ class Step:
 
     done: int
     total: int
+    name: str = ""
+    """What it was about."""
     faults: tuple[str, ...] = ()
     """What could not be done in this step, a sentence each."""
 
@@ -38,10 +40,15 @@ class Choice:
     reason: ParkReason | None = None
     expected: int | None = None
     """How many whoever asks has seen: with another number nothing is done."""
+    names: frozenset[str] | None = None
+    """Of those alone; None: of all."""
 
     def among(self, parked: Sequence[Parked]) -> Sequence[Parked]:
         """Give them. Raises ``PermanentFailure`` if they are not as many as expected."""
-        found = [one for one in parked if self.reason in (None, one.reason)]
+        found = [
+            one for one in parked
+            if self.reason in (None, one.reason) and (self.names is None or one.name in self.names)
+        ]  # fmt: skip
         if self.expected not in (None, len(found)):
             raise PermanentFailure(
                 f"{len(found)} are parked now, not {self.expected}, so nothing was done; look "
@@ -59,7 +66,7 @@ async def drop_each(
         if await shelf.has(parked):
             await audit.record(actor=by, action=AuditAction.DROP, target=parked.name)
             await shelf.drop(parked)
-        yield Step(done=number, total=len(found))
+        yield Step(done=number, total=len(found), name=parked.name)
 
 
 class Aside:
@@ -132,11 +139,7 @@ class Aside:
 
     def standing(self) -> Sequence[dict[str, Any]]:
         """The rooms for which something waits to be put into Matrix, the longest first."""
-        return [
-            {"room": lane.room, "waiting": len(lane), "because": lane.trouble,
-             "since": lane.queue[0].received_at.isoformat()}
-            for lane in self._sender.standing()
-        ]  # fmt: skip
+        return [lane.look() for lane in self._sender.standing()]
 
     async def set_aside(self, room: RoomId, *, by: UserId = HERE) -> bool:
         """Park what a room waits for first; False if that is done when its try has failed.
@@ -165,7 +168,7 @@ class Aside:
                 await self._retry(parked, by)
             except PermanentFailure as error:
                 faults = (f"{parked.name}: {error}",)
-            yield Step(done=number, total=len(found), faults=faults)
+            yield Step(done=number, total=len(found), name=parked.name, faults=faults)
 
     async def _retry(self, parked: Parked, by: UserId) -> None:
         async with self._one_at_a_time:

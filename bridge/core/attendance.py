@@ -1,7 +1,7 @@
 """Which people of a chat have their ghosts in its room."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 
 from bridge.core.chatfacts import ChatFacts
@@ -216,6 +216,11 @@ class Attendance:
             self._going[ghost] = user
             self._house.gathering.want(self)
 
+    def gone(self, ghosts: Set[UserId]) -> set[UserId]:
+        """Those of the ghosts who are in the chat no more, as far as the network has told."""
+        stay = set() if self.mode is Members.NONE else self._wanted()
+        return {*(ghosts if self._is_told else ghosts & self._missed.keys())} - stay
+
     async def empty(self) -> None:
         """Have all ghosts out of the room, for good.
 
@@ -287,6 +292,10 @@ class Attendance:
             house, portal.instance, user, portal.id
         )
 
+    def _wanted(self) -> set[UserId]:
+        """The ghosts of those who are in the chat."""
+        return {self._ghost(user) for user in self._there.values() if self._may_come(user)}
+
     def _forget(self, user: RemoteUser) -> None:
         self._there.pop(user.id, None)
         self._spoke.pop(user.id, None)
@@ -329,13 +338,13 @@ class Attendance:
     async def _match(self) -> None:
         """Have those out of the room who are not in the chat, and soon the others in."""
         present = await self.present()
-        wanted = {self._ghost(user) for user in self._there.values() if self._may_come(user)}
+        wanted = self._wanted()
         self._coming = {one: user for one, user in self._coming.items() if one in wanted}
-        stay = set() if self.mode is Members.NONE else wanted
-        gone = (present if self._is_told else present & self._missed.keys()) - stay
+        gone = self.gone(present)
+        come = set() if self.mode is Members.NONE else wanted - present
         renamed = {
             self._ghost(user): user for ghost in gone
-            if (user := self._successor(ghost)) and self._ghost(user) in stay - present
+            if (user := self._successor(ghost)) and self._ghost(user) in come
         }  # fmt: skip
         await self._house.sender.put([
             *(self._membership(ghost, "", SendKind.LEAVE, self._why(ghost))

@@ -99,6 +99,8 @@ class ChatFacts(ShownRoom):
         Called after it was decided otherwise what crosses, or whom it is about. What cannot be
         done now is done when the homeserver answers, or with the chat's next change.
         """
+        if self._is_list_missed:
+            self._house.catching_up.want(self)
         try:
             await self._make_good()
         except TemporaryFailure as error:
@@ -115,10 +117,16 @@ class ChatFacts(ShownRoom):
             self._has_news = False
             await self._make_good()
             self._awaits_homeserver = self._has_news  # Noted meanwhile.
+        if not self._is_shut:
+            await super().catch_up()
+
+    @property
+    def _is_shut(self) -> bool:
+        """Whether nothing is to be done in the room just now."""
+        return self.portal.paused or self.is_bot_out or self._is_left
 
     async def _make_good(self) -> None:
-        portal = self.portal
-        is_shut = portal.paused or self.is_bot_out or self._is_left
+        portal, is_shut = self.portal, self._is_shut
         if is_shut or portal.follow is not Follow.ALL:
             self._removals.let_kicks_go()
         if not is_shut:

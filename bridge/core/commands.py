@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from bridge.core.actions import Action, Order, did_you_mean
-from bridge.core.aside import Aside
 from bridge.core.bareorders import BareOrders
 from bridge.core.bots import BotCall, Stage
 from bridge.core.choices import describe, read_typed
@@ -67,7 +66,7 @@ class MainBot:
         self._double_puppets = double_puppets
         self._unsaid: Recent[ItemId, str] = Recent(1000)
         """What commands came to that could not be said yet, by what asked for it."""
-        self.aside: Aside
+        self.parked: ParkedCommand
         self.bare_orders: BareOrders
         self.confidences: Confidences
         self.consents: Consents
@@ -110,10 +109,10 @@ class MainBot:
                    needs_power=True, of_network=True, of_room=True,
                    help="let messages cross again"),
             Action(name="parked", level=user,
-                   usage="parked [retry <name>|retry all [reason]|drop <name>|"
+                   usage="parked [retry <name>|retry all [reason]|retry rest|drop <name>|"
                    "drop all [reason] [number]]",
                    run=self._parked, needs_power=True, of_network=True,
-                   words=frozenset({"retry", "drop", "all"}),
+                   words=frozenset({"retry", "drop", "all", "rest"}),
                    help="see what of this room was put aside, try it again or let it go"),
             Action(name="set", usage="set [network] [key value]", level=user, run=self._set,
                    needs_power=True, of_network=True, of_room=True,
@@ -375,7 +374,7 @@ class MainBot:
         return done
 
     async def _parked(self, order: Order) -> str:
-        return await ParkedCommand(self.aside).obey(order.room, order.sender, order.words)
+        return await self.parked.obey(order.room, order.sender, order.words)
 
     async def _set(self, order: Order) -> str:
         door, words = self._door_and_words(order)

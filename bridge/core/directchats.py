@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,13 +11,14 @@ from bridge.core.attendance import is_left_out
 from bridge.core.bothsides import say_here
 from bridge.core.directrooms import DirectRooms, Key
 from bridge.core.doorway import Doorway
+from bridge.core.frequency import Frequency
 from bridge.core.house import House
+from bridge.core.ignored import is_ignored
 from bridge.core.instances import Instance, Session
 from bridge.core.invitations import Invitations
 from bridge.core.optouts import EVERYWHERE
 from bridge.core.outgoing import once
 from bridge.core.ownlogins import own_login
-from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError
 from bridge.model import LoginRow, Outgoing, Permission, Portal, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 
 NEW_MOST, NEW_SECONDS = 10, 600.0
 """So many rooms may people of a network open for one person in that time."""
-_REMEMBERED = 10_000
-"""People of whom it is known when that was."""
 _ENCRYPTED = "I cannot read encrypted messages yet; I invite you to a chat that is not encrypted"
 
 
@@ -58,7 +56,7 @@ class DirectChats:
         """Held by whoever looks whether there is a chat, until there is one."""
         self.is_ending: Callable[[LoginId], bool]
         """Whether a login is being ended: it has no new chats."""
-        self._opened: Recent[UserId, deque[float]] = Recent(_REMEMBERED)
+        self._opened = Frequency(NEW_MOST, NEW_SECONDS)
 
     # --- from the network ---
 
@@ -69,27 +67,16 @@ class DirectChats:
         database or the homeserver is away.
         """
         owner, house = row.owner, self._house
-        ghost = house.namespaces.ghost(row.instance, event.sender.id)
         if owner is None or not house.permissions.allows(owner, Permission.USER, row.instance):
             raise PermanentFailure("nobody here takes messages of this kind")
         if house.optouts.cover(owner, EVERYWHERE):
             raise PermanentFailure("they take no messages of this kind")
         if is_left_out(house, row.instance, event.sender, EVERYWHERE):
             return
-        if await house.double_puppets.ignores(owner, ghost):
+        if await is_ignored(house, row, event):
             return
         door = await self._have(row, event.sender, owner, is_called=True)
         await door.receive(event)
-
-    def _count_opened(self, owner: UserId) -> None:
-        now = asyncio.get_running_loop().time()
-        opened = self._opened.get(owner)
-        if opened is None:
-            opened = deque(maxlen=NEW_MOST)
-            self._opened.put(owner, opened)
-        if len(opened) == NEW_MOST and now - opened[0] < NEW_SECONDS:
-            raise PermanentFailure("too many people write to them for the first time just now")
-        opened.append(now)
 
     async def rename(self, door: Doorway, event: RemoteRename) -> None:
         """Go on with the same person under another name; raises ``TemporaryFailure``."""
@@ -248,8 +235,9 @@ class DirectChats:
             if door is not None:
                 return door
             self._refuse_ending(row)
-            if is_called and not self._rooms.is_begun(key):
-                self._count_opened(owner)
+            is_new = is_called and not self._rooms.is_begun(key)
+            if is_new and not self._opened.count(owner):
+                raise PermanentFailure("too many people write to them for the first time just now")
             ghost = self._house.namespaces.ghost(row.instance, user.id)
             try:
                 room = await self._rooms.make(key, ghost, owner, user.name)

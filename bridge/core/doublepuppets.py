@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from bridge.core.patience import promptly
 from bridge.logs import hide
+from bridge.matrix.client import HomeserverAway
 from bridge.matrix.doubles import Doubles, Leave
 from bridge.model import AuditAction, LoginRow
 from bridge.sdk.commands import as_typed
@@ -251,7 +252,11 @@ class DoublePuppets:
     # --- whom they ignore ---
 
     async def ignores(self, person: UserId, other: UserId) -> bool:
-        """Whether somebody who gave leave ignores the other one, as of less than a minute ago."""
+        """Whether somebody who gave leave ignores the other one, as of less than a minute ago.
+
+        Where the homeserver is away, as it said last. Raises ``HomeserverAway`` if it never did:
+        nobody is let through before that who may be ignored.
+        """
         leave = await self.leave_of(person)
         if leave is None:
             return False
@@ -262,6 +267,8 @@ class DoublePuppets:
             except DeliveryError as error:
                 log.info("it is not known whom somebody ignores: %s", error,
                          extra={"event": "ignored_unknown"})  # fmt: skip
+                if known is None and isinstance(error, HomeserverAway):
+                    raise
                 users = known.users if known else frozenset()
                 known = _Ignored(monotonic() + _AGAIN, users)
             else:

@@ -8,11 +8,12 @@ from functools import partial
 
 from bridge.core.cancellation import Work, is_meant_for_us
 from bridge.core.claims import Claims
+from bridge.core.frequency import Frequency
 from bridge.core.instances import NOT_ALLOWED, Instance, Session
 from bridge.core.loginmeans import Means
 from bridge.core.outgoing import notice
 from bridge.core.patience import LONGEST_PAUSE, persistently
-from bridge.core.signin import Beginnings, SignIn
+from bridge.core.signin import BEGUN_MOST, BEGUN_SECONDS, SignIn
 from bridge.model import AuditAction, LoginRow, Permission
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import (
@@ -66,7 +67,7 @@ class Logins:
         self._instances = instances
         self._means = means
         self._signing: dict[str, SignIn] = {}
-        self._beginnings = Beginnings()
+        self._beginnings = Frequency(BEGUN_MOST, BEGUN_SECONDS)
         self.claims = Claims()
         self._keeping = asyncio.Lock()
         self.on_end: Callable[[LoginRow], Awaitable[None]]
@@ -173,7 +174,8 @@ class Logins:
         self._sweep()
         if not instance.is_open:
             raise TemporaryFailure(f"{instance.name} is starting", retry_after=1)
-        self._beginnings.count(owner)
+        if not self._beginnings.count(owner):
+            raise PermanentFailure("you tried to sign in very often; try again in ten minutes")
         own = [one for one in self._signing.values() if one.owner == owner]
         if len(own) >= _MOST_EACH:
             self.drop(min(own, key=lambda one: one.touched_at))

@@ -17,6 +17,7 @@ from bridge.sdk.secret import Secret
 
 _STORE_AGAIN_SECONDS = 1.0
 _LONGEST_PAUSE = 5.0
+"""Seconds that are waited for what is our own: it is tried again soon, whatever it asks for."""
 UNANSWERED_SECONDS = 60.0
 """So long what is said to one person alone waits for the homeserver, which must make its room or
 say who reads there. All else goes without."""
@@ -101,6 +102,8 @@ class ModuleHost(InstanceHost):
                     raise PermanentFailure(
                         "the homeserver does not answer just now; say it again later"
                     ) from error
+                # While it asks for patience it is not asked, and that is no end of the outage.
+                outage.last += self._pause_after(error)
                 raise
             except PermanentFailure:
                 self._end(outage)
@@ -150,10 +153,15 @@ class ModuleHost(InstanceHost):
                 self.log.warning(
                     "An event waits to be stored: %s", error, extra={"event": "receive_waits"}
                 )
-                pause = error.retry_after or _STORE_AGAIN_SECONDS
-                await asyncio.sleep(min(pause, _LONGEST_PAUSE))
+                await asyncio.sleep(self._pause_after(error))
             else:
                 return
+
+    def _pause_after(self, error: TemporaryFailure | MatrixError) -> float:
+        """Seconds until the next try: what the homeserver asks for, as far as patience goes."""
+        is_its_wish = isinstance(error, HomeserverAway | MatrixError)
+        longest = max(self.patience, _LONGEST_PAUSE) if is_its_wish else _LONGEST_PAUSE
+        return min(error.retry_after or _STORE_AGAIN_SECONDS, longest)
 
     def report(self, state: LoginState, reason: str = "") -> None:
         """Say how the login is."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from bridge.core.aside import Aside, Choice, Step
+from bridge.matrix.cache import Recent
 from bridge.model import ParkReason
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
@@ -17,6 +18,8 @@ _SECONDS = 10.0
 """For how long one command works on many: well below what a command may take."""
 _COUNT = re.compile(r"[0-9]{1,9}")
 _NOTHING = "Nothing of that kind is parked of this room."
+_REMEMBERED = 1000
+"""People in rooms of whom it is known what they have not tried again yet."""
 
 
 class ParkedCommand:
@@ -26,6 +29,8 @@ class ParkedCommand:
         """``seconds``: after which it answers, though more are left."""
         self._aside = aside
         self._seconds = seconds
+        self._rest: Recent[tuple[RoomId, UserId], frozenset[str]] = Recent(_REMEMBERED)
+        """What is left of all that somebody has tried again: each is tried once."""
 
     async def obey(self, room: RoomId, by: UserId, words: Sequence[str]) -> str:
         """Do it; give the answer. Raises a ``DeliveryError``."""
@@ -33,11 +38,16 @@ class ParkedCommand:
             case ():
                 return await self._list(room)
             case ("retry", "all", *rest):
-                choice = Choice(room=room, reason=_reason(rest))
-                again = f"retry all {choice.reason or ''}"
-                return await self._through(
-                    self._aside.retry_all(choice, by=by), "run again", lambda _: again
-                )
+                found = Choice(reason=_reason(rest)).among(await self._aside.all(room))
+                return await self._retry(room, by, frozenset(one.name for one in found))
+            case ("retry", "rest"):
+                left = self._rest.get((room, by))
+                if left is None:
+                    raise PermanentFailure(
+                        "nothing is left of what you tried again here; to begin anew, say "
+                        f"{as_typed('parked retry all')}"
+                    )
+                return await self._retry(room, by, left)
             case ("drop", "all", *rest):
                 return await self._drop_all(room, by, rest)
             case ("retry", name):
@@ -57,6 +67,28 @@ class ParkedCommand:
         if len(found) > _AT_ONCE:
             lines.insert(0, f"{len(found)} in all; the newest {_AT_ONCE}:")
         return "\n".join(lines) or "Nothing of this room is parked."
+
+    async def _retry(self, room: RoomId, by: UserId, names: frozenset[str]) -> str:
+        """Try those again, each once; of what time does not suffice for it is noted."""
+        steps = self._aside.retry_all(Choice(room=room, names=names), by=by)
+        steps = self._noting((room, by), names, steps)
+        return await self._through(steps, "run again", lambda _: "retry rest")
+
+    async def _noting(
+        self, whose: tuple[RoomId, UserId], names: frozenset[str],
+        steps: AsyncGenerator[Step, None],
+    ) -> AsyncGenerator[Step, None]:  # fmt: skip
+        """The steps; what they have not come to is the rest, until there is none."""
+        left = names
+        self._rest.put(whose, left)
+        async with aclosing(steps):
+            async for step in steps:
+                left -= {step.name}
+                self._rest.put(whose, left)
+                if not left:
+                    self._rest.drop(whose)
+                yield step
+        self._rest.drop(whose)  # Others have let go what it did not come to.
 
     async def _drop_all(self, room: RoomId, by: UserId, words: Sequence[str]) -> str:
         """How many they are is to be said with it: nobody lets go what they have not seen."""

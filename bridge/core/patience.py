@@ -39,14 +39,15 @@ class Patience:
 async def persistently(action: Callable[[], Awaitable[_T]], longest: float = _AGAIN_SECONDS) -> _T:
     """Do it, however long the database or the homeserver is away: who calls can only wait.
 
-    The pauses grow to ``longest`` seconds. What is no ``TemporaryFailure`` goes through.
+    The pauses grow to ``longest`` seconds, and are at least what is asked for, up to a minute.
+    What is no ``TemporaryFailure`` goes through.
     """
     pause = _AGAIN_SECONDS
     while True:
         try:
             return await action()
-        except TemporaryFailure:
-            await asyncio.sleep(pause)
+        except TemporaryFailure as error:
+            await asyncio.sleep(max(pause, min(error.retry_after or 0, LONGEST_PAUSE)))
             pause = min(2 * pause, longest)
 
 

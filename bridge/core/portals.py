@@ -14,6 +14,7 @@ from bridge.core.deletions import redacted_by
 from bridge.core.directchats import DirectChats
 from bridge.core.doorway import Doorway
 from bridge.core.house import House
+from bridge.core.ignored import is_ignored
 from bridge.core.lane import Item, Lane
 from bridge.core.patience import persistently
 from bridge.core.stops import STOP
@@ -26,7 +27,6 @@ from bridge.sdk.events import (
     RemoteEvent,
     RemoteMessage,
     RemoteRename,
-    RemoteTyping,
 )
 from bridge.sdk.ids import (
     EventId,
@@ -342,7 +342,10 @@ class Portals:
 
     async def _put(self, instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:
         door = self._by_chat.get((instance, event.chat, row.id)) or self.find(instance, event.chat)
-        if door is not None and await self._is_ignored(door, row, event):
+        if (
+            door is not None and door.portal.receiver is not None
+            and await is_ignored(self._house, row, event)
+        ):  # fmt: skip
             self._house.telemetry.count_send("to_matrix", "dropped")
         elif door is not None and door.portal.receiver and isinstance(event, RemoteRename):
             await self.direct_chats.rename(door, event)
@@ -394,22 +397,6 @@ class Portals:
         if self._house.namespaces.is_ours(user):
             return ()
         return [partial(door.show_typing, user, is_typing) for door in self.in_room(room)]
-
-    async def _is_ignored(self, door: Doorway, row: LoginRow, event: RemoteEvent) -> bool:
-        """Whether it is done in somebody's private chat by one whom that person ignores.
-
-        As the ghost, or as the person in Matrix whose own account on the network it is. In rooms
-        with others everybody's homeserver sees to that for everybody.
-        """
-        sender = event.user if isinstance(event, RemoteTyping) else getattr(event, "sender", None)
-        if door.portal.receiver is None or row.owner is None or sender is None:
-            return False
-        doubles = self._house.double_puppets
-        ghost = self._house.namespaces.ghost(row.instance, sender.id)
-        person = doubles.find_owner(row.instance, sender)
-        return await doubles.ignores(row.owner, ghost) or (
-            person is not None and await doubles.ignores(row.owner, person)
-        )
 
     def let_go(self, instance: InstanceId, user: RemoteUserId) -> None:
         """Have a person of the network, who does not want to be bridged, out of every room soon:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bridge.model import Outgoing, QueuedOutgoing
 from bridge.sdk.ids import EventId, RoomId
@@ -76,6 +76,13 @@ class RoomLane:
     def by_hand(self) -> str:
         """What is said of an entry that somebody put aside."""
         return f"put aside by hand; {self.trouble}" if self.trouble else "put aside by hand"
+
+    def look(self) -> dict[str, Any]:
+        """What waits, for how long, and why. Only while something does."""
+        return {
+            "room": self.room, "waiting": len(self), "because": self.trouble,
+            "since": self.queue[0].received_at.isoformat(),
+        }  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.queue) + self.beyond

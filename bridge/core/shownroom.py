@@ -30,6 +30,8 @@ class ShownRoom:
         """Whether the room is in its network's list; None if that was not looked at yet."""
         self._awaits_homeserver = False
         """It did not answer: till it does, what comes of the chat is only noted."""
+        self._is_list_missed = False
+        """Whether the room is to be listed could not be asked."""
 
     async def ask(self, question: Awaitable[_T]) -> _T:
         """Ask the homeserver: for a moment, or with patience once nothing waits behind it.
@@ -41,24 +43,39 @@ class ShownRoom:
     async def show(self) -> None:
         """Have the room in its network's list while the chat is to be found and open to all.
 
-        Where the homeserver cannot be asked it stays as it is until this is called again. Raises
+        Where the homeserver cannot be asked it stays as it is until that answers. Raises
         ``TemporaryFailure`` when the database is away.
         """
-        access = self._access
+        if (trouble := await self._try_to_show()) is not None:
+            # What is said in the chat must not wait for this.
+            log.info("a room is listed later: %s", trouble, extra={"event": "list_later"})
+            self._house.catching_up.want(self)
+
+    async def catch_up(self) -> None:
+        """Have the room in the list or out of it, if that could not be asked.
+
+        Raises ``TemporaryFailure`` while it cannot, or the database is away.
+        """
+        while self._is_list_missed:
+            if (trouble := await self._try_to_show()) is not None:
+                raise trouble
+
+    async def _try_to_show(self) -> TemporaryFailure | None:
+        """Give why it could not be asked. Raises ``TemporaryFailure`` for the database."""
+        access, self._is_list_missed = self._access, False
         if access is None:
-            return
+            return None
         is_wanted = access.listed and access.open
         if is_wanted:
             try:
                 is_wanted = await self.ask(self._is_to_be_found())
             except TemporaryFailure as error:
-                # What is said in the chat must not wait for this.
-                log.info("a room is listed later: %s", error, extra={"event": "list_later"})
-                self._is_shown = None
-                return
+                self._is_shown, self._is_list_missed = None, True
+                return error
         if is_wanted is not self._may_be_shown:
             await self._house.sender.put([self._listing(self.portal.room, is_listed=is_wanted)])
             self._is_shown = is_wanted
+        return None
 
     def forget_listing(self) -> None:
         """Have the next change put the room into its network's list, or take it out, anew."""

@@ -3,12 +3,10 @@
 import asyncio
 import logging
 import secrets
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 
 from bridge.core.cancellation import Work, is_meant_for_us
 from bridge.core.instances import Instance
-from bridge.matrix.cache import Recent
 from bridge.model import LoginRow
 from bridge.sdk.errors import DeliveryError, LoginRequired, ModuleError, PermanentFailure
 from bridge.sdk.ids import UserId
@@ -26,31 +24,11 @@ MOST_REFUSALS = 5
 SHOWN_SECONDS = 600.0
 """How long a link or a code is good at most."""
 
-_BEGUN_MOST, _BEGUN_SECONDS = 12, 600.0
+BEGUN_MOST, BEGUN_SECONDS = 12, 600.0
 """So many sign-ins may one person begin in that time."""
-_REMEMBERED = 10_000
-"""People of whom it is known when they began some."""
 
 Keep = Callable[[Finished], Awaitable[LoginRow]]
 Do = Callable[[Work], asyncio.Task[None] | None]
-
-
-class Beginnings:
-    """How often people have begun to sign in, lately."""
-
-    def __init__(self) -> None:
-        self._begun: Recent[UserId, deque[float]] = Recent(_REMEMBERED)
-
-    def count(self, owner: UserId) -> None:
-        """Count one more. Raises ``PermanentFailure`` where it is too often."""
-        now = asyncio.get_running_loop().time()
-        begun = self._begun.get(owner)
-        if begun is None:
-            begun = deque(maxlen=_BEGUN_MOST)
-            self._begun.put(owner, begun)
-        if len(begun) == _BEGUN_MOST and now - begun[0] < _BEGUN_SECONDS:
-            raise PermanentFailure("you tried to sign in very often; try again in ten minutes")
-        begun.append(now)
 
 
 class SignIn:

@@ -75,6 +75,9 @@ class Status:
             "portals": len(self.portals.all),
             "lanes": self._lanes(),
             "into_matrix_waiting": self.sender.waiting,
+            "into_matrix_held_up": [
+                lane.look() for lane in self.sender.standing() if lane.trouble
+            ][:_LONGEST],
             "parked": parked,
             "seconds_end_to_end": {
                 direction: self._median(direction) for direction in ("to_network", "to_matrix")
@@ -186,6 +189,11 @@ def in_lines(look: Mapping[str, Any]) -> list[str]:
         + (f": {one['because']}" if one["because"] else "")
         for one in lanes["longest"] if one["seconds"] >= 1
     ]  # fmt: skip
+    lines += [
+        f"  into {one['room']}: {one['waiting']}, since {one['since'][:19].replace('T', ' ')}: "
+        f"{one['because']}"
+        for one in look.get("into_matrix_held_up", ())  # An older Trestle does not say it.
+    ]
     lines.append(f"parked: {_parked_in_words(look['parked'])}")
     half = [
         f"{way.replace('_', ' ')} under {seconds:g} s"

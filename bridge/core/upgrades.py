@@ -146,20 +146,25 @@ class Upgrades:
         old = door.portal.room
         # Those on their way there are not in there yet.
         present = await door.arrivals.attendance.present()
+        left = door.arrivals.attendance.gone(present)
         hidden = door.facts.hide()
         self._moving.add((door.portal.id, old))
         await self._portals.move(door, room, sender)
         door.facts.forget_listing()  # That was of the old room.
-        await self._settle(door, old, sender, hidden, present)
+        await self._settle(door, old, sender, hidden, present, left)
 
     async def _settle(
         self, door: Doorway, old: RoomId, sender: UserId, hidden: Sequence[Outgoing],
-        present: Set[UserId] = frozenset(),
+        present: Set[UserId] = frozenset(), left: Set[UserId] = frozenset(),
     ) -> None:  # fmt: skip
-        """Do in both rooms what belongs to a move; all of it can be done again."""
+        """Do in both rooms what belongs to a move; all of it can be done again.
+
+        Those of the ``present`` who ``left`` the chat, while room and chat could not be compared,
+        leave the old room and do not come into the new one.
+        """
         house, portal = self._house, door.portal
         names = await house.intents.joined_members(old)
-        there = self._ghosts(door, names)
+        there = self._ghosts(door, names) | present
         await door.facts.show()
         await self._move_in(house.namespaces.bot, portal.room)
 
@@ -169,10 +174,11 @@ class Upgrades:
                 portal=portal.id, name=names.get(ghost, ""),
             )  # fmt: skip
 
+        along = there - left - door.arrivals.attendance.gone(there)
         await house.sender.put([
             *hidden,
-            *(membership(ghost, portal.room, SendKind.JOIN) for ghost in sorted(there | present)),
-            *(membership(ghost, old, SendKind.LEAVE) for ghost in sorted(there | present)),
+            *(membership(ghost, portal.room, SendKind.JOIN) for ghost in sorted(along)),
+            *(membership(ghost, old, SendKind.LEAVE) for ghost in sorted(there)),
         ])  # fmt: skip
         await self._plumbing.retract(door, old)
         await self._plumbing.publish(door, sender)

@@ -257,7 +257,10 @@ def refusal_of(reply: Reply) -> TrestleError:
     message = str(content.get("error", ""))
     error = MatrixError(reply.status, errcode, message, reply.retry_after, content)
     if reply.status == 429 or errcode == "M_LIMIT_EXCEEDED":
-        return HomeserverAway("the homeserver asks for patience", retry_after=error.retry_after)
+        asked = "" if error.retry_after is None else f" for {error.retry_after:g} s"
+        return HomeserverAway(
+            f"the homeserver asks for patience{asked}", retry_after=error.retry_after
+        )
     if reply.status >= 500 and errcode not in PING_ERRORS:
         return HomeserverAway(str(error), retry_after=error.retry_after)
     if 300 <= reply.status < 400:

@@ -16,7 +16,7 @@ from bridge.matrix.client import HomeserverClient, MatrixError, event_id_of, pat
 from bridge.matrix.intents import MARK
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Outgoing
-from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import EventId, InstanceId, RoomId, UserId
 from bridge.sdk.secret import Secret
 
@@ -66,10 +66,7 @@ class Doubles:
         try:
             reply = await self._ask(person, leave, "PUT", place, self._marked(outgoing))
         except MatrixError as error:
-            if error.errcode in _ENDED or (
-                error.status == 403 and await self._is_refused(person, leave)
-            ):
-                self.on_refused(person, _ended(leave))
+            await self._note_end(person, leave, error)
             log.info("a double puppet cannot speak: %s", error.errcode,
                      extra={"event": "double_refused"})  # fmt: skip
             return None
@@ -134,6 +131,13 @@ class Doubles:
                 "me alone, without encryption"
             )
 
+    async def _note_end(self, person: UserId, leave: Leave, error: MatrixError) -> None:
+        """Tell of it where the homeserver said no since it lets us act for the person no more."""
+        if error.errcode in _ENDED or (
+            error.status == 403 and await self._is_refused(person, leave)
+        ):
+            self.on_refused(person, _ended(leave))
+
     async def _is_refused(self, person: UserId, leave: Leave) -> bool:
         """Whether it is the person that we may not act for, and not the room that is closed."""
         try:
@@ -164,7 +168,8 @@ class Doubles:
     async def ignored_by(self, person: UserId, leave: Leave) -> frozenset[str]:
         """Whom the person ignores (client-server API, "Ignoring Users").
 
-        Raises ``TemporaryFailure`` when that cannot be asked.
+        Raises ``HomeserverAway`` when that cannot be asked, ``PermanentFailure`` when the
+        homeserver does not say it to us.
         """
         place = path("v3", "user", person, "account_data", "m.ignored_user_list")
         try:
@@ -172,7 +177,8 @@ class Doubles:
         except MatrixError as error:
             if error.status == 404:
                 return frozenset()
-            raise TemporaryFailure(str(error)) from error
+            await self._note_end(person, leave, error)
+            raise PermanentFailure(str(error)) from error
         users = reply.get("ignored_users")
         return frozenset(users) if isinstance(users, dict) else frozenset()
 

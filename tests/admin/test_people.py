@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from bridge.model import SystemClock
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.settings import DatabaseSettings
 from bridge.storage.masterkeys import MasterKeys
+from bridge.storage.modulestore import InstanceStore
+from bridge.storage.personal import SECRET
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms
 from bridge.storage.vault import Vault
@@ -31,6 +34,49 @@ async def fill(settings: DatabaseSettings, state_dir: Path) -> None:
         for person in (ALICE, BEA):
             await BotRooms(database).note_told(person, f"a word for {person}")
             await vault.put(person, NEAR, "password", b"hushhush")
+
+
+async def keep_in_store(settings: DatabaseSettings, state_dir: Path) -> None:
+    """Have a module keep a secret and a word of a person's."""
+    async with Database.open(settings, state_dir, SystemClock()) as database:
+        store = InstanceStore(database, InstanceId("vault"))
+        await store.put("key:1", b"hushhush", subject=ALICE)
+        await store.put("note:1", b"my word", subject=ALICE)
+
+
+KEEPER = """
+from pydantic import BaseModel
+from bridge.sdk import Holds, Kept, ModuleInfo
+
+
+class Settings(BaseModel):
+    pass
+
+
+class Keeper:
+    info = ModuleInfo(id="keeper", name="Keeper", summary="Keeps.", keeps=(
+        Kept(prefix="key:", holds=Holds.SECRET, purpose="a key", keep_for=None),
+        Kept(prefix="note:", holds=Holds.CONTENT, purpose="a word", keep_for=None),
+    ))
+    settings = Settings
+    commands = ()
+
+    def __init__(self, settings, host):
+        pass
+
+    async def on_message(self, message, call):
+        pass
+"""
+
+
+def install_keeper(place: Path, code: str) -> Path:
+    """Install a stranger's module that keeps secrets; give the folder for ``PYTHONPATH``."""
+    info = place / "trestle_keeper-1.0.dist-info"
+    info.mkdir(parents=True)
+    (place / "trestle_keeper.py").write_text(code)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: trestle-keeper\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[trestle.bots]\nkeeper = trestle_keeper:Keeper\n")
+    return place
 
 
 def rows_in(file: Path) -> dict[str, list[dict[str, Any]]]:
@@ -71,6 +117,28 @@ def test_all_about_a_person_is_written_out_while_nothing_runs(
     assert file.read_bytes() == before
     nobody = trestle("export", "alice", file, "-c", config)
     assert "a person is named by the Matrix id" in nobody.errors
+
+
+def test_what_a_module_says_is_a_secret_is_not_shown_though_nothing_runs(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    config, place = config_in(folder, database_settings), folder / "site"
+    text = config.read_text()
+    assert "\nmodules:\n" in text
+    config.write_text(text.replace("\nmodules:\n", "\nmodules:\n  vault:\n    module: keeper\n"))
+    asyncio.run(keep_in_store(database_settings, folder / "state"))
+    # Of a module that does not load nobody knows what is a secret.
+    shown: list[dict[str, str]] = []
+    for name, code in (("sound", KEEPER), ("broken", "raise ImportError('broken')")):
+        env = {"PYTHONPATH": f"{install_keeper(place / name, code)}:{os.getcwd()}"}
+        done = run_program("export", ALICE, folder / f"{name}.zip", "-c", config, env=env)
+        assert done.code == 0, done.said
+        assert ("not known which of what vault keeps" in done.errors) is (name == "broken")
+        rows = rows_in(folder / f"{name}.zip")["module_store"]
+        shown.append({row["key"]: row["value"] for row in rows})
+    assert shown == [
+        {"key:1": SECRET, "note:1": "my word"}, {"key:1": SECRET, "note:1": SECRET}
+    ]  # fmt: skip
 
 
 def test_erasing_asks_first_and_needs_the_program(

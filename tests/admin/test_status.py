@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
+from bridge.core.status import in_lines
 from bridge.core.statusroom import StatusRoom
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Outgoing, Permission, SendKind
@@ -12,7 +14,7 @@ from bridge.settings import DatabaseSettings
 from tests.conformance.stage import DICE, ROOM, Play, play
 from tests.rigs.program import trestle_program
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, Said, refuse
-from tests.rigs.trestle import Town, make_modules
+from tests.rigs.trestle import Town, make_modules, wait_until
 
 ADMIN, OTHER = UserId(f"@admin:{SERVER}"), UserId(f"@other:{SERVER}")
 
@@ -164,6 +166,35 @@ async def test_status_shows_all_on_one_screen(
             assert words in text
         assert len(text.splitlines()) < 24
     assert "does not run with this config" in await trestle.ask("status", code=1)
+
+
+async def test_a_room_for_which_the_homeserver_asks_for_patience_is_shown_and_asked_no_sooner(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    asked_for: list[str] = []
+
+    def busy(asked: Asked) -> Answer | None:
+        if "send" not in asked.parts or asked.parts[1] != ROOM:
+            return None
+        asked_for.append(asked.path)
+        return refuse(429, "M_LIMIT_EXCEEDED", retry_after_ms=60_000)
+
+    loop = asyncio.get_running_loop()
+    async with play(database_settings, folder, rules=[busy]) as stage:
+        parts, homeserver = stage.app.parts, stage.homeserver
+        await parts.sender.put([say("one"), say("two")])
+        await wait_until(lambda: any(lane.is_resting for lane in parts.sender.standing()))
+        # Other rooms go on.
+        await parts.sender.put([replace(say("elsewhere"), room=RoomId("!other"))])
+        await homeserver.wait_until(lambda: homeserver.texts("!other") == ["elsewhere"])
+        look = await parts.status.look()
+        (held,) = look["into_matrix_held_up"]
+        assert (held["room"], held["waiting"]) == (ROOM, 2)
+        (line,) = [one for one in in_lines(look) if one.startswith(f"  into {ROOM}: 2, since ")]
+        assert line.endswith(": the homeserver asks for patience for 60 s")
+        assert len(asked_for) == 1
+        stops = loop.time()
+    assert loop.time() - stops < 30
 
 
 def _edited(said: Said) -> object:

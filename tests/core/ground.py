@@ -156,6 +156,11 @@ class Ground:
         """Call everybody by their id."""
         return user
 
+    async def is_listed(self, room: RoomId) -> bool:
+        """Have the room in the homeserver's own directory."""
+        self._refuse("is_listed")
+        return True
+
     async def set_listed(self, room: RoomId, listed: bool) -> None:
         """Put the room into the homeserver's own directory."""
         self._refuse("set_listed")

@@ -33,6 +33,7 @@ def ranks(*, is_all: bool = False, **theirs: Rank) -> RemoteRanks:
 
 
 CLOSED = RemoteAccess(chat=CHAT, listed=False, open=False, moderated=True)
+OPEN = RemoteAccess(chat=CHAT, listed=True, open=True, moderated=False)
 KICK = RemoteRemoval(chat=CHAT, user=ALICE, by=None, how=Removal.KICK)
 EVENTS: list[RemoteEvent] = [
     ranks(is_all=True, bob=Rank.MODERATOR), topic("first"), ranks(carl=Rank.VOICED), CLOSED,
@@ -119,6 +120,31 @@ async def test_a_room_that_follows_the_topic_alone_has_what_is_known_of_its_chat
     assert ground.topics == ["second"]
     assert ground.levels.get("events_default", 0) == 0
     assert (ground.stored["open"], facts.portal.quieted) == (False, False)
+
+
+@pytest.mark.parametrize("follow", [Follow.TOPIC, Follow.ALL])
+async def test_a_room_that_could_not_be_listed_is_once_the_homeserver_is_back(
+    follow: Follow,
+) -> None:
+    ground = Ground()
+    portal: Portal = replace(ground.portal, follow=follow, created_by=ALICE, listed=True)
+    facts = ChatFacts(portal, ground.house)
+    ground.is_away = True
+    await facts.receive(OPEN)
+    assert ground.wanted == [facts]
+    with pytest.raises(HomeserverAway):
+        await facts.catch_up()
+    # While nothing crosses, nothing is done there; it is wanted anew when that is over.
+    ground.is_away, facts.portal = False, replace(facts.portal, paused=True)
+    await facts.catch_up()
+    assert not ground.waiting
+    facts.portal = replace(facts.portal, paused=False)
+    await facts.review()
+    assert ground.wanted == [facts, facts]
+    await facts.catch_up()
+    await facts.catch_up()
+    ground.arrive()
+    assert ground.listed == [True]
 
 
 async def test_a_topic_that_was_missed_is_not_put_over_a_newer_one() -> None:

@@ -8,18 +8,24 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from bridge.app import App
 from bridge.core.aside import Choice
 from bridge.core.parkedcommand import ParkedCommand
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import ParkReason
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings import DatabaseSettings
+from tests.admin.test_status import say
+from tests.conformance.stage import ALICE, ROOM, play
 from tests.flow.test_conversation import bridge, irc_module
 from tests.rigs.chaos import install_chaos, read_ledger
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.program import TrestleProgram, trestle_program
+from tests.rigs.scripted_homeserver import Answer, Asked, refuse
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 BOT = "@_trestle_chaos:test.example"
@@ -122,7 +128,7 @@ async def test_a_room_has_all_of_its_own_tried_again_and_lets_go_only_as_many_as
         command = ParkedCommand(aside, seconds=0)
         said = await command.obey(RoomId(room), UserId(alice.id), ("retry", "all", "refused"))
         assert said == (
-            f"1 run again.\n{MANY - 1} are left. To go on, say: !trestle parked retry all refused"
+            f"1 run again.\n{MANY - 1} are left. To go on, say: !trestle parked retry rest"
         )
         await alice.say(room, "!trestle parked retry all")
         await alice.wait_for_text(room, f"{MANY - 1} run again.")
@@ -132,6 +138,33 @@ async def test_a_room_has_all_of_its_own_tried_again_and_lets_go_only_as_many_as
         assert list(await aside.all(RoomId(elsewhere))) == [other]
         await _let_all_go(alice, elsewhere)
         assert await aside.all() == []
+
+
+async def test_each_is_tried_again_once_though_some_are_put_aside_again_at_once(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    bad = {"bad 1", "bad 2", "bad 3"}
+
+    def refuses(asked: Asked) -> Answer | None:
+        return refuse(400, "M_BAD_JSON") if asked.content.get("body") in bad else None
+
+    async with play(database_settings, folder, rules=[refuses]) as stage:
+        parts, room, alice = stage.app.parts, RoomId(ROOM), UserId(ALICE)
+        command = ParkedCommand(parts.aside, seconds=0)
+        await parts.sender.put([say(text) for text in sorted(bad)])
+        await wait_until(lambda: not parts.sender.waiting)
+        bad.remove("bad 3")
+        for words, left in ((("retry", "all"), 2), (("retry", "rest"), 1)):
+            assert await command.obey(room, alice, words) == (
+                f"1 run again.\n{left} are left. To go on, say: !trestle parked retry rest"
+            )
+            await wait_until(lambda: not parts.sender.waiting)
+            assert len(await parts.aside.all(room)) == 3
+        assert await command.obey(room, alice, ("retry", "rest")) == "1 run again."
+        await stage.homeserver.wait_until(lambda: stage.homeserver.texts(room) == ["bad 3"])
+        with pytest.raises(PermanentFailure, match="say !trestle parked retry all"):
+            await command.obey(room, alice, ("retry", "rest"))
+        assert len(await parts.aside.all(room)) == 2
 
 
 async def test_two_who_try_all_again_at_the_same_time_have_each_said_once(

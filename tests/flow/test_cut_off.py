@@ -167,6 +167,48 @@ async def test_what_was_cut_off_is_done_whole_the_next_time(
         assert f"@_trestle_near_carl:{SERVER}" in homeserver.rooms[NEW]
 
 
+async def test_who_left_the_chat_while_the_homeserver_was_away_does_not_move_along(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    rooms, carl, dora = Rooms(), *(f"@_trestle_near_{one}:{SERVER}" for one in ("carl", "dora"))
+    refused: list[str] = []
+
+    def is_away(asked: Asked) -> Answer | None:
+        if asked.parts[:2] != ("rooms", OLD) or asked.parts[-1] != "joined_members":
+            return None
+        refused.append(asked.path)
+        return refuse(502, "M_UNKNOWN")
+
+    async with run_ngircd() as irc, scripted_homeserver() as homeserver:
+        homeserver.rules.append(rooms)
+        homeserver.rooms |= {OLD: {BOT, ALICE}, NEW: {ALICE}}
+        settings = settings_for(homeserver, database_settings, folder, modules=irc_module(irc))
+        async with irc_user(irc.port, "dora") as stays:
+            await stays.join("#pier")
+            async with irc_user(irc.port, "carl") as goes, running(settings) as app:
+                rooms.parts, near = app.parts, app.parts.instances[NEAR]
+                await wait_until(lambda: near.relay is not None)
+                assert await near.wait_until_connected(PATIENCE)
+                await goes.join("#pier")
+                await app.parts.plumbing.bridge(near, "#pier", OLD, UserId(ALICE))
+                for one in (goes, stays):
+                    one.say("PRIVMSG #pier :hello")
+                await homeserver.wait_until(lambda: {carl, dora} <= homeserver.rooms[OLD])
+            homeserver.rules.insert(0, is_away)
+            async with running(settings) as app:
+                rooms.parts = app.parts
+                # So it is some seconds until it is tried next.
+                await wait_until(lambda: len(refused) >= 4)
+                homeserver.rules.remove(is_away)
+                assert await homeserver.put(settings, [replace_old(rooms)]) == 200
+                moved = "The bridge to #pier on near has moved here."
+                await homeserver.wait_until(lambda: moved in homeserver.texts(NEW))
+                await homeserver.wait_until(lambda: homeserver.rooms[OLD] == {BOT, ALICE})
+                await homeserver.wait_until(lambda: dora in homeserver.rooms[NEW])
+                asked = [one.user for one in homeserver.of("POST", "rooms", NEW, "join")]
+                assert carl not in {*asked, *homeserver.rooms[NEW]}
+
+
 async def test_a_bridge_that_is_untied_while_it_moves_is_in_neither_room(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:

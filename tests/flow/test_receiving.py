@@ -10,8 +10,9 @@ import pytest
 
 from bridge.core.hosting import InstanceMetrics
 from bridge.core.modulehost import ModuleHost
+from bridge.core.patience import persistently
 from bridge.demo.matrix_user import PATIENCE
-from bridge.matrix.client import HomeserverAway, MatrixError
+from bridge.matrix.client import HomeserverAway, MatrixError, Reply, refusal_of
 from bridge.model import LoginRow, SystemClock
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import (
@@ -194,6 +195,40 @@ async def test_a_module_that_waits_can_be_stopped() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await host.receive(said("one"))
+
+
+@pytest.mark.parametrize("error", [HomeserverAway, TemporaryFailure])
+async def test_the_pause_that_the_homeserver_asks_for_is_kept_and_no_others(
+    error: type[TemporaryFailure],
+) -> None:
+    stored: list[RemoteEvent] = []
+    host = host_with([error("wait", retry_after=6)], stored)
+    now = asyncio.get_running_loop().time
+    began = now()
+    async with asyncio.timeout(PATIENCE):
+        await host.receive(said("one"))
+    assert (now() - began >= 5.99) is (error is HomeserverAway)
+    assert stored == [said("one")]
+
+
+async def test_what_is_tried_for_ever_is_tried_no_sooner_than_the_homeserver_asks_for() -> None:
+    failures = [HomeserverAway("wait", retry_after=2)]
+
+    async def act() -> None:
+        if failures:
+            raise failures.pop()
+
+    now = asyncio.get_running_loop().time
+    began = now()
+    async with asyncio.timeout(PATIENCE):
+        await persistently(act)
+    assert now() - began >= 1.99
+
+
+async def test_a_pause_that_is_asked_for_is_said_in_seconds() -> None:
+    body = {"errcode": "M_LIMIT_EXCEEDED", "error": "", "retry_after_ms": 60_000}
+    error = refusal_of(Reply(429, body, 60.0))
+    assert str(error) == "the homeserver asks for patience for 60 s"
 
 
 REFUSE = """
