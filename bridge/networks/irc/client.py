@@ -292,11 +292,10 @@ class IrcClient(Presence):
         if not self._is_puppet:
             self._network.relay = inquiries
         self._network.note_channels(self._login.id, channels.is_in)
-        rollcall = RollCall(connection)
         if self._ears is not None:
             self._desk = Desk(
-                connection, self._network, self._host, self._ears.roster, rollcall,
-                self._memberships.invited,
+                connection, self._network, self._host, self._ears.roster,
+                RollCall(connection, inquiries), self._memberships.invited,
             )  # fmt: skip
         whispers = self._whispers(connection)
         self._doorman = doorman = Doorman(
@@ -324,11 +323,10 @@ class IrcClient(Presence):
                 listener = Listener(
                     login=self._login.id, host=self._host, network=self._network,
                     connection=connection, memberships=self._memberships, channels=channels,
-                    keeper=nick_keeper, inquiries=inquiries, rollcall=rollcall, doorman=doorman,
+                    keeper=nick_keeper, inquiries=inquiries, doorman=doorman,
                     ears=self._ears, inbox=inbox,
                 )  # fmt: skip
                 ended = await self._end_of(connection, others, listener.listen())
-                rollcall.end()
                 inbox.add(*doorman.end())
                 inbox.close()
         except asyncio.CancelledError:

@@ -186,6 +186,17 @@ class Connection:
         while not self.answer(one) and loop.time() < end:
             await asyncio.sleep(self._flood.pause)
 
+    async def leisure(self, seconds: float) -> bool:
+        """Wait until others have left half of flood control's burst, for some seconds at most.
+
+        Gives whether it came to that."""
+        end = asyncio.get_running_loop().time() + seconds
+        while (pause := self._flood.leisure) and (
+            left := end - asyncio.get_running_loop().time()
+        ) > 0:
+            await asyncio.sleep(min(pause, left))
+        return not pause
+
     async def say(self, one: Line) -> None:
         """Write a line as soon as flood control lets. Raises ``TemporaryFailure`` if it cannot."""
         if pause := self._flood.reserve():
