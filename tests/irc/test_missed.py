@@ -1,15 +1,15 @@
 """What was said to somebody alone while they were away (draft/chathistory, its ``TARGETS``)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from bridge.networks.irc.missed import STORE_PREFIX
-from bridge.sdk.events import RemoteMessage
+from bridge.sdk.events import RemoteMessage, RemoteRemark
 from bridge.sdk.ids import LoginId, RemoteUserId
 from bridge.sdk.login import Login, LoginKind
 from bridge.sdk.secret import Secret
 from bridge.sdk.text import to_plain
-from tests.irc.stage import Host, Network, running, user_id
+from tests.irc.stage import Host, Network, chat, running, user_id
 from tests.irc.test_client import speaking, synced
 from tests.irc.test_history import CAPABILITIES, ISUPPORT, at
 from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
@@ -38,7 +38,11 @@ def texts(host: Host) -> list[str]:
 
 @asynccontextmanager
 async def signed_in(
-    server: ScriptedServer, network: Network, capabilities: str = CAPABILITIES
+    server: ScriptedServer,
+    network: Network,
+    capabilities: str = CAPABILITIES,
+    isupport: str = ISUPPORT,
+    chats: Sequence[str] = (),
 ) -> AsyncIterator[tuple[Peer, Host]]:
     """Have somebody connected whom the server knows by a password of its own."""
     host = Host(network.store)
@@ -46,9 +50,11 @@ async def signed_in(
         id=LoginId(7), owner=user_id("Alice"), name="Alice", kind=LoginKind.PERSON,
         secrets={"server_password": Secret("sesame")},
     )  # fmt: skip
-    async with running(network.connector.connect(login, host)) as run:
+    client = network.connector.connect(login, host)
+    client.watch_chats([chat(one) for one in chats])
+    async with running(client) as run:
         peer = await server.accept()
-        await peer.welcome(ISUPPORT, capabilities)
+        await peer.welcome(isupport, capabilities)
         yield peer, host
         assert not run.ended.is_set()
 
@@ -105,6 +111,26 @@ async def test_what_is_missing_when_the_connection_ends_is_asked_for_by_the_next
             await host.wait_for(RemoteMessage)
         async with signed_in(server, network) as (peer, _):
             await peer.expect(f"CHATHISTORY TARGETS timestamp={at(10)} ")
+
+
+async def test_that_somebody_is_gone_is_told_after_what_they_said_before() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, netsplit_seconds=0)
+        await been_away(server, network)
+        async with signed_in(
+            server, network, isupport=f"{ISUPPORT} MONITOR=10", chats=["bob"]
+        ) as (peer, host):
+            await peer.expect("MONITOR + bob")
+            await peer.expect("CHATHISTORY TARGETS")
+            peer.say(said(20, "now"), ":irc.test 731 {nick} :bob")
+            await synced(peer)
+            peer.say(*targets("bob"))
+            await peer.expect("CHATHISTORY AFTER bob")
+            peer.say(*page("bob", said(11, "before")))
+            await host.wait_for(RemoteRemark)
+            told = [one for one in host.events if isinstance(one, RemoteMessage | RemoteRemark)]
+            assert [isinstance(one, RemoteRemark) for one in told] == [False, False, True]
+            assert texts(host) == ["bob m11 before", "bob m20 now"]
 
 
 async def test_what_waited_for_an_answer_is_told_when_the_connection_ends_before() -> None:

@@ -20,7 +20,6 @@ from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY
 from bridge.networks.irc.listener import Listener
 from bridge.networks.irc.memberships import Memberships, Way
-from bridge.networks.irc.missed import ALONE
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.presence import REST, Presence
@@ -315,7 +314,7 @@ class IrcClient(Presence):
                     others.append(tasks.create_task(self._serve(inbox, inquiries)))
                 if whispers is not None and whispers.lookout.is_possible:
                     others.append(tasks.create_task(whispers.lookout.serve(
-                        connection.say, lambda one: inbox.put(Heard(one, ALONE))
+                        connection.say, lambda one: inbox.put(*doorman.remark(one))
                     )))  # fmt: skip
                 if doorman.missed is not None:
                     others.append(tasks.create_task(doorman.missed.serve(inbox.put)))

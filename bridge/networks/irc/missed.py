@@ -7,7 +7,7 @@ where all is heard: it is not moved while something of a gap is missing.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -177,7 +177,7 @@ class Missed:
         self._advance(Mark(told, msgid))
         return not is_known and not is_own and source.is_person and chat == sides[0]
 
-    def take(self, message: Incoming, told: Iterable[RemoteEvent]) -> list[Heard]:
+    def take(self, message: Incoming, told: Iterable[RemoteEvent]) -> Sequence[Heard]:
         """Take what a line means; return what may be told now: what is said now comes after what
         was missed, unless that takes long."""
         heard = [Heard(one, ALONE) for one in told]
@@ -191,7 +191,11 @@ class Missed:
         if at is not None and msgid and is_kept:
             self._ids.append(msgid)
             self._advance(Mark(at, msgid))
-        if self._told.is_set():
+        return self.hold(heard)
+
+    def hold(self, heard: Sequence[Heard]) -> Sequence[Heard]:
+        """Take what is to be told now; return what may be."""
+        if not self._begun.is_set() or self._told.is_set():
             return heard
         self._held += heard
         return self.release() if len(self._held) > MOST_HELD else []
