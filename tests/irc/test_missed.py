@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from bridge.networks.irc.missed import STORE_PREFIX
+from bridge.networks.irc.missed import MOST_PAGES, STORE_PREFIX
 from bridge.sdk.events import RemoteMessage, RemoteRemark
 from bridge.sdk.ids import LoginId, RemoteUserId
 from bridge.sdk.login import Login, LoginKind
@@ -27,8 +27,8 @@ def page(nick: str, *lines: str) -> list[str]:
     return [f":irc.test BATCH +h chathistory {nick}", *inside, ":irc.test BATCH -h"]
 
 
-def targets(*names: str) -> list[str]:
-    lines = [f"@batch=t :irc.test CHATHISTORY TARGETS {one} {at(13)}" for one in names]
+def targets(*names: str, second: int = 13) -> list[str]:
+    lines = [f"@batch=t :irc.test CHATHISTORY TARGETS {one} {at(second)}" for one in names]
     return [":irc.test BATCH +t draft/chathistory-targets", *lines, ":irc.test BATCH -t"]
 
 
@@ -77,7 +77,9 @@ async def test_what_was_said_to_a_person_meanwhile_comes_before_what_is_said_now
         async with signed_in(server, network) as (peer, host):
             asked = await peer.expect("CHATHISTORY")
             assert asked == f"CHATHISTORY TARGETS timestamp={at(10)} {UNTIL} 3"
-            peer.say(said(20, "now"), *targets("#room", "bob", "Alice", "carl"))
+            peer.say(said(20, "now"), *targets("#room", "bob", "Alice"))
+            await peer.expect(f"CHATHISTORY TARGETS timestamp={at(13)} {UNTIL} 3")
+            peer.say(*targets("carl", second=14))
             assert await peer.expect("CHATHISTORY") == (
                 f"CHATHISTORY AFTER bob timestamp={at(10)} 3"
             )
@@ -99,6 +101,43 @@ async def test_what_was_said_to_a_person_meanwhile_comes_before_what_is_said_now
             await peer.expect(f"CHATHISTORY TARGETS timestamp={at(20)} ")
             peer.say(*targets(), said(21, "more"))
             await host.wait_for(RemoteMessage)
+
+
+def entries(*said: tuple[str, int]) -> list[str]:
+    inside = (targets(nick, second=second)[1] for nick, second in said)
+    return [targets()[0], *inside, targets()[-1]]
+
+
+async def test_who_spoke_is_asked_for_until_the_server_has_named_all() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        await been_away(server, network)
+        async with signed_in(server, network) as (peer, _):
+            asked = await peer.expect("CHATHISTORY TARGETS")
+            assert asked == f"CHATHISTORY TARGETS timestamp={at(10)} {UNTIL} 3"
+            peer.say(*entries(("anna", 11), ("bob", 12), ("carl", 13)))
+            # There may be others of the same time.
+            before = at(13).replace("13.000", "12.999")
+            assert await peer.expect("CHATHISTORY TARGETS") == asked.replace(at(10), before)
+            peer.say(*entries(("carl", 13), ("dora", 13), ("eve", 13)))
+            assert await peer.expect("CHATHISTORY TARGETS") == asked.replace(at(10), at(13))
+            peer.say(*entries(("frank", 14)))
+            for nick in ("anna", "bob", "carl", "dora", "eve", "frank"):
+                await peer.expect(f"CHATHISTORY AFTER {nick} timestamp={at(10)} 3")
+            assert sum("TARGETS" in one for one in peer.heard) == 3
+
+
+async def test_a_server_that_never_ends_to_name_people_is_asked_so_often_and_no_more() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        await been_away(server, network)
+        async with signed_in(server, network) as (peer, _):
+            for _ in range(MOST_PAGES):
+                await peer.expect("CHATHISTORY TARGETS")
+                peer.say(*targets("anna", "bob", "carl"))
+            await peer.expect("CHATHISTORY AFTER anna")
+            await synced(peer)
+            assert sum("TARGETS" in one for one in peer.heard) == MOST_PAGES
 
 
 async def test_what_is_missing_when_the_connection_ends_is_asked_for_by_the_next() -> None:
