@@ -7,6 +7,7 @@ import random
 import pytest
 
 from bridge.demo.matrix_user import PATIENCE
+from bridge.networks.irc.connection import MOST_HELD
 from bridge.networks.irc.delivery import Deliveries
 from bridge.networks.irc.isupport import MOST_TOKENS, Isupport
 from bridge.networks.irc.members import MOST_MEMBERS
@@ -15,7 +16,7 @@ from bridge.networks.irc.sending import Means
 from bridge.networks.irc.wire import Incoming, line
 from bridge.sdk.errors import ModuleNotReady
 from bridge.sdk.events import RemoteMessage
-from tests.irc.stage import Network, chat, running
+from tests.irc.stage import Network, chat, message, running
 from tests.irc.test_client import listening, speaking, synced
 from tests.irc.test_delivery import outcome
 from tests.rigs.scale import chance, scaled
@@ -177,6 +178,39 @@ async def test_a_server_that_says_anything_but_what_was_asked_is_left(text: str)
             await run.wait_for_error()
         assert isinstance(run.error, ModuleNotReady)
         assert "said too much before it answered a PING" in str(run.error)
+
+
+@pytest.mark.parametrize(
+    ("first", "tags"),
+    [
+        ("BATCH +p znc.in/playback #room", "@batch=p "),
+        ("BATCH +p chathistory #room", "@batch=p;time=2026-11-20T10:00:00.000Z "),
+        ("NOTICE * :Playback", "@time=2026-11-20T10:00:00.000Z "),
+    ],
+)
+async def test_a_bouncer_that_says_much_again_before_it_answers_is_no_such_server(
+    first: str, tags: str
+) -> None:
+    async with scripted_server() as server:
+        puppet, _ = Network(server.port).puppet("Alice")
+        async with running(puppet) as run, asyncio.TaskGroup() as tasks:
+            sent = tasks.create_task(puppet.send(message("#room", "hi")))
+            peer = await server.accept()
+            peer.pong = None
+            await peer.welcome(capabilities="batch message-tags server-time")
+            marker = (await peer.expect("PING ")).removeprefix("PING ")
+            peer.say(f":irc.test {first}")
+            for _ in range(0, MOST_HELD + 2000, 1000):
+                peer.say(*[f"{tags}:bob!b@h PRIVMSG #room :said before"] * 1000)
+                await peer.drain()
+            await peer.admit()
+            # What comes after the playback is read, too.
+            peer.say(f":irc.test PONG irc.test :{marker}")
+            await peer.expect("PRIVMSG #room :hi")
+            marker = (await peer.expect("PING ")).removeprefix("PING ")
+            peer.say(f":irc.test PONG irc.test :{marker}")
+            await sent
+            assert not run.ended.is_set()
 
 
 async def test_a_server_that_lists_people_without_end_is_left() -> None:

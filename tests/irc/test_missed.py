@@ -1,15 +1,15 @@
 """What was said to somebody alone while they were away (draft/chathistory, its ``TARGETS``)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from bridge.networks.irc.missed import STORE_PREFIX
-from bridge.sdk.events import RemoteMessage
+from bridge.networks.irc.missed import MOST_PAGES, STORE_PREFIX
+from bridge.sdk.events import RemoteMessage, RemoteRemark
 from bridge.sdk.ids import LoginId, RemoteUserId
 from bridge.sdk.login import Login, LoginKind
 from bridge.sdk.secret import Secret
 from bridge.sdk.text import to_plain
-from tests.irc.stage import Host, Network, running, user_id
+from tests.irc.stage import Host, Network, chat, running, user_id
 from tests.irc.test_client import speaking, synced
 from tests.irc.test_history import CAPABILITIES, ISUPPORT, at
 from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
@@ -27,8 +27,8 @@ def page(nick: str, *lines: str) -> list[str]:
     return [f":irc.test BATCH +h chathistory {nick}", *inside, ":irc.test BATCH -h"]
 
 
-def targets(*names: str) -> list[str]:
-    lines = [f"@batch=t :irc.test CHATHISTORY TARGETS {one} {at(13)}" for one in names]
+def targets(*names: str, second: int = 13) -> list[str]:
+    lines = [f"@batch=t :irc.test CHATHISTORY TARGETS {one} {at(second)}" for one in names]
     return [":irc.test BATCH +t draft/chathistory-targets", *lines, ":irc.test BATCH -t"]
 
 
@@ -38,7 +38,11 @@ def texts(host: Host) -> list[str]:
 
 @asynccontextmanager
 async def signed_in(
-    server: ScriptedServer, network: Network, capabilities: str = CAPABILITIES
+    server: ScriptedServer,
+    network: Network,
+    capabilities: str = CAPABILITIES,
+    isupport: str = ISUPPORT,
+    chats: Sequence[str] = (),
 ) -> AsyncIterator[tuple[Peer, Host]]:
     """Have somebody connected whom the server knows by a password of its own."""
     host = Host(network.store)
@@ -46,9 +50,11 @@ async def signed_in(
         id=LoginId(7), owner=user_id("Alice"), name="Alice", kind=LoginKind.PERSON,
         secrets={"server_password": Secret("sesame")},
     )  # fmt: skip
-    async with running(network.connector.connect(login, host)) as run:
+    client = network.connector.connect(login, host)
+    client.watch_chats([chat(one) for one in chats])
+    async with running(client) as run:
         peer = await server.accept()
-        await peer.welcome(ISUPPORT, capabilities)
+        await peer.welcome(isupport, capabilities)
         yield peer, host
         assert not run.ended.is_set()
 
@@ -71,7 +77,9 @@ async def test_what_was_said_to_a_person_meanwhile_comes_before_what_is_said_now
         async with signed_in(server, network) as (peer, host):
             asked = await peer.expect("CHATHISTORY")
             assert asked == f"CHATHISTORY TARGETS timestamp={at(10)} {UNTIL} 3"
-            peer.say(said(20, "now"), *targets("#room", "bob", "Alice", "carl"))
+            peer.say(said(20, "now"), *targets("#room", "bob", "Alice"))
+            await peer.expect(f"CHATHISTORY TARGETS timestamp={at(13)} {UNTIL} 3")
+            peer.say(*targets("carl", second=14))
             assert await peer.expect("CHATHISTORY") == (
                 f"CHATHISTORY AFTER bob timestamp={at(10)} 3"
             )
@@ -95,6 +103,43 @@ async def test_what_was_said_to_a_person_meanwhile_comes_before_what_is_said_now
             await host.wait_for(RemoteMessage)
 
 
+def entries(*said: tuple[str, int]) -> list[str]:
+    inside = (targets(nick, second=second)[1] for nick, second in said)
+    return [targets()[0], *inside, targets()[-1]]
+
+
+async def test_who_spoke_is_asked_for_until_the_server_has_named_all() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        await been_away(server, network)
+        async with signed_in(server, network) as (peer, _):
+            asked = await peer.expect("CHATHISTORY TARGETS")
+            assert asked == f"CHATHISTORY TARGETS timestamp={at(10)} {UNTIL} 3"
+            peer.say(*entries(("anna", 11), ("bob", 12), ("carl", 13)))
+            # There may be others of the same time.
+            before = at(13).replace("13.000", "12.999")
+            assert await peer.expect("CHATHISTORY TARGETS") == asked.replace(at(10), before)
+            peer.say(*entries(("carl", 13), ("dora", 13), ("eve", 13)))
+            assert await peer.expect("CHATHISTORY TARGETS") == asked.replace(at(10), at(13))
+            peer.say(*entries(("frank", 14)))
+            for nick in ("anna", "bob", "carl", "dora", "eve", "frank"):
+                await peer.expect(f"CHATHISTORY AFTER {nick} timestamp={at(10)} 3")
+            assert sum("TARGETS" in one for one in peer.heard) == 3
+
+
+async def test_a_server_that_never_ends_to_name_people_is_asked_so_often_and_no_more() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        await been_away(server, network)
+        async with signed_in(server, network) as (peer, _):
+            for _ in range(MOST_PAGES):
+                await peer.expect("CHATHISTORY TARGETS")
+                peer.say(*targets("anna", "bob", "carl"))
+            await peer.expect("CHATHISTORY AFTER anna")
+            await synced(peer)
+            assert sum("TARGETS" in one for one in peer.heard) == MOST_PAGES
+
+
 async def test_what_is_missing_when_the_connection_ends_is_asked_for_by_the_next() -> None:
     async with scripted_server() as server:
         network = Network(server.port)
@@ -105,6 +150,26 @@ async def test_what_is_missing_when_the_connection_ends_is_asked_for_by_the_next
             await host.wait_for(RemoteMessage)
         async with signed_in(server, network) as (peer, _):
             await peer.expect(f"CHATHISTORY TARGETS timestamp={at(10)} ")
+
+
+async def test_that_somebody_is_gone_is_told_after_what_they_said_before() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, netsplit_seconds=0)
+        await been_away(server, network)
+        async with signed_in(
+            server, network, isupport=f"{ISUPPORT} MONITOR=10", chats=["bob"]
+        ) as (peer, host):
+            await peer.expect("MONITOR + bob")
+            await peer.expect("CHATHISTORY TARGETS")
+            peer.say(said(20, "now"), ":irc.test 731 {nick} :bob")
+            await synced(peer)
+            peer.say(*targets("bob"))
+            await peer.expect("CHATHISTORY AFTER bob")
+            peer.say(*page("bob", said(11, "before")))
+            await host.wait_for(RemoteRemark)
+            told = [one for one in host.events if isinstance(one, RemoteMessage | RemoteRemark)]
+            assert [isinstance(one, RemoteRemark) for one in told] == [False, False, True]
+            assert texts(host) == ["bob m11 before", "bob m20 now"]
 
 
 async def test_what_waited_for_an_answer_is_told_when_the_connection_ends_before() -> None:

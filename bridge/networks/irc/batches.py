@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
+from bridge.networks.irc.replies import SPEAKING
 from bridge.networks.irc.wire import Batch, Incoming
 
+PLAYBACK = "znc.in/playback"
+"""What a bouncer says again at once, unasked."""
 MOST_OPEN = 1000
 """More open groups than this are a server's mistake; the oldest is forgotten."""
 
@@ -33,3 +36,11 @@ class Batches:
         begun = Batch(kind, message.params[2:], name, label, is_replay)
         self._open[name] = begun
         return replace(message, batch=begun)
+
+
+def is_playback(message: Incoming) -> bool:
+    """Whether a line may be one that a bouncer says again to who comes: in a group of such lines,
+    or with the time when it was said."""
+    is_grouped = message.batch is not None and message.batch.kind == PLAYBACK
+    is_timed = message.command in SPEAKING and "time" in message.tags
+    return message.is_replayed or is_grouped or is_timed

@@ -20,7 +20,6 @@ from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY
 from bridge.networks.irc.listener import Listener
 from bridge.networks.irc.memberships import Memberships, Way
-from bridge.networks.irc.missed import ALONE
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.presence import REST, Presence
@@ -292,11 +291,10 @@ class IrcClient(Presence):
         if not self._is_puppet:
             self._network.relay = inquiries
         self._network.note_channels(self._login.id, channels.is_in)
-        rollcall = RollCall(connection)
         if self._ears is not None:
             self._desk = Desk(
-                connection, self._network, self._host, self._ears.roster, rollcall,
-                self._memberships.invited,
+                connection, self._network, self._host, self._ears.roster,
+                RollCall(connection, inquiries), self._memberships.invited,
             )  # fmt: skip
         whispers = self._whispers(connection)
         self._doorman = doorman = Doorman(
@@ -316,7 +314,7 @@ class IrcClient(Presence):
                     others.append(tasks.create_task(self._serve(inbox, inquiries)))
                 if whispers is not None and whispers.lookout.is_possible:
                     others.append(tasks.create_task(whispers.lookout.serve(
-                        connection.say, lambda one: inbox.put(Heard(one, ALONE))
+                        connection.say, lambda one: inbox.put(*doorman.remark(one))
                     )))  # fmt: skip
                 if doorman.missed is not None:
                     others.append(tasks.create_task(doorman.missed.serve(inbox.put)))
@@ -324,11 +322,10 @@ class IrcClient(Presence):
                 listener = Listener(
                     login=self._login.id, host=self._host, network=self._network,
                     connection=connection, memberships=self._memberships, channels=channels,
-                    keeper=nick_keeper, inquiries=inquiries, rollcall=rollcall, doorman=doorman,
+                    keeper=nick_keeper, inquiries=inquiries, doorman=doorman,
                     ears=self._ears, inbox=inbox,
                 )  # fmt: skip
                 ended = await self._end_of(connection, others, listener.listen())
-                rollcall.end()
                 inbox.add(*doorman.end())
                 inbox.close()
         except asyncio.CancelledError:

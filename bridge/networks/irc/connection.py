@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from bridge.networks.irc import endings, multiline, relaymsg, replies
-from bridge.networks.irc.batches import Batches
+from bridge.networks.irc.batches import Batches, is_playback
 from bridge.networks.irc.delivery import RETRY_SECONDS, Deliveries
 from bridge.networks.irc.flood import Flood
 from bridge.networks.irc.handshake import Handshake, Identity
@@ -186,6 +186,17 @@ class Connection:
         while not self.answer(one) and loop.time() < end:
             await asyncio.sleep(self._flood.pause)
 
+    async def leisure(self, seconds: float) -> bool:
+        """Wait until others have left half of flood control's burst, for some seconds at most.
+
+        Gives whether it came to that."""
+        end = asyncio.get_running_loop().time() + seconds
+        while (pause := self._flood.leisure) and (
+            left := end - asyncio.get_running_loop().time()
+        ) > 0:
+            await asyncio.sleep(min(pause, left))
+        return not pause
+
     async def say(self, one: Line) -> None:
         """Write a line as soon as flood control lets. Raises ``TemporaryFailure`` if it cannot."""
         if pause := self._flood.reserve():
@@ -305,12 +316,15 @@ class Connection:
             self._writer.transport.abort()
 
     async def check_answers(self) -> None:
-        """Return when the server has answered a PING, by which we will learn what it has read."""
+        """Return when the server has answered a PING, by which we will learn what it has read, or
+        when a bouncer says more again than is held: the rest is read as it comes."""
         self.write(line("PING", self._deliveries.ask()))
         held, before = list(self._read_before), self._received
         while self._deliveries.is_asking:
             held.append(await self._read_next())
             if len(held) > MOST_HELD or self._received - before > MOST_HELD_BYTES:
+                if 2 * sum(map(is_playback, held)) > len(held):
+                    break
                 raise ModuleNotReady(f"{self.server} said too much before it answered a PING.")
         self._read_before = iter(held)
 

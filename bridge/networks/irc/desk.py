@@ -10,6 +10,7 @@ from enum import Enum, auto
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.format import clean_text
 from bridge.networks.irc.guidance import HELP, help_lines
+from bridge.networks.irc.inquiry import Priority
 from bridge.networks.irc.members import Roster
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.rollcall import RollCall, operator_signs
@@ -68,6 +69,8 @@ class _Served:
     """Where it is answered."""
     is_nick_lost: bool = False
     """The nick was seen to go from them, or to another."""
+    priority: Priority = Priority.BACKGROUND
+    """With which the server is asked for it."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -103,7 +106,7 @@ class Desk:
         self._network = network
         self._host = host
         self._roster = roster
-        self._inquiry = rollcall
+        self._rollcall = rollcall
         self._windows = {one: asyncio.Queue[tuple[str, _Served]](MOST_WAITING) for one in _Window}
         self._waiting: Counter[str] = Counter()
         """How many wishes of whom are not done yet."""
@@ -131,6 +134,8 @@ class Desk:
             window, who, most = _Window.OTHERS, f"@{source.host or source.nick}", 1
         if wish is None and self._waiting[who]:
             return True  # It is just being said.
+        if window is _Window.WITHDRAWING:
+            said.priority = Priority.PERSON
         self._queue(window, who, most, said)
         return True
 
@@ -201,7 +206,7 @@ class Desk:
     async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
         """Ask the channel's operators who are there. Raises a ``DeliveryError``."""
         channel = request.chat.name
-        found = await self._inquiry.moderators(channel)
+        found = await self._rollcall.moderators(channel, Priority.PERSON)
         whom = [nick for nick in found if not self._is_one_of_us(nick)][:MOST_ASKED]
         if not whom:
             raise PermanentFailure(
@@ -272,7 +277,7 @@ class Desk:
         ]  # fmt: skip
         found = []
         for chat in chats:
-            moderators = await self._inquiry.moderators(chat.name)
+            moderators = await self._rollcall.moderators(chat.name, said.priority)
             # As it is spelled: our rule may take two nicks for one.
             if said.source.nick in moderators:
                 await self._check_still(said)
@@ -291,7 +296,7 @@ class Desk:
 
     async def _check_still(self, said: _Served) -> None:
         """Raise ``PermanentFailure`` if the nick may be another's than when it was said."""
-        found = await self._inquiry.find_person(said.source.nick)
+        found = await self._rollcall.find_person(said.source.nick, said.priority)
         if found != said.source or said.is_nick_lost:
             raise _lost(said)
 

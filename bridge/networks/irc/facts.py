@@ -2,7 +2,8 @@
 put out."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,7 +19,7 @@ from bridge.networks.irc.inquiry import Inquiries
 from bridge.networks.irc.members import Roster
 from bridge.networks.irc.modes import Change, rank_of, read_changes
 from bridge.networks.irc.network import Network
-from bridge.networks.irc.wire import Incoming, Source, line
+from bridge.networks.irc.wire import Incoming, Line, Source, line
 from bridge.sdk.errors import DeliveryError
 from bridge.sdk.events import (
     Rank,
@@ -71,19 +72,30 @@ class Facts:
         self._network = network
         self._roster = roster
         self._channels: dict[str, _Channel] = {}
-        self._to_ask: asyncio.Queue[str] = asyncio.Queue()
+        self._to_ask: deque[str] = deque()
+        self._came_in = asyncio.Event()
+        """There is something to ask."""
         network.ranks.clear()  # What was heard by another connection may be so no more.
 
     async def keep_asking(
         self, inquiries: Inquiries, wait_for_turn: Callable[[], Awaitable[None]]
     ) -> None:
-        """Ask for the modes and the bans of channels that we come into, as fast as we may write.
-        Each waits for its turn before; the answers are followed as they come."""
-        while True:
-            channel = await self._to_ask.get()
+        """Ask for the modes and the bans of channels that we come into, while nobody has anything
+        else to ask or to say. They wait for their turn before; the answers are followed as they
+        come. Runs until cancelled, or the connection ends."""
+        while not inquiries.has_ended:
+            await self._came_in.wait()
             await wait_for_turn()
             with suppress(DeliveryError):  # It is not told to us there, or only another time.
-                await inquiries.ask(line("MODE", channel), line("MODE", channel, "b"), wanted=())
+                await inquiries.ask_in_between(self._questions())
+            if not self._to_ask:
+                self._came_in.clear()
+
+    def _questions(self) -> Iterator[Sequence[Line]]:
+        while self._to_ask:
+            channel = self._to_ask[0]
+            yield line("MODE", channel), line("MODE", channel, "b")
+            self._to_ask.popleft()
 
     def handle(self, message: Incoming) -> list[RemoteEvent]:
         """Follow one line; return what it means to the room."""
@@ -108,7 +120,8 @@ class Facts:
             noted = self._network.banned.noted(chat.id)
             self._channels[chat.id] = _Channel(noted=noted, masks={})
             self._network.topics.forget(chat.id)
-            self._to_ask.put_nowait(chat.name)
+            self._to_ask.append(chat.name)
+            self._came_in.set()
             return []
         # A nick that comes back is anybody's: it holds nothing until it is given something.
         key = self._fold(source.nick)

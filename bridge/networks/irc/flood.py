@@ -29,6 +29,11 @@ class Flood:
         """The seconds until a place is free that nobody has reserved; 0 is now."""
         return max(0.0, self._next - self._time())
 
+    @property
+    def leisure(self) -> float:
+        """The seconds until half the burst is free and nobody has reserved it; 0 is now."""
+        return max(0.0, self._next + self._slack / 2 - self._time())
+
     def take(self) -> bool:
         """Take a place if it is free at once. For answers that may as well be left out."""
         if self._next > self._time():

@@ -41,8 +41,9 @@ class Gate:
         self._timer: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
-    async def passage(self, urgency: Urgency) -> AsyncIterator[None]:
-        """Wait for the turn to connect; the next may come when the block is left."""
+    async def passage(self, urgency: IntEnum) -> AsyncIterator[None]:
+        """Wait for the turn, those of least number first; the next may come when the block is
+        left."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         heapq.heappush(self._waiting, (urgency, next(self._numbers), turn))

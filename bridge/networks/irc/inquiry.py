@@ -2,12 +2,15 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
+from bridge.networks.irc.gate import Gate
 from bridge.networks.irc.wire import Incoming, Line, Source, line
 from bridge.sdk.errors import DeliveryError, TemporaryFailure
 
@@ -16,7 +19,26 @@ MOST_PAUSES = 4
 MOST_LINES = 500
 """Lines that one answer is kept of; the rest is counted only."""
 
+TURNS = 2.0
+"""One waits for one's turn this many times as long as for an answer: so one question before it may
+stay unanswered, and not any number."""
+BETWEEN_SECONDS = 5.0
+"""A background question that has the turn waits so long at most for room that nobody wants."""
+
 Hear = Callable[[Incoming], None]
+
+
+class Priority(IntEnum):
+    """Whose question goes first."""
+
+    PERSON = 0
+    """Somebody waits for the answer."""
+    BACKGROUND = 1
+    """It goes in between, and leaves the flood control's room to others."""
+
+
+class NotAskedError(TemporaryFailure):
+    """The turn did not come in time: nothing was written."""
 
 
 @dataclass(slots=True)
@@ -30,9 +52,14 @@ class _Question:
     channel: str
     """Folded: of replies those that name it answer this. Empty: all do."""
     hear: Hear
-    done: asyncio.Future[DeliveryError | None]
-    marker: str = ""
+    priority: Priority
     everything: bool = False
+    done: asyncio.Future[DeliveryError | None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    marker: str = ""
+    """In the PONG that says that all is worked through; empty while no PING is written."""
+    is_written: bool = False
     refusal: DeliveryError | None = None
     is_over: bool = False
     """Nothing more comes of it."""
@@ -89,7 +116,9 @@ class Inquiries:
     def __init__(self, connection: Connection, seconds: float) -> None:
         self._connection = connection
         self._seconds = seconds
-        self._turn = asyncio.Lock()
+        self._turns = Gate(1, math.inf)
+        self._waiting: Counter[Priority] = Counter()
+        """Questions whose turn has not come."""
         self._question: _Question | None = None
         self._overhearing: list[Overheard] = []
         self._ended = False
@@ -107,6 +136,7 @@ class Inquiries:
         last: Collection[str] = (),
         channel: str = "",
         everything: bool = False,
+        priority: Priority = Priority.PERSON,
     ) -> Answer:
         """Write lines and give what of the replies is wanted: numerics or commands.
 
@@ -114,12 +144,12 @@ class Inquiries:
         through all lines. ``channel``: what is said of other channels is no answer.
         ``everything``: whatever the server itself says, refusals too.
         Raises a ``DeliveryError`` with the server's reason when it refuses, ``TemporaryFailure``
-        when the connection breaks or it does not answer in time.
+        when the connection breaks, it does not answer in time or one's turn does not come in time.
         """
         answer = Answer()
         await self.follow(
             *lines, wanted=wanted, last=last, channel=channel, hear=answer.take,
-            everything=everything,
+            everything=everything, priority=priority,
         )  # fmt: skip
         return answer
 
@@ -131,37 +161,105 @@ class Inquiries:
         last: Collection[str] = (),
         channel: str = "",
         everything: bool = False,
+        priority: Priority = Priority.PERSON,
     ) -> None:
         """The same, with each line handed over as it comes."""
         fold = self._connection.isupport.fold
         about = {fold(param) for one in lines for param in one.params}
         about |= {one.command for one in lines}
-        async with self._turn:
+        question = _Question(
+            wanted, last, frozenset(about), fold(channel), hear, priority, everything=everything
+        )
+        async with self._turn(question):
+            for one in lines:
+                await self._make_room(question)
+                await self._connection.say(one)
+
+    async def ask_in_between(self, questions: Iterable[Sequence[Line]]) -> None:
+        """Ask one after another under one barrier; who follows the lines hears the answers.
+
+        It ends early where others want the turn: a question is asked once the one after it is
+        looked for, or none is. Raises as :meth:`ask` does; of a refusal it is not said of which
+        question.
+        """
+        question = _Question((), (), frozenset(), "", lambda _: None, Priority.BACKGROUND)
+        async with self._turn(question):
+            for number, lines in enumerate(questions):
+                if number and not await self._make_room(question):
+                    return
+                for one in lines:
+                    await self._make_room(question)
+                    await self._connection.say(one)
+
+    async def _make_room(self, question: _Question) -> bool:
+        """Have a background question leave flood control's room to others; not for long, since it
+        has the turn. Gives whether nobody else wants it or the room."""
+        if question.priority is Priority.PERSON:
+            return True
+        is_wanted = self._waiting.total() > 0
+        return not is_wanted and await self._connection.leisure(BETWEEN_SECONDS)
+
+    @asynccontextmanager
+    async def _turn(self, question: _Question) -> AsyncIterator[None]:
+        """Wait for the turn, have the block write what is asked, and wait for the answer."""
+        if question.priority is Priority.BACKGROUND:
+            await self._connection.leisure(self._seconds)  # Before it keeps others from asking.
+        async with AsyncExitStack() as stack:
+            await self._enter(stack, question.priority)
             if self._ended:
                 raise self._broken()
-            done = asyncio.get_running_loop().create_future()
-            self._question = question = _Question(
-                wanted, last, frozenset(about), fold(channel), hear, done, everything=everything
-            )
+            self._question = question
             try:
-                for one in lines:
-                    await self._connection.say(one)
-                if not last:
+                yield
+                if not question.last:
+                    await self._make_room(question)
                     question.marker = await self._connection.ask_paced()
+                question.is_written = True
+                self._hurry()
                 async with asyncio.timeout(self._seconds):
-                    failure = await done
+                    failure = await question.done
             except TimeoutError as error:
                 raise TemporaryFailure(
                     f"{self._connection.server} did not answer within {self._seconds:g} seconds."
                 ) from error
             finally:
-                self._question = None
-                if replies.LIST_END in last and not (question.is_over or question.refusal):
-                    self._listed_until = asyncio.get_running_loop().time() + self._seconds
-                if not question.is_over and self._connection.is_up:
-                    self._late = question.marker or self._connection.ask()
+                self._leave(question)
         if failure is not None:
             raise failure
+
+    async def _enter(self, stack: AsyncExitStack, priority: Priority) -> None:
+        """Wait for the turn, which ends with the stack."""
+        seconds = TURNS * self._seconds
+        self._waiting[priority] += 1
+        self._hurry()
+        try:
+            async with asyncio.timeout(seconds):
+                await stack.enter_async_context(self._turns.passage(priority))
+        except TimeoutError as error:
+            raise NotAskedError(
+                f"{self._connection.server} is asked one question at a time, and those before "
+                f"this one took more than {seconds:g} seconds: it was not asked. Try it again in "
+                "a minute."
+            ) from error
+        finally:
+            self._waiting[priority] -= 1
+
+    def _hurry(self) -> None:
+        """Where a person waits behind a background question, have that end with a PONG: what a
+        server does not answer holds nobody up."""
+        question = self._question
+        if question is None or not self._waiting[Priority.PERSON] or not self._connection.is_up:
+            return
+        is_background = question.priority is Priority.BACKGROUND
+        if is_background and question.is_written and not question.marker:
+            question.marker = self._connection.ask()
+
+    def _leave(self, question: _Question) -> None:
+        self._question = None
+        if replies.LIST_END in question.last and not (question.is_over or question.refusal):
+            self._listed_until = asyncio.get_running_loop().time() + self._seconds
+        if not question.is_over and self._connection.is_up:
+            self._late = question.marker or self._connection.ask()
 
     async def bans(self, channel: str) -> list[str]:
         """The masks that a channel bans. Raises as :meth:`ask` does."""
@@ -216,10 +314,12 @@ class Inquiries:
     def _hear_pong(self, params: Collection[str]) -> None:
         question = self._question
         marker = question.marker if question is not None else ""
-        if question is not None and marker and marker in params and not question.done.done():
+        if question is not None and marker and marker in params:
             question.is_over = True
-            question.done.set_result(question.refusal)
             self._late = ""  # It was asked before.
+            if not question.done.done():
+                unsaid = self._silent() if question.last else None
+                question.done.set_result(question.refusal or unsaid)
         elif self._late in params:
             self._late = ""
 
@@ -270,11 +370,19 @@ class Inquiries:
         fold = self._connection.isupport.fold
         return any(fold(one) in question.about or one.upper() in question.about for one in named)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the connection is gone."""
+        return self._ended or not self._connection.is_up
+
     def end(self) -> None:
         """Tell who waits that the connection is gone."""
         self._ended = True
         if self._question is not None and not self._question.done.done():
             self._question.done.set_result(self._broken())
+
+    def _silent(self) -> TemporaryFailure:
+        return TemporaryFailure(f"{self._connection.server} did not answer that.")
 
     def _broken(self) -> TemporaryFailure:
         return TemporaryFailure(f"The connection to {self._connection.server} broke.")

@@ -15,7 +15,6 @@ from bridge.networks.irc.network import Network
 from bridge.networks.irc.nickkeeper import NickKeeper
 from bridge.networks.irc.people import account_id
 from bridge.networks.irc.private import Doorman
-from bridge.networks.irc.rollcall import RollCall
 from bridge.networks.irc.wire import Incoming
 from bridge.sdk.errors import DeliveryError
 from bridge.sdk.ids import LoginId
@@ -36,7 +35,6 @@ class Listener:
     channels: Channels
     keeper: NickKeeper
     inquiries: Inquiries
-    rollcall: RollCall
     doorman: Doorman
     ears: Ears | None
     inbox: Inward
@@ -77,7 +75,6 @@ class Listener:
         if not message.is_replayed:
             if not is_speech:
                 self.channels.handle(message)
-                self.rollcall.handle(message)
             if message.command == "KICK" and connection.is_own_nick(message.param(1)):
                 self.memberships.kicked_from(message.param(0), connection.isupport.fold)
             self.keeper.handle(message)

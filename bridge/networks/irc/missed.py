@@ -7,7 +7,7 @@ where all is heard: it is not moved while something of a gap is missing.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ from bridge.networks.irc.history import (
 )
 from bridge.networks.irc.network import Network
 from bridge.networks.irc.partners import Partners
-from bridge.networks.irc.speech import read_time
+from bridge.networks.irc.speech import read_stamp, read_time
 from bridge.networks.irc.wire import Incoming, Source, line
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteEvent
@@ -44,6 +44,10 @@ nick is not met as a stranger meanwhile."""
 MOST_TARGETS = 1000
 MOST_PEOPLE = 50
 """So many people are asked for after one absence, those who spoke last."""
+MOST_PAGES = 20
+"""So many answers to the question who said something are asked for."""
+TICK = timedelta(milliseconds=1)
+"""The least time that a server is asked by."""
 MARGIN = timedelta(days=1)
 """The server's clock may be before ours."""
 AGAIN_SECONDS = 1.0
@@ -72,6 +76,11 @@ class Missed:
         self._is_open = False
         """It is not known yet who said something."""
         self._people: deque[str] = deque(maxlen=MOST_TARGETS)
+        self._page: list[datetime] = []
+        """When something was said last with those of one answer."""
+        self._pages: asyncio.Queue[datetime] = asyncio.Queue()
+        """After which times it is still to be asked who said something."""
+        self._pages_asked = 0
         self._held: list[Heard] = []
         self._ids: deque[str] = deque(maxlen=REMEMBERED)
         self._newest: Mark | None = None
@@ -107,15 +116,31 @@ class Missed:
             self._advance(Mark(self._now(), ""))
             await put(*self._let_go())
             return
-        until = max(since.at, self._now()) + MARGIN
-        limit = str(self._most_targets)
-        await self._connection.say(
-            line("CHATHISTORY", "TARGETS", stamp(since.at), stamp(until), limit)
-        )
-        with suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await self._told.wait()
-        await put(*self.release())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_asking_who(since.at))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await self._told.wait()
+            await put(*self.release())
+
+    async def _keep_asking_who(self, since: datetime) -> None:
+        until, limit = max(since, self._now()) + MARGIN, str(self._most_targets)
+        self._pages.put_nowait(since)
+        while True:
+            after = await self._pages.get()
+            self._pages_asked += 1
+            await self._connection.say(
+                line("CHATHISTORY", "TARGETS", stamp(after), stamp(until), limit)
+            )
+
+    def _next_page(self) -> datetime | None:
+        """After which time to ask once more, where an answer was as long as the server lets."""
+        if len(self._page) < self._most_targets or self._pages_asked >= MOST_PAGES:
+            return None
+        newest = max(self._page)
+        # Of those at one time the answer may hold some only; but if it holds no other, it would be
+        # the same again.
+        return newest - TICK if min(self._page) < newest else newest
 
     async def _find_mark(self) -> Mark | None:
         while True:
@@ -134,17 +159,28 @@ class Missed:
         if batch is not None and batch.kind == history.TARGETS:
             if incoming.command == "CHATHISTORY" and incoming.param(0).upper() == "TARGETS":
                 self._people.append(incoming.param(1))
-            elif incoming.command == "BATCH" and batch.is_over and is_asked:
-                self._ask_for(self._people)
+                at = read_stamp(incoming.param(2))
+                self._page += [at] if at is not None else []
+            elif incoming.command == "BATCH" and not batch.is_over:
+                self._page = []
+            elif incoming.command == "BATCH" and is_asked:
+                self._end_page()
         elif is_asked and is_failure:
-            # It does not say who: those are asked for whom we know.
+            # It does not say who, or not of all: those are asked for whom we know, too.
             partners = map(self._partners.find, self._partners.chats)
-            self._ask_for(one.nick for one in partners if one is not None)
+            self._ask_for([*(one.nick for one in partners if one is not None), *self._people])
         elif is_asked and incoming.command == "421" and incoming.param(1) == "CHATHISTORY":
             self._ask_for(())
         else:
             self._history.handle(incoming, self._chat, self._connection.waited)
         return self._let_go()
+
+    def _end_page(self) -> None:
+        after, self._page = self._next_page(), []
+        if after is not None:
+            self._pages.put_nowait(after)
+        else:
+            self._ask_for(self._people)
 
     def _ask_for(self, people: Iterable[str]) -> None:
         self._is_open = False
@@ -177,7 +213,7 @@ class Missed:
         self._advance(Mark(told, msgid))
         return not is_known and not is_own and source.is_person and chat == sides[0]
 
-    def take(self, message: Incoming, told: Iterable[RemoteEvent]) -> list[Heard]:
+    def take(self, message: Incoming, told: Iterable[RemoteEvent]) -> Sequence[Heard]:
         """Take what a line means; return what may be told now: what is said now comes after what
         was missed, unless that takes long."""
         heard = [Heard(one, ALONE) for one in told]
@@ -191,7 +227,11 @@ class Missed:
         if at is not None and msgid and is_kept:
             self._ids.append(msgid)
             self._advance(Mark(at, msgid))
-        if self._told.is_set():
+        return self.hold(heard)
+
+    def hold(self, heard: Sequence[Heard]) -> Sequence[Heard]:
+        """Take what is to be told now; return what may be."""
+        if not self._begun.is_set() or self._told.is_set():
             return heard
         self._held += heard
         return self.release() if len(self._held) > MOST_HELD else []

@@ -18,7 +18,7 @@ from bridge.networks.irc.speech import ACTION, CTCP, read_ctcp
 from bridge.networks.irc.whispers import Whispered, Whispers
 from bridge.networks.irc.wire import Incoming, Source, cut, line, notice
 from bridge.sdk.commands import as_typed
-from bridge.sdk.events import MessageKind, RemoteMessage
+from bridge.sdk.events import MessageKind, RemoteMessage, RemoteRemark
 from bridge.sdk.ids import UserId
 from bridge.sdk.module import Host
 
@@ -150,6 +150,12 @@ class Doorman:
         """Take note that services know the connection by an account."""
         if self.missed is not None:
             self.missed.begin()
+
+    def remark(self, remark: RemoteRemark) -> Sequence[Heard]:
+        """Take what is to be told of somebody; return what may be: that comes after what they
+        said before."""
+        heard = [Heard(remark, ALONE)]
+        return heard if self.missed is None else self.missed.hold(heard)
 
     def end(self) -> Sequence[Heard]:
         """Return what still waits to be told when the connection ends."""

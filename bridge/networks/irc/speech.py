@@ -176,7 +176,11 @@ def read_ctcp(message: Incoming) -> tuple[str, str] | None:
 
 def read_time(message: Incoming) -> datetime | None:
     """Read the IRCv3 ``server-time`` tag."""
-    text = message.tags.get("time", "")
+    return read_stamp(message.tags.get("time", ""))
+
+
+def read_stamp(text: str) -> datetime | None:
+    """Read a time as IRCv3 writes it; None if it is none."""
     if not text:
         return None
     try:
