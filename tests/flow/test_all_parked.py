@@ -15,7 +15,8 @@ from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import ParkReason
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings import DatabaseSettings
-from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.networks import irc_module
+from tests.flow.rooms import bridge
 from tests.rigs.chaos import install_chaos, read_ledger
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd

@@ -12,20 +12,19 @@ from bridge.core.instances import Session
 from bridge.demo.matrix_user import PATIENCE
 from bridge.matrix.intents import MARK
 from bridge.sdk.events import RemoteChat
-from bridge.sdk.ids import RemoteChatId, RoomId, UserId
+from bridge.sdk.ids import RemoteChatId, RoomId
 from bridge.sdk.module import NamesPuppets
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import Play, play
-from tests.flow.test_conversation import irc_module
-from tests.flow.test_direct_chats import BOT, NEAR, ghost
-from tests.flow.test_invitations import invite
+from tests.flow.networks import NEAR, irc_module
+from tests.flow.rooms import BOT, ghost
+from tests.flow.scripted import ANN, invite
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
 from tests.rigs.trestle import wait_until
 
-ANN = UserId(f"@ann:{SERVER}")
 BUSY = refuse(429, "M_LIMIT_EXCEEDED", retry_after_ms=20)
 
 

@@ -13,9 +13,9 @@ from bridge.model import Permission
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import DICE, ROOM, ask, play
-from tests.flow.test_conversation import irc_module
-from tests.flow.test_direct_chats import BOT, ghost
-from tests.flow.test_invitations import BEA, invite
+from tests.flow.networks import irc_module
+from tests.flow.rooms import BOT, ghost
+from tests.flow.scripted import BEA, invite
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import SERVER, Asked

@@ -13,9 +13,9 @@ from bridge.sdk.ids import InstanceId, RemoteUserId, RoomId, UserId
 from bridge.sdk.login import LoginKind
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import ALICE, play
-from tests.flow.test_conversation import _joined as joined
-from tests.flow.test_conversation import bridge, irc_module
-from tests.flow.test_leave_taken import acts
+from tests.flow.networks import irc_module
+from tests.flow.records import acts
+from tests.flow.rooms import bridge, joined
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse

@@ -11,7 +11,8 @@ from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, ROOM, Play, ask, play
-from tests.flow.test_conversation import irc_module
+from tests.flow.networks import irc_module
+from tests.flow.rooms import BOT
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, ScriptedHomeserver
@@ -19,7 +20,6 @@ from tests.rigs.trestle import wait_until
 
 State = dict[tuple[str, str], dict[str, Any]]
 """By room and user, the event that says what became of the user there."""
-BOT = UserId(f"@trestle:{SERVER}")
 HALL = RoomId(f"!hall:{SERVER}")
 
 

@@ -14,9 +14,9 @@ from bridge.model import InstanceRules, Permission
 from bridge.sdk.ids import UserId
 from bridge.sdk.login import LoginState
 from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
-from tests.flow.test_conversation import bridge, irc_module
-from tests.flow.test_logins import NEAR, Chat
-from tests.flow.test_who_may_what import give_power
+from tests.flow.chats import Chat
+from tests.flow.networks import NEAR, irc_module
+from tests.flow.rooms import bridge, give_power
 from tests.rigs.browser import open_page
 from tests.rigs.device_bridge import Network
 from tests.rigs.irc_user import irc_user
