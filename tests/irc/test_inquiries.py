@@ -7,10 +7,8 @@ import pytest
 from bridge.networks.irc.client import IrcClient
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteMessage, Sender
-from tests.irc.stage import Network, chat, running, user_id
-from tests.irc.test_client import listening, speaking, synced
-from tests.irc.test_commands import BY_NAME, Call
-from tests.irc.test_whispers import direct
+from tests.irc.commands import BY_NAME, Call
+from tests.irc.stage import Network, chat, direct, listening, running, speaking, synced, user_id
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 
