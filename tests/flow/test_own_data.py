@@ -15,7 +15,7 @@ from bridge.matrix.medialinks import read_mxc
 from bridge.sdk.errors import PermanentFailure
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import play
-from tests.core.test_loginchat import Chat as PrivateChat
+from tests.core.loginchats import Chat as PrivateChat
 from tests.flow.chats import Chat
 from tests.flow.rooms import BOT, bridge
 from tests.rigs.irc_user import irc_user
