@@ -22,6 +22,11 @@ from tests.rigs.scale import SCALE, SEED
 from tests.rigs.scratch import scratch
 from tests.rigs.trestle import Town, run_town
 
+# What the tests of a folder share says as much of what it found as they do.
+for _stage in Path(__file__).parent.glob("*/__init__.py"):
+    if _stage.parent.name != "rigs":
+        pytest.register_assert_rewrite(f"tests.{_stage.parent.name}")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """All workers write to one place, which is gone when the last of them is."""

@@ -236,6 +236,21 @@ def imported_from(tree: ast.Module, place: Sequence[str]) -> Iterator[str]:
             yield from (f"{start}.{alias.name}" for alias in node.names)
 
 
+def test_no_file_of_the_tests_imports_a_test_module() -> None:
+    # What they share stands in modules and fixtures whose names say what it is.
+    tests = {
+        file.relative_to(TOP).with_suffix("").parts for file in TOP.glob("tests/**/test_*.py")
+    }
+    found = {}
+    for file in TOP.glob("tests/**/*.py"):
+        place = file.relative_to(TOP).with_suffix("").parts
+        names = [tuple(name.split(".")) for name in imported_from(tree_of(file), place)]
+        leaning = [".".join(name) for name in names if {name, name[:-1]} & tests]
+        if leaning:
+            found[name_of(file)] = leaning
+    assert found == {}
+
+
 def instructions(text: str) -> list[tuple[str, str]]:
     """The instructions of a Dockerfile: (name, the rest on one line)."""
     joined = re.sub(r"\\\n\s*", "", text)

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from bridge.cli import main
 from bridge.config import load
+from bridge.demo.processes import free_port
 from bridge.model import SystemClock
+from bridge.settings import DatabaseSettings
 from bridge.storage.pool import Database
 
 LIMIT = 120.0
@@ -172,3 +175,24 @@ def init(folder: Path, *more: object, modules: Sequence[str] = ("dice",)) -> Out
         "init", "--yes", "--homeserver-url", "http://127.0.0.1:8008", "--server-name",
         "test.example", "--directory", folder, *flags, *more,
     )  # fmt: skip
+
+
+def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command there is, by the words that name it."""
+    yield path
+    for name in group.list_commands(click.Context(group)):
+        command = group.commands[name]
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def config_in(folder: Path, database: DatabaseSettings) -> Path:
+    """A configuration whose listeners are free ports, with that database."""
+    made = init(
+        folder, *("--set", f"database.url={database.url}"), *("--set", "ops.listen=null"),
+        *("--set", f"appservice.listen=127.0.0.1:{free_port()}"),
+    )  # fmt: skip
+    assert made.code == 0, made.said
+    return folder / "config.yaml"

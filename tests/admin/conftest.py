@@ -3,18 +3,23 @@
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import aiohttp
 import pytest_asyncio
 from ruamel.yaml import YAML
 
 from bridge.config import load
 from bridge.demo.processes import free_port
 from bridge.demo.synapse import Synapse
-from bridge.settings import DatabaseSettings, Settings
+from bridge.settings import Address, DatabaseSettings, OpsSettings, Settings
 from tests.admin.commands import trestle
+from tests.admin.watcher import Watcher
+from tests.conformance.stage import Play, settings_for
 from tests.rigs.cluster import Cluster
+from tests.rigs.scripted_homeserver import scripted_homeserver
+from tests.rigs.trestle import running
 
 
 @dataclass(frozen=True)
@@ -84,3 +89,21 @@ async def installation(cluster: Cluster) -> AsyncIterator[Installation]:
     finally:
         await synapse.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest_asyncio.fixture
+async def watched(
+    database_settings: DatabaseSettings, folder: Path
+) -> AsyncIterator[tuple[Play, Watcher]]:
+    """A whole Trestle with dice and an IRC network that is not there, and its watcher."""
+    port = free_port()
+    server = {"host": "127.0.0.1", "port": free_port(), "tls": False}
+    modules = {"libera": ("irc", {"servers": [server], "own_network": True})}
+    async with scripted_homeserver() as homeserver, aiohttp.ClientSession() as session:
+        settings = replace(
+            settings_for(homeserver, database_settings, folder, modules=modules),
+            ops=OpsSettings(listen=Address("127.0.0.1", port)),
+        )
+        async with running(settings) as app:
+            await homeserver.wait_until_greeted()
+            yield Play(homeserver, settings, app), Watcher(session, port)

@@ -19,7 +19,7 @@ from bridge.storage.pool import only_one
 from bridge.storage.postgres import version_of
 from tests.admin.commands import command, init, make_database, read_yaml, trestle
 from tests.rigs.scale import chance, scaled
-from tests.storage.test_backup import small_disk
+from tests.storage.disks import small_disk
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,7 @@
 """Reading config.yaml: each thing that is wrong is a sentence that names its place."""
 
-import copy
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,38 +12,8 @@ from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
 from bridge.settings import Address, Settings
 from tests.admin.commands import trestle
+from tests.admin.documents import AS_TOKEN, GOOD, HS_TOKEN, MISSING, changed, write
 from tests.rigs.yaml import dump
-
-AS_TOKEN, HS_TOKEN = "a-token-for-the-homeserver", "a-token-of-the-homeserver"
-GOOD: Mapping[str, Any] = {
-    "homeserver": {"url": "https://matrix.example.org", "server_name": "example.org"},
-    "appservice": {"as_token": AS_TOKEN, "hs_token": HS_TOKEN, "sender_localpart": "_trestle.x"},
-    "modules": {"dice": {"module": "dice"}},
-}
-
-
-def changed(path: str, value: object) -> dict[str, Any]:
-    """The good document with one key set, or taken out."""
-    document = copy.deepcopy(dict(GOOD))
-    *sections, name = path.split("/")
-    place = document
-    for section in sections:
-        place = place.setdefault(section, {})
-    if value is MISSING:
-        del place[name]
-    else:
-        place[name] = value
-    return document
-
-
-MISSING = object()
-
-
-def write(folder: Path, text: str, mode: int = 0o600) -> Path:
-    file = folder / "config.yaml"
-    file.write_text(text)
-    file.chmod(mode)
-    return file
 
 
 def refusal(folder: Path, document: object) -> str:

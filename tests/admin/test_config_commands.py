@@ -14,8 +14,7 @@ from bridge.sdk.ids import InstanceId
 from bridge.settings import Settings, keys_of
 from bridge.upgrade import shipped
 from tests.admin.commands import init, read_yaml, trestle
-from tests.admin.test_config import AS_TOKEN, GOOD, HS_TOKEN, changed, write
-from tests.admin.test_examples import filled_in
+from tests.admin.documents import AS_TOKEN, GOOD, HS_TOKEN, changed, filled_in, write
 from tests.rigs.yaml import dump
 
 PASSWORD = "a-password-for-tests"

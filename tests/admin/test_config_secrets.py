@@ -18,7 +18,7 @@ from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
 from bridge.settings import ModuleSettings, Settings
 from tests.admin.commands import run_program, trestle
-from tests.admin.test_config import AS_TOKEN, GOOD, HS_TOKEN, changed, write
+from tests.admin.documents import AS_TOKEN, GOOD, HS_TOKEN, changed, write
 from tests.rigs.yaml import dump
 
 IRC = {"module": "irc", "servers": [{"host": "irc.example.org"}]}

@@ -26,7 +26,7 @@ from bridge.sdk.secret import Secret
 from bridge.settings import Address, AppserviceSettings
 from bridge.storage.backup import last_backup
 from bridge.storage.inspection import Facts, Looked
-from tests.admin.test_config import changed
+from tests.admin.documents import changed
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 GOOD = Facts(

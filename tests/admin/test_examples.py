@@ -9,26 +9,16 @@ import pytest
 
 from bridge.config import load, read_settings
 from bridge.examples import write_examples
-from bridge.matrix.registration import random_localpart, random_token
 from bridge.roster import check_modules
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
 from bridge.settings import RoomSettings, Settings, keys_of
 from bridge.settingspage import config_page
 from tests.admin.commands import read_yaml, trestle
+from tests.admin.documents import filled_in
 
 TOP = Path(__file__).parent.parent.parent
 EXAMPLE = TOP / "config.example.yaml"
-
-
-def filled_in(text: str) -> str:
-    """The example with tokens and a sender in the places for them."""
-
-    def put_in(match: "re.Match[str]") -> str:
-        value = random_localpart() if "sender" in match[1] else random_token()
-        return f"{match[1]}: {value}"
-
-    return re.sub(r"(\w+): CHANGE ME", put_in, text)
 
 
 def load_text(folder: Path, text: str) -> Settings:

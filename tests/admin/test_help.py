@@ -1,7 +1,6 @@
 """``--help`` of each command reads well."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -14,19 +13,9 @@ from bridge import __version__
 from bridge.cli import main
 from bridge.cli.group import PLACES
 from bridge.modulespage import options_of
-from tests.admin.commands import trestle
+from tests.admin.commands import commands, trestle
 
 SHIPPED = ("dice", "irc", "remind")
-
-
-def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    yield path
-    for name in group.list_commands(click.Context(group)):
-        command = group.commands[name]
-        if isinstance(command, click.Group):
-            yield from commands(command, (*path, name))
-        else:
-            yield (*path, name)
 
 
 def command_of(path: tuple[str, ...]) -> click.Command:

@@ -8,13 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from bridge.control import ask, follow
-from bridge.demo.processes import free_port
 from bridge.model import SystemClock
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.settings import DatabaseSettings
 from bridge.storage.pool import Database
 from bridge.storage.vault import Vault
-from tests.admin.commands import Outcome, init, make_database, run_program, trestle
+from tests.admin.commands import Outcome, config_in, init, make_database, run_program, trestle
 from tests.rigs.program import trestle_program
 from tests.rigs.trestle import make_settings
 
@@ -47,15 +46,6 @@ async def break_the_ring(settings: DatabaseSettings, state_dir: Path) -> None:
         owner = await database.owner()
         await owner.execute("UPDATE subject_key SET wrapped = 'x'")
         await owner.close()
-
-
-def config_in(folder: Path, database: DatabaseSettings) -> Path:
-    made = init(
-        folder, *("--set", f"database.url={database.url}"), *("--set", "ops.listen=null"),
-        *("--set", f"appservice.listen=127.0.0.1:{free_port()}"),
-    )  # fmt: skip
-    assert made.code == 0, made.said
-    return folder / "config.yaml"
 
 
 def test_init_makes_the_master_key_and_says_to_keep_a_copy(folder: Path) -> None:

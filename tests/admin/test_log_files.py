@@ -17,7 +17,7 @@ from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.log import ModuleLog
 from tests.admin.commands import init, run_program
-from tests.admin.test_logs import logged
+from tests.admin.logs import logged
 
 DAY = date(2026, 3, 1)
 MODULES = {InstanceId("libera"): "irc", InstanceId("oftc"): "irc", InstanceId("dice"): "dice"}

@@ -6,8 +6,6 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -15,38 +13,17 @@ from typing import Any, Literal
 
 import pytest
 
-from bridge.logs import configure_logging, hide
+from bridge.logs import hide
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.secret import Secret
 from bridge.settings import DatabaseSettings
+from tests.admin.logs import logged
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.program import trestle_program
 from tests.rigs.trestle import Town, make_modules
 
 TOKEN = "a-token-that-nobody-may-see"
-
-
-@contextmanager
-def logged(
-    format: Literal["console", "json"],
-    level: str = "info",
-    levels: Mapping[str, str] | None = None,
-) -> Iterator[tuple[logging.Logger, io.StringIO]]:
-    """Log into a text; the rest of the logging is as before when the block ends."""
-    root, output = logging.getLogger(), io.StringIO()
-    handlers, before = list(root.handlers), root.level
-    libraries = {name: logging.getLogger(name).level for name in ("aiohttp", "asyncio", "asyncpg")}
-    root.handlers.clear()  # Those of pytest would fail at a line that cannot be made.
-    configure_logging(format, level, levels=levels, stream=output)
-    try:
-        yield logging.getLogger("bridge.somewhere"), output
-    finally:
-        logging.captureWarnings(False)
-        root.handlers[:] = handlers
-        root.setLevel(before)
-        for name, old in libraries.items():
-            logging.getLogger(name).setLevel(old)
 
 
 def lines(output: io.StringIO) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.core.status import in_lines
@@ -22,13 +21,12 @@ from bridge.sdk.errors import ConfigError
 from bridge.settings import Address, DatabaseSettings, OpsSettings
 from bridge.storage.pool import Database
 from bridge.telemetry import Telemetry
-from tests.admin.test_service import told_to
+from tests.admin.watcher import Labels, Watcher
 from tests.conformance.stage import ALICE, DICE, ROOM, Play, ask, settings_for
 from tests.rigs.cluster import Cluster
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
+from tests.rigs.service_manager import told_to
 from tests.rigs.trestle import running
-
-Labels = frozenset[tuple[str, str]]
 
 ASKED_FOR = {
     "transactions": "trestle_transactions_total",
@@ -48,61 +46,6 @@ ASKED_FOR = {
     "room on the disk": "trestle_disk_free_bytes",
     "database up": "trestle_database_up",
 }
-
-
-class Watcher:
-    """Asks the listener."""
-
-    def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
-        self._session = session
-        self._url = f"http://127.0.0.1:{port}"
-
-    async def ask(self, path: str, method: str = "GET") -> tuple[int, str]:
-        """The status and the body."""
-        async with self._session.request(method, self._url + path) as response:
-            return response.status, await response.text()
-
-    async def values(self) -> dict[tuple[str, Labels], float]:
-        """Every value of ``/metrics`` by name and labels."""
-        families = text_string_to_metric_families((await self.ask("/metrics"))[1])
-        return {
-            (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in families
-            for sample in family.samples
-        }
-
-    async def wait_for_value(self, name: str, value: float) -> None:
-        """Ask until a metric without labels has the value."""
-        async with asyncio.timeout(PATIENCE):
-            while (await self.values())[name, frozenset()] != value:
-                await asyncio.sleep(0.02)
-
-    async def wait_for(self, path: str, status: int) -> str:
-        """Ask until that is the status; give the body."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                now, body = await self.ask(path)
-                if now == status:
-                    return body
-                await asyncio.sleep(0.02)
-
-
-@pytest_asyncio.fixture
-async def watched(
-    database_settings: DatabaseSettings, folder: Path
-) -> AsyncIterator[tuple[Play, Watcher]]:
-    """A whole Trestle with dice and an IRC network that is not there, and its watcher."""
-    port = free_port()
-    server = {"host": "127.0.0.1", "port": free_port(), "tls": False}
-    modules = {"libera": ("irc", {"servers": [server], "own_network": True})}
-    async with scripted_homeserver() as homeserver, aiohttp.ClientSession() as session:
-        settings = replace(
-            settings_for(homeserver, database_settings, folder, modules=modules),
-            ops=OpsSettings(listen=Address("127.0.0.1", port)),
-        )
-        async with running(settings) as app:
-            await homeserver.wait_until_greeted()
-            yield Play(homeserver, settings, app), Watcher(session, port)
 
 
 async def test_every_metric_is_there_and_names_nobody(watched: tuple[Play, Watcher]) -> None:

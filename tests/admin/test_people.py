@@ -17,9 +17,8 @@ from bridge.storage.personal import SECRET
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms
 from bridge.storage.vault import Vault
-from tests.admin.commands import Outcome, run_program, trestle
-from tests.admin.test_keys import config_in
-from tests.flow.test_direct_chats import BOT
+from tests.admin.commands import Outcome, config_in, run_program, trestle
+from tests.flow.rooms import BOT
 from tests.rigs.program import trestle_program
 from tests.rigs.trestle import make_settings
 

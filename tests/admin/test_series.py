@@ -4,11 +4,9 @@ from typing import Any
 
 import aiohttp
 
-from tests.admin.test_ops import Watcher, watched
+from tests.admin.watcher import Watcher
 from tests.conformance.stage import ROOM, Play, ask
 from tests.deploy.tools import run
-
-__all__ = ["watched"]
 
 EVENTS = 20_000
 """Each with five strings of its own: event, room, sender, kind and words."""

@@ -1,25 +1,13 @@
 """What the service manager hears of us."""
 
-import os
 import secrets
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from bridge.service import tell
-
-
-@contextmanager
-def told_to(address: str) -> Iterator[None]:
-    """Have the environment name a listener, as systemd does."""
-    os.environ["NOTIFY_SOCKET"] = address
-    try:
-        yield
-    finally:
-        del os.environ["NOTIFY_SOCKET"]
+from tests.rigs.service_manager import told_to
 
 
 @pytest.mark.parametrize("kind", ["a file", "a name without one"])

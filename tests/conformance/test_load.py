@@ -10,6 +10,7 @@ from bridge.demo.matrix_user import PATIENCE
 from bridge.settings import DatabaseSettings, Settings
 from tests.conformance.stage import ROOM, Play, ask, settings_for
 from tests.conformance.wire import BASE, head
+from tests.crash.processes import resident
 from tests.rigs.program import trestle_program
 from tests.rigs.scale import SCALE, scaled
 from tests.rigs.scripted_homeserver import ScriptedHomeserver, scripted_homeserver
@@ -87,9 +88,3 @@ class Flood:
             f"PUT {BASE}/transactions/{number:0500}",
             f"Authorization: Bearer {self._bearer}", f"Content-Length: {len(body)}",
         ) + body  # fmt: skip
-
-
-def resident(pid: int | None) -> int:
-    """Bytes of memory that a process has."""
-    fields = Path(f"/proc/{pid}/smaps_rollup").read_text().split()
-    return int(fields[fields.index("Rss:") + 1]) * 1024

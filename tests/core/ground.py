@@ -1,12 +1,17 @@
 """What stands around one portal: a room, its outbox, the database; and what happens meanwhile."""
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import date
+from itertools import count
 from types import SimpleNamespace
 from typing import Any, cast
 
 from bridge.core.bareorders import BareOrders
 from bridge.core.house import House
+from bridge.core.lane import Item, Lane
+from bridge.core.progress import Row
 from bridge.core.roomlane import RoomLane
 from bridge.matrix.cache import Recent
 from bridge.matrix.client import HomeserverAway, HomeserverClient, MatrixError
@@ -14,13 +19,23 @@ from bridge.matrix.evictions import Evictions
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.powers import Powers, Speaking, change_speaking
 from bridge.matrix.rooms import RoomQuestions
-from bridge.model import Follow, InstanceRules, Members, Outgoing, Portal, SendKind, SystemClock
+from bridge.model import (
+    Follow,
+    InstanceRules,
+    Members,
+    Outgoing,
+    Portal,
+    RowId,
+    SendKind,
+    SystemClock,
+)
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.telemetry import Telemetry
 
 NEAR, ROOM, CHAT = InstanceId("near"), RoomId("!room"), RemoteChatId("#room")
 ALICE, FEED = UserId("@alice:test.example"), InstanceId("feed")
+NUMBERS = count(1)
 
 
 class Ground:
@@ -229,3 +244,14 @@ class Ground:
     def want(self, room: object) -> None:
         """Let the test say when somebody is let in, or catches up."""
         self.wanted.append(room)
+
+
+def changed(age: float, kind: str, content: dict[str, Any], **more: Any) -> Item:
+    """A change of the room's state that came so many seconds ago."""
+    event = {
+        "type": kind, "room_id": ROOM, "sender": ALICE, "event_id": "$1", "content": content,
+        "state_key": "", **more,
+    }  # fmt: skip
+    landed_at = asyncio.get_running_loop().time() - age
+    row = Row(RowId(date(2026, 11, 27), next(NUMBERS)), 1, landed_at=landed_at)
+    return Item(row, 0, event, cast(Lane, None))

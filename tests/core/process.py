@@ -1,7 +1,7 @@
 """The heart alone: what takes events, stores them and works on them, over a real database."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ EVENT = {
     "type": "m.room.message", "event_id": "$said", "room_id": "!r", "sender": "@alice:hs",
     "content": {"msgtype": "m.text", "body": "said"},
 }  # fmt: skip
+Handle = Callable[[Item], Awaitable[None]]
 
 
 class Listener:
@@ -109,3 +110,67 @@ async def processes(
         await journal.open()
         yield database, journal
         await journal.close()
+
+
+class Act:
+    """A consumer that does with an item what a test says, and notes what it is handed."""
+
+    holds = False
+
+    def __init__(self, name: str, *acts: Handle, deadline: float = 30.0) -> None:
+        self.name = name
+        self.deadline = deadline
+        self.acts = list(acts)
+        """What it does with the first items; with those that follow, nothing."""
+        self.heard: list[str] = []
+        self.put_aside: list[ParkReason] = []
+        self.may_tell = asyncio.Event()
+        self.may_tell.set()
+
+    async def handle(self, item: Item) -> None:
+        """Do as told."""
+        self.heard.append(item.event["event_id"])
+        if self.acts:
+            await self.acts.pop(0)(item)
+
+    async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
+        """Note it, and tell the sender once that may be."""
+        self.put_aside.append(reason)
+        await self.may_tell.wait()
+
+
+@asynccontextmanager
+async def at_work(
+    settings: DatabaseSettings, folder: Path, acts: Sequence[Act], clock: Clock | None = None
+) -> AsyncIterator[Process]:
+    """Have lanes of these at work until the block ends."""
+    async with processes(settings, folder, clock) as kept:
+        process = Process(*kept, folder, acts)
+        process.intake.open()
+        async with asyncio.TaskGroup() as group:
+            marker = group.create_task(process.marker.run())
+            router = group.create_task(process.router.run())
+            yield process
+            router.cancel()
+            await asyncio.wait({router}, timeout=60)
+            assert router.done(), "the lanes do not stop"
+            marker.cancel()
+
+
+async def put(process: Process, *names: str) -> None:
+    """Have it take events of these ids, in a transaction each, and hand them on."""
+    for name in names:
+        await put_together(process, name)
+
+
+async def put_together(process: Process, *names: str) -> None:
+    """Have it take events of these ids in one transaction, and hand them on."""
+    body = orjson.dumps({"events": [EVENT | {"event_id": name} for name in names]})
+    await process.intake.accept(parse_transaction(body, names[0]))
+    await asyncio.sleep(0)
+
+
+async def left(process: Process) -> int:
+    """How many rows the journal knows to be unfinished, all marks being written."""
+    await process.marker.settle()
+    return len([row async for row in process.journal.unfinished()])

@@ -10,7 +10,7 @@ from bridge.core.telling import tell
 from bridge.model import Telling
 from bridge.sdk.ids import RoomId
 from tests.core import ground as around
-from tests.core.test_roomacts import changed
+from tests.core.ground import changed
 
 ROOM, OTHER = RoomId("!room"), RoomId("!other")
 TOLD = "#den cannot be joined: it needs a key. Say it: !trestle key <key>"

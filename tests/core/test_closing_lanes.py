@@ -1,86 +1,24 @@
 """Lanes that are closed, let go or stopped at the worst moment; who cancels itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
-
-import orjson
 
 from bridge.core.inflight import InFlight
 from bridge.core.lane import Item
-from bridge.matrix.body import parse_transaction
-from bridge.model import Clock, ParkReason
+from bridge.model import ParkReason
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.settings import DatabaseSettings
-from tests.core.process import EVENT, Process, processes
+from tests.core.process import (
+    Act,
+    Handle,
+    Process,
+    at_work,
+    left,
+    processes,
+    put,
+    put_together,
+)
 from tests.rigs.trestle import wait_until
-
-Handle = Callable[[Item], Awaitable[None]]
-
-
-class Act:
-    """A consumer that does with an item what a test says, and notes what it is handed."""
-
-    holds = False
-
-    def __init__(self, name: str, *acts: Handle, deadline: float = 30.0) -> None:
-        self.name = name
-        self.deadline = deadline
-        self.acts = list(acts)
-        """What it does with the first items; with those that follow, nothing."""
-        self.heard: list[str] = []
-        self.put_aside: list[ParkReason] = []
-        self.may_tell = asyncio.Event()
-        self.may_tell.set()
-
-    async def handle(self, item: Item) -> None:
-        """Do as told."""
-        self.heard.append(item.event["event_id"])
-        if self.acts:
-            await self.acts.pop(0)(item)
-
-    async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
-        """Note it, and tell the sender once that may be."""
-        self.put_aside.append(reason)
-        await self.may_tell.wait()
-
-
-@asynccontextmanager
-async def at_work(
-    settings: DatabaseSettings, folder: Path, acts: Sequence[Act], clock: Clock | None = None
-) -> AsyncIterator[Process]:
-    """Have lanes of these at work until the block ends."""
-    async with processes(settings, folder, clock) as kept:
-        process = Process(*kept, folder, acts)
-        process.intake.open()
-        async with asyncio.TaskGroup() as group:
-            marker = group.create_task(process.marker.run())
-            router = group.create_task(process.router.run())
-            yield process
-            router.cancel()
-            await asyncio.wait({router}, timeout=60)
-            assert router.done(), "the lanes do not stop"
-            marker.cancel()
-
-
-async def put(process: Process, *names: str) -> None:
-    """Have it take events of these ids, in a transaction each, and hand them on."""
-    for name in names:
-        await put_together(process, name)
-
-
-async def put_together(process: Process, *names: str) -> None:
-    """Have it take events of these ids in one transaction, and hand them on."""
-    body = orjson.dumps({"events": [EVENT | {"event_id": name} for name in names]})
-    await process.intake.accept(parse_transaction(body, names[0]))
-    await asyncio.sleep(0)
-
-
-async def left(process: Process) -> int:
-    """How many rows the journal knows to be unfinished, all marks being written."""
-    await process.marker.settle()
-    return len([row async for row in process.journal.unfinished()])
 
 
 def tasks(name: str) -> int:

@@ -2,11 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Mapping
 
 import pytest
-from pydantic import BaseModel
 
 from bridge.core.instances import Instance
 from bridge.core.signin import SignIn
@@ -14,59 +12,18 @@ from bridge.crew import Crew
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import LoginRow, SystemClock
 from bridge.sdk import (
-    Capabilities,
-    Connector,
     Host,
     Login,
     LoginFlow,
-    Message,
-    ModuleInfo,
-    Receipt,
 )
 from bridge.sdk.errors import TemporaryFailure
-from bridge.sdk.events import ModeratorWish, RemoteChat, RemoteEvent, RemoteShutOut
-from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteUserId, UserId
-from bridge.sdk.login import Finished, LoginKind, LoginProcess, LoginState, Step
+from bridge.sdk.events import RemoteChat, RemoteEvent, RemoteShutOut
+from bridge.sdk.ids import InstanceId, RemoteChatId, UserId
+from bridge.sdk.login import Finished, LoginProcess, LoginState, Step
 from bridge.sdk.secret import Secret
 from bridge.sdk.testing.store import FakeStore
 from bridge.telemetry import Telemetry
-
-
-class Quiet:
-    """A client that is connected and says nothing."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-
-    async def run(self) -> None:
-        self._host.report(LoginState.CONNECTED)
-        await asyncio.Event().wait()
-
-    async def send(self, message: Message) -> Receipt:
-        return Receipt()
-
-
-class Line:
-    """A network that can be told to fail when it is connected."""
-
-    info: ClassVar[ModuleInfo] = ModuleInfo(
-        id="line", name="Line", summary="Nothing.", docs="", removal=""
-    )
-    settings: ClassVar[type[BaseModel]] = BaseModel
-
-    def __init__(self, failure: Exception | None = None) -> None:
-        self.failure = failure
-
-    def login_flows(self) -> Sequence[LoginFlow]:
-        return ()
-
-    def capabilities(self, chat: RemoteChatId) -> Capabilities:
-        return Capabilities()
-
-    def connect(self, login: Login, host: Host) -> Quiet:
-        if self.failure is not None:
-            raise self.failure
-        return Quiet(host)
+from tests.core.instances import NO_GUESTS, Line, Quiet, Rows, network
 
 
 class Entangled(Quiet):
@@ -99,54 +56,6 @@ class Knot(Line):
 
     async def submit(self, answers: Mapping[str, Secret]) -> Step | Finished:
         raise AssertionError("nothing was asked")
-
-
-class Rows:
-    """Logins, of a database that may be away at first."""
-
-    def __init__(self, times_away: int = 0) -> None:
-        self.times_away = times_away
-
-    async def get_or_add_login(
-        self, instance: InstanceId, kind: LoginKind, owner: UserId | None
-    ) -> LoginRow:
-        if self.times_away:
-            self.times_away -= 1
-            raise TemporaryFailure("the database is away")
-        return LoginRow(id=LoginId(1), instance=instance, kind=kind, owner=owner)
-
-    async def logins(self, instance: InstanceId) -> Sequence[LoginRow]:
-        return ()
-
-
-class NoGuests:
-    async def identify(self, row: LoginRow, account: RemoteUserId) -> None:
-        raise AssertionError("nobody is identified")
-
-    async def opt_out(self, row: LoginRow, user: RemoteUserId, is_out: bool) -> None:
-        raise AssertionError("nobody opts out")
-
-    def has_opted_out(self, row: LoginRow, user: RemoteUserId) -> bool:
-        raise AssertionError("nobody is out")
-
-    async def obey(self, row: LoginRow, wish: ModeratorWish) -> str:
-        raise AssertionError("nobody wishes anything")
-
-
-NO_GUESTS = NoGuests()
-
-
-async def nobody(instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:
-    assert isinstance(event, RemoteShutOut), "nothing else is received"
-
-
-def network(
-    name: str, connector: Connector, rows: Rows | None = None, chats: Sequence[RemoteChat] = ()
-) -> Instance:
-    return Instance(
-        InstanceId(name), connector, rows or Rows(), FakeStore(), SystemClock(),
-        Telemetry(), receive=nobody, guests=NO_GUESTS, chats=lambda *_: chats,
-    )  # fmt: skip
 
 
 async def test_a_network_that_cannot_be_started_leaves_the_others_alone(

@@ -10,8 +10,8 @@ from bridge.sdk.ids import RoomId
 from bridge.settings import DatabaseSettings
 from bridge.storage.keys import DayKeys
 from tests.conformance.stage import ROOM, play
-from tests.core.test_closing_lanes import Act, at_work, left, put
-from tests.core.test_sender import away, say
+from tests.core.outgoing import away, say
+from tests.core.process import Act, at_work, left, put
 from tests.rigs.trestle import wait_until
 from tests.storage.conftest import TurnedClock
 

@@ -1,8 +1,5 @@
 """What the in-flight file tells after a crash."""
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -10,6 +7,7 @@ import pytest
 
 from bridge.core.inflight import InFlight, Share, consumer_number
 from bridge.model import ItemId
+from tests.rigs.small_disk import no_room_beyond
 
 DAY = date(2026, 3, 1)
 PORTAL, BOT = consumer_number("portal:1"), consumer_number("bot:dice")
@@ -173,14 +171,3 @@ def test_after_a_start_on_a_full_disk_room_that_is_made_is_used_by_the_next_star
     for number in range(1, 200):
         file.slot(number).start(DAY.toordinal(), 1, 0)
     assert InFlight(path).recover().newest == {}
-
-
-@contextmanager
-def no_room_beyond(size: int) -> Iterator[None]:
-    """As on a full disk: no file grows beyond the size."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

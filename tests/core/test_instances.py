@@ -23,7 +23,7 @@ from bridge.sdk.login import LoginKind, LoginState
 from bridge.sdk.module import Directory
 from bridge.sdk.secret import Secret
 from tests.core.ground import NEAR, Ground
-from tests.core.test_crew import Line, Quiet, Rows, network
+from tests.core.instances import Line, Quiet, Rows, network
 
 ALICE, BEA = UserId("@alice:hs"), UserId("@bea:hs")
 

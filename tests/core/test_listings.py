@@ -10,7 +10,7 @@ from bridge.model import Outgoing, SendKind
 from bridge.sdk.ids import RoomId
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import ROOM, settings_for
-from tests.core.test_sender import say
+from tests.core.outgoing import say
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
 from tests.rigs.trestle import running, wait_until
 

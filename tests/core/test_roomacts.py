@@ -1,25 +1,21 @@
 """What is done to a ghost in a room is done in its chat soon, or not at all."""
 
 import asyncio
-from datetime import date
-from itertools import count
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from bridge.core.lane import Item, Lane
+from bridge.core.lane import Item
 from bridge.core.portals import Portals
-from bridge.core.progress import Row
 from bridge.core.roomacts import LATE_SECONDS, RoomActs
-from bridge.model import Permission, RowId
+from bridge.model import Permission
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Rank, RemoteChat, Removal
 from bridge.sdk.ids import RemoteUserId, UserId
-from tests.core.ground import ALICE, NEAR, ROOM, Ground
+from tests.core.ground import NEAR, Ground, changed
 
 BEA = UserId("@bea:test.example")
-NUMBERS = count(1)
 
 
 class Channel:
@@ -84,17 +80,6 @@ class Stage:
     def said(self) -> list[str]:
         """What the room was told."""
         return [str(one.content.get("body")) for one in self.ground.waiting]
-
-
-def changed(age: float, kind: str, content: dict[str, Any], **more: Any) -> Item:
-    """A change of the room's state that came so many seconds ago."""
-    event = {
-        "type": kind, "room_id": ROOM, "sender": ALICE, "event_id": "$1", "content": content,
-        "state_key": "", **more,
-    }  # fmt: skip
-    landed_at = asyncio.get_running_loop().time() - age
-    row = Row(RowId(date(2026, 11, 27), next(NUMBERS)), 1, landed_at=landed_at)
-    return Item(row, 0, event, cast(Lane, None))
 
 
 async def test_what_comes_late_is_done_to_our_own_people_and_the_topic_and_to_no_ghost() -> None:

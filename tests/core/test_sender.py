@@ -14,6 +14,7 @@ from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, ROOM, ask, play, settings_for
+from tests.core.outgoing import away, say
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
 from tests.rigs.trestle import running, wait_until
 
@@ -21,22 +22,11 @@ MANY = 1500
 """More than a room holds in memory, several times."""
 
 
-def say(text: str, room: str = ROOM) -> Outgoing:
-    return Outgoing(
-        room=RoomId(room), user=UserId(DICE), kind=SendKind.EVENT, type="m.room.message",
-        content={"msgtype": "m.text", "body": text}, transaction_id=f"t {room} {text}",
-    )  # fmt: skip
-
-
 FULL = """
 CREATE FUNCTION is_full() RETURNS trigger LANGUAGE plpgsql AS
 $$BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full'; END$$;
 CREATE TRIGGER is_full BEFORE UPDATE ON outbox FOR EACH ROW EXECUTE FUNCTION is_full()
 """
-
-
-def away(asked: Asked) -> Answer | None:
-    return refuse(502, "M_UNKNOWN") if "send" in asked.parts else None
 
 
 async def test_what_waits_while_the_homeserver_is_away_lies_in_the_table_and_comes_in_order(

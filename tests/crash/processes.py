@@ -16,3 +16,9 @@ def processes_of(folder: Path) -> list[int]:
             if os.fsencode(folder) in command:
                 found.append(int(entry.name))
     return found
+
+
+def resident(pid: int | None) -> int:
+    """Bytes of memory that a process has."""
+    fields = Path(f"/proc/{pid}/smaps_rollup").read_text().split()
+    return int(fields[fields.index("Rss:") + 1]) * 1024

@@ -8,7 +8,7 @@ from time import monotonic
 import pytest
 
 from bridge.settings import DatabaseSettings
-from tests.conformance.test_load import resident
+from tests.crash.processes import resident
 from tests.crash.sinks import ALICE, ROOMS, Sinks, sinks
 from tests.rigs.scale import SCALE, scaled
 from tests.rigs.sink import read_sink

@@ -15,7 +15,7 @@ from tests.rigs.cluster import Cluster
 from tests.rigs.program import TrestleProgram
 from tests.rigs.scale import chance, scaled
 from tests.rigs.trestle import make_settings
-from tests.storage.test_migrations import until_it_sleeps
+from tests.storage.admin import until_it_sleeps
 
 POINTS = max(2, scaled(50))
 COUNT = """

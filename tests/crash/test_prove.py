@@ -11,7 +11,7 @@ import pytest
 from bridge.prove.ledgers import Arrival, Ledgers, Line, Outage, Word, compare, lacks
 from bridge.prove.script import turns
 from tests.admin.commands import run_program
-from tests.demo.test_demo import demo
+from tests.demo.program import demo
 
 ROOM = "!room"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bridge.demo.matrix_user import MatrixUser
 from bridge.settings import DatabaseSettings
-from tests.flow.test_conversation import bridge
+from tests.flow.rooms import bridge
 from tests.rigs.program import trestle_program
 from tests.rigs.scale import scaled
 from tests.rigs.sink import TWINS, install_sink

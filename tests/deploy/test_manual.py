@@ -15,8 +15,7 @@ from bridge.manual.commands import entries, manual_page
 from bridge.manual.events import lines_in, log_lines
 from bridge.manual.metrics import core_metrics, module_metrics
 from bridge.manual.write import made, write_manual
-from tests.admin.commands import trestle
-from tests.admin.test_help import commands
+from tests.admin.commands import commands, trestle
 from tests.deploy.conftest import Fresh
 from tests.deploy.tools import DEPLOY, TOP, run
 from tests.rigs.yaml import dump

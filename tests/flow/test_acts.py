@@ -1,12 +1,12 @@
 """Edits, answers, reactions, deletions and typing, both ways, through a real Synapse."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pytest_asyncio
+import pytest
 from yarl import URL
 
 from bridge import sdk
@@ -16,8 +16,8 @@ from bridge.demo.processes import free_port
 from bridge.sdk.rich import Link
 from bridge.sdk.testing import check_connector
 from bridge.settings import Address, DatabaseSettings, WebSettings
-from tests.flow.test_conversation import bridge
-from tests.rigs import vivid_bridge
+from tests.flow.networks import Modules
+from tests.flow.rooms import bridge, edit, react, redact, wait_for_typing
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 from tests.rigs.vivid_bridge import Vivid, VividConnector, person
 
@@ -25,43 +25,10 @@ GHOST = "@_trestle_near_bob:test.example"
 HALL = sdk.RemoteChatId("hall")
 
 
-@pytest_asyncio.fixture
-async def vivid() -> AsyncIterator[Vivid]:
-    with vivid_bridge.installed() as network:
-        yield network
-
-
-@pytest_asyncio.fixture
-async def app(
-    town: Town, folder: Path, database_settings: DatabaseSettings, vivid: Vivid
-) -> AsyncIterator[App]:
-    settings = town.settings_for(
-        folder, database_settings, modules=make_modules({"near": ("vivid", {})})
-    )
-    async with running(settings) as started:
-        yield started
-
-
-async def redact(user: MatrixUser, room: str, event: str, reason: str = "") -> str:
-    path = f"v3/rooms/{quote(room)}/redact/{quote(event)}/r{event[1:]}"
-    return str((await user.call("PUT", path, {"reason": reason} if reason else {}))["event_id"])
-
-
-async def react(user: MatrixUser, room: str, event: str, key: str) -> str:
-    relation = {"rel_type": "m.annotation", "event_id": event, "key": key}
-    return await user.send(room, {"m.relates_to": relation}, "m.reaction")
-
-
-async def edit(user: MatrixUser, room: str, event: str, text: str) -> str:
-    return await user.send(
-        room,
-        {
-            "msgtype": "m.text",
-            "body": f"* {text}",
-            "m.new_content": {"msgtype": "m.text", "body": text},
-            "m.relates_to": {"rel_type": "m.replace", "event_id": event},
-        },
-    )
+@pytest.fixture
+def modules(vivid: Vivid) -> Modules:
+    """The network that can do all there is."""
+    return {"near": ("vivid", {})}
 
 
 async def answer(user: MatrixUser, room: str, event: str, text: str) -> str:
@@ -302,19 +269,6 @@ async def relations_of(user: MatrixUser, room: str, kind: str) -> list[dict[str,
         if event["content"].get("m.relates_to", {}).get("rel_type") == kind
         and event["sender"] != user.id
     ]  # fmt: skip
-
-
-async def wait_for_typing(user: MatrixUser, room: str, users: list[str]) -> None:
-    """Read on until exactly these are writing in the room."""
-    since, found = "", [""]
-    while found != users:
-        query = {"timeout": "5000", "since": since} if since else {"timeout": "0"}
-        reply = await user.call("GET", "v3/sync", **query)
-        since = reply["next_batch"]
-        joined = reply.get("rooms", {}).get("join", {}).get(room, {})
-        for event in joined.get("ephemeral", {}).get("events", []):
-            if event["type"] == "m.typing":
-                found = event["content"]["user_ids"]
 
 
 async def test_pictures_and_long_texts_cross_as_links_that_lead_nowhere_else(

@@ -20,8 +20,9 @@ from bridge.networks.irc.wire import LineReader, Source, line
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import MessageKind
 from bridge.settings import Address, WebSettings
-from tests.flow.test_acts import edit, react, redact
-from tests.flow.test_conversation import bridge, irc_module, read_texts
+from tests.flow.channels import read_texts
+from tests.flow.networks import irc_module
+from tests.flow.rooms import bridge, edit, react, redact
 from tests.irc.stage import message
 from tests.rigs.cluster import Cluster
 from tests.rigs.irc_user import IrcUser, irc_user

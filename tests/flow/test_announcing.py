@@ -8,21 +8,16 @@ from typing import Any
 from bridge.app import App
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import Announce, InstanceRules
-from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.sdk.ids import RoomId, UserId
 from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
 from bridge.web.places import read_more
-from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.networks import NEAR, irc_module
+from tests.flow.rooms import bridge
+from tests.rigs.cluster import WAITS
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running
-
-NEAR = InstanceId("near")
-WAITS = (
-    "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
-    "WHERE NOT l.granted AND d.datname = current_database())"
-)
-
 
 WEB = WebSettings(
     public_listen=Address("127.0.0.1", 0), public_url="https://public.example/",

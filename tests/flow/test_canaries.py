@@ -18,8 +18,10 @@ from bridge.demo.processes import free_port
 from bridge.sdk.ids import InstanceId
 from bridge.settings import DatabaseSettings
 from bridge.storage.postgres import EmbeddedPostgres
-from tests.flow.test_conversation import bridge, irc_module
-from tests.flow.test_double_puppets import direct_chat, new_session, order
+from tests.flow.chats import direct_chat, order
+from tests.flow.logins import new_session
+from tests.flow.networks import irc_module
+from tests.flow.rooms import bridge
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd

@@ -9,8 +9,9 @@ import pytest
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.settings import DatabaseSettings
-from tests.flow.test_conversation import Run, irc_module, on_each_server
-from tests.flow.test_double_puppets import BOT, direct_chat
+from tests.flow.chats import direct_chat
+from tests.flow.networks import Run, irc_module, on_each_server
+from tests.flow.rooms import BOT
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running

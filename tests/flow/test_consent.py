@@ -1,46 +1,29 @@
 """A channel of others is bridged when its operators agree, and for as long as they like."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from bridge.app import App
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.settings import DatabaseSettings
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
-from tests.flow.test_conversation import RUN, irc_module, read_texts
-from tests.rigs.irc_user import IrcUser, irc_user
+from tests.flow.channels import read_texts, tell
+from tests.flow.networks import Modules, irc_module, one_after_another
+from tests.flow.rooms import BOT, enter
+from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
-BOT = "@trestle:test.example"
+pytestmark = one_after_another
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session", params=list(RUN))
-async def irc(request: pytest.FixtureRequest) -> AsyncIterator[IrcServer]:
-    async with RUN[request.param]() as started:
-        yield started
-
-
-@pytest_asyncio.fixture
-async def app(
-    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
-) -> AsyncIterator[App]:
-    modules = irc_module(irc, own_network=False, contact="admin@test.example")
-    settings = town.settings_for(folder, database_settings, modules=make_modules(modules))
-    async with running(settings) as started:
-        yield started
-
-
-async def enter(person: MatrixUser, name: str) -> str:
-    """A room of that name with the bot in it."""
-    room = await person.create_room(preset="public_chat", name=name, invite=[BOT])
-    await person.wait_until_joined(room, BOT)
-    return room
+@pytest.fixture
+def modules(irc: IrcServer) -> Modules:
+    """The channels of a network that is others'."""
+    return irc_module(irc, own_network=False, contact="admin@test.example")
 
 
 async def ask(person: MatrixUser, room: str, channel: str, answer: str = "") -> None:
@@ -50,17 +33,11 @@ async def ask(person: MatrixUser, room: str, channel: str, answer: str = "") -> 
     await person.wait_for_text(room, answer or asked)
 
 
-async def tell(operator: IrcUser, words: str, answer: str) -> None:
-    """Say something to the bot alone, and hear its answer."""
-    operator.say(f"PRIVMSG trestle :{words}")
-    await operator.expect("NOTICE", answer)
-
-
 async def test_an_operators_yes_bridges_the_channel_and_nobody_elses_does(
     town: Town, irc: IrcServer, app: App, folder: Path
 ) -> None:
     alice, bea = await town.person("alice"), await town.person("bea")
-    room = await enter(alice, "Hall")
+    room = await enter(alice, name="Hall")
     await bea.join(room)
     async with irc_user(irc.port, "olga") as olga, irc_user(irc.port, "carl") as carl:
         await olga.join("#hall")
@@ -97,7 +74,7 @@ async def test_a_no_and_silence_leave_the_channel_alone_and_in_peace(
     town: Town, irc: IrcServer, app: App
 ) -> None:
     alice = await town.person("alice")
-    room = await enter(alice, "Den")
+    room = await enter(alice, name="Den")
     database, consents = app.parts.database, app.parts.consents
     async with irc_user(irc.port, "olga") as olga:
         await ask(alice, room, "#nobody", "no operator of #nobody is to be seen from outside")
@@ -157,7 +134,7 @@ async def test_an_operator_sees_limits_and_ends_the_bridge_and_both_sides_are_to
     town: Town, irc: IrcServer, app: App
 ) -> None:
     alice, bea = await town.person("alice"), await town.person("bea")
-    room = await enter(alice, "Square")
+    room = await enter(alice, name="Square")
     await bea.join(room)
     nick = bea.id[1:].partition(":")[0]
     async with irc_user(irc.port, "olga") as olga, irc_user(irc.port, "carl") as carl:

@@ -1,84 +1,20 @@
 """A real Synapse, a real IRC server, people on both sides."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-import pytest
-import pytest_asyncio
-
 from bridge.app import App
-from bridge.demo.matrix_user import PATIENCE, MatrixUser
-from bridge.settings import DatabaseSettings
+from bridge.demo.matrix_user import MatrixUser
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
-from tests.rigs.inspircd import run_inspircd
+from tests.flow.channels import read_texts
+from tests.flow.networks import one_after_another
+from tests.flow.rooms import bridge, joined
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
-from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scale import chance
-from tests.rigs.trestle import Town, make_modules, running
+from tests.rigs.trestle import Town
 
-Run = Callable[[], AbstractAsyncContextManager[IrcServer]]
-RUN: dict[str, Run] = {"ngircd": run_ngircd, "inspircd": run_inspircd}
-on_each_server = pytest.mark.parametrize("run", list(RUN.values()), ids=list(RUN))
-"""For a scenario that has a server to itself."""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session", params=list(RUN))
-async def irc(request: pytest.FixtureRequest) -> AsyncIterator[IrcServer]:
-    async with RUN[request.param]() as started:
-        yield started
-
-
-def irc_module(server: IrcServer, **more: object) -> dict[str, tuple[str, dict[str, object]]]:
-    server_options = {"host": "127.0.0.1", "port": server.port, "tls": False}
-    options = {"servers": [server_options], "own_network": True}
-    fast = {"flood_burst": 50, "flood_rate": 50}
-    return {"near": ("irc", {**options, **fast, **more})}
-
-
-@pytest_asyncio.fixture
-async def app(
-    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
-) -> AsyncIterator[App]:
-    settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
-    async with running(settings) as started:
-        yield started
-
-
-async def bridge(
-    person: MatrixUser, channel: str, network: str = "near", version: str = "12"
-) -> str:
-    """Have a room bridged the way people do it; give its id."""
-    room = await person.create_room(preset="public_chat", name=channel, room_version=version)
-    await person.invite(room, "@trestle:test.example")
-    await person.wait_until(
-        lambda: any(
-            e["type"] == "m.room.member" and e["state_key"] == "@trestle:test.example"
-            and e["content"]["membership"] == "join" and e["room_id"] == room
-            for e in person.events
-        )
-    )  # fmt: skip
-    await person.say(room, f"!trestle bridge {network} {channel}")
-    await person.wait_for_text(room, "This room is bridged to")
-    return room
-
-
-async def read_texts(user: IrcUser, count: int, limit: float = PATIENCE) -> list[tuple[str, str]]:
-    """The next messages of the channel: (nick, text)."""
-    found: list[tuple[str, str]] = []
-    try:
-        async with asyncio.timeout(limit):
-            while len(found) < count:
-                line = await user.read()
-                prefix, _, rest = line.removeprefix(":").partition(" ")
-                if rest.startswith("PRIVMSG #"):
-                    found.append((prefix.partition("!")[0], rest.partition(" :")[2]))
-    except TimeoutError as error:
-        raise AssertionError(f"{len(found)} of {count} came: {found[-8:]}") from error
-    return found
+pytestmark = one_after_another
 
 
 async def test_two_hundred_messages_cross_in_order_with_none_missing_or_doubled(
@@ -189,10 +125,10 @@ async def test_a_person_who_parts_or_renames_is_followed(
         carl.say("PRIVMSG #doors :here")
         await alice.wait_for_text(room, "here")
         carl.say("NICK karl")
-        await alice.wait_until(lambda: "karl" in _joined(alice, room))
-        assert "carl" not in _joined(alice, room)
+        await alice.wait_until(lambda: "karl" in joined(alice, room))
+        assert "carl" not in joined(alice, room)
         carl.say("PART #doors :gone")
-        await alice.wait_until(lambda: "karl" not in _joined(alice, room))
+        await alice.wait_until(lambda: "karl" not in joined(alice, room))
 
 
 async def test_who_is_in_the_channel_when_it_is_bridged_is_shown_before_saying_a_word(
@@ -202,20 +138,7 @@ async def test_who_is_in_the_channel_when_it_is_bridged_is_shown_before_saying_a
     async with irc_user(irc.port, "carl") as carl:
         await carl.join("#full")
         room = await bridge(alice, "#full")
-        await alice.wait_until(lambda: "carl" in _joined(alice, room))
-
-
-def _joined(person: MatrixUser, room: str) -> set[str]:
-    now: dict[str, str] = {}
-    for event in person.events:
-        if event["type"] == "m.room.member" and event["room_id"] == room:
-            now[event["state_key"]] = event["content"]["membership"]
-    start = "@_trestle_near_"
-    return {
-        user.removeprefix(start).partition(":")[0]
-        for user, membership in now.items()
-        if membership == "join" and user.startswith(start)
-    }
+        await alice.wait_until(lambda: "carl" in joined(alice, room))
 
 
 async def test_unbridging_leaves_no_ghost_and_no_bridge_state(
@@ -229,7 +152,7 @@ async def test_unbridging_leaves_no_ghost_and_no_bridge_state(
         await alice.wait_for_text(room, "hello")
         await alice.say(room, "!trestle unbridge")
         await alice.wait_for_text(room, "no longer bridged")
-        await alice.wait_until(lambda: not _joined(alice, room))
+        await alice.wait_until(lambda: not joined(alice, room))
         carl.say("PRIVMSG #brief :into the void")
         await carl.sync()
     state = await alice.call("GET", f"v3/rooms/{room}/state")

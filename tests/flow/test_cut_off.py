@@ -11,7 +11,8 @@ from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import ALICE, play, settings_for
-from tests.flow.test_conversation import irc_module
+from tests.flow.networks import NEAR, irc_module
+from tests.flow.rooms import BOT
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
@@ -25,8 +26,6 @@ from tests.rigs.scripted_homeserver import (
 )
 from tests.rigs.trestle import running, wait_until
 
-NEAR = InstanceId("near")
-BOT = UserId(f"@trestle:{SERVER}")
 OLD, NEW, OWN = RoomId(f"!old:{SERVER}"), RoomId(f"!new:{SERVER}"), RoomId(f"!own:{SERVER}")
 LEVELS = {"users": {ALICE: 100, BOT: 100}}
 

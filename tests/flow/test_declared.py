@@ -16,7 +16,7 @@ from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings, LogSettings, OpsSettings, RoomSettings, Settings
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
-from tests.flow.test_conversation import irc_module
+from tests.flow.networks import irc_module
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd

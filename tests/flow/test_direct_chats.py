@@ -7,47 +7,18 @@ from pathlib import Path
 import aiohttp
 
 from bridge.app import App
-from bridge.demo.matrix_user import Event, MatrixUser
+from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Announce, InstanceRules, Permission
-from bridge.sdk.ids import InstanceId, UserId
+from bridge.sdk.ids import UserId
 from bridge.settings import Address, DatabaseSettings, WebSettings
-from tests.flow.test_acts import wait_for_typing
-from tests.flow.test_conversation import Run, bridge, irc_module, on_each_server
+from tests.flow.channels import nick_of
+from tests.flow.networks import NEAR, Run, irc_module, on_each_server
+from tests.flow.rooms import BOT, bridge, ghost, invitation, wait_for_typing
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.people import sign_in
 from tests.rigs.trestle import Town, make_modules, running, wait_until
-
-BOT = "@trestle:test.example"
-NEAR = InstanceId("near")
-
-
-def ghost(nick: str) -> str:
-    return f"@_trestle_near_{nick}:test.example"
-
-
-async def nick_of(person: MatrixUser, room: str, hearer: IrcUser) -> str:
-    """Have somebody speak, and give the nick that is seen."""
-    await person.say(room, f"here is {person.id}")
-    line = await hearer.expect(f":here is {person.id}")
-    return line.removeprefix(":").partition("!")[0]
-
-
-async def invitation(person: MatrixUser, sender: str) -> tuple[str, Event]:
-    """Wait for an invitation by somebody: the room and the event."""
-
-    def found() -> list[tuple[str, Event]]:
-        return [
-            (room, event)
-            for room, events in person.invitations.items()
-            for event in events
-            if event["type"] == "m.room.member" and event.get("state_key") == person.id
-            and event["sender"] == sender
-        ]  # fmt: skip
-
-    await person.wait_until(lambda: bool(found()))
-    return found()[0]
 
 
 async def declined(person: MatrixUser, room: str, user: str) -> str:

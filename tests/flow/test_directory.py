@@ -13,15 +13,12 @@ from bridge.core.instances import Instance
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.sdk.ids import InstanceId, RemoteChatId
 from bridge.settings import DatabaseSettings
-from tests.flow.test_consent import enter
-from tests.flow.test_conversation import irc_module
-from tests.flow.test_following import wait_for_state
+from tests.flow.networks import irc_module
+from tests.flow.rooms import enter, wait_for_state
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, run_town, running, wait_until
-
-BOT = "@trestle:test.example"
 
 
 @pytest_asyncio.fixture
@@ -91,7 +88,7 @@ async def test_channels_are_found_network_by_network_and_rooms_while_they_are_op
             alice, made, "m.room.join_rules", lambda c: c.get("join_rule") == "invite"
         )
         await wait_for_list(bea, instances["near"])
-        lobby = await enter(bea, "Lobby")
+        lobby = await enter(bea, name="Lobby")
         await bea.say(lobby, "!trestle near join #fresh")
         await bea.wait_until(lambda: bool(bea.invitations))
         (fresh,) = bea.invitations
@@ -103,7 +100,7 @@ async def test_channels_are_found_network_by_network_and_rooms_while_they_are_op
         await olga.join("#works")
         await bea.say(lobby, "!trestle far join #works")
         await bea.wait_for_text(lobby, "belongs to those who run it")
-        site = await enter(alice, "Site")
+        site = await enter(alice, name="Site")
         await alice.say(site, "!trestle bridge far #works")
         await olga.expect("PRIVMSG olga", "asks to bridge #works")
         olga.say("PRIVMSG ferry :yes #works")

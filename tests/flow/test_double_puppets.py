@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest_asyncio
 
@@ -22,9 +21,11 @@ from bridge.sdk.rich import Rich
 from bridge.settings import DatabaseSettings
 from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.portals import PortalStore
-from tests.flow.test_conversation import _joined as joined
-from tests.flow.test_conversation import bridge, irc_module
-from tests.flow.test_leave_taken import acts
+from tests.flow.chats import direct_chat, order
+from tests.flow.logins import new_session
+from tests.flow.networks import irc_module
+from tests.flow.records import acts
+from tests.flow.rooms import BOT, bridge, joined
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.services import register, run_services
@@ -32,7 +33,6 @@ from tests.rigs.trestle import Town, make_modules, run_town, running, wait_until
 
 NEAR, CARL = InstanceId("near"), RemoteUserId("carl")
 CARL_NOW = RemoteUser(id=CARL, name="carl")
-BOT = "@trestle:test.example"
 WRONG = "of-nobody-at-all"
 GHOST = "@_trestle_near_carl:test.example"
 
@@ -57,15 +57,6 @@ async def own(app: App, person: MatrixUser) -> LoginRow:
     return row
 
 
-async def order(person: MatrixUser, room: str, words: str, answer: str) -> None:
-    """Give the bot a command, and wait for its answer."""
-    before = len(person.heard(room, BOT))
-    await person.say(room, words)
-    await person.wait_until(lambda: len(person.heard(room, BOT)) > before)
-    text = str(person.heard(room, BOT)[before]["content"]["body"])
-    assert answer in text, text
-
-
 async def wait_for_relay(user: IrcUser, channel: str) -> None:
     """Wait until the bridge listens in the channel again."""
     async with asyncio.timeout(30):
@@ -73,35 +64,6 @@ async def wait_for_relay(user: IrcUser, channel: str) -> None:
             user.say(f"NAMES {channel}")
             if "trestle" in (await user.expect(" 353 ", channel)).rpartition(":")[2].split():
                 return
-
-
-async def direct_chat(person: MatrixUser) -> str:
-    """A direct chat with the bot."""
-    room = await person.create_room(is_direct=True, preset="trusted_private_chat", invite=[BOT])
-    await person.wait_until_joined(room, BOT)
-    return room
-
-
-async def new_session(town: Town, person: MatrixUser, *, keys: bool = False) -> str:
-    """Sign in once more; give the token. ``keys``: as a client that can encrypt does."""
-    url = f"{town.synapse.url}/_matrix/client/v3"
-    name = {"type": "m.id.user", "user": person.id}
-    wanted = {"type": "m.login.password", "identifier": name, "password": "demo"}
-    async with town.session.post(f"{url}/login", json=wanted) as reply:
-        session: dict[str, Any] = await reply.json()
-    token, device = str(session["access_token"]), session["device_id"]
-    if keys:
-        device_keys = {
-            "user_id": person.id, "device_id": device, "signatures": {},
-            "algorithms": ["m.olm.v1.curve25519-aes-sha2"],
-            "keys": {f"ed25519:{device}": "x" * 43, f"curve25519:{device}": "y" * 43},
-        }  # fmt: skip
-        async with town.session.post(
-            f"{url}/keys/upload", json={"device_keys": device_keys},
-            headers={"Authorization": f"Bearer {token}"},
-        ) as reply:  # fmt: skip
-            assert reply.status == 200
-    return token
 
 
 async def end_session(town: Town, token: str) -> None:

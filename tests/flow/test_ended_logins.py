@@ -18,9 +18,9 @@ from bridge.sdk.rich import Rich
 from bridge.settings import DatabaseSettings
 from bridge.storage.endedlogins import EndedLogins
 from tests.conformance.stage import play, settings_for
-from tests.flow.test_conversation import irc_module
-from tests.flow.test_direct_chats import BOT, NEAR, ghost
-from tests.flow.test_direct_rooms import ANN
+from tests.flow.networks import NEAR, irc_module
+from tests.flow.rooms import BOT, ghost
+from tests.flow.scripted import ANN
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import scripted_homeserver

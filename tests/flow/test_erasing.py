@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import pytest_asyncio
 
 from bridge.app import App
 from bridge.core.logins import record_of
@@ -18,36 +17,22 @@ from bridge.demo.matrix_user import MatrixUser
 from bridge.model import LoginRow, SystemClock
 from bridge.networks.irc.connector import IrcConnector
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
-from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
-from bridge.settings import DatabaseSettings, Settings
+from bridge.sdk.ids import RemoteChatId, RoomId, UserId
+from bridge.settings import Settings
 from bridge.storage.audit import Audit
 from bridge.storage.datamap import DATA_MAP
 from bridge.storage.keys import DayKeys
 from bridge.storage.labels import Goes
-from tests.flow.test_conversation import bridge, irc_module
-from tests.flow.test_logins import Chat
+from tests.flow.chats import Chat
+from tests.flow.networks import NEAR
+from tests.flow.rooms import bridge
 from tests.rigs.cluster import Cluster
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
-from tests.rigs.ngircd import run_ngircd
-from tests.rigs.trestle import Town, make_modules, running, wait_until
+from tests.rigs.trestle import Town, running, wait_until
 from tests.storage.everything import Full, put, write
 
-NEAR = InstanceId("near")
 GOES = {table.name for table in DATA_MAP if table.subject and isinstance(table.erased, Goes)}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def irc() -> AsyncIterator[IrcServer]:
-    async with run_ngircd() as started:
-        yield started
-
-
-@pytest.fixture
-def settings(
-    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
-) -> Settings:
-    return town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
 
 
 async def kept(app: App, person: MatrixUser) -> dict[str, int]:

@@ -1,91 +1,41 @@
 """What a channel is and what its room is follow each other, by the rights on both sides."""
 
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-import pytest_asyncio
 
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
-from bridge.settings import Address, DatabaseSettings, WebSettings
-from tests.flow.test_consent import tell
-from tests.flow.test_conversation import RUN, bridge, irc_module
+from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
+from tests.flow.channels import tell
+from tests.flow.networks import irc_module, one_after_another
+from tests.flow.records import page_of
+from tests.flow.rooms import BOT, bridge, ghost, power, state, wait_for_member, wait_for_state
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import OPERATOR, OPERATOR_PASSWORD, IrcServer
-from tests.rigs.trestle import Town, make_modules, running, wait_until
+from tests.rigs.trestle import Town, make_modules, wait_until
 
-BOT = "@trestle:test.example"
 TRIES = itertools.count()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session", params=list(RUN))
-async def irc(request: pytest.FixtureRequest) -> AsyncIterator[IrcServer]:
-    async with RUN[request.param]() as started:
-        yield started
+pytestmark = one_after_another
 
 
-@pytest_asyncio.fixture
-async def app(
+@pytest.fixture
+def settings(
     town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
-) -> AsyncIterator[App]:
+) -> Settings:
+    """With a public page, and a bot beside the network."""
     web = WebSettings(
         public_listen=Address("127.0.0.1", 0), public_url="http://public.example",
         contact="admin@test.example", policy="Be kind.\n<b>Keep</b> nothing.",
     )  # fmt: skip
-    settings = town.settings_for(
-        folder,
-        database_settings,
-        web=web,
-        modules=make_modules({**irc_module(irc), "dice": ("dice", {})}),
-    )
-    async with running(settings) as started:
-        yield started
-
-
-def ghost(nick: str) -> str:
-    return f"@_trestle_near_{nick}:test.example"
-
-
-async def state(person: MatrixUser, room: str, kind: str) -> dict[str, Any]:
-    """What stands in the room, empty for nothing."""
-    status, content = await person.try_call("GET", f"v3/rooms/{room}/state/{kind}/")
-    return content if status == 200 else {}
-
-
-async def wait_for_state(
-    person: MatrixUser, room: str, kind: str, is_so: Callable[[dict[str, Any]], bool]
-) -> None:
-    """Wait until what stands in the room is so."""
-    found: list[dict[str, Any]] = [await state(person, room, kind)]
-
-    def last() -> bool:
-        found.extend(
-            event["content"] for event in person.events
-            if event["room_id"] == room and event["type"] == kind and event.get("state_key") == ""
-        )  # fmt: skip
-        return is_so(found[-1])
-
-    await person.wait_until(last)
-
-
-def power(user: str, level: int) -> Callable[[dict[str, Any]], bool]:
-    return lambda content: content.get("users", {}).get(user, 0) == level
-
-
-async def page_of(app: App) -> str:
-    """The public page, as it is now."""
-    app.parts.web._chats._looked_at = None  # type: ignore[union-attr]
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(f"http://{app.parts.web.public_address}/bridged") as response,
-    ):
-        assert response.status == 200
-        return await response.text()
+    modules = make_modules({**irc_module(irc), "dice": ("dice", {})})
+    return town.settings_for(folder, database_settings, web=web, modules=modules)
 
 
 async def test_a_room_that_was_made_for_a_channel_is_as_the_channel_is(
@@ -375,21 +325,3 @@ async def test_a_bridge_goes_along_where_both_rooms_say_so_and_into_no_strangers
 
 async def kick(person: MatrixUser, room: str, how: str, whom: str, **more: str) -> None:
     await person.call("POST", f"v3/rooms/{room}/{how}", {"user_id": whom, **more})
-
-
-async def wait_for_member(
-    person: MatrixUser, room: str, user: str, membership: str
-) -> dict[str, Any]:
-    """Wait until somebody's membership is so, and give the event."""
-    found: list[dict[str, Any]] = []
-
-    def is_so() -> bool:
-        found.extend(
-            event for event in person.events
-            if event["room_id"] == room and event["type"] == "m.room.member"
-            and event["state_key"] == user and event["content"]["membership"] == membership
-        )  # fmt: skip
-        return bool(found)
-
-    await person.wait_until(is_so)
-    return found[-1]

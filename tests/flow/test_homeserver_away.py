@@ -13,13 +13,12 @@ from bridge.app import App
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import Follow
 from bridge.sdk.events import RemoteChat
-from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
+from bridge.sdk.ids import RemoteChatId, RoomId, UserId
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import ALICE, play
-from tests.flow.test_conversation import _joined as joined
-from tests.flow.test_conversation import bridge, irc_module
-from tests.flow.test_direct_chats import invitation, nick_of
-from tests.flow.test_following import BOT, ghost, state
+from tests.flow.channels import nick_of
+from tests.flow.networks import NEAR, irc_module
+from tests.flow.rooms import BOT, bridge, ghost, invitation, joined, state
 from tests.rigs.breaking_wire import BreakingWire, breaking_wire
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
@@ -34,7 +33,6 @@ from tests.rigs.scripted_homeserver import (
 )
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
-NEAR = InstanceId("near")
 LINES = 50
 
 

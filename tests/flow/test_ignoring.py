@@ -7,8 +7,9 @@ import pytest
 
 from bridge.demo.matrix_user import PATIENCE
 from bridge.settings import DatabaseSettings
-from tests.flow.test_direct_chats import ghost
-from tests.flow.test_direct_rooms import ANN, says, scene
+from tests.flow.firstwords import says, scene
+from tests.flow.rooms import ghost
+from tests.flow.scripted import ANN
 from tests.rigs.irc_user import irc_user
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse
 

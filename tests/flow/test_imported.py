@@ -7,7 +7,7 @@ from bridge.matrix.client import HomeserverClient, path
 from bridge.sdk.ids import UserId
 from bridge.sdk.secret import Secret
 from bridge.settings import DatabaseSettings
-from tests.flow.test_conversation import irc_module
+from tests.flow.networks import irc_module
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.program import TrestleProgram

@@ -2,7 +2,6 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -10,24 +9,15 @@ from bridge.core.watch import watch_name
 from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings
-from tests.conformance.stage import ALICE, DICE, ROOM, ask, play, settings_for
-from tests.flow.test_announcing import WAITS
-from tests.flow.test_conversation import irc_module
+from tests.conformance.stage import DICE, ROOM, ask, play, settings_for
+from tests.flow.networks import irc_module
+from tests.flow.scripted import BEA, invite
+from tests.rigs.cluster import WAITS
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse, scripted_homeserver
 from tests.rigs.trestle import running, wait_until
 
 HELP = {"msgtype": "m.text", "body": "help"}
-BEA = UserId("@bea:elsewhere.example")
-
-
-def invite(room: str, user: str = DICE, name: str = "", **changes: Any) -> dict[str, Any]:
-    """The event by which Alice invites one of ours."""
-    return {
-        "type": "m.room.member", "state_key": user, "event_id": f"$invites-{room}-{name}",
-        "room_id": room, "sender": ALICE, "origin_server_ts": 1,
-        "content": {"membership": "invite"}, **changes,
-    }  # fmt: skip
 
 
 async def test_a_bot_that_is_invited_again_hears_all_that_is_said_meanwhile(

@@ -13,13 +13,12 @@ from bridge.model import Permission
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import DICE, ROOM, ask, play
-from tests.flow.test_conversation import irc_module
-from tests.flow.test_direct_chats import BOT, ghost
-from tests.flow.test_invitations import BEA, invite
+from tests.flow.rooms import BOT, ghost
+from tests.flow.scripted import BEA, invite
 from tests.rigs.irc_user import irc_user
-from tests.rigs.ngircd import run_ngircd
+from tests.rigs.ircd import IrcServer
 from tests.rigs.scripted_homeserver import SERVER, Asked
-from tests.rigs.trestle import Town, make_modules, running, wait_until
+from tests.rigs.trestle import Town, wait_until
 
 
 @asynccontextmanager
@@ -28,6 +27,15 @@ async def locked(app: App, table: str) -> AsyncIterator[None]:
     async with app.parts.database.core.acquire() as connection, connection.transaction():
         await connection.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
         yield
+
+
+async def begin_chat(person: MatrixUser) -> str:
+    """Have somebody begin a direct chat with carl, of which our bot hears first."""
+    chat = await person.create_room(
+        preset="trusted_private_chat", is_direct=True, invite=[ghost("carl")]
+    )
+    await person.wait_until_joined(chat, BOT)
+    return chat
 
 
 async def say(app: App, person: MatrixUser, room: str, text: str) -> None:
@@ -42,86 +50,72 @@ async def say(app: App, person: MatrixUser, room: str, text: str) -> None:
 
 
 async def test_what_is_said_to_somebody_who_is_just_coming_is_said_to_them_in_order(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town, irc: IrcServer, app: App
 ) -> None:
-    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules(irc_module(irc))
-        )
+    async with irc_user(irc.port, "carl") as carl:
         alice = await town.person("alice")
-        async with running(settings) as app:
-            async with AsyncExitStack() as still:
-                async with locked(app, "portal"):
-                    chat = await alice.create_room(
-                        preset="trusted_private_chat", is_direct=True, invite=[ghost("carl")]
-                    )
-                    await alice.wait_until_joined(chat, BOT)
-                    await say(app, alice, chat, "one")
-                    await say(app, alice, chat, "two")
-                    assert not app.parts.portals.in_room(RoomId(chat))
-                    await still.enter_async_context(locked(app, "bot_room"))
-                await wait_until(lambda: bool(app.parts.portals.in_room(RoomId(chat))), 60)
-                await say(app, alice, chat, "three")
-            for text in ("one", "two", "three"):
-                assert (await carl.expect("PRIVMSG carl :")).endswith(f" :{text}")
-            # Done once more, as after a kill at a bad moment, it stays as it is.
-            (invited,) = (
-                one for one in alice.events
-                if one["type"] == "m.room.member" and one["room_id"] == chat
-                and (one["state_key"], one["content"]["membership"]) == (ghost("carl"), "invite")
-            )  # fmt: skip
-            await app.parts.routes.watcher.handle(invited)
-            there = await app.parts.intents.joined_members(RoomId(chat))
-            assert set(there) == {alice.id, BOT, ghost("carl")}
+        async with AsyncExitStack() as still:
+            async with locked(app, "portal"):
+                chat = await begin_chat(alice)
+                await say(app, alice, chat, "one")
+                await say(app, alice, chat, "two")
+                assert not app.parts.portals.in_room(RoomId(chat))
+                await still.enter_async_context(locked(app, "bot_room"))
+            await wait_until(lambda: bool(app.parts.portals.in_room(RoomId(chat))), 60)
+            await say(app, alice, chat, "three")
+        for text in ("one", "two", "three"):
+            assert (await carl.expect("PRIVMSG carl :")).endswith(f" :{text}")
+        # Done once more, as after a kill at a bad moment, it stays as it is.
+        (invited,) = (
+            one for one in alice.events
+            if one["type"] == "m.room.member" and one["room_id"] == chat
+            and (one["state_key"], one["content"]["membership"]) == (ghost("carl"), "invite")
+        )  # fmt: skip
+        await app.parts.routes.watcher.handle(invited)
+        there = await app.parts.intents.joined_members(RoomId(chat))
+        assert set(there) == {alice.id, BOT, ghost("carl")}
 
 
 async def test_what_is_done_in_a_direct_chat_does_not_overtake_what_waits_to_be_said_there(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town, irc: IrcServer, app: App
 ) -> None:
-    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules(irc_module(irc))
-        )
+    async with irc_user(irc.port, "carl") as carl:
         alice = await town.person("alice")
-        async with running(settings) as app:
-            lanes = app.parts.router.lanes
-            async with AsyncExitStack() as still:
-                async with locked(app, "portal"):
-                    chat = await alice.create_room(
-                        preset="trusted_private_chat", is_direct=True, invite=[ghost("carl")]
-                    )
-                    await alice.wait_until_joined(chat, BOT)
-                    await say(app, alice, chat, "one")
-                    await still.enter_async_context(locked(app, "bot_room"))
-                room = RoomId(chat)
-                await wait_until(lambda: bool(app.parts.portals.in_room(room)), 60)
-                (door,) = app.parts.portals.in_room(room)
-                await alice.set_state(chat, "m.room.topic", {"topic": "boats"})
-                name = quote(alice.id, safe="")
-                await alice.call("PUT", f"v3/profile/{name}/displayname", {"displayname": "Al"})
-                # The homeserver tells a room of that when it finds the time.
-                await alice.wait_until(lambda: any(
-                    one["room_id"] == chat and one["content"].get("displayname") == "Al"
-                    for one in alice.events
-                ))  # fmt: skip
-                await say(app, alice, chat, "two")
-                waiting = [item.event["type"] for item in lanes[watch_name(room)].queue][-4:]
-                talk = "m.room.message"
-                assert waiting == [talk, "m.room.topic", "m.room.member", talk]
-                # Of what comes after it in its lane nobody would believe that it is still to do.
-                assert lanes[door.name].slot.newest is None
-                # Nor is there anything in it if the ghost is put out of the room just now.
-                put_out = {
-                    "type": "m.room.member", "event_id": "$out", "room_id": chat,
-                    "state_key": ghost("carl"), "sender": alice.id,
-                    "content": {"membership": "leave"},
-                }  # fmt: skip
-                there = app.parts.routes(put_out)
-                assert [lane.consumer.name for lane in there] == [watch_name(room)]
-            for text in ("one", "two"):
-                assert (await carl.expect("PRIVMSG carl :")).endswith(f" :{text}")
-            members = await app.parts.intents.joined_members(room)
-            assert set(members) == {alice.id, BOT, ghost("carl")}
+        lanes = app.parts.router.lanes
+        async with AsyncExitStack() as still:
+            async with locked(app, "portal"):
+                chat = await begin_chat(alice)
+                await say(app, alice, chat, "one")
+                await still.enter_async_context(locked(app, "bot_room"))
+            room = RoomId(chat)
+            await wait_until(lambda: bool(app.parts.portals.in_room(room)), 60)
+            (door,) = app.parts.portals.in_room(room)
+            await alice.set_state(chat, "m.room.topic", {"topic": "boats"})
+            name = quote(alice.id, safe="")
+            await alice.call("PUT", f"v3/profile/{name}/displayname", {"displayname": "Al"})
+            # The homeserver tells a room of that when it finds the time.
+            await alice.wait_until(lambda: any(
+                one["room_id"] == chat and one["content"].get("displayname") == "Al"
+                for one in alice.events
+            ))  # fmt: skip
+            await say(app, alice, chat, "two")
+            waiting = [item.event["type"] for item in lanes[watch_name(room)].queue][-4:]
+            talk = "m.room.message"
+            assert waiting == [talk, "m.room.topic", "m.room.member", talk]
+            # Of what comes after it in its lane nobody would believe that it is still to do.
+            assert lanes[door.name].slot.newest is None
+            # Nor is there anything in it if the ghost is put out of the room just now.
+            put_out = {
+                "type": "m.room.member", "event_id": "$out", "room_id": chat,
+                "state_key": ghost("carl"), "sender": alice.id,
+                "content": {"membership": "leave"},
+            }  # fmt: skip
+            there = app.parts.routes(put_out)
+            assert [lane.consumer.name for lane in there] == [watch_name(room)]
+        for text in ("one", "two"):
+            assert (await carl.expect("PRIVMSG carl :")).endswith(f" :{text}")
+        members = await app.parts.intents.joined_members(room)
+        assert set(members) == {alice.id, BOT, ghost("carl")}
 
 
 async def test_what_is_said_to_a_bot_that_is_just_coming_is_heard_though_another_hears_already(
@@ -149,28 +143,21 @@ async def test_what_is_said_to_a_bot_that_is_just_coming_is_heard_though_another
 
 
 async def test_what_is_deleted_while_it_waits_to_be_said_in_a_direct_chat_is_not_said(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town, irc: IrcServer, app: App
 ) -> None:
-    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules(irc_module(irc))
-        )
+    async with irc_user(irc.port, "carl") as carl:
         alice = await town.person("alice")
-        async with running(settings) as app:
-            async with locked(app, "portal"):
-                chat = await alice.create_room(
-                    preset="trusted_private_chat", is_direct=True, invite=[ghost("carl")]
-                )
-                await alice.wait_until_joined(chat, BOT)
-                wrong = await alice.say(chat, "what nobody is to read")
-                # So many that the chat hears the first ones before the last is handed on.
-                others = [f"word {number}" for number in range(15)]
-                for text in others:
-                    await say(app, alice, chat, text)
-                path = f"v3/rooms/{quote(chat)}/redact/{quote(wrong)}/r1"
-                await alice.call("PUT", path, {})
-                waiting = app.parts.router.lanes[watch_name(RoomId(chat))].queue
-                await wait_until(lambda: waiting[-1].event["type"] == "m.room.redaction")
+        async with locked(app, "portal"):
+            chat = await begin_chat(alice)
+            wrong = await alice.say(chat, "what nobody is to read")
+            # So many that the chat hears the first ones before the last is handed on.
+            others = [f"word {number}" for number in range(15)]
             for text in others:
-                assert (await carl.expect("PRIVMSG carl :")).endswith(f" :{text}")
-            assert not any("nobody is to read" in line for line in carl.heard)
+                await say(app, alice, chat, text)
+            path = f"v3/rooms/{quote(chat)}/redact/{quote(wrong)}/r1"
+            await alice.call("PUT", path, {})
+            waiting = app.parts.router.lanes[watch_name(RoomId(chat))].queue
+            await wait_until(lambda: waiting[-1].event["type"] == "m.room.redaction")
+        for text in others:
+            assert (await carl.expect("PRIVMSG carl :")).endswith(f" :{text}")
+        assert not any("nobody is to read" in line for line in carl.heard)

@@ -11,11 +11,11 @@ from bridge.model import AuditAction, Permission
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.login import LoginState
 from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
-from bridge.storage.audit import Audit, AuditRow
-from bridge.storage.keys import DayKeys
-from tests.flow.test_conversation import bridge, irc_module
-from tests.flow.test_login_steps import link
-from tests.flow.test_logins import NEAR, Chat
+from tests.flow.chats import Chat
+from tests.flow.logins import link
+from tests.flow.networks import NEAR, irc_module
+from tests.flow.records import acts
+from tests.flow.rooms import bridge
 from tests.rigs.device_bridge import Network
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
@@ -52,13 +52,6 @@ async def reload(app: App) -> list[str]:
 def state_of(app: App, person: str) -> tuple[LoginState, str]:
     (session,) = app.parts.logins.of(UserId(person))
     return session.supervisor.state, session.supervisor.reason
-
-
-async def acts(app: App) -> list[AuditRow]:
-    """What the audit knows."""
-    database, state_dir = app.parts.database, app.parts.settings.state_dir
-    audit = Audit(database, DayKeys(state_dir, database.clock), state_dir)
-    return [row async for row in audit.rows()]
 
 
 async def see_that_it_is_off(app: App, chat: Chat, program: Program) -> None:

@@ -11,8 +11,9 @@ from bridge.model import Permission
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings
-from tests.flow.test_consent import tell
-from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.channels import tell
+from tests.flow.networks import irc_module
+from tests.flow.rooms import bridge
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running, wait_until

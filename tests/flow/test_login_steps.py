@@ -2,31 +2,27 @@
 
 import asyncio
 from dataclasses import replace
-from pathlib import Path
 
 import aiohttp
 import pytest
-import pytest_asyncio
 
-from bridge.app import App
 from bridge.sdk.errors import LoginRequired, PermanentFailure
 from bridge.sdk.ids import UserId
 from bridge.sdk.login import LoginState
 from bridge.sdk.testing import check_connector
-from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
-from tests.flow.test_logins import NEAR, Chat
+from bridge.settings import Address, Settings, WebSettings
+from tests.flow.chats import Chat
+from tests.flow.logins import link
+from tests.flow.networks import NEAR, Modules
 from tests.rigs.device_bridge import DeviceConnector, Network
 from tests.rigs.people import sign_in
-from tests.rigs.trestle import Town, make_modules, running, wait_until
+from tests.rigs.trestle import Town, running, wait_until
 
 
-@pytest_asyncio.fixture
-async def settings(
-    town: Town, folder: Path, database_settings: DatabaseSettings, network: Network
-) -> Settings:
-    return town.settings_for(
-        folder, database_settings, modules=make_modules({"near": ("device", {})})
-    )
+@pytest.fixture
+def modules(network: Network) -> Modules:
+    """A network that has a link and a code to sign in by."""
+    return {"near": ("device", {})}
 
 
 async def test_a_module_of_two_ways_to_sign_in_keeps_the_contract(network: Network) -> None:
@@ -154,15 +150,6 @@ async def test_credentials_that_do_not_open_stop_their_own_login_only(
         assert "cannot be read any more; sign in again" in there["dana"].reason
         chat = await Chat.accepted_by(alice)
         await chat.expect("Your login dana on near needs you to sign in again")
-
-
-async def link(app: App, person: str, token: str) -> None:
-    """Have somebody sign in by a token."""
-    logins, instance = app.parts.logins, app.parts.instances[NEAR]
-    await wait_until(lambda: instance.is_open)
-    one = await logins.begin(UserId(person), instance, logins.find_flow(instance, "token"))
-    await one.submit({"token": token})
-    assert one.login is not None, one.trouble
 
 
 async def test_a_secret_that_is_typed_after_a_restart_is_removed_and_repeated_nowhere(

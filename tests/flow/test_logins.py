@@ -1,7 +1,5 @@
 """People link accounts of their own: by chat, with real services behind a real IRC server."""
 
-import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,15 +17,15 @@ from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.login import LoginState
 from bridge.settings import DatabaseSettings, Settings
 from bridge.storage.doublepuppets import DoublePuppetStore
-from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.chats import Chat
+from tests.flow.networks import NEAR, irc_module
+from tests.flow.rooms import BOT, bridge
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.services import register, run_services
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
-NEAR = InstanceId("near")
-BOT = "@trestle:test.example"
 PASSWORD = "correct-horse-🐎-battery"
 SERVER_PASSWORD = "secret-of-the-server"
 KEPT_FOR_DAYS = "homeserver may keep the original for some days"
@@ -46,59 +44,6 @@ def settings_with(
     modules = make_modules(irc_module(irc))
     modules[NEAR] = replace(modules[NEAR], rules=InstanceRules(**rules))
     return town.settings_for(folder, database, modules=modules)
-
-
-class Chat:
-    """A direct chat with the bot."""
-
-    def __init__(self, person: MatrixUser, room: str) -> None:
-        self.person = person
-        self.room = room
-        self._heard: Counter[str] = Counter()
-
-    @classmethod
-    async def begun_by(cls, person: MatrixUser) -> "Chat":
-        """The person began it."""
-        room = await person.create_room(
-            is_direct=True, invite=[BOT], preset="trusted_private_chat"
-        )
-        await person.wait_until_joined(room, BOT)
-        return cls(person, room)
-
-    @classmethod
-    async def accepted_by(cls, person: MatrixUser) -> "Chat":
-        """The bot began it."""
-        await person.wait_until(lambda: bool(person.invitations))
-        (room,) = person.invitations
-        await person.join(room)
-        return cls(person, room)
-
-    def said(self, text: str) -> list[str]:
-        """What the bot said that holds the text."""
-        bodies = (str(e["content"].get("body")) for e in self.person.heard(self.room, BOT))
-        return [body for body in bodies if text in body]
-
-    async def expect(self, text: str) -> str:
-        """Wait until the bot says it once more; give what it said."""
-        self._heard[text] += 1
-        await self.person.wait_until(lambda: len(self.said(text)) >= self._heard[text])
-        return self.said(text)[self._heard[text] - 1]
-
-    async def answer(self, question: str, text: str) -> str:
-        """Wait until the bot asks once more, and answer; give the event's id."""
-        await self.expect(question)
-        return await self.person.say(self.room, text)
-
-    async def say(self, text: str) -> None:
-        """Say it."""
-        await self.person.say(self.room, text)
-
-    async def wait_until_removed(self, event_id: str) -> None:
-        """Return when the event's content is gone. Raises ``TimeoutError``."""
-        path = f"v3/rooms/{self.room}/event/{event_id}"
-        async with asyncio.timeout(PATIENCE):
-            while (await self.person.call("GET", path))["content"]:
-                await asyncio.sleep(0.05)
 
 
 def session_of(app: App, person: MatrixUser) -> Any:

@@ -8,16 +8,13 @@ from bridge.core.doorway import Doorway
 from bridge.demo.matrix_user import Event, MatrixUser
 from bridge.model import InstanceRules
 from bridge.sdk.events import RemoteMembers, RemoteUser
-from bridge.sdk.ids import InstanceId, RemoteUserId
+from bridge.sdk.ids import RemoteUserId
 from bridge.settings import DatabaseSettings
-from tests.flow.test_conversation import _joined as joined
-from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.networks import NEAR, irc_module
+from tests.flow.rooms import BOT, bridge, joined
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running
-
-BOT = "@trestle:test.example"
-NEAR = InstanceId("near")
 
 
 async def choose(person: MatrixUser, room: str, members: str) -> None:

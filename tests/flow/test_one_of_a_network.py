@@ -1,10 +1,8 @@
 """A room has one chat of a network; where there are two from before, each can be named."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
-import pytest_asyncio
+import pytest
 
 from bridge.app import App
 from bridge.core.doorway import Doorway
@@ -12,32 +10,19 @@ from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import Uncertain
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
-from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
-from bridge.settings import DatabaseSettings
-from tests.flow.test_conversation import bridge, irc_module
+from bridge.sdk.ids import RemoteChatId, RoomId, UserId
+from tests.flow.networks import NEAR, Modules, irc_module
+from tests.flow.rooms import bridge
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
-from tests.rigs.ngircd import run_ngircd
-from tests.rigs.trestle import Town, make_modules, running, wait_until
-
-NEAR = InstanceId("near")
+from tests.rigs.trestle import Town, wait_until
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def irc() -> AsyncIterator[IrcServer]:
-    async with run_ngircd() as started:
-        yield started
-
-
-@pytest_asyncio.fixture
-async def app(
-    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
-) -> AsyncIterator[App]:
-    modules = irc_module(irc)
-    modules["far"] = modules["near"]
-    settings = town.settings_for(folder, database_settings, modules=make_modules(modules))
-    async with running(settings) as started:
-        yield started
+@pytest.fixture
+def modules(irc: IrcServer) -> Modules:
+    """Two networks, ``near`` and ``far``, by one server."""
+    near = irc_module(irc)
+    return {**near, "far": near["near"]}
 
 
 async def tie(app: App, name: str, room: str, by: MatrixUser) -> None:

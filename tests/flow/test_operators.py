@@ -8,28 +8,25 @@ import pytest
 from bridge.core.doorway import Doorway
 from bridge.core.moderators import Moderators
 from bridge.demo.matrix_user import PATIENCE
-from bridge.model import Subscription
 from bridge.parts import Parts
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import ModeratorWish, RemoteChat, RemoteUser, Wish
-from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteUserId, RoomId, UserId
+from bridge.sdk.ids import RemoteChatId, RemoteUserId, RoomId, UserId
 from bridge.settings import DatabaseSettings
 from bridge.storage.consents import ConsentStore
-from bridge.storage.policies import PolicyStore
 from tests.conformance.stage import ALICE, ROOM, play
-from tests.flow.test_announcing import WAITS
-from tests.flow.test_consent import tell
-from tests.flow.test_conversation import Run, irc_module, on_each_server
+from tests.flow.channels import tell
+from tests.flow.networks import NEAR, Run, irc_module, on_each_server
+from tests.flow.rooms import BOT
+from tests.flow.scripted import follow_a_list
 from tests.rigs import vivid_bridge
+from tests.rigs.cluster import WAITS
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
 from tests.rigs.trestle import wait_until
 
-NEAR = InstanceId("near")
-LIST = RoomId(f"!list:{SERVER}")
 OLGA = RemoteUser(id=RemoteUserId("olga"), name="olga")
 SLOW = RoomId(f"!slow:{SERVER}")
-BOT = UserId(f"@trestle:{SERVER}")
 
 
 async def check_that_one_chat_does_not_hold_up_another(parts: Parts, held: asyncio.Event) -> None:
@@ -98,20 +95,6 @@ async def check_that_it_stays_ended(parts: Parts, door: Doorway) -> None:
     door.facts.is_ended = False
     await parts.consents.load()
     await check_that_nobody_has_it_go_on(parts, door)
-
-
-async def follow_a_list(parts: Parts, door: Doorway, operator: IrcUser) -> None:
-    """Have the room follow a list that is empty by now; a ban that came of it is there still."""
-    chat = door.portal.chat_name
-    operator.say(f"MODE {chat} +o trestle", f"MODE {chat} +b spam*!*@*")
-    await operator.wait_for_answer_of("trestle")
-    store, portal = PolicyStore(parts.database), door.portal.id
-    await store.put(
-        Subscription(portal=portal, room=LIST, by=UserId(ALICE), applied=True, agreed=True)
-    )
-    await store.add_bans(portal, ["spam*"])
-    await parts.policies.load()
-    await parts.policies.read(LIST)
 
 
 async def check_that_nobody_came(person: IrcUser, since: str) -> None:

@@ -1,6 +1,8 @@
 """Who does not want to be bridged is not: neither what is said in Matrix nor on the network."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -11,30 +13,31 @@ from bridge.model import AuditAction
 from bridge.sdk.events import RemoteTyping, RemoteUser
 from bridge.sdk.ids import InstanceId, RemoteUserId, RoomId, UserId
 from bridge.sdk.login import LoginKind
-from bridge.settings import DatabaseSettings
+from bridge.settings import DatabaseSettings, Settings
 from tests.conformance.stage import ALICE, play
-from tests.flow.test_conversation import _joined as joined
-from tests.flow.test_conversation import bridge, irc_module
-from tests.flow.test_leave_taken import acts
+from tests.flow.networks import irc_module
+from tests.flow.records import acts
+from tests.flow.rooms import bridge, joined
 from tests.rigs.irc_user import IrcUser, irc_user
+from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 
+@asynccontextmanager
+async def two_in(irc: IrcServer, channel: str) -> AsyncIterator[tuple[IrcUser, IrcUser]]:
+    """Have carl and dora in a channel."""
+    async with irc_user(irc.port, "carl") as carl, irc_user(irc.port, "dora") as dora:
+        await carl.join(channel)
+        await dora.join(channel)
+        yield carl, dora
+
+
 async def test_nothing_of_a_person_crosses_between_optout_and_optin_and_the_puppet_leaves(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town, irc: IrcServer, settings: Settings
 ) -> None:
-    async with (
-        run_ngircd() as irc,
-        irc_user(irc.port, "carl") as carl,
-        irc_user(irc.port, "dora") as dora,
-    ):
-        await carl.join("#quiet")
-        await dora.join("#quiet")
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules(irc_module(irc))
-        )
+    async with two_in(irc, "#quiet") as (carl, dora):
         alice, bea = await town.person("alice"), await town.person("bea")
         async with running(settings):
             room = await bridge(alice, "#quiet")
@@ -48,7 +51,7 @@ async def test_nothing_of_a_person_crosses_between_optout_and_optin_and_the_pupp
             await alice.say(room, "alice is heard")
             await carl.expect(":alice is heard")
         # It is remembered, also if a backup of before is restored; everywhere is more than here.
-        database = await asyncpg.connect(database_settings.url)
+        database = await asyncpg.connect(settings.database.url)
         await database.execute("DELETE FROM opt_out")
         await database.close()
         async with running(settings) as app:
@@ -82,18 +85,9 @@ async def test_nothing_of_a_person_crosses_between_optout_and_optin_and_the_pupp
 
 
 async def test_a_person_on_the_network_opts_out_by_a_word_and_the_ghost_leaves(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town, irc: IrcServer, settings: Settings
 ) -> None:
-    async with (
-        run_ngircd() as irc,
-        irc_user(irc.port, "carl") as carl,
-        irc_user(irc.port, "dora") as dora,
-    ):
-        await carl.join("#quiet")
-        await dora.join("#quiet")
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules(irc_module(irc))
-        )
+    async with two_in(irc, "#quiet") as (carl, dora):
         alice = await town.person("alice")
         async with running(settings):
             room = await bridge(alice, "#quiet")

@@ -9,7 +9,8 @@ from bridge.core.lane import Lane
 from bridge.demo.matrix_user import PATIENCE
 from bridge.settings import DatabaseSettings
 from bridge.storage.books import Account, Direction
-from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.networks import irc_module
+from tests.flow.rooms import bridge
 from tests.rigs.breaking_wire import breaking_wire
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd

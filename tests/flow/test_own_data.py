@@ -3,12 +3,11 @@
 import io
 import json
 import zipfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
@@ -16,29 +15,13 @@ from bridge.matrix.medialinks import read_mxc
 from bridge.sdk.errors import PermanentFailure
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import play
-from tests.core.test_loginchat import Chat as PrivateChat
-from tests.flow.test_conversation import bridge, irc_module
-from tests.flow.test_logins import BOT, Chat
+from tests.core.loginchats import Chat as PrivateChat
+from tests.flow.chats import Chat
+from tests.flow.rooms import BOT, bridge
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
-from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse
-from tests.rigs.trestle import Town, make_modules, running
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def irc() -> AsyncIterator[IrcServer]:
-    async with run_ngircd() as started:
-        yield started
-
-
-@pytest_asyncio.fixture
-async def app(
-    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
-) -> AsyncIterator[App]:
-    settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
-    async with running(settings) as started:
-        yield started
+from tests.rigs.trestle import Town
 
 
 def files(person: MatrixUser, room: str) -> list[dict[str, Any]]:

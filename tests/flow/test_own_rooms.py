@@ -15,10 +15,9 @@ from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import AuditAction, Permission
 from bridge.sdk.ids import InstanceId
 from bridge.settings import Address, DatabaseSettings, RoomSettings, WebSettings
-from tests.flow.test_consent import enter
-from tests.flow.test_conversation import bridge, irc_module
-from tests.flow.test_following import power, state, wait_for_state
-from tests.flow.test_leave_taken import acts
+from tests.flow.networks import irc_module
+from tests.flow.records import acts
+from tests.flow.rooms import bridge, enter, power, state, wait_for_state
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
@@ -57,7 +56,7 @@ async def app(
 
 async def join_by_command(person: MatrixUser, channel: str) -> str:
     """Have a room made for a channel, and be in it."""
-    lobby = await enter(person, "Lobby")
+    lobby = await enter(person, name="Lobby")
     await person.say(lobby, f"!trestle near join {channel}")
     await person.wait_for_text(lobby, f"You are invited to the room of {channel}.")
     await person.wait_until(lambda: bool(person.invitations))
@@ -198,7 +197,7 @@ async def test_how_everything_is_an_admin_is_told_where_nobody_else_reads_it(
     town: Town, app: App, boss: MatrixUser
 ) -> None:
     alice = await town.person("alice")
-    lobby = await enter(alice, "Lobby")
+    lobby = await enter(alice, name="Lobby")
     await boss.join(lobby)
     await boss.say(lobby, "!trestle status")
     await boss.wait_until(lambda: bool(boss.invitations))

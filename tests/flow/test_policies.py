@@ -8,11 +8,11 @@ from bridge.demo.matrix_user import MatrixUser
 from bridge.settings import DatabaseSettings
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
-from tests.flow.test_conversation import Run, bridge, irc_module, on_each_server
+from tests.flow.networks import Run, irc_module, on_each_server
+from tests.flow.rooms import BOT, bridge
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.trestle import Town, make_modules, running
 
-BOT = "@trestle:test.example"
 SPAM = "@_trestle_near_spam*:test.example"
 
 

@@ -6,9 +6,8 @@ from bridge.core.privacy import STATE_TYPE
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Permission
 from bridge.settings import DatabaseSettings
-from tests.flow.test_conversation import Run, bridge, irc_module, on_each_server
-from tests.flow.test_following import wait_for_member
-from tests.flow.test_who_may_what import BOT, give_power
+from tests.flow.networks import Run, irc_module, on_each_server
+from tests.flow.rooms import BOT, bridge, give_power, wait_for_member
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running, wait_until

@@ -1,25 +1,28 @@
 """A bot that was put out of a room stays out until somebody invites it, and then it hears."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bridge.core.bothsides import say_here
+from bridge.core.doorway import Doorway
 from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.errors import PermanentFailure
-from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.sdk.ids import RoomId, UserId
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, ROOM, Play, ask, play
-from tests.flow.test_conversation import irc_module
-from tests.rigs.irc_user import irc_user
+from tests.flow.networks import NEAR, irc_module
+from tests.flow.rooms import BOT
+from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, ScriptedHomeserver
 from tests.rigs.trestle import wait_until
 
 State = dict[tuple[str, str], dict[str, Any]]
 """By room and user, the event that says what became of the user there."""
-BOT = UserId(f"@trestle:{SERVER}")
 HALL = RoomId(f"!hall:{SERVER}")
 
 
@@ -30,6 +33,40 @@ def member(user: str, membership: str, room: str = HALL, sender: str = ALICE) ->
         "event_id": f"$member-{user}-{membership}-{room}", "origin_server_ts": 1,
         "content": {"membership": membership},
     }  # fmt: skip
+
+
+@asynccontextmanager
+async def hall(
+    database_settings: DatabaseSettings, folder: Path
+) -> AsyncIterator[tuple[Play, IrcUser, State, Doorway]]:
+    """Have the hall bridged, the bot hearing what it is told there, and carl in its channel.
+
+    The homeserver tells of who is in a room what the state says that the test is given.
+    """
+    state: State = {}
+
+    def tell_state(asked: Asked) -> Answer | None:
+        if asked.parts[2:4] != ("state", "m.room.member"):
+            return None
+        event = state.get((asked.parts[1], asked.parts[4]))
+        return None if event is None else Answer(content=event)
+
+    async with (
+        run_ngircd() as irc,
+        irc_user(irc.port, "carl") as carl,
+        play(database_settings, folder, rules=[tell_state], modules=irc_module(irc)) as stage,
+    ):
+        parts = stage.app.parts
+        near = parts.instances[NEAR]
+        stage.homeserver.rooms[HALL] = {BOT, ALICE}
+        await carl.join("#hall")
+        await wait_until(lambda: near.relay is not None)
+        assert await near.wait_until_connected(PATIENCE)
+        door = await parts.plumbing.bridge(near, "#hall", HALL, UserId(ALICE))
+        # However it came in, it hears what it is told.
+        assert await stage.put(member(BOT, "join", sender=BOT), name="in") == 200
+        await wait_until(lambda: parts.routes.has_seat(BOT, HALL))
+        yield stage, carl, state, door
 
 
 async def put_out(stage: Play, state: State, user: str, room: str) -> None:
@@ -67,30 +104,8 @@ async def check_that_a_kick_of_which_nobody_told_is_found(stage: Play, state: St
 async def test_nothing_gets_past_a_kick_of_the_bot_until_it_is_invited_again(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    state: State = {}
-
-    def tell_state(asked: Asked) -> Answer | None:
-        if asked.parts[2:4] != ("state", "m.room.member"):
-            return None
-        event = state.get((asked.parts[1], asked.parts[4]))
-        return None if event is None else Answer(content=event)
-
-    async with (
-        run_ngircd() as irc,
-        irc_user(irc.port, "carl") as carl,
-        play(database_settings, folder, rules=[tell_state], modules=irc_module(irc)) as stage,
-    ):
+    async with hall(database_settings, folder) as (stage, carl, state, _):
         homeserver, parts = stage.homeserver, stage.app.parts
-        near = parts.instances[InstanceId("near")]
-        homeserver.rooms[HALL] = {BOT, ALICE}
-
-        await carl.join("#hall")
-        await wait_until(lambda: near.relay is not None)
-        assert await near.wait_until_connected(PATIENCE)
-        await parts.plumbing.bridge(near, "#hall", HALL, UserId(ALICE))
-        # However it came in, it hears what it is told.
-        assert await stage.put(member(BOT, "join", sender=BOT), name="in") == 200
-        await wait_until(lambda: parts.routes.has_seat(BOT, HALL))
         carl.say("PRIVMSG #hall :one")
         await homeserver.wait_until(lambda: "one" in homeserver.texts(HALL))
 
@@ -127,29 +142,8 @@ async def test_nothing_gets_past_a_kick_of_the_bot_until_it_is_invited_again(
 async def test_who_says_stop_just_before_the_bot_is_put_out_is_heard_when_it_is_back(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    state: State = {}
-
-    def tell_state(asked: Asked) -> Answer | None:
-        if asked.parts[2:4] != ("state", "m.room.member"):
-            return None
-        event = state.get((asked.parts[1], asked.parts[4]))
-        return None if event is None else Answer(content=event)
-
-    async with (
-        run_ngircd() as irc,
-        irc_user(irc.port, "carl") as carl,
-        play(database_settings, folder, rules=[tell_state], modules=irc_module(irc)) as stage,
-    ):
+    async with hall(database_settings, folder) as (stage, carl, state, door):
         parts = stage.app.parts
-        near = parts.instances[InstanceId("near")]
-        stage.homeserver.rooms[HALL] = {BOT, ALICE}
-        await carl.join("#hall")
-        await wait_until(lambda: near.relay is not None)
-        assert await near.wait_until_connected(PATIENCE)
-        door = await parts.plumbing.bridge(near, "#hall", HALL, UserId(ALICE))
-        assert await stage.put(member(BOT, "join", sender=BOT), name="in") == 200
-        await wait_until(lambda: parts.routes.has_seat(BOT, HALL))
-
         # The lane stands still for a while.
         parts.house.policies.waiting.add(door.portal.id)
         assert await stage.put(*map(said, ("one", "two", "three")), name="paste") == 200

@@ -31,8 +31,8 @@ from bridge.sdk.rich import Rich
 from bridge.sdk.testing import FakeStore
 from bridge.settings import DatabaseSettings
 from bridge.telemetry import Telemetry
-from tests.flow.test_conversation import _joined as joined
-from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.networks import irc_module
+from tests.flow.rooms import bridge, joined
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running

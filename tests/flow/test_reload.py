@@ -17,7 +17,7 @@ from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings, RoomSettings
 from tests.admin.commands import Outcome, command, run_program
 from tests.conformance.stage import settings_for
-from tests.flow.test_conversation import bridge
+from tests.flow.rooms import bridge
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd

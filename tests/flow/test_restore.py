@@ -13,7 +13,8 @@ from bridge.demo.processes import free_port
 from bridge.settings import DatabaseSettings
 from bridge.storage.postgres import EmbeddedPostgres
 from tests.admin.commands import Outcome, run_program
-from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.networks import irc_module
+from tests.flow.rooms import bridge
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd

@@ -3,38 +3,26 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
-import pytest_asyncio
+import pytest
 
 from bridge.app import App
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
-from bridge.settings import DatabaseSettings
-from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.networks import Modules, irc_module
+from tests.flow.rooms import bridge
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
-from tests.rigs.ngircd import run_ngircd
-from tests.rigs.trestle import Town, make_modules, running
+from tests.rigs.trestle import Town
 
 LEFT_OUT = "This was not sent to #two on far"
 ALERT = "disk /var of db1.example is 97 percent full, 3 GB left"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def irc() -> AsyncIterator[IrcServer]:
-    async with run_ngircd() as started:
-        yield started
-
-
-@pytest_asyncio.fixture
-async def app(
-    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
-) -> AsyncIterator[App]:
-    modules = irc_module(irc)
-    modules["far"] = modules["near"]
-    settings = town.settings_for(folder, database_settings, modules=make_modules(modules))
-    async with running(settings) as started:
-        yield started
+@pytest.fixture
+def modules(irc: IrcServer) -> Modules:
+    """Two networks, ``near`` and ``far``, by one server."""
+    near = irc_module(irc)
+    return {**near, "far": near["near"]}
 
 
 async def in_both(person: MatrixUser) -> str:

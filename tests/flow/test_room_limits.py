@@ -9,14 +9,11 @@ import pytest_asyncio
 from bridge.app import App
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import InstanceRules
-from bridge.sdk.ids import InstanceId
 from bridge.settings import DatabaseSettings
-from tests.flow.test_consent import enter
-from tests.flow.test_conversation import irc_module
+from tests.flow.networks import NEAR, irc_module
+from tests.flow.rooms import enter
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running, wait_until
-
-NEAR = InstanceId("near")
 
 
 @pytest_asyncio.fixture
@@ -42,7 +39,10 @@ async def test_no_more_rooms_are_made_than_the_settings_allow_and_who_asks_is_to
     town: Town, app: App
 ) -> None:
     alice = await town.person("alice")
-    lobby, full = await enter(alice, "Lobby"), "near has as many bridged rooms as the settings"
+    lobby, full = (
+        await enter(alice, name="Lobby"),
+        "near has as many bridged rooms as the settings",
+    )
     assert await resolve(alice, "#one") == 200
     assert await resolve(alice, "#two") == 404
     assert await resolve(alice, "#one") == 200
@@ -51,7 +51,7 @@ async def test_no_more_rooms_are_made_than_the_settings_allow_and_who_asks_is_to
     await alice.wait_for_text(lobby, "You are invited to the room of #two.")
     await alice.say(lobby, "!trestle near join #three")
     await alice.wait_for_text(lobby, f"I could not do that: {full}")
-    site = await enter(alice, "Site")
+    site = await enter(alice, name="Site")
     await alice.say(site, "!trestle bridge near #three")
     await alice.wait_for_text(site, f"I could not do that: {full}")
     assert [door.portal.chat for door in app.parts.portals.all] == ["#one", "#two"]

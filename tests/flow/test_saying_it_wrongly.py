@@ -1,28 +1,18 @@
 """Who says a command by halves, or by another name, reads how it is said."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-
-import pytest_asyncio
 
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import InstanceRules, Permission
 from bridge.sdk.ids import InstanceId
 from bridge.settings import DatabaseSettings
-from tests.flow.test_conversation import irc_module
-from tests.flow.test_logins import Chat
-from tests.flow.test_who_may_what import answers, enter, hear
+from tests.flow.chats import Chat, answers, hear
+from tests.flow.networks import irc_module
+from tests.flow.rooms import enter
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
-from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def irc() -> AsyncIterator[IrcServer]:
-    async with run_ngircd() as started:
-        yield started
 
 
 async def answer(person: MatrixUser, room: str, said: str) -> str:
@@ -39,7 +29,7 @@ async def test_help_finds_a_word_wherever_it_is_known_and_says_what_may_be_meant
     settings = town.settings_for(folder, database_settings, modules=make_modules(modules))
     async with running(settings):
         alice = await town.person("alice")
-        room = await enter(alice, "11")
+        room = await enter(alice, room_version="11")
         for said, heard in (
             ("help set", "!trestle set [network] [key value] — see or change"),
             ("help Bridge", "(needs power in the room)"),
@@ -64,7 +54,7 @@ async def test_who_leaves_out_what_a_command_needs_reads_how_it_is_said(
     async with running(settings), irc_user(irc.port, "carl") as carl:
         await carl.join("#halves")
         alice = await town.person("alice")
-        room = await enter(alice, "11")
+        room = await enter(alice, room_version="11")
         assert "bridged to #halves" in await answer(alice, room, "bridge Near #halves")
         for said, usage in (
             ("kick", "kick <nick> [reason]"), ("whois", "whois <nick>"),
@@ -76,7 +66,7 @@ async def test_who_leaves_out_what_a_command_needs_reads_how_it_is_said(
             told = await answer(alice, room, said)
             assert told.rstrip(".") == f"I could not do that: say !trestle {usage.rstrip('.')}"
 
-        away = await enter(alice, "11")
+        away = await enter(alice, room_version="11")
         assert "say !trestle part <#channel> [reason], or" in await answer(alice, away, "part")
         assert "you are not in #halves" in await answer(alice, room, "part")
         await alice.say(room, "hello")
@@ -91,7 +81,7 @@ async def test_what_is_chosen_is_read_in_any_case_and_its_refusal_names_all_valu
     settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
     async with running(settings):
         alice = await town.person("alice")
-        room = await enter(alice, "11")
+        room = await enter(alice, room_version="11")
         await answer(alice, room, "bridge NEAR #chosen")
         for said, heard in (
             ("set members x", "members takes full, speakers, none or default."),
@@ -115,7 +105,7 @@ async def test_fixed_words_are_read_in_any_case_and_help_names_all_that_is_taken
     settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
     async with running(settings):
         alice = await town.person("alice")
-        room = await enter(alice, "11")
+        room = await enter(alice, room_version="11")
         await answer(alice, room, "bridge near #folded")
         for said, heard in (
             ("parked Retry ALL", "Nothing of that kind is parked of this room."),
@@ -144,7 +134,7 @@ async def test_a_word_that_forgets_a_key_is_none(
     settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
     async with running(settings):
         alice = await town.person("alice")
-        room = await enter(alice, "11")
+        room = await enter(alice, room_version="11")
         for word in ("off", "None"):
             assert "forget a key" in await answer(alice, room, f"bridge near #keyless {word}")
 
@@ -158,7 +148,7 @@ async def test_who_has_no_power_sees_the_topic_and_whether_there_is_a_key_and_se
         carl.say("TOPIC #seen :tea and cake")
         await carl.expect("TOPIC #seen")
         alice, bob = await town.person("alice"), await town.person("bob")
-        room = await enter(alice, "11")
+        room = await enter(alice, room_version="11")
         await answer(alice, room, "bridge near #seen")
         await bob.join(room)
         await bob.wait_for_text(room, "This room is bridged to #seen")
@@ -181,7 +171,7 @@ async def test_a_network_that_somebody_may_not_use_is_none_of_theirs_in_any_case
     modules[near] = replace(modules[near], rules=rules)
     settings = town.settings_for(folder, database_settings, modules=modules)
     async with running(settings):
-        room = await enter(alice, "11")
+        room = await enter(alice, room_version="11")
         for said in ("bridge near #theirs", "bridge NEAR #theirs"):
             assert "do not let you do that" in await answer(alice, room, said)
         assert "called 'whois' here that you use" in await answer(alice, room, "help whois")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from bridge.demo.matrix_user import MatrixUser
 from bridge.settings import DatabaseSettings
-from tests.flow.test_conversation import Run, bridge, irc_module, on_each_server
+from tests.flow.networks import Run, irc_module, on_each_server
+from tests.flow.rooms import bridge
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.settings import DatabaseSettings
-from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.networks import irc_module
+from tests.flow.rooms import bridge
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.terminal import on_terminal
 from tests.rigs.trestle import Town, make_modules, running

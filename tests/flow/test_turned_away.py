@@ -7,8 +7,8 @@ from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Permission
 from bridge.sdk.ids import UserId
 from bridge.settings import DatabaseSettings, WebSettings
-from tests.flow.test_consent import BOT
-from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.networks import irc_module
+from tests.flow.rooms import BOT, bridge
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running

@@ -15,8 +15,8 @@ from bridge.settings import DatabaseSettings
 from bridge.storage.consents import ConsentStore
 from bridge.storage.policies import PolicyStore
 from tests.conformance.stage import ALICE, ROOM, Play, ask, play
-from tests.flow.test_conversation import irc_module
-from tests.flow.test_operators import follow_a_list
+from tests.flow.networks import irc_module
+from tests.flow.scripted import follow_a_list
 from tests.rigs import vivid_bridge
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd

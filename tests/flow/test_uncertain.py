@@ -7,7 +7,8 @@ from pathlib import Path
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.failpoint import VARIABLE
 from bridge.settings import DatabaseSettings
-from tests.flow.test_conversation import bridge, irc_module
+from tests.flow.networks import irc_module
+from tests.flow.rooms import bridge
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.program import TrestleProgram, trestle_program

@@ -2,7 +2,7 @@
 an event has: JSON can have them, and homeservers of other kinds pass them on."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,21 +16,14 @@ from bridge.demo.matrix_user import MatrixUser
 from bridge.demo.processes import free_port
 from bridge.model import SystemClock
 from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
-from tests.flow.test_conversation import bridge
-from tests.flow.test_double_puppets import direct_chat
-from tests.rigs import vivid_bridge
+from tests.flow.chats import direct_chat
+from tests.flow.rooms import bridge
 from tests.rigs.trestle import Town, make_modules, running
 from tests.rigs.vivid_bridge import Vivid, VividClient
 
 HALF = "a\ud83d\0b"
 WHOLE = "a\ufffdb"
 """What a module gets instead."""
-
-
-@pytest_asyncio.fixture
-async def vivid() -> AsyncIterator[Vivid]:
-    with vivid_bridge.installed() as network:
-        yield network
 
 
 @pytest_asyncio.fixture
@@ -42,12 +35,6 @@ async def settings(
     )
     modules = make_modules({"near": ("vivid", {})})
     return town.settings_for(folder, database_settings, modules=modules, web=web)
-
-
-@pytest_asyncio.fixture
-async def app(settings: Settings) -> AsyncIterator[App]:
-    async with running(settings) as started:
-        yield started
 
 
 class Sender:

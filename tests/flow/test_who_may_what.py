@@ -18,15 +18,14 @@ from bridge.demo.matrix_user import PATIENCE, Event, MatrixUser
 from bridge.matrix.client import path
 from bridge.model import InstanceRules, Permission
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
-from tests.flow.test_conversation import irc_module
-from tests.flow.test_following import power, wait_for_state
+from tests.flow.chats import answers, hear
+from tests.flow.networks import NEAR, irc_module
+from tests.flow.rooms import BOT, enter, give_power, power, wait_for_state
 from tests.rigs.cluster import Cluster
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "permissions.md"
-BOT = "@trestle:test.example"
-NEAR = InstanceId("near")
 SAID = (
     "bridge near {chat}", "help", "ping", "modules", "status", "set", "pause", "resume", "parked",
     "policy", "optout", "optin", "double-puppet", "login near", "logins", "prefer 1", "logout",
@@ -111,21 +110,6 @@ async def stage(town: Town, cluster: Cluster, tmp_path_factory: Any) -> AsyncIte
             yield Stage(town, app, *people)
 
 
-async def enter(person: MatrixUser, version: str) -> str:
-    """A room of that version with the bot in it."""
-    room = await person.create_room(preset="public_chat", room_version=version, invite=[BOT])
-    await person.wait_until_joined(room, BOT)
-    return room
-
-
-async def give_power(person: MatrixUser, room: str, powers: Mapping[str, int]) -> None:
-    """Give people power beside what they have."""
-    levels = await person.call("GET", f"v3/rooms/{room}/state/m.room.power_levels/")
-    await person.set_state(
-        room, "m.room.power_levels", {**levels, "users": {**levels["users"], **powers}}
-    )
-
-
 def contents(chat: str, answered: str, commands: Sequence[str] = SAID) -> list[dict[str, Any]]:
     """Each command as the content of a message."""
     made: list[dict[str, Any]] = [
@@ -135,18 +119,6 @@ def contents(chat: str, answered: str, commands: Sequence[str] = SAID) -> list[d
         if content["body"] == "!trestle where":
             content["m.relates_to"] = {"m.in_reply_to": {"event_id": answered}}
     return made
-
-
-def answers(reader: MatrixUser, room: str) -> list[str]:
-    """What the bot has said in the room, in order, but for what people are told beforehand."""
-    said = [str(event["content"]["body"]) for event in reader.heard(room, BOT)]
-    return [text for text in said if "from a connection of your own" not in text]
-
-
-async def hear(reader: MatrixUser, room: str, number: int, before: int) -> list[str]:
-    """The next answers of the bot: it gives one for each command, in their order."""
-    await reader.wait_until(lambda: len(answers(reader, room)) >= before + number)
-    return answers(reader, room)[before:]
 
 
 def outcomes(texts: Sequence[str]) -> dict[str, str]:
@@ -236,7 +208,7 @@ async def test_what_comes_of_each_command_is_what_the_docs_say(stage: Stage) -> 
     assert {name_of(said) for said in SAID} == set(app.parts.main_bot.actions) | of_irc
     assert set(app.parts.main_bot.actions) == WORDS
     alice, mod, poor = [await town.person(name) for name in ("alice", "mod", "poor")]
-    room, chat = await enter(alice, "11"), "#law"
+    room, chat = await enter(alice, room_version="11"), "#law"
     for person in (mod, poor):
         await person.join(room)
     await give_power(alice, room, {mod.id: 50})
@@ -250,13 +222,15 @@ async def test_what_comes_of_each_command_is_what_the_docs_say(stage: Stage) -> 
     found |= await unheard(stage, alice, room, chat)
     found["replayed"] = await nothing_comes(alice, room, lambda: replay(stage, room, events))
     kept = (await alice.messages(room))[-1]["event_id"]
-    found["other room"] = await run_all(alice, await enter(alice, "11"), chat, answered=kept)
+    found["other room"] = await run_all(
+        alice, await enter(alice, room_version="11"), chat, answered=kept
+    )
     # Nothing of all this touched the bridge.
     assert app.parts.portals.in_room(RoomId(room)) == [door]
     assert not door.portal.paused
 
     cora = await town.person("cora")
-    young = await enter(cora, "12")
+    young = await enter(cora, room_version="12")
     levels = await cora.call("GET", f"v3/rooms/{young}/state/m.room.power_levels/")
     assert cora.id not in levels["users"]
     found["creator"] = await run_all(cora, young, "#young")
@@ -293,7 +267,7 @@ async def test_the_power_that_counts_is_that_at_the_moment_when_it_was_said(
     town, intake = stage.town, stage.app.parts.intake
     for version, chat in (("11", "#then"), ("12", "#now")):
         owner, falls, rises = [await town.person(name) for name in ("owner", "falls", "rises")]
-        room = await enter(owner, version)
+        room = await enter(owner, room_version=version)
         await falls.join(room)
         await rises.join(room)
         await give_power(owner, room, {falls.id: 50})
@@ -313,7 +287,7 @@ async def test_the_power_that_counts_is_that_at_the_moment_when_it_was_said(
 
 async def test_a_secret_is_taken_back_also_of_who_may_not_say_it(stage: Stage) -> None:
     relayed, outsider, stranger = stage.relayed, stage.outsider, stage.stranger
-    room = await enter(relayed, "11")
+    room = await enter(relayed, room_version="11")
     await outsider.join(room)
     await stranger.join(room)
     await give_power(relayed, room, {BOT: 100})
@@ -334,7 +308,7 @@ async def test_a_secret_is_taken_back_also_of_who_may_not_say_it(stage: Stage) -
 
 async def test_a_networks_own_levels_come_first_for_it(stage: Stage) -> None:
     relayed, outsider, stranger = stage.relayed, stage.outsider, stage.stranger
-    room = await enter(relayed, "11")
+    room = await enter(relayed, room_version="11")
     await outsider.join(room)
     await stranger.join(room)
     await give_power(relayed, room, {outsider.id: 50, stranger.id: 50})

@@ -6,8 +6,8 @@ from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.sdk.ids import UserId
 from bridge.settings import DatabaseSettings
-from tests.flow.test_conversation import bridge, irc_module
-from tests.flow.test_logins import NEAR
+from tests.flow.networks import NEAR, irc_module
+from tests.flow.rooms import bridge
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running, wait_until

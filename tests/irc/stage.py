@@ -7,17 +7,20 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from bridge.demo.matrix_user import PATIENCE
 from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.connector import IrcConnector
 from bridge.networks.irc.settings import IrcSettings
-from bridge.sdk.errors import ModuleError
+from bridge.sdk.errors import DeliveryError, ModuleError, PermanentFailure
 from bridge.sdk.events import (
     Message,
     MessageKind,
     ModeratorWish,
     RemoteChat,
     RemoteEvent,
+    RemoteMembers,
     RemoteMessage,
     Sender,
 )
@@ -27,6 +30,7 @@ from bridge.sdk.rich import Rich
 from bridge.sdk.secret import Secret
 from bridge.sdk.text import to_plain
 from tests.irc.stores import MemoryStore
+from tests.rigs.scripted_irc import Peer, ScriptedServer
 
 WAIT_SECONDS = PATIENCE
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -237,3 +241,76 @@ def message(
         body=Rich.plain(body) if isinstance(body, str) else body,
         relayed=relayed,
     )
+
+
+@asynccontextmanager
+async def listening(
+    server: ScriptedServer, network: Network, names: str = "bob", capabilities: str = ""
+) -> AsyncIterator[tuple[IrcClient, Host, Peer, Run]]:
+    """Have the relay connected and in #room."""
+    relay, host = network.relay()
+    async with running(relay) as run, asyncio.TaskGroup() as tasks:
+        peer = await server.accept()
+        await peer.welcome(capabilities=capabilities)
+        joined = tasks.create_task(relay.join(chat("#room")))
+        await peer.admit(names)
+        await joined
+        await host.wait_for(RemoteMembers)
+        yield relay, host, peer, run
+
+
+@asynccontextmanager
+async def speaking(
+    server: ScriptedServer, network: Network, name: str = "Alice", capabilities: str = ""
+) -> AsyncIterator[tuple[IrcClient, Host, Peer, Run]]:
+    """Have a puppet connected and in #room, having said ``first``."""
+    puppet, host = network.puppet(name)
+    async with running(puppet) as run, asyncio.TaskGroup() as tasks:
+        sent = tasks.create_task(puppet.send(message("#room", "first")))
+        peer = await server.accept()
+        await peer.welcome(capabilities=capabilities)
+        await peer.admit()
+        await peer.expect("PRIVMSG #room :first")
+        await sent
+        yield puppet, host, peer, run
+
+
+async def synced(peer: Peer) -> None:
+    """Wait until the client has read all that was said to it."""
+    peer.say("PING :sync")
+    await peer.expect("PONG sync")
+
+
+async def refusal_of_join(client: IrcClient, name: str) -> str:
+    """Why it may not join."""
+    with pytest.raises(PermanentFailure) as caught:
+        await client.join(chat(name))
+    return str(caught.value)
+
+
+async def outcome(client: IrcClient, channel: str, text: str) -> DeliveryError | None:
+    """Why what is said does not arrive, or nothing if it does."""
+    try:
+        await client.send(message(channel, text))
+    except DeliveryError as error:
+        return error
+    return None
+
+
+def list_names(peer: Peer, names: str, **places: str) -> None:
+    """Answer who is in the channel, and later where people are."""
+    for nick, place in places.items():
+        peer.answers[f"USERHOST {nick}"] = f":irc.test 302 {{nick}} :{nick}*=+{place}"
+    peer.say(
+        f":irc.test 353 {{nick}} = #room :{{nick}} {names}",
+        ":irc.test 366 {nick} #room :End of names",
+    )
+
+
+def direct(host: Host) -> list[tuple[str, str, str]]:
+    """What came for direct chats: chat, kind, text."""
+    return [
+        (one.chat, one.kind.value, to_plain(one.body))
+        for one in host.of(RemoteMessage)
+        if one.direct
+    ]

@@ -34,9 +34,8 @@ from bridge.sdk.events import (
     Typing,
 )
 from bridge.sdk.ids import EventId, RemoteMessageId
-from tests.irc.stage import Host, Network, chat, message, running, user_id
-from tests.irc.test_client import listening, synced
-from tests.irc.test_echo import entered, labelled
+from tests.irc.echoes import entered, labelled
+from tests.irc.stage import Host, Network, chat, listening, message, running, synced, user_id
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import irc_user
 from tests.rigs.scripted_irc import scripted_server

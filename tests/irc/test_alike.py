@@ -13,8 +13,7 @@ from bridge.sdk.events import (
     Removal,
 )
 from bridge.sdk.ids import RemoteUserId
-from tests.irc.stage import Host, Network, chat, user_id
-from tests.irc.test_client import listening, speaking, synced
+from tests.irc.stage import Host, Network, chat, listening, speaking, synced, user_id
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 ALICE = user_id("Alice")

@@ -7,10 +7,8 @@ import pytest
 from bridge.networks.irc.flood import Flood
 from bridge.networks.irc.inquiry import Inquiries, NotAskedError
 from bridge.sdk.errors import TemporaryFailure
-from tests.irc.stage import Network, chat, message, running
-from tests.irc.test_client import listening, synced
-from tests.irc.test_desk import list_names
-from tests.irc.test_inquiries import asked, pong, say, settled
+from tests.irc.questions import asked, pong, say, settled
+from tests.irc.stage import Network, chat, list_names, listening, message, running, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 CHANNELS = 30

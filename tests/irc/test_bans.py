@@ -19,9 +19,8 @@ from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Rank, RemoteChat, RemoteRemoval, Removal
 from bridge.sdk.ids import RemoteChatId, RemoteUserId
-from tests.irc.stage import NOW, Network, user_id
+from tests.irc.stage import NOW, Network, listening, speaking, synced, user_id
 from tests.irc.stores import MemoryStore
-from tests.irc.test_client import listening, speaking, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 ROOM = RemoteChat(id=RemoteChatId("#room"), name="#Room")

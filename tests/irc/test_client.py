@@ -2,8 +2,6 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -26,46 +24,19 @@ from bridge.sdk.events import (
 )
 from bridge.sdk.login import LoginState
 from bridge.sdk.rich import Mention, Rich, Text
-from tests.irc.stage import NOW, Host, Network, Run, chat, message, running, user_id
-from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
-
-
-@asynccontextmanager
-async def listening(
-    server: ScriptedServer, network: Network, names: str = "bob", capabilities: str = ""
-) -> AsyncIterator[tuple[IrcClient, Host, Peer, Run]]:
-    """Have the relay connected and in #room."""
-    relay, host = network.relay()
-    async with running(relay) as run, asyncio.TaskGroup() as tasks:
-        peer = await server.accept()
-        await peer.welcome(capabilities=capabilities)
-        joined = tasks.create_task(relay.join(chat("#room")))
-        await peer.admit(names)
-        await joined
-        await host.wait_for(RemoteMembers)
-        yield relay, host, peer, run
-
-
-@asynccontextmanager
-async def speaking(
-    server: ScriptedServer, network: Network, name: str = "Alice", capabilities: str = ""
-) -> AsyncIterator[tuple[IrcClient, Host, Peer, Run]]:
-    """Have a puppet connected and in #room, having said ``first``."""
-    puppet, host = network.puppet(name)
-    async with running(puppet) as run, asyncio.TaskGroup() as tasks:
-        sent = tasks.create_task(puppet.send(message("#room", "first")))
-        peer = await server.accept()
-        await peer.welcome(capabilities=capabilities)
-        await peer.admit()
-        await peer.expect("PRIVMSG #room :first")
-        await sent
-        yield puppet, host, peer, run
-
-
-async def synced(peer: Peer) -> None:
-    """Wait until the client has read all that was said to it."""
-    peer.say("PING :sync")
-    await peer.expect("PONG sync")
+from tests.irc.stage import (
+    NOW,
+    Network,
+    chat,
+    listening,
+    message,
+    refusal_of_join,
+    running,
+    speaking,
+    synced,
+    user_id,
+)
+from tests.rigs.scripted_irc import scripted_server
 
 
 async def test_an_invitation_into_whatever_is_answered_by_one_line_or_not_at_all() -> None:
@@ -328,12 +299,6 @@ async def test_being_sent_to_another_channel_is_refused_and_left() -> None:
         peer.say(":{nick}!t@h JOIN ##wanted")
         await peer.expect("PART ##wanted")
         assert "sends us to another channel" in await joining
-
-
-async def refusal_of_join(client: IrcClient, name: str) -> str:
-    with pytest.raises(PermanentFailure) as caught:
-        await client.join(chat(name))
-    return str(caught.value)
 
 
 async def test_a_join_without_an_answer_fails_for_now() -> None:

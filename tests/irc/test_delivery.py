@@ -20,20 +20,11 @@ from bridge.sdk.errors import (
     TemporaryFailure,
 )
 from bridge.sdk.events import RemoteMessage
-from tests.irc.stage import Network, Run, message, running
-from tests.irc.test_client import listening, speaking, synced
+from tests.irc.stage import Network, Run, listening, outcome, running, speaking, synced
 from tests.rigs.scale import examples
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 Sent = asyncio.Task[DeliveryError | None]
-
-
-async def outcome(client: IrcClient, channel: str, text: str) -> DeliveryError | None:
-    try:
-        await client.send(message(channel, text))
-    except DeliveryError as error:
-        return error
-    return None
 
 
 @asynccontextmanager

@@ -3,21 +3,10 @@
 import pytest
 
 from bridge.sdk.events import Wish
-from tests.irc.stage import Network, user_id
-from tests.irc.test_client import listening, speaking, synced
-from tests.rigs.scripted_irc import Peer, scripted_server
+from tests.irc.stage import Network, list_names, listening, speaking, synced, user_id
+from tests.rigs.scripted_irc import scripted_server
 
 STRANGERS = 60
-
-
-def list_names(peer: Peer, names: str, **places: str) -> None:
-    """Answer who is in the channel, and later where people are."""
-    for nick, place in places.items():
-        peer.answers[f"USERHOST {nick}"] = f":irc.test 302 {{nick}} :{nick}*=+{place}"
-    peer.say(
-        f":irc.test 353 {{nick}} = #room :{{nick}} {names}",
-        ":irc.test 366 {nick} #room :End of names",
-    )
 
 
 async def test_strangers_who_say_the_words_again_and_again_do_not_delay_an_operator() -> None:

@@ -3,14 +3,11 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.networks.irc.client import IrcClient
 from bridge.networks.irc.connection import PATIENCE_SECONDS
 from bridge.networks.irc.delivery import Deliveries
 from bridge.networks.irc.sending import Means, Sending, is_cut
@@ -18,48 +15,10 @@ from bridge.networks.irc.wire import Incoming, Line, Source, decode, line
 from bridge.sdk.errors import DeliveryError, DeliveryUncertain, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Receipt, RemoteMessage
 from bridge.sdk.ids import RemoteMessageId
-from tests.irc.stage import NOW, Network, Run, chat, message, running
-from tests.irc.test_client import listening, synced
+from tests.irc.echoes import ECHO, LABELS, ME, entered, labelled, outcome
+from tests.irc.stage import NOW, Network, chat, listening, running, synced
 from tests.rigs.scale import examples
-from tests.rigs.scripted_irc import Peer, scripted_server
-
-ECHO = "echo-message message-tags batch"
-LABELS = f"{ECHO} labeled-response"
-ME = ":Alice!alice@client.test"
-
-
-async def outcome(client: IrcClient, channel: str, text: str) -> Receipt | DeliveryError:
-    try:
-        return await client.send(message(channel, text))
-    except DeliveryError as error:
-        return error
-
-
-@asynccontextmanager
-async def entered(
-    capabilities: str, *, channels: tuple[str, ...] = ("#room",), **settings: object
-) -> AsyncIterator[tuple[IrcClient, Peer, Run, Network]]:
-    """Have a puppet in its channels, where it says what the test lets it."""
-    async with scripted_server() as server:
-        network = Network(server.port, **settings)
-        alice, _ = network.puppet("Alice")
-        async with running(alice) as run, asyncio.TaskGroup() as tasks:
-            joining = [tasks.create_task(alice.join(chat(name))) for name in channels]
-            peer = await server.accept()
-            await peer.welcome(capabilities=capabilities)
-            admitted: list[str] = []
-            while len(admitted) < len(channels):
-                admitted += (await peer.admit()).split(",")
-            await asyncio.wait(joining)
-            yield alice, peer, run, network
-
-
-async def labelled(peer: Peer, text: str) -> str:
-    """Wait for a line with a label, and return the label."""
-    while not (found := re.match(r"@label=(\S+) (.*)", await peer.read())):
-        pass
-    assert found[2] == text
-    return found[1]
+from tests.rigs.scripted_irc import scripted_server
 
 
 async def test_the_answer_to_its_label_settles_exactly_that_line() -> None:

@@ -12,8 +12,8 @@ from bridge.networks.irc.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Batch, Incoming, Line
 from bridge.sdk.ids import RemoteChatId
+from tests.irc.histories import ISUPPORT
 
-ISUPPORT = "NICKLEN=30 CASEMAPPING=rfc1459 CHATHISTORY=3 MSGREFTYPES=msgid,timestamp"
 ROOM = RemoteChatId("#room")
 
 

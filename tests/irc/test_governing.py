@@ -7,8 +7,7 @@ import pytest
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Rank, Removal
 from bridge.sdk.ids import RemoteUserId, UserId
-from tests.irc.stage import Network, chat
-from tests.irc.test_client import listening, speaking, synced
+from tests.irc.stage import Network, chat, listening, speaking, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 ROOM = chat("#room")

@@ -6,38 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from bridge.networks.irc import endings
-from bridge.networks.irc.handshake import Handshake, Identity
 from bridge.networks.irc.nicks import candidates
-from bridge.networks.irc.wire import parse
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
-
-
-def identity(**changes: object) -> Identity:
-    known: dict[str, object] = {
-        "nicks": candidates("bob", 9),
-        "username": "bob",
-        "realname": "@bob:example.org",
-    }
-    return Identity(**(known | changes))  # type: ignore[arg-type]
-
-
-def sasl(length: int = 6) -> Identity:
-    return identity(account="acc", account_password=Secret("x" * length))
-
-
-def feed(handshake: Handshake, *texts: str) -> list[str]:
-    answers: list[str] = []
-    for text in texts:
-        message = parse(text.encode())
-        assert message is not None
-        answers += [one.encode().decode().strip() for one in handshake.feed(message)]
-    return answers
-
-
-def begin(who: Identity) -> tuple[Handshake, list[str]]:
-    handshake = Handshake(who, "irc.example:6697")
-    return handshake, [one.encode().decode().strip() for one in handshake.start()]
+from tests.irc.handshakes import begin, feed, identity, sasl
 
 
 def test_a_plain_sign_in_tells_nick_capabilities_and_limits() -> None:

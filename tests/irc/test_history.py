@@ -19,16 +19,9 @@ from bridge.sdk.events import (
     RemoteShutOut,
 )
 from bridge.sdk.ids import RemoteChatId
-from tests.irc.stage import Host, Network, chat, message, running
-from tests.irc.test_client import listening, synced
+from tests.irc.histories import CAPABILITIES, ISUPPORT, at
+from tests.irc.stage import Host, Network, chat, listening, message, running, synced
 from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
-
-CAPABILITIES = "batch draft/chathistory message-tags server-time"
-ISUPPORT = "NICKLEN=30 CASEMAPPING=rfc1459 CHATHISTORY=3 MSGREFTYPES=msgid,timestamp"
-
-
-def at(second: int) -> str:
-    return f"2026-11-25T10:00:{second:02}.000Z"
 
 
 def live(second: int, text: str, who: str = "bob!b@h") -> str:

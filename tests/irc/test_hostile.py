@@ -16,9 +16,16 @@ from bridge.networks.irc.sending import Means
 from bridge.networks.irc.wire import Incoming, line
 from bridge.sdk.errors import ModuleNotReady
 from bridge.sdk.events import RemoteMessage
-from tests.irc.stage import Network, chat, message, running
-from tests.irc.test_client import listening, speaking, synced
-from tests.irc.test_delivery import outcome
+from tests.irc.stage import (
+    Network,
+    chat,
+    listening,
+    message,
+    outcome,
+    running,
+    speaking,
+    synced,
+)
 from tests.rigs.scale import chance, scaled
 from tests.rigs.scripted_irc import scripted_server
 

@@ -4,25 +4,11 @@ import asyncio
 
 import pytest
 
-from bridge.networks.irc.client import IrcClient
 from bridge.sdk.errors import PermanentFailure
-from bridge.sdk.events import RemoteMessage, Sender
-from tests.irc.stage import Network, chat, running, user_id
-from tests.irc.test_client import listening, speaking, synced
-from tests.irc.test_commands import BY_NAME, Call
-from tests.irc.test_whispers import direct
+from bridge.sdk.events import RemoteMessage
+from tests.irc.questions import asked, pong, refused, say, settled
+from tests.irc.stage import Network, chat, direct, listening, running, speaking, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
-
-
-async def say(said: str, relay: IrcClient, own: IrcClient | None = None, channel: str = "") -> str:
-    """Give a command, in the channel's room if one is named; return the answer."""
-    name, _, text = said.partition(" ")
-    return await BY_NAME[name].run(
-        Call(
-            sender=Sender(user_id=user_id("Alice"), name="Alice"), text=text, own=own, relay=relay,
-            chat=chat(channel) if channel else None,
-        )
-    )  # fmt: skip
 
 
 async def test_what_a_person_answers_is_for_a_direct_chat_and_a_services_for_who_asked() -> None:
@@ -106,30 +92,6 @@ async def test_a_value_that_the_server_does_not_take_is_told_in_its_words() -> N
         assert await told == (
             "#room l 20: the mode's value is not accepted (the server: At most 10)"
         )
-
-
-async def refused(said: str, relay: IrcClient, channel: str, own: IrcClient | None = None) -> str:
-    """Give a command that is refused, in the channel's room; return why."""
-    with pytest.raises(PermanentFailure) as refusal:
-        await say(said, relay, own, channel)
-    return str(refusal.value)
-
-
-async def settled(peer: Peer) -> None:
-    """Wait until all is asked that is asked of a channel that we come into; be silent then."""
-    await peer.expect("MODE #room b")
-    await synced(peer)
-    peer.pong = None
-
-
-async def pong(peer: Peer) -> None:
-    """Answer the PING by which the client sees that all was worked through."""
-    peer.say(f":irc.test PONG irc.test :{await asked(peer)}")
-
-
-async def asked(peer: Peer) -> str:
-    """Wait for that PING; return its marker."""
-    return (await peer.expect("PING ")).removeprefix("PING ")
 
 
 async def test_no_pattern_is_longer_than_a_channels_name() -> None:

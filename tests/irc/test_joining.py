@@ -7,8 +7,7 @@ from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.flood import Flood
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Source, line, parse
-from tests.irc.stage import Network, chat, running
-from tests.irc.test_client import refusal_of_join
+from tests.irc.stage import Network, chat, refusal_of_join, running
 from tests.rigs.scripted_irc import scripted_server
 
 

@@ -18,7 +18,7 @@ from bridge.sdk.events import ConsentRequest, RemoteChat, RemoteEvent
 from bridge.sdk.ids import InstanceId, LoginId, UserId
 from bridge.sdk.login import LoginKind, LoginState
 from bridge.telemetry import Telemetry
-from tests.core.test_crew import NO_GUESTS
+from tests.core.instances import NO_GUESTS
 from tests.irc.stage import chat, message, user_id
 from tests.irc.stores import MemoryStore
 from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server

@@ -11,8 +11,7 @@ from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import LINE_BYTES, parse
 from bridge.sdk.events import RemoteMessage, RemoteRemark, RemoteRename
 from bridge.sdk.ids import RemoteChatId
-from tests.irc.stage import Network, chat, message, running
-from tests.irc.test_client import synced
+from tests.irc.stage import Network, chat, message, running, synced
 from tests.rigs.scripted_irc import scripted_server
 
 MONITOR = "NICKLEN=30 CASEMAPPING=rfc1459 MONITOR=10"

@@ -9,9 +9,8 @@ import pytest
 from bridge.networks.irc.history import Mark, Marks
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import RemoteChatId, RemoteUserId
-from tests.irc.stage import Network, chat
+from tests.irc.stage import Network, chat, listening
 from tests.irc.stores import MemoryStore
-from tests.irc.test_client import listening
 from tests.rigs.scripted_irc import scripted_server
 
 AT = datetime(2026, 11, 25, 10, tzinfo=UTC)

@@ -12,9 +12,18 @@ from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Rank, RemoteChat, RemoteMembers, RemoteShutOut, Removal
 from bridge.sdk.ids import InstanceId, RemoteUserId
 from bridge.sdk.secret import Secret
-from tests.irc.stage import WAIT_SECONDS, Network, chat, message, running, user_id
-from tests.irc.test_client import listening, speaking, synced
-from tests.irc.test_commands import Person
+from tests.irc.commands import Person
+from tests.irc.stage import (
+    WAIT_SECONDS,
+    Network,
+    chat,
+    listening,
+    message,
+    running,
+    speaking,
+    synced,
+    user_id,
+)
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 

@@ -8,8 +8,7 @@ from bridge.networks.irc.mentions import MOST, Where, with_mentions
 from bridge.sdk.events import RemoteMessage
 from bridge.sdk.ids import RemoteUserId, UserId
 from bridge.sdk.rich import LineBreak, Link, Mention, Rich, Style, Styled, Text
-from tests.irc.stage import Network
-from tests.irc.test_client import listening
+from tests.irc.stage import Network, listening
 from tests.rigs.scripted_irc import scripted_server
 
 PEOPLE = {

@@ -9,9 +9,8 @@ from bridge.sdk.ids import LoginId, RemoteUserId
 from bridge.sdk.login import Login, LoginKind
 from bridge.sdk.secret import Secret
 from bridge.sdk.text import to_plain
-from tests.irc.stage import Host, Network, chat, running, user_id
-from tests.irc.test_client import speaking, synced
-from tests.irc.test_history import CAPABILITIES, ISUPPORT, at
+from tests.irc.histories import CAPABILITIES, ISUPPORT, at
+from tests.irc.stage import Host, Network, chat, running, speaking, synced, user_id
 from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
 
 UNTIL = "timestamp=2026-11-26T10:00:10.000Z"

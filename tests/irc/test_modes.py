@@ -17,8 +17,7 @@ from bridge.sdk.events import (
     RemoteTopic,
     Removal,
 )
-from tests.irc.stage import Network, chat, user_id
-from tests.irc.test_client import listening, speaking, synced
+from tests.irc.stage import Network, chat, listening, speaking, synced, user_id
 from tests.rigs.scripted_irc import scripted_server
 
 LIMITS = Isupport({"PREFIX": "(qaohv)~&@%+", "CHANMODES": "beI,k,lH,imnpst"})

@@ -23,9 +23,8 @@ from bridge.networks.irc.wire import Incoming, Line, Source, line, parse
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Receipt, RemoteMessage
 from bridge.sdk.rich import LineBreak, Rich, Style, Styled, Text
-from tests.irc.stage import Network, message
-from tests.irc.test_client import listening
-from tests.irc.test_echo import ME, entered, outcome
+from tests.irc.echoes import ME, entered, outcome
+from tests.irc.stage import Network, listening, message
 from tests.rigs.scale import examples
 from tests.rigs.scripted_irc import scripted_server
 

@@ -1,7 +1,6 @@
 """A nick that is got back, and one that is not to be had."""
 
-from tests.irc.stage import Network, running
-from tests.irc.test_client import synced
+from tests.irc.stage import Network, running, synced
 from tests.rigs.scripted_irc import scripted_server
 
 

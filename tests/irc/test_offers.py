@@ -9,10 +9,9 @@ from bridge.networks.irc.people import People
 from bridge.networks.irc.wire import Incoming, Source, parse
 from bridge.sdk.errors import DeliveryError
 from bridge.sdk.events import RemoteJoin, RemoteLeave, RemoteRemark
-from tests.irc.stage import Network, chat
-from tests.irc.test_client import listening, synced
-from tests.irc.test_echo import LABELS, entered, labelled, outcome
-from tests.irc.test_handshake import begin, feed, identity
+from tests.irc.echoes import LABELS, entered, labelled, outcome
+from tests.irc.handshakes import begin, feed, identity
+from tests.irc.stage import Network, chat, listening, synced
 from tests.rigs.scripted_irc import scripted_server
 
 

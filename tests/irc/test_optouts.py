@@ -4,8 +4,7 @@ import asyncio
 
 from bridge.networks.irc.optouts import MOST_FOLLOWED, MOST_UNDONE, MOST_WAITING
 from bridge.sdk.events import RemoteJoin, RemoteMembers, RemoteMessage, RemoteRename
-from tests.irc.stage import Network, chat
-from tests.irc.test_client import listening, speaking, synced
+from tests.irc.stage import Network, chat, listening, speaking, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 ACCOUNTS = "account-notify account-tag extended-join message-tags"

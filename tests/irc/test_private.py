@@ -8,10 +8,7 @@ from bridge.networks.irc.once import FORGET_SECONDS, MOST, MOST_EACH, Once
 from bridge.networks.irc.optouts import WORDS
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteMessage
-from tests.irc.stage import Network
-from tests.irc.test_client import listening, speaking, synced
-from tests.irc.test_desk import list_names
-from tests.irc.test_whispers import direct
+from tests.irc.stage import Network, direct, list_names, listening, speaking, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 

@@ -12,9 +12,8 @@ from bridge.networks.irc.wire import line
 from bridge.sdk.events import MessageKind, RemoteMessage
 from bridge.sdk.ids import EventId
 from bridge.sdk.rich import Rich
-from tests.irc.stage import Network, message
-from tests.irc.test_client import listening, synced
-from tests.irc.test_echo import entered
+from tests.irc.echoes import entered
+from tests.irc.stage import Network, listening, message, synced
 from tests.rigs.scripted_irc import scripted_server
 
 RELAYS = "message-tags draft/relaymsg"

@@ -6,9 +6,7 @@ import pytest
 
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteMembers, RemoteShutOut
-from tests.irc.stage import Network, chat, running
-from tests.irc.test_client import listening, synced
-from tests.irc.test_desk import list_names
+from tests.irc.stage import Network, chat, list_names, listening, running, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 

@@ -5,9 +5,7 @@ import asyncio
 from bridge.networks.irc.people import Person
 from bridge.networks.irc.wire import Source
 from bridge.sdk.events import RemoteMembers, RemoteMessage, RemoteRanks, RemoteUser
-from tests.irc.stage import Network, chat, running
-from tests.irc.test_client import listening, synced
-from tests.irc.test_desk import list_names
+from tests.irc.stage import Network, chat, list_names, listening, running, synced
 from tests.rigs.scripted_irc import scripted_server
 
 

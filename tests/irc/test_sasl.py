@@ -12,8 +12,8 @@ from bridge.networks.irc import sasl
 from bridge.networks.irc.handshake import Handshake, Identity
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
-from tests.irc.test_handshake import begin, feed, identity
-from tests.irc.test_handshake import sasl as with_account
+from tests.irc.handshakes import begin, feed, identity
+from tests.irc.handshakes import sasl as with_account
 from tests.rigs.scale import examples
 
 # RFC 7677, section 3.

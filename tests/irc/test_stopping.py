@@ -12,8 +12,7 @@ from bridge.sdk.errors import (
 )
 from bridge.sdk.events import Receipt, RemoteMessage
 from bridge.sdk.login import LoginState
-from tests.irc.stage import Network, chat, message, running
-from tests.irc.test_client import listening, speaking, synced
+from tests.irc.stage import Network, chat, listening, message, running, speaking, synced
 from tests.rigs.scripted_irc import scripted_server
 
 

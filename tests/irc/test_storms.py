@@ -12,8 +12,7 @@ from bridge.networks.irc.client import IrcClient
 from bridge.sdk.errors import LoginRequired, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteJoin, RemoteLeave, RemoteMembers, RemoteMessage
 from bridge.sdk.login import LoginState
-from tests.irc.stage import Network, chat, message, running
-from tests.irc.test_client import listening, synced
+from tests.irc.stage import Network, chat, listening, message, running, synced
 from tests.rigs.breaking_wire import BreakingWire, breaking_wire
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import IrcUser, irc_user

@@ -15,9 +15,9 @@ from bridge.networks.irc.usernames import MOST_NAMES, Usernames, as_seen
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
+from tests.irc.commands import Person
 from tests.irc.stage import Network, running
 from tests.irc.stores import MemoryStore
-from tests.irc.test_commands import Person
 from tests.rigs.scale import examples
 from tests.rigs.scripted_irc import scripted_server
 

@@ -36,9 +36,8 @@ from bridge.sdk.events import RemoteMessage
 from bridge.sdk.ids import EventId, UserId
 from bridge.sdk.login import LoginState
 from bridge.sdk.secret import Secret
-from tests.irc.stage import Network, chat, message, running
-from tests.irc.test_client import speaking, synced
-from tests.irc.test_handshake import begin, identity
+from tests.irc.handshakes import begin, identity
+from tests.irc.stage import Network, chat, message, running, speaking, synced
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import irc_user
 from tests.rigs.scale import examples, scaled

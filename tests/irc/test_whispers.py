@@ -19,19 +19,8 @@ from bridge.sdk.events import (
     Typing,
 )
 from bridge.sdk.ids import RemoteChatId
-from bridge.sdk.text import to_plain
-from tests.irc.stage import Host, Network, message, user_id
-from tests.irc.test_client import speaking, synced
+from tests.irc.stage import Network, direct, message, speaking, synced, user_id
 from tests.rigs.scripted_irc import scripted_server
-
-
-def direct(host: Host) -> list[tuple[str, str, str]]:
-    """What came for direct chats: chat, kind, text."""
-    return [
-        (one.chat, one.kind.value, to_plain(one.body))
-        for one in host.of(RemoteMessage)
-        if one.direct
-    ]
 
 
 async def test_what_a_person_says_to_a_puppet_alone_comes_as_a_direct_message() -> None:

@@ -14,6 +14,12 @@ from bridge.demo.processes import free_port
 from bridge.settings import DatabaseSettings
 from bridge.storage.postgres import EmbeddedPostgres
 
+WAITS = (
+    "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+    "WHERE NOT l.granted AND d.datname = current_database())"
+)
+"""Whether a statement waits for a lock in this database."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:

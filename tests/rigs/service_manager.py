@@ -5,7 +5,8 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bridge.demo.processes import Program, dies_with_us
@@ -82,3 +83,13 @@ class Service:
         with contextlib.suppress(BlockingIOError):
             while True:
                 self.heard += os.fsdecode(self._socket.recv(4096)).splitlines()
+
+
+@contextmanager
+def told_to(address: str) -> Iterator[None]:
+    """Have the environment name a listener, as systemd does."""
+    os.environ["NOTIFY_SOCKET"] = address
+    try:
+        yield
+    finally:
+        del os.environ["NOTIFY_SOCKET"]

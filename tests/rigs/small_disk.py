@@ -3,8 +3,9 @@
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,3 +60,14 @@ async def _run(*command: str) -> None:
     async with asyncio.timeout(PATIENCE):
         said, _ = await process.communicate()
     assert process.returncode == 0, f"{' '.join(command)}: {said.decode()}"
+
+
+@contextmanager
+def no_room_beyond(size: int) -> Iterator[None]:
+    """As on a full disk: no file grows beyond the size."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,6 +1,7 @@
 """A database with rows in every table, and all that is in one, to compare."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -166,3 +167,14 @@ def files_of(state_dir: Path) -> dict[str, bytes]:
         for path in state_dir.rglob("*")
         if path.is_file() and path.name not in ("lock", "last-backup")
     }
+
+
+async def files_with(word: bytes, folder: Path) -> list[str]:
+    """The files under the folder in which the word stands."""
+
+    def search() -> Iterator[str]:
+        for path in folder.rglob("*"):
+            if path.is_file() and word in path.read_bytes():
+                yield str(path.relative_to(folder))
+
+    return await asyncio.to_thread(lambda: list(search()))

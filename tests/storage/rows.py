@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime, time
 
 import asyncpg
 
-from bridge.model import Outgoing, QueuedOutgoing, Sent, SystemClock
-from bridge.sdk.ids import EventId
+from bridge.model import Outgoing, QueuedOutgoing, SendKind, Sent, SystemClock
+from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.storage.keys import DayKeys
 from bridge.storage.labels import Table
 from bridge.storage.outbox import Outbox
@@ -84,3 +84,13 @@ async def queued_in(outbox: Outbox) -> list[QueuedOutgoing]:
 def sent(queued: QueuedOutgoing, event_id: str) -> Sent:
     """The entry as it is once the homeserver has it."""
     return Sent(queued, EventId(event_id), SystemClock().now())
+
+
+def entry(transaction_id: str = "t1", **fields: object) -> Outgoing:
+    """Something to say."""
+    record: dict[str, object] = {
+        "room": RoomId("!r"), "user": UserId("@u:hs"), "kind": SendKind.EVENT,
+        "type": "m.room.message", "content": {"body": "hello"}, "portal": 1, "remote_id": "r1",
+        "transaction_id": transaction_id,
+    }  # fmt: skip
+    return Outgoing(**(record | fields))  # type: ignore[arg-type]

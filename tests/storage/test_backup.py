@@ -3,13 +3,9 @@
 import asyncio
 import json
 import os
-import resource
 import shutil
 import stat
-import subprocess
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,7 +26,9 @@ from bridge.storage.rotation import Rotation
 from bridge.storage.vault import Vault
 from tests.rigs.cluster import Cluster
 from tests.rigs.scale import chance, scaled
+from tests.storage.admin import admin_runs_what_is_printed, plain_role
 from tests.storage.conftest import TurnedClock
+from tests.storage.disks import small_disk
 from tests.storage.everything import (
     EMPTY,
     Full,
@@ -44,7 +42,6 @@ from tests.storage.everything import (
     seeing_all,
     write,
 )
-from tests.storage.test_migrations import admin_runs_what_is_printed, plain_role
 
 # --- what comes back ---
 
@@ -400,28 +397,6 @@ async def test_the_file_is_for_its_owner_alone_and_is_not_written_over_unasked(
     assert os.listdir(folder) == ["x"]
     assert last_backup(full.state_dir) is not None
     assert last_backup(folder) is None
-
-
-@contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """A disk of so many bytes, where we may make one; else no file may be longer than a MiB."""
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=711", "none", folder],
-        capture_output=True, check=False,
-    )  # fmt: skip
-    if made.returncode == 0:
-        try:
-            yield folder
-        finally:
-            subprocess.run(["umount", "--lazy", folder], check=True)
-        return
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (min(size, 1 << 20), limits[1]))
-    try:
-        yield folder
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 async def test_a_full_disk_leaves_the_file_that_was_there(

@@ -22,10 +22,9 @@ from bridge.storage.portals import PortalStore
 from bridge.storage.retention import Retention
 from bridge.storage.traces import Traces
 from tests.core.process import EVENT, Listener, Process
-from tests.core.test_inflight import no_room_beyond
+from tests.rigs.small_disk import no_room_beyond
 from tests.storage.conftest import TurnedClock
-from tests.storage.rows import forget
-from tests.storage.test_outbox import entry
+from tests.storage.rows import entry, forget
 
 MONTH = timedelta(days=30)
 

@@ -6,10 +6,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from click.testing import CliRunner
 
-from bridge.cli import main
-from bridge.demo.matrix_user import PATIENCE
 from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId
@@ -31,6 +28,7 @@ from bridge.storage.schema import (
 from tests.rigs.cluster import Cluster, run_cluster
 from tests.rigs.program import TrestleProgram
 from tests.rigs.trestle import make_settings
+from tests.storage.admin import admin_runs_what_is_printed, plain_role, until_it_sleeps
 
 HOLD = """
 CREATE FUNCTION hold() RETURNS event_trigger LANGUAGE plpgsql AS $$
@@ -52,16 +50,6 @@ ALTER TABLE portal NO FORCE ROW LEVEL SECURITY;
 UPDATE portal SET colour = 'red';
 ALTER TABLE portal FORCE ROW LEVEL SECURITY;
 """
-
-
-async def until_it_sleeps(admin: Connection) -> None:
-    """Return when a migration is in its middle."""
-    async with asyncio.timeout(PATIENCE):
-        while not await admin.fetchval(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' "
-            "AND datname = current_database())"
-        ):
-            await asyncio.sleep(0.01)
 
 
 async def tables(connection: Connection) -> set[str]:
@@ -193,14 +181,6 @@ async def test_a_database_of_somebody_else_is_refused_and_left_as_it_is(
 # --- rights ---
 
 
-async def plain_role(cluster: Cluster, name: str, rights: str = "") -> DatabaseSettings:
-    """A database of its own that a role without further rights may log in to."""
-    settings = await cluster.fresh()
-    await cluster.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'made-up' {rights}")
-    url = settings.url.partition("@")[2]
-    return DatabaseSettings(url=f"postgresql://{name}:made-up@{url}")
-
-
 async def works(settings: DatabaseSettings, folder: Path) -> None:
     """It opens, has its tables of the day, and is no more than it should be."""
     async with Database.open(settings, folder, SystemClock()) as database:
@@ -208,16 +188,6 @@ async def works(settings: DatabaseSettings, folder: Path) -> None:
         assert await database.core.fetchval("SELECT current_user") == "trestle_core"
         async with database.as_subject("@a:hs") as connection:
             assert await connection.fetchval("SELECT current_user") == "trestle_subject"
-
-
-async def admin_runs_what_is_printed(cluster: Cluster, **urls: str) -> None:
-    """Run what ``trestle init --print-sql`` prints as the superuser."""
-    changes = [word for name, url in urls.items() for word in ("--set", f"database.{name}={url}")]
-    printed = CliRunner().invoke(main, ["init", "--print-sql", *changes])
-    assert printed.exit_code == 0, printed.output
-    name = urls["url"].partition("@/")[2].partition("?")[0]
-    for _ in range(2):  # Running it twice does no harm.
-        await cluster.execute(printed.output, name)
 
 
 async def test_a_role_that_may_not_make_roles_is_told_what_its_admin_must_run(

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from bridge.demo.matrix_user import PATIENCE
-from bridge.model import Outgoing, ParkReason, QueuedOutgoing, SendKind
+from bridge.model import Outgoing, ParkReason, QueuedOutgoing
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.storage.keys import DayKeys
@@ -17,7 +17,7 @@ from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
 from tests.storage.conftest import TurnedClock
-from tests.storage.rows import left_in, sent
+from tests.storage.rows import entry, left_in, sent
 
 
 @pytest_asyncio.fixture
@@ -38,16 +38,6 @@ async def reopened(database: Database, day_keys: DayKeys) -> Outbox:
     outbox = Outbox(database, day_keys)
     await outbox.open()
     return outbox
-
-
-def entry(transaction_id: str = "t1", **fields: object) -> Outgoing:
-    """Something to say."""
-    record: dict[str, object] = {
-        "room": RoomId("!r"), "user": UserId("@u:hs"), "kind": SendKind.EVENT,
-        "type": "m.room.message", "content": {"body": "hello"}, "portal": 1, "remote_id": "r1",
-        "transaction_id": transaction_id,
-    }  # fmt: skip
-    return Outgoing(**(record | fields))  # type: ignore[arg-type]
 
 
 async def until_blocked(database: Database) -> None:

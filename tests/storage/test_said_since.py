@@ -28,8 +28,7 @@ from bridge.storage.optouts import OptOutStore
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
 from bridge.storage.vault import Vault
-from tests.flow.test_announcing import WAITS
-from tests.rigs.cluster import Cluster
+from tests.rigs.cluster import WAITS, Cluster
 from tests.storage.conftest import TurnedClock
 from tests.storage.everything import Full, put, write
 

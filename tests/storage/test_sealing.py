@@ -1,7 +1,5 @@
 """What people say is nowhere in the database's files, and gone with the key of its day."""
 
-import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +21,7 @@ from bridge.storage.schema import Connection
 from bridge.storage.shelf import Shelf
 from bridge.storage.timers import InstanceTimers
 from tests.storage.conftest import TurnedClock
+from tests.storage.everything import files_with
 from tests.storage.rows import left_in
 
 SAID = b"canary-f3a9c1"
@@ -63,17 +62,6 @@ async def store_everything(database: Database, day_keys: DayKeys, folder: Path) 
     await timers.set("tea", after=timedelta(minutes=1), note=SAID)
     await audit.record(actor=ALICE, action=AuditAction.PAUSE, target="x", detail=said)
     return Stored(journal, row, outbox, audit)
-
-
-async def files_with(word: bytes, folder: Path) -> list[str]:
-    """The files under the folder in which the word stands."""
-
-    def search() -> Iterator[str]:
-        for path in folder.rglob("*"):
-            if path.is_file() and word in path.read_bytes():
-                yield str(path.relative_to(folder))
-
-    return await asyncio.to_thread(lambda: list(search()))
 
 
 async def test_nothing_that_people_say_is_in_the_databases_files(

@@ -24,7 +24,7 @@ from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
 from bridge.storage.vault import MOST_BYTES, Vault, to_bytes, to_secret
 from tests.rigs.scale import chance, scaled
-from tests.storage.test_sealing import files_with
+from tests.storage.everything import files_with
 
 ALICE, BEA = UserId("@alice:hs"), UserId("@bea:hs")
 NEAR, FAR = InstanceId("near"), InstanceId("far")

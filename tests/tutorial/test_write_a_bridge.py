@@ -18,7 +18,7 @@ from bridge.options import check_options
 from bridge.sdk import InstanceId, ModuleState
 from bridge.sdk.testing import FakeHost, check_connector, make_login, running
 from bridge.settings import DatabaseSettings
-from tests.flow.test_conversation import bridge
+from tests.flow.rooms import bridge
 from tests.rigs import trestle
 from tests.rigs.echo_server import EchoServer, echo_server
 from tests.rigs.trestle import Town, make_modules

@@ -4,8 +4,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bridge.settings import Address, DatabaseSettings, WebSettings
-from tests.flow.test_conversation import bridge, irc_module
-from tests.flow.test_following import page_of
+from tests.flow.networks import irc_module
+from tests.flow.records import page_of
+from tests.flow.rooms import bridge
 from tests.rigs.browser import open_page
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd

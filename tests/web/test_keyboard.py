@@ -7,11 +7,11 @@ from playwright.async_api import Page
 from bridge.app import App
 from bridge.sdk.ids import UserId
 from bridge.settings import DatabaseSettings
-from tests.flow.test_logins import NEAR
+from tests.flow.networks import NEAR
 from tests.rigs.browser import open_page
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, running, wait_until
-from tests.web.test_logins import SERVER_PASSWORD, settings_with
+from tests.web.sites import SERVER_PASSWORD, settings_with
 
 MOST_STEPS = 50
 

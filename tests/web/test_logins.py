@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest_asyncio
@@ -13,10 +12,10 @@ from bridge.demo.processes import free_port
 from bridge.model import InstanceRules, Permission
 from bridge.sdk.ids import UserId
 from bridge.sdk.login import LoginState
-from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
-from tests.flow.test_conversation import bridge, irc_module
-from tests.flow.test_logins import NEAR, Chat
-from tests.flow.test_who_may_what import give_power
+from bridge.settings import Address, DatabaseSettings, WebSettings
+from tests.flow.chats import Chat
+from tests.flow.networks import NEAR
+from tests.flow.rooms import bridge, give_power
 from tests.rigs.browser import open_page
 from tests.rigs.device_bridge import Network
 from tests.rigs.irc_user import irc_user
@@ -25,9 +24,9 @@ from tests.rigs.ngircd import run_ngircd
 from tests.rigs.people import sign_in
 from tests.rigs.services import register, run_services
 from tests.rigs.trestle import Town, make_modules, running, wait_until
+from tests.web.sites import SERVER_PASSWORD, settings_with
 
 PASSWORD = "correct-horse"
-SERVER_PASSWORD = "secret-of-the-server"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -36,16 +35,6 @@ async def services() -> AsyncIterator[IrcServer]:
     async with run_services() as server:
         await register(server, "wanda", PASSWORD)
         yield server
-
-
-def settings_with(
-    town: Town, irc: IrcServer, folder: Path, database: DatabaseSettings, **options: Any
-) -> Settings:
-    port = free_port()
-    web = WebSettings(listen=Address("127.0.0.1", port), manager_url=f"http://127.0.0.1:{port}")
-    return town.settings_for(
-        folder, database, modules=make_modules(irc_module(irc, **options)), web=web
-    )
 
 
 async def test_an_account_is_linked_on_the_page_behind_a_link_from_the_bot(

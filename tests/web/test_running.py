@@ -11,7 +11,7 @@ from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
 from bridge.settings import Address, DatabaseSettings, FetchingSettings, WebSettings
 from tests.conformance.stage import settings_for
-from tests.flow.test_conversation import irc_module
+from tests.flow.networks import irc_module
 from tests.net.canary import canary
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.program import trestle_program

@@ -9,8 +9,8 @@ import aiohttp
 from bridge.demo.processes import free_port
 from bridge.model import AuditAction
 from bridge.settings import Address, DatabaseSettings, WebSettings
-from tests.flow.test_leave_taken import acts
-from tests.flow.test_logins import Chat
+from tests.flow.chats import Chat
+from tests.flow.records import acts
 from tests.rigs.browser import open_page
 from tests.rigs.people import sign_in
 from tests.rigs.trestle import Town, running

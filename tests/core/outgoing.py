@@ -1,0 +1,19 @@
+"""What the sender is given, and a homeserver that does not take it."""
+
+from bridge.model import Outgoing, SendKind
+from bridge.sdk.ids import RoomId, UserId
+from tests.conformance.stage import DICE, ROOM
+from tests.rigs.scripted_homeserver import Answer, Asked, refuse
+
+
+def say(text: str, room: str = ROOM) -> Outgoing:
+    """Something to say in a room."""
+    return Outgoing(
+        room=RoomId(room), user=UserId(DICE), kind=SendKind.EVENT, type="m.room.message",
+        content={"msgtype": "m.text", "body": text}, transaction_id=f"t {room} {text}",
+    )  # fmt: skip
+
+
+def away(asked: Asked) -> Answer | None:
+    """Take nothing that is sent: a rule for the homeserver."""
+    return refuse(502, "M_UNKNOWN") if "send" in asked.parts else None

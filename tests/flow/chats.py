@@ -1,0 +1,84 @@
+"""Direct chats with the bot, and what it answers."""
+
+import asyncio
+from collections import Counter
+
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
+from tests.flow.rooms import BOT
+
+
+async def direct_chat(person: MatrixUser) -> str:
+    """Begin a direct chat with the bot; give the room."""
+    room = await person.create_room(is_direct=True, preset="trusted_private_chat", invite=[BOT])
+    await person.wait_until_joined(room, BOT)
+    return room
+
+
+class Chat:
+    """A direct chat with the bot."""
+
+    def __init__(self, person: MatrixUser, room: str) -> None:
+        self.person = person
+        self.room = room
+        self._heard: Counter[str] = Counter()
+
+    @classmethod
+    async def begun_by(cls, person: MatrixUser) -> "Chat":
+        """The person began it."""
+        return cls(person, await direct_chat(person))
+
+    @classmethod
+    async def accepted_by(cls, person: MatrixUser) -> "Chat":
+        """The bot began it."""
+        await person.wait_until(lambda: bool(person.invitations))
+        (room,) = person.invitations
+        await person.join(room)
+        return cls(person, room)
+
+    def said(self, text: str) -> list[str]:
+        """What the bot said that holds the text."""
+        bodies = (str(e["content"].get("body")) for e in self.person.heard(self.room, BOT))
+        return [body for body in bodies if text in body]
+
+    async def expect(self, text: str) -> str:
+        """Wait until the bot says it once more; give what it said."""
+        self._heard[text] += 1
+        await self.person.wait_until(lambda: len(self.said(text)) >= self._heard[text])
+        return self.said(text)[self._heard[text] - 1]
+
+    async def answer(self, question: str, text: str) -> str:
+        """Wait until the bot asks once more, and answer; give the event's id."""
+        await self.expect(question)
+        return await self.person.say(self.room, text)
+
+    async def say(self, text: str) -> None:
+        """Say it."""
+        await self.person.say(self.room, text)
+
+    async def wait_until_removed(self, event_id: str) -> None:
+        """Return when the event's content is gone. Raises ``TimeoutError``."""
+        path = f"v3/rooms/{self.room}/event/{event_id}"
+        async with asyncio.timeout(PATIENCE):
+            while (await self.person.call("GET", path))["content"]:
+                await asyncio.sleep(0.05)
+
+
+async def order(person: MatrixUser, room: str, words: str, answer: str) -> None:
+    """Give the bot a command, and wait for its answer."""
+    before = len(person.heard(room, BOT))
+    await person.say(room, words)
+    await person.wait_until(lambda: len(person.heard(room, BOT)) > before)
+    text = str(person.heard(room, BOT)[before]["content"]["body"])
+    assert answer in text, text
+
+
+def answers(reader: MatrixUser, room: str) -> list[str]:
+    """What the bot has said in the room, in order, but for what people are told beforehand."""
+    said = [str(event["content"]["body"]) for event in reader.heard(room, BOT)]
+    return [text for text in said if "from a connection of your own" not in text]
+
+
+async def hear(reader: MatrixUser, room: str, number: int, before: int) -> list[str]:
+    """The next answers of the bot: it gives one for each command, in their order."""
+    await reader.wait_until(lambda: len(answers(reader, room)) >= before + number)
+    return answers(reader, room)[before:]

@@ -1,0 +1,51 @@
+"""A network beside the homeserver, and a Trestle between them: each file says what differs."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from bridge.app import App
+from bridge.settings import DatabaseSettings, Settings
+from tests.flow.networks import Modules, irc_module
+from tests.rigs import vivid_bridge
+from tests.rigs.ircd import IrcServer
+from tests.rigs.ngircd import run_ngircd
+from tests.rigs.trestle import Town, make_modules, running
+from tests.rigs.vivid_bridge import Vivid
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def irc(request: pytest.FixtureRequest) -> AsyncIterator[IrcServer]:
+    """A real server for the scenarios of a file; each kind of them with ``one_after_another``."""
+    async with getattr(request, "param", run_ngircd)() as started:
+        yield started
+
+
+@pytest.fixture
+def vivid() -> Iterator[Vivid]:
+    """A network that can do all there is, and its module installed."""
+    with vivid_bridge.installed() as network:
+        yield network
+
+
+@pytest.fixture
+def modules(irc: IrcServer) -> Modules:
+    """What is bridged: the one network ``near``."""
+    return irc_module(irc)
+
+
+@pytest.fixture
+def settings(
+    town: Town, folder: Path, database_settings: DatabaseSettings, modules: Modules
+) -> Settings:
+    """How Trestle is set up."""
+    return town.settings_for(folder, database_settings, modules=make_modules(modules))
+
+
+@pytest_asyncio.fixture
+async def app(settings: Settings) -> AsyncIterator[App]:
+    """Trestle, running."""
+    async with running(settings) as started:
+        yield started
