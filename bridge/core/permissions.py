@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from bridge.core.blocks import server_of
 from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, UserId
 
@@ -38,8 +39,8 @@ class Permissions:
         of_instances: Mapping[InstanceId, Mapping[str, Permission]],
     ) -> None:
         """Have these levels from now on; what is left out of them has its default."""
-        self._of_instances = dict(of_instances)
-        self._levels = with_defaults(levels, self._server_name)
+        self._of_instances = {name: _folded(own) for name, own in of_instances.items()}
+        self._levels = with_defaults(_folded(levels), self._server_name.lower())
         self._known.clear()
 
     def of(self, user: UserId, instance: InstanceId | None = None) -> Permission:
@@ -60,8 +61,7 @@ class Permissions:
             return Permission.NONE
         own = self._of_instances.get(instance, {}) if instance is not None else {}
         for levels in (own, self._levels):
-            # A user id has its server behind the first colon; the server may hold a port.
-            for key in (user, user.partition(":")[2], "*"):
+            for key in (user, server_of(user), "*"):
                 if key in levels:
                     return levels[key]
         return Permission.NONE
@@ -69,3 +69,8 @@ class Permissions:
     def allows(self, user: UserId, level: Permission, instance: InstanceId | None = None) -> bool:
         """Whether the user has at least the level."""
         return self.of(user, instance) >= level
+
+
+def _folded(levels: Mapping[str, Permission]) -> Mapping[str, Permission]:
+    """With servers in small letters, as :func:`server_of` gives them; ids of people stay."""
+    return {key if key.startswith("@") else key.lower(): one for key, one in levels.items()}
