@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.wire import Incoming, Line, Source, line
-from bridge.sdk.errors import DeliveryError, TemporaryFailure
+from bridge.sdk.errors import DeliveryError, DeliveryUncertain, TemporaryFailure
 
 MOST_PAUSES = 4
 """How many times as long as the first pause one who goes on talking is heard."""
@@ -17,6 +17,10 @@ MOST_LINES = 500
 """Lines that one answer is kept of; the rest is counted only."""
 
 Hear = Callable[[Incoming], None]
+
+
+class UnansweredError(TemporaryFailure):
+    """Lines were written, and the server has not said what came of them."""
 
 
 @dataclass(slots=True)
@@ -123,6 +127,17 @@ class Inquiries:
         )  # fmt: skip
         return answer
 
+    async def change(
+        self, *lines: Line, wanted: Collection[str] = (), channel: str = "",
+        everything: bool = False,
+    ) -> Answer:  # fmt: skip
+        """The same for what changes something: raises ``DeliveryUncertain`` where the lines were
+        written and it stays unknown what came of them."""
+        try:
+            return await self.ask(*lines, wanted=wanted, channel=channel, everything=everything)
+        except UnansweredError as error:
+            raise DeliveryUncertain(str(error)) from error
+
     async def follow(
         self,
         *lines: Line,
@@ -151,7 +166,7 @@ class Inquiries:
                 async with asyncio.timeout(self._seconds):
                     failure = await done
             except TimeoutError as error:
-                raise TemporaryFailure(
+                raise UnansweredError(
                     f"{self._connection.server} did not answer within {self._seconds:g} seconds."
                 ) from error
             finally:
@@ -274,7 +289,7 @@ class Inquiries:
         """Tell who waits that the connection is gone."""
         self._ended = True
         if self._question is not None and not self._question.done.done():
-            self._question.done.set_result(self._broken())
+            self._question.done.set_result(UnansweredError(str(self._broken())))
 
     def _broken(self) -> TemporaryFailure:
         return TemporaryFailure(f"The connection to {self._connection.server} broke.")
