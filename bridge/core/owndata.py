@@ -99,22 +99,20 @@ class OwnData:
                 f"you have just asked for a copy; you can have a new one in {ceil(left)} seconds"
             )
         self._given.put(person, _Given(item, now))
-        # The chat is a direct one, and somebody may be in it besides.
-        room, answer = await self._stage.private_chats.room_for(
-            self._bot, person, call.room, direct=call.direct
-        )
-        async with self._copying:
-            summary = await self._personal.summary(person)
-            try:
-                await self._give_file(room, await self._personal.copy(person), item)
-            except PermanentFailure:
-                # It was not given: it may be asked for again soon.
-                soon = now - COPY_AGAIN_SECONDS + TELL_AGAIN_SECONDS
-                self._given.put(person, _Given(item, soon))
-                raise
-        await say(
-            self._stage, self._bot, room, in_words(summary), MessageKind.NOTICE, "own data", item
-        )
+        try:
+            # The chat is a direct one, and somebody may be in it besides.
+            room, answer = await self._stage.private_chats.room_for(
+                self._bot, person, call.room, direct=call.direct
+            )
+            await self._give(person, room, item)
+        except PermanentFailure:
+            # It was not given: it may be asked for again soon.
+            soon = now - COPY_AGAIN_SECONDS + TELL_AGAIN_SECONDS
+            self._given.put(person, _Given(item, soon))
+            raise
+        except BaseException:  # What could not be for the moment is asked for again at once.
+            self._given.drop(person)
+            raise
         return answer
 
     async def forget(self, call: BotCall, words: Sequence[str]) -> str:
@@ -132,17 +130,21 @@ class OwnData:
                         "I have just told you what that does; say forget me yes to have it done"
                     )
                 self._tried.put(person, _Given(item, now))
-                text = what_goes(await self._personal.summary(person))
-                answer = await show_privately(self._stage, self._bot, call, text)
+                try:
+                    text = what_goes(await self._personal.summary(person))
+                    answer = await show_privately(self._stage, self._bot, call, text)
+                except BaseException:
+                    self._tried.drop(person)
+                    raise
                 self._asked.put(person, now)
                 return answer
             case ["me", "yes"] if asked is not None and now - asked < YES_SECONDS:
                 room, answer = await self._stage.private_chats.room_for(
                     self._bot, person, call.room, direct=call.direct
                 )
+                await self._erasure.begin(person, person)
                 self._asked.drop(person)
                 self._tried.drop(person)
-                await self._erasure.begin(person, person)
                 self._do(partial(self._erase, person, room))
                 return answer or "It is being done; I tell you when it is."
             case ["me", "yes"]:
@@ -189,6 +191,14 @@ class OwnData:
         await persistently(
             lambda: say(self._stage, self._bot, room, text, MessageKind.NOTICE, *source),
             LONGEST_PAUSE,
+        )
+
+    async def _give(self, person: UserId, room: RoomId, item: ItemId) -> None:
+        async with self._copying:
+            summary = await self._personal.summary(person)
+            await self._give_file(room, await self._personal.copy(person), item)
+        await say(
+            self._stage, self._bot, room, in_words(summary), MessageKind.NOTICE, "own data", item
         )
 
     async def _give_file(self, room: RoomId, data: bytes, item: ItemId) -> None:

@@ -13,7 +13,7 @@ import pytest_asyncio
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.matrix.medialinks import read_mxc
-from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import play
 from tests.core.test_loginchat import Chat as PrivateChat
@@ -149,3 +149,30 @@ async def test_when_the_homeserver_takes_no_such_file_it_says_what_can_be_done(
         own_data._given.drop(chat.call("$again", text="data").sender.user_id)
         with pytest.raises(PermanentFailure, match="does not say where it stored your copy"):
             await own_data.show(chat.call("$again", text="data"))
+
+
+async def test_what_could_not_be_done_for_the_moment_may_be_asked_for_again_at_once(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    def be_away(asked: Asked) -> Answer | None:
+        return refuse(503, "M_UNKNOWN") if "joined_members" in asked.path else None
+
+    async with play(database_settings, folder) as stage:
+        chat = await PrivateChat(stage).open()
+        own_data = stage.app.parts.main_bot.own_data
+        await own_data.forget(chat.call("$forget", text="forget me"), ["me"])
+        own_data._tried.clear()
+        stage.homeserver.rules.insert(0, be_away)
+        for number in (1, 2):
+            with pytest.raises(TemporaryFailure):
+                await own_data.show(chat.call(f"$data{number}", text="data"))
+            with pytest.raises(TemporaryFailure):
+                await own_data.forget(chat.call(f"$me{number}", text="forget me"), ["me"])
+            with pytest.raises(TemporaryFailure):
+                await own_data.forget(chat.call(f"$yes{number}", text=""), ["me", "yes"])
+        stage.homeserver.rules.remove(be_away)
+        stage.app.parts.erasure._is_loaded = False
+        with pytest.raises(TemporaryFailure, match="still starting"):
+            await own_data.forget(chat.call("$yes3", text=""), ["me", "yes"])
+        stage.app.parts.erasure._is_loaded = True
+        assert "being done" in await own_data.forget(chat.call("$yes4", text=""), ["me", "yes"])
