@@ -264,7 +264,7 @@ def what_was_done(done: Erased) -> str:
 
 def _what_stays(summary: Sequence[KeptRows]) -> Sequence[str]:
     stays = [
-        f"{one.what}: {one.number}, {one.stays}; kept {one.how_long}"
+        f"{one.what}: {one.number}, {one.stays}; kept {one.after_erasure or one.how_long}"
         for one in summary if one.stays
     ]  # fmt: skip
     return ["It stays:", *stays] if stays else []

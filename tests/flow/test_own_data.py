@@ -86,6 +86,12 @@ async def test_somebody_has_a_copy_of_what_is_kept_and_of_nobody_else(
         summary = await chat.expect("What I keep about you")
         assert "who speaks on which network: 1, kept as long as the login" in summary
         assert "which room is tied to which chat: 1" in summary
+        names = "which user names a Matrix user has and had on the network: 1"
+        assert f"{names}, kept as long as near is set up" in summary
+        assert "erasure" not in summary
+        await chat.say("forget me")
+        goes = await chat.expect("say forget me yes within ten minutes")
+        assert "59 days from the erasure, or shorter" in goes
         (file,) = files(alice, chat.room)
         data = await download(town, alice, file)
         rows = rows_in(data)
