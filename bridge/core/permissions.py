@@ -8,11 +8,11 @@ from bridge.sdk.ids import InstanceId, UserId
 
 
 def with_defaults(levels: Mapping[str, Permission], server_name: str) -> dict[str, Permission]:
-    """The levels, and those of whom they leave out: where nothing is written for everybody, the
-    own server is ``user``, the rest ``none``."""
+    """The levels, servers in small letters, and those of whom they leave out: where nothing is
+    written for everybody, the own server is ``user``, the rest ``none``."""
     # Who writes `*` means the own server too; who names one person more does not shut others out.
-    known = {} if "*" in levels else {"*": Permission.NONE, server_name: Permission.USER}
-    return {**known, **levels}
+    known = {} if "*" in levels else {"*": Permission.NONE, server_name.lower(): Permission.USER}
+    return {**known, **_folded(levels)}
 
 
 class Permissions:
@@ -40,7 +40,7 @@ class Permissions:
     ) -> None:
         """Have these levels from now on; what is left out of them has its default."""
         self._of_instances = {name: _folded(own) for name, own in of_instances.items()}
-        self._levels = with_defaults(_folded(levels), self._server_name.lower())
+        self._levels = with_defaults(levels, self._server_name)
         self._known.clear()
 
     def of(self, user: UserId, instance: InstanceId | None = None) -> Permission:
