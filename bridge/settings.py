@@ -406,7 +406,8 @@ class Settings:
         Key(
             doc="Who may do what: none < relay < user < admin, by Matrix id, else by server "
             "(in whatever letters), else by `*`. Without a line for `*`, your own server is "
-            "`user` and the rest `none`; with one, it holds for your own server too, unless that has a line of its own.",
+            "`user` and the rest `none`; with one, it holds for your own server too, "
+            "unless that has a line of its own.",
             example={"*": "none", "example.org": "user", "@admin:example.org": "admin"},
         ),
     ] = field(default_factory=dict)
