@@ -271,6 +271,8 @@ class KeptRows:
     number: int
     stays: str
     """Why it stays when the person has it all erased; empty: it goes."""
+    after_erasure: str = ""
+    """How long it stays then; empty: as long as now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -404,9 +404,10 @@ class Settings:
     permissions: Annotated[
         Mapping[str, Permission],
         Key(
-            doc="Who may do what: none < relay < user < admin, by Matrix id, else by server, "
-            "else by `*`. Without a line for `*`, your own server is `user` and the rest `none`; "
-            "with one, it holds for your own server too, unless that has a line of its own.",
+            doc="Who may do what: none < relay < user < admin, by Matrix id, else by server "
+            "(in whatever letters), else by `*`. Without a line for `*`, your own server is "
+            "`user` and the rest `none`; with one, it holds for your own server too, "
+            "unless that has a line of its own.",
             example={"*": "none", "example.org": "user", "@admin:example.org": "admin"},
         ),
     ] = field(default_factory=dict)

@@ -51,6 +51,8 @@ def export_person(person: str, file: Path | None, config: Path) -> None:
     place = file or Path(f"data-of-{_file_name(subject)}.zip")
     if place.exists():
         raise TrestleError(f"{place} is there already; move it away, or name another file")
+    if not place.parent.is_dir():
+        raise TrestleError(f"the folder {place.parent} does not exist: make it first")
     state_dir = place_of(config)
 
     async def work() -> bytes:
@@ -100,9 +102,8 @@ def erase_person(person: str, config: Path, yes: bool, as_json: bool) -> None:
     for remark in done["remarks"]:
         click.echo(remark)
     for one in done["left"]:
-        click.echo(
-            f"Stays: {one['what']}: {one['number']}, {one['stays']}; kept {one['how_long']}"
-        )
+        how_long = one["after_erasure"] or one["how_long"]
+        click.echo(f"Stays: {one['what']}: {one['number']}, {one['stays']}; kept {how_long}")
 
 
 def _file_name(person: UserId) -> str:

@@ -97,12 +97,19 @@ class Announcer:
         what = f"puppet on {place.instance}"
         at = await self._told.told_at(person, what)
         if at is None:
-            room = await self._tell(person, place, rules, await foretell())
+            # Of one telling, however often it is tried; after an erasure it is another.
+            begun = f"{what}: begun"
+            await self._told.note_told(person, begun)
+            since = await self._told.told_at(person, begun)
+            source = ("announce", person, place.instance, since)
+            text = _words(person, place, await foretell(), self.read_more)
+            room = await self._tell(person, place, rules, text, source)
             # Before anything is waited for: it may be read at once.
             if rules.announce is Announce.BEFORE:
                 notices = self._reading.setdefault(person, {})
                 notices.setdefault(place.instance, _Notice(room, asyncio.Event()))
             await self._told.note_told(person, what)
+            await self._told.forget_told(person, begun)
             at = self._clock.now()
         left = READING_SECONDS - (self._clock.now() - at).total_seconds()
         told = self._find(person, place.instance)
@@ -126,6 +133,11 @@ class Announcer:
             if told.room == room:
                 told.read.set()
 
+    def forget(self, person: UserId) -> None:
+        """Know nothing more of somebody: what they were told is erased, and is told anew."""
+        self._known = {key for key in self._known if key[0] != person}
+        self._reading.pop(person, None)
+
     async def wait_until_read(self, person: UserId, instance: InstanceId, limit: float) -> None:
         """Return when the person has read the notice of the network, wherever it was told, or
         after ``limit`` seconds."""
@@ -139,10 +151,12 @@ class Announcer:
         except TimeoutError:
             return
 
-    async def _tell(self, person: UserId, place: Place, rules: InstanceRules, nick: str) -> RoomId:
+    async def _tell(
+        self, person: UserId, place: Place, rules: InstanceRules, text: str,
+        source: tuple[object, ...],
+    ) -> RoomId:  # fmt: skip
         """Tell it; give the room in which it stands."""
-        text = _words(person, place, nick, self.read_more)
-        room, source = place.room, ("announce", person, place.instance)
+        room = place.room
         if rules.announce_direct:
             try:
                 room = await self._chats.open(self._bot, person)

@@ -289,10 +289,10 @@ class DirectChats:
                 async with lock:  # One that is being made is there then.
                     pass
         await self._rooms.give_up_all(row.id)
+        # One that was made by itself has no name.
+        what = f"login {row.name} on" if row.name else "connection to"
         for door in self._of(row):
-            await self.end(
-                door, f"Your login {row.name} on {row.instance} has ended, and this chat with it."
-            )
+            await self.end(door, f"Your {what} {row.instance} has ended, and this chat with it.")
 
     def _of(self, row: LoginRow) -> list[Doorway]:
         return [door for door in self._portals.all if door.portal.receiver == row.id]

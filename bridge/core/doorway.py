@@ -95,7 +95,7 @@ class Doorway:
         self._told_waiting = False
         self.stops = Stops(house.router, self.name)
         self._refusals = Refusals()
-        self._turned_away = TurnedAway(house)
+        self.turned_away = TurnedAway(house)
 
     @property
     def portal(self) -> Portal:
@@ -159,7 +159,7 @@ class Doorway:
             await self.acts.handle(item)
         elif self.portal.receiver is None and (why := self.voices.why_unheard(sender)):
             self._drop(item)
-            await self._turned_away.tell(self.portal, item, why)
+            await self.turned_away.tell(self.portal, item, why)
         else:
             self.stops.begun = item
             try:

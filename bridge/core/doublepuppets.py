@@ -203,9 +203,8 @@ class DoublePuppets:
         if person in self._ways:
             await self._record(person, AuditAction.DOUBLE_OFF)
         await self._store.remove_puppet(person)
-        self._ways.pop(person, None)
-        self._leaves.pop(person, None)
-        self._refused.pop(person, None)
+        for known in (self._ways, self._leaves, self._refused, self._ignored):
+            known.pop(person, None)
         await self._safe.delete(person, _OURS, _RECORD)
 
     async def forget_token(self, person: UserId) -> None:

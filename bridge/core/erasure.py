@@ -199,7 +199,9 @@ class Erasure:
         await self._logins.note_forgotten(person)
         sums.logins += await self._logins.end_absent(person)
         sums.rows += sum((await self._personal.erase(person)).values())
-        self._portals.unname(person)
+        # Once the rows are gone: else it is read from them again.
+        self._portals.forget(person)
+        self._house.announcer.forget(person)
         remarks = await self._tell_modules(person)
         await self._house.audit.record(
             actor=by, action=AuditAction.ERASED, target=f"{sums.rows} rows", subject=person

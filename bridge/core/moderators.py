@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Sequence
 
+from bridge.core.blocks import server_of
 from bridge.core.bothsides import say_on_both_sides
 from bridge.core.consents import Consents
 from bridge.core.doorway import Doorway
@@ -143,7 +144,7 @@ class Moderators:
             and not self._house.namespaces.is_ours(user)
         ]  # fmt: skip
         # First: people call themselves what they like, and could shield their homeserver by that.
-        if _SERVER.match(about) or about.lower() in {user.partition(":")[2] for user in members}:
+        if _SERVER.match(about) or about.lower() in set(map(server_of, members)):
             return about.lower(), sorted({*named, *filter(None, [wish.person])})
         if wish.person is not None:
             return wish.person, ()

@@ -26,7 +26,12 @@ from bridge.sdk.commands import (
     Where,
     as_typed,
 )
-from bridge.sdk.errors import ModuleError, PermanentFailure, TemporaryFailure
+from bridge.sdk.errors import (
+    DeliveryUncertain,
+    ModuleError,
+    PermanentFailure,
+    TemporaryFailure,
+)
 from bridge.sdk.events import RemoteChat, Sender
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Client, FindsChats, HasDirectChats
@@ -273,7 +278,8 @@ class NetworkCommands:
             async with asyncio.timeout(COMMAND_SECONDS):
                 return await command.run(call)
         except TimeoutError as error:
-            raise TemporaryFailure(f"{name} did not answer in {COMMAND_SECONDS:g} s") from error
+            # What it has written, it has.
+            raise DeliveryUncertain(f"{name} did not answer in {COMMAND_SECONDS:g} s") from error
         except ModuleError as error:
             raise PermanentFailure(str(error)) from error
 

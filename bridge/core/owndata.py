@@ -12,11 +12,11 @@ from bridge.core.cancellation import Work
 from bridge.core.erasure import Erased, Erasure
 from bridge.core.outgoing import once, transaction_id
 from bridge.core.patience import LONGEST_PAUSE, persistently
-from bridge.core.privateanswers import show_privately
+from bridge.core.privateanswers import refusal, show_privately
 from bridge.matrix.cache import Recent
 from bridge.matrix.mediastore import MediaStore
 from bridge.model import Clock, ItemId, KeptRows, Outgoing, SendKind
-from bridge.sdk.errors import PermanentFailure, TrestleError
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure, TrestleError
 from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import RoomId, UserId
 from bridge.storage.personal import PersonalData
@@ -62,15 +62,18 @@ class OwnData:
         """Who asked for a copy last, and when."""
         self._copying = asyncio.Semaphore(1)
         """Copies are made one after another: each is of every table, and in memory."""
+        self._making: set[UserId] = set()
+        """For whom a copy is made, or waits for that."""
         self._tried: Recent[UserId, _Given] = Recent(1000)
         """Who asked last what it means to have everything erased, and when."""
         self._asked: Recent[UserId, float] = Recent(1000)
         """Who was told what it means to have everything erased, and when."""
 
     async def show(self, call: BotCall) -> str:
-        """Say what is kept about who asks, and give all of it in a file.
+        """Have it said what is kept about who asks, and all of it given in a file.
 
-        Return what to answer where it was asked. Raises a ``DeliveryError``.
+        It is made beside the rest. Return what to answer where it was asked. Raises a
+        ``DeliveryError``; then there is none.
         """
         person, item = call.sender.user_id, call.item.id
         now = asyncio.get_running_loop().time()
@@ -80,24 +83,21 @@ class OwnData:
             raise PermanentFailure(
                 f"you have just asked for a copy; you can have a new one in {ceil(left)} seconds"
             )
-        self._given.put(person, _Given(item, now))
-        # The chat is a direct one, and somebody may be in it besides.
-        room, answer = await self._stage.private_chats.room_for(
-            self._bot, person, call.room, direct=call.direct
-        )
-        async with self._copying:
-            summary = await self._personal.summary(person)
-            try:
-                await self._give_file(room, await self._personal.copy(person), item)
-            except PermanentFailure:
-                # It was not given: it may be asked for again soon.
-                soon = now - COPY_AGAIN_SECONDS + TELL_AGAIN_SECONDS
-                self._given.put(person, _Given(item, soon))
-                raise
-        await say(
-            self._stage, self._bot, room, in_words(summary), MessageKind.NOTICE, "own data", item
-        )
-        return answer
+        if person in self._making:
+            raise PermanentFailure("I am making your copy already; you get it in our direct chat")
+        self._making.add(person)
+        try:
+            # The chat is a direct one, and somebody may be in it besides.
+            room, answer = await self._stage.private_chats.room_for(
+                self._bot, person, call.room, direct=call.direct
+            )
+        except BaseException:  # What could not be for the moment is asked for again at once.
+            self._making.discard(person)
+            raise
+        if self._do(partial(self._make, person, room, item)) is None:
+            self._making.discard(person)
+            raise TemporaryFailure("Trestle stops")
+        return "I am making it; you get it in our direct chat." if answer else "I am making it."
 
     async def forget(self, call: BotCall, words: Sequence[str]) -> str:
         """Say what it means to have everything erased, or have it done, if that was said.
@@ -114,17 +114,21 @@ class OwnData:
                         "I have just told you what that does; say forget me yes to have it done"
                     )
                 self._tried.put(person, _Given(item, now))
-                text = what_goes(await self._personal.summary(person))
-                answer = await show_privately(self._stage, self._bot, call, text)
+                try:
+                    text = what_goes(await self._personal.summary(person))
+                    answer = await show_privately(self._stage, self._bot, call, text)
+                except BaseException:
+                    self._tried.drop(person)
+                    raise
                 self._asked.put(person, now)
                 return answer
             case ["me", "yes"] if asked is not None and now - asked < YES_SECONDS:
                 room, answer = await self._stage.private_chats.room_for(
                     self._bot, person, call.room, direct=call.direct
                 )
+                await self._erasure.begin(person, person)
                 self._asked.drop(person)
                 self._tried.drop(person)
-                await self._erasure.begin(person, person)
                 self._do(partial(self._erase, person, room))
                 return answer or "It is being done; I tell you when it is."
             case ["me", "yes"]:
@@ -167,10 +171,42 @@ class OwnData:
                 "I could not finish it; whoever runs this bridge finds why in the log. It is "
                 "taken up when Trestle starts again, or when you say forget me once more."
             )
-        source = ("erased", once())
+        await self._say(room, text, "erased")
+
+    async def _make(self, person: UserId, room: RoomId, item: ItemId) -> None:
+        """Give the copy, or say why there is none."""
+        now = asyncio.get_running_loop().time
+        try:
+            await self._give(person, room, item)
+            self._given.put(person, _Given(item, now()))
+        except PermanentFailure as error:
+            # It was not given: it may be asked for again soon.
+            soon = now() - COPY_AGAIN_SECONDS + TELL_AGAIN_SECONDS
+            self._given.put(person, _Given(item, soon))
+            await self._say(room, refusal(error), "no copy")
+        except DeliveryError as error:  # It may be asked for again at once.
+            await self._say(room, refusal(error), "no copy")
+        except Exception:
+            text = "I could not make your copy; whoever runs this bridge finds why in the log."
+            await self._say(room, text, "no copy")
+            raise
+        finally:
+            self._making.discard(person)
+
+    async def _say(self, room: RoomId, text: str, what: str) -> None:
+        """Say what came of something, however long the homeserver is away."""
+        source = (what, once())
         await persistently(
             lambda: say(self._stage, self._bot, room, text, MessageKind.NOTICE, *source),
             LONGEST_PAUSE,
+        )
+
+    async def _give(self, person: UserId, room: RoomId, item: ItemId) -> None:
+        async with self._copying:
+            summary = await self._personal.summary(person)
+            await self._give_file(room, await self._personal.copy(person), item)
+        await say(
+            self._stage, self._bot, room, in_words(summary), MessageKind.NOTICE, "own data", item
         )
 
     async def _give_file(self, room: RoomId, data: bytes, item: ItemId) -> None:
@@ -236,7 +272,7 @@ def what_was_done(done: Erased) -> str:
 
 def _what_stays(summary: Sequence[KeptRows]) -> Sequence[str]:
     stays = [
-        f"{one.what}: {one.number}, {one.stays}; kept {one.how_long}"
+        f"{one.what}: {one.number}, {one.stays}; kept {one.after_erasure or one.how_long}"
         for one in summary if one.stays
     ]  # fmt: skip
     return ["It stays:", *stays] if stays else []

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Mapping
 
+from bridge.core.blocks import server_of
 from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, UserId
 
 
 def with_defaults(levels: Mapping[str, Permission], server_name: str) -> dict[str, Permission]:
-    """The levels, and those of whom they leave out: where nothing is written for everybody, the
-    own server is ``user``, the rest ``none``."""
+    """The levels, servers in small letters, and those of whom they leave out: where nothing is
+    written for everybody, the own server is ``user``, the rest ``none``."""
     # Who writes `*` means the own server too; who names one person more does not shut others out.
-    known = {} if "*" in levels else {"*": Permission.NONE, server_name: Permission.USER}
-    return {**known, **levels}
+    known = {} if "*" in levels else {"*": Permission.NONE, server_name.lower(): Permission.USER}
+    return {**known, **_folded(levels)}
 
 
 class Permissions:
@@ -38,7 +39,7 @@ class Permissions:
         of_instances: Mapping[InstanceId, Mapping[str, Permission]],
     ) -> None:
         """Have these levels from now on; what is left out of them has its default."""
-        self._of_instances = dict(of_instances)
+        self._of_instances = {name: _folded(own) for name, own in of_instances.items()}
         self._levels = with_defaults(levels, self._server_name)
         self._known.clear()
 
@@ -60,8 +61,7 @@ class Permissions:
             return Permission.NONE
         own = self._of_instances.get(instance, {}) if instance is not None else {}
         for levels in (own, self._levels):
-            # A user id has its server behind the first colon; the server may hold a port.
-            for key in (user, user.partition(":")[2], "*"):
+            for key in (user, server_of(user), "*"):
                 if key in levels:
                     return levels[key]
         return Permission.NONE
@@ -69,3 +69,8 @@ class Permissions:
     def allows(self, user: UserId, level: Permission, instance: InstanceId | None = None) -> bool:
         """Whether the user has at least the level."""
         return self.of(user, instance) >= level
+
+
+def _folded(levels: Mapping[str, Permission]) -> Mapping[str, Permission]:
+    """With servers in small letters, as :func:`server_of` gives them; ids of people stay."""
+    return {key if key.startswith("@") else key.lower(): one for key, one in levels.items()}

@@ -74,10 +74,12 @@ class Ruleset:
         """Sort the rules by how they are looked up."""
         made = cls(frozenset(rules), {one: set() for one in About}, {one: [] for one in About})
         for rule in made.rules:
+            # Of homeservers it is looked up in small letters.
+            text = rule.glob.text.lower() if rule.about is About.SERVER else rule.glob.text
             if rule.glob.is_plain:
-                made._exact[rule.about].add(rule.glob.text)
+                made._exact[rule.about].add(text)
             else:
-                made._globs[rule.about].append(rule.glob)
+                made._globs[rule.about].append(Glob(text))
         return made
 
     def covers(self, person: UserId) -> bool:
@@ -182,7 +184,7 @@ def _names(people: Sequence[str]) -> str:
 
 
 def _servers_of(person: UserId) -> set[str]:
-    """The homeserver, and the same without its port: rules name hosts."""
+    """The homeserver in small letters, and the same without its port: rules name hosts."""
     server = server_of(person)
     return {server, _PORT.sub("", server)}
 

@@ -271,9 +271,10 @@ class Portals:
                 await door.voices.take_back(row.owner, "they have logged out of it")
         await self.direct_chats.end_all(row)
 
-    def unname(self, person: UserId) -> None:
-        """Know no more who bridged the rooms that a person did: the rows say so no more."""
+    def forget(self, person: UserId) -> None:
+        """Know no more which rooms a person bridged, and what they were told: no row says so."""
         for door in self.all:
+            door.turned_away.forget(person)
             if door.portal.created_by == person:
                 door.portal = replace(door.portal, created_by=None)
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from bridge.core.bots import BotCall, Stage, say
 from bridge.core.signin import sentence
-from bridge.sdk.errors import DeliveryError, TemporaryFailure
+from bridge.sdk.errors import DeliveryError, DeliveryUncertain, TemporaryFailure
 from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import UserId
 
@@ -17,6 +17,8 @@ def refusal(error: DeliveryError) -> str:
     """Why something was not done, for who asked for it."""
     if isinstance(error, TemporaryFailure):
         return f"Not now: {sentence(error)} Try again in a while."
+    if isinstance(error, DeliveryUncertain):
+        return f"It may have been done: {sentence(error)} Look before you say it again."
     return f"I could not do that: {sentence(error)}"
 
 

@@ -68,6 +68,10 @@ class TurnedAway:
             await house.told.note_told(person, what)
         self._told.put(person, True)
 
+    def forget(self, person: UserId) -> None:
+        """Know no more that somebody was told: what says so is erased."""
+        self._told.drop(person)
+
 
 async def tell(house: House, portal: Portal, item: Item, why: str, text: str) -> None:
     """Say it in the room, once, however often the item is handled.

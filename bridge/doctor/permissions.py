@@ -11,7 +11,7 @@ def examine_permissions(settings: Settings) -> Remark:
     server = settings.homeserver.server_name
     levels = with_defaults(settings.permissions, server)
     everybody = levels["*"]
-    own = levels.get(server, everybody)
+    own = levels.get(server.lower(), everybody)
     others = (
         f"who is not named is {own.name.lower()} on {server} and "
         f"{everybody.name.lower()} elsewhere"

@@ -77,7 +77,8 @@ class NetworkCommand:
     where: Where
     run: Callable[[NetworkCall], Awaitable[str]] = field(repr=False)
     """Does it and gives the answer, a few lines at most. Raises a ``DeliveryError`` whose sentence
-    the sender reads. Cancelled at the host's deadline."""
+    the sender reads: ``DeliveryUncertain`` where it may have been done. Cancelled at the host's
+    deadline, of which the sender is told the same."""
     words: frozenset[str] = frozenset()
     """Fixed words that may be said in place of what follows: ``off`` in ``[name|off]``. They come
     to ``run`` in small letters, however they were typed."""

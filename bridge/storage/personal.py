@@ -191,14 +191,17 @@ class PersonalData:
         lasting = []
         with at_the_door():
             for name, one in self._outlasting():
-                number = await self._database.core.fetchval(
-                    f"SELECT count(*) FROM module_store WHERE subject = $1 AND {_LASTS}",  # noqa: S608
+                rows = await self._database.core.fetch(
+                    f"SELECT until FROM module_store WHERE subject = $1 AND {_LASTS}",  # noqa: S608
                     person, [name], [one.prefix],
                 )  # fmt: skip
-                if number and one.outlasts is not None:
+                if rows and one.outlasts is not None:
+                    ends = [row["until"] for row in rows]
+                    end = "" if None in ends else f"until {max(ends).date()}"
                     lasting.append(KeptRows(
-                        table=_OF_MODULES, what=f"on {name}, {one.purpose}", number=number,
-                        how_long=f"{one.outlasts.days} days from the erasure, or shorter",
+                        table=_OF_MODULES, what=f"on {name}, {one.purpose}", number=len(rows),
+                        how_long=end or f"as long as {name} is set up",
+                        after_erasure=f"{one.outlasts.days} days from the erasure, or shorter",
                         stays="so that nobody gets round a ban or a limit by it",
                     ))  # fmt: skip
         return lasting

@@ -252,6 +252,7 @@ def test_the_newest_version_is_found_among_old_names() -> None:
          "example.org and none elsewhere"),
         ({"*": "none", "@me:example.org": "admin"}, "ok", "is none on example.org and none else"),
         ({"*": "relay", "example.org": "user"}, "note", "is user on example.org and relay elsew"),
+        ({"*": "relay", "Example.ORG": "user"}, "note", "is user on example.org and relay els"),
         ({"*": "admin"}, "note", "no admin: nobody is invited to a status room when something is "
          "wrong, nor can answer for `rooms`; name an admin in permissions, `'@you:example.org': "),
     ],

@@ -114,6 +114,9 @@ def test_all_about_a_person_is_written_out_while_nothing_runs(
     again = trestle("export", ALICE, file, "-c", config)
     assert (again.code, "is there already; move it away" in again.errors) == (1, True)
     assert file.read_bytes() == before
+    nowhere = trestle("export", ALICE, folder / "none" / "alice.zip", "-c", config)
+    told = f"the folder {folder / 'none'} does not exist: make it first"
+    assert (nowhere.code, told in nowhere.errors) == (1, True)
     nobody = trestle("export", "alice", file, "-c", config)
     assert "a person is named by the Matrix id" in nobody.errors
 

@@ -36,6 +36,18 @@ def test_who_is_not_named_has_the_level_of_everybody_and_without_that_a_default(
     assert permissions.of(NEIGHBOUR, LIBERA) is USER
 
 
+def test_a_servers_name_counts_in_whatever_letters_and_a_persons_as_it_is_written() -> None:
+    levels = {"Y.org": RELAY, "@Me:EX.org": ADMIN}
+    permissions = Permissions(levels, "Ex.org", is_ours=lambda _: False, of_instances={
+        LIBERA: {"y.ORG": USER}
+    })  # fmt: skip
+    strangers = [UserId("@x:y.org"), UserId("@x:Y.ORG")]
+    assert [permissions.of(one) for one in strangers] == [RELAY, RELAY]
+    assert [permissions.of(one, LIBERA) for one in strangers] == [USER, USER]
+    neighbours = [NEIGHBOUR, UserId("@bea:EX.ORG"), ME, UserId("@Me:EX.org")]
+    assert [permissions.of(one) for one in neighbours] == [USER, USER, USER, ADMIN]
+
+
 def test_who_is_ours_has_no_level_whatever_is_written() -> None:
     permissions = Permissions({"*": ADMIN, ME: ADMIN}, "ex.org", is_ours=lambda one: one == ME)
     assert (permissions.of(ME), permissions.of(NEIGHBOUR)) == (NONE, ADMIN)

@@ -231,3 +231,13 @@ def test_a_rule_about_everybody_or_very_many_of_a_network_bans_nobody_there_and_
         wide[0]: f"@admin:here, and {everybody}", wide[1]: everybody, wide[2]: everybody,
     }  # fmt: skip
     assert not weighed.in_force
+
+
+def test_a_rule_about_a_homeserver_is_about_it_in_whatever_letters_and_one_about_a_person_is_not(
+) -> None:  # fmt: skip
+    rules = Ruleset.of([server("Evil.example"), server("*.BAD.example"), user("@Bad:ok.example")])
+    covered = people("@x:EVIL.example", "@x:evil.example:80", "@x:One.bad.example")
+    left_alone = people("@bad:ok.example", "@Bad:OK.example", "@x:good.example")
+    assert all(map(rules.covers, covered))
+    assert rules.covers(UserId("@Bad:ok.example"))
+    assert not any(map(rules.covers, left_alone))

@@ -149,7 +149,7 @@ async def _end_by_leaving(
     (door,) = [one for one in app.parts.portals.all if one.portal.room == other]
     assert door.portal.receiver is not None
     await app.parts.logins.on_end(session.row)
-    await alice.wait_for_text(other, "has ended, and this chat with it")
+    await alice.wait_for_text(other, "Your connection to near has ended, and this chat with it.")
     assert app.parts.portals.find_direct(NEAR, door.portal.chat, session.row.id) is None
 
 

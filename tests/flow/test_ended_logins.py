@@ -131,7 +131,8 @@ async def test_a_login_that_a_restored_backup_brings_back_is_ended_with_all_that
             own = "The bridge's own connection does."
             await homeserver.wait_until(lambda: own in str(homeserver.texts(LENT)))
             await homeserver.wait_until(lambda: homeserver.rooms[chat] == set())
-            assert "has ended, and this chat with it" in homeserver.texts(chat)[-1]
+            ended = "Your login wanda on near has ended, and this chat with it."
+            assert homeserver.texts(chat)[-1] == ended
             assert {BOT, ghost("carl")} <= homeserver.rooms[other]
             # The nick may be somebody else's by now.
             wanda = RemoteUser(id=RemoteUserId("wanda"), name="wanda")

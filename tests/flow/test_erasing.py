@@ -150,6 +150,27 @@ async def test_what_is_kept_about_somebody_goes_with_logins_and_chats_and_nobody
         assert faults == []
 
 
+async def test_who_was_erased_and_speaks_again_is_told_first_as_at_the_first_time(
+    town: Town, irc: IrcServer, settings: Settings
+) -> None:
+    async with running(settings):
+        alice, bea = await town.person("alice"), await town.person("bea")
+        async with irc_user(irc.port, "carlnew") as carl:
+            await carl.join("#anew")
+            room = await bridge(alice, "#anew")
+            await bea.join(room)
+            for number in (1, 2):
+                for person in (alice, bea):
+                    await person.say(room, f"hello {number} from {person.id}")
+                    await carl.expect(f"hello {number} from {person.id}")
+                said = [str(event["content"].get("body")) for event in await alice.messages(room)]
+                told = [text for text in said if "from a connection of your own" in text]
+                assert sum(alice.id in text for text in told) == number
+                assert sum(bea.id in text for text in told) == 1
+                if number == 1:
+                    await erase(await Chat.begun_by(alice))
+
+
 async def test_where_others_read_it_is_answered_in_a_direct_chat(
     town: Town, irc: IrcServer, settings: Settings
 ) -> None:

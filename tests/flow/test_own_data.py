@@ -12,7 +12,7 @@ import pytest
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.matrix.medialinks import read_mxc
-from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.settings import DatabaseSettings
 from tests.conformance.stage import play
 from tests.core.loginchats import Chat as PrivateChat
@@ -69,6 +69,12 @@ async def test_somebody_has_a_copy_of_what_is_kept_and_of_nobody_else(
         summary = await chat.expect("What I keep about you")
         assert "who speaks on which network: 1, kept as long as the login" in summary
         assert "which room is tied to which chat: 1" in summary
+        names = "which user names a Matrix user has and had on the network: 1"
+        assert f"{names}, kept as long as near is set up" in summary
+        assert "erasure" not in summary
+        await chat.say("forget me")
+        goes = await chat.expect("say forget me yes within ten minutes")
+        assert "59 days from the erasure, or shorter" in goes
         (file,) = files(alice, chat.room)
         data = await download(town, alice, file)
         rows = rows_in(data)
@@ -92,7 +98,7 @@ async def test_where_others_read_nothing_is_said_of_anybody(town: Town, app: App
     await alice.wait_until_joined(room, BOT)
     await bea.join(room)
     await alice.say(room, "!trestle data")
-    await alice.wait_for_text(room, "I wrote to you in our direct chat")
+    await alice.wait_for_text(room, "I am making it; you get it in our direct chat.")
     chat = await Chat.accepted_by(alice)
     await chat.expect("What I keep about you")
     assert len(files(alice, chat.room)) == 1
@@ -107,7 +113,7 @@ async def test_in_a_direct_chat_that_somebody_else_came_into_it_is_said_in_anoth
     await alice.invite(chat.room, bea.id)
     await bea.join(chat.room)
     await chat.say("!trestle data")
-    await chat.expect("I wrote to you in our direct chat")
+    await chat.expect("I am making it; you get it in our direct chat.")
     other = await Chat.accepted_by(alice)
     await other.expect("What I keep about you")
     assert len(files(alice, other.room)) == 1
@@ -123,12 +129,57 @@ async def test_when_the_homeserver_takes_no_such_file_it_says_what_can_be_done(
     async with play(database_settings, folder, rules=[refuse_files]) as stage:
         chat = await PrivateChat(stage).open()
         own_data = stage.app.parts.main_bot.own_data
-        with pytest.raises(PermanentFailure, match=r"as large as your copy, .*trestle export"):
-            await own_data.show(chat.call("$data", text="data"))
+        assert await own_data.show(chat.call("$data", text="data")) == "I am making it."
+        await chat.expect("as large as your copy", 1)
+        assert "trestle export" in stage.homeserver.texts(chat.room)[-1]
         stage.homeserver.rules.remove(refuse_files)
         # It was not given, so it may be asked for again soon.
         with pytest.raises(PermanentFailure, match=r"a new one in (29|30) seconds"):
             await own_data.show(chat.call("$soon", text="data"))
         own_data._given.drop(chat.call("$again", text="data").sender.user_id)
-        with pytest.raises(PermanentFailure, match="does not say where it stored your copy"):
-            await own_data.show(chat.call("$again", text="data"))
+        await own_data.show(chat.call("$again", text="data"))
+        await chat.expect("does not say where it stored your copy", 1)
+
+
+async def test_who_waits_for_a_copy_behind_others_is_answered_meanwhile(
+    town: Town, app: App
+) -> None:
+    alice = await town.person("alice")
+    chat, own_data = await Chat.begun_by(alice), app.parts.main_bot.own_data
+    async with own_data._copying:
+        await chat.say("data")
+        await chat.expect("I am making it.")
+        await chat.say("data")
+        await chat.expect("I am making your copy already")
+        await chat.say("ping")
+        await chat.expect("I am here.")
+        assert not files(alice, chat.room)
+    await chat.expect("What I keep about you")
+    assert len(files(alice, chat.room)) == 1
+
+
+async def test_what_could_not_be_done_for_the_moment_may_be_asked_for_again_at_once(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    def be_away(asked: Asked) -> Answer | None:
+        return refuse(503, "M_UNKNOWN") if "joined_members" in asked.path else None
+
+    async with play(database_settings, folder) as stage:
+        chat = await PrivateChat(stage).open()
+        own_data = stage.app.parts.main_bot.own_data
+        await own_data.forget(chat.call("$forget", text="forget me"), ["me"])
+        own_data._tried.clear()
+        stage.homeserver.rules.insert(0, be_away)
+        for number in (1, 2):
+            with pytest.raises(TemporaryFailure):
+                await own_data.show(chat.call(f"$data{number}", text="data"))
+            with pytest.raises(TemporaryFailure):
+                await own_data.forget(chat.call(f"$me{number}", text="forget me"), ["me"])
+            with pytest.raises(TemporaryFailure):
+                await own_data.forget(chat.call(f"$yes{number}", text=""), ["me", "yes"])
+        stage.homeserver.rules.remove(be_away)
+        stage.app.parts.erasure._is_loaded = False
+        with pytest.raises(TemporaryFailure, match="still starting"):
+            await own_data.forget(chat.call("$yes3", text=""), ["me", "yes"])
+        stage.app.parts.erasure._is_loaded = True
+        assert "being done" in await own_data.forget(chat.call("$yes4", text=""), ["me", "yes"])

@@ -1,5 +1,6 @@
 """People whom the settings do not let speak: nothing of them crosses, and nobody is nagged."""
 
+from functools import partial
 from pathlib import Path
 
 from bridge.app import App
@@ -20,6 +21,10 @@ def notices(person: MatrixUser, room: str) -> list[str]:
     """What was said in the room to those who are not let speak."""
     said = [str(event["content"].get("body")) for event in person.heard(room)]
     return [text for text in said if "do not let" in text or "did not reach" in text]
+
+
+def has_told(person: MatrixUser, room: str, times: int) -> bool:
+    return len(notices(person, room)) == times
 
 
 async def count_parked(app: App) -> int:
@@ -70,6 +75,26 @@ async def test_who_is_not_let_speak_is_told_once_whom_to_ask_and_nothing_is_park
             assert len(notices(alice, room)) == 2
             assert await count_parked(app) == 0
     assert not any("between us" in line for line in carl.heard)
+
+
+async def test_who_is_not_let_speak_is_told_anew_once_what_they_were_told_was_erased(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    alice, bea = [await town.person(name) for name in ("alice", "bea")]
+    who = UserId(bea.id)
+    async with run_ngircd() as irc:
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc)),
+            permissions={who: Permission.NONE},
+        )  # fmt: skip
+        async with running(settings) as app:
+            room = await bridge(alice, "#own")
+            await bea.join(room)
+            for number in (1, 2):
+                await bea.say(room, "between us")
+                await alice.wait_until(partial(has_told, alice, room, number))
+                await app.parts.erasure.begin(who, who)
+                await app.parts.erasure.finish(who, who)
 
 
 async def test_who_is_not_let_speak_may_say_no_all_the_same_and_hears_nothing_of_it_then(

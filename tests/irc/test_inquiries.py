@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from bridge.sdk.errors import PermanentFailure
+from bridge.networks.irc.client import IrcClient
+from bridge.sdk.errors import DeliveryUncertain, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteMessage
 from tests.irc.questions import asked, pong, refused, say, settled
 from tests.irc.stage import Network, chat, direct, listening, running, speaking, synced
@@ -266,3 +267,52 @@ def banned(peer: Peer, *hosts: str) -> None:
     """Say which hosts the room bans."""
     peer.say(*(f":irc.test 367 trestle #room *!*@{host}" for host in hosts))
     peer.say(":irc.test 368 trestle #room :End")
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("topic tea at five", "TOPIC #room :tea at five"), ("kick bob", "KICK #room bob"),
+        ("ban *!*@h", "MODE #room +b *!*@h"), ("op bob", "MODE #room +o bob"),
+        ("mode +m", "MODE #room +m"), ("invite carl", "INVITE carl #room"),
+    ],
+)  # fmt: skip
+async def test_of_what_was_written_and_not_answered_nobody_says_that_it_was_not_done(
+    said: str, written: str
+) -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port, join_seconds=2)) as (relay, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+        told = tasks.create_task(unanswered(DeliveryUncertain, said, relay))
+        await peer.expect(written)
+        assert "did not answer within 2 seconds" in await told
+
+
+@pytest.mark.parametrize(
+    ("said", "written", "kind"),
+    [("topic tea", "TOPIC #room tea", DeliveryUncertain),
+     ("names", "NAMES #room", TemporaryFailure)],
+)  # fmt: skip
+async def test_where_the_connection_breaks_a_change_may_be_done_and_a_question_is_asked_again(
+    said: str, written: str, kind: type[Exception]
+) -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (relay, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+        told = tasks.create_task(unanswered(kind, said, relay))
+        await peer.expect(written)
+        peer.close()
+        assert "broke" in await told
+
+
+async def unanswered(kind: type[Exception], said: str, relay: IrcClient) -> str:
+    """Say it in #room; give why it failed in that way."""
+    with pytest.raises(kind) as caught:
+        await say(said, relay, channel="#room")
+    return str(caught.value)

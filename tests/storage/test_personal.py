@@ -254,13 +254,18 @@ async def test_what_a_module_needs_against_abuse_stays_for_a_time_and_is_named(
                 await store.put(
                     f"{one.prefix}{person}", b"x", subject=person, keep_for=one.keep_for
                 )
+    kept = {one.what: one.how_long for one in await personal.summary(ALICE)}
+    assert kept["on near, a name"] == "as long as near is set up"
+    assert kept["on near, a mark"] == f"until {(clock.now() + day).date()}"
     for gone in ({"module_store": 4}, {}):
         assert await personal.erase(ALICE) == gone
         left = await personal.summary(ALICE)
         assert [(one.what, one.number) for one in left] == [
             ("on near, a name", 1), ("on near, a mark", 1)
         ]  # fmt: skip
-        assert all(one.stays and "365 days" in one.how_long for one in left)
+        assert all(one.stays and "365 days" in one.after_erasure for one in left)
+        ends = [f"until {(clock.now() + one).date()}" for one in (year, day)]
+        assert [one.how_long for one in left] == ends
     rows = await database.core.fetch("SELECT key, subject, until FROM module_store")
     assert {row["key"]: row["until"] is None for row in rows if row["subject"] == BEA} == {
         f"name:{BEA}": True, f"mark:{BEA}": False, f"nick:{BEA}": True

@@ -12,7 +12,7 @@ from bridge.networks.irc import replies
 from bridge.networks.irc.connection import Connection
 from bridge.networks.irc.gate import Gate
 from bridge.networks.irc.wire import Incoming, Line, Source, line
-from bridge.sdk.errors import DeliveryError, TemporaryFailure
+from bridge.sdk.errors import DeliveryError, DeliveryUncertain, TemporaryFailure
 
 MOST_PAUSES = 4
 """How many times as long as the first pause one who goes on talking is heard."""
@@ -39,6 +39,10 @@ class Priority(IntEnum):
 
 class NotAskedError(TemporaryFailure):
     """The turn did not come in time: nothing was written."""
+
+
+class UnansweredError(TemporaryFailure):
+    """Lines were written, and the server has not said what came of them."""
 
 
 @dataclass(slots=True)
@@ -153,6 +157,17 @@ class Inquiries:
         )  # fmt: skip
         return answer
 
+    async def change(
+        self, *lines: Line, wanted: Collection[str] = (), channel: str = "",
+        everything: bool = False,
+    ) -> Answer:  # fmt: skip
+        """The same for what changes something: raises ``DeliveryUncertain`` where the lines were
+        written and it stays unknown what came of them."""
+        try:
+            return await self.ask(*lines, wanted=wanted, channel=channel, everything=everything)
+        except UnansweredError as error:
+            raise DeliveryUncertain(str(error)) from error
+
     async def follow(
         self,
         *lines: Line,
@@ -219,7 +234,7 @@ class Inquiries:
                 async with asyncio.timeout(self._seconds):
                     failure = await question.done
             except TimeoutError as error:
-                raise TemporaryFailure(
+                raise UnansweredError(
                     f"{self._connection.server} did not answer within {self._seconds:g} seconds."
                 ) from error
             finally:
@@ -379,7 +394,9 @@ class Inquiries:
         """Tell who waits that the connection is gone."""
         self._ended = True
         if self._question is not None and not self._question.done.done():
-            self._question.done.set_result(self._broken())
+            broken = self._broken()
+            is_written = self._question.is_written
+            self._question.done.set_result(UnansweredError(str(broken)) if is_written else broken)
 
     def _silent(self) -> TemporaryFailure:
         return TemporaryFailure(f"{self._connection.server} did not answer that.")

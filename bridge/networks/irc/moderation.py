@@ -70,7 +70,7 @@ async def topic(call: NetworkCall) -> str:
         most = connection.isupport.topic_length
         if len(text.encode()) > most:
             raise PermanentFailure(f"a topic has at most {most} bytes there")
-        await inquiries.ask(line("TOPIC", chat.name, text), wanted={"TOPIC"}, channel=chat.name)
+        await inquiries.change(line("TOPIC", chat.name, text), wanted={"TOPIC"}, channel=chat.name)
 
     await _act(call, do)
     return f"The topic of {chat.name} is set."
@@ -91,7 +91,7 @@ def ranks(letter: str, word: str) -> Callable[[NetworkCall], Awaitable[str]]:
         async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
             # One nick a line: a list of modes with values was once given to the wrong people.
             for sign, nick in signs:
-                await inquiries.ask(
+                await inquiries.change(
                     line("MODE", chat.name, f"{sign}{letter}", nick),
                     wanted={"MODE"},
                     channel=chat.name,
@@ -110,7 +110,7 @@ async def mode(call: NetworkCall) -> str:
 
     async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
         for one in lines(chat.name, _read_modes(words, connection.isupport)):
-            answer = await inquiries.ask(one, wanted={"MODE"}, channel=chat.name)
+            answer = await inquiries.change(one, wanted={"MODE"}, channel=chat.name)
             if not answer.lines:
                 unchanged.append(" ".join(one.params[1:]))
 
@@ -150,7 +150,7 @@ async def invite(call: NetworkCall) -> str:
     nick = read_nick(call.text)
 
     async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
-        await inquiries.ask(line("INVITE", nick, chat.name), wanted={replies.INVITING})
+        await inquiries.change(line("INVITE", nick, chat.name), wanted={replies.INVITING})
 
     await _act(call, do)
     return f"{nick} is invited to {chat.name}."
@@ -165,7 +165,7 @@ async def kick(call: NetworkCall) -> str:
 
     async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
         said = f"{reason} ({call.sender.user_id})" if client is call.relay else reason
-        await inquiries.ask(
+        await inquiries.change(
             line("KICK", chat.name, nick, said), wanted={"KICK"}, channel=chat.name
         )
 
@@ -195,7 +195,7 @@ async def ban(call: NetworkCall) -> str:
     async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
         for mask in found:
             changed = line("MODE", chat.name, f"{sign}b", mask)
-            answer = await inquiries.ask(changed, wanted={"MODE"}, channel=chat.name)
+            answer = await inquiries.change(changed, wanted={"MODE"}, channel=chat.name)
             if sign == "-" and not answer.lines:
                 raise PermanentFailure(f"{chat.name} has no ban {mask}")
             if nick:

@@ -89,7 +89,7 @@ async def nick(call: NetworkCall) -> str:
         await client.naming.check_free_nick(wanted, limits)
         with client.changing_nick(wanted):
             if connection.own.nick != wanted:
-                await inquiries.ask(line("NICK", wanted), wanted={"NICK"})
+                await inquiries.change(line("NICK", wanted), wanted={"NICK"})
             if connection.own.nick != wanted:
                 raise PermanentFailure(f"the network did not let you be {wanted}")
             await client.naming.choose_nick(wanted, limits)
@@ -188,7 +188,7 @@ async def away(call: NetworkCall) -> str:
     reason, client = cut(" ".join(call.text.split()), REASON_BYTES), own_client(call)
     async with client.at_hand() as (_, _, inquiries):
         asked = line("AWAY", reason) if reason else line("AWAY")
-        await inquiries.ask(asked, wanted={replies.NOW_AWAY, replies.NO_LONGER_AWAY})
+        await inquiries.change(asked, wanted={replies.NOW_AWAY, replies.NO_LONGER_AWAY})
         await client.keepsakes.keep(AWAY, reason)
     return f"You are away: {reason}." if reason else "You are here again."
 
@@ -198,7 +198,7 @@ async def raw(call: NetworkCall) -> str:
     client = own_client(call)
     one = typed.read_raw(call.text, allowed=client.settings.allow_raw)
     async with client.at_hand() as (_, _, inquiries):
-        answer = await inquiries.ask(one, wanted=(), everything=True)
+        answer = await inquiries.change(one, everything=True)
     shown = [
         cut(strip_codes(" ".join((said.command, *said.params[1:]))), REASON_BYTES * 2)
         for said in answer.lines[:MOST_RAW_LINES]

@@ -1,0 +1,25 @@
+"""Of whom a chat takes nothing: of a person, or of all of a homeserver."""
+
+from pathlib import Path
+
+from bridge.core.blocks import Blocks
+from bridge.model import SystemClock
+from bridge.sdk.ids import InstanceId, RemoteChatId, UserId
+from bridge.settings import DatabaseSettings
+from bridge.storage.consents import BlockStore
+from bridge.storage.pool import Database
+
+NEAR, TEA = InstanceId("near"), RemoteChatId("#tea")
+
+
+async def test_a_homeservers_block_holds_in_whatever_letters_and_a_persons_as_it_is_written(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with Database.open(database_settings, folder, SystemClock()) as database:
+        blocks = Blocks(BlockStore(database))
+        await blocks.add(NEAR, TEA, "evil.example")
+        await blocks.add(NEAR, TEA, "@Bad:ok.example")
+        for one in ("@x:evil.example", "@x:EVIL.example", "@Bad:ok.example"):
+            assert blocks.cover(NEAR, TEA, UserId(one)), one
+        for one in ("@bad:ok.example", "@x:ok.example", "@x:evil.example:80"):
+            assert not blocks.cover(NEAR, TEA, UserId(one)), one
