@@ -213,7 +213,10 @@ class Seat:
             if type(body) is str and not is_edit(content):
                 return self.hear(item, content, body)
         elif kind == "m.room.encrypted":
-            return self.stage.private_chats.offer(self.user, UserId(event["sender"]), self.room)
+            person = UserId(event["sender"])
+            return self.stage.private_chats.offer(
+                self.user, person, self.room, direct=self.direct_with == person
+            )
         item.drop()
         return _nothing()
 
