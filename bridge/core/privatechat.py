@@ -83,8 +83,8 @@ class PrivateChats:
         await self._sender.put([
             notice(self._key_of, room=chat, user=bot, text=text, source=source),
         ])  # fmt: skip
-        await self._told.note_told(person, here)
         await self._told.note_told(person, what)
+        await self._told.note_told(person, here)
         log.info("told of an unencrypted direct chat", extra={"event": "private_chat"})
 
     async def open(self, bot: UserId, person: UserId) -> RoomId:
