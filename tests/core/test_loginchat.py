@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -68,7 +69,9 @@ class Chat:
             parts.main_bot, self.bot, RoomId(room or self.room), parts.stage,
             direct_with=direct_with,
         )  # fmt: skip
-        return seat.call(cast(Item, SimpleNamespace(id=event_id, event=event)), text)
+        lane = SimpleNamespace(consumer=seat, since=monotonic())
+        item = SimpleNamespace(id=event_id, event=event, lane=lane)
+        return seat.call(cast(Item, item), text)
 
     async def hear(self, event_id: str, body: str) -> None:
         """Have an answer of hers taken."""
