@@ -8,7 +8,8 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 from bridge.assembly import build
 from bridge.confidential import refuse_exposed_keys
@@ -99,10 +100,7 @@ class App:
                 routing += [
                     group.create_task(parts.router.run(), name="router"),
                     group.create_task(parts.intake.feed(parts.journal.read), name="feeder"),
-                    group.create_task(parts.declared.run(), name="rooms"),
-                    group.create_task(parts.consents.run(), name="consents"),
-                    group.create_task(parts.policies.run(), name="policies"),
-                    group.create_task(parts.privacy.run(), name="privacy"),
+                    *(group.create_task(run(), name=name) for name, run in self._rounds().items()),
                     group.create_task(self._reload(crew, watchdog), name="reload"),
                 ]
                 crew.start_keepers(parts.keepers)
@@ -132,6 +130,15 @@ class App:
                 await end([sender], until)
                 await end([marker], until)
                 await end(background, until)
+
+    def _rounds(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """What goes round the bridged rooms, each until it is cancelled."""
+        parts = self.parts
+        return {
+            "rooms": parts.declared.run, "consents": parts.consents.run,
+            "encrypted": parts.encrypted_rooms.run, "policies": parts.policies.run,
+            "privacy": parts.privacy.run,
+        }  # fmt: skip
 
     def live(self) -> str | None:
         """None if the program works; else why it should be started again."""

@@ -22,6 +22,7 @@ from bridge.core.deletions import Deletions
 from bridge.core.directchats import DirectChats
 from bridge.core.directory import Answers
 from bridge.core.doublepuppets import DoublePuppets
+from bridge.core.encryptedrooms import EncryptedRooms
 from bridge.core.encryption import Encryption
 from bridge.core.erasure import Erasure
 from bridge.core.guests import Guests
@@ -225,6 +226,10 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         plumbing.peace = Peace(answers, database.clock)
         consents = Consents(house, portals, plumbing, answers)
         await consents.load()
+        encrypted_rooms = EncryptedRooms(
+            house, portals, plumbing, private_chats, encryption.is_known
+        )
+        encryption.on_encrypted = encrypted_rooms.note
         policies = Policies(house, portals, PolicyStore(database))
         await policies.load()
         plumbing.before_unbridging = policies.end_all
@@ -349,7 +354,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             portals=portals, instances=instances, bots=list_bots, items=items,
             homeserver=lambda: states[-1]() if states else "not asked yet",
             difference=lambda: bookkeeper.difference, unfinished=retention.unfinished,
-            troubles=troubles, began=monotonic(),
+            encrypted=encrypted_rooms.troubles, troubles=troubles, began=monotonic(),
         )  # fmt: skip
         tokens = Tokens(database, audit)
         conditions = Conditions(
@@ -381,6 +386,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             instances=instances, bots=bots, timers=timers, keepers=keepers, stage=stage,
             main_bot=main_bot, house=house, privacy=privacy, workshop=workshop,
             permissions=permissions, declared=declared, aside=aside, encryption=encryption,
+            encrypted_rooms=encrypted_rooms,
             homeserver_state=states,
             books=books, bookkeeper=bookkeeper, policies=policies, status=status,
             status_room=status_room, optouts=optouts, vault=vault, double_puppets=double_puppets,

@@ -15,6 +15,7 @@ from bridge.core.commands import MainBot
 from bridge.core.consents import Consents
 from bridge.core.declared import DeclaredRooms
 from bridge.core.doublepuppets import DoublePuppets
+from bridge.core.encryptedrooms import EncryptedRooms
 from bridge.core.encryption import Encryption
 from bridge.core.erasure import Erasure
 from bridge.core.house import House
@@ -128,6 +129,7 @@ class Parts:
     permissions: Permissions
     declared: DeclaredRooms
     encryption: Encryption
+    encrypted_rooms: EncryptedRooms
     homeserver_state: list[Callable[[], str]] = field(default_factory=list)
     introduced: bool = False
     web: "WebServer | NoWeb" = field(default_factory=NoWeb)

@@ -24,7 +24,7 @@ async def say_on_both_sides(house: House, door: Doorway, *, there: str, here: st
     A network that does not take it is no reason to keep the room from knowing. Raises
     ``TemporaryFailure`` when the database is away.
     """
-    await _say_there(house, door, there)
+    await say_there(house, door, there)
     await house.sender.put([say_here(house, door.portal.room, here)])
 
 
@@ -36,7 +36,8 @@ def say_here(house: House, room: RoomId, text: str) -> Outgoing:
     )
 
 
-async def _say_there(house: House, door: Doorway, text: str) -> None:
+async def say_there(house: House, door: Doorway, text: str) -> None:
+    """Say it in the chat alone, by the relay, if the network takes it now."""
     instance = house.instances.get(door.portal.instance)
     relay = instance.relay if instance is not None else None
     if relay is None:

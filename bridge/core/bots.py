@@ -213,7 +213,10 @@ class Seat:
             if type(body) is str and not is_edit(content):
                 return self.hear(item, content, body)
         elif kind == "m.room.encrypted":
-            return self.stage.private_chats.offer(self.user, UserId(event["sender"]), self.room)
+            person = UserId(event["sender"])
+            return self.stage.private_chats.offer(
+                self.user, person, self.room, direct=self.direct_with == person
+            )
         item.drop()
         return _nothing()
 
@@ -222,11 +225,12 @@ class Seat:
         raise NotImplementedError
 
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
-        """Tell the sender that the bot could not answer."""
-        if item.event["type"] == "m.room.message" and str(
-            item.event["content"].get("body")
-        ).startswith("!"):
-            call = self.call(item, "")
+        """Tell the sender that the bot could not answer, if it was spoken to."""
+        content, call = item.event["content"], self.call(item, "")
+        # Notices are what bots say; answering them is how loops begin.
+        if item.event["type"] != "m.room.message" or content.get("msgtype") == "m.notice":
+            return
+        if call.direct or str(content.get("body")).startswith("!"):
             await call.reply(f"I could not do that: {detail}.")
 
     def call(self, item: Item, text: str) -> BotCall:

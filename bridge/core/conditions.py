@@ -65,7 +65,7 @@ class Conditions:
             lasting["books"] = (
                 f"{sum(look['unaccounted'].values())} events are unaccounted for; report it."
             )
-        lasting |= _of_unfinished(look.get("unfinished", {}))
+        lasting |= _of_unfinished(look.get("unfinished", {})) | look.get("encrypted", {})
         if look["lanes"]["oldest_seconds"] > _OLDEST:
             worst = look["lanes"]["longest"][0]
             because = f": {worst['because']}" if worst["because"] else ""

@@ -32,6 +32,8 @@ class Encryption:
         self._marked = set(self._known)
         self.of = self._known.get
         """Whether a room is encrypted; None if that is not known. No more than a look."""
+        self.on_encrypted: Callable[[RoomId], None] = _nothing
+        """Called when it becomes known of a room."""
 
     def is_known(self, room: RoomId) -> bool:
         """Whether the room is known to be encrypted."""
@@ -43,6 +45,7 @@ class Encryption:
         if room not in self._marked:
             await self._mark(room)
             self._marked.add(room)
+            self.on_encrypted(room)
 
     def doubt(self, room: RoomId) -> None:
         """Ask anew whether the room is clear: for a time nobody of us may have been there."""
@@ -88,3 +91,7 @@ class Encryption:
         if self.of(room) is None:
             raise PermanentFailure("nobody of us may see whether the room is encrypted")
         return self.is_known(room)
+
+
+def _nothing(room: RoomId) -> None:
+    """Where nobody waits for it."""

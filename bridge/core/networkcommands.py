@@ -4,6 +4,7 @@ import asyncio
 import difflib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 from bridge.core.actions import Action, Order, did_you_mean
 from bridge.core.admission import WAYS, Admission, read_admission
@@ -37,8 +38,9 @@ from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Client, FindsChats, HasDirectChats
 from bridge.sdk.secret import Secret
 
-COMMAND_SECONDS = 45.0
-"""How long a network may take for one command."""
+_SPARE_SECONDS = 5.0
+"""Of the time that a bot has for one event: enough to say that a network did not answer. Cancelled
+for its time, the event would be taken for one that hangs, and the command be run again."""
 _LONGEST_NAME, _ALIKE = 40, 0.8
 """Of a word that is compared with the names of commands; from where on it is taken for one."""
 _SHORT, _SHORT_ALIKE = 4, 0.6
@@ -246,6 +248,17 @@ class NetworkCommands:
     # --- doing it ---
 
     async def _run(self, name: InstanceId, command: NetworkCommand, order: Order) -> str:
+        lane = order.call.item.lane
+        limit = lane.consumer.deadline
+        until = lane.since + limit - min(_SPARE_SECONDS, limit / 2)
+        try:
+            async with asyncio.timeout(until - monotonic()):
+                return await self._run_within(name, command, order)
+        except TimeoutError as error:
+            # What it has written, it has.
+            raise DeliveryUncertain(f"{name} did not answer in time") from error
+
+    async def _run_within(self, name: InstanceId, command: NetworkCommand, order: Order) -> str:
         if not command.is_whole(order.text):
             raise PermanentFailure(f"say {order.as_typed(command.usage)}")
         instance = self._plumbing.find_instance(name)
@@ -275,11 +288,7 @@ class NetworkCommands:
             own=None if session is None else session.client,
         )  # fmt: skip
         try:
-            async with asyncio.timeout(COMMAND_SECONDS):
-                return await command.run(call)
-        except TimeoutError as error:
-            # What it has written, it has.
-            raise DeliveryUncertain(f"{name} did not answer in {COMMAND_SECONDS:g} s") from error
+            return await command.run(call)
         except ModuleError as error:
             raise PermanentFailure(str(error)) from error
 

@@ -260,9 +260,12 @@ class Plumbing:
             await house.intents.delete_alias(alias)
         await door.arrivals.attendance.empty()
         await self.leave_behind(door)
+        # Where the bot may not, nothing was put that is to go.
+        may_publish = await self._may_publish(portal.room)
+        states = self._states(door, portal.room, {}) if may_publish else []
         async with door.facts.leaving() as unlimited:
             await house.sender.put([
-                *self._states(door, portal.room, {}), *door.facts.hide(), *unlimited,
+                *states, *door.facts.hide(), *unlimited,
             ])  # fmt: skip
             door.facts.forget_listing()
             await self._portals.remove(door, by)

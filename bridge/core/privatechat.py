@@ -1,4 +1,4 @@
-"""For people who write to a bot where it cannot read: one unencrypted direct chat, once."""
+"""For people who write to a bot where it cannot read: an unencrypted direct chat."""
 
 import logging
 from collections.abc import Callable
@@ -19,6 +19,13 @@ _SENTENCE = (
     "Write help here to see what I can do."
 )
 
+_NOT_THERE = (
+    "I cannot read what is said in {room}: it is encrypted, so nothing crosses between it and any "
+    "network, and I hear no commands there. No room can be made unencrypted again: make another "
+    "without encryption and invite me there. This chat is not encrypted: write help here to see "
+    "what I can do."
+)
+
 _PRIVATELY = "I wrote to you in our direct chat."
 
 
@@ -37,22 +44,31 @@ class PrivateChats:
         self.on_room: Callable[[UserId, RoomId, UserId | None], None] | None = None
         """Where a bot's new room is made known to the routes."""
 
-    async def offer(self, bot: UserId, person: UserId, room: RoomId) -> None:
-        """Tell the person, once, of an unencrypted chat with the bot, made if need be.
+    async def offer(self, bot: UserId, person: UserId, room: RoomId, *, direct: bool) -> None:
+        """Tell the person of an unencrypted chat with the bot, made if need be: once for each
+        encrypted room, so that who declines is not asked again and again.
 
+        ``direct``: the room is the bot's chat with that person; who has another is told nothing.
         Raises a ``DeliveryError`` with the reason.
         """
         if self._permissions.highest(person) < Permission.USER:
             return
         what = f"private chat with {bot}"
-        if await self._told.was_told(person, what):
+        here = f"{what}, {self._key_of(room).hex()}"
+        if await self._told.was_told(person, here):
             return
-        chat = await self.open(bot, person)
-        source = ("private chat", bot, person)
+        chat = await self._find(bot, person)
+        if direct and chat is not None and await self._told.was_told(person, what):
+            return
+        if chat is None:
+            chat = await self._make(bot, person)
+        text = _SENTENCE if direct else _NOT_THERE.format(room=room)
+        source = ("private chat", bot, person, room)
         await self._sender.put([
-            notice(self._key_of, room=chat, user=bot, text=_SENTENCE, source=source),
+            notice(self._key_of, room=chat, user=bot, text=text, source=source),
         ])  # fmt: skip
         await self._told.note_told(person, what)
+        await self._told.note_told(person, here)
         log.info("told of an unencrypted direct chat", extra={"event": "private_chat"})
 
     async def open(self, bot: UserId, person: UserId) -> RoomId:
@@ -60,10 +76,14 @@ class PrivateChats:
 
         Raises a ``DeliveryError`` with the reason.
         """
+        return await self._find(bot, person) or await self._make(bot, person)
+
+    async def _find(self, bot: UserId, person: UserId) -> RoomId | None:
+        """The chat that the person is in, or invited to."""
         for user, room, direct_with in reversed(await self._told.bot_rooms()):
             if (user, direct_with) == (bot, person) and await self.is_private(bot, person, room):
                 return room
-        return await self._make(bot, person)
+        return None
 
     async def room_for(
         self, bot: UserId, person: UserId, room: RoomId, *, direct: bool

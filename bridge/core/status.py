@@ -58,6 +58,8 @@ class Status:
     difference: Callable[[], Mapping[str, int]]
     unfinished: Callable[[], Mapping[str, int]]
     """What was not delivered before it was forgotten, and what soon will not have been."""
+    encrypted: Callable[[], Mapping[str, str]]
+    """A sentence for each bridge that ended since its room was made encrypted."""
     troubles: Troubles
     began: float
 
@@ -84,6 +86,7 @@ class Status:
             },
             "unaccounted": dict(self.difference()),
             "unfinished": dict(self.unfinished()),
+            "encrypted": dict(self.encrypted()),
             "troubles": [{"at": at.isoformat(timespec="seconds"), "event": event, "said": said}
                          for at, event, said in self.troubles.recent],
         }  # fmt: skip
@@ -180,6 +183,7 @@ def in_lines(look: Mapping[str, Any]) -> list[str]:
         lines += [f"  {chat}: {why}" for chat, why in one["chats_in_trouble"].items()]
     lines += [f"{one['name']}: {one['title']}, {one['user']}" for one in look["bots"]]
     lines.append(f"bridged rooms: {look['portals']}")
+    lines += [f"  {said}" for said in look.get("encrypted", {}).values()]
     lines.append(
         f"waiting: {lanes['waiting']} from Matrix in {lanes['busy']} lanes, "
         f"{look['into_matrix_waiting']} into Matrix"

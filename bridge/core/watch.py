@@ -198,7 +198,7 @@ class Watcher:
         await self._bot_rooms.add_bot_room(user, room, direct_with)
         self._on_join(user, room, direct_with)
         if await self.encryption.look(room, user):
-            await self._private_chats.offer(user, inviter, room)
+            await self._private_chats.offer(user, inviter, room, direct=direct)
 
     async def _come_in(self, user: UserId, room: RoomId, direct_with: UserId | None) -> bool:
         """Have the bot in the room; False if that cannot be. Raises ``TemporaryFailure``."""

@@ -11,6 +11,7 @@ from bridge.sdk.secret import Secret
 
 NOT_THERE = {"M_NOT_FOUND", "M_FORBIDDEN", "M_UNKNOWN"}
 """What is answered where there is nothing, or nothing that we may see."""
+_NAME_BYTES = 100
 
 
 class RoomQuestions:
@@ -90,7 +91,9 @@ class RoomQuestions:
         for kind, field in (("m.room.canonical_alias", "alias"), ("m.room.name", "name")):
             found = (await self.state(room, kind) or {}).get(field)
             if isinstance(found, str) and found.strip():
-                return " ".join(clean(found).split())[:100]
+                # Other networks count bytes.
+                whole = " ".join(clean(found).split()).encode("utf-8", "replace")
+                return whole[:_NAME_BYTES].decode("utf-8", "ignore")
         return room
 
     async def joined_members(self, room: RoomId) -> dict[UserId, str]:

@@ -1,5 +1,6 @@
 """A person's direct chat with the bot, in which they sign in."""
 
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -56,7 +57,9 @@ class Chat:
             parts.main_bot, self.bot, RoomId(room or self.room), parts.stage,
             direct_with=direct_with,
         )  # fmt: skip
-        return seat.call(cast(Item, SimpleNamespace(id=event_id, event=event)), text)
+        lane = SimpleNamespace(consumer=seat, since=monotonic())
+        item = SimpleNamespace(id=event_id, event=event, lane=lane)
+        return seat.call(cast(Item, item), text)
 
     async def hear(self, event_id: str, body: str) -> None:
         """Have an answer of hers taken."""

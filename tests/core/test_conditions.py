@@ -86,6 +86,7 @@ def test_what_may_pass_is_a_trouble_after_a_minute(
     ("key", "seen", "words"),
     [
         ("parked", look(parked={"refused": 2, "hung": 1}), "3 put aside (1 hung, 2 refused): "),
+        ("encrypted !a 1", look(encrypted={"encrypted !a 1": "!a was made"}), "!a was made."),
         ("books", look(unaccounted={"to_matrix": 4}), "4 events are unaccounted for"),
         (
             "oldest",

@@ -120,7 +120,10 @@ async def test_fixed_words_are_read_in_any_case_and_help_names_all_that_is_taken
             ("key None", "No key of #folded is kept any more."),
             ("near key Off", "No key of #folded is kept any more."),
             ("help key", "!trestle near key [key|off] — "),
-            ("help parked", "retry all [reason]|drop <name>|drop all [reason] [number]]"),
+            (
+                "help parked",
+                "|retry rest|drop <name>|drop all [reason] [number]]",
+            ),
             ("help policy", "[list|apply list [yes]|off list]"),
         ):
             assert heard in await answer(alice, room, said)

@@ -1,9 +1,12 @@
 """Operators are heard in time, whoever else says the same words."""
 
+import asyncio
+
 import pytest
 
-from bridge.sdk.events import Wish
-from tests.irc.stage import Network, list_names, listening, speaking, synced, user_id
+from bridge.sdk.events import ConsentRequest, Wish
+from bridge.sdk.ids import UserId
+from tests.irc.stage import Network, chat, list_names, listening, speaking, synced, user_id
 from tests.rigs.scripted_irc import scripted_server
 
 STRANGERS = 60
@@ -152,3 +155,23 @@ async def test_who_is_spelled_otherwise_by_now_is_the_same() -> None:
         list_names(peer, "@Alice", Alice="a@h")
         await peer.expect("NOTICE Alice :leave is done")
         assert [one.moderator.name for one in host.wishes] == ["Alice"]
+
+
+async def test_a_long_name_of_a_room_hides_nothing_of_what_an_operator_is_asked() -> None:
+    names = "@olga"
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), names) as (client, _, peer, _),
+    ):
+        request = ConsentRequest(
+            chat=chat("#room"), room="\N{GRINNING FACE}" * 100, minutes=5,
+            asked_by=UserId(f"@{'a' * 200}:{'long.' * 8}example"),
+        )  # fmt: skip
+        async with asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(client.ask(request))
+            await peer.expect("NAMES #room")
+            list_names(peer, names, olga="o@h")
+        assert [one.name for one in asking.result()] == ["olga"]
+        asked = await peer.expect("PRIVMSG olga :@aaa")
+    assert "people there could speak here" in asked
+    assert len(asked.encode()) <= 512 - 100

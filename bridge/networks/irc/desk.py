@@ -47,6 +47,8 @@ MOST_ASKED = 5
 """So many operators of a channel are asked at most."""
 LATER = "Too many people ask me something just now. Please say it again in a minute."
 _REPLY_BYTES = 350
+_NAME_BYTES = 80
+"""Of the names that others have given in a question: they must not push out what is asked."""
 
 
 class _Window(Enum):
@@ -215,8 +217,8 @@ class Desk:
             )
         own, limits = self._connection.own.nick, self._connection.isupport
         question = (
-            f"{request.asked_by} asks to bridge {channel} to the Matrix room "
-            f"{clean_text(request.room)}: what is said here would be shown and kept there, and "
+            f"{_short(request.asked_by)} asks to bridge {channel} to the Matrix room "
+            f"{_short(request.room)}: what is said here would be shown and kept there, and "
             "people there could speak here.",
             f"You run {channel}: if you agree, say within {request.minutes} minutes: "
             f"/msg {own} yes {channel}   If not: /msg {own} no {channel}",
@@ -344,6 +346,12 @@ def _lost(said: _Served) -> PermanentFailure:
     return PermanentFailure(
         f"{said.source.nick} may be somebody else than when that was said; please say it again"
     )
+
+
+def _short(name: str) -> str:
+    """A name as it stands among words that must be read whole."""
+    whole = clean_text(name)
+    return whole if len(whole.encode()) <= _NAME_BYTES else f"{cut(whole, _NAME_BYTES)}..."
 
 
 def _notice(nick: str, text: str) -> Line:
