@@ -13,8 +13,8 @@ from typing import Any
 
 from bridge.assembly import build
 from bridge.confidential import refuse_exposed_keys
-from bridge.core.forgetting import forget
-from bridge.core.watchdog import Watchdog
+from bridge.core.lanes.forgetting import forget
+from bridge.core.oversight.watchdog import Watchdog
 from bridge.crew import Crew, end
 from bridge.hours import Hours
 from bridge.logs import tidy_log_files

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 import orjson
 
-from bridge.core.aside import HERE, Aside, Choice
-from bridge.core.erasure import Erasure
-from bridge.core.roomkeeping import RoomKeeping
-from bridge.core.status import Status
-from bridge.core.tracer import Tracer, steps_of
+from bridge.core.consent.erasure import Erasure
+from bridge.core.oversight.aside import HERE, Aside, Choice
+from bridge.core.oversight.roomkeeping import RoomKeeping
+from bridge.core.oversight.status import Status
+from bridge.core.oversight.tracer import Tracer, steps_of
 from bridge.endpoints import Endpoints
 from bridge.jsontext import encode
 from bridge.matrix.answer import Answer

@@ -4,8 +4,8 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from bridge.core.instances import Instance
-from bridge.core.timers import TimerKeeper
+from bridge.core.host.instances import Instance
+from bridge.core.host.timers import TimerKeeper
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId
 

@@ -15,10 +15,10 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from bridge import __version__
-from bridge.core.catalogue import installed
-from bridge.core.commands import MainBot
-from bridge.core.levels import permissions_page
-from bridge.core.networkcommands import actions_of, declared
+from bridge.core.commands.commands import MainBot
+from bridge.core.commands.levels import permissions_page
+from bridge.core.commands.networkcommands import actions_of, declared
+from bridge.core.host.catalogue import installed
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.registration import registration
 from bridge.modulespage import modules_page

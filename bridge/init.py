@@ -16,7 +16,7 @@ from ruamel.yaml.error import YAMLError
 
 from bridge import __version__
 from bridge.config import read_settings
-from bridge.core.catalogue import describe, find_module
+from bridge.core.host.catalogue import describe, find_module
 from bridge.matrix.links import is_user_id
 from bridge.matrix.registration import random_localpart, random_token, registration
 from bridge.options import model_in

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
-from bridge.core.catalogue import Installed, describe, installed
+from bridge.core.host.catalogue import Installed, describe, installed
 from bridge.options import model_in
 from bridge.shapes import shown, takes
 

@@ -13,13 +13,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bridge.core.aside import HERE
-from bridge.core.bots import ModuleSeat, Seat
-from bridge.core.instances import Instance
-from bridge.core.lane import Lane
-from bridge.core.late import Lateness
-from bridge.core.timers import TimerKeeper
-from bridge.core.watchdog import Watchdog
+from bridge.core.host.bots import ModuleSeat, Seat
+from bridge.core.host.instances import Instance
+from bridge.core.host.timers import TimerKeeper
+from bridge.core.lanes.lane import Lane
+from bridge.core.lanes.late import Lateness
+from bridge.core.oversight.aside import HERE
+from bridge.core.oversight.watchdog import Watchdog
 from bridge.crew import Crew
 from bridge.logs import Log, levels_by_logger
 from bridge.matrix.registration import registration

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from bridge.core.actions import WORDS
-from bridge.core.catalogue import describe, find_module
+from bridge.core.host.actions import WORDS
+from bridge.core.host.catalogue import describe, find_module
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Permission
 from bridge.options import check_module

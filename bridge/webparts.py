@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from bridge.core.openchats import OpenChats
+from bridge.core.portals.openchats import OpenChats
 from bridge.matrix.downloads import Downloads
 from bridge.matrix.medialinks import MediaLinks
 from bridge.net.openid import OpenIdVerifier

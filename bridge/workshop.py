@@ -6,15 +6,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bridge.core.bots import BotHost, Stage
-from bridge.core.catalogue import describe, find_module
-from bridge.core.guests import Guests
-from bridge.core.hosting import InstanceMetrics
-from bridge.core.instances import Instance
-from bridge.core.patience import Patience
-from bridge.core.portals import Portals
-from bridge.core.routes import Routes
-from bridge.core.timers import TimerKeeper
+from bridge.core.consent.guests import Guests
+from bridge.core.host.bots import BotHost, Stage
+from bridge.core.host.catalogue import describe, find_module
+from bridge.core.host.hosting import InstanceMetrics
+from bridge.core.host.instances import Instance
+from bridge.core.host.timers import TimerKeeper
+from bridge.core.intake.routes import Routes
+from bridge.core.lanes.patience import Patience
+from bridge.core.portals.portals import Portals
 from bridge.logs import hide
 from bridge.matrix.namespaces import Namespaces
 from bridge.options import check_module, secrets_in

@@ -210,6 +210,17 @@ def test_the_layers_hold() -> None:
     assert shown.returncode == 0, shown.stdout
 
 
+@pytest.mark.parametrize("folder", ["bridge/core", "bridge/networks/irc"])
+def test_a_stranger_reads_what_lives_in_each_package(folder: str) -> None:
+    page = (TOP / "docs/explain/the-house.md").read_text()
+    missing = [
+        name_of(file)
+        for file in sorted((TOP / folder).glob("*/__init__.py"))
+        if f"| `{file.parent.name}` | {ast.get_docstring(tree_of(file))} |" not in page
+    ]
+    assert missing == []
+
+
 def test_a_module_knows_only_itself_and_the_sdk() -> None:
     found = {}
     for file in [*TOP.glob("bridge/networks/**/*.py"), *TOP.glob("bridge/bots/**/*.py")]:

@@ -10,7 +10,7 @@ import click
 from bridge.cli.group import main
 from bridge.cli.look import list_modules
 from bridge.config import check_value
-from bridge.core.catalogue import find_module
+from bridge.core.host.catalogue import find_module
 from bridge.init import (
     Question,
     check_admin,

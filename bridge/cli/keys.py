@@ -23,7 +23,7 @@ from bridge.cli.group import (
 from bridge.cli.steps import showing
 from bridge.control import ask, follow
 from bridge.controlserver import forget
-from bridge.core.aside import HERE
+from bridge.core.oversight.aside import HERE
 from bridge.model import AuditAction, SystemClock
 from bridge.sdk.errors import TrestleError
 from bridge.settings import Settings

@@ -10,7 +10,7 @@ import click
 
 from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
 from bridge.config import load
-from bridge.core.catalogue import Installed, describe, find_module, installed
+from bridge.core.host.catalogue import Installed, describe, find_module, installed
 from bridge.doctor import Doctor, Finding
 from bridge.init import registration_text, write_registration
 from bridge.modulespage import options_of

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told
 from bridge.control import ask
-from bridge.core.status import in_lines
+from bridge.core.oversight.status import in_lines
 from bridge.sdk.errors import TrestleError
 
 _EVERY = 1.0

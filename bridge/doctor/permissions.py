@@ -1,6 +1,6 @@
 """Who is an admin, and what everybody else may do."""
 
-from bridge.core.permissions import with_defaults
+from bridge.core.permissions.permissions import with_defaults
 from bridge.roster import NO_ADMIN, admins_of, name_an_admin
 from bridge.sdk.examination import Remark, note, well
 from bridge.settings import Settings

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, TypeAlias
 
-from bridge.core.aside import HERE
-from bridge.core.logins import instance_of, record_of, target_of
-from bridge.core.optouts import EVERYWHERE
+from bridge.core.logins.logins import instance_of, record_of, target_of
+from bridge.core.oversight.aside import HERE
+from bridge.core.permissions.optouts import EVERYWHERE
 from bridge.importing.found import Found, FoundPerson, FoundRoom
 from bridge.importing.keys import ChatKeys
 from bridge.matrix.client import MatrixError

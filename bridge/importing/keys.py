@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from bridge.core.logins import record_of
+from bridge.core.logins.logins import record_of
 from bridge.importing.found import FoundRoom
 from bridge.sdk.chatkeys import AdoptsKeys
 from bridge.sdk.errors import PermanentFailure

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from bridge.core.catalogue import describe, installed
+from bridge.core.host.catalogue import describe, installed
 from bridge.manual.alerts import ALERTS
 from bridge.manual.words import table
 from bridge.telemetry import Documented, Telemetry

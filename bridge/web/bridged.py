@@ -4,7 +4,7 @@ from itertools import groupby
 
 from aiohttp import web
 
-from bridge.core.openchats import OpenChats
+from bridge.core.portals.openchats import OpenChats
 from bridge.settings import WebSettings
 from bridge.web.pages import page
 

@@ -13,15 +13,15 @@ from typing import Any
 
 from aiohttp import web
 
-from bridge.core.choices import CHOICES, MINE, change_all
-from bridge.core.consents import Consents, in_words
-from bridge.core.doorway import Doorway
-from bridge.core.instances import Instance, Session
-from bridge.core.logins import Logins
-from bridge.core.permissions import Permissions
-from bridge.core.plumbing import Plumbing
-from bridge.core.portals import Portals
-from bridge.core.signin import SignIn
+from bridge.core.consent.consents import Consents, in_words
+from bridge.core.host.instances import Instance, Session
+from bridge.core.logins.logins import Logins
+from bridge.core.logins.signin import SignIn
+from bridge.core.permissions.permissions import Permissions
+from bridge.core.portals.choices import CHOICES, MINE, change_all
+from bridge.core.portals.plumbing import Plumbing
+from bridge.core.portals.portals import Portals
+from bridge.core.traffic.doorway import Doorway
 from bridge.model import Permission
 from bridge.sdk.errors import DeliveryError
 from bridge.sdk.ids import InstanceId, RoomId, UserId

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from bridge.core.openchats import OpenChats
+from bridge.core.portals.openchats import OpenChats
 from bridge.matrix.listener import cannot_listen
 from bridge.net.openid import OpenIdVerifier
 from bridge.sdk.errors import ConfigError

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from bridge.core.logins import record_of, target_of
-from bridge.core.optouts import EVERYWHERE, OptOuts
+from bridge.core.logins.logins import record_of, target_of
+from bridge.core.permissions.optouts import EVERYWHERE, OptOuts
 from bridge.demo.matrix_user import PATIENCE
 from bridge.demo.processes import free_port
 from bridge.model import Asked, AskedState, AuditAction, SystemClock

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bridge.networks.irc import certfp
+from bridge.networks.irc.client import certfp
 from bridge.settings import DatabaseSettings
 from bridge.storage.pool import only_one
 from tests.admin.commands import trestle

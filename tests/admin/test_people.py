@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from bridge.core.aside import HERE
+from bridge.core.oversight.aside import HERE
 from bridge.model import SystemClock
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.settings import DatabaseSettings

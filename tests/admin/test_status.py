@@ -5,8 +5,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from bridge.core.status import in_lines
-from bridge.core.statusroom import StatusRoom
+from bridge.core.oversight.status import in_lines
+from bridge.core.oversight.statusroom import StatusRoom
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Permission
 from bridge.sdk.ids import RoomId, UserId

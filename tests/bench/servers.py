@@ -58,7 +58,7 @@ class NoOpBot:
 
 async def trestle(port: int, token: str, folder: Path) -> None:
     """Trestle with everything on: embedded Postgres, sealing, marks."""
-    from bridge.core.bots import ModuleSeat
+    from bridge.core.host.bots import ModuleSeat
     from bridge.sdk.ids import InstanceId
     from bridge.sdk.secret import Secret
     from bridge.settings import Address

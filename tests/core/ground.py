@@ -8,11 +8,11 @@ from itertools import count
 from types import SimpleNamespace
 from typing import Any, cast
 
-from bridge.core.bareorders import BareOrders
-from bridge.core.house import House
-from bridge.core.lane import Item, Lane
-from bridge.core.progress import Row
-from bridge.core.roomlane import RoomLane
+from bridge.core.host.bareorders import BareOrders
+from bridge.core.lanes.lane import Item, Lane
+from bridge.core.lanes.progress import Row
+from bridge.core.outbox.roomlane import RoomLane
+from bridge.core.rooms.house import House
 from bridge.matrix.cache import Recent
 from bridge.matrix.client import HomeserverAway, HomeserverClient, MatrixError
 from bridge.matrix.evictions import Evictions

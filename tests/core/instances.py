@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from bridge.core.instances import Instance
+from bridge.core.host.instances import Instance
 from bridge.model import LoginRow, SystemClock
 from bridge.sdk import (
     Capabilities,

@@ -4,9 +4,9 @@ from time import monotonic
 from types import SimpleNamespace
 from typing import Any, cast
 
-from bridge.core.bots import BotCall
-from bridge.core.lane import Item
-from bridge.core.mainseat import MainSeat
+from bridge.core.commands.mainseat import MainSeat
+from bridge.core.host.bots import BotCall
+from bridge.core.lanes.lane import Item
 from bridge.sdk.ids import RoomId, UserId
 from tests.conformance.stage import ALICE as ALICES_ID
 from tests.conformance.stage import Play

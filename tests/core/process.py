@@ -8,12 +8,12 @@ from typing import Any
 
 import orjson
 
-from bridge.core.crossings import Crossings
-from bridge.core.inflight import InFlight
-from bridge.core.intake import Intake
-from bridge.core.lane import Consumer, Item, Lane
-from bridge.core.progress import Marker
-from bridge.core.router import Router
+from bridge.core.intake.intake import Intake
+from bridge.core.lanes.crossings import Crossings
+from bridge.core.lanes.inflight import InFlight
+from bridge.core.lanes.lane import Consumer, Item, Lane
+from bridge.core.lanes.progress import Marker
+from bridge.core.lanes.router import Router
 from bridge.matrix.body import parse_transaction
 from bridge.model import Clock, ParkReason, SystemClock
 from bridge.settings import DatabaseSettings

@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from bridge.core.arrivals import Arrivals
-from bridge.core.chatfacts import ChatFacts
-from bridge.core.doorway import Doorway
-from bridge.core.portals import Portals
+from bridge.core.portals.portals import Portals
+from bridge.core.rooms.chatfacts import ChatFacts
+from bridge.core.traffic.arrivals import Arrivals
+from bridge.core.traffic.doorway import Doorway
 from bridge.matrix.evictions import Evictions
 from bridge.model import LinkKind, LoginRow, Members, SystemClock
 from bridge.sdk.errors import TemporaryFailure

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.attendance import Attendance
-from bridge.core.chatfacts import ChatFacts
-from bridge.core.portals import Portals
-from bridge.core.roomlane import RoomLane
+from bridge.core.outbox.roomlane import RoomLane
+from bridge.core.portals.portals import Portals
+from bridge.core.rooms.attendance import Attendance
+from bridge.core.rooms.chatfacts import ChatFacts
 from bridge.matrix.client import HomeserverAway
 from bridge.model import SendKind
 from bridge.sdk.errors import TemporaryFailure

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.bareorders import BareOrders
-from bridge.core.bothsides import say_here
-from bridge.core.telling import tell
+from bridge.core.host.bareorders import BareOrders
+from bridge.core.traffic.bothsides import say_here
+from bridge.core.traffic.telling import tell
 from bridge.model import Telling
 from bridge.sdk.ids import RoomId
 from tests.core import ground as around

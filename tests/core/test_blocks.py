@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bridge.core.blocks import Blocks
+from bridge.core.permissions.blocks import Blocks
 from bridge.model import SystemClock
 from bridge.sdk.ids import InstanceId, RemoteChatId, UserId
 from bridge.settings import DatabaseSettings

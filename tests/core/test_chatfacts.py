@@ -7,10 +7,10 @@ from typing import cast
 
 import pytest
 
-from bridge.core.chatfacts import ChatFacts
-from bridge.core.lane import Item, Lane
-from bridge.core.portals import Portals
-from bridge.core.progress import Row
+from bridge.core.lanes.lane import Item, Lane
+from bridge.core.lanes.progress import Row
+from bridge.core.portals.portals import Portals
+from bridge.core.rooms.chatfacts import ChatFacts
 from bridge.model import Follow, Puppets
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import Rank, RemoteAccess, RemoteRanks

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from bridge.core.choices import Wish
-from bridge.core.doorway import Doorway
-from bridge.core.portals import Portals
-from bridge.core.privacy import Privacy
+from bridge.core.consent.privacy import Privacy
+from bridge.core.portals.choices import Wish
+from bridge.core.portals.portals import Portals
+from bridge.core.traffic.doorway import Doorway
 from bridge.model import InstanceRules, Telling, Uncertain
 from tests.core.ground import ALICE, Ground
 

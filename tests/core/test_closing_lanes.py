@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from bridge.core.inflight import InFlight
-from bridge.core.lane import Item
+from bridge.core.lanes.inflight import InFlight
+from bridge.core.lanes.lane import Item
 from bridge.model import ParkReason
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.settings import DatabaseSettings

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.conditions import Conditions
+from bridge.core.oversight.conditions import Conditions
 from bridge.sdk.errors import TemporaryFailure
 
 BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)

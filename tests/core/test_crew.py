@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from bridge.core.instances import Instance
-from bridge.core.signin import SignIn
+from bridge.core.host.instances import Instance
+from bridge.core.logins.signin import SignIn
 from bridge.crew import Crew
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import LoginRow, SystemClock

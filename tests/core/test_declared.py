@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from bridge.core.declared import DeclaredRooms
+from bridge.core.portals.declared import DeclaredRooms
 from bridge.matrix.namespaces import Namespaces
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import UTC, datetime
 
-from bridge.core.portals import Portals
+from bridge.core.portals.portals import Portals
 from bridge.model import LoginRow
 from bridge.sdk.events import MessageKind, RemoteMessage, RemoteUser
 from bridge.sdk.ids import LoginId, RemoteMessageId, RemoteUserId

@@ -3,8 +3,8 @@
 from datetime import timedelta
 from pathlib import Path
 
-from bridge.core.forgetting import forget
-from bridge.core.lane import Item
+from bridge.core.lanes.forgetting import forget
+from bridge.core.lanes.lane import Item
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import RoomId
 from bridge.settings import DatabaseSettings

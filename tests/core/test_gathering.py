@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from bridge.core.gathering import ALL, EACH, Gathering
+from bridge.core.rooms.gathering import ALL, EACH, Gathering
 from bridge.sdk.errors import TemporaryFailure
 
 TURN = 0.01

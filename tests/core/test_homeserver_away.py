@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.catchingup import CatchingUp
-from bridge.core.chatfacts import ChatFacts
+from bridge.core.rooms.catchingup import CatchingUp
+from bridge.core.rooms.chatfacts import ChatFacts
 from bridge.matrix.client import HomeserverAway
 from bridge.model import Follow, Portal, SendKind
 from bridge.sdk.errors import TemporaryFailure

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.inflight import InFlight, Share, consumer_number
+from bridge.core.lanes.inflight import InFlight, Share, consumer_number
 from bridge.model import ItemId
 from tests.rigs.small_disk import no_room_beyond
 

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from bridge.core.doorway import Doorway
-from bridge.core.instances import NOT_ALLOWED, Instance
-from bridge.core.plumbing import Plumbing
-from bridge.core.portals import Portals
-from bridge.core.rejoining import Rejoining
+from bridge.core.host.instances import NOT_ALLOWED, Instance
+from bridge.core.host.rejoining import Rejoining
+from bridge.core.portals.plumbing import Plumbing
+from bridge.core.portals.portals import Portals
+from bridge.core.traffic.doorway import Doorway
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import LoginRow
 from bridge.sdk import Host, Login

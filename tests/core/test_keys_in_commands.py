@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.core.confidences import holds_key
+from bridge.core.commands.confidences import holds_key
 
 
 @pytest.mark.parametrize(

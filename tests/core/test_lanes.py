@@ -8,9 +8,9 @@ import orjson
 from pydantic import BaseModel
 
 from bridge.app import App
-from bridge.core.bots import ModuleSeat
-from bridge.core.inflight import InFlight
-from bridge.core.lane import LONGEST, Item
+from bridge.core.host.bots import ModuleSeat
+from bridge.core.lanes.inflight import InFlight
+from bridge.core.lanes.lane import LONGEST, Item
 from bridge.jsontext import decode, encode
 from bridge.matrix.body import parse_transaction
 from bridge.model import ParkReason, Permission

@@ -2,8 +2,8 @@
 
 from datetime import date
 
-from bridge.core.late import Cut, Lateness, find_cut
-from bridge.core.progress import Row
+from bridge.core.lanes.late import Cut, Lateness, find_cut
+from bridge.core.lanes.progress import Row
 from bridge.model import ItemId, RowId
 
 DAY = date(2026, 1, 2)

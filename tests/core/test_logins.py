@@ -4,9 +4,9 @@ import asyncio
 import gc
 from typing import cast
 
-from bridge.core.loginmeans import Means
-from bridge.core.logins import Logins
-from bridge.core.typingnotices import TypingNotices
+from bridge.core.logins.loginmeans import Means
+from bridge.core.logins.logins import Logins
+from bridge.core.rooms.typingnotices import TypingNotices
 from bridge.sdk.ids import RoomId, UserId
 
 ANN, ROOM = UserId("@ann:test.example"), RoomId("!room:test.example")

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from bridge.core.optouts import EVERYWHERE, OptOuts
+from bridge.core.permissions.optouts import EVERYWHERE, OptOuts
 from bridge.model import SystemClock
 from bridge.sdk.ids import UserId
 from bridge.settings import DatabaseSettings

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.actions import holds_order
-from bridge.core.networkcommands import first_word
+from bridge.core.commands.networkcommands import first_word
+from bridge.core.host.actions import holds_order
 
 ANSWER = {"m.in_reply_to": {"event_id": "$said"}}
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from bridge.core.permissions import Permissions
+from bridge.core.permissions.permissions import Permissions
 from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, UserId
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
-from bridge.core.doorway import Doorway
-from bridge.core.house import House
-from bridge.core.policies import Policies
-from bridge.core.policyrules import InForce
-from bridge.core.portals import Portals
+from bridge.core.consent.policies import Policies
+from bridge.core.permissions.policyrules import InForce
+from bridge.core.portals.portals import Portals
+from bridge.core.rooms.house import House
+from bridge.core.traffic.doorway import Doorway
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Portal, Subscription
 from bridge.sdk.events import RemoteChat

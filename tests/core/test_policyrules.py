@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.policyrules import (
+from bridge.core.permissions.policyrules import (
     MOST_AT_ONCE,
     About,
     InForce,

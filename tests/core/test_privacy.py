@@ -4,9 +4,9 @@ from typing import cast
 
 import pytest
 
-from bridge.core.doorway import Doorway
-from bridge.core.portals import Portals
-from bridge.core.privacy import Privacy
+from bridge.core.consent.privacy import Privacy
+from bridge.core.portals.portals import Portals
+from bridge.core.traffic.doorway import Doorway
 from bridge.sdk.errors import TemporaryFailure
 from tests.core.ground import ALICE, Ground
 

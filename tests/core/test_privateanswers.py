@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.core.privateanswers import refusal
+from bridge.core.commands.privateanswers import refusal
 from bridge.sdk.errors import (
     DeliveryError,
     DeliveryUncertain,

@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
-from bridge.core.directory import Answers
-from bridge.core.plumbing import Plumbing
+from bridge.core.intake.directory import Answers
+from bridge.core.portals.plumbing import Plumbing
 from bridge.matrix.intents import Intents
 from tests.core.ground import NEAR, Ground
 from tests.rigs.sink import SinkConnector, SinkSettings

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from bridge.core.reconciler import Pace, Reconciler
+from bridge.core.intake.reconciler import Pace, Reconciler
 from bridge.matrix.history import Page
 from bridge.model import SystemClock, Transaction
 from bridge.sdk.errors import TemporaryFailure

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.chatfacts import ChatFacts
-from bridge.core.portals import Portals
+from bridge.core.portals.portals import Portals
+from bridge.core.rooms.chatfacts import ChatFacts
 from bridge.matrix.client import MatrixError
 from bridge.model import Follow, SendKind
 from bridge.sdk.errors import TemporaryFailure

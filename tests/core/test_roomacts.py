@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from bridge.core.lane import Item
-from bridge.core.portals import Portals
-from bridge.core.roomacts import LATE_SECONDS, RoomActs
+from bridge.core.lanes.lane import Item
+from bridge.core.portals.portals import Portals
+from bridge.core.traffic.roomacts import LATE_SECONDS, RoomActs
 from bridge.model import Permission
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Rank, RemoteChat, Removal

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from bridge.core.roomlimits import RoomLimits
+from bridge.core.portals.roomlimits import RoomLimits
 from bridge.model import InstanceRules
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bridge.core.arrivals import Arrivals
-from bridge.core.chatfacts import ChatFacts
-from bridge.core.departures import Departures
-from bridge.core.rings import Rings
-from bridge.core.rounds import Rounds
+from bridge.core.rooms.chatfacts import ChatFacts
+from bridge.core.traffic.arrivals import Arrivals
+from bridge.core.traffic.departures import Departures
+from bridge.core.traffic.rings import Rings
+from bridge.core.traffic.rounds import Rounds
 from bridge.sdk.capabilities import Capabilities
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import MessageKind, RemoteMessage, RemoteUser

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from bridge.core.reconciler import Pace
+from bridge.core.intake.reconciler import Pace
 from bridge.model import LinkKind, Outgoing, ParkReason, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId

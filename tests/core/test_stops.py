@@ -4,11 +4,11 @@ from datetime import date
 from types import SimpleNamespace
 from typing import cast
 
-from bridge.core.lane import Item, Lane
-from bridge.core.portals import Portals
-from bridge.core.progress import Row
-from bridge.core.router import Router
-from bridge.core.stops import STOP, Stops
+from bridge.core.lanes.lane import Item, Lane
+from bridge.core.lanes.progress import Row
+from bridge.core.lanes.router import Router
+from bridge.core.portals.portals import Portals
+from bridge.core.traffic.stops import STOP, Stops
 from bridge.model import ParkReason, RowId
 from tests.core.ground import ALICE, ROOM, Ground
 

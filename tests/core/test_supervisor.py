@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bridge.core.supervisor import Supervisor
+from bridge.core.host.supervisor import Supervisor
 from bridge.sdk.errors import LoginRequired
 from bridge.sdk.events import Message, Receipt
 from bridge.sdk.login import LoginState

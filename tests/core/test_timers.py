@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from bridge.core.patience import Patience
-from bridge.core.timers import TimerKeeper
+from bridge.core.host.timers import TimerKeeper
+from bridge.core.lanes.patience import Patience
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import ParkReason, SystemClock
 from bridge.sdk import (

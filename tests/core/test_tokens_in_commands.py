@@ -2,8 +2,8 @@
 
 import pytest
 
-from bridge.core.confidences import tokens_in
-from bridge.core.doublepuppets import read_token
+from bridge.core.commands.confidences import tokens_in
+from bridge.core.logins.doublepuppets import read_token
 from bridge.sdk.errors import PermanentFailure
 
 

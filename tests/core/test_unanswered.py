@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.unanswered import Unanswered
+from bridge.core.intake.unanswered import Unanswered
 from bridge.matrix.client import MatrixError
 from bridge.model import Transaction
 from bridge.sdk.errors import TemporaryFailure, TrestleError

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import orjson
 
-from bridge.core.inflight import InFlight
-from bridge.core.lane import LONGEST
-from bridge.core.progress import Row
-from bridge.core.router import Router
-from bridge.core.watch import Watch, Watcher
+from bridge.core.intake.watch import Watch, Watcher
+from bridge.core.lanes.inflight import InFlight
+from bridge.core.lanes.lane import LONGEST
+from bridge.core.lanes.progress import Row
+from bridge.core.lanes.router import Router
 from bridge.model import RowId
 from bridge.telemetry import Telemetry
 from tests.core.ground import ALICE, ROOM, Ground

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from bridge.core.words import difference, excerpt
+from bridge.core.traffic.words import difference, excerpt
 from tests.rigs.quick import is_quick
 
 WORDS = some.lists(some.sampled_from(["a", "the", "cat", "dog", "1/2", "end", "an"]), max_size=8)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.core.instances import Session
+from bridge.core.host.instances import Session
 from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import RemoteChatId, RoomId

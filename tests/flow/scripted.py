@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bridge.core.doorway import Doorway
+from bridge.core.traffic.doorway import Doorway
 from bridge.model import Subscription
 from bridge.parts import Parts
 from bridge.sdk.ids import RoomId, UserId

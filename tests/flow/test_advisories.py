@@ -10,12 +10,12 @@ import pytest_asyncio
 
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
-from bridge.networks.irc.acts import answering
-from bridge.networks.irc.commands import COMMANDS
-from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.commands.commands import COMMANDS
+from bridge.networks.irc.messages.speech import compose
+from bridge.networks.irc.names.targets import read_channel
+from bridge.networks.irc.protocol.acts import answering
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings
-from bridge.networks.irc.speech import compose
-from bridge.networks.irc.targets import read_channel
 from bridge.networks.irc.wire import LineReader, Source, line
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import MessageKind

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from bridge.core.aside import HERE
+from bridge.core.oversight.aside import HERE
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import AuditAction, SystemClock
 from bridge.settings import DatabaseSettings

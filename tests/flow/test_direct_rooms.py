@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
-from bridge.core.directchats import NEW_MOST
+from bridge.core.portals.directchats import NEW_MOST
 from bridge.matrix.intents import MARK
 from bridge.sdk.ids import RemoteChatId, RoomId
 from bridge.settings import DatabaseSettings

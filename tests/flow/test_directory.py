@@ -9,7 +9,7 @@ from typing import Any
 import pytest_asyncio
 
 from bridge.app import App
-from bridge.core.instances import Instance
+from bridge.core.host.instances import Instance
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.sdk.ids import InstanceId, RemoteChatId
 from bridge.settings import DatabaseSettings

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest_asyncio
 
 from bridge.app import App
-from bridge.core.logins import record_of
+from bridge.core.logins.logins import record_of
 from bridge.demo.matrix_user import Event, MatrixUser
 from bridge.matrix.doubles import DOUBLE
 from bridge.matrix.history import History

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge.app import App
-from bridge.core.logins import record_of
+from bridge.core.logins.logins import record_of
 from bridge.model import LoginRow, SystemClock
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import MessageKind, RemoteChat, RemoteMessage, RemoteUser

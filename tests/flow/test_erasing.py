@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from bridge.app import App
-from bridge.core.logins import record_of
+from bridge.core.logins.logins import record_of
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import LoginRow, SystemClock
 from bridge.networks.irc.connector import IrcConnector

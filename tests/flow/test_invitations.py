@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.watch import watch_name
+from bridge.core.intake.watch import watch_name
 from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings import DatabaseSettings

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bridge.app import App
-from bridge.core.watch import watch_name
+from bridge.core.intake.watch import watch_name
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Permission
 from bridge.sdk.ids import RoomId, UserId

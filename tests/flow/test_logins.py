@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from bridge.app import App
 from bridge.control import ask
-from bridge.core.logins import record_of
+from bridge.core.logins.logins import record_of
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import InstanceRules, Puppets
 from bridge.sdk.ids import InstanceId, UserId

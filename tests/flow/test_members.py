@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bridge.app import App
-from bridge.core.doorway import Doorway
+from bridge.core.traffic.doorway import Doorway
 from bridge.demo.matrix_user import Event, MatrixUser
 from bridge.model import InstanceRules
 from bridge.sdk.events import RemoteMembers, RemoteUser

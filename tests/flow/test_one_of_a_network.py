@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from bridge.app import App
-from bridge.core.doorway import Doorway
+from bridge.core.traffic.doorway import Doorway
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import Uncertain
 from bridge.sdk.errors import PermanentFailure

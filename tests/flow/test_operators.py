@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.doorway import Doorway
-from bridge.core.moderators import Moderators
+from bridge.core.consent.moderators import Moderators
+from bridge.core.traffic.doorway import Doorway
 from bridge.demo.matrix_user import PATIENCE
 from bridge.parts import Parts
 from bridge.sdk.errors import PermanentFailure

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import asyncpg
 
-from bridge.core.optouts import EVERYWHERE
+from bridge.core.permissions.optouts import EVERYWHERE
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import AuditAction
 from bridge.sdk.events import RemoteTyping, RemoteUser

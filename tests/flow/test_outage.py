@@ -5,7 +5,7 @@ from datetime import date
 from pathlib import Path
 
 from bridge.app import App
-from bridge.core.lane import Lane
+from bridge.core.lanes.lane import Lane
 from bridge.demo.matrix_user import PATIENCE
 from bridge.settings import DatabaseSettings
 from bridge.storage.books import Account, Direction

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from bridge.app import App
 from bridge.control import ask
-from bridge.core.aside import HERE
+from bridge.core.oversight.aside import HERE
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import AuditAction, Permission
 from bridge.sdk.ids import InstanceId

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bridge.core.privacy import STATE_TYPE
+from bridge.core.consent.privacy import STATE_TYPE
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Permission
 from bridge.settings import DatabaseSettings

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bridge.core.bothsides import say_here
-from bridge.core.doorway import Doorway
+from bridge.core.traffic.bothsides import say_here
+from bridge.core.traffic.doorway import Doorway
 from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId

@@ -8,9 +8,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from bridge.core.hosting import InstanceMetrics
-from bridge.core.modulehost import ModuleHost
-from bridge.core.patience import persistently
+from bridge.core.host.hosting import InstanceMetrics
+from bridge.core.host.modulehost import ModuleHost
+from bridge.core.lanes.patience import persistently
 from bridge.demo.matrix_user import PATIENCE
 from bridge.matrix.client import HomeserverAway, MatrixError, Reply, refusal_of
 from bridge.model import LoginRow, SystemClock

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from bridge.core.reconciler import Reconciler
+from bridge.core.intake.reconciler import Reconciler
 from bridge.demo.matrix_user import MatrixUser
 from bridge.matrix.history import History, Page
 from bridge.sdk.ids import RoomId, UserId

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.doorway import Doorway
+from bridge.core.traffic.doorway import Doorway
 from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat

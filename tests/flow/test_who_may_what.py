@@ -11,9 +11,9 @@ from urllib.parse import quote
 import pytest_asyncio
 
 from bridge.app import App
-from bridge.core.actions import WORDS
-from bridge.core.levels import DONE, NO_LEVEL, NO_POWER, NOT_HERE, UNHEARD
-from bridge.core.networkcommands import declared
+from bridge.core.commands.levels import DONE, NO_LEVEL, NO_POWER, NOT_HERE, UNHEARD
+from bridge.core.commands.networkcommands import declared
+from bridge.core.host.actions import WORDS
 from bridge.demo.matrix_user import PATIENCE, Event, MatrixUser
 from bridge.matrix.client import path
 from bridge.model import InstanceRules, Permission

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from bridge.networks.irc.client import IrcClient
-from bridge.networks.irc.commands import COMMANDS
+from bridge.networks.irc.client.client import IrcClient
+from bridge.networks.irc.commands.commands import COMMANDS
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat, Sender
 from tests.irc.stage import Network, chat, user_id

@@ -5,7 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.client.client import IrcClient
 from bridge.sdk.errors import DeliveryError
 from bridge.sdk.events import Receipt
 from tests.irc.stage import Network, Run, chat, message, running

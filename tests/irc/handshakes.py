@@ -1,7 +1,7 @@
 """Handshakes without a server: what is fed to them, and what they answer."""
 
-from bridge.networks.irc.handshake import Handshake, Identity
-from bridge.networks.irc.nicks import candidates
+from bridge.networks.irc.names.nicks import candidates
+from bridge.networks.irc.protocol.handshake import Handshake, Identity
 from bridge.networks.irc.wire import parse
 from bridge.sdk.secret import Secret
 

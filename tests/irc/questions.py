@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.client.client import IrcClient
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Sender
 from tests.irc.commands import BY_NAME, Call

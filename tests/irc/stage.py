@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bridge.demo.matrix_user import PATIENCE
-from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.client.client import IrcClient
 from bridge.networks.irc.connector import IrcConnector
 from bridge.networks.irc.settings import IrcSettings
 from bridge.sdk.errors import DeliveryError, ModuleError, PermanentFailure

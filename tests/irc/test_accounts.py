@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from bridge.networks.irc import certfp
-from bridge.networks.irc.client import IrcClient
-from bridge.networks.irc.keepsakes import CERTIFICATE
-from bridge.networks.irc.network import Network as IrcNetwork
+from bridge.networks.irc.client import certfp
+from bridge.networks.irc.client.client import IrcClient
+from bridge.networks.irc.client.signin import IrcLogin
+from bridge.networks.irc.network.keepsakes import CERTIFICATE
+from bridge.networks.irc.network.network import Network as IrcNetwork
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
-from bridge.networks.irc.signin import IrcLogin
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.events import RemoteJoin, RemoteMembers, RemoteMessage
 from bridge.sdk.ids import LoginId, UserId

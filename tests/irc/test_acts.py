@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from bridge.networks.irc.acts import (
+from bridge.networks.irc.client.client import IrcClient
+from bridge.networks.irc.messages.typist import APART_SECONDS, LONGEST_SECONDS, Typist
+from bridge.networks.irc.protocol.acts import (
     is_of_network,
     made_up_reaction_id,
     read_answered,
@@ -16,9 +18,7 @@ from bridge.networks.irc.acts import (
     read_unreaction,
     redacting,
 )
-from bridge.networks.irc.client import IrcClient
-from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.typist import APART_SECONDS, LONGEST_SECONDS, Typist
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.wire import Incoming, Line, parse
 from bridge.sdk.capabilities import Level
 from bridge.sdk.errors import PermanentFailure, Unsupported

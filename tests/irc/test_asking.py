@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from bridge.networks.irc.flood import Flood
-from bridge.networks.irc.inquiry import Inquiries, NotAskedError
+from bridge.networks.irc.connections.flood import Flood
+from bridge.networks.irc.connections.inquiry import Inquiries, NotAskedError
 from bridge.sdk.errors import TemporaryFailure
 from tests.irc.questions import asked, pong, say, settled
 from tests.irc.stage import Network, chat, list_names, listening, message, running, synced

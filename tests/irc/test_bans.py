@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from bridge.demo.matrix_user import PATIENCE
-from bridge.networks.irc import bans, masks
-from bridge.networks.irc.banlists import MOST
-from bridge.networks.irc.banned import KEEP, MOST_IN_CHAT, Banned
-from bridge.networks.irc.facts import MOST_COMPARED
-from bridge.networks.irc.governing import rank_lines, topic_line
-from bridge.networks.irc.isupport import TOPIC_BYTES, Isupport
+from bridge.networks.irc.channels import bans
+from bridge.networks.irc.channels.facts import MOST_COMPARED
+from bridge.networks.irc.channels.governing import rank_lines, topic_line
+from bridge.networks.irc.names import masks
+from bridge.networks.irc.network.banlists import MOST
+from bridge.networks.irc.network.banned import KEEP, MOST_IN_CHAT, Banned
+from bridge.networks.irc.protocol.isupport import TOPIC_BYTES, Isupport
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Rank, RemoteChat, RemoteRemoval, Removal

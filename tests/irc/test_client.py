@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bridge.demo.processes import free_port
-from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.client.client import IrcClient
 from bridge.sdk.errors import (
     DeliveryUncertain,
     LoginRequired,

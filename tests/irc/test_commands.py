@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.networkcommands import QUERY, declared
-from bridge.networks.irc import certfp, typed
-from bridge.networks.irc.commands import COMMANDS
+from bridge.core.commands.networkcommands import QUERY, declared
+from bridge.networks.irc.client import certfp, typed
+from bridge.networks.irc.commands.commands import COMMANDS
 from bridge.networks.irc.connector import IrcConnector
-from bridge.networks.irc.keepsakes import AUTOCOMMAND, AWAY, CERTIFICATE, NICK
+from bridge.networks.irc.network.keepsakes import AUTOCOMMAND, AWAY, CERTIFICATE, NICK
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteJoin, RemoteMembers
 from bridge.sdk.login import Login, LoginKind

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 
-from bridge.networks.irc.client import IrcClient
-from bridge.networks.irc.connection import Connection
-from bridge.networks.irc.dial import Rotation, Way, connect
-from bridge.networks.irc.handshake import Identity
+from bridge.networks.irc.client.client import IrcClient
+from bridge.networks.irc.connections.connection import Connection
+from bridge.networks.irc.connections.dial import Rotation, Way, connect
+from bridge.networks.irc.protocol.handshake import Identity
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import line
 from bridge.sdk.errors import DeliveryError, PermanentFailure

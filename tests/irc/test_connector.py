@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 import pytest
 
 from bridge.networks.irc.connector import IrcConnector
-from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RemoteChatId

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.networks.irc.client import IrcClient
-from bridge.networks.irc.delivery import Deliveries
-from bridge.networks.irc.sending import Sending
+from bridge.networks.irc.client.client import IrcClient
+from bridge.networks.irc.connections.delivery import Deliveries
+from bridge.networks.irc.connections.sending import Sending
 from bridge.networks.irc.wire import Incoming, line
 from bridge.sdk.errors import (
     DeliveryError,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.networks.irc.connection import PATIENCE_SECONDS
-from bridge.networks.irc.delivery import Deliveries
-from bridge.networks.irc.sending import Means, Sending, is_cut
+from bridge.networks.irc.connections.connection import PATIENCE_SECONDS
+from bridge.networks.irc.connections.delivery import Deliveries
+from bridge.networks.irc.connections.sending import Means, Sending, is_cut
 from bridge.networks.irc.wire import Incoming, Line, Source, decode, line
 from bridge.sdk.errors import DeliveryError, DeliveryUncertain, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Receipt, RemoteMessage

@@ -2,7 +2,14 @@
 
 import pytest
 
-from bridge.networks.irc.endings import BannedError, Cause, ClosedError, cause_of, ended, refused
+from bridge.networks.irc.protocol.endings import (
+    BannedError,
+    Cause,
+    ClosedError,
+    cause_of,
+    ended,
+    refused,
+)
 from bridge.sdk.errors import LoginRequired
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bridge.networks.irc.flag import Flag
+from bridge.networks.irc.connections.flag import Flag
 
 
 async def test_all_who_wait_are_woken_though_it_is_cleared_at_once() -> None:

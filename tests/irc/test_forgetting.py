@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 
-from bridge.networks.irc.banned import STORE_PREFIX, Banned
 from bridge.networks.irc.connector import IrcConnector
-from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.nicks import Nicks
+from bridge.networks.irc.names.nicks import Nicks
+from bridge.networks.irc.network.banned import STORE_PREFIX, Banned
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
 from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.people import ForgetsPeople

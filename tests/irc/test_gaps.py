@@ -5,10 +5,17 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from bridge.networks.irc.connection import Connection
-from bridge.networks.irc.flood import Flood
-from bridge.networks.irc.history import ANSWER_SECONDS, MOST_HELD, MOST_TIMES, Heard, History, Mark
-from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.connections.connection import Connection
+from bridge.networks.irc.connections.flood import Flood
+from bridge.networks.irc.network.history import (
+    ANSWER_SECONDS,
+    MOST_HELD,
+    MOST_TIMES,
+    Heard,
+    History,
+    Mark,
+)
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Batch, Incoming, Line
 from bridge.sdk.ids import RemoteChatId

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from bridge.networks.irc.crowd import Crowd
-from bridge.networks.irc.dial import Rotation
-from bridge.networks.irc.gate import Gate, Urgency
+from bridge.networks.irc.connections.dial import Rotation
+from bridge.networks.irc.connections.gate import Gate, Urgency
+from bridge.networks.irc.network.crowd import Crowd
 from bridge.networks.irc.settings import ServerSettings
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridge.networks.irc import endings
-from bridge.networks.irc.nicks import candidates
+from bridge.networks.irc.names.nicks import candidates
+from bridge.networks.irc.protocol import endings
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
 from tests.irc.handshakes import begin, feed, identity, sasl

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bridge.networks.irc.history import MOST_PAGES, Heard, History, Mark
-from bridge.networks.irc.isupport import Isupport
+from bridge.networks.irc.network.history import MOST_PAGES, Heard, History, Mark
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.wire import parse
 from bridge.sdk.events import (
     RemoteMembers,

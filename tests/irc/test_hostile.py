@@ -7,12 +7,12 @@ import random
 import pytest
 
 from bridge.demo.matrix_user import PATIENCE
-from bridge.networks.irc.connection import MOST_HELD
-from bridge.networks.irc.delivery import Deliveries
-from bridge.networks.irc.isupport import MOST_TOKENS, Isupport
-from bridge.networks.irc.members import MOST_MEMBERS
-from bridge.networks.irc.offers import Offers
-from bridge.networks.irc.sending import Means
+from bridge.networks.irc.channels.members import MOST_MEMBERS
+from bridge.networks.irc.connections.connection import MOST_HELD
+from bridge.networks.irc.connections.delivery import Deliveries
+from bridge.networks.irc.connections.sending import Means
+from bridge.networks.irc.protocol.isupport import MOST_TOKENS, Isupport
+from bridge.networks.irc.protocol.offers import Offers
 from bridge.networks.irc.wire import Incoming, line
 from bridge.sdk.errors import ModuleNotReady
 from bridge.sdk.events import RemoteMessage

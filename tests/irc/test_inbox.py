@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bridge.networks.irc.inbox import Inbox
+from bridge.networks.irc.messages.inbox import Inbox
 
 Said = tuple[str, int]
 

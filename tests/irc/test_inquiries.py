@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.client.client import IrcClient
 from bridge.sdk.errors import DeliveryUncertain, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteMessage
 from tests.irc.questions import asked, pong, refused, say, settled

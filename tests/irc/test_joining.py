@@ -2,9 +2,9 @@
 
 import asyncio
 
-from bridge.networks.irc.channels import Channels
-from bridge.networks.irc.connection import Connection
-from bridge.networks.irc.flood import Flood
+from bridge.networks.irc.channels.channels import Channels
+from bridge.networks.irc.connections.connection import Connection
+from bridge.networks.irc.connections.flood import Flood
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Source, line, parse
 from tests.irc.stage import Network, chat, refusal_of_join, running

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.keys import PREFIX, Keyring, read_key
-from bridge.networks.irc.replies import join_refusal
+from bridge.networks.irc.network.keys import PREFIX, Keyring, read_key
+from bridge.networks.irc.protocol.isupport import Isupport
+from bridge.networks.irc.protocol.replies import join_refusal
 from bridge.networks.irc.wire import parse
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteAccess, RemoteMessage

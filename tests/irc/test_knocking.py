@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bridge.core.instances import Instance, Session
+from bridge.core.host.instances import Instance, Session
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import LoginRow, SystemClock
+from bridge.networks.irc.connections.doors import HELD_SECONDS, Doors
 from bridge.networks.irc.connector import IrcConnector
-from bridge.networks.irc.doors import HELD_SECONDS, Doors
-from bridge.networks.irc.endings import BannedError
+from bridge.networks.irc.protocol.endings import BannedError
 from bridge.networks.irc.settings import IrcSettings
 from bridge.sdk.errors import LoginRequired, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import ConsentRequest, RemoteChat, RemoteEvent

@@ -1,7 +1,7 @@
 """Long answers of a server, made short."""
 
-from bridge.networks.irc.listing import MOST_DETAILED, show_names
-from bridge.networks.irc.people import Person
+from bridge.networks.irc.commands.listing import MOST_DETAILED, show_names
+from bridge.networks.irc.network.people import Person
 from bridge.networks.irc.wire import Incoming, Source, parse
 
 KNOWN = {

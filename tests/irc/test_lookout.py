@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 
-from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.lookout import Lookout
-from bridge.networks.irc.network import Network as IrcNetwork
-from bridge.networks.irc.partners import MOST_PARTNERS, Partners
+from bridge.networks.irc.network.network import Network as IrcNetwork
+from bridge.networks.irc.private.lookout import Lookout
+from bridge.networks.irc.private.partners import MOST_PARTNERS, Partners
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import LINE_BYTES, parse
 from bridge.sdk.events import RemoteMessage, RemoteRemark, RemoteRename

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.networks.irc.history import Mark, Marks
+from bridge.networks.irc.network.history import Mark, Marks
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import RemoteChatId, RemoteUserId
 from tests.irc.stage import Network, chat, listening

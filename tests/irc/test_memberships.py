@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from bridge.core.rejoining import Rejoining
-from bridge.networks.irc.client import IrcClient
+from bridge.core.host.rejoining import Rejoining
+from bridge.networks.irc.client.client import IrcClient
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Rank, RemoteChat, RemoteMembers, RemoteShutOut, Removal
 from bridge.sdk.ids import InstanceId, RemoteUserId

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from bridge.networks.irc.mentions import MOST, Where, with_mentions
+from bridge.networks.irc.messages.mentions import MOST, Where, with_mentions
 from bridge.sdk.events import RemoteMessage
 from bridge.sdk.ids import RemoteUserId, UserId
 from bridge.sdk.rich import LineBreak, Link, Mention, Rich, Style, Styled, Text

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from bridge.networks.irc.missed import MOST_PAGES, STORE_PREFIX
+from bridge.networks.irc.private.missed import MOST_PAGES, STORE_PREFIX
 from bridge.sdk.events import RemoteMessage, RemoteRemark
 from bridge.sdk.ids import LoginId, RemoteUserId
 from bridge.sdk.login import Login, LoginKind

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from bridge.networks.irc.client import IrcClient
-from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.modes import Change, rank_of, read_changes
+from bridge.networks.irc.client.client import IrcClient
+from bridge.networks.irc.protocol.isupport import Isupport
+from bridge.networks.irc.protocol.modes import Change, rank_of, read_changes
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import (

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.networks.irc.batches import Batches
-from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.multiline import (
+from bridge.networks.irc.messages.speech import compose, read_text
+from bridge.networks.irc.protocol.batches import Batches
+from bridge.networks.irc.protocol.isupport import Isupport
+from bridge.networks.irc.protocol.multiline import (
     MOST_BYTES,
     MOST_LINES,
     MOST_OPEN,
@@ -18,7 +19,6 @@ from bridge.networks.irc.multiline import (
     group,
     separate,
 )
-from bridge.networks.irc.speech import compose, read_text
 from bridge.networks.irc.wire import Incoming, Line, Source, line, parse
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Receipt, RemoteMessage

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.nicks import (
+from bridge.networks.irc.names.nicks import (
     MOST_RESERVED,
     Nicks,
     base_of,
@@ -15,7 +14,8 @@ from bridge.networks.irc.nicks import (
     is_nick,
     username_of,
 )
-from bridge.networks.irc.targets import read_nick, read_own_nick
+from bridge.networks.irc.names.targets import read_nick, read_own_nick
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.sdk.errors import ModuleNotReady, PermanentFailure
 from bridge.sdk.ids import UserId
 from tests.irc.stores import MemoryStore

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from bridge.networks.irc.offers import WANTED, Offers
-from bridge.networks.irc.people import People
+from bridge.networks.irc.network.people import People
+from bridge.networks.irc.protocol.offers import WANTED, Offers
 from bridge.networks.irc.wire import Incoming, Source, parse
 from bridge.sdk.errors import DeliveryError
 from bridge.sdk.events import RemoteJoin, RemoteLeave, RemoteRemark

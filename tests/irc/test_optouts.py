@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bridge.networks.irc.optouts import MOST_FOLLOWED, MOST_UNDONE, MOST_WAITING
+from bridge.networks.irc.private.optouts import MOST_FOLLOWED, MOST_UNDONE, MOST_WAITING
 from bridge.sdk.events import RemoteJoin, RemoteMembers, RemoteMessage, RemoteRename
 from tests.irc.stage import Network, chat, listening, speaking, synced
 from tests.rigs.scripted_irc import Peer, scripted_server

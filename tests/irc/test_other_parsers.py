@@ -24,8 +24,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.modes import Change, read_changes
+from bridge.networks.irc.protocol.isupport import Isupport
+from bridge.networks.irc.protocol.modes import Change, read_changes
 from bridge.networks.irc.wire import Incoming, Source, parse
 from tests.rigs.scale import examples
 

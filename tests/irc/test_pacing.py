@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.client.client import IrcClient
 from tests.irc.stage import Network, message, running
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import IrcUser, irc_user

@@ -10,18 +10,18 @@ from typing import Any, cast
 
 import pytest
 
-from bridge.core.audience import Audience
-from bridge.core.doorway import Doorway
-from bridge.core.encryption import Encryption
-from bridge.core.portals import Portals
-from bridge.core.privacy import Privacy
-from bridge.core.sender import Sender
+from bridge.core.consent.privacy import Privacy
+from bridge.core.outbox.encryption import Encryption
+from bridge.core.outbox.sender import Sender
+from bridge.core.portals.portals import Portals
+from bridge.core.rooms.audience import Audience
+from bridge.core.traffic.doorway import Doorway
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Outgoing, QueuedOutgoing, SendKind, Sent, SystemClock
-from bridge.networks.irc.connection import Connection
-from bridge.networks.irc.flood import Flood
-from bridge.networks.irc.members import Roster
-from bridge.networks.irc.network import Network
+from bridge.networks.irc.channels.members import Roster
+from bridge.networks.irc.connections.connection import Connection
+from bridge.networks.irc.connections.flood import Flood
+from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Source, parse
 from bridge.sdk.ids import EventId, RemoteChatId, RoomId, UserId

@@ -3,9 +3,9 @@
 import asyncio
 
 from bridge.demo.matrix_user import PATIENCE
-from bridge.networks.irc.desk import WISHES
-from bridge.networks.irc.once import FORGET_SECONDS, MOST, MOST_EACH, Once
-from bridge.networks.irc.optouts import WORDS
+from bridge.networks.irc.private.desk import WISHES
+from bridge.networks.irc.private.once import FORGET_SECONDS, MOST, MOST_EACH, Once
+from bridge.networks.irc.private.optouts import WORDS
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteMessage
 from tests.irc.stage import Network, direct, list_names, listening, speaking, synced

@@ -9,10 +9,10 @@ import pytest
 
 from bridge.matrix.namespaces import Namespaces
 from bridge.networks import irc
-from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.keys import read_key
-from bridge.networks.irc.nicks import Nicks, candidates, is_nick
-from bridge.networks.irc.targets import read_channel
+from bridge.networks.irc.names.nicks import Nicks, candidates, is_nick
+from bridge.networks.irc.names.targets import read_channel
+from bridge.networks.irc.network.keys import read_key
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.wire import (
     LINE_BYTES,
     TAG_BYTES,
@@ -77,7 +77,7 @@ def check_one_line(command: str, params: list[str], tags: dict[str, str]) -> boo
 
 
 def test_every_command_that_the_module_writes_is_among_them() -> None:
-    sources = Path(irc.__file__).parent.glob("*.py")
+    sources = Path(irc.__file__).parent.rglob("*.py")
     written = {name for source in sources for name in WRITTEN.findall(source.read_text())}
     assert len(written) > 10
     assert written <= set(COMMANDS)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.relaymsg import relay_nick
+from bridge.networks.irc.protocol.isupport import Isupport
+from bridge.networks.irc.protocol.relaymsg import relay_nick
 from bridge.networks.irc.wire import line
 from bridge.sdk.events import MessageKind, RemoteMessage
 from bridge.sdk.ids import EventId

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.client.client import IrcClient
 from bridge.sdk.errors import DeliveryUncertain, ModuleError, TemporaryFailure
 from tests.irc.stage import Network, message
 from tests.rigs.breaking_wire import breaking_wire

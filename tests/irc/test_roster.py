@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bridge.networks.irc.people import Person
+from bridge.networks.irc.network.people import Person
 from bridge.networks.irc.wire import Source
 from bridge.sdk.events import RemoteMembers, RemoteMessage, RemoteRanks, RemoteUser
 from tests.irc.stage import Network, chat, list_names, listening, running, synced

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.networks.irc import sasl
-from bridge.networks.irc.handshake import Handshake, Identity
+from bridge.networks.irc.protocol import sasl
+from bridge.networks.irc.protocol.handshake import Handshake, Identity
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
 from tests.irc.handshakes import begin, feed, identity

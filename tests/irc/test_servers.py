@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from bridge.networks.irc.client import IrcClient
+from bridge.networks.irc.client.client import IrcClient
 from bridge.sdk.errors import (
     DeliveryError,
     LoginRequired,

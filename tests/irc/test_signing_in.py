@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from bridge.networks.irc.client import IrcClient
-from bridge.networks.irc.network import Network
+from bridge.networks.irc.client.client import IrcClient
+from bridge.networks.irc.client.signin import SERVER_PASSWORD, IrcLogin
+from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.settings import IrcSettings
-from bridge.networks.irc.signin import SERVER_PASSWORD, IrcLogin
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import LoginRequired, PermanentFailure
 from bridge.sdk.ids import LoginId, UserId

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from bridge.core.supervisor import Supervisor
-from bridge.networks.irc.client import IrcClient
+from bridge.core.host.supervisor import Supervisor
+from bridge.networks.irc.client.client import IrcClient
 from bridge.sdk.errors import LoginRequired, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteJoin, RemoteLeave, RemoteMembers, RemoteMessage
 from bridge.sdk.login import LoginState

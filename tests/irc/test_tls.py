@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.networks.irc import certfp
-from bridge.networks.irc.dial import Way, open_server
+from bridge.networks.irc.client import certfp
+from bridge.networks.irc.connections.dial import Way, open_server
 from bridge.networks.irc.settings import IrcSettings
 from bridge.sdk.errors import ModuleNotReady
 from tests.rigs.certificates import Certificates, make_certificates

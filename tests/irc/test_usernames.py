@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.networks.irc.formerly import is_of_former
-from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.network import Network as IrcNetwork
-from bridge.networks.irc.nicks import Nicks
+from bridge.networks.irc.channels.formerly import is_of_former
+from bridge.networks.irc.names.nicks import Nicks
+from bridge.networks.irc.names.usernames import MOST_NAMES, Usernames, as_seen
+from bridge.networks.irc.network.network import Network as IrcNetwork
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
-from bridge.networks.irc.usernames import MOST_NAMES, Usernames, as_seen
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bridge.demo.processes import free_port
-from bridge.networks.irc import ident as ident_module
-from bridge.networks.irc.addresses import address_of
-from bridge.networks.irc.dial import Way, open_server
-from bridge.networks.irc.endings import BannedError
-from bridge.networks.irc.handshake import Gateway
-from bridge.networks.irc.ident import Ident, listening
+from bridge.networks.irc.client.tries import Tries
+from bridge.networks.irc.connections import ident as ident_module
+from bridge.networks.irc.connections.dial import Way, open_server
+from bridge.networks.irc.connections.ident import Ident, listening
+from bridge.networks.irc.names.addresses import address_of
+from bridge.networks.irc.protocol.endings import BannedError
+from bridge.networks.irc.protocol.handshake import Gateway
 from bridge.networks.irc.settings import IrcSettings
-from bridge.networks.irc.tries import Tries
 from bridge.sdk.errors import (
     DeliveryError,
     DeliveryUncertain,

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bridge.networks.irc
-from bridge.networks.irc import masks
-from bridge.networks.irc.importing import read_former_chat
-from bridge.networks.irc.isupport import MOST_MODES, MOST_NUMBER, Isupport, fold
-from bridge.networks.irc.targets import read_channel
+from bridge.networks.irc.client.importing import read_former_chat
+from bridge.networks.irc.names import masks
+from bridge.networks.irc.names.targets import read_channel
+from bridge.networks.irc.protocol.isupport import MOST_MODES, MOST_NUMBER, Isupport, fold
 from bridge.networks.irc.wire import (
     LINE_BYTES,
     MOST_UNREAD_BYTES,
@@ -326,7 +326,7 @@ def test_every_byte_comes_out_of_the_line_builder() -> None:
     folder = Path(bridge.networks.irc.__file__).parent
     writes = [
         (path.name, found)
-        for path in folder.glob("*.py")
+        for path in folder.rglob("*.py")
         for found in re.findall(r"(?:writer\.write\w*|_held\.append)\(.*", path.read_text())
     ]
     # The ident responder speaks another protocol, of user names that the settings have checked.

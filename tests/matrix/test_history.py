@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.routes import ROUTED
+from bridge.core.intake.routes import ROUTED
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.history import TYPES, History, Page
 from bridge.matrix.intents import MARK

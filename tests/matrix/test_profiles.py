@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.relaying import as_relayed
+from bridge.core.traffic.relaying import as_relayed
 from bridge.matrix.html import content_for, parse
 from bridge.matrix.profiles import find_name, say_as, without_fallback
 from bridge.nameformat import check_format

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.bots.dice.bot import DiceBot
 from bridge.bots.dice.settings import DiceSettings
-from bridge.core.hosting import InstanceMetrics
+from bridge.core.host.hosting import InstanceMetrics
 from bridge.sdk import ConfigError, InstanceId, Metric, ModuleInfo
 from bridge.sdk.testing import FakeBotHost, FakeRoom
 from bridge.telemetry import Telemetry

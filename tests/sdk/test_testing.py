@@ -157,7 +157,10 @@ CLASS = "class Stranger(Copied):\n    pass\n"
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        ({"main": "import bridge.core.bots\n"}, "main.py, line 1: it imports bridge.core.bots"),
+        (
+            {"main": "import bridge.core.host.bots\n"},
+            "main.py, line 1: it imports bridge.core.host.bots",
+        ),
         ({"main": "from bridge import core\n"}, "line 1: it imports bridge.core; a module knows"),
         (
             {"main": "def f():\n    from bridge.storage import pool\n"},

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from bridge.core.bookkeeper import Bookkeeper
+from bridge.core.oversight.bookkeeper import Bookkeeper
 from bridge.model import Mark, Outgoing, ParkReason, RowId, SendKind, Source
 from bridge.sdk.ids import RoomId, UserId
 from bridge.storage.books import Account, Books, Direction

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from bridge.core.conditions import Conditions
+from bridge.core.oversight.conditions import Conditions
 from bridge.matrix.body import parse_transaction
 from bridge.model import Forgotten, ItemId, Mark, ParkReason, RowId, Source
 from bridge.sdk.errors import ConfigError, PermanentFailure, TemporaryFailure

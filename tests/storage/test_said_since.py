@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 
-from bridge.core.doublepuppets import DoublePuppets
-from bridge.core.loginmeans import Means
-from bridge.core.logins import Logins, record_of
+from bridge.core.logins.doublepuppets import DoublePuppets
+from bridge.core.logins.loginmeans import Means
+from bridge.core.logins.logins import Logins, record_of
 from bridge.demo.matrix_user import PATIENCE
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.doubles import Doubles, Leave

@@ -13,7 +13,7 @@ import pytest_asyncio
 from ruamel.yaml import YAML
 
 from bridge.app import App
-from bridge.core.catalogue import find_module
+from bridge.core.host.catalogue import find_module
 from bridge.options import check_options
 from bridge.sdk import InstanceId, ModuleState
 from bridge.sdk.testing import FakeHost, check_connector, make_login, running

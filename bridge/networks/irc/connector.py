@@ -5,27 +5,20 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from bridge.networks.irc import (
-    banned,
-    guidance,
-    history,
-    keys,
-    missed,
-    nicks,
-    optouts,
-    reactions,
-    usernames,
-)
-from bridge.networks.irc.acts import REDACTION
-from bridge.networks.irc.client import IrcClient
-from bridge.networks.irc.commands import COMMANDS
-from bridge.networks.irc.examination import examine_network
-from bridge.networks.irc.importing import Adoption, read_former_chat
-from bridge.networks.irc.isupport import Isupport
-from bridge.networks.irc.network import Network
+from bridge.networks.irc.client.client import IrcClient
+from bridge.networks.irc.client.importing import Adoption, read_former_chat
+from bridge.networks.irc.client.signin import SASL, SERVER_PASSWORD, IrcLogin
+from bridge.networks.irc.commands.commands import COMMANDS
+from bridge.networks.irc.connections.examination import examine_network
+from bridge.networks.irc.messages import reactions
+from bridge.networks.irc.names import nicks, usernames
+from bridge.networks.irc.names.targets import read_channel, read_nick
+from bridge.networks.irc.network import banned, history, keys
+from bridge.networks.irc.network.network import Network
+from bridge.networks.irc.private import guidance, missed, optouts
+from bridge.networks.irc.protocol.acts import REDACTION
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings
-from bridge.networks.irc.signin import SASL, SERVER_PASSWORD, IrcLogin
-from bridge.networks.irc.targets import read_channel, read_nick
 from bridge.sdk.capabilities import Capabilities, Level
 from bridge.sdk.commands import NetworkCommand
 from bridge.sdk.errors import ConfigError, PermanentFailure, TemporaryFailure

@@ -15,9 +15,9 @@ from pydantic import (
     model_validator,
 )
 
-from bridge.networks.irc.addresses import LONGEST_PREFIX
 from bridge.networks.irc.format import ANY_COLOUR
-from bridge.networks.irc.nicks import is_nick
+from bridge.networks.irc.names.addresses import LONGEST_PREFIX
+from bridge.networks.irc.names.nicks import is_nick
 from bridge.networks.irc.wire import clean
 from bridge.sdk.secret import Secret
 

@@ -1,0 +1,278 @@
+"""What people say about what is kept about them: see it, have a copy of it, have it erased."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+
+from bridge.core.commands.privateanswers import refusal, show_privately
+from bridge.core.consent.erasure import Erased, Erasure
+from bridge.core.host.bots import BotCall, Stage, say
+from bridge.core.lanes.cancellation import Work
+from bridge.core.lanes.patience import LONGEST_PAUSE, persistently
+from bridge.core.outbox.outgoing import once, transaction_id
+from bridge.matrix.cache import Recent
+from bridge.matrix.mediastore import MediaStore
+from bridge.model import Clock, ItemId, KeptRows, Outgoing, SendKind
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure, TrestleError
+from bridge.sdk.events import MessageKind
+from bridge.sdk.ids import RoomId, UserId
+from bridge.storage.personal import PersonalData
+from bridge.storage.portals import BotRooms
+
+log = logging.getLogger(__name__)
+
+YES_SECONDS = 600.0
+"""For so long it counts that somebody was told what it means."""
+COPY_AGAIN_SECONDS = 300.0
+"""A copy is made of every table, and lies at the homeserver: not as often as somebody says so."""
+TELL_AGAIN_SECONDS = 30.0
+"""What somebody has is counted in every table before they are told what goes."""
+
+PASSING = (
+    "Besides, what passes through here lies sealed in a log for at most 14 days, in the order in "
+    "which it came; and what crossed to a network is there, and not mine to show or to take back."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    item: ItemId
+    at: float
+
+
+class OwnData:
+    """Obeys ``data`` and ``forget``, where nobody else reads the answer."""
+
+    def __init__(
+        self, personal: PersonalData, erasure: Erasure, media: MediaStore, stage: Stage,
+        rooms: BotRooms, clock: Clock, *, bot: UserId, do: Callable[[Work], object],
+    ) -> None:  # fmt: skip
+        self._personal = personal
+        self._erasure = erasure
+        self._rooms = rooms
+        self._do = do
+        self._media = media
+        self._stage = stage
+        self._clock = clock
+        self._bot = bot
+        self._given: Recent[UserId, _Given] = Recent(1000)
+        """Who asked for a copy last, and when."""
+        self._copying = asyncio.Semaphore(1)
+        """Copies are made one after another: each is of every table, and in memory."""
+        self._making: set[UserId] = set()
+        """For whom a copy is made, or waits for that."""
+        self._tried: Recent[UserId, _Given] = Recent(1000)
+        """Who asked last what it means to have everything erased, and when."""
+        self._asked: Recent[UserId, float] = Recent(1000)
+        """Who was told what it means to have everything erased, and when."""
+
+    async def show(self, call: BotCall) -> str:
+        """Have it said what is kept about who asks, and all of it given in a file.
+
+        It is made beside the rest. Return what to answer where it was asked. Raises a
+        ``DeliveryError``; then there is none.
+        """
+        person, item = call.sender.user_id, call.item.id
+        now = asyncio.get_running_loop().time()
+        given = self._given.get(person)
+        left = given.at + COPY_AGAIN_SECONDS - now if given and given.item != item else 0.0
+        if left > 0:
+            raise PermanentFailure(
+                f"you have just asked for a copy; you can have a new one in {ceil(left)} seconds"
+            )
+        if person in self._making:
+            raise PermanentFailure("I am making your copy already; you get it in our direct chat")
+        self._making.add(person)
+        try:
+            # The chat is a direct one, and somebody may be in it besides.
+            room, answer = await self._stage.private_chats.room_for(
+                self._bot, person, call.room, direct=call.direct
+            )
+        except BaseException:  # What could not be for the moment is asked for again at once.
+            self._making.discard(person)
+            raise
+        if self._do(partial(self._make, person, room, item)) is None:
+            self._making.discard(person)
+            raise TemporaryFailure("Trestle stops")
+        return "I am making it; you get it in our direct chat." if answer else "I am making it."
+
+    async def forget(self, call: BotCall, words: Sequence[str]) -> str:
+        """Say what it means to have everything erased, or have it done, if that was said.
+
+        Return what to answer where it was asked. Raises a ``DeliveryError``.
+        """
+        person, now = call.sender.user_id, asyncio.get_running_loop().time()
+        asked = self._asked.get(person)
+        match [word.casefold() for word in words]:
+            case ["me"]:
+                tried, item = self._tried.get(person), call.item.id
+                if tried and tried.item != item and now - tried.at < TELL_AGAIN_SECONDS:
+                    raise PermanentFailure(
+                        "I have just told you what that does; say forget me yes to have it done"
+                    )
+                self._tried.put(person, _Given(item, now))
+                try:
+                    text = what_goes(await self._personal.summary(person))
+                    answer = await show_privately(self._stage, self._bot, call, text)
+                except BaseException:
+                    self._tried.drop(person)
+                    raise
+                self._asked.put(person, now)
+                return answer
+            case ["me", "yes"] if asked is not None and now - asked < YES_SECONDS:
+                room, answer = await self._stage.private_chats.room_for(
+                    self._bot, person, call.room, direct=call.direct
+                )
+                await self._erasure.begin(person, person)
+                self._asked.drop(person)
+                self._tried.drop(person)
+                self._do(partial(self._erase, person, room))
+                return answer or "It is being done; I tell you when it is."
+            case ["me", "yes"]:
+                raise PermanentFailure(
+                    "say forget me first, read what that does, and say forget me yes within ten "
+                    "minutes"
+                )
+        raise PermanentFailure("say forget me; I tell you what that does, and ask once more")
+
+    async def tell_taken_up(self) -> None:
+        """Tell those whose erasure was taken up when we began, if they have a chat with us.
+
+        It is said where nobody else reads it, however long the homeserver is away.
+        """
+        text = (
+            "What I kept about you is erased, as was wished: I had been interrupted, or an older "
+            "backup was restored."
+        )
+        people, chats = set(self._erasure.taken_up), self._stage.private_chats
+        self._erasure.taken_up.clear()
+        rooms = await persistently(self._rooms.bot_rooms, LONGEST_PAUSE)
+        known = {person for user, _, person in rooms if user == self._bot and person is not None}
+
+        async def tell(person: UserId) -> None:
+            room = await chats.open(self._bot, person)
+            source = ("erasure taken up", person, room, self._clock.today())
+            await say(self._stage, self._bot, room, text, MessageKind.NOTICE, *source)
+
+        for person in sorted(people & known):
+            try:
+                await persistently(partial(tell, person), LONGEST_PAUSE)
+            except TrestleError as error:
+                log.warning("nobody told of an erasure: %s", error, extra={"event": "not_told"})
+
+    async def _erase(self, person: UserId, room: RoomId) -> None:
+        try:
+            text = what_was_done(await self._erasure.finish(person, person))
+        except TrestleError:  # It is in the log.
+            text = (
+                "I could not finish it; whoever runs this bridge finds why in the log. It is "
+                "taken up when Trestle starts again, or when you say forget me once more."
+            )
+        await self._say(room, text, "erased")
+
+    async def _make(self, person: UserId, room: RoomId, item: ItemId) -> None:
+        """Give the copy, or say why there is none."""
+        now = asyncio.get_running_loop().time
+        try:
+            await self._give(person, room, item)
+            self._given.put(person, _Given(item, now()))
+        except PermanentFailure as error:
+            # It was not given: it may be asked for again soon.
+            soon = now() - COPY_AGAIN_SECONDS + TELL_AGAIN_SECONDS
+            self._given.put(person, _Given(item, soon))
+            await self._say(room, refusal(error), "no copy")
+        except DeliveryError as error:  # It may be asked for again at once.
+            await self._say(room, refusal(error), "no copy")
+        except Exception:
+            text = "I could not make your copy; whoever runs this bridge finds why in the log."
+            await self._say(room, text, "no copy")
+            raise
+        finally:
+            self._making.discard(person)
+
+    async def _say(self, room: RoomId, text: str, what: str) -> None:
+        """Say what came of something, however long the homeserver is away."""
+        source = (what, once())
+        await persistently(
+            lambda: say(self._stage, self._bot, room, text, MessageKind.NOTICE, *source),
+            LONGEST_PAUSE,
+        )
+
+    async def _give(self, person: UserId, room: RoomId, item: ItemId) -> None:
+        async with self._copying:
+            summary = await self._personal.summary(person)
+            await self._give_file(room, await self._personal.copy(person), item)
+        await say(
+            self._stage, self._bot, room, in_words(summary), MessageKind.NOTICE, "own data", item
+        )
+
+    async def _give_file(self, room: RoomId, data: bytes, item: ItemId) -> None:
+        name = f"my-data-{self._clock.today()}.zip"
+        try:
+            media = await self._media.put(data, "application/zip", name, what="your copy")
+        except PermanentFailure as error:
+            raise PermanentFailure(
+                f"{error}. Whoever runs this bridge can make it for you: trestle export"
+            ) from error
+        content = {
+            "msgtype": "m.file", "body": name, "filename": name, "url": media.mxc,
+            "info": {"mimetype": "application/zip", "size": len(data)}, "m.mentions": {},
+        }  # fmt: skip
+        await self._stage.sender.put([Outgoing(
+            room=room, user=self._bot, kind=SendKind.EVENT, type="m.room.message",
+            content=content,
+            transaction_id=transaction_id(self._stage.key_of, "copy of own data", item),
+        )])  # fmt: skip
+
+
+def in_words(summary: Sequence[KeptRows]) -> str:
+    """What is kept about somebody, a line for each table."""
+    if not summary:
+        return f"I keep nothing about you. {PASSING}"
+    lines = ["What I keep about you, how much of it, and how long; the file has all of it:"]
+    lines += [f"{one.what}: {one.number}, kept {one.how_long}" for one in summary]
+    lines.append(
+        "Passwords, tokens and keys are named in it and not shown. Whoever has the file reads it; "
+        "delete it here once you have saved it."
+    )
+    return "\n".join([*lines, PASSING, "To have it erased, say forget me."])
+
+
+def what_goes(summary: Sequence[KeptRows]) -> str:
+    """What somebody should know before everything is erased."""
+    goes = [f"{one.what}: {one.number}" for one in summary if not one.stays]
+    return "\n".join([
+        "That ends your logins, on their networks too where those can be told, and your direct "
+        "chats with people there. It erases your nick and your other settings, what you sign in "
+        "with, your sessions at the web, your reminders, and what you were told. It cannot be "
+        "undone. Rooms that you bridged stay bridged, and name you no more.",
+        *(["It goes:", *goes] if goes else []),
+        *_what_stays(summary),
+        "To have it done, say forget me yes within ten minutes. To have a copy first, say data.",
+    ])  # fmt: skip
+
+
+def what_was_done(done: Erased) -> str:
+    """What came of it, for whose data it was."""
+    logins = ", ".join(done.logins) or "none"
+    return "\n".join([
+        f"It is done. Logins ended: {logins}. Direct chats ended: {done.chats}. Rows erased: "
+        f"{done.rows}. The key of what you signed in with is destroyed, so that no backup opens "
+        "that either.",
+        *done.remarks,
+        *_what_stays(done.left),
+        PASSING,
+        "What you say in a bridged room is bridged as before, from a connection that is made anew "
+        "and known to me again; if you do not want that, say optout everywhere.",
+    ])  # fmt: skip
+
+
+def _what_stays(summary: Sequence[KeptRows]) -> Sequence[str]:
+    stays = [
+        f"{one.what}: {one.number}, {one.stays}; kept {one.after_erasure or one.how_long}"
+        for one in summary if one.stays
+    ]  # fmt: skip
+    return ["It stays:", *stays] if stays else []

@@ -1,0 +1,1 @@
+"""Who has a say: who runs a chat, who reads in it, policy lists, who wants to be erased."""

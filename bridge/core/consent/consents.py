@@ -1,0 +1,341 @@
+"""Chats that belong to others are bridged when those who run them agree, and not before."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from weakref import WeakValueDictionary
+
+from bridge.core.host.instances import Instance
+from bridge.core.portals.plumbing import Plumbing
+from bridge.core.portals.portals import Portals
+from bridge.core.rooms.house import House
+from bridge.core.traffic.bothsides import say_here, say_on_both_sides
+from bridge.core.traffic.doorway import Doorway
+from bridge.model import Asked, AskedState, AuditAction, Permission
+from bridge.sdk.errors import (
+    DeliveryError,
+    PermanentFailure,
+    TemporaryFailure,
+    TrestleError,
+)
+from bridge.sdk.events import ConsentRequest, RemoteChat, RemoteUser
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
+from bridge.sdk.secret import Secret
+from bridge.storage.consents import ConsentStore
+
+log = logging.getLogger(__name__)
+
+ANSWER_WITHIN = timedelta(minutes=5)
+_ASK_AGAIN = timedelta(hours=1)
+"""After nobody has answered. A chat is not pestered, whoever asks."""
+REFUSED_FOR = timedelta(days=1)
+"""After a no, or after a bridge that they ended."""
+_MOST_OPEN = 3
+"""How many chats one person may have asked at a time."""
+_LOOK_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class _Ended:
+    """A bridge that those who run the chat have ended, and that is not untied yet."""
+
+    door: Doorway
+    by: UserId
+    reason: str
+    is_told: bool = False
+    has_left: bool = False
+    """Whether everybody of ours was told to leave the chat."""
+
+
+class Consents:
+    """Asks those who run a chat, and bridges it when one of them agrees in time."""
+
+    def __init__(
+        self, house: House, portals: Portals, plumbing: Plumbing, store: ConsentStore
+    ) -> None:
+        self._house = house
+        self._portals = portals
+        self._plumbing = plumbing
+        self._store = store
+        self._asking: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
+        """By chat: a network that does not answer holds up nobody who runs another chat."""
+        self._counting = asyncio.Lock()
+        self._ended: dict[int, _Ended] = {}
+        self._keys: dict[tuple[InstanceId, RemoteChatId], Secret] = {}
+        """Of chats whose people are asked. In memory alone: who has it waits some minutes."""
+        self._changed = asyncio.Event()
+
+    async def load(self) -> None:
+        """Recall what the last process did not untie. Call once, before a relay connects.
+
+        Raises ``TemporaryFailure`` when the database is away.
+        """
+        bot = self._house.namespaces.bot
+        for door in self._plumbing.paused():
+            portal = door.portal
+            known = await self._store.find(portal.instance, portal.chat)
+            # To what was withdrawn there never was a time to answer.
+            if known is not None and known.until == known.at and known.room == portal.room:
+                self._end(_Ended(door, bot, "as its operators wish", is_told=True))
+
+    async def bridge(
+        self, instance: Instance, text: str, room: RoomId, by: UserId, key: Secret | None = None
+    ) -> Doorway | tuple[Asked, Sequence[RemoteUser]]:
+        """Tie the room to the chat, or ask those who run it: then give the request, and whom.
+
+        ``key``: what lets the relay into the chat, as somebody said it. Raises a
+        ``DeliveryError`` with the reason; then nothing has changed.
+        """
+        await instance.try_now()
+        chat = await self._plumbing.read_chat(instance, text, 15)
+        existing = await self._plumbing.check(instance, chat, room)
+        if existing is not None:
+            await self._plumbing.complete(existing)
+            await self._plumbing.come_back(existing, key)
+            return existing
+        if not self._plumbing.needs_consent(instance, chat):
+            lifts = self._house.permissions.allows(by, Permission.ADMIN, instance.name)
+            return await self._plumbing.tie_unasked(instance, chat, room, by, key, lifts=lifts)
+        async with self._one_at_a_time(instance.name, chat.id):
+            found = await self._ask(instance, chat, room, by)
+            self._keys.pop((instance.name, chat.id), None)
+            if key is not None:
+                self._keys[instance.name, chat.id] = key
+            return found
+
+    async def agree(self, instance: InstanceId, chat: RemoteChat, moderator: RemoteUser) -> str:
+        """Bridge the chat as it was asked. Raises a ``DeliveryError`` with why it cannot be."""
+        said_at = self._house.clock.now()
+        async with self._one_at_a_time(instance, chat.id):
+            asked = await self._get_open(instance, chat, said_at)
+            await self._record(AuditAction.AGREE, asked, moderator)
+            # Between question and answer the room may have become another's, or encrypted.
+            if not await self._may_still(asked):
+                raise PermanentFailure(
+                    f"{asked.by}, who asked for it, may not bridge that room any more"
+                )
+            network = self._plumbing.find_instance(instance)
+            door = await self._plumbing.check(network, chat, asked.room)
+            if door is None:
+                key = self._keys.get((instance, chat.id))
+                door = await self._plumbing.tie(
+                    network, _chat_of(asked), asked.room, asked.by, key
+                )
+            else:
+                await self._plumbing.complete(door)
+            await self._store.forget(instance, chat.id)
+            self._keys.pop((instance, chat.id), None)
+        await say_on_both_sides(
+            self._house, door,
+            there=f"This channel is bridged to the Matrix room {asked.room_name} now: {asked.by} "
+            f"asked for it, {moderator.name} agreed. Who runs the channel can end it at any time.",
+            here=f"This room is bridged to {asked.chat_name} on {instance}: {moderator.name}, who "
+            f"runs it, agreed. {door.terms}",
+        )  # fmt: skip
+        return f"{asked.chat_name} is bridged to {asked.room_name} now."
+
+    async def refuse(self, instance: InstanceId, chat: RemoteChat, moderator: RemoteUser) -> str:
+        """Have the chat not bridged, and not asked again for a day."""
+        said_at = self._house.clock.now()
+        async with self._one_at_a_time(instance, chat.id):
+            asked = await self._get_open(instance, chat, said_at)
+            await self._record(AuditAction.REFUSE, asked, moderator)
+            again_at = self._house.clock.now() + REFUSED_FOR
+            await self._tell(
+                asked, f"{asked.chat_name} on {instance} is not bridged: {moderator.name}, who "
+                "runs it, does not want it.",
+            )  # fmt: skip
+            await self._store.settle(asked, AskedState.REFUSED, again_at)
+            self._keys.pop((instance, chat.id), None)
+        return f"{asked.chat_name} is not bridged, and you are not asked again for a day."
+
+    async def withdraw(self, door: Doorway, by: UserId, reason: str) -> bool:
+        """Have nothing cross from now on, since those who run the chat have ended its bridge:
+        they are left in peace. False if it was so already.
+
+        What the homeserver must do for it begins with :meth:`untie_soon`. Raises
+        ``TemporaryFailure`` when the database is away.
+        """
+        portal = door.portal
+        async with self._one_at_a_time(portal.instance, portal.chat):
+            if portal.id in self._ended:
+                return False
+            now = self._house.clock.now()
+            await self._store.put(Asked(
+                instance=portal.instance, chat=portal.chat, chat_name=portal.chat_name,
+                room=portal.room, room_name=portal.room, by=portal.created_by or by,
+                state=AskedState.REFUSED, at=now, until=now, again_at=now + REFUSED_FOR,
+            ))  # fmt: skip
+            await self._plumbing.halt(door, by)
+            # At once: who waits to have it go on must find it ended.
+            self._end(_Ended(door, by, reason))
+        return True
+
+    def untie_soon(self, door: Doorway) -> None:
+        """Untie the room of a bridge that was ended, as soon as the homeserver is there."""
+        if (ended := self._ended.get(door.portal.id)) is not None:
+            ended.is_told = True
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Tell those who asked that nobody has answered in time, and untie what was ended. Runs
+        until cancelled."""
+        while True:
+            self._changed.clear()
+            waits = True
+            try:
+                waits = await self.look()
+            except TemporaryFailure as error:
+                log.info("requests wait: %s", error, extra={"event": "consents_wait"})
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS if waits else None):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    async def look(self) -> bool:
+        """Settle the requests whose time is over, and untie what was ended; whether there are
+        others."""
+        waits = False
+        for asked in await self._store.open():
+            lock = self._one_at_a_time(asked.instance, asked.chat)
+            # Whoever holds it may bring an answer that came in time.
+            if asked.until > self._house.clock.now() or lock.locked():
+                waits = True
+                continue
+            async with lock:
+                await self._give_up(asked)
+        for ended in [one for one in self._ended.values() if one.is_told]:
+            await self._untie(ended)
+        return waits or bool(self._ended)
+
+    # --- inside ---
+
+    def _one_at_a_time(self, instance: InstanceId, chat: RemoteChatId) -> asyncio.Lock:
+        return self._asking.setdefault((instance, chat), asyncio.Lock())
+
+    async def _give_up(self, asked: Asked) -> None:
+        if await self._store.find(asked.instance, asked.chat) != asked:
+            return  # It was answered meanwhile.
+        self._keys.pop((asked.instance, asked.chat), None)
+        if self._plumbing.find_door(asked.instance, asked.chat) is not None:
+            await self._store.forget(asked.instance, asked.chat)
+            return
+        await self._tell(
+            asked, f"{asked.chat_name} on {asked.instance} is not bridged: nobody who runs it "
+            "has answered in time.",
+        )  # fmt: skip
+        await self._store.settle(asked, AskedState.UNANSWERED)
+
+    async def _untie(self, ended: _Ended) -> None:
+        door, portal = ended.door, ended.door.portal
+        try:
+            if self._plumbing.find_door(portal.instance, portal.chat) is door:
+                await self._plumbing.unbridge(door, ended.by, ended.reason)
+        except TrestleError as error:
+            log.info("an ended bridge is untied later: %s", error, extra={"event": "untied_later"})
+            if not ended.has_left:
+                ended.has_left = True
+                await self._plumbing.leave(door, ended.reason)
+        else:
+            del self._ended[portal.id]
+
+    def _end(self, ended: _Ended) -> None:
+        self._ended[ended.door.portal.id] = ended
+        # It waits for the homeserver; the network may let the relay in again before that.
+        ended.door.facts.is_ended = True
+        self._changed.set()  # Who looks at nothing now looks at it again and again.
+
+    async def _ask(
+        self, instance: Instance, chat: RemoteChat, room: RoomId, by: UserId
+    ) -> tuple[Asked, Sequence[RemoteUser]]:
+        room_name, now = await self._house.intents.room_name(room), self._house.clock.now()
+        asked = Asked(
+            instance=instance.name, chat=chat.id, chat_name=chat.name, room=room, by=by,
+            room_name=room_name, at=now, until=now + ANSWER_WITHIN, again_at=now + _ASK_AGAIN,
+        )  # fmt: skip
+        request = ConsentRequest(
+            chat=chat, room=asked.room_name, asked_by=by,
+            minutes=int(ANSWER_WITHIN.total_seconds() // 60),
+        )  # fmt: skip
+        async with self._counting:
+            await self._check_peace(instance, chat, by, now)
+            await self._house.audit.record(
+                actor=by, action=AuditAction.ASK, subject=by,
+                target=f"{instance.name} {chat.id} {room}",
+            )  # fmt: skip
+            # It is noted first: an answer may be faster than our return.
+            await self._store.put(asked)
+        try:
+            whom = await instance.ask(request)
+        except DeliveryError:
+            await self._store.forget(instance.name, chat.id)
+            raise
+        self._changed.set()
+        return asked, whom
+
+    async def _check_peace(
+        self, instance: Instance, chat: RemoteChat, by: UserId, now: datetime
+    ) -> None:
+        """Whether those who run the chat may be asked by that person now."""
+        if self._house.blocks.cover(instance.name, chat.id, by):
+            raise PermanentFailure(f"those who run {chat.name} take nothing of you")
+        known = await self._store.find(instance.name, chat.id)
+        if known is not None and now < known.again_at:
+            if known.state is AskedState.ASKED and now < known.until:
+                raise PermanentFailure(
+                    f"those who run {chat.name} were asked already, and have until "
+                    f"{known.until:%H:%M} UTC to answer"
+                )
+            why = "do not want it" if known.state is AskedState.REFUSED else "did not answer"
+            raise PermanentFailure(
+                f"those who run {chat.name} {why}; they are not asked again before "
+                f"{known.again_at:%d %B %H:%M} UTC"
+            )
+        own = [one for one in await self._store.open() if one.by == by and now < one.until]
+        if len(own) >= _MOST_OPEN:
+            raise PermanentFailure(
+                f"you have asked in {len(own)} places and nobody has answered yet; wait for them"
+            )
+
+    async def _get_open(self, instance: InstanceId, chat: RemoteChat, at: datetime) -> Asked:
+        asked = await self._store.find(instance, chat.id)
+        is_open = asked is not None and asked.state is AskedState.ASKED
+        if asked is None or not is_open or asked.until <= at:
+            raise PermanentFailure(f"nobody asks to bridge {chat.name} just now")
+        return asked
+
+    async def _may_still(self, asked: Asked) -> bool:
+        allows = self._house.permissions.allows
+        return allows(asked.by, Permission.USER, asked.instance) and await self._portals.has_power(
+            asked.by, asked.room
+        )
+
+    async def _record(self, action: AuditAction, asked: Asked, moderator: RemoteUser) -> None:
+        await self._house.audit.record(
+            actor=self._house.namespaces.ghost(asked.instance, moderator.id), action=action,
+            subject=asked.by, target=f"{asked.instance} {asked.chat} {asked.room}",
+        )  # fmt: skip
+
+    async def _tell(self, asked: Asked, text: str) -> None:
+        await self._house.sender.put([say_here(self._house, asked.room, text)])
+
+
+def in_words(found: Doorway | tuple[Asked, Sequence[RemoteUser]]) -> str:
+    """Say to whom asked for it what came of :meth:`Consents.bridge`."""
+    if isinstance(found, Doorway):
+        bridged = f"This room is bridged to {found.portal.chat_name} on {found.portal.instance}."
+        return f"{bridged} {found.terms}"
+    asked, whom = found
+    names = ", ".join(one.name for one in whom)
+    return (
+        f"{asked.chat_name} on {asked.instance} belongs to those who run it. I have asked those "
+        f"who are there ({names}); if one of them agrees before {asked.until:%H:%M} UTC, this "
+        "room is bridged. I say here what comes of it."
+    )
+
+
+def _chat_of(asked: Asked) -> RemoteChat:
+    return RemoteChat(id=asked.chat, name=asked.chat_name)

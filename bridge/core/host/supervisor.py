@@ -1,0 +1,139 @@
+"""Keeps clients of modules running: start, watch, start again with backoff, stop in time."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from bridge.core.lanes.cancellation import is_meant_for_us
+from bridge.sdk.errors import LoginRequired, ModuleNotReady
+from bridge.sdk.login import LoginState
+from bridge.sdk.module import Client
+
+log = logging.getLogger(__name__)
+
+_STABLE = 60.0
+"""Seconds after which a connection counts as good and the backoff starts anew."""
+
+
+REST = 60.0
+"""Seconds before a login that was refused may be tried again, if somebody wants to speak."""
+_LONGEST_DELAY = 300.0
+_LONGEST_REST = 3600.0
+"""The same at most: it doubles with each refusal that follows."""
+
+
+class Supervisor:
+    """Runs one client until stopped. A failure never switches it off for good."""
+
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        on_state: Callable[[LoginState, str], None],
+        *,
+        personal: bool = False,
+        first_delay: float = 1.0,
+        stop_limit: float = 5.0,
+        rest: float = REST,
+    ) -> None:
+        self.client = client
+        self.name = name
+        self._on_state = on_state
+        self._personal = personal
+        self._first_delay = first_delay
+        self._stop_limit = stop_limit
+        self._first_rest = self._rest = rest
+        self._task: asyncio.Task[None] | None = None
+        self._again = asyncio.Event()
+        self.state = LoginState.STARTING
+        self.reason = ""
+        self._ended_at = 0.0
+        self._is_stopped = False
+        self.connected = asyncio.Event()
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Begin, as a task of the group."""
+        self._task = group.create_task(self._run(), name=self.name)
+
+    def wake(self) -> None:
+        """Try again now instead of waiting out the backoff; not what was refused just now."""
+        if self.state is not LoginState.SIGN_IN_NEEDED or self.has_rested:
+            self._again.set()
+
+    @property
+    def has_rested(self) -> bool:
+        """Whether its last end is long enough ago for another try of what was refused."""
+        return asyncio.get_running_loop().time() - self._ended_at >= self._rest
+
+    def report(self, state: LoginState, reason: str = "") -> None:
+        """Take note of what the client says of itself, until it is stopped."""
+        if not self._is_stopped:
+            self._note(state, reason)
+
+    def _note(self, state: LoginState, reason: str) -> None:
+        self.state, self.reason = state, reason
+        if state is LoginState.CONNECTED:
+            self.connected.set()
+        else:
+            self.connected.clear()
+        self._on_state(state, reason)
+
+    async def stop(self, reason: str = "stopped") -> None:
+        """End the client within its limit. One that will not stop is left behind, with a word."""
+        self._is_stopped = True
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=self._stop_limit)
+        if not done:
+            log.error("%s does not stop", self.name, extra={"event": "client_stuck"})
+        self._note(LoginState.OFF, reason)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        delay = self._first_delay
+        while True:
+            self.report(LoginState.STARTING)
+            began = loop.time()
+            state, reason = await self._once()
+            if self._is_stopped:
+                return  # Its client did not let the cancellation through.
+            # Whoever wanted it while it was at work had it: a refusal is no reason to knock again.
+            self._again.clear()
+            self._ended_at = loop.time()
+            if loop.time() - began > _STABLE:
+                delay, self._rest = self._first_delay, self._first_rest
+            self.report(state, reason)
+            # What a network says of one person's login may name the person.
+            why = state.value if self._personal else reason
+            log.warning("%s is not connected: %s", self.name, why, extra={"event": "client_ended"})
+            if state is LoginState.SIGN_IN_NEEDED:
+                await self._again.wait()
+                self._rest = min(self._rest * 2, _LONGEST_REST)
+            else:
+                await self._pause(delay * random.uniform(0.7, 1.3))  # noqa: S311 - jitter
+                delay = min(delay * 2, _LONGEST_DELAY)
+
+    async def _once(self) -> tuple[LoginState, str]:
+        try:
+            await self.client.run()
+        except ModuleNotReady as error:
+            return LoginState.RECONNECTING, str(error)
+        except LoginRequired as error:
+            return LoginState.SIGN_IN_NEEDED, str(error)
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_meant_for_us():
+                raise
+            # A module is a stranger; its crash is ours to outlive.
+            log.exception("%s crashed", self.name, extra={"event": "client_crashed"})
+            return LoginState.RECONNECTING, f"it failed with {type(error).__name__}"
+        return LoginState.RECONNECTING, "the connection ended"
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._again.wait()
+        except TimeoutError:
+            return

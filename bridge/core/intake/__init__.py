@@ -1,0 +1,1 @@
+"""What comes from the homeserver: told apart, landed in the journal, led to its lanes."""

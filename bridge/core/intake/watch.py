@@ -1,0 +1,229 @@
+"""What happens to our own users in rooms: invitations, kicks, and rooms that become encrypted."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from bridge.core.host.privatechat import PrivateChats
+from bridge.core.lanes.deletions import redacted_by
+from bridge.core.lanes.lane import LONGEST, Item, Lane
+from bridge.core.lanes.router import Router
+from bridge.core.outbox.encryption import Encryption
+from bridge.core.permissions.permissions import Permissions
+from bridge.core.portals.directchats import DirectChats
+from bridge.core.portals.invitations import Invitations
+from bridge.matrix.cache import Recent
+from bridge.matrix.intents import Intents
+from bridge.matrix.namespaces import Namespaces
+from bridge.model import ParkReason, Permission
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.ids import RoomId, UserId
+from bridge.storage.portals import BotRooms
+
+log = logging.getLogger(__name__)
+
+
+def watch_name(room: RoomId) -> str:
+    """The name of the lane in which our users' memberships of a room are."""
+    return f"watch:{room}"
+
+
+class Watch:
+    """One room: what cannot be done in it holds up no other."""
+
+    deadline = 60.0
+    holds = False
+
+    def __init__(self, room: RoomId, door: "Watcher") -> None:
+        self.name = watch_name(room)
+        self._door = door
+        self._taken_back: Recent[str, bool] = Recent(LONGEST)
+        """Events that were deleted while something waited here: nobody is to have them."""
+
+    def take_back(self, event_id: str) -> None:
+        """Hand an event on to nobody, if it waits here."""
+        self._taken_back.put(event_id, True)
+
+    async def handle(self, item: Item) -> None:
+        """Act on a membership or encryption event; what was said or done meanwhile goes on."""
+        if self._door.wants(item.event):
+            await self._door.handle(item.event)
+        elif self._taken_back.get(item.event["event_id"]):
+            item.drop()
+        else:
+            self._door.hand_on(item)
+
+    async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
+        """Nobody to tell: the log has it."""
+
+
+class Watcher:
+    """Answers invitations and keeps track of where our bots are."""
+
+    def __init__(
+        self,
+        bot_rooms: BotRooms,
+        intents: Intents,
+        namespaces: Namespaces,
+        permissions: Permissions,
+        private_chats: PrivateChats,
+        invitations: Invitations,
+        *,
+        on_join: Callable[[UserId, RoomId, UserId | None], None],
+        on_leave: Callable[[UserId, RoomId], None],
+        has_seat: Callable[[UserId, RoomId], bool],
+        encryption: Encryption,
+    ) -> None:
+        self._bot_rooms = bot_rooms
+        self._intents = intents
+        self._namespaces = namespaces
+        self._permissions = permissions
+        self._private_chats = private_chats
+        self.invitations = invitations
+        self._is_bot = namespaces.is_bot
+        self._on_join = on_join
+        self._on_leave = on_leave
+        self._has_seat = has_seat
+        self.encryption = encryption
+        self.direct_chats: DirectChats
+        self.bot_came: Callable[[UserId, RoomId], Awaitable[None]]
+        """Called when one of our bots is in a room, however it came in."""
+        self.hand_on: Callable[[Item], None]
+        """Called with what has waited in a room's lane: whoever listens by now is to have it."""
+
+    def lanes(self, router: Router, event: dict[str, Any]) -> Sequence[Lane]:
+        """The lane of a membership or encryption event."""
+        # Whoever invites our users makes rooms known to us: what is done in one is let go.
+        return [router.passing_lane(Watch(RoomId(event["room_id"]), self))]
+
+    def lanes_behind(
+        self, router: Router, event: dict[str, Any], *, is_heard: bool
+    ) -> Sequence[Lane]:
+        """The lane in which somebody of a network is just coming into a direct chat, for what
+        whoever invited them says there meanwhile. (A bot hears before it is in there.)
+
+        ``is_heard``: somebody listens in the room already. Then it waits for nobody; but it must
+        not overtake what has waited.
+        """
+        lane = router.lanes.get(watch_name(event["room_id"]))
+        if lane is None:
+            return ()
+        # Of what lies beyond the queue nobody knows here what it is.
+        waits = bool(lane.beyond) or any(
+            not self.wants(item.event)
+            or (not is_heard and self._is_for(item.event, event["sender"]))
+            for item in reversed(lane.queue)
+        )  # fmt: skip
+        return [lane] if waits else ()
+
+    def take_back(self, router: Router, redaction: dict[str, Any]) -> None:
+        """Have nobody hear what is deleted while it waits; call before the redaction waits, too.
+
+        Once it is handed on it is too late: whoever hears may be faster than the redaction.
+        """
+        lane = router.lanes.get(watch_name(redaction["room_id"]))
+        if lane is not None and len(lane) and isinstance(lane.consumer, Watch):
+            lane.consumer.take_back(redacted_by(redaction))
+
+    def _is_for(self, invites: dict[str, Any], sender: str) -> bool:
+        content = invites["content"]
+        if invites["type"] != "m.room.member" or content.get("membership") != "invite":
+            return False
+        return content.get("is_direct") is True and invites["sender"] == sender
+
+    def wants(self, event: dict[str, Any]) -> bool:
+        """Whether the event is about one of our users or makes a room encrypted."""
+        if event["type"] == "m.room.encryption":
+            return event.get("state_key") == ""
+        return self._namespaces.is_ours(str(event.get("state_key", "")))
+
+    async def handle(self, event: dict[str, Any]) -> None:
+        """Act on the event."""
+        room = RoomId(event["room_id"])
+        if event["type"] == "m.room.encryption":
+            await self.encryption.note(room)
+            return
+        user = UserId(event["state_key"])
+        membership = event["content"].get("membership")
+        if membership == "invite":
+            await self._invited(user, room, event)
+            self.invitations.forget(room, user)
+        elif membership in {"leave", "ban"} and self._is_bot(user):
+            await self._bot_rooms.remove_bot_room(user, room)
+            self._on_leave(user, room)
+            if event["sender"] != user:
+                await self._put_out(user, room)
+        elif membership == "join" and self._is_bot(user):
+            await self._came(user, room)
+
+    async def _came(self, bot: UserId, room: RoomId) -> None:
+        if not self._has_seat(bot, room):
+            # However it came in: where it is, it hears.
+            await self._bot_rooms.keep_bot_room(bot, room)
+            # Whoever made the room may have been faster, and knows whose direct chat it is.
+            if not self._has_seat(bot, room):
+                self._on_join(bot, room, None)
+        await self.bot_came(bot, room)
+
+    async def _put_out(self, user: UserId, room: RoomId) -> None:
+        if await self._intents.evictions.find(room, user, was_there=True):
+            log.warning(
+                "%s was put out of a room; it comes back when it is invited", user,
+                extra={"event": "put_out"},
+            )  # fmt: skip
+
+    async def _invited(self, user: UserId, room: RoomId, event: dict[str, Any]) -> None:
+        inviter = UserId(event["sender"])
+        if self._namespaces.is_ours(inviter):
+            return  # We invited our own; whoever did it sees to the rest.
+        self.encryption.doubt(room)
+        encrypted = _invited_into_encrypted(event)
+        direct = event["content"].get("is_direct") is True
+        if not self._is_bot(user):
+            await self.direct_chats.invited(
+                user, inviter, room, direct=direct, encrypted=encrypted
+            )
+            return
+        if self._permissions.highest(inviter) < Permission.USER:
+            await self.invitations.decline(
+                room, user, "The settings of this bridge do not let you invite its bots."
+            )
+            return
+        if encrypted:
+            await self.encryption.note(room)
+        self._intents.evictions.forgive(room, user)
+        direct_with = inviter if direct else None
+        if not await self._come_in(user, room, direct_with):
+            return
+        await self._bot_rooms.add_bot_room(user, room, direct_with)
+        self._on_join(user, room, direct_with)
+        if await self.encryption.look(room, user):
+            await self._private_chats.offer(user, inviter, room, direct=direct)
+
+    async def _come_in(self, user: UserId, room: RoomId, direct_with: UserId | None) -> bool:
+        """Have the bot in the room; False if that cannot be. Raises ``TemporaryFailure``."""
+        if not self._has_seat(user, room):
+            # Before it is in there: who sees it come may speak to it at once. And before it
+            # hears: what it has heard is known of it over a restart only if it still has a seat.
+            await self._bot_rooms.add_bot_room(user, room, direct_with)
+            self._on_join(user, room, direct_with)
+        try:
+            await self.invitations.accept(room, user)
+        except PermanentFailure as error:
+            # A seat that it had before this is gone with the room: nobody invites who is there.
+            await self._bot_rooms.remove_bot_room(user, room)
+            self._on_leave(user, room)
+            log.info("an invitation is void: %s", error, extra={"event": "invitation_void"})
+            return False
+        return True
+
+
+def _invited_into_encrypted(event: dict[str, Any]) -> bool:
+    unsigned = event.get("unsigned")
+    sources = [event, unsigned if isinstance(unsigned, dict) else {}]
+    for source in sources:
+        state = source.get("invite_room_state")
+        for stripped in state if isinstance(state, list) else []:
+            if isinstance(stripped, dict) and stripped.get("type") == "m.room.encryption":
+                return True
+    return False

@@ -1,0 +1,1 @@
+"""Lanes: items in order, how far each has come, what is tried again, what is put aside."""

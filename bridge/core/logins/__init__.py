@@ -1,0 +1,1 @@
+"""People's logins: signed in, kept, ended; and double puppets."""

@@ -1,0 +1,40 @@
+"""The login by which a person does something, made if people have one by themselves."""
+
+from bridge.core.host.announcing import Announcer, Place
+from bridge.core.host.instances import Instance, Session
+from bridge.model import InstanceRules, Puppets
+from bridge.sdk.commands import as_typed
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.events import Sender
+from bridge.sdk.ids import RemoteChatId, RoomId
+
+
+async def own_login(
+    instance: Instance, person: Sender, room: RoomId, rules: InstanceRules, announcer: Announcer
+) -> Session:
+    """Give the person's login on the network; ``room`` is where the person is told of it.
+
+    Nobody is given a connection who was not told what that means. Raises ``PermanentFailure``
+    with why there is none, ``TemporaryFailure`` when database or homeserver are away.
+    """
+    puppets = rules.puppets
+    if not instance.connector.capabilities(RemoteChatId("")).puppets or puppets is Puppets.RELAY:
+        raise PermanentFailure(
+            f"nobody has a connection of their own to {instance.name} here: one speaks for all"
+        )
+    linked = instance.logins_of(person.user_id)
+    if linked:
+        return linked[0]
+    if puppets is not Puppets.AUTOMATIC:
+        raise PermanentFailure(
+            f"that needs an account of your own: say {as_typed(f'login {instance.name}')}"
+        )
+    left = await announcer.hold(
+        person.user_id, Place(instance.name, room), rules,
+        instance.foretell(person.user_id, person.name),
+    )  # fmt: skip
+    if left:
+        raise PermanentFailure(
+            "I have told you what goes where; read that, and then say this once more"
+        )
+    return await instance.session_of(person.user_id, person.name)

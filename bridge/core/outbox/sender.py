@@ -1,0 +1,494 @@
+"""From the outbox into Matrix: one lane a room, in order, each entry until it is there."""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from bridge.core.lanes.patience import persistently
+from bridge.core.lanes.putaside import tell_forgotten
+from bridge.core.outbox.encryption import Encryption
+from bridge.core.outbox.listings import Listings
+from bridge.core.outbox.roomlane import Pause, RoomLane
+from bridge.core.outbox.targets import aim
+from bridge.core.outbox.unwritten import Unwritten
+from bridge.failpoint import failpoint
+from bridge.matrix.history import WereSent
+from bridge.matrix.intents import Intents
+from bridge.model import (
+    Clock,
+    Forgotten,
+    MessageLink,
+    Outgoing,
+    ParkReason,
+    QueuedOutgoing,
+    SendKind,
+    Sent,
+)
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.ids import EventId, RoomId, UserId
+from bridge.storage.outbox import Outbox
+from bridge.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 32
+"""Requests to the homeserver side by side."""
+_AGAIN_AT_ONCE = 16
+"""And of those that failed or hung before: they must not take the others' places."""
+_NEAR = 100
+"""Entries of a room that are in memory; what comes after them lies in the outbox."""
+_MEMORY = 20_000
+"""Entries in memory from which on a room gets only a few of its own."""
+_FEW = 10
+_REMEMBERED = timedelta(hours=20)
+"""How long a homeserver surely knows a transaction id: Synapse keeps it for a day."""
+
+_AWAY_AFTER = 3
+"""So many failures in a row, in whatever rooms, are the homeserver's."""
+
+
+FindOurs = Callable[
+    [RoomId, Sequence[UserId], Sequence[UserId], datetime, WereSent],
+    Awaitable[Mapping[str, EventId]],
+]
+"""Reads a room back: (room, who may read it, whose events, since when, whether one of so many
+transaction ids was answered before that), by transaction id."""
+
+FindLinks = Callable[[int, str], Awaitable[Sequence[MessageLink]]]
+"""Gives the events that a remote message is: (portal, remote id)."""
+
+
+OnEnd = Callable[[Outgoing, str], None]
+"""Hears that an entry is in its room, or why it will not be there by itself."""
+MayGo = Callable[[Outgoing], Awaitable[bool]]
+"""Says whether what a chat says may be put into its room now. Raises ``TemporaryFailure``."""
+FindOver = Callable[[date], Forgotten | None]
+"""Says so if nothing is kept any more of what was put on a day."""
+_DONE = frozenset({SendKind.LEAVE, SendKind.REDACT, SendKind.KICK, SendKind.BAN, SendKind.UNBAN})
+"""What is done at any time: only the reason is somebody's words."""
+
+
+def _nothing(outgoing: Outgoing, refusal: str) -> None:
+    pass
+
+
+def _wordless(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key != "reason"}
+
+
+async def _always(outgoing: Outgoing) -> bool:
+    return True
+
+
+class _Encrypted(PermanentFailure):
+    """It must not be said in clear there."""
+
+
+class Sender:
+    """Stores what must go out, and sends it."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        intents: Intents,
+        telemetry: Telemetry,
+        clock: Clock,
+        *,
+        encryption: Encryption,
+        find_ours: FindOurs,
+        find_links: FindLinks,
+        is_ours: Callable[[str], bool],
+        bot: UserId,
+    ) -> None:
+        self._outbox = outbox
+        self._intents = intents
+        self._telemetry = telemetry
+        self._clock = clock
+        self._encryption = encryption
+        self._find_ours = find_ours
+        self._find_links = find_links
+        self._is_ours = is_ours
+        self._bot = bot
+        self._lanes: dict[RoomId, RoomLane] = {}
+        self.listings = Listings(self._list, self._drop, clock)
+        self._group: asyncio.TaskGroup | None = None
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._again = asyncio.Semaphore(_AGAIN_AT_ONCE)
+        self._held = 0
+        self.unwritten = Unwritten(outbox)
+        self._away = False
+        self._failures = 0
+        self._back = asyncio.Event()
+        self.on_end: OnEnd = _nothing
+        self.find_over: FindOver = lambda day: None
+        self.may_go: MayGo = _always
+        """Whether an entry may be put into its room at this moment; else it is left out, or what
+        is done there is done without the words."""
+        self.trouble = ""
+        """Why the homeserver does not take what we send; empty if it does."""
+
+    @property
+    def waiting(self) -> int:
+        """Entries not sent yet."""
+        return sum(map(len, self._lanes.values())) + self.listings.waiting().total()
+
+    def oldest(self) -> datetime | None:
+        """When the oldest entry that is not sent was put, those of lists aside."""
+        heads = [lane.queue[0].received_at for lane in self._lanes.values() if lane.queue]
+        return min(heads, default=None)
+
+    def standing(self) -> list[RoomLane]:
+        """The lanes in which something waits; that of the oldest first."""
+        lanes = [lane for lane in self._lanes.values() if lane.queue]
+        return sorted(lanes, key=lambda lane: lane.queue[0].received_at)
+
+    def holding(self) -> dict[RoomId, int]:
+        """By room, how many entries the outbox still has as not sent, as far as we know."""
+        held = {room: len(lane) for room, lane in self._lanes.items()}
+        for room, number in self.listings.waiting().items():
+            held[room] = held.get(room, 0) + number
+        for sent in self.unwritten:
+            room = sent.queued.outgoing.room
+            held[room] = held.get(room, 0) + 1
+        return held
+
+    def may_wait(self, entry: Outgoing) -> bool:
+        """Whether an entry that was put may be on its way to its room yet."""
+        lane = self.lane_of(entry.room)
+        return lane is not None and lane.may_hold(entry)
+
+    def lane_of(self, room: RoomId) -> RoomLane | None:
+        """What waits for a room; None for nothing."""
+        return self._lanes.get(room)
+
+    async def put(self, outgoing: Sequence[Outgoing]) -> None:
+        """Store the entries; they go out from now on and cannot be lost.
+
+        Raises ``TemporaryFailure`` when the database is away; then nothing is stored.
+        """
+        if not outgoing:
+            return
+        stored = await self._outbox.add(outgoing)
+        failpoint("queued")
+        for queued in stored:
+            self._push(queued)
+
+    def take_up(self, queued: QueuedOutgoing) -> None:
+        """Send an entry that was parked."""
+        lane = self._lane(queued.outgoing.room)
+        lane.queue.append(queued)
+        self._held += 1
+        # It may be older than the homeserver's memory, or the homeserver another one by now.
+        self._doubt(lane)
+        self._start(lane)
+
+    async def set_aside(self, room: RoomId) -> bool:
+        """Park what the room waits for first; False if it is being tried just now.
+
+        Then it is parked when the try has failed. Raises ``PermanentFailure`` if nothing waits,
+        and ``TemporaryFailure`` when the database is away.
+        """
+        lane = self._lanes.get(room) or RoomLane(room, deque())
+        async with lane.parking:
+            if not lane.queue:
+                raise PermanentFailure("nothing waits for that room")
+            queued, detail = lane.queue[0], lane.by_hand
+            if not lane.is_resting:
+                lane.unwanted = queued.seq
+                return False
+            await self._outbox.park(queued, ParkReason.FAILED, detail)
+            lane.queue.popleft()
+            self._held -= 1
+            lane.tried, lane.trouble = False, ""
+            lane.wake()
+        self._note_parked(queued, ParkReason.FAILED, detail)
+        return True
+
+    async def load(self) -> None:
+        """Take up what the last process left. Call once, before anything is put."""
+        for waiting in await self._outbox.waiting():
+            lane = self._lane(waiting.room)
+            lane.beyond, lane.until = waiting.number, waiting.last
+            lane.left = waiting.last
+            # The last process may have sent some of it, to a homeserver that has forgotten.
+            self._doubt(lane)
+            self._start(lane)
+
+    def doubt(self) -> None:
+        """Read rooms back before anything that was tried is put again.
+
+        For a homeserver that was restarted: it may be an older copy of itself.
+        """
+        for lane in self._lanes.values():
+            if lane.tried:
+                self._doubt(lane)
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                for lane in list(self._lanes.values()):
+                    self._start(lane)
+                await self.unwritten.keep_writing()
+            finally:
+                self._group = None
+
+    # --- lanes ---
+
+    def _lane(self, room: RoomId) -> RoomLane:
+        lane = self._lanes.get(room)
+        if lane is None:
+            lane = self._lanes[room] = RoomLane(room, deque())
+        return lane
+
+    def _push(self, queued: QueuedOutgoing) -> None:
+        lane = self._lane(queued.outgoing.room)
+        place = queued.seq
+        room_for = _NEAR if self._held < _MEMORY else _FEW
+        if place <= lane.last:
+            # What a commit left whose answer was lost; it comes before what came after it.
+            self._held += 1
+            lane.queue.append(queued)
+        elif lane.beyond or len(lane.queue) >= room_for:
+            lane.beyond += 1
+            lane.until = max(lane.until, place)
+        else:
+            self._held += 1
+            lane.queue.append(queued)
+            lane.last = lane.until = place
+        self._start(lane)
+
+    def _start(self, lane: RoomLane) -> None:
+        if self._group is not None and not lane.is_running:
+            lane.is_running = True
+            self._group.create_task(self._run_lane(lane), name="sender")
+
+    async def _run_lane(self, lane: RoomLane) -> None:
+        tries, was_woken, tried = 0, False, 0
+        while len(lane):
+            if lane.beyond and len(lane.queue) <= _FEW // 2:
+                await self._feed(lane)
+                continue
+            queued = lane.queue[0]
+            if queued.seq != tried:
+                tries, was_woken, tried = 0, False, queued.seq
+            pause = await self._attempt(lane, queued, tries)
+            if pause is not None and lane.unwanted == queued.seq:
+                await self._park(queued, ParkReason.FAILED, lane.by_hand)
+                pause = None
+            if pause is None:
+                lane.queue.popleft()
+                self._held -= 1
+                lane.tried, lane.trouble = False, ""
+            else:
+                tries += 1
+                # Woken once for nothing, it is not the homeserver that was away.
+                was_woken = await self._rest(lane, pause, by_its_return=not was_woken)
+        del self._lanes[lane.room]
+
+    async def _feed(self, lane: RoomLane) -> None:
+        """Bring the next entries of a long lane into memory."""
+        limit = _NEAR if self._held < _MEMORY else _FEW
+        until, counted = lane.until, lane.beyond
+        try:
+            more = await self._outbox.next_of(lane.room, lane.last, until, limit)
+        except TemporaryFailure:
+            await asyncio.sleep(1)
+            return
+        lane.queue.extend(more.entries)
+        self._held += len(more.entries)
+        if more.is_all:
+            # So there is no more up to there, whatever was counted.
+            lane.beyond, lane.last = lane.beyond - counted, until
+        else:
+            lane.beyond = max(1, lane.beyond - len(more.entries))
+            lane.last = more.last
+
+    async def _rest(self, lane: RoomLane, pause: Pause, *, by_its_return: bool) -> bool:
+        """Wait, but no longer than the homeserver is away, unless it asked for it.
+
+        Gives whether the homeserver's return ended it.
+        """
+        back = self._back if by_its_return else asyncio.Event()
+        least = pause.seconds if pause.is_asked_for else min(pause.seconds, 0.3)
+        is_back, lane.is_resting = False, True
+        try:
+            async with asyncio.timeout(pause.seconds) as lane.limit:
+                await asyncio.sleep(least)
+                await back.wait()
+                is_back = True
+        except TimeoutError:
+            pass
+        lane.limit = None
+        async with lane.parking:
+            lane.is_resting = False
+        return is_back
+
+    # --- one entry ---
+
+    async def _attempt(self, lane: RoomLane, queued: QueuedOutgoing, tries: int) -> Pause | None:
+        outgoing = queued.outgoing
+        if outgoing.kind is SendKind.LIST and self._group is not None:
+            self.listings.take(queued, self._group)
+            return None
+        try:
+            if (over := self.find_over(queued.day)) is not None:
+                tell_forgotten("room", over)
+                await self._drop(queued)
+                return None
+            async with self._again if tries else self._slots:
+                await self._refuse_in_clear(outgoing)
+                await self._read_back(lane, queued)
+                event_id = (lane.there or {}).get(outgoing.transaction_id)
+                if event_id is None:
+                    aimed = await self._aim(outgoing)
+                    if not await self.may_go(outgoing):
+                        if outgoing.kind not in _DONE:
+                            await self._drop(queued)
+                            return None
+                        aimed = [replace(one, content=_wordless(one.content)) for one in aimed]
+                    failpoint("sending")
+                    lane.tried = True
+                    for one in aimed:
+                        event_id = await self._intents.send(one)
+        except TemporaryFailure as error:
+            lane.trouble = str(error)
+            self._note_up(error)
+            return self._put_off(error, tries)
+        except PermanentFailure as error:
+            is_secret = isinstance(error, _Encrypted)
+            reason = ParkReason.NO_KEY if is_secret else ParkReason.REFUSED
+            await self._park(queued, reason, str(error))
+            return None
+        except Exception as error:
+            # What nobody foresaw is this entry's trouble, and no other's.
+            log.exception("sending into Matrix failed", extra={"event": "send_failed"})
+            detail = f"sending it failed with {type(error).__name__}"
+            await self._park(queued, ParkReason.FAILED, detail)
+            return None
+        failpoint("sent")
+        self._note_up(None)
+        self._note_sent(queued, event_id)
+        return None
+
+    async def _refuse_in_clear(self, outgoing: Outgoing) -> None:
+        """Raise ``PermanentFailure`` for what must not be said in an encrypted room."""
+        if outgoing.kind is SendKind.EVENT:
+            is_secret = self._encryption.of(outgoing.room)
+            if is_secret or (is_secret is None and await self._encryption.ask(outgoing)):
+                raise _Encrypted("the room is encrypted")
+
+    async def _list(self, queued: QueuedOutgoing, tries: int) -> Pause | None:
+        """Put the room into a list, or take it out. That fails alone, so it tells of nothing."""
+        try:
+            async with self._again if tries else self._slots:
+                await self._intents.send(queued.outgoing)
+        except TemporaryFailure as error:
+            return self._put_off(error, tries)
+        except PermanentFailure as error:
+            await self._park(queued, ParkReason.REFUSED, str(error))
+        else:
+            self._note_sent(queued, None)
+        return None
+
+    async def _aim(self, outgoing: Outgoing) -> Sequence[Outgoing]:
+        """What is to be done for the entry, now that what was put before it is sent."""
+        if not outgoing.about or outgoing.portal is None:
+            return (outgoing,)
+        newest = self.unwritten.of_remote(outgoing.portal, outgoing.about)
+        links = [*await self._find_links(outgoing.portal, outgoing.about), *newest]
+        ours = [link.sender for link in links if self._is_ours(link.sender)]
+        return aim(outgoing, links, ours)
+
+    def _put_off(self, error: TemporaryFailure, tries: int) -> Pause:
+        self._telemetry.count_send("to_matrix", "retried")
+        if error.retry_after is not None:
+            return Pause(error.retry_after, is_asked_for=True)
+        return Pause(min(0.5 * 2 ** min(tries, 7), 60) * random.uniform(0.8, 1.2))  # noqa: S311
+
+    def _note_sent(self, queued: QueuedOutgoing, event_id: EventId | None) -> None:
+        outgoing, now = queued.outgoing, self._clock.now()
+        self._telemetry.count_send("to_matrix", "sent")
+        if outgoing.kind is SendKind.EVENT and outgoing.portal is not None:
+            seconds = (now - queued.received_at).total_seconds()
+            self._telemetry.time_crossing("to_matrix", seconds)
+        self.unwritten.add(Sent(queued, event_id, now))
+        self.on_end(outgoing, "")
+
+    async def _drop(self, queued: QueuedOutgoing) -> None:
+        """Leave it out by rule. Raises ``TemporaryFailure``."""
+        await self._outbox.drop(queued)
+        self.on_end(queued.outgoing, "it is left out")
+        self._telemetry.count_send("to_matrix", "dropped")
+
+    async def _park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
+        await persistently(lambda: self._outbox.park(queued, reason, detail))
+        self._note_parked(queued, reason, detail)
+
+    def _note_parked(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
+        log.warning("not sent into Matrix: %s", reason.value, extra={"event": "send_parked"})
+        self._telemetry.count_send("to_matrix", "parked")
+        self._telemetry.parked.labels(reason=reason.value).inc()
+        failpoint("set_aside")
+        self.on_end(queued.outgoing, detail)
+
+    # --- what the homeserver may have forgotten ---
+
+    def _doubt(self, lane: RoomLane) -> None:
+        lane.forgetful_since, lane.there = self._clock.now(), None
+
+    async def _read_back(self, lane: RoomLane, queued: QueuedOutgoing) -> None:
+        """Look for the entry in the room, if it may be there and its transaction id forgotten.
+
+        One look serves all that waited for the room at that time: nobody else sends it.
+        """
+        if queued.outgoing.kind is not SendKind.EVENT:
+            return  # A membership or a state that is set twice is as if set once.
+        now = self._clock.now()
+        is_doubtful = (
+            lane.forgetful_since is not None
+            and queued.received_at <= lane.forgetful_since
+            and lane.there is None
+        )
+        is_old = now - queued.received_at > _REMEMBERED and (
+            lane.asked_at is None or now - lane.asked_at > _REMEMBERED
+        )
+        # People have no device by which a homeserver knows it again after its restart.
+        if not (is_doubtful or is_old or (lane.tried and queued.outgoing.double)):
+            return
+        senders = await self._outbox.senders_waiting(lane.room)
+        if any(one.outgoing.double for one in lane.queue):
+            senders = []  # Real people are among them; so all are looked at.
+        # The bot comes last: one that was thrown out sees the room as it was then.
+        waiting = list(dict.fromkeys(one.outgoing.user for one in lane.queue))
+        readers = [*waiting[:3], self._bot]
+        since = min(one.received_at for one in lane.queue)
+        lane.there = await self._find_ours(
+            lane.room, readers, senders, since,
+            lambda ids: self._outbox.have_sent(ids, before=since),
+        )  # fmt: skip
+        lane.asked_at = now
+        log.info("a room was read back before sending", extra={"event": "read_back"})
+
+    # --- the homeserver's state, and what is done ---
+
+    def _note_up(self, error: Exception | None) -> None:
+        """Tell a homeserver that is away from a room that it does not manage."""
+        self._failures = 0 if error is None else self._failures + 1
+        if error is None and self._away:
+            log.info("the homeserver takes events again", extra={"event": "hs_back"})
+            self._away, self.trouble = False, ""
+            self._back.set()
+            self._back = asyncio.Event()
+        if error is not None and self._failures >= _AWAY_AFTER:
+            if not self._away:
+                log.warning(
+                    "the homeserver does not take it: %s", error, extra={"event": "hs_away"}
+                )
+            self._away, self.trouble = True, str(error)

@@ -1,0 +1,222 @@
+"""How everything is, at a glance: for `trestle status`, for the main bot, for the status room."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import isfinite
+from time import monotonic
+from typing import Any
+
+from bridge.core.host.instances import Instance
+from bridge.core.lanes.router import Router
+from bridge.core.outbox.sender import Sender
+from bridge.core.portals.portals import Portals
+from bridge.logs import redact
+from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.ids import InstanceId
+from bridge.sdk.login import LoginState
+from bridge.storage.items import Items
+from bridge.telemetry import Telemetry
+
+_RECENT = 10
+_TROUBLED = frozenset({LoginState.RECONNECTING, LoginState.SIGN_IN_NEEDED, LoginState.OFF})
+_LONGEST = 5
+"""Lanes that are listed: those that wait longest."""
+
+
+class Troubles(logging.Handler):
+    """Keeps the last warnings and errors, as they stand in the log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.recent: deque[tuple[datetime, str, str]] = deque(maxlen=_RECENT)
+        """When, the event's name, the sentence."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the line, without tokens."""
+        at = datetime.fromtimestamp(record.created, UTC)
+        event = str(getattr(record, "event", "library"))
+        self.recent.append((at, event, redact(record.getMessage())))
+
+
+@dataclass(slots=True, kw_only=True)
+class Status:
+    """Looks around. Every answer is for machines; :func:`bridge.cli.status` writes it out."""
+
+    version: str
+    telemetry: Telemetry
+    router: Router
+    sender: Sender
+    portals: Portals
+    instances: Mapping[InstanceId, Instance]
+    bots: Callable[[], Sequence[tuple[str, str, str]]]
+    """(instance, name, Matrix id) of each."""
+    items: Items
+    homeserver: Callable[[], str]
+    difference: Callable[[], Mapping[str, int]]
+    unfinished: Callable[[], Mapping[str, int]]
+    """What was not delivered before it was forgotten, and what soon will not have been."""
+    encrypted: Callable[[], Mapping[str, str]]
+    """A sentence for each bridge that ended since its room was made encrypted."""
+    troubles: Troubles
+    began: float
+
+    async def look(self) -> dict[str, Any]:
+        """See how everything is. ``parked`` is None while the database is away."""
+        parked, database = await self._count_parked()
+        return {
+            "version": self.version,
+            "up_seconds": round(monotonic() - self.began),
+            "homeserver": self.sender.trouble or self.homeserver(),
+            "database": database,
+            "instances": [self._instance(one) for _, one in sorted(self.instances.items())],
+            "bots": [{"name": name, "title": title, "user": user}
+                     for name, title, user in self.bots()],
+            "portals": len(self.portals.all),
+            "lanes": self._lanes(),
+            "into_matrix_waiting": self.sender.waiting,
+            "into_matrix_held_up": [
+                lane.look() for lane in self.sender.standing() if lane.trouble
+            ][:_LONGEST],
+            "parked": parked,
+            "seconds_end_to_end": {
+                direction: self._median(direction) for direction in ("to_network", "to_matrix")
+            },
+            "unaccounted": dict(self.difference()),
+            "unfinished": dict(self.unfinished()),
+            "encrypted": dict(self.encrypted()),
+            "troubles": [{"at": at.isoformat(timespec="seconds"), "event": event, "said": said}
+                         for at, event, said in self.troubles.recent],
+        }  # fmt: skip
+
+    async def _count_parked(self) -> tuple[dict[str, int] | None, str]:
+        """What is put aside; and what the database says to that."""
+        try:
+            counted = await self.items.count_parked()
+        except TemporaryFailure as error:
+            return None, str(error).removeprefix("the database is ")
+        return {reason.value: number for reason, number in counted.items()}, "answers"
+
+    def _instance(self, instance: Instance) -> dict[str, Any]:
+        state, reason = instance.state
+        states = [session.supervisor.state for session in instance.sessions]
+        return {
+            "name": instance.name,
+            "module": instance.connector.info.name,
+            "state": state.value,
+            "reason": reason,
+            "logins": {one.value: n for one in LoginState if (n := states.count(one))},
+            "logins_in_trouble": [
+                {
+                    "login": session.row.id,
+                    "owner": session.row.owner or "",
+                    "state": session.supervisor.state.value,
+                    "reason": session.supervisor.reason,
+                }
+                for session in instance.sessions
+                if session.supervisor.state in _TROUBLED
+            ],
+            "chats_in_trouble": {
+                **self._in_rings(instance.name),
+                **instance.trouble,
+                **self.portals.shut(instance.name),
+            },
+        }
+
+    def _in_rings(self, instance: InstanceId) -> dict[str, str]:
+        """The chats to which something goes round, or is said again and again."""
+        return {
+            door.portal.chat: why for door in self.portals.all
+            if door.portal.instance == instance and (why := door.departures.rings.trouble)
+        }  # fmt: skip
+
+    def _lanes(self) -> dict[str, Any]:
+        oldest = self.router.oldest_of_each()
+        longest = sorted(oldest.items(), key=lambda pair: -pair[1])[:_LONGEST]
+        return {
+            "busy": len(oldest),
+            "waiting": self.router.waiting + self.router.beyond,
+            "oldest_seconds": round(max(oldest.values(), default=0.0), 1),
+            "longest": [
+                {"lane": self.portals.name_of(name), "waiting": len(self.router.lanes[name]),
+                 "seconds": round(seconds, 1), "because": self.portals.why_waiting(name)}
+                for name, seconds in longest
+            ],
+        }  # fmt: skip
+
+    def _median(self, direction: str) -> float | None:
+        """The upper bound of the half that crossed faster (or the longest that is measured).
+
+        None if nothing crossed yet.
+        """
+        counts: list[tuple[float, float]] = []
+        for metric in self.telemetry.end_to_end_seconds.collect():
+            for sample in metric.samples:
+                if sample.name.endswith("_bucket") and sample.labels["direction"] == direction:
+                    counts.append((float(sample.labels["le"]), sample.value))
+        total = counts[-1][1] if counts else 0.0
+        half = next((bound for bound, n in counts if total and n >= total / 2), None)
+        return half if half is None or isfinite(half) else counts[-2][0]
+
+
+def in_lines(look: Mapping[str, Any]) -> list[str]:
+    """What :meth:`Status.look` gives, as lines for people."""
+    lanes = look["lanes"]
+    lines = [
+        f"Trestle {look['version']}, up for {_span(look['up_seconds'])}",
+        f"homeserver: {look['homeserver']}",
+        f"database: {look['database']}",
+    ]
+    for one in look["instances"]:
+        logins = ", ".join(f"{number} {state}" for state, number in one["logins"].items())
+        why = f" ({one['reason']})" if one["reason"] else ""
+        lines.append(
+            f"{one['name']}: {one['state']}{why}" + (f"; logins: {logins}" if logins else "")
+        )
+        lines += [
+            f"  login {login['login']}{' of ' * bool(login['owner'])}{login['owner']}: "
+            f"{login['state']}" + (f" ({login['reason']})" if login["reason"] else "")
+            for login in one["logins_in_trouble"]
+        ]
+        lines += [f"  {chat}: {why}" for chat, why in one["chats_in_trouble"].items()]
+    lines += [f"{one['name']}: {one['title']}, {one['user']}" for one in look["bots"]]
+    lines.append(f"bridged rooms: {look['portals']}")
+    lines += [f"  {said}" for said in look.get("encrypted", {}).values()]
+    lines.append(
+        f"waiting: {lanes['waiting']} from Matrix in {lanes['busy']} lanes, "
+        f"{look['into_matrix_waiting']} into Matrix"
+    )
+    lines += [
+        f"  {one['lane']}: {one['waiting']}, for {_span(one['seconds'])}"
+        + (f": {one['because']}" if one["because"] else "")
+        for one in lanes["longest"] if one["seconds"] >= 1
+    ]  # fmt: skip
+    lines += [
+        f"  into {one['room']}: {one['waiting']}, since {one['since'][:19].replace('T', ' ')}: "
+        f"{one['because']}"
+        for one in look.get("into_matrix_held_up", ())  # An older Trestle does not say it.
+    ]
+    lines.append(f"parked: {_parked_in_words(look['parked'])}")
+    half = [
+        f"{way.replace('_', ' ')} under {seconds:g} s"
+        for way, seconds in look["seconds_end_to_end"].items() if seconds is not None
+    ]  # fmt: skip
+    lines.append(f"half of all arrive: {', '.join(half) or 'nothing crossed yet'}")
+    lines.append(f"unaccounted for: {sum(look['unaccounted'].values())}")
+    lines += [f"{one['at'][:19].replace('T', ' ')} {one['said']}" for one in look["troubles"]]
+    return lines
+
+
+def _parked_in_words(parked: Mapping[str, int] | None) -> str:
+    if parked is None:
+        return "the database knows"
+    return ", ".join(f"{number} {reason}" for reason, number in parked.items()) or "nothing"
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

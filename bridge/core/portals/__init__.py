@@ -1,0 +1,1 @@
+"""All portals: how rooms and chats are tied and untied, found, moved and chosen for."""

@@ -1,0 +1,181 @@
+"""What the people of a room choose for its bridge, by ``set`` and at the web."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bridge.core.host.instances import Instance
+from bridge.model import Follow, InstanceRules, Members, Portal, Puppets, Telling, Uncertain
+from bridge.nameformat import check_format
+from bridge.sdk.commands import as_typed
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.ids import UserId
+
+DEFAULT = "default"
+"""As the settings have it for the network."""
+MINE, _BOT = "mine", "bot"
+_ON, _OFF = "on", "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What somebody wants for a room."""
+
+    portal: Portal
+    person: UserId
+    instance: Instance | None
+    """The network, if it is switched on."""
+    rules: InstanceRules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One thing that can be chosen."""
+
+    help: str
+    show: Callable[[Portal], str]
+    change: Callable[[Wish, str], Portal]
+    """Raises ``PermanentFailure`` for what cannot be."""
+    values: tuple[str, ...] = ()
+    """All that it takes; none: any text."""
+    text: str = ""
+    """What the text is, where it takes any."""
+
+    @property
+    def takes(self) -> str:
+        """What can be said, in words."""
+        *others, last = self.values or (self.text,)
+        return f"{', '.join(others)} or {last}" if others else last
+
+
+def read_typed(words: Sequence[str]) -> tuple[str, str]:
+    """A key and the value after it, however somebody wrote them."""
+    key, value = words[0].casefold(), " ".join(words[1:])
+    choice = CHOICES.get(key)
+    is_named = choice is not None and (choice.values or value.casefold() == DEFAULT)
+    return key, value.casefold() if is_named else value
+
+
+def change(key: str, value: str, wish: Wish) -> Portal:
+    """The portal as it would be. Raises ``PermanentFailure`` with what can be chosen."""
+    choice = CHOICES.get(key)
+    if choice is None:
+        raise PermanentFailure(
+            f"say {as_typed('set')} alone to see what there is, or with a key and one of its "
+            f"values: {as_typed('set uncertain hold')}"
+        )
+    if choice.values and value not in choice.values:
+        raise PermanentFailure(f"{key} takes {choice.takes}")
+    return choice.change(wish, value)
+
+
+def change_all(values: Mapping[str, str], wish: Wish) -> Portal:
+    """The same for several keys, one after the other."""
+    for key, value in values.items():
+        wish = replace(wish, portal=change(key, value, wish))
+    return wish.portal
+
+
+def chosen_as(portal: Portal, chosen: Portal) -> Portal:
+    """The portal with what is chosen in another state of it; all else as it is."""
+    return replace(portal, **{key: getattr(chosen, key) for key in CHOICES})
+
+
+def describe(portal: Portal) -> str:
+    """All that is chosen and can be, a line each."""
+    return "\n".join(
+        f"{key}: {one.show(portal)} ({one.takes}; {one.help})" for key, one in CHOICES.items()
+    )
+
+
+def _set_puppets(wish: Wish, value: str) -> Portal:
+    if value == DEFAULT:
+        return replace(wish.portal, puppets=None)
+    puppets = Puppets(value)
+    if puppets is Puppets.AUTOMATIC and wish.rules.puppets is not Puppets.AUTOMATIC:
+        raise PermanentFailure("the settings let nobody have a connection made for them there")
+    return replace(wish.portal, puppets=puppets)
+
+
+def _set_privacy(wish: Wish, value: str) -> Portal:
+    if value == DEFAULT:
+        return replace(wish.portal, privacy=None)
+    puppets = wish.portal.puppets or wish.rules.puppets
+    connector = wish.instance.connector if wish.instance else None
+    has_own = connector is not None and connector.capabilities(wish.portal.chat).puppets
+    if value == _ON and (puppets is Puppets.RELAY or not has_own):
+        raise PermanentFailure("nobody is seen there: one connection speaks for all")
+    return replace(wish.portal, privacy=value == _ON)
+
+
+def _set_relay_name(wish: Wish, value: str) -> Portal:
+    if value == DEFAULT:
+        return replace(wish.portal, relay_name=None)
+    try:
+        return replace(wish.portal, relay_name=check_format(value))
+    except ValueError as error:
+        raise PermanentFailure(str(error)) from error
+
+
+def _set_relay(wish: Wish, value: str) -> Portal:
+    if value == _BOT:
+        return replace(wish.portal, relay=None)
+    own = wish.instance.logins_of(wish.person) if wish.instance else ()
+    if not own:
+        raise PermanentFailure(
+            f"you have no login on {wish.portal.instance}; say {as_typed('login')}"
+        )
+    return replace(wish.portal, relay=own[0].row.id)
+
+
+CHOICES: Mapping[str, Choice] = {
+    "uncertain": Choice(
+        values=tuple(Uncertain),
+        help="what is done with a message that may have been sent before an interruption",
+        show=lambda portal: portal.uncertain.value,
+        change=lambda wish, value: replace(wish.portal, uncertain=Uncertain(value)),
+    ),
+    "telling": Choice(
+        values=tuple(Telling),
+        help="how its sender is told",
+        show=lambda portal: portal.telling.value,
+        change=lambda wish, value: replace(wish.portal, telling=Telling(value)),
+    ),
+    "follow": Choice(
+        values=tuple(Follow),
+        help="what the room takes over from the chat, and the chat from the room",
+        show=lambda portal: portal.follow.value,
+        change=lambda wish, value: replace(wish.portal, follow=Follow(value)),
+    ),
+    "members": Choice(
+        values=(*Members, DEFAULT),
+        help="who of the chat is shown in the room: everybody, who has spoken, or nobody",
+        show=lambda portal: portal.members.value if portal.members else DEFAULT,
+        change=lambda wish, value: replace(
+            wish.portal, members=None if value == DEFAULT else Members(value)
+        ),
+    ),
+    "privacy": Choice(
+        values=(_ON, _OFF, DEFAULT),
+        help="nothing comes in while somebody reads here who is not seen there",
+        show=lambda portal: DEFAULT if portal.privacy is None else _ON if portal.privacy else _OFF,
+        change=_set_privacy,
+    ),
+    "puppets": Choice(
+        values=(*Puppets, DEFAULT),
+        help="whose account speaks for people",
+        show=lambda portal: portal.puppets.value if portal.puppets else DEFAULT,
+        change=_set_puppets,
+    ),
+    "relay_name": Choice(
+        text=f"a text with {{name}}, {{user}}, {{localpart}} or {{server}}, or {DEFAULT}",
+        help="how the relay names people",
+        show=lambda portal: portal.relay_name or DEFAULT,
+        change=_set_relay_name,
+    ),
+    "relay": Choice(
+        values=(MINE, _BOT),
+        help="whose login speaks for those who have none",
+        show=lambda portal: _BOT if portal.relay is None else f"login {portal.relay}",
+        change=_set_relay,
+    ),
+}

@@ -1,0 +1,304 @@
+"""Direct chats: one login and one person of its network, in a room of their own."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from bridge.core.host.instances import Instance, Session
+from bridge.core.lanes.frequency import Frequency
+from bridge.core.logins.ownlogins import own_login
+from bridge.core.outbox.outgoing import once
+from bridge.core.permissions.optouts import EVERYWHERE
+from bridge.core.portals.directrooms import DirectRooms, Key
+from bridge.core.portals.ignored import is_ignored
+from bridge.core.portals.invitations import Invitations
+from bridge.core.rooms.attendance import is_left_out
+from bridge.core.rooms.house import House
+from bridge.core.traffic.bothsides import say_here
+from bridge.core.traffic.doorway import Doorway
+from bridge.matrix.client import MatrixError
+from bridge.model import LoginRow, Outgoing, Permission, Portal, SendKind
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.events import RemoteChat, RemoteMessage, RemoteRename, RemoteUser, Sender
+from bridge.sdk.ids import LoginId, RemoteChatId, RoomId, UserId
+from bridge.sdk.module import FindsChats, HasDirectChats
+
+if TYPE_CHECKING:
+    from bridge.core.portals.portals import Portals
+
+log = logging.getLogger(__name__)
+
+NEW_MOST, NEW_SECONDS = 10, 600.0
+"""So many rooms may people of a network open for one person in that time."""
+_ENCRYPTED = "I cannot read encrypted messages yet; I invite you to a chat that is not encrypted"
+
+
+class DirectChats:
+    """Makes them, from either side, and ends them."""
+
+    def __init__(
+        self,
+        house: House,
+        portals: "Portals",
+        move_in: Callable[[UserId, RoomId], Awaitable[None]],
+        invitations: Invitations,
+    ) -> None:
+        """``move_in`` notes that a bot of ours is in a room."""
+        self._house = house
+        self._portals = portals
+        self._move_in = move_in
+        self._invitations = invitations
+        self._rooms = DirectRooms(house, move_in)
+        self._making: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+        """Held by whoever looks whether there is a chat, until there is one."""
+        self.is_ending: Callable[[LoginId], bool]
+        """Whether a login is being ended: it has no new chats."""
+        self._opened = Frequency(NEW_MOST, NEW_SECONDS)
+
+    # --- from the network ---
+
+    async def receive(self, row: LoginRow, event: RemoteMessage) -> None:
+        """Take what somebody said to one login alone, for which there is no room yet.
+
+        Raises ``PermanentFailure`` if its owner is not to have it, ``TemporaryFailure`` when the
+        database or the homeserver is away.
+        """
+        owner, house = row.owner, self._house
+        if owner is None or not house.permissions.allows(owner, Permission.USER, row.instance):
+            raise PermanentFailure("nobody here takes messages of this kind")
+        if house.optouts.cover(owner, EVERYWHERE):
+            raise PermanentFailure("they take no messages of this kind")
+        if is_left_out(house, row.instance, event.sender, EVERYWHERE):
+            return
+        if await is_ignored(house, row, event):
+            return
+        door = await self._have(row, event.sender, owner, is_called=True)
+        await door.receive(event)
+
+    async def rename(self, door: Doorway, event: RemoteRename) -> None:
+        """Go on with the same person under another name; raises ``TemporaryFailure``."""
+        portal, new = door.portal, event.new
+        other = self._portals.find_direct(portal.instance, RemoteChatId(new.id), portal.receiver)
+        if other is not None and other is not door:
+            await self._house.sender.put([say_here(
+                self._house, portal.room,
+                f"{event.old.name} is called {new.name} now. That goes on in {other.portal.room}",
+            )])  # fmt: skip
+            return
+        await door.arrivals.receive(event)
+        await self._portals.call(door, RemoteChat(id=RemoteChatId(new.id), name=new.name))
+        if portal.chat_name != new.name:
+            await self._house.sender.put([self._named(portal.room, new.name)])
+
+    # --- from Matrix ---
+
+    async def query(self, instance: Instance, person: Sender, text: str, room: RoomId) -> str:
+        """Have a chat with whom somebody names; the answer. Raises a ``DeliveryError``."""
+        row, user = await self._prepare(instance, person, text, room)
+        owner = person.user_id
+        door = self._portals.find_direct(instance.name, RemoteChatId(user.id), row.id)
+        if door is None:
+            door = await self._have(row, user, owner)
+            return f"You are invited to a direct chat with {user.name}: {door.portal.room}"
+        if owner in await self._house.intents.joined_members(door.portal.room):
+            return f"You have a direct chat with {user.name}: {door.portal.room}"
+        try:
+            await self._invite_again(door, owner)
+        except MatrixError as error:
+            raise PermanentFailure(
+                f"I cannot invite you to {door.portal.room}: {error.message}"
+            ) from error
+        return f"You are invited to your direct chat with {user.name}: {door.portal.room}"
+
+    async def invited(
+        self, ghost: UserId, inviter: UserId, room: RoomId, *, direct: bool, encrypted: bool
+    ) -> None:
+        """Somebody invites a ghost: come, or decline with the reason.
+
+        Raises ``TemporaryFailure`` when database, homeserver or network are away.
+        """
+        intents = self._house.intents
+        try:
+            reason = await self._come(ghost, inviter, room, direct=direct, encrypted=encrypted)
+        except PermanentFailure as error:
+            reason = str(error)
+        except MatrixError as error:
+            reason = f"the homeserver refuses it: {error.message}"
+        if reason:
+            await intents.ensure_registered(ghost)
+            await self._invitations.decline(room, ghost, reason[:1].upper() + reason[1:])
+
+    async def _come(
+        self, ghost: UserId, inviter: UserId, room: RoomId, *, direct: bool, encrypted: bool
+    ) -> str:
+        """Have the chat in that room; why it is in another, if it is."""
+        house = self._house
+        found = house.namespaces.parse_ghost(ghost)
+        instance = house.instances.get(found[0]) if found else None
+        if found is None or instance is None:
+            raise PermanentFailure("this network is not switched on")
+        if not direct:
+            raise PermanentFailure("people of a network come to direct chats alone")
+        if doors := self._portals.in_room(room):
+            if not any(self._is_between(door.portal, ghost, inviter) for door in doors):
+                raise PermanentFailure("this room is bridged already")
+            # We were cut off as we came.
+            await self._invitations.accept(room, ghost, doors[0].portal.chat_name)
+            await self._move_in(house.namespaces.bot, room)
+            return ""
+        if not house.permissions.allows(inviter, Permission.USER, instance.name):
+            raise PermanentFailure("the settings of this bridge do not let you do that")
+        person = Sender(user_id=inviter, name=inviter[1:].partition(":")[0])
+        row, user = await self._prepare(instance, person, found[1], room, is_there=False)
+        if house.namespaces.ghost(instance.name, user.id) != ghost:
+            raise PermanentFailure("nobody can have that name there")
+        key = (row.id, RemoteChatId(user.id))
+        async with self._lock(key):
+            self._refuse_ending(row)
+            existing = self._portals.find_direct(instance.name, key[1], row.id)
+            if existing is None and not encrypted:
+                await self._settle(ghost, inviter, room, user)
+                await self._rooms.give_up(key)
+                # The bot hears there only once the chat is open: what is said meanwhile waits for
+                # both.
+                await self._tie(row, user, inviter, room)
+                await self._move_in(house.namespaces.bot, room)
+                return ""
+        if existing is not None:
+            await self._invite_again(existing, inviter)
+            return f"you have a chat with {user.name} already: {existing.portal.room}"
+        door = await self._have(row, user, inviter)
+        return f"{_ENCRYPTED}: {door.portal.room}"
+
+    def _is_between(self, portal: Portal, ghost: UserId, owner: UserId) -> bool:
+        """Whether it is the direct chat of just these two."""
+        is_ghosts = self._house.namespaces.ghost(portal.instance, portal.chat) == ghost
+        return is_ghosts and portal.receiver is not None and portal.created_by == owner
+
+    async def _settle(
+        self, ghost: UserId, inviter: UserId, room: RoomId, user: RemoteUser
+    ) -> None:
+        """Be in a room that somebody made, with the bot, and with nobody else."""
+        intents, bot = self._house.intents, self._house.namespaces.bot
+        await self._invitations.accept(room, ghost, user.name)
+        await intents.invite(room, ghost, bot)
+        await intents.ensure_joined(room, bot)
+        others = set(await intents.joined_members(room)) - {ghost, bot, inviter}
+        if others or await intents.is_encrypted(room):
+            await intents.leave(room, bot)
+            raise PermanentFailure("that is no chat of us two, or it is encrypted")
+
+    async def _prepare(
+        self, instance: Instance, person: Sender, text: str, room: RoomId, *, is_there: bool = True
+    ) -> tuple[LoginRow, RemoteUser]:
+        """Whose chat it will be, and with whom; people are told before they get a connection.
+
+        ``is_there``: our bot is in the room; else the person is told in a direct chat of the
+        bot's.
+        """
+        connector, house = instance.connector, self._house
+        if not isinstance(connector, FindsChats) or not isinstance(connector, HasDirectChats):
+            raise PermanentFailure(f"nobody can be talked to alone on {instance.name}")
+        if not instance.is_open:
+            raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
+        await instance.wait_until_connected(2)
+        user = await connector.find_user(text)
+        connector.direct_chat(user)
+        rules = house.rules(instance.name)
+        if not is_there:
+            rules = replace(rules, announce_direct=True)
+        session: Session = await own_login(instance, person, room, rules, house.announcer)
+        return session.row, user
+
+    # --- both ---
+
+    def _lock(self, key: Key) -> asyncio.Lock:
+        return self._making.setdefault(key, asyncio.Lock())
+
+    def _refuse_ending(self, row: LoginRow) -> None:
+        if self.is_ending(row.id):
+            raise PermanentFailure("they are logging out just now")
+
+    async def _have(
+        self, row: LoginRow, user: RemoteUser, owner: UserId, *, is_called: bool = False
+    ) -> Doorway:
+        """The chat's portal, with a room made for it if need be.
+
+        ``is_called``: it is somebody of the network who begins it.
+        """
+        key = (row.id, RemoteChatId(user.id))
+        async with self._lock(key):
+            door = self._portals.find_direct(row.instance, key[1], row.id)
+            if door is not None:
+                return door
+            self._refuse_ending(row)
+            is_new = is_called and not self._rooms.is_begun(key)
+            if is_new and not self._opened.count(owner):
+                raise PermanentFailure("too many people write to them for the first time just now")
+            ghost = self._house.namespaces.ghost(row.instance, user.id)
+            try:
+                room = await self._rooms.make(key, ghost, owner, user.name)
+                door = await self._tie(row, user, owner, room)
+            except PermanentFailure:
+                await self._rooms.give_up(key)
+                raise
+            self._rooms.settle(key)
+            return door
+
+    async def _tie(self, row: LoginRow, user: RemoteUser, owner: UserId, room: RoomId) -> Doorway:
+        door = await self._portals.add(
+            instance=row.instance, chat=RemoteChat(id=RemoteChatId(user.id), name=user.name),
+            room=room, created_by=owner, receiver=row.id,
+        )  # fmt: skip
+        log.info("a direct chat is open", extra={"event": "direct_chat", "instance": row.instance})
+        return door
+
+    async def _invite_again(self, door: Doorway, owner: UserId) -> None:
+        room = door.portal.room
+        member = await self._house.intents.state(room, "m.room.member", owner) or {}
+        if member.get("membership") not in {"join", "invite"}:
+            await self._house.intents.invite(room, self._house.namespaces.bot, owner)
+
+    # --- the end ---
+
+    async def end(self, door: Doorway, why: str = "") -> None:
+        """End a chat: ghost and bot leave its room, which is told ``why``.
+
+        Raises ``TemporaryFailure`` when the database is away; then it can be done again.
+        """
+        portal, house = door.portal, self._house
+        try:
+            ghosts = sorted(await door.arrivals.attendance.present())
+        except TemporaryFailure:  # It is not asked for what is known: whose chat it is.
+            ghosts = [house.namespaces.ghost(portal.instance, portal.chat)]
+        said = [say_here(house, portal.room, why)] if why else []
+        await house.sender.put([*said, *(
+            Outgoing(room=portal.room, user=one, kind=SendKind.LEAVE, content={},
+                     transaction_id=once())
+            for one in (*ghosts, house.namespaces.bot)
+        )])  # fmt: skip
+        await self._portals.remove(door, portal.created_by or house.namespaces.bot)
+
+    async def end_all(self, row: LoginRow) -> None:
+        """End the chats of a login that its owner ends. Raises ``TemporaryFailure``."""
+        for key, lock in list(self._making.items()):
+            if key[0] == row.id:
+                async with lock:  # One that is being made is there then.
+                    pass
+        await self._rooms.give_up_all(row.id)
+        # One that was made by itself has no name.
+        what = f"login {row.name} on" if row.name else "connection to"
+        for door in self._of(row):
+            await self.end(door, f"Your {what} {row.instance} has ended, and this chat with it.")
+
+    def _of(self, row: LoginRow) -> list[Doorway]:
+        return [door for door in self._portals.all if door.portal.receiver == row.id]
+
+    def _named(self, room: RoomId, name: str) -> Outgoing:
+        return Outgoing(
+            room=room, user=self._house.namespaces.bot, kind=SendKind.STATE, type="m.room.name",
+            content={"name": name}, transaction_id=once(),
+        )  # fmt: skip

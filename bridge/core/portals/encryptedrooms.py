@@ -1,0 +1,160 @@
+"""A bridge ends when its room becomes encrypted: we cannot read there, nor speak in clear."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from bridge.core.host.privatechat import PrivateChats
+from bridge.core.outbox.outgoing import notice
+from bridge.core.portals.plumbing import Plumbing
+from bridge.core.portals.portals import Portals
+from bridge.core.rooms.house import House
+from bridge.core.traffic.bothsides import say_there
+from bridge.core.traffic.doorway import Doorway
+from bridge.matrix.client import MatrixError
+from bridge.sdk.commands import as_typed
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure, TrestleError
+from bridge.sdk.ids import RoomId, UserId
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 5.0
+_CONNECT_SECONDS = 20.0
+"""How long a network may take to be reached, so that its chat hears of the end."""
+_SHOWN_FOR = timedelta(days=1)
+"""How long an end is a trouble that those who run this see."""
+
+
+class EncryptedRooms:
+    """Ends the bridges of rooms that are encrypted, and says so where it can be said.
+
+    What is left to do is in the database: a portal whose room is known to be encrypted.
+    """
+
+    def __init__(
+        self,
+        house: House,
+        portals: Portals,
+        plumbing: Plumbing,
+        private_chats: PrivateChats,
+        is_encrypted: Callable[[RoomId], bool],
+    ) -> None:
+        self._house = house
+        self._portals = portals
+        self._plumbing = plumbing
+        self._private_chats = private_chats
+        self._is_encrypted = is_encrypted
+        self._changed = asyncio.Event()
+        self._ended: dict[str, tuple[datetime, Doorway]] = {}
+
+    def note(self, room: RoomId) -> None:
+        """Learn that a room is encrypted."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """End what is to end, soon after it is known. Runs until cancelled."""
+        while True:
+            self._changed.clear()
+            await self.look()
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    async def look(self) -> None:
+        """End the bridges of the rooms that are encrypted; what cannot be done now is left."""
+        for door in [one for one in self._portals.all if self._is_encrypted(one.portal.room)]:
+            try:
+                await self._end(door)
+            except TrestleError as error:
+                log.info(
+                    "an ended bridge is untied later: %s", error, extra={"event": "untied_later"}
+                )
+
+    def troubles(self) -> dict[str, str]:
+        """A sentence for each bridge that ended so in the last day and was not made anew."""
+        now = self._house.clock.now()
+        self._ended = {
+            key: (at, door)
+            for key, (at, door) in self._ended.items()
+            if now - at < _SHOWN_FOR
+            and self._plumbing.find_door(door.portal.instance, door.portal.chat) in (None, door)
+        }
+        return {
+            key: f"{door.portal.room} was made encrypted, which cannot be undone: its bridge to "
+            f"{door.portal.chat_name} on {door.portal.instance} has ended. Have a room without "
+            "encryption bridged instead."
+            for key, (_, door) in self._ended.items()
+        }  # fmt: skip
+
+    async def _end(self, door: Doorway) -> None:
+        house, portal = self._house, door.portal
+        bot = house.namespaces.bot
+        if not portal.paused:
+            # What the chat says from now on is not put aside one by one.
+            await self._plumbing.halt(door, bot)
+        what = f"encrypted {portal.id}"
+        if await house.told.told_at(bot, what) is None:
+            await self._tell(door)
+            await house.told.note_told(bot, what)
+        await self._plumbing.unbridge(door, bot, "its Matrix room was made encrypted")
+        if portal.receiver is None:
+            self._ended[f"encrypted {portal.room} {portal.id}"] = (house.clock.now(), door)
+            log.warning(
+                "%s was made encrypted: its bridge to %s on %s has ended", portal.room,
+                portal.chat_name, portal.instance, extra={"event": "encrypted"},
+            )  # fmt: skip
+
+    async def _tell(self, door: Doorway) -> None:
+        """Tell the chat, and who bridged it. In the room nothing may be said in clear.
+
+        Raises ``TemporaryFailure`` when the homeserver or the database is away, or the network is
+        not started yet.
+        """
+        house, portal = self._house, door.portal
+        instance, person = house.instances.get(portal.instance), portal.created_by
+        if instance is not None and not instance.is_open:
+            raise TemporaryFailure(f"{portal.instance} is starting")
+        if person is not None and not house.namespaces.is_ours(person):
+            try:
+                await self._tell_person(door, person)
+            except (PermanentFailure, MatrixError) as error:
+                log.info("nobody is told of it: %s", error, extra={"event": "not_announced"})
+        if portal.receiver is None and instance is not None:
+            await instance.wait_until_connected(_CONNECT_SECONDS)
+            await say_there(
+                house, door, "This channel is no longer bridged to Matrix: the room there was "
+                "made encrypted, and I cannot read encrypted messages.",
+            )  # fmt: skip
+
+    async def _tell_person(self, door: Doorway, person: UserId) -> None:
+        house, portal = self._house, door.portal
+        bot, name = house.namespaces.bot, portal.chat_name
+        if portal.receiver is not None:
+            text = (
+                f"Your chat with {name} on {portal.instance} has ended: it was made encrypted, "
+                "and I cannot read encrypted messages. For a new one say here "
+                f"{as_typed(f'query {portal.instance} {name}', direct=True)}"
+            )
+        else:
+            again = as_typed(f"bridge {portal.instance} {name}")
+            text = (
+                f"The bridge of {await self._name_of(portal.room)} to {name} on {portal.instance} "
+                "has ended: the room was made encrypted, and I cannot read encrypted messages. "
+                "That cannot be undone: make a new room without encryption, invite me there and "
+                f"say {again}"
+            )
+        chat = await self._private_chats.open(bot, person)
+        source = ("encrypted", portal.id)
+        await house.sender.put([
+            notice(house.key_of, room=chat, user=bot, text=text, source=source)
+        ])  # fmt: skip
+
+    async def _name_of(self, room: RoomId) -> str:
+        try:
+            name = await self._house.intents.room_name(room)
+        except MatrixError:
+            return room
+        return room if name == room else f"{name} ({room})"

@@ -1,0 +1,192 @@
+"""A room that was replaced by another (a tombstone): its bridge goes along, if it may."""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
+
+from bridge.core.lanes.lane import Item
+from bridge.core.outbox.outgoing import once
+from bridge.core.portals.plumbing import Plumbing
+from bridge.core.portals.portals import Portals
+from bridge.core.rooms.house import House
+from bridge.core.traffic.bothsides import say_on_both_sides
+from bridge.core.traffic.doorway import Doorway
+from bridge.core.traffic.telling import tell
+from bridge.matrix.client import MatrixError
+from bridge.model import Outgoing, SendKind
+from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.ids import RoomId, UserId
+
+log = logging.getLogger(__name__)
+
+
+class Upgrades:
+    """Follows a tombstone only where both rooms say the same, and who set it runs both.
+
+    One other bridge was led into a room of a stranger by a tombstone alone (CVE-2021-32659).
+    """
+
+    def __init__(
+        self,
+        house: House,
+        portals: Portals,
+        plumbing: Plumbing,
+        move_in: Callable[[UserId, RoomId], Awaitable[None]],
+    ) -> None:
+        self._house = house
+        self._portals = portals
+        self._plumbing = plumbing
+        self._move_in = move_in
+        self._moving: set[tuple[int, RoomId]] = set()
+        """By portal and old room: the moves of this process that are not finished."""
+
+        plumbing.leave_behind = self.leave_behind
+
+    async def follow(self, door: Doorway, item: Item) -> None:
+        """Move the portal, or say in the old room why not. Raises ``TemporaryFailure``."""
+        item.drop()
+        # Who unties it meanwhile does that before, or when all of the move is done.
+        async with self._plumbing.holding(door) as is_there:
+            if is_there:
+                await self._follow(door, item)
+
+    async def leave_behind(self, door: Doorway) -> None:
+        """Have nothing of a portal that ends stay where a move of it is not finished.
+
+        Raises ``TemporaryFailure`` and :class:`MatrixError`; it can be done again.
+        """
+        house, number = self._house, door.portal.id
+        for old in [old for moving, old in self._moving if moving == number]:
+            there = self._ghosts(door, await house.intents.joined_members(old))
+            # Not as the portal's: they go though it is no more.
+            await house.sender.put([
+                Outgoing(room=old, user=ghost, kind=SendKind.LEAVE, content={},
+                         transaction_id=once())
+                for ghost in sorted(there)
+            ])  # fmt: skip
+            await self._plumbing.retract(door, old)
+            self._moving.discard((number, old))
+
+    async def _follow(self, door: Doorway, item: Item) -> None:
+        portal, sender = door.portal, UserId(item.event["sender"])
+        target = item.event["content"].get("replacement_room")
+        if not isinstance(target, str) or not target.startswith("!"):
+            return
+        room, old = RoomId(target), RoomId(item.event["room_id"])
+        if portal.room == room != old:
+            if (portal.id, old) in self._moving or await self._was_cut_off(door, old, sender):
+                # It was moved, and what comes after that was cut off.
+                await self._settle(door, old, sender, [door.facts.unlist(old)])
+            return
+        try:
+            await self._check(door, room, sender)
+        except (PermanentFailure, MatrixError) as error:
+            reason = "the homeserver refuses it" if isinstance(error, MatrixError) else str(error)
+            await tell(
+                self._house, portal, item, "upgrade",
+                f"The bridge to {portal.chat_name} on {portal.instance} stays here: "
+                f"{reason.rstrip('.')}.",
+            )  # fmt: skip
+            return
+        await self._move(door, room, sender)
+
+    async def _was_cut_off(self, door: Doorway, old: RoomId, sender: UserId) -> bool:
+        """Whether an earlier process moved the bridge here from the old room, and did no more."""
+        house, room = self._house, door.portal.room
+        # Where another bridge of the network is still, its ghosts tell nothing.
+        still = {other.portal.instance for other in self._portals.in_room(old)}
+        has_ghosts = door.portal.instance not in still
+        try:
+            return (
+                await self._replaces(room, old)
+                and await house.intents.can(room, sender, "m.bridge")
+                and (
+                    (
+                        has_ghosts
+                        and bool(self._ghosts(door, await house.intents.joined_members(old)))
+                    )
+                    or await self._plumbing.is_published(door, old)
+                )
+            )
+        except (PermanentFailure, MatrixError):
+            return False
+
+    async def _replaces(self, room: RoomId, old: RoomId) -> bool:
+        creation = await self._house.intents.state(room, "m.room.create") or {}
+        predecessor = creation.get("predecessor")
+        return isinstance(predecessor, dict) and predecessor.get("room_id") == old
+
+    def _ghosts(self, door: Doorway, users: Iterable[UserId]) -> set[UserId]:
+        """Those of the users that are ghosts of the portal's network."""
+        parse = self._house.namespaces.parse_ghost
+        instance = door.portal.instance
+        return {user for user in users if (who := parse(user)) and who[0] == instance}
+
+    async def _check(self, door: Doorway, room: RoomId, sender: UserId) -> None:
+        """Raise ``PermanentFailure`` with why the new room is not to be trusted."""
+        house, old = self._house, door.portal.room
+        tombstone = await house.intents.state(old, "m.room.tombstone") or {}
+        if tombstone.get("replacement_room") != room:
+            raise PermanentFailure("it is not replaced any more")
+        try:
+            await house.intents.join_by(room, house.namespaces.bot, sender.partition(":")[2])
+        except MatrixError as error:
+            raise PermanentFailure(
+                "I am not let into the new room; invite me there and bridge it"
+            ) from error
+        if not await self._replaces(room, old):
+            raise PermanentFailure("the new room does not say that it replaces this one")
+        if not await house.intents.can(room, sender, "m.bridge"):
+            raise PermanentFailure(f"{sender} has no power over the settings of the new room")
+        if await house.intents.is_encrypted(room):
+            raise PermanentFailure("the new room is encrypted, which I cannot read yet")
+        if door.portal.receiver is None:
+            self._portals.refuse_second(room, door.portal.instance, door.chat)
+
+    async def _move(self, door: Doorway, room: RoomId, sender: UserId) -> None:
+        old = door.portal.room
+        # Those on their way there are not in there yet.
+        present = await door.arrivals.attendance.present()
+        left = door.arrivals.attendance.gone(present)
+        hidden = door.facts.hide()
+        self._moving.add((door.portal.id, old))
+        await self._portals.move(door, room, sender)
+        door.facts.forget_listing()  # That was of the old room.
+        await self._settle(door, old, sender, hidden, present, left)
+
+    async def _settle(
+        self, door: Doorway, old: RoomId, sender: UserId, hidden: Sequence[Outgoing],
+        present: Set[UserId] = frozenset(), left: Set[UserId] = frozenset(),
+    ) -> None:  # fmt: skip
+        """Do in both rooms what belongs to a move; all of it can be done again.
+
+        Those of the ``present`` who ``left`` the chat, while room and chat could not be compared,
+        leave the old room and do not come into the new one.
+        """
+        house, portal = self._house, door.portal
+        names = await house.intents.joined_members(old)
+        there = self._ghosts(door, names) | present
+        await door.facts.show()
+        await self._move_in(house.namespaces.bot, portal.room)
+
+        def membership(ghost: UserId, where: RoomId, kind: SendKind) -> Outgoing:
+            return Outgoing(
+                room=where, user=ghost, kind=kind, content={}, transaction_id=once(),
+                portal=portal.id, name=names.get(ghost, ""),
+            )  # fmt: skip
+
+        along = there - left - door.arrivals.attendance.gone(there)
+        await house.sender.put([
+            *hidden,
+            *(membership(ghost, portal.room, SendKind.JOIN) for ghost in sorted(along)),
+            *(membership(ghost, old, SendKind.LEAVE) for ghost in sorted(there)),
+        ])  # fmt: skip
+        await self._plumbing.retract(door, old)
+        await self._plumbing.publish(door, sender)
+        await door.facts.review()
+        await say_on_both_sides(
+            house, door,
+            there=f"The Matrix room was replaced by {sender}; the bridge has moved along.",
+            here=f"The bridge to {portal.chat_name} on {portal.instance} has moved here.",
+        )  # fmt: skip
+        self._moving.discard((portal.id, old))
+        log.info("a bridge has moved", extra={"event": "moved", "instance": portal.instance})

@@ -1,0 +1,434 @@
+"""Which people of a chat have their ghosts in its room."""
+
+import logging
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import replace
+
+from bridge.core.lanes.patience import promptly
+from bridge.core.outbox.outgoing import once
+from bridge.core.rooms.chatfacts import ChatFacts
+from bridge.core.rooms.house import House
+from bridge.matrix.client import HomeserverAway, MatrixError
+from bridge.model import Members, Outgoing, Permission, Portal, SendKind
+from bridge.sdk.events import (
+    RemoteJoin,
+    RemoteLeave,
+    RemoteMembers,
+    RemoteRename,
+    RemoteUser,
+)
+from bridge.sdk.ids import InstanceId, RemoteUserId, UserId
+
+Movement = RemoteJoin | RemoteLeave | RemoteRename | RemoteMembers
+
+log = logging.getLogger(__name__)
+
+
+class _NotToBeSeenError(HomeserverAway):
+    """Who is in a room is told to nobody who is not."""
+
+
+class Attendance:
+    """One room's. Whether everybody of the chat, who has spoken, or nobody: ``Members``.
+
+    Who is in the room is asked once. Where the homeserver does not answer, nothing waits for it:
+    room and chat are compared when it does (``core.catchingup``).
+    """
+
+    def __init__(self, facts: ChatFacts, house: House) -> None:
+        self._facts = facts
+        self._house = house
+        self._present: set[UserId] | None = None
+        self._there: dict[RemoteUserId, RemoteUser] = {}
+        """Who is in the chat, as far as the network has told."""
+        self._spoke: dict[RemoteUserId, None] = {}
+        """Who has spoken since we began, the last one last."""
+        self._coming: dict[UserId, RemoteUser] = {}
+        self._going: dict[UserId, str] = {}
+        """By what names."""
+        self._is_told = False
+        """The network has told who all is in the chat."""
+        self._is_unmatched = False
+        """Who is in the room is to be compared with that, when the homeserver says who is."""
+        self._brought: set[UserId] = set()
+        """Who is in the room by what was put since it was to be asked who is there."""
+        self._missed: dict[UserId, RemoteLeave | RemoteRename] = {}
+        """What became of others in the meantime."""
+        self._leaving: dict[UserId, Outgoing] = {}
+        """What has ghosts leave that was put in the meantime, and may be on its way."""
+
+    @property
+    def _portal(self) -> Portal:
+        return self._facts.portal
+
+    @property
+    def mode(self) -> Members:
+        """Whose ghosts are wanted in the room."""
+        portal = self._portal
+        if portal.receiver is not None:
+            return Members.SPEAKERS
+        return portal.members or self._house.rules(portal.instance).members
+
+    @property
+    def waiting(self) -> int:
+        """How many are to come or to go yet."""
+        return len(self._coming) + len(self._going)
+
+    async def present(self) -> set[UserId]:
+        """Our ghosts of this portal's instance that are in the room.
+
+        Where our bot is out, none is known of. Raises ``HomeserverAway`` when the homeserver does
+        not say.
+        """
+        try:
+            return await self._learn()
+        except _NotToBeSeenError:
+            return self._brought
+
+    async def _learn(self) -> set[UserId]:
+        """The same; raises ``HomeserverAway`` also where our bot is out, and is not told."""
+        if self._present is None:
+            room, may_wait = self._portal.room, self._house.sender.may_wait
+            # Asked first: who is to leave by what waits is in the answer, and not there after it.
+            done = [entry for entry in self._leaving.values() if not may_wait(entry)]
+            try:
+                members = await self._house.intents.joined_members(room)
+            except MatrixError as error:
+                raise HomeserverAway(str(error), retry_after=5) from error
+            if self._present is not None or self._portal.room != room:
+                return await self._learn()  # Known, or another room, meanwhile.
+            if not members:
+                raise _NotToBeSeenError("our bot is not in the room")
+            parse_ghost = self._house.namespaces.parse_ghost
+            gone = {ghost for ghost, entry in self._leaving.items() if entry not in done}
+            self._present = self._brought | {
+                user
+                for user in members.keys() - gone
+                if (ghost := parse_ghost(user)) and ghost[0] == self._portal.instance
+            }
+            self._brought, self._leaving = set(), {}
+        return self._present
+
+    async def known(self) -> set[UserId]:
+        """The same, as far as it is known soon: else those that what was put brings there."""
+        if self._present is None and not self._is_unmatched:
+            try:
+                self._refuse_early()
+                return await promptly(self._learn())
+            except HomeserverAway as error:
+                log.info("room and chat are compared later: %s", error,
+                         extra={"event": "match_later"})  # fmt: skip
+                self._match_later()
+        return self._at_hand
+
+    def _refuse_early(self) -> None:
+        """Raise ``HomeserverAway`` while somebody may come in by what an earlier process put."""
+        lane = self._house.sender.lane_of(self._portal.room)
+        if lane is not None and not lane.is_of_now:
+            raise HomeserverAway("it has not taken all that was said before", retry_after=1)
+
+    @property
+    def _at_hand(self) -> set[UserId]:
+        return self._brought if self._present is None else self._present
+
+    def _match_later(self) -> None:
+        self._is_unmatched = True
+        self._house.catching_up.want(self)
+
+    async def catch_up(self) -> None:
+        """Have room and chat match, once the homeserver says who is in the room.
+
+        Not while nothing crosses, or our bot is out: then it is done after :meth:`review`. Raises
+        ``TemporaryFailure`` while the homeserver does not say, or the database is away.
+        """
+        is_shut = self._portal.paused or self._facts.is_bot_out
+        if self._is_unmatched and not is_shut:
+            self._refuse_early()
+            await self._learn()
+            await self._match()
+            self._is_unmatched = False
+
+    def review(self) -> None:
+        """Have room and chat match soon, if that waits: things cross again, or our bot is back."""
+        if self._is_unmatched:
+            self._house.catching_up.want(self)
+
+    def moved(self) -> None:
+        """The room is another: who is in there is to be asked."""
+        self._present = None
+        self._brought, self._missed, self._leaving = set(), {}, {}
+        self.end()
+
+    def end(self) -> None:
+        """Let nobody come or go any more who waits."""
+        self._coming.clear()
+        self._going.clear()
+
+    def note_spoke(self, user: RemoteUser) -> None:
+        """Somebody of the chat has spoken: the ghost is in the room by that, if there is one."""
+        self._spoke.pop(user.id, None)
+        self._spoke[user.id] = None
+        ghost = self._ghost(user)
+        self._coming.pop(ghost, None)
+        self._going.pop(ghost, None)
+        if self.mode is not Members.NONE:
+            self._at_hand.add(ghost)
+            self._missed.pop(ghost, None)
+
+    async def receive(self, event: Movement) -> None:
+        """Follow who comes into the chat and who leaves it."""
+        match event:
+            case RemoteJoin():
+                self._there[event.user.id] = event.user
+                await self._want([event.user])
+            case RemoteLeave():
+                self._forget(event.user)
+                await self.known()
+                if self._present is None:
+                    self._missed[self._ghost(event.user)] = event
+                await self._move(leave=[event.user], reason=event.reason)
+            case RemoteRename():
+                await self._rename(event)
+            case RemoteMembers():
+                self._there = {user.id: user for user in event.users}
+                self._spoke = {one: None for one in self._spoke if one in self._there}
+                self._is_told = True
+                await self.known()
+                if self._present is not None:
+                    await self._match()
+
+    async def let_go(self, user: RemoteUserId) -> None:
+        """Have somebody's ghost out of the room who does not want to be there."""
+        gone = RemoteUser(id=user, name=user)
+        self._coming.pop(self._ghost(gone), None)
+        if self._present is None:
+            # Not asked here: it may be about many rooms, and somebody waits for an answer.
+            self._missed[self._ghost(gone)] = RemoteLeave(chat=self._portal.chat, user=gone)
+            self._match_later()
+        await self._move(leave=[gone])
+
+    def let_go_soon(self, user: RemoteUserId) -> None:
+        """Have it out as soon as the homeserver is there. After a restart it goes by what the
+        network tells of who is in the chat."""
+        ghost = self._ghost(RemoteUser(id=user, name=user))
+        self._coming.pop(ghost, None)
+        if self._present is None or ghost in self._present:
+            self._going[ghost] = user
+            self._house.gathering.want(self)
+
+    def gone(self, ghosts: Set[UserId]) -> set[UserId]:
+        """Those of the ghosts who are in the chat no more, as far as the network has told."""
+        stay = set() if self.mode is Members.NONE else self._wanted()
+        return {*(ghosts if self._is_told else ghosts & self._missed.keys())} - stay
+
+    async def empty(self) -> None:
+        """Have all ghosts out of the room, for good.
+
+        Raises ``TemporaryFailure`` when database or homeserver are away; it can be done again.
+        """
+        present = await self.present()
+        gone = sorted(present)
+        await self._house.sender.put([
+            # Not as the portal's: they go though it is no more, or paused.
+            replace(self._membership(ghost, "", SendKind.LEAVE), portal=None)
+            for ghost in gone
+        ])  # fmt: skip
+        present.difference_update(gone)
+
+    async def adapt(self) -> None:
+        """Have those in the room who are wanted, after that was chosen anew."""
+        present = await self.present()
+        self.end()
+        mode = self.mode
+        if mode is Members.FULL:
+            await self._want(self._there.values())
+            return
+        stay = {self._ghost(RemoteUser(id=one, name=one)) for one in self._spoke}
+        if mode is Members.NONE:
+            stay = set()
+        names = {self._ghost(user): user.name for user in self._there.values()}
+        self._going = {ghost: names.get(ghost, "") for ghost in sorted(present - stay)}
+        self._house.gathering.want(self)
+
+    async def admit(self, most: int) -> int:
+        """Have some of those come or go who wait; how many. See ``core.gathering``."""
+        present = await self.present()
+        self._going = {one: name for one, name in self._going.items() if one in present}
+        going = list(self._going.items())[:most]
+        coming = list(self._coming.items())[: most - len(going)]
+        if self.mode is not Members.FULL:
+            coming = []
+        come = [(ghost, user) for ghost, user in coming if self._may_come(user)]
+        new = {ghost for ghost, _ in come} - present
+        # Before it is stored: who leaves the chat meanwhile leaves the room after that.
+        present.update(new)
+        try:
+            await self._house.sender.put([
+                *(self._membership(ghost, name, SendKind.LEAVE) for ghost, name in going),
+                *(self._membership(ghost, user.name, SendKind.JOIN) for ghost, user in come),
+            ])  # fmt: skip
+        except BaseException:
+            present.difference_update(new)
+            raise
+        present.difference_update(ghost for ghost, _ in going)
+        for ghost, _ in going:
+            self._going.pop(ghost, None)
+        for ghost, user in coming:
+            # Who left and came again meanwhile waits anew.
+            if self._coming.get(ghost) is user:
+                del self._coming[ghost]
+        return len(going) + len(coming)
+
+    # --- inside ---
+
+    def _ghost(self, user: RemoteUser) -> UserId:
+        return self._house.namespaces.ghost(self._portal.instance, user.id)
+
+    def _may_come(self, user: RemoteUser) -> bool:
+        """Whether the ghost is to be in the room: not of those who said no, nor of those who
+        are there themselves."""
+        house, portal = self._house, self._portal
+        return not speaker_of(house, portal, user) and not is_left_out(
+            house, portal.instance, user, portal.id
+        )
+
+    def _wanted(self) -> set[UserId]:
+        """The ghosts of those who are in the chat."""
+        return {self._ghost(user) for user in self._there.values() if self._may_come(user)}
+
+    def _forget(self, user: RemoteUser) -> None:
+        self._there.pop(user.id, None)
+        self._spoke.pop(user.id, None)
+        self._coming.pop(self._ghost(user), None)
+
+    async def _want(self, users: Iterable[RemoteUser]) -> None:
+        """Have people in the room whom it shows though they have said nothing: soon."""
+        if self.mode is not Members.FULL:
+            return
+        present = await self.known()
+        if self._present is None:
+            return  # Who is wanted is looked at when it is known who is there.
+        recent = {one: number for number, one in enumerate(reversed(self._spoke))}
+        wanted = sorted(users, key=lambda user: recent.get(user.id, len(recent)))
+        self._coming |= {
+            ghost: user for user in wanted
+            if (ghost := self._ghost(user)) not in present and self._may_come(user)
+        }  # fmt: skip
+        if self._coming:
+            self._house.gathering.want(self)
+
+    async def _rename(self, event: RemoteRename) -> None:
+        present, old = await self.known(), self._ghost(event.old)
+        was_coming = old in self._coming
+        if event.old.id in self._spoke:
+            self._spoke[event.new.id] = None
+        if event.old.id != event.new.id:
+            self._forget(event.old)
+        self._there[event.new.id] = event.new
+        arrive = [event.new] if old in present else []
+        if was_coming and not arrive:
+            self._coming.pop(old, None)
+            await self._want([event.new])
+        if event.old.id != event.new.id:
+            if self._present is None:
+                self._missed[old] = event
+            reason = _now_known_as(event.new)
+            await self._move(leave=[event.old], arrive=arrive, reason=reason)
+
+    async def _match(self) -> None:
+        """Have those out of the room who are not in the chat, and soon the others in."""
+        present = await self.present()
+        wanted = self._wanted()
+        self._coming = {one: user for one, user in self._coming.items() if one in wanted}
+        gone = self.gone(present)
+        come = set() if self.mode is Members.NONE else wanted - present
+        renamed = {
+            self._ghost(user): user for ghost in gone
+            if (user := self._successor(ghost)) and self._ghost(user) in come
+        }  # fmt: skip
+        await self._house.sender.put([
+            *(self._membership(ghost, "", SendKind.LEAVE, self._why(ghost))
+              for ghost in sorted(gone)),
+            *(self._membership(ghost, user.name, SendKind.JOIN)
+              for ghost, user in renamed.items()),
+        ])  # fmt: skip
+        # Only now: what could not be stored comes again, and must not find itself done.
+        present -= gone
+        present.update(renamed)
+        self._missed.clear()
+        await self._want(list(self._there.values()))
+
+    def _successor(self, ghost: UserId) -> RemoteUser | None:
+        """What a ghost's person is called now, if it was missed that they changed the name."""
+        found: RemoteUser | None = None
+        for _ in range(len(self._missed)):  # Names may go in a circle.
+            event = self._missed.get(ghost)
+            if not isinstance(event, RemoteRename):
+                break
+            found, ghost = event.new, self._ghost(event.new)
+        return found
+
+    def _why(self, ghost: UserId) -> str:
+        match self._missed.get(ghost):
+            case RemoteLeave(reason=reason):
+                return reason
+            case RemoteRename(new=new):
+                return _now_known_as(new)
+        return ""
+
+    async def _move(
+        self,
+        *,
+        leave: Sequence[RemoteUser] = (),
+        arrive: Sequence[RemoteUser] = (),
+        reason: str = "",
+    ) -> None:
+        """Have ghosts leave or come at once; those already so are left alone."""
+        present = await self.known()
+        gone = {g: user for user in leave if (g := self._ghost(user)) in present}
+        stay = present - gone.keys()
+        come = {
+            g: user
+            for user in arrive
+            if (g := self._ghost(user)) not in stay and self._may_come(user)
+        }
+        leaving = {
+            g: self._membership(g, user.name, SendKind.LEAVE, reason) for g, user in gone.items()
+        }
+        await self._house.sender.put([
+            *leaving.values(),
+            *(self._membership(g, user.name, SendKind.JOIN) for g, user in come.items()),
+        ])  # fmt: skip
+        # Only now: what could not be stored comes again, and must not find itself done.
+        present = self._at_hand  # Who is there may have become known meanwhile.
+        if self._present is None:
+            self._leaving |= leaving
+        present.difference_update(gone)
+        present.update(come)
+
+    def _membership(self, ghost: UserId, name: str, kind: SendKind, reason: str = "") -> Outgoing:
+        return Outgoing(
+            room=self._portal.room, user=ghost, kind=kind,
+            content={"reason": reason} if reason else {},
+            transaction_id=once(), portal=self._portal.id, name=name,
+        )  # fmt: skip
+
+
+def _now_known_as(user: RemoteUser) -> str:
+    return f"is now known as {user.name}"
+
+
+def is_left_out(house: House, instance: InstanceId, user: RemoteUser, portal: int) -> bool:
+    """Whether somebody of the network does not want to be bridged in a portal: by the id or by the
+    account that they are signed in to, or as the person in Matrix whose account it is."""
+    owner = house.double_puppets.find_owner(instance, user)
+    ghosts = (house.namespaces.ghost(instance, one) for one in (user.id, user.account) if one)
+    return any(house.optouts.cover(one, portal) for one in (*ghosts, owner) if one)
+
+
+def speaker_of(house: House, portal: Portal, user: RemoteUser) -> str:
+    """Whose own Matrix account speaks for somebody of the network; empty if none does."""
+    found = house.double_puppets.find_speaker(portal.instance, user)
+    if found is None or not house.permissions.allows(found, Permission.USER, portal.instance):
+        return ""
+    return found

@@ -1,0 +1,1 @@
+"""The channels: our ways into them, who is there, what they are, bans and ranks."""

@@ -1,0 +1,1 @@
+"""The commands that people give an IRC network, and long answers made short."""

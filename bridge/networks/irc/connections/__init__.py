@@ -1,0 +1,1 @@
+"""One connection to a server: made, read and written, with questions and answers."""

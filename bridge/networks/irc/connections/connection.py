@@ -1,0 +1,495 @@
+"""One connection to one server: signing in, signs of life, flood control, what was taken."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from bridge.networks.irc.connections.delivery import RETRY_SECONDS, Deliveries
+from bridge.networks.irc.connections.flood import Flood
+from bridge.networks.irc.connections.sending import Delivered, Means
+from bridge.networks.irc.protocol import endings, multiline, relaymsg, replies
+from bridge.networks.irc.protocol.batches import Batches, is_playback
+from bridge.networks.irc.protocol.handshake import Handshake, Identity
+from bridge.networks.irc.protocol.isupport import Isupport
+from bridge.networks.irc.protocol.multiline import Limits
+from bridge.networks.irc.protocol.offers import Offers
+from bridge.networks.irc.protocol.relaymsg import relayed_by
+from bridge.networks.irc.settings import IrcSettings, ServerSettings
+from bridge.networks.irc.wire import (
+    Incoming,
+    Line,
+    LineReader,
+    Source,
+    is_chatter,
+    lacks_name,
+    line,
+    parse,
+)
+from bridge.sdk.errors import DeliveryError, ModuleError, ModuleNotReady, TemporaryFailure
+
+READ_BYTES = 64 * 1024
+MOST_UNWRITTEN_BYTES = 1024 * 1024
+"""What waits to be written to a server that does not read; flood control lets out far less."""
+MOST_HELD, MOST_HELD_BYTES = 20_000, 4 * 1024 * 1024
+"""Lines that a server says between letting us in and answering our first PING."""
+GOODBYE_SECONDS = 2.0
+"""How long the server gets to take our QUIT and close."""
+LEISURE_SECONDS = 60.0
+PATIENCE_SECONDS = 2.0
+"""How long a server that confirms messages itself has for it before it is asked by a PING."""
+
+
+class Connection:
+    """A registered connection. Made by :func:`bridge.networks.irc.connections.dial.connect`."""
+
+    def __init__(
+        self,
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        server: ServerSettings,
+        settings: IrcSettings,
+        flood: Flood,
+    ) -> None:
+        self._reader, self._writer = streams
+        self._settings = settings
+        self._flood = flood
+        self._line_reader = LineReader()
+        self._held: list[bytes] | None = None
+        """What goes out in one write, while it is gathered; nothing is awaited meanwhile."""
+        self._lines: Iterator[bytes] = iter(())
+        self._read_before: Iterator[Incoming] = iter(())
+        self._error = ""
+        self._personal = False
+        self._signed_in = False
+        self._silence = ""
+        self._ended = False
+        self._deliveries = Deliveries(server.label)
+        self._batches = Batches()
+        self._asking: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._lifeline: asyncio.TimerHandle | None = None
+        self._reading = False
+        self._silent_since = 0.0
+        self._was_called = False
+        """It was asked for a sign of life since then."""
+        self._waited = 0.0
+        self._received = 0
+        """Bytes, in all."""
+        self.listens = True
+        """Whether what others say in channels is read."""
+        self.server = server.label
+        self.own = Source("")
+        """Our nick, user and host, as others see them; user and host once we joined."""
+        self.accounts: list[str] = []
+        """To which accounts services signed us in, one after another; who reads takes them out."""
+        self.unanswered: DeliveryError | None = None
+        """Why the line that was read last got no answer, though it asks for one; who reads takes
+        it out."""
+        self.isupport = Isupport()
+        self._offers = Offers()
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the server gave us of what it offers (IRCv3)."""
+        return self._offers.held
+
+    @property
+    def last_words(self) -> str:
+        """What the server said of why it ends the connection, if it did."""
+        return self._error
+
+    @property
+    def means(self) -> Means:
+        """How this server confirms what is said."""
+        return self._deliveries.means
+
+    @property
+    def waited(self) -> float:
+        """Seconds that we waited for the server to say something, in all.
+
+        What lies unread because we are slow is not waited for: by this clock a silence is the
+        server's own.
+        """
+        waiting = asyncio.get_running_loop().time() - self._silent_since
+        return self._waited + (waiting if self._reading else 0.0)
+
+    @property
+    def multiline(self) -> Limits | None:
+        """What the server takes as one message of several lines, if it does."""
+        if multiline.CAPABILITY not in self.capabilities:
+            return None
+        return Limits.parse(self._offers.values.get(multiline.CAPABILITY, ""))
+
+    @property
+    def is_up(self) -> bool:
+        """Whether what is written now has a chance to arrive."""
+        return not (self._ended or self._writer.is_closing())
+
+    def is_own(self, source: Source | None) -> bool:
+        """Whether a line comes from ourselves."""
+        fold = self.isupport.fold
+        return source is not None and fold(source.nick) == fold(self.own.nick)
+
+    def is_relayed(self, message: Incoming) -> bool:
+        """Whether we had it said in another's name."""
+        by = relayed_by(message)
+        return bool(by) and self.is_own_nick(by)
+
+    @property
+    def relay_separators(self) -> str | None:
+        """The signs for names in which we speak for others; None if the server knows no such."""
+        if relaymsg.CAPABILITY not in self.capabilities:
+            return None
+        return self._offers.values.get(relaymsg.CAPABILITY, "")
+
+    def is_own_nick(self, nick: str) -> bool:
+        """Whether we are called so."""
+        return self.isupport.fold(nick) == self.isupport.fold(self.own.nick)
+
+    def write(self, one: Line) -> None:
+        """Write a line at once. On a connection that ended it goes nowhere: see ``is_up``."""
+        if self._held is not None:
+            self._held.append(one.encode())
+        elif self.is_up:
+            self._writer.write(one.encode())
+            self._check_unwritten()
+
+    def _check_unwritten(self) -> None:
+        """Give up a server that reads nothing of what it has us write."""
+        if self._writer.transport.get_write_buffer_size() > MOST_UNWRITTEN_BYTES:
+            self._silence = f"{self.server} does not read what is written to it."
+            self._writer.transport.abort()
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held and self.is_up:
+            self._writer.write(b"".join(held))
+            self._check_unwritten()
+
+    def answer(self, one: Line) -> bool:
+        """Write a line that may as well be left out, if flood control has room for it.
+
+        Gives whether it had."""
+        if not self._flood.take():
+            return False
+        self.write(one)
+        return True
+
+    async def answer_at_leisure(self, one: Line) -> None:
+        """Write such a line as soon as flood control has room that nobody else wants.
+
+        Left out if it has none for ``LEISURE_SECONDS``."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LEISURE_SECONDS
+        while not self.answer(one) and loop.time() < end:
+            await asyncio.sleep(self._flood.pause)
+
+    async def leisure(self, seconds: float) -> bool:
+        """Wait until others have left half of flood control's burst, for some seconds at most.
+
+        Gives whether it came to that."""
+        end = asyncio.get_running_loop().time() + seconds
+        while (pause := self._flood.leisure) and (
+            left := end - asyncio.get_running_loop().time()
+        ) > 0:
+            await asyncio.sleep(min(pause, left))
+        return not pause
+
+    async def say(self, one: Line) -> None:
+        """Write a line as soon as flood control lets. Raises ``TemporaryFailure`` if it cannot."""
+        if pause := self._flood.reserve():
+            await asyncio.sleep(pause)
+        if not self.is_up:
+            raise TemporaryFailure(f"{self.server} is not connected.", retry_after=RETRY_SECONDS)
+        self.write(one)
+
+    async def deliver(
+        self,
+        target: str,
+        lines: Sequence[Line],
+        now: Callable[[], datetime],
+        stop: asyncio.Future[None] | None = None,
+    ) -> Delivered:
+        """Write the lines of one message; return when the server has taken them.
+
+        Once ``stop`` is done, no more of them are written.
+
+        Several messages may be on their way at once; one question may be about all of them.
+        Raises the refusal that the server answers with, ``TemporaryFailure`` if nothing was
+        written, and ``DeliveryUncertain`` if the connection broke, or the server was silent for
+        ``confirm_seconds``, before it said that it has read the message.
+        """
+        if not self.is_up:
+            raise TemporaryFailure(f"{self.server} is not connected.", retry_after=RETRY_SECONDS)
+        parcels = self._pack(lines)
+        sending = self._deliveries.begin(self.isupport.fold(target), len(parcels))
+        sent_at = None
+        try:
+            for parcel in parcels:
+                if pause := [self._flood.reserve() for _ in parcel][-1]:
+                    self._let_go()
+                    ends: list[asyncio.Future[Any]] = [sending.answer]
+                    ends += [stop] if stop is not None else []
+                    await asyncio.wait(ends, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                if stop is not None and stop.done():
+                    sending.shorten()
+                    break
+                if sending.refusal is not None or not self.is_up:
+                    break
+                self._held = [] if self._held is None else self._held
+                first, *others = parcel
+                for one in (self._deliveries.speak(sending, first), *others):
+                    self.write(one)
+                sent_at = now()
+        finally:
+            # Also for one that was cancelled: a refusal of it must not fall on the next.
+            self._deliveries.finish(sending)
+            self._ask_in_turn()
+            self._let_go()
+        failure = await sending.answer
+        if failure is not None:
+            raise failure
+        return sending.delivered(sent_at)
+
+    def _pack(self, lines: Sequence[Line]) -> list[list[Line]]:
+        """Return what is to be written, as what is confirmed together."""
+        limits = self.multiline
+        # Nothing may come between the lines of a group, so it must fit into one burst.
+        fits = len(lines) + multiline.FRAME_LINES <= self._flood.burst
+        if limits is not None and fits and limits.allow(lines):
+            return [multiline.group(lines)]
+        return [[one] for one in multiline.separate(lines)]
+
+    def _ask_in_turn(self) -> None:
+        """Have the server asked when flood control has room; what is written till then counts.
+
+        One that has its own means is asked only for what it leaves open.
+        """
+        if self._asking is None and self._deliveries.must_ask:
+            plain = self._deliveries.means is Means.PING
+            pause = self._flood.reserve() if plain else PATIENCE_SECONDS
+            if not pause and self._deliveries.is_single:
+                self._ask()  # In one write with the message.
+            else:
+                self._asking = asyncio.get_running_loop().call_later(pause, self._ask)
+
+    def _ask(self) -> None:
+        self._asking = None
+        if self.is_up and self._deliveries.must_ask:
+            self.ask()
+
+    def ask(self) -> str:
+        """Write a PING; return what is in its PONG, which says that all before it is done."""
+        marker = self._deliveries.ask()
+        self.write(line("PING", marker))
+        if self._watch is None:
+            self._look_later(self._settings.confirm_seconds)
+        return marker
+
+    async def ask_paced(self) -> str:
+        """The same, once flood control has room for it."""
+        if pause := self._flood.reserve():
+            await asyncio.sleep(pause)
+        return self.ask()
+
+    def _look_later(self, seconds: float) -> None:
+        self._watch = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """Give the connection up if an answer is overdue."""
+        self._watch = None
+        limit, since = self._settings.confirm_seconds, self._deliveries.waiting_since
+        if since is None:
+            return
+        left = since + limit - asyncio.get_running_loop().time()
+        if not self._reading:
+            # We are the slow ones, the storage is away say: the answer may lie here unread.
+            self._look_later(limit)
+        elif left > 0:
+            self._look_later(left)
+        else:
+            self._silence = (
+                f"{self.server} did not say within {limit:g} seconds that it has read a message."
+            )
+            self._writer.transport.abort()
+
+    async def check_answers(self) -> None:
+        """Return when the server has answered a PING, by which we will learn what it has read, or
+        when a bouncer says more again than is held: the rest is read as it comes."""
+        self.write(line("PING", self._deliveries.ask()))
+        held, before = list(self._read_before), self._received
+        while self._deliveries.is_asking:
+            held.append(await self._read_next())
+            if len(held) > MOST_HELD or self._received - before > MOST_HELD_BYTES:
+                if 2 * sum(map(is_playback, held)) > len(held):
+                    break
+                raise ModuleNotReady(f"{self.server} said too much before it answered a PING.")
+        self._read_before = iter(held)
+
+    async def read(self) -> Incoming:
+        """Return the next line; answers PING itself.
+
+        Raises ``ModuleNotReady`` or ``LoginRequired`` with the reason when the connection ends.
+        """
+        return next(self._read_before, None) or await self._read_next()
+
+    async def _read_next(self) -> Incoming:
+        while True:
+            for raw in self._lines:
+                if not self.listens and is_chatter(raw, self.own.nick):
+                    continue
+                read = parse(raw)
+                if read is not None and not lacks_name(read):
+                    message = self._batches.place(read)
+                    try:
+                        self._observe(message)
+                    except DeliveryError as error:
+                        self.unanswered = error
+                    return message
+            try:
+                await self._fill()
+            except ModuleError:
+                self._end()
+                raise
+
+    def _end(self) -> None:
+        self._ended = True
+        for timer in (self._asking, self._watch, self._lifeline):
+            if timer is not None:
+                timer.cancel()
+        self._asking = self._watch = self._lifeline = None
+        self._deliveries.end()
+
+    async def _fill(self) -> None:
+        broke: Exception | None = None
+        try:
+            data = await self._receive()
+            self._lines = iter(self._line_reader.feed(data))
+        except (OSError, ValueError) as error:
+            broke, data = error, b""
+        if data:
+            return
+        # What the server said last is the reason, however the connection ended after it.
+        if broke is not None and not self._error:
+            raise ModuleNotReady(
+                f"The connection to {self.server} broke: {reason_of(broke)}"
+            ) from broke
+        if self._silence and not self._error:
+            raise ModuleNotReady(self._silence)
+        raise endings.ended(self.server, self._error, personal=self._personal) from broke
+
+    async def _receive(self) -> bytes:
+        """Wait for more; of nothing when it is over."""
+        loop = asyncio.get_running_loop()
+        self._silent_since, self._was_called, self._reading = loop.time(), False, True
+        if self._lifeline is None and not self._ended:
+            self._lifeline = loop.call_later(self._settings.ping_seconds, self._feel)
+        try:
+            data = await self._reader.read(READ_BYTES)
+            self._received += len(data)
+            return data
+        finally:
+            self._reading = False
+            self._waited += loop.time() - self._silent_since
+
+    def _feel(self) -> None:
+        """Call a server that says nothing; give it up if it does not answer that."""
+        loop, settings = asyncio.get_running_loop(), self._settings
+        limit = settings.ping_seconds + self._was_called * settings.ping_timeout_seconds
+        left = self._silent_since + limit - loop.time()
+        if not self._reading:
+            left = settings.ping_seconds  # We are the slow ones: what it said may lie here unread.
+        elif left <= 0 and self._was_called:
+            self._silence = f"{self.server} gave no sign of life for {limit:g} seconds."
+            self._writer.transport.abort()
+            return
+        elif left <= 0:
+            self._was_called, left = True, settings.ping_timeout_seconds
+            self.write(line("PING", self._deliveries.ask()))
+        self._lifeline = loop.call_later(left, self._feel)
+
+    def _observe(self, message: Incoming) -> None:
+        if message.is_replayed:
+            return  # It is over: nothing of it is about us now.
+        match message.command:
+            case "PING":
+                self.write(line("PONG", message.param(-1)))
+            case "PONG":
+                self._deliveries.hear_pong(message)
+            case "CAP":
+                self._on_cap(message)
+            case "ERROR":
+                self._error = message.param(-1)
+            case "NICK" if self.is_own(message.source):
+                self.own = Source(message.param(0), self.own.user, self.own.host)
+            case "JOIN" if self.is_own(message.source) and message.source:
+                self.own = message.source
+            case "CHGHOST" if self.is_own(message.source):
+                self.own = Source(self.own.nick, message.param(0), message.param(1))
+            case replies.LOGGED_IN if message.param(2):
+                self.accounts.append(message.param(2))
+            case replies.HOST_HIDDEN:
+                user, _, host = message.param(1).rpartition("@")
+                self.own = Source(self.own.nick, user or self.own.user, host)
+            case replies.ISUPPORT:
+                self.isupport = self.isupport.with_tokens(message.params[1:-1])
+            case _:
+                own = self.is_own(message.source) or self.is_relayed(message)
+                self._deliveries.hear(message, own=own, fold=self.isupport.fold)
+
+    def _on_cap(self, message: Incoming) -> None:
+        if not self._signed_in:
+            return  # The handshake's.
+        for one in self._offers.follow(message):
+            self.write(one)
+        self._deliveries.use(Means.of(self.capabilities))
+        # What is on its way may have counted on what is gone.
+        self._ask_in_turn()
+
+    async def sign_in(self, identity: Identity) -> None:
+        """Register. Raises ``LoginRequired`` or ``ModuleNotReady`` with the server's reason."""
+        handshake = Handshake(identity, self.server)
+        self._personal = identity.personal
+        # In one write: one that closes at once would answer the second with a reset.
+        self._held = []
+        for one in handshake.start():
+            self.write(one)
+        self._let_go()
+        while not handshake.done:
+            for one in handshake.feed(await self.read()):
+                self.write(one)
+            self.own = Source(handshake.nick)
+        self._offers = handshake.offers
+        self._deliveries.use(Means.of(self.capabilities))
+        self._signed_in = True
+
+    async def close(self, reason: str) -> None:
+        """Say goodbye, hear what the server still has to say, and leave no socket."""
+        if self._deliveries.must_ask:
+            self.write(line("PING", self._deliveries.ask()))
+        self.write(line("QUIT", reason))
+        try:
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                # A socket that is closed with unread input is reset, and the server may then
+                # lose what we wrote last. So its side closes first.
+                with contextlib.suppress(ModuleError):
+                    while not self._ended:
+                        await self._read_next()
+                self._writer.close()
+                await self._writer.wait_closed()
+        except (TimeoutError, OSError):
+            self._writer.transport.abort()
+        finally:
+            self._end()
+            self._writer.close()
+
+
+def reason_of(error: Exception) -> str:
+    """Say what an error of the network is, in words."""
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,405 @@
+"""Questions to the server beside messages: what is written, and which replies answer it."""
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from bridge.networks.irc.connections.connection import Connection
+from bridge.networks.irc.connections.gate import Gate
+from bridge.networks.irc.protocol import replies
+from bridge.networks.irc.wire import Incoming, Line, Source, line
+from bridge.sdk.errors import DeliveryError, DeliveryUncertain, TemporaryFailure
+
+MOST_PAUSES = 4
+"""How many times as long as the first pause one who goes on talking is heard."""
+MOST_LINES = 500
+"""Lines that one answer is kept of; the rest is counted only."""
+
+TURNS = 2.0
+"""One waits for one's turn this many times as long as for an answer: so one question before it may
+stay unanswered, and not any number."""
+BETWEEN_SECONDS = 5.0
+"""A background question that has the turn waits so long at most for room that nobody wants."""
+
+Hear = Callable[[Incoming], None]
+
+
+class Priority(IntEnum):
+    """Whose question goes first."""
+
+    PERSON = 0
+    """Somebody waits for the answer."""
+    BACKGROUND = 1
+    """It goes in between, and leaves the flood control's room to others."""
+
+
+class NotAskedError(TemporaryFailure):
+    """The turn did not come in time: nothing was written."""
+
+
+class UnansweredError(TemporaryFailure):
+    """Lines were written, and the server has not said what came of them."""
+
+
+@dataclass(slots=True)
+class _Question:
+    """What was asked and is not answered yet."""
+
+    wanted: Collection[str]
+    last: Collection[str]
+    about: frozenset[str]
+    """Folded names and commands that a refusal of it may name."""
+    channel: str
+    """Folded: of replies those that name it answer this. Empty: all do."""
+    hear: Hear
+    priority: Priority
+    everything: bool = False
+    done: asyncio.Future[DeliveryError | None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    marker: str = ""
+    """In the PONG that says that all is worked through; empty while no PING is written."""
+    is_written: bool = False
+    refusal: DeliveryError | None = None
+    is_over: bool = False
+    """Nothing more comes of it."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """The lines of an answer, as far as they are kept."""
+
+    lines: list[Incoming] = field(default_factory=list)
+    left_out: int = 0
+
+    def take(self, message: Incoming) -> None:
+        """Keep a line, or count it."""
+        if len(self.lines) < MOST_LINES:
+            self.lines.append(message)
+        else:
+            self.left_out += 1
+
+
+class Overheard:
+    """What one person says to us alone for a while."""
+
+    def __init__(self, nick: str, is_heard: Callable[[Source], bool]) -> None:
+        self.nick = nick
+        self.is_heard = is_heard
+        self.lines: list[Incoming] = []
+        self._came = asyncio.Event()
+
+    def take(self, message: Incoming) -> None:
+        """Take a line that the person said."""
+        self.lines.append(message)
+        self._came.set()
+
+    async def wait(self, seconds: float, most: int) -> None:
+        """Return when nothing was said for some seconds, or enough was."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + MOST_PAUSES * seconds
+        while len(self.lines) < most and loop.time() < end:
+            self._came.clear()
+            try:
+                async with asyncio.timeout(seconds if not self.lines else seconds / 4):
+                    await self._came.wait()
+            except TimeoutError:
+                return
+
+
+class Inquiries:
+    """One connection's questions, one after the other: replies name no question.
+
+    Whatever else on the connection would be answered by the same replies is asked here, too.
+    """
+
+    def __init__(self, connection: Connection, seconds: float) -> None:
+        self._connection = connection
+        self._seconds = seconds
+        self._turns = Gate(1, math.inf)
+        self._waiting: Counter[Priority] = Counter()
+        """Questions whose turn has not come."""
+        self._question: _Question | None = None
+        self._overhearing: list[Overheard] = []
+        self._ended = False
+        self._late = ""
+        """What is in the PONG after which nothing comes any more of a question that was given up,
+        as long as it is awaited: what comes before answers no other."""
+        self._listed_until = -math.inf
+        """So long what comes of a list is of one that was given up, unless that ends before: some
+        servers send it in pieces, past the PONG."""
+
+    async def ask(
+        self,
+        *lines: Line,
+        wanted: Collection[str],
+        last: Collection[str] = (),
+        channel: str = "",
+        everything: bool = False,
+        priority: Priority = Priority.PERSON,
+    ) -> Answer:
+        """Write lines and give what of the replies is wanted: numerics or commands.
+
+        The answer is over with a reply of ``last``; without any, when the server has worked
+        through all lines. ``channel``: what is said of other channels is no answer.
+        ``everything``: whatever the server itself says, refusals too.
+        Raises a ``DeliveryError`` with the server's reason when it refuses, ``TemporaryFailure``
+        when the connection breaks, it does not answer in time or one's turn does not come in time.
+        """
+        answer = Answer()
+        await self.follow(
+            *lines, wanted=wanted, last=last, channel=channel, hear=answer.take,
+            everything=everything, priority=priority,
+        )  # fmt: skip
+        return answer
+
+    async def change(
+        self, *lines: Line, wanted: Collection[str] = (), channel: str = "",
+        everything: bool = False,
+    ) -> Answer:  # fmt: skip
+        """The same for what changes something: raises ``DeliveryUncertain`` where the lines were
+        written and it stays unknown what came of them."""
+        try:
+            return await self.ask(*lines, wanted=wanted, channel=channel, everything=everything)
+        except UnansweredError as error:
+            raise DeliveryUncertain(str(error)) from error
+
+    async def follow(
+        self,
+        *lines: Line,
+        wanted: Collection[str],
+        hear: Hear,
+        last: Collection[str] = (),
+        channel: str = "",
+        everything: bool = False,
+        priority: Priority = Priority.PERSON,
+    ) -> None:
+        """The same, with each line handed over as it comes."""
+        fold = self._connection.isupport.fold
+        about = {fold(param) for one in lines for param in one.params}
+        about |= {one.command for one in lines}
+        question = _Question(
+            wanted, last, frozenset(about), fold(channel), hear, priority, everything=everything
+        )
+        async with self._turn(question):
+            for one in lines:
+                await self._make_room(question)
+                await self._connection.say(one)
+
+    async def ask_in_between(self, questions: Iterable[Sequence[Line]]) -> None:
+        """Ask one after another under one barrier; who follows the lines hears the answers.
+
+        It ends early where others want the turn: a question is asked once the one after it is
+        looked for, or none is. Raises as :meth:`ask` does; of a refusal it is not said of which
+        question.
+        """
+        question = _Question((), (), frozenset(), "", lambda _: None, Priority.BACKGROUND)
+        async with self._turn(question):
+            for number, lines in enumerate(questions):
+                if number and not await self._make_room(question):
+                    return
+                for one in lines:
+                    await self._make_room(question)
+                    await self._connection.say(one)
+
+    async def _make_room(self, question: _Question) -> bool:
+        """Have a background question leave flood control's room to others; not for long, since it
+        has the turn. Gives whether nobody else wants it or the room."""
+        if question.priority is Priority.PERSON:
+            return True
+        is_wanted = self._waiting.total() > 0
+        return not is_wanted and await self._connection.leisure(BETWEEN_SECONDS)
+
+    @asynccontextmanager
+    async def _turn(self, question: _Question) -> AsyncIterator[None]:
+        """Wait for the turn, have the block write what is asked, and wait for the answer."""
+        if question.priority is Priority.BACKGROUND:
+            await self._connection.leisure(self._seconds)  # Before it keeps others from asking.
+        async with AsyncExitStack() as stack:
+            await self._enter(stack, question.priority)
+            if self._ended:
+                raise self._broken()
+            self._question = question
+            try:
+                yield
+                if not question.last:
+                    await self._make_room(question)
+                    question.marker = await self._connection.ask_paced()
+                question.is_written = True
+                self._hurry()
+                async with asyncio.timeout(self._seconds):
+                    failure = await question.done
+            except TimeoutError as error:
+                raise UnansweredError(
+                    f"{self._connection.server} did not answer within {self._seconds:g} seconds."
+                ) from error
+            finally:
+                self._leave(question)
+        if failure is not None:
+            raise failure
+
+    async def _enter(self, stack: AsyncExitStack, priority: Priority) -> None:
+        """Wait for the turn, which ends with the stack."""
+        seconds = TURNS * self._seconds
+        self._waiting[priority] += 1
+        self._hurry()
+        try:
+            async with asyncio.timeout(seconds):
+                await stack.enter_async_context(self._turns.passage(priority))
+        except TimeoutError as error:
+            raise NotAskedError(
+                f"{self._connection.server} is asked one question at a time, and those before "
+                f"this one took more than {seconds:g} seconds: it was not asked. Try it again in "
+                "a minute."
+            ) from error
+        finally:
+            self._waiting[priority] -= 1
+
+    def _hurry(self) -> None:
+        """Where a person waits behind a background question, have that end with a PONG: what a
+        server does not answer holds nobody up."""
+        question = self._question
+        if question is None or not self._waiting[Priority.PERSON] or not self._connection.is_up:
+            return
+        is_background = question.priority is Priority.BACKGROUND
+        if is_background and question.is_written and not question.marker:
+            question.marker = self._connection.ask()
+
+    def _leave(self, question: _Question) -> None:
+        self._question = None
+        if replies.LIST_END in question.last and not (question.is_over or question.refusal):
+            self._listed_until = asyncio.get_running_loop().time() + self._seconds
+        if not question.is_over and self._connection.is_up:
+            self._late = question.marker or self._connection.ask()
+
+    async def bans(self, channel: str) -> list[str]:
+        """The masks that a channel bans. Raises as :meth:`ask` does."""
+        answer = await self.ask(
+            line("MODE", channel, "b"), wanted={replies.BAN_ENTRY}, last={replies.END_OF_BANS},
+            channel=channel,
+        )  # fmt: skip
+        return [one.param(2) for one in answer.lines]
+
+    async def names(self, channel: str) -> Sequence[Incoming]:
+        """The lines that list who is in a channel. Raises as :meth:`ask` does."""
+        answer = await self.ask(
+            line("NAMES", channel), wanted={replies.NAMES}, last={replies.END_OF_NAMES},
+            channel=channel,
+        )  # fmt: skip
+        return answer.lines
+
+    @contextmanager
+    def overhearing(self, nick: str, is_heard: Callable[[Source], bool]) -> Iterator[Overheard]:
+        """Hear what somebody says to us alone, for as long as the block lasts.
+
+        ``is_heard``: whether it is one whose words come here, and nowhere else.
+        """
+        overheard = Overheard(nick, is_heard)
+        self._overhearing.append(overheard)
+        try:
+            yield overheard
+        finally:
+            self._overhearing.remove(overheard)
+
+    def handle(self, message: Incoming) -> bool:
+        """Follow one line; whether it was said to us alone and somebody waits for it."""
+        is_overheard = message.command in replies.SPEAKING and self._overhear(message)
+        question = self._question
+        if message.command == "PONG":
+            self._hear_pong({one.lower() for one in message.params})
+        elif self._is_of_late_list(message):
+            pass
+        elif question is not None and not question.done.done() and not self._late:
+            self._answer(message, question)
+        return is_overheard
+
+    def _is_of_late_list(self, message: Incoming) -> bool:
+        """Whether a line is of a list that was given up."""
+        if asyncio.get_running_loop().time() >= self._listed_until:
+            return False
+        if message.command == replies.LIST_END:
+            self._listed_until = -math.inf
+            return True
+        return message.command == replies.LIST_ENTRY
+
+    def _hear_pong(self, params: Collection[str]) -> None:
+        question = self._question
+        marker = question.marker if question is not None else ""
+        if question is not None and marker and marker in params:
+            question.is_over = True
+            self._late = ""  # It was asked before.
+            if not question.done.done():
+                unsaid = self._silent() if question.last else None
+                question.done.set_result(question.refusal or unsaid)
+        elif self._late in params:
+            self._late = ""
+
+    def _answer(self, message: Incoming, question: _Question) -> None:
+        is_answer = self._is_about(message, question.channel)
+        if question.everything:
+            if message.source is None or not message.source.is_person:
+                question.hear(message)
+        elif message.command in question.wanted:
+            if is_answer:
+                question.hear(message)
+        elif self._refuses(message, question):
+            question.refusal = question.refusal or replies.command_refusal(message)
+        question.is_over = is_answer and message.command in question.last
+        if question.is_over or (question.refusal and question.last):
+            question.done.set_result(question.refusal)
+
+    def _is_about(self, message: Incoming, channel: str) -> bool:
+        """Whether a reply is about a channel; joins and other questions bring their own."""
+        return not channel or channel == self._connection.isupport.fold(
+            replies.channel_of(message)
+        )
+
+    def _overhear(self, message: Incoming) -> bool:
+        fold, source = self._connection.isupport.fold, message.source
+        if source is None or fold(message.param(0)) != fold(self._connection.own.nick):
+            return False
+        if message.param(1).startswith("\x01"):
+            return False
+        waiting = [
+            one for one in self._overhearing
+            if fold(one.nick) == fold(source.nick) and one.is_heard(source)
+        ]  # fmt: skip
+        for one in waiting:
+            one.take(message)
+        return bool(waiting)
+
+    def _refuses(self, message: Incoming, question: _Question) -> bool:
+        if not replies.is_error(message):
+            return False
+        if message.command in replies.SPEECH_REFUSED and not replies.SPEAKING & question.about:
+            return False  # A message that is on its way to the same channel.
+        if message.command == "FAIL":
+            return message.param(0).upper() in question.about
+        if len(message.params) < 3:
+            return True  # It says of nothing that it is about it.
+        named = message.params[1:-1]
+        fold = self._connection.isupport.fold
+        return any(fold(one) in question.about or one.upper() in question.about for one in named)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the connection is gone."""
+        return self._ended or not self._connection.is_up
+
+    def end(self) -> None:
+        """Tell who waits that the connection is gone."""
+        self._ended = True
+        if self._question is not None and not self._question.done.done():
+            broken = self._broken()
+            is_written = self._question.is_written
+            self._question.done.set_result(UnansweredError(str(broken)) if is_written else broken)
+
+    def _silent(self) -> TemporaryFailure:
+        return TemporaryFailure(f"{self._connection.server} did not answer that.")
+
+    def _broken(self) -> TemporaryFailure:
+        return TemporaryFailure(f"The connection to {self._connection.server} broke.")

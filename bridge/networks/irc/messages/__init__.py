@@ -1,0 +1,1 @@
+"""What is said in channels: lines heard become events, messages become lines."""

@@ -1,0 +1,246 @@
+"""What the listening connection hears, as events for the rooms."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+
+from bridge.networks.irc.channels.facts import Facts
+from bridge.networks.irc.channels.members import Roster
+from bridge.networks.irc.connections.connection import Connection
+from bridge.networks.irc.connections.inquiry import Inquiries
+from bridge.networks.irc.format import strip_codes
+from bridge.networks.irc.messages.mentions import with_mentions
+from bridge.networks.irc.messages.speech import read_relayed, read_text, read_time
+from bridge.networks.irc.messages.splits import Splits
+from bridge.networks.irc.network import history
+from bridge.networks.irc.network.history import Heard, History, Mark, Put
+from bridge.networks.irc.network.network import Network
+from bridge.networks.irc.protocol import replies
+from bridge.networks.irc.protocol.acts import is_typing, read_act, read_answered, read_typing
+from bridge.networks.irc.protocol.multiline import Assembler
+from bridge.networks.irc.wire import Incoming, Source
+from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.events import (
+    Profile,
+    RemoteChat,
+    RemoteMessage,
+    RemoteReaction,
+    RemoteRedaction,
+    RemoteRemark,
+    RemoteShutOut,
+    RemoteUser,
+)
+from bridge.sdk.ids import RemoteChatId, RemoteMessageId, UserId
+from bridge.sdk.rich import Mention
+
+
+class Ears:
+    """Follows one connection: who is in the channels, what is said, what was said before."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        network: Network,
+        marks: Mapping[RemoteChatId, Mark],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._connection = connection
+        self._network = network
+        self._now = now
+        self._assembler = Assembler()
+        self._history = History(connection.isupport, marks)
+        self.roster = Roster(connection, network)
+        self.splits = Splits(network.settings.netsplit_seconds, asyncio.get_running_loop().time)
+        self.facts = Facts(connection, network, self.roster)
+        network.find_person = self.roster.people.find
+
+    def hear(self, message: Incoming) -> list[Heard]:
+        """Follow one line; return what it means to the rooms, in their order."""
+        heard = self._come_in(message)
+        heard += self._history.handle(message, self._find, self._connection.waited)
+        whole = self._assembler.feed(message)
+        if whole is None:
+            return heard
+        if is_typing(whole) and not whole.is_replayed:
+            return heard + self._hear_typing(whole)
+        if whole.command in replies.SPEAKING | replies.DOING:
+            return heard + self._hear_speech(whole)
+        if whole.is_replayed:
+            return heard + self._pass_over(whole)
+        events = self.splits.filter(whole, self.roster.handle(whole))
+        for event in (*events, *self.facts.handle(whole), *self._hear_invitation(whole)):
+            heard += self._history.take(Heard(event, event.chat), replayed=False)
+        return heard
+
+    async def keep_asking(self, inquiries: Inquiries) -> None:
+        """Ask for what was missed, then for modes, as fast as we may write; keep who is banned and
+        which keys channels have.
+
+        Runs until cancelled, or the connection breaks.
+        """
+        connection = self._connection
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(
+                    self._history.keep_asking(connection.say, lambda: connection.waited)
+                )
+                tasks.create_task(
+                    self.facts.keep_asking(inquiries, self._history.wait_until_asked)
+                )
+                tasks.create_task(self._network.banned.keep_writing())
+                tasks.create_task(self._network.keys.keep_writing())
+        except* TemporaryFailure:
+            pass  # It broke; who listens says it.
+
+    async def release_late(self, put: Put) -> None:
+        """Hand over what waits for missed history for too long. Runs until cancelled."""
+        await self._history.keep_releasing(put, lambda: self._connection.waited)
+
+    async def end_splits(self, put: Callable[[Heard], Awaitable[None]]) -> None:
+        """Hand over who did not come back after a netsplit. Runs until cancelled."""
+        while True:
+            await self.splits.wait_until_due()
+            for event in self.splits.due():
+                await put(Heard(event, event.chat))
+
+    def _come_in(self, message: Incoming) -> list[Heard]:
+        """See whether we come into a channel by a line: then what was missed is asked for."""
+        is_own = self._connection.is_own(message.source)
+        if message.command != "JOIN" or message.is_replayed or not is_own:
+            return []
+        chat = self.roster.find_chat(message.param(0))
+        if chat is None:
+            return []
+        if history.CAPABILITY in self._connection.capabilities:
+            self._history.enter(chat.id, chat.name, self._connection.waited)
+        return [Heard(RemoteShutOut(chat=chat.id), chat.id)]
+
+    def forget(self, chat: RemoteChat) -> None:
+        """Forget a channel that we are in no more."""
+        self.roster.forget(chat)
+        self._history.forget(chat.id)
+        self.facts.forget(chat.id)
+        self.splits.forget(chat.id)
+
+    def _find(self, name: str) -> RemoteChatId | None:
+        chat = self.roster.find_chat(name)
+        return chat.id if chat else None
+
+    def _hear_speech(self, message: Incoming) -> list[Heard]:
+        chat, source = self.roster.find_chat(message.param(0)), message.source
+        if chat is None or source is None or not source.is_person:
+            return []
+        told, msgid = read_time(message), message.tags.get("msgid", "")
+        at = told or self._now()
+        if message.is_replayed:
+            self._history.count(chat.id)
+            if not self._history.is_wanted(chat.id, msgid, at):
+                return []
+        event = self._event(message, chat, source, at)
+        # What a server does not say again, it need not know when it is asked what came after it.
+        is_kept = (
+            message.command in replies.SPEAKING
+            or history.PLAYBACK in self._connection.capabilities
+        )
+        mark = Mark(at, msgid) if msgid and told and is_kept else None
+        if event is None and mark is None:
+            return []
+        return self._history.take(Heard(event, chat.id, mark), replayed=message.is_replayed)
+
+    def _pass_over(self, message: Incoming) -> list[Heard]:
+        """Who came and went meanwhile is known from the list of names; only that it was said
+        counts, or a page of nothing else would be asked for again."""
+        batch, told = message.batch, read_time(message)
+        chat = self.roster.find_chat(batch.params[0]) if batch and batch.params else None
+        if chat is None or told is None or message.command == "BATCH":
+            return []
+        self._history.count(chat.id)
+        msgid = message.tags.get("msgid", "")
+        if not self._history.is_wanted(chat.id, msgid, told):
+            return []
+        return self._history.take(Heard(None, chat.id, Mark(told, msgid)), replayed=True)
+
+    def _event(
+        self, message: Incoming, chat: RemoteChat, source: Source, at: datetime
+    ) -> RemoteMessage | RemoteReaction | RemoteRedaction | None:
+        if self._is_ours(message, chat, source):
+            return None
+        sender = self.roster.sender(message, source)
+        act = read_act(message, chat.id, sender, self._network.id_of(message))
+        return act or self._message(message, chat, source, sender, at)
+
+    def _message(
+        self, message: Incoming, chat: RemoteChat, source: Source, sender: RemoteUser, at: datetime
+    ) -> RemoteMessage | None:
+        message, profile = self._unwrap(message, source)
+        content = read_text(message) if message.command in replies.SPEAKING else None
+        if content is None or not content[1].nodes:
+            return None
+        answered = read_answered(message)
+        return RemoteMessage(
+            chat=chat.id,
+            id=self._network.id_of(message),
+            sender=sender,
+            kind=content[0],
+            body=with_mentions(
+                content[1],
+                partial(self._find_person, chat),
+                self._network.settings.mentions,
+                partial(self.roster.has_any, chat),
+            ),
+            at=at,
+            reply_to=RemoteMessageId(answered) if answered else None,
+            profile=profile,
+        )
+
+    def _find_person(self, chat: RemoteChat, nick: str) -> Mention | None:
+        spelled = self.roster.find_nick(chat, nick)
+        if spelled is None:
+            return None
+        if self._network.is_ours(self.roster.seen(spelled)):
+            owner = self._network.owner_of(spelled, held_only=True)
+            return None if owner is None else Mention(owner, spelled)  # The relay is nobody's.
+        return Mention(UserId(""), spelled, self.roster.user(spelled).id)
+
+    def _hear_typing(self, message: Incoming) -> list[Heard]:
+        chat, source = self.roster.find_chat(message.param(0)), message.source
+        if chat is None or source is None or not source.is_person:
+            return []
+        if not self._network.settings.typing or self._is_ours(message, chat, source):
+            return []
+        event = read_typing(message, chat.id, self.roster.sender(message, source))
+        return [Heard(event, chat.id)]
+
+    def _hear_invitation(self, message: Incoming) -> list[RemoteRemark]:
+        """Say who is invited into a channel: its people may be told (``invite-notify``)."""
+        source = message.source
+        if message.command != "INVITE" or source is None:
+            return []
+        chat, nick = self.roster.find_chat(message.param(1)), message.param(0)
+        if chat is None or self._connection.is_own(Source(nick)):
+            return []
+        text = f"{strip_codes(source.nick)} has invited {strip_codes(nick)}."
+        people = self.roster.sender(message, source), self.roster.user(nick)
+        return [self._network.remark(chat.id, text, *people)]
+
+    def _unwrap(self, message: Incoming, source: Source) -> tuple[Incoming, Profile | None]:
+        """What another relay in the channel says for somebody, and for whom."""
+        if self._network.fold(source.nick) not in self._network.relays:
+            return message, None
+        found = read_relayed(message.param(1))
+        if found is None:
+            return message, None
+        name, text = found
+        params = (message.param(0), text)
+        return replace(message, params=params), Profile(id=self._network.fold(name), name=name)
+
+    def _is_ours(self, message: Incoming, chat: RemoteChat, source: Source) -> bool:
+        if message.is_replayed:
+            # Who is called so today need not be who was called so then.
+            msgid = message.tags.get("msgid", "")
+            return self._connection.is_relayed(message) or self._network.was_ours(source, msgid)
+        if self._connection.is_relayed(message):
+            return True
+        return self.roster.is_one_of_us(chat.name, source)

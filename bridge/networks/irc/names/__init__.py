@@ -1,0 +1,1 @@
+"""Names that a network takes: nicks, user names, addresses, targets, masks."""

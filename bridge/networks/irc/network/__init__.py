@@ -1,0 +1,1 @@
+"""What all clients of one instance share: limits, nicks, keys, bans, what servers tell."""

@@ -1,0 +1,132 @@
+"""The keys of channels (mode ``+k``): what lets the relay and everybody's own connection in.
+
+They lie in the vault, as what the relay's login keeps. A channel tells its members when its key
+changes, and so the relay learns of that.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from bridge.networks.irc.network.keepsakes import Keepsakes
+from bridge.networks.irc.protocol.isupport import Isupport
+from bridge.sdk.errors import DeliveryError, PermanentFailure
+from bridge.sdk.ids import RemoteChatId
+from bridge.sdk.secret import Secret
+
+PREFIX = "key:"
+"""Before the channel, in the name of what is kept."""
+FORGETTING = frozenset({"off", "none"})
+"""Words that are said to forget a key."""
+AGAIN_SECONDS = 5.0
+MOST_BYTES = 100
+"""Of a key, where the network does not say how many it takes (``KEYLEN``)."""
+_HIDDEN = frozenset({"*", "<key>"})
+"""What servers say instead of a key to those who may not see it."""
+
+
+def is_key(text: str) -> bool:
+    """Whether a text can be a channel's key: one word of one line, and one of a list."""
+    is_word = text.isprintable() and not any(sign.isspace() or sign == "," for sign in text)
+    return 0 < len(text.encode("utf-8", "replace")) <= MOST_BYTES and is_word and text[0] != ":"
+
+
+def read_key(text: str, limits: Isupport) -> Secret:
+    """Read a channel's key. Raises ``PermanentFailure``, without the key, if it is none."""
+    if text.casefold() in FORGETTING:
+        raise PermanentFailure(f"{' and '.join(sorted(FORGETTING))} forget a key, and are none")
+    if not is_key(text):
+        raise PermanentFailure(
+            "that is no channel's key: one is a word without a space or a comma, has no colon as "
+            f"its first sign, and {MOST_BYTES} bytes at most"
+        )
+    if len(text.encode()) > limits.key_length:
+        raise PermanentFailure(f"a key has at most {limits.key_length} bytes there")
+    return Secret(text)
+
+
+class Keyring:
+    """The keys of one network's channels."""
+
+    def __init__(self) -> None:
+        self._keepsakes: Keepsakes | None = None
+        self._keys: dict[RemoteChatId, Secret] = {}
+        self._offered: dict[RemoteChatId, Secret] = {}
+        """Said by somebody, and tried just now."""
+        self._changed: set[RemoteChatId] = set()
+        """Channels of which the vault does not know yet what is in memory."""
+        self._has_changed = asyncio.Event()
+        self._writing = asyncio.Lock()
+
+    def open(self, keepsakes: Keepsakes) -> None:
+        """Have the keys that the relay's login keeps, and keep others there."""
+        self._keepsakes = keepsakes
+        kept = keepsakes.named(PREFIX)
+        # What could not be written before the relay's login began anew is newer.
+        kept = {chat: key for chat, key in kept.items() if chat not in self._changed}
+        self._keys |= {RemoteChatId(chat): key for chat, key in kept.items()}
+
+    def find(self, chat: RemoteChatId) -> Secret | None:
+        """The key that a channel is to be joined with; None if it is not known to have one."""
+        return self._offered.get(chat) or self._keys.get(chat)
+
+    @contextmanager
+    def offering(self, chat: RemoteChatId, key: Secret) -> Iterator[None]:
+        """Have the channel tried with another key than the one that is kept."""
+        self._offered[chat] = key
+        try:
+            yield
+        finally:
+            self._offered.pop(chat, None)
+
+    async def keep(self, chat: RemoteChatId, key: Secret | None) -> None:
+        """Join with the key from now on; None: forget it. Raises a ``DeliveryError`` while it
+        cannot be stored; it holds all the same, and is stored later."""
+        if key is None and chat not in self._keys and chat not in self._changed:
+            return
+        self._note(chat, key)
+        await self._store(chat)
+
+    def hear(self, chat: RemoteChatId, text: str) -> None:
+        """Learn from the channel itself which key it has now, if the server shows it."""
+        if text in _HIDDEN or not is_key(text):
+            return  # Nobody could join with that.
+        key = Secret(text)
+        if key != self._keys.get(chat):
+            self._note(chat, key)
+
+    def hear_of_none(self, chat: RemoteChatId) -> None:
+        """Learn from the channel itself that it has no key any more."""
+        if chat in self._keys:
+            self._note(chat, None)
+
+    async def keep_writing(self) -> None:
+        """Store what was heard. Runs until cancelled; the rest is the next one's."""
+        if self._changed:
+            self._has_changed.set()
+        while True:
+            await self._has_changed.wait()
+            self._has_changed.clear()
+            for chat in list(self._changed):
+                with suppress(DeliveryError):  # It stands in the way of no other.
+                    await self._store(chat)
+            if self._changed:
+                await asyncio.sleep(AGAIN_SECONDS)
+                self._has_changed.set()
+
+    def _note(self, chat: RemoteChatId, key: Secret | None) -> None:
+        if key is None:
+            self._keys.pop(chat, None)
+        else:
+            self._keys[chat] = key
+        self._changed.add(chat)
+        self._has_changed.set()
+
+    async def _store(self, chat: RemoteChatId) -> None:
+        async with self._writing:
+            while self._keepsakes is not None and chat in self._changed:
+                key = self._keys.get(chat)
+                await self._keepsakes.keep(PREFIX + chat, "" if key is None else key.reveal())
+                # What changed once more meanwhile is written once more.
+                if self._keys.get(chat) == key:
+                    self._changed.discard(chat)

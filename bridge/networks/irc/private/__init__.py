@@ -1,0 +1,1 @@
+"""What is said to one of us alone: direct chats, opt-outs, those who run channels."""

@@ -1,0 +1,358 @@
+"""Where those who run a channel come with their wishes, by private message to the relay."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from bridge.networks.irc.channels.members import Roster
+from bridge.networks.irc.channels.rollcall import RollCall, operator_signs
+from bridge.networks.irc.connections.connection import Connection
+from bridge.networks.irc.connections.inquiry import Priority
+from bridge.networks.irc.format import clean_text
+from bridge.networks.irc.network.network import Network
+from bridge.networks.irc.private.guidance import HELP, help_lines
+from bridge.networks.irc.wire import Incoming, Line, Source, cut, line, notice
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
+from bridge.sdk.events import (
+    ConsentRequest,
+    ModeratorWish,
+    RemoteChat,
+    RemoteUser,
+    Wish,
+)
+from bridge.sdk.ids import RemoteChatId, RemoteUserId
+from bridge.sdk.module import Host
+
+WISHES: Mapping[str, Wish] = {
+    "yes": Wish.AGREE,
+    "no": Wish.REFUSE,
+    "status": Wish.STATUS,
+    "leave": Wish.LEAVE,
+    "block": Wish.BLOCK,
+    "unblock": Wish.UNBLOCK,
+}
+WITHDRAWING = frozenset({Wish.LEAVE, Wish.BLOCK, Wish.REFUSE})
+MOST_WAITING = 20
+"""At each window."""
+MOST_EACH = 5
+"""So many wishes of one operator wait at most; of a stranger it is one, from each host."""
+MOST_NAMED = 3
+"""Channels that one wish may name: the server is asked about each."""
+MOST_LINES = 10
+"""Of an answer."""
+MOST_ASKED = 5
+"""So many operators of a channel are asked at most."""
+LATER = "Too many people ask me something just now. Please say it again in a minute."
+_REPLY_BYTES = 350
+_NAME_BYTES = 80
+"""Of the names that others have given in a question: they must not push out what is asked."""
+
+
+class _Window(Enum):
+    """Where somebody is served: nobody waits for those at another."""
+
+    WITHDRAWING = auto()
+    """Operators, as far as the relay hears, who end or limit something."""
+    OPERATORS = auto()
+    OTHERS = auto()
+    """Whoever says such a word. The server may know of operators whom the relay does not hear."""
+    HELP = auto()
+    """Whoever asks what there is to say."""
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Served:
+    source: Source
+    """Whose it is: when its turn comes, the nick may be another's."""
+    nick: str
+    """Where it is answered."""
+    is_nick_lost: bool = False
+    """The nick was seen to go from them, or to another."""
+    priority: Priority = Priority.BACKGROUND
+    """With which the server is asked for it."""
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Said(_Served):
+    wish: Wish | None
+    """None: to hear what there is to wish."""
+    named: Sequence[str]
+    """Channels."""
+    about: str
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Invitation(_Served):
+    chat: RemoteChat
+
+
+class Desk:
+    """Serves one after the other at each window; a server's answer is waited for."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        network: Network,
+        host: Host,
+        roster: Roster,
+        rollcall: RollCall,
+        invited: Callable[[RemoteChat, bool], bool],
+    ) -> None:
+        """``invited``: has the relay come into a channel, into which somebody, perhaps known to be
+        an operator, invites it; false if that counts for nothing from who is not."""
+        self._connection = connection
+        self._invited = invited
+        self._network = network
+        self._host = host
+        self._roster = roster
+        self._rollcall = rollcall
+        self._windows = {one: asyncio.Queue[tuple[str, _Served]](MOST_WAITING) for one in _Window}
+        self._waiting: Counter[str] = Counter()
+        """How many wishes of whom are not done yet."""
+        self._unserved: list[_Served] = []
+        self._asked: dict[str, frozenset[str]] = {}
+        """By channel the operators whom we asked ourselves, folded."""
+
+    def take(self, source: Source, text: str) -> bool:
+        """Take a private message, if it begins with the word of a wish, or asks for the words."""
+        words, limits = text.split(), self._connection.isupport
+        word = words[0].casefold() if words else ""
+        wish = WISHES.get(word)
+        if wish is None and word != HELP:
+            return False
+        named = [word for word in words[1:] if limits.names_channel(word)]
+        about = " ".join(word for word in words[1:] if not limits.names_channel(word))
+        said = _Said(source=source, nick=source.nick, wish=wish, named=named, about=about)
+        if wish is None:
+            window, who, most = _Window.HELP, f"{HELP}@{source.host or source.nick}", 1
+        elif self.seems_to_run_any(source.nick, named):
+            window = _Window.WITHDRAWING if wish in WITHDRAWING else _Window.OPERATORS
+            who, most = limits.fold(source.nick), MOST_EACH
+        else:
+            # Nicks are changed quickly.
+            window, who, most = _Window.OTHERS, f"@{source.host or source.nick}", 1
+        if wish is None and self._waiting[who]:
+            return True  # It is just being said.
+        if window is _Window.WITHDRAWING:
+            said.priority = Priority.PERSON
+        self._queue(window, who, most, said)
+        return True
+
+    def take_invitation(self, source: Source, chat: RemoteChat) -> None:
+        """Have the relay come into a bridged channel into which somebody invites it: at once, or
+        if the server says that they run it. What the relay knows of that is of no use out there.
+        """
+        if not self._invited(chat, False):
+            said = _Invitation(source=source, nick=source.nick, chat=chat)
+            self._queue(_Window.OTHERS, f"@{source.host or source.nick}", 1, said)
+
+    def follow(self, message: Incoming) -> None:
+        """Learn from a line that a nick goes from somebody, or to them: what is wished by it and
+        not done yet is not done."""
+        fold = self._connection.isupport.fold
+        if message.source is None or message.command not in {"NICK", "QUIT"}:
+            return
+        old = fold(message.source.nick)
+        new = message.param(0) if message.command == "NICK" else ""
+        for one in self._unserved:
+            if fold(new) == old and one.source.nick == message.source.nick:
+                # The same nick, spelled otherwise.
+                one.nick, one.source = new, replace(one.source, nick=new)
+            elif fold(one.nick) in {old, fold(new)}:
+                one.is_nick_lost = True
+                if fold(one.nick) == old and new:
+                    one.nick = new
+
+    def _queue(self, window: _Window, who: str, most: int, said: _Served) -> None:
+        if self._waiting[who] >= most or self._windows[window].full():
+            self._answer(said.nick, LATER)
+        else:
+            self._waiting[who] += 1
+            self._windows[window].put_nowait((who, said))
+            self._unserved.append(said)
+
+    def find_chat(self, name: str) -> RemoteChat | None:
+        """The bridged channel of that name, in which the relay is or is to be."""
+        return self._roster.find_chat(name)
+
+    async def work(self) -> None:
+        """Do what was asked for. Runs until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for window in _Window:
+                tasks.create_task(self._work_at(window))
+
+    async def _work_at(self, window: _Window) -> None:
+        while True:
+            who, said = await self._windows[window].get()
+            for one in await self._answer_lines(said):
+                await self._tell(window, said.nick, one)
+            self._unserved.remove(said)
+            self._waiting[who] -= 1
+            self._waiting += Counter()  # Drops those who wait for nothing.
+
+    async def _answer_lines(self, said: _Served) -> list[str]:
+        if isinstance(said, _Said) and said.wish is None:
+            return help_lines(self._connection.own.nick, self._network.settings)
+        try:
+            answer = await self._serve(said)
+        except DeliveryError as error:
+            answer = f"That cannot be done: {str(error).rstrip('.')}."
+        lines = answer.splitlines()
+        if len(lines) > MOST_LINES:
+            lines[MOST_LINES - 1 :] = ["There is more: name the channel."]
+        return lines
+
+    async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
+        """Ask the channel's operators who are there. Raises a ``DeliveryError``."""
+        channel = request.chat.name
+        found = await self._rollcall.moderators(channel, Priority.PERSON)
+        whom = [nick for nick in found if not self._is_one_of_us(nick)][:MOST_ASKED]
+        if not whom:
+            raise PermanentFailure(
+                f"no operator of {channel} is to be seen from outside: nobody there has the sign "
+                "just now, or the channel is hidden (+s, +p) or does not exist"
+            )
+        own, limits = self._connection.own.nick, self._connection.isupport
+        question = (
+            f"{_short(request.asked_by)} asks to bridge {channel} to the Matrix room "
+            f"{_short(request.room)}: what is said here would be shown and kept there, and "
+            "people there could speak here.",
+            f"You run {channel}: if you agree, say within {request.minutes} minutes: "
+            f"/msg {own} yes {channel}   If not: /msg {own} no {channel}",
+            f"Later, at any time: /msg {own} status, leave, block <nick or homeserver>, unblock. "
+            f"{self._network.settings.who_answers}",
+        )
+        self._asked[limits.fold(channel)] = frozenset(map(limits.fold, whom))
+        for nick in whom:
+            for text in question:
+                await self._connection.say(
+                    line("PRIVMSG", nick, cut(text.strip(), limits.line_length - 120))
+                )
+        return [self._user(nick) for nick in whom]
+
+    # --- inside ---
+
+    async def _serve(self, said: _Served) -> str:
+        if said.is_nick_lost:
+            raise _lost(said)
+        if isinstance(said, _Invitation):
+            await self._run_by(said, [said.chat.name])
+            if self._roster.find_chat(said.chat.name) is not None:  # Else it was left meanwhile.
+                self._invited(said.chat, True)
+            return ""
+        if not isinstance(said, _Said) or said.wish is None:
+            return ""
+        return await self._grant(said, said.wish)
+
+    async def _grant(self, said: _Said, wish: Wish) -> str:
+        if wish in {Wish.BLOCK, Wish.UNBLOCK} and not said.about:
+            raise PermanentFailure(f"say {wish.value} and a nick or a homeserver")
+        if len(said.named) > MOST_NAMED:
+            raise PermanentFailure(f"name {MOST_NAMED} channels at a time at most")
+        chats = await self._run_by(said, said.named)
+        if len(chats) > 1 and wish is not Wish.STATUS:
+            names = ", ".join(one.name for one in chats)
+            raise PermanentFailure(f"you run several channels here; name one: {names}")
+        answers = [
+            await self._host.obey(ModeratorWish(
+                chat=chat, moderator=self._user(said.source.nick), wish=wish,
+                about=said.about, person=self._network.owner_of(said.about),
+            ))
+            for chat in chats
+        ]  # fmt: skip
+        return "\n".join(answers)
+
+    async def _run_by(self, said: _Served, named: Sequence[str]) -> Sequence[RemoteChat]:
+        """The channels among those named, else among the bridged ones, that somebody runs."""
+        fold = self._connection.isupport.fold
+        # Whom the relay does not hear to be an operator must name a channel: else anybody could
+        # have the server asked about all channels that they are in.
+        chats = [
+            self._roster.find_chat(name) or RemoteChat(id=RemoteChatId(fold(name)), name=name)
+            for name in named
+        ] or [
+            one for one in self._roster.chats_of(said.source.nick)
+            if self.seems_to_run(said.source.nick, one)
+        ]  # fmt: skip
+        found = []
+        for chat in chats:
+            moderators = await self._rollcall.moderators(chat.name, said.priority)
+            # As it is spelled: our rule may take two nicks for one.
+            if said.source.nick in moderators:
+                await self._check_still(said)
+                found.append(chat)
+        if found:
+            return found
+        if named:
+            raise PermanentFailure(
+                f"the server does not say that you are an operator of {', '.join(named)}: take "
+                "the sign (+o), and if the channel is hidden (+s, +p), show it for a moment"
+            )
+        raise PermanentFailure(
+            "you are an operator of no bridged channel, as far as the server says; you may name "
+            "the channel, too"
+        )
+
+    async def _check_still(self, said: _Served) -> None:
+        """Raise ``PermanentFailure`` if the nick may be another's than when it was said."""
+        found = await self._rollcall.find_person(said.source.nick, said.priority)
+        if found != said.source or said.is_nick_lost:
+            raise _lost(said)
+
+    def seems_to_run_any(self, nick: str, named: Sequence[str]) -> bool:
+        """Whether somebody may be an operator of one of the channels, else of any, by what we know
+        without asking the server."""
+        fold = self._connection.isupport.fold
+        if not named:
+            return any(self.seems_to_run(nick, one) for one in self._roster.chats_of(nick))
+        known = [chat for chat in map(self._roster.find_chat, named) if chat is not None]
+        return any(self.seems_to_run(nick, one) for one in known) or any(
+            fold(nick) in self._asked.get(fold(name), ()) for name in named
+        )
+
+    def seems_to_run(self, nick: str, chat: RemoteChat) -> bool:
+        """Whether somebody is one of the chat's operators, by what is known."""
+        limits = self._connection.isupport
+        letters = {limits.prefixes[sign] for sign in operator_signs(limits.prefixes)}
+        held = self._network.ranks.get(chat.id, {}).get(limits.fold(nick), "")
+        return not letters.isdisjoint(held)
+
+    def _is_one_of_us(self, nick: str) -> bool:
+        return self._connection.is_own_nick(nick) or self._network.is_ours(Source(nick))
+
+    def _user(self, nick: str) -> RemoteUser:
+        return RemoteUser(id=RemoteUserId(self._connection.isupport.fold(nick)), name=nick)
+
+    async def _tell(self, window: _Window, nick: str, text: str) -> None:
+        """Answer a wish; one of a stranger may stay unanswered where much is to be said."""
+        if window is _Window.OTHERS:
+            self._answer(nick, text)
+            return
+        if window is _Window.HELP:
+            # Many lines, for anybody: all else that is to be said goes first.
+            await self._connection.answer_at_leisure(_notice(nick, text))
+            return
+        with suppress(TemporaryFailure):  # The connection broke; it is done all the same.
+            await self._connection.say(_notice(nick, text))
+
+    def _answer(self, nick: str, text: str) -> None:
+        self._connection.answer(_notice(nick, text))
+
+
+def _lost(said: _Served) -> PermanentFailure:
+    return PermanentFailure(
+        f"{said.source.nick} may be somebody else than when that was said; please say it again"
+    )
+
+
+def _short(name: str) -> str:
+    """A name as it stands among words that must be read whole."""
+    whole = clean_text(name)
+    return whole if len(whole.encode()) <= _NAME_BYTES else f"{cut(whole, _NAME_BYTES)}..."
+
+
+def _notice(nick: str, text: str) -> Line:
+    return notice(nick, text, _REPLY_BYTES)

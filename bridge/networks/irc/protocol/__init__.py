@@ -1,0 +1,1 @@
+"""What lines mean, without I/O: capabilities, signing in, limits, modes, refusals."""

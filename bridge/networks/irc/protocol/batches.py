@@ -1,0 +1,46 @@
+"""Lines that a server groups (IRCv3 ``batch``), as a pure tracker: which line is part of what."""
+
+from dataclasses import replace
+
+from bridge.networks.irc.protocol.replies import SPEAKING
+from bridge.networks.irc.wire import Batch, Incoming
+
+PLAYBACK = "znc.in/playback"
+"""What a bouncer says again at once, unasked."""
+MOST_OPEN = 1000
+"""More open groups than this are a server's mistake; the oldest is forgotten."""
+
+
+class Batches:
+    """The groups of one connection that have begun and not ended."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Batch] = {}
+
+    def place(self, message: Incoming) -> Incoming:
+        """Return the line with the group that it is in, or that it begins or ends."""
+        reference = message.param(0)
+        if message.command != "BATCH" or reference[:1] not in {"+", "-"}:
+            around = self._open.get(message.tags["batch"]) if "batch" in message.tags else None
+            return message if around is None else replace(message, batch=around)
+        name = reference[1:]
+        if reference[0] == "-":
+            ended = self._open.pop(name, None)
+            return message if ended is None else replace(message, batch=ended.ended())
+        around = self._open.get(message.tags.get("batch", ""))
+        label = message.tags.get("label", "") or (around.label if around else "")
+        if len(self._open) >= MOST_OPEN:
+            del self._open[next(iter(self._open))]
+        kind = message.param(1).lower()
+        is_replay = kind == "chathistory" or (around is not None and around.is_replay)
+        begun = Batch(kind, message.params[2:], name, label, is_replay)
+        self._open[name] = begun
+        return replace(message, batch=begun)
+
+
+def is_playback(message: Incoming) -> bool:
+    """Whether a line may be one that a bouncer says again to who comes: in a group of such lines,
+    or with the time when it was said."""
+    is_grouped = message.batch is not None and message.batch.kind == PLAYBACK
+    is_timed = message.command in SPEAKING and "time" in message.tags
+    return message.is_replayed or is_grouped or is_timed

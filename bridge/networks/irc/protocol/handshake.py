@@ -1,0 +1,284 @@
+"""Signing in to a server, as a pure state machine: lines in, lines out."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+
+from bridge.networks.irc.format import strip_codes
+from bridge.networks.irc.protocol import endings, replies, sasl
+from bridge.networks.irc.protocol.isupport import Isupport
+from bridge.networks.irc.protocol.offers import Offers
+from bridge.networks.irc.wire import Incoming, Line, cut, is_word, line
+from bridge.sdk.errors import LoginRequired, ModuleNotReady
+from bridge.sdk.secret import Secret
+
+MOST_NICKS = 20
+
+# Services have no numerics for these; the words are those of Atheme and Anope.
+_IDENTIFIED = re.compile(r"now (?:identified|logged in|recognized)|password accepted", re.I)
+_NOT_IDENTIFIED = re.compile(
+    r"(?:invalid|incorrect|wrong) password|password (?:is )?incorrect|not (?:a )?registered"
+    r"|isn't registered|authentication failed|is not a valid",
+    re.I,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """What a server that trusts us (``WEBIRC``) is told of the user behind a connection."""
+
+    password: Secret
+    name: str
+    address: IPv6Address
+
+    def line(self) -> Line:
+        """Return the line that goes first."""
+        shown = str(self.address)
+        if shown.startswith(":"):
+            shown = f"0{shown}"  # Else it would be taken for the rest of the line.
+        return line("WEBIRC", self.password.reveal(), self.name, shown, shown)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who signs in."""
+
+    nicks: Iterator[str] = field(repr=False)
+    """Candidates, best first."""
+    username: str
+    realname: str
+    password: Secret | None = None
+    account: str | None = None
+    account_password: Secret | None = None
+    certificate: bool = False
+    """The connection shows one that an account may know. If none does, a person comes in without;
+    the relay, whose certificate the settings ask for, does not."""
+    nickserv: str | None = None
+    """Who is told account and password where the server has no SASL."""
+    gateway: Gateway | None = None
+    personal: bool = False
+    """A person's own: that person is told when the server refuses the nicks."""
+
+
+class Handshake:
+    """One registration. Feed it every line until :attr:`done`."""
+
+    def __init__(self, identity: Identity, server: str) -> None:
+        self._identity = identity
+        self._server = server
+        self.offers = Offers()
+        self._requests = 0
+        self._tried: list[str] = []
+        self._any_taken = False
+        self._sasl = identity.account is not None or identity.certificate
+        self._ways: Iterator[sasl.Mechanism] = iter(())
+        self._way: sasl.Mechanism | None = None
+        self._ways_tried: set[str] = set()
+        self._challenge = sasl.Challenge()
+        self._identifies = False
+        self.nick = ""
+        self.isupport = Isupport()
+        self.welcomed = False
+        self.done = False
+
+    def start(self) -> list[Line]:
+        """Return what to say first."""
+        who = self._identity
+        first = [] if who.gateway is None else [who.gateway.line()]
+        first.append(line("CAP", "LS", "302"))
+        if who.password is not None:
+            first.append(line("PASS", who.password.reveal()))
+        return [*first, self._next_nick(), line("USER", who.username, "0", "*", who.realname)]
+
+    def feed(self, message: Incoming) -> list[Line]:
+        """Take a line, return the answers.
+
+        Raises ``LoginRequired`` when the password or account is refused or we are banned,
+        ``ModuleNotReady`` when it may work later.
+        """
+        match message.command:
+            case "CAP":
+                return self._on_cap(message)
+            case "AUTHENTICATE":
+                return self._authenticate(message.param(0))
+            case replies.WELCOME:
+                return self._on_welcome(message)
+            case replies.ISUPPORT:
+                self.isupport = self.isupport.with_tokens(message.params[1:-1])
+            case replies.END_OF_MOTD | replies.NO_MOTD:
+                return self._on_end_of_welcome()
+            case "NICK" if message.source and message.source.nick == self.nick:
+                self.nick = message.param(0)
+            case command:
+                return self._on_reply(command, message)
+        return []
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the server gave us."""
+        return self.offers.held
+
+    def _on_cap(self, message: Incoming) -> list[Line]:
+        verb = message.param(1).upper()
+        if self.welcomed or verb in {"NEW", "DEL"}:
+            requests = self.offers.follow(message)
+            # Before we are in, what is asked for has been counted already.
+            return requests if self.welcomed else []
+        match verb:
+            case "LS":
+                self.offers.learn(message.param(-1))
+                # A star between says that the list goes on.
+                return [] if message.param(2) == "*" else self._request()
+            case "ACK":
+                self.offers.take(message.param(-1))
+            case "NAK" if self._sasl and "sasl" in message.param(-1).lower().split():
+                if not self._goes_without():
+                    raise ModuleNotReady(f"{self._server} offers SASL and then refuses it.")
+            case "NAK":
+                pass
+            case _:
+                return []
+        self._requests -= 1
+        return [] if self._requests > 0 else self._after_capabilities()
+
+    def _after_capabilities(self) -> list[Line]:
+        if self._sasl and "sasl" in self.capabilities:
+            self._choose(self.offers.values.get("sasl", "").split(","))
+            return self._try_next(None)
+        return [line("CAP", "END")]
+
+    def _request(self) -> list[Line]:
+        extra = set()
+        if self._sasl:
+            mechanisms = self.offers.values.get("sasl")
+            if mechanisms is not None and self._choose(mechanisms.split(",")):
+                extra.add("sasl")
+            elif not self._goes_without():
+                raise ModuleNotReady(
+                    f"{self._server} does not offer to sign in by SASL as we could now."
+                )
+        requests = self.offers.wish(extra)
+        self._requests = len(requests)
+        return requests or [line("CAP", "END")]
+
+    def _choose(self, offered: list[str]) -> bool:
+        """Take note of the ways that are open; return whether there is one."""
+        who = self._identity
+        found = sasl.choose(
+            offered,
+            account=who.account,
+            password=who.account_password,
+            certificate=who.certificate,
+        )
+        ways = [way for way in found if way.name not in self._ways_tried]
+        self._ways = iter(ways)
+        return bool(ways)
+
+    def _goes_without(self) -> bool:
+        """Whether we may come in without SASL: NickServ is told, or knows the certificate."""
+        if self._identity.account is None or self._identity.nickserv is not None:
+            self._sasl = False
+            self._identifies = self._identity.account is not None
+            return True
+        return False
+
+    def _try_next(self, refusal: str | None) -> list[Line]:
+        self._way = next(self._ways, None)
+        if self._way is not None:
+            self._challenge = sasl.Challenge()
+            self._ways_tried.add(self._way.name)
+            return [line("AUTHENTICATE", self._way.name)]
+        # A person must be able to come in before the network can be told of the certificate.
+        unknown = self._identity.personal and self._ways_tried == {sasl.External.name}
+        if unknown and self._goes_without():
+            return [line("CAP", "END")]
+        raise LoginRequired(f"{self._server} refused {self._account}: {refusal}")
+
+    @property
+    def _account(self) -> str:
+        account = self._identity.account
+        return "the certificate" if account is None else f"the account {account}"
+
+    def _authenticate(self, chunk: str) -> list[Line]:
+        if self._way is None:
+            return [line("AUTHENTICATE", "*")]
+        try:
+            challenge = self._challenge.feed(chunk)
+            return [] if challenge is None else sasl.encode(self._way.answer(challenge))
+        except ModuleNotReady as error:
+            raise ModuleNotReady(f"{self._server} could not be signed in to: {error}") from error
+
+    def _on_sasl_done(self) -> list[Line]:
+        if self._way is not None and not self._way.trusts:
+            raise ModuleNotReady(
+                f"{self._server} says that we are signed in without having proven that it knows "
+                "the account's password: something may stand in between."
+            )
+        self._sasl = False
+        return [line("CAP", "END")]
+
+    def _on_welcome(self, message: Incoming) -> list[Line]:
+        if self._sasl and not self._goes_without():
+            raise ModuleNotReady(f"{self._server} let us in without looking at the account.")
+        if is_word(message.param(0)):
+            self.nick = message.param(0)
+        self.welcomed = True
+        return []
+
+    def _on_end_of_welcome(self) -> list[Line]:
+        who = self._identity
+        secret = who.account_password
+        if not (self._identifies and who.nickserv and who.account and secret):
+            self.done = self.welcomed
+            return []
+        return [line("PRIVMSG", who.nickserv, f"IDENTIFY {who.account} {secret.reveal()}")]
+
+    def _on_services(self, message: Incoming) -> None:
+        """Hear what NickServ says to our password."""
+        name = (self._identity.nickserv or "").partition("@")[0].lower()
+        said = strip_codes(message.param(-1))
+        source = message.source.nick.lower() if message.source else ""
+        if message.command in {replies.NO_SUCH_NICK, replies.SERVICES_DOWN}:
+            raise ModuleNotReady(f"{self._server} has no {self._identity.nickserv} now: {said}")
+        if message.command == replies.LOGGED_IN or (source == name and _IDENTIFIED.search(said)):
+            self.done = True
+        elif source == name and _NOT_IDENTIFIED.search(said):
+            raise LoginRequired(
+                f"{self._identity.nickserv} on {self._server} refused {self._account}: {said}"
+            )
+
+    def _on_reply(self, command: str, message: Incoming) -> list[Line]:
+        said = strip_codes(message.param(-1))
+        if self.welcomed and self._identifies:
+            self._on_services(message)
+        if command == replies.SASL_MECHANISMS:
+            self._choose(message.param(1).split(","))
+        if command in replies.SASL_DONE:
+            return self._on_sasl_done()
+        if command in replies.SASL_REFUSED:
+            return self._try_next(said)
+        if command == "464":
+            raise LoginRequired(f"{self._server} refused the server password: {said}")
+        if command == "465":
+            raise endings.refused(self._server, said, personal=self._identity.personal)
+        if not self.welcomed and command in replies.NICK_TAKEN | replies.NICK_REFUSED:
+            self._any_taken |= command in replies.NICK_TAKEN
+            return [self._next_nick(said)]
+        knows_no_cap = command == "421" and message.param(1).upper() == "CAP"
+        if knows_no_cap and self._sasl and not self._goes_without():
+            raise ModuleNotReady(f"{self._server} does not know SASL.")
+        return []
+
+    def _next_nick(self, said: str = "") -> Line:
+        nick = next(self._identity.nicks, None)
+        if nick is None or len(self._tried) >= MOST_NICKS:
+            # One that is taken can be free in a minute; one that is not allowed stays so.
+            final = self._identity.personal and not self._any_taken
+            raise (LoginRequired if final else ModuleNotReady)(
+                f"{self._server} refused the nick {self._tried[0]} and "
+                f"{len(self._tried) - 1} others like it: {said}"
+            )
+        self._tried.append(nick)
+        self.nick = nick
+        return line("NICK", cut(nick, 200))
