@@ -107,7 +107,7 @@ async def test_all_sessions_end_when_that_was_confirmed_and_a_link_that_fails_is
             await wait_for_focus(page, "dialog button[aria-label='Cancel']")
             await page.keyboard.press("Escape")
             await wait_for_focus(page, "[aria-label='End all sessions']")
-            assert await page.is_visible("#sessions")
+            await page.wait_for_selector("#sessions li")
             await page.keyboard.press("Enter")
             await press(page, "dialog button[aria-label='End all']")
             await wait_for_focus(page, "#trouble:has-text('You are signed out')")
