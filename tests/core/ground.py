@@ -174,6 +174,7 @@ class Ground:
     async def is_listed(self, room: RoomId) -> bool:
         """Have the room in the homeserver's own directory."""
         self._refuse("is_listed")
+        await self._call("is_listed")
         return True
 
     async def set_listed(self, room: RoomId, listed: bool) -> None:

@@ -21,6 +21,7 @@ from bridge.sdk.events import (
 )
 from bridge.sdk.ids import RemoteUserId
 from tests.core.ground import ALICE, CHAT, NEAR, Ground
+from tests.rigs.trestle import wait_until
 
 
 def topic(text: str, *, is_news: bool = True) -> RemoteTopic:
@@ -141,6 +142,45 @@ async def test_a_room_that_could_not_be_listed_is_once_the_homeserver_is_back(
     facts.portal = replace(facts.portal, paused=False)
     await facts.review()
     assert ground.wanted == [facts, facts]
+    await facts.catch_up()
+    await facts.catch_up()
+    ground.arrive()
+    assert ground.listed == [True]
+
+
+async def not_listed_yet(ground: Ground) -> ChatFacts:
+    """A room of which it could not be asked whether it is to be listed, and can be now."""
+    portal: Portal = replace(ground.portal, follow=Follow.TOPIC, listed=True, open=True)
+    facts = ChatFacts(portal, ground.house)
+    ground.is_away = True
+    await facts.receive(OPEN)
+    ground.is_away = False
+    return facts
+
+
+async def test_a_chat_that_hides_while_it_is_asked_whether_to_list_its_room_is_not_listed() -> (
+    None
+):
+    ground = Ground()
+    facts = await not_listed_yet(ground)
+    async with asyncio.TaskGroup() as tasks:
+
+        async def hide() -> None:
+            tasks.create_task(facts.receive(CLOSED))
+            await wait_until(lambda: facts._access is CLOSED)
+
+        ground.meanwhile["is_listed"] = hide
+        await facts.catch_up()
+    ground.arrive()
+    assert ground.listed == [False]
+
+
+async def test_a_room_is_listed_though_the_database_is_away_when_it_catches_up() -> None:
+    ground = Ground()
+    facts = await not_listed_yet(ground)
+    ground.failing.add("put list")
+    with pytest.raises(TemporaryFailure, match="put list"):
+        await facts.catch_up()
     await facts.catch_up()
     await facts.catch_up()
     ground.arrive()

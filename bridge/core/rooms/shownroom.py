@@ -1,5 +1,6 @@
 """Whether a room is in its network's list, where people look for rooms."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -8,6 +9,7 @@ from bridge.core.lanes.patience import promptly
 from bridge.core.outbox.outgoing import once
 from bridge.core.rooms.admission import Admission, read_admission
 from bridge.core.rooms.house import House
+from bridge.matrix.client import MatrixError
 from bridge.model import Follow, Outgoing, Portal, SendKind
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteAccess
@@ -32,6 +34,8 @@ class ShownRoom:
         """It did not answer: till it does, what comes of the chat is only noted."""
         self._is_list_missed = False
         """Whether the room is to be listed could not be asked."""
+        self._showing = asyncio.Lock()
+        """Held for one look at a time: what an older one found is not put after a newer one."""
 
     async def ask(self, question: Awaitable[_T]) -> _T:
         """Ask the homeserver: for a moment, or with patience once nothing waits behind it.
@@ -62,20 +66,29 @@ class ShownRoom:
 
     async def _try_to_show(self) -> TemporaryFailure | None:
         """Give why it could not be asked. Raises ``TemporaryFailure`` for the database."""
-        access, self._is_list_missed = self._access, False
-        if access is None:
+        async with self._showing:
+            while (access := self._access) is not None:
+                is_wanted = access.listed and access.open
+                if is_wanted:
+                    try:
+                        is_wanted = await self.ask(self._is_to_be_found())
+                    except TemporaryFailure as error:
+                        self._is_shown, self._is_list_missed = None, True
+                        return error
+                    except MatrixError:  # That is an answer.
+                        self._is_list_missed = False
+                        raise
+                if access is self._access:  # Else the chat is another meanwhile.
+                    await self._put_listing(is_wanted)
+                    break
+            # Only now: what could not be stored is not done.
+            self._is_list_missed = False
             return None
-        is_wanted = access.listed and access.open
-        if is_wanted:
-            try:
-                is_wanted = await self.ask(self._is_to_be_found())
-            except TemporaryFailure as error:
-                self._is_shown, self._is_list_missed = None, True
-                return error
-        if is_wanted is not self._may_be_shown:
-            await self._house.sender.put([self._listing(self.portal.room, is_listed=is_wanted)])
-            self._is_shown = is_wanted
-        return None
+
+    async def _put_listing(self, is_listed: bool) -> None:
+        if is_listed is not self._may_be_shown:
+            await self._house.sender.put([self._listing(self.portal.room, is_listed=is_listed)])
+            self._is_shown = is_listed
 
     def forget_listing(self) -> None:
         """Have the next change put the room into its network's list, or take it out, anew."""
