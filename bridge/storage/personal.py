@@ -275,10 +275,12 @@ class PersonalData:
         return self._without_others(_plain(value), person)
 
     def _is_modules_secret(self, table: Table, name: str, row: asyncpg.Record) -> bool:
-        """Whether the module says that what it keeps there is a secret."""
+        """Whether the module says that what it keeps there is a secret, or cannot say it."""
         if (table.name, name) not in _BY_MODULES:
             return False
-        keeps = self._modules().get(InstanceId(row["instance"]), ())
+        keeps = self._modules().get(InstanceId(row["instance"]))
+        if keeps is None:
+            return True  # It is not set up any more, and its rows are here still.
         its = [one for one in keeps if row["key"].startswith(one.prefix)]
         found = max(its, key=lambda one: len(one.prefix), default=None)
         return found is not None and found.holds is ModuleHolds.SECRET

@@ -30,13 +30,23 @@ from tests.storage.rows import COLUMNS, FIXED, insert
 
 ALICE, BEA = UserId("@alice:hs"), UserId("@bea:hs")
 NEAR, FAR = InstanceId("near"), InstanceId("far")
+SET_UP = [
+    NEAR, InstanceId("remind"), *(
+        InstanceId(f"{mark} {table} instance")
+        for mark in ("ALICE", "BEA") for table in ("module_store", "timer")
+    ),
+]  # fmt: skip
+"""Instances that are in the config, whose modules name no secrets."""
 APART = ("login", "vault", "subject_key")
 """Tables that those empty who know what hangs on their rows."""
 
 
 @pytest.fixture
 def personal(database: Database, day_keys: DayKeys) -> PersonalData:
-    return PersonalData(database, day_keys, is_ours=lambda user: user.startswith("@trestle"))
+    return PersonalData(
+        database, day_keys, is_ours=lambda user: user.startswith("@trestle"),
+        modules=lambda: dict.fromkeys(SET_UP, ()),
+    )  # fmt: skip
 
 
 async def seed(
@@ -193,6 +203,10 @@ async def test_what_a_module_says_is_a_secret_is_not_shown(
     assert {row["key"]: row["value"] for row in rows["module_store"]} == {
         "key:1": SECRET, "kind": "hushhush"
     }  # fmt: skip
+    # What one keeps that is set up no more nobody can say.
+    await InstanceStore(database, FAR).put("kind", b"hushhush", subject=ALICE)
+    _, rows = read(await personal.copy(ALICE))
+    assert [row["value"] for row in rows["module_store"] if row["instance"] == FAR] == [SECRET]
 
 
 async def test_a_copy_of_somebody_of_whom_nothing_is_kept_has_all_tables_and_no_row(
