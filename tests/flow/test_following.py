@@ -301,18 +301,27 @@ async def test_a_bridge_goes_along_where_both_rooms_say_so_and_into_no_strangers
     town: Town, irc: IrcServer, app: App
 ) -> None:
     alice = await town.person("alice")
-    async with irc_user(irc.port, "carl") as carl:
+    async with irc_user(irc.port, "carl") as carl, irc_user(irc.port, "dora") as dora:
         await carl.join("#pier")
+        await dora.join("#pier")
         room = await bridge(alice, "#pier", version="10")
-        await wait_for_member(alice, room, ghost("carl"), "join")
+        for nick in ("carl", "dora"):
+            await wait_for_member(alice, room, ghost(nick), "join")
         strange = await alice.create_room(preset="public_chat")
         await alice.set_state(room, "m.room.tombstone", {"replacement_room": strange})
         await alice.wait_for_text(room, "stays here: the new room does not say that it replaces")
+        (door,) = app.parts.portals.all
+        attendance = door.arrivals.attendance
+        await alice.wait_until(lambda: attendance.waiting == 0)
+        attendance._going[UserId(ghost("dora"))] = "dora"  # She is to leave the room soon.
         upgraded = await alice.call("POST", f"v3/rooms/{room}/upgrade", {"new_version": "11"})
         new = str(upgraded["replacement_room"])
         await alice.wait_for_text(new, "The bridge to #pier on near has moved here.")
         await wait_for_member(alice, new, ghost("carl"), "join")
-        await wait_for_member(alice, room, ghost("carl"), "leave")
+        for nick in ("carl", "dora"):
+            await wait_for_member(alice, room, ghost(nick), "leave")
+        there = await alice.call("GET", f"v3/rooms/{new}/joined_members")
+        assert ghost("dora") not in there["joined"]
         await carl.expect("NOTICE #pier", f"replaced by {alice.id}; the bridge has moved along")
         await alice.say(new, "here?")
         await carl.expect("PRIVMSG #pier", "here?")

@@ -144,9 +144,10 @@ class Upgrades:
 
     async def _move(self, door: Doorway, room: RoomId, sender: UserId) -> None:
         old = door.portal.room
+        attendance = door.arrivals.attendance
         # Those on their way there are not in there yet.
-        present = await door.arrivals.attendance.present()
-        left = door.arrivals.attendance.gone(present)
+        present = await attendance.present()
+        left = attendance.gone(present) | attendance.going
         hidden = door.facts.hide()
         self._moving.add((door.portal.id, old))
         await self._portals.move(door, room, sender)
@@ -159,8 +160,8 @@ class Upgrades:
     ) -> None:  # fmt: skip
         """Do in both rooms what belongs to a move; all of it can be done again.
 
-        Those of the ``present`` who ``left`` the chat, while room and chat could not be compared,
-        leave the old room and do not come into the new one.
+        Those who ``left`` the chat while room and chat could not be compared, or were to leave
+        the old room soon, leave it and do not come into the new one.
         """
         house, portal = self._house, door.portal
         names = await house.intents.joined_members(old)

@@ -74,6 +74,11 @@ class Attendance:
         """How many are to come or to go yet."""
         return len(self._coming) + len(self._going)
 
+    @property
+    def going(self) -> Set[UserId]:
+        """The ghosts that are to leave the room yet."""
+        return frozenset(self._going)
+
     async def present(self) -> set[UserId]:
         """Our ghosts of this portal's instance that are in the room.
 
