@@ -29,7 +29,7 @@ class ParkedCommand:
         """``seconds``: after which it answers, though more are left."""
         self._aside = aside
         self._seconds = seconds
-        self._rest: Recent[tuple[RoomId, UserId], frozenset[str]] = Recent(_REMEMBERED)
+        self._rest: Recent[tuple[RoomId, UserId], set[str]] = Recent(_REMEMBERED)
         """What is left of all that somebody has tried again: each is tried once."""
 
     async def obey(self, room: RoomId, by: UserId, words: Sequence[str]) -> str:
@@ -47,7 +47,7 @@ class ParkedCommand:
                         "nothing is left of what you tried again here; to begin anew, say "
                         f"{as_typed('parked retry all')}"
                     )
-                return await self._retry(room, by, left)
+                return await self._retry(room, by, frozenset(left))
             case ("drop", "all", *rest):
                 return await self._drop_all(room, by, rest)
             case ("retry", name):
@@ -79,16 +79,19 @@ class ParkedCommand:
         steps: AsyncGenerator[Step, None],
     ) -> AsyncGenerator[Step, None]:  # fmt: skip
         """The steps; what they have not come to is the rest, until there is none."""
-        left = names
+        left = set(names)  # One for all steps: there are as many of those as names.
         self._rest.put(whose, left)
         async with aclosing(steps):
             async for step in steps:
-                left -= {step.name}
-                self._rest.put(whose, left)
+                left.discard(step.name)
                 if not left:
-                    self._rest.drop(whose)
+                    self._drop_rest(whose, left)
                 yield step
-        self._rest.drop(whose)  # Others have let go what it did not come to.
+        self._drop_rest(whose, left)  # Others have let go what it did not come to.
+
+    def _drop_rest(self, whose: tuple[RoomId, UserId], left: set[str]) -> None:
+        if self._rest.get(whose) is left:  # Else it was begun anew meanwhile.
+            self._rest.drop(whose)
 
     async def _drop_all(self, room: RoomId, by: UserId, words: Sequence[str]) -> str:
         """How many they are is to be said with it: nobody lets go what they have not seen."""
