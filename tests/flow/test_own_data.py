@@ -141,6 +141,23 @@ async def test_when_the_homeserver_takes_no_such_file_it_says_what_can_be_done(
         await chat.expect("does not say where it stored your copy", 1)
 
 
+async def test_why_a_copy_could_not_be_made_is_in_the_log(
+    database_settings: DatabaseSettings, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> Any:
+        raise RuntimeError("a fault of ours")
+
+    async with play(database_settings, folder) as stage:
+        chat = await PrivateChat(stage).open()
+        own_data = stage.app.parts.main_bot.own_data
+        own_data._personal._modules = broken
+        await own_data.show(chat.call("$data", text="data"))
+        await chat.expect("whoever runs this bridge finds why in the log", 1)
+    (said,) = [one for one in caplog.records if getattr(one, "event", "") == "copy_failed"]
+    assert "a fault of ours" in str(said.exc_info)
+    assert not [one for one in caplog.records if getattr(one, "event", "") == "login_failed"]
+
+
 async def test_who_waits_for_a_copy_behind_others_is_answered_meanwhile(
     town: Town, app: App
 ) -> None:

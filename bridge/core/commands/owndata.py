@@ -187,9 +187,9 @@ class OwnData:
         except DeliveryError as error:  # It may be asked for again at once.
             await self._say(room, refusal(error), "no copy")
         except Exception:
+            log.exception("a copy failed", extra={"event": "copy_failed"})
             text = "I could not make your copy; whoever runs this bridge finds why in the log."
             await self._say(room, text, "no copy")
-            raise
         finally:
             self._making.discard(person)
 
