@@ -173,5 +173,6 @@ async def test_a_long_name_of_a_room_hides_nothing_of_what_an_operator_is_asked(
             list_names(peer, names, olga="o@h")
         assert [one.name for one in asking.result()] == ["olga"]
         asked = await peer.expect("PRIVMSG olga :@aaa")
+    assert asked.partition(" asks")[0].endswith(f"aaa...:{'long.' * 8}example")
     assert "people there could speak here" in asked
     assert len(asked.encode()) <= 512 - 100

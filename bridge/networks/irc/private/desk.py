@@ -49,6 +49,8 @@ LATER = "Too many people ask me something just now. Please say it again in a min
 _REPLY_BYTES = 350
 _NAME_BYTES = 80
 """Of the names that others have given in a question: they must not push out what is asked."""
+_SERVER_BYTES = 60
+"""Of these, a homeserver's in a Matrix id."""
 
 
 class _Window(Enum):
@@ -217,7 +219,7 @@ class Desk:
             )
         own, limits = self._connection.own.nick, self._connection.isupport
         question = (
-            f"{_short(request.asked_by)} asks to bridge {channel} to the Matrix room "
+            f"{_short_id(request.asked_by)} asks to bridge {channel} to the Matrix room "
             f"{_short(request.room)}: what is said here would be shown and kept there, and "
             "people there could speak here.",
             f"You run {channel}: if you agree, say within {request.minutes} minutes: "
@@ -352,6 +354,17 @@ def _short(name: str) -> str:
     """A name as it stands among words that must be read whole."""
     whole = clean_text(name)
     return whole if len(whole.encode()) <= _NAME_BYTES else f"{cut(whole, _NAME_BYTES)}..."
+
+
+def _short_id(user: str) -> str:
+    """The same of a Matrix id, whose homeserver is read however long the rest is."""
+    whole = clean_text(user)
+    if len(whole.encode()) <= _NAME_BYTES:
+        return whole
+    name, _, server = whole.partition(":")
+    if len(server.encode()) > _SERVER_BYTES:  # Whose it is stands at its end.
+        server = "..." + server.encode()[-_SERVER_BYTES:].decode("utf-8", "ignore")
+    return f"{cut(name, _NAME_BYTES - len(server.encode()))}...:{server}"
 
 
 def _notice(nick: str, text: str) -> Line:
