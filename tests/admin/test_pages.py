@@ -1,4 +1,5 @@
-"""What back-up.md, restore.md, move-the-database.md, upgrade-postgres.md and own-data.md say to type.
+"""What pages of the how-to say to type: back-up.md, restore.md, move-the-database.md,
+upgrade-postgres.md, own-data.md.
 
 It is typed as it stands there, on a server that install.md has made.
 """
