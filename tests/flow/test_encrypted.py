@@ -169,6 +169,8 @@ async def test_a_bridge_stays_whose_room_is_called_encrypted_and_is_not(
             # Nor does one end that has moved on meanwhile.
             await app.parts.plumbing.unbridge(door, UserId(BOT), room=RoomId("!old:test.example"))
             assert app.parts.portals.all == [door]
+            await alice.say(room, "still here")
+            await carl.expect("PRIVMSG #door :still here")
 
 
 async def test_a_direct_chat_with_somebody_of_a_network_ends_so_too_and_a_new_one_begins(

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import datetime, timedelta
 
 from bridge.core.host.privatechat import PrivateChats
+from bridge.core.outbox.encryption import Encryption
 from bridge.core.outbox.outgoing import notice
 from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
@@ -39,17 +40,15 @@ class EncryptedRooms:
         portals: Portals,
         plumbing: Plumbing,
         private_chats: PrivateChats,
-        is_encrypted: Callable[[RoomId], bool],
+        encryption: Encryption,
     ) -> None:
         self._house = house
         self._portals = portals
         self._plumbing = plumbing
         self._private_chats = private_chats
-        self._is_encrypted = is_encrypted
+        self._encryption = encryption
         self._changed = asyncio.Event()
         self._ended: dict[str, tuple[datetime, Doorway]] = {}
-        self._clear: set[RoomId] = set()
-        """Noted as encrypted, which the homeserver denies; it is logged once."""
 
     def note(self, room: RoomId) -> None:
         """Learn that a room is encrypted."""
@@ -71,7 +70,7 @@ class EncryptedRooms:
 
     async def look(self) -> None:
         """End the bridges of the rooms that are encrypted; what cannot be done now is left."""
-        doors = [one for one in self._portals.all if self._is_encrypted(one.portal.room)]
+        doors = [one for one in self._portals.all if self._encryption.is_known(one.portal.room)]
         # First nothing crosses any more: to tell a network may take long.
         ending = [door for door in doors if await self._outliving(self._halt(door))]
         for door in ending:
@@ -109,13 +108,11 @@ class EncryptedRooms:
         A room may have been noted by what somebody else said of it, and this cannot be undone.
         """
         room = door.portal.room
-        if await self._house.intents.see_encryption(room) is False:
-            if room not in self._clear:
-                self._clear.add(room)
-                log.warning(
-                    "%s was noted as encrypted and is not: its bridge stays", room,
-                    extra={"event": "not_encrypted"},
-                )  # fmt: skip
+        if not await self._encryption.check(room):
+            log.warning(
+                "%s was noted as encrypted and is not: its bridge stays", room,
+                extra={"event": "not_encrypted"},
+            )  # fmt: skip
             return False
         door.ends_in = room
         return True
