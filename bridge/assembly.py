@@ -226,9 +226,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         plumbing.peace = Peace(answers, database.clock)
         consents = Consents(house, portals, plumbing, answers)
         await consents.load()
-        encrypted_rooms = EncryptedRooms(
-            house, portals, plumbing, private_chats, encryption.is_known
-        )
+        encrypted_rooms = EncryptedRooms(house, portals, plumbing, private_chats, encryption)
         encryption.on_encrypted = encrypted_rooms.note
         policies = Policies(house, portals, PolicyStore(database))
         await policies.load()

@@ -5,6 +5,7 @@ from pathlib import Path
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import ParkReason
+from bridge.sdk.ids import RoomId, UserId
 from bridge.settings import DatabaseSettings
 from tests.flow.channels import nick_of
 from tests.flow.networks import irc_module
@@ -147,6 +148,29 @@ async def test_a_bridge_ends_when_its_room_becomes_encrypted_and_everybody_is_to
             assert not app.parts.portals.all
     told = [str(e["content"].get("body")) for e in alice.heard(chat)]
     assert sum("has ended" in text for text in told) == 2
+
+
+async def test_a_bridge_stays_whose_room_is_called_encrypted_and_is_not(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        alice = await town.person("alice")
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc))
+        )
+        await carl.join("#door")
+        async with running(settings) as app:
+            room = RoomId(await bridge(alice, "#door"))
+            await app.parts.encryption.note(room)
+            await app.parts.encrypted_rooms.look()
+            (door,) = app.parts.portals.all
+            assert door.portal.room == room
+            assert not app.parts.encrypted_rooms.troubles()
+            # Nor does one end that has moved on meanwhile.
+            await app.parts.plumbing.unbridge(door, UserId(BOT), room=RoomId("!old:test.example"))
+            assert app.parts.portals.all == [door]
+            await alice.say(room, "still here")
+            await carl.expect("PRIVMSG #door :still here")
 
 
 async def test_a_direct_chat_with_somebody_of_a_network_ends_so_too_and_a_new_one_begins(

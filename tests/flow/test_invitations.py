@@ -20,6 +20,12 @@ from tests.rigs.trestle import running, wait_until
 HELP = {"msgtype": "m.text", "body": "help"}
 
 
+def empower(asked: Asked) -> Answer | None:
+    """The bot may do all in each room."""
+    is_question = asked.parts[2:4] == ("state", "m.room.power_levels")
+    return Answer(content={"users": {f"@trestle:{SERVER}": 100}}) if is_question else None
+
+
 async def test_a_bot_that_is_invited_again_hears_all_that_is_said_meanwhile(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
@@ -219,11 +225,11 @@ async def test_who_has_a_level_for_one_network_alone_is_led_to_one_chat(
 ) -> None:
     secret, bot = f"!secret:{SERVER}", UserId(f"@trestle:{SERVER}")
 
-    def empower(asked: Asked) -> Answer | None:
-        is_question = asked.parts[2:4] == ("state", "m.room.power_levels")
-        return Answer(content={"users": {bot: 100}}) if is_question else None
+    def encrypt(asked: Asked) -> Answer | None:
+        is_question = asked.parts[1:4] == (secret, "state", "m.room.encryption")
+        return Answer(content={"algorithm": "m.megolm.v1.aes-sha2"}) if is_question else None
 
-    async with play(database_settings, folder, rules=[empower]) as stage:
+    async with play(database_settings, folder, rules=[empower, encrypt]) as stage:
         homeserver, parts = stage.homeserver, stage.app.parts
         parts.permissions.set({}, {InstanceId("near"): {BEA: Permission.USER}})
 
@@ -247,3 +253,59 @@ async def test_who_has_a_level_for_one_network_alone_is_led_to_one_chat(
         assert len(homeserver.of("POST", "createRoom")) == 1
         for one in (what, here):
             assert await parts.bot_rooms.was_told(BEA, one)
+
+
+async def test_what_an_inviting_server_says_of_a_room_does_not_mark_it_as_encrypted(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    room, bot = RoomId(f"!clear:{SERVER}"), UserId(f"@trestle:{SERVER}")
+    async with play(database_settings, folder) as stage:
+        parts = stage.app.parts
+        parts.permissions.set({}, {InstanceId("near"): {BEA: Permission.USER}})
+        stripped = [{"type": "m.room.encryption", "state_key": "", "content": {}}]
+        unsigned = {"invite_room_state": stripped}
+        assert await stage.put(invite(room, bot, sender=BEA, unsigned=unsigned)) == 200
+        asked = ("rooms", room, "state", "m.room.encryption")
+        homeserver = stage.homeserver
+        await homeserver.wait_until(lambda: bool(homeserver.of("GET", *asked)))
+        await wait_until(lambda: not parts.router.waiting)
+        assert not parts.encryption.is_known(room)
+        assert room not in await parts.bot_rooms.encrypted_rooms()
+
+
+async def test_two_who_open_the_direct_chat_with_somebody_at_the_same_time_have_one(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    bot = UserId(f"@trestle:{SERVER}")
+    async with play(database_settings, folder, rules=[empower]) as stage:
+        homeserver, chats = stage.homeserver, stage.app.parts.stage.private_chats
+        seat = chats.on_room
+
+        def come(bot: UserId, room: RoomId, person: UserId | None) -> None:
+            homeserver.rooms[room].add(BEA)
+            assert seat is not None
+            seat(bot, room, person)
+
+        chats.on_room = come
+        async with asyncio.TaskGroup() as group:
+            for _ in range(2):
+                group.create_task(chats.open(bot, BEA))
+        assert len(homeserver.of("POST", "createRoom")) == 1
+
+
+async def test_who_has_another_chat_with_the_bot_is_looked_up_once_for_many_encrypted_messages(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    bot, secret = UserId(f"@trestle:{SERVER}"), RoomId(f"!secret:{SERVER}")
+
+    async with play(database_settings, folder, rules=[empower]) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        parts.permissions.set({}, {InstanceId("near"): {BEA: Permission.USER}})
+        chats = parts.stage.private_chats
+        homeserver.rooms[await chats.open(bot, BEA)].add(BEA)
+        await parts.bot_rooms.note_told(BEA, f"private chat with {bot}")
+        await chats.offer(bot, BEA, secret, direct=True)
+        asked = len(homeserver.asked)
+        await chats.offer(bot, BEA, secret, direct=True)
+        assert len(homeserver.asked) == asked
+        assert len(homeserver.of("POST", "createRoom")) == 1

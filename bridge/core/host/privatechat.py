@@ -1,11 +1,15 @@
 """For people who write to a bot where it cannot read: an unencrypted direct chat."""
 
+import asyncio
 import logging
 from collections.abc import Callable
+from time import monotonic
+from weakref import WeakValueDictionary
 
 from bridge.core.outbox.outgoing import KeyOf, notice
 from bridge.core.outbox.sender import Sender
 from bridge.core.permissions.permissions import Permissions
+from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
 from bridge.model import Permission
@@ -26,6 +30,8 @@ _NOT_THERE = (
     "what I can do."
 )
 
+_SEEN_SECONDS, _SEEN_MOST = 600.0, 1000
+
 _PRIVATELY = "I wrote to you in our direct chat."
 
 
@@ -41,6 +47,11 @@ class PrivateChats:
         self._sender = sender
         self._permissions = permissions
         self._key_of = key_of
+        self._making: WeakValueDictionary[tuple[UserId, UserId], asyncio.Lock] = (
+            WeakValueDictionary()
+        )
+        self._seen: Recent[tuple[UserId, UserId, RoomId], float] = Recent(_SEEN_MOST)
+        """When it was found that a person knows the way out of a room: every message asks."""
         self.on_room: Callable[[UserId, RoomId, UserId | None], None] | None = None
         """Where a bot's new room is made known to the routes."""
 
@@ -55,13 +66,19 @@ class PrivateChats:
             return
         what = f"private chat with {bot}"
         here = f"{what}, {self._key_of(room).hex()}"
+        seen = (bot, person, room)
+        if (at := self._seen.get(seen)) is not None and monotonic() - at < _SEEN_SECONDS:
+            return
         if await self._told.was_told(person, here):
+            self._seen.put(seen, monotonic())
             return
-        chat = await self._find(bot, person)
-        if direct and chat is not None and await self._told.was_told(person, what):
-            return
-        if chat is None:
-            chat = await self._make(bot, person)
+        async with self._one_at_a_time(bot, person):
+            chat = await self._find(bot, person)
+            if direct and chat is not None and await self._told.was_told(person, what):
+                self._seen.put(seen, monotonic())
+                return
+            if chat is None:
+                chat = await self._make(bot, person)
         text = _SENTENCE if direct else _NOT_THERE.format(room=room)
         source = ("private chat", bot, person, room)
         await self._sender.put([
@@ -76,7 +93,12 @@ class PrivateChats:
 
         Raises a ``DeliveryError`` with the reason.
         """
-        return await self._find(bot, person) or await self._make(bot, person)
+        async with self._one_at_a_time(bot, person):
+            return await self._find(bot, person) or await self._make(bot, person)
+
+    def _one_at_a_time(self, bot: UserId, person: UserId) -> asyncio.Lock:
+        """Held by whoever looks whether there is a chat, until there is one."""
+        return self._making.setdefault((bot, person), asyncio.Lock())
 
     async def _find(self, bot: UserId, person: UserId) -> RoomId | None:
         """The chat that the person is in, or invited to."""

@@ -189,8 +189,6 @@ class Watcher:
                 room, user, "The settings of this bridge do not let you invite its bots."
             )
             return
-        if encrypted:
-            await self.encryption.note(room)
         self._intents.evictions.forgive(room, user)
         direct_with = inviter if direct else None
         if not await self._come_in(user, room, direct_with):
@@ -219,6 +217,7 @@ class Watcher:
 
 
 def _invited_into_encrypted(event: dict[str, Any]) -> bool:
+    """Whether the inviting server says so: good enough to decline, and for nothing that stays."""
     unsigned = event.get("unsigned")
     sources = [event, unsigned if isinstance(unsigned, dict) else {}]
     for source in sources:

@@ -30,6 +30,8 @@ class Encryption:
         self._bot = bot
         self._known: dict[RoomId, bool] = dict.fromkeys(encrypted, True)
         self._marked = set(self._known)
+        self._checking: set[RoomId] = set()
+        """Of which nothing new was heard since the homeserver was asked."""
         self.of = self._known.get
         """Whether a room is encrypted; None if that is not known. No more than a look."""
         self.on_encrypted: Callable[[RoomId], None] = _nothing
@@ -42,10 +44,24 @@ class Encryption:
     async def note(self, room: RoomId) -> None:
         """Note that the room is encrypted. Raises ``TemporaryFailure``; then note it again."""
         self._known[room] = True
+        self._checking.discard(room)
         if room not in self._marked:
             await self._mark(room)
             self._marked.add(room)
             self.on_encrypted(room)
+
+    async def check(self, room: RoomId) -> bool:
+        """Whether a room that was noted is so: it may have been by a stranger's word.
+
+        Where the bot may not see it, it is. Raises :class:`MatrixError`.
+        """
+        self._checking.add(room)
+        seen = await self._intents.see_encryption(room, self._bot)
+        if seen is False and room in self._checking:
+            # Kept as it is in the database; noted once more, it counts.
+            self._known[room] = False
+            self._marked.discard(room)
+        return self.is_known(room)
 
     def doubt(self, room: RoomId) -> None:
         """Ask anew whether the room is clear: for a time nobody of us may have been there."""

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable
 from datetime import datetime, timedelta
 
 from bridge.core.host.privatechat import PrivateChats
+from bridge.core.outbox.encryption import Encryption
 from bridge.core.outbox.outgoing import notice
 from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
@@ -19,7 +20,8 @@ from bridge.sdk.ids import RoomId, UserId
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS, _MOST_SECONDS = 5.0, 60.0
+"""Between two looks; longer each time while nothing new is noted."""
 _CONNECT_SECONDS = 20.0
 """How long a network may take to be reached, so that its chat hears of the end."""
 _SHOWN_FOR = timedelta(days=1)
@@ -38,13 +40,13 @@ class EncryptedRooms:
         portals: Portals,
         plumbing: Plumbing,
         private_chats: PrivateChats,
-        is_encrypted: Callable[[RoomId], bool],
+        encryption: Encryption,
     ) -> None:
         self._house = house
         self._portals = portals
         self._plumbing = plumbing
         self._private_chats = private_chats
-        self._is_encrypted = is_encrypted
+        self._encryption = encryption
         self._changed = asyncio.Event()
         self._ended: dict[str, tuple[datetime, Doorway]] = {}
 
@@ -54,24 +56,35 @@ class EncryptedRooms:
 
     async def run(self) -> None:
         """End what is to end, soon after it is known. Runs until cancelled."""
+        pause = _LOOK_SECONDS
         while True:
             self._changed.clear()
             await self.look()
             try:
-                async with asyncio.timeout(_LOOK_SECONDS):
+                async with asyncio.timeout(pause):
                     await self._changed.wait()
             except TimeoutError:
-                continue
+                pause = min(2 * pause, _MOST_SECONDS)
+            else:
+                pause = _LOOK_SECONDS
 
     async def look(self) -> None:
         """End the bridges of the rooms that are encrypted; what cannot be done now is left."""
-        for door in [one for one in self._portals.all if self._is_encrypted(one.portal.room)]:
-            try:
-                await self._end(door)
-            except TrestleError as error:
-                log.info(
-                    "an ended bridge is untied later: %s", error, extra={"event": "untied_later"}
-                )
+        doors = [one for one in self._portals.all if self._encryption.is_known(one.portal.room)]
+        # First nothing crosses any more: to tell a network may take long.
+        ending = [door for door in doors if await self._outliving(self._halt(door))]
+        for door in ending:
+            await self._outliving(self._end(door))
+
+    async def _outliving(self, work: Awaitable[bool]) -> bool:
+        """What came of the work; False if it is to be done later."""
+        try:
+            return await work
+        except TrestleError as error:
+            log.info("an ended bridge is untied later: %s", error, extra={"event": "untied_later"})
+        except Exception:  # The other rooms, and all else that runs, go on.
+            log.exception("a bridge could not be ended", extra={"event": "not_ended"})
+        return False
 
     def troubles(self) -> dict[str, str]:
         """A sentence for each bridge that ended so in the last day and was not made anew."""
@@ -89,23 +102,50 @@ class EncryptedRooms:
             for key, (_, door) in self._ended.items()
         }  # fmt: skip
 
-    async def _end(self, door: Doorway) -> None:
+    async def _halt(self, door: Doorway) -> bool:
+        """Have nothing cross that room any more; False if the homeserver says it is clear.
+
+        A room may have been noted by what somebody else said of it, and this cannot be undone.
+        """
+        room = door.portal.room
+        if not await self._encryption.check(room):
+            log.warning(
+                "%s was noted as encrypted and is not: its bridge stays", room,
+                extra={"event": "not_encrypted"},
+            )  # fmt: skip
+            return False
+        door.ends_in = room
+        return True
+
+    async def _end(self, door: Doorway) -> bool:
+        """Tell of it and untie it; a bridge that moves on into another room stays."""
         house, portal = self._house, door.portal
-        bot = house.namespaces.bot
-        if not portal.paused:
-            # What the chat says from now on is not put aside one by one.
-            await self._plumbing.halt(door, bot)
-        what = f"encrypted {portal.id}"
+        bot, what, key = house.namespaces.bot, f"encrypted {portal.id}", self._key_of(door)
+        if door.ends_in != portal.room:
+            return False
         if await house.told.told_at(bot, what) is None:
             await self._tell(door)
+            if door.portal.room != portal.room:
+                return False
             await house.told.note_told(bot, what)
-        await self._plumbing.unbridge(door, bot, "its Matrix room was made encrypted")
-        if portal.receiver is None:
-            self._ended[f"encrypted {portal.room} {portal.id}"] = (house.clock.now(), door)
+        if door.portal.room != portal.room:
+            return False
+        if portal.receiver is None and key not in self._ended:
+            # Before it is so: once it is untied nothing leads back here.
+            self._ended[key] = (house.clock.now(), door)
             log.warning(
-                "%s was made encrypted: its bridge to %s on %s has ended", portal.room,
+                "%s was made encrypted: its bridge to %s on %s ends", portal.room,
                 portal.chat_name, portal.instance, extra={"event": "encrypted"},
             )  # fmt: skip
+        await self._plumbing.unbridge(
+            door, bot, "its Matrix room was made encrypted", room=portal.room
+        )
+        if door.portal.room != portal.room:
+            self._ended.pop(key, None)
+        return True
+
+    def _key_of(self, door: Doorway) -> str:
+        return f"encrypted {door.portal.room} {door.portal.id}"
 
     async def _tell(self, door: Doorway) -> None:
         """Tell the chat, and who bridged it. In the room nothing may be said in clear.
@@ -115,15 +155,16 @@ class EncryptedRooms:
         """
         house, portal = self._house, door.portal
         instance, person = house.instances.get(portal.instance), portal.created_by
-        if instance is not None and not instance.is_open:
+        if portal.receiver is None and instance is not None and not instance.is_open:
             raise TemporaryFailure(f"{portal.instance} is starting")
         if person is not None and not house.namespaces.is_ours(person):
             try:
                 await self._tell_person(door, person)
             except (PermanentFailure, MatrixError) as error:
                 log.info("nobody is told of it: %s", error, extra={"event": "not_announced"})
-        if portal.receiver is None and instance is not None:
-            await instance.wait_until_connected(_CONNECT_SECONDS)
+        if portal.receiver is not None or instance is None:
+            return
+        if await instance.wait_until_connected(_CONNECT_SECONDS):
             await say_there(
                 house, door, "This channel is no longer bridged to Matrix: the room there was "
                 "made encrypted, and I cannot read encrypted messages.",

@@ -237,12 +237,14 @@ class Plumbing:
             await instance.leave(door.chat, reason)
 
     async def unbridge(
-        self, door: Doorway, by: UserId, reason: str = "this room is no longer bridged"
-    ) -> None:
+        self, door: Doorway, by: UserId, reason: str = "this room is no longer bridged",
+        room: RoomId | None = None,
+    ) -> None:  # fmt: skip
         """Untie the room: ghosts leave, the alias and the bridge's state events go.
 
-        Raises ``TemporaryFailure`` when the homeserver or the database is away; then the room is
-        still tied, and all of it can be done again.
+        ``room``: leave the bridge if it has moved out of that one meanwhile. Raises
+        ``TemporaryFailure`` when the homeserver or the database is away; then the room is still
+        tied, and all of it can be done again.
         """
         portal = door.portal
         if portal.receiver is not None:
@@ -250,7 +252,8 @@ class Plumbing:
             return
         async with self._one_at_a_time(portal.instance, portal.chat):
             # Somebody else may have untied it, and the chat be bridged anew.
-            if self._portals.find(portal.instance, portal.chat) is door:
+            is_there = self._portals.find(portal.instance, portal.chat) is door
+            if is_there and room in {None, door.portal.room}:
                 await self._untie(door, by, reason)
 
     async def _untie(self, door: Doorway, by: UserId, reason: str) -> None:

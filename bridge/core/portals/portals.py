@@ -150,7 +150,8 @@ class Portals:
         return {
             door.portal.chat: "its room has put the bot out; nothing crosses until somebody "
             "invites it there again"
-            for door in self.all if door.portal.instance == instance and door.is_shut
+            for door in self.all
+            if door.portal.instance == instance and door.is_shut and door.ends_in is None
         }  # fmt: skip
 
     def name_of(self, consumer: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from bridge.core.lanes.cancellation import outliving_module
 from bridge.core.outbox.outgoing import notice, once
 from bridge.core.rooms.house import House
 from bridge.core.traffic.doorway import Doorway
@@ -49,6 +50,7 @@ async def say_there(house: House, door: Doorway, text: str) -> None:
     )  # fmt: skip
     try:
         async with asyncio.timeout(_SECONDS):
-            await relay.client.send(message)
+            with outliving_module("say something"):
+                await relay.client.send(message)
     except (DeliveryError, TimeoutError) as error:
         log.info("the network was not told: %s", error, extra={"event": "not_announced"})

@@ -60,7 +60,7 @@ from bridge.sdk.events import (
     Typing,
 )
 from bridge.sdk.events import Sender as Person
-from bridge.sdk.ids import EventId, RemoteMessageId, UserId
+from bridge.sdk.ids import EventId, RemoteMessageId, RoomId, UserId
 from bridge.sdk.login import LoginKind
 from bridge.sdk.module import Client, JoinsChats, SendsTyping
 from bridge.sdk.rich import Rich
@@ -90,6 +90,8 @@ class Doorway:
         """Whose own connection was put out of the chat."""
         self.waits_because = ""
         """Why its messages wait; empty if they do not."""
+        self.ends_in: RoomId | None = None
+        """The room in which it is about to end, for that is encrypted."""
         self._house = house
         self._last_sent: Row | None = None
         self._told_waiting = False
@@ -123,10 +125,11 @@ class Doorway:
 
     @property
     def is_shut(self) -> bool:
-        """Whether those in the room have put our bot out: nothing crosses until it is back."""
+        """Whether nothing crosses: those in the room have put our bot out, until it is back; or
+        the bridge is about to end there."""
         portal, house = self.portal, self._house
         is_out = house.intents.evictions.is_out(portal.room, house.namespaces.bot)
-        return is_out and portal.receiver is None
+        return (is_out or self.ends_in == portal.room) and portal.receiver is None
 
     # --- Matrix to the network ---
 
