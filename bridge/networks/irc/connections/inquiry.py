@@ -41,7 +41,7 @@ class Priority(IntEnum):
 
 
 class NotAskedError(TemporaryFailure):
-    """The turn did not come in time: nothing was written."""
+    """The turn did not come in time, or was left to a person: nothing was written."""
 
 
 class UnansweredError(TemporaryFailure):
@@ -197,14 +197,17 @@ class Inquiries:
         """Ask one after another under one barrier; who follows the lines hears the answers.
 
         It ends early where others want the turn: a question is asked once the one after it is
-        looked for, or none is. Raises as :meth:`ask` does; of a refusal it is not said of which
-        question.
+        looked for, or none is. Raises as :meth:`ask` does, ``NotAskedError`` also where a person
+        waits before anything is written; of a refusal it is not said of which question.
         """
         question = _Question((), (), frozenset(), "", lambda _: None, Priority.BACKGROUND)
         async with self._turn(question):
             for number, lines in enumerate(questions):
-                if number and not await self._make_room(question):
+                has_room = await self._make_room(question)
+                if number and not has_room:
                     return
+                if self._waiting[Priority.PERSON] and not number:
+                    raise NotAskedError(f"A person's question to {self._connection.server} waits.")
                 await self._write(question, lines)
 
     async def _write(self, question: _Question, lines: Sequence[Line]) -> None:
@@ -284,6 +287,8 @@ class Inquiries:
 
     def _leave(self, question: _Question) -> None:
         self._question = None
+        if not question.is_begun:
+            return  # Nothing can come of it.
         if replies.LIST_END in question.last and not (question.is_over or question.refusal):
             self._listed_until = asyncio.get_running_loop().time() + self._seconds
         if not question.is_over and self._connection.is_up:
