@@ -159,19 +159,6 @@ async def test_who_is_known_to_have_spoken_is_asked_for_where_the_next_answer_do
             await peer.expect(f"CHATHISTORY TARGETS timestamp={at(10)} ")
 
 
-async def test_of_people_whom_nobody_asked_for_nothing_is_kept() -> None:
-    async with scripted_server() as server:
-        network = Network(server.port)
-        await been_away(server, network)
-        async with signed_in(server, network) as (peer, _):
-            await peer.expect("CHATHISTORY TARGETS")
-            peer.say(*targets())
-            await synced(peer)
-            peer.say(*entries(("eve", 11), ("eve", 12), ("eve", 13)))
-            await synced(peer)
-            assert sum("CHATHISTORY" in one for one in peer.heard) == 1
-
-
 async def test_what_is_missing_when_the_connection_ends_is_asked_for_by_the_next() -> None:
     async with scripted_server() as server:
         network = Network(server.port)
