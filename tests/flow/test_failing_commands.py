@@ -3,10 +3,13 @@
 import asyncio
 from pathlib import Path
 
+import asyncpg
+
 from bridge import sdk
 from bridge.app import App
-from bridge.demo.matrix_user import MatrixUser
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.sdk.commands import NetworkCall, NetworkCommand, Where
+from bridge.sdk.errors import DeliveryUncertain
 from bridge.sdk.ids import InstanceId
 from bridge.settings import DatabaseSettings
 from tests.rigs import vivid_bridge
@@ -20,6 +23,7 @@ class Slow:
 
     def __init__(self) -> None:
         self.begun = 0
+        self.is_begun, self.goes_on = asyncio.Event(), asyncio.Event()
 
     async def wait(self, call: NetworkCall) -> str:
         """Wait for what does not come."""
@@ -32,13 +36,20 @@ class Slow:
         self.begun += 1
         raise RuntimeError("nobody foresaw this")
 
+    async def doubt(self, call: NetworkCall) -> str:
+        """Write something, and not hear what came of it."""
+        self.begun += 1
+        self.is_begun.set()
+        await self.goes_on.wait()
+        raise DeliveryUncertain("the connection broke")
+
     def install(self, app: App) -> None:
-        """Have the network take both."""
+        """Have the network take all."""
         connector = app.parts.instances[InstanceId("near")].connector
         vars(connector)["commands"] = tuple(
             NetworkCommand(name=run.__name__, usage=run.__name__, help="do not do it",
                            where=Where.PERSON, run=run)
-            for run in (self.wait, self.fail)
+            for run in (self.wait, self.fail, self.doubt)
         )  # fmt: skip
         assert isinstance(connector, sdk.TakesCommands)
 
@@ -66,7 +77,7 @@ async def test_a_network_that_does_not_answer_is_told_of_in_words_and_asked_once
             alice = await town.person("alice")
             chat = await direct_chat(alice)
             await alice.say(chat, "near wait")
-            await alice.wait_for_text(chat, "near did not answer in time")
+            await alice.wait_for_text(chat, "It may have been done: near did not answer in time")
     assert slow.begun == 1
 
 
@@ -83,4 +94,43 @@ async def test_whoever_says_a_command_in_a_direct_chat_hears_that_it_was_put_asi
             chat = await direct_chat(alice)
             await alice.say(chat, "near fail")
             await alice.wait_for_text(chat, "I could not do that")
+    assert slow.begun == 1
+
+
+REFUSE = """
+CREATE SEQUENCE refusals;
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    PERFORM nextval('refusals');
+    RAISE EXCEPTION 'starting up' USING ERRCODE = 'cannot_connect_now';
+END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON outbox FOR EACH STATEMENT EXECUTE FUNCTION refuse();
+"""
+"""Has the database answer as one does that is starting, and count how often."""
+
+
+async def test_what_may_have_been_done_is_not_done_again_when_that_cannot_be_said_at_once(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    slow, modules = Slow(), make_modules({"near": ("vivid", {})})
+    settings = town.settings_for(folder, database_settings, modules=modules)
+    with vivid_bridge.installed():
+        async with running(settings) as app:
+            slow.install(app)
+            alice = await town.person("alice")
+            chat = await direct_chat(alice)
+            connection = await asyncpg.connect(database_settings.url)
+            try:
+                await alice.say(chat, "near doubt")
+                async with asyncio.timeout(PATIENCE):
+                    await slow.is_begun.wait()
+                await connection.execute(REFUSE)
+                slow.goes_on.set()
+                async with asyncio.timeout(PATIENCE):
+                    while not await connection.fetchval("SELECT is_called FROM refusals"):
+                        await asyncio.sleep(0.01)
+                await connection.execute("DROP TRIGGER refuse ON outbox")
+            finally:
+                await connection.close()
+            await alice.wait_for_text(chat, "It may have been done: the connection broke")
     assert slow.begun == 1

@@ -1,11 +1,13 @@
 """One asker for each connection: whose question goes first, and how long one waits for it."""
 
 import asyncio
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from bridge.networks.irc.connections.flood import Flood
 from bridge.networks.irc.connections.inquiry import Inquiries, NotAskedError
+from bridge.networks.irc.wire import Line, line
 from bridge.sdk.errors import TemporaryFailure
 from tests.irc.questions import asked, pong, say, settled
 from tests.irc.stage import Network, chat, list_names, listening, message, running, synced
@@ -109,6 +111,38 @@ async def test_who_waits_too_long_for_the_turn_is_told_what_to_do() -> None:
         peer.heard.clear()
         assert await bans(inquiries) == ""
         await peer.expect("MODE #room b")
+
+
+async def test_what_goes_in_between_leaves_its_turn_to_a_person_while_nothing_is_written() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port, flood_burst=8, flood_rate=4)) as (
+            relay,
+            _,
+            peer,
+            _,
+        ),
+        relay.at_hand() as (connection, _, inquiries),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+
+        def questions() -> Iterator[Sequence[Line]]:
+            # It has the turn now, and waits for room.
+            while connection.answer(line("TIME")):
+                pass
+            told.append(tasks.create_task(say("kick bob", relay, channel="#room")))
+            yield [line("MODE", "#late")]
+
+        told: list[asyncio.Task[str]] = []
+        with pytest.raises(NotAskedError):
+            await inquiries.ask_in_between(questions())
+        await peer.expect("KICK #room bob")
+        await pong(peer)
+        await told[0]
+        assert "MODE #late" not in peer.heard
+        # Of what was not written nothing can come: no PING ends it.
+        assert sum(one.startswith("PING ") for one in peer.heard[peer.heard.index("TIME") :]) == 1
 
 
 async def answer_all(peer: Peer, until: int) -> list[str]:

@@ -17,6 +17,7 @@ from bridge.networks.irc.wire import Incoming, line
 from bridge.sdk.errors import ModuleNotReady
 from bridge.sdk.events import RemoteMessage
 from tests.irc.stage import (
+    NOW,
     Network,
     chat,
     listening,
@@ -218,6 +219,24 @@ async def test_a_bouncer_that_says_much_again_before_it_answers_is_no_such_serve
             peer.say(f":irc.test PONG irc.test :{marker}")
             await sent
             assert not run.ended.is_set()
+
+
+async def test_what_is_said_at_the_moment_without_end_is_no_playback() -> None:
+    async with scripted_server() as server:
+        relay, _ = Network(server.port).relay()
+        async with running(relay) as run:
+            peer = await server.accept()
+            peer.pong = None
+            await peer.welcome(capabilities="message-tags server-time")
+            peer.stays = True
+            live = f"@time={NOW:%Y-%m-%dT%H:%M:%S}.000Z :eve!e@h PRIVMSG {{nick}} :x"
+            async with asyncio.timeout(PATIENCE):
+                while not (run.ended.is_set() or peer.ended.is_set()):
+                    peer.say(*[live] * 500)
+                    await peer.drain()
+            await run.wait_for_error()
+        assert isinstance(run.error, ModuleNotReady)
+        assert "said too much before it answered a PING" in str(run.error)
 
 
 async def test_a_server_that_lists_people_without_end_is_left() -> None:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from bridge.networks.irc.client.client import IrcClient
+from bridge.networks.irc.wire import line
 from bridge.sdk.errors import DeliveryUncertain, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteMessage
 from tests.irc.questions import asked, pong, refused, say, settled
@@ -309,6 +310,24 @@ async def test_where_the_connection_breaks_a_change_may_be_done_and_a_question_i
         await peer.expect(written)
         peer.close()
         assert "broke" in await told
+
+
+async def test_what_was_written_may_be_done_where_the_connection_breaks_before_its_ping() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, flood_burst=8, flood_rate=0.5)
+        async with (
+            listening(server, network) as (relay, _, peer, _),
+            asyncio.TaskGroup() as tasks,
+        ):
+            await settled(peer)
+            async with relay.at_hand() as (connection, _, _):
+                while connection.answer(line("PING", "room")):
+                    pass
+            told = tasks.create_task(unanswered(DeliveryUncertain, "topic tea", relay))
+            await peer.expect("TOPIC #room tea")
+            # Flood control has no room for the PING after it.
+            peer.close()
+            assert "broke" in await told
 
 
 async def unanswered(kind: type[Exception], said: str, relay: IrcClient) -> str:

@@ -139,6 +139,26 @@ async def test_a_server_that_never_ends_to_name_people_is_asked_so_often_and_no_
             assert sum("TARGETS" in one for one in peer.heard) == MOST_PAGES
 
 
+async def test_who_is_known_to_have_spoken_is_asked_for_where_the_next_answer_does_not_come() -> (
+    None
+):
+    async with scripted_server() as server:
+        network = Network(server.port)
+        await been_away(server, network)
+        async with signed_in(server, network) as (peer, host):
+            await peer.expect("CHATHISTORY TARGETS")
+            peer.say(*entries(("anna", 11), ("bob", 12), ("carl", 13)))
+            await peer.expect("CHATHISTORY TARGETS")
+            await peer.expect(f"CHATHISTORY AFTER anna timestamp={at(10)} 3")
+            await peer.expect(f"CHATHISTORY AFTER bob timestamp={at(10)} 3")
+            await peer.expect(f"CHATHISTORY AFTER carl timestamp={at(10)} 3")
+            peer.say(*page("bob", said(12, "before")), *page("anna"), *page("carl"))
+            await host.wait_for(RemoteMessage)
+        # Others may have spoken: the next connection asks for the whole gap.
+        async with signed_in(server, network) as (peer, _):
+            await peer.expect(f"CHATHISTORY TARGETS timestamp={at(10)} ")
+
+
 async def test_what_is_missing_when_the_connection_ends_is_asked_for_by_the_next() -> None:
     async with scripted_server() as server:
         network = Network(server.port)

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from bridge.networks.irc.connections.flood import Flood
 from bridge.networks.irc.format import strip_codes
-from bridge.networks.irc.messages.speech import compose, read_text, read_time, relayed_name
+from bridge.networks.irc.messages.speech import compose, read_text, relayed_name
 from bridge.networks.irc.protocol.isupport import Isupport
+from bridge.networks.irc.protocol.times import read_time
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Line, Source, parse
 from bridge.sdk.errors import PermanentFailure

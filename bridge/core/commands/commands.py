@@ -28,7 +28,7 @@ from bridge.core.traffic.doorway import Doorway
 from bridge.matrix.cache import Recent
 from bridge.model import ItemId, Permission
 from bridge.sdk.commands import as_typed
-from bridge.sdk.errors import DeliveryError, PermanentFailure
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, InstanceId, UserId
 from bridge.sdk.secret import Secret
 
@@ -65,7 +65,7 @@ class MainBot:
         self._optouts = optouts
         self._double_puppets = double_puppets
         self._unsaid: Recent[ItemId, str] = Recent(1000)
-        """What commands came to that could not be said yet, by what asked for it."""
+        """What commands came to and is still to be said, by what asked: none is done twice."""
         self.parked: ParkedCommand
         self.bare_orders: BareOrders
         self.confidences: Confidences
@@ -198,12 +198,13 @@ class MainBot:
             if answer is None:
                 answer = await self._run(call, text)
                 answer += note if note not in answer else ""
-                # Done a second time, since this could not be said, much would be refused.
                 self._unsaid.put(call.item.id, answer)
         except Unsaid:
             raise
         except DeliveryError as error:
             answer = f"{refusal(error)}{note}"
+            if not isinstance(error, TemporaryFailure):
+                self._unsaid.put(call.item.id, answer)  # Part of it may have been done.
         if answer:
             self.bare_orders.note(call.room, answer)
             await call.reply(answer)

@@ -4,6 +4,7 @@ import asyncio
 import difflib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 from bridge.core.host.actions import Action, Order, did_you_mean
@@ -251,24 +252,33 @@ class NetworkCommands:
         lane = order.call.item.lane
         limit = lane.consumer.deadline
         until = lane.since + limit - min(_SPARE_SECONDS, limit / 2)
+        run: Callable[[], Awaitable[str]] | None = None
         try:
             async with asyncio.timeout(until - monotonic()):
-                return await self._run_within(name, command, order)
+                run = await self._prepare(name, command, order)
+                return await run()
         except TimeoutError as error:
+            if run is None:
+                raise TemporaryFailure(
+                    f"{name} was not ready in time: it was not asked"
+                ) from error
             # What it has written, it has.
             raise DeliveryUncertain(f"{name} did not answer in time") from error
 
-    async def _run_within(self, name: InstanceId, command: NetworkCommand, order: Order) -> str:
+    async def _prepare(
+        self, name: InstanceId, command: NetworkCommand, order: Order
+    ) -> Callable[[], Awaitable[str]]:
+        """Do what must be before the network is asked; return what asks it."""
         if not command.is_whole(order.text):
             raise PermanentFailure(f"say {order.as_typed(command.usage)}")
         instance = self._plumbing.find_instance(name)
         if not instance.is_open or instance.relay is None:
             raise TemporaryFailure(f"{name} is starting", retry_after=0.5)
         if command is JOIN:
-            return await self._join(instance, order)
+            return partial(self._join, instance, order)
         if command is QUERY:
-            return await self.direct_chats.query(
-                instance, order.call.sender, order.text, order.room
+            return partial(
+                self.direct_chats.query, instance, order.call.sender, order.text, order.room
             )
         chat: RemoteChat | None = None
         if command.where is Where.ROOM:
@@ -287,6 +297,9 @@ class NetworkCommands:
             sender=order.call.sender, text=order.text, chat=chat, relay=instance.relay.client,
             own=None if session is None else session.client,
         )  # fmt: skip
+        return partial(self._ask, command, call)
+
+    async def _ask(self, command: NetworkCommand, call: NetworkCall) -> str:
         try:
             return await command.run(call)
         except ModuleError as error:

@@ -58,6 +58,9 @@ async def answer_privately(
             stage.unsaid.put(item, (room, answer, text))
         except DeliveryError as error:
             text = refusal(error)
+            if not isinstance(error, TemporaryFailure):
+                # It may have been done, or part of it.
+                stage.unsaid.put(item, (room, answer, text))
     try:
         await say(stage, bot, room, text, MessageKind.NOTICE, "private answer", item)
     except TemporaryFailure as error:

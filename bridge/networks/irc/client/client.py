@@ -123,7 +123,9 @@ class IrcClient(Presence):
         way = await self._way(stack)
         identity = await self.naming.identity()
         async with self._turn():
-            return await connect(stack, self._settings, identity, self._network.rotation, way)
+            return await connect(
+                stack, self._settings, identity, self._network.rotation, way, self.now()
+            )
 
     async def send(self, message: Message) -> Receipt:
         """Say the message in its channel, which is joined first if need be.

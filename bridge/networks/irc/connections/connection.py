@@ -315,15 +315,16 @@ class Connection:
             )
             self._writer.transport.abort()
 
-    async def check_answers(self) -> None:
+    async def check_answers(self, since: datetime | None) -> None:
         """Return when the server has answered a PING, by which we will learn what it has read, or
-        when a bouncer says more again than is held: the rest is read as it comes."""
+        when a bouncer says more again of before ``since`` than is held: the rest is read as it
+        comes."""
         self.write(line("PING", self._deliveries.ask()))
         held, before = list(self._read_before), self._received
         while self._deliveries.is_asking:
             held.append(await self._read_next())
             if len(held) > MOST_HELD or self._received - before > MOST_HELD_BYTES:
-                if 2 * sum(map(is_playback, held)) > len(held):
+                if 2 * sum(is_playback(one, since) for one in held) > len(held):
                     break
                 raise ModuleNotReady(f"{self.server} said too much before it answered a PING.")
         self._read_before = iter(held)

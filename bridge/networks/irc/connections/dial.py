@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -61,9 +62,11 @@ async def connect(
     identity: Callable[[], Identity],
     rotation: Rotation,
     way: Way,
+    since: datetime | None = None,
 ) -> Connection:
     """Connect to the first server that answers, and sign in; the stack says goodbye at its end.
 
+    ``since``: what was said well before that is a bouncer's playback.
     Raises ``ModuleNotReady`` or ``LoginRequired`` with a sentence.
     """
     who = identity()
@@ -74,7 +77,7 @@ async def connect(
             async with asyncio.timeout(settings.connect_seconds):
                 await connection.sign_in(who)
                 missing = "answer a PING"
-                await connection.check_answers()
+                await connection.check_answers(since)
         except TimeoutError as error:
             rotation.failed(server)
             raise ModuleNotReady(

@@ -22,6 +22,9 @@ MOST_LINES = 500
 TURNS = 2.0
 """One waits for one's turn this many times as long as for an answer: so one question before it may
 stay unanswered, and not any number."""
+MOST_TURN_SECONDS = 15.0
+"""A person waits so long at most: a command has less time than the longest questions, and who was
+not asked for is to hear that, and not that it may have been done."""
 BETWEEN_SECONDS = 5.0
 """A background question that has the turn waits so long at most for room that nobody wants."""
 
@@ -38,7 +41,7 @@ class Priority(IntEnum):
 
 
 class NotAskedError(TemporaryFailure):
-    """The turn did not come in time: nothing was written."""
+    """The turn did not come in time, or was left to a person: nothing was written."""
 
 
 class UnansweredError(TemporaryFailure):
@@ -63,6 +66,8 @@ class _Question:
     )
     marker: str = ""
     """In the PONG that says that all is worked through; empty while no PING is written."""
+    is_begun: bool = False
+    """Something of it is written: what it changes may be changed."""
     is_written: bool = False
     refusal: DeliveryError | None = None
     is_over: bool = False
@@ -186,25 +191,30 @@ class Inquiries:
             wanted, last, frozenset(about), fold(channel), hear, priority, everything=everything
         )
         async with self._turn(question):
-            for one in lines:
-                await self._make_room(question)
-                await self._connection.say(one)
+            await self._write(question, lines)
 
     async def ask_in_between(self, questions: Iterable[Sequence[Line]]) -> None:
         """Ask one after another under one barrier; who follows the lines hears the answers.
 
         It ends early where others want the turn: a question is asked once the one after it is
-        looked for, or none is. Raises as :meth:`ask` does; of a refusal it is not said of which
-        question.
+        looked for, or none is. Raises as :meth:`ask` does, ``NotAskedError`` also where a person
+        waits before anything is written; of a refusal it is not said of which question.
         """
         question = _Question((), (), frozenset(), "", lambda _: None, Priority.BACKGROUND)
         async with self._turn(question):
             for number, lines in enumerate(questions):
-                if number and not await self._make_room(question):
+                has_room = await self._make_room(question)
+                if number and not has_room:
                     return
-                for one in lines:
-                    await self._make_room(question)
-                    await self._connection.say(one)
+                if self._waiting[Priority.PERSON] and not number:
+                    raise NotAskedError(f"A person's question to {self._connection.server} waits.")
+                await self._write(question, lines)
+
+    async def _write(self, question: _Question, lines: Sequence[Line]) -> None:
+        for one in lines:
+            await self._make_room(question)
+            await self._connection.say(one)
+            question.is_begun = True
 
     async def _make_room(self, question: _Question) -> bool:
         """Have a background question leave flood control's room to others; not for long, since it
@@ -237,6 +247,10 @@ class Inquiries:
                 raise UnansweredError(
                     f"{self._connection.server} did not answer within {self._seconds:g} seconds."
                 ) from error
+            except TemporaryFailure as error:
+                if question.is_begun:
+                    raise UnansweredError(str(error)) from error
+                raise
             finally:
                 self._leave(question)
         if failure is not None:
@@ -245,6 +259,8 @@ class Inquiries:
     async def _enter(self, stack: AsyncExitStack, priority: Priority) -> None:
         """Wait for the turn, which ends with the stack."""
         seconds = TURNS * self._seconds
+        if priority is Priority.PERSON:
+            seconds = min(seconds, MOST_TURN_SECONDS)
         self._waiting[priority] += 1
         self._hurry()
         try:
@@ -271,6 +287,8 @@ class Inquiries:
 
     def _leave(self, question: _Question) -> None:
         self._question = None
+        if not question.is_begun:
+            return  # Nothing can come of it.
         if replies.LIST_END in question.last and not (question.is_over or question.refusal):
             self._listed_until = asyncio.get_running_loop().time() + self._seconds
         if not question.is_over and self._connection.is_up:
@@ -395,8 +413,8 @@ class Inquiries:
         self._ended = True
         if self._question is not None and not self._question.done.done():
             broken = self._broken()
-            is_written = self._question.is_written
-            self._question.done.set_result(UnansweredError(str(broken)) if is_written else broken)
+            is_begun = self._question.is_begun
+            self._question.done.set_result(UnansweredError(str(broken)) if is_begun else broken)
 
     def _silent(self) -> TemporaryFailure:
         return TemporaryFailure(f"{self._connection.server} did not answer that.")

@@ -12,7 +12,7 @@ from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.inquiry import Inquiries
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.messages.mentions import with_mentions
-from bridge.networks.irc.messages.speech import read_relayed, read_text, read_time
+from bridge.networks.irc.messages.speech import read_relayed, read_text
 from bridge.networks.irc.messages.splits import Splits
 from bridge.networks.irc.network import history
 from bridge.networks.irc.network.history import Heard, History, Mark, Put
@@ -20,6 +20,7 @@ from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.protocol.acts import is_typing, read_act, read_answered, read_typing
 from bridge.networks.irc.protocol.multiline import Assembler
+from bridge.networks.irc.protocol.times import read_time
 from bridge.networks.irc.wire import Incoming, Source
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import (

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from itertools import islice
 
 from bridge.networks.irc.format import NameOf, clean_text, from_irc, strip_codes, to_irc
@@ -172,19 +171,3 @@ def read_ctcp(message: Incoming) -> tuple[str, str] | None:
         return None
     command, _, rest = text[1:].removesuffix(CTCP).partition(" ")
     return command.upper(), rest
-
-
-def read_time(message: Incoming) -> datetime | None:
-    """Read the IRCv3 ``server-time`` tag."""
-    return read_stamp(message.tags.get("time", ""))
-
-
-def read_stamp(text: str) -> datetime | None:
-    """Read a time as IRCv3 writes it; None if it is none."""
-    if not text:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-        return at.astimezone(UTC) if at.tzinfo else None
-    except (ValueError, OverflowError):  # At either end of all time there may be no UTC.
-        return None

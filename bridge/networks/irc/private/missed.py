@@ -8,12 +8,10 @@ where all is heard: it is not moved while something of a gap is missing.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from bridge.networks.irc.connections.connection import Connection
-from bridge.networks.irc.messages.speech import read_stamp, read_time
 from bridge.networks.irc.network import history
 from bridge.networks.irc.network.history import (
     ANSWER_SECONDS,
@@ -29,6 +27,7 @@ from bridge.networks.irc.network.history import (
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.private.partners import Partners
 from bridge.networks.irc.protocol import replies
+from bridge.networks.irc.protocol.times import read_stamp, read_time
 from bridge.networks.irc.wire import Incoming, Source, line
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteEvent
@@ -77,7 +76,7 @@ class Missed:
         self._is_open = False
         """It is not known yet who said something."""
         self._people: deque[str] = deque(maxlen=MOST_TARGETS)
-        self._page: list[datetime] = []
+        self._page: deque[datetime] = deque(maxlen=MOST_TARGETS)
         """When something was said last with those of one answer."""
         self._pages: asyncio.Queue[datetime] = asyncio.Queue()
         """After which times it is still to be asked who said something."""
@@ -119,9 +118,14 @@ class Missed:
             return
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_asking_who(since.at))
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await self._told.wait()
+            except TimeoutError:
+                if self._is_open:
+                    # Of the people of the answers before nothing is lost for want of one more;
+                    # while it is not known who else spoke the mark stays where it is.
+                    self._enter(self._people)
             await put(*self.release())
 
     async def _keep_asking_who(self, since: datetime) -> None:
@@ -158,14 +162,8 @@ class Missed:
         is_asked = self._is_open and self._since is not None
         is_failure = incoming.command == "FAIL" and incoming.param(0).upper() == "CHATHISTORY"
         if batch is not None and batch.kind == history.TARGETS:
-            if incoming.command == "CHATHISTORY" and incoming.param(0).upper() == "TARGETS":
-                self._people.append(incoming.param(1))
-                at = read_stamp(incoming.param(2))
-                self._page += [at] if at is not None else []
-            elif incoming.command == "BATCH" and not batch.is_over:
-                self._page = []
-            elif incoming.command == "BATCH" and is_asked:
-                self._end_page()
+            if is_asked:
+                self._read_targets(incoming, is_over=batch.is_over)
         elif is_asked and is_failure:
             # It does not say who, or not of all: those are asked for whom we know, too.
             partners = map(self._partners.find, self._partners.chats)
@@ -176,8 +174,21 @@ class Missed:
             self._history.handle(incoming, self._chat, self._connection.waited)
         return self._let_go()
 
+    def _read_targets(self, incoming: Incoming, *, is_over: bool) -> None:
+        """Read a line of an answer to the question who said something."""
+        if incoming.command == "CHATHISTORY" and incoming.param(0).upper() == "TARGETS":
+            self._people.append(incoming.param(1))
+            at = read_stamp(incoming.param(2))
+            if at is not None:
+                self._page.append(at)
+        elif incoming.command == "BATCH" and not is_over:
+            self._page.clear()
+        elif incoming.command == "BATCH":
+            self._end_page()
+
     def _end_page(self) -> None:
-        after, self._page = self._next_page(), []
+        after = self._next_page()
+        self._page.clear()
         if after is not None:
             self._pages.put_nowait(after)
         else:
@@ -185,6 +196,9 @@ class Missed:
 
     def _ask_for(self, people: Iterable[str]) -> None:
         self._is_open = False
+        self._enter(people)
+
+    def _enter(self, people: Iterable[str]) -> None:
         limits, since = self._connection.isupport, self._since
         nicks = [
             nick for nick in dict.fromkeys(people)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.format import clean_text, strip_codes
-from bridge.networks.irc.messages.speech import read_text, read_time
+from bridge.networks.irc.messages.speech import read_text
 from bridge.networks.irc.messages.splits import is_split
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.network.people import account_id, account_of
@@ -13,6 +13,7 @@ from bridge.networks.irc.private.lookout import Lookout
 from bridge.networks.irc.private.partners import Partner, Partners
 from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.protocol.acts import is_typing, read_act, read_answered, read_typing
+from bridge.networks.irc.protocol.times import read_time
 from bridge.networks.irc.wire import Incoming, Source, cut
 from bridge.sdk.commands import as_typed
 from bridge.sdk.events import (

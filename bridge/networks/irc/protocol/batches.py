@@ -1,14 +1,18 @@
 """Lines that a server groups (IRCv3 ``batch``), as a pure tracker: which line is part of what."""
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 from bridge.networks.irc.protocol.replies import SPEAKING
+from bridge.networks.irc.protocol.times import read_time
 from bridge.networks.irc.wire import Batch, Incoming
 
 PLAYBACK = "znc.in/playback"
 """What a bouncer says again at once, unasked."""
 MOST_OPEN = 1000
 """More open groups than this are a server's mistake; the oldest is forgotten."""
+MARGIN = timedelta(seconds=5)
+"""The server's clock may be behind ours, and what it says at the moment seem to be of before."""
 
 
 class Batches:
@@ -38,9 +42,13 @@ class Batches:
         return replace(message, batch=begun)
 
 
-def is_playback(message: Incoming) -> bool:
+def is_playback(message: Incoming, since: datetime | None) -> bool:
     """Whether a line may be one that a bouncer says again to who comes: in a group of such lines,
-    or with the time when it was said."""
-    is_grouped = message.batch is not None and message.batch.kind == PLAYBACK
-    is_timed = message.command in SPEAKING and "time" in message.tags
-    return message.is_replayed or is_grouped or is_timed
+    or with a time when it was said that is well before ``since``; without that, with any."""
+    if message.is_replayed or (message.batch is not None and message.batch.kind == PLAYBACK):
+        return True
+    if message.command not in SPEAKING or "time" not in message.tags:
+        return False
+    # Where the server knows server-time, what is said at the moment has its time, too.
+    told = read_time(message)
+    return since is None or (told is not None and told < since - MARGIN)
