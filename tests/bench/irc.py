@@ -28,6 +28,9 @@ CONNECTIONS = 100
 MORE_CONNECTIONS = 500
 PACE = 0.02
 A_TRANSACTION = 100
+A_TURN = 50
+"""Steady lines of one side before the other's turn: a machine is fast and slow by the minute, and
+both must meet the same one."""
 _NUMBERS = count(1)
 
 
@@ -155,6 +158,10 @@ async def _gather(side: Side, port: int) -> Crowd:
     return crowd
 
 
+_Found = dict[str, Figures]
+"""What one side showed, by direction and pace."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """How many lines go each way in a round."""
@@ -163,12 +170,21 @@ class Sizes:
     burst: int
 
 
-async def _round(stage: Stage, sizes: Sizes, found: dict[str, Figures]) -> None:
-    _say(f"{stage.side.name}: a round ...")
-    await stage.to_irc(sizes.steady, size=1, pace=PACE, figures=found["to IRC, steady"])
-    await stage.to_matrix(sizes.steady, pace=PACE, figures=found["to Matrix, steady"])
-    await stage.to_irc(sizes.burst, size=A_TRANSACTION, pace=0, figures=found["to IRC, burst"])
-    await stage.to_matrix(sizes.burst, pace=0, figures=found["to Matrix, burst"])
+async def _round(stages: Sequence[Stage], sizes: Sizes, found: Sequence[_Found]) -> None:
+    """Send lines both ways, steadily and then in bursts, the sides in turn."""
+    both = list(zip(stages, found, strict=True))
+    _say("a round ...")
+    for _ in range(sizes.steady // A_TURN):
+        for stage, figures in both:
+            await stage.to_irc(A_TURN, size=1, pace=PACE, figures=figures["to IRC, steady"])
+    for _ in range(sizes.steady // A_TURN):
+        for stage, figures in both:
+            await stage.to_matrix(A_TURN, pace=PACE, figures=figures["to Matrix, steady"])
+    for stage, figures in both:
+        burst = figures["to IRC, burst"]
+        await stage.to_irc(sizes.burst, size=A_TRANSACTION, pace=0, figures=burst)
+    for stage, figures in both:
+        await stage.to_matrix(sizes.burst, pace=0, figures=figures["to Matrix, burst"])
 
 
 def _say(text: str) -> None:
@@ -192,21 +208,21 @@ async def main(rounds: int, sizes: Sizes, python: Path | None) -> int:
         ]
         memory = {side.name: Memory(idle=_memory(side)) for side in sides}
         stages = [Stage(side, await _gather(side, port)) for side in sides]
-        found: dict[str, dict[str, Figures]] = {}
         for stage in stages:
             await stage.wake(0, CONNECTIONS)
-            await _round(stage, sizes, defaultdict(Figures))  # To warm up.
+        await _round(stages, sizes, [defaultdict(Figures) for _ in stages])  # To warm up.
+        for stage in stages:
             memory[stage.side.name].connected = _memory(stage.side)
-            found[stage.side.name] = defaultdict(Figures)
+        found: list[_Found] = [defaultdict(Figures) for _ in stages]
         for _ in range(rounds):
-            for stage in stages:
-                await _round(stage, sizes, found[stage.side.name])
+            await _round(stages, sizes, found)
         ours = stages[0]
         await ours.wake(CONNECTIONS, MORE_CONNECTIONS)
         memory["trestle"].many = _memory(ours.side)
-        many: dict[str, Figures] = defaultdict(Figures)
-        await _round(ours, sizes, many)
-    return 0 if report(found, many, memory) else 1
+        many: _Found = defaultdict(Figures)
+        await _round([ours], sizes, [many])
+        by_name = {stage.side.name: one for stage, one in zip(stages, found, strict=True)}
+    return 0 if report(by_name, many, memory) else 1
 
 
 if __name__ == "__main__":
