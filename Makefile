@@ -66,5 +66,4 @@ crash: $(STAMP) servers  ## The long forms of what is proven by killing things: 
 	TRESTLE_PROVE=50 $(PYTEST) --timeout=14400 -rP tests/crash $(ARGS)
 
 examples: $(STAMP)  ## Write the generated files again: examples, reference, alerts, manual page
-	$(BIN)/python -m bridge.examples
 	$(BIN)/python -m bridge.manual

@@ -11,21 +11,21 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-from bridge.assembly import build
-from bridge.confidential import refuse_exposed_keys
 from bridge.core.lanes.forgetting import forget
 from bridge.core.oversight.watchdog import Watchdog
-from bridge.crew import Crew, end
-from bridge.hours import Hours
 from bridge.logs import tidy_log_files
 from bridge.matrix.client import NOT_REACHED, PING_ERRORS, MatrixError
 from bridge.model import Clock, SystemClock
-from bridge.parts import Parts
-from bridge.reload import Reloader
-from bridge.roster import check_modules
+from bridge.running.assembly import build
+from bridge.running.crew import Crew, end
+from bridge.running.hours import Hours
+from bridge.running.parts import Parts
+from bridge.running.reload import Reloader
+from bridge.running.roster import check_modules
+from bridge.running.service import tell
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
-from bridge.service import tell
-from bridge.settings import Settings
+from bridge.settings.confidential import refuse_exposed_keys
+from bridge.settings.records import Settings
 from bridge.storage.backup import last_backup
 from bridge.storage.pool import Database
 

@@ -13,14 +13,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from bridge.confidential import exposure, is_exposed, read_secret
 from bridge.logs import levels_by_logger
 from bridge.model import Permission
-from bridge.rules import take_rules
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
-from bridge.settings import (
+from bridge.settings.confidential import exposure, is_exposed, read_secret
+from bridge.settings.records import (
     EVERYWHERE,
     RECEIVER,
     Address,
@@ -38,7 +37,8 @@ from bridge.settings import (
     keys_of,
     name_in_file,
 )
-from bridge.values import (
+from bridge.settings.rules import take_rules
+from bridge.settings.values import (
     accepts_none,
     join,
     levels,

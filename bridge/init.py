@@ -19,10 +19,10 @@ from bridge.config import read_settings
 from bridge.core.host.catalogue import describe, find_module
 from bridge.matrix.links import is_user_id
 from bridge.matrix.registration import random_localpart, random_token, registration
-from bridge.options import model_in
-from bridge.roster import check_modules, namespaces_of, protocols_of
+from bridge.running.roster import check_modules, namespaces_of, protocols_of
 from bridge.sdk.errors import ConfigError
-from bridge.settings import Settings
+from bridge.settings.options import model_in
+from bridge.settings.records import Settings
 from bridge.storage.files import make_state_dir
 from bridge.storage.masterkeys import MasterKeys
 

@@ -198,7 +198,7 @@ class InstanceRules:
     announce_direct: bool = False
     """Told in a direct chat, instead of in the room."""
     alias_template: str = ""
-    """How its chats are called as aliases (``bridge.aliasformat``); empty: as our ids are."""
+    """How its chats are called as aliases (see ``aliasformat``); empty: as our ids are."""
     members: Members = Members.SPEAKERS
     """Whose ghosts are in a room that does not say."""
     privacy: bool = False

@@ -13,7 +13,7 @@ import pytest_asyncio
 from xdist.remote import Producer
 
 from bridge.model import SystemClock
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.pool import Database
 from tests.rigs import again, device_bridge, order
 from tests.rigs.cluster import Cluster, run_cluster

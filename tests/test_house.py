@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import bridge
-from bridge.examples import config_example, registration_example
+from bridge.manual.examples import config_example, registration_example
 from tests.admin.commands import trestle
 from tests.rigs import order
 
@@ -22,7 +22,7 @@ PYTHON = sorted([*TOP.glob("bridge/**/*.py"), *TOP.glob("tests/**/*.py")])
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
 
 LONG = {
-    "bridge/assembly.py:build": "a straight list of every object there is",
+    "bridge/running/assembly.py:build": "a straight list of every object there is",
     "bridge/telemetry.py:__init__": "a straight list of every metric there is",
     "tests/irc/test_servers.py": "one conversation after another",
 }

@@ -16,7 +16,7 @@ from bridge.config import parse, read_bytes, read_essentials, read_settings
 from bridge.logs import configure_logging
 from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError, TrestleError
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 from bridge.storage.archive import Manifest, Reader, reading
 from bridge.storage.backup import MASTER_KEY, Report, Wanted, back_up
 from bridge.storage.restore import Restore, Restored

@@ -12,18 +12,18 @@ import click
 
 from bridge import __version__
 from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told
-from bridge.confidential import exposed_keys
 from bridge.config import Reading, parse, read, read_bytes, read_document
-from bridge.control import ask
-from bridge.effective import as_yaml, effective
+from bridge.doors.control import ask
 from bridge.logs import hide, redact
-from bridge.options import check_module, secrets_in
-from bridge.roster import module_problems, namespaces_of
+from bridge.running.effective import as_yaml, effective
+from bridge.running.roster import module_problems, namespaces_of
+from bridge.running.workshop import model_of
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.secret import Secret
+from bridge.settings.confidential import exposed_keys
+from bridge.settings.options import check_module, secrets_in
 from bridge.upgrade import MOVES, Merged, base_of, merge, refuse_newer, shipped
 from bridge.upgrade.files import replace_text, replaced_outside
-from bridge.workshop import model_of
 
 _PRIVATE = re.compile(r"(?i)(token|secret|pass\w*|key)(_old|s)?$")
 """Names of keys whose texts are shown to nobody."""

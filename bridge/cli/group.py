@@ -18,7 +18,7 @@ from bridge.config import load, state_dir_of
 from bridge.logs import configure_logging, hide
 from bridge.sdk.errors import ConfigError, NotNow, TrestleError
 from bridge.sdk.ids import UserId
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 
 T = TypeVar("T")
 

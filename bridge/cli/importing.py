@@ -19,11 +19,12 @@ from bridge.importing.visiting import FormerBot, Visit
 from bridge.logs import hide
 from bridge.matrix.client import HomeserverClient
 from bridge.model import SystemClock
-from bridge.roster import check_modules, namespaces_of, split_modules
+from bridge.running.roster import check_modules, namespaces_of, split_modules
+from bridge.running.workshop import make_module
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.importing import TakesOver
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 from bridge.storage.appserviceirc import read_appservice_irc
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
@@ -32,7 +33,6 @@ from bridge.storage.optouts import OptOutStore
 from bridge.storage.pool import Database, refuse_another_owner
 from bridge.storage.reach import opened
 from bridge.storage.vault import Vault
-from bridge.workshop import make_module
 
 NETWORK = click.option(
     "--network", "networks", multiple=True, metavar="NAME=INSTANCE",

@@ -22,10 +22,10 @@ from bridge.init import (
     refuse_existing,
     write_files,
 )
-from bridge.roster import NO_ADMIN, admins_of, name_an_admin
+from bridge.running.roster import NO_ADMIN, admins_of, name_an_admin
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.secret import Secret
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 from bridge.storage.schema import admin_sql
 
 _NEARBY = "http://127.0.0.1:8008"

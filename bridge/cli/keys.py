@@ -21,12 +21,12 @@ from bridge.cli.group import (
     run_until_told,
 )
 from bridge.cli.steps import showing
-from bridge.control import ask, follow
-from bridge.controlserver import forget
 from bridge.core.oversight.aside import HERE
+from bridge.doors.control import ask, follow
+from bridge.doors.controlserver import forget
 from bridge.model import AuditAction, SystemClock
 from bridge.sdk.errors import TrestleError
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
 from bridge.storage.masterkeys import MasterKeys, random_master_key

@@ -13,8 +13,8 @@ from bridge.config import load
 from bridge.core.host.catalogue import Installed, describe, find_module, installed
 from bridge.doctor import Doctor, Finding
 from bridge.init import registration_text, write_registration
-from bridge.modulespage import options_of
 from bridge.sdk.errors import ConfigError
+from bridge.settings.optionwords import options_of
 
 
 @main.command()

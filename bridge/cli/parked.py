@@ -12,8 +12,8 @@ import click
 
 from bridge.cli.group import CONFIG, JSON, finished, main, place_of, quietly, run_until_told
 from bridge.cli.steps import showing
-from bridge.control import ask, follow
 from bridge.core.oversight.aside import HERE, Choice, drop_each
+from bridge.doors.control import ask, follow
 from bridge.jsontext import encode
 from bridge.model import AuditAction, ParkReason, SystemClock
 from bridge.sdk.errors import TrestleError

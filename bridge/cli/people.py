@@ -19,14 +19,14 @@ from bridge.cli.group import (
     quietly,
     run_until_told,
 )
-from bridge.control import ask, fetch
-from bridge.controlserver import copy_of
+from bridge.doors.control import ask, fetch
+from bridge.doors.controlserver import copy_of
 from bridge.model import SystemClock
-from bridge.roster import keeps_of, namespaces_of
+from bridge.running.roster import keeps_of, namespaces_of
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.module import Holds, Kept
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
 from bridge.storage.personal import PersonalData

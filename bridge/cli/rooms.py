@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 import click
 
 from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told
-from bridge.control import ask
+from bridge.doors.control import ask
 from bridge.sdk.errors import TrestleError
 
 _UNTYING_SECONDS = 600.0

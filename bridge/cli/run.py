@@ -12,7 +12,7 @@ from bridge.app import run as run_app
 from bridge.cli.group import CONFIG, exit_code, main, run_until_told
 from bridge.config import load
 from bridge.logs import is_on_screen
-from bridge.reload import open_log
+from bridge.running.reload import open_log
 from bridge.sdk.errors import TrestleError
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.text import Text
 
 from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told
-from bridge.control import ask
 from bridge.core.oversight.status import in_lines
+from bridge.doors.control import ask
 from bridge.sdk.errors import TrestleError
 
 _EVERY = 1.0

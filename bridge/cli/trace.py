@@ -8,8 +8,8 @@ from urllib.parse import quote
 import click
 
 from bridge.cli.group import CONFIG, JSON, finished, main, place_of, quietly, run_until_told
-from bridge.control import ask
 from bridge.core.oversight.tracer import Tracer, steps_of
+from bridge.doors.control import ask
 from bridge.matrix.body import parse_transaction
 from bridge.model import SystemClock
 from bridge.storage.items import Items

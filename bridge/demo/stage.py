@@ -22,7 +22,7 @@ from bridge.demo.processes import Program, dies_with_us, free_port, wait_until_l
 from bridge.demo.synapse import Synapse
 from bridge.init import draft, write_files
 from bridge.sdk.errors import ConfigError
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 
 _CHANNEL = "#lobby"
 _SERVER = "localhost"

@@ -31,10 +31,10 @@ from bridge.doctor.state import examine_state, judge_backup, judge_space
 from bridge.doctor.surroundings import Surroundings
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.registration import registration
-from bridge.roster import namespaces_of, protocols_of
+from bridge.running.roster import namespaces_of, protocols_of
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.examination import Remark, bad, well
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 from bridge.storage.backup import last_backup
 from bridge.storage.inspection import Looked, has_embedded_data, look, runs_in
 from bridge.storage.pool import was_at_work

@@ -16,7 +16,7 @@ from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, TemporaryFailure
 from bridge.sdk.examination import Remark, bad, note, well
 from bridge.sdk.ids import UserId
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 
 _SECONDS = 5.0
 

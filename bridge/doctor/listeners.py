@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from bridge.doors.ops import OpsServer
 from bridge.matrix.listener import cannot_listen
 from bridge.matrix.receiver import Receiver
 from bridge.model import Transaction
-from bridge.ops import OpsServer
 from bridge.sdk.errors import ConfigError, TemporaryFailure
 from bridge.sdk.examination import Remark, note, well
-from bridge.settings import EVERYWHERE, Address, AppserviceSettings, Settings
+from bridge.settings.records import EVERYWHERE, Address, AppserviceSettings, Settings
 from bridge.telemetry import Telemetry
 
 _SECONDS = 5.0

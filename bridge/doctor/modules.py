@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 
-from bridge.roster import check_modules, split_modules
+from bridge.running.roster import check_modules, split_modules
+from bridge.running.workshop import make_module
 from bridge.sdk.errors import TrestleError
 from bridge.sdk.examination import ExaminesItself, Remark, bad, note, well
 from bridge.sdk.ids import InstanceId
-from bridge.settings import Settings
-from bridge.workshop import make_module
+from bridge.settings.records import Settings
 
 _SECONDS = 30.0
 

@@ -1,9 +1,9 @@
 """Who is an admin, and what everybody else may do."""
 
 from bridge.core.permissions.permissions import with_defaults
-from bridge.roster import NO_ADMIN, admins_of, name_an_admin
+from bridge.running.roster import NO_ADMIN, admins_of, name_an_admin
 from bridge.sdk.examination import Remark, note, well
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 
 
 def examine_permissions(settings: Settings) -> Remark:

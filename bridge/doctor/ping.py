@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bridge.matrix.client import PING_ERRORS, HomeserverClient, MatrixError
 from bridge.sdk.examination import Remark, bad, note, well
-from bridge.settings import AppserviceSettings
+from bridge.settings.records import AppserviceSettings
 
 _PROXY = {502, 503, 504}
 _LONGEST_QUOTE = 160

@@ -10,7 +10,7 @@ from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.registration import differences, read_registration
 from bridge.sdk.examination import Remark, bad, note, well
 from bridge.sdk.ids import UserId
-from bridge.settings import AppserviceSettings
+from bridge.settings.records import AppserviceSettings
 
 _EPHEMERAL, _OLD_EPHEMERAL = "receive_ephemeral", "de.sorunome.msc2409.push_ephemeral"
 _EPHEMERAL_SINCE = (1, 13)

@@ -19,7 +19,7 @@ import httptools
 
 from bridge.matrix.answer import Answer, answer_error, encode
 from bridge.sdk.errors import ConfigError
-from bridge.settings import Address
+from bridge.settings.records import Address
 
 log = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from bridge.aliasformat import AliasTemplate
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.globs import Glob
 from bridge.sdk.ids import InstanceId, UserId
+from bridge.settings.aliasformat import AliasTemplate
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-")
 _LIMIT = 255

@@ -24,7 +24,7 @@ from bridge.matrix.body import Unreadable, parse_transaction, read_object
 from bridge.matrix.listener import BrokenOff, Listener, Request, cannot_listen
 from bridge.model import Transaction
 from bridge.sdk.errors import TemporaryFailure, TrestleError
-from bridge.settings import AppserviceSettings
+from bridge.settings.records import AppserviceSettings
 from bridge.telemetry import Telemetry
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from bridge.matrix.namespaces import Namespaces
 from bridge.sdk.errors import ConfigError
-from bridge.settings import AppserviceSettings
+from bridge.settings.records import AppserviceSettings
 
 
 def random_token() -> str:

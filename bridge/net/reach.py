@@ -13,7 +13,7 @@ from functools import cache
 from typing import TypeAlias
 
 from bridge.sdk.errors import ConfigError
-from bridge.settings import Address
+from bridge.settings.records import Address
 
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network

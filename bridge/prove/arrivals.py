@@ -6,7 +6,7 @@ from pathlib import Path
 from bridge.matrix.body import parse_transaction
 from bridge.model import RowId, Source, SystemClock
 from bridge.prove.ledgers import Arrival
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database

@@ -23,7 +23,7 @@ from bridge.failpoint import VARIABLE
 from bridge.init import draft, write_files
 from bridge.prove import witness
 from bridge.sdk.errors import ConfigError
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 
 SERVER = "localhost"
 INSTANCE = "irc"

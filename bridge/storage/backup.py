@@ -10,7 +10,7 @@ from pathlib import Path
 from bridge import __version__
 from bridge.model import Clock
 from bridge.sdk.errors import TrestleError
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage import archive
 from bridge.storage.archive import Manifest, TableNote, Writer
 from bridge.storage.carry import Connect, Contents, Snapshot, snapshot

@@ -17,7 +17,7 @@ import asyncpg
 
 from bridge.model import Clock
 from bridge.sdk.errors import ConfigError
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.audit import Audit
 from bridge.storage.door import first_line
 from bridge.storage.keys import DayKeys

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, TrestleError
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.backup import Report, quiet
 from bridge.storage.carry import Carried, Connect, Loader, Part, holds_rows, pipe, snapshot
 from bridge.storage.lock import InstanceLock

@@ -17,7 +17,7 @@ import asyncpg
 
 from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, NotNow, TemporaryFailure
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.door import AWAY, at_the_door, first_line
 from bridge.storage.files import make_state_dir
 from bridge.storage.lock import InstanceLock

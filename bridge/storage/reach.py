@@ -9,7 +9,7 @@ import asyncpg
 
 from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, TemporaryFailure
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.carry import Connect
 from bridge.storage.door import AWAY, first_line
 from bridge.storage.pool import (

@@ -10,7 +10,7 @@ import asyncpg
 
 from bridge.model import Clock
 from bridge.sdk.errors import TrestleError
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage import archive
 from bridge.storage.archive import BackupRefused, Reader
 from bridge.storage.backup import ERASED, MASTER_KEY, Report, Wanted, is_kept, quiet, write_all

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from bridge.sdk.errors import ConfigError
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.files import make_folder, write_private
 from bridge.storage.postgres import EmbeddedPostgres
 from bridge.storage.schema import APPLICATION, CORE, OWNER, SUBJECT, Connection, roles_sql

@@ -33,7 +33,7 @@ Example = Mapping[KeyPath, Entry]
 
 
 def read_example(text: str) -> Example:
-    """Read an example file, as ``bridge.examples`` writes it."""
+    """Read an example file, as ``bridge.manual.examples`` writes it."""
     entries: dict[KeyPath, Entry] = {}
     words: list[str] = []
     section = ""

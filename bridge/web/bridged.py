@@ -5,7 +5,7 @@ from itertools import groupby
 from aiohttp import web
 
 from bridge.core.portals.openchats import OpenChats
-from bridge.settings import WebSettings
+from bridge.settings.records import WebSettings
 from bridge.web.pages import page
 
 

@@ -1,6 +1,6 @@
 """Where what others are told of is found on the web."""
 
-from bridge.settings import WebSettings
+from bridge.settings.records import WebSettings
 
 BRIDGED = "/bridged"
 """Where it is, below ``web.public_url``."""

@@ -13,7 +13,7 @@ from bridge.matrix.listener import cannot_listen
 from bridge.net.openid import OpenIdVerifier
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import UserId
-from bridge.settings import Address, WebSettings
+from bridge.settings.records import Address, WebSettings
 from bridge.storage.tokens import Links, Tokens
 from bridge.web.api import Api, OnSession
 from bridge.web.bridged import BridgedPage

@@ -22,7 +22,7 @@ from bridge.cli import main
 from bridge.config import load
 from bridge.demo.processes import free_port
 from bridge.model import SystemClock
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.pool import Database
 
 LIMIT = 120.0

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from bridge.config import load
 from bridge.demo.processes import free_port
 from bridge.demo.synapse import Synapse
-from bridge.settings import Address, DatabaseSettings, OpsSettings, Settings
+from bridge.settings.records import Address, DatabaseSettings, OpsSettings, Settings
 from tests.admin.commands import trestle
 from tests.admin.watcher import Watcher
 from tests.conformance.stage import Play, settings_for

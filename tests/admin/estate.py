@@ -19,7 +19,7 @@ from bridge.demo.synapse import Synapse
 from bridge.doctor import Doctor, Finding, Surroundings
 from bridge.init import write_private, write_registration
 from bridge.sdk.ids import InstanceId
-from bridge.settings import DatabaseSettings, Settings
+from bridge.settings.records import DatabaseSettings, Settings
 from tests.admin.commands import read_yaml
 from tests.admin.conftest import make
 from tests.rigs.cluster import Cluster, run_cluster

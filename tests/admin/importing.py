@@ -15,7 +15,7 @@ from bridge.demo.matrix_user import PATIENCE
 from bridge.demo.processes import free_port
 from bridge.model import Asked, AskedState, AuditAction, SystemClock
 from bridge.sdk.ids import InstanceId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
 from bridge.storage.consents import ConsentStore

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.backup import last_backup
 from bridge.storage.pool import only_one
 from bridge.storage.postgres import version_of

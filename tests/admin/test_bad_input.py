@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from bridge.model import SystemClock
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.pool import Database
 from tests.admin.commands import Outcome, command, read_yaml, run_program
 from tests.admin.conftest import Installation

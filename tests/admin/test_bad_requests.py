@@ -7,7 +7,7 @@ from typing import Any
 import pytest_asyncio
 
 from bridge.demo.matrix_user import MatrixUser
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import OPERATOR, OPERATOR_PASSWORD, IrcServer

@@ -7,10 +7,10 @@ import pytest
 
 from bridge.config import load, read_settings
 from bridge.model import Announce, InstanceRules, Members, Permission, Puppets
-from bridge.roster import check_modules
+from bridge.running.roster import check_modules
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
-from bridge.settings import Address, Settings
+from bridge.settings.records import Address, Settings
 from tests.admin.commands import trestle
 from tests.admin.documents import AS_TOKEN, GOOD, HS_TOKEN, MISSING, changed, write
 from tests.rigs.yaml import dump

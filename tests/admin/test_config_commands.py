@@ -9,9 +9,9 @@ import pytest
 from bridge import __version__
 from bridge.config import load
 from bridge.model import Members
-from bridge.reload import AT_ONCE, NEEDS_RESTART
+from bridge.running.reload import AT_ONCE, NEEDS_RESTART
 from bridge.sdk.ids import InstanceId
-from bridge.settings import Settings, keys_of
+from bridge.settings.records import Settings, keys_of
 from bridge.upgrade import shipped
 from tests.admin.commands import init, read_yaml, trestle
 from tests.admin.documents import AS_TOKEN, GOOD, HS_TOKEN, changed, filled_in, write

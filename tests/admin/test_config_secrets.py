@@ -9,14 +9,14 @@ from click.testing import CliRunner
 from pydantic import BaseModel, ConfigDict
 
 from bridge.cli import main
-from bridge.confidential import exposed_keys, refuse_exposed_keys
 from bridge.config import load, read, read_document, read_essentials
 from bridge.networks.irc.settings import IrcSettings, SecretText
-from bridge.options import check_module, check_options, secrets_in
-from bridge.roster import check_modules
+from bridge.running.roster import check_modules
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
-from bridge.settings import ModuleSettings, Settings
+from bridge.settings.confidential import exposed_keys, refuse_exposed_keys
+from bridge.settings.options import check_module, check_options, secrets_in
+from bridge.settings.records import ModuleSettings, Settings
 from tests.admin.commands import run_program, trestle
 from tests.admin.documents import AS_TOKEN, GOOD, HS_TOKEN, changed, write
 from tests.rigs.yaml import dump

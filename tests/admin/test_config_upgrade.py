@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from bridge.sdk.errors import ConfigError
-from bridge.settings import Settings, keys_of, name_in_file, sections
+from bridge.settings.records import Settings, keys_of, name_in_file, sections
 from bridge.upgrade import Merged, Move, base_of, merge, named_version, read_example, shipped
 from tests.rigs.scale import examples
 

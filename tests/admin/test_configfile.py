@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.configfile import with_database, write_config
 from bridge.sdk.errors import ConfigError
+from bridge.settings.configfile import with_database, write_config
 from tests.admin.commands import init, read_yaml, run_program, trestle
 
 URL = "postgresql://a:b%23c@db.example/trestle?sslmode=require"

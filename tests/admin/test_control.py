@@ -10,9 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bridge.control import follow
-from bridge.controlserver import socket_of
-from bridge.endpoints import Endpoints
+from bridge.doors.control import follow
+from bridge.doors.controlserver import socket_of
+from bridge.doors.endpoints import Endpoints
 from bridge.matrix.answer import Answer
 from bridge.matrix.listener import Listener, Request
 from bridge.sdk.errors import TemporaryFailure

@@ -18,7 +18,7 @@ from bridge.demo.matrix_user import MatrixUser
 from bridge.demo.processes import free_port
 from bridge.doctor import Doctor, Finding, Surroundings
 from bridge.matrix.registration import random_token
-from bridge.settings import Address, DatabaseSettings, OpsSettings, Settings
+from bridge.settings.records import Address, DatabaseSettings, OpsSettings, Settings
 from bridge.storage.inspection import runs_in
 from tests.admin.commands import read_yaml, run_program, trestle
 from tests.admin.conftest import Installation

@@ -23,7 +23,7 @@ from bridge.matrix.client import PING_ERRORS, MatrixError
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.examination import Remark
 from bridge.sdk.secret import Secret
-from bridge.settings import Address, AppserviceSettings
+from bridge.settings.records import Address, AppserviceSettings
 from bridge.storage.backup import last_backup
 from bridge.storage.inspection import Facts, Looked
 from tests.admin.documents import changed

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from bridge.doctor import Finding
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 from tests.admin.commands import trestle
 from tests.admin.estate import Bench, Estate, Row, run_estate
 from tests.admin.wrong_database import DATABASE

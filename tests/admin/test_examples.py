@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from bridge.config import load, read_settings
-from bridge.examples import write_examples
-from bridge.roster import check_modules
+from bridge.manual.settingspage import config_page
+from bridge.running.roster import check_modules
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
-from bridge.settings import RoomSettings, Settings, keys_of
-from bridge.settingspage import config_page
+from bridge.settings.records import RoomSettings, Settings, keys_of
 from tests.admin.commands import read_yaml, trestle
 from tests.admin.documents import filled_in
 
@@ -26,16 +25,6 @@ def load_text(folder: Path, text: str) -> Settings:
     file.write_text(text)
     file.chmod(0o600)
     return load(file)
-
-
-def test_the_committed_files_are_what_the_program_writes(folder: Path) -> None:
-    for place in ("docs/reference", "docs/explain", "bridge/shipped"):
-        (folder / place).mkdir(parents=True)
-    write_examples(folder)
-    written = [path for path in folder.rglob("*") if path.is_file()]
-    assert len(written) >= 2
-    for path in written:
-        assert path.read_text() == (TOP / path.relative_to(folder)).read_text(), path
 
 
 def test_the_example_is_refused_until_the_tokens_are_in(folder: Path) -> None:

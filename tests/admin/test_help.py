@@ -12,7 +12,7 @@ import bridge.cli
 from bridge import __version__
 from bridge.cli import main
 from bridge.cli.group import PLACES
-from bridge.modulespage import options_of
+from bridge.settings.optionwords import options_of
 from tests.admin.commands import commands, trestle
 
 SHIPPED = ("dice", "irc", "remind")

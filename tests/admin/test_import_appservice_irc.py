@@ -11,7 +11,7 @@ import pytest_asyncio
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.admin.commands import trestle
 from tests.admin.importing import (
     config_in,

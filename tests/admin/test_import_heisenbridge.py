@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.networks.irc.client import certfp
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.pool import only_one
 from tests.admin.commands import trestle
 from tests.admin.importing import choices_of, config_in, end_bridges, homeserver_beside, state_of

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bridge.control import ask, follow
+from bridge.doors.control import ask, follow
 from bridge.model import SystemClock
 from bridge.sdk.ids import InstanceId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.pool import Database
 from bridge.storage.vault import Vault
 from tests.admin.commands import Outcome, config_in, init, make_database, run_program, trestle

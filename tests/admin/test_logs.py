@@ -16,7 +16,7 @@ import pytest
 from bridge.logs import hide
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.secret import Secret
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.admin.logs import logged
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd

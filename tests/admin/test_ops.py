@@ -15,10 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from bridge.core.oversight.status import in_lines
 from bridge.demo.matrix_user import PATIENCE
 from bridge.demo.processes import free_port
+from bridge.doors.ops import OpsServer
 from bridge.model import SystemClock
-from bridge.ops import OpsServer
 from bridge.sdk.errors import ConfigError
-from bridge.settings import Address, DatabaseSettings, OpsSettings
+from bridge.settings.records import Address, DatabaseSettings, OpsSettings
 from bridge.storage.pool import Database
 from bridge.telemetry import Telemetry
 from tests.admin.watcher import Labels, Watcher

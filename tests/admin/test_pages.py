@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.deploy.blocks import blocks_of
 from tests.deploy.layout import CONFIG, Layout, laid_out
 from tests.deploy.tools import TOP

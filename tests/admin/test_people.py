@@ -10,7 +10,7 @@ from typing import Any
 from bridge.core.oversight.aside import HERE
 from bridge.model import SystemClock
 from bridge.sdk.ids import InstanceId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.masterkeys import MasterKeys
 from bridge.storage.modulestore import InstanceStore
 from bridge.storage.personal import SECRET

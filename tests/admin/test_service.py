@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.service import tell
+from bridge.running.service import tell
 from tests.rigs.service_manager import told_to
 
 

@@ -10,7 +10,7 @@ from bridge.core.oversight.statusroom import StatusRoom
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Permission
 from bridge.sdk.ids import RoomId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ROOM, Play, play, said_by_dice
 from tests.rigs.program import trestle_program
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, Said, refuse

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ROOM, ask, settings_for
 from tests.rigs.program import trestle_program
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import asyncpg
 
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.lock import LOCK
 from bridge.storage.schema import CORE, OWNER, SUBJECT, roles_sql
 from tests.admin.estate import NOWHERE, Bench, Case, Rows, relay

@@ -21,7 +21,7 @@ from bridge.model import InstanceRules
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
-from bridge.settings import Address, OpsSettings
+from bridge.settings.records import Address, OpsSettings
 from tests.admin.estate import HERE, NOWHERE, Bench, Case, Rows, answering, relay
 from tests.rigs.certificates import make_certificates
 from tests.rigs.scripted_homeserver import Answer, Asked, Rule, refuse, scripted_homeserver

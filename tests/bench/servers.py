@@ -61,7 +61,7 @@ async def trestle(port: int, token: str, folder: Path) -> None:
     from bridge.core.host.bots import ModuleSeat
     from bridge.sdk.ids import InstanceId
     from bridge.sdk.secret import Secret
-    from bridge.settings import Address
+    from bridge.settings.records import Address
     from tests.rigs.trestle import make_settings
 
     settings = make_settings(folder / "state", permissions={"*": _user()})

@@ -14,7 +14,7 @@ from yarl import URL
 from bridge.matrix.receiver import Receiver
 from bridge.model import Transaction
 from bridge.sdk.errors import TemporaryFailure
-from bridge.settings import DatabaseSettings, Settings
+from bridge.settings.records import DatabaseSettings, Settings
 from bridge.telemetry import Telemetry
 from tests.conformance.stage import Play, play
 from tests.rigs.trestle import make_settings

@@ -9,7 +9,7 @@ from typing import Any
 from bridge.app import App
 from bridge.model import Outgoing, SendKind
 from bridge.sdk.ids import RoomId, UserId
-from bridge.settings import DatabaseSettings, Settings
+from bridge.settings.records import DatabaseSettings, Settings
 from tests.rigs.scripted_homeserver import SERVER, Rule, ScriptedHomeserver, scripted_homeserver
 from tests.rigs.trestle import make_settings, running
 

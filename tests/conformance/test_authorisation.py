@@ -14,7 +14,7 @@ from bridge.config import read_settings
 from bridge.matrix.authorization import Authorization
 from bridge.matrix.registration import random_token
 from bridge.sdk.secret import Secret
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.conftest import Door, open_door
 from tests.conformance.stage import settings_for
 from tests.conformance.wire import BASE, head, wire

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from bridge.demo.matrix_user import PATIENCE
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, ROOM, Play, ask, play, settings_for
 from tests.rigs.cluster import run_cluster
 from tests.rigs.program import trestle_program

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.matrix.client import PING_ERRORS, HomeserverClient, MatrixError
 from bridge.sdk.secret import Secret
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ask, play
 from tests.rigs.scripted_homeserver import Answer, Asked, Rule, refuse, scripted_homeserver
 from tests.rigs.trestle import wait_until

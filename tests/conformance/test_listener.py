@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bridge.demo.matrix_user import PATIENCE
 from bridge.matrix.answer import DONE, Answer
 from bridge.matrix.listener import Handler, Listener, Request
-from bridge.settings import Address
+from bridge.settings.records import Address
 from tests.conformance.conftest import Door
 from tests.conformance.wire import BASE, SOON, head, wire
 

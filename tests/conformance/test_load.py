@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 
 from bridge.demo.matrix_user import PATIENCE
-from bridge.settings import DatabaseSettings, Settings
+from bridge.settings.records import DatabaseSettings, Settings
 from tests.conformance.stage import ROOM, Play, ask, settings_for
 from tests.conformance.wire import BASE, head
 from tests.crash.processes import resident

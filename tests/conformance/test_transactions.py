@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from bridge.model import ParkReason
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.shelf import Parked
 from tests.conformance.stage import DICE, Play, ask, settings_for
 from tests.rigs.scripted_homeserver import scripted_homeserver

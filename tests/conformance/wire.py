@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from bridge.demo.matrix_user import PATIENCE
-from bridge.settings import Address
+from bridge.settings.records import Address
 
 BASE = "/_matrix/app/v1"
 SOON = 20.0

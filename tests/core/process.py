@@ -16,7 +16,7 @@ from bridge.core.lanes.progress import Marker
 from bridge.core.lanes.router import Router
 from bridge.matrix.body import parse_transaction
 from bridge.model import Clock, ParkReason, SystemClock
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, EventKeys

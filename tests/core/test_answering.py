@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from bridge.matrix.body import parse_transaction
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.core.process import EVENT, Listener, Process, processes
 
 

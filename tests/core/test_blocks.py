@@ -5,7 +5,7 @@ from pathlib import Path
 from bridge.core.permissions.blocks import Blocks
 from bridge.model import SystemClock
 from bridge.sdk.ids import InstanceId, RemoteChatId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.consents import BlockStore
 from bridge.storage.pool import Database
 

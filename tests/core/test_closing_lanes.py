@@ -7,7 +7,7 @@ from bridge.core.lanes.inflight import InFlight
 from bridge.core.lanes.lane import Item
 from bridge.model import ParkReason
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.core.process import (
     Act,
     Handle,

@@ -8,9 +8,9 @@ import pytest
 
 from bridge.core.host.instances import Instance
 from bridge.core.logins.signin import SignIn
-from bridge.crew import Crew
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import LoginRow, SystemClock
+from bridge.running.crew import Crew
 from bridge.sdk import (
     Host,
     Login,

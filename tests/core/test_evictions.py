@@ -8,7 +8,7 @@ import pytest
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
-from bridge.parts import Parts
+from bridge.running.parts import Parts
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.sdk.secret import Secret

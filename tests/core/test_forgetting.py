@@ -7,7 +7,7 @@ from bridge.core.lanes.forgetting import forget
 from bridge.core.lanes.lane import Item
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import RoomId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.keys import DayKeys
 from tests.conformance.stage import ROOM, play
 from tests.core.outgoing import away, say

@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from bridge.hours import Hours
+from bridge.running.hours import Hours
 
 TODAY, TOMORROW = date(2030, 1, 1), date(2030, 1, 2)
 

@@ -17,7 +17,7 @@ from bridge.model import ParkReason, Permission
 from bridge.sdk import Call, Command, ModuleInfo, RoomMessage
 from bridge.sdk.errors import DeliveryUncertain, PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.rigs.trestle import make_settings, running, wait_until
 
 SLOW, FAST = RoomId("!slow:test.example"), RoomId("!fast:test.example")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bridge.model import Outgoing, SendKind
 from bridge.sdk.ids import RoomId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ROOM, settings_for
 from tests.core.outgoing import say
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver

@@ -11,7 +11,7 @@ from bridge.model import LoginRow, Outgoing
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, LoginId, UserId
 from bridge.sdk.login import LoginKind, LoginState
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.portals import BotRooms
 from bridge.storage.tokens import Tokens
 from tests.conformance.stage import ROOM, play

@@ -6,7 +6,7 @@ from pathlib import Path
 from bridge.core.permissions.optouts import EVERYWHERE, OptOuts
 from bridge.model import SystemClock
 from bridge.sdk.ids import UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
 from bridge.storage.optouts import OptOutStore

@@ -14,7 +14,7 @@ from bridge.matrix.history import Page
 from bridge.model import SystemClock, Transaction
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms
 

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.matrix.body import parse_transaction
 from bridge.sdk.errors import TemporaryFailure
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.core.process import EVENT, Listener, Process, processes
 
 

@@ -12,7 +12,7 @@ from bridge.core.intake.reconciler import Pace
 from bridge.model import LinkKind, Outgoing, ParkReason, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, ROOM, ask, play, settings_for
 from tests.core.outgoing import away, say
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver

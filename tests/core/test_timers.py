@@ -26,7 +26,7 @@ from bridge.sdk import (
     TimerCall,
     UserId,
 )
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.keys import DayKeys
 from bridge.storage.shelf import Shelf
 from bridge.storage.timers import InstanceTimers, Ringing

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bridge.settings import DatabaseSettings, Settings
+from bridge.settings.records import DatabaseSettings, Settings
 from tests.rigs.program import TrestleProgram, trestle_program
 from tests.rigs.scripted_homeserver import (
     SERVER,

@@ -7,7 +7,7 @@ from time import monotonic
 
 import pytest
 
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.crash.processes import resident
 from tests.crash.sinks import ALICE, ROOMS, Sinks, sinks
 from tests.rigs.scale import SCALE, scaled

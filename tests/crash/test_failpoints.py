@@ -8,7 +8,7 @@ import pytest
 from bridge.demo.matrix_user import MatrixUser
 from bridge.failpoint import PLACES, VARIABLE, failpoint
 from bridge.prove.arrivals import read_records
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.rigs.program import TrestleProgram, trestle_program
 from tests.rigs.scale import SCALE, chance
 from tests.rigs.trestle import Town, make_modules

@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 
 from bridge.model import SystemClock
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection, migrate, migrations, roles_sql, schema_version
 from tests.rigs.cluster import Cluster

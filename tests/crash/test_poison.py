@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.rigs.chaos import install_chaos, read_ledger
 from tests.rigs.program import TrestleProgram, trestle_program
 from tests.rigs.trestle import Town, make_modules, wait_until

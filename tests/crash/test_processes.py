@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from bridge.demo.matrix_user import PATIENCE
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.crash.processes import processes_of
 from tests.rigs.program import trestle_program
 from tests.rigs.trestle import Town

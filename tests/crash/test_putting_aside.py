@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.failpoint import AT_FAILURES, VARIABLE
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import DICE, ROOM, ask, settings_for
 from tests.rigs.chaos import install_chaos, read_ledger
 from tests.rigs.program import trestle_program

@@ -5,7 +5,7 @@ from pathlib import Path
 import aiohttp
 
 from bridge.demo.matrix_user import MatrixUser
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.rigs.program import TrestleProgram, trestle_program
 from tests.rigs.trestle import Town, make_modules
 

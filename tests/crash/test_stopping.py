@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from time import monotonic
 
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.crash.sinks import ROOMS, Sinks, sinks
 from tests.rigs.cluster import run_cluster
 from tests.rigs.trestle import wait_until

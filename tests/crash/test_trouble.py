@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.crash.sinks import ROOMS, Sinks, sinks
 from tests.rigs.scale import chance, scaled
 from tests.rigs.scripted_homeserver import Answer, Asked, Rule, ScriptedHomeserver, refuse

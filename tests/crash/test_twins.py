@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bridge.demo.matrix_user import MatrixUser
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.rooms import bridge
 from tests.rigs.program import trestle_program
 from tests.rigs.scale import scaled

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from bridge.matrix.client import HomeserverClient, MatrixError, path
 from bridge.sdk.ids import UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ROOM, Play, ask, play
 from tests.rigs.scale import chance, scaled
 from tests.rigs.trestle import Town, wait_until

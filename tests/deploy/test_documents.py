@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from bridge.config import load, read_settings
 from bridge.manual.events import log_lines
-from bridge.settings import Settings, keys_of
+from bridge.settings.records import Settings, keys_of
 from tests.admin.commands import init, read_yaml, trestle
 from tests.deploy.blocks import Block, bare_blocks, blocks_of
 from tests.deploy.bridging import bridge_as_told

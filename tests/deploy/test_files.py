@@ -17,7 +17,7 @@ import orjson
 import pytest
 
 from bridge.demo.processes import Program, free_port, wait_until_listening
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.admin.commands import init
 from tests.conformance.stage import ask, play
 from tests.deploy.tools import DEPLOY, TOP, run

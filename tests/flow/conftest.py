@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from bridge.app import App
-from bridge.settings import DatabaseSettings, Settings
+from bridge.settings.records import DatabaseSettings, Settings
 from tests.flow.networks import Modules, irc_module
 from tests.rigs import vivid_bridge
 from tests.rigs.ircd import IrcServer

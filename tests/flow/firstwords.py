@@ -11,7 +11,7 @@ from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import RemoteChatId, RoomId
 from bridge.sdk.module import NamesPuppets
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import Play, play
 from tests.flow.networks import NEAR, irc_module
 from tests.flow.scripted import ANN

@@ -4,7 +4,7 @@ from typing import Any
 
 from bridge.core.traffic.doorway import Doorway
 from bridge.model import Subscription
-from bridge.parts import Parts
+from bridge.running.parts import Parts
 from bridge.sdk.ids import RoomId, UserId
 from bridge.storage.policies import PolicyStore
 from tests.conformance.stage import ALICE, DICE

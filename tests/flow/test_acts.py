@@ -15,7 +15,7 @@ from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.demo.processes import free_port
 from bridge.sdk.rich import Link
 from bridge.sdk.testing import check_connector
-from bridge.settings import Address, DatabaseSettings, WebSettings
+from bridge.settings.records import Address, DatabaseSettings, WebSettings
 from tests.flow.networks import Modules
 from tests.flow.rooms import bridge, edit, react, redact, wait_for_typing
 from tests.rigs.trestle import Town, make_modules, running, wait_until

@@ -19,7 +19,7 @@ from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import LineReader, Source, line
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import MessageKind
-from bridge.settings import Address, WebSettings
+from bridge.settings.records import Address, WebSettings
 from tests.flow.channels import read_texts
 from tests.flow.networks import irc_module
 from tests.flow.rooms import bridge, edit, react, redact

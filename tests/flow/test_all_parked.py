@@ -17,7 +17,7 @@ from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import ParkReason
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, ROOM, play, said_by_dice
 from tests.flow.networks import irc_module
 from tests.flow.rooms import bridge

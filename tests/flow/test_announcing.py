@@ -9,7 +9,7 @@ from bridge.app import App
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import Announce, InstanceRules
 from bridge.sdk.ids import RoomId, UserId
-from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
+from bridge.settings.records import Address, DatabaseSettings, Settings, WebSettings
 from bridge.web.places import read_more
 from tests.flow.networks import NEAR, irc_module
 from tests.flow.rooms import bridge

@@ -9,7 +9,7 @@ from pathlib import Path
 from bridge.core.oversight.aside import HERE
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import AuditAction, SystemClock
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database

@@ -16,7 +16,7 @@ from bridge.config import load
 from bridge.demo.matrix_user import MatrixUser
 from bridge.demo.processes import free_port
 from bridge.sdk.ids import InstanceId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.postgres import EmbeddedPostgres
 from tests.flow.chats import direct_chat, order
 from tests.flow.logins import new_session

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.chats import direct_chat
 from tests.flow.networks import Run, irc_module, on_each_server
 from tests.flow.rooms import BOT

@@ -7,7 +7,7 @@ import pytest
 
 from bridge.app import App
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
 from tests.flow.channels import read_texts, tell

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from bridge.demo.matrix_user import PATIENCE
-from bridge.parts import Parts
+from bridge.running.parts import Parts
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, play, settings_for
 from tests.flow.networks import NEAR, irc_module
 from tests.flow.rooms import BOT

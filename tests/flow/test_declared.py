@@ -13,7 +13,13 @@ from bridge.demo.matrix_user import MatrixUser
 from bridge.model import InstanceRules, Permission
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
-from bridge.settings import DatabaseSettings, LogSettings, OpsSettings, RoomSettings, Settings
+from bridge.settings.records import (
+    DatabaseSettings,
+    LogSettings,
+    OpsSettings,
+    RoomSettings,
+    Settings,
+)
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
 from tests.flow.networks import irc_module

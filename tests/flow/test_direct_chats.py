@@ -10,7 +10,7 @@ from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Announce, InstanceRules, Permission
 from bridge.sdk.ids import UserId
-from bridge.settings import Address, DatabaseSettings, WebSettings
+from bridge.settings.records import Address, DatabaseSettings, WebSettings
 from tests.flow.channels import nick_of
 from tests.flow.networks import NEAR, Run, irc_module, on_each_server
 from tests.flow.rooms import BOT, bridge, ghost, invitation, wait_for_typing

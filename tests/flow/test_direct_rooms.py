@@ -7,7 +7,7 @@ from pathlib import Path
 from bridge.core.portals.directchats import NEW_MOST
 from bridge.matrix.intents import MARK
 from bridge.sdk.ids import RemoteChatId, RoomId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.firstwords import says, scene
 from tests.flow.rooms import BOT, ghost
 from tests.flow.scripted import ANN, invite

@@ -12,7 +12,7 @@ from bridge.app import App
 from bridge.core.host.instances import Instance
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.sdk.ids import InstanceId, RemoteChatId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.networks import irc_module
 from tests.flow.rooms import enter, wait_for_state
 from tests.rigs.irc_user import irc_user

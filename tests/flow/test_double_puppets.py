@@ -18,7 +18,7 @@ from bridge.sdk.events import MessageKind, RemoteMessage, RemoteUser
 from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteMessageId, RemoteUserId, RoomId, UserId
 from bridge.sdk.login import LoginKind
 from bridge.sdk.rich import Rich
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.portals import PortalStore
 from tests.flow.chats import direct_chat, order

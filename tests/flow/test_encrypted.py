@@ -6,7 +6,7 @@ from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import ParkReason
 from bridge.sdk.ids import RoomId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.channels import nick_of
 from tests.flow.networks import irc_module
 from tests.flow.rooms import bridge, ghost, invitation

@@ -15,7 +15,7 @@ from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import MessageKind, RemoteChat, RemoteMessage, RemoteUser
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, RemoteUserId, RoomId
 from bridge.sdk.rich import Rich
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.endedlogins import EndedLogins
 from tests.conformance.stage import play, settings_for
 from tests.flow.networks import NEAR, irc_module

@@ -18,7 +18,7 @@ from bridge.model import LoginRow, SystemClock
 from bridge.networks.irc.connector import IrcConnector
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RemoteChatId, RoomId, UserId
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 from bridge.storage.audit import Audit
 from bridge.storage.datamap import DATA_MAP
 from bridge.storage.keys import DayKeys

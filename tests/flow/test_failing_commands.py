@@ -11,7 +11,7 @@ from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.sdk.commands import NetworkCall, NetworkCommand, Where
 from bridge.sdk.errors import DeliveryUncertain
 from bridge.sdk.ids import InstanceId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.rigs import vivid_bridge
 from tests.rigs.trestle import Town, make_modules, make_settings, running
 

@@ -10,7 +10,7 @@ import pytest
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
-from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
+from bridge.settings.records import Address, DatabaseSettings, Settings, WebSettings
 from tests.flow.channels import tell
 from tests.flow.networks import irc_module, one_after_another
 from tests.flow.records import page_of

@@ -14,7 +14,7 @@ from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import Follow
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import RemoteChatId, RoomId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, play
 from tests.flow.channels import nick_of
 from tests.flow.networks import NEAR, irc_module

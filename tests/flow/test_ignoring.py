@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bridge.demo.matrix_user import PATIENCE
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.firstwords import says, scene
 from tests.flow.rooms import ghost
 from tests.flow.scripted import ANN

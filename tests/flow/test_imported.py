@@ -6,7 +6,7 @@ from typing import Any
 from bridge.matrix.client import HomeserverClient, path
 from bridge.sdk.ids import UserId
 from bridge.sdk.secret import Secret
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.networks import irc_module
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd

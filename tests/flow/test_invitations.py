@@ -8,7 +8,7 @@ import pytest
 from bridge.core.intake.watch import watch_name
 from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, RoomId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import DICE, ROOM, ask, play, settings_for
 from tests.flow.networks import irc_module
 from tests.flow.scripted import BEA, invite

@@ -11,7 +11,7 @@ from bridge.core.intake.watch import watch_name
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Permission
 from bridge.sdk.ids import RoomId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import DICE, ROOM, ask, play
 from tests.flow.rooms import BOT, ghost
 from tests.flow.scripted import BEA, invite

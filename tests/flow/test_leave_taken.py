@@ -10,7 +10,7 @@ from bridge.app import App
 from bridge.model import AuditAction, Permission
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.login import LoginState
-from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
+from bridge.settings.records import Address, DatabaseSettings, Settings, WebSettings
 from tests.flow.chats import Chat
 from tests.flow.logins import link
 from tests.flow.networks import NEAR, irc_module

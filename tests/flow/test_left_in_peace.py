@@ -10,7 +10,7 @@ from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Permission
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.channels import tell
 from tests.flow.networks import irc_module
 from tests.flow.rooms import bridge

@@ -10,7 +10,7 @@ from bridge.sdk.errors import LoginRequired, PermanentFailure
 from bridge.sdk.ids import UserId
 from bridge.sdk.login import LoginState
 from bridge.sdk.testing import check_connector
-from bridge.settings import Address, Settings, WebSettings
+from bridge.settings.records import Address, Settings, WebSettings
 from tests.flow.chats import Chat
 from tests.flow.logins import link
 from tests.flow.networks import NEAR, Modules

@@ -9,13 +9,13 @@ from urllib.parse import quote
 import pytest_asyncio
 
 from bridge.app import App
-from bridge.control import ask
 from bridge.core.logins.logins import record_of
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
+from bridge.doors.control import ask
 from bridge.model import InstanceRules, Puppets
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.login import LoginState
-from bridge.settings import DatabaseSettings, Settings
+from bridge.settings.records import DatabaseSettings, Settings
 from bridge.storage.doublepuppets import DoublePuppetStore
 from tests.flow.chats import Chat
 from tests.flow.networks import NEAR, irc_module

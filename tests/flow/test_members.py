@@ -9,7 +9,7 @@ from bridge.demo.matrix_user import Event, MatrixUser
 from bridge.model import InstanceRules
 from bridge.sdk.events import RemoteMembers, RemoteUser
 from bridge.sdk.ids import RemoteUserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.networks import NEAR, irc_module
 from tests.flow.rooms import BOT, bridge, joined
 from tests.rigs.irc_user import IrcUser, irc_user

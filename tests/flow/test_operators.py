@@ -8,11 +8,11 @@ import pytest
 from bridge.core.consent.moderators import Moderators
 from bridge.core.traffic.doorway import Doorway
 from bridge.demo.matrix_user import PATIENCE
-from bridge.parts import Parts
+from bridge.running.parts import Parts
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import ModeratorWish, RemoteChat, RemoteUser, Wish
 from bridge.sdk.ids import RemoteChatId, RemoteUserId, RoomId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.consents import ConsentStore
 from tests.conformance.stage import ALICE, ROOM, play
 from tests.flow.channels import tell

@@ -13,7 +13,7 @@ from bridge.model import AuditAction
 from bridge.sdk.events import RemoteTyping, RemoteUser
 from bridge.sdk.ids import InstanceId, RemoteUserId, RoomId, UserId
 from bridge.sdk.login import LoginKind
-from bridge.settings import DatabaseSettings, Settings
+from bridge.settings.records import DatabaseSettings, Settings
 from tests.conformance.stage import ALICE, play
 from tests.flow.networks import irc_module
 from tests.flow.records import acts

@@ -7,7 +7,7 @@ from pathlib import Path
 from bridge.app import App
 from bridge.core.lanes.lane import Lane
 from bridge.demo.matrix_user import PATIENCE
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.books import Account, Direction
 from tests.flow.networks import irc_module
 from tests.flow.rooms import bridge

@@ -13,7 +13,7 @@ from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.matrix.medialinks import read_mxc
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import play
 from tests.core.loginchats import Chat as PrivateChat
 from tests.flow.chats import Chat

@@ -9,12 +9,12 @@ import aiohttp
 import pytest_asyncio
 
 from bridge.app import App
-from bridge.control import ask
 from bridge.core.oversight.aside import HERE
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
+from bridge.doors.control import ask
 from bridge.model import AuditAction, Permission
 from bridge.sdk.ids import InstanceId
-from bridge.settings import Address, DatabaseSettings, RoomSettings, WebSettings
+from bridge.settings.records import Address, DatabaseSettings, RoomSettings, WebSettings
 from tests.flow.networks import irc_module
 from tests.flow.records import acts
 from tests.flow.rooms import bridge, enter, power, state, wait_for_state

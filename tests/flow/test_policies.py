@@ -5,7 +5,7 @@ from typing import Any
 
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
 from tests.flow.networks import Run, irc_module, on_each_server

@@ -5,7 +5,7 @@ from pathlib import Path
 from bridge.core.consent.privacy import STATE_TYPE
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Permission
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.networks import Run, irc_module, on_each_server
 from tests.flow.rooms import BOT, bridge, give_power, wait_for_member
 from tests.rigs.irc_user import irc_user

@@ -12,7 +12,7 @@ from bridge.core.traffic.doorway import Doorway
 from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, ROOM, Play, ask, play
 from tests.flow.networks import NEAR, irc_module
 from tests.flow.rooms import BOT

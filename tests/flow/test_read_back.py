@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bridge.demo.matrix_user import MatrixUser
 from bridge.failpoint import VARIABLE
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.rigs.program import trestle_program
 from tests.rigs.trestle import make_modules, run_town
 

@@ -29,7 +29,7 @@ from bridge.sdk.login import LoginKind
 from bridge.sdk.module import ModuleInfo
 from bridge.sdk.rich import Rich
 from bridge.sdk.testing import FakeStore
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.telemetry import Telemetry
 from tests.flow.networks import irc_module
 from tests.flow.rooms import bridge, joined

@@ -10,7 +10,7 @@ from bridge.core.intake.reconciler import Reconciler
 from bridge.demo.matrix_user import MatrixUser
 from bridge.matrix.history import History, Page
 from bridge.sdk.ids import RoomId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.keys import EventKeys
 from tests.rigs.chaos import install_chaos, read_ledger
 from tests.rigs.program import TrestleProgram, trestle_program

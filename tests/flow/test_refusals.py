@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.networks import irc_module
 from tests.flow.rooms import bridge
 from tests.rigs.irc_user import irc_user

@@ -12,9 +12,9 @@ from typing import Any
 
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import Permission
-from bridge.reload import Reloader
+from bridge.running.reload import Reloader
 from bridge.sdk.ids import InstanceId, RoomId, UserId
-from bridge.settings import DatabaseSettings, RoomSettings
+from bridge.settings.records import DatabaseSettings, RoomSettings
 from tests.admin.commands import Outcome, command, run_program
 from tests.conformance.stage import settings_for
 from tests.flow.rooms import bridge

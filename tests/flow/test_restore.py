@@ -10,7 +10,7 @@ import asyncpg
 
 from bridge.demo.matrix_user import MatrixUser
 from bridge.demo.processes import free_port
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.postgres import EmbeddedPostgres
 from tests.admin.commands import Outcome, run_program
 from tests.flow.networks import irc_module

@@ -9,7 +9,7 @@ import pytest_asyncio
 from bridge.app import App
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import InstanceRules
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.networks import NEAR, irc_module
 from tests.flow.rooms import enter
 from tests.rigs.ngircd import run_ngircd

@@ -6,7 +6,7 @@ from pathlib import Path
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import InstanceRules, Permission
 from bridge.sdk.ids import InstanceId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.chats import Chat, answers, hear
 from tests.flow.networks import irc_module
 from tests.flow.rooms import enter

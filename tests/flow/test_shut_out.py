@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bridge.demo.matrix_user import MatrixUser
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.networks import Run, irc_module, on_each_server
 from tests.flow.rooms import bridge
 from tests.rigs.irc_user import IrcUser, irc_user

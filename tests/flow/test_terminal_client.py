@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bridge.sdk.ids import InstanceId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.networks import irc_module
 from tests.flow.rooms import bridge
 from tests.rigs.ngircd import run_ngircd

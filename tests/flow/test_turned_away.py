@@ -7,7 +7,7 @@ from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Permission
 from bridge.sdk.ids import UserId
-from bridge.settings import DatabaseSettings, WebSettings
+from bridge.settings.records import DatabaseSettings, WebSettings
 from tests.flow.networks import irc_module
 from tests.flow.rooms import BOT, bridge
 from tests.rigs.irc_user import irc_user

@@ -11,7 +11,7 @@ from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.consents import ConsentStore
 from bridge.storage.policies import PolicyStore
 from tests.conformance.stage import ALICE, ROOM, Play, ask, play

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.failpoint import VARIABLE
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.networks import irc_module
 from tests.flow.rooms import bridge
 from tests.rigs.irc_user import irc_user

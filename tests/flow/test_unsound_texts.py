@@ -15,7 +15,7 @@ from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.demo.processes import free_port
 from bridge.model import SystemClock
-from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
+from bridge.settings.records import Address, DatabaseSettings, Settings, WebSettings
 from tests.flow.chats import direct_chat
 from tests.flow.rooms import bridge
 from tests.rigs.trestle import Town, make_modules, running

@@ -11,10 +11,10 @@ from urllib.parse import quote
 import pytest_asyncio
 
 from bridge.app import App
-from bridge.core.commands.levels import DONE, NO_LEVEL, NO_POWER, NOT_HERE, UNHEARD
 from bridge.core.commands.networkcommands import declared
 from bridge.core.host.actions import WORDS
 from bridge.demo.matrix_user import PATIENCE, Event, MatrixUser
+from bridge.manual.permissionspage import DONE, NO_LEVEL, NO_POWER, NOT_HERE, UNHEARD
 from bridge.matrix.client import path
 from bridge.model import InstanceRules, Permission
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId

@@ -5,7 +5,7 @@ from pathlib import Path
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.sdk.ids import UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.networks import NEAR, irc_module
 from tests.flow.rooms import bridge
 from tests.rigs.irc_user import IrcUser, irc_user

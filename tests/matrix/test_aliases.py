@@ -6,10 +6,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bridge.aliasformat import AliasTemplate, check_template
 from bridge.matrix.namespaces import Namespaces
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
+from bridge.settings.aliasformat import AliasTemplate, check_template
 from tests.rigs.scale import examples
 
 LIBERA, OFTC, HOME = InstanceId("libera"), InstanceId("oftc"), InstanceId("home")

@@ -15,7 +15,7 @@ from bridge.matrix.registration import differences, read_registration, registrat
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.secret import Secret
-from bridge.settings import AppserviceSettings
+from bridge.settings.records import AppserviceSettings
 from tests.rigs.scale import examples
 from tests.rigs.trees import HOSTILE
 

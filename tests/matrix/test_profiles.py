@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from bridge.core.traffic.relaying import as_relayed
 from bridge.matrix.html import content_for, parse
 from bridge.matrix.profiles import find_name, say_as, without_fallback
-from bridge.nameformat import check_format
 from bridge.sdk.events import MessageKind
 from bridge.sdk.rich import Rich, Text
 from bridge.sdk.testing.records import make_message
 from bridge.sdk.text import to_plain
+from bridge.settings.nameformat import check_format
 from tests.rigs.scale import examples
 
 CAT = {"id": "cat", "displayname": "Cat", "has_fallback": True}

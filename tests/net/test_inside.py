@@ -15,7 +15,7 @@ from bridge.demo.processes import free_port
 from bridge.net.fetcher import GuardedFetcher
 from bridge.net.reach import Allowed, Reach, is_ours, is_outside
 from bridge.sdk.errors import ConfigError, DeliveryError
-from bridge.settings import Address
+from bridge.settings.records import Address
 from tests.net.addresses import HERE, INSIDE, URLS
 from tests.net.canary import Canary, Names, canary
 from tests.net.server import plain, scripted

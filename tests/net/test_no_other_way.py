@@ -10,7 +10,7 @@ import pytest
 TOP = Path(__file__).parents[2]
 
 DOORS = {
-    "bridge/control.py": "our own socket in the state directory",
+    "bridge/doors/control.py": "our own socket in the state directory",
     "bridge/demo": "the servers of the demo, on this machine",
     "bridge/doctor/homeserver.py": "the homeserver, at homeserver.url",
     "bridge/doctor/listeners.py": "our own listeners",
@@ -23,7 +23,7 @@ DOORS = {
     "bridge/net/reach.py": "no connection: it asks whether an address is ours",
     "bridge/networks/irc/connections/dial.py": "IRC servers, at modules.<name>.servers",
     "bridge/networks/irc/connections/reader.py": "no connection: it reads what is left of one",
-    "bridge/service.py": "the service manager's socket on this machine",
+    "bridge/running/service.py": "the service manager's socket on this machine",
     "bridge/prove": "the servers of a proof, on this machine",
     "bridge/storage": "the database, at database.url, and its sockets",
 }

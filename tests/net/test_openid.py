@@ -13,7 +13,7 @@ import pytest
 from bridge.model import Clock, SystemClock
 from bridge.net.openid import OpenIdRefused, OpenIdTooOften, OpenIdVerifier
 from bridge.sdk.errors import TemporaryFailure
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.pool import Database
 from bridge.storage.tokens import UsedOpenIds
 from tests.net.canary import canary

@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 
 from bridge.demo.processes import free_port
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.postgres import EmbeddedPostgres
 
 WAITS = (

@@ -13,7 +13,7 @@ import aiohttp
 
 from bridge.demo.processes import Program, dies_with_us, free_port
 from bridge.init import write_private
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 from tests.rigs.yaml import dump
 
 WAIT_SECONDS = 180.0

@@ -20,7 +20,7 @@ from aiohttp.web_request import BaseRequest
 
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import SystemClock
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 
 SERVER = "test.example"
 

@@ -20,10 +20,10 @@ from bridge.demo.processes import free_port
 from bridge.demo.synapse import Synapse
 from bridge.matrix.registration import random_localpart, random_token, registration
 from bridge.model import InstanceRules, Members, Permission
-from bridge.roster import namespaces_of
+from bridge.running.roster import namespaces_of
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
-from bridge.settings import (
+from bridge.settings.records import (
     Address,
     AppserviceSettings,
     DatabaseSettings,

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 
 Event = dict[str, Any]
 

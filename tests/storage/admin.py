@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from bridge.cli import main
 from bridge.demo.matrix_user import PATIENCE
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.schema import Connection
 from tests.rigs.cluster import Cluster
 

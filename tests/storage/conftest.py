@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from bridge.model import SystemClock
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.datamap import DATA_MAP
 from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database

@@ -10,7 +10,7 @@ from typing import Any
 
 from bridge.model import AuditAction, Clock
 from bridge.sdk.ids import UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.archive import Manifest, reading
 from bridge.storage.audit import Audit
 from bridge.storage.backup import Wanted, back_up

@@ -13,7 +13,7 @@ import pytest
 
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.ids import InstanceId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage import archive
 from bridge.storage.archive import BackupRefused, reading
 from bridge.storage.audit import Audit

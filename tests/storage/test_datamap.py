@@ -3,8 +3,8 @@
 from datetime import date, timedelta
 from pathlib import Path
 
+from bridge.manual.datapage import data_map_page
 from bridge.storage.datamap import DATA_MAP
-from bridge.storage.datapage import data_map_page
 from bridge.storage.keys import DayKeys
 from bridge.storage.labels import After, ByDay, Holds
 from bridge.storage.pool import Database
@@ -36,7 +36,7 @@ async def test_a_column_without_a_label_is_found(admin: Connection) -> None:
 
 def test_the_page_is_made_from_the_map() -> None:
     page = TOP / "docs" / "reference" / "data-map.md"
-    assert page.read_text() == data_map_page(), "run python -m bridge.examples"
+    assert page.read_text() == data_map_page(), "run python -m bridge.manual"
 
 
 def test_a_subject_is_a_column_and_an_id() -> None:

@@ -17,7 +17,7 @@ import pytest_asyncio
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import RowId, Source, SystemClock
 from bridge.sdk.errors import ConfigError, NotNow, TemporaryFailure
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database

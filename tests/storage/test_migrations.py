@@ -10,7 +10,7 @@ import pytest
 from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.door import AWAY
 from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError, TrestleError
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.audit import Audit
 from bridge.storage.backup import back_up
 from bridge.storage.keys import DayKeys

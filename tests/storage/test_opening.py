@@ -11,7 +11,7 @@ import pytest
 from bridge.model import Outgoing, SendKind, Source, SystemClock
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import RoomId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys
 from bridge.storage.outbox import Outbox

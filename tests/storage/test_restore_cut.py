@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge.sdk.errors import ConfigError
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.backup import back_up
 from bridge.storage.pool import Database
 from bridge.storage.switch import Switch, decide, incoming, settle
@@ -64,7 +64,7 @@ RESTORE = """
 import asyncio
 from datetime import timedelta
 from bridge.model import SystemClock
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.archive import reading
 from bridge.storage.restore import Restore
 class Turned(SystemClock):

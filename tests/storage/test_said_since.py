@@ -18,7 +18,7 @@ from bridge.model import AuditAction, LoginRow
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.secret import Secret
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
 from bridge.storage.doublepuppets import DoublePuppetStore

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.datamap import DATA_MAP
 from bridge.storage.pool import Database
 from bridge.storage.schema import CORE, OWNER, SUBJECT, Connection

@@ -14,7 +14,7 @@ import pytest_asyncio
 from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.accounts import Accounts
 from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.keys import KeyLost
@@ -34,7 +34,7 @@ CUT_SHORT = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from bridge.model import SystemClock
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from bridge.storage.masterkeys import MasterKeys
 from bridge.storage.pool import Database
 from bridge.storage.rotation import Rotation

@@ -14,10 +14,10 @@ from ruamel.yaml import YAML
 
 from bridge.app import App
 from bridge.core.host.catalogue import find_module
-from bridge.options import check_options
 from bridge.sdk import InstanceId, ModuleState
 from bridge.sdk.testing import FakeHost, check_connector, make_login, running
-from bridge.settings import DatabaseSettings
+from bridge.settings.options import check_options
+from bridge.settings.records import DatabaseSettings
 from tests.flow.rooms import bridge
 from tests.rigs import trestle
 from tests.rigs.echo_server import EchoServer, echo_server

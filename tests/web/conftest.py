@@ -13,7 +13,7 @@ import pytest_asyncio
 from bridge.model import SystemClock
 from bridge.net.openid import OpenIdVerifier
 from bridge.sdk.ids import UserId
-from bridge.settings import Address, DatabaseSettings, WebSettings
+from bridge.settings.records import Address, DatabaseSettings, WebSettings
 from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.demo.processes import free_port
-from bridge.settings import Address, DatabaseSettings, Settings, WebSettings
+from bridge.settings.records import Address, DatabaseSettings, Settings, WebSettings
 from tests.flow.networks import irc_module
 from tests.rigs.ircd import IrcServer
 from tests.rigs.trestle import Town, make_modules

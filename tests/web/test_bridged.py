@@ -3,7 +3,7 @@
 from pathlib import Path
 from urllib.parse import quote
 
-from bridge.settings import Address, DatabaseSettings, WebSettings
+from bridge.settings.records import Address, DatabaseSettings, WebSettings
 from tests.flow.networks import irc_module
 from tests.flow.records import page_of
 from tests.flow.rooms import bridge

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError
-from bridge.settings import Address, DatabaseSettings, WebSettings
+from bridge.settings.records import Address, DatabaseSettings, WebSettings
 from bridge.storage.pool import Database
 from bridge.web.api import Api
 from bridge.web.headers import origin_of

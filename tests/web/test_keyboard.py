@@ -6,7 +6,7 @@ from playwright.async_api import Page
 
 from bridge.app import App
 from bridge.sdk.ids import UserId
-from bridge.settings import DatabaseSettings
+from bridge.settings.records import DatabaseSettings
 from tests.flow.networks import NEAR
 from tests.rigs.browser import open_page
 from tests.rigs.ngircd import run_ngircd

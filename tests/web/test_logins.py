@@ -12,7 +12,7 @@ from bridge.demo.processes import free_port
 from bridge.model import InstanceRules, Permission
 from bridge.sdk.ids import UserId
 from bridge.sdk.login import LoginState
-from bridge.settings import Address, DatabaseSettings, WebSettings
+from bridge.settings.records import Address, DatabaseSettings, WebSettings
 from tests.flow.chats import Chat
 from tests.flow.networks import NEAR
 from tests.flow.rooms import bridge, give_power

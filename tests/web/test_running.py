@@ -9,7 +9,7 @@ import pytest
 from bridge.demo.processes import free_port
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
-from bridge.settings import Address, DatabaseSettings, FetchingSettings, WebSettings
+from bridge.settings.records import Address, DatabaseSettings, FetchingSettings, WebSettings
 from tests.conformance.stage import settings_for
 from tests.flow.networks import irc_module
 from tests.net.canary import canary

@@ -8,7 +8,7 @@ import aiohttp
 
 from bridge.demo.processes import free_port
 from bridge.model import AuditAction
-from bridge.settings import Address, DatabaseSettings, WebSettings
+from bridge.settings.records import Address, DatabaseSettings, WebSettings
 from tests.flow.chats import Chat
 from tests.flow.records import acts
 from tests.rigs.browser import open_page

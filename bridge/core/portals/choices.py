@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 from bridge.core.host.instances import Instance
 from bridge.model import Follow, InstanceRules, Members, Portal, Puppets, Telling, Uncertain
-from bridge.nameformat import check_format
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
+from bridge.settings.nameformat import check_format
 
 DEFAULT = "default"
 """As the settings have it for the network."""

@@ -16,7 +16,7 @@ from bridge.matrix.namespaces import Namespaces
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure, TrestleError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Store
-from bridge.settings import RoomSettings
+from bridge.settings.records import RoomSettings
 
 log = logging.getLogger(__name__)
 

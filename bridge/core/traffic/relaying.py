@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 from bridge.core.traffic.departures import Said
 from bridge.matrix.html import parse
 from bridge.matrix.profiles import find_name, without_fallback
-from bridge.nameformat import write_name
 from bridge.sdk.events import Edit, Message
 from bridge.sdk.rich import Rich
+from bridge.settings.nameformat import write_name
 
 Told = TypeVar("Told", bound=Said)
 

@@ -6,13 +6,13 @@ from bridge.core.host.actions import WORDS
 from bridge.core.host.catalogue import describe, find_module
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Permission
-from bridge.options import check_module
+from bridge.running.workshop import load_module, make_module
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.module import FindsChats, Kept
-from bridge.settings import Settings
-from bridge.workshop import load_module, make_module
+from bridge.settings.options import check_module
+from bridge.settings.records import Settings
 
 
 def split_modules(settings: Settings) -> tuple[list[InstanceId], list[InstanceId]]:

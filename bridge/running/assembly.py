@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 
 from bridge import __version__
-from bridge.controlserver import ControlServer
 from bridge.core.commands.commands import MainBot
 from bridge.core.commands.confidences import Confidences
 from bridge.core.commands.loginchat import LoginChat
@@ -63,6 +62,7 @@ from bridge.core.portals.portals import Portals
 from bridge.core.portals.upgrades import Upgrades
 from bridge.core.rooms.house import House
 from bridge.core.rooms.typingnotices import TypingNotices
+from bridge.doors.controlserver import ControlServer
 from bridge.jsontext import encode
 from bridge.logs import hide
 from bridge.matrix.body import parse_transaction
@@ -75,10 +75,11 @@ from bridge.matrix.mediastore import MediaStore
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.pulse import Pulse
 from bridge.matrix.receiver import Receiver
-from bridge.parts import Parts
-from bridge.roster import admins_of, namespaces_of
+from bridge.running.parts import Parts
+from bridge.running.roster import admins_of, namespaces_of
+from bridge.running.workshop import Workshop
 from bridge.sdk.ids import InstanceId, RoomId, UserId
-from bridge.settings import Settings
+from bridge.settings.records import Settings
 from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
 from bridge.storage.backup import began_at, last_backup
@@ -106,7 +107,6 @@ from bridge.storage.troubles import TroubleStore
 from bridge.storage.vault import Vault
 from bridge.telemetry import Telemetry
 from bridge.web.places import read_more
-from bridge.workshop import Workshop
 
 log = logging.getLogger(__name__)
 
@@ -412,7 +412,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         routes.watcher.bot_came = portals.bot_came
         if settings.web.manager_url is not None or settings.web.public_url is not None:
             # What serves it takes a sixth of the memory that all of us has.
-            from bridge.webparts import open_web  # noqa: PLC0415
+            from bridge.running.webparts import open_web  # noqa: PLC0415
 
             parts.web = await stack.enter_async_context(
                 open_web(parts, tokens, media_links, deletion_store.has)

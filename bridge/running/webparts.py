@@ -7,7 +7,7 @@ from bridge.core.portals.openchats import OpenChats
 from bridge.matrix.downloads import Downloads
 from bridge.matrix.medialinks import MediaLinks
 from bridge.net.openid import OpenIdVerifier
-from bridge.parts import Parts
+from bridge.running.parts import Parts
 from bridge.storage.tokens import Links, Tokens, UsedOpenIds
 from bridge.web.media import MediaProxy
 from bridge.web.provisioning import Provisioning

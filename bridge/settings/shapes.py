@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import SecretBytes, SecretStr
 
 from bridge.sdk.secret import Secret
-from bridge.settings import Address
+from bridge.settings.records import Address
 
 _NAMES: Mapping[Any, str] = {
     bool: "true or false", int: "a whole number", float: "a number", Address: "host:port",

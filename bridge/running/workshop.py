@@ -17,12 +17,12 @@ from bridge.core.lanes.patience import Patience
 from bridge.core.portals.portals import Portals
 from bridge.logs import hide
 from bridge.matrix.namespaces import Namespaces
-from bridge.options import check_module, secrets_in
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.module import Bot
 from bridge.sdk.timers import HearsTimers
-from bridge.settings import ModuleSettings, Settings
+from bridge.settings.options import check_module, secrets_in
+from bridge.settings.records import ModuleSettings, Settings
 from bridge.storage.accounts import Accounts
 from bridge.storage.keys import DayKeys
 from bridge.storage.modulestore import InstanceStore

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bridge.controlserver import ControlServer
 from bridge.core.commands.commands import MainBot
 from bridge.core.commands.mainseat import MainSeat
 from bridge.core.commands.owndata import OwnData
@@ -40,6 +39,8 @@ from bridge.core.portals.encryptedrooms import EncryptedRooms
 from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
 from bridge.core.rooms.house import House
+from bridge.doors.controlserver import ControlServer
+from bridge.doors.ops import OpsServer
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
@@ -47,13 +48,13 @@ from bridge.matrix.pulse import Pulse
 from bridge.matrix.receiver import Receiver
 from bridge.model import InstanceRules, ParkReason
 from bridge.net.reach import Reach
-from bridge.noweb import NoWeb
-from bridge.ops import OpsServer
-from bridge.roster import admins_of
+from bridge.running.noweb import NoWeb
+from bridge.running.roster import admins_of
+from bridge.running.workshop import Workshop
 from bridge.sdk.errors import TrestleError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.module import Bot
-from bridge.settings import Address, Settings
+from bridge.settings.records import Address, Settings
 from bridge.storage.accounts import Accounts
 from bridge.storage.books import Books
 from bridge.storage.items import Items
@@ -65,7 +66,6 @@ from bridge.storage.retention import Retention
 from bridge.storage.timers import InstanceTimers
 from bridge.storage.vault import Vault
 from bridge.telemetry import Telemetry
-from bridge.workshop import Workshop
 
 if TYPE_CHECKING:  # They load a library for all of HTTP, which few need.
     from bridge.net.fetcher import GuardedFetcher

@@ -1,33 +1,12 @@
-"""``docs/reference/modules.md``: each module's settings, made from the module's own model."""
+"""A module's options one by one, in words: for tables and the command line."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
-from bridge.core.host.catalogue import Installed, describe, installed
-from bridge.options import model_in
-from bridge.shapes import shown, takes
-
-_HEAD = """\
-# The settings of modules
-
-Made from the code (`python -m bridge.examples`). They stand under the instance's name, beside
-`module:`; what every instance may have beside them is [in the settings](config.md#modules).
-`trestle modules NAME` shows the same of each module that is installed, strangers' too.
-
-```yaml
-modules:
-  libera:
-    module: irc
-    servers:
-      - host: irc.example.org
-```
-
-A secret may stand in the file, in one of its own (`<key>_file`) or, those at the top, in the
-environment: [secrets](config.md#secrets). `servers[].host` is the key `host` of each of
-`servers`, `webirc.gateway` the key `gateway` inside `webirc`.
-"""
+from bridge.settings.options import model_in
+from bridge.settings.shapes import shown, takes
 
 
 class Option(NamedTuple):
@@ -74,27 +53,6 @@ def _options(
         yield Option(key, shape, required, default, field.description or "")
         if inner is not None and inner not in around:  # A model may hold others of its kind.
             yield from _options(inner, deeper, (*around, inner))
-
-
-def modules_page() -> str:
-    """The text of ``docs/reference/modules.md``: of the modules that come with the program."""
-    lines = [_HEAD]
-    for name, module in sorted(installed().items()):
-        if module.entry.value.startswith("bridge."):
-            lines += _section(name, module)
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _section(name: str, module: Installed) -> Iterator[str]:
-    info, model = describe(module)
-    more = f" [The {name} module]({info.docs.rpartition('/')[2]})." if info.docs else ""
-    yield f"## {name}\n\n{info.summary}{more}\n"
-    yield "| key | takes | default | |"
-    yield "|---|---|---|---|"
-    for one in options_of(model):
-        cells = (f"`{one.key}`", one.takes, one.without, one.help)
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-    yield ""
 
 
 def _bounds(metadata: Sequence[Any]) -> str:

@@ -1,10 +1,16 @@
 """What a level may do, as one table: ``docs/reference/permissions.md``."""
 
-from collections.abc import Iterable, Iterator
+import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from bridge.core.commands.commands import MainBot
+from bridge.core.commands.networkcommands import actions_of, declared
 from bridge.core.host.actions import Action
+from bridge.core.host.catalogue import installed
 from bridge.model import Permission
+from bridge.sdk.ids import InstanceId
 
 DONE, NO_POWER, NO_LEVEL, NOT_HERE, UNHEARD = "done", "power", "level", "room", "–"
 """What comes of a command."""
@@ -55,10 +61,20 @@ def outcome(action: Action, who: Situation) -> str:
     return NOT_HERE if action.of_room and who.is_elsewhere else DONE
 
 
-def permissions_page(actions: Iterable[Action]) -> str:
+def permissions_page() -> str:
     """The text of ``docs/reference/permissions.md``."""
-    actions = list(actions)
+    actions = list(_actions())
     return "\n".join([*_levels(actions), *_outcomes(actions), *_admins()]) + "\n"
+
+
+def _actions() -> Iterator[Action]:
+    """Every command there is: the main bot's, and those of the networks that are shipped."""
+    # Only what the bot declares is read; nothing of it is run.
+    nothing: dict[str, Any] = dict.fromkeys(inspect.signature(MainBot).parameters)
+    yield from MainBot(**nothing).actions.values()
+    for module in installed().values():
+        if not module.is_bot and module.entry.value.startswith("bridge."):
+            yield from actions_of(InstanceId(module.name), declared(module.load()))
 
 
 def _levels(actions: list[Action]) -> Iterator[str]:

@@ -13,9 +13,10 @@ from ruamel.yaml import YAML
 
 from bridge.config import Reading
 from bridge.logs import redact
-from bridge.options import check_module, variable_of
+from bridge.running.workshop import model_of
 from bridge.sdk.secret import Secret
-from bridge.settings import (
+from bridge.settings.options import check_module, variable_of
+from bridge.settings.records import (
     Address,
     Key,
     ModuleSettings,
@@ -25,7 +26,6 @@ from bridge.settings import (
     name_in_file,
 )
 from bridge.upgrade.layout import Layout
-from bridge.workshop import model_of
 
 _HIDDEN = "[hidden]"
 

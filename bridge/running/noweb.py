@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from bridge.sdk.ids import UserId
-from bridge.settings import Address
+from bridge.settings.records import Address
 from bridge.storage.tokens import TokenRow
 
 

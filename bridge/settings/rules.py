@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import TypeVar
 
-from bridge.aliasformat import check_template
 from bridge.model import Announce, InstanceRules, Members, Permission, Puppets
-from bridge.nameformat import PLAIN, check_format
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.module import CORE_KEYS
+from bridge.settings.aliasformat import check_template
+from bridge.settings.nameformat import PLAIN, check_format
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import orjson
 from prometheus_client.exposition import choose_encoder
 
-from bridge.endpoints import Endpoint, Endpoints
+from bridge.doors.endpoints import Endpoint, Endpoints
 from bridge.matrix.answer import Answer
 from bridge.matrix.listener import Listener, Request, cannot_listen
-from bridge.settings import Address
+from bridge.settings.records import Address
 from bridge.telemetry import Telemetry
 
 _IDLE_LIMIT = 300.0

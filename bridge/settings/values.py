@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from bridge.model import Permission
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.secret import Secret
-from bridge.settings import Address, Key, LogLevel, name_in_file, sections
+from bridge.settings.records import Address, Key, LogLevel, name_in_file, sections
 
 _PLACEHOLDER = re.compile(
     r"(?i)(change|replace)[ _-]?me([ _-][a-z]+)*"

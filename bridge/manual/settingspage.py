@@ -4,15 +4,15 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from bridge.reload import NEEDS_RESTART
+from bridge.running.reload import NEEDS_RESTART
 from bridge.sdk.secret import Secret
-from bridge.settings import Key, Settings, keys_of, name_in_file
-from bridge.shapes import shown, takes
+from bridge.settings.records import Key, Settings, keys_of, name_in_file
+from bridge.settings.shapes import shown, takes
 
 _HEAD = """\
 # Settings
 
-Made from the code (`python -m bridge.examples`). `trestle init` writes a `config.yaml`;
+Made from the code (`python -m bridge.manual`). `trestle init` writes a `config.yaml`;
 [config.example.yaml](../../config.example.yaml) shows every key in its place.
 
 ## Looking at them

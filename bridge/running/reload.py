@@ -20,12 +20,12 @@ from bridge.core.lanes.lane import Lane
 from bridge.core.lanes.late import Lateness
 from bridge.core.oversight.aside import HERE
 from bridge.core.oversight.watchdog import Watchdog
-from bridge.crew import Crew
 from bridge.logs import Log, levels_by_logger
 from bridge.matrix.registration import registration
 from bridge.model import AuditAction
-from bridge.parts import Parts
-from bridge.roster import (
+from bridge.running.crew import Crew
+from bridge.running.parts import Parts
+from bridge.running.roster import (
     admins_of,
     check_modules,
     namespaces_of,
@@ -33,13 +33,13 @@ from bridge.roster import (
     split_modules,
     templates_of,
 )
+from bridge.running.workshop import read_options
 from bridge.sdk.errors import TrestleError
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.sdk.login import LoginKind
 from bridge.sdk.module import Bot
-from bridge.settings import Settings, keys_of, name_in_file
+from bridge.settings.records import Settings, keys_of, name_in_file
 from bridge.storage.timers import InstanceTimers
-from bridge.workshop import read_options
 
 log = logging.getLogger(__name__)
 

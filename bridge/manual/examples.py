@@ -1,10 +1,6 @@
-"""The files of the repository that are made from the declarations in the code.
-
-``python -m bridge.examples`` writes them; a test fails when they differ.
-"""
+"""The examples of settings and registration, made from the declarations of both."""
 
 import dataclasses
-import inspect
 import io
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -15,18 +11,18 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from bridge import __version__
-from bridge.core.commands.commands import MainBot
-from bridge.core.commands.levels import permissions_page
-from bridge.core.commands.networkcommands import actions_of, declared
-from bridge.core.host.catalogue import installed
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.registration import registration
-from bridge.modulespage import modules_page
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
-from bridge.settings import Address, AppserviceSettings, Key, Settings, keys_of, name_in_file
-from bridge.settingspage import config_page
-from bridge.storage.datapage import data_map_page
+from bridge.settings.records import (
+    Address,
+    AppserviceSettings,
+    Key,
+    Settings,
+    keys_of,
+    name_in_file,
+)
 
 _WIDTH = 96
 _MODULES = """\
@@ -81,30 +77,6 @@ def registration_example() -> str:
         "# with random tokens; name that one in the homeserver's app_service_config_files.\n"
     )
     return head + body
-
-
-def write_examples(folder: Path) -> None:
-    """Write the files into the folder of the repository."""
-    (folder / "config.example.yaml").write_text(config_example())
-    shipped = folder / "bridge" / "shipped" / f"{__version__}.yaml"
-    shipped.write_text(config_example())  # What a later version compares with.
-    (folder / "registration.yaml.example").write_text(registration_example())
-    (folder / "docs" / "reference" / "data-map.md").write_text(data_map_page())
-    (folder / "docs" / "reference" / "config.md").write_text(config_page())
-    (folder / "docs" / "reference" / "modules.md").write_text(modules_page())
-    (folder / "docs" / "reference" / "permissions.md").write_text(_permissions())
-
-
-def _permissions() -> str:
-    # Only what the bot declares is read; nothing of it is run.
-    nothing: dict[str, Any] = dict.fromkeys(inspect.signature(MainBot).parameters)
-    of_networks = [
-        action
-        for module in installed().values()
-        if not module.is_bot and module.entry.value.startswith("bridge.")
-        for action in actions_of(InstanceId(module.name), declared(module.load()))
-    ]
-    return permissions_page([*MainBot(**nothing).actions.values(), *of_networks])
 
 
 def keys_of_or_none(kind: type) -> Mapping[str, Any] | None:
@@ -182,7 +154,3 @@ def _yaml(data: object) -> str:
     output = io.StringIO()
     yaml.dump(data, output)
     return output.getvalue()
-
-
-if __name__ == "__main__":
-    write_examples(Path.cwd())

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from bridge.controlserver import socket_of
+from bridge.doors.controlserver import socket_of
 from bridge.jsontext import decode
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 

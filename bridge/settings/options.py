@@ -7,11 +7,11 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from bridge.confidential import exposure, read_secret
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.secret import Secret
-from bridge.settings import ModuleSettings
-from bridge.values import join, refuse_placeholder, unknown_key
+from bridge.settings.confidential import exposure, read_secret
+from bridge.settings.records import ModuleSettings
+from bridge.settings.values import join, refuse_placeholder, unknown_key
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

@@ -1,0 +1,1 @@
+"""Our own doors into the running program: for the command line, and for monitoring."""

@@ -1,0 +1,1 @@
+"""The running program: its parts built, started, reloaded and ended."""
