@@ -251,7 +251,7 @@ class BotRooms:
             )
 
     async def mark_encrypted(self, room: RoomId) -> None:
-        """Note that the room is encrypted. There is no way back: once encrypted, always."""
+        """Note that the room is encrypted. Once it is, it stays so."""
         with at_the_door():
             await self._database.core.execute(
                 "INSERT INTO room (room, encrypted_since) VALUES ($1, $2) ON CONFLICT (room) "
@@ -259,6 +259,13 @@ class BotRooms:
                 "excluded.encrypted_since)",
                 room, self._database.clock.now(),
             )  # fmt: skip
+
+    async def unmark_encrypted(self, room: RoomId) -> None:
+        """Take the mark back: the room never was encrypted."""
+        with at_the_door():
+            await self._database.core.execute(
+                "UPDATE room SET encrypted_since = NULL WHERE room = $1", room
+            )
 
     async def encrypted_rooms(self) -> set[RoomId]:
         """The rooms known to be encrypted."""
