@@ -337,17 +337,20 @@ async def test_a_room_that_becomes_encrypted_while_a_wrong_mark_is_removed_stays
     async with play(database_settings, folder) as stage:
         parts = stage.app.parts
         await parts.encryption.note(room)
-        async with asyncio.TaskGroup() as group:
-            async with parts.database.core.acquire() as other, other.transaction():
-                await other.execute("LOCK TABLE room IN SHARE MODE")
-                checking = group.create_task(parts.encryption.check(room))
-                async with asyncio.timeout(PATIENCE):
-                    while not await other.fetchval(
-                        "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted "
-                        "AND relation = 'room'::regclass)"
-                    ):
-                        await asyncio.sleep(0.01)
-                await parts.encryption.note(room)
+        async with (
+            asyncio.TaskGroup() as group,
+            parts.database.core.acquire() as other,
+            other.transaction(),
+        ):
+            await other.execute("LOCK TABLE room IN SHARE MODE")
+            checking = group.create_task(parts.encryption.check(room))
+            async with asyncio.timeout(PATIENCE):
+                while not await other.fetchval(
+                    "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted "
+                    "AND relation = 'room'::regclass)"
+                ):
+                    await asyncio.sleep(0.01)
+            await parts.encryption.note(room)
         assert checking.result()
         assert await parts.bot_rooms.encrypted_rooms() == {room}
         assert not await parts.encryption.check(room)

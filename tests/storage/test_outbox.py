@@ -166,6 +166,19 @@ async def test_a_parked_entry_that_was_taken_back_unheard_is_given_out_with_the_
     assert given == ["t1", "t2"]
 
 
+async def test_the_server_keeps_its_plan_for_an_entry_that_comes_alone(
+    outbox: Outbox, database: Database
+) -> None:
+    for number in range(10):
+        await outbox.add([entry(f"{number}")])
+    # After five plans of its own it compares them with one for all.
+    kept = await database.core.fetchval(
+        "SELECT sum(generic_plans) FROM pg_prepared_statements "
+        "WHERE statement LIKE 'INSERT INTO outbox %'"
+    )
+    assert kept == 5
+
+
 async def test_an_entry_of_before_midnight_is_the_same_after_it(
     outbox: Outbox, database: Database, clock: TurnedClock
 ) -> None:
