@@ -234,6 +234,12 @@ def told_as_settings(settings: DatabaseSettings) -> Iterator[None]:
             "somebody else is at work on the database's tables; end their sessions first",
             path="database.url",
         ) from error
+    except asyncpg.ReadOnlySQLTransactionError as error:
+        raise NotNow(
+            f"the database at {_place(settings)} lets nobody write: {error}. It may be a standby, "
+            "or its disk is full, or its admin wants it so",
+            path="database.url",
+        ) from error
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise ConfigError(f"the database refuses us: {error}", path="database.url") from error
     except asyncpg.InvalidCatalogNameError as error:
