@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import replace
 
 import asyncpg
-import pytest
 
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Trouble
