@@ -222,10 +222,7 @@ class BotRooms:
 
     async def was_told(self, person: UserId, what: str) -> bool:
         """Whether the person was told before."""
-        with at_the_door():
-            return bool(await self._database.core.fetchval(
-                "SELECT EXISTS (SELECT FROM told WHERE (subject, what) = ($1, $2))", person, what
-            ))  # fmt: skip
+        return await self.told_at(person, what) is not None
 
     async def told_at(self, person: UserId, what: str) -> datetime | None:
         """When the person was told; None if that never was."""
