@@ -8,6 +8,7 @@ import asyncpg
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Trouble
 from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.ids import EventId
 from bridge.storage.keys import DayKeys
 from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
@@ -38,9 +39,9 @@ async def test_the_event_of_a_line_is_learned_from_the_outbox_if_the_database_st
                 ):
                     await asyncio.sleep(0.01)
     assert isinstance(reading.result(), TemporaryFailure)
-    assert await store.all() == [replace(trouble, event_id="$line")]
+    assert await store.all() == [replace(trouble, event_id=EventId("$line"))]
     await admin.execute("DELETE FROM outbox")
-    assert await store.all() == [replace(trouble, event_id="$line")]
+    assert await store.all() == [replace(trouble, event_id=EventId("$line"))]
 
 
 async def outcome(store: TroubleStore) -> object:
