@@ -249,20 +249,22 @@ class Outbox:
     async def take_back(self, day: date, seq: int) -> QueuedOutgoing | None:
         """Have a parked entry wait again: it is the caller's to send. None if it is not parked.
 
-        If that cannot be heard, who adds something next has it to send as well.
+        If that cannot be heard, whoever adds something next has it to send as well. Raises
+        ``KeyLost`` when it cannot be read any more; then it stays parked.
         """
         try:
             with at_the_door():
-                row = await self._database.core.fetchrow(
-                    "UPDATE outbox SET state = 'queued', reason = NULL, detail = NULL "
-                    "WHERE (day, seq) = ($1, $2) AND state = 'parked' "
-                    "AND (SELECT epoch FROM lease WHERE shard = 0) = $3 RETURNING *",
-                    day, seq, self._database.epoch,
-                )  # fmt: skip
+                async with self._database.core.acquire() as connection, connection.transaction():
+                    row = await connection.fetchrow(
+                        "UPDATE outbox SET state = 'queued', reason = NULL, detail = NULL "
+                        "WHERE (day, seq) = ($1, $2) AND state = 'parked' "
+                        "AND (SELECT epoch FROM lease WHERE shard = 0) = $3 RETURNING *",
+                        day, seq, self._database.epoch,
+                    )  # fmt: skip
+                    return None if row is None else open_entry(row, self._day_keys)
         except (TemporaryFailure, asyncio.CancelledError):
             self._doubtful[day, seq] = None
             raise
-        return None if row is None else open_entry(row, self._day_keys)
 
     async def find(self, transaction_id: str) -> Stored | None:
         """What became of the entry, of those that an :meth:`add` of the same would find there."""
