@@ -121,7 +121,7 @@ class Carrier:
             await self._bring(room, portals)
         carried.left += self._keys.left
         carried.sealed |= self._keys.sealed
-        # Who has an account on the network has the better claim to a nick.
+        # Those who have an account on the network have the better claim to a nick.
         people = sorted(found.people, key=lambda one: "account" not in one.kept)
         for at, person in enumerate(people, len(found.rooms)):
             report("carrying people", at, total)

@@ -19,7 +19,7 @@ _KEPT = {
 }  # fmt: skip
 """What stands in a network's room, and what our module calls it."""
 _IDENT = 8
-"""So much of what was set by ``IDENT`` it tells networks."""
+"""Networks are told no more than that of what was set by ``IDENT``."""
 _MEMBERS = {"off": Members.NONE, "lazy": Members.SPEAKERS, "full": Members.FULL}
 """Who is shown in a room; ``half`` is what a room has by itself, and as here by itself."""
 _IN_A_ROOM = {

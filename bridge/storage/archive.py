@@ -159,8 +159,8 @@ def writing(
 ) -> Iterator[Writer]:
     """Make the file: whole and on disk, or not at all; its owner alone can read it.
 
-    With ``state_dir`` that is who owns the state, and restores it, also where root makes it in a
-    folder of theirs. A link stays one: what it leads to is made. Raises ``TrestleError`` as
+    With ``state_dir`` that is the owner of the state, who restores it, even where root makes it
+    in a folder of theirs. A link stays one: what it leads to is made. Raises ``TrestleError`` as
     :func:`refuse_existing`, and if it cannot be written.
     """
     _refuse_led(path)

@@ -1,7 +1,7 @@
 """The audit: who changed what, row after row, each with the hash of the one before.
 
 The hashes need a key of the state directory, which also remembers the newest row: whoever can
-write to the database only can change, remove or swap no row without its being named.
+write to the database alone can change, remove or swap no row unnoticed.
 """
 
 import asyncio

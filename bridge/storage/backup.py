@@ -51,7 +51,7 @@ async def back_up(
 ) -> Manifest:  # fmt: skip
     """Write a backup of everything as it is at this moment; return what is in it.
 
-    It belongs to whom the state belongs, also where root makes it.
+    It belongs to the owner of the state, even if root makes it.
     Raises ``TrestleError`` with the reason; then there is no file, or the one that was there.
     """
     archive.refuse_existing(path, force=force)

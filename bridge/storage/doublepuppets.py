@@ -1,4 +1,4 @@
-"""Who lets us speak with the own Matrix account, and whose the accounts on networks are."""
+"""Who lets us speak from their own Matrix account, and whose the accounts on networks are."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 class DoublePuppetStore:
     """Two small tables.
 
-    Who took leave back is noted beside the database, which counts where a restore brought back
-    the row.
+    That somebody took leave back is noted beside the database, too: the note counts where a
+    restore brought back the row.
     """
 
     def __init__(self, database: Database, state_dir: Path) -> None:
@@ -31,7 +31,7 @@ class DoublePuppetStore:
         return [(person, way) for person, way in await self._rows() if not self._is_off(person)]
 
     async def taken_back(self) -> Sequence[UserId]:
-        """Who took leave back, and a restore brought back that it was given."""
+        """Who took leave back, though a restore brought back the row that gives it."""
         return [person for person, _ in await self._rows() if self._is_off(person)]
 
     async def _rows(self) -> Sequence[tuple[UserId, str]]:
@@ -44,7 +44,7 @@ class DoublePuppetStore:
 
     async def set_puppet(self, subject: UserId, way: str) -> None:
         """Note that the person gave leave."""
-        # Before the row, which would not count beside it.
+        # Before the row: beside the note it would not count.
         off = self._off.note(subject)
         await self._off.change(lambda notes: notes - {off})
         with at_the_door():

@@ -1,4 +1,4 @@
-"""Which logins were ended, beside the database: no backup brings them back."""
+"""Which logins were ended, noted beside the database: no backup brings them back."""
 
 import logging
 from pathlib import Path

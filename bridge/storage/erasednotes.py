@@ -1,4 +1,4 @@
-"""Who had what is kept about them erased, beside the database: no backup brings it back."""
+"""Who had their data erased, noted beside the database: no backup brings it back."""
 
 from collections.abc import Collection, Iterable, Mapping, Set
 from datetime import UTC, datetime, timedelta

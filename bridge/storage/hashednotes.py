@@ -1,6 +1,6 @@
 """Notes on people beside the database, so that restoring a backup does not undo what they said.
 
-Nobody can be read off the file: a person is a hash with a key of the file's own.
+The file names nobody: a person is a hash with a key of the file's own.
 """
 
 import asyncio

@@ -56,11 +56,11 @@ class Facts:
     """How many the role may have at once; negative for any number."""
     missing_roles: tuple[str, ...]
     refused_roles: tuple[tuple[str, str], ...]
-    """A role each that we must act as and who of us may not."""
+    """Pairs of a role that we must act as, and which login may not."""
     may_make_roles: bool
     may_make_tables: bool
     unbound_roles: tuple[str, ...]
-    """Those that row-level security does not hold."""
+    """Those that row-level security does not bind."""
     schema: int | None
     """Its number; 0 for an empty database, None if we may not see it."""
     newest_schema: int
@@ -114,7 +114,7 @@ async def look(
 ) -> Looked:
     """Look at the database; start the embedded one for that if no Trestle is running.
 
-    An embedded one is never made (:func:`has_embedded_data`). Raises ``ConfigError`` with
+    The embedded one is never made (:func:`has_embedded_data`). Raises ``ConfigError`` with
     the way out: unreachable, too old, a proxy in between that would break the lock.
     """
     async with _reached(settings, state_dir, is_running=is_running) as access:

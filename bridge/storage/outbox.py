@@ -249,7 +249,7 @@ class Outbox:
     async def take_back(self, day: date, seq: int) -> QueuedOutgoing | None:
         """Have a parked entry wait again: it is the caller's to send. None if it is not parked.
 
-        If that cannot be heard, whoever adds something next has it to send as well. Raises
+        If the answer is lost, whoever adds something next has it to send as well. Raises
         ``KeyLost`` when it cannot be read any more; then it stays parked.
         """
         try:

@@ -41,7 +41,7 @@ _START_AGAIN = 1.0
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE})
 """What may be well the next time that a folder is asked for."""
 _TRACES = ("keys/audit", "audit.head", "postgres/owner.password")
-"""Files that only an installation has that was at work."""
+"""Files that only an installation that was at work has."""
 
 
 class Database:

@@ -106,7 +106,7 @@ class PortalStore:
             )
 
     async def set_blocked(self, portal_id: int, blocked: bool) -> None:
-        """Note whether nothing comes in since somebody reads who is not seen."""
+        """Note whether nothing comes in because somebody reads who is not seen in the chat."""
         with at_the_door():
             await self._database.core.execute(
                 "UPDATE portal SET blocked = $2 WHERE id = $1", portal_id, blocked

@@ -49,7 +49,7 @@ _SEALED = {
 _DROP = ("inflight",)
 """What was being worked on at the end of the old state says nothing about this one."""
 SESSIONS = ("token", "link")
-"""Tables of what people come in by: a backup does not know what of it was ended since."""
+"""Tables of people's ways in: a backup does not know which of them were ended since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

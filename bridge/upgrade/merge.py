@@ -58,7 +58,7 @@ class _Edits:
 
 
 def merge(user: str, old: str, new: str, *, version: str, moves: Sequence[Move] = ()) -> Merged:
-    """Bring what is new in ``new`` against ``old`` into the ``user``'s text.
+    """Bring what ``new`` has and ``old`` had not into the ``user``'s text.
 
     Comments, order, style, anchors and values of the user stay; a shipped comment that the user
     left as it was becomes the new one. A new key comes as a comment with its default, so that
