@@ -1,5 +1,6 @@
 """The merge: old example, new example, the admin's file."""
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -68,6 +69,8 @@ def merge(user: str, old: str, new: str, *, version: str, moves: Sequence[Move] 
     user = user.removeprefix(mark)
     if not user.endswith("\n"):
         user += "\r\n" if "\r\n" in user else "\n"
+    if re.search(r"\r(?!\n)", user):
+        raise _beyond_us()  # It ends a line for YAML, and not for us.
     merged = Merged(user)
     before, after = read_example(old), read_example(new)
     try:
