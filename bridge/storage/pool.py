@@ -306,9 +306,16 @@ def refuse_another_owner(state_dir: Path) -> None:
         )
 
 
+class AtWork(NotNow):
+    """Another Trestle is at work in the state directory."""
+
+
 @contextlib.contextmanager
 def only_one(state_dir: Path) -> Iterator[None]:
-    """Hold the state directory's lock file; it ends with the process, however that ends."""
+    """Hold the state directory's lock file; it ends with the process, however that ends.
+
+    Raises :class:`AtWork`, and ``ConfigError`` if the directory cannot be used.
+    """
     try:
         make_state_dir(state_dir)
         descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -323,7 +330,7 @@ def only_one(state_dir: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
-        raise NotNow(
+        raise AtWork(
             f"another Trestle is at work in {state_dir}; stop it first, or give this one a "
             "state_dir of its own",
             path="state_dir",

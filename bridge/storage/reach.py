@@ -13,6 +13,7 @@ from bridge.settings.records import DatabaseSettings
 from bridge.storage.carry import Connect
 from bridge.storage.door import AWAY, first_line
 from bridge.storage.pool import (
+    AtWork,
     Database,
     only_one,
     refuse_another_owner,
@@ -72,9 +73,7 @@ async def readable(settings: DatabaseSettings, state_dir: Path) -> AsyncIterator
             _refuse_fresh(state_dir)
             try:
                 stack.enter_context(only_one(state_dir))
-            except ConfigError as error:
-                if "another Trestle" not in error.reason:
-                    raise
+            except AtWork:
                 connect = await _running(state_dir)
             else:
                 refuse_another_owner(state_dir)
