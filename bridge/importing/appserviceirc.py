@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from bridge.importing.found import Found, FoundPerson, FoundRoom, text_of
+from bridge.importing.found import Found, FoundPerson, FoundRoom, mapping_of, text_of
 from bridge.model import Follow
 from bridge.sdk.errors import TrestleError
 from bridge.sdk.ids import RoomId, UserId
@@ -71,22 +71,17 @@ def read_channel_keys(file: Path) -> ChannelKeys:
         raise TrestleError(f"{file} cannot be read: {error.strerror}") from error
     except (YAMLError, ValueError) as error:  # Their texts quote the file, keys and all.
         raise TrestleError(f"{file} is not YAML") from error
-    servers = _inside(_inside(document, "ircService"), "servers")
+    servers = mapping_of(mapping_of(document, "ircService"), "servers")
     if not servers:
         raise TrestleError(f"{file} has no ircService.servers: give the old bridge's config.yaml")
     found = {}
     for domain, server in servers.items():
-        for channel, mapped in _inside(server, "mappings").items():
+        for channel, mapped in mapping_of(server, "mappings").items():
             # Older ones have the rooms alone there, and no key.
             key = text_of(mapped, "key") if isinstance(mapped, dict) else ""
             if key:
                 found[str(domain).lower(), str(channel).lower()] = Secret(key)
     return found
-
-
-def _inside(document: object, key: str) -> dict[str, Any]:
-    value = document.get(key) if isinstance(document, dict) else None
-    return value if isinstance(value, dict) else {}
 
 
 def sort_rows(

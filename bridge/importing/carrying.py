@@ -121,7 +121,7 @@ class Carrier:
             await self._bring(room, portals)
         carried.left += self._keys.left
         carried.sealed |= self._keys.sealed
-        # Who has an account on the network has the better claim to a nick.
+        # Those who have an account on the network have the better claim to a nick.
         people = sorted(found.people, key=lambda one: "account" not in one.kept)
         for at, person in enumerate(people, len(found.rooms)):
             report("carrying people", at, total)
@@ -375,7 +375,6 @@ class Draft:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._put: dict[str, tuple[bytes, str | None]] = {}
-        self._fresh: set[str] = set()
 
     async def get(self, key: str) -> bytes | None:
         """The value as it would be."""
@@ -387,12 +386,10 @@ class Draft:
     ) -> None:  # fmt: skip
         """Note what is to be written; of rooms and times an import knows nothing."""
         self._put[key] = (value, subject)
-        self._fresh.add(key)
 
     async def delete(self, key: str) -> None:
         """Take back what was noted; what is stored stays."""
         self._put.pop(key, None)
-        self._fresh.discard(key)
 
     async def find(self, prefix: str) -> Mapping[str, bytes]:
         """All keys that begin so, as they would be."""
@@ -400,8 +397,8 @@ class Draft:
         return {**await self._store.find(prefix), **noted}
 
     async def write(self) -> None:
-        """Write what was noted since."""
-        for key in sorted(self._fresh):
+        """Write what was noted."""
+        for key in sorted(self._put):
             value, subject = self._put[key]
             await self._store.put(key, value, subject=subject)
-            self._fresh.discard(key)
+            del self._put[key]

@@ -58,3 +58,9 @@ def text_of(content: Mapping[str, Any], key: str) -> str:
     """Give a text of a foreign document; empty if there is none, or something else."""
     value = content.get(key)
     return value.strip() if isinstance(value, str) else ""
+
+
+def mapping_of(content: object, key: str) -> dict[str, Any]:
+    """Give a mapping of a foreign document; empty if there is none, or something else."""
+    value = content.get(key) if isinstance(content, Mapping) else None
+    return value if isinstance(value, dict) else {}

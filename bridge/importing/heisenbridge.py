@@ -3,7 +3,7 @@
 from collections.abc import Callable, Container, Mapping
 from typing import Any
 
-from bridge.importing.found import Found, FoundPerson, FoundRoom, text_of
+from bridge.importing.found import Found, FoundPerson, FoundRoom, mapping_of, text_of
 from bridge.importing.visiting import FormerBot
 from bridge.matrix.client import HomeserverClient, MatrixError, path
 from bridge.model import Follow, Members
@@ -19,7 +19,7 @@ _KEPT = {
 }  # fmt: skip
 """What stands in a network's room, and what our module calls it."""
 _IDENT = 8
-"""So much of what was set by ``IDENT`` it tells networks."""
+"""Networks are told no more than that of what was set by ``IDENT``."""
 _MEMBERS = {"off": Members.NONE, "lazy": Members.SPEAKERS, "full": Members.FULL}
 """Who is shown in a room; ``half`` is what a room has by itself, and as here by itself."""
 _IN_A_ROOM = {
@@ -173,12 +173,12 @@ class Heisenbridge:
     # --- what it has for all rooms ---
 
     def _read_for_all(self) -> None:
-        found, levels = self._found, _inside(self._for_all, "allow")
-        idents = _inside(self._for_all, "idents")
+        found, levels = self._found, mapping_of(self._for_all, "allow")
+        idents = mapping_of(self._for_all, "idents")
         self._idents = {
             UserId(user): ident[:_IDENT] for user in idents if (ident := text_of(idents, user))
         }
-        found.networks += sorted(_inside(self._for_all, "networks"))
+        found.networks += sorted(mapping_of(self._for_all, "networks"))
         if owner := text_of(self._for_all, "owner"):
             levels = {**levels, owner: "owner"}
         found.left += [
@@ -219,11 +219,6 @@ class Heisenbridge:
         return await self._client.request(
             method, place, user=self._bot.user, token=self._bot.token, content=content
         )
-
-
-def _inside(document: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = document.get(key)
-    return value if isinstance(value, dict) else {}
 
 
 def _in_words(value: object) -> str:

@@ -162,7 +162,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
 
         encryption = Encryption(
             await bot_rooms.encrypted_rooms(), intents, mark=bot_rooms.mark_encrypted,
-            bot=namespaces.bot,
+            unmark=bot_rooms.unmark_encrypted, bot=namespaces.bot,
         )  # fmt: skip
         permissions = Permissions(
             settings.permissions,

@@ -15,9 +15,10 @@ import re
 import stat
 import struct
 import zipfile
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -33,6 +34,8 @@ _HEADER = struct.Struct("<4s22xH2x")
 _MANIFEST = "manifest.json"
 _DIGEST = 64
 _CHUNK = 1 << 20
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+"""What ``zipfile`` raises for a member that it cannot unpack: one with a password, say."""
 _NAME = re.compile(
     r"tables/[a-z_][a-z0-9_]*(/\d{4}-\d\d-\d\d)?|settings/(config|registration)\.yaml|"
     r"files/(audit\.head|keys/(event-ids|audit|erased|master|day/\d{4}-\d\d-\d\d))"
@@ -131,7 +134,7 @@ class Writer:
 
     def note_rows(self, name: str, rows: int) -> None:
         """Say how many rows a member holds."""
-        self.members[name] = Member(**{**asdict(self.members[name]), "rows": rows})
+        self.members[name] = replace(self.members[name], rows=rows)
 
     def finish(self, manifest: Manifest) -> None:
         """Add the manifest."""
@@ -156,8 +159,8 @@ def writing(
 ) -> Iterator[Writer]:
     """Make the file: whole and on disk, or not at all; its owner alone can read it.
 
-    With ``state_dir`` that is who owns the state, and restores it, also where root makes it in a
-    folder of theirs. A link stays one: what it leads to is made. Raises ``TrestleError`` as
+    With ``state_dir`` that is the owner of the state, who restores it, even where root makes it
+    in a folder of theirs. A link stays one: what it leads to is made. Raises ``TrestleError`` as
     :func:`refuse_existing`, and if it cannot be written.
     """
     _refuse_led(path)
@@ -307,6 +310,8 @@ def reading(path: Path) -> Iterator[Reader]:
     except OSError as error:
         raise BackupRefused(f"{path} cannot be read: {error.strerror}") from error
     with file:
+        if not file.seekable():
+            raise BackupRefused(f"{path} cannot be read twice, as a pipe; name a file")
         end = file.seek(0, os.SEEK_END) - _DIGEST
         file.seek(0)
         if file.read(4) != b"PK\x03\x04":
@@ -320,7 +325,7 @@ def reading(path: Path) -> Iterator[Reader]:
         try:
             archive = zipfile.ZipFile(file)
             manifest = _manifest(json.loads(archive.read(_MANIFEST)), path)
-        except (zipfile.BadZipFile, AttributeError, KeyError, TypeError, ValueError) as error:
+        except (*_UNREADABLE, AttributeError, KeyError, TypeError, ValueError) as error:
             raise BackupRefused(f"{path} is no backup of Trestle") from error
         with archive:
             _check_members(archive, manifest, path)
@@ -353,7 +358,7 @@ def _check_members(archive: zipfile.ZipFile, manifest: Manifest, path: Path) -> 
         raise BackupRefused(f"{path} does not hold what its manifest says")
     for name, note in manifest.members.items():
         digest = hashlib.sha256()
-        with contextlib.suppress(zipfile.BadZipFile), archive.open(name) as member:
+        with contextlib.suppress(*_UNREADABLE), archive.open(name) as member:
             while data := member.read(_CHUNK):
                 digest.update(data)
         if digest.hexdigest() != note.sha256:

@@ -1,7 +1,7 @@
 """The audit: who changed what, row after row, each with the hash of the one before.
 
 The hashes need a key of the state directory, which also remembers the newest row: whoever can
-write to the database only can change, remove or swap no row without its being named.
+write to the database alone can change, remove or swap no row unnoticed.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import asyncpg
 import orjson
 
 from bridge.model import AuditAction
-from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.errors import ConfigError, TemporaryFailure
 from bridge.sdk.ids import UserId
 from bridge.storage.door import at_the_door
 from bridge.storage.files import make_folder, write_private
@@ -130,7 +130,10 @@ class Audit:
             )
 
     async def verify(self) -> list[AuditFault]:
-        """Read all of it; the rows that are not as they were written, none if all are."""
+        """Read all of it; give the rows that are not as they were written.
+
+        Raises ``ConfigError`` if the state directory's note of the newest row is damaged.
+        """
         faults = []
         head = await asyncio.to_thread(self._read_head)
         last = _Link(0, _START)
@@ -202,8 +205,14 @@ class Audit:
     def _read_head(self) -> _Link:
         if not self._head_file.exists():
             return _Link(0, _START)
-        seq, digest = self._head_file.read_text().split()
-        return _Link(int(seq), bytes.fromhex(digest))
+        try:
+            seq, digest = self._head_file.read_text().split()
+            return _Link(int(seq), bytes.fromhex(digest))
+        except ValueError as error:
+            raise ConfigError(
+                f"{self._head_file} is damaged: it should hold a number and a hash; put it back "
+                "from a backup"
+            ) from error
 
 
 def _missing(first: int, end: int) -> list[AuditFault]:

@@ -17,6 +17,7 @@ from bridge.storage.carry import Connect, Contents, Snapshot, snapshot
 from bridge.storage.datamap import RECEIVED_DAYS
 from bridge.storage.door import at_the_door
 from bridge.storage.files import write_private
+from bridge.storage.keys import key_files
 from bridge.storage.reach import readable
 from bridge.storage.retention import oldest_kept
 
@@ -50,7 +51,7 @@ async def back_up(
 ) -> Manifest:  # fmt: skip
     """Write a backup of everything as it is at this moment; return what is in it.
 
-    It belongs to whom the state belongs, also where root makes it.
+    It belongs to the owner of the state, even if root makes it.
     Raises ``TrestleError`` with the reason; then there is no file, or the one that was there.
     """
     archive.refuse_existing(path, force=force)
@@ -138,18 +139,16 @@ def _keys(state_dir: Path, today: date, wanted: Wanted) -> dict[str, bytes | Non
     found: dict[str, bytes | None] = {}
     if wanted.master_key:
         found[MASTER_KEY] = _read(state_dir / MASTER_KEY)
-    folder = state_dir / "keys" / "day"
-    if wanted.day_keys and folder.exists():
-        for path in sorted(folder.iterdir()):
-            # What has a suffix is half a key of a run that was killed.
-            if path.suffix == "" and is_kept(path.name, today):
-                found[f"keys/day/{path.name}"] = _read(path)
+    if wanted.day_keys:
+        for day, path in key_files(state_dir).items():
+            if is_kept(day, today):
+                found[f"keys/day/{day}"] = _read(path)
     return found
 
 
-def is_kept(day: str, today: date) -> bool:
+def is_kept(day: date, today: date) -> bool:
     """Whether a day's key may still be there."""
-    return date.fromisoformat(day) >= oldest_kept(today, RECEIVED_DAYS)
+    return day >= oldest_kept(today, RECEIVED_DAYS)
 
 
 def _read(path: Path) -> bytes | None:

@@ -1,6 +1,6 @@
 """The books: of all that was received, what became of it. Counts only, kept when the day is gone.
 
-Into the journal goes what a row's events became, with the same statement as its progress. So for
+What became of a row's events goes into the journal with the same statement as its progress. So for
 each day *received = delivered + parked + dropped by rule + in hand* must hold; a difference means
 that something was swallowed, and is an alarm.
 """

@@ -188,8 +188,8 @@ async def holds_rows(connection: Connection, connect: Connect) -> bool:
     tables = await describe(connection)
     core = await connect(CORE)
     try:
+        reader = connection if await _sees_all(connection) else core
         for name in tables.keys() - {"instance_state", "lease"}:
-            reader = connection if await _sees_all(connection) else core
             if not await reader.fetchval("SELECT has_table_privilege($1, 'SELECT')", name):
                 continue
             if await reader.fetchval(f"SELECT EXISTS (SELECT FROM {name})"):  # noqa: S608

@@ -279,7 +279,7 @@ DATA_MAP: tuple[Table, ...] = (
         subject="subject",
     ),
     Table(
-        "double_puppet", "who lets us speak with the own Matrix account",
+        "double_puppet", "who lets us speak from their own Matrix account",
         While("the person wants it so"),
         {
             "subject": _SUBJECT, "since": _SINCE,

@@ -1,4 +1,4 @@
-"""What was deleted in Matrix, by marks that tell nothing to who has no key."""
+"""What was deleted in Matrix, by marks that tell nothing without our key."""
 
 from datetime import timedelta
 

@@ -1,16 +1,13 @@
-"""Who lets us speak with the own Matrix account, and whose the accounts on networks are."""
+"""Who lets us speak from their own Matrix account, and whose the accounts on networks are."""
 
-import asyncio
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, RemoteUserId, UserId
 from bridge.storage.door import at_the_door
-from bridge.storage.hashednotes import HashedNotes
+from bridge.storage.hashednotes import HashedNotes, NotNoted
 from bridge.storage.pool import Database
-from bridge.storage.thread import to_its_end
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +15,8 @@ log = logging.getLogger(__name__)
 class DoublePuppetStore:
     """Two small tables.
 
-    Who took leave back is noted beside the database, which counts where a restore brought back
-    the row.
+    That somebody took leave back is noted beside the database, too: the note counts where a
+    restore brought back the row.
     """
 
     def __init__(self, database: Database, state_dir: Path) -> None:
@@ -28,14 +25,13 @@ class DoublePuppetStore:
             state_dir / "keys" / "double-off",
             "double puppets that were switched off since a restored backup was made speak again",
         )
-        self._writing = asyncio.Lock()
 
     async def puppets(self) -> Sequence[tuple[UserId, str]]:
         """Everybody who gave leave, and by what."""
         return [(person, way) for person, way in await self._rows() if not self._is_off(person)]
 
     async def taken_back(self) -> Sequence[UserId]:
-        """Who took leave back, and a restore brought back that it was given."""
+        """Who took leave back, though a restore brought back the row that gives it."""
         return [person for person, _ in await self._rows() if self._is_off(person)]
 
     async def _rows(self) -> Sequence[tuple[UserId, str]]:
@@ -48,12 +44,9 @@ class DoublePuppetStore:
 
     async def set_puppet(self, subject: UserId, way: str) -> None:
         """Note that the person gave leave."""
-        # Before the row, which would not count beside it.
-        async with self._writing:
-            try:
-                await to_its_end(self._off.write, self._off.notes - {self._off.note(subject)})
-            except OSError as error:
-                raise TemporaryFailure(f"it cannot be noted: {error.strerror}") from error
+        # Before the row: beside the note it would not count.
+        off = self._off.note(subject)
+        await self._off.change(lambda notes: notes - {off})
         with at_the_door():
             await self._database.core.execute(
                 "INSERT INTO double_puppet (subject, way, since) VALUES ($1, $2, $3) "
@@ -66,15 +59,15 @@ class DoublePuppetStore:
         if subject not in {person for person, _ in await self._rows()}:
             return
         # Before the row goes: cut off between the two, it is off all the same.
-        async with self._writing:
-            try:
-                await to_its_end(self._off.write, self._off.notes | {self._off.note(subject)})
-            except OSError as error:
-                log.warning(
-                    "that a double puppet was switched off is not noted beside the database, so "
-                    "that a restore would undo it: %s", error.strerror,
-                    extra={"event": "double_off_not_noted"},
-                )  # fmt: skip
+        off = self._off.note(subject)
+        try:
+            await self._off.change(lambda notes: notes | {off})
+        except NotNoted as error:
+            log.warning(
+                "that a double puppet was switched off is not noted beside the database, so "
+                "that a restore would undo it: %s", error.cause,
+                extra={"event": "double_off_not_noted"},
+            )  # fmt: skip
         with at_the_door():
             await self._database.core.execute(
                 "DELETE FROM double_puppet WHERE subject = $1", subject

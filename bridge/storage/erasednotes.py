@@ -1,15 +1,12 @@
-"""Who had what is kept about them erased, beside the database: no backup brings it back."""
+"""Who had their data erased, noted beside the database: no backup brings it back."""
 
-import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bridge.model import Erasing
-from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import UserId
 from bridge.storage.hashednotes import HashedNotes, Note
-from bridge.storage.thread import to_its_end
 
 _NOBODY = UserId("")
 """On whom the generation of the database is noted for which the notes were seen to."""
@@ -31,7 +28,7 @@ class ErasedPeople:
             state_dir / "keys" / "erased-people",
             "what people had erased since a restored backup was made is there again",
         )
-        self._writing = asyncio.Lock()
+        self._nobody = self._erased.hash(_NOBODY)
 
     @property
     def has_any(self) -> bool:
@@ -57,16 +54,16 @@ class ErasedPeople:
         """Note that it is begun. Raises ``TemporaryFailure`` if that cannot be: then it is not."""
         one, begun = self._erased.hash(person), (begun_at - _START) // _UNIT
 
-        def change(notes: set[Note]) -> set[Note]:
+        def change(notes: Set[Note]) -> Set[Note]:
             others = {note for note in notes if note[0] not in (one, self._nobody)}
             return {*others, (one, begun), (one, _UNDONE), (self._nobody, generation)}
 
-        await self._change(change)
+        await self._erased.change(change)
 
     async def settle(self, person: UserId) -> None:
         """Note that it is done. Raises ``TemporaryFailure`` if that cannot be."""
         undone = (self._erased.hash(person), _UNDONE)
-        await self._change(lambda notes: notes - {undone})
+        await self._erased.change(lambda notes: notes - {undone})
 
     async def settle_all(self, generation: int, *, undone: Collection[UserId]) -> None:
         """Note that all are seen to in that generation, but for these.
@@ -75,19 +72,8 @@ class ErasedPeople:
         """
         left = {self._erased.hash(person) for person in undone}
 
-        def change(notes: set[Note]) -> set[Note]:
+        def change(notes: Set[Note]) -> Set[Note]:
             begun = {note for note in notes if note[1] != _UNDONE and note[0] != self._nobody}
             return {*begun, *((one, _UNDONE) for one in left), (self._nobody, generation)}
 
-        await self._change(change)
-
-    @property
-    def _nobody(self) -> str:
-        return self._erased.hash(_NOBODY)
-
-    async def _change(self, change: Callable[[set[Note]], set[Note]]) -> None:
-        async with self._writing:
-            try:
-                await to_its_end(self._erased.write, change(set(self._erased.notes)))
-            except OSError as error:
-                raise TemporaryFailure(f"it cannot be noted: {error.strerror}") from error
+        await self._erased.change(change)

@@ -31,7 +31,7 @@ def make_folder(folder: Path) -> None:
 def write_private(path: Path, data: bytes, *, state_dir: Path | None = None) -> None:
     """Write a file that only we may read, whole or not at all, and on disk when it returns.
 
-    With ``state_dir`` it is given to whom that belongs (:func:`give_to_owner`).
+    With ``state_dir`` it is given to that directory's owner (:func:`give_to_owner`).
     """
     new = path.with_name(path.name + ".new")
     # No link: as root we may be in a folder of another user's, who must not lead us elsewhere.
@@ -55,7 +55,7 @@ def write_over(path: Path, text: str) -> None:
 
 
 def give_to_owner(descriptor: int, state_dir: Path) -> None:
-    """Give what root has made to whom the state belongs, who is to read it.
+    """Give what root has made to the owner of the state, who is to read it.
 
     Where files cannot be given away, on some foreign disks, it stays as it is.
     """

@@ -1,19 +1,30 @@
 """Notes on people beside the database, so that restoring a backup does not undo what they said.
 
-Nobody can be read off the file: a person is a hash with a key of the file's own.
+The file names nobody: a person is a hash with a key of the file's own.
 """
 
+import asyncio
 import hmac
 import secrets
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 
-from bridge.sdk.errors import ConfigError
+from bridge.sdk.errors import ConfigError, TemporaryFailure
 from bridge.sdk.ids import UserId
 from bridge.storage.files import make_folder, write_private
+from bridge.storage.thread import to_its_end
 
 Note = tuple[str, int]
 """The hash of a person, and what it is about."""
+
+
+class NotNoted(TemporaryFailure):
+    """The notes cannot be written now; they are as they were."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"it cannot be noted: {reason}")
+        self.cause = reason
+        """The system's own word."""
 
 
 class HashedNotes:
@@ -22,6 +33,7 @@ class HashedNotes:
     def __init__(self, path: Path, lost: str) -> None:
         """``lost`` says what happens without it. Raises ``ConfigError`` if it cannot be read."""
         self._path = path
+        self._changing = asyncio.Lock()
         try:
             words = path.read_text().split() if path.exists() else []
             self._key = bytes.fromhex(words[0]) if words else secrets.token_bytes(32)
@@ -42,6 +54,14 @@ class HashedNotes:
     def note(self, subject: UserId, what: int = 0) -> Note:
         """A note on the person."""
         return self.hash(subject), what
+
+    async def change(self, change: Callable[[Set[Note]], Set[Note]]) -> None:
+        """Have others than those that there are. Raises :class:`NotNoted`."""
+        async with self._changing:
+            try:
+                await to_its_end(self.write, change(self.notes))
+            except OSError as error:
+                raise NotNoted(error.strerror or str(error)) from error
 
     def write(self, notes: Iterable[Note]) -> None:
         """Have these notes and no others. Raises ``OSError``; then nothing changed."""

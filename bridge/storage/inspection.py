@@ -5,7 +5,6 @@ Everything is read inside database transactions that may not write, on connectio
 
 import contextlib
 import fcntl
-import json
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,8 +22,8 @@ from bridge.storage.door import first_line
 from bridge.storage.keys import DayKeys
 from bridge.storage.lock import LOCK, refuse_old, refuse_pooling_proxy
 from bridge.storage.pool import Database, only_one, told_as_settings
-from bridge.storage.postgres import EmbeddedPostgres
-from bridge.storage.roles import Access, Pool, access_by_url
+from bridge.storage.postgres import EmbeddedPostgres, socket_folder
+from bridge.storage.roles import Access, Pool, access_by_url, access_to
 from bridge.storage.schema import CORE, OWNER, SUBJECT, Connection, migrations, schema_version
 
 _NAME = {"application_name": "trestle doctor"}
@@ -57,11 +56,11 @@ class Facts:
     """How many the role may have at once; negative for any number."""
     missing_roles: tuple[str, ...]
     refused_roles: tuple[tuple[str, str], ...]
-    """A role each that we must act as and who of us may not."""
+    """Pairs of a role that we must act as, and which login may not."""
     may_make_roles: bool
     may_make_tables: bool
     unbound_roles: tuple[str, ...]
-    """Those that row-level security does not hold."""
+    """Those that row-level security does not bind."""
     schema: int | None
     """Its number; 0 for an empty database, None if we may not see it."""
     newest_schema: int
@@ -115,7 +114,7 @@ async def look(
 ) -> Looked:
     """Look at the database; start the embedded one for that if no Trestle is running.
 
-    An embedded one is never made (:func:`has_embedded_data`). Raises ``ConfigError`` with
+    The embedded one is never made (:func:`has_embedded_data`). Raises ``ConfigError`` with
     the way out: unreachable, too old, a proxy in between that would break the lock.
     """
     async with _reached(settings, state_dir, is_running=is_running) as access:
@@ -155,12 +154,8 @@ async def _reached(
     if settings.url != "embedded":
         yield access_by_url(settings)
         return
-    home = state_dir / "postgres"
     if is_running:
-        elsewhere = home / "run.elsewhere"
-        yield _embedded(
-            state_dir, Path(elsewhere.read_text()) if elsewhere.exists() else home / "run"
-        )
+        yield access_to(socket_folder(state_dir), state_dir)
         return
     if state_dir.stat().st_uid != os.geteuid():
         raise ConfigError(
@@ -172,27 +167,9 @@ async def _reached(
         server = EmbeddedPostgres(state_dir)
         try:
             await server.start(make=False)
-            yield _embedded(state_dir, server.socket_dir)
+            yield access_to(server.socket_dir, state_dir)
         finally:
             await server.stop()
-
-
-def _embedded(state_dir: Path, sockets: Path) -> Access:
-    path = state_dir / "keys" / "database"
-    try:
-        passwords: dict[str, str] = json.loads(path.read_bytes())
-        names = {role: passwords[role] for role in (OWNER, CORE, SUBJECT)}
-    except (OSError, ValueError, KeyError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is damaged"
-        raise ConfigError(
-            f"{path} cannot be read: {reason}; it holds the passwords of the embedded database, "
-            "and a start of Trestle makes it anew if it is removed"
-        ) from error
-    parameters = {
-        role: {"user": role, "password": password, "host": str(sockets), "database": "trestle"}
-        for role, password in names.items()
-    }
-    return Access(parameters, by_url=False)
 
 
 async def _connect(access: Access, role: str) -> Connection:
@@ -301,13 +278,7 @@ async def _audit_faults(
     async with daily.transaction(readonly=True, isolation="repeatable_read"):
         if access.by_url:
             await daily.execute(f"SET LOCAL ROLE {CORE}")
-        try:
-            faults = await Audit(database, DayKeys(state_dir, clock), state_dir).verify()
-        except ValueError as error:
-            raise ConfigError(
-                f"{state_dir}/audit.head is damaged: it should hold a number and a hash; put it "
-                "back from a backup"
-            ) from error
+        faults = await Audit(database, DayKeys(state_dir, clock), state_dir).verify()
     return [fault.what for fault in faults]
 
 

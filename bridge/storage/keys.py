@@ -34,7 +34,7 @@ class DayKeys:
     """Seals and opens with the key of a UTC day (AES-256-GCM)."""
 
     def __init__(self, state_dir: Path, clock: Clock) -> None:
-        self._folder = state_dir / "keys" / "day"
+        self._state_dir = state_dir
         self._clock = clock
         self._ciphers: dict[date, AESGCM] = {}
 
@@ -78,21 +78,17 @@ class DayKeys:
 
     def destroy_aside(self, first: date) -> None:
         """Destroy the keys of days before ``first`` in what was kept aside, by a restore say."""
-        state_dir = self._folder.parent.parent
-        for path in state_dir.glob("before-*/keys/day/????-??-??"):
-            if date.fromisoformat(path.name) < first:
-                _destroy(path)
+        for state_dir in self._state_dir.glob("before-*"):
+            for day, path in key_files(state_dir).items():
+                if day < first:
+                    _destroy(path)
 
     def days(self) -> list[date]:
         """The days whose keys exist."""
-        if not self._folder.exists():
-            return []
-        # What else lies there is half a key of a run that was killed: nothing was sealed with it.
-        names = (path.name for path in self._folder.iterdir() if path.suffix == "")
-        return sorted(date.fromisoformat(name) for name in names)
+        return list(key_files(self._state_dir))
 
     def _path(self, day: date) -> Path:
-        return self._folder / day.isoformat()
+        return _folder_in(self._state_dir) / day.isoformat()
 
     def find_over(self, day: date) -> Forgotten | None:
         """Say so if what was received on that day is not kept any more.
@@ -127,13 +123,23 @@ class DayKeys:
             if not path.exists():
                 if not make:
                     raise KeyLost(f"the key of {day} is gone, and with it what was stored then")
-                make_folder(self._folder)
+                make_folder(path.parent)
                 write_private(path, secrets.token_bytes(_KEY))
             key = path.read_bytes()
             if len(key) != _KEY:
                 raise KeyLost(f"the key of {day} is damaged: {path} should hold {_KEY} bytes")
             cipher = self._ciphers[day] = AESGCM(key)
         return cipher
+
+
+def key_files(state_dir: Path) -> dict[date, Path]:
+    """The keys of days in a state directory, oldest first; what else lies there is none."""
+    found = sorted(_folder_in(state_dir).glob("????-??-??"))
+    return {date.fromisoformat(path.name): path for path in found}
+
+
+def _folder_in(state_dir: Path) -> Path:
+    return state_dir / "keys" / "day"
 
 
 def _destroy(path: Path) -> None:

@@ -1,6 +1,7 @@
 """The lock that makes us the only instance at work on a database."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable
@@ -156,10 +157,12 @@ class InstanceLock:
                 )
                 epoch = await connection.fetchval("SELECT epoch FROM lease WHERE shard = 0")
                 if renew:
-                    await connection.execute(
-                        "UPDATE lease SET until = $2 WHERE shard = 0 AND epoch = $1",
-                        self.epoch, self._clock.now() + _LEASE,
-                    )  # fmt: skip
+                    # Where nobody may write for a while, the lock is ours all the same.
+                    with contextlib.suppress(*BUSY):
+                        await connection.execute(
+                            "UPDATE lease SET until = $2 WHERE shard = 0 AND epoch = $1",
+                            self.epoch, self._clock.now() + _LEASE,
+                        )  # fmt: skip
         except AWAY:
             connection.terminate()
             self._dropped.set()

@@ -37,7 +37,7 @@ class OptOutStore:
         return found
 
     async def rows(self) -> set[tuple[UserId, int]]:
-        """The same, for who only looks: the notes are left alone."""
+        """The same for a mere look: the notes are left alone."""
         with at_the_door():
             rows = await self._database.core.fetch("SELECT subject, portal FROM opt_out")
         return {(UserId(row["subject"]), row["portal"]) for row in rows}

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import groupby
@@ -15,35 +15,41 @@ from bridge.sdk.ids import RoomId, UserId
 from bridge.storage.datamap import RECEIVED_DAYS
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
-from bridge.storage.outboxentry import columns_of, open_entry, outbox_context, payload_of
+from bridge.storage.outboxentry import COLUMNS, columns_of, open_entry, outbox_context, payload_of
 from bridge.storage.pool import Database
 from bridge.storage.portals import remote_bytes
 
 log = logging.getLogger(__name__)
 
-_ADD = (
-    "INSERT INTO outbox (day, seq, received_at, room, sender, kind, transaction_id, content, "
-    "portal, remote_id, part, state, epoch) "
-    "SELECT $1, n.seq, $2, n.room, n.sender, n.kind, n.transaction_id, n.content, n.portal, "
-    "n.remote_id, n.part, 'queued', $13 FROM unnest($3::bigint[], $4::text[], $5::text[], "
-    "$6::text[], $7::text[], $8::bytea[], $9::bigint[], $10::bytea[], $11::integer[], "
-    "$12::integer[]) AS n (seq, room, sender, kind, transaction_id, content, portal, remote_id, "
-    "part, kept) WHERE (SELECT epoch FROM lease WHERE shard = 0) = $13 AND NOT EXISTS ("
-    "SELECT FROM outbox o WHERE o.day = $14 AND o.transaction_id = n.transaction_id) "
-    "ON CONFLICT (day, transaction_id) DO NOTHING RETURNING seq"
-)
-_ADD_REPLAYED = _ADD.replace("o.day = $14", "o.day BETWEEN $14::date - n.kept AND $14")
-"""Looks at every day that is kept, for what is replayed: too much for what was said just now."""
 
-_ADD_ONE = (
-    "INSERT INTO outbox (day, received_at, seq, room, sender, kind, transaction_id, content, "
-    "portal, remote_id, part, state, epoch) "
-    "SELECT $1, $2, $3, $4, $5, $6, $7::text, $8, $9, $10, $11, 'queued', $12 "
-    "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $12 AND NOT EXISTS ("
-    "SELECT FROM outbox o WHERE o.day = $13 AND o.transaction_id = $7) "
-    "ON CONFLICT (day, transaction_id) DO NOTHING RETURNING seq"
-)
-"""The same for one, as most come: of what is in arrays the server makes a new plan each time."""
+def _adding(values: Mapping[str, str], source: str = "", days: str = "= $4") -> str:
+    """Add entries, of which ``values`` gives each column.
+
+    ``days``: which days before make one of the same transaction id a repetition.
+    """
+    return (
+        f"INSERT INTO outbox (day, received_at, epoch, state, {', '.join(values)}) "  # noqa: S608
+        f"SELECT $1, $2, $3, 'queued', {', '.join(values.values())} {source}"
+        "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $3 AND NOT EXISTS ("
+        f"SELECT FROM outbox o WHERE o.day {days} "
+        f"AND o.transaction_id = {values['transaction_id']}) "
+        "ON CONFLICT (day, transaction_id) DO NOTHING RETURNING seq"
+    )
+
+
+def _parameters(kinds: Iterable[str]) -> list[str]:
+    return [f"${place}::{kind}" for place, kind in enumerate(kinds, 5)]
+
+
+_ADD_ONE = _adding(dict(zip(COLUMNS, _parameters(COLUMNS.values()), strict=True)))
+"""As most come. Of what is in arrays, or in ``VALUES``, the server makes a new plan each time."""
+
+_EACH = {name: f"n.{name}" for name in COLUMNS}
+_ARRAYS = _parameters(f"{kind}[]" for kind in [*COLUMNS.values(), "integer"])
+_ENTRIES = f"FROM unnest({', '.join(_ARRAYS)}) AS n ({', '.join(COLUMNS)}, kept) "
+_ADD = _adding(_EACH, _ENTRIES)
+_ADD_REPLAYED = _adding(_EACH, _ENTRIES, "BETWEEN $4::date - n.kept AND $4")
+"""Looks at every day that is kept, for what is replayed: too much for what was said just now."""
 
 _FIND = (
     "SELECT day, seq, received_at, transaction_id, state FROM outbox "
@@ -243,20 +249,22 @@ class Outbox:
     async def take_back(self, day: date, seq: int) -> QueuedOutgoing | None:
         """Have a parked entry wait again: it is the caller's to send. None if it is not parked.
 
-        If that cannot be heard, who adds something next has it to send as well.
+        If the answer is lost, whoever adds something next has it to send as well. Raises
+        ``KeyLost`` when it cannot be read any more; then it stays parked.
         """
         try:
             with at_the_door():
-                row = await self._database.core.fetchrow(
-                    "UPDATE outbox SET state = 'queued', reason = NULL, detail = NULL "
-                    "WHERE (day, seq) = ($1, $2) AND state = 'parked' "
-                    "AND (SELECT epoch FROM lease WHERE shard = 0) = $3 RETURNING *",
-                    day, seq, self._database.epoch,
-                )  # fmt: skip
+                async with self._database.core.acquire() as connection, connection.transaction():
+                    row = await connection.fetchrow(
+                        "UPDATE outbox SET state = 'queued', reason = NULL, detail = NULL "
+                        "WHERE (day, seq) = ($1, $2) AND state = 'parked' "
+                        "AND (SELECT epoch FROM lease WHERE shard = 0) = $3 RETURNING *",
+                        day, seq, self._database.epoch,
+                    )  # fmt: skip
+                    return None if row is None else open_entry(row, self._day_keys)
         except (TemporaryFailure, asyncio.CancelledError):
             self._doubtful[day, seq] = None
             raise
-        return None if row is None else open_entry(row, self._day_keys)
 
     async def find(self, transaction_id: str) -> Stored | None:
         """What became of the entry, of those that an :meth:`add` of the same would find there."""
@@ -418,20 +426,17 @@ class Outbox:
     ) -> set[Place]:
         if day > self._database.covered_until:
             await self._database.cover(day)
-        received_at, epoch, yesterday = (
-            entries[0][0].received_at, self._database.epoch, day - timedelta(days=1),
-        )  # fmt: skip
+        yesterday = day - timedelta(days=1)
+        shared = (day, entries[0][0].received_at, self._database.epoch, yesterday)
         rows = [columns_of(queued, payload, self._day_keys) for queued, payload in entries]
         is_replayed = any(row[-1] for row in rows)
         with at_the_door():
             if len(rows) == 1 and not is_replayed:
-                stored = await self._database.core.fetch(
-                    _ADD_ONE, day, received_at, *rows[0][:-1], epoch, yesterday
-                )
+                stored = await self._database.core.fetch(_ADD_ONE, *shared, *rows[0][:-1])
             else:
                 stored = await self._database.core.fetch(
                     _ADD_REPLAYED if is_replayed else _ADD,
-                    day, received_at, *map(list, zip(*rows, strict=True)), epoch, yesterday,
+                    *shared, *map(list, zip(*rows, strict=True)),
                 )  # fmt: skip
         return {(day, row["seq"]) for row in stored}
 

@@ -1,5 +1,6 @@
 """An entry of the outbox as it is stored: what is sealed of it, its columns, and back."""
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -12,6 +13,12 @@ from bridge.sdk.ids import RoomId, UserId
 from bridge.storage.datamap import RECEIVED_DAYS
 from bridge.storage.keys import DayKeys
 from bridge.storage.portals import remote_bytes
+
+COLUMNS: Mapping[str, str] = {
+    "seq": "bigint", "room": "text", "sender": "text", "kind": "text", "transaction_id": "text",
+    "content": "bytea", "portal": "bigint", "remote_id": "bytea", "part": "integer",
+}  # fmt: skip
+"""What of a row is an entry's own, with the types of the columns."""
 
 
 def payload_of(one: Outgoing) -> bytes:
@@ -35,8 +42,8 @@ def outbox_context(day: date, seq: int) -> bytes:
 
 
 def columns_of(queued: QueuedOutgoing, payload: bytes, day_keys: DayKeys) -> tuple[Any, ...]:
-    """Give ``seq, room, sender, kind, transaction_id, content, portal, remote_id, part``, and for
-    how many days back the same entry may be there already."""
+    """Give the values of ``COLUMNS``, and for how many days back the same entry may be there
+    already."""
     one = queued.outgoing
     sealed = day_keys.seal(queued.day, outbox_context(queued.day, queued.seq), payload)
     return (

@@ -8,12 +8,23 @@ from bridge.storage.schema import CORE, Connection
 
 AHEAD = 7
 
+_LOCK_LIMIT = "2s"
+
 
 async def make_partitions(owner: Connection, today: date) -> None:
     """Have partitions for yesterday, today and a week ahead."""
+    await wait_briefly(owner)
     for table in tables_by_day():
         for offset in range(-1, AHEAD + 1):
             await make_partition(owner, table, today + timedelta(days=offset))
+
+
+async def wait_briefly(owner: Connection) -> None:
+    """Have what needs a whole table for itself give up soon, while a backup reads it, say.
+
+    Whoever stores a row waits behind it meanwhile.
+    """
+    await owner.execute(f"SET lock_timeout = '{_LOCK_LIMIT}'")
 
 
 async def make_partition(owner: Connection, table: str, day: date) -> None:

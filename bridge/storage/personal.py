@@ -57,7 +57,7 @@ SEALED: Mapping[str, Unseal] = {
 OWNED: Sequence[Table] = tuple(table for table in DATA_MAP if table.subject is not None)
 """The tables whose rows are about people."""
 _APART = ("login", "vault", "subject_key")
-"""Whose rows are taken away by who knows what else goes with them."""
+"""Their rows are removed where it is known what else goes with them."""
 _OF_MODULES = "module_store"
 _BY_MODULES = frozenset({("module_store", "value"), ("timer", "note")})
 """What modules keep, of which they say themselves what it holds."""
@@ -128,7 +128,7 @@ class PersonalData:
     async def erase(self, person: UserId) -> Mapping[str, int]:
         """Remove the rows that go with a person, but for logins and what the vault has.
 
-        How many there were, by the tables' names. Done again it finds none.
+        Gives how many there were, by the name of the table; none the second time.
         """
         gone = {}
         await self._limit_lasting(person)
@@ -309,7 +309,7 @@ class PersonalData:
 
 
 def _how_long(table: Table) -> str:
-    """How long rows are kept, for who does not know the columns."""
+    """How long rows are kept, for people who do not know the columns."""
     match table.keep:
         case After(_, 0):
             return "each until its time is over"

@@ -41,7 +41,7 @@ _START_AGAIN = 1.0
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE})
 """What may be well the next time that a folder is asked for."""
 _TRACES = ("keys/audit", "audit.head", "postgres/owner.password")
-"""Files that only an installation has that was at work."""
+"""Files that only an installation that was at work has."""
 
 
 class Database:
@@ -234,6 +234,12 @@ def told_as_settings(settings: DatabaseSettings) -> Iterator[None]:
             "somebody else is at work on the database's tables; end their sessions first",
             path="database.url",
         ) from error
+    except asyncpg.ReadOnlySQLTransactionError as error:
+        raise NotNow(
+            f"the database at {_place(settings)} lets nobody write: {error}. It may be a standby, "
+            "or its disk is full, or its admin wants it so",
+            path="database.url",
+        ) from error
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise ConfigError(f"the database refuses us: {error}", path="database.url") from error
     except asyncpg.InvalidCatalogNameError as error:
@@ -300,9 +306,16 @@ def refuse_another_owner(state_dir: Path) -> None:
         )
 
 
+class AtWork(NotNow):
+    """Another Trestle is at work in the state directory."""
+
+
 @contextlib.contextmanager
 def only_one(state_dir: Path) -> Iterator[None]:
-    """Hold the state directory's lock file; it ends with the process, however that ends."""
+    """Hold the state directory's lock file; it ends with the process, however that ends.
+
+    Raises :class:`AtWork`, and ``ConfigError`` if the directory cannot be used.
+    """
     try:
         make_state_dir(state_dir)
         descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -317,7 +330,7 @@ def only_one(state_dir: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
-        raise NotNow(
+        raise AtWork(
             f"another Trestle is at work in {state_dir}; stop it first, or give this one a "
             "state_dir of its own",
             path="state_dir",

@@ -106,7 +106,7 @@ class PortalStore:
             )
 
     async def set_blocked(self, portal_id: int, blocked: bool) -> None:
-        """Note whether nothing comes in since somebody reads who is not seen."""
+        """Note whether nothing comes in because somebody reads who is not seen in the chat."""
         with at_the_door():
             await self._database.core.execute(
                 "UPDATE portal SET blocked = $2 WHERE id = $1", portal_id, blocked
@@ -222,10 +222,7 @@ class BotRooms:
 
     async def was_told(self, person: UserId, what: str) -> bool:
         """Whether the person was told before."""
-        with at_the_door():
-            return bool(await self._database.core.fetchval(
-                "SELECT EXISTS (SELECT FROM told WHERE (subject, what) = ($1, $2))", person, what
-            ))  # fmt: skip
+        return await self.told_at(person, what) is not None
 
     async def told_at(self, person: UserId, what: str) -> datetime | None:
         """When the person was told; None if that never was."""
@@ -251,7 +248,7 @@ class BotRooms:
             )
 
     async def mark_encrypted(self, room: RoomId) -> None:
-        """Note that the room is encrypted. There is no way back: once encrypted, always."""
+        """Note that the room is encrypted. Once it is, it stays so."""
         with at_the_door():
             await self._database.core.execute(
                 "INSERT INTO room (room, encrypted_since) VALUES ($1, $2) ON CONFLICT (room) "
@@ -259,6 +256,13 @@ class BotRooms:
                 "excluded.encrypted_since)",
                 room, self._database.clock.now(),
             )  # fmt: skip
+
+    async def unmark_encrypted(self, room: RoomId) -> None:
+        """Take the mark back: the room never was encrypted."""
+        with at_the_door():
+            await self._database.core.execute(
+                "UPDATE room SET encrypted_since = NULL WHERE room = $1", room
+            )
 
     async def encrypted_rooms(self) -> set[RoomId]:
         """The rooms known to be encrypted."""

@@ -299,7 +299,7 @@ class EmbeddedPostgres:
                 f"{PACKAGE.replace('_', '-')}, or name a Postgres by its URL",
                 path="database.url",
             )
-        if self._user is None or self._may_use(install):
+        if self._may_use(install):
             return install / "bin"
         status = (install / "bin" / "postgres").stat()
         stamp = f"{install} {status.st_size} {status.st_mtime_ns}"
@@ -466,15 +466,10 @@ def version_of(state_dir: Path) -> str | None:
         return None
 
 
-def running_place(state_dir: Path) -> tuple[Path, str]:
-    """The socket's folder and the superuser's password of a server that somebody else runs.
-
-    Raises ``FileNotFoundError`` if the state directory has no database.
-    """
-    home = state_dir / "postgres"
-    noted = home / "run.elsewhere"
-    folder = Path(noted.read_text()) if noted.exists() else home / "run"
-    return folder, (home / "owner.password").read_text().strip()
+def socket_folder(state_dir: Path) -> Path:
+    """The folder of the socket of a server that somebody else runs."""
+    noted = state_dir / "postgres" / "run.elsewhere"
+    return Path(noted.read_text()) if noted.exists() else state_dir / "postgres" / "run"
 
 
 def name_of(user: int) -> str:

@@ -13,13 +13,14 @@ from bridge.settings.records import DatabaseSettings
 from bridge.storage.carry import Connect
 from bridge.storage.door import AWAY, first_line
 from bridge.storage.pool import (
+    AtWork,
     Database,
     only_one,
     refuse_another_owner,
     refuse_none,
     told_as_settings,
 )
-from bridge.storage.postgres import EmbeddedPostgres, running_place
+from bridge.storage.postgres import EmbeddedPostgres, socket_folder
 from bridge.storage.roles import Access, access_by_url
 from bridge.storage.schema import Connection
 from bridge.storage.switch import refuse_undecided, settle
@@ -27,13 +28,8 @@ from bridge.storage.switch import refuse_undecided, settle
 _CONNECT_LIMIT = 5.0
 
 
-def connect_by_url(settings: DatabaseSettings) -> Connect:
-    """Connect as the URL's role: as it is if it sees all, else as the role that is asked for."""
-    return by_access(access_by_url(settings))
-
-
 def by_access(access: Access) -> Connect:
-    """Connect with what there is."""
+    """Connect as the URL's role: as it is if it sees all, else as the role that is asked for."""
 
     async def connect(role: str) -> Connection:
         connection = await access.log_in(role)
@@ -72,14 +68,12 @@ async def readable(settings: DatabaseSettings, state_dir: Path) -> AsyncIterator
         with told_as_settings(settings):
             if settings.url != "embedded":
                 refuse_undecided(state_dir)
-                yield connect_by_url(settings)
+                yield by_access(access_by_url(settings))
                 return
             _refuse_fresh(state_dir)
             try:
                 stack.enter_context(only_one(state_dir))
-            except ConfigError as error:
-                if "another Trestle" not in error.reason:
-                    raise
+            except AtWork:
                 connect = await _running(state_dir)
             else:
                 refuse_another_owner(state_dir)
@@ -148,8 +142,7 @@ def refuse_nothing(state_dir: Path) -> EmbeddedPostgres:
 async def _running(state_dir: Path) -> Connect:
     """Connect to the server of the Trestle that runs."""
     try:
-        folder, password = running_place(state_dir)
-        connect = connect_to(folder, password)
+        connect = connect_to(socket_folder(state_dir), EmbeddedPostgres(state_dir).password)
         await (await connect("")).close()
     except (*AWAY, TimeoutError, asyncpg.PostgresError) as error:
         raise TemporaryFailure(

@@ -19,6 +19,7 @@ from bridge.storage.datamap import DATA_MAP
 from bridge.storage.door import first_line
 from bridge.storage.erasednotes import ErasedPeople
 from bridge.storage.files import make_folder, write_private
+from bridge.storage.keys import key_files
 from bridge.storage.lock import InstanceLock
 from bridge.storage.pool import told_as_settings
 from bridge.storage.postgres import EmbeddedPostgres
@@ -48,7 +49,7 @@ _SEALED = {
 _DROP = ("inflight",)
 """What was being worked on at the end of the old state says nothing about this one."""
 SESSIONS = ("token", "link")
-"""Tables of what people come in by: a backup does not know what of it was ended since."""
+"""Tables of people's ways in: a backup does not know which of them were ended since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,8 +245,10 @@ class Restore:
         today = self._clock.today()
         for name in self._manifest.members:
             inner = name.removeprefix("files/")
-            is_day = inner.startswith("keys/day/")
-            if inner == name or (is_day and not is_kept(inner[-10:], today)):
+            if inner == name:
+                continue
+            day = inner.removeprefix("keys/day/")
+            if day != inner and not is_kept(date.fromisoformat(day), today):
                 continue
             make_folder((new / inner).parent)
             write_private(new / inner, self._backup.read(name))
@@ -256,12 +259,8 @@ class Restore:
         )
         if erased:
             write_private(new / ERASED, "".join(erased).encode())
-        over = [day for day in self._days_here() if not is_kept(day, today)]
+        over = [str(day) for day in key_files(self._state_dir) if not is_kept(day, today)]
         copy_missing(self._state_dir / "keys", new / "keys", but=["database", *over])
-
-    def _days_here(self) -> list[str]:
-        folder = self._state_dir / "keys" / "day"
-        return [path.name for path in folder.glob("????-??-??")] if folder.exists() else []
 
     def _restored(self, switch: Switch) -> Restored:
         parts = {
@@ -271,7 +270,7 @@ class Restore:
         }
         over = {part for part in parts if is_over(part, self._clock)}
         sealed = {
-            str(part.day)
+            part.day
             for part in parts.keys() - over
             if part.day is not None and part.table in _SEALED and parts[part]
         }
@@ -286,7 +285,7 @@ class Restore:
             generation=self._generation,
             aside=aside if aside.exists() else None,
             has_master_key=(self._state_dir / MASTER_KEY).exists(),
-            days_without_key=len(sealed - set(self._days_here())),
+            days_without_key=len(sealed - key_files(self._state_dir).keys()),
         )
 
 

@@ -7,12 +7,12 @@ from datetime import date, datetime, timedelta
 
 from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, TemporaryFailure
-from bridge.storage.books import Books, Direction
+from bridge.storage.books import Account, Books, Direction
 from bridge.storage.datamap import RECEIVED_DAYS, tables_by_day, tables_by_moment
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys
 from bridge.storage.labels import After
-from bridge.storage.partitions import days_of, drop_partition
+from bridge.storage.partitions import days_of, drop_partition, wait_briefly
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
 
@@ -145,12 +145,19 @@ class Retention:
             for day in await days_of(owner, table)
             if day < oldest_kept(today, keep.days)
         ]
+        await wait_briefly(owner)
         for table, day in over:
+            account = None
             if table in _COUNTED:
-                await self._count(table, day)
+                account = await self._count(table, day)
                 await self._note_numbers(table, day)
-        for table, day in over:
             await drop_partition(owner, table, day)
+            if account is not None and account.in_hand:
+                self._forgotten += account.in_hand
+                log.error(
+                    "%d events %s of %s are forgotten undelivered", account.in_hand,
+                    account.direction.replace("_", " "), day, extra={"event": "forgotten"},
+                )  # fmt: skip
         dropped = {day for _, day in over}
         for day in self._over(today):
             self._day_keys.destroy(day)
@@ -162,18 +169,14 @@ class Retention:
             log.info("forgot %d days", len(dropped), extra={"event": "days_dropped"})
         return sorted(dropped)
 
-    async def _count(self, table: str, day: date) -> None:
+    async def _count(self, table: str, day: date) -> Account | None:
         try:
             (account,) = await self._books.count(day, [_COUNTED[table]])
-            if account.in_hand:
-                self._forgotten += account.in_hand
-                log.error(
-                    "%d events %s of %s are forgotten undelivered", account.in_hand,
-                    account.direction.replace("_", " "), day, extra={"event": "forgotten"},
-                )  # fmt: skip
         except TemporaryFailure as error:
             # That it is forgotten in time comes first.
             log.warning("a day is dropped uncounted: %s", error, extra={"event": "uncounted"})
+            return None
+        return account
 
     async def _note_numbers(self, table: str, day: date) -> None:
         """Keep how far the numbers had come: the next ones go on from there."""

@@ -96,27 +96,48 @@ async def embedded_access(server: EmbeddedPostgres, state_dir: Path) -> Access:
     if not path.exists():
         names = (OWNER, CORE, SUBJECT)
         write_private(path, json.dumps({n: secrets.token_urlsafe(32) for n in names}).encode())
-    passwords: dict[str, str] = json.loads(path.read_bytes())
-    host = str(server.socket_dir)
+    access = access_to(server.socket_dir, state_dir)
     connection = await asyncpg.connect(
-        user="postgres", password=server.password, host=host, database="postgres"
+        user="postgres", password=server.password, host=str(server.socket_dir), database="postgres"
     )
     try:
         await connection.execute(roles_sql(with_schema=False))
-        for role, password in passwords.items():
+        for role, parameters in access.parameters.items():
             # The password is ours and of an alphabet without quotes.
-            await connection.execute(f"ALTER ROLE {role} LOGIN PASSWORD '{password}'")
+            await connection.execute(
+                f"ALTER ROLE {role} LOGIN PASSWORD '{parameters['password']}'"
+            )
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = 'trestle'"):
             await connection.execute(f"CREATE DATABASE trestle OWNER {OWNER}")
     finally:
         await connection.close()
-    return Access(
-        {
-            role: {"user": role, "password": passwords[role], "host": host, "database": "trestle"}
-            for role in (OWNER, CORE, SUBJECT)
-        },
-        by_url=False,
-    )
+    return access
+
+
+def access_to(sockets: Path, state_dir: Path) -> Access:
+    """The roles of our own server, whose socket is in that folder.
+
+    Raises ``ConfigError`` if the file of their passwords cannot be read.
+    """
+    path = state_dir / "keys" / "database"
+    try:
+        passwords = json.loads(path.read_bytes())
+        return Access(
+            {
+                role: {
+                    "user": role, "password": passwords[role], "host": str(sockets),
+                    "database": "trestle",
+                }
+                for role in (OWNER, CORE, SUBJECT)
+            },
+            by_url=False,
+        )  # fmt: skip
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is damaged"
+        raise ConfigError(
+            f"{path} cannot be read: {reason}; it holds the passwords of the embedded database, "
+            "and a start of Trestle makes it anew if it is removed"
+        ) from error
 
 
 def access_by_url(settings: DatabaseSettings) -> Access:

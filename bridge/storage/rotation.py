@@ -1,4 +1,4 @@
-"""Changing the master key while people work, and looking whether everything opens.
+"""Changing the master key while people work, and checking that everything opens.
 
 The new key is on disk before the first ring is sealed with it, and the old one stays until no ring
 needs it: whatever ends the change, the same command goes on with it. Records are not touched;

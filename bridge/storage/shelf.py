@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -20,8 +19,6 @@ from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.outboxentry import outbox_context
 from bridge.storage.pool import Database
 from bridge.storage.timers import timer_context
-
-log = logging.getLogger(__name__)
 
 _UNREADABLE = "what it was cannot be read any more"
 _ROOMS = (
@@ -97,21 +94,17 @@ class Shelf:
 
     async def drop(self, parked: Parked) -> None:
         """Let it go for good. Once another instance took over it has no effect."""
-        await self._run(
-            parked,
-            item="DELETE FROM item WHERE (day, seq, index, consumer) = ($1, $2, $3, $4) "
+        statement = {
+            "item": "DELETE FROM item WHERE (day, seq, index, consumer) = ($1, $2, $3, $4) "
             "AND state = 'parked'",
-            outgoing="UPDATE outbox SET state = 'dropped' WHERE (day, seq) = ($1, $2) "
+            "outgoing": "UPDATE outbox SET state = 'dropped' WHERE (day, seq) = ($1, $2) "
             "AND state = 'parked'",
-            timer="DELETE FROM timer WHERE id = $1 AND state = 'parked'",
-        )
-
-    async def _run(self, parked: Parked, **statements: str) -> None:
+            "timer": "DELETE FROM timer WHERE id = $1 AND state = 'parked'",
+        }[parked.kind]
         with at_the_door():
             await self._database.core.execute(
-                statements[parked.kind] + _FENCED.format(len(parked.key) + 1),
-                *parked.key, self._database.epoch,
-            )  # fmt: skip
+                statement + _FENCED.format(len(parked.key) + 1), *parked.key, self._database.epoch
+            )
 
     def _item(self, row: asyncpg.Record, rooms: dict[str, str]) -> Parked:
         consumer = row["consumer"]

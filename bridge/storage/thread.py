@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 async def to_its_end(work: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
-    """Do it in a thread; whoever is cancelled meanwhile is so once it is done, and not before.
+    """Do it in a thread. A caller that is cancelled meanwhile ends once it is done, not before.
 
     A thread cannot be cancelled. One that still makes folders while its caller already clears
     them away would leave some behind.

@@ -39,7 +39,7 @@ class TokenRow:
     """A token as stored, without itself."""
 
     id: uuid.UUID
-    """By which its owner calls it, to revoke it."""
+    """By which its owner revokes it."""
     subject: UserId
     scope: str
     """What it is good for: ``manager``, ``login:libera``."""

@@ -53,7 +53,7 @@ class TroubleStore:
         """What is shown and not over, or over and not said to be; the oldest first."""
         with at_the_door():
             rows = await self._database.core.fetch("SELECT * FROM trouble ORDER BY since, key")
-        return [await self._read(row) for row in rows]
+            return [await self._read(row) for row in rows]
 
     async def keep(self, trouble: Trouble) -> None:
         """Note what is shown of it."""

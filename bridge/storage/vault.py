@@ -6,10 +6,10 @@ in the database too, sealed with the master key, which does not (``bridge.storag
 
 What that is good for: whoever can write to the database, and does not have the master key, can
 read no record, and no record moved to another owner, module, name or row opens. A record put back
-to what it was earlier does not open either, because its ring knows a newer version. Where the
-limit lies: who puts back a record *and* its owner's ring, both from the same moment, is not found
-out before the master key is changed the next time; after that what is older opens no more. And a
-record that was removed counts as never stored.
+to what it was earlier does not open either, because its ring knows a newer version. The limit:
+putting back a record *and* its owner's ring, both from the same moment, goes unnoticed until the
+master key is next changed; after that nothing older opens. And a record that was removed counts
+as never stored.
 
 To erase is to destroy the ring. A backup may still have it; so a hash of the key is remembered in
 the state directory, and the key is refused if it comes back, also together with the master key

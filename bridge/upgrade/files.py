@@ -15,9 +15,9 @@ def replace_text(path: Path, data: bytes, *, why: str, private: bool = False) ->
     """Have the data in the file, whole or not at all, and give the copy of what was there.
 
     The copy is called ``<name>.before-<why>``, and with a number where that is taken. Mode and
-    owner stay; where it is to be ``private``, what everybody may do is taken away. A link stays
-    one: what it leads to is replaced. Raises ``ConfigError`` when the folder refuses; then all is
-    as it was.
+    owner stay; with ``private`` the rights of everybody else are taken away. A link stays one:
+    what it leads to is replaced. Raises ``ConfigError`` when the folder refuses; then all is as
+    it was.
     """
     path = path.resolve()
     copy = _free_name(path.with_name(f"{path.name}.before-{why}"))
@@ -65,10 +65,10 @@ def is_writable(path: Path) -> bool:
 
 
 def replaced_outside(path: Path) -> Iterator[str]:
-    """A sentence if what we see is not the file any more that lies where it comes from.
+    """A sentence if what we see is not the file any more that lies at its place outside.
 
-    So it is where a file alone is mounted, as into a container, and an editor outside has put a
-    new one in its place: the mount keeps the old one, which has no name any more.
+    That is so where a file alone is mounted, as into a container, and an editor outside has put
+    a new one in its place: the mount keeps the old one, which has no name any more.
     """
     if path.stat().st_nlink == 0:
         yield (

@@ -29,7 +29,8 @@ class Layout:
     """One version of the file. Raises ruamel's ``YAMLError`` for what is no YAML."""
 
     def __init__(self, text: str) -> None:
-        self.newline = "\r\n" if "\r\n" in text else "\n"
+        # Where both kinds are mixed, a line keeps its own at its end.
+        self.newline = "\r\n" if 0 < text.count("\r\n") == text.count("\n") else "\n"
         self.lines = text.split(self.newline)
         self.column = 0
         self.is_open = True

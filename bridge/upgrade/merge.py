@@ -1,5 +1,6 @@
 """The merge: old example, new example, the admin's file."""
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -58,7 +59,7 @@ class _Edits:
 
 
 def merge(user: str, old: str, new: str, *, version: str, moves: Sequence[Move] = ()) -> Merged:
-    """Bring what is new in ``new`` against ``old`` into the ``user``'s text.
+    """Bring what ``new`` has and ``old`` had not into the ``user``'s text.
 
     Comments, order, style, anchors and values of the user stay; a shipped comment that the user
     left as it was becomes the new one. A new key comes as a comment with its default, so that
@@ -68,6 +69,8 @@ def merge(user: str, old: str, new: str, *, version: str, moves: Sequence[Move] 
     user = user.removeprefix(mark)
     if not user.endswith("\n"):
         user += "\r\n" if "\r\n" in user else "\n"
+    if re.search(r"\r(?!\n)", user):
+        raise _beyond_us()  # It ends a line for YAML, and not for us.
     merged = Merged(user)
     before, after = read_example(old), read_example(new)
     try:

@@ -52,8 +52,8 @@ def refuse_newer(text: str, ours: str) -> None:
 def base_of(text: str, examples: Mapping[str, str]) -> str:
     """The version whose example the file was made from.
 
-    It is the one that the file names; else the one whose words and lines the file has most of, of
-    equals the oldest, since then the most is offered.
+    It is the one that the file names; else the one of whose words and lines the file has most.
+    Among equals it is the oldest, so that the most is offered.
     """
     named = named_version(text)
     if named is not None and named in examples:

@@ -174,6 +174,20 @@ def test_an_odd_file_keeps_every_word_and_its_order(head: str, newline: str) -> 
     check_second_run(merged)
 
 
+def test_a_file_whose_lines_end_in_two_ways_is_merged_as_any_other() -> None:
+    expected = upgrade(ODD % "")
+    for first in (0, 1):
+        lines = (ODD % "").splitlines(keepends=True)
+        lines[first::2] = [line.replace("\n", "\r\n") for line in lines[first::2]]
+        merged = upgrade("".join(lines))
+        assert merged.notes == expected.notes
+        assert merged.text.replace("\r", "") == expected.text
+        assert {"\r\n", "\n"} == set(re.findall(r"\r?\n", merged.text))
+        check_second_run(merged)
+    with pytest.raises(ConfigError, match="so it is left as it is"):
+        upgrade((ODD % "").replace("\n", "\r"))
+
+
 def test_an_odd_file_gets_all_that_is_new() -> None:
     merged = upgrade(ODD % "")
     lines = merged.text.splitlines()

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from bridge.core.intake.reconciler import Pace
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import LinkKind, Outgoing, ParkReason, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
@@ -327,6 +328,33 @@ async def test_what_nobody_knows_to_be_clear_is_asked_once_before_anything_is_sa
         await homeserver.wait_until(lambda: "3" in homeserver.texts(ROOM))
         assert len(homeserver.of("GET", "rooms", ROOM, "state", "m.room.encryption")) == 3
         assert len(homeserver.of("GET", "rooms", secret, "state", "m.room.encryption")) == 1
+
+
+async def test_a_room_that_becomes_encrypted_while_a_wrong_mark_is_removed_stays_marked(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    room = RoomId("!said:elsewhere.example")
+    async with play(database_settings, folder) as stage:
+        parts = stage.app.parts
+        await parts.encryption.note(room)
+        async with (
+            asyncio.TaskGroup() as group,
+            parts.database.core.acquire() as other,
+            other.transaction(),
+        ):
+            await other.execute("LOCK TABLE room IN SHARE MODE")
+            checking = group.create_task(parts.encryption.check(room))
+            async with asyncio.timeout(PATIENCE):
+                while not await other.fetchval(
+                    "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted "
+                    "AND relation = 'room'::regclass)"
+                ):
+                    await asyncio.sleep(0.01)
+            await parts.encryption.note(room)
+        assert checking.result()
+        assert await parts.bot_rooms.encrypted_rooms() == {room}
+        assert not await parts.encryption.check(room)
+        assert not await parts.bot_rooms.encrypted_rooms()
 
 
 async def test_a_room_whose_becoming_encrypted_was_lost_is_known_after_a_look_at_it(

@@ -163,6 +163,8 @@ async def test_a_bridge_stays_whose_room_is_called_encrypted_and_is_not(
             room = RoomId(await bridge(alice, "#door"))
             await app.parts.encryption.note(room)
             await app.parts.encrypted_rooms.look()
+            # The next start must not believe it again.
+            assert room not in await app.parts.bot_rooms.encrypted_rooms()
             (door,) = app.parts.portals.all
             assert door.portal.room == room
             assert not app.parts.encrypted_rooms.troubles()

@@ -36,6 +36,40 @@ def test_who_comes_as_another_has_just_finished_does_not_touch_the_file(
     assert path.read_text() == "finished"
 
 
+@pytest.mark.parametrize("name", ["tables/login", "manifest.json"])
+def test_a_member_that_cannot_be_unpacked_is_refused_though_the_digest_is_right(
+    folder: Path, clock: TurnedClock, name: str
+) -> None:
+    path = folder / "x.trestle"
+    manifest = archive.Manifest(
+        made_at=clock.now(), trestle="", schema=1, postgres=18, generation=1, epoch=1,
+        server_name="", tables={}, sequences={},
+        members={"tables/login": archive.Member(bytes=4, sha256="")},
+    )  # fmt: skip
+    with archive.writing(path, clock.now(), force=False) as writer:
+        writer.add("tables/login", b"rows")
+        writer.finish(manifest)
+    data = bytearray(path.read_bytes())
+    packed = data.index(name.encode()) + len(name) + 20  # Behind its length in 64 bits.
+    data[packed] = 0xFF
+    path.write_bytes(data)
+    with path.open("r+b") as file:
+        archive._seal(file)
+    with pytest.raises(archive.BackupRefused), archive.reading(path):
+        raise AssertionError("it must not be read")
+
+
+def test_a_pipe_is_no_backup() -> None:
+    reader, writer = os.pipe()
+    with (
+        open(writer, "wb"),
+        open(reader, "rb"),
+        pytest.raises(archive.BackupRefused, match="as a pipe; name a file"),
+        archive.reading(Path(f"/dev/fd/{reader}")),
+    ):
+        raise AssertionError("it must not be read")
+
+
 NOBODY = 65534
 
 

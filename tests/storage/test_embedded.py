@@ -302,6 +302,19 @@ async def test_a_password_that_was_made_and_not_put_in_its_place_is_found(
     assert password.exists()
 
 
+async def test_passwords_that_are_damaged_are_told_as_such_and_made_anew_when_removed(
+    state_dir: Path,
+) -> None:
+    passwords = state_dir / "keys/database"
+    for damaged in ("half", "{}", "[]"):
+        passwords.write_text(damaged)
+        said = await refusal(state_dir)
+        assert f"{passwords} cannot be read: it is damaged" in said
+    passwords.unlink()
+    async with opened(state_dir) as (_, journal):
+        await land(journal)
+
+
 def test_data_that_was_half_made_is_made_again(state_dir: Path) -> None:
     assert not (state_dir / "postgres/data.new").exists()
     assert (state_dir / "postgres/data/global").exists()

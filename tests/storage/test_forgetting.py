@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from bridge.core.oversight.conditions import Conditions
+from bridge.demo.matrix_user import PATIENCE
 from bridge.matrix.body import parse_transaction
 from bridge.model import Forgotten, ItemId, Mark, ParkReason, RowId, Source
 from bridge.sdk.errors import ConfigError, PermanentFailure, TemporaryFailure
@@ -20,6 +21,7 @@ from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
 from bridge.storage.retention import Retention
+from bridge.storage.schema import Connection
 from bridge.storage.traces import Traces
 from tests.core.process import EVENT, Listener, Process
 from tests.rigs.small_disk import no_room_beyond
@@ -163,6 +165,28 @@ def find_troubles(retention: Retention, folder: Path, clock: TurnedClock) -> lis
     }  # fmt: skip
     found = conditions.find(well)
     return [found[key] for key in ("forgotten", "soon") if key in found]
+
+
+async def test_who_reads_a_table_for_long_holds_up_forgetting_and_nobody_behind_it(
+    database: Database, day_keys: DayKeys, clock: TurnedClock, admin: Connection
+) -> None:
+    journal = Journal(database, day_keys)
+    await journal.open()
+    row = await land(journal)
+    clock.ahead = timedelta(days=15)
+    async with asyncio.timeout(PATIENCE), admin.transaction():
+        await admin.execute("SELECT FROM journal")  # As a backup does.
+        with pytest.raises(TemporaryFailure, match="lock timeout"):
+            await database.cover(clock.today())
+        with pytest.raises(TemporaryFailure, match="lock timeout"):
+            await land(journal)
+    await database.cover(clock.today())
+    async with asyncio.timeout(PATIENCE), admin.transaction():
+        await admin.execute("SELECT FROM journal")
+        with pytest.raises(TemporaryFailure, match="lock timeout"):
+            await forget(database, day_keys)
+    assert row.day in await forget(database, day_keys)
+    await journal.close()
 
 
 async def test_nothing_more_is_kept_of_a_day_that_is_over(

@@ -84,6 +84,27 @@ async def test_a_pool_of_sessions_works_and_keeps_the_lock(
             pass
 
 
+# --- a database that lets nobody write ---
+
+
+async def test_a_database_that_lets_nobody_write_is_told_as_such(
+    migrated_settings: DatabaseSettings, folder: Path
+) -> None:
+    admin = await asyncpg.connect(migrated_settings.url)
+    name = await admin.fetchval("SELECT current_database()")
+    await admin.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    assert "lets nobody write: cannot execute" in await refusal(migrated_settings, folder)
+    await admin.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+    await admin.close()
+
+
+async def test_one_that_lets_nobody_write_for_a_while_keeps_its_lock(database: Database) -> None:
+    connection = database._lock._held()
+    await connection.execute("SET default_transaction_read_only = on")
+    await database._lock._beat(renew=True)
+    assert database._lock.is_held
+
+
 # --- other instances ---
 
 

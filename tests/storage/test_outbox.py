@@ -12,10 +12,11 @@ from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Outgoing, ParkReason, QueuedOutgoing
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
-from bridge.storage.keys import DayKeys
+from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
+from bridge.storage.shelf import Shelf
 from tests.storage.conftest import TurnedClock
 from tests.storage.rows import entry, left_in, sent
 
@@ -164,6 +165,31 @@ async def test_a_parked_entry_that_was_taken_back_unheard_is_given_out_with_the_
     await database.core.execute("UPDATE outbox SET state = 'queued'")
     given = [one.outgoing.transaction_id for one in await outbox.add([entry("t2")])]
     assert given == ["t1", "t2"]
+
+
+async def test_a_parked_entry_that_cannot_be_read_any_more_stays_parked(
+    outbox: Outbox, database: Database, day_keys: DayKeys
+) -> None:
+    (queued,) = await outbox.add([entry()])
+    await outbox.park(queued, ParkReason.REFUSED, "no")
+    day_keys.destroy(queued.day)
+    with pytest.raises(KeyLost):
+        await outbox.take_back(queued.day, queued.seq)
+    (parked,) = await Shelf(database, day_keys).all()
+    assert (parked.key, parked.reason) == ((queued.day, queued.seq), ParkReason.REFUSED)
+
+
+async def test_the_server_keeps_its_plan_for_an_entry_that_comes_alone(
+    outbox: Outbox, database: Database
+) -> None:
+    for number in range(10):
+        await outbox.add([entry(f"{number}")])
+    # After five plans of its own it compares them with one for all.
+    kept = await database.core.fetchval(
+        "SELECT sum(generic_plans) FROM pg_prepared_statements "
+        "WHERE statement LIKE 'INSERT INTO outbox %'"
+    )
+    assert kept == 5
 
 
 async def test_an_entry_of_before_midnight_is_the_same_after_it(

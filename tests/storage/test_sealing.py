@@ -112,6 +112,16 @@ async def test_a_key_is_on_disk_before_its_day_begins(
     assert (folder / "keys/day").stat().st_mode & 0o777 == 0o700
 
 
+async def test_what_else_lies_beside_the_keys_of_days_matters_to_nobody(
+    database: Database, day_keys: DayKeys, clock: TurnedClock, folder: Path
+) -> None:
+    days = day_keys.days()
+    for name in (".DS_Store", "README", f"{clock.today()}.new"):
+        (folder / "keys/day" / name).write_text("of somebody else")
+    await Retention(database, day_keys).run_once()
+    assert day_keys.days() == days
+
+
 async def test_a_sealed_value_in_another_place_does_not_open(
     database: Database, day_keys: DayKeys, folder: Path, admin: Connection
 ) -> None:
@@ -137,11 +147,9 @@ async def test_a_key_that_cannot_be_kept_is_a_temporary_failure(
         await journal.land(
             source=Source.TRANSACTION, body=b"{}", event_keys=b"", progress=b"", done=True
         )
-    damaged = folder / "keys/damaged"
     place.unlink()
     place.mkdir()
     (place / clock.today().isoformat()).write_bytes(b"short")
-    assert not damaged.exists()
     with pytest.raises(TemporaryFailure, match="is damaged"):
         await journal.land(
             source=Source.TRANSACTION, body=b"{}", event_keys=b"", progress=b"", done=True

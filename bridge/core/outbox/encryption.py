@@ -1,4 +1,4 @@
-"""Which rooms are encrypted. Once so, always; where nobody knows it, it is asked."""
+"""Which rooms are encrypted. Once so, always; where nobody knows, the homeserver is asked."""
 
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -10,10 +10,10 @@ from bridge.sdk.ids import RoomId, UserId
 
 
 class Encryption:
-    """Knows it of each room: encrypted, known to be clear, or unknown.
+    """Knows of each room whether it is encrypted, known to be clear, or unknown.
 
     That a room is encrypted is kept in the database. That it is clear is only remembered while
-    the program runs: what was lost on the way to us before is found by asking.
+    the program runs, so that after a start we ask, and find what was lost on the way to us.
     """
 
     def __init__(
@@ -22,11 +22,13 @@ class Encryption:
         intents: Intents,
         *,
         mark: Callable[[RoomId], Awaitable[None]],
+        unmark: Callable[[RoomId], Awaitable[None]],
         bot: UserId,
     ) -> None:
-        """``mark`` keeps a room's name for good."""
+        """``mark`` keeps a room's name in the database, ``unmark`` takes it out again."""
         self._intents = intents
         self._mark = mark
+        self._unmark = unmark
         self._bot = bot
         self._known: dict[RoomId, bool] = dict.fromkeys(encrypted, True)
         self._marked = set(self._known)
@@ -53,14 +55,18 @@ class Encryption:
     async def check(self, room: RoomId) -> bool:
         """Whether a room that was noted is so: it may have been by a stranger's word.
 
-        Where the bot may not see it, it is. Raises :class:`MatrixError`.
+        Where the bot may not see it, it is. Raises :class:`MatrixError`, and
+        ``TemporaryFailure`` when a wrong mark cannot be removed now; then it still counts.
         """
         self._checking.add(room)
         seen = await self._intents.see_encryption(room, self._bot)
         if seen is False and room in self._checking:
-            # Kept as it is in the database; noted once more, it counts.
-            self._known[room] = False
+            await self._unmark(room)
             self._marked.discard(room)
+            if room in self._checking:
+                self._known[room] = False
+            else:  # Noted meanwhile, and that was just undone.
+                await self.note(room)
         return self.is_known(room)
 
     def doubt(self, room: RoomId) -> None:
