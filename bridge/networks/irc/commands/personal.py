@@ -115,12 +115,9 @@ async def list_channels(call: NetworkCall) -> str:
     if len(pattern.encode()) > MOST_PATTERN_BYTES:
         raise PermanentFailure(f"a pattern has at most {MOST_PATTERN_BYTES} bytes")
     async with own_client(call).at_hand() as (connection, _, inquiries):
-        limits = connection.isupport
-        listing = Listing(pattern, limits.fold)
-        elist = limits.tokens.get("ELIST", "").upper()
-        asked = [pattern] if pattern and ("M" in elist or limits.is_channel(pattern)) else []
+        listing = Listing(pattern, connection.isupport)
         await inquiries.follow(
-            line("LIST", *asked), wanted={replies.LIST_ENTRY}, last={replies.LIST_END},
+            listing.question(), wanted={replies.LIST_ENTRY}, last={replies.LIST_END},
             hear=listing.hear,
         )  # fmt: skip
     return listing.show()
@@ -238,7 +235,7 @@ async def certificate(call: NetworkCall) -> str:
         raise PermanentFailure("certificates need encrypted connections, which this network lacks")
     pem = client.keepsakes.read(CERTIFICATE)
     match call.text:
-        case "" if not pem:
+        case "" | "off" if not pem:
             return f"You have no certificate. Say {as_typed('certfp new')} to have one made."
         case "":
             return f"Your certificate's fingerprint: {certfp.fingerprint(pem.encode())}"
@@ -252,7 +249,7 @@ async def certificate(call: NetworkCall) -> str:
                 f"{known_by}. Tell the network once: "
                 f"{as_typed(f'msg NickServ CERT ADD {known_by}')}"
             )
-        case "off" if pem:
+        case "off":
             await client.keepsakes.keep(CERTIFICATE, "")
             client.reconnect("Comes back without a certificate")
             return "Your certificate is forgotten; your connection is made anew."
