@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from bridge.networks.irc.channels.whereabouts import find_person
+from bridge.networks.irc.channels.rollcall import find_person
 from bridge.networks.irc.connections.inquiry import Inquiries
 from bridge.networks.irc.names import masks
 from bridge.networks.irc.network.network import Network

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from bridge.networks.irc.channels.members import Roster
-from bridge.networks.irc.channels.rollcall import RollCall, operator_signs
+from bridge.networks.irc.channels.rollcall import (
+    find_moderators,
+    find_person,
+    operator_signs,
+)
 from bridge.networks.irc.connections.connection import Connection
-from bridge.networks.irc.connections.inquiry import Priority
+from bridge.networks.irc.connections.inquiry import Inquiries, Priority
 from bridge.networks.irc.format import clean_text
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.private.guidance import HELP, help_lines
@@ -100,7 +104,7 @@ class Desk:
         network: Network,
         host: Host,
         roster: Roster,
-        rollcall: RollCall,
+        inquiries: Inquiries,
         invited: Callable[[RemoteChat, bool], bool],
     ) -> None:
         """``invited``: has the relay come into a channel, into which somebody, perhaps known to be
@@ -110,7 +114,7 @@ class Desk:
         self._network = network
         self._host = host
         self._roster = roster
-        self._rollcall = rollcall
+        self._inquiries = inquiries
         self._windows = {one: asyncio.Queue[tuple[str, _Served]](MOST_WAITING) for one in _Window}
         self._waiting: Counter[str] = Counter()
         """How many wishes of whom are not done yet."""
@@ -210,7 +214,7 @@ class Desk:
     async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
         """Ask the channel's operators who are there. Raises a ``DeliveryError``."""
         channel = request.chat.name
-        found = await self._rollcall.moderators(channel, Priority.PERSON)
+        found = await self._moderators(channel, Priority.PERSON)
         whom = [nick for nick in found if not self._is_one_of_us(nick)][:MOST_ASKED]
         if not whom:
             raise PermanentFailure(
@@ -281,7 +285,7 @@ class Desk:
         ]  # fmt: skip
         found = []
         for chat in chats:
-            moderators = await self._rollcall.moderators(chat.name, said.priority)
+            moderators = await self._moderators(chat.name, said.priority)
             # As it is spelled: our rule may take two nicks for one.
             if said.source.nick in moderators:
                 await self._check_still(said)
@@ -298,9 +302,14 @@ class Desk:
             "the channel, too"
         )
 
+    async def _moderators(self, channel: str, priority: Priority) -> Collection[str]:
+        limits = self._connection.isupport
+        return await find_moderators(self._inquiries, channel, limits, priority)
+
     async def _check_still(self, said: _Served) -> None:
         """Raise ``PermanentFailure`` if the nick may be another's than when it was said."""
-        found = await self._rollcall.find_person(said.source.nick, said.priority)
+        fold, nick = self._connection.isupport.fold, said.source.nick
+        found = await find_person(self._inquiries, nick, fold, said.priority)
         if found != said.source or said.is_nick_lost:
             raise _lost(said)
 
