@@ -72,7 +72,7 @@ def lines(
 
 
 def choose(patterns: Iterable[str], own: Iterable[str], limits: Isupport) -> list[str]:
-    """Give those that are patterns of nicks, and ban nobody of us."""
+    """Give those that are patterns of nicks, and ban none of us."""
     nicks = [limits.fold(nick) for nick in own]
     return [
         pattern

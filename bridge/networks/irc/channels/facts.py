@@ -249,7 +249,7 @@ class Facts:
 
     def _on_kick(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         if self._connection.is_own_nick(message.param(1)):
-            # Who runs it from now on we do not hear.
+            # We do not hear who runs it from now on.
             self._network.ranks.pop(chat.id, None)
         owner = self._network.owner_of(message.param(1), held_only=True)
         if owner is None or not self._network.is_ours(self._roster.seen(message.param(1))):

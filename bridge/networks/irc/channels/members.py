@@ -22,7 +22,7 @@ from bridge.sdk.events import (
 from bridge.sdk.ids import RemoteChatId, RemoteUserId
 
 MOST_MEMBERS = 500_000
-"""In all channels of one connection, who is in several counted for each."""
+"""In all channels of one connection; people who are in several count for each."""
 MOST_INSIDE = 10_000
 """Channels that we are known to be in, bridged or not."""
 
@@ -41,7 +41,7 @@ class _Channel:
     members: dict[str, _Member] = field(default_factory=dict)
     listed: bool = False
     former: set[str] = field(default_factory=set)
-    """Who was there before it is listed anew and was not seen to go, by their folded nicks."""
+    """Those who were there before it is listed anew and were not seen to go, by folded nick."""
 
 
 class Roster:
@@ -54,7 +54,7 @@ class Roster:
         self._channels: dict[str, _Channel] = {}
         self._inside: set[str] = set()
         """Channels that we are in, folded, by what the server has said. It lists names to those
-        outside, too: whom it shows to anybody is not who is there."""
+        outside, too, but not of everybody who is there."""
         self.people = People(self._fold)
         self._gone: Source | None = None
         """Who was last seen to go."""

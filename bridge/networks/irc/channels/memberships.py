@@ -70,8 +70,8 @@ class Way:
 
     async def come(self, channels: Channels) -> None:
         """Be in the channel, or have been put out of it with a return to come, before which
-        nobody knocks there. Raises as ``enter``, also for that where we were never to be before:
-        who ties it to a room hears why.
+        nobody knocks there. Raises as ``enter``, even so where we were never to be before:
+        whoever ties it to a room hears why.
 
         Where it lets nobody in at the moment, whoever asked for it asks again.
         """
@@ -238,8 +238,8 @@ class Memberships:
             )
 
     def check_in(self, chat: RemoteChat, channels: Channels | None) -> None:
-        """Raise ``TemporaryFailure`` if we are not in the chat: who is outside may hear of nobody
-        there, which is not the truth."""
+        """Raise ``TemporaryFailure`` if we are not in the chat: from outside nobody may be
+        seen there, which is not the truth."""
         if channels is None or not channels.is_in(chat.name):
             self.check_rest(chat)
             raise TemporaryFailure(f"We are not in {chat.name}.")
@@ -345,8 +345,8 @@ class Memberships:
 
     def invited(self, chat: RemoteChat, by_operator: bool) -> bool:
         """Be in a chat into which we are invited, now or soon: it may have refused us or put us
-        out. What an operator has put us out of, an operator alone brings us back into early: False
-        if that is so, and it is not known to be one."""
+        out. After a kick only an operator brings us back early: False if it is not known to be
+        one."""
         if self.rest_of(chat) is not None and not by_operator:
             return False
         now = asyncio.get_running_loop().time()

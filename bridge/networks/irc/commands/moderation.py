@@ -158,7 +158,7 @@ async def invite(call: NetworkCall) -> str:
 
 
 async def kick(call: NetworkCall) -> str:
-    """Have somebody out of the channel."""
+    """Put somebody out of the channel."""
     chat, _ = _channel(call)
     first, _, rest = call.text.partition(" ")
     nick = read_nick(first)

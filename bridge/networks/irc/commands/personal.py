@@ -69,7 +69,7 @@ async def reconnect(call: NetworkCall) -> str:
     async with client.at_hand() as (connection, _, _):
         who = f"{connection.own.nick} on {connection.server}"
     if is_anew:
-        client.note_wish()  # Not before: who got no connection may try again.
+        client.note_wish()  # Not before: whoever got no connection may try again.
         return (
             f"You are connected anew, as {who}. You come back into the channels that you were in."
         )
@@ -192,7 +192,7 @@ async def away(call: NetworkCall) -> str:
 
 
 async def raw(call: NetworkCall) -> str:
-    """Write a line as it is, where the settings let people."""
+    """Write a line as it is, where the settings allow it."""
     client = own_client(call)
     one = typed.read_raw(call.text, allowed=client.settings.allow_raw)
     async with client.at_hand() as (_, _, inquiries):
@@ -215,7 +215,7 @@ async def username(call: NetworkCall) -> str:
         raise PermanentFailure(
             "a user name has at most ten small letters, digits, - and _, a letter or digit first"
         )
-    # Whom the network does not let in by the present one gets no other: no ban is got round.
+    # Nobody who is not let in by the present one gets another: no ban is got round.
     async with client.at_hand():
         before = await client.naming.username()
         now = await client.naming.change_username(wanted)

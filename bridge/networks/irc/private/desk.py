@@ -84,7 +84,7 @@ class _Served:
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Said(_Served):
     wish: Wish | None
-    """None: to hear what there is to wish."""
+    """None: they ask what there is to say."""
     named: Sequence[str]
     """Channels."""
     about: str
@@ -107,8 +107,8 @@ class Desk:
         inquiries: Inquiries,
         invited: Callable[[RemoteChat, bool], bool],
     ) -> None:
-        """``invited``: has the relay come into a channel, into which somebody, perhaps known to be
-        an operator, invites it; false if that counts for nothing from who is not."""
+        """``invited``: has the relay come into a channel into which somebody invites it, known to
+        be an operator or not; false if from one who is not it counts for nothing."""
         self._connection = connection
         self._invited = invited
         self._network = network
@@ -149,15 +149,15 @@ class Desk:
 
     def take_invitation(self, source: Source, chat: RemoteChat) -> None:
         """Have the relay come into a bridged channel into which somebody invites it: at once, or
-        if the server says that they run it. What the relay knows of that is of no use out there.
+        if the server says that they run it. From outside the relay does not hear who does.
         """
         if not self._invited(chat, False):
             said = _Invitation(source=source, nick=source.nick, chat=chat)
             self._queue(_Window.OTHERS, f"@{source.host or source.nick}", 1, said)
 
     def follow(self, message: Incoming) -> None:
-        """Learn from a line that a nick goes from somebody, or to them: what is wished by it and
-        not done yet is not done."""
+        """Learn from a line that somebody gives up a nick, or takes it: what was wished under it
+        and is not done yet is not done."""
         fold = self._connection.isupport.fold
         if message.source is None or message.command not in {"NICK", "QUIT"}:
             return
@@ -274,8 +274,8 @@ class Desk:
     async def _run_by(self, said: _Served, named: Sequence[str]) -> Sequence[RemoteChat]:
         """The channels among those named, else among the bridged ones, that somebody runs."""
         fold = self._connection.isupport.fold
-        # Whom the relay does not hear to be an operator must name a channel: else anybody could
-        # have the server asked about all channels that they are in.
+        # Anybody who is no operator, as far as the relay hears, must name a channel: else they
+        # could have the server asked about all channels that they are in.
         chats = [
             self._roster.find_chat(name) or RemoteChat(id=RemoteChatId(fold(name)), name=name)
             for name in named

@@ -24,8 +24,8 @@ from bridge.sdk.module import Host
 
 SENTENCE = (
     "I am a connection to Matrix. Private messages are not carried there: "
-    "please write in the channel. If nothing of yours is to be carried, say optout. Who runs a "
-    "channel here may say status, leave, block, unblock. More: /msg {} help"
+    "please write in the channel. If nothing of yours is to be carried, say optout. Those who "
+    "run a channel here may say status, leave, block, unblock. More: /msg {} help"
 )
 REFUSED = "Your message was not carried to Matrix: {}."
 INVITED = (
@@ -133,7 +133,7 @@ class Doorman:
             self._tell_once(source.nick, INVITED.format(self._host.instance, channel))
 
     def _leave_out(self, message: Incoming, nick: str) -> None:
-        """Note what a service says unasked; who may be a person with such a name is told."""
+        """Note what a service says unasked; whoever may be a person with such a name is told."""
         key = self._connection.isupport.fold(nick)
         if message.is_replayed or message.command not in replies.SPEAKING | {"INVITE"}:
             return
