@@ -70,8 +70,8 @@ class Way:
 
     async def come(self, channels: Channels) -> None:
         """Be in the channel, or have been put out of it with a return to come, before which
-        nobody knocks there. Raises as ``enter``, even so where we were never to be before:
-        whoever ties it to a room hears why.
+        nobody knocks there. Raises as ``enter``; put out again only where we were never to be
+        before, so that whoever ties it to a room hears why.
 
         Where it lets nobody in at the moment, whoever asked for it asks again.
         """
