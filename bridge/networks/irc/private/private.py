@@ -29,9 +29,10 @@ SENTENCE = (
 )
 REFUSED = "Your message was not carried to Matrix: {}."
 INVITED = (
-    "I come into a channel with a room: somebody in Matrix has to say there: "
-    f"{as_typed('bridge {} {}')}. The channel's operators are asked then."
+    "I come into a channel when a Matrix room is bridged to it: somebody has to say in that room "
+    f"{as_typed('bridge {} {}')}."
 )
+ASKED = " The channel's operators are asked then."
 OF_SERVICES = "yours is a name of services, which open no direct chat"
 _NOTED = "noted"
 ANSWERED = (ACTION, "CLIENTINFO", "PING", "TIME", "VERSION")
@@ -130,7 +131,9 @@ class Doorman:
         if desk is not None and chat is not None:
             desk.take_invitation(source, chat)
         elif self._connection.isupport.names_channel(channel):
-            self._tell_once(source.nick, INVITED.format(self._host.instance, channel))
+            asked = "" if self._network.settings.own_network else ASKED
+            said = INVITED.format(self._host.instance, channel)
+            self._tell_once(source.nick, said + asked)
 
     def _leave_out(self, message: Incoming, nick: str) -> None:
         """Note what a service says unasked; whoever may be a person with such a name is told."""
