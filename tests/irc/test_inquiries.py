@@ -8,7 +8,8 @@ from bridge.networks.irc.client.client import IrcClient
 from bridge.networks.irc.wire import line
 from bridge.sdk.errors import DeliveryUncertain, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteMessage
-from tests.irc.questions import asked, pong, refused, say, settled
+from tests.irc.commands import refused, say
+from tests.irc.questions import asked, pong, settled
 from tests.irc.stage import Network, chat, direct, listening, running, speaking, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
