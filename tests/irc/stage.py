@@ -275,6 +275,13 @@ async def speaking(
         yield puppet, host, peer, run
 
 
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so of which nobody tells."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
 async def synced(peer: Peer) -> None:
     """Wait until the client has read all that was said to it."""
     peer.say("PING :sync")
