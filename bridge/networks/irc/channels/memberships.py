@@ -152,9 +152,8 @@ class Memberships:
         self._next: dict[RemoteChatId, float] = {}
         """When each of those that we return to is knocked at next, or was, in the loop's
         seconds."""
-        self._kicks: dict[RemoteChatId, int] = {}
-        self._kicked_at: dict[RemoteChatId, float] = {}
-        """When the last of them was, in the loop's seconds."""
+        self._kicks: dict[RemoteChatId, tuple[int, float]] = {}
+        """How many there were, and when the last of them was, in the loop's seconds."""
         self.kicks_seconds = KICKS_SECONDS
         self._invited_at: dict[RemoteChatId, float] = {}
         """When we knock at a chat, or did, as somebody invited us: in the loop's seconds."""
@@ -199,7 +198,6 @@ class Memberships:
                 way.is_void = True
         self._end_return(chat)
         self._kicks.pop(chat.id, None)
-        self._kicked_at.pop(chat.id, None)
         self._invited_at.pop(chat.id, None)
         return self._chats.pop(chat.id, chat)
 
@@ -262,12 +260,14 @@ class Memberships:
         return True
 
     def _return_after_kick(self, chat: RemoteChat) -> None:
-        self._forget_old_kicks(chat)
-        kicks = self._kicks[chat.id] = self._kicks.get(chat.id, 0) + 1
+        now = asyncio.get_running_loop().time()
+        before, last = self._kicks.get(chat.id, (0, now))
+        kicks = 1 if now - last >= self.kicks_seconds else before + 1
+        self._kicks[chat.id] = kicks, now
         pause = min(self._rejoin_seconds * 2 ** min(kicks - 1, 20), LONGEST_REJOIN_SECONDS)
         # One that is still on its way knows nothing of the kick, and may rest for an hour.
         self._end_return(chat)
-        self._resting[chat.id] = asyncio.get_running_loop().time() + pause
+        self._resting[chat.id] = now + pause
         self._begin_return(chat, pause)
 
     async def keep(self, channels: Channels, tell: Tell) -> None:
@@ -335,13 +335,6 @@ class Memberships:
             self._host.log.info("%s", error, extra={"event": "rejoin_failed"})
             return True
         return False
-
-    def _forget_old_kicks(self, chat: RemoteChat) -> None:
-        """Count from the beginning if the last kick is long ago."""
-        now = asyncio.get_running_loop().time()
-        if now - self._kicked_at.get(chat.id, now) >= self.kicks_seconds:
-            self._kicks.pop(chat.id, None)
-        self._kicked_at[chat.id] = now
 
     def invited(self, chat: RemoteChat, by_operator: bool) -> bool:
         """Be in a chat into which we are invited, now or soon: it may have refused us or put us

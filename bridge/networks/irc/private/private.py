@@ -53,10 +53,10 @@ class Doorman:
         network: Network,
         host: Host,
         *,
-        owner: UserId | None = None,
-        desk: Desk | None = None,
-        whispers: Whispers | None = None,
-        missed: Missed | None = None,
+        owner: UserId | None,
+        desk: Desk | None,
+        whispers: Whispers | None,
+        missed: Missed | None,
     ) -> None:
         """``owner``: whose connection it is; ``desk``: where the relay serves operators;
         ``whispers``: what makes direct chats of it; ``missed``: what was said before."""
