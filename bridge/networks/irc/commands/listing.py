@@ -88,22 +88,23 @@ def read_whois(nick: str, lines: Sequence[Incoming], fold: Callable[[str], str])
     if who is None:
         return f"There is nobody called {nick}."
     said = [
-        f"{who.param(1)} is {strip_codes(who.param(-1))} ({who.param(2)}@{who.param(3)})",
+        f"{who.param(1)} is {who.param(-1)} ({who.param(2)}@{who.param(3)})",
         *_of(found, "330", lambda one: f"account {one.param(2)}"),
         *_of(found, "307", lambda one: "a registered nick"),
-        *_of(found, "301", lambda one: f"away: {strip_codes(one.param(-1))}"),
+        *_of(found, "301", lambda one: f"away: {one.param(-1)}"),
         *_of(found, "312", lambda one: f"on {one.param(2)}"),
         *_of(found, "313", lambda one: "an operator of the network"),
         *_of(found, "335", lambda one: "a program"),
         *_of(found, "671", lambda one: "encrypted"),
         *_of(found, "317", lambda one: f"silent for {_duration(one.param(2))}"),
     ]
-    channels = " ".join(one.param(-1) for one in lines if one.command == "319").split()
+    listed = " ".join(one.param(-1) for one in lines if one.command == "319")
+    channels = strip_codes(listed).split()  # Before it is split: some codes count as a space.
     if channels:
         more = f" and {len(channels) - MOST_WHOIS_CHANNELS} more"
         shown = ", ".join(channels[:MOST_WHOIS_CHANNELS])
         said.append(f"in {shown}" + more * (len(channels) > MOST_WHOIS_CHANNELS))
-    return "; ".join(cut(one, 2 * MOST_WORD_BYTES) for one in said) + "."
+    return "; ".join(cut(strip_codes(one), 2 * MOST_WORD_BYTES) for one in said) + "."
 
 
 def _of(found: dict[str, Incoming], code: str, say: Callable[[Incoming], str]) -> Sequence[str]:
