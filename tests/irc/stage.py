@@ -49,6 +49,8 @@ class Host:
         self.accounts: list[RemoteUserId] = []
         self.kept: dict[str, Secret] = {}
         self.wishes: list[ModeratorWish] = []
+        self.told = "and more"
+        """What else is told to whoever wishes something."""
         self.failures: list[Exception] = []
         """Raised by the next calls of ``receive``."""
         self.refusals: list[Exception] = []
@@ -110,7 +112,7 @@ class Host:
     async def obey(self, wish: ModeratorWish) -> str:
         """Remember what somebody who runs a channel wishes."""
         self.wishes.append(wish)
-        return f"{wish.wish.value} is done\nand more"
+        return f"{wish.wish.value} is done\n{self.told}"
 
     async def wait_until(self, is_so: Callable[["Host"], bool]) -> None:
         """Wait until what was given is so."""

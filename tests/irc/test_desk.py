@@ -70,6 +70,23 @@ async def test_an_operator_who_ends_it_does_not_wait_for_what_others_look_at() -
         assert [one.wish for one in host.wishes] == [Wish.BLOCK]
 
 
+async def test_of_many_who_are_blocked_an_operator_hears_each() -> None:
+    blocked = [f"@person{number}:example.org" for number in range(40)]
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "@olga") as (_, host, peer, _),
+    ):
+        host.told = f"Blocked: {', '.join(blocked)}."
+        peer.say(":olga!o@h PRIVMSG {nick} :status")
+        await peer.expect("NAMES #room")
+        list_names(peer, "@olga", olga="o@h")
+        await peer.expect("NOTICE olga :status is done")
+        heard = ""
+        while not heard.endswith("."):
+            heard += " " + (await peer.expect("NOTICE olga :")).removeprefix("NOTICE olga :")
+    assert heard == f" {host.told}"
+
+
 async def test_a_notice_that_begins_with_a_wish_is_neither_taken_nor_answered() -> None:
     async with (
         scripted_server() as server,

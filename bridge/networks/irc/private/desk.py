@@ -206,7 +206,7 @@ class Desk:
             answer = await self._serve(said)
         except DeliveryError as error:
             answer = f"That cannot be done: {str(error).rstrip('.')}."
-        lines = answer.splitlines()
+        lines = [row for one in answer.splitlines() for row in _rows(one)]
         if len(lines) > MOST_LINES:
             lines[MOST_LINES - 1 :] = ["There is more: name the channel."]
         return lines
@@ -374,6 +374,17 @@ def _short_id(user: str) -> str:
     if len(server.encode()) > _SERVER_BYTES:  # Whose it is stands at its end.
         server = "..." + server.encode()[-_SERVER_BYTES:].decode("utf-8", "ignore")
     return f"{cut(name, _NAME_BYTES - len(server.encode()))}...:{server}"
+
+
+def _rows(text: str) -> list[str]:
+    """A text as rows that fit into an answer, broken at spaces."""
+    rows: list[str] = []
+    for word in text.split(" "):
+        if rows and len(f"{rows[-1]} {word}".encode()) <= _REPLY_BYTES:
+            rows[-1] += f" {word}"
+        else:
+            rows.append(word)
+    return rows
 
 
 def _notice(nick: str, text: str) -> Line:
