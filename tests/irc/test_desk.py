@@ -201,3 +201,24 @@ async def test_long_names_hide_nothing_of_what_an_operator_is_asked(
     assert name.endswith("long.example")
     assert "people there could speak here" in asked
     assert len(asked.encode()) <= 512 - 100
+
+
+async def test_an_operator_reads_what_to_say_however_long_the_channels_name_is() -> None:
+    channel, names = "#" + "x" * 199, "@olga"
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (client, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        request = ConsentRequest(
+            chat=chat(channel), room="r" * 100, minutes=5, asked_by=user_id("Alice")
+        )
+        tasks.create_task(client.ask(request))
+        await peer.expect(f"NAMES {channel}")
+        peer.say(
+            f":irc.test 353 {{nick}} = {channel} :{names}", f":irc.test 366 {{nick}} {channel} :"
+        )
+        asked = [await peer.expect("PRIVMSG olga :") for _ in range(4)]
+    assert asked[0].endswith("people there could speak here.")
+    for answer in (f"/msg {peer.nick} yes {channel}", f"/msg {peer.nick} no {channel}"):
+        assert any(one.endswith(answer) for one in asked)

@@ -18,7 +18,7 @@ from bridge.networks.irc.connections.inquiry import Inquiries, Priority
 from bridge.networks.irc.format import clean_text
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.private.guidance import HELP, help_lines
-from bridge.networks.irc.wire import Incoming, Line, Source, cut, line, notice
+from bridge.networks.irc.wire import LINE_BYTES, Incoming, Line, Source, cut, line, notice
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import (
     ConsentRequest,
@@ -51,6 +51,8 @@ MOST_ASKED = 5
 """So many operators of a channel are asked at most."""
 LATER = "Too many people ask me something just now. Please say it again in a minute."
 _REPLY_BYTES = 350
+_QUESTION_BYTES = LINE_BYTES - 120
+"""Of each line that an operator is asked with: the server puts our own mask before it."""
 _NAME_BYTES = 80
 """Of the names that others have given in a question: they must not push out what is asked."""
 _SERVER_BYTES = 60
@@ -221,22 +223,27 @@ class Desk:
                 f"no operator of {channel} is to be seen from outside: nobody there has the sign "
                 "just now, or the channel is hidden (+s, +p) or does not exist"
             )
-        own, limits = self._connection.own.nick, self._connection.isupport
+        own, fold = self._connection.own.nick, self._connection.isupport.fold
+        short = _short(channel)
+        yes = (
+            f"You run {short}: if you agree, say within {request.minutes} minutes: "
+            f"/msg {own} yes {channel}"
+        )
+        no = f"If not: /msg {own} no {channel}"
+        answers = f"{yes}   {no}"
         question = (
-            f"{_short_id(request.asked_by)} asks to bridge {channel} to the Matrix room "
+            f"{_short_id(request.asked_by)} asks to bridge {short} to the Matrix room "
             f"{_short(request.room)}: what is said here would be shown and kept there, and "
             "people there could speak here.",
-            f"You run {channel}: if you agree, say within {request.minutes} minutes: "
-            f"/msg {own} yes {channel}   If not: /msg {own} no {channel}",
+            *([answers] if len(answers.encode()) <= _QUESTION_BYTES else [yes, no]),
             f"Later, at any time: /msg {own} status, leave, block <nick or homeserver>, unblock. "
             f"{self._network.settings.who_answers}",
         )
-        self._asked[limits.fold(channel)] = frozenset(map(limits.fold, whom))
+        self._asked[fold(channel)] = frozenset(map(fold, whom))
         for nick in whom:
             for text in question:
-                await self._connection.say(
-                    line("PRIVMSG", nick, cut(text.strip(), limits.line_length - 120))
-                )
+                said = cut(text.strip(), _QUESTION_BYTES)
+                await self._connection.say(line("PRIVMSG", nick, said))
         return [self._user(nick) for nick in whom]
 
     # --- inside ---
