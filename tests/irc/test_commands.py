@@ -287,7 +287,7 @@ async def test_what_is_done_on_each_connect_and_the_certificate_are_kept(
     async with running(ann.client), irc_user(server.port, "carl") as carl:
         assert "raw" in await ann.refused("autocommand raw OPER a b")
         assert "begins with" in await ann.refused("autocommand join #x")
-        assert "1 lines" in await ann.say("autocommand msg carl here I am")
+        assert "(1 line)" in await ann.say("autocommand msg carl here I am")
         assert "no certificate" in await ann.say("certfp")
         assert "no certificate" in await ann.say("certfp off")
         made = await ann.say("certfp new")

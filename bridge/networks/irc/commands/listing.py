@@ -116,7 +116,7 @@ def _duration(text: str) -> str:
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}"
-    return f"{seconds} seconds"
+    return f"{seconds} second" + "s" * (seconds != 1)
 
 
 def _with_rank(word: str, signs: str) -> str:

@@ -267,4 +267,5 @@ async def autocommand(call: NetworkCall) -> str:
         return "Nothing is done on connect any more."
     lines = typed.read_autocommands(call.text, allow_raw=client.settings.allow_raw)
     await client.keepsakes.keep(AUTOCOMMAND, call.text)
-    return f"Kept. It is done on each connect from now on ({len(lines)} lines)."
+    number = "1 line" if len(lines) == 1 else f"{len(lines)} lines"
+    return f"Kept. It is done on each connect from now on ({number})."
