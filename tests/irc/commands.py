@@ -24,25 +24,41 @@ class Call:
     relay: IrcClient
 
 
+async def say(
+    said: str, relay: IrcClient, own: IrcClient | None = None, channel: str = "", *,
+    sender: str = "Alice",
+) -> str:  # fmt: skip
+    """Give a command, in the channel's room if one is named; return the answer."""
+    name, _, text = said.partition(" ")
+    return await BY_NAME[name].run(
+        Call(
+            sender=Sender(user_id=user_id(sender), name=sender), text=text.strip(),
+            chat=chat(channel) if channel else None, own=own, relay=relay,
+        )
+    )  # fmt: skip
+
+
+async def refused(
+    said: str, relay: IrcClient, channel: str, own: IrcClient | None = None, *,
+    sender: str = "Alice",
+) -> str:  # fmt: skip
+    """Give a command that is refused; return why."""
+    with pytest.raises(PermanentFailure) as refusal:
+        await say(said, relay, own, channel, sender=sender)
+    return str(refusal.value)
+
+
 class Person:
     """Somebody on Matrix, with a client of their own, and perhaps in a bridged room."""
 
     def __init__(self, network: Network, name: str, relay: IrcClient, channel: str = "") -> None:
         self.client, self.host = network.puppet(name)
-        self._sender = Sender(user_id=user_id(name), name=name)
-        self._relay = relay
-        self._chat = chat(channel) if channel else None
+        self._name, self._relay, self._channel = name, relay, channel
 
     async def say(self, said: str) -> str:
         """Give a command; return the answer."""
-        name, _, text = said.partition(" ")
-        return await BY_NAME[name].run(
-            Call(sender=self._sender, text=text.strip(), chat=self._chat, own=self.client,
-                 relay=self._relay)
-        )  # fmt: skip
+        return await say(said, self._relay, self.client, self._channel, sender=self._name)
 
     async def refused(self, said: str) -> str:
         """Give a command that is refused; return why."""
-        with pytest.raises(PermanentFailure) as refusal:
-            await self.say(said)
-        return str(refusal.value)
+        return await refused(said, self._relay, self._channel, self.client, sender=self._name)

@@ -49,6 +49,8 @@ class Host:
         self.accounts: list[RemoteUserId] = []
         self.kept: dict[str, Secret] = {}
         self.wishes: list[ModeratorWish] = []
+        self.told = "and more"
+        """What else is told to whoever wishes something."""
         self.failures: list[Exception] = []
         """Raised by the next calls of ``receive``."""
         self.refusals: list[Exception] = []
@@ -110,7 +112,7 @@ class Host:
     async def obey(self, wish: ModeratorWish) -> str:
         """Remember what somebody who runs a channel wishes."""
         self.wishes.append(wish)
-        return f"{wish.wish.value} is done\nand more"
+        return f"{wish.wish.value} is done\n{self.told}"
 
     async def wait_until(self, is_so: Callable[["Host"], bool]) -> None:
         """Wait until what was given is so."""
@@ -273,6 +275,13 @@ async def speaking(
         await peer.expect("PRIVMSG #room :first")
         await sent
         yield puppet, host, peer, run
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so of which nobody tells."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not is_so():
+            await asyncio.sleep(0.01)
 
 
 async def synced(peer: Peer) -> None:

@@ -9,7 +9,8 @@ from bridge.networks.irc.connections.flood import Flood
 from bridge.networks.irc.connections.inquiry import Inquiries, NotAskedError
 from bridge.networks.irc.wire import Line, line
 from bridge.sdk.errors import TemporaryFailure
-from tests.irc.questions import asked, pong, say, settled
+from tests.irc.commands import say
+from tests.irc.questions import asked, pong, settled
 from tests.irc.stage import Network, chat, list_names, listening, message, running, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 

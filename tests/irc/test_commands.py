@@ -37,6 +37,8 @@ async def test_a_person_sees_and_changes_the_own_connection(
         assert "carl is" in await ann.say("whois carl")
         assert "nobody" in await ann.refused("whois nobody_here")
         assert await ann.say(f"list *{channel[1:]}") == f"{channel} (1): all about trees"
+        part_of_name = await ann.say(f"list {channel[2:]}")
+        assert part_of_name == f"{channel} (1): all about trees"
         assert "no such channel" in await ann.say("list *never-heard-of*")
 
         assert await ann.say(f"nick {nick}") == f"You are {nick} from now on."
@@ -285,8 +287,9 @@ async def test_what_is_done_on_each_connect_and_the_certificate_are_kept(
     async with running(ann.client), irc_user(server.port, "carl") as carl:
         assert "raw" in await ann.refused("autocommand raw OPER a b")
         assert "begins with" in await ann.refused("autocommand join #x")
-        assert "1 lines" in await ann.say("autocommand msg carl here I am")
+        assert "(1 line)" in await ann.say("autocommand msg carl here I am")
         assert "no certificate" in await ann.say("certfp")
+        assert "no certificate" in await ann.say("certfp off")
         made = await ann.say("certfp new")
         known_by = certfp.fingerprint(ann.host.kept[CERTIFICATE].reveal().encode())
         assert known_by in made

@@ -7,15 +7,14 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 
-from bridge.networks.irc.client.client import IrcClient
 from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.dial import Rotation, Way, connect
 from bridge.networks.irc.protocol.handshake import Identity
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import line
-from bridge.sdk.errors import DeliveryError, PermanentFailure
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteMessage
-from tests.irc.stage import NOW, Network, chat, message, running
+from tests.irc.stage import NOW, Network, chat, message, outcome, running
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import OPERATOR, OPERATOR_PASSWORD, IrcServer
@@ -67,8 +66,8 @@ async def test_of_two_messages_at_once_the_refused_one_is_told(server: IrcServer
         chief.say("MODE #shut +m")
         await chief.sync()
         async with asyncio.TaskGroup() as tasks:
-            taking = tasks.create_task(failure_of(alice, "#open", "to the open one"))
-            refusing = tasks.create_task(failure_of(alice, "#shut", "no"))
+            taking = tasks.create_task(outcome(alice, "#open", "to the open one"))
+            refusing = tasks.create_task(outcome(alice, "#shut", "no"))
         await chief.expect("to the open one")
     assert await taking is None
     refused = await refusing
@@ -83,10 +82,10 @@ async def test_of_messages_in_one_channel_the_refused_line_is_told(server: IrcSe
         await alice.send(message("#strict", "hello"))
         strict.say("MODE #strict +m", "PRIVMSG Alice_O :\x01PING 1\x01")
         await strict.expect("NOTICE", "PING 1")
-        refused = await failure_of(alice, "#strict", "no")
+        refused = await outcome(alice, "#strict", "no")
         strict.say("MODE #strict -m", "PRIVMSG Alice_O :\x01PING 2\x01")
         await strict.expect("NOTICE", "PING 2")
-        assert await failure_of(alice, "#strict", "yes") is None
+        assert await outcome(alice, "#strict", "yes") is None
         await strict.expect("yes")
     assert isinstance(refused, PermanentFailure)
 
@@ -122,7 +121,7 @@ async def test_a_message_that_a_server_swallows_is_told_to_the_sender() -> None:
             await alice.send(message("#quiet", "heard"))
             shunner.say("SHUN Alice_S!*@* 60 :hush")
             await shunner.sync()
-            error = await failure_of(alice, "#quiet", "unheard")
+            error = await outcome(alice, "#quiet", "unheard")
             await shunner.sync()
         assert isinstance(error, PermanentFailure)
         assert "has read it and did not pass it on" in str(error)
@@ -153,11 +152,3 @@ async def test_a_line_that_a_server_cuts_is_noticed() -> None:
 async def read_all(connection: Connection) -> None:
     while True:
         await connection.read()
-
-
-async def failure_of(client: IrcClient, channel: str, text: str) -> DeliveryError | None:
-    try:
-        await client.send(message(channel, text))
-    except DeliveryError as error:
-        return error
-    return None

@@ -70,6 +70,23 @@ async def test_an_operator_who_ends_it_does_not_wait_for_what_others_look_at() -
         assert [one.wish for one in host.wishes] == [Wish.BLOCK]
 
 
+async def test_of_many_who_are_blocked_an_operator_hears_each() -> None:
+    blocked = [f"@person{number}:example.org" for number in range(40)]
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "@olga") as (_, host, peer, _),
+    ):
+        host.told = f"Blocked: {', '.join(blocked)}."
+        peer.say(":olga!o@h PRIVMSG {nick} :status")
+        await peer.expect("NAMES #room")
+        list_names(peer, "@olga", olga="o@h")
+        await peer.expect("NOTICE olga :status is done")
+        heard = ""
+        while not heard.endswith("."):
+            heard += " " + (await peer.expect("NOTICE olga :")).removeprefix("NOTICE olga :")
+    assert heard == f" {host.told}"
+
+
 async def test_a_notice_that_begins_with_a_wish_is_neither_taken_nor_answered() -> None:
     async with (
         scripted_server() as server,
@@ -184,3 +201,24 @@ async def test_long_names_hide_nothing_of_what_an_operator_is_asked(
     assert name.endswith("long.example")
     assert "people there could speak here" in asked
     assert len(asked.encode()) <= 512 - 100
+
+
+async def test_an_operator_reads_what_to_say_however_long_the_channels_name_is() -> None:
+    channel, names = "#" + "x" * 199, "@olga"
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (client, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        request = ConsentRequest(
+            chat=chat(channel), room="r" * 100, minutes=5, asked_by=user_id("Alice")
+        )
+        tasks.create_task(client.ask(request))
+        await peer.expect(f"NAMES {channel}")
+        peer.say(
+            f":irc.test 353 {{nick}} = {channel} :{names}", f":irc.test 366 {{nick}} {channel} :"
+        )
+        asked = [await peer.expect("PRIVMSG olga :") for _ in range(4)]
+    assert asked[0].endswith("people there could speak here.")
+    for answer in (f"/msg {peer.nick} yes {channel}", f"/msg {peer.nick} no {channel}"):
+        assert any(one.endswith(answer) for one in asked)

@@ -8,7 +8,8 @@ from bridge.networks.irc.client.client import IrcClient
 from bridge.networks.irc.wire import line
 from bridge.sdk.errors import DeliveryUncertain, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteMessage
-from tests.irc.questions import asked, pong, refused, say, settled
+from tests.irc.commands import refused, say
+from tests.irc.questions import asked, pong, settled
 from tests.irc.stage import Network, chat, direct, listening, running, speaking, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
@@ -237,8 +238,11 @@ async def test_who_somebody_is_is_said_by_what_the_server_says_of_that_nick() ->
             await peer.expect("WHOIS bob")
             # The rest of the answer before, in which somebody else is.
             peer.say(":irc.test 311 Alice eve e eve.test * :Eve")
-            peer.say(":irc.test 311 Alice Bob b bob.test * :Bob", ":irc.test 318 Alice bob :End")
-            assert await told == "Bob is Bob (b@bob.test)."
+            peer.say(
+                ":irc.test 311 Alice Bob b bob.test * :\x02Bob", ":irc.test 319 Alice Bob :@#\x1dy"
+            )
+            peer.say(":irc.test 318 Alice bob :End")
+            assert await told == "Bob is Bob (b@bob.test); in @#y."
 
 
 async def test_a_reconnect_that_did_not_come_about_may_be_said_again_at_once() -> None:

@@ -1,7 +1,7 @@
 """Whom a network bans does not knock again: as the core runs the logins, and all together."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -19,7 +19,7 @@ from bridge.sdk.ids import InstanceId, LoginId, UserId
 from bridge.sdk.login import LoginKind, LoginState
 from bridge.telemetry import Telemetry
 from tests.core.instances import NO_GUESTS
-from tests.irc.stage import chat, message, user_id
+from tests.irc.stage import chat, message, until, user_id
 from tests.irc.stores import MemoryStore
 from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
 
@@ -71,12 +71,6 @@ async def at_work(
             yield instance
         finally:
             task.cancel()
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not is_so():
-            await asyncio.sleep(0.01)
 
 
 def relay_of(instance: Instance) -> Session:

@@ -13,7 +13,7 @@ from tests.rigs.scripted_irc import scripted_server
 
 PEOPLE = {
     nick.lower(): Mention(UserId(""), nick, RemoteUserId(nick.lower()))
-    for nick in ("Alice", "bob[m]", "it", "carl")
+    for nick in ("Alice", "bob[m]", "it", "carl", "Zoë")
 }
 
 
@@ -58,6 +58,8 @@ def marked(rich: Rich) -> str:
         ("see https://Alice/Alice now", "see https://Alice/Alice now", ""),
         ("Alicelle Alice9 Aliceö", "Alicelle Alice9 Aliceö", ""),
         ("Alice.", "<Alice>.", "Alice."),
+        ("zoë: hello", "<Zoë>: hello", "<Zoë>: hello"),
+        ("ask Zoë, not Zoëlle", "ask <Zoë>, not Zoëlle", ""),
         ("  Alice: indented", "  <Alice>: indented", "  <Alice>: indented"),
     ],
 )

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from bridge.demo.matrix_user import PATIENCE
 from bridge.networks.irc.private.desk import WISHES
 from bridge.networks.irc.private.once import FORGET_SECONDS, MOST, MOST_EACH, Once
@@ -94,12 +96,25 @@ async def test_one_answer_does_not_silence_another() -> None:
         await synced(peer)
         hello, den, nook = notices_to(peer, "bob")
         assert hello.startswith("I am a connection to Matrix")
-        assert "bridge test #den. " in den
-        assert "bridge test #nook. " in nook
+        assert den.endswith("bridge test #den.")
+        assert nook.endswith("bridge test #nook.")
         # Nobody can have us talk for ever.
         peer.say(*(f":bob!b@h INVITE {{nick}} #den{number}" for number in range(50)))
         await synced(peer)
         assert len(notices_to(peer, "bob")) == MOST_EACH
+
+
+@pytest.mark.parametrize("own_network", [True, False])
+async def test_who_invites_us_is_told_that_operators_are_asked_where_they_are(
+    own_network: bool,
+) -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port, own_network=own_network)) as (_, _, peer, _),
+    ):
+        peer.say(":bob!b@h INVITE {nick} #den")
+        told = await peer.expect("NOTICE bob :")
+        assert ("operators are asked" in told) != own_network
 
 
 async def test_a_second_refusal_is_told_like_the_first() -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.networks.irc.connections.flood import Flood
-from bridge.networks.irc.format import strip_codes
-from bridge.networks.irc.messages.speech import compose, read_text, relayed_name
+from bridge.networks.irc.format import from_irc, strip_codes
+from bridge.networks.irc.messages.speech import compose, read_relayed, read_text, relayed_name
 from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.protocol.times import read_time
 from bridge.networks.irc.settings import IrcSettings
@@ -96,6 +96,21 @@ def test_what_people_say_is_read(raw: bytes, kind: MessageKind, text: str) -> No
     incoming = parse(raw)
     assert incoming is not None
     assert read_text(incoming) == (kind, Rich((Text(text),)))
+
+
+@pytest.mark.parametrize(("said", "text"), [
+    ("<bob> hi", Text("hi")),
+    ("<\x0304bob\x03> 5 apples", Text("5 apples")),
+    ("\x02<bob> \x02hi", Text("hi")),
+    ("<bob> \x02hi\x0f", Styled(Style.BOLD, (Text("hi"),))),
+    ("<\x02bob\x02> \x02hi\x02", Styled(Style.BOLD, (Text("hi"),))),
+    ("<\x1dbob\x0f>\x02 hi", Styled(Style.BOLD, (Text("hi"),))),
+])  # fmt: skip
+def test_what_another_relay_says_for_somebody_looks_as_it_does_there(
+    said: str, text: Text | Styled
+) -> None:
+    name, rest = read_relayed(said) or ("", "")
+    assert (name, from_irc(rest)) == ("bob", Rich((text,)))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from bridge.networks.irc.channels.whereabouts import find_person
+from bridge.networks.irc.channels.rollcall import find_person
 from bridge.networks.irc.connections.inquiry import Inquiries
 from bridge.networks.irc.names import masks
 from bridge.networks.irc.network.network import Network
@@ -72,7 +72,7 @@ def lines(
 
 
 def choose(patterns: Iterable[str], own: Iterable[str], limits: Isupport) -> list[str]:
-    """Give those that are patterns of nicks, and ban nobody of us."""
+    """Give those that are patterns of nicks, and ban none of us."""
     nicks = [limits.fold(nick) for nick in own]
     return [
         pattern

@@ -64,9 +64,9 @@ class Channels:
     async def enter(self, name: str, check: Callable[[], None] = lambda: None) -> None:
         """Be let into the channel. Raises a ``DeliveryError`` with the server's reason.
 
-        Who is put out again before this returns is told by ``is_in``.
+        Whether we were put out again before this returns, ``is_in`` tells.
 
-        ``check``: called before it is asked for; raises if it must not be, being left since say.
+        ``check``: called before it is asked for; raises if it must not be: it was left since, say.
         """
         key = self._fold(name)
         if key in self._joined:
@@ -102,7 +102,7 @@ class Channels:
     async def _write(self) -> None:
         """Ask for all that is wanted by now, as many in a line as the server takes."""
         async with self._writing:
-            await asyncio.sleep(0)  # Who wants in at this moment, too, goes along.
+            await asyncio.sleep(0)  # Whoever else wants in at this moment goes along.
             while self._unsaid:
                 group, keys = self._take_line()
                 lists = (",".join(group), ",".join(keys)) if keys else (",".join(group),)

@@ -145,7 +145,7 @@ class Facts:
         return [RemoteTopic(chat=chat.id, topic=topic, is_news=False)]
 
     def _on_told_modes(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
-        channel = self._channels.setdefault(chat.id, _Channel())
+        channel = self._channel(chat)
         changes = read_changes(message.params[2:], self._connection.isupport)
         channel.flags = {one.mode for one in changes if one.adding}
         keys = [one.value for one in changes if one.adding and one.mode == _KEY]
@@ -157,7 +157,7 @@ class Facts:
 
     def _on_mode(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         limits = self._connection.isupport
-        channel = self._channels.setdefault(chat.id, _Channel())
+        channel = self._channel(chat)
         events: list[RemoteEvent] = []
         ranks: dict[RemoteUserId, Rank] = {}
         is_access, us = False, cache(self._us)
@@ -187,7 +187,7 @@ class Facts:
     def _on_names(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         if not self._roster.is_in(chat):  # See there.
             return []
-        names = self._channels.setdefault(chat.id, _Channel()).names
+        names = self._channel(chat).names
         prefixes = self._connection.isupport.prefixes
         for word in message.param(-1).split():
             bare = word.lstrip("".join(prefixes))
@@ -200,7 +200,7 @@ class Facts:
     def _on_end_of_names(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         if not self._roster.is_in(chat):
             return []
-        channel = self._channels.setdefault(chat.id, _Channel())
+        channel = self._channel(chat)
         names, channel.names = channel.names, {}
         self._network.ranks[chat.id] = names
         ranks = {RemoteUserId(nick): rank_of(letters) for nick, letters in names.items()}
@@ -208,7 +208,7 @@ class Facts:
         return self._told_ranks(chat, there, is_all=True)
 
     def _on_banned(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
-        channel = self._channels.setdefault(chat.id, _Channel())
+        channel = self._channel(chat)
         # One more than is known of any channel tells that it is not the whole list.
         if channel.masks is not None and len(channel.masks) <= MOST:
             channel.masks[self._fold(message.param(2))] = message.param(3)
@@ -216,7 +216,7 @@ class Facts:
 
     def _on_end_of_bans(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         """Tell of whom of ours the channel bans, and bans no more, since we were there last."""
-        channel = self._channels.setdefault(chat.id, _Channel())
+        channel = self._channel(chat)
         there, noted = channel.masks, channel.noted
         channel.masks, channel.noted = None, frozenset()
         if there is None:
@@ -249,7 +249,7 @@ class Facts:
 
     def _on_kick(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         if self._connection.is_own_nick(message.param(1)):
-            # Who runs it from now on we do not hear.
+            # We do not hear who runs it from now on.
             self._network.ranks.pop(chat.id, None)
         owner = self._network.owner_of(message.param(1), held_only=True)
         if owner is None or not self._network.is_ours(self._roster.seen(message.param(1))):
@@ -257,12 +257,14 @@ class Facts:
         return self._removal(message, chat, owner, Removal.KICK, strip_codes(message.param(2)))
 
     def _on_nick(self, message: Incoming) -> list[RemoteEvent]:
-        source, new = message.source, self._fold(message.param(0))
+        if message.source is None:
+            return []
+        old = RemoteUserId(self._fold(message.source.nick))
+        new = RemoteUserId(self._fold(message.param(0)))
         events: list[RemoteEvent] = []
-        for chat, ranks in self._network.ranks.items() if source is not None else ():
-            old = RemoteUserId(self._fold(source.nick))  # type: ignore[union-attr]
+        for chat, ranks in self._network.ranks.items():
             lost = self._take_own(chat, {new}) if new != old else {}
-            own = self._channels[chat].own if chat in self._channels else {}
+            own = self._own(chat)
             if old in own:
                 own[new] = own.pop(old)
             letters, held = ranks.pop(old, ""), ranks.pop(new, "")
@@ -271,7 +273,7 @@ class Facts:
             elif not held:
                 continue
             # One who had the nick before may have gone with a rank: it is not inherited.
-            told = {RemoteUserId(new): rank_of(letters)}
+            told = {new: rank_of(letters)}
             if letters:
                 told = {old: Rank.NONE, **told}
             theirs = {} if self._network.is_ours(self._roster.seen(new)) else told
@@ -299,6 +301,13 @@ class Facts:
     def _fold(self, name: str) -> str:
         return self._connection.isupport.fold(name)
 
+    def _channel(self, chat: RemoteChat) -> _Channel:
+        return self._channels.setdefault(chat.id, _Channel())
+
+    def _own(self, chat: RemoteChatId) -> dict[str, UserId]:
+        """Our people who were told to have a rank there, by the folded nick."""
+        return self._channels[chat].own if chat in self._channels else {}
+
     def _ranks(self, chat: RemoteChat) -> dict[str, str]:
         return self._network.ranks.setdefault(chat.id, {})
 
@@ -320,7 +329,7 @@ class Facts:
         """Tell of ranks by nicks: of others, and of our own people."""
         theirs: dict[RemoteUserId, Rank] = {}
         own: dict[UserId, Rank] = {}
-        known = self._channels.setdefault(chat.id, _Channel()).own
+        known = self._channel(chat).own
         if is_all:
             known.clear()
         for nick, rank in ranks.items():
@@ -337,8 +346,7 @@ class Facts:
 
     def _left_behind(self, chat: RemoteChat, nick: str) -> list[str]:
         """By which nicks somebody of ours had a rank who comes back by another."""
-        own = self._channels[chat.id].own if chat.id in self._channels else {}
-        network = self._network
+        own, network = self._own(chat.id), self._network
         owner = network.owner_of(nick, held_only=True) if own else None
 
         def is_there(old: str) -> bool:
@@ -350,7 +358,7 @@ class Facts:
 
     def _take_own(self, chat: RemoteChatId, nicks: Collection[str]) -> dict[UserId, Rank]:
         """Take from our people the ranks that they had by some nicks; say who has none now."""
-        own = self._channels[chat].own if chat in self._channels else {}
+        own = self._own(chat)
         lost = {own.pop(nick) for nick in nicks if nick in own}
         return dict.fromkeys(lost.difference(own.values()), Rank.NONE)
 

@@ -62,9 +62,9 @@ async def remove(
 ) -> None:
     """Put somebody out of a channel, for now or for good, or let them in again.
 
-    Raises a ``DeliveryError``. Whom no ban hits is let in already.
+    Raises a ``DeliveryError``. Somebody whom no ban hits is let in already.
     """
-    # Who was banned as a stranger may be let in whoever has the nick now.
+    # Somebody who was banned as a stranger may be let in, whoever has the nick now.
     nick = _nick_of(person, network, may_be_ours=how is Removal.UNBAN)
     if how is Removal.UNBAN:
         await _let_in(inquiries, chat, nick, network)
@@ -78,7 +78,7 @@ async def remove(
     try:
         await inquiries.ask(line("KICK", chat.name, nick, said), wanted=())
     except replies.CommandRefusedError as error:
-        # Who is not there has nothing more to be told than the ban.
+        # Of somebody who is not there the ban is all that can be done.
         if how is not Removal.BAN or error.code not in replies.NOT_THERE:
             raise
 

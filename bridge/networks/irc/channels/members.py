@@ -22,7 +22,7 @@ from bridge.sdk.events import (
 from bridge.sdk.ids import RemoteChatId, RemoteUserId
 
 MOST_MEMBERS = 500_000
-"""In all channels of one connection, who is in several counted for each."""
+"""In all channels of one connection; people who are in several count for each."""
 MOST_INSIDE = 10_000
 """Channels that we are known to be in, bridged or not."""
 
@@ -41,7 +41,7 @@ class _Channel:
     members: dict[str, _Member] = field(default_factory=dict)
     listed: bool = False
     former: set[str] = field(default_factory=set)
-    """Who was there before it is listed anew and was not seen to go, by their folded nicks."""
+    """Those who were there before it is listed anew and were not seen to go, by folded nick."""
 
 
 class Roster:
@@ -54,7 +54,7 @@ class Roster:
         self._channels: dict[str, _Channel] = {}
         self._inside: set[str] = set()
         """Channels that we are in, folded, by what the server has said. It lists names to those
-        outside, too: whom it shows to anybody is not who is there."""
+        outside, too, but not of everybody who is there."""
         self.people = People(self._fold)
         self._gone: Source | None = None
         """Who was last seen to go."""
@@ -181,14 +181,10 @@ class Roster:
                 return self._on_quit(source.nick, message.params)
             case "NICK":
                 return self._on_nick(source.nick, message.param(0))
-            case _:
-                return self._on_list(message)
-
-    def _on_list(self, message: Incoming) -> list[RemoteEvent]:
-        if message.command == replies.NAMES:
-            self._on_names(message.param(-2), message.param(-1))
-        elif message.command == replies.END_OF_NAMES:
-            return self._on_end_of_names(message.param(1))
+            case replies.NAMES:
+                self._on_names(message.param(-2), message.param(-1))
+            case replies.END_OF_NAMES:
+                return self._on_end_of_names(message.param(1))
         return []
 
     def _on_join(self, name: str, source: Source) -> list[RemoteEvent]:
@@ -199,7 +195,8 @@ class Roster:
         if channel is None:
             return []
         if self._connection.is_own(source):
-            return self._begin_anew(channel)
+            self._begin_anew(channel)
+            return []
         ours = self._is_ours(source)
         known = channel.members.get(self._fold(source.nick))
         channel.members[self._fold(source.nick)] = _Member(source.nick, ours)
@@ -215,17 +212,17 @@ class Roster:
         if channel is None:
             return []
         if self._connection.is_own_nick(nick):
-            return self._begin_anew(channel)
+            self._begin_anew(channel)
+            return []
         return self._take_out(channel, nick, reason)
 
-    def _begin_anew(self, channel: _Channel) -> list[RemoteEvent]:
+    def _begin_anew(self, channel: _Channel) -> None:
         """Know nobody of a channel until its names are listed; we came in, or are out.
 
         Whoever is called like one of them then may be another.
         """
         self._clear(channel)
         self._forget_former(channel)
-        return []
 
     @staticmethod
     def _clear(channel: _Channel) -> None:

@@ -70,8 +70,8 @@ class Way:
 
     async def come(self, channels: Channels) -> None:
         """Be in the channel, or have been put out of it with a return to come, before which
-        nobody knocks there. Raises as ``enter``, also for that where we were never to be before:
-        who ties it to a room hears why.
+        nobody knocks there. Raises as ``enter``; put out again only where we were never to be
+        before, so that whoever ties it to a room hears why.
 
         Where it lets nobody in at the moment, whoever asked for it asks again.
         """
@@ -152,9 +152,8 @@ class Memberships:
         self._next: dict[RemoteChatId, float] = {}
         """When each of those that we return to is knocked at next, or was, in the loop's
         seconds."""
-        self._kicks: dict[RemoteChatId, int] = {}
-        self._kicked_at: dict[RemoteChatId, float] = {}
-        """When the last of them was, in the loop's seconds."""
+        self._kicks: dict[RemoteChatId, tuple[int, float]] = {}
+        """How many there were, and when the last of them was, in the loop's seconds."""
         self.kicks_seconds = KICKS_SECONDS
         self._invited_at: dict[RemoteChatId, float] = {}
         """When we knock at a chat, or did, as somebody invited us: in the loop's seconds."""
@@ -199,7 +198,6 @@ class Memberships:
                 way.is_void = True
         self._end_return(chat)
         self._kicks.pop(chat.id, None)
-        self._kicked_at.pop(chat.id, None)
         self._invited_at.pop(chat.id, None)
         return self._chats.pop(chat.id, chat)
 
@@ -238,8 +236,8 @@ class Memberships:
             )
 
     def check_in(self, chat: RemoteChat, channels: Channels | None) -> None:
-        """Raise ``TemporaryFailure`` if we are not in the chat: who is outside may hear of nobody
-        there, which is not the truth."""
+        """Raise ``TemporaryFailure`` if we are not in the chat: from outside nobody may be
+        seen there, which is not the truth."""
         if channels is None or not channels.is_in(chat.name):
             self.check_rest(chat)
             raise TemporaryFailure(f"We are not in {chat.name}.")
@@ -262,12 +260,14 @@ class Memberships:
         return True
 
     def _return_after_kick(self, chat: RemoteChat) -> None:
-        self._forget_old_kicks(chat)
-        kicks = self._kicks[chat.id] = self._kicks.get(chat.id, 0) + 1
+        now = asyncio.get_running_loop().time()
+        before, last = self._kicks.get(chat.id, (0, now))
+        kicks = 1 if now - last >= self.kicks_seconds else before + 1
+        self._kicks[chat.id] = kicks, now
         pause = min(self._rejoin_seconds * 2 ** min(kicks - 1, 20), LONGEST_REJOIN_SECONDS)
         # One that is still on its way knows nothing of the kick, and may rest for an hour.
         self._end_return(chat)
-        self._resting[chat.id] = asyncio.get_running_loop().time() + pause
+        self._resting[chat.id] = now + pause
         self._begin_return(chat, pause)
 
     async def keep(self, channels: Channels, tell: Tell) -> None:
@@ -336,17 +336,10 @@ class Memberships:
             return True
         return False
 
-    def _forget_old_kicks(self, chat: RemoteChat) -> None:
-        """Count from the beginning if the last kick is long ago."""
-        now = asyncio.get_running_loop().time()
-        if now - self._kicked_at.get(chat.id, now) >= self.kicks_seconds:
-            self._kicks.pop(chat.id, None)
-        self._kicked_at[chat.id] = now
-
     def invited(self, chat: RemoteChat, by_operator: bool) -> bool:
         """Be in a chat into which we are invited, now or soon: it may have refused us or put us
-        out. What an operator has put us out of, an operator alone brings us back into early: False
-        if that is so, and it is not known to be one."""
+        out. After a kick only an operator brings us back early: False if it is not known to be
+        one."""
         if self.rest_of(chat) is not None and not by_operator:
             return False
         now = asyncio.get_running_loop().time()

@@ -1,62 +1,84 @@
-"""Asking a server who is in a channel, from outside too, and who somebody is."""
+"""Asking a server who goes by a nick, and who runs a channel, from outside too."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 
-from bridge.networks.irc.channels.whereabouts import find_person
-from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.inquiry import Inquiries, Priority
 from bridge.networks.irc.protocol import replies
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.wire import Incoming, Source, line
 
-MOST_NAMES = 20_000
+MOST_MODERATORS = 20_000
 
 
-class RollCall:
-    """What one connection's server is asked about people."""
+async def find_moderators(
+    inquiries: Inquiries, channel: str, limits: Isupport, priority: Priority
+) -> Collection[str]:
+    """The nicks of those in a channel, as far as we may know, who run it: operators and whoever
+    stands above them. Raises a ``DeliveryError``."""
+    signs, of_operators = "".join(limits.prefixes), set(operator_signs(limits.prefixes))
+    found: dict[str, None] = {}
 
-    def __init__(self, connection: Connection, inquiries: Inquiries) -> None:
-        self._connection = connection
-        self._inquiries = inquiries
+    def note(message: Incoming) -> None:
+        for word in message.param(-1).split() if len(found) < MOST_MODERATORS else ():
+            bare = word.lstrip(signs)
+            nick, held = Source.parse(bare).nick, word[: len(word) - len(bare)]
+            if nick and not of_operators.isdisjoint(held):
+                found[nick] = None
 
-    async def find_person(self, nick: str, priority: Priority) -> Source | None:
-        """Who goes by a nick now, with user and host; None if nobody does.
-
-        Raises a ``DeliveryError``.
-        """
-        return await find_person(self._inquiries, nick, self._connection.isupport.fold, priority)
-
-    async def names(self, channel: str, priority: Priority) -> Mapping[str, str]:
-        """Who is in the channel, as far as we may know: nick to the signs before it.
-
-        Raises a ``DeliveryError``.
-        """
-        signs, names = "".join(self._connection.isupport.prefixes), dict[str, str]()
-
-        def note(message: Incoming) -> None:
-            for word in message.param(-1).split() if len(names) < MOST_NAMES else ():
-                bare = word.lstrip(signs)
-                nick = Source.parse(bare).nick
-                if nick:
-                    names[nick] = word[: len(word) - len(bare)]
-
-        await self._inquiries.follow(
-            line("NAMES", channel), wanted={replies.NAMES}, last={replies.END_OF_NAMES},
-            channel=channel, hear=note, priority=priority,
-        )  # fmt: skip
-        return names
-
-    async def moderators(self, channel: str, priority: Priority) -> Mapping[str, str]:
-        """Those of the channel who run it: operators and whoever stands above them."""
-        signs = set(operator_signs(self._connection.isupport.prefixes))
-        names = await self.names(channel, priority)
-        return {nick: held for nick, held in names.items() if signs.intersection(held)}
+    await inquiries.follow(
+        line("NAMES", channel), wanted={replies.NAMES}, last={replies.END_OF_NAMES},
+        channel=channel, hear=note, priority=priority,
+    )  # fmt: skip
+    return found
 
 
 def operator_signs(prefixes: Mapping[str, str]) -> str:
     """The signs of operators and of those above them; a server tells them by rank."""
-    found = ""
-    for sign, mode in prefixes.items():
-        found += sign
-        if mode == "o":
-            return found
-    return ""
+    signs, modes = "".join(prefixes), "".join(prefixes.values())
+    return signs[: modes.find("o") + 1]
+
+
+async def find_person(
+    inquiries: Inquiries,
+    nick: str,
+    fold: Callable[[str], str],
+    priority: Priority = Priority.PERSON,
+) -> Source | None:
+    """Who goes by a nick now, with user and host; None if nobody does.
+
+    Raises a ``DeliveryError``.
+    """
+    try:
+        found = await _userhost(inquiries, nick, priority)
+    except replies.CommandRefusedError as error:
+        if error.code != replies.UNKNOWN_COMMAND:
+            raise
+        found = await _whois(inquiries, nick, priority)
+    return next((one for one in found if fold(one.nick) == fold(nick)), None)
+
+
+async def _userhost(inquiries: Inquiries, nick: str, priority: Priority) -> list[Source]:
+    answer = await inquiries.ask(
+        line("USERHOST", nick), wanted={replies.USERHOST}, priority=priority
+    )
+    found = []
+    for word in " ".join(one.param(-1) for one in answer.lines).split():
+        name, equals, where = word.partition("=")
+        user, at, host = where[1:].partition("@")
+        if equals and at and host:
+            found.append(Source(name.rstrip("*"), user, host))
+    return found
+
+
+async def _whois(inquiries: Inquiries, nick: str, priority: Priority) -> list[Source]:
+    """The same by what every server knows; it says much more."""
+    try:
+        answer = await inquiries.ask(
+            line("WHOIS", nick), wanted={replies.WHOIS_USER}, last={replies.WHOIS_END},
+            priority=priority,
+        )  # fmt: skip
+    except replies.CommandRefusedError as error:
+        if error.code not in replies.NOT_THERE:
+            raise
+        return []
+    return [Source(*one.params[1:4]) for one in answer.lines if len(one.params) > 4]

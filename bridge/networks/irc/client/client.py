@@ -10,7 +10,6 @@ from bridge.networks.irc.channels.channels import Channels
 from bridge.networks.irc.channels.formerly import former_bans
 from bridge.networks.irc.channels.governing import rank_lines, remove, set_topic
 from bridge.networks.irc.channels.memberships import Memberships, Way
-from bridge.networks.irc.channels.rollcall import RollCall
 from bridge.networks.irc.client.listener import Listener
 from bridge.networks.irc.client.nickkeeper import NickKeeper
 from bridge.networks.irc.client.presence import REST, Presence
@@ -296,7 +295,7 @@ class IrcClient(Presence):
         if self._ears is not None:
             self._desk = Desk(
                 connection, self._network, self._host, self._ears.roster,
-                RollCall(connection, inquiries), self._memberships.invited,
+                inquiries, self._memberships.invited,
             )  # fmt: skip
         whispers = self._whispers(connection)
         self._doorman = doorman = Doorman(

@@ -17,7 +17,7 @@ _ABOUT_PERSONS = (
      "leave a channel, the room's if none is named, until you speak there again", personal.part),
     ("msg", "msg <nick> <text>", "say something to one person, or to NickServ", personal.msg),
     ("away", "away [reason]", "be away, or here again", personal.away),
-    ("raw", "raw <line>", "write a line of the protocol, where the settings let people",
+    ("raw", "raw <line>", "write a line of the protocol, where the settings allow it",
      personal.raw),
 )  # fmt: skip
 
@@ -29,7 +29,7 @@ _ABOUT_ROOMS = (
     ("mode", "mode <flags> [values]", "set or take modes of the channel: mode +m-i, mode +l 20",
      moderation.mode, True),
     ("invite", "invite <nick>", "invite somebody into the channel", moderation.invite, True),
-    ("kick", "kick <nick> [reason]", "have somebody out of the channel", moderation.kick, True),
+    ("kick", "kick <nick> [reason]", "put somebody out of the channel", moderation.kick, True),
     ("ban", "ban [-]<nick or mask>", "ban somebody, or lift a ban", moderation.ban, True),
     ("names", "names", "say who is there", moderation.names, False),
     ("modes", "modes", "say which modes and bans there are", moderation.modes, False),

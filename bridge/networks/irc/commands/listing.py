@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.network.people import Person
 from bridge.networks.irc.protocol import replies
-from bridge.networks.irc.wire import Incoming, cut
+from bridge.networks.irc.protocol.isupport import Isupport
+from bridge.networks.irc.wire import Incoming, Line, cut, line
 
 _MODES = re.compile(r"^\[\+[^\]]*\] ?")
 """What some servers put before each topic."""
@@ -22,11 +23,22 @@ MOST_WHOIS_CHANNELS = 30
 class Listing:
     """The largest of the channels that a server lists; of the others only their number is kept."""
 
-    def __init__(self, pattern: str, fold: Callable[[str], str]) -> None:
-        self._pattern = fold(pattern)
-        self._fold = fold
+    def __init__(self, pattern: str, limits: Isupport) -> None:
+        """``pattern``: a name with ``*`` and ``?``, or a part of one; empty: all channels."""
+        self._pattern = limits.fold(pattern)
+        self._limits = limits
         self._largest: list[tuple[int, str, str]] = []
         self.number = 0
+
+    def question(self) -> Line:
+        """Make what the server is asked. It may tell of more than fits: that is left out here."""
+        pattern, limits = self._pattern, self._limits
+        is_name = limits.is_channel(pattern) and not self._has_wildcards
+        takes_patterns = "M" in limits.tokens.get("ELIST", "").upper()
+        if not pattern or not (is_name or takes_patterns):
+            return line("LIST")
+        # A server takes what has no wildcards for the whole name.
+        return line("LIST", pattern if is_name or self._has_wildcards else f"*{pattern}*")
 
     def hear(self, message: Incoming) -> None:
         """Take one channel of the list."""
@@ -42,11 +54,13 @@ class Listing:
         else:
             heapq.heappushpop(self._largest, entry)
 
+    @property
+    def _has_wildcards(self) -> bool:
+        return not set(self._pattern).isdisjoint("*?")
+
     def _fits(self, name: str) -> bool:
-        if not self._pattern:
-            return True
-        folded = self._fold(name)
-        if set(self._pattern) & set("*?"):
+        folded = self._limits.fold(name)
+        if self._has_wildcards:
             # Square brackets are letters of names here, not sets of letters.
             return fnmatch.fnmatchcase(folded, self._pattern.replace("[", "[[]"))
         return self._pattern in folded
@@ -74,22 +88,23 @@ def read_whois(nick: str, lines: Sequence[Incoming], fold: Callable[[str], str])
     if who is None:
         return f"There is nobody called {nick}."
     said = [
-        f"{who.param(1)} is {strip_codes(who.param(-1))} ({who.param(2)}@{who.param(3)})",
+        f"{who.param(1)} is {who.param(-1)} ({who.param(2)}@{who.param(3)})",
         *_of(found, "330", lambda one: f"account {one.param(2)}"),
         *_of(found, "307", lambda one: "a registered nick"),
-        *_of(found, "301", lambda one: f"away: {strip_codes(one.param(-1))}"),
+        *_of(found, "301", lambda one: f"away: {one.param(-1)}"),
         *_of(found, "312", lambda one: f"on {one.param(2)}"),
         *_of(found, "313", lambda one: "an operator of the network"),
         *_of(found, "335", lambda one: "a program"),
         *_of(found, "671", lambda one: "encrypted"),
         *_of(found, "317", lambda one: f"silent for {_duration(one.param(2))}"),
     ]
-    channels = " ".join(one.param(-1) for one in lines if one.command == "319").split()
+    listed = " ".join(one.param(-1) for one in lines if one.command == "319")
+    channels = strip_codes(listed).split()  # Before it is split: some codes count as a space.
     if channels:
         more = f" and {len(channels) - MOST_WHOIS_CHANNELS} more"
         shown = ", ".join(channels[:MOST_WHOIS_CHANNELS])
         said.append(f"in {shown}" + more * (len(channels) > MOST_WHOIS_CHANNELS))
-    return "; ".join(cut(one, 2 * MOST_WORD_BYTES) for one in said) + "."
+    return "; ".join(cut(strip_codes(one), 2 * MOST_WORD_BYTES) for one in said) + "."
 
 
 def _of(found: dict[str, Incoming], code: str, say: Callable[[Incoming], str]) -> Sequence[str]:
@@ -101,7 +116,7 @@ def _duration(text: str) -> str:
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}"
-    return f"{seconds} seconds"
+    return f"{seconds} second" + "s" * (seconds != 1)
 
 
 def _with_rank(word: str, signs: str) -> str:

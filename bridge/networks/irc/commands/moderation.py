@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from bridge.networks.irc.channels import bans
-from bridge.networks.irc.channels.whereabouts import find_person
+from bridge.networks.irc.channels.rollcall import find_person
 from bridge.networks.irc.client.client import IrcClient
 from bridge.networks.irc.commands.listing import MOST_WORD_BYTES, show_names
 from bridge.networks.irc.connections.connection import Connection
@@ -158,7 +158,7 @@ async def invite(call: NetworkCall) -> str:
 
 
 async def kick(call: NetworkCall) -> str:
-    """Have somebody out of the channel."""
+    """Put somebody out of the channel."""
     chat, _ = _channel(call)
     first, _, rest = call.text.partition(" ")
     nick = read_nick(first)

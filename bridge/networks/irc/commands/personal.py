@@ -69,7 +69,7 @@ async def reconnect(call: NetworkCall) -> str:
     async with client.at_hand() as (connection, _, _):
         who = f"{connection.own.nick} on {connection.server}"
     if is_anew:
-        client.note_wish()  # Not before: who got no connection may try again.
+        client.note_wish()  # Not before: whoever got no connection may try again.
         return (
             f"You are connected anew, as {who}. You come back into the channels that you were in."
         )
@@ -115,12 +115,9 @@ async def list_channels(call: NetworkCall) -> str:
     if len(pattern.encode()) > MOST_PATTERN_BYTES:
         raise PermanentFailure(f"a pattern has at most {MOST_PATTERN_BYTES} bytes")
     async with own_client(call).at_hand() as (connection, _, inquiries):
-        limits = connection.isupport
-        listing = Listing(pattern, limits.fold)
-        elist = limits.tokens.get("ELIST", "").upper()
-        asked = [pattern] if pattern and ("M" in elist or limits.is_channel(pattern)) else []
+        listing = Listing(pattern, connection.isupport)
         await inquiries.follow(
-            line("LIST", *asked), wanted={replies.LIST_ENTRY}, last={replies.LIST_END},
+            listing.question(), wanted={replies.LIST_ENTRY}, last={replies.LIST_END},
             hear=listing.hear,
         )  # fmt: skip
     return listing.show()
@@ -195,7 +192,7 @@ async def away(call: NetworkCall) -> str:
 
 
 async def raw(call: NetworkCall) -> str:
-    """Write a line as it is, where the settings let people."""
+    """Write a line as it is, where the settings allow it."""
     client = own_client(call)
     one = typed.read_raw(call.text, allowed=client.settings.allow_raw)
     async with client.at_hand() as (_, _, inquiries):
@@ -218,7 +215,7 @@ async def username(call: NetworkCall) -> str:
         raise PermanentFailure(
             "a user name has at most ten small letters, digits, - and _, a letter or digit first"
         )
-    # Whom the network does not let in by the present one gets no other: no ban is got round.
+    # Nobody who is not let in by the present one gets another: no ban is got round.
     async with client.at_hand():
         before = await client.naming.username()
         now = await client.naming.change_username(wanted)
@@ -238,7 +235,7 @@ async def certificate(call: NetworkCall) -> str:
         raise PermanentFailure("certificates need encrypted connections, which this network lacks")
     pem = client.keepsakes.read(CERTIFICATE)
     match call.text:
-        case "" if not pem:
+        case "" | "off" if not pem:
             return f"You have no certificate. Say {as_typed('certfp new')} to have one made."
         case "":
             return f"Your certificate's fingerprint: {certfp.fingerprint(pem.encode())}"
@@ -252,7 +249,7 @@ async def certificate(call: NetworkCall) -> str:
                 f"{known_by}. Tell the network once: "
                 f"{as_typed(f'msg NickServ CERT ADD {known_by}')}"
             )
-        case "off" if pem:
+        case "off":
             await client.keepsakes.keep(CERTIFICATE, "")
             client.reconnect("Comes back without a certificate")
             return "Your certificate is forgotten; your connection is made anew."
@@ -270,4 +267,5 @@ async def autocommand(call: NetworkCall) -> str:
         return "Nothing is done on connect any more."
     lines = typed.read_autocommands(call.text, allow_raw=client.settings.allow_raw)
     await client.keepsakes.keep(AUTOCOMMAND, call.text)
-    return f"Kept. It is done on each connect from now on ({len(lines)} lines)."
+    number = "1 line" if len(lines) == 1 else f"{len(lines)} lines"
+    return f"Kept. It is done on each connect from now on ({number})."

@@ -100,7 +100,7 @@ class Ears:
         await self._history.keep_releasing(put, lambda: self._connection.waited)
 
     async def end_splits(self, put: Callable[[Heard], Awaitable[None]]) -> None:
-        """Hand over who did not come back after a netsplit. Runs until cancelled."""
+        """Hand over those who did not come back after a netsplit. Runs until cancelled."""
         while True:
             await self.splits.wait_until_due()
             for event in self.splits.due():
@@ -239,7 +239,7 @@ class Ears:
 
     def _is_ours(self, message: Incoming, chat: RemoteChat, source: Source) -> bool:
         if message.is_replayed:
-            # Who is called so today need not be who was called so then.
+            # Whoever is called so today need not be the one who was then.
             msgid = message.tags.get("msgid", "")
             return self._connection.is_relayed(message) or self._network.was_ours(source, msgid)
         if self._connection.is_relayed(message):

@@ -39,7 +39,7 @@ class Inbox(Generic[T]):
     async def put(self, *items: T) -> None:
         """Add them, with nothing between them; waits while there are too many."""
         self.add(*items)
-        # They are in already: who is cancelled here loses nothing.
+        # They are in already: a caller that is cancelled here loses nothing.
         while self._held > self._most:
             await self._wait()
 

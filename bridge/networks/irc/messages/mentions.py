@@ -30,7 +30,7 @@ MOST = 5
 _SHORTEST = 3
 """Within a text, shorter nicks are words as a rule."""
 _WORD = re.compile(r"\S+")
-_NICK = re.compile(r"[A-Za-z0-9\[\]\\`_^{|}-]+")
+_NICK = re.compile(r"[\w\[\]\\`^{|}-]+")
 _SERVER = re.compile(r"[:@]\w")
 _CALLED = re.compile(r"[:,]?(?=\s|\Z)")
 

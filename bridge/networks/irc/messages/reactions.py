@@ -22,7 +22,7 @@ class Reactions:
         self._host = host
 
     async def note(self, one: RemoteMessageId, reaction: Reaction) -> None:
-        """Take note of a reaction of one of us: its id, to which message it is, and what."""
+        """Take note of a reaction of one of us: its id, the message it is to, and what it is."""
         value = f"{reaction.target}\0{reaction.key}".encode("utf-8", "replace")
         try:
             async with asyncio.timeout(NOTE_SECONDS):
@@ -36,7 +36,7 @@ class Reactions:
             )
 
     async def find(self, one: RemoteMessageId) -> tuple[str, str] | None:
-        """To which message a reaction of one of us is, and what; None if it is none that is known.
+        """To which message one of us reacted by this id, and with what; None if that is not known.
 
         Raises ``TemporaryFailure`` when the database is away.
         """

@@ -4,7 +4,14 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from bridge.networks.irc.format import NameOf, clean_text, from_irc, strip_codes, to_irc
+from bridge.networks.irc.format import (
+    BOLD,
+    NameOf,
+    clean_text,
+    from_irc,
+    strip_codes,
+    to_irc,
+)
 from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.protocol.multiline import going_on
 from bridge.networks.irc.protocol.relaymsg import COMMAND
@@ -17,11 +24,11 @@ from bridge.sdk.graphemes import graphemes
 from bridge.sdk.rich import LineBreak, Node, Rich
 from bridge.sdk.text import lines, to_plain
 
-_CODES = (
-    r"(?:[\x02\x0f\x11\x16\x1d\x1e\x1f]|\x03(?:\d{1,2}(?:,\d{1,2})?)?"
-    r"|\x04(?:[0-9A-Fa-f]{6})?)*"
+_CODE = re.compile(
+    r"[\x02\x0f\x11\x16\x1d\x1e\x1f]|\x03(?:[0-9]{1,2}(?:,[0-9]{1,2})?)?"
+    r"|\x04(?:[0-9A-Fa-f]{6}(?:,[0-9A-Fa-f]{6})?)?"
 )
-_RELAYED = re.compile(rf"{_CODES}<([^<>]{{1,100}})>{_CODES} {_CODES}")
+_RELAYED = re.compile(rf"(?:{_CODE.pattern})*<([^<>]{{1,100}})>(?:{_CODE.pattern})* ")
 CTCP = "\x01"
 ACTION = "ACTION"
 COUNTED = 2
@@ -153,7 +160,12 @@ def read_relayed(text: str) -> tuple[str, str] | None:
     """Take apart what another relay says, as we do: `<name> text`. None if it is not like that."""
     found = _RELAYED.match(text)
     name = strip_codes(found[1]).strip() if found else ""
-    return (name, text[found.end() :]) if found and name else None
+    if found is None or not name:
+        return None
+    # The text goes on looking as it was begun before it.
+    codes = "".join(_CODE.findall(found[0]))
+    # A digit after a colour code would be read as part of it.
+    return name, (codes and codes + BOLD + BOLD) + text[found.end() :]
 
 
 def _read_lines(text: str) -> Rich:

@@ -1,4 +1,4 @@
-"""Netsplits: who is cut off is back soon as a rule, and the room need not see hundreds go."""
+"""Netsplits: people cut off are back soon as a rule, and the room need not see hundreds go."""
 
 import asyncio
 import random
@@ -18,8 +18,8 @@ _Key = tuple[RemoteChatId, RemoteUserId]
 
 
 class Splits:
-    """Holds back that people left by a netsplit. Kept in memory only: after a restart, who has
-    not come back is not in the list of names either."""
+    """Holds back that people left by a netsplit. Kept in memory only: after a restart, those who
+    have not come back are not in the list of names either."""
 
     def __init__(self, seconds: float, now: Callable[[], float]) -> None:
         """``seconds``: how long at least; up to twice as long, so that not all go at once."""
@@ -60,7 +60,7 @@ class Splits:
             case RemoteJoin():
                 return self._held.pop((event.chat, event.user.id), None) is not None
             case RemoteRename():
-                # By another's name, which is in the room already.
+                # Another has the name now, whose ghost is in the room already.
                 self._held.pop((event.chat, event.new.id), None)
             case RemoteMembers():
                 for key in [key for key in self._held if key[0] == event.chat]:

@@ -54,8 +54,8 @@ class Voice:
 
     @contextmanager
     def stoppable(self, event_id: EventId) -> Iterator[asyncio.Future[None]]:
-        """Have a message stopped while the block says it, or waits until it can; give what is
-        done then."""
+        """Let a message be stopped while the block says it, or waits until it can; give what is
+        done when it is."""
         stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stops[stop] = event_id
         try:

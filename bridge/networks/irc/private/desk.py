@@ -2,19 +2,23 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from bridge.networks.irc.channels.members import Roster
-from bridge.networks.irc.channels.rollcall import RollCall, operator_signs
+from bridge.networks.irc.channels.rollcall import (
+    find_moderators,
+    find_person,
+    operator_signs,
+)
 from bridge.networks.irc.connections.connection import Connection
-from bridge.networks.irc.connections.inquiry import Priority
+from bridge.networks.irc.connections.inquiry import Inquiries, Priority
 from bridge.networks.irc.format import clean_text
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.private.guidance import HELP, help_lines
-from bridge.networks.irc.wire import Incoming, Line, Source, cut, line, notice
+from bridge.networks.irc.wire import LINE_BYTES, Incoming, Line, Source, cut, line, notice
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import (
     ConsentRequest,
@@ -47,6 +51,8 @@ MOST_ASKED = 5
 """So many operators of a channel are asked at most."""
 LATER = "Too many people ask me something just now. Please say it again in a minute."
 _REPLY_BYTES = 350
+_QUESTION_BYTES = LINE_BYTES - 120
+"""Of each line that an operator is asked with: the server puts our own mask before it."""
 _NAME_BYTES = 80
 """Of the names that others have given in a question: they must not push out what is asked."""
 _SERVER_BYTES = 60
@@ -80,7 +86,7 @@ class _Served:
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Said(_Served):
     wish: Wish | None
-    """None: to hear what there is to wish."""
+    """None: they ask what there is to say."""
     named: Sequence[str]
     """Channels."""
     about: str
@@ -100,17 +106,17 @@ class Desk:
         network: Network,
         host: Host,
         roster: Roster,
-        rollcall: RollCall,
+        inquiries: Inquiries,
         invited: Callable[[RemoteChat, bool], bool],
     ) -> None:
-        """``invited``: has the relay come into a channel, into which somebody, perhaps known to be
-        an operator, invites it; false if that counts for nothing from who is not."""
+        """``invited``: has the relay come into a channel into which somebody invites it, known to
+        be an operator or not; false if from one who is not it counts for nothing."""
         self._connection = connection
         self._invited = invited
         self._network = network
         self._host = host
         self._roster = roster
-        self._rollcall = rollcall
+        self._inquiries = inquiries
         self._windows = {one: asyncio.Queue[tuple[str, _Served]](MOST_WAITING) for one in _Window}
         self._waiting: Counter[str] = Counter()
         """How many wishes of whom are not done yet."""
@@ -145,15 +151,15 @@ class Desk:
 
     def take_invitation(self, source: Source, chat: RemoteChat) -> None:
         """Have the relay come into a bridged channel into which somebody invites it: at once, or
-        if the server says that they run it. What the relay knows of that is of no use out there.
+        if the server says that they run it. From outside the relay does not hear who does.
         """
         if not self._invited(chat, False):
             said = _Invitation(source=source, nick=source.nick, chat=chat)
             self._queue(_Window.OTHERS, f"@{source.host or source.nick}", 1, said)
 
     def follow(self, message: Incoming) -> None:
-        """Learn from a line that a nick goes from somebody, or to them: what is wished by it and
-        not done yet is not done."""
+        """Learn from a line that somebody gives up a nick, or takes it: what was wished under it
+        and is not done yet is not done."""
         fold = self._connection.isupport.fold
         if message.source is None or message.command not in {"NICK", "QUIT"}:
             return
@@ -202,7 +208,7 @@ class Desk:
             answer = await self._serve(said)
         except DeliveryError as error:
             answer = f"That cannot be done: {str(error).rstrip('.')}."
-        lines = answer.splitlines()
+        lines = [row for one in answer.splitlines() for row in _rows(one)]
         if len(lines) > MOST_LINES:
             lines[MOST_LINES - 1 :] = ["There is more: name the channel."]
         return lines
@@ -210,29 +216,34 @@ class Desk:
     async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
         """Ask the channel's operators who are there. Raises a ``DeliveryError``."""
         channel = request.chat.name
-        found = await self._rollcall.moderators(channel, Priority.PERSON)
+        found = await self._moderators(channel, Priority.PERSON)
         whom = [nick for nick in found if not self._is_one_of_us(nick)][:MOST_ASKED]
         if not whom:
             raise PermanentFailure(
                 f"no operator of {channel} is to be seen from outside: nobody there has the sign "
                 "just now, or the channel is hidden (+s, +p) or does not exist"
             )
-        own, limits = self._connection.own.nick, self._connection.isupport
+        own, fold = self._connection.own.nick, self._connection.isupport.fold
+        short = _short(channel)
+        yes = (
+            f"You run {short}: if you agree, say within {request.minutes} minutes: "
+            f"/msg {own} yes {channel}"
+        )
+        no = f"If not: /msg {own} no {channel}"
+        answers = f"{yes}   {no}"
         question = (
-            f"{_short_id(request.asked_by)} asks to bridge {channel} to the Matrix room "
+            f"{_short_id(request.asked_by)} asks to bridge {short} to the Matrix room "
             f"{_short(request.room)}: what is said here would be shown and kept there, and "
             "people there could speak here.",
-            f"You run {channel}: if you agree, say within {request.minutes} minutes: "
-            f"/msg {own} yes {channel}   If not: /msg {own} no {channel}",
+            *([answers] if len(answers.encode()) <= _QUESTION_BYTES else [yes, no]),
             f"Later, at any time: /msg {own} status, leave, block <nick or homeserver>, unblock. "
             f"{self._network.settings.who_answers}",
         )
-        self._asked[limits.fold(channel)] = frozenset(map(limits.fold, whom))
+        self._asked[fold(channel)] = frozenset(map(fold, whom))
         for nick in whom:
             for text in question:
-                await self._connection.say(
-                    line("PRIVMSG", nick, cut(text.strip(), limits.line_length - 120))
-                )
+                said = cut(text.strip(), _QUESTION_BYTES)
+                await self._connection.say(line("PRIVMSG", nick, said))
         return [self._user(nick) for nick in whom]
 
     # --- inside ---
@@ -270,8 +281,8 @@ class Desk:
     async def _run_by(self, said: _Served, named: Sequence[str]) -> Sequence[RemoteChat]:
         """The channels among those named, else among the bridged ones, that somebody runs."""
         fold = self._connection.isupport.fold
-        # Whom the relay does not hear to be an operator must name a channel: else anybody could
-        # have the server asked about all channels that they are in.
+        # Anybody who is no operator, as far as the relay hears, must name a channel: else they
+        # could have the server asked about all channels that they are in.
         chats = [
             self._roster.find_chat(name) or RemoteChat(id=RemoteChatId(fold(name)), name=name)
             for name in named
@@ -281,7 +292,7 @@ class Desk:
         ]  # fmt: skip
         found = []
         for chat in chats:
-            moderators = await self._rollcall.moderators(chat.name, said.priority)
+            moderators = await self._moderators(chat.name, said.priority)
             # As it is spelled: our rule may take two nicks for one.
             if said.source.nick in moderators:
                 await self._check_still(said)
@@ -298,9 +309,14 @@ class Desk:
             "the channel, too"
         )
 
+    async def _moderators(self, channel: str, priority: Priority) -> Collection[str]:
+        limits = self._connection.isupport
+        return await find_moderators(self._inquiries, channel, limits, priority)
+
     async def _check_still(self, said: _Served) -> None:
         """Raise ``PermanentFailure`` if the nick may be another's than when it was said."""
-        found = await self._rollcall.find_person(said.source.nick, said.priority)
+        fold, nick = self._connection.isupport.fold, said.source.nick
+        found = await find_person(self._inquiries, nick, fold, said.priority)
         if found != said.source or said.is_nick_lost:
             raise _lost(said)
 
@@ -365,6 +381,17 @@ def _short_id(user: str) -> str:
     if len(server.encode()) > _SERVER_BYTES:  # Whose it is stands at its end.
         server = "..." + server.encode()[-_SERVER_BYTES:].decode("utf-8", "ignore")
     return f"{cut(name, _NAME_BYTES - len(server.encode()))}...:{server}"
+
+
+def _rows(text: str) -> list[str]:
+    """A text as rows that fit into an answer, broken at spaces."""
+    rows: list[str] = []
+    for word in text.split(" "):
+        if rows and len(f"{rows[-1]} {word}".encode()) <= _REPLY_BYTES:
+            rows[-1] += f" {word}"
+        else:
+            rows.append(word)
+    return rows
 
 
 def _notice(nick: str, text: str) -> Line:

@@ -1,4 +1,4 @@
-"""Who of those that a login talks with comes and goes, where the server tells (``MONITOR``)."""
+"""Which of those that a login talks with come and go, where the server tells (``MONITOR``)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -17,9 +17,9 @@ from bridge.sdk.ids import RemoteChatId
 
 MOST_WATCHED = 200
 KEEPER_PLACES = 1
-"""Places of the server's list that are left to who takes back our own nick."""
+"""Places of the server's list that are left for taking back our own nick."""
 PATIENCE_SECONDS = 120.0
-"""So long who is gone may be back without a word: a netsplit, another connection."""
+"""Nothing is said of anybody who is back so soon: a netsplit, another connection."""
 ROW_BYTES = 400
 """Names in one line."""
 
@@ -46,7 +46,7 @@ class Lookout:
         say: Callable[[Line], Awaitable[None]],
         put: Callable[[RemoteRemark], Awaitable[None]],
     ) -> None:
-        """Have the server watch the newest chats, and hand over who is gone, until cancelled."""
+        """Have the server watch the newest chats, and tell who is gone, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_asking(say))
             tasks.create_task(self._keep_telling(put))

@@ -39,8 +39,8 @@ STORE_PREFIX = "heard-alone:"
 KEEP = timedelta(days=59)
 """A mark is kept for so long after the last thing that was heard."""
 ALONE = RemoteChatId("")
-"""The lane of all that is said to one connection: one after another, so that who goes by another
-nick is not met as a stranger meanwhile."""
+"""The lane of all that is said to one connection: one after another, so that nobody who takes
+another nick is met as a stranger meanwhile."""
 MOST_TARGETS = 1000
 MOST_PEOPLE = 50
 """So many people are asked for after one absence, those who spoke last."""
@@ -165,7 +165,7 @@ class Missed:
             if is_asked:
                 self._read_targets(incoming, is_over=batch.is_over)
         elif is_asked and is_failure:
-            # It does not say who, or not of all: those are asked for whom we know, too.
+            # It does not say who, or not all of them: those whom we know are asked for, too.
             partners = map(self._partners.find, self._partners.chats)
             self._ask_for([*(one.nick for one in partners if one is not None), *self._people])
         elif is_asked and incoming.command == "421" and incoming.param(1) == "CHATHISTORY":

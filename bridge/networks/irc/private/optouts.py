@@ -48,10 +48,10 @@ SAY_AGAIN = (
 MOST_FOLLOWED = 10
 """Nicks of one person: each stays opted out for whoever has it next."""
 MOST_WAITING = 20
-"""People whose word is noted later; of each host it is one."""
+"""People whose word waits to be noted; one of each host."""
 MOST_UNDONE = 5
-"""So often it is undone from one host within an hour: each is kept for good in the audit log. To
-say no there is no limit, for that is noted once."""
+"""So often it is undone from one host within an hour, since each time is kept for good in the
+audit log. Saying no has no limit: it is noted once."""
 UNDONE_SECONDS = 3600.0
 MOST_KNOWN = 1000
 """Nicks that were followed, and hosts, that are remembered."""
@@ -110,10 +110,10 @@ class OptOuts:
         return (partial(self._obey, said),)
 
     async def follow(self, event: RemoteEvent) -> None:
-        """See to it that who is called otherwise now is out as before, and tell them.
+        """See to it that somebody who has another nick now is out as before, and tell them.
 
-        Returns when what the same person said of themselves before is noted, and that they are
-        called otherwise: what they say next comes after it.
+        Returns when what the same person said of themselves before is noted, and their new nick:
+        what they say next comes after it.
         """
         said = self._waiting.get(_whose(event)) if self._waiting else None
         if said is not None:
@@ -124,7 +124,7 @@ class OptOuts:
         async with self._following:
             if self._host.has_opted_out(event.new.id):
                 return
-            # Who goes back to the first one in between is the same person still.
+            # One who goes back to the first nick in between is still the same person.
             first = self._first.get(event.old.id, event.old.id)
             if self._followed[first] >= MOST_FOLLOWED:
                 self._answer(event.new.name, SAY_AGAIN)
@@ -141,7 +141,7 @@ class OptOuts:
 
     def _account(self, message: Incoming, nick: str) -> str:
         name = account_of(message, self._connection.capabilities)
-        # Who has the nick now need not be who said it then.
+        # Whoever has the nick now need not be the one who said it.
         if name is None and not message.is_replayed:
             person = self._network.find_person(nick)
             name = person.account if person is not None else None
@@ -167,7 +167,7 @@ class OptOuts:
 
     async def _opt_in(self, said: _Said) -> str:
         bound = await self._host.store.get(_key(said.user))
-        # Rows of before may bind nicks to accounts of others.
+        # Older rows may bind nicks to accounts of others.
         is_bound = bound is not None and bound.decode() == _digest(said.user)
         if is_bound and said.account != said.user:
             return ANOTHERS
@@ -199,7 +199,7 @@ class OptOuts:
 
 
 def _whose(event: RemoteEvent) -> RemoteUserId:
-    """Who does or says it; empty if it is nobody alone."""
+    """Who does or says it; empty if it is not one person."""
     for name in ("old", "user", "sender"):
         one = getattr(event, name, None)
         if isinstance(one, RemoteUser):

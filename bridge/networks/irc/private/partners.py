@@ -61,7 +61,7 @@ class Partner:
 
 
 class Partners:
-    """All of them, by chat; who spoke last is forgotten last."""
+    """All of them, by chat; the one who spoke last is forgotten last."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
@@ -89,7 +89,7 @@ class Partners:
     def rename(self, old: RemoteChatId, new: RemoteChatId, nick: str) -> None:
         """Take note that somebody goes by another nick.
 
-        Who had that nick before stays known: what is said next under it is compared with that.
+        Whoever had that nick before stays known: what is said next under it is compared with that.
         """
         partner, other = self._by_chat.pop(old), self._by_chat.pop(new, None)
         partner.nick = nick

@@ -24,14 +24,15 @@ from bridge.sdk.module import Host
 
 SENTENCE = (
     "I am a connection to Matrix. Private messages are not carried there: "
-    "please write in the channel. If nothing of yours is to be carried, say optout. Who runs a "
-    "channel here may say status, leave, block, unblock. More: /msg {} help"
+    "please write in the channel. If nothing of yours is to be carried, say optout. Those who "
+    "run a channel here may say status, leave, block, unblock. More: /msg {} help"
 )
 REFUSED = "Your message was not carried to Matrix: {}."
 INVITED = (
-    "I come into a channel with a room: somebody in Matrix has to say there: "
-    f"{as_typed('bridge {} {}')}. The channel's operators are asked then."
+    "I come into a channel when a Matrix room is bridged to it: somebody has to say in that room "
+    f"{as_typed('bridge {} {}')}."
 )
+ASKED = " The channel's operators are asked then."
 OF_SERVICES = "yours is a name of services, which open no direct chat"
 _NOTED = "noted"
 ANSWERED = (ACTION, "CLIENTINFO", "PING", "TIME", "VERSION")
@@ -52,10 +53,10 @@ class Doorman:
         network: Network,
         host: Host,
         *,
-        owner: UserId | None = None,
-        desk: Desk | None = None,
-        whispers: Whispers | None = None,
-        missed: Missed | None = None,
+        owner: UserId | None,
+        desk: Desk | None,
+        whispers: Whispers | None,
+        missed: Missed | None,
     ) -> None:
         """``owner``: whose connection it is; ``desk``: where the relay serves operators;
         ``whispers``: what makes direct chats of it; ``missed``: what was said before."""
@@ -130,10 +131,12 @@ class Doorman:
         if desk is not None and chat is not None:
             desk.take_invitation(source, chat)
         elif self._connection.isupport.names_channel(channel):
-            self._tell_once(source.nick, INVITED.format(self._host.instance, channel))
+            asked = "" if self._network.settings.own_network else ASKED
+            said = INVITED.format(self._host.instance, channel)
+            self._tell_once(source.nick, said + asked)
 
     def _leave_out(self, message: Incoming, nick: str) -> None:
-        """Note what a service says unasked; who may be a person with such a name is told."""
+        """Note what a service says unasked; whoever may be a person with such a name is told."""
         key = self._connection.isupport.fold(nick)
         if message.is_replayed or message.command not in replies.SPEAKING | {"INVITE"}:
             return

@@ -170,8 +170,8 @@ class Whispers:
         return [self._network.remark(chat, said)]
 
     def _on_nick(self, message: Incoming, source: Source, partner: Partner) -> list[Whispered]:
-        """Go on with the same person. Who has the nick of somebody, and is not known to be that
-        person, is not followed: what is said to one would go to another."""
+        """Go on with the same person. Somebody who has a partner's nick, and is not known to be
+        that person, is not followed: what is said to one would go to another."""
         old, new = source.nick, message.param(0)
         chat, account = self._chat(old), message.tags.get("account")
         is_known = partner.mask == _mask(source) or (account and account == partner.account)
