@@ -4,6 +4,7 @@ It is its own issuer: what counts is its fingerprint, which the account's owner 
 """
 
 import os
+import ssl
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +62,16 @@ def in_memory(pem: bytes) -> Iterator[Path]:
         out.write(pem)
         out.flush()
         yield Path(f"/proc/self/fd/{handle}")
+
+
+def is_whole(pem: bytes) -> bool:
+    """Whether it is a certificate with its own key, which has no password."""
+    with in_memory(pem) as file:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(file, password="")
+        except OSError:
+            return False
+    return True
 
 
 def ensure(path: Path, name: str, now: datetime) -> tuple[str, bool]:

@@ -36,11 +36,12 @@ async def make_context(server: ServerSettings, certificate: Path | None) -> ssl.
             f"ca_file {server.ca_file} cannot be used: {reason_of(error)}."
         ) from error
     try:
-        context.load_cert_chain(certificate)
+        # Without a password OpenSSL would ask for one at the terminal, and everything would wait.
+        context.load_cert_chain(certificate, password="")
     except OSError as error:
         raise ModuleNotReady(
             f"certificate_file {certificate} cannot be used: {reason_of(error)}. It must hold "
-            "a certificate and its key, as PEM."
+            "a certificate and its key without a password, as PEM."
         ) from error
     return context
 
