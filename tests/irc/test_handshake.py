@@ -12,7 +12,7 @@ from bridge.sdk.secret import Secret
 from tests.irc.handshakes import begin, feed, identity, sasl
 
 
-def test_a_plain_sign_in_tells_nick_capabilities_and_limits() -> None:
+def test_a_plain_sign_in_tells_nick_and_capabilities() -> None:
     handshake, first = begin(identity())
     assert first == ["CAP LS 302", "NICK bob", "USER bob 0 * :@bob:example.org"]
     assert feed(handshake, ":s CAP * LS * :sts=port=1 server-time", ":s CAP * LS :message-tags"
@@ -22,7 +22,7 @@ def test_a_plain_sign_in_tells_nick_capabilities_and_limits() -> None:
     assert not handshake.done
     feed(handshake, ":s 376 bob :End")
     assert handshake.done
-    assert (handshake.nick, handshake.isupport.nick_length) == ("bob", 20)
+    assert handshake.nick == "bob"
     assert handshake.capabilities == {"message-tags", "server-time"}
 
 
@@ -36,6 +36,12 @@ def test_a_server_without_capabilities_lets_us_in_too() -> None:
 def test_the_server_password_goes_first() -> None:
     _, first = begin(identity(password=Secret("pass word")))
     assert first[:2] == ["CAP LS 302", "PASS :pass word"]
+
+
+def test_a_long_real_name_is_cut_for_the_line_to_be_taken() -> None:
+    _, first = begin(identity(realname="@bob:example.org " + "ö" * 500))
+    assert first[-1].startswith("USER bob 0 * :@bob:example.org öö")
+    assert len(first[-1].encode()) < 510
 
 
 def test_a_nick_in_use_gets_the_next_candidate() -> None:

@@ -99,8 +99,7 @@ class IrcClient(Presence):
         if self._is_puppet:
             self._network.crowd.came(self._login.id, self._dismiss)
         try:
-            async with AsyncExitStack() as stack:
-                await self._live(await self._open(stack))
+            await self._stay()
         except DismissedError:
             dismissed = True
             raise
@@ -117,6 +116,14 @@ class IrcClient(Presence):
             self._ears = self._typist = self._desk = self._doorman = None
             self._network.release(self._login.id)
             self._link.starting() if dismissed else self._link.down(failure)
+
+    async def _stay(self) -> None:
+        """Connect, and do all that is to be done until the connection ends."""
+        try:
+            async with AsyncExitStack() as stack:
+                await self._live(await self._open(stack))
+        except DeliveryError as error:  # The database is away, say.
+            raise ModuleNotReady(str(error)) from error
 
     async def _open(self, stack: AsyncExitStack) -> Connection:
         # What only this needs must not lie in memory for as long as the connection.

@@ -64,6 +64,7 @@ class Connection:
         self._personal = False
         self._signed_in = False
         self._silence = ""
+        """Why we gave it up."""
         self._ended = False
         self._deliveries = Deliveries(server.label)
         self._batches = Batches()
@@ -129,8 +130,7 @@ class Connection:
 
     def is_own(self, source: Source | None) -> bool:
         """Whether a line comes from ourselves."""
-        fold = self.isupport.fold
-        return source is not None and fold(source.nick) == fold(self.own.nick)
+        return source is not None and self.is_own_nick(source.nick)
 
     def is_relayed(self, message: Incoming) -> bool:
         """Whether we had it said in another's name."""
@@ -159,8 +159,11 @@ class Connection:
     def _check_unwritten(self) -> None:
         """Give up a server that reads nothing of what it has us write."""
         if self._writer.transport.get_write_buffer_size() > MOST_UNWRITTEN_BYTES:
-            self._silence = f"{self.server} does not read what is written to it."
-            self._writer.transport.abort()
+            self._give_up(f"{self.server} does not read what is written to it.")
+
+    def _give_up(self, why: str) -> None:
+        self._silence = why
+        self._writer.transport.abort()
 
     def _let_go(self) -> None:
         held, self._held = self._held, None
@@ -310,16 +313,15 @@ class Connection:
         elif left > 0:
             self._look_later(left)
         else:
-            self._silence = (
+            self._give_up(
                 f"{self.server} did not say within {limit:g} seconds that it has read a message."
             )
-            self._writer.transport.abort()
 
     async def check_answers(self, since: datetime | None) -> None:
         """Return when the server has answered a PING, by which we will learn what it has read, or
         when a bouncer says more again of before ``since`` than is held: the rest is read as it
         comes."""
-        self.write(line("PING", self._deliveries.ask()))
+        self.ask()
         held, before = list(self._read_before), self._received
         while self._deliveries.is_asking:
             held.append(await self._read_next())
@@ -403,12 +405,11 @@ class Connection:
         if not self._reading:
             left = settings.ping_seconds  # We are the slow ones: what it said may lie here unread.
         elif left <= 0 and self._was_called:
-            self._silence = f"{self.server} gave no sign of life for {limit:g} seconds."
-            self._writer.transport.abort()
+            self._give_up(f"{self.server} gave no sign of life for {limit:g} seconds.")
             return
         elif left <= 0:
             self._was_called, left = True, settings.ping_timeout_seconds
-            self.write(line("PING", self._deliveries.ask()))
+            self.ask()
         self._lifeline = loop.call_later(left, self._feel)
 
     def _observe(self, message: Incoming) -> None:
@@ -450,7 +451,8 @@ class Connection:
         self._ask_in_turn()
 
     async def sign_in(self, identity: Identity) -> None:
-        """Register. Raises ``LoginRequired`` or ``ModuleNotReady`` with the server's reason."""
+        """Register. Raises ``LoginRequired`` or ``ModuleNotReady`` with the server's reason,
+        ``PermanentFailure`` if no line holds what we would say."""
         handshake = Handshake(identity, self.server)
         self._personal = identity.personal
         # In one write: one that closes at once would answer the second with a reset.
@@ -469,7 +471,7 @@ class Connection:
     async def close(self, reason: str) -> None:
         """Say goodbye, hear what the server still has to say, and leave no socket."""
         if self._deliveries.must_ask:
-            self.write(line("PING", self._deliveries.ask()))
+            self.ask()
         self.write(line("QUIT", reason))
         try:
             async with asyncio.timeout(GOODBYE_SECONDS):

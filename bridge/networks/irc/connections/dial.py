@@ -20,7 +20,7 @@ from bridge.networks.irc.connections.tls import make_context
 from bridge.networks.irc.protocol.endings import BannedError
 from bridge.networks.irc.protocol.handshake import Identity
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
-from bridge.sdk.errors import ModuleNotReady
+from bridge.sdk.errors import LoginRequired, ModuleNotReady, PermanentFailure
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -87,6 +87,10 @@ async def connect(
         except ModuleNotReady:
             rotation.failed(server)
             raise
+        except PermanentFailure as error:
+            raise LoginRequired(
+                f"{connection.server} cannot be signed in to so: {error}"
+            ) from error
     except BaseException as error:
         await connection.close("The bridge could not sign in")
         if isinstance(error, BannedError):

@@ -7,13 +7,14 @@ from ipaddress import IPv6Address
 
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.protocol import endings, replies, sasl
-from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.protocol.offers import Offers
 from bridge.networks.irc.wire import Incoming, Line, cut, is_word, line
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
 
 MOST_NICKS = 20
+MOST_REALNAME_BYTES = 400
+"""Of what the line has room for; servers cut it far shorter."""
 
 # Services have no numerics for these; the words are those of Atheme and Anope.
 _IDENTIFIED = re.compile(r"now (?:identified|logged in|recognized)|password accepted", re.I)
@@ -78,7 +79,6 @@ class Handshake:
         self._challenge = sasl.Challenge()
         self._identifies = False
         self.nick = ""
-        self.isupport = Isupport()
         self.welcomed = False
         self.done = False
 
@@ -89,7 +89,8 @@ class Handshake:
         first.append(line("CAP", "LS", "302"))
         if who.password is not None:
             first.append(line("PASS", who.password.reveal()))
-        return [*first, self._next_nick(), line("USER", who.username, "0", "*", who.realname)]
+        realname = cut(who.realname, MOST_REALNAME_BYTES)
+        return [*first, self._next_nick(), line("USER", who.username, "0", "*", realname)]
 
     def feed(self, message: Incoming) -> list[Line]:
         """Take a line, return the answers.
@@ -104,8 +105,6 @@ class Handshake:
                 return self._authenticate(message.param(0))
             case replies.WELCOME:
                 return self._on_welcome(message)
-            case replies.ISUPPORT:
-                self.isupport = self.isupport.with_tokens(message.params[1:-1])
             case replies.END_OF_MOTD | replies.NO_MOTD:
                 return self._on_end_of_welcome()
             case "NICK" if message.source and message.source.nick == self.nick:
