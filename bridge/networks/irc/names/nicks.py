@@ -198,6 +198,7 @@ class Nicks:
             if self._owned is not None:
                 self._owned.pop(user, None)
             self._reserved.pop(user, None)
+            self._cut.pop(user, None)
             self._owners = _UNKNOWN
 
     async def _give(
