@@ -127,6 +127,10 @@ async def test_nobody_is_asked_for_the_password_of_a_key(own: Path) -> None:
     assert b"without a password" in errors
 
 
+def test_a_name_that_is_too_long_for_a_certificate_is_cut() -> None:
+    assert certfp.is_whole(certfp.make("ö" * 60, NOW))
+
+
 def test_a_certificate_is_whole_with_its_own_open_key_alone() -> None:
     pem, other = certfp.make("alice", NOW), certfp.make("bea", NOW)
     begin = pem.index(b"-----BEGIN PRIVATE KEY")

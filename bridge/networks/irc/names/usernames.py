@@ -115,8 +115,8 @@ class Usernames:
                 )
             if await self._store.get(key) is not None:
                 raise PermanentFailure("a user name can be changed once a day, and yours was")
-            await self._store.put(key, b"", subject=user, keep_for=CHANGE_EVERY)
             await self._give(user, chosen)
+            await self._store.put(key, b"", subject=user, keep_for=CHANGE_EVERY)
             return chosen
 
     def _check(self, user: UserId, name: str, limits: Isupport) -> str:
