@@ -23,7 +23,7 @@ def test_a_plain_sign_in_tells_nick_and_capabilities() -> None:
     feed(handshake, ":s 376 bob :End")
     assert handshake.done
     assert handshake.nick == "bob"
-    assert handshake.capabilities == {"message-tags", "server-time"}
+    assert handshake.offers.held == {"message-tags", "server-time"}
 
 
 def test_a_server_without_capabilities_lets_us_in_too() -> None:

@@ -94,14 +94,13 @@ class IrcClient(Presence):
         self._is_dismissed = False
         self._voice.begin_anew()
         self._goodbye = REST
-        failure: ModuleError = ModuleNotReady("The connection to IRC was stopped.")
-        dismissed = False
+        failure: ModuleError | None = ModuleNotReady("The connection to IRC was stopped.")
         if self._is_puppet:
             self._network.crowd.came(self._login.id, self._dismiss)
         try:
             await self._stay()
         except DismissedError:
-            dismissed = True
+            failure = None
             raise
         except ModuleError as error:
             failure = error
@@ -115,7 +114,7 @@ class IrcClient(Presence):
         finally:
             self._ears = self._typist = self._desk = self._doorman = None
             self._network.release(self._login.id)
-            self._link.starting() if dismissed else self._link.down(failure)
+            self._link.down(failure)
 
     async def _stay(self) -> None:
         """Connect, and do all that is to be done until the connection ends."""

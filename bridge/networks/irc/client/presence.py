@@ -23,7 +23,6 @@ from bridge.networks.irc.connections.inquiry import Inquiries
 from bridge.networks.irc.network.history import Marks
 from bridge.networks.irc.network.keepsakes import CERTIFICATE, SERVER_PASSWORD, Keepsakes
 from bridge.networks.irc.network.network import Network
-from bridge.networks.irc.network.people import Person
 from bridge.networks.irc.network.services import may_be_service, refuse_secret
 from bridge.networks.irc.private.missed import KEEP, NEEDS, STORE_PREFIX, Missed
 from bridge.networks.irc.private.partners import Partners
@@ -35,7 +34,7 @@ from bridge.sdk.errors import ModuleError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.module import Host
-from bridge.sdk.rich import Mention, Rich
+from bridge.sdk.rich import Rich
 from bridge.sdk.text import to_plain
 
 REST = "Silent for long; the next message brings me back"
@@ -343,14 +342,6 @@ class Presence:
             if keeper is not None:
                 keeper.want(own)
 
-    def is_ours(self, source: Source) -> bool:
-        """Whether somebody seen on the network is a client of this instance."""
-        return self._network.is_ours(source)
-
-    def find_person(self, nick: str) -> Person | None:
-        """What the instance knows of somebody in its channels."""
-        return self._network.find_person(nick)
-
     @property
     def settings(self) -> IrcSettings:
         """The instance's settings."""
@@ -364,6 +355,3 @@ class Presence:
     def now(self) -> datetime:
         """The time in UTC."""
         return self._host.now()
-
-    def _name_of(self, mention: Mention) -> str:
-        return self._network.nicks(self._host.store).nick_of(mention.user) or mention.name

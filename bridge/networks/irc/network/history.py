@@ -101,18 +101,18 @@ class _Asking:
     by_time: bool = False
     pages: int = 0
     lines: int = 0
-    held: list["Heard"] = field(default_factory=list)
+    held: list[Heard] = field(default_factory=list)
     is_late: bool = False
     """Nothing is held back any more."""
     beyond: Mark | None = None
     """The last message that was told already although the gap before it is open."""
 
-    def pass_by(self, heard: "Heard") -> "Heard":
+    def pass_by(self, heard: Heard) -> Heard:
         """Let something be told before the gap is filled: the channel is not heard up to there."""
         self.beyond = heard.mark or self.beyond
         return replace(heard, mark=None)
 
-    def stop_holding(self) -> list["Heard"]:
+    def stop_holding(self) -> list[Heard]:
         """Let what is held back be told, and from now on all at once."""
         self.is_late = True
         held, self.held = self.held, []
@@ -127,14 +127,9 @@ class History:
     we are the slow ones is no silence of it.
     """
 
-    def __init__(
-        self,
-        isupport: Isupport,
-        marks: Mapping[RemoteChatId, Mark],
-        answer_seconds: float = ANSWER_SECONDS,
-    ) -> None:
+    def __init__(self, isupport: Isupport, marks: Mapping[RemoteChatId, Mark]) -> None:
         self._marks = dict(marks)
-        self._answer_seconds = answer_seconds
+        self._answer_seconds = ANSWER_SECONDS
         self._seen: dict[RemoteChatId, deque[str]] = {}
         self._asking: dict[RemoteChatId, _Asking] = {}
         self._to_ask: asyncio.Queue[_Asking] = asyncio.Queue()

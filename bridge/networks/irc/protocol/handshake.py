@@ -113,11 +113,6 @@ class Handshake:
                 return self._on_reply(command, message)
         return []
 
-    @property
-    def capabilities(self) -> frozenset[str]:
-        """What the server gave us."""
-        return self.offers.held
-
     def _on_cap(self, message: Incoming) -> list[Line]:
         verb = message.param(1).upper()
         if self.welcomed or verb in {"NEW", "DEL"}:
@@ -142,7 +137,7 @@ class Handshake:
         return [] if self._requests > 0 else self._after_capabilities()
 
     def _after_capabilities(self) -> list[Line]:
-        if self._sasl and "sasl" in self.capabilities:
+        if self._sasl and "sasl" in self.offers.held:
             self._choose(self.offers.values.get("sasl", "").split(","))
             return self._try_next(None)
         return [line("CAP", "END")]

@@ -3,16 +3,11 @@
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.wire import Incoming
 from bridge.sdk.commands import as_typed
-from bridge.sdk.errors import (
-    DeliveryError,
-    PermanentFailure,
-    TemporaryFailure,
-)
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 
 WELCOME, ISUPPORT = "001", "005"
 END_OF_MOTD, NO_MOTD = "376", "422"
 NAMES, END_OF_NAMES = "353", "366"
-CHANNEL_MODES = "324"
 AWAY = "301"
 NO_TOPIC, TOPIC = "331", "332"
 HOST_HIDDEN = "396"
@@ -155,7 +150,7 @@ class ChannelFullError(PermanentFailure):
     """A channel has no place: that passes by itself."""
 
 
-def join_refusal(reply: Incoming, channel: str, *, for_all: bool = True) -> DeliveryError | None:
+def join_refusal(reply: Incoming, channel: str, *, for_all: bool) -> DeliveryError | None:
     """Read a numeric as the answer to a join; None if it is none.
 
     ``for_all``: to that of the relay.
