@@ -125,7 +125,7 @@ class IrcClient(Presence):
             raise ModuleNotReady(str(error)) from error
 
     async def _open(self, stack: AsyncExitStack) -> Connection:
-        # What only this needs must not lie in memory for as long as the connection.
+        # A method of its own: what only this needs must not stay in memory with the connection.
         way = await self._way(stack)
         identity = await self.naming.identity()
         async with self._turn():
@@ -175,7 +175,7 @@ class IrcClient(Presence):
     async def join(self, chat: RemoteChat, *, returns: bool = False) -> None:
         """Be in the channel from now on, over reconnects too; the relay also after a kick.
 
-        ``returns``: whoever wishes it does not ask again where it is refused for now."""
+        ``returns``: whoever wants it does not ask again if it is refused for now."""
         self._want()
         with self._memberships.way_into(chat) as way:
             _, channels = await self._link.get(self._settings.connect_seconds * 2)
@@ -267,7 +267,7 @@ class IrcClient(Presence):
         return connection
 
     def _approach(self, connection: Connection, nick: str) -> Connection:
-        """Be about to say something to a person. Raises ``PermanentFailure`` if it is us."""
+        """Prepare to say something to a person. Raises ``PermanentFailure`` if it is us."""
         self._network.refuse_ours(nick)
         if self._doorman is not None:
             self._doorman.said_to(nick)
@@ -358,7 +358,7 @@ class IrcClient(Presence):
                 await listening
         except ModuleError as error:
             if not self._is_dismissed:
-                self._lose(error)  # At once: who waits for an answer hears why.
+                self._lose(error)  # At once: anyone who waits for an answer hears why.
                 ended = error
         except TimeoutError:
             if not patience.expired():
@@ -368,7 +368,7 @@ class IrcClient(Presence):
             for task in others:
                 task.cancel()
         if self._is_dismissed:
-            # What was read may take long to be stored: nobody shall think that we still hear.
+            # Storing what was read may take long: nobody should think that we still listen.
             await connection.close(self._goodbye)
         return ended
 

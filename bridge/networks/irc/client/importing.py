@@ -26,7 +26,7 @@ _MAPPINGS = ("ascii", "rfc1459", "rfc1459-strict", "rfc8265", "rfc7613")
 
 
 def read_former_chat(text: str) -> RemoteChat:
-    """Read a channel whose spelling is the same chat under every rule that servers have.
+    """Read a channel whose name is one chat under every rule by which servers compare names.
 
     Raises ``PermanentFailure`` for another.
     """

@@ -1,4 +1,4 @@
-"""How one login is called on the network."""
+"""What one login is called on the network."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -73,9 +73,9 @@ class Naming:
         return await self.usernames.assign(owner, self._network.isupport or Isupport())
 
     async def change_username(self, name: str) -> str:
-        """Have a user name from the next connect on; an empty one: what the Matrix id gives.
+        """Take a user name from the next connect on; for an empty one, what the Matrix id gives.
 
-        Return it. Raises ``PermanentFailure`` if somebody else has it or it is too often.
+        Return it. Raises ``PermanentFailure`` if somebody else has it, or it is changed too often.
         """
         owner = self._login.owner
         if owner is None:
@@ -84,7 +84,7 @@ class Naming:
 
     @property
     def former_usernames(self) -> Sequence[str]:
-        """By which user names this login's owner went before."""
+        """The user names that this login's owner had before."""
         owner = self._login.owner
         return () if owner is None else self.usernames.former(owner)
 

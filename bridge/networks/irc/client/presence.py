@@ -38,17 +38,17 @@ from bridge.sdk.rich import Rich
 from bridge.sdk.text import to_plain
 
 REST = "Silent for long; the next message brings me back"
-"""What a connection says at its end that nobody needs for now."""
+"""What a connection that nobody needs for now says at its end."""
 
 ALONE = "In no channel; the next message brings me back"
-"""The same of one that has left the last of its channels."""
+"""The same, of one that has left the last of its channels."""
 
 DISCONNECTED = "Disconnected; the next message brings me back"
-"""The same of one that its owner ends."""
+"""The same, of one that its owner ends."""
 
 WISH_SECONDS = 60.0
-"""So long after a connection was ended as its owner wished, that is not done again: servers close
-their doors to an address from which too many come and go, and it is that of others, too."""
+"""For so long after a connection ended as its owner wished, that is not done again: servers shut
+out an address from which too many come and go, and others share it."""
 
 
 class Presence:
@@ -130,7 +130,7 @@ class Presence:
     def _fall_silent(self, error: ModuleError) -> None:
         """After an operator's kill, end what is on its way and wait for the next message."""
         is_kill = self._is_puppet and getattr(error, "cause", None) is Cause.KILLED
-        if is_kill and error is not self._kill:  # Of one what began since then is not ended.
+        if is_kill and error is not self._kill:  # One kill ends nothing that began after it.
             self._kill = error
             self._needed.clear()
             self._tries.end(str(error))
@@ -229,7 +229,7 @@ class Presence:
 
     def _rest_if_alone(self, channels: Sequence[RemoteChat]) -> None:
         """End a connection that was made for somebody who is in none of its channels any more
-        and talks to nobody alone: it says who they are to whoever asks."""
+        and talks to nobody alone: it tells whoever asks who they are."""
         is_alone = not (channels or self._partners.chats or self._speaking)
         is_needed = self._needed.is_set()  # Else there is none, say after an operator's kill.
         if self._login.kind is LoginKind.AUTOMATIC and is_alone and is_needed:
@@ -286,7 +286,8 @@ class Presence:
     def renew(self) -> bool:
         """Have the connection made anew, as its owner wishes; False if there is none.
 
-        Raises ``PermanentFailure`` so soon after another such wish; ``note_wish`` when it came up.
+        Raises ``PermanentFailure`` too soon after another such wish. Once it is up, call
+        ``note_wish``.
         """
         if self._link.connection is None:
             return False
@@ -295,9 +296,10 @@ class Presence:
         return True
 
     def disconnect(self) -> bool:
-        """End the connection until its owner says something; False if there is none, nor to be.
+        """End the connection until its owner says something; False if there is none and none is
+        being made.
 
-        Raises ``TemporaryFailure`` while something is being said by it; as ``renew``."""
+        Raises ``TemporaryFailure`` while something is being said by it, else as ``renew`` does."""
         if not self._needed.is_set():
             return False
         if self._speaking:
@@ -328,7 +330,7 @@ class Presence:
 
     @contextmanager
     def changing_nick(self, nick: str) -> Iterator[None]:
-        """Have the nick as our own if the block succeeds; nobody asks for ours meanwhile."""
+        """Have the nick as our own if the block succeeds; meanwhile ours is not asked back."""
         keeper = self._nick_keeper
         former = keeper.own if keeper is not None else ""
         own = former

@@ -23,7 +23,7 @@ RAW = (
     "TRACE", "USERHOST", "USERIP", "USERS", "VERSION", "WHO", "WHOIS", "WHOWAS",
 )  # fmt: skip
 """All that may be sent raw: questions, and what people do to channels and for themselves. What
-says something, what the bridge does itself, and what nobody here knows are not among it."""
+says something, what the bridge does itself and what nobody here knows are not among them."""
 
 
 def read_raw(text: str, *, allowed: bool) -> Line:

@@ -84,10 +84,10 @@ class Connection:
         self.own = Source("")
         """Our nick, user and host, as others see them; user and host once we joined."""
         self.accounts: list[str] = []
-        """To which accounts services signed us in, one after another; who reads takes them out."""
+        """The accounts that services signed us in to, in order; whoever reads takes them out."""
         self.unanswered: DeliveryError | None = None
-        """Why the line that was read last got no answer, though it asks for one; who reads takes
-        it out."""
+        """Why the line that was read last got no answer, though it asks for one; whoever reads
+        takes it out."""
         self.isupport = Isupport()
         self._offers = Offers()
 
@@ -139,7 +139,7 @@ class Connection:
 
     @property
     def relay_separators(self) -> str | None:
-        """The signs for names in which we speak for others; None if the server knows no such."""
+        """The signs in names in which we speak for others; None if the server has no such."""
         if relaymsg.CAPABILITY not in self.capabilities:
             return None
         return self._offers.values.get(relaymsg.CAPABILITY, "")
@@ -201,7 +201,8 @@ class Connection:
         return not pause
 
     async def say(self, one: Line) -> None:
-        """Write a line as soon as flood control lets. Raises ``TemporaryFailure`` if it cannot."""
+        """Write a line as soon as flood control allows. Raises ``TemporaryFailure`` if that cannot
+        be."""
         if pause := self._flood.reserve():
             await asyncio.sleep(pause)
         if not self.is_up:
@@ -318,9 +319,9 @@ class Connection:
             )
 
     async def check_answers(self, since: datetime | None) -> None:
-        """Return when the server has answered a PING, by which we will learn what it has read, or
-        when a bouncer says more again of before ``since`` than is held: the rest is read as it
-        comes."""
+        """Return when the server has answered a PING, as it must for us to learn what it has read,
+        or when a bouncer plays back more from before ``since`` than is held: the rest is read as
+        it comes."""
         self.ask()
         held, before = list(self._read_before), self._received
         while self._deliveries.is_asking:

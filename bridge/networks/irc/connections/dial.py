@@ -66,7 +66,8 @@ async def connect(
 ) -> Connection:
     """Connect to the first server that answers, and sign in; the stack says goodbye at its end.
 
-    ``since``: what was said well before that is a bouncer's playback.
+    ``since``: what was said well before that is a bouncer's playback; without it, whatever was
+    said with a time may be.
     Raises ``ModuleNotReady`` or ``LoginRequired`` with a sentence.
     """
     who = identity()

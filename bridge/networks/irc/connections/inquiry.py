@@ -15,18 +15,18 @@ from bridge.networks.irc.wire import Incoming, Line, Source, line
 from bridge.sdk.errors import DeliveryError, DeliveryUncertain, TemporaryFailure
 
 MOST_PAUSES = 4
-"""How many times as long as the first pause one who goes on talking is heard."""
+"""Somebody who goes on talking is heard for this many times the first pause."""
 MOST_LINES = 500
 """Lines that one answer is kept of; the rest is counted only."""
 
 TURNS = 2.0
-"""One waits for one's turn this many times as long as for an answer: so one question before it may
-stay unanswered, and not any number."""
+"""A turn is waited for this many times as long as an answer: so one question before it may stay
+unanswered, but not any number."""
 MOST_TURN_SECONDS = 15.0
-"""A person waits so long at most: a command has less time than the longest questions, and who was
-not asked for is to hear that, and not that it may have been done."""
+"""A person waits for it this long at most: a command has less time than the longest questions, and
+should end with the news that the server was not asked, not that it may have been done."""
 BETWEEN_SECONDS = 5.0
-"""A background question that has the turn waits so long at most for room that nobody wants."""
+"""A background question waits this long at most between its lines, for room that nobody wants."""
 
 Hear = Callable[[Incoming], None]
 
@@ -37,7 +37,7 @@ class Priority(IntEnum):
     PERSON = 0
     """Somebody waits for the answer."""
     BACKGROUND = 1
-    """It goes in between, and leaves the flood control's room to others."""
+    """It goes in between, and leaves flood control's room to others."""
 
 
 class NotAskedError(TemporaryFailure):
@@ -132,13 +132,13 @@ class Inquiries:
         self._overhearing: list[Overheard] = []
         self._ended = False
         self._late = ""
-        """What is in the PONG after which nothing comes any more of a question that was given up,
-        as long as it is awaited: what comes before answers no other."""
+        """The marker of the PONG after which nothing more comes of a question that was given up;
+        empty once it has come. What comes before it answers no other."""
         self._joined: set[str] = set()
         """Channels, folded, that we have just come into, and whose list of names is not over."""
         self._listed_until = -math.inf
-        """So long what comes of a list is of one that was given up, unless that ends before: some
-        servers send it in pieces, past the PONG."""
+        """Until then a list's lines are of one that was given up, unless its end comes first: some
+        servers send a list in pieces, past the PONG."""
 
     async def ask(
         self,

@@ -28,15 +28,15 @@ TARGETS = "draft/chathistory-targets"
 PLAYBACK = "draft/event-playback"
 """The memory holds what was done to messages, too, and who came and went."""
 MOST_PAGES = 20
-"""So many answers are asked for after one absence; more was said than a room needs to be told."""
+"""So many answers are asked for after one absence: nobody needs to be told more than they hold."""
 PAGE = 100
 ANSWER_SECONDS = 20.0
 """So long a server may say nothing of an answer, doubled with each time that it is asked again."""
 LOOK_SECONDS = 0.25
-"""Between two looks at what is late at least: while we are the slow ones, the time that counts
-stands, and what is nearly late stays so."""
+"""Between two looks at what is late, at least: while we are the slow ones, the clock that counts
+stands still, and what is nearly late stays so."""
 MOST_TIMES = 5
-"""So often it is asked for one page."""
+"""One page is asked for so often at most."""
 MOST_HELD = 500
 """So much of one channel is held back at most."""
 STORE_PREFIX = "heard:"

@@ -53,8 +53,8 @@ class Identity:
     account: str | None = None
     account_password: Secret | None = None
     certificate: bool = False
-    """The connection shows one that an account may know. If none does, a person comes in without;
-    the relay, whose certificate the settings ask for, does not."""
+    """The connection shows one, by which services may know an account. If they do not, a person
+    comes in without an account; the relay, whose settings ask for it, does not."""
     nickserv: str | None = None
     """Who is told account and password where the server has no SASL."""
     gateway: Gateway | None = None
