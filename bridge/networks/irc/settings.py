@@ -101,7 +101,7 @@ class WebircSettings(_Strict):
     def _check_one_word(cls, value: Secret) -> Secret:
         text = value.reveal()
         if not text or " " in text or text.startswith(":"):
-            raise ValueError("it is one word without spaces, and no colon is first")
+            raise ValueError("it must be one word without spaces, and not begin with a colon")
         return value
 
 

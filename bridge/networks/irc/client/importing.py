@@ -76,7 +76,7 @@ class Adoption:
         if not wanted:
             return ""
         if not is_nick(wanted):
-            self._left.append("the nick is none that every server takes")
+            self._left.append("the nick, which not every server takes")
             return ""
         limits, nicks = Isupport(), self._network.nicks(self._store)
         own = await nicks.find(self._owner)

@@ -46,7 +46,7 @@ def read_raw(text: str, *, allowed: bool) -> Line:
 def read_autocommands(text: str, *, allow_raw: bool) -> Sequence[Line]:
     """Read what is done on each connect, one command a line: msg, away or raw.
 
-    Raises ``PermanentFailure`` for the first that is none.
+    Raises ``PermanentFailure`` for the first that is not one.
     """
     typed = [one.strip() for one in text.split("\n") if one.strip()]
     if len(typed) > MOST_AUTOCOMMANDS:

@@ -1,4 +1,4 @@
-"""Questions to the server beside messages: what is written, and which replies answer it."""
+"""Questions to the server besides messages: what is written, and which replies answer it."""
 
 import asyncio
 import math

@@ -58,7 +58,7 @@ class Mark:
 
     @classmethod
     def decode(cls, raw: bytes) -> "Mark | None":
-        """Read what was kept; None if it is none."""
+        """Read what was kept; None if that is no mark."""
         at, _, msgid = raw.decode("utf-8", "replace").partition(" ")
         try:
             return cls(datetime.fromisoformat(at), msgid)

@@ -207,7 +207,7 @@ class Isupport:
 
 
 def _read_number(value: str) -> int:
-    """0 for what is none."""
+    """0 for what is no number."""
     if not (value.isascii() and value.isdecimal()):
         return 0
     return min(int(value[:9]), MOST_NUMBER)
