@@ -173,7 +173,7 @@ async def test_the_new_forms_of_old_lines_are_read_as_before() -> None:
             assert person.source == Source("bob", "b", "h")
             peer.say(":{nick}!t@h CHGHOST cloaked users.test", ":x!x@x AWAY")
             await synced(peer)
-            connection = relay._link.connection
+            connection = relay.link.connection
             assert connection is not None
             assert connection.own == Source("trestle", "cloaked", "users.test")
         assert [one.user.id for one in host.of(RemoteJoin)] == ["dan"]

@@ -173,7 +173,7 @@ class IrcConnector:
         return not self._settings.own_network
 
     def wishes(self) -> Sequence[tuple[str, str]]:
-        """What people type to hear the relay's words, and each of these that needs no question."""
+        """What people may type to the relay at any time, and what comes of each."""
         return guidance.typed(self._network.relay_nick)
 
     def read_former_chat(self, text: str) -> RemoteChat:

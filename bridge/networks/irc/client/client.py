@@ -80,7 +80,7 @@ class IrcClient(Presence):
         """Stay connected until cancelled. A puppet waits for its first message before."""
         while True:
             if not self._needed.is_set():
-                self._link.starting()
+                self.link.starting()
                 self._host.report(LoginState.STARTING, "It connects with the next message.")
                 await self._needed.wait()
             try:
@@ -90,7 +90,7 @@ class IrcClient(Presence):
                     self._memberships.forget_all()
 
     async def _connect(self) -> None:
-        self._link.starting()
+        self.link.starting()
         self._is_dismissed = False
         self._voice.begin_anew()
         self._goodbye = REST
@@ -114,7 +114,7 @@ class IrcClient(Presence):
         finally:
             self._ears = self._typist = self._desk = self._doorman = None
             self._network.release(self._login.id)
-            self._link.down(failure)
+            self.link.down(failure)
 
     async def _stay(self) -> None:
         """Connect, and do all that is to be done until the connection ends."""
@@ -178,7 +178,7 @@ class IrcClient(Presence):
         ``returns``: whoever wants it does not ask again if it is refused for now."""
         self._want()
         with self._memberships.way_into(chat) as way:
-            _, channels = await self._link.get(self._settings.connect_seconds * 2)
+            _, channels = await self.link.get(self._settings.connect_seconds * 2)
             way.check()
             if self._ears is not None:
                 self._ears.roster.follow(chat)
@@ -193,15 +193,15 @@ class IrcClient(Presence):
 
     def check_in(self, chat: RemoteChat) -> None:
         """Raise ``TemporaryFailure`` if we are not in the channel now."""
-        self._memberships.check_in(chat, self._link.channels)
+        self._memberships.check_in(chat, self.link.channels)
 
     async def leave(self, chat: RemoteChat, reason: str) -> None:
         """Leave the channel and do not come back."""
         known = self._memberships.leave(chat)
         if self._ears is not None:
             self._ears.forget(known)
-        if self._link.channels is not None:
-            self._link.channels.part(known.name, reason)
+        if self.link.channels is not None:
+            self.link.channels.part(known.name, reason)
         self._rest_if_alone(self._memberships.wanted)
         if self._marks is not None:
             self._network.forget_chat(chat.id)
@@ -221,7 +221,7 @@ class IrcClient(Presence):
 
     async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
         """Ask the channel's operators who are there. Raises a ``DeliveryError``."""
-        await self._link.get(self._settings.connect_seconds * 2)
+        await self.link.get(self._settings.connect_seconds * 2)
         if self._desk is None:
             raise TemporaryFailure("The relay is not connected.", retry_after=STORE_AGAIN_SECONDS)
         return await self._desk.ask(request)
@@ -259,7 +259,7 @@ class IrcClient(Presence):
         self, chat: RemoteChat, check: Callable[[Way], None] = Way.check_rest
     ) -> Connection:
         with self._memberships.way_into(chat) as way:
-            connection, channels = await self._link.get(self._settings.connect_seconds * 2)
+            connection, channels = await self.link.get(self._settings.connect_seconds * 2)
             if not connection.isupport.is_channel(chat.name):
                 return self._approach(connection, chat.name)
             await channels.enter(chat.name, partial(check, way))
@@ -279,9 +279,9 @@ class IrcClient(Presence):
 
     @property
     def _questions(self) -> Inquiries:
-        if self._link.inquiries is None:
+        if self.link.inquiries is None:
             raise TemporaryFailure("There is no connection.", retry_after=STORE_AGAIN_SECONDS)
-        return self._link.inquiries
+        return self.link.inquiries
 
     # --- while connected ---------------------------------------------------------------------
 
@@ -313,7 +313,7 @@ class IrcClient(Presence):
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(inbox.work())
-                self._link.up(connection, channels, inquiries)
+                self.link.up(connection, channels, inquiries)
                 others = [tasks.create_task(self._settle(connection, channels, inbox))]
                 if self._is_puppet and "message-tags" in connection.capabilities:
                     self._typist = Typist(connection.answer, asyncio.get_running_loop().time)

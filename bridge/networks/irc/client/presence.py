@@ -64,7 +64,7 @@ class Presence:
         if not self._is_puppet:
             network.keys.open(self.keepsakes)
         self.naming = Naming(login, self.keepsakes, host.store, network)
-        self.link = self._link = Link()
+        self.link = Link()
         self._needed = Flag()
         if login.kind is not LoginKind.AUTOMATIC:
             self._needed.set()
@@ -138,7 +138,7 @@ class Presence:
     def _lose(self, error: ModuleError) -> None:
         """Tell whoever waits for the connection that it has just ended."""
         self._fall_silent(error)
-        self._link.down(error)
+        self.link.down(error)
         self._host.report(LoginState.RECONNECTING, str(error))
 
     def _want(self) -> None:
@@ -238,7 +238,7 @@ class Presence:
 
     def _part(self) -> None:
         """Have the connection end. One that is still being made ends as soon as it is."""
-        self._link.starting()
+        self.link.starting()
         if self._leave is not None and not self._is_dismissed:
             self._leave()
         self._is_dismissed = True
@@ -250,10 +250,10 @@ class Presence:
         Raises a ``DeliveryError`` with why there is none.
         """
         with self._spoken():
-            connection, channels = await self._link.get(self._settings.connect_seconds * 2)
-            if self._link.inquiries is None:
+            connection, channels = await self.link.get(self._settings.connect_seconds * 2)
+            if self.link.inquiries is None:
                 raise TemporaryFailure("The connection to IRC has just ended.")
-            yield connection, channels, self._link.inquiries
+            yield connection, channels, self.link.inquiries
 
     def _begin_to_listen(self, leave: Callable[[], None]) -> None:
         """Have the connection ended by ``leave`` when it is dismissed, and if nobody speaks."""
@@ -279,7 +279,7 @@ class Presence:
 
     def reconnect(self, goodbye: str) -> None:
         """Have the connection, if there is one, made anew with what was chosen meanwhile."""
-        if self._link.connection is not None:
+        if self.link.connection is not None:
             self._goodbye = goodbye
             self._part()
 
@@ -289,7 +289,7 @@ class Presence:
         Raises ``PermanentFailure`` too soon after another such wish. Once it is up, call
         ``note_wish``.
         """
-        if self._link.connection is None:
+        if self.link.connection is None:
             return False
         self._check_wish()
         self.reconnect("Reconnects")
