@@ -151,8 +151,9 @@ class IrcSettings(_Strict):
     sasl_password: SecretText | None = Field(default=None, description="That account's password.")
     certificate_file: Path | None = Field(
         default=None,
-        description="Certificate and key (PEM) that the relay shows, for SASL EXTERNAL and for "
-        "networks that know an account by it (CertFP). Made when the file is not there.",
+        description="Certificate and key (PEM, no password) that the relay shows, for SASL "
+        "EXTERNAL and for networks that know an account by it (CertFP). Made when the "
+        "file is not there.",
     )
     nickserv: str | None = Field(
         default=None,

@@ -126,9 +126,8 @@ class IrcClient(Presence):
 
     async def _open(self, stack: AsyncExitStack) -> Connection:
         # A method of its own: what only this needs must not stay in memory with the connection.
-        way = await self._way(stack)
-        identity = await self.naming.identity()
-        async with self._turn():
+        async with self._turn():  # Only then: what is chosen while we wait for it counts.
+            way, identity = await self._way(stack), await self.naming.identity()
             return await connect(
                 stack, self._settings, identity, self._network.rotation, way, self.now()
             )

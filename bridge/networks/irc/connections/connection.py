@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 from bridge.networks.irc.connections.delivery import RETRY_SECONDS, Deliveries
 from bridge.networks.irc.connections.flood import Flood
+from bridge.networks.irc.connections.reader import reason_of
 from bridge.networks.irc.connections.sending import Delivered, Means
 from bridge.networks.irc.protocol import endings, multiline, relaymsg, replies
 from bridge.networks.irc.protocol.batches import Batches, is_playback
@@ -81,6 +81,8 @@ class Connection:
         self.listens = True
         """Whether what others say in channels is read."""
         self.server = server.label
+        self.awaited = "let us in"
+        """What the server has to do before we are at work, in words."""
         self.own = Source("")
         """Our nick, user and host, as others see them; user and host once we joined."""
         self.accounts: list[str] = []
@@ -322,6 +324,7 @@ class Connection:
         """Return when the server has answered a PING, as it must for us to learn what it has read,
         or when a bouncer plays back more from before ``since`` than is held: the rest is read as
         it comes."""
+        self.awaited = "answer a PING"
         self.ask()
         held, before = list(self._read_before), self._received
         while self._deliveries.is_asking:
@@ -464,6 +467,7 @@ class Connection:
         while not handshake.done:
             for one in handshake.feed(await self.read()):
                 self.write(one)
+            self.awaited = handshake.awaited
             self.own = Source(handshake.nick)
         self._offers = handshake.offers
         self._deliveries.use(Means.of(self.capabilities))
@@ -488,12 +492,3 @@ class Connection:
         finally:
             self._end()
             self._writer.close()
-
-
-def reason_of(error: Exception) -> str:
-    """Say what an error of the network is, in words."""
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or str(error)).replace("_", " ").lower()
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__

@@ -12,10 +12,10 @@ from functools import partial
 from ipaddress import IPv6Address
 from pathlib import Path
 
-from bridge.networks.irc.connections.connection import GOODBYE_SECONDS, Connection, reason_of
+from bridge.networks.irc.connections.connection import GOODBYE_SECONDS, Connection
 from bridge.networks.irc.connections.flood import Flood
 from bridge.networks.irc.connections.ident import Ident
-from bridge.networks.irc.connections.reader import Reader
+from bridge.networks.irc.connections.reader import Reader, reason_of
 from bridge.networks.irc.connections.tls import make_context
 from bridge.networks.irc.protocol.endings import BannedError
 from bridge.networks.irc.protocol.handshake import Identity
@@ -59,7 +59,7 @@ class Way:
 async def connect(
     stack: contextlib.AsyncExitStack,
     settings: IrcSettings,
-    identity: Callable[[], Identity],
+    identity: Identity,
     rotation: Rotation,
     way: Way,
     since: datetime | None = None,
@@ -70,20 +70,17 @@ async def connect(
     said with a time may be.
     Raises ``ModuleNotReady`` or ``LoginRequired`` with a sentence.
     """
-    who = identity()
-    server, connection = await _open_first(stack, settings, rotation, way, who.username)
-    missing = "let us in"
+    server, connection = await _open_first(stack, settings, rotation, way, identity.username)
     try:
         try:
             async with asyncio.timeout(settings.connect_seconds):
-                await connection.sign_in(who)
-                missing = "answer a PING"
+                await connection.sign_in(identity)
                 await connection.check_answers(since)
         except TimeoutError as error:
             rotation.failed(server)
             raise ModuleNotReady(
-                f"{connection.server} did not {missing} within {settings.connect_seconds:g} "
-                "seconds."
+                f"{connection.server} did not {connection.awaited} within "
+                f"{settings.connect_seconds:g} seconds."
             ) from error
         except ModuleNotReady:
             rotation.failed(server)

@@ -277,10 +277,10 @@ class Inquiries:
             self._waiting[priority] -= 1
 
     async def _enter_at_leisure(self, stack: AsyncExitStack) -> None:
-        """The same for a background question: it waits for room outside, where it keeps nobody
-        from asking, and gives back a turn at which a person waits or room is wanted by others.
+        """The same for a background question: it waits for flood control's room outside, where it
+        keeps nobody from asking, and gives the turn back if a person waits or the room is gone.
 
-        After some seconds it takes the turn all the same.
+        After some seconds it keeps the turn all the same.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + self._seconds

@@ -10,7 +10,7 @@ import ssl
 from functools import lru_cache
 from pathlib import Path
 
-from bridge.networks.irc.connections.connection import reason_of
+from bridge.networks.irc.connections.reader import reason_of
 from bridge.networks.irc.settings import ServerSettings
 from bridge.sdk.errors import ModuleNotReady
 

@@ -79,6 +79,8 @@ class Handshake:
         self._challenge = sasl.Challenge()
         self._identifies = False
         self.nick = ""
+        self.awaited = "let us in"
+        """What the server has still to do, in words."""
         self.welcomed = False
         self.done = False
 
@@ -226,6 +228,7 @@ class Handshake:
         if not (self._identifies and who.nickserv and who.account and secret):
             self.done = self.welcomed
             return []
+        self.awaited = f"pass on an answer from {who.nickserv}"
         return [line("PRIVMSG", who.nickserv, f"IDENTIFY {who.account} {secret.reveal()}")]
 
     def _on_services(self, message: Incoming) -> None:
