@@ -294,6 +294,10 @@ class Connection:
             self._look_later(self._settings.confirm_seconds)
         return marker
 
+    def awaits(self, marker: str) -> bool:
+        """Whether the PONG of such a PING has not come yet."""
+        return self._deliveries.awaits(marker)
+
     async def ask_paced(self) -> str:
         """The same, once flood control has room for it."""
         if pause := self._flood.reserve():

@@ -346,7 +346,7 @@ class Inquiries:
         question = self._question
         if message.command == "PONG":
             self._joined.clear()  # Their lists came before.
-            self._hear_pong({one.lower() for one in message.params})
+            self._hear_pong()
         elif self._is_of_late_list(message) or self._is_of_own_join(message):
             pass
         elif question is not None and not question.done.done() and not self._late:
@@ -375,16 +375,15 @@ class Inquiries:
             self._joined.discard(channel)
         return is_of_it
 
-    def _hear_pong(self, params: Collection[str]) -> None:
-        question = self._question
-        marker = question.marker if question is not None else ""
-        if question is not None and marker and marker in params:
+    def _hear_pong(self) -> None:
+        question, awaits = self._question, self._connection.awaits
+        if question is not None and question.marker and not awaits(question.marker):
             question.is_over = True
             self._late = ""  # It was asked before.
             if not question.done.done():
                 unsaid = self._silent() if question.last else None
                 question.done.set_result(question.refusal or unsaid)
-        elif self._late in params:
+        elif not awaits(self._late):
             self._late = ""
 
     def _answer(self, message: Incoming, question: _Question) -> None:
