@@ -55,7 +55,7 @@ def test_a_nick_in_use_gets_the_next_candidate() -> None:
 def test_when_no_nick_is_taken_the_sentence_names_the_first() -> None:
     handshake, _ = begin(identity(nicks=iter(["bob", "bob_"])))
     feed(handshake, ":s 433 * bob :In use")
-    with pytest.raises(ModuleNotReady, match=r"refused the nick bob and 1 others.*reserved"):
+    with pytest.raises(ModuleNotReady, match=r"refused the nick bob and 1 more like it: reserved"):
         feed(handshake, ":s 432 * bob_ :reserved for services")
 
 

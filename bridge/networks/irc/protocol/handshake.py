@@ -152,7 +152,7 @@ class Handshake:
                 extra.add("sasl")
             elif not self._goes_without():
                 raise ModuleNotReady(
-                    f"{self._server} does not offer to sign in by SASL as we could now."
+                    f"{self._server} does not offer to sign in by SASL in a way open to us now."
                 )
         requests = self.offers.wish(extra)
         self._requests = len(requests)
@@ -272,9 +272,9 @@ class Handshake:
         if nick is None or len(self._tried) >= MOST_NICKS:
             # One that is taken can be free in a minute; one that is not allowed stays so.
             final = self._identity.personal and not self._any_taken
+            others = f" and {len(self._tried) - 1} more like it" if len(self._tried) > 1 else ""
             raise (LoginRequired if final else ModuleNotReady)(
-                f"{self._server} refused the nick {self._tried[0]} and "
-                f"{len(self._tried) - 1} others like it: {said}"
+                f"{self._server} refused the nick {self._tried[0]}{others}: {said}"
             )
         self._tried.append(nick)
         self.nick = nick
