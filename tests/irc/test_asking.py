@@ -1,15 +1,16 @@
 """One asker for each connection: whose question goes first, and how long one waits for it."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
 
 import pytest
 
+from bridge.networks.irc.channels.rollcall import find_moderators
 from bridge.networks.irc.connections.flood import Flood
-from bridge.networks.irc.connections.inquiry import Inquiries, NotAskedError
-from bridge.networks.irc.wire import Line, line
+from bridge.networks.irc.connections.inquiry import Inquiries, NotAskedError, Priority
+from bridge.networks.irc.wire import line
 from bridge.sdk.errors import TemporaryFailure
 from tests.irc.commands import say
+from tests.irc.loops import SteppedLoop, run_stepped
 from tests.irc.questions import asked, pong, settled
 from tests.irc.stage import Network, chat, list_names, listening, message, running, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
@@ -114,10 +115,37 @@ async def test_who_waits_too_long_for_the_turn_is_told_what_to_do() -> None:
         await peer.expect("MODE #room b")
 
 
-async def test_what_goes_in_between_leaves_its_turn_to_a_person_while_nothing_is_written() -> None:
+def test_a_person_waits_for_the_turn_for_fifteen_seconds_at_most() -> None:
+    async def wait(loop: SteppedLoop) -> None:
+        loop.now += 60  # Flood control has long had room.
+        async with (
+            scripted_server() as server,
+            listening(server, Network(server.port, join_seconds=60)) as (relay, _, peer, _),
+            relay.at_hand() as (_, _, inquiries),
+            asyncio.TaskGroup() as tasks,
+        ):
+            await settled(peer)
+            first = tasks.create_task(bans(inquiries))
+            await peer.expect("MODE #room b")
+            second = tasks.create_task(bans(inquiries))
+            await loop.turn()
+            loop.now += 14
+            await loop.turn()
+            assert not second.done()
+            loop.now += 2
+            assert "took more than 15 seconds: it was not asked" in await second
+            first.cancel()
+
+    run_stepped(wait)
+
+
+@pytest.mark.parametrize("is_desks", [True, False])
+async def test_what_goes_in_between_leaves_its_turn_to_a_person_while_nothing_is_written(
+    is_desks: bool,
+) -> None:
     async with (
         scripted_server() as server,
-        listening(server, Network(server.port, flood_burst=8, flood_rate=4)) as (
+        listening(server, Network(server.port, flood_burst=100, flood_rate=4)) as (
             relay,
             _,
             peer,
@@ -127,23 +155,45 @@ async def test_what_goes_in_between_leaves_its_turn_to_a_person_while_nothing_is
         asyncio.TaskGroup() as tasks,
     ):
         await settled(peer)
-
-        def questions() -> Iterator[Sequence[Line]]:
-            # It has the turn now, and waits for room.
-            while connection.answer(line("TIME")):
-                pass
-            told.append(tasks.create_task(say("kick bob", relay, channel="#room")))
-            yield [line("MODE", "#late")]
-
-        told: list[asyncio.Task[str]] = []
-        with pytest.raises(NotAskedError):
-            await inquiries.ask_in_between(questions())
+        asking = tasks.create_task(say("topic", relay, channel="#room"))
+        await peer.expect("TOPIC #room")
+        marker = await asked(peer)
+        late = tasks.create_task(
+            find_moderators(inquiries, "#late", connection.isupport, Priority.BACKGROUND)
+            if is_desks
+            else inquiries.ask_in_between([[line("MODE", "#late")]])
+        )
+        await synced(peer)
+        # When its turn comes, flood control has no room that nobody wants.
+        while connection.answer(line("TIME")):
+            pass
+        peer.say(":irc.test 331 {nick} #room :No topic", f":irc.test PONG irc.test :{marker}")
+        await asking
+        told = tasks.create_task(say("kick bob", relay, channel="#room"))
         await peer.expect("KICK #room bob")
         await pong(peer)
-        await told[0]
-        assert "MODE #late" not in peer.heard
-        # Of what was not written nothing can come: no PING ends it.
-        assert sum(one.startswith("PING ") for one in peer.heard[peer.heard.index("TIME") :]) == 1
+        await told
+        assert not any("#late" in one for one in peer.heard)
+        late.cancel()
+
+
+async def test_the_names_that_follow_our_own_join_answer_no_question() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (relay, _, peer, _),
+        relay.at_hand() as (_, _, inquiries),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+        joined = tasks.create_task(relay.join(chat("#other")))
+        await peer.expect("JOIN #other")
+        listing = tasks.create_task(inquiries.names("#other"))
+        await peer.expect("NAMES #other")
+        end = ":irc.test 366 {nick} #other :End"
+        peer.say(":{nick}!t@h JOIN #other", ":irc.test 353 {nick} = #other :{nick}", end)
+        await joined
+        peer.say(":irc.test 353 {nick} = #other :{nick} @olga", end)
+        assert [one.param(-1) for one in await listing] == ["trestle @olga"]
 
 
 async def answer_all(peer: Peer, until: int) -> list[str]:

@@ -133,10 +133,7 @@ async def test_a_line_that_a_server_cuts_is_noticed() -> None:
         settings = IrcSettings.model_validate(
             {"servers": [{"host": "127.0.0.1", "port": server.port, "tls": False}]}
         )
-
-        def identity() -> Identity:
-            return Identity(nicks=iter(["cutter"]), username="cutter", realname="cutter")
-
+        identity = Identity(nicks=iter(["cutter"]), username="cutter", realname="cutter")
         way, rotation = Way(flood=(10, 10)), Rotation(settings.servers)
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
             connection = await connect(stack, settings, identity, rotation, way)

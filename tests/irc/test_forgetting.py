@@ -39,6 +39,14 @@ async def test_a_nick_is_free_again_and_others_keep_theirs() -> None:
     assert await nicks.assign(ALICE, "", LIMITS) == "alice_"
 
 
+async def test_a_nick_that_a_server_took_only_in_part_is_forgotten_too() -> None:
+    nicks, short = Nicks(MemoryStore()), Isupport({"NICKLEN": "4"})
+    await nicks.choose(ALICE, "wonderland", LIMITS)
+    assert await nicks.assign(ALICE, "", short) == "wond"
+    await nicks.forget(ALICE)
+    assert list(nicks.owned()) == []
+
+
 async def test_which_bans_mean_somebody_is_forgotten_in_the_store_too() -> None:
     store, banned = MemoryStore(), Banned()
     await banned.load(store, lambda: NOW)

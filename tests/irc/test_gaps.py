@@ -20,6 +20,7 @@ from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Batch, Incoming, Line
 from bridge.sdk.ids import RemoteChatId
 from tests.irc.histories import ISUPPORT
+from tests.irc.loops import SteppedLoop, run_stepped
 
 ROOM = RemoteChatId("#room")
 
@@ -168,26 +169,6 @@ async def test_no_more_is_held_back_than_there_is_room_for() -> None:
     assert reading.told == ["unmarked"] * (MOST_HELD + 2)
 
 
-class SteppedLoop(asyncio.SelectorEventLoop):
-    """A loop whose time is the test's, so that a slow machine changes nothing."""
-
-    now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-    @property
-    def has_timers(self) -> bool:
-        """Whether anybody is to be woken at some time."""
-        scheduled = cast(Any, self)._scheduled
-        return any(not one.cancelled() for one in scheduled)
-
-    async def turn(self) -> None:
-        """Have done whatever can be done now."""
-        for _ in range(10):
-            await asyncio.sleep(0)
-
-
 def test_what_is_held_back_is_told_in_its_time_though_nothing_more_is_heard() -> None:
     async def hold(loop: SteppedLoop) -> None:
         reading = Reading()
@@ -223,9 +204,7 @@ def test_what_is_held_back_is_told_in_its_time_though_nothing_more_is_heard() ->
             assert not loop.has_timers
             releasing.cancel()
 
-    loop = SteppedLoop()
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.run(hold(loop))
+    run_stepped(hold)
 
 
 def test_what_lies_unread_because_we_are_slow_is_no_silence_of_the_server() -> None:
@@ -252,6 +231,4 @@ def test_what_lies_unread_because_we_are_slow_is_no_silence_of_the_server() -> N
         loop.now += 5
         assert connection.waited == 3
 
-    loop = SteppedLoop()
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.run(listen(loop))
+    run_stepped(listen)

@@ -12,7 +12,7 @@ from bridge.sdk.secret import Secret
 from tests.irc.handshakes import begin, feed, identity, sasl
 
 
-def test_a_plain_sign_in_tells_nick_capabilities_and_limits() -> None:
+def test_a_plain_sign_in_tells_nick_and_capabilities() -> None:
     handshake, first = begin(identity())
     assert first == ["CAP LS 302", "NICK bob", "USER bob 0 * :@bob:example.org"]
     assert feed(handshake, ":s CAP * LS * :sts=port=1 server-time", ":s CAP * LS :message-tags"
@@ -22,8 +22,8 @@ def test_a_plain_sign_in_tells_nick_capabilities_and_limits() -> None:
     assert not handshake.done
     feed(handshake, ":s 376 bob :End")
     assert handshake.done
-    assert (handshake.nick, handshake.isupport.nick_length) == ("bob", 20)
-    assert handshake.capabilities == {"message-tags", "server-time"}
+    assert handshake.nick == "bob"
+    assert handshake.offers.held == {"message-tags", "server-time"}
 
 
 def test_a_server_without_capabilities_lets_us_in_too() -> None:
@@ -38,6 +38,12 @@ def test_the_server_password_goes_first() -> None:
     assert first[:2] == ["CAP LS 302", "PASS :pass word"]
 
 
+def test_a_long_real_name_is_cut_for_the_line_to_be_taken() -> None:
+    _, first = begin(identity(realname="@bob:example.org " + "ö" * 500))
+    assert first[-1].startswith("USER bob 0 * :@bob:example.org öö")
+    assert len(first[-1].encode()) < 510
+
+
 def test_a_nick_in_use_gets_the_next_candidate() -> None:
     handshake, _ = begin(identity())
     assert feed(handshake, ":s 433 * bob :In use") == ["NICK bob_"]
@@ -49,7 +55,7 @@ def test_a_nick_in_use_gets_the_next_candidate() -> None:
 def test_when_no_nick_is_taken_the_sentence_names_the_first() -> None:
     handshake, _ = begin(identity(nicks=iter(["bob", "bob_"])))
     feed(handshake, ":s 433 * bob :In use")
-    with pytest.raises(ModuleNotReady, match=r"refused the nick bob and 1 others.*reserved"):
+    with pytest.raises(ModuleNotReady, match=r"refused the nick bob and 1 more like it: reserved"):
         feed(handshake, ":s 432 * bob_ :reserved for services")
 
 

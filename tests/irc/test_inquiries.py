@@ -97,6 +97,24 @@ async def test_a_value_that_the_server_does_not_take_is_told_in_its_words() -> N
         )
 
 
+@pytest.mark.parametrize("answer", ["PONG", ":irc.test PONG irc.test"])
+async def test_a_pong_that_does_not_say_what_it_answers_ends_a_question_too(answer: str) -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port, join_seconds=5)) as (relay, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+        told = tasks.create_task(say("kick bob", relay, channel="#room"))
+        await peer.expect("KICK #room bob")
+        marker = await asked(peer)
+        peer.say(f":bob!b@h PONG {marker}")
+        await synced(peer)
+        assert not told.done()
+        peer.say(answer)
+        assert await told == "bob is out of #room."
+
+
 async def test_no_pattern_is_longer_than_a_channels_name() -> None:
     network = Network(1)
     (relay, _), (puppet, _) = network.relay(), network.puppet("Ann")

@@ -76,12 +76,12 @@ def test_what_comes_and_goes_while_we_sign_in_is_followed_too() -> None:
     feed(handshake, ":s CAP * LS :batch echo-message server-time")
     feed(handshake, ":s CAP * ACK :batch echo-message server-time")
     assert feed(handshake, ":s CAP * DEL :batch", ":s CAP * NEW :message-tags") == []
-    assert handshake.capabilities == {"echo-message", "server-time"}
+    assert handshake.offers.held == {"echo-message", "server-time"}
     feed(handshake, ":s 001 bob :Hi")
     assert feed(handshake, ":s CAP bob DEL :echo-message") == []
     assert feed(handshake, ":s CAP bob NEW :batch") == ["CAP REQ :batch message-tags"]
     assert feed(handshake, ":s CAP bob ACK :batch message-tags") == []
-    assert handshake.capabilities == {"batch", "message-tags", "server-time"}
+    assert handshake.offers.held == {"batch", "message-tags", "server-time"}
 
 
 def test_a_list_too_long_for_one_request_is_asked_for_in_two() -> None:
@@ -92,7 +92,7 @@ def test_a_list_too_long_for_one_request_is_asked_for_in_two() -> None:
     assert feed(handshake, f":s CAP * ACK {first.removeprefix('CAP REQ ')}") == []
     # Of what is refused nothing is held, and the rest is.
     assert feed(handshake, f":s CAP * NAK {second.removeprefix('CAP REQ ')}") == ["CAP END"]
-    assert handshake.capabilities == set(first.removeprefix("CAP REQ :").split())
+    assert handshake.offers.held == set(first.removeprefix("CAP REQ :").split())
 
 
 async def test_when_labels_go_what_is_on_its_way_is_confirmed_by_a_pong() -> None:
@@ -173,7 +173,7 @@ async def test_the_new_forms_of_old_lines_are_read_as_before() -> None:
             assert person.source == Source("bob", "b", "h")
             peer.say(":{nick}!t@h CHGHOST cloaked users.test", ":x!x@x AWAY")
             await synced(peer)
-            connection = relay._link.connection
+            connection = relay.link.connection
             assert connection is not None
             assert connection.own == Source("trestle", "cloaked", "users.test")
         assert [one.user.id for one in host.of(RemoteJoin)] == ["dan"]

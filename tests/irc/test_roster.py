@@ -43,7 +43,7 @@ async def test_whom_the_relay_could_not_see_for_a_while_it_knows_no_more() -> No
             await host.wait_for(RemoteMembers, 4)
             for nick in ("alice", "dora"):
                 assert await account_of(nick, f"{nick}!m@evil") is None
-                assert relay.find_person(nick) == Person(Source(nick))
+                assert relay.network.find_person(nick) == Person(Source(nick))
             assert await account_of("eve", "eve!e@e") == "account!eve"
             peer.say(":alice!m@evil PRIVMSG {nick} :optout")
             await peer.expect("NOTICE alice :Nothing that you say")

@@ -271,6 +271,7 @@ def test_where_there_is_no_sasl_nickserv_is_told(lines: list[str], said: str) ->
     feed(handshake, ":NickServ!s@services.s NOTICE bob :This nickname is registered.")
     feed(handshake, ":eve!e@h NOTICE bob :You are now identified for acc.")
     assert not handshake.done
+    assert handshake.awaited == "pass on an answer from NickServ@services.s"
     feed(handshake, said)
     assert handshake.done
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 
 from bridge.networks.irc.client.client import IrcClient
 from bridge.sdk.errors import (
+    LoginRequired,
     ModuleNotReady,
     PermanentFailure,
     TemporaryFailure,
@@ -13,6 +15,7 @@ from bridge.sdk.errors import (
 from bridge.sdk.events import Receipt, RemoteMessage
 from bridge.sdk.login import LoginState
 from tests.irc.stage import Network, chat, listening, message, running, speaking, synced
+from tests.irc.stores import MemoryStore
 from tests.rigs.scripted_irc import scripted_server
 
 
@@ -29,6 +32,36 @@ async def test_a_slow_database_keeps_the_order_and_the_connection() -> None:
         peer.say(":bob!b@h PRIVMSG #room :refused", ":bob!b@h PRIVMSG #room :three")
         await host.wait_for(RemoteMessage, 3)
     assert host.texts == ["bob: one", "bob: two", "bob: three"]
+
+
+class AwayStore(MemoryStore):
+    """Of a database that is away."""
+
+    async def find(self, prefix: str) -> Mapping[str, bytes]:
+        """Fail."""
+        raise TemporaryFailure("the database is away")
+
+
+async def test_without_the_database_a_connection_is_made_later_and_nothing_has_crashed() -> None:
+    network = Network(1)
+    network.store = AwayStore()
+    relay, _ = network.relay()
+    async with running(relay) as run:
+        error = await run.wait_for_error()
+    assert isinstance(error, ModuleNotReady)
+    assert str(error) == "the database is away"
+
+
+async def test_what_is_too_long_to_sign_in_with_is_for_a_person_to_change() -> None:
+    async with scripted_server() as server:
+        relay, _ = Network(server.port, password="x" * 600).relay()
+        async with running(relay) as run:
+            error = await run.wait_for_error()
+    assert isinstance(error, LoginRequired)
+    assert str(error) == (
+        f"127.0.0.1:{server.port} cannot be signed in to so: A line of PASS has 607 bytes; the "
+        "server takes 512."
+    )
 
 
 async def test_what_was_read_before_the_stop_is_still_stored() -> None:

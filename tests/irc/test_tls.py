@@ -2,13 +2,16 @@
 
 import asyncio
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.networks.irc.client import certfp
 from bridge.networks.irc.connections.dial import Way, open_server
 from bridge.networks.irc.settings import IrcSettings
@@ -88,3 +91,50 @@ async def test_a_file_of_issuers_that_has_changed_is_read_anew(tmp_path: Path, o
         trusted.unlink()
         with pytest.raises(ModuleNotReady, match="cannot be used"):
             await connect(port, trusted)
+
+
+def locked(pem: bytes) -> bytes:
+    """The same certificate, with a password on its key."""
+    begin = pem.index(b"-----BEGIN PRIVATE KEY")
+    key = serialization.load_pem_private_key(pem[begin:], None)
+    return pem[:begin] + key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"sesame"),
+    )  # fmt: skip
+
+
+async def test_nobody_is_asked_for_the_password_of_a_key(own: Path) -> None:
+    own.write_bytes(locked(own.read_bytes()))
+    program = (
+        "import asyncio, pathlib, sys\n"
+        "from bridge.networks.irc.connections.tls import make_context\n"
+        "from bridge.networks.irc.settings import ServerSettings\n"
+        "server = ServerSettings(host='irc.test')\n"
+        "asyncio.run(make_context(server, pathlib.Path(sys.argv[1])))\n"
+    )
+    started = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(own), start_new_session=True,
+        stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert started.stdin is not None
+    assert started.stderr is not None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            errors = await started.stderr.read()
+    finally:
+        started.stdin.close()
+        await started.wait()
+    assert b"without a password" in errors
+
+
+def test_a_name_that_is_too_long_for_a_certificate_is_cut() -> None:
+    assert certfp.is_whole(certfp.make("ö" * 60, NOW))
+
+
+def test_a_certificate_is_whole_with_its_own_open_key_alone() -> None:
+    pem, other = certfp.make("alice", NOW), certfp.make("bea", NOW)
+    begin = pem.index(b"-----BEGIN PRIVATE KEY")
+    assert certfp.is_whole(pem)
+    assert certfp.is_whole(pem.strip())
+    for broken in (b"", pem[:begin], pem[begin:], pem[:begin] + other[begin:], locked(pem)):
+        assert not certfp.is_whole(broken)

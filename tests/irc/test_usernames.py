@@ -1,6 +1,7 @@
 """Each Matrix user has one user name (ident), each user name one user; no ban is got round."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,12 +9,12 @@ from hypothesis import strategies as st
 
 from bridge.networks.irc.channels.formerly import is_of_former
 from bridge.networks.irc.names.nicks import Nicks
-from bridge.networks.irc.names.usernames import MOST_NAMES, Usernames, as_seen
+from bridge.networks.irc.names.usernames import MOST_NAMES, STORE_PREFIX, Usernames, as_seen
 from bridge.networks.irc.network.network import Network as IrcNetwork
 from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
 from bridge.networks.irc.wire import Source
-from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import UserId
 from tests.irc.commands import Person
 from tests.irc.stage import Network, running
@@ -87,6 +88,29 @@ async def test_a_user_name_is_changed_once_a_day_and_the_former_stays_the_users(
     assert again.former(ALICE) == ("alice",)
     store.rows.pop(f"username-changed:{ALICE}")  # A day later.
     assert await again.change(ALICE, "", LIMITS) == "alice"
+
+
+class FailingStore(MemoryStore):
+    """Of a database that is away for a moment."""
+
+    fails = False
+
+    async def put(self, key: str, value: bytes, **terms: Any) -> None:
+        """Fail where a name is to be kept, if so."""
+        if self.fails and key.startswith(STORE_PREFIX):
+            raise TemporaryFailure("the database is away")
+        await super().put(key, value, **terms)
+
+
+async def test_a_change_that_could_not_be_stored_is_not_the_one_of_the_day() -> None:
+    store = FailingStore()
+    names = names_in(store)
+    await names.assign(ALICE, LIMITS)
+    store.fails = True
+    with pytest.raises(TemporaryFailure):
+        await names.change(ALICE, "wonder", LIMITS)
+    store.fails = False
+    assert await names.change(ALICE, "wonder", LIMITS) == "wonder"
 
 
 async def test_names_come_to_an_end() -> None:

@@ -26,7 +26,7 @@ def colour_of(number: int) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def nearest(colour: str, among: int = 16) -> int:
+def nearest(colour: str, among: int) -> int:
     """Return the number, of the first ``among``, that is nearest to ``#rrggbb``."""
     red, green, blue = _channels(colour)
 

@@ -157,14 +157,14 @@ class IrcConnector:
         return IrcClient(login, host, self._network)
 
     async def foretell_name(self, owner: UserId, name: str) -> str:
-        """Say which nick a puppet would ask for; whether a stranger has it, joining tells."""
+        """Say which nick a puppet would ask for; whether a stranger has it shows on connecting."""
         return await self._network.foretell(owner, name)
 
     async def forget(self, person: UserId) -> None:
-        """Know no nick of a person any more, nor which bans mean them.
+        """Forget a person's nicks, and which bans are about them.
 
-        The user names stay for a time: by them networks ban, and the bridge looks at the bans of
-        those that somebody had.
+        The user names stay for a time: networks ban by them, and the bridge checks the bans of
+        every name that somebody has had.
         """
         await self._network.forget(person)
 
@@ -173,7 +173,7 @@ class IrcConnector:
         return not self._settings.own_network
 
     def wishes(self) -> Sequence[tuple[str, str]]:
-        """What people type to hear the relay's words, and each of these that needs no question."""
+        """What people may type to the relay at any time, and what comes of each."""
         return guidance.typed(self._network.relay_nick)
 
     def read_former_chat(self, text: str) -> RemoteChat:
@@ -204,7 +204,7 @@ class IrcConnector:
         )
 
     async def find_chat(self, text: str) -> RemoteChat:
-        """Read a channel's name. It is not asked whether the channel exists: joining tells."""
+        """Read a channel's name. Whether the channel exists is not asked: joining shows it."""
         return read_channel(text, self._limits())
 
     async def find_user(self, text: str) -> RemoteUser:

@@ -41,7 +41,7 @@ _TOKEN = re.compile(
 )
 _WHITE, _BLACK = colour_of(0), colour_of(1)
 _HIDDEN = 1
-"""A spoiler is black on black: the readers' clients show it when it is marked."""
+"""A spoiler is black on black: readers' clients show it when it is selected."""
 
 ANY_COLOUR = 1 << 24
 """The number of colours where each may be written as it is, by its hexadecimal digits."""
@@ -92,7 +92,8 @@ def to_irc(rich: Rich, *, colours: int = 16, name_of: NameOf | None = None) -> s
 
 
 def _shown(look: _Look, colours: int) -> _Look:
-    """How it looks in the colours there are. What is to be read is never written on its colour."""
+    """How it looks in the colours there are. No text that is to be read gets its own colour as
+    background."""
     if (not look.foreground and not look.background) or colours >= ANY_COLOUR:
         return look
     front, back = (

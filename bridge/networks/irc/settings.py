@@ -89,7 +89,7 @@ class ServerSettings(_Strict):
 
 
 class WebircSettings(_Strict):
-    """What a server needs to know to believe us who is behind a connection (``WEBIRC``)."""
+    """What makes a server believe us about who is behind a connection (``WEBIRC``)."""
 
     password: SecretText = Field(description="The server's password for gateways.")
     gateway: str = Field(
@@ -101,7 +101,7 @@ class WebircSettings(_Strict):
     def _check_one_word(cls, value: Secret) -> Secret:
         text = value.reveal()
         if not text or " " in text or text.startswith(":"):
-            raise ValueError("it is one word without spaces, and no colon is first")
+            raise ValueError("it must be one word without spaces, and not begin with a colon")
         return value
 
 
@@ -151,8 +151,9 @@ class IrcSettings(_Strict):
     sasl_password: SecretText | None = Field(default=None, description="That account's password.")
     certificate_file: Path | None = Field(
         default=None,
-        description="Certificate and key (PEM) that the relay shows, for SASL EXTERNAL and for "
-        "networks that know an account by it (CertFP). Made when the file is not there.",
+        description="Certificate and key (PEM, no password) that the relay shows, for SASL "
+        "EXTERNAL and for networks that know an account by it (CertFP). Made when the "
+        "file is not there.",
     )
     nickserv: str | None = Field(
         default=None,
@@ -185,7 +186,7 @@ class IrcSettings(_Strict):
         default=500,
         ge=1,
         le=100_000,
-        description="Connections of Matrix users. Beyond it, who was silent for longest goes.",
+        description="Connections of Matrix users. Beyond it, whoever was silent for longest goes.",
     )
     idle_seconds: float = Field(
         default=0,
@@ -229,8 +230,8 @@ class IrcSettings(_Strict):
     )
     mentions: Literal["anywhere", "start", "nowhere"] = Field(
         default="anywhere",
-        description="Where a nick in what is said on IRC calls the person in Matrix: at the start "
-        "alone, or in the midst of the text too.",
+        description="Where a nick in an IRC message mentions the person in Matrix: at its start "
+        "alone, or anywhere in it.",
     )
     quote_after_seconds: int = Field(
         default=300,
@@ -261,7 +262,7 @@ class IrcSettings(_Strict):
         default=2.0,
         gt=0,
         le=10_000,
-        description="Lines a second after the burst. Servers throw out who is faster than they "
+        description="Lines a second after the burst. Servers throw out anyone faster than they "
         "allow; on your own network it may be much more.",
     )
     connect_seconds: float = Field(
@@ -332,7 +333,9 @@ class IrcSettings(_Strict):
     @classmethod
     def _check_prefix(cls, value: IPv6Network | None) -> IPv6Network | None:
         if value is not None and value.prefixlen > LONGEST_PREFIX:
-            raise ValueError(f"a prefix has at most {LONGEST_PREFIX} bits, else people share")
+            raise ValueError(
+                f"a prefix has at most {LONGEST_PREFIX} bits, else people share addresses"
+            )
         return value
 
     @field_validator("ident_listen")

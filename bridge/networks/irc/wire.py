@@ -16,9 +16,9 @@ LINE_BYTES = 512
 """What a line may take, its CR LF included, where the server says nothing else."""
 MOST_PARAMS = 15
 NICK_BYTES = 200
-"""More than any network's nicks have: what is longer names nobody whom a line could be for."""
+"""Longer than any network's nicks: to a longer name no line could be written."""
 MOST_UNREAD_BYTES = 16 * 1024
-"""Tags (8,191) and a line (512), doubled: a server that sends more without a line end is none."""
+"""Tags (8,191) and a line (512), doubled: what sends more without a line end is no IRC server."""
 
 _FORBIDDEN = str.maketrans({"\r": " ", "\n": " ", "\0": " "})
 _UNCLEAN = re.compile("[\r\n\0\ud800-\udfff]")
@@ -118,7 +118,7 @@ def decode(raw: bytes) -> str:
 def parse(raw: bytes) -> Incoming | None:
     """Read one line without its line end. None if there is no command in it.
 
-    Who is said to have no name, or one too long, is nobody.
+    A source without a name, or with one that is too long, counts as none.
     """
     rest = decode(raw.rstrip(b"\r\n")).replace("\0", "\N{REPLACEMENT CHARACTER}")
     tags: dict[str, str] = {}
@@ -164,10 +164,10 @@ _CHANNEL_SIGNS = frozenset({b"#", b"&"})
 
 
 def is_chatter(raw: bytes, own: str) -> bool:
-    """Whether a line is said by another in a channel: told without reading all of it.
+    """Whether a line is what somebody else says in a channel, told without reading all of it.
 
-    In doubt it is not. ``own`` is our nick. With hundreds of connections in one channel each
-    line comes as often, and means nothing to those that do not listen.
+    In doubt it is not. ``own`` is our nick. With hundreds of our connections in one channel each
+    line comes hundreds of times, and means nothing to those that do not listen.
     """
     if raw[:1] == b"@":
         raw = raw.partition(b" ")[2]
@@ -304,17 +304,17 @@ def clean(text: str) -> str:
 def line(command: str, *params: str, limit: int = LINE_BYTES) -> Line:
     """Make a line. The last parameter is cleaned; the others must be clean as they are.
 
-    Decided so: the last one is text that a person wrote, where a space does for a line break;
-    in the middle stand names, where a changed name would be another's.
+    The last one is text that a person wrote, where a space will do for a line break; in the
+    middle stand names, and a changed name would be somebody else's.
     """
     cleaned = (*params[:-1], clean(params[-1])) if params else ()
     return Line(command.upper(), cleaned, limit)
 
 
 def notice(nick: str, text: str, most_bytes: int = LINE_BYTES) -> Line:
-    """Make a NOTICE to somebody, cut for its length.
+    """Make a NOTICE to somebody, cut to its length.
 
-    Raises ``PermanentFailure`` if it could not stand in a line who it is for.
+    Raises ``PermanentFailure`` for a nick that no line can hold.
     """
     room = LINE_BYTES - len(f"NOTICE {nick} :\r\n".encode())
     return line("NOTICE", nick, cut(text, min(room, most_bytes)))

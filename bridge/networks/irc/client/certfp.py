@@ -4,28 +4,32 @@ It is its own issuer: what counts is its fingerprint, which the account's owner 
 """
 
 import os
+import ssl
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from bridge.networks.irc.wire import cut
 from bridge.sdk.errors import ModuleNotReady
 
 VALID_FOR = timedelta(days=20 * 365)
-"""Nobody looks at its end but some servers, which refuse one that is over."""
+"""Only some servers look at its end, and refuse a certificate that has expired."""
+MOST_NAME_BYTES = 64
+"""Of a common name (RFC 5280)."""
 
 
 def make(name: str, now: datetime) -> bytes:
     """Make a certificate with its key, as PEM."""
-    # 2 MiB for what is made once in twenty years.
+    # Imported here: 2 MiB, for what is made once in twenty years.
     from cryptography import x509  # noqa: PLC0415
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
     from cryptography.x509.oid import NameOID  # noqa: PLC0415
 
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, cut(name, MOST_NAME_BYTES))])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -61,6 +65,16 @@ def in_memory(pem: bytes) -> Iterator[Path]:
         out.write(pem)
         out.flush()
         yield Path(f"/proc/self/fd/{handle}")
+
+
+def is_whole(pem: bytes) -> bool:
+    """Whether it is a certificate with its own key, which has no password."""
+    with in_memory(pem) as file:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(file, password="")
+        except OSError:
+            return False
+    return True
 
 
 def ensure(path: Path, name: str, now: datetime) -> tuple[str, bool]:

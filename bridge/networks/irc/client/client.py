@@ -79,7 +79,7 @@ class IrcClient(Presence):
         """Stay connected until cancelled. A puppet waits for its first message before."""
         while True:
             if not self._needed.is_set():
-                self._link.starting()
+                self.link.starting()
                 self._host.report(LoginState.STARTING, "It connects with the next message.")
                 await self._needed.wait()
             try:
@@ -89,19 +89,17 @@ class IrcClient(Presence):
                     self._memberships.forget_all()
 
     async def _connect(self) -> None:
-        self._link.starting()
+        self.link.starting()
         self._is_dismissed = False
         self._voice.begin_anew()
         self._goodbye = REST
-        failure: ModuleError = ModuleNotReady("The connection to IRC was stopped.")
-        dismissed = False
+        failure: ModuleError | None = ModuleNotReady("The connection to IRC was stopped.")
         if self._is_puppet:
             self._network.crowd.came(self._login.id, self._dismiss)
         try:
-            async with AsyncExitStack() as stack:
-                await self._live(await self._open(stack))
+            await self._stay()
         except DismissedError:
-            dismissed = True
+            failure = None
             raise
         except ModuleError as error:
             failure = error
@@ -115,13 +113,20 @@ class IrcClient(Presence):
         finally:
             self._ears = self._typist = self._desk = self._doorman = None
             self._network.release(self._login.id)
-            self._link.starting() if dismissed else self._link.down(failure)
+            self.link.down(failure)
+
+    async def _stay(self) -> None:
+        """Connect, and do all that is to be done until the connection ends."""
+        try:
+            async with AsyncExitStack() as stack:
+                await self._live(await self._open(stack))
+        except DeliveryError as error:  # The database is away, say.
+            raise ModuleNotReady(str(error)) from error
 
     async def _open(self, stack: AsyncExitStack) -> Connection:
-        # What only this needs must not lie in memory for as long as the connection.
-        way = await self._way(stack)
-        identity = await self.naming.identity()
-        async with self._turn():
+        # A method of its own: what only this needs must not stay in memory with the connection.
+        async with self._turn():  # Only then: what is chosen while we wait for it counts.
+            way, identity = await self._way(stack), await self.naming.identity()
             return await connect(
                 stack, self._settings, identity, self._network.rotation, way, self.now()
             )
@@ -168,10 +173,10 @@ class IrcClient(Presence):
     async def join(self, chat: RemoteChat, *, returns: bool = False) -> None:
         """Be in the channel from now on, over reconnects too; the relay also after a kick.
 
-        ``returns``: whoever wishes it does not ask again where it is refused for now."""
+        ``returns``: whoever wants it does not ask again if it is refused for now."""
         self._want()
         with self._memberships.way_into(chat) as way:
-            _, channels = await self._link.get(self._settings.connect_seconds * 2)
+            _, channels = await self.link.get(self._settings.connect_seconds * 2)
             way.check()
             if self._ears is not None:
                 self._ears.roster.follow(chat)
@@ -186,15 +191,15 @@ class IrcClient(Presence):
 
     def check_in(self, chat: RemoteChat) -> None:
         """Raise ``TemporaryFailure`` if we are not in the channel now."""
-        self._memberships.check_in(chat, self._link.channels)
+        self._memberships.check_in(chat, self.link.channels)
 
     async def leave(self, chat: RemoteChat, reason: str) -> None:
         """Leave the channel and do not come back."""
         known = self._memberships.leave(chat)
         if self._ears is not None:
             self._ears.forget(known)
-        if self._link.channels is not None:
-            self._link.channels.part(known.name, reason)
+        if self.link.channels is not None:
+            self.link.channels.part(known.name, reason)
         self._rest_if_alone(self._memberships.wanted)
         if self._marks is not None:
             self._network.forget_chat(chat.id)
@@ -214,7 +219,7 @@ class IrcClient(Presence):
 
     async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
         """Ask the channel's operators who are there. Raises a ``DeliveryError``."""
-        await self._link.get(self._settings.connect_seconds * 2)
+        await self.link.get(self._settings.connect_seconds * 2)
         if self._desk is None:
             raise TemporaryFailure("The relay is not connected.", retry_after=STORE_AGAIN_SECONDS)
         return await self._desk.ask(request)
@@ -252,7 +257,7 @@ class IrcClient(Presence):
         self, chat: RemoteChat, check: Callable[[Way], None] = Way.check_rest
     ) -> Connection:
         with self._memberships.way_into(chat) as way:
-            connection, channels = await self._link.get(self._settings.connect_seconds * 2)
+            connection, channels = await self.link.get(self._settings.connect_seconds * 2)
             if not connection.isupport.is_channel(chat.name):
                 return self._approach(connection, chat.name)
             await channels.enter(chat.name, partial(check, way))
@@ -260,7 +265,7 @@ class IrcClient(Presence):
         return connection
 
     def _approach(self, connection: Connection, nick: str) -> Connection:
-        """Be about to say something to a person. Raises ``PermanentFailure`` if it is us."""
+        """Prepare to say something to a person. Raises ``PermanentFailure`` if it is us."""
         self._network.refuse_ours(nick)
         if self._doorman is not None:
             self._doorman.said_to(nick)
@@ -272,9 +277,9 @@ class IrcClient(Presence):
 
     @property
     def _questions(self) -> Inquiries:
-        if self._link.inquiries is None:
+        if self.link.inquiries is None:
             raise TemporaryFailure("There is no connection.", retry_after=STORE_AGAIN_SECONDS)
-        return self._link.inquiries
+        return self.link.inquiries
 
     # --- while connected ---------------------------------------------------------------------
 
@@ -306,7 +311,7 @@ class IrcClient(Presence):
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(inbox.work())
-                self._link.up(connection, channels, inquiries)
+                self.link.up(connection, channels, inquiries)
                 others = [tasks.create_task(self._settle(connection, channels, inbox))]
                 if self._is_puppet and "message-tags" in connection.capabilities:
                     self._typist = Typist(connection.answer, asyncio.get_running_loop().time)
@@ -351,7 +356,7 @@ class IrcClient(Presence):
                 await listening
         except ModuleError as error:
             if not self._is_dismissed:
-                self._lose(error)  # At once: who waits for an answer hears why.
+                self._lose(error)  # At once: anyone who waits for an answer hears why.
                 ended = error
         except TimeoutError:
             if not patience.expired():
@@ -361,7 +366,7 @@ class IrcClient(Presence):
             for task in others:
                 task.cancel()
         if self._is_dismissed:
-            # What was read may take long to be stored: nobody shall think that we still hear.
+            # Storing what was read may take long: nobody should think that we still listen.
             await connection.close(self._goodbye)
         return ended
 

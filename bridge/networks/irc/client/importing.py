@@ -26,7 +26,7 @@ _MAPPINGS = ("ascii", "rfc1459", "rfc1459-strict", "rfc8265", "rfc7613")
 
 
 def read_former_chat(text: str) -> RemoteChat:
-    """Read a channel whose spelling is the same chat under every rule that servers have.
+    """Read a channel whose name is one chat under every rule by which servers compare names.
 
     Raises ``PermanentFailure`` for another.
     """
@@ -76,7 +76,7 @@ class Adoption:
         if not wanted:
             return ""
         if not is_nick(wanted):
-            self._left.append("the nick is none that every server takes")
+            self._left.append("the nick, which not every server takes")
             return ""
         limits, nicks = Isupport(), self._network.nicks(self._store)
         own = await nicks.find(self._owner)
@@ -130,9 +130,9 @@ class Adoption:
         if any(clean(one.reveal()) != one.reveal() for one in secrets.values()):
             self._left.append("what it signs in with: no IRC line can carry it")
             secrets.clear()
-        if pem and not _is_whole(pem):
+        if pem and not certfp.is_whole(pem.encode()):
             self._left.append(
-                "the certificate: it is none with its key; say "
+                "the certificate: it is not whole, or its key has a password; say "
                 f"`{as_typed('certfp new')}` for another"
             )
             pem = ""
@@ -141,12 +141,3 @@ class Adoption:
     def _read(self, name: str) -> str:
         secret = self._kept.get(name)
         return "" if secret is None else secret.reveal()
-
-
-def _is_whole(pem: str) -> bool:
-    """Whether it is a certificate with its key."""
-    try:
-        certfp.fingerprint(pem.encode())
-    except ValueError:
-        return False
-    return "PRIVATE KEY-----" in pem

@@ -29,18 +29,15 @@ class Link:
 
     def starting(self) -> None:
         """Say that a connection is being made: senders wait for it."""
-        self._end(None)
+        self.down(None)
 
     def up(self, connection: Connection, channels: Channels, inquiries: Inquiries) -> None:
         """Say that there is one."""
         self.connection, self.channels, self.inquiries = connection, channels, inquiries
         self._wake(None)
 
-    def down(self, failure: ModuleError) -> None:
-        """Say that there is none, and why."""
-        self._end(failure)
-
-    def _end(self, failure: ModuleError | None) -> None:
+    def down(self, failure: ModuleError | None) -> None:
+        """Say that there is none, and why; None: it is being made anew."""
         if self.channels is not None:
             self.channels.end()
         if self.inquiries is not None:

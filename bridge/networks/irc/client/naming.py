@@ -1,6 +1,6 @@
-"""How one login is called on the network."""
+"""What one login is called on the network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import IPv6Address
 from itertools import chain
@@ -73,9 +73,9 @@ class Naming:
         return await self.usernames.assign(owner, self._network.isupport or Isupport())
 
     async def change_username(self, name: str) -> str:
-        """Have a user name from the next connect on; an empty one: what the Matrix id gives.
+        """Take a user name from the next connect on; for an empty one, what the Matrix id gives.
 
-        Return it. Raises ``PermanentFailure`` if somebody else has it or it is too often.
+        Return it. Raises ``PermanentFailure`` if somebody else has it, or it is changed too often.
         """
         owner = self._login.owner
         if owner is None:
@@ -84,12 +84,12 @@ class Naming:
 
     @property
     def former_usernames(self) -> Sequence[str]:
-        """By which user names this login's owner went before."""
+        """The user names that this login's owner had before."""
         owner = self._login.owner
         return () if owner is None else self.usernames.former(owner)
 
-    async def identity(self) -> Callable[[], Identity]:
-        """Return who signs in, made anew for each server that is tried."""
+    async def identity(self) -> Identity:
+        """Return who signs in."""
         limits = self._network.isupport
         first: list[str] = []
         if limits is not None:
@@ -106,23 +106,19 @@ class Naming:
         await self.usernames.load()  # The relay, too, knows its own by them.
         username = await self.username()
         await self._nicks.load()
-
-        def make() -> Identity:
-            others = (nick for nick in candidates(base, length) if nick not in first)
-            return Identity(
-                nicks=filter(self._is_free, chain(first, others)),
-                username=username,
-                realname=realname_of(settings, owner),
-                password=kept.get(SERVER_PASSWORD) or settings.password,
-                account=settings.sasl_account if owner is None else account,
-                account_password=settings.sasl_password if owner is None else kept.get(PASSWORD),
-                certificate=self._has_certificate,
-                nickserv=settings.nickserv,
-                gateway=gateway_of(settings, owner),
-                personal=owner is not None,
-            )
-
-        return make
+        others = (nick for nick in candidates(base, length) if nick not in first)
+        return Identity(
+            nicks=filter(self._is_free, chain(first, others)),
+            username=username,
+            realname=realname_of(settings, owner),
+            password=kept.get(SERVER_PASSWORD) or settings.password,
+            account=settings.sasl_account if owner is None else account,
+            account_password=settings.sasl_password if owner is None else kept.get(PASSWORD),
+            certificate=self._has_certificate,
+            nickserv=settings.nickserv,
+            gateway=gateway_of(settings, owner),
+            personal=owner is not None,
+        )
 
     def _is_free(self, nick: str) -> bool:
         """Whether no other user owns it: no stand-in may be somebody's."""

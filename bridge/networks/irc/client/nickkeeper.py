@@ -95,5 +95,5 @@ class NickKeeper:
         fold, source = self._connection.isupport.fold, message.source
         if message.command == replies.MONITOR_OFFLINE:
             return fold(self._own) in map(fold, message.param(1).split(","))
-        left = message.command in {"QUIT", "NICK"} and source is not None
-        return left and source is not None and fold(source.nick) == fold(self._own)
+        is_going = message.command in {"QUIT", "NICK"}
+        return is_going and source is not None and fold(source.nick) == fold(self._own)

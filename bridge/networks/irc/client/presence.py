@@ -23,7 +23,6 @@ from bridge.networks.irc.connections.inquiry import Inquiries
 from bridge.networks.irc.network.history import Marks
 from bridge.networks.irc.network.keepsakes import CERTIFICATE, SERVER_PASSWORD, Keepsakes
 from bridge.networks.irc.network.network import Network
-from bridge.networks.irc.network.people import Person
 from bridge.networks.irc.network.services import may_be_service, refuse_secret
 from bridge.networks.irc.private.missed import KEEP, NEEDS, STORE_PREFIX, Missed
 from bridge.networks.irc.private.partners import Partners
@@ -35,21 +34,21 @@ from bridge.sdk.errors import ModuleError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.module import Host
-from bridge.sdk.rich import Mention, Rich
+from bridge.sdk.rich import Rich
 from bridge.sdk.text import to_plain
 
 REST = "Silent for long; the next message brings me back"
-"""What a connection says at its end that nobody needs for now."""
+"""What a connection that nobody needs for now says at its end."""
 
 ALONE = "In no channel; the next message brings me back"
-"""The same of one that has left the last of its channels."""
+"""The same, of one that has left the last of its channels."""
 
 DISCONNECTED = "Disconnected; the next message brings me back"
-"""The same of one that its owner ends."""
+"""The same, of one that its owner ends."""
 
 WISH_SECONDS = 60.0
-"""So long after a connection was ended as its owner wished, that is not done again: servers close
-their doors to an address from which too many come and go, and it is that of others, too."""
+"""For so long after a connection ended as its owner wished, that is not done again: servers shut
+out an address from which too many come and go, and others share it."""
 
 
 class Presence:
@@ -65,7 +64,7 @@ class Presence:
         if not self._is_puppet:
             network.keys.open(self.keepsakes)
         self.naming = Naming(login, self.keepsakes, host.store, network)
-        self.link = self._link = Link()
+        self.link = Link()
         self._needed = Flag()
         if login.kind is not LoginKind.AUTOMATIC:
             self._needed.set()
@@ -131,7 +130,7 @@ class Presence:
     def _fall_silent(self, error: ModuleError) -> None:
         """After an operator's kill, end what is on its way and wait for the next message."""
         is_kill = self._is_puppet and getattr(error, "cause", None) is Cause.KILLED
-        if is_kill and error is not self._kill:  # Of one what began since then is not ended.
+        if is_kill and error is not self._kill:  # One kill ends nothing that began after it.
             self._kill = error
             self._needed.clear()
             self._tries.end(str(error))
@@ -139,7 +138,7 @@ class Presence:
     def _lose(self, error: ModuleError) -> None:
         """Tell whoever waits for the connection that it has just ended."""
         self._fall_silent(error)
-        self._link.down(error)
+        self.link.down(error)
         self._host.report(LoginState.RECONNECTING, str(error))
 
     def _want(self) -> None:
@@ -230,7 +229,7 @@ class Presence:
 
     def _rest_if_alone(self, channels: Sequence[RemoteChat]) -> None:
         """End a connection that was made for somebody who is in none of its channels any more
-        and talks to nobody alone: it says who they are to whoever asks."""
+        and talks to nobody alone: it tells whoever asks who they are."""
         is_alone = not (channels or self._partners.chats or self._speaking)
         is_needed = self._needed.is_set()  # Else there is none, say after an operator's kill.
         if self._login.kind is LoginKind.AUTOMATIC and is_alone and is_needed:
@@ -239,7 +238,7 @@ class Presence:
 
     def _part(self) -> None:
         """Have the connection end. One that is still being made ends as soon as it is."""
-        self._link.starting()
+        self.link.starting()
         if self._leave is not None and not self._is_dismissed:
             self._leave()
         self._is_dismissed = True
@@ -251,10 +250,10 @@ class Presence:
         Raises a ``DeliveryError`` with why there is none.
         """
         with self._spoken():
-            connection, channels = await self._link.get(self._settings.connect_seconds * 2)
-            if self._link.inquiries is None:
+            connection, channels = await self.link.get(self._settings.connect_seconds * 2)
+            if self.link.inquiries is None:
                 raise TemporaryFailure("The connection to IRC has just ended.")
-            yield connection, channels, self._link.inquiries
+            yield connection, channels, self.link.inquiries
 
     def _begin_to_listen(self, leave: Callable[[], None]) -> None:
         """Have the connection ended by ``leave`` when it is dismissed, and if nobody speaks."""
@@ -280,25 +279,27 @@ class Presence:
 
     def reconnect(self, goodbye: str) -> None:
         """Have the connection, if there is one, made anew with what was chosen meanwhile."""
-        if self._link.connection is not None:
+        if self.link.connection is not None:
             self._goodbye = goodbye
             self._part()
 
     def renew(self) -> bool:
         """Have the connection made anew, as its owner wishes; False if there is none.
 
-        Raises ``PermanentFailure`` so soon after another such wish; ``note_wish`` when it came up.
+        Raises ``PermanentFailure`` too soon after another such wish. Once it is up, call
+        ``note_wish``.
         """
-        if self._link.connection is None:
+        if self.link.connection is None:
             return False
         self._check_wish()
         self.reconnect("Reconnects")
         return True
 
     def disconnect(self) -> bool:
-        """End the connection until its owner says something; False if there is none, nor to be.
+        """End the connection until its owner says something; False if there is none and none is
+        being made.
 
-        Raises ``TemporaryFailure`` while something is being said by it; as ``renew``."""
+        Raises ``TemporaryFailure`` while something is being said by it, else as ``renew`` does."""
         if not self._needed.is_set():
             return False
         if self._speaking:
@@ -329,7 +330,7 @@ class Presence:
 
     @contextmanager
     def changing_nick(self, nick: str) -> Iterator[None]:
-        """Have the nick as our own if the block succeeds; nobody asks for ours meanwhile."""
+        """Have the nick as our own if the block succeeds; meanwhile ours is not asked back."""
         keeper = self._nick_keeper
         former = keeper.own if keeper is not None else ""
         own = former
@@ -342,14 +343,6 @@ class Presence:
         finally:
             if keeper is not None:
                 keeper.want(own)
-
-    def is_ours(self, source: Source) -> bool:
-        """Whether somebody seen on the network is a client of this instance."""
-        return self._network.is_ours(source)
-
-    def find_person(self, nick: str) -> Person | None:
-        """What the instance knows of somebody in its channels."""
-        return self._network.find_person(nick)
 
     @property
     def settings(self) -> IrcSettings:
@@ -364,6 +357,3 @@ class Presence:
     def now(self) -> datetime:
         """The time in UTC."""
         return self._host.now()
-
-    def _name_of(self, mention: Mention) -> str:
-        return self._network.nicks(self._host.store).nick_of(mention.user) or mention.name

@@ -86,21 +86,18 @@ class IrcLogin:
         base = name if is_nick(name) else base_of(owner, "")
         username, account = await network.assign_username(owner), answers.get("account")
         address = known_address_of(settings, owner)
-
-        def identity() -> Identity:
-            nicks = candidates(base, SHORTEST_LIMIT)
-            return Identity(
-                nicks=(nick for nick in nicks if not network.is_anothers(nick, owner)),
-                username=username,
-                realname=realname_of(settings, owner),
-                password=answers.get("server_password", settings.password),
-                account=None if account is None else account.reveal(),
-                account_password=answers.get("password"),
-                nickserv=settings.nickserv,
-                gateway=gateway_of(settings, owner),
-                personal=True,
-            )
-
+        nicks = candidates(base, SHORTEST_LIMIT)
+        identity = Identity(
+            nicks=(nick for nick in nicks if not network.is_anothers(nick, owner)),
+            username=username,
+            realname=realname_of(settings, owner),
+            password=answers.get("server_password", settings.password),
+            account=None if account is None else account.reveal(),
+            account_password=answers.get("password"),
+            nickserv=settings.nickserv,
+            gateway=gateway_of(settings, owner),
+            personal=True,
+        )
         network.doors.check(address)
         try:
             async with network.gate.passage(Urgency.SPEAKING), AsyncExitStack() as stack:

@@ -13,8 +13,8 @@ MOST_TRIED = 1000
 
 
 class Tries:
-    """One client's. What failed for now is known until it comes again, or what follows it in its
-    chat: then it has been settled, and comes again only where somebody wants it so."""
+    """One client's. What failed for now is remembered until it comes again, or until something
+    later in its chat comes: then it is settled, and comes again only if somebody asks for that."""
 
     def __init__(self) -> None:
         self._tried: dict[RemoteChatId, tuple[EventId, str]] = {}
@@ -24,8 +24,8 @@ class Tries:
     def trying(self, said: Said) -> Iterator[None]:
         """Have it said by the block.
 
-        Raises ``PermanentFailure``, and once only, if a kill came while it was said or since it
-        was tried: who has it tried anew after that wants it so.
+        Raises ``PermanentFailure``, and only once, if a kill came while it was said or since it
+        was tried: anyone who has it tried again after that means it.
         """
         reason = self._reason(said)
         self._tried.pop(said.chat, None)

@@ -23,7 +23,7 @@ RAW = (
     "TRACE", "USERHOST", "USERIP", "USERS", "VERSION", "WHO", "WHOIS", "WHOWAS",
 )  # fmt: skip
 """All that may be sent raw: questions, and what people do to channels and for themselves. What
-says something, what the bridge does itself, and what nobody here knows are not among it."""
+says something, what the bridge does itself and what nobody here knows are not among them."""
 
 
 def read_raw(text: str, *, allowed: bool) -> Line:
@@ -46,7 +46,7 @@ def read_raw(text: str, *, allowed: bool) -> Line:
 def read_autocommands(text: str, *, allow_raw: bool) -> Sequence[Line]:
     """Read what is done on each connect, one command a line: msg, away or raw.
 
-    Raises ``PermanentFailure`` for the first that is none.
+    Raises ``PermanentFailure`` for the first that is not one.
     """
     typed = [one.strip() for one in text.split("\n") if one.strip()]
     if len(typed) > MOST_AUTOCOMMANDS:

@@ -215,7 +215,7 @@ async def names(call: NetworkCall) -> str:
         relay.check_in(chat)
         listed = await inquiries.names(chat.name)
         signs = "".join(connection.isupport.prefixes)
-    return show_names(chat.name, listed, signs, relay.find_person)
+    return show_names(chat.name, listed, signs, relay.network.find_person)
 
 
 async def modes(call: NetworkCall) -> str:

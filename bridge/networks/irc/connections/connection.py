@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 from bridge.networks.irc.connections.delivery import RETRY_SECONDS, Deliveries
 from bridge.networks.irc.connections.flood import Flood
+from bridge.networks.irc.connections.reader import reason_of
 from bridge.networks.irc.connections.sending import Delivered, Means
 from bridge.networks.irc.protocol import endings, multiline, relaymsg, replies
 from bridge.networks.irc.protocol.batches import Batches, is_playback
@@ -64,6 +64,7 @@ class Connection:
         self._personal = False
         self._signed_in = False
         self._silence = ""
+        """Why we gave it up."""
         self._ended = False
         self._deliveries = Deliveries(server.label)
         self._batches = Batches()
@@ -80,13 +81,15 @@ class Connection:
         self.listens = True
         """Whether what others say in channels is read."""
         self.server = server.label
+        self.awaited = "let us in"
+        """What the server has to do before we are at work, in words."""
         self.own = Source("")
         """Our nick, user and host, as others see them; user and host once we joined."""
         self.accounts: list[str] = []
-        """To which accounts services signed us in, one after another; who reads takes them out."""
+        """The accounts that services signed us in to, in order; whoever reads takes them out."""
         self.unanswered: DeliveryError | None = None
-        """Why the line that was read last got no answer, though it asks for one; who reads takes
-        it out."""
+        """Why the line that was read last got no answer, though it asks for one; whoever reads
+        takes it out."""
         self.isupport = Isupport()
         self._offers = Offers()
 
@@ -129,8 +132,7 @@ class Connection:
 
     def is_own(self, source: Source | None) -> bool:
         """Whether a line comes from ourselves."""
-        fold = self.isupport.fold
-        return source is not None and fold(source.nick) == fold(self.own.nick)
+        return source is not None and self.is_own_nick(source.nick)
 
     def is_relayed(self, message: Incoming) -> bool:
         """Whether we had it said in another's name."""
@@ -139,7 +141,7 @@ class Connection:
 
     @property
     def relay_separators(self) -> str | None:
-        """The signs for names in which we speak for others; None if the server knows no such."""
+        """The signs in names in which we speak for others; None if the server has no such."""
         if relaymsg.CAPABILITY not in self.capabilities:
             return None
         return self._offers.values.get(relaymsg.CAPABILITY, "")
@@ -159,8 +161,11 @@ class Connection:
     def _check_unwritten(self) -> None:
         """Give up a server that reads nothing of what it has us write."""
         if self._writer.transport.get_write_buffer_size() > MOST_UNWRITTEN_BYTES:
-            self._silence = f"{self.server} does not read what is written to it."
-            self._writer.transport.abort()
+            self._give_up(f"{self.server} does not read what is written to it.")
+
+    def _give_up(self, why: str) -> None:
+        self._silence = why
+        self._writer.transport.abort()
 
     def _let_go(self) -> None:
         held, self._held = self._held, None
@@ -198,7 +203,8 @@ class Connection:
         return not pause
 
     async def say(self, one: Line) -> None:
-        """Write a line as soon as flood control lets. Raises ``TemporaryFailure`` if it cannot."""
+        """Write a line as soon as flood control allows. Raises ``TemporaryFailure`` if that cannot
+        be."""
         if pause := self._flood.reserve():
             await asyncio.sleep(pause)
         if not self.is_up:
@@ -288,6 +294,10 @@ class Connection:
             self._look_later(self._settings.confirm_seconds)
         return marker
 
+    def awaits(self, marker: str) -> bool:
+        """Whether the PONG of such a PING has not come yet."""
+        return self._deliveries.awaits(marker)
+
     async def ask_paced(self) -> str:
         """The same, once flood control has room for it."""
         if pause := self._flood.reserve():
@@ -310,16 +320,16 @@ class Connection:
         elif left > 0:
             self._look_later(left)
         else:
-            self._silence = (
+            self._give_up(
                 f"{self.server} did not say within {limit:g} seconds that it has read a message."
             )
-            self._writer.transport.abort()
 
     async def check_answers(self, since: datetime | None) -> None:
-        """Return when the server has answered a PING, by which we will learn what it has read, or
-        when a bouncer says more again of before ``since`` than is held: the rest is read as it
-        comes."""
-        self.write(line("PING", self._deliveries.ask()))
+        """Return when the server has answered a PING, as it must for us to learn what it has read,
+        or when a bouncer plays back more from before ``since`` than is held: the rest is read as
+        it comes."""
+        self.awaited = "answer a PING"
+        self.ask()
         held, before = list(self._read_before), self._received
         while self._deliveries.is_asking:
             held.append(await self._read_next())
@@ -403,12 +413,11 @@ class Connection:
         if not self._reading:
             left = settings.ping_seconds  # We are the slow ones: what it said may lie here unread.
         elif left <= 0 and self._was_called:
-            self._silence = f"{self.server} gave no sign of life for {limit:g} seconds."
-            self._writer.transport.abort()
+            self._give_up(f"{self.server} gave no sign of life for {limit:g} seconds.")
             return
         elif left <= 0:
             self._was_called, left = True, settings.ping_timeout_seconds
-            self.write(line("PING", self._deliveries.ask()))
+            self.ask()
         self._lifeline = loop.call_later(left, self._feel)
 
     def _observe(self, message: Incoming) -> None:
@@ -450,7 +459,8 @@ class Connection:
         self._ask_in_turn()
 
     async def sign_in(self, identity: Identity) -> None:
-        """Register. Raises ``LoginRequired`` or ``ModuleNotReady`` with the server's reason."""
+        """Register. Raises ``LoginRequired`` or ``ModuleNotReady`` with the server's reason,
+        ``PermanentFailure`` if no line holds what we would say."""
         handshake = Handshake(identity, self.server)
         self._personal = identity.personal
         # In one write: one that closes at once would answer the second with a reset.
@@ -461,6 +471,7 @@ class Connection:
         while not handshake.done:
             for one in handshake.feed(await self.read()):
                 self.write(one)
+            self.awaited = handshake.awaited
             self.own = Source(handshake.nick)
         self._offers = handshake.offers
         self._deliveries.use(Means.of(self.capabilities))
@@ -469,7 +480,7 @@ class Connection:
     async def close(self, reason: str) -> None:
         """Say goodbye, hear what the server still has to say, and leave no socket."""
         if self._deliveries.must_ask:
-            self.write(line("PING", self._deliveries.ask()))
+            self.ask()
         self.write(line("QUIT", reason))
         try:
             async with asyncio.timeout(GOODBYE_SECONDS):
@@ -485,12 +496,3 @@ class Connection:
         finally:
             self._end()
             self._writer.close()
-
-
-def reason_of(error: Exception) -> str:
-    """Say what an error of the network is, in words."""
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or str(error)).replace("_", " ").lower()
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__

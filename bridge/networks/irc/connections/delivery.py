@@ -99,6 +99,10 @@ class Deliveries:
         """Whether the server owes us an answer."""
         return bool(self._questions)
 
+    def awaits(self, marker: str) -> bool:
+        """Whether a question is not answered yet."""
+        return any(one.marker == marker for one in self._questions)
+
     @property
     def waiting_since(self) -> float | None:
         """When the oldest question was asked on whose answer a message waits (loop time)."""

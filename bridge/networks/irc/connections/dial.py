@@ -12,15 +12,15 @@ from functools import partial
 from ipaddress import IPv6Address
 from pathlib import Path
 
-from bridge.networks.irc.connections.connection import GOODBYE_SECONDS, Connection, reason_of
+from bridge.networks.irc.connections.connection import GOODBYE_SECONDS, Connection
 from bridge.networks.irc.connections.flood import Flood
 from bridge.networks.irc.connections.ident import Ident
-from bridge.networks.irc.connections.reader import Reader
+from bridge.networks.irc.connections.reader import Reader, reason_of
 from bridge.networks.irc.connections.tls import make_context
 from bridge.networks.irc.protocol.endings import BannedError
 from bridge.networks.irc.protocol.handshake import Identity
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
-from bridge.sdk.errors import ModuleNotReady
+from bridge.sdk.errors import LoginRequired, ModuleNotReady, PermanentFailure
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -59,34 +59,36 @@ class Way:
 async def connect(
     stack: contextlib.AsyncExitStack,
     settings: IrcSettings,
-    identity: Callable[[], Identity],
+    identity: Identity,
     rotation: Rotation,
     way: Way,
     since: datetime | None = None,
 ) -> Connection:
     """Connect to the first server that answers, and sign in; the stack says goodbye at its end.
 
-    ``since``: what was said well before that is a bouncer's playback.
+    ``since``: what was said well before that is a bouncer's playback; without it, whatever was
+    said with a time may be.
     Raises ``ModuleNotReady`` or ``LoginRequired`` with a sentence.
     """
-    who = identity()
-    server, connection = await _open_first(stack, settings, rotation, way, who.username)
-    missing = "let us in"
+    server, connection = await _open_first(stack, settings, rotation, way, identity.username)
     try:
         try:
             async with asyncio.timeout(settings.connect_seconds):
-                await connection.sign_in(who)
-                missing = "answer a PING"
+                await connection.sign_in(identity)
                 await connection.check_answers(since)
         except TimeoutError as error:
             rotation.failed(server)
             raise ModuleNotReady(
-                f"{connection.server} did not {missing} within {settings.connect_seconds:g} "
-                "seconds."
+                f"{connection.server} did not {connection.awaited} within "
+                f"{settings.connect_seconds:g} seconds."
             ) from error
         except ModuleNotReady:
             rotation.failed(server)
             raise
+        except PermanentFailure as error:
+            raise LoginRequired(
+                f"{connection.server} cannot be signed in to so: {error}"
+            ) from error
     except BaseException as error:
         await connection.close("The bridge could not sign in")
         if isinstance(error, BannedError):

@@ -1,4 +1,4 @@
-"""From which of our addresses a network lets nobody in, so that not each of us knocks there."""
+"""From which of our addresses a network lets nobody in, so that not all of us try from there."""
 
 from collections.abc import Callable
 from ipaddress import IPv6Address

@@ -13,7 +13,7 @@ _LIMIT = 10.0
 
 async def examine_network(settings: IrcSettings) -> Sequence[Remark]:
     """Connect to its servers, and see whether its operators know whom to turn to."""
-    found = await examine_servers(settings)
+    found = await _examine_servers(settings)
     if settings.own_network or settings.contact is not None:
         return found
     return [*found, note(
@@ -23,7 +23,7 @@ async def examine_network(settings: IrcSettings) -> Sequence[Remark]:
     )]  # fmt: skip
 
 
-async def examine_servers(settings: IrcSettings) -> Sequence[Remark]:
+async def _examine_servers(settings: IrcSettings) -> Sequence[Remark]:
     """Connect to each server, by TLS where that is set, and leave without signing in.
 
     One server that answers is enough for the network.

@@ -25,7 +25,7 @@ class Flag:
                 one.set_result(None)
 
     def clear(self) -> None:
-        """Have those who come wait. Who was woken goes on all the same."""
+        """Have those who come wait. Whoever was woken goes on all the same."""
         self._is_set = False
 
     async def wait(self) -> None:

@@ -1,4 +1,4 @@
-"""Tells a server who of us is behind a connection (RFC 1413).
+"""Tells a server which of us is behind a connection (RFC 1413).
 
 Networks ban by user name and address. With an answer from here they can ban one person instead
 of the whole bridge.
@@ -41,7 +41,7 @@ class Ident:
         self._names.pop((local[1], remote[1], _plain(remote[0])), None)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the questions of one who asks, about own connections with us only."""
+        """Answer one who asks, and only about connections between them and us."""
         self._asking += 1
         try:
             async with asyncio.timeout(ASK_SECONDS):

@@ -1,4 +1,4 @@
-"""Questions to the server beside messages: what is written, and which replies answer it."""
+"""Questions to the server besides messages: what is written, and which replies answer it."""
 
 import asyncio
 import math
@@ -15,18 +15,18 @@ from bridge.networks.irc.wire import Incoming, Line, Source, line
 from bridge.sdk.errors import DeliveryError, DeliveryUncertain, TemporaryFailure
 
 MOST_PAUSES = 4
-"""How many times as long as the first pause one who goes on talking is heard."""
+"""Somebody who goes on talking is heard for this many times the first pause."""
 MOST_LINES = 500
 """Lines that one answer is kept of; the rest is counted only."""
 
 TURNS = 2.0
-"""One waits for one's turn this many times as long as for an answer: so one question before it may
-stay unanswered, and not any number."""
+"""A turn is waited for this many times as long as an answer: so one question before it may stay
+unanswered, but not any number."""
 MOST_TURN_SECONDS = 15.0
-"""A person waits so long at most: a command has less time than the longest questions, and who was
-not asked for is to hear that, and not that it may have been done."""
+"""A person waits for it this long at most: a command has less time than the longest questions, and
+should end with the news that the server was not asked, not that it may have been done."""
 BETWEEN_SECONDS = 5.0
-"""A background question that has the turn waits so long at most for room that nobody wants."""
+"""A background question waits this long at most between its lines, for room that nobody wants."""
 
 Hear = Callable[[Incoming], None]
 
@@ -37,11 +37,11 @@ class Priority(IntEnum):
     PERSON = 0
     """Somebody waits for the answer."""
     BACKGROUND = 1
-    """It goes in between, and leaves the flood control's room to others."""
+    """It goes in between, and leaves flood control's room to others."""
 
 
 class NotAskedError(TemporaryFailure):
-    """The turn did not come in time, or was left to a person: nothing was written."""
+    """The turn did not come in time: nothing was written."""
 
 
 class UnansweredError(TemporaryFailure):
@@ -132,11 +132,13 @@ class Inquiries:
         self._overhearing: list[Overheard] = []
         self._ended = False
         self._late = ""
-        """What is in the PONG after which nothing comes any more of a question that was given up,
-        as long as it is awaited: what comes before answers no other."""
+        """The marker of the PONG after which nothing more comes of a question that was given up;
+        empty once it has come. What comes before it answers no other."""
+        self._joined: set[str] = set()
+        """Channels, folded, that we have just come into, and whose list of names is not over."""
         self._listed_until = -math.inf
-        """So long what comes of a list is of one that was given up, unless that ends before: some
-        servers send it in pieces, past the PONG."""
+        """Until then a list's lines are of one that was given up, unless its end comes first: some
+        servers send a list in pieces, past the PONG."""
 
     async def ask(
         self,
@@ -194,25 +196,23 @@ class Inquiries:
             await self._write(question, lines)
 
     async def ask_in_between(self, questions: Iterable[Sequence[Line]]) -> None:
-        """Ask one after another under one barrier; who follows the lines hears the answers.
+        """Ask one after another under one barrier; whoever follows the lines hears the answers.
 
-        It ends early where others want the turn: a question is asked once the one after it is
-        looked for, or none is. Raises as :meth:`ask` does, ``NotAskedError`` also where a person
-        waits before anything is written; of a refusal it is not said of which question.
+        It ends early where others want the turn: a question has been asked when the iterator is
+        asked for the next one, or has ended. Raises as :meth:`ask` does; of a refusal it is not
+        said of which question.
         """
         question = _Question((), (), frozenset(), "", lambda _: None, Priority.BACKGROUND)
         async with self._turn(question):
-            for number, lines in enumerate(questions):
-                has_room = await self._make_room(question)
-                if number and not has_room:
+            for lines in questions:
+                if question.is_begun and not await self._make_room(question):
                     return
-                if self._waiting[Priority.PERSON] and not number:
-                    raise NotAskedError(f"A person's question to {self._connection.server} waits.")
                 await self._write(question, lines)
 
     async def _write(self, question: _Question, lines: Sequence[Line]) -> None:
         for one in lines:
-            await self._make_room(question)
+            if question.is_begun:
+                await self._make_room(question)
             await self._connection.say(one)
             question.is_begun = True
 
@@ -227,10 +227,11 @@ class Inquiries:
     @asynccontextmanager
     async def _turn(self, question: _Question) -> AsyncIterator[None]:
         """Wait for the turn, have the block write what is asked, and wait for the answer."""
-        if question.priority is Priority.BACKGROUND:
-            await self._connection.leisure(self._seconds)  # Before it keeps others from asking.
         async with AsyncExitStack() as stack:
-            await self._enter(stack, question.priority)
+            if question.priority is Priority.BACKGROUND:
+                await self._enter_at_leisure(stack)
+            else:
+                await self._enter(stack, question.priority)
             if self._ended:
                 raise self._broken()
             self._question = question
@@ -274,6 +275,22 @@ class Inquiries:
             ) from error
         finally:
             self._waiting[priority] -= 1
+
+    async def _enter_at_leisure(self, stack: AsyncExitStack) -> None:
+        """The same for a background question: it waits for flood control's room outside, where it
+        keeps nobody from asking, and gives the turn back if a person waits or the room is gone.
+
+        After some seconds it keeps the turn all the same.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._seconds
+        while True:
+            await self._connection.leisure(end - loop.time())
+            await self._enter(stack, Priority.BACKGROUND)
+            has_room = not self._waiting[Priority.PERSON] and await self._connection.leisure(0)
+            if has_room or loop.time() >= end:
+                return
+            await stack.aclose()
 
     def _hurry(self) -> None:
         """Where a person waits behind a background question, have that end with a PONG: what a
@@ -328,8 +345,9 @@ class Inquiries:
         is_overheard = message.command in replies.SPEAKING and self._overhear(message)
         question = self._question
         if message.command == "PONG":
-            self._hear_pong({one.lower() for one in message.params})
-        elif self._is_of_late_list(message):
+            self._joined.clear()  # Their lists came before.
+            self._hear_pong()
+        elif self._is_of_late_list(message) or self._is_of_own_join(message):
             pass
         elif question is not None and not question.done.done() and not self._late:
             self._answer(message, question)
@@ -344,16 +362,28 @@ class Inquiries:
             return True
         return message.command == replies.LIST_ENTRY
 
-    def _hear_pong(self, params: Collection[str]) -> None:
-        question = self._question
-        marker = question.marker if question is not None else ""
-        if question is not None and marker and marker in params:
+    def _is_of_own_join(self, message: Incoming) -> bool:
+        """Whether a line is of the list of names that a server gives us with a channel."""
+        fold = self._connection.isupport.fold
+        if message.command == "JOIN" and self._connection.is_own(message.source):
+            self._joined.add(fold(message.param(0)))
+        if not self._joined or message.command not in {replies.NAMES, replies.END_OF_NAMES}:
+            return False
+        channel = fold(replies.channel_of(message))
+        is_of_it = channel in self._joined
+        if message.command == replies.END_OF_NAMES:
+            self._joined.discard(channel)
+        return is_of_it
+
+    def _hear_pong(self) -> None:
+        question, awaits = self._question, self._connection.awaits
+        if question is not None and question.marker and not awaits(question.marker):
             question.is_over = True
             self._late = ""  # It was asked before.
             if not question.done.done():
                 unsaid = self._silent() if question.last else None
                 question.done.set_result(question.refusal or unsaid)
-        elif self._late in params:
+        elif not awaits(self._late):
             self._late = ""
 
     def _answer(self, message: Incoming, question: _Question) -> None:

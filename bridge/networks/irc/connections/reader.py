@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 
 REST_BYTES = 64 * 1024
 
@@ -38,3 +39,12 @@ class Reader(asyncio.StreamReader):
         if not data and self._failure is not None:
             raise self._failure
         return data
+
+
+def reason_of(error: Exception) -> str:
+    """Say what an error of the network is, in words."""
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

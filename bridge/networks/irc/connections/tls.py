@@ -1,7 +1,7 @@
 """Whom a connection trusts, and the certificate that it shows.
 
-The system's issuers are most of a MiB once they are read: all connections that trust the same
-have them once.
+The system's issuers are most of a MiB once they are read: connections that trust the same issuers
+share them.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import ssl
 from functools import lru_cache
 from pathlib import Path
 
-from bridge.networks.irc.connections.connection import reason_of
+from bridge.networks.irc.connections.reader import reason_of
 from bridge.networks.irc.settings import ServerSettings
 from bridge.sdk.errors import ModuleNotReady
 
@@ -22,32 +22,33 @@ Stamp = tuple[int, int, int] | None
 
 
 async def make_context(server: ServerSettings, certificate: Path | None) -> ssl.SSLContext:
-    """Make, or have again, what a TLS connection to a server needs.
+    """Make what a TLS connection to a server needs, or share what was made.
 
     A file of issuers that has changed is read anew. Raises ``ModuleNotReady`` with a sentence.
     """
     try:
         if certificate is None:
             return _shared(server.ca_file, server.tls_verify, _stamps(server.ca_file))
-        # Python lets no two contexts have one store. In a thread, since it is all read again.
+        # No two contexts can share the issuers, so they are read again: in a thread.
         context = await asyncio.to_thread(_read, server.ca_file, server.tls_verify)
     except OSError as error:
         raise ModuleNotReady(
             f"ca_file {server.ca_file} cannot be used: {reason_of(error)}."
         ) from error
     try:
-        context.load_cert_chain(certificate)
+        # Without a password OpenSSL would ask for one at the terminal, and everything would wait.
+        context.load_cert_chain(certificate, password="")
     except OSError as error:
         raise ModuleNotReady(
             f"certificate_file {certificate} cannot be used: {reason_of(error)}. It must hold "
-            "a certificate and its key, as PEM."
+            "a certificate and its key without a password, as PEM."
         ) from error
     return context
 
 
 @lru_cache(maxsize=MOST_KEPT)
 def _shared(ca_file: Path | None, verify: bool, stamps: tuple[Stamp, ...]) -> ssl.SSLContext:
-    del stamps  # By them alone a file that has changed is another one.
+    del stamps  # They are for the cache, to which a file that has changed is another one.
     return _read(ca_file, verify)
 
 

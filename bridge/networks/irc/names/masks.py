@@ -11,13 +11,13 @@ Fold = Callable[[str], str]
 
 
 def hits(mask: str, source: Source, fold: Fold) -> bool:
-    """Whether a mask is about somebody, too."""
+    """Whether a mask matches somebody, if perhaps others too."""
     return pattern(fold(mask)).match(fold(source.mask)) is not None
 
 
 @lru_cache(maxsize=512)
 def pattern(mask: str) -> re.Pattern[str]:
-    """What matches all whom a mask is about, by their own masks; all of them folded."""
+    """What matches the masks of all whom a mask hits; everything is folded."""
     # A mask knows ``*`` and ``?`` alone; ``[`` may be part of a nick.
     return re.compile(translate(mask.replace("[", "[[]")))
 
@@ -25,9 +25,9 @@ def pattern(mask: str) -> re.Pattern[str]:
 def choose(person: Source, ours: Iterable[Source], fold: Fold) -> str:
     """The mask by which to ban somebody: by the host, unless others of us share it.
 
-    A ban of a host that is ours, too (a gateway, a shell, one machine), would be one of all. Then
-    it is the user name there, or the nick. One of us is never banned by the host, which others may
-    come by later. ``ours``: us, as others see us.
+    A ban of a host that is ours, too (a gateway, a shell, one machine), would hit all of us: then
+    it is by the user name there, or by the nick. One of us is never banned by the host, from which
+    others of us may come later. ``ours``: us, as others see us.
     """
     us = list(ours)
     others = [one for one in us if fold(one.nick) != fold(person.nick)]

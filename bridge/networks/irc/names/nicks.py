@@ -93,7 +93,7 @@ class Nicks:
         self._owned: dict[UserId, str] | None = None
         self._reserved: dict[UserId, tuple[str, ...]] = {}
         self._cut: dict[UserId, str] = {}
-        """By what those go whose nicks a server would not take whole."""
+        """The shorter nicks of those whose own a server would not take whole."""
         self._owners = _UNKNOWN
         """The case mapping and the longest nick, and by them each nick's owner."""
         self._lock = asyncio.Lock()
@@ -198,6 +198,7 @@ class Nicks:
             if self._owned is not None:
                 self._owned.pop(user, None)
             self._reserved.pop(user, None)
+            self._cut.pop(user, None)
             self._owners = _UNKNOWN
 
     async def _give(

@@ -1,7 +1,7 @@
 """What people type as a channel, a nick or a mask, read strictly.
 
 Two published takeovers of another bridge's channels began with a comma or a control character in
-a name, so nothing is repaired here: what is none is refused.
+a name, so nothing is repaired here: what is not one is refused.
 """
 
 import re
@@ -39,7 +39,7 @@ def read_channel(text: str, limits: Isupport) -> RemoteChat:
 
 
 def read_nick(text: str) -> str:
-    """Read somebody's nick. Raises ``PermanentFailure`` if it is none.
+    """Read somebody's nick. Raises ``PermanentFailure`` if it is not one.
 
     Some networks take letters of all the world, and signs: whatever is no ASCII and can be seen.
     """
@@ -67,7 +67,7 @@ def read_person(text: str) -> str:
 
 
 def read_mask(text: str) -> str:
-    """Read a mask of people, ``*!*@host.example``. Raises ``PermanentFailure`` if it is none.
+    """Read a mask of people, ``*!*@host.example``. Raises ``PermanentFailure`` if it is not one.
 
     One that is about everybody is refused: it would be a ban of the bridge, too.
     """

@@ -1,8 +1,8 @@
 """Matrix user -> user name (ident): made of the Matrix id, or chosen, one owner each.
 
-Networks ban by it, and who asks is told it (RFC 1413): two people of one user name would be one
-person there. What a user was given is kept in the instance's store and stays; what a user went by
-before stays theirs, too.
+Networks ban by it, and whoever asks is told it (RFC 1413): two people of one user name would be
+one person there. What a user was given is kept in the instance's store and stays; what a user
+went by before stays theirs, too.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ STORE_PREFIX = "username:"
 CHANGED_PREFIX = "username-changed:"
 CHANGE_EVERY = timedelta(days=1)
 MOST_NAMES = 10
-"""That one user has gone by. More are not to be had: each of them may be banned somewhere."""
+"""That one user may ever have had: each of them may be banned somewhere."""
 
 _LENGTH = 10
-"""Signs that a user name has at most, whatever more a server would take."""
+"""Characters that a user name has at most, even where a server would take more."""
 _SHORTEST_LIMIT = 4
 _NOBODY = UserId("")
 
@@ -115,8 +115,8 @@ class Usernames:
                 )
             if await self._store.get(key) is not None:
                 raise PermanentFailure("a user name can be changed once a day, and yours was")
-            await self._store.put(key, b"", subject=user, keep_for=CHANGE_EVERY)
             await self._give(user, chosen)
+            await self._store.put(key, b"", subject=user, keep_for=CHANGE_EVERY)
             return chosen
 
     def _check(self, user: UserId, name: str, limits: Isupport) -> str:

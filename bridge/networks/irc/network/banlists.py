@@ -1,5 +1,5 @@
-"""What channels ban, as the relay knew it last: what is there beside it when it comes in again
-was set while it was away."""
+"""What channels ban, as the relay knew it last: whatever else it finds when it comes in again was
+set while it was away."""
 
 from collections.abc import Iterable
 

@@ -20,7 +20,7 @@ STORE_PREFIX = "banned:"
 KEEP = timedelta(days=59)
 """As addresses are kept: today and 59 days more."""
 MOST = 5000
-"""Masks of one network that are noted. Those who set more of them mean nobody well."""
+"""Masks of one network that are noted. Whoever sets more of them means no good."""
 MOST_IN_CHAT = 500
 """The same of one channel, whose oldest goes for one more: no server's list is that long."""
 AGAIN_SECONDS = 5.0
@@ -50,7 +50,7 @@ class Banned:
         self._notes: dict[_Key, _Note] = {}
         self._changed: set[_Key] = set()
         self._outdated: set[str] = set()
-        """Keys in the store that name a mask, as they did once."""
+        """Keys in the store that hold a mask as it is, as they all did once."""
         self._has_changed = asyncio.Event()
 
     async def load(self, store: Store, now: Callable[[], datetime]) -> None:
@@ -95,7 +95,7 @@ class Banned:
         self.forget_lifted(chat, self.noted(chat), ())
 
     def forget_person(self, person: UserId) -> None:
-        """Take note no more of which masks are about a Matrix user."""
+        """Forget which masks are about a Matrix user."""
         for one in [one for one, note in self._notes.items() if note.who == person]:
             self._forget(one)
 

@@ -14,7 +14,7 @@ class ByNick:
     held: Mapping[str, Source]
     """As what a connection is known."""
     last: Mapping[str, Source]
-    """As what somebody was seen last whose connection ended."""
+    """How those whose connections ended were seen last."""
     former: Mapping[str, tuple[tuple[float, str], ...]]
     """Since when a nick is not ours any more, in seconds of the loop, and with which user name."""
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 
 class Crowd:
-    """The users' connections of one instance, who spoke last at the end."""
+    """The users' connections of one instance; who spoke last comes last."""
 
     def __init__(self, most: int) -> None:
         self._most = most

@@ -28,15 +28,15 @@ TARGETS = "draft/chathistory-targets"
 PLAYBACK = "draft/event-playback"
 """The memory holds what was done to messages, too, and who came and went."""
 MOST_PAGES = 20
-"""So many answers are asked for after one absence; more was said than a room needs to be told."""
+"""So many answers are asked for after one absence: nobody needs to be told more than they hold."""
 PAGE = 100
 ANSWER_SECONDS = 20.0
 """So long a server may say nothing of an answer, doubled with each time that it is asked again."""
 LOOK_SECONDS = 0.25
-"""Between two looks at what is late at least: while we are the slow ones, the time that counts
-stands, and what is nearly late stays so."""
+"""Between two looks at what is late, at least: while we are the slow ones, the clock that counts
+stands still, and what is nearly late stays so."""
 MOST_TIMES = 5
-"""So often it is asked for one page."""
+"""One page is asked for so often at most."""
 MOST_HELD = 500
 """So much of one channel is held back at most."""
 STORE_PREFIX = "heard:"
@@ -58,7 +58,7 @@ class Mark:
 
     @classmethod
     def decode(cls, raw: bytes) -> "Mark | None":
-        """Read what was kept; None if it is none."""
+        """Read what was kept; None if that is no mark."""
         at, _, msgid = raw.decode("utf-8", "replace").partition(" ")
         try:
             return cls(datetime.fromisoformat(at), msgid)
@@ -101,18 +101,18 @@ class _Asking:
     by_time: bool = False
     pages: int = 0
     lines: int = 0
-    held: list["Heard"] = field(default_factory=list)
+    held: list[Heard] = field(default_factory=list)
     is_late: bool = False
     """Nothing is held back any more."""
     beyond: Mark | None = None
     """The last message that was told already although the gap before it is open."""
 
-    def pass_by(self, heard: "Heard") -> "Heard":
+    def pass_by(self, heard: Heard) -> Heard:
         """Let something be told before the gap is filled: the channel is not heard up to there."""
         self.beyond = heard.mark or self.beyond
         return replace(heard, mark=None)
 
-    def stop_holding(self) -> list["Heard"]:
+    def stop_holding(self) -> list[Heard]:
         """Let what is held back be told, and from now on all at once."""
         self.is_late = True
         held, self.held = self.held, []
@@ -127,14 +127,9 @@ class History:
     we are the slow ones is no silence of it.
     """
 
-    def __init__(
-        self,
-        isupport: Isupport,
-        marks: Mapping[RemoteChatId, Mark],
-        answer_seconds: float = ANSWER_SECONDS,
-    ) -> None:
+    def __init__(self, isupport: Isupport, marks: Mapping[RemoteChatId, Mark]) -> None:
         self._marks = dict(marks)
-        self._answer_seconds = answer_seconds
+        self._answer_seconds = ANSWER_SECONDS
         self._seen: dict[RemoteChatId, deque[str]] = {}
         self._asking: dict[RemoteChatId, _Asking] = {}
         self._to_ask: asyncio.Queue[_Asking] = asyncio.Queue()

@@ -32,9 +32,9 @@ def is_key(text: str) -> bool:
 
 
 def read_key(text: str, limits: Isupport) -> Secret:
-    """Read a channel's key. Raises ``PermanentFailure``, without the key, if it is none."""
+    """Read a channel's key. Raises ``PermanentFailure``, without the key, if it is not one."""
     if text.casefold() in FORGETTING:
-        raise PermanentFailure(f"{' and '.join(sorted(FORGETTING))} forget a key, and are none")
+        raise PermanentFailure(f"{' and '.join(sorted(FORGETTING))} forget a key: neither is one")
     if not is_key(text):
         raise PermanentFailure(
             "that is no channel's key: one is a word without a space or a comma, has no colon as "

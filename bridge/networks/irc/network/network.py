@@ -64,7 +64,7 @@ class Network:
         """Whose a login is."""
         self._is_in: dict[int, Callable[[str], bool]] = {}
         self._last: dict[UserId, Source] = {}
-        """As what somebody was seen last whose connection ended."""
+        """How those whose connections ended were seen last."""
         self.banned = Banned()
         self.ban_lists = BanLists()
         self.topics = Topics()
@@ -74,7 +74,7 @@ class Network:
         self.find_person: Callable[[str], Person | None] = lambda nick: None
         """What the relay knows of somebody."""
         self.relay: Inquiries | None = None
-        """By which the relay's connection is asked, if there was one."""
+        """Asks the relay's connection; None before there was one."""
         self._former: dict[str, tuple[float, str]] = {}
         self._means: dict[int, Means] = {}
         self._capabilities: dict[int, frozenset[str]] = {}
@@ -284,8 +284,8 @@ class Network:
     def known_people(self) -> list[tuple[UserId, Source]]:
         """Our people, connected or not: as others see them, saw them last or would see them.
 
-        A host that is not known is empty. Whose user name is not known to have a ``~`` before it
-        is there with it and without.
+        A host that is not known is empty. Where it is not known whether a ``~`` stands before the
+        user name, somebody is listed with it and without.
         """
         connected = self.people()
         found = dict(connected)
@@ -379,7 +379,7 @@ class Network:
         return is_service(source, self.settings.nickserv or "", servers)
 
     def is_stranger(self, name: str) -> bool:
-        """Whether a name is a person's who is none of us, and no service's."""
+        """Whether a name is that of a person who is none of us and no service."""
         limits = self.isupport or Isupport()
         one = Source(name)
         return not (limits.is_channel(name) or self.is_service(one) or self.is_ours(one))
@@ -432,8 +432,8 @@ def _are_two(source: Source, own: Source) -> bool:
     """Whether two who are called alike are shown to be two: by the user name and the host, as far
     as both are known.
 
-    One of them does not do: there are servers that show us to ourselves by another host than to
-    others, and a stranger for who is ours would have all that they say said twice.
+    One of the two is not enough: some servers show us to ourselves by another host than to others,
+    and if one of ours were taken for a stranger, all that they say would be said twice.
     """
     is_known = all((source.user, source.host, own.user, own.host))
     return is_known and source.user != own.user and source.host.lower() != own.host.lower()

@@ -2,7 +2,7 @@
 
 Each of these comes by an IRCv3 capability of its own (``extended-join``, ``account-notify``,
 ``account-tag``, ``away-notify``, ``chghost``, ``setname``, ``userhost-in-names``); where a server
-has it not, the field stays unknown.
+lacks it, the field stays unknown.
 """
 
 from collections.abc import Callable, Collection
@@ -13,7 +13,7 @@ from bridge.sdk.ids import RemoteUserId
 
 ACCOUNT_TAG = "account-tag"
 LONGEST = 500
-"""So much is known of what each field says."""
+"""So much is kept of what each field says."""
 
 
 @dataclass(frozen=True, slots=True)

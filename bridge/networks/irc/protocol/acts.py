@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from bridge.networks.irc.format import strip_codes
-from bridge.networks.irc.wire import Incoming, Line, line
+from bridge.networks.irc.wire import Incoming, Line, cut, line
 from bridge.sdk.events import RemoteReaction, RemoteRedaction, RemoteTyping, RemoteUser
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId
 
@@ -48,7 +48,7 @@ def unreacting(channel: str, message_id: str, key: str) -> Line:
 
 def redacting(channel: str, message_ids: Sequence[str], reason: str) -> list[Line]:
     """Take back messages that the network knows (``draft/message-redaction``)."""
-    said = " ".join(reason.split()).encode()[:MOST_REASON_BYTES].decode("utf-8", "ignore")
+    said = cut(" ".join(reason.split()), MOST_REASON_BYTES)
     return [
         line("REDACT", channel, one, said) if said else line("REDACT", channel, one)
         for one in message_ids

@@ -7,13 +7,14 @@ from ipaddress import IPv6Address
 
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.protocol import endings, replies, sasl
-from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.protocol.offers import Offers
 from bridge.networks.irc.wire import Incoming, Line, cut, is_word, line
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
 
 MOST_NICKS = 20
+MOST_REALNAME_BYTES = 400
+"""Of what the line has room for; servers cut it far shorter."""
 
 # Services have no numerics for these; the words are those of Atheme and Anope.
 _IDENTIFIED = re.compile(r"now (?:identified|logged in|recognized)|password accepted", re.I)
@@ -52,8 +53,8 @@ class Identity:
     account: str | None = None
     account_password: Secret | None = None
     certificate: bool = False
-    """The connection shows one that an account may know. If none does, a person comes in without;
-    the relay, whose certificate the settings ask for, does not."""
+    """The connection shows one, by which services may know an account. If they do not, a person
+    comes in without an account; the relay, whose settings ask for it, does not."""
     nickserv: str | None = None
     """Who is told account and password where the server has no SASL."""
     gateway: Gateway | None = None
@@ -78,7 +79,8 @@ class Handshake:
         self._challenge = sasl.Challenge()
         self._identifies = False
         self.nick = ""
-        self.isupport = Isupport()
+        self.awaited = "let us in"
+        """What the server has still to do, in words."""
         self.welcomed = False
         self.done = False
 
@@ -89,7 +91,8 @@ class Handshake:
         first.append(line("CAP", "LS", "302"))
         if who.password is not None:
             first.append(line("PASS", who.password.reveal()))
-        return [*first, self._next_nick(), line("USER", who.username, "0", "*", who.realname)]
+        realname = cut(who.realname, MOST_REALNAME_BYTES)
+        return [*first, self._next_nick(), line("USER", who.username, "0", "*", realname)]
 
     def feed(self, message: Incoming) -> list[Line]:
         """Take a line, return the answers.
@@ -104,8 +107,6 @@ class Handshake:
                 return self._authenticate(message.param(0))
             case replies.WELCOME:
                 return self._on_welcome(message)
-            case replies.ISUPPORT:
-                self.isupport = self.isupport.with_tokens(message.params[1:-1])
             case replies.END_OF_MOTD | replies.NO_MOTD:
                 return self._on_end_of_welcome()
             case "NICK" if message.source and message.source.nick == self.nick:
@@ -113,11 +114,6 @@ class Handshake:
             case command:
                 return self._on_reply(command, message)
         return []
-
-    @property
-    def capabilities(self) -> frozenset[str]:
-        """What the server gave us."""
-        return self.offers.held
 
     def _on_cap(self, message: Incoming) -> list[Line]:
         verb = message.param(1).upper()
@@ -143,7 +139,7 @@ class Handshake:
         return [] if self._requests > 0 else self._after_capabilities()
 
     def _after_capabilities(self) -> list[Line]:
-        if self._sasl and "sasl" in self.capabilities:
+        if self._sasl and "sasl" in self.offers.held:
             self._choose(self.offers.values.get("sasl", "").split(","))
             return self._try_next(None)
         return [line("CAP", "END")]
@@ -156,7 +152,7 @@ class Handshake:
                 extra.add("sasl")
             elif not self._goes_without():
                 raise ModuleNotReady(
-                    f"{self._server} does not offer to sign in by SASL as we could now."
+                    f"{self._server} does not offer to sign in by SASL in a way open to us now."
                 )
         requests = self.offers.wish(extra)
         self._requests = len(requests)
@@ -232,6 +228,7 @@ class Handshake:
         if not (self._identifies and who.nickserv and who.account and secret):
             self.done = self.welcomed
             return []
+        self.awaited = f"pass on an answer from {who.nickserv}"
         return [line("PRIVMSG", who.nickserv, f"IDENTIFY {who.account} {secret.reveal()}")]
 
     def _on_services(self, message: Incoming) -> None:
@@ -275,9 +272,9 @@ class Handshake:
         if nick is None or len(self._tried) >= MOST_NICKS:
             # One that is taken can be free in a minute; one that is not allowed stays so.
             final = self._identity.personal and not self._any_taken
+            others = f" and {len(self._tried) - 1} more like it" if len(self._tried) > 1 else ""
             raise (LoginRequired if final else ModuleNotReady)(
-                f"{self._server} refused the nick {self._tried[0]} and "
-                f"{len(self._tried) - 1} others like it: {said}"
+                f"{self._server} refused the nick {self._tried[0]}{others}: {said}"
             )
         self._tried.append(nick)
         self.nick = nick

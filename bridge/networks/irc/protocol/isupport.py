@@ -20,14 +20,14 @@ _UNICODE: Mapping[str, Callable[[str], str]] = {
     "precis": str.lower, "rfc8265": str.lower, "rfc7613": str.casefold,
 }  # fmt: skip
 _MOST_PASSES = 4
-"""So often its rules are applied until nothing changes (RFC 8264, section 7)."""
+"""Its rules are applied until nothing changes, but no more often (RFC 8264, section 7)."""
 
 # No comma, colon, space or control character: two published takeovers of another bridge's
 # channels began with one of them in a name.
 _CHANNEL = re.compile(r"[#&+!][^\x00-\x20,:\x07\x7f]{1,199}\Z")
 
 MOST_NUMBER = 8192
-"""Limits above this are taken for it: a server's number sizes nothing of ours."""
+"""Higher limits are taken for this one: no server's number sizes anything of ours."""
 
 MOST_USER_BYTES = 64
 MOST_HOST_BYTES = 255
@@ -40,7 +40,7 @@ LONGEST_TOKEN = 512
 TOPIC_BYTES = 390
 
 MOST_MODES = 20
-"""As many at once where the server sets no limit."""
+"""So many at once where the server sets no limit."""
 
 
 @lru_cache(2000)
@@ -207,7 +207,7 @@ class Isupport:
 
 
 def _read_number(value: str) -> int:
-    """0 for what is none."""
+    """0 for what is no number."""
     if not (value.isascii() and value.isdecimal()):
         return 0
     return min(int(value[:9]), MOST_NUMBER)

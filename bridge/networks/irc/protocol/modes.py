@@ -47,7 +47,7 @@ def read_changes(words: Sequence[str], limits: Isupport) -> list[Change]:
 
 
 def read_typed(words: Sequence[str], limits: Isupport) -> list[Change]:
-    """Read the same as somebody typed it, who wants it so.
+    """Read the same from what somebody typed.
 
     Raises ``PermanentFailure`` for a mode that the network does not have, or has otherwise.
     """

@@ -10,7 +10,7 @@ CAPABILITY = "draft/multiline"
 CONCAT = "draft/multiline-concat"
 _GOES_ON = ((CONCAT, ""),)
 FRAME_LINES = 2
-"""What a group takes beside its own lines."""
+"""What a group takes besides its own lines."""
 _SPOKEN = frozenset({"PRIVMSG", "NOTICE"})
 MOST_OPEN = 50
 MOST_LINES = 500

@@ -31,7 +31,7 @@ def relay_nick(name: str, separators: str, limits: Isupport) -> str:
 
 
 def relay_refusal(reply: Incoming) -> RelayRefused | None:
-    """Read a reply as the refusal of a ``RELAYMSG``; None if it is none."""
+    """Read a reply as the refusal of a ``RELAYMSG``; None if it is not one."""
     is_fail = reply.command == "FAIL" and reply.param(0).upper() == COMMAND
     is_unknown = reply.command == "421" and reply.param(1).upper() == COMMAND
     if not is_fail and not is_unknown and reply.command not in _REFUSALS:

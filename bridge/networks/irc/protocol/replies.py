@@ -3,16 +3,11 @@
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.wire import Incoming
 from bridge.sdk.commands import as_typed
-from bridge.sdk.errors import (
-    DeliveryError,
-    PermanentFailure,
-    TemporaryFailure,
-)
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 
 WELCOME, ISUPPORT = "001", "005"
 END_OF_MOTD, NO_MOTD = "376", "422"
 NAMES, END_OF_NAMES = "353", "366"
-CHANNEL_MODES = "324"
 AWAY = "301"
 NO_TOPIC, TOPIC = "331", "332"
 HOST_HIDDEN = "396"
@@ -71,7 +66,7 @@ SEND_REFUSED = {
     "486": "they take nothing from us, maybe from registered nicks only",
     "489": "we may not speak in it",
     "492": "it does not take what is no plain text",
-    "493": "they take nothing from who shares no channel with them",
+    "493": "they take nothing from anyone who shares no channel with them",
     "494": "the network does not let us write to them now",
     "531": "the network does not let us write there",
     "716": "they take nothing from those whom they have not allowed",
@@ -155,8 +150,8 @@ class ChannelFullError(PermanentFailure):
     """A channel has no place: that passes by itself."""
 
 
-def join_refusal(reply: Incoming, channel: str, *, for_all: bool = True) -> DeliveryError | None:
-    """Read a numeric as the answer to a join; None if it is none.
+def join_refusal(reply: Incoming, channel: str, *, for_all: bool) -> DeliveryError | None:
+    """Read a numeric as the answer to a join; None if it is not one.
 
     ``for_all``: to that of the relay.
     """
@@ -189,7 +184,7 @@ def names_target(reply: Incoming) -> bool:
 
 
 def send_refusal(reply: Incoming) -> DeliveryError | None:
-    """Read a reply as the refusal of a line of a message; None if it is none."""
+    """Read a reply as the refusal of a line of a message; None if it is not one."""
     code, said = reply.command, strip_codes(reply.param(-1))
     if code in SEND_REFUSED:
         whom = reply.param(1) if names_target(reply) else "The other side"

@@ -150,7 +150,7 @@ class Challenge:
     def feed(self, chunk: str) -> bytes | None:
         """Take one line's worth; return the challenge when it is whole.
 
-        Raises ``ModuleNotReady`` for what is none.
+        Raises ``ModuleNotReady`` for what is not one.
         """
         if chunk != "+":
             self._chunks.append(chunk)

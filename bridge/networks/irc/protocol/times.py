@@ -11,7 +11,7 @@ def read_time(message: Incoming) -> datetime | None:
 
 
 def read_stamp(text: str) -> datetime | None:
-    """Read a time as IRCv3 writes it; None if it is none."""
+    """Read a time as IRCv3 writes it; None if it is not one."""
     if not text:
         return None
     try:
