@@ -12,6 +12,8 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -305,7 +307,7 @@ def _read(answer: Answer) -> Reply:
     content = read_content(answer.status, answer.body)
     if isinstance(content, list):
         return Reply(answer.status, {}, None, content)
-    return Reply(answer.status, content, _retry_after(content, answer.retry_after))
+    return Reply(answer.status, content, _delay_of(content, answer.retry_after, answer.date))
 
 
 def read_content(status: int, raw: bytes) -> dict[str, Any] | list[Any]:
@@ -322,13 +324,31 @@ def read_content(status: int, raw: bytes) -> dict[str, Any] | list[Any]:
     return content if isinstance(content, dict | list) else {}
 
 
-def _retry_after(content: dict[str, Any], header: str | None) -> float | None:
-    """Read the delay that is asked for, bounded both ways; None for what is none."""
+def _delay_of(content: Mapping[str, Any], header: str | None, date: str | None) -> float | None:
+    """Read the delay that is asked for, bounded both ways; None for what is none.
+
+    ``header`` is the answer's ``Retry-After``. Where that is a date (RFC 9110, 10.2.3), it is
+    counted from the answer's own ``date``: our clocks may differ.
+    """
     delay = content.get("retry_after_ms")
     if isinstance(delay, int | float) and not isinstance(delay, bool):
         seconds = delay / 1000
-    elif header is not None and header.isascii() and header.isdigit():
+    elif header is None:
+        return None
+    elif header.isascii() and header.isdigit():
         seconds = float(header[:9])
     else:
-        return None
+        until, now = _moment(header), _moment(date or "")
+        if until is None or now is None:
+            return None
+        seconds = (until - now).total_seconds()
     return min(max(seconds, _SHORTEST_DELAY), _LONGEST_DELAY)
+
+
+def _moment(date: str) -> datetime | None:
+    """Read a date of HTTP (RFC 9110, 5.6.7); None for what is none."""
+    try:
+        found = parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

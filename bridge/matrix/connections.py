@@ -26,7 +26,8 @@ class Answer(NamedTuple):
 
     status: int
     retry_after: str | None
-    """The header of that name."""
+    """The header of that name, and the next one too."""
+    date: str | None
     body: bytes
 
 
@@ -141,6 +142,7 @@ class _Connection(asyncio.Protocol):
 
     def _begin(self) -> None:
         self._retry_after: str | None = None
+        self._date: str | None = None
         self._body: list[bytes] = []
         self._size = 0
         self._heard = False
@@ -200,6 +202,8 @@ class _Connection(asyncio.Protocol):
         match name.lower():
             case b"retry-after":
                 self._retry_after = value.decode("latin-1")
+            case b"date":
+                self._date = value.decode("latin-1")
             case b"content-length" | b"transfer-encoding":
                 self._has_length = True
 
@@ -220,6 +224,6 @@ class _Connection(asyncio.Protocol):
     def _finish(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             status, body = self._parser.get_status_code(), b"".join(self._body)
-            self._waiter.set_result(Answer(status, self._retry_after, body))
+            self._waiter.set_result(Answer(status, self._retry_after, self._date, body))
         if not self.is_open and self._transport is not None:
             self._transport.close()
