@@ -69,10 +69,12 @@ async def _answer(
     begun: web.StreamResponse | None = request.get(_BEGUN)
     if begun is not None:
         # A second answer would be read as the rest of the first; whoever reads must see the break.
-        log.warning("an answer breaks off: %s", error.reason, extra={"event": "web_broken_off"})
-        if request.transport is not None:
+        if request.transport is not None and not request.transport.is_closing():
+            log.warning(
+                "an answer breaks off: %s", error.reason, extra={"event": "web_broken_off"}
+            )
             request.transport.abort()
-        return begun
+        return begun  # Else whoever asked has hung up, and nothing is wrong here.
     response: web.Response
     if request.path.startswith(_FOR_PROGRAMS):
         body = orjson.dumps({"errcode": error.errcode, "error": error.reason})
