@@ -23,7 +23,7 @@ from yarl import URL
 
 from bridge.matrix.connections import Answer, Connections
 from bridge.sdk.errors import TemporaryFailure, TrestleError
-from bridge.sdk.ids import EventId, UserId
+from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.sdk.secret import Secret
 
 log = logging.getLogger(__name__)
@@ -109,10 +109,19 @@ def event_id_of(reply: Mapping[str, Any]) -> EventId:
 
     Raises :class:`HomeserverAway` if there is none: then it was not the homeserver that answered.
     """
-    event_id = reply.get("event_id")
-    if not isinstance(event_id, str):
-        raise HomeserverAway("the answer to an event has no event_id")
-    return EventId(event_id)
+    return EventId(_id_in(reply, "event_id"))
+
+
+def room_id_of(reply: Mapping[str, Any]) -> RoomId:
+    """The id of a room that was made or joined. Raises as :func:`event_id_of` does."""
+    return RoomId(_id_in(reply, "room_id"))
+
+
+def _id_in(reply: Mapping[str, Any], name: str) -> str:
+    found = reply.get(name)
+    if not isinstance(found, str):
+        raise HomeserverAway(f"the homeserver's answer has no {name}")
+    return found
 
 
 @lru_cache(1000)

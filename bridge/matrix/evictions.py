@@ -42,6 +42,8 @@ class Evictions:
             known = was_there
         else:
             known = _puts_out(event, user)
+        if (heard := self._known.get((room, user))) is not None:
+            return heard  # Meanwhile, and so newer than the answer.
         # That it may not look says nothing to those who do not know whether it was there.
         if known or was_there:
             self._known.put((room, user), known)

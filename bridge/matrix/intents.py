@@ -7,7 +7,7 @@ from typing import Any
 
 from bridge.matrix.aliases import RoomAliases
 from bridge.matrix.cache import Recent
-from bridge.matrix.client import HomeserverClient, MatrixError, event_id_of, path
+from bridge.matrix.client import HomeserverClient, MatrixError, event_id_of, path, room_id_of
 from bridge.matrix.evictions import Evictions
 from bridge.matrix.invited import invitations_of
 from bridge.matrix.members import Members
@@ -364,7 +364,7 @@ class Intents:
             reply = await self._client.request("POST", path("v3", "join", name), user=user)
         except MatrixError as error:
             raise PermanentFailure(f"{user} cannot join {name}: {error.message}") from error
-        room = RoomId(str(reply.get("room_id")))
+        room = room_id_of(reply)
         self._joined.put((room, user), True)
         return room
 
@@ -431,7 +431,7 @@ class Intents:
                 raise PermanentFailure(_in_words(error)) from error
             # We may have made it, and not have heard the answer.
             reply = await self._our_room_at(alias, user)
-        room = RoomId(str(reply["room_id"]))
+        room = room_id_of(reply)
         self._joined.put((room, user), True)
         return room
 

@@ -66,7 +66,8 @@ class Members:
             return _read(user, {})
         except MatrixError:
             content = None
-        member = _read(user, content or {})
+        # What was heard meanwhile is newer than the answer.
+        member = self._members.get((room, user)) or _read(user, content or {})
         self._members.put((room, user), member)
         return member
 

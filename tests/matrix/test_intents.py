@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.matrix.client import HomeserverClient
+from bridge.matrix.client import HomeserverAway, HomeserverClient
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Outgoing, SendKind
@@ -186,3 +186,41 @@ async def test_a_bot_that_was_put_out_does_not_come_back_though_nobody_told_us()
         with pytest.raises(PermanentFailure, match="was put out"):
             await intents.send(replace(say("two", room), user=bot))
         assert not homeserver.of("POST", "rooms", room, "join")
+
+
+async def test_a_name_that_is_heard_while_the_old_one_is_asked_for_is_kept() -> None:
+    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
+    room, ann = RoomId("!a"), UserId("@ann:test.example")
+
+    def change_after_the_answer(asked: Asked) -> Answer | None:
+        if asked.parts[2:4] != ("state", "m.room.member"):
+            return None
+        content = {"membership": "join", "displayname": "Anna"}
+        intents.note_member({"room_id": room, "state_key": ann, "content": content})
+        return Answer(content={**content, "displayname": "Ann"})
+
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        homeserver.rules.append(change_after_the_answer)
+        intents = Intents(client, namespaces, device_of=no_device)
+        for _ in range(2):
+            assert await intents.display_name(ann, room) == "Anna"
+
+
+async def test_a_room_without_an_id_is_no_room_of_ours() -> None:
+    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
+
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        homeserver.rules.append(
+            lambda asked: Answer() if {"join", "createRoom"} & {*asked.parts} else None
+        )
+        intents = Intents(client, namespaces, device_of=no_device)
+        with pytest.raises(HomeserverAway):
+            await intents.create_room(GHOST)
+        with pytest.raises(HomeserverAway):
+            await intents.enter("#a:test.example", GHOST)
