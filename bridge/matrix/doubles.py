@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.matrix.client import HomeserverClient, MatrixError, event_id_of, path
+from bridge.matrix.client import HomeserverAway, HomeserverClient, MatrixError, event_id_of, path
 from bridge.matrix.intents import MARK
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Outgoing
@@ -110,8 +110,9 @@ class Doubles:
     async def check(self, person: UserId, leave: Leave) -> None:
         """See that the homeserver lets us act for the person.
 
-        Raises ``PermanentFailure`` with the reason. A token must be the person's, and of a
-        device without encryption keys: what is encrypted for it would be ours to read.
+        Raises ``PermanentFailure`` with the reason, or ``HomeserverAway``. A token must be the
+        person's, and of a device without encryption keys: what is encrypted for it would be ours
+        to read.
         """
         try:
             reply = await self._ask(person, leave, "GET", path("v3", "account", "whoami"))
@@ -192,9 +193,15 @@ class Doubles:
     ) -> dict[str, Any]:
         # With a token of theirs we are the person already.
         user = None if leave.token else person
-        return await self._client.request(
-            method, place, user=user, content=content, token=leave.token, timeout=20
-        )
+        try:
+            return await self._client.request(
+                method, place, user=user, content=content, token=leave.token, timeout=20
+            )
+        except MatrixError as error:
+            if error.status == 401 and not leave.token:
+                # It does not know us at all just now, which says nothing of the person.
+                raise HomeserverAway(str(error)) from error
+            raise
 
 
 async def _nobodys(person: UserId) -> Leave | None:
