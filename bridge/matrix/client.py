@@ -22,7 +22,7 @@ import orjson
 from yarl import URL
 
 from bridge.matrix.connections import Answer, Connections
-from bridge.sdk.errors import TemporaryFailure, TrestleError
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure, TrestleError
 from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.sdk.secret import Secret
 
@@ -287,6 +287,18 @@ def refusal_of(reply: Reply) -> TrestleError:
         failure.__cause__ = error
         return failure
     return error
+
+
+def failure_of(error: MatrixError, reason: str = "") -> DeliveryError:
+    """What a refusal means for what was to be done; ``reason`` if there is more to say of it."""
+    if error.status == 401:
+        # It does not know us at all just now, which says nothing of what was asked.
+        return HomeserverAway(str(error))
+    if reason:
+        return PermanentFailure(reason)
+    if error.errcode == "M_TOO_LARGE" or error.status == 413:
+        return PermanentFailure("the message is too large for Matrix")
+    return PermanentFailure(f"the homeserver refused it: {error.message or error.errcode}")
 
 
 def reason_of(error: Exception, host: str | None) -> str:

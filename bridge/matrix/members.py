@@ -61,11 +61,9 @@ class Members:
             return _read(user, {})  # Not every message must wait for a homeserver that is away.
         try:
             content = await self._rooms.state(room, "m.room.member", user)
-        except TemporaryFailure:
+        except (TemporaryFailure, MatrixError):
             self._asks_again_at.put(room, loop.time() + _PATIENCE)
             return _read(user, {})
-        except MatrixError:
-            content = None
         # What was heard meanwhile is newer than the answer.
         member = self._members.get((room, user)) or _read(user, content or {})
         self._members.put((room, user), member)
