@@ -67,7 +67,6 @@ class App:
         self.ready = asyncio.Event()
         self._on_ready = on_ready
         self._end_for_sure = end_for_sure
-        self._homeserver = "not asked yet"
         self._reached = False
         """Whether the homeserver answered the last ping, whatever it said of us."""
         self._looked = asyncio.Event()
@@ -140,10 +139,6 @@ class App:
             "privacy": parts.privacy.run,
         }  # fmt: skip
 
-    def live(self) -> str | None:
-        """None if the program works; else why it should be started again."""
-        return None
-
     def not_ready(self) -> str | None:
         """None if events are taken; else why not."""
         if self._waits_for_rooms:
@@ -153,10 +148,6 @@ class App:
         if not self.parts.database.up:
             return "the database is away"
         return None
-
-    def homeserver_state(self) -> str:
-        """How the homeserver is, in words."""
-        return self._homeserver
 
     # --- inside ---
 
@@ -252,9 +243,9 @@ class App:
                 await self._introduce(is_unreached=failures > 0)
                 if is_held_back:
                     parts.reconciler.want()  # What it could not hand us it may have lost.
-                if self._homeserver != "answers":
+                if parts.homeserver.words != "answers":
                     log.info("the homeserver answers", extra={"event": "homeserver_answers"})
-                self._homeserver = "answers"
+                parts.homeserver.words = "answers"
                 self._note_ping(None)
                 failures = 0
                 is_held_back = await self._rest(_PING_SECONDS)
@@ -321,10 +312,10 @@ class App:
         return str(error)
 
     def _note_homeserver(self, reason: str) -> None:
-        if reason != self._homeserver:
+        if reason != self.parts.homeserver.words:
             url = self.settings.homeserver.url
             log.warning("%s", reason, extra={"event": "homeserver_trouble", "homeserver.url": url})
-        self._homeserver = reason
+        self.parts.homeserver.words = reason
 
     def _note_ping(self, error: TrestleError | None) -> None:
         """Tell that we do not reach the homeserver from that it does not reach us."""
@@ -419,7 +410,7 @@ async def run(
                 settings, parts, on_ready=on_ready, end_for_sure=end_for_sure,
                 read_again=read_again,
             )  # fmt: skip
-            async with parts.listening(app.live, app.not_ready, app.homeserver_state):
+            async with parts.listening(app.not_ready):
                 await app.run()
     except BaseExceptionGroup as group:
         raise _first(group) from group
