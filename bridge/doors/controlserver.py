@@ -170,8 +170,7 @@ class ControlServer:
         return _tell(self._rotation.check())
 
     async def _forget(self, request: Request, one: str) -> Answer:
-        person = UserId(one)
-        return await _answer(self._forget_person(person))
+        return await _answer(self._forget_person(UserId(one)))
 
     async def _copy(self, request: Request, one: str) -> Answer:
         return await _answer(

@@ -178,7 +178,7 @@ class Namespaces:
 
     def is_ghost(self, user_id: str) -> bool:
         """Whether it stands for a remote person."""
-        return user_id.startswith(self._ghost_start) and self.parse_ghost(user_id) is not None
+        return self.parse_ghost(user_id) is not None
 
     def is_bot(self, user_id: str) -> bool:
         """Whether it is the main bot or a bot instance."""

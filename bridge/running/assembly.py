@@ -371,7 +371,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         )  # fmt: skip
         parts = Parts(
             settings=settings, telemetry=telemetry, database=database, journal=journal,
-            outbox=outbox, items=items, retention=retention, accounts=accounts,
+            items=items, retention=retention, accounts=accounts,
             bot_rooms=bot_rooms, inflight=inflight, namespaces=namespaces, client=client,
             intents=intents, router=router, marker=marker, sender=sender, portals=portals,
             plumbing=plumbing, routes=routes, intake=intake,

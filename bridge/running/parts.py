@@ -59,7 +59,6 @@ from bridge.storage.accounts import Accounts
 from bridge.storage.books import Books
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
-from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms
 from bridge.storage.retention import Retention
@@ -91,7 +90,6 @@ class Parts:
     telemetry: Telemetry
     database: Database
     journal: Journal
-    outbox: Outbox
     items: Items
     retention: Retention
     vault: Vault
