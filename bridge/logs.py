@@ -303,15 +303,20 @@ class _JsonLines(_Lines):
 
 class _ConsoleLines(_Lines):
     def format(self, record: logging.LogRecord) -> str:
-        # A line break inside a sentence could pass for a line of its own.
-        sentence = redact(record.getMessage()).replace("\r", "\\r").replace("\n", "\\n")
+        sentence = _in_one_line(redact(record.getMessage()))
         rest = "".join(f" {name}={value!r}" for name, value in self.fields(record))
         text = (
             f"{self.moment(record)} {record.levelname:<7} {sentence}  [{self.event(record)}{rest}]"
         )
         if record.exc_info and record.exc_info[1] is not None:
-            text += "".join(f"\n    {line}" for line in _describe(record.exc_info[1]))
+            described = map(_in_one_line, _describe(record.exc_info[1]))
+            text += "".join(f"\n    {line}" for line in described)
         return text
+
+
+def _in_one_line(text: str) -> str:
+    """A line break inside a sentence could pass for a line of its own."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")
 
 
 def _describe(error: BaseException) -> Iterator[str]:
