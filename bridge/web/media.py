@@ -111,6 +111,8 @@ class MediaProxy:
         if found.content_length is not None and "Content-Encoding" not in found.headers:
             response.content_length = found.content_length
         await response.prepare(request)
+        if request.method == "HEAD":
+            return response  # What followed would be taken for the next answer.
         passed = 0
         async for piece in found.content.iter_chunked(_PIECE):
             passed += len(piece)

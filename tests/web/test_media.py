@@ -111,3 +111,16 @@ async def test_a_visitor_who_reads_too_slowly_is_cut_off_and_it_is_no_failure(
         await homeserver.is_left.wait()
         writer.transport.abort()
     assert complaints(caplog) == ["an answer breaks off: This takes too long; try again."]
+
+
+async def test_behind_the_head_that_was_asked_for_alone_comes_nothing() -> None:
+    async with passing_on() as (homeserver, path, address):
+        reader, writer = await asyncio.open_connection(*address)
+        for _ in range(2):
+            writer.write(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert b"Content-Length: 100000000\r\n" in head
+            await homeserver.is_left.wait()
+            homeserver.is_left.clear()
+        writer.transport.abort()
