@@ -102,8 +102,12 @@ class OpenIdVerifier:
         digest = hashlib.sha256(f"{server} {token}".encode()).digest()
         self._refuse_too_many(user)
         self._accepted[user] += 1  # Now: others of the same person may be under way.
-        if not await self._once(digest, self._clock.now() + REMEMBERED):
-            self._accepted[user] -= 1
+        is_first = False
+        try:
+            is_first = await self._once(digest, self._clock.now() + REMEMBERED)
+        finally:
+            self._accepted[user] -= not is_first
+        if not is_first:
             raise OpenIdRefused("this token was used before; ask for another one")
         return user
 
