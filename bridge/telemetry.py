@@ -71,7 +71,7 @@ class Telemetry:
         self.acknowledge_seconds = self._histogram(
             "acknowledge_seconds", "From the request's arrival to the answer 200.", _FAST
         )
-        self.lanes = self._gauge("lanes", "Lanes: portals and bots' rooms with work or not.")
+        self.lanes = self._gauge("lanes", "Lanes: portals and bots' rooms, with work or without.")
         self.items_waiting = self._gauge(
             "items_waiting", "Items of all lanes that are not finished, in memory or not."
         )
@@ -109,7 +109,7 @@ class Telemetry:
         )
         self.timers = self._counter(
             "timers",
-            "Timers of bots that rang, by what became of it.",
+            "Timers of bots that rang, by what became of them.",
             outcome=("done", "retried", "parked", "void"),
         )
         self.module_state = self._gauge(

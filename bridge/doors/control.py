@@ -1,6 +1,6 @@
 """The command line's end of the door into the running program: a socket in the state directory.
 
-JSON over HTTP. Who may open the directory may use it; nothing is asked beyond that.
+JSON over HTTP. Anyone who may open the directory may use it; nothing else is asked.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Requests to the homeserver: the only place that holds the as_token.
 
-No redirect is followed with the token, 429 is told with its delay, every wait has a limit, and
+No redirect is followed with the token, 429 is reported with its delay, every wait has a limit, and
 the path is the same bytes at every attempt. (docs/adr/0002 says why this is not mautrix's client.)
 """
 
@@ -35,7 +35,7 @@ _LONGEST_DELAY = 3600.0
 _SAID = {"User-Agent": "Trestle", "Accept": "application/json", "Accept-Encoding": "identity"}
 
 _TOO_LARGE = {413, 414}
-"""What whoever stands before a homeserver says of the request itself."""
+"""What a proxy in front of the homeserver may say of the request itself."""
 
 _ERRNO = re.compile(r"\[Errno (\d{1,4})\]")
 
@@ -72,9 +72,9 @@ class Reply:
 
 
 class HomeserverAway(TemporaryFailure):
-    """No word of the homeserver's on what it was asked: it is away, slow, failing, or busy.
+    """The homeserver has not decided on what it was asked: it is away, slow, failing, or busy.
 
-    It says nothing of the database: what can do without an answer goes on.
+    That says nothing of the database: whatever can do without the answer goes on.
     """
 
 
@@ -173,7 +173,7 @@ class HomeserverClient:
 
         ``content`` is an object or its bytes; ``token`` is somebody's own, in place of ours.
         Raises :class:`MatrixError` when the homeserver says no, :class:`HomeserverAway` when it is
-        away, slow or asks for patience, or when somebody else than it said no.
+        away, slow or asks for patience, or when something else than it said no.
         """
         asked = [urlencode(query)] if query else []
         if user is not None:
@@ -261,7 +261,7 @@ class HomeserverClient:
 
 
 def refusal_of(reply: Reply) -> TrestleError:
-    """Make the error that an answer stands for, which is none of success."""
+    """Make the error that an answer other than a success stands for."""
     content = reply.content
     errcode = content.get("errcode")
     errcode = errcode if isinstance(errcode, str) else "M_UNKNOWN"
@@ -279,9 +279,9 @@ def refusal_of(reply: Reply) -> TrestleError:
             "the homeserver's URL redirects; put the place it points to into homeserver.url"
         )
     if not isinstance(content.get("errcode"), str) and reply.status not in _TOO_LARGE:
-        # Not the homeserver's own word: of a proxy while it restarts, say, or of a firewall.
+        # Not the homeserver's own word: a firewall's, say, or a proxy's while it restarts.
         failure = HomeserverAway(
-            f"something before the homeserver answered {reply.status}: no errcode is in it",
+            f"something in front of the homeserver answered {reply.status}, without an errcode",
             retry_after=error.retry_after,
         )
         failure.__cause__ = error

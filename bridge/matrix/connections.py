@@ -1,8 +1,8 @@
 """Kept connections to one HTTP/1.1 server, for many small requests (RFC 9112).
 
-Every message into Matrix is a request of its own. A client library for the whole of HTTP takes
-longer over one than the homeserver's answer is away, so this does the little that is needed: a
-request is one write, an answer is read by httptools' parser. (docs/adr/0012 says why.)
+Every message into Matrix is a request of its own. A client library for all of HTTP spends longer
+on each than the homeserver takes to answer, so this does the little that is needed: a request is
+one write, an answer is read by httptools' parser. (docs/adr/0012 says why.)
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class Answer(NamedTuple):
 
     status: int
     retry_after: str | None
-    """The header of that name, and the next one too."""
+    """This and ``date`` are the headers of these names."""
     date: str | None
     body: bytes
 
@@ -63,8 +63,8 @@ class Connections:
         ``target`` is the encoded path with its query. Raises ``OSError`` if the server cannot be
         reached (``ssl.SSLError`` for its certificate), :class:`NoAnswerError` if what comes is
         none, and ``TimeoutError`` if connecting takes too long; the wait for the answer is the
-        caller's to limit. A request that is done once however often it comes is sent once more
-        where a kept connection turns out to have been closed.
+        caller's to limit. A request that may safely be repeated is sent once more if a kept
+        connection turns out to have been closed.
         """
         request = _encode(method, target, {"Host": self._name, **headers}, body)
         async with self._slots:

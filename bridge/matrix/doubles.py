@@ -23,7 +23,7 @@ from bridge.sdk.secret import Secret
 log = logging.getLogger(__name__)
 
 DOUBLE = "org.trestle.double"
-"""In the content of what a double puppet says: of which instance it came, and the proof."""
+"""In the content of what a double puppet says: the instance it came from, and the proof."""
 
 _ENDED = {"M_UNKNOWN_TOKEN", "M_MISSING_TOKEN", "M_USER_DEACTIVATED"}
 
@@ -47,7 +47,7 @@ class Doubles:
         self.leave_of: Callable[[UserId], Awaitable[Leave | None]] = _nobodys
         """Gives the leave that a person has given, None if none."""
         self.on_refused: Callable[[UserId, str], None] = lambda person, reason: None
-        """Called when the homeserver lets us act for somebody no more."""
+        """Called when the homeserver no longer lets us act for somebody."""
 
     # --- speaking ---
 
@@ -85,7 +85,7 @@ class Doubles:
         }
 
     def find_instance(self, event: Mapping[str, Any]) -> InstanceId | None:
-        """Of which instance an event came that a double puppet of ours said; None if none did.
+        """The instance that an event came from, if a double puppet of ours said it; else None.
 
         Nobody can pretend that: the proof is made with a key of ours, for that person and room.
         """
@@ -133,7 +133,7 @@ class Doubles:
             )
 
     async def _note_end(self, person: UserId, leave: Leave, error: MatrixError) -> None:
-        """Tell of it where the homeserver said no since it lets us act for the person no more."""
+        """Report it if the homeserver said no because it no longer lets us act for the person."""
         if error.errcode in _ENDED or (
             error.status == 403 and await self._is_refused(person, leave)
         ):

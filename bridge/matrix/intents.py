@@ -154,9 +154,9 @@ class Intents:
                 mended.add(error.errcode)
 
     async def _mend(self, outgoing: Outgoing, errcode: str) -> bool:
-        """Have what the homeserver misses, though it had it; False if that is not the matter.
+        """Restore what the homeserver has lost; False if that is not the trouble.
 
-        A homeserver that is an older copy of itself may miss all of it.
+        One that was restored from an older copy may have lost all of it.
         """
         room, user = outgoing.room, outgoing.user
         if errcode == "M_UNKNOWN_DEVICE":
@@ -170,7 +170,7 @@ class Intents:
         return True
 
     async def _redact(self, outgoing: Outgoing) -> EventId:
-        """Take it back as who said it; else as the bot, for which it may have the power."""
+        """Take it back as whoever said it; else as the bot, which may have the power to."""
         bot = self._namespaces.bot
         try:
             return await self._speak(outgoing)
@@ -313,8 +313,8 @@ class Intents:
     async def ensure_joined(self, room: RoomId, user: UserId, name: str = "") -> None:
         """Have the user in the room, invited by the main bot where that is needed.
 
-        Raises ``PermanentFailure`` with the reason when the room stays closed, or has put the bot
-        out that it is.
+        Raises ``PermanentFailure`` with the reason when the room stays closed, or when the user is
+        a bot that was put out of it.
         """
         was_there = self._registered.get(user) is not None
         await self.ensure_registered(user, name)

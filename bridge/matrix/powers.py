@@ -18,10 +18,10 @@ class Speaking:
     level: int
     """What speaking takes while not everybody may."""
     is_limited: bool | None = None
-    """It takes that from now on, if everybody may speak, or no more, if it still does; None: it
-    is as it is."""
+    """True: it takes that from now on, if everybody may speak; False: no more, if it still does;
+    None: it stays as it is."""
     voices: Mapping[str, bool]
-    """Who is lifted to the level, if they stand below, or stands there no more."""
+    """Who is lifted to the level if they stand below it (true), or no longer stands there."""
 
 
 class Powers:
@@ -38,7 +38,7 @@ class Powers:
         self, room: RoomId, user: UserId, wanted: Mapping[str, int], all_of: str = "",
         speaking: Speaking | None = None,
     ) -> None:  # fmt: skip
-        """Give people these levels, as ``user``; with ``all_of`` that instance's others none.
+        """Give people these levels, as ``user``; with ``all_of``, that instance's others get none.
 
         Nobody is touched who stands as high as ``user``, and nobody is lifted above. Does
         nothing where nothing is different. Raises :class:`MatrixError`.
@@ -78,8 +78,8 @@ class Powers:
 def change_speaking(
     levels: dict[str, Any], wanted: Speaking, own: float, above: Collection[str]
 ) -> dict[str, Any]:
-    """The levels, with another one for speaking, and other people who may; what people made
-    otherwise stays, and nobody is touched who stands as high as ``own`` or is ``above``."""
+    """The levels, changed in what speaking takes and in who may. What people set otherwise stays,
+    and nobody is touched who stands as high as ``own`` or is ``above``."""
     users = dict(levels["users"])
     default = level_of(levels.get("users_default")) or 0
     for user, may in wanted.voices.items():

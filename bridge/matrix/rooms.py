@@ -20,7 +20,7 @@ _NAME_BYTES = 100
 class RoomQuestions:
     """Asks as one user, who must be in the room.
 
-    ``token`` is that of another appservice, whose user it is.
+    ``token`` is another appservice's, if the user is one of its own.
     """
 
     def __init__(

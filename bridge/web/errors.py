@@ -36,7 +36,7 @@ class ApiError(Exception):
 
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn what a handler raises into an answer. What it did not mean to raise is in the log."""
+    """Turn what a handler raises into an answer; what was not meant to be raised is logged."""
     try:
         return await handler(request)
     except ApiError as error:

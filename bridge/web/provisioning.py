@@ -198,7 +198,7 @@ class Provisioning:
         return json_of({"asked": in_words(found), "until": found[0].until.isoformat()}, 202)
 
     async def _own_portal(self, request: web.Request) -> tuple[UserId, Doorway]:
-        """The portal, for whom has the power in its room."""
+        """The portal, for somebody who has the power in its room."""
         who = (await self.signed_in(request)).subject
         for door in self._portals.all:
             if str(door.portal.id) == request.match_info["id"]:

@@ -55,7 +55,8 @@ class WebServer:
     ) -> None:
         """Without ``provisioning`` there is no more than signing in, without ``media`` none.
 
-        Raise ``ConfigError`` when the two URLs would share an origin, or lie below one."""
+        Raises ``ConfigError`` when the two URLs would share an origin, or lie below one.
+        """
         self._settings = settings
         self._tokens = tokens
         self._links = links
