@@ -207,8 +207,8 @@ class ControlServer:
                 "the settings could not be read or applied", extra={"event": "reload_failed"}
             )
             raise TrestleError(
-                f"the settings could not be read or applied ({type(error).__name__}); the log says "
-                "where it failed"
+                f"the settings could not be read or applied ({type(error).__name__}); the log "
+                "says where it failed"
             ) from error
 
     async def _list(self) -> Sequence[dict[str, Any]]:

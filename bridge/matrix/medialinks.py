@@ -74,7 +74,7 @@ class MediaLinks:
         return base64.urlsafe_b64encode(key[:_MARK_BYTES]).decode()
 
     def make(self, media: Media, name: str, mark: str = _UNMARKED) -> str:
-        """A link; ``name`` is what the file is called, ``mark`` says which event, if any, shows it.
+        """A link; ``name`` is what the file is called, ``mark`` says which event shows it, if any.
 
         The same all day long. Raises ``ValueError`` without a public address.
         """
