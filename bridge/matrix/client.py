@@ -182,21 +182,14 @@ class HomeserverClient:
         body = content if isinstance(content, bytes | None) else orjson.dumps(content)
         if body is None and method in {"POST", "PUT"}:
             body = b"{}"
-        reply = await self._send(method, target, body, timeout, token)
-        if reply.status < 300:
-            return reply.content
-        raise refusal_of(reply)
+        return (await self._send(method, target, body, timeout, token)).content
 
     async def request_list(
-        self, path: str, *, user: UserId, timeout: float | None = None,
-        token: Secret | None = None,
-    ) -> Sequence[Any]:  # fmt: skip
+        self, path: str, *, user: UserId, token: Secret | None = None
+    ) -> Sequence[Any]:
         """Ask as ``user`` for what is answered by a JSON list. Raises as :meth:`request` does."""
         target = f"{path}?{urlencode({'user_id': user})}"
-        reply = await self._send("GET", target, None, timeout, token)
-        if reply.status < 300:
-            return reply.items
-        raise refusal_of(reply)
+        return (await self._send("GET", target, None, None, token)).items
 
     async def _send(
         self,
@@ -221,17 +214,17 @@ class HomeserverClient:
             raise HomeserverAway(
                 f"the homeserver cannot be reached: {reason_of(error, self._base.host)}"
             ) from error
-        return _read(answer)
+        reply = _read(answer)
+        if reply.status >= 300:
+            raise refusal_of(reply)
+        return reply
 
     async def upload(
         self, content: bytes, kind: str, name: str, *, user: UserId
     ) -> dict[str, Any]:
         """Put something into the media repository. Raises as :meth:`request` does."""
         place = "/_matrix/media/v3/upload?" + urlencode({"filename": name, "user_id": user})
-        reply = await self._send("POST", place, content, None, None, kind=kind)
-        if reply.status < 300:
-            return reply.content
-        raise refusal_of(reply)
+        return (await self._send("POST", place, content, None, None, kind=kind)).content
 
     # --- questions about the homeserver itself ---
 
