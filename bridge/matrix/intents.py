@@ -454,12 +454,10 @@ class Intents:
     async def find_content(self, room: RoomId, event_id: EventId) -> dict[str, Any] | None:
         """The content of an event as it was first said; None if the bot cannot see it."""
         try:
-            reply = await self._client.request(
-                "GET", path("v3", "rooms", room, "event", event_id), user=self._namespaces.bot
-            )
+            event = await self._rooms.event(room, event_id)
         except (MatrixError, TemporaryFailure):
             return None
-        content = reply.get("content")
+        content = (event or {}).get("content")
         return content if isinstance(content, dict) else None
 
     async def set_typing(self, room: RoomId, user: UserId, seconds: float) -> None:
