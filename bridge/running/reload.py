@@ -227,7 +227,7 @@ class Reloader:
         try:
             await self._parts.logins.review()
         except TrestleError as error:
-            return [f"who may have a login is seen to at the next start: {error}"]
+            return [f"who may keep a login is checked at the next start: {error}"]
         return []
 
     # --- putting to work ---
