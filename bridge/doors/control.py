@@ -55,7 +55,7 @@ async def ask(state_dir: Path, method: str, path: str, *, limit: float = 30) -> 
 
 
 async def fetch(state_dir: Path, method: str, path: str, *, limit: float) -> bytes | None:
-    """The same for what is no JSON."""
+    """The same for an answer that is not JSON: its bytes."""
     place = socket_of(state_dir)
     if not place.exists():
         return None
