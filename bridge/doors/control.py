@@ -12,6 +12,7 @@ import orjson
 
 from bridge.doors.controlserver import socket_of
 from bridge.jsontext import decode
+from bridge.matrix.client import reason_of
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 
 
@@ -42,7 +43,8 @@ async def follow(
     except aiohttp.ClientConnectorError:
         return False  # What a killed process left behind.
     except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
-        raise TemporaryFailure(f"the running Trestle stopped answering: {error}") from error
+        why = reason_of(error, None)
+        raise TemporaryFailure(f"the running Trestle stopped answering: {why}") from error
 
 
 async def ask(state_dir: Path, method: str, path: str, *, limit: float = 30) -> Any:
@@ -74,7 +76,8 @@ async def fetch(state_dir: Path, method: str, path: str, *, limit: float) -> byt
     except aiohttp.ClientConnectorError:
         return None  # What a killed process left behind.
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise TemporaryFailure(f"the running Trestle does not answer: {error}") from error
+        why = reason_of(error, None)
+        raise TemporaryFailure(f"the running Trestle does not answer: {why}") from error
 
 
 def _refusal(status: int, raw: bytes) -> TrestleError:
