@@ -21,6 +21,7 @@ import orjson
 from bridge.matrix.answer import DONE, Answer, answer_error
 from bridge.matrix.authorization import Authorization
 from bridge.matrix.body import Unreadable, parse_transaction, read_object
+from bridge.matrix.client import reason_of
 from bridge.matrix.listener import BrokenOff, Listener, Request, cannot_listen
 from bridge.model import Transaction
 from bridge.sdk.errors import TemporaryFailure, TrestleError
@@ -376,7 +377,8 @@ async def _limited(question: Awaitable[_T], otherwise: _T) -> _T:
         async with asyncio.timeout(_QUERY_LIMIT):
             return await question
     except (TimeoutError, TrestleError) as error:
-        log.warning("a question is left open: %s", error, extra={"event": "query_failed"})
+        why = reason_of(error, None)
+        log.warning("a question is left open: %s", why, extra={"event": "query_failed"})
         return otherwise
     except Exception as error:
         log.error("a question failed", exc_info=error, extra={"event": "query_failed"})
