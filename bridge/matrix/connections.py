@@ -198,6 +198,10 @@ class _Connection(asyncio.Protocol):
 
     # --- what the parser tells ---
 
+    def on_message_begin(self) -> None:
+        if self._waiter is None or self._waiter.done():
+            self.hang_up()  # It would be taken for a part of the next answer.
+
     def on_header(self, name: bytes, value: bytes) -> None:
         match name.lower():
             case b"retry-after":

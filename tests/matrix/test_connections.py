@@ -196,6 +196,15 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_not_the_next_ones() -
         assert server.connections == 2
 
 
+@pytest.mark.parametrize("more", [b"HTTP/1.1 500 No\r\nX: ", OK, b"{}"])
+async def test_what_comes_behind_an_answer_is_no_part_of_the_next(more: bytes) -> None:
+    async with talking(says(OK + more), says(OK)) as (server, connections):
+        for _ in range(2):
+            answer = await connections.ask("PUT", "/", {}, b"{}")
+            assert (answer.status, answer.body) == (200, b"{}")
+        assert server.connections == 2
+
+
 async def test_nothing_in_a_request_begins_another() -> None:
     async with talking(says(OK)) as (server, connections):
         for target, header in (
