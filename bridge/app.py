@@ -40,10 +40,10 @@ _TASKS_LIMIT = 7.0
 _PING_SECONDS = 60.0
 """From one ping to the next, while all is well."""
 _FED_SECONDS = 30.0
-"""For so long after a transaction it is not asked whether the homeserver reaches us."""
+"""So long after a transaction we need not ask whether the homeserver reaches us."""
 _COUNT_LIMIT = 10.0
 _LOOK_SECONDS = 60
-"""Between two words to the service manager that we wait for the homeserver before we are ready."""
+"""Between two words to the service manager that we still wait for the homeserver."""
 _EAGER_TRIES = 30
 """Pings that fail at most a second apart; those after them leave more and more time."""
 
@@ -67,7 +67,6 @@ class App:
         self.ready = asyncio.Event()
         self._on_ready = on_ready
         self._end_for_sure = end_for_sure
-        self._homeserver = "not asked yet"
         self._reached = False
         """Whether the homeserver answered the last ping, whatever it said of us."""
         self._looked = asyncio.Event()
@@ -140,10 +139,6 @@ class App:
             "privacy": parts.privacy.run,
         }  # fmt: skip
 
-    def live(self) -> str | None:
-        """None if the program works; else why it should be started again."""
-        return None
-
     def not_ready(self) -> str | None:
         """None if events are taken; else why not."""
         if self._waits_for_rooms:
@@ -153,10 +148,6 @@ class App:
         if not self.parts.database.up:
             return "the database is away"
         return None
-
-    def homeserver_state(self) -> str:
-        """How the homeserver is, in words."""
-        return self._homeserver
 
     # --- inside ---
 
@@ -190,7 +181,10 @@ class App:
                     )  # fmt: skip
                     continue
                 except Exception:  # Whatever is in a file, what runs goes on.
-                    log.exception("the settings cannot be had", extra={"event": "reload_failed"})
+                    log.exception(
+                        "the settings could not be read or applied",
+                        extra={"event": "reload_failed"},
+                    )
                     continue
                 for sentence in reloaded.sentences():
                     log.info("%s", sentence, extra={"event": "reloaded"})
@@ -221,15 +215,15 @@ class App:
         parts.inflight.clear(parts.router.suspects())
 
     async def _look_first(self) -> None:
-        """After a restore, wait until it is noted from where each room goes on.
+        """After a restore, wait until it is noted where each room goes on from.
 
-        What is said earlier and lost by the homeserver is not found; so nobody is told before that
-        we are ready.
+        What is said before that, and lost by the homeserver, is not found; so until then nobody is
+        told that we are ready.
         """
         if not await self.parts.bot_rooms.is_restored():
             return
         log.info(
-            "events are taken once the rooms were looked at, after a restore",
+            "after a restore, events are taken once the rooms have been looked at",
             extra={"event": "rooms_first"},
         )
         self._waits_for_rooms = True
@@ -252,9 +246,9 @@ class App:
                 await self._introduce(is_unreached=failures > 0)
                 if is_held_back:
                     parts.reconciler.want()  # What it could not hand us it may have lost.
-                if self._homeserver != "answers":
+                if parts.homeserver.words != "answers":
                     log.info("the homeserver answers", extra={"event": "homeserver_answers"})
-                self._homeserver = "answers"
+                parts.homeserver.words = "answers"
                 self._note_ping(None)
                 failures = 0
                 is_held_back = await self._rest(_PING_SECONDS)
@@ -321,13 +315,13 @@ class App:
         return str(error)
 
     def _note_homeserver(self, reason: str) -> None:
-        if reason != self._homeserver:
+        if reason != self.parts.homeserver.words:
             url = self.settings.homeserver.url
             log.warning("%s", reason, extra={"event": "homeserver_trouble", "homeserver.url": url})
-        self._homeserver = reason
+        self.parts.homeserver.words = reason
 
     def _note_ping(self, error: TrestleError | None) -> None:
-        """Tell that we do not reach the homeserver from that it does not reach us."""
+        """Tell not reaching the homeserver from not being reached by it."""
         cut = isinstance(error, MatrixError) and error.errcode in NOT_REACHED
         self._reached = cut or error is None
         if self._reached:  # Else nobody knows.
@@ -380,7 +374,7 @@ class App:
         telemetry.homeserver_up.set(self._reached and not parts.sender.trouble)
 
     async def _each_minute(self) -> None:
-        """What is seldom another, or not for nothing to be had."""
+        """What seldom changes, or costs something to find out."""
         telemetry, state_dir = self.parts.telemetry, self.settings.state_dir
         made = last_backup(state_dir)
         telemetry.backup_timestamp_seconds.set(0 if made is None else made.timestamp())
@@ -419,7 +413,7 @@ async def run(
                 settings, parts, on_ready=on_ready, end_for_sure=end_for_sure,
                 read_again=read_again,
             )  # fmt: skip
-            async with parts.listening(app.live, app.not_ready, app.homeserver_state):
+            async with parts.listening(app.not_ready):
                 await app.run()
     except BaseExceptionGroup as group:
         raise _first(group) from group

@@ -128,7 +128,7 @@ def configure_logging(
     """Write log lines to standard error (or ``stream``, or a ``file``), text or JSON.
 
     ``levels`` are those of single loggers, as :func:`levels_by_logger` gives them. A file is
-    turned at midnight UTC: ``trestle.log`` becomes ``trestle.log.2026-01-31``, and what is older
+    rotated at midnight UTC: ``trestle.log`` becomes ``trestle.log.2026-01-31``, and what is older
     than today and 13 days is deleted.
 
     A line carries its time, level, logger, sentence, a stable ``event`` name and the fields given
@@ -180,7 +180,7 @@ def _house() -> set[str]:
 
 
 def tidy_log_files(today: date) -> None:
-    """Turn the log file if the day is over, and delete what is too old. Call it every hour.
+    """Rotate the log file if the day is over, and delete what is too old. Call it every hour.
 
     Lines do the same, but in a quiet night there may be none.
     """
@@ -196,7 +196,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 class _DailyFile(_Handler):
-    """A file that is turned with the first line of a UTC day."""
+    """A file that is rotated with the first line of a UTC day."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -219,7 +219,7 @@ class _DailyFile(_Handler):
         super().emit(record)
 
     def tidy(self, today: date) -> None:
-        """Turn the file if it is of an earlier day; delete what is too old."""
+        """Rotate the file if it is of an earlier day; delete what is too old."""
         self.acquire()
         try:
             if today > self._day:
@@ -228,7 +228,7 @@ class _DailyFile(_Handler):
                     self._put_aside(before)
                 self._forget(today)
         except OSError as error:
-            sys.stderr.write(f"{self._path} cannot be turned: {error.strerror}\n")
+            sys.stderr.write(f"{self._path} cannot be rotated: {error.strerror}\n")
         finally:
             self.release()
 
@@ -303,15 +303,20 @@ class _JsonLines(_Lines):
 
 class _ConsoleLines(_Lines):
     def format(self, record: logging.LogRecord) -> str:
-        # A line break inside a sentence could pass for a line of its own.
-        sentence = redact(record.getMessage()).replace("\r", "\\r").replace("\n", "\\n")
+        sentence = _in_one_line(redact(record.getMessage()))
         rest = "".join(f" {name}={value!r}" for name, value in self.fields(record))
         text = (
             f"{self.moment(record)} {record.levelname:<7} {sentence}  [{self.event(record)}{rest}]"
         )
         if record.exc_info and record.exc_info[1] is not None:
-            text += "".join(f"\n    {line}" for line in _describe(record.exc_info[1]))
+            described = map(_in_one_line, _describe(record.exc_info[1]))
+            text += "".join(f"\n    {line}" for line in described)
         return text
+
+
+def _in_one_line(text: str) -> str:
+    """A line break inside a sentence could pass for a line of its own."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")
 
 
 def _describe(error: BaseException) -> Iterator[str]:

@@ -167,9 +167,9 @@ class Members(StrEnum):
     """Which people of a chat have their ghosts in its room."""
 
     FULL = "full"
-    """Everybody; who has said nothing comes in slowly."""
+    """Everybody; those who have said nothing come in slowly."""
     SPEAKERS = "speakers"
-    """Who has spoken and not left since."""
+    """Those who have spoken and not left since."""
     NONE = "none"
     """Nobody: the bot says it in their names."""
 
@@ -202,7 +202,7 @@ class InstanceRules:
     members: Members = Members.SPEAKERS
     """Whose ghosts are in a room that does not say."""
     privacy: bool = False
-    """Nobody reads what a chat says who is not seen there, where the room does not say."""
+    """Nobody reads what a chat says without being seen there, where the room does not say."""
     most_rooms: int = 1000
     """How many of its chats may be bridged, direct chats not counted."""
     alias_rooms_hourly: int = 60
@@ -266,7 +266,7 @@ class KeptRows:
 
     table: str
     what: str
-    """For what it is there."""
+    """What it is there for."""
     how_long: str
     number: int
     stays: str
@@ -312,7 +312,7 @@ class Portal:
     members: Members | None = None
     """Whose ghosts are in the room; None: as the settings have it."""
     privacy: bool | None = None
-    """Nobody reads what the chat says who is not seen there; None: as the settings have it."""
+    """Nobody reads what the chat says without being seen there; None: as the settings have it."""
     blocked: bool = False
     """Somebody reads who is not seen, so that nothing comes in."""
 
@@ -395,8 +395,8 @@ class SendKind(StrEnum):
     LEAVE = "leave"
     INVITE = "invite"
     POWERS = "powers"
-    """``content``: the levels of some, of which instance the others have none, and ``speaking``:
-    who may say something (``matrix.powers``)."""
+    """``content``: the levels of some, the instance whose others have none, and ``speaking``: who
+    may say something (``matrix.powers``)."""
     KICK = "kick"
     BAN = "ban"
     UNBAN = "unban"

@@ -7,6 +7,7 @@ person or room, a name or a URL.
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
 from prometheus_client import (
@@ -18,8 +19,11 @@ from prometheus_client import (
 )
 from prometheus_client.metrics import MetricWrapperBase
 
+from bridge.model import ParkReason, Source
 from bridge.sdk.errors import ConfigError
+from bridge.sdk.login import LoginState
 from bridge.sdk.metrics import Metric
+from bridge.sdk.module import ModuleState
 
 _Metric = TypeVar("_Metric", bound=MetricWrapperBase)
 
@@ -62,12 +66,12 @@ class Telemetry:
             "events",
             "Events that came in, by type.",
             type=("message", "encrypted", "member", "state", "redaction", "reaction", "other"),
-            source=("transaction", "reconcile", "retry"),
+            source=_values(Source),
         )
         self.acknowledge_seconds = self._histogram(
             "acknowledge_seconds", "From the request's arrival to the answer 200.", _FAST
         )
-        self.lanes = self._gauge("lanes", "Lanes: portals and bots' rooms with work or not.")
+        self.lanes = self._gauge("lanes", "Lanes: portals and bots' rooms, with work or without.")
         self.items_waiting = self._gauge(
             "items_waiting", "Items of all lanes that are not finished, in memory or not."
         )
@@ -89,16 +93,12 @@ class Telemetry:
         self.parked = self._gauge(
             "parked_items",
             "Items put aside, waiting for a person, by reason.",
-            reason=(
-                "malformed", "refused", "unsupported", "failed", "crashed", "hung",
-                "uncertain", "too large", "no key yet", "key withheld",
-                "sender not trusted", "replayed", "device lost",
-            ),
-        )  # fmt: skip
+            reason=_values(ParkReason),
+        )
         self.bookkeeping_difference = self._gauge(
             "bookkeeping_difference",
             "Events received that are neither delivered, parked, dropped nor in hand; must be 0.",
-            direction=("to_network", "to_matrix"),
+            direction=_DIRECTIONS,
         )
         self.outbox_waiting = self._gauge(
             "outbox_waiting", "Entries of the outbox that are not in Matrix yet."
@@ -109,20 +109,20 @@ class Telemetry:
         )
         self.timers = self._counter(
             "timers",
-            "Timers of bots that rang, by what became of it.",
+            "Timers of bots that rang, by what became of them.",
             outcome=("done", "retried", "parked", "void"),
         )
         self.module_state = self._gauge(
             "module_state",
             "1 for the state that the instance is in, else 0.",
             instance=(),
-            state=("starting", "running", "reconnecting", "stopped", "failed"),
+            state=_values(ModuleState),
         )
         self.logins = self._gauge(
             "logins",
             "Logins by state.",
             instance=(),
-            state=("starting", "connected", "reconnecting", "sign-in needed", "off"),
+            state=_values(LoginState),
         )
         self.homeserver_up = self._gauge(
             "homeserver_up", "1 if the homeserver answers, knows us, and takes what we send."
@@ -226,6 +226,10 @@ class Telemetry:
         shown = f"{name}_total" if kind == "counter" else name
         self.documented.append(Documented(shown, kind, text, dict(labels)))
         return name
+
+
+def _values(closed_set: type[StrEnum]) -> tuple[str, ...]:
+    return tuple(one.value for one in closed_set)
 
 
 def _clash(name: str, module: str) -> ConfigError:

@@ -48,7 +48,7 @@ async def examine_listeners(
         return [well(f"the Trestle that runs listens at {listen}"), *await _ask_ready(settings)]
     if refused is not None:
         raise refused
-    ops = OpsServer(settings.ops.listen, Telemetry(), live=_well, ready=_well)
+    ops = OpsServer(settings.ops.listen, Telemetry(), ready=_well)
     await ops.start()
     await ops.stop()
     web = _web_places(settings)

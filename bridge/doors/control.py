@@ -1,6 +1,6 @@
 """The command line's end of the door into the running program: a socket in the state directory.
 
-JSON over HTTP. Who may open the directory may use it; nothing is asked beyond that.
+JSON over HTTP. Anyone who may open the directory may use it; nothing else is asked.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import orjson
 
 from bridge.doors.controlserver import socket_of
 from bridge.jsontext import decode
+from bridge.matrix.client import reason_of
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 
 
@@ -42,7 +43,8 @@ async def follow(
     except aiohttp.ClientConnectorError:
         return False  # What a killed process left behind.
     except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
-        raise TemporaryFailure(f"the running Trestle stopped answering: {error}") from error
+        why = reason_of(error, None)
+        raise TemporaryFailure(f"the running Trestle stopped answering: {why}") from error
 
 
 async def ask(state_dir: Path, method: str, path: str, *, limit: float = 30) -> Any:
@@ -55,7 +57,7 @@ async def ask(state_dir: Path, method: str, path: str, *, limit: float = 30) -> 
 
 
 async def fetch(state_dir: Path, method: str, path: str, *, limit: float) -> bytes | None:
-    """The same for what is no JSON."""
+    """The same for an answer that is not JSON: its bytes."""
     place = socket_of(state_dir)
     if not place.exists():
         return None
@@ -74,7 +76,8 @@ async def fetch(state_dir: Path, method: str, path: str, *, limit: float) -> byt
     except aiohttp.ClientConnectorError:
         return None  # What a killed process left behind.
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise TemporaryFailure(f"the running Trestle does not answer: {error}") from error
+        why = reason_of(error, None)
+        raise TemporaryFailure(f"the running Trestle does not answer: {why}") from error
 
 
 def _refusal(status: int, raw: bytes) -> TrestleError:

@@ -1,6 +1,6 @@
 """A door for the command line into the running program: a socket in the state directory.
 
-Who may open the directory may use it; nothing is asked beyond that. JSON over HTTP.
+Anyone who may open the directory may use it; nothing else is asked. JSON over HTTP.
 """
 
 import logging
@@ -80,7 +80,7 @@ class ControlServer:
         self._erasure = erasure
         self._listener: Listener | None = None
         self.reloader: Reloads | None = None
-        """Who reads the settings again; not there before events are taken."""
+        """Reads the settings again; not there until events are taken."""
 
     async def start(self) -> None:
         """Listen, or say in the log why the command line must do without."""
@@ -170,8 +170,7 @@ class ControlServer:
         return _tell(self._rotation.check())
 
     async def _forget(self, request: Request, one: str) -> Answer:
-        person = UserId(one)
-        return await _answer(self._forget_person(person))
+        return await _answer(self._forget_person(UserId(one)))
 
     async def _copy(self, request: Request, one: str) -> Answer:
         return await _answer(
@@ -204,10 +203,12 @@ class ControlServer:
         except TrestleError:
             raise
         except Exception as error:
-            log.exception("the settings cannot be had", extra={"event": "reload_failed"})
+            log.exception(
+                "the settings could not be read or applied", extra={"event": "reload_failed"}
+            )
             raise TrestleError(
-                f"the settings cannot be had ({type(error).__name__}); the log says where it "
-                "failed"
+                f"the settings could not be read or applied ({type(error).__name__}); the log "
+                "says where it failed"
             ) from error
 
     async def _list(self) -> Sequence[dict[str, Any]]:

@@ -3,8 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from bridge.matrix.client import HomeserverClient, MatrixError, path
-from bridge.sdk.errors import PermanentFailure
+from bridge.matrix.client import HomeserverClient, MatrixError, failure_of, path
 from bridge.sdk.ids import RoomId, UserId
 
 log = logging.getLogger(__name__)
@@ -39,9 +38,7 @@ class RoomAliases:
             )  # fmt: skip
         except MatrixError as error:
             if error.status != 409:
-                raise PermanentFailure(
-                    f"the homeserver refused it: {error.message or error.errcode}"
-                ) from error
+                raise failure_of(error) from error
 
     async def of(self, room: RoomId) -> Sequence[str]:
         """The aliases here that lead to the room; none if the homeserver does not say."""

@@ -59,12 +59,13 @@ def _date() -> str:
 def encode(answer: Answer, is_last: bool, *, has_body: bool = True) -> bytes:
     """Write it; of one that goes on piece by piece only the head."""
     more = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+    closing = "Connection: close\r\n" if is_last else ""
     length = f"Content-Length: {len(answer.body)}"
     if answer.more is not None:
         length, has_body = "Transfer-Encoding: chunked", False
     head = (
         f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
         f"Content-Type: {answer.kind}\r\n{length}\r\n{_date()}{more}"
-        f"{'Connection: close' + chr(13) + chr(10) if is_last else ''}\r\n"
+        f"{closing}\r\n"
     )
     return head.encode("ascii") + (answer.body if has_body else b"")

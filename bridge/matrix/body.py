@@ -11,8 +11,7 @@ from bridge.model import Source, Transaction
 from bridge.sdk.errors import TrestleError
 
 _DEEPEST = 900
-"""Levels of nesting; below what Python's own parser survives."""
-
+"""Levels of nesting that Python's own parser survives."""
 
 _TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 """A text in JSON, or one that does not end."""

@@ -1,6 +1,6 @@
 """Requests to the homeserver: the only place that holds the as_token.
 
-No redirect is followed with the token, 429 is told with its delay, every wait has a limit, and
+No redirect is followed with the token, 429 is reported with its delay, every wait has a limit, and
 the path is the same bytes at every attempt. (docs/adr/0002 says why this is not mautrix's client.)
 """
 
@@ -12,6 +12,8 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -20,8 +22,8 @@ import orjson
 from yarl import URL
 
 from bridge.matrix.connections import Answer, Connections
-from bridge.sdk.errors import TemporaryFailure, TrestleError
-from bridge.sdk.ids import EventId, UserId
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure, TrestleError
+from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.sdk.secret import Secret
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ _LONGEST_DELAY = 3600.0
 _SAID = {"User-Agent": "Trestle", "Accept": "application/json", "Accept-Encoding": "identity"}
 
 _TOO_LARGE = {413, 414}
-"""What whoever stands before a homeserver says of the request itself."""
+"""What a proxy in front of the homeserver may say of the request itself."""
 
 _ERRNO = re.compile(r"\[Errno (\d{1,4})\]")
 
@@ -70,9 +72,9 @@ class Reply:
 
 
 class HomeserverAway(TemporaryFailure):
-    """No word of the homeserver's on what it was asked: it is away, slow, failing, or busy.
+    """The homeserver has not decided on what it was asked: it is away, slow, failing, or busy.
 
-    It says nothing of the database: what can do without an answer goes on.
+    That says nothing of the database: whatever can do without the answer goes on.
     """
 
 
@@ -107,10 +109,19 @@ def event_id_of(reply: Mapping[str, Any]) -> EventId:
 
     Raises :class:`HomeserverAway` if there is none: then it was not the homeserver that answered.
     """
-    event_id = reply.get("event_id")
-    if not isinstance(event_id, str):
-        raise HomeserverAway("the answer to an event has no event_id")
-    return EventId(event_id)
+    return EventId(_id_in(reply, "event_id"))
+
+
+def room_id_of(reply: Mapping[str, Any]) -> RoomId:
+    """The id of a room that was made or joined. Raises as :func:`event_id_of` does."""
+    return RoomId(_id_in(reply, "room_id"))
+
+
+def _id_in(reply: Mapping[str, Any], name: str) -> str:
+    found = reply.get(name)
+    if not isinstance(found, str):
+        raise HomeserverAway(f"the homeserver's answer has no {name}")
+    return found
 
 
 @lru_cache(1000)
@@ -162,7 +173,7 @@ class HomeserverClient:
 
         ``content`` is an object or its bytes; ``token`` is somebody's own, in place of ours.
         Raises :class:`MatrixError` when the homeserver says no, :class:`HomeserverAway` when it is
-        away, slow or asks for patience, or when somebody else than it said no.
+        away, slow or asks for patience, or when something else than it said no.
         """
         asked = [urlencode(query)] if query else []
         if user is not None:
@@ -171,21 +182,14 @@ class HomeserverClient:
         body = content if isinstance(content, bytes | None) else orjson.dumps(content)
         if body is None and method in {"POST", "PUT"}:
             body = b"{}"
-        reply = await self._send(method, target, body, timeout, token)
-        if reply.status < 300:
-            return reply.content
-        raise refusal_of(reply)
+        return (await self._send(method, target, body, timeout, token)).content
 
     async def request_list(
-        self, path: str, *, user: UserId, timeout: float | None = None,
-        token: Secret | None = None,
-    ) -> Sequence[Any]:  # fmt: skip
+        self, path: str, *, user: UserId, token: Secret | None = None
+    ) -> Sequence[Any]:
         """Ask as ``user`` for what is answered by a JSON list. Raises as :meth:`request` does."""
         target = f"{path}?{urlencode({'user_id': user})}"
-        reply = await self._send("GET", target, None, timeout, token)
-        if reply.status < 300:
-            return reply.items
-        raise refusal_of(reply)
+        return (await self._send("GET", target, None, None, token)).items
 
     async def _send(
         self,
@@ -210,17 +214,17 @@ class HomeserverClient:
             raise HomeserverAway(
                 f"the homeserver cannot be reached: {reason_of(error, self._base.host)}"
             ) from error
-        return _read(answer)
+        reply = _read(answer)
+        if reply.status >= 300:
+            raise refusal_of(reply)
+        return reply
 
     async def upload(
         self, content: bytes, kind: str, name: str, *, user: UserId
     ) -> dict[str, Any]:
         """Put something into the media repository. Raises as :meth:`request` does."""
         place = "/_matrix/media/v3/upload?" + urlencode({"filename": name, "user_id": user})
-        reply = await self._send("POST", place, content, None, None, kind=kind)
-        if reply.status < 300:
-            return reply.content
-        raise refusal_of(reply)
+        return (await self._send("POST", place, content, None, None, kind=kind)).content
 
     # --- questions about the homeserver itself ---
 
@@ -250,7 +254,7 @@ class HomeserverClient:
 
 
 def refusal_of(reply: Reply) -> TrestleError:
-    """Make the error that an answer stands for, which is none of success."""
+    """Make the error that an answer other than a success stands for."""
     content = reply.content
     errcode = content.get("errcode")
     errcode = errcode if isinstance(errcode, str) else "M_UNKNOWN"
@@ -268,14 +272,26 @@ def refusal_of(reply: Reply) -> TrestleError:
             "the homeserver's URL redirects; put the place it points to into homeserver.url"
         )
     if not isinstance(content.get("errcode"), str) and reply.status not in _TOO_LARGE:
-        # Not the homeserver's own word: of a proxy while it restarts, say, or of a firewall.
+        # Not the homeserver's own word: a firewall's, say, or a proxy's while it restarts.
         failure = HomeserverAway(
-            f"something before the homeserver answered {reply.status}: no errcode is in it",
+            f"something in front of the homeserver answered {reply.status}, without an errcode",
             retry_after=error.retry_after,
         )
         failure.__cause__ = error
         return failure
     return error
+
+
+def failure_of(error: MatrixError, reason: str = "") -> DeliveryError:
+    """What a refusal means for what was to be done; ``reason`` if there is more to say of it."""
+    if error.status == 401:
+        # It does not know us at all just now, which says nothing of what was asked.
+        return HomeserverAway(str(error))
+    if reason:
+        return PermanentFailure(reason)
+    if error.errcode == "M_TOO_LARGE" or error.status == 413:
+        return PermanentFailure("the message is too large for Matrix")
+    return PermanentFailure(f"the homeserver refused it: {error.message or error.errcode}")
 
 
 def reason_of(error: Exception, host: str | None) -> str:
@@ -305,7 +321,7 @@ def _read(answer: Answer) -> Reply:
     content = read_content(answer.status, answer.body)
     if isinstance(content, list):
         return Reply(answer.status, {}, None, content)
-    return Reply(answer.status, content, _retry_after(content, answer.retry_after))
+    return Reply(answer.status, content, _delay_of(content, answer.retry_after, answer.date))
 
 
 def read_content(status: int, raw: bytes) -> dict[str, Any] | list[Any]:
@@ -322,13 +338,31 @@ def read_content(status: int, raw: bytes) -> dict[str, Any] | list[Any]:
     return content if isinstance(content, dict | list) else {}
 
 
-def _retry_after(content: dict[str, Any], header: str | None) -> float | None:
-    """Read the delay that is asked for, bounded both ways; None for what is none."""
+def _delay_of(content: Mapping[str, Any], header: str | None, date: str | None) -> float | None:
+    """Read the delay that is asked for, bounded both ways; None for what is none.
+
+    ``header`` is the answer's ``Retry-After``. Where that is a date (RFC 9110, 10.2.3), it is
+    counted from the answer's own ``date``: our clocks may differ.
+    """
     delay = content.get("retry_after_ms")
     if isinstance(delay, int | float) and not isinstance(delay, bool):
         seconds = delay / 1000
-    elif header is not None and header.isascii() and header.isdigit():
+    elif header is None:
+        return None
+    elif header.isascii() and header.isdigit():
         seconds = float(header[:9])
     else:
-        return None
+        until, now = _moment(header), _moment(date or "")
+        if until is None or now is None:
+            return None
+        seconds = (until - now).total_seconds()
     return min(max(seconds, _SHORTEST_DELAY), _LONGEST_DELAY)
+
+
+def _moment(date: str) -> datetime | None:
+    """Read a date of HTTP (RFC 9110, 5.6.7); None for what is none."""
+    try:
+        found = parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

@@ -1,8 +1,8 @@
 """Kept connections to one HTTP/1.1 server, for many small requests (RFC 9112).
 
-Every message into Matrix is a request of its own. A client library for the whole of HTTP takes
-longer over one than the homeserver's answer is away, so this does the little that is needed: a
-request is one write, an answer is read by httptools' parser. (docs/adr/0012 says why.)
+Every message into Matrix is a request of its own. A client library for all of HTTP spends longer
+on each than the homeserver takes to answer, so this does the little that is needed: a request is
+one write, an answer is read by httptools' parser. (docs/adr/0012 says why.)
 """
 
 import asyncio
@@ -26,7 +26,8 @@ class Answer(NamedTuple):
 
     status: int
     retry_after: str | None
-    """The header of that name."""
+    """This and ``date`` are the headers of these names."""
+    date: str | None
     body: bytes
 
 
@@ -62,8 +63,8 @@ class Connections:
         ``target`` is the encoded path with its query. Raises ``OSError`` if the server cannot be
         reached (``ssl.SSLError`` for its certificate), :class:`NoAnswerError` if what comes is
         none, and ``TimeoutError`` if connecting takes too long; the wait for the answer is the
-        caller's to limit. A request that is done once however often it comes is sent once more
-        where a kept connection turns out to have been closed.
+        caller's to limit. A request that may safely be repeated is sent once more if a kept
+        connection turns out to have been closed.
         """
         request = _encode(method, target, {"Host": self._name, **headers}, body)
         async with self._slots:
@@ -141,6 +142,7 @@ class _Connection(asyncio.Protocol):
 
     def _begin(self) -> None:
         self._retry_after: str | None = None
+        self._date: str | None = None
         self._body: list[bytes] = []
         self._size = 0
         self._heard = False
@@ -196,10 +198,16 @@ class _Connection(asyncio.Protocol):
 
     # --- what the parser tells ---
 
+    def on_message_begin(self) -> None:
+        if self._waiter is None or self._waiter.done():
+            self.hang_up()  # It would be taken for a part of the next answer.
+
     def on_header(self, name: bytes, value: bytes) -> None:
         match name.lower():
             case b"retry-after":
                 self._retry_after = value.decode("latin-1")
+            case b"date":
+                self._date = value.decode("latin-1")
             case b"content-length" | b"transfer-encoding":
                 self._has_length = True
 
@@ -220,6 +228,6 @@ class _Connection(asyncio.Protocol):
     def _finish(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             status, body = self._parser.get_status_code(), b"".join(self._body)
-            self._waiter.set_result(Answer(status, self._retry_after, body))
+            self._waiter.set_result(Answer(status, self._retry_after, self._date, body))
         if not self.is_open and self._transport is not None:
             self._transport.close()

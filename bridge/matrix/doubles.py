@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.matrix.client import HomeserverClient, MatrixError, event_id_of, path
+from bridge.matrix.client import HomeserverAway, HomeserverClient, MatrixError, event_id_of, path
 from bridge.matrix.intents import MARK
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Outgoing
@@ -23,7 +23,7 @@ from bridge.sdk.secret import Secret
 log = logging.getLogger(__name__)
 
 DOUBLE = "org.trestle.double"
-"""In the content of what a double puppet says: of which instance it came, and the proof."""
+"""In the content of what a double puppet says: the instance it came from, and the proof."""
 
 _ENDED = {"M_UNKNOWN_TOKEN", "M_MISSING_TOKEN", "M_USER_DEACTIVATED"}
 
@@ -47,7 +47,7 @@ class Doubles:
         self.leave_of: Callable[[UserId], Awaitable[Leave | None]] = _nobodys
         """Gives the leave that a person has given, None if none."""
         self.on_refused: Callable[[UserId, str], None] = lambda person, reason: None
-        """Called when the homeserver lets us act for somebody no more."""
+        """Called when the homeserver no longer lets us act for somebody."""
 
     # --- speaking ---
 
@@ -85,7 +85,7 @@ class Doubles:
         }
 
     def find_instance(self, event: Mapping[str, Any]) -> InstanceId | None:
-        """Of which instance an event came that a double puppet of ours said; None if none did.
+        """The instance that an event came from, if a double puppet of ours said it; else None.
 
         Nobody can pretend that: the proof is made with a key of ours, for that person and room.
         """
@@ -110,8 +110,9 @@ class Doubles:
     async def check(self, person: UserId, leave: Leave) -> None:
         """See that the homeserver lets us act for the person.
 
-        Raises ``PermanentFailure`` with the reason. A token must be the person's, and of a
-        device without encryption keys: what is encrypted for it would be ours to read.
+        Raises ``PermanentFailure`` with the reason, or ``HomeserverAway``. A token must be the
+        person's, and of a device without encryption keys: what is encrypted for it would be ours
+        to read.
         """
         try:
             reply = await self._ask(person, leave, "GET", path("v3", "account", "whoami"))
@@ -132,7 +133,7 @@ class Doubles:
             )
 
     async def _note_end(self, person: UserId, leave: Leave, error: MatrixError) -> None:
-        """Tell of it where the homeserver said no since it lets us act for the person no more."""
+        """Report it if the homeserver said no because it no longer lets us act for the person."""
         if error.errcode in _ENDED or (
             error.status == 403 and await self._is_refused(person, leave)
         ):
@@ -192,9 +193,15 @@ class Doubles:
     ) -> dict[str, Any]:
         # With a token of theirs we are the person already.
         user = None if leave.token else person
-        return await self._client.request(
-            method, place, user=user, content=content, token=leave.token, timeout=20
-        )
+        try:
+            return await self._client.request(
+                method, place, user=user, content=content, token=leave.token, timeout=20
+            )
+        except MatrixError as error:
+            if error.status == 401 and not leave.token:
+                # It does not know us at all just now, which says nothing of the person.
+                raise HomeserverAway(str(error)) from error
+            raise
 
 
 async def _nobodys(person: UserId) -> Leave | None:

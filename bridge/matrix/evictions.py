@@ -12,7 +12,7 @@ _REMEMBERED = 50_000
 
 
 class Evictions:
-    """Knows it of each bot and room; what is not known, the homeserver is asked."""
+    """Knows it of each bot and room, and asks the homeserver for what it does not know."""
 
     def __init__(self, rooms: RoomQuestions, is_bot: Callable[[str], bool]) -> None:
         self._rooms = rooms
@@ -42,7 +42,9 @@ class Evictions:
             known = was_there
         else:
             known = _puts_out(event, user)
-        # That it may not look says nothing to those who do not know whether it was there.
+        if (heard := self._known.get((room, user))) is not None:
+            return heard  # Meanwhile, and so newer than the answer.
+        # That it may not look says nothing unless it is known to have been there.
         if known or was_there:
             self._known.put((room, user), known)
         return known
@@ -63,7 +65,7 @@ class Evictions:
         self._known.drop_all(False)
 
     def ask_anew(self, room: RoomId, user: UserId) -> None:
-        """Ask the homeserver next time: it refuses what it takes of those who are in the room."""
+        """Ask the homeserver next time: it refuses what those in the room may do."""
         self._known.drop((room, user))
 
     def forgive(self, room: RoomId, user: UserId) -> None:
@@ -73,7 +75,7 @@ class Evictions:
 
 
 def _puts_out(event: dict[str, Any], user: UserId) -> bool:
-    """Whether somebody else did it: who goes by themselves may come again."""
+    """Whether somebody else did it: those who leave by themselves may come again."""
     content = event.get("content")
     membership = content.get("membership") if isinstance(content, dict) else None
     return membership in {"leave", "ban"} and event.get("sender") != user

@@ -30,8 +30,8 @@ from bridge.sdk.text import to_plain
 _DEEPEST = 100
 """Elements in each other, as the specification advises; those deeper are looked through."""
 _DEEPEST_LOOK = 8
-"""Of what changes each line within it, and may stand in itself: as many as anybody can tell apart.
-The time that all of a text takes is that many times its lines."""
+"""The same for what changes each line within it: as many as anybody can tell apart. A whole text
+takes time in proportion to its lines, times this."""
 
 _HEADINGS = {"h1", "h2", "h3", "h4", "h5", "h6"}
 _STYLES = {
@@ -54,7 +54,7 @@ _VOID = {"br", "hr", "img", "wbr", "area", "base", "col", "embed", "input", "lin
 _BEARS_LOOK = {"a", "span", "font", "sup", "sub", *_STYLES}
 
 _REPEATED = {*_LISTS, "blockquote", "font", "span"}
-"""What looks otherwise in another of its kind."""
+"""What looks different in another of its kind."""
 
 _WALLS = {
     "li": _LISTS,
@@ -71,7 +71,7 @@ _ENDS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(_ROWS, ("tr",)),
     **dict.fromkeys((*_PARTED, *_HEADINGS, "p", "div", "table", "hr"), ("p",)),
 }
-"""What ends where another element begins, for nobody closes these."""
+"""What ends where another element begins, since nobody closes these."""
 
 _CELL_BORDER = " | "
 _BLANKS = re.compile(r"[ \t\r\n\f]+")

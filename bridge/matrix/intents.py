@@ -7,7 +7,14 @@ from typing import Any
 
 from bridge.matrix.aliases import RoomAliases
 from bridge.matrix.cache import Recent
-from bridge.matrix.client import HomeserverClient, MatrixError, event_id_of, path
+from bridge.matrix.client import (
+    HomeserverClient,
+    MatrixError,
+    event_id_of,
+    failure_of,
+    path,
+    room_id_of,
+)
 from bridge.matrix.evictions import Evictions
 from bridge.matrix.invited import invitations_of
 from bridge.matrix.members import Members
@@ -97,12 +104,9 @@ class Intents:
         try:
             return await self._do(outgoing)
         except MatrixError as error:
-            if error.status == 401:
-                # It does not know us at all just now, which says nothing of the message.
-                raise TemporaryFailure(str(error)) from error
             if error.errcode == "M_DUPLICATE_ANNOTATION":
                 return None  # The reaction is there.
-            raise PermanentFailure(_in_words(error)) from error
+            raise failure_of(error) from error
 
     async def _do(self, outgoing: Outgoing) -> EventId | None:
         match outgoing.kind:
@@ -150,9 +154,9 @@ class Intents:
                 mended.add(error.errcode)
 
     async def _mend(self, outgoing: Outgoing, errcode: str) -> bool:
-        """Have what the homeserver misses, though it had it; False if that is not the matter.
+        """Restore what the homeserver has lost; False if that is not the trouble.
 
-        A homeserver that is an older copy of itself may miss all of it.
+        One that was restored from an older copy may have lost all of it.
         """
         room, user = outgoing.room, outgoing.user
         if errcode == "M_UNKNOWN_DEVICE":
@@ -166,7 +170,7 @@ class Intents:
         return True
 
     async def _redact(self, outgoing: Outgoing) -> EventId:
-        """Take it back as who said it; else as the bot, for which it may have the power."""
+        """Take it back as whoever said it; else as the bot, which may have the power to."""
         bot = self._namespaces.bot
         try:
             return await self._speak(outgoing)
@@ -236,7 +240,7 @@ class Intents:
                     f"the homeserver does not let us make {user}: the registration it has read "
                     "does not hold our namespaces; compare registration.yaml, and restart it"
                 ) from error
-            raise PermanentFailure(_in_words(error)) from error
+            raise failure_of(error) from error
 
     async def _set_name(self, user: UserId, name: str) -> None:
         if self._names.get(user) is None and await self._name_of(user) == name[:_LONGEST_NAME]:
@@ -309,8 +313,8 @@ class Intents:
     async def ensure_joined(self, room: RoomId, user: UserId, name: str = "") -> None:
         """Have the user in the room, invited by the main bot where that is needed.
 
-        Raises ``PermanentFailure`` with the reason when the room stays closed, or has put the bot
-        out that it is.
+        Raises ``PermanentFailure`` with the reason when the room stays closed, or when the user is
+        a bot that was put out of it.
         """
         was_there = self._registered.get(user) is not None
         await self.ensure_registered(user, name)
@@ -330,7 +334,7 @@ class Intents:
                 await self.ensure_registered(user, name)
                 await self._come_in(room, user)
         except MatrixError as error:
-            raise PermanentFailure(f"{user} cannot join the room: {error.message}") from error
+            raise failure_of(error, f"{user} cannot join the room: {error.message}") from error
         self._joined.put((room, user), True)
 
     async def _come_in(self, room: RoomId, user: UserId) -> None:
@@ -363,8 +367,8 @@ class Intents:
         try:
             reply = await self._client.request("POST", path("v3", "join", name), user=user)
         except MatrixError as error:
-            raise PermanentFailure(f"{user} cannot join {name}: {error.message}") from error
-        room = RoomId(str(reply.get("room_id")))
+            raise failure_of(error, f"{user} cannot join {name}: {error.message}") from error
+        room = room_id_of(reply)
         self._joined.put((room, user), True)
         return room
 
@@ -428,10 +432,10 @@ class Intents:
             )
         except MatrixError as error:
             if error.errcode != "M_ROOM_IN_USE" or not alias:
-                raise PermanentFailure(_in_words(error)) from error
+                raise failure_of(error) from error
             # We may have made it, and not have heard the answer.
             reply = await self._our_room_at(alias, user)
-        room = RoomId(str(reply["room_id"]))
+        room = room_id_of(reply)
         self._joined.put((room, user), True)
         return room
 
@@ -442,7 +446,7 @@ class Intents:
             )
             ours = reply.get("room_id") in await self.rooms_of(user)
         except MatrixError as error:
-            raise PermanentFailure(_in_words(error)) from error
+            raise failure_of(error) from error
         if not ours:
             raise PermanentFailure(f"{alias} leads to a room that we are not in")
         return reply
@@ -450,12 +454,10 @@ class Intents:
     async def find_content(self, room: RoomId, event_id: EventId) -> dict[str, Any] | None:
         """The content of an event as it was first said; None if the bot cannot see it."""
         try:
-            reply = await self._client.request(
-                "GET", path("v3", "rooms", room, "event", event_id), user=self._namespaces.bot
-            )
+            event = await self._rooms.event(room, event_id)
         except (MatrixError, TemporaryFailure):
             return None
-        content = reply.get("content")
+        content = (event or {}).get("content")
         return content if isinstance(content, dict) else None
 
     async def set_typing(self, room: RoomId, user: UserId, seconds: float) -> None:
@@ -492,9 +494,3 @@ class Intents:
         self.evictions.note(event)
         if content.get("membership") != "join":
             self._joined.drop((room, UserId(user)))
-
-
-def _in_words(error: MatrixError) -> str:
-    if error.errcode == "M_TOO_LARGE" or error.status == 413:
-        return "the message is too large for Matrix"
-    return f"the homeserver refused it: {error.message or error.errcode}"

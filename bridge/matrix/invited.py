@@ -32,8 +32,9 @@ async def invitations_of(
     """The user's invitations that are open, up to 10,000, as an appservice is sent them.
 
     The homeserver keeps their ids; ``event_id`` is one of ours, the same each time. None where the
-    homeserver cannot be asked: it lacks MSC4186, or lets us not act as a device (MSC4326), without
-    which Synapse refuses this. Raises ``MatrixError`` when it says no, ``TemporaryFailure``.
+    homeserver cannot be asked: it lacks MSC4186, or does not let us act as a device (MSC4326),
+    without which Synapse refuses this. Raises ``MatrixError`` when it says no, and
+    ``TemporaryFailure``.
     """
     if not client.supports_device_id:
         return None

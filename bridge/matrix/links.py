@@ -67,15 +67,6 @@ def find_person(address: str) -> UserId | None:
     return UserId(user) if is_user_id(user) else None
 
 
-def link_to(user: UserId) -> str:
-    """The ``matrix.to`` link of a person."""
-    return _matrix_to(user)
-
-
-def link_to_room(alias: str) -> str:
-    """The ``matrix.to`` link of a room that has an alias."""
-    return _matrix_to(alias)
-
-
-def _matrix_to(identifier: str) -> str:
+def link_to(identifier: str) -> str:
+    """The ``matrix.to`` link of a person, or of a room by its alias."""
     return "https://matrix.to/#/" + quote(identifier, safe="@:!$&'()*+,;=")

@@ -29,11 +29,11 @@ _LONGEST_HEAD = 65536
 _READ_BYTES = 65536
 _WRITE_SECONDS = 60.0
 _STUBBORN = 1.0
-"""Seconds that a request has to end when it is told to."""
+"""Seconds in which a request that is told to end must do so."""
 _MOST = 256
 """Connections at a time; a homeserver needs a few."""
 _MOST_AHEAD, _PIECE = 64, 2048
-"""Of what holds more requests than so many only a piece of so many bytes is read at a time."""
+"""Input that holds more than so many requests is read in pieces of so many bytes."""
 
 
 class BrokenOff(OSError):
@@ -74,7 +74,7 @@ class Request:
 
     @property
     def peer(self) -> str:
-        """The address of who asks."""
+        """The address of whoever asks."""
         return self._conversation.peer
 
     @property
@@ -113,8 +113,8 @@ Handler = Callable[[Request], Awaitable[Answer]]
 class Listener:
     """Takes connections and answers each request by ``handler``.
 
-    For ``idle_limit`` seconds a connection may rest; ``head_limit`` seconds has a request's head
-    to arrive once it has begun. ``name`` is what the log calls it.
+    A connection may rest for ``idle_limit`` seconds; a request's head has ``head_limit`` seconds
+    to arrive once it has begun. ``name`` is what the log calls the listener.
     """
 
     def __init__(
@@ -200,8 +200,8 @@ class Listener:
         if now - self._warned_at > 60:
             self._warned_at = now
             log.warning(
-                "there are %d connections to the %s listener: for each more the one "
-                "that rests longest is closed",
+                "there are %d connections to the %s listener: each further one closes the one "
+                "that has rested longest",
                 _MOST, self._name, extra={"event": "many_connections"},
             )  # fmt: skip
         if not idle:
@@ -383,7 +383,7 @@ class _Conversation:
                 self._spoiled = True
                 return
         if len(data) > _PIECE and data.count(b"HTTP/1") > _MOST_AHEAD:
-            # Whoever does not wait for answers does not fill the memory with requests.
+            # Whoever does not wait for answers must not fill the memory with requests.
             data, self._unread = data[:_PIECE], data[_PIECE:]
         self._raw = self._raw + data if self._has_begun else data
         if self._reading is None:
@@ -416,7 +416,7 @@ class _Conversation:
         if len(name) + len(value) > _LONGEST_LINE:
             raise ValueError("a header is too long")
         if self._reading is not None:
-            # After a body nothing is told that counts (RFC 9110, 6.5.1).
+            # Nothing that comes after a body counts (RFC 9110, 6.5.1).
             self._trailer_bytes += len(name) + len(value) + len(": \r\n")
             if self._trailer_bytes > _LONGEST_HEAD:
                 raise ValueError("there is too much after the body")

@@ -51,8 +51,8 @@ class MediaLinks:
     ) -> None:  # fmt: skip
         """``public_url``: where they lead; None: nowhere, so there are none.
 
-        With another ``generation`` those made before are good no more: what was deleted after the
-        backup that was restored is not known.
+        With another ``generation`` those made before are no longer good: after a restore it is not
+        known what was deleted since the backup.
         """
         self._public_url = public_url
         self._key_of = key_of
@@ -74,7 +74,7 @@ class MediaLinks:
         return base64.urlsafe_b64encode(key[:_MARK_BYTES]).decode()
 
     def make(self, media: Media, name: str, mark: str = _UNMARKED) -> str:
-        """A link; ``name`` is what the file is called, ``mark`` says which event shows it, if one.
+        """A link; ``name`` is what the file is called, ``mark`` says which event shows it, if any.
 
         The same all day long. Raises ``ValueError`` without a public address.
         """
@@ -108,7 +108,7 @@ class MediaLinks:
 def _tidy(name: str) -> str:
     """A file's name as it may stand in an address."""
     kept = "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in name).strip("._")
-    # Its end says of what kind it is. Percent-encoded a letter takes up to twelve signs.
+    # Its end says what kind it is. Percent-encoded, a letter takes up to twelve characters.
     first, left = len(kept), _LONGEST_NAME
     while first and (left := left - len(quote(kept[first - 1], safe=""))) >= 0:
         first -= 1

@@ -1,6 +1,6 @@
 """The homeserver's media repository: what we make is put there."""
 
-from bridge.matrix.client import HomeserverClient, MatrixError
+from bridge.matrix.client import HomeserverClient, MatrixError, failure_of
 from bridge.matrix.medialinks import Media, read_mxc
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
@@ -28,11 +28,10 @@ class MediaStore:
         try:
             reply = await self._client.upload(data, kind, name, user=self._bot)
         except MatrixError as error:
+            reason = f"the homeserver did not store {what}: {error}"
             if error.errcode == "M_TOO_LARGE":
-                raise PermanentFailure(
-                    f"the homeserver takes no file as large as {what}, of {len(data):,} bytes"
-                ) from error
-            raise PermanentFailure(f"the homeserver did not store {what}: {error}") from error
+                reason = f"the homeserver takes no file as large as {what}, of {len(data):,} bytes"
+            raise failure_of(error, reason) from error
         media = read_mxc(reply.get("content_uri"))
         if media is None:
             raise PermanentFailure(f"the homeserver does not say where it stored {what}")

@@ -59,14 +59,16 @@ class Members:
         loop = asyncio.get_running_loop()
         if loop.time() < (self._asks_again_at.get(room) or 0.0):
             return _read(user, {})  # Not every message must wait for a homeserver that is away.
+        content = None
         try:
             content = await self._rooms.state(room, "m.room.member", user)
-        except TemporaryFailure:
-            self._asks_again_at.put(room, loop.time() + _PATIENCE)
-            return _read(user, {})
-        except MatrixError:
-            content = None
-        member = _read(user, content or {})
+        except (TemporaryFailure, MatrixError) as error:
+            if not isinstance(error, MatrixError) or error.status == 401:
+                # It does not answer, or does not know us just now.
+                self._asks_again_at.put(room, loop.time() + _PATIENCE)
+                return _read(user, {})
+        # What was heard meanwhile is newer than the answer.
+        member = self._members.get((room, user)) or _read(user, content or {})
         self._members.put((room, user), member)
         return member
 

@@ -47,7 +47,7 @@ class Namespaces:
     ) -> None:
         """Raise ``ConfigError`` if people could not be told from bots, or ids had no room.
 
-        It is raised as well if an alias could be of two networks by their ``templates``.
+        The same if an alias could belong to two networks, by their ``templates``.
         """
         self._server = f":{server_name}"
         self._prefix = prefix
@@ -141,7 +141,7 @@ class Namespaces:
     def parse_alias(self, alias: str) -> tuple[InstanceId, str] | None:
         """The instance and the chat of an alias of ours: by a template, or as our ids are.
 
-        The latter it may be also where there is a template: it was, before there was one.
+        It may be the latter even where there is a template: from before there was one.
         """
         if alias.startswith(f"#{self._prefix}"):
             return self._read(alias)
@@ -160,11 +160,11 @@ class Namespaces:
         return [own, *(one.spell(chat) + self._server for one in self._templates.values())]
 
     def read_pattern(self, pattern: str, instance: InstanceId) -> Sequence[str]:
-        """The remote ids that a pattern of user ids is about, as patterns of those; none if none.
+        """Turn a pattern of user ids into patterns of remote ids; none if it is about no ghost.
 
-        One of them matches a remote id if the pattern matches its ghost's, whether that spells
-        the instance out or not: ``*`` is about everybody. A sign of the remote id counts as one
-        also where the ghost has ``=xx`` for it. Ids that had to be shortened are not looked at.
+        One of them matches a remote id if the pattern matches the ghost's user id, whether or not
+        it spells out the instance: ``*`` is about everybody. A character of the remote id counts
+        as one even where the ghost has ``=xx`` for it. Shortened ids are not looked at.
         """
         ghosts = Glob(pattern).between(f"{self._ghost_start}{instance}_", self._server)
         read = (_read_pieces(one.text) for one in ghosts)
@@ -178,7 +178,7 @@ class Namespaces:
 
     def is_ghost(self, user_id: str) -> bool:
         """Whether it stands for a remote person."""
-        return user_id.startswith(self._ghost_start) and self.parse_ghost(user_id) is not None
+        return self.parse_ghost(user_id) is not None
 
     def is_bot(self, user_id: str) -> bool:
         """Whether it is the main bot or a bot instance."""
@@ -187,8 +187,8 @@ class Namespaces:
     def regexes(self) -> dict[str, list[str]]:
         """Regular expressions of what is ours, for the registration.
 
-        They match what :meth:`is_ours` says, but for the sender, who is ours without them. Only
-        signs are used that every homeserver's regular expressions know.
+        They match whatever :meth:`is_ours` knows, except the sender, who is ours without them.
+        They use only what every homeserver's regular expressions know.
         """
         server = re.escape(self._server)
         prefix = re.escape(self._prefix)

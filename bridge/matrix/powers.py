@@ -6,7 +6,8 @@ from typing import Any
 
 from bridge.matrix.client import HomeserverClient, path
 from bridge.matrix.namespaces import Namespaces
-from bridge.matrix.rooms import RoomQuestions, level_of
+from bridge.matrix.rooms import RoomQuestions
+from bridge.matrix.standing import level_of
 from bridge.sdk.ids import RoomId, UserId
 
 
@@ -17,10 +18,10 @@ class Speaking:
     level: int
     """What speaking takes while not everybody may."""
     is_limited: bool | None = None
-    """It takes that from now on, if everybody may speak, or no more, if it still does; None: it
-    is as it is."""
+    """True: it takes that from now on, if everybody may speak; False: no more, if it still does;
+    None: it stays as it is."""
     voices: Mapping[str, bool]
-    """Who is lifted to the level, if they stand below, or stands there no more."""
+    """Who is lifted to the level if they stand below it (true), or no longer stands there."""
 
 
 class Powers:
@@ -37,19 +38,18 @@ class Powers:
         self, room: RoomId, user: UserId, wanted: Mapping[str, int], all_of: str = "",
         speaking: Speaking | None = None,
     ) -> None:  # fmt: skip
-        """Give people these levels, as ``user``; with ``all_of`` that instance's others none.
+        """Give people these levels, as ``user``; with ``all_of``, that instance's others get none.
 
         Nobody is touched who stands as high as ``user``, and nobody is lifted above. Does
         nothing where nothing is different. Raises :class:`MatrixError`.
         """
-        levels = await self._rooms.state(room, "m.room.power_levels")
+        standing = await self._rooms.standing(room)
+        levels, own = standing.levels, standing.of(user)
         if levels is None:
             return
-        own = await self._rooms.level(room, user)
         changed = self._change(levels, wanted, all_of, own)
         if speaking is not None and speaking.level <= own:
-            above = await self._rooms.creators(room) if speaking.voices else set()
-            changed = change_speaking(changed, speaking, own, above)
+            changed = change_speaking(changed, speaking, own, standing.creators)
         if changed != levels:
             place = path("v3", "rooms", room, "state", "m.room.power_levels", "")
             await self._client.request("PUT", place, user=user, content=changed)
@@ -59,15 +59,14 @@ class Powers:
     ) -> dict[str, Any]:
         users = levels.get("users")
         users = dict(users) if isinstance(users, dict) else {}
-        found = levels.get("users_default")
-        default = found if isinstance(found, int) else 0
+        default = level_of(levels.get("users_default")) or 0
         others = {
             user: default for user in users
             if all_of and (ghost := self._namespaces.parse_ghost(user)) and ghost[0] == all_of
         }  # fmt: skip
         for user, level in {**others, **wanted}.items():
-            now = users.get(user, default)
-            if not isinstance(now, int) or now >= own or level > own:
+            now = level_of(users.get(user, default))
+            if now is None or now >= own or level > own:
                 continue
             if level > default:
                 users[user] = level
@@ -79,8 +78,8 @@ class Powers:
 def change_speaking(
     levels: dict[str, Any], wanted: Speaking, own: float, above: Collection[str]
 ) -> dict[str, Any]:
-    """The levels, with another one for speaking, and other people who may; what people made
-    otherwise stays, and nobody is touched who stands as high as ``own`` or is ``above``."""
+    """The levels, changed in what speaking takes and in who may. What people set otherwise stays,
+    and nobody is touched who stands as high as ``own`` or is ``above``."""
     users = dict(levels["users"])
     default = level_of(levels.get("users_default")) or 0
     for user, may in wanted.voices.items():

@@ -11,7 +11,7 @@ from typing import Any
 from bridge.matrix.htmltree import clean
 
 _KEYS = ("m.per_message_profile", "com.beeper.per_message_profile")
-"""Its name, and the one before it is part of the specification."""
+"""Its name, and the one it has until it is part of the specification."""
 _WRITTEN = _KEYS[1]
 _MOST_BYTES = 255
 """Of its id and name: MSC4144, "Field limits"."""

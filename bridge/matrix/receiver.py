@@ -21,6 +21,7 @@ import orjson
 from bridge.matrix.answer import DONE, Answer, answer_error
 from bridge.matrix.authorization import Authorization
 from bridge.matrix.body import Unreadable, parse_transaction, read_object
+from bridge.matrix.client import reason_of
 from bridge.matrix.listener import BrokenOff, Listener, Request, cannot_listen
 from bridge.model import Transaction
 from bridge.sdk.errors import TemporaryFailure, TrestleError
@@ -104,7 +105,7 @@ class Receiver:
         body_limit: float = 60.0,
         idle_limit: float = 300.0,
     ) -> None:
-        """``body_limit`` seconds has a body to arrive, ``idle_limit`` the next request's head.
+        """A body has ``body_limit`` seconds to arrive, the next request's head ``idle_limit``.
 
         Homeservers keep idle connections too (Synapse for two minutes): ours is the longer wait,
         so that none is closed under a request on its way.
@@ -253,7 +254,7 @@ class Receiver:
         except TemporaryFailure as error:
             raise self._unavailable(str(error)) from error
         except Exception as error:
-            # An error of the database that nobody knows, say. Nothing is lost: it is repeated.
+            # An error of the database that we do not know, say. Nothing is lost: it is repeated.
             log.error("a transaction is not stored", exc_info=error,
                       extra={"event": "not_landed"})  # fmt: skip
             raise self._unavailable("Trestle failed at storing it; its log says more.") from error
@@ -331,7 +332,7 @@ def _parameter(request: Request, name: str) -> str | None:
 
 
 async def _drop_body(request: Request) -> None:
-    """Read what is left of a body that nobody wants: who is still sending may miss the answer."""
+    """Read the rest of a body that nobody wants: whoever still sends may miss the answer."""
     if request.header("expect") is not None:
         return  # It is not being sent: we were asked first.
     with suppress(TimeoutError, BrokenOff):
@@ -376,7 +377,8 @@ async def _limited(question: Awaitable[_T], otherwise: _T) -> _T:
         async with asyncio.timeout(_QUERY_LIMIT):
             return await question
     except (TimeoutError, TrestleError) as error:
-        log.warning("a question is left open: %s", error, extra={"event": "query_failed"})
+        why = reason_of(error, None)
+        log.warning("a question is left open: %s", why, extra={"event": "query_failed"})
         return otherwise
     except Exception as error:
         log.error("a question failed", exc_info=error, extra={"event": "query_failed"})

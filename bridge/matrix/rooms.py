@@ -1,4 +1,4 @@
-"""Questions about rooms: power, members, encryption (room versions up to 12)."""
+"""Questions about rooms: power, members, encryption."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -6,18 +6,21 @@ from typing import Any, NamedTuple
 
 from bridge.matrix.client import HomeserverClient, MatrixError, path
 from bridge.matrix.htmltree import clean
+from bridge.matrix.standing import Standing
 from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.sdk.secret import Secret
 
 NOT_THERE = {"M_NOT_FOUND", "M_FORBIDDEN", "M_UNKNOWN"}
 """What is answered where there is nothing, or nothing that we may see."""
+_WHOLE = {"format": "event"}
+"""Asks for a state event, and not for its content alone."""
 _NAME_BYTES = 100
 
 
 class RoomQuestions:
     """Asks as one user, who must be in the room.
 
-    ``token`` is that of another appservice, whose user it is.
+    ``token`` is another appservice's, if the user is one of its own.
     """
 
     def __init__(
@@ -31,31 +34,19 @@ class RoomQuestions:
         self, room: RoomId, kind: str, key: str = "", *, user: UserId | None = None
     ) -> dict[str, Any] | None:
         """The content of a state event, None if there is none or we may not see it."""
-        try:
-            return await self._ask("state", room, kind, key, user=user)
-        except MatrixError as error:
-            if error.errcode in NOT_THERE:
-                return None
-            raise
+        return await self._find("state", room, kind, key, user=user)
 
     async def membership(self, room: RoomId, user: UserId) -> dict[str, Any]:
         """The event that says whether one of our users is in the room, as they see it.
 
         Raises :class:`MatrixError` if they may not see it.
         """
-        query = {"format": "event"}
-        return await self._ask("state", room, "m.room.member", user, user=user, query=query)
+        return await self._ask("state", room, "m.room.member", user, user=user, query=_WHOLE)
 
     async def member(self, room: RoomId, user: UserId) -> dict[str, Any]:
         """The event that says what anybody is in a room; empty if there is none, or we may not
         see it."""
-        query = {"format": "event"}
-        try:
-            return await self._ask("state", room, "m.room.member", user, query=query)
-        except MatrixError as error:
-            if error.errcode in NOT_THERE:
-                return {}
-            raise
+        return await self._find("state", room, "m.room.member", user, query=_WHOLE) or {}
 
     async def see_encryption(self, room: RoomId, user: UserId | None = None) -> bool | None:
         """Whether the room is encrypted; None if the user may not see that."""
@@ -98,13 +89,7 @@ class RoomQuestions:
 
     async def joined_members(self, room: RoomId) -> dict[UserId, str]:
         """Who is in the room, with display names; empty if we are not in it."""
-        try:
-            reply = await self._ask("joined_members", room)
-        except MatrixError as error:
-            if error.errcode in NOT_THERE:
-                return {}
-            raise
-        joined = reply.get("joined")
+        joined = (await self._find("joined_members", room) or {}).get("joined")
         if not isinstance(joined, dict):
             return {}
         return {
@@ -113,62 +98,33 @@ class RoomQuestions:
             if profile is None or isinstance(profile, dict)
         }
 
+    async def standing(self, room: RoomId) -> Standing:
+        """Who has which power now."""
+        levels = await self.state(room, "m.room.power_levels")
+        creation = await self._find("state", room, "m.room.create", "", query=_WHOLE)
+        return Standing(levels, creation)
+
     async def can(
         self, room: RoomId, user: UserId, action: str, *, at: EventId | None = None
     ) -> bool:
-        """Whether the user has the power for ``action``: invite, kick, ban, redact, or the type
-        of a state event to send. ``at`` is the event at which it counts; else it is now.
-
-        The creators of a room of version 12 stand above all levels.
-        """
+        """Whether the user has the power for ``action``, as in :meth:`Standing.may`. ``at`` is the
+        event at which it counts; else it is now."""
         if at is None:
-            levels = await self.state(room, "m.room.power_levels")
-            creation = await self._creation(room)
+            standing = await self.standing(room)
         else:
-            state = await self._state_at(room, at)
-            found = state.get("m.room.power_levels")
-            levels = found["content"] if found is not None else None
-            creation = state.get("m.room.create")
-        if creation is not None and user in _creators(creation):
-            return True
-        if levels is None:
-            # Without power levels the creator alone has power (Matrix specification 10.4).
-            return creation is not None and creation.get("sender") == user
-        users = levels.get("users")
-        mine = level_of(users.get(user) if isinstance(users, dict) else None)
-        if mine is None:
-            mine = level_of(levels.get("users_default")) or 0
-        return mine >= _needed(levels, action)
+            state = _by_type(await self._context(room, at))  # Of what we may not see: nobody.
+            levels = state.get("m.room.power_levels", {}).get("content")
+            standing = Standing(levels, state.get("m.room.create"))
+        return standing.may(user, action)
 
     async def who_can(self, room: RoomId, action: str) -> set[UserId]:
         """All who have the power for ``action`` now by being named, as in :meth:`can`."""
-        levels = await self.state(room, "m.room.power_levels") or {}
-        creation = await self._creation(room) or {}
-        users, needed = levels.get("users"), _needed(levels, action)
-        found = {UserId(one) for one in (_creators(creation) if creation else ())}
-        if not levels and creation:
-            found.add(UserId(str(creation.get("sender"))))
-        for user, level in (users if isinstance(users, dict) else {}).items():
-            if (level_of(level) or 0) >= needed:
-                found.add(UserId(str(user)))
-        return found
+        standing = await self.standing(room)
+        return {one for one in standing.named if standing.may(one, action)}
 
     async def level(self, room: RoomId, user: UserId) -> float:
-        """How much power the user has now; without end for creators of a room of version 12."""
-        levels = await self.state(room, "m.room.power_levels")
-        creation = await self._creation(room)
-        if creation is not None and user in _creators(creation):
-            return math.inf
-        if levels is None:
-            return 100 if creation is not None and creation.get("sender") == user else 0
-        users = levels.get("users")
-        mine = level_of(users.get(user) if isinstance(users, dict) else None)
-        return (level_of(levels.get("users_default")) or 0) if mine is None else mine
-
-    async def creators(self, room: RoomId) -> set[str]:
-        """Who stands above all levels, and so may stand in no list of them."""
-        creation = await self._creation(room)
-        return _creators(creation) if creation is not None else set()
+        """How much power the user has now, as in :meth:`Standing.of`."""
+        return (await self.standing(room)).of(user)
 
     async def may_remove(
         self, room: RoomId, user: UserId, target: UserId, how: str, *, most: float = math.inf
@@ -176,22 +132,16 @@ class RoomQuestions:
         """Whether the user may kick or ban (or let in again) that one: it takes the power to,
         and more of it than the other has. With ``most`` as if they had no more than that."""
         action = "kick" if how == "kick" else "ban"
-        levels = await self.state(room, "m.room.power_levels") or {}
-        if _needed(levels, action) > most or not await self.can(room, user, action):
+        standing = await self.standing(room)
+        if standing.needed(action) > most or not standing.may(user, action):
             return False
-        own = min(most, await self.level(room, user))
-        return own > await self.level(room, target)
+        return min(most, standing.of(user)) > standing.of(target)
 
     async def event(self, room: RoomId, event: str) -> dict[str, Any] | None:
         """An event, None if there is none or we may not see it."""
         if not event.isprintable():
             return None  # None has such an id, and no address can even hold it.
-        try:
-            return await self._ask("event", room, event)
-        except MatrixError as error:
-            if error.errcode in NOT_THERE:
-                return None
-            raise
+        return await self._find("event", room, event)
 
     async def is_taken_back(self, room: RoomId, event: EventId) -> bool:
         """Whether the event was redacted, as far as we may see it."""
@@ -208,33 +158,25 @@ class RoomQuestions:
         state = _by_type(reply).get("m.room.history_visibility")
         return Said(content, read_visibility(state["content"] if state is not None else None))
 
-    async def _state_at(self, room: RoomId, event: EventId) -> dict[str, dict[str, Any]]:
-        """The room's state at an event, by type, where the state key is empty; empty if we may
-        not see the event: then nobody has power at it."""
-        return _by_type(await self._context(room, event))
-
     async def _context(self, room: RoomId, event: EventId) -> dict[str, Any]:
         """An event with the room's state at it, empty if we may not see it.
 
         By ``/context``, whose state is that at its last event (client-server API).
         """
         query = {"limit": "0", "filter": '{"lazy_load_members":true}'}
-        try:
-            return await self._ask("context", room, event, query=query)
-        except MatrixError as error:
-            if error.errcode in NOT_THERE:
-                return {}
-            raise
+        return await self._find("context", room, event, query=query) or {}
 
-    async def _creation(self, room: RoomId) -> dict[str, Any] | None:
-        """The creation event with its sender."""
+    async def _find(
+        self, what: str, room: RoomId, *more: str, user: UserId | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> dict[str, Any] | None:  # fmt: skip
+        """As :meth:`_ask`; None if there is nothing, or nothing that we may see."""
         try:
-            event = await self._ask("state", room, "m.room.create", "", query={"format": "event"})
+            return await self._ask(what, room, *more, user=user, query=query)
         except MatrixError as error:
             if error.errcode in NOT_THERE:
                 return None
             raise
-        return event
 
     async def _ask(
         self, what: str, room: RoomId, *more: str, user: UserId | None = None,
@@ -244,10 +186,6 @@ class RoomQuestions:
             "GET", path("v3", "rooms", room, what, *more), user=user or self._user, query=query,
             token=self._token,
         )  # fmt: skip
-
-
-_PRIVILEGING = {"org.matrix.hydra.11", "org.matrix.msc4242.12"}
-"""Unstable room versions that privilege creators: MSC4289's own, and one made of version 12."""
 
 
 class Said(NamedTuple):
@@ -287,49 +225,3 @@ def _content_now(event: object) -> dict[str, Any]:
         content = edited.get("m.new_content") if isinstance(edited, dict) else None
     is_there = isinstance(content, dict) and "redacted_because" not in unsigned
     return content if is_there and isinstance(content, dict) else {}
-
-
-def _creators(creation: dict[str, Any]) -> set[str]:
-    content = creation.get("content")
-    content = content if isinstance(content, dict) else {}
-    if not _privileges_creators(content.get("room_version")):
-        return set()
-    more = content.get("additional_creators")
-    named = [one for one in more if isinstance(one, str)] if isinstance(more, list) else []
-    return {str(creation.get("sender")), *named}
-
-
-def _privileges_creators(version: object) -> bool:
-    """Whether the creators of a room of that version stand above its levels (MSC4289).
-
-    Of a version that is not known they do not: who is taken for one of them is never demoted.
-    """
-    if not isinstance(version, str):
-        return False
-    if version in _PRIVILEGING:
-        return True
-    return version.isascii() and version.isdecimal() and int(version[:9]) >= 12
-
-
-def _needed(levels: dict[str, Any], action: str) -> int:
-    if action == "invite":
-        return level_of(levels.get("invite")) or 0
-    if action in {"kick", "ban", "redact"}:
-        level = level_of(levels.get(action))
-        return 50 if level is None else level
-    events = levels.get("events")
-    level = level_of(events.get(action) if isinstance(events, dict) else None)
-    if level is None:
-        level = level_of(levels.get("state_default"))
-    return 50 if level is None else level
-
-
-def level_of(value: object) -> int | None:
-    """A level as a number; old rooms hold them as texts. None if it is none."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, str) and value.strip().lstrip("-").isdigit():
-        return int(value)
-    return None

@@ -1,6 +1,6 @@
 """The guarded fetcher: the only way to an address that a user named.
 
-Nothing of the house or of the modules shipped fetches one so far: what comes to do so goes here.
+Nothing that is shipped fetches one so far; whatever comes to do so goes through here.
 
 A feed, a webhook's target, an avatar's address: whoever names it chooses where we connect to, and
 our own network must not be among the choices. Each connection is checked where it is made, on the

@@ -7,8 +7,8 @@ accepted once, because anybody to whom it was shown before could show it too.
 
 How long a token is really good for only its homeserver knows: the answer does not say it, and
 ``expires_in`` is what the bearer says. An hour is what homeservers give (Synapse always, Dendrite
-and others by default). It is remembered for much longer that one was used, so that one of a
-homeserver that gives more is not accepted again either; beyond :data:`REMEMBERED` it would be.
+and others by default). That one was used is remembered for much longer, so that a token from a
+homeserver that gives more is not accepted twice either, within :data:`REMEMBERED`.
 """
 
 import asyncio
@@ -50,18 +50,18 @@ _REFUSED = "nobody vouches for this token: it is not real, or its time is over"
 
 
 class OpenIdRefused(PermanentFailure):
-    """Who asks is not known to be who they say: answer 401."""
+    """Nobody vouches that those who ask are who they say: answer 401."""
 
 
 class OpenIdTooOften(PermanentFailure):
-    """Who asks has signed in very often just now: answer 429."""
+    """Whoever asks has signed in very often just now: answer 429."""
 
 
 class OpenIdVerifier:
     """Tells whose an OpenID token is.
 
-    ``homeservers``: server name to base URL. ``once`` keeps what was used. ``within`` so many
-    seconds a homeserver has to answer whole. Use it as an async context manager.
+    ``homeservers``: server name to base URL. ``once`` keeps what was used. A homeserver has
+    ``within`` seconds for its whole answer. Use it as an async context manager.
     """
 
     def __init__(
@@ -102,8 +102,12 @@ class OpenIdVerifier:
         digest = hashlib.sha256(f"{server} {token}".encode()).digest()
         self._refuse_too_many(user)
         self._accepted[user] += 1  # Now: others of the same person may be under way.
-        if not await self._once(digest, self._clock.now() + REMEMBERED):
-            self._accepted[user] -= 1
+        is_first = False
+        try:
+            is_first = await self._once(digest, self._clock.now() + REMEMBERED)
+        finally:
+            self._accepted[user] -= not is_first
+        if not is_first:
             raise OpenIdRefused("this token was used before; ask for another one")
         return user
 

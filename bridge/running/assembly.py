@@ -1,7 +1,7 @@
 """The parts of the program, each built once and handed to those that need it."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 
@@ -75,7 +75,7 @@ from bridge.matrix.mediastore import MediaStore
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.pulse import Pulse
 from bridge.matrix.receiver import Receiver
-from bridge.running.parts import Parts
+from bridge.running.parts import MAIN_BOT_NAME, HomeserverState, Parts
 from bridge.running.roster import admins_of, namespaces_of
 from bridge.running.workshop import Workshop
 from bridge.sdk.ids import InstanceId, RoomId, UserId
@@ -109,8 +109,6 @@ from bridge.telemetry import Telemetry
 from bridge.web.places import read_more
 
 log = logging.getLogger(__name__)
-
-_MAIN_BOT_NAME = "Trestle"
 
 
 def _rooms_of(routes: Routes, portals: Portals, namespaces: Namespaces) -> dict[RoomId, UserId]:
@@ -149,7 +147,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         )
         doubles = Doubles(client, namespaces, key_of)
         intents = Intents(
-            client, namespaces, device_of=accounts.send_device, bot_name=_MAIN_BOT_NAME,
+            client, namespaces, device_of=accounts.send_device, bot_name=MAIN_BOT_NAME,
             as_double=doubles.send,
         )  # fmt: skip
         vault = await Vault.at(database, settings.state_dir)
@@ -252,14 +250,14 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             sender=sender, intents=intents, permissions=permissions,
             private_chats=private_chats, key_of=key_of, deadline=settings.limits.item_deadline,
         )  # fmt: skip
-        states: list[Callable[[], str]] = []
+        homeserver = HomeserverState()
 
         def list_bots() -> Sequence[tuple[str, str, UserId]]:
             return [(i, bot.info.name, namespaces.bot_of(i)) for i, bot in sorted(bots.items())]
 
         main_bot = MainBot(
             plumbing, portals, router, stage, bot=namespaces.bot, bots=list_bots,
-            homeserver_state=lambda: states[-1]() if states else "not asked yet",
+            homeserver_state=lambda: homeserver.words,
             optouts=optouts, double_puppets=double_puppets,
         )  # fmt: skip
         main_bot.login_chat = LoginChat(logins, stage, namespaces.bot, bot_rooms)
@@ -350,7 +348,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         status = Status(
             version=__version__, telemetry=telemetry, router=router, sender=sender,
             portals=portals, instances=instances, bots=list_bots, items=items,
-            homeserver=lambda: states[-1]() if states else "not asked yet",
+            homeserver=lambda: homeserver.words,
             difference=lambda: bookkeeper.difference, unfinished=retention.unfinished,
             encrypted=encrypted_rooms.troubles, troubles=troubles, began=monotonic(),
         )  # fmt: skip
@@ -373,7 +371,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         )  # fmt: skip
         parts = Parts(
             settings=settings, telemetry=telemetry, database=database, journal=journal,
-            outbox=outbox, items=items, retention=retention, accounts=accounts,
+            items=items, retention=retention, accounts=accounts,
             bot_rooms=bot_rooms, inflight=inflight, namespaces=namespaces, client=client,
             intents=intents, router=router, marker=marker, sender=sender, portals=portals,
             plumbing=plumbing, routes=routes, intake=intake,
@@ -385,7 +383,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             main_bot=main_bot, house=house, privacy=privacy, workshop=workshop,
             permissions=permissions, declared=declared, aside=aside, encryption=encryption,
             encrypted_rooms=encrypted_rooms,
-            homeserver_state=states,
+            homeserver=homeserver,
             books=books, bookkeeper=bookkeeper, policies=policies, status=status,
             status_room=status_room, optouts=optouts, vault=vault, double_puppets=double_puppets,
             logins=logins, consents=consents, erasure=erasure, own_data=own_data,

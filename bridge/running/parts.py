@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
 from bridge.core.rooms.house import House
 from bridge.doors.controlserver import ControlServer
-from bridge.doors.ops import OpsServer
+from bridge.doors.ops import Health, OpsServer
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
@@ -59,7 +59,6 @@ from bridge.storage.accounts import Accounts
 from bridge.storage.books import Books
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
-from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms
 from bridge.storage.retention import Retention
@@ -73,7 +72,14 @@ if TYPE_CHECKING:  # They load a library for all of HTTP, which few need.
 
 log = logging.getLogger(__name__)
 
-_MAIN_BOT_NAME = "Trestle"
+MAIN_BOT_NAME = "Trestle"
+
+
+@dataclass(slots=True)
+class HomeserverState:
+    """How the homeserver is for us."""
+
+    words: str = "not asked yet"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,7 +90,6 @@ class Parts:
     telemetry: Telemetry
     database: Database
     journal: Journal
-    outbox: Outbox
     items: Items
     retention: Retention
     vault: Vault
@@ -130,21 +135,15 @@ class Parts:
     declared: DeclaredRooms
     encryption: Encryption
     encrypted_rooms: EncryptedRooms
-    homeserver_state: list[Callable[[], str]] = field(default_factory=list)
+    homeserver: HomeserverState
     introduced: bool = False
     web: "WebServer | NoWeb" = field(default_factory=NoWeb)
 
     @asynccontextmanager
-    async def listening(
-        self,
-        live: Callable[[], str | None],
-        ready: Callable[[], str | None],
-        homeserver_state: Callable[[], str],
-    ) -> AsyncIterator[None]:
+    async def listening(self, ready: Health) -> AsyncIterator[None]:
         """Have the listeners open. The receiver says 503 until the intake is open."""
-        self.homeserver_state.append(homeserver_state)
         await self.receiver.start()
-        ops = OpsServer(self.settings.ops.listen, self.telemetry, live=live, ready=ready)
+        ops = OpsServer(self.settings.ops.listen, self.telemetry, ready)
         try:
             await ops.start()
             await self.control.start()
@@ -218,7 +217,7 @@ class Parts:
 
     async def stage_bots(self) -> None:
         """Have the bots' accounts, and their seats as the homeserver says."""
-        names = {self.namespaces.bot: _MAIN_BOT_NAME}
+        names = {self.namespaces.bot: MAIN_BOT_NAME}
         names |= {self.namespaces.bot_of(i): bot.info.name for i, bot in self.bots.items()}
         for user, name in names.items():
             await self.intents.ensure_registered(user, name)

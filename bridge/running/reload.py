@@ -1,7 +1,7 @@
-"""``trestle reload``: the settings are read again, and what can be had without a restart is had.
+"""``trestle reload``: reads the settings again and applies whatever does not need a restart.
 
-First everything is checked and made, which touches nothing that runs; only then is it put in,
-an instance at a time. Whatever is wrong leaves the program as it was.
+First everything is checked and made, which touches nothing that runs; only then is it put to
+work, an instance at a time. Whatever is wrong leaves the program as it was.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 def open_log(settings: Settings) -> Log:
-    """Have the log that the settings want ready. Raises ``ConfigError`` if it cannot be had."""
+    """Open the log as the settings want it. Raises ``ConfigError`` if it cannot be opened."""
     modules = {name: one.module for name, one in settings.modules.items()}
     wanted = settings.logging
     return Log(
@@ -63,7 +63,7 @@ AT_ONCE = ("permissions", "logging", "limits", "rooms")
 """Sections that take effect at a reload, beside ``modules``."""
 
 _QUIET_SECONDS = 5.0
-"""How long an instance may take over what it is at, before it is ended."""
+"""How long an instance may take to finish what it is doing, before it is ended."""
 _ROOMS_SECONDS = 60.0
 """Whoever asked for the reload waits, and so does the next reload; a homeserver may be away."""
 
@@ -165,7 +165,7 @@ class Reloader:
                 answer.notes += await self._rooms(new)
             if _registration_of(new) != registered:
                 answer.notes.append(
-                    "the registration is another now: write it with `trestle registration`, and "
+                    "the registration has changed: write it with `trestle registration`, and "
                     "restart the homeserver"
                 )
         log.info("the settings were read again", extra={"event": "reloaded"})
@@ -205,7 +205,7 @@ class Reloader:
         return change
 
     async def _ask_database(self, changes: Sequence[_Change]) -> None:
-        """Have what a start needs of the database, so that it cannot fail for that later."""
+        """Get what a start needs from the database, so that it cannot fail for that later."""
         seats = await self._parts.bot_rooms.bot_rooms()
         for change in changes:
             if change.bot is not None:
@@ -227,10 +227,10 @@ class Reloader:
         try:
             await self._parts.logins.review()
         except TrestleError as error:
-            return [f"who may have a login is seen to at the next start: {error}"]
+            return [f"who may keep a login is checked at the next start: {error}"]
         return []
 
-    # --- putting in ---
+    # --- putting to work ---
 
     async def _apply(self, new: Settings, change: _Change) -> None:
         parts, instance = self._parts, change.instance
@@ -273,7 +273,7 @@ class Reloader:
         self._parts.telemetry.forget(instance)
 
     async def _put_bot(self, instance: InstanceId, new: _Bot) -> None:
-        """Have it hear from now on what the one before did not hear yet."""
+        """From now on it hears what the one before has not heard yet."""
         parts = self._parts
         await self._rest_timers(instance)
         parts.bots[instance], parts.timers[instance] = new.bot, new.timers
@@ -334,7 +334,7 @@ class Reloader:
         ]
 
     async def _wait_until_quiet(self, lanes: Sequence[Lane], *, empty: bool = False) -> None:
-        """Let the lanes end what they are at; what comes after it waits, or goes elsewhere."""
+        """Let the lanes finish what they are doing; what comes next waits, or goes elsewhere."""
         busy = {lane: lane.current for lane in lanes}
         try:
             async with asyncio.timeout(_QUIET_SECONDS):

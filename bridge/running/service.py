@@ -19,4 +19,5 @@ def tell(*states: str) -> None:
     ):
         out.setblocking(False)
         # `@` stands for the zero byte with which an address without a file begins.
-        out.sendto("\n".join(states).encode(), address.replace("@", "\0", 1))
+        place = f"\0{address[1:]}" if address.startswith("@") else address
+        out.sendto("\n".join(states).encode(), place)

@@ -106,7 +106,7 @@ class Workshop:
         stage: Stage,
         routes: Routes,
     ) -> dict[InstanceId, TimerKeeper]:
-        """Make who rings the timers of those bots that hear them."""
+        """Make the keepers of the timers, for those bots that hear them."""
         made = {
             one: self.keeper(settings, one, bot, timers[one], stage, routes)
             for one, bot in bots.items()
@@ -140,7 +140,7 @@ class Workshop:
         stage: Stage,
         routes: Routes,
     ) -> TimerKeeper | None:
-        """Make who rings the bot's timers, None if it hears none."""
+        """Make the keeper of the bot's timers, None if it hears none."""
         if not isinstance(bot, HearsTimers):
             return None
         return TimerKeeper(

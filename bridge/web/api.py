@@ -20,7 +20,7 @@ _MOST_ASKING = 32
 """So many questions to homeservers may be open: anybody can make us ask one."""
 
 _LINK_IDLE, _LINK_LIFE = timedelta(hours=1), timedelta(hours=12)
-"""Who came by a one-time link sits at any browser; so this ends sooner."""
+"""A one-time link may be opened in anybody's browser, so this ends sooner."""
 
 
 OnSession = Callable[[TokenRow], None]
@@ -52,7 +52,7 @@ class Api:
 
     @web.middleware
     async def own_pages_only(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuse what pages of other origins ask. Programs say no origin."""
+        """Refuse what pages of other origins ask. Programs name none."""
         if any(one != self._origin for one in request.headers.getall("Origin", [])):
             raise ApiError(403, "M_FORBIDDEN", "Only pages of this origin may ask.")
         return await handler(request)

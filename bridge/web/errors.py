@@ -36,7 +36,7 @@ class ApiError(Exception):
 
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn what a handler raises into an answer. What it did not mean to raise is in the log."""
+    """Turn what a handler raises into an answer; what was not meant to be raised is logged."""
     try:
         return await handler(request)
     except ApiError as error:
@@ -69,10 +69,12 @@ async def _answer(
     begun: web.StreamResponse | None = request.get(_BEGUN)
     if begun is not None:
         # A second answer would be read as the rest of the first; whoever reads must see the break.
-        log.warning("an answer breaks off: %s", error.reason, extra={"event": "web_broken_off"})
-        if request.transport is not None:
+        if request.transport is not None and not request.transport.is_closing():
+            log.warning(
+                "an answer breaks off: %s", error.reason, extra={"event": "web_broken_off"}
+            )
             request.transport.abort()
-        return begun
+        return begun  # Else whoever asked has hung up, and nothing is wrong here.
     response: web.Response
     if request.path.startswith(_FOR_PROGRAMS):
         body = orjson.dumps({"errcode": error.errcode, "error": error.reason})

@@ -1,4 +1,4 @@
-"""The headers that every answer of ours has, errors too.
+"""The headers that every answer of ours has, errors too; only what is no HTTP the library answers.
 
 No page of ours loads anything from elsewhere, runs what is written into the page, is framed by
 others, or tells where a visitor came from. Nothing sets a cookie.

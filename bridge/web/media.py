@@ -40,12 +40,19 @@ class MediaProxy:
     """Answers such links."""
 
     def __init__(
-        self, links: MediaLinks, downloads: Downloads, is_deleted: Callable[[str], Awaitable[bool]]
+        self,
+        links: MediaLinks,
+        downloads: Downloads,
+        is_deleted: Callable[[str], Awaitable[bool]],
+        *,
+        within: float = _WHOLE_SECONDS,
     ) -> None:
-        """``is_deleted``: whether the message of such a mark is."""
+        """``is_deleted``: whether the message of such a mark is. ``within`` seconds it must be
+        passed on, however slowly it is read."""
         self._links = links
         self._downloads = downloads
         self._is_deleted = is_deleted
+        self._within = within
         self._under_way = 0
 
     def routes(self) -> list[web.RouteDef]:
@@ -69,8 +76,10 @@ class MediaProxy:
             raise ApiError(503, "M_LIMIT_EXCEEDED", "Too many at once; try again.")
         self._under_way += 1
         try:
-            async with asyncio.timeout(_WHOLE_SECONDS), self._opened(media) as found:
+            async with asyncio.timeout(self._within), self._opened(media) as found:
                 return await self._pass_on(request, found, parts["name"])
+        except TimeoutError as error:
+            raise ApiError(504, "M_UNKNOWN", "This takes too long; try again.") from error
         finally:
             self._under_way -= 1
 
@@ -102,6 +111,8 @@ class MediaProxy:
         if found.content_length is not None and "Content-Encoding" not in found.headers:
             response.content_length = found.content_length
         await response.prepare(request)
+        if request.method == "HEAD":
+            return response  # What followed would be taken for the next answer.
         passed = 0
         async for piece in found.content.iter_chunked(_PIECE):
             passed += len(piece)

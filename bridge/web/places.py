@@ -1,4 +1,4 @@
-"""Where what others are told of is found on the web."""
+"""Where on the web people find what they are told of elsewhere."""
 
 from bridge.settings.records import WebSettings
 
@@ -7,10 +7,10 @@ BRIDGED = "/bridged"
 
 
 def read_more(settings: WebSettings) -> str:
-    """Say where people read by which rules the bridge is run, and whom they turn to.
+    """Say where to read the rules by which the bridge is run, and whom to turn to.
 
-    That is the page, where there is one and it says so; else the words themselves, in a line.
-    Empty if the settings have none.
+    That is the public page, if there is one; else the words themselves, on one line. Empty if the
+    settings have none.
     """
     if not settings.policy and not settings.contact:
         return ""

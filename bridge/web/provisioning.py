@@ -149,7 +149,7 @@ class Provisioning:
         """Give the step; with ``after``, hold the answer back until there is a later one."""
         found = await self._own_sign_in(request)
         after = request.query.get("after", "")
-        if after.isascii() and after.isdecimal():
+        if after.isascii() and after.isdecimal() and len(after) < 10:
             await found.wait_until_changed(int(after), _LONGEST_WAIT)
         return json_of(_sign_in(found))
 
@@ -198,7 +198,7 @@ class Provisioning:
         return json_of({"asked": in_words(found), "until": found[0].until.isoformat()}, 202)
 
     async def _own_portal(self, request: web.Request) -> tuple[UserId, Doorway]:
-        """The portal, for whom has the power in its room."""
+        """The portal, for somebody who has the power in its room."""
         who = (await self.signed_in(request)).subject
         for door in self._portals.all:
             if str(door.portal.id) == request.match_info["id"]:

@@ -27,6 +27,8 @@ async def object_of(request: web.Request) -> dict[str, Any]:
         raise ApiError(415, "M_NOT_JSON", "Send JSON, as application/json.")
     try:
         body = orjson.loads(await request.read())
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise ApiError(400, "M_NOT_JSON", "What you sent did not arrive whole.") from error
     except orjson.JSONDecodeError as error:
         raise ApiError(400, "M_NOT_JSON", "That is no JSON.") from error
     if not isinstance(body, dict):

@@ -4,9 +4,11 @@ Element lets any page of the manager's origin act for the user, so that nothing 
 is ever served there: media, and what anybody may open, have the other origin.
 """
 
+import logging
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from bridge.core.portals.openchats import OpenChats
 from bridge.matrix.listener import cannot_listen
@@ -27,6 +29,16 @@ from bridge.web.provisioning import Provisioning
 _HERE = Path(__file__).parent
 _LONGEST_BODY = 64 * 1024
 
+_library_log = logging.getLogger(f"{__name__}.aiohttp")
+
+
+def _is_of_ours(record: logging.LogRecord) -> bool:
+    """Whether it is no complaint about what came in: strangers may send what is no HTTP."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_library_log.addFilter(_is_of_ours)
+
 
 class WebServer:
     """Serves while the settings give it URLs."""
@@ -43,7 +55,8 @@ class WebServer:
     ) -> None:
         """Without ``provisioning`` there is no more than signing in, without ``media`` none.
 
-        Raise ``ConfigError`` when the two URLs would share an origin, or lie below one."""
+        Raises ``ConfigError`` when the two URLs would share an origin, or lie below one.
+        """
         self._settings = settings
         self._tokens = tokens
         self._links = links
@@ -109,7 +122,9 @@ class WebServer:
         return app
 
     async def _listen(self, app: web.Application, address: Address, path: str) -> Address:
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2)
+        runner = web.AppRunner(
+            app, access_log=None, logger=_library_log, handle_signals=False, shutdown_timeout=2
+        )
         self._runners.append(runner)
         await runner.setup()
         try:

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bridge.doors.control import follow
+from bridge.doors.control import ask, follow
 from bridge.doors.controlserver import socket_of
 from bridge.doors.endpoints import Endpoints
 from bridge.matrix.answer import Answer
@@ -138,3 +138,21 @@ async def test_an_old_client_has_the_pieces_as_one(folder: Path) -> None:
 async def test_nobody_else_may_open_the_door(folder: Path) -> None:
     async with listening(folder, Steps().say):
         assert stat.S_IMODE(socket_of(folder).stat().st_mode) == 0o600
+
+
+async def test_that_it_does_not_answer_in_time_is_said_in_words(folder: Path) -> None:
+    asked = asyncio.Event()
+
+    async def keep_silent(request: Request) -> Answer:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError("it waits for ever")
+
+    listener = Listener(keep_silent, idle_limit=60.0)
+    await listener.start_at(socket_of(folder))
+    try:
+        with pytest.raises(TemporaryFailure, match=r"does not answer: no answer in time$"):
+            await ask(folder, "GET", "/status", limit=0.2)
+        assert asked.is_set()
+    finally:
+        await listener.stop(0)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pytest
 
 from bridge.logs import hide
-from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.errors import TemporaryFailure, TrestleError
 from bridge.sdk.secret import Secret
 from bridge.settings.records import DatabaseSettings
 from tests.admin.logs import logged
@@ -55,6 +55,9 @@ def test_a_line_for_people_is_one_line_whatever_is_in_it() -> None:
     text = output.getvalue()
     assert text.count("\n") == 1
     assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z WARNING one\\nINFO two\\r  \[odd more=", text)
+    with logged("console") as (log, output):
+        log.error("it failed", exc_info=TrestleError("one\nINFO two"), extra={"event": "odd"})
+    assert output.getvalue().endswith("\n    TrestleError: one\\nINFO two\n")
 
 
 def test_lines_below_the_level_and_the_chatter_of_libraries_are_left_out() -> None:

@@ -243,9 +243,7 @@ async def test_after_a_restore_it_is_ready_once_the_rooms_could_be_looked_at(
 
 async def test_the_reason_is_in_the_answer_and_nothing_else_is_served() -> None:
     reasons: list[str | None] = ["starting", None]
-    server = OpsServer(
-        Address("127.0.0.1", 0), Telemetry(), live=lambda: None, ready=lambda: reasons[0]
-    )
+    server = OpsServer(Address("127.0.0.1", 0), Telemetry(), ready=lambda: reasons[0])
     await server.start()
     try:
         assert server.address is not None
@@ -256,7 +254,7 @@ async def test_the_reason_is_in_the_answer_and_nothing_else_is_served() -> None:
             assert (await watcher.ask("/ready"))[0] == 200
             assert (await watcher.ask("/"))[0] == 404
             assert (await watcher.ask("/metrics", "POST"))[0] == 405
-            second = OpsServer(server.address, Telemetry(), live=lambda: None, ready=lambda: None)
+            second = OpsServer(server.address, Telemetry(), ready=lambda: None)
             with pytest.raises(ConfigError, match=r"^ops.listen: .* is taken by"):
                 await second.start()
     finally:
@@ -264,7 +262,7 @@ async def test_the_reason_is_in_the_answer_and_nothing_else_is_served() -> None:
 
 
 async def test_it_can_be_switched_off() -> None:
-    server = OpsServer(None, Telemetry(), live=lambda: None, ready=lambda: None)
+    server = OpsServer(None, Telemetry(), ready=lambda: None)
     await server.start()
     assert server.address is None
     await server.stop()

@@ -10,11 +10,13 @@ from bridge.running.service import tell
 from tests.rigs.service_manager import told_to
 
 
-@pytest.mark.parametrize("kind", ["a file", "a name without one"])
+@pytest.mark.parametrize("kind", ["a file", "a file with @", "a name without one"])
 def test_it_hears_each_word(kind: str, folder: Path) -> None:
-    name = str(folder / "notify") if kind == "a file" else f"@trestle-{secrets.token_hex(8)}"
+    name = f"@trestle-{secrets.token_hex(8)}"
+    if kind != "a name without one":
+        name = str(folder / f"{'@' if '@' in kind else ''}notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener, told_to(name):
-        listener.bind(name.replace("@", "\0", 1))
+        listener.bind(f"\0{name[1:]}" if name.startswith("@") else name)
         listener.settimeout(5)
         tell("READY=1", "STATUS=well")
         assert listener.recv(4096) == b"READY=1\nSTATUS=well"

@@ -58,7 +58,7 @@ async def test_line_64_a_ping_that_fails_ends_nothing(
 ) -> None:
     rule = always(ANSWERS[words], "ping")
     async with play(database_settings, folder, rules=[rule]) as stage:
-        await wait_until(lambda: words in stage.app.homeserver_state())
+        await wait_until(lambda: words in stage.app.parts.homeserver.words)
         assert await stage.put(ask("all the same")) == 200
         assert await stage.heard() == ["all the same"]
 
@@ -74,8 +74,8 @@ async def test_line_64_a_ping_that_succeeds_later_says_so(
         return refuse(502, "M_CONNECTION_FAILED") if fails else None
 
     async with play(database_settings, folder, rules=[rule]) as stage:
-        await wait_until(lambda: "cannot reach us" in stage.app.homeserver_state())
-        await wait_until(lambda: stage.app.homeserver_state() == "answers")
+        await wait_until(lambda: "cannot reach us" in stage.app.parts.homeserver.words)
+        await wait_until(lambda: stage.app.parts.homeserver.words == "answers")
 
 
 async def test_line_101_a_registration_that_does_not_hold_our_names_is_said_to_be_so(
@@ -83,5 +83,5 @@ async def test_line_101_a_registration_that_does_not_hold_our_names_is_said_to_b
 ) -> None:
     rule = always(refuse(400, "M_EXCLUSIVE"), "register")
     async with play(database_settings, folder, rules=[rule], greeted=False) as stage:
-        await wait_until(lambda: "compare registration.yaml" in stage.app.homeserver_state())
+        await wait_until(lambda: "compare registration.yaml" in stage.app.parts.homeserver.words)
         assert stage.app.not_ready() is None

@@ -142,7 +142,7 @@ async def _ask_at_once(stage: Play, path: str) -> list[int]:
 
 
 async def test_line_56_a_slow_homeserver_is_not_waited_for_and_the_room_is_found_later(
-    bridged: Play,
+    bridged: Play, caplog: pytest.LogCaptureFixture
 ) -> None:
     answered = asyncio.Event()
 
@@ -153,6 +153,7 @@ async def test_line_56_a_slow_homeserver_is_not_waited_for_and_the_room_is_found
     path, portals = alias(f"#_trestle_near_=23slow:{SERVER}"), bridged.app.parts.portals
     assert (await get(bridged, path))[0] == 404  # The room is not there before that is answered.
     assert portals.find(NEAR, RemoteChatId("#slow")) is None
+    assert "a question is left open: no answer in time" in caplog.messages
     answered.set()
     async with asyncio.timeout(PATIENCE):
         while (await get(bridged, path))[0] != 200:

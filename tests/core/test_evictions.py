@@ -57,3 +57,29 @@ async def test_a_kick_that_comes_while_it_is_asked_where_the_bot_is_is_not_forgi
             await intents.ensure_joined(OUT, bot)
         assert not intents.evictions.is_out(IN, bot)
         await intents.ensure_joined(IN, bot)
+
+
+async def test_a_bot_that_comes_back_while_it_is_asked_where_it_is_is_let_in() -> None:
+    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
+    bot = namespaces.bot
+
+    def member(membership: str) -> dict[str, Any]:
+        return {
+            "type": "m.room.member", "room_id": OUT, "sender": "@alice:test.example",
+            "state_key": bot, "content": {"membership": membership},
+        }  # fmt: skip
+
+    def come_back_after_the_answer(asked: Asked) -> Answer | None:
+        if asked.parts[2:4] != ("state", "m.room.member"):
+            return None
+        intents.note_member(member("join"))
+        return Answer(content=member("leave"))
+
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        homeserver.rules.append(come_back_after_the_answer)
+        intents = Intents(client, namespaces, device_of=no_device)
+        await intents.ensure_joined(OUT, bot)
+        assert not intents.evictions.is_out(OUT, bot)

@@ -280,7 +280,7 @@ async def test_a_network_that_people_look_things_up_in_needs_another_registratio
         reloaded = await again.reload(app, modules=make_modules(irc_module(irc)))
         assert reloaded.done == ["added near"]
         assert reloaded.notes == [
-            "the registration is another now: write it with `trestle registration`, and restart "
+            "the registration has changed: write it with `trestle registration`, and restart "
             "the homeserver"
         ]
         metrics = app.parts.telemetry.registry

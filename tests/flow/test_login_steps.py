@@ -90,6 +90,7 @@ async def test_by_http_an_answer_is_held_back_until_there_is_another_step(
         path = f"/sign-ins/{begun['id']}"
         refused = await program.ask("POST", path, {"answers": {}}, status=400)
         assert "nothing to fill in" in refused["error"]
+        assert await program.ask("GET", f"{path}?after={'9' * 5000}") == begun
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(program.ask("GET", f"{path}?after={begun['number']}"))
             network.opened.set()

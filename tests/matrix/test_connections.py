@@ -9,7 +9,7 @@ from yarl import URL
 
 from bridge.demo.matrix_user import PATIENCE
 from bridge.demo.processes import free_port
-from bridge.matrix.client import HomeserverClient
+from bridge.matrix.client import HomeserverAway, HomeserverClient
 from bridge.matrix.connections import Connections, HungUpError, NoAnswerError
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.secret import Secret
@@ -26,6 +26,7 @@ class Server:
         self._turns = list(turns)
         self.heads: list[str] = []
         self.connections = 0
+        self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -61,7 +62,8 @@ def says(*pieces: bytes, closes: bool = False) -> Serve:
 async def talking(*turns: Serve) -> AsyncIterator[tuple[Server, Connections]]:
     made = Server(*turns)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    connections = Connections(URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    connections = Connections(URL(made.url))
     try:
         async with asyncio.timeout(PATIENCE):
             yield made, connections
@@ -115,7 +117,32 @@ async def test_a_server_that_says_that_it_closes_is_not_asked_there_again() -> N
 async def test_what_asks_for_patience_is_told_with_its_header() -> None:
     patience = b"HTTP/1.1 429 No\r\nretry-after: 7\r\nContent-Length: 0\r\n\r\n"
     async with talking(says(patience)) as (_, connections):
-        assert await connections.ask("GET", "/", {}, None) == (429, "7", b"")
+        assert await connections.ask("GET", "/", {}, None) == (429, "7", None, b"")
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        ("7", 7), ("0", 0.1), ("99999999999", 3600),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 9),
+        ("Friday, 31-Dec-99 23:59:59 GMT", 9),
+        ("Fri Dec 31 23:59:59 1999", 9),
+        ("Fri, 31 Dec 1999 23:59:40 GMT", 0.1),
+        ("Fri, 31 Dec 2100 23:59:59 GMT", 3600),
+        ("Fri, 99999999999999999999 Dec 1999 23:59:59 GMT", None), ("soon", None), ("", None),
+    ],
+)  # fmt: skip
+async def test_a_delay_is_believed_in_seconds_and_as_a_date_by_the_servers_own_clock(
+    asked: str, seconds: float | None
+) -> None:
+    head = f"HTTP/1.1 503 No\r\nDate: Fri, 31 Dec 1999 23:59:50 GMT\r\nRetry-After: {asked}\r\n"
+    async with (
+        talking(says(head.encode() + b"Content-Length: 0\r\n\r\n")) as (server, _),
+        HomeserverClient(server.url, Secret("token")) as client,
+    ):
+        with pytest.raises(HomeserverAway) as told:
+            await client.versions()
+    assert told.value.retry_after == seconds
 
 
 async def test_a_kept_connection_that_breaks_costs_a_put_nothing() -> None:
@@ -166,6 +193,15 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_not_the_next_ones() -
             waiting.cancel()
         go.set()
         assert (await connections.ask("PUT", "/", {}, b"{}")).body == b"{}"
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("more", [b"HTTP/1.1 500 No\r\nX: ", OK, b"{}"])
+async def test_what_comes_behind_an_answer_is_no_part_of_the_next(more: bytes) -> None:
+    async with talking(says(OK + more), says(OK)) as (server, connections):
+        for _ in range(2):
+            answer = await connections.ask("PUT", "/", {}, b"{}")
+            assert (answer.status, answer.body) == (200, b"{}")
         assert server.connections == 2
 
 

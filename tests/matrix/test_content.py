@@ -15,7 +15,6 @@ from bridge.matrix.links import (
     is_alias,
     is_web_link,
     link_to,
-    link_to_room,
 )
 from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import UserId
@@ -195,7 +194,7 @@ def test_a_link_to_a_person_leads_to_that_person(user: str) -> None:
 @given(st.text(max_size=60).map(lambda text: f"#{text}:a.example"))
 def test_a_link_to_a_room_leads_to_its_alias_and_is_made_of_nothing_else(alias: str) -> None:
     if is_alias(alias):
-        link = link_to_room(alias)
+        link = link_to(alias)
         assert find_address(link) == link
         assert link.isascii()
         assert unquote(link) == f"https://matrix.to/#/{alias}"

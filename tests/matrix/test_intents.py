@@ -1,15 +1,15 @@
 """What is so already is not done again: it would cost the homeserver more than us."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
 
-from bridge.matrix.client import HomeserverClient
+from bridge.matrix.client import HomeserverAway, HomeserverClient
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Outgoing, SendKind
-from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.sdk.secret import Secret
 from tests.rigs.scripted_homeserver import (
@@ -186,3 +186,86 @@ async def test_a_bot_that_was_put_out_does_not_come_back_though_nobody_told_us()
         with pytest.raises(PermanentFailure, match="was put out"):
             await intents.send(replace(say("two", room), user=bot))
         assert not homeserver.of("POST", "rooms", room, "join")
+
+
+async def test_a_name_that_is_heard_while_the_old_one_is_asked_for_is_kept() -> None:
+    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
+    room, ann = RoomId("!a"), UserId("@ann:test.example")
+
+    def change_after_the_answer(asked: Asked) -> Answer | None:
+        if asked.parts[2:4] != ("state", "m.room.member"):
+            return None
+        content = {"membership": "join", "displayname": "Anna"}
+        intents.note_member({"room_id": room, "state_key": ann, "content": content})
+        return Answer(content={**content, "displayname": "Ann"})
+
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        homeserver.rules.append(change_after_the_answer)
+        intents = Intents(client, namespaces, device_of=no_device)
+        for _ in range(2):
+            assert await intents.display_name(ann, room) == "Anna"
+
+
+async def test_a_room_without_an_id_is_no_room_of_ours() -> None:
+    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
+
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        homeserver.rules.append(
+            lambda asked: Answer() if {"join", "createRoom"} & {*asked.parts} else None
+        )
+        intents = Intents(client, namespaces, device_of=no_device)
+        with pytest.raises(HomeserverAway):
+            await intents.create_room(GHOST)
+        with pytest.raises(HomeserverAway):
+            await intents.enter("#a:test.example", GHOST)
+
+
+@pytest.mark.parametrize(
+    ("where", "do"),
+    [
+        ("register", lambda intents: intents.send(say("hello", "!a"))),
+        ("join", lambda intents: intents.send(say("hello", "!a"))),
+        ("send", lambda intents: intents.send(say("hello", "!a"))),
+        ("join", lambda intents: intents.enter("#a:test.example", GHOST)),
+        ("createRoom", lambda intents: intents.create_room(GHOST)),
+        ("directory", lambda intents: intents.put_alias("#a:test.example", RoomId("!a"))),
+    ],
+)
+async def test_a_homeserver_that_does_not_know_us_at_all_refuses_nothing_for_good(
+    where: str, do: Callable[[Intents], Awaitable[object]]
+) -> None:
+    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        homeserver.rules.append(
+            lambda asked: refuse(401, "M_UNKNOWN_TOKEN") if where in asked.parts else None
+        )
+        intents = Intents(client, namespaces, device_of=no_device)
+        with pytest.raises(TemporaryFailure):
+            await do(intents)
+
+
+async def test_a_name_is_not_known_because_the_homeserver_does_not_know_us() -> None:
+    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
+    room, ann = RoomId("!a"), UserId("@ann:test.example")
+    answers = [refuse(401, "M_UNKNOWN_TOKEN"), Answer(content={"displayname": "Ann"})]
+
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        homeserver.rules.append(
+            lambda asked: answers.pop(0) if asked.parts[2:3] == ("state",) else None
+        )
+        intents = Intents(client, namespaces, device_of=no_device)
+        assert await intents.display_name(ann, room) == "ann"
+        intents.doubt()  # It is another by now.
+        assert await intents.display_name(ann, room) == "Ann"

@@ -1,12 +1,21 @@
 """Who may speak in a room is changed where people have not decided otherwise."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from bridge.matrix.powers import Speaking, change_speaking
+from bridge.matrix.client import HomeserverClient
+from bridge.matrix.namespaces import Namespaces
+from bridge.matrix.powers import Powers, Speaking, change_speaking
+from bridge.matrix.rooms import RoomQuestions
+from bridge.sdk.ids import InstanceId, RoomId
+from bridge.sdk.secret import Secret
+from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
 
 BOT = 100
+ROOM = RoomId("!room:test.example")
+GHOSTS = ("_trestle_irc_carl", "_trestle_irc_dora")
 
 
 def changed(levels: dict[str, Any], is_limited: bool | None, **voices: bool) -> dict[str, Any]:
@@ -47,3 +56,36 @@ def test_a_voice_is_given_to_whom_it_lifts_and_taken_from_who_has_just_that() ->
     # Where everybody stands there, it is nobody's own.
     high = {"users_default": 1, "users": {"one": 1}}
     assert changed(high, None, one=False, new=True) == high
+
+
+async def given(levels: dict[str, Any], wanted: dict[str, int]) -> dict[str, Any] | None:
+    """The levels that the homeserver is given, None if it is given none."""
+    namespaces = Namespaces(server_name="test.example", networks=[InstanceId("irc")])
+    bot, place = namespaces.bot, ("rooms", ROOM, "state", "m.room.power_levels", "")
+
+    def read(asked: Asked) -> Answer | None:
+        if asked.method != "GET" or asked.parts[:3] != place[:3]:
+            return None
+        return Answer(content=levels) if asked.parts[3] == place[3] else refuse(404, "M_NOT_FOUND")
+
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        homeserver.rules.append(read)
+        powers = Powers(client, RoomQuestions(client, bot), namespaces)
+        await powers.change(ROOM, bot, wanted, "irc")
+        put = homeserver.of("PUT", *place)
+        return put[0].content if put else None
+
+
+@pytest.mark.parametrize("form", [int, str])
+async def test_levels_are_given_and_taken_also_where_a_room_has_them_as_texts(
+    form: Callable[[int], object],
+) -> None:
+    bot, carl, dora = (f"@{name}:test.example" for name in ("trestle", *GHOSTS))
+    before = {bot: form(100), carl: form(0), dora: form(50)}
+    levels = {"users": before, "users_default": form(10)}
+    after = {bot: form(100), carl: 50}
+    assert await given(levels, {carl: 50}) == {**levels, "users": after}
+    assert await given({**levels, "users": after}, {carl: 50}) is None

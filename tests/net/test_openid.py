@@ -33,9 +33,12 @@ class Noted:
 
     def __init__(self) -> None:
         self.until: dict[bytes, datetime] = {}
+        self.is_away = False
 
     async def note(self, digest: bytes, until: datetime) -> bool:
         """Note it, once."""
+        if self.is_away:
+            raise TemporaryFailure("the database is away")
         return self.until.setdefault(digest, until) is until
 
 
@@ -202,6 +205,16 @@ async def test_one_person_has_so_many_tokens_remembered_in_an_hour_and_no_more()
         assert len(noted.until) == 60
         clock.ahead = timedelta(hours=1)
         assert await outcome(verifier, more) == f"@a:{GOOD}"
+
+
+async def test_what_cannot_be_noted_counts_for_nothing() -> None:
+    async with verifier_for(always(vouching({"sub": f"@a:{GOOD}"}))) as (verifier, _, noted):
+        noted.is_away = True
+        for number in range(61):
+            with pytest.raises(TemporaryFailure):
+                await verifier.verify({**SHOWN, "access_token": f"t{number}"})
+        noted.is_away = False
+        assert await outcome(verifier, SHOWN) == f"@a:{GOOD}"
 
 
 async def test_of_many_who_show_a_token_at_once_one_is_accepted(

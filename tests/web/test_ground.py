@@ -1,6 +1,7 @@
 """The web's ground: headers on everything, errors in one form, tokens and nothing else."""
 
 import asyncio
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -361,3 +362,31 @@ def test_the_description_of_the_api_has_its_routes_and_no_others() -> None:
             assert operation["summary"], (method, path)
             assert "default" in operation["responses"], (method, path)
     assert Address("127.0.0.1", 8184) == WebSettings().listen
+
+
+POST = b"POST /_trestle/v1/register HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /link HTTP/1.1\r\nHost: x\r\n\r\nhello\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\nno length\r\n\r\n",
+        POST + b"Content-Encoding: gzip\r\nContent-Length: 9\r\n\r\nno gzip..",
+        POST + b"Content-Length: 100\r\n\r\n{",
+    ],
+)
+async def test_what_strangers_send_that_is_no_http_is_no_failure_of_ours(
+    site: Site, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = site.server.address
+    assert address is not None
+    async with asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(sent)
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+    assert [one.getMessage() for one in caplog.records if one.levelno > logging.INFO] == []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest_asyncio
+from playwright.async_api import Route
 
 from bridge.app import App
 from bridge.demo.processes import free_port
@@ -251,6 +252,11 @@ async def test_a_networks_own_levels_come_first_for_it_by_http_too(
         await two.ask("DELETE", path)
 
 
+async def fail_for_the_moment(route: Route) -> None:
+    said = {"errcode": "M_UNKNOWN", "error": "This does not work at the moment; try again soon."}
+    await route.fulfill(status=503, json=said)
+
+
 async def test_a_link_and_a_code_are_shown_on_the_page_which_goes_on_by_itself(
     town: Town, folder: Path, database_settings: DatabaseSettings, network: Network
 ) -> None:
@@ -268,8 +274,10 @@ async def test_a_link_and_a_code_are_shown_on_the_page_which_goes_on_by_itself(
         await page.wait_for_selector("#code:has-text('AB-12')")
         link = await page.get_attribute("#step a", "href")
         assert link == "https://device.example/"
+        await page.route("**/sign-ins/*", fail_for_the_moment, times=1)
         network.opened.set()
         await page.wait_for_selector("#step:has-text('Now say yes there.')")
+        await page.wait_for_selector("[role=alert]:has-text('try again soon')")
         network.confirmed.set()
         await page.wait_for_selector("#done:has-text('You are signed in to near')")
         network.is_there = False

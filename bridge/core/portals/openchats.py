@@ -9,7 +9,7 @@ from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
 from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
-from bridge.matrix.links import is_alias, link_to_room
+from bridge.matrix.links import is_alias, link_to
 from bridge.sdk.errors import DeliveryError
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.wishes import TakesWishes
@@ -80,7 +80,7 @@ class OpenChats:
         alias = named.get("alias")
         return OpenChat(
             instance=portal.instance, chat=portal.chat_name, room=room,
-            link=link_to_room(alias) if is_alias(alias) else "",
+            link=link_to(alias) if is_alias(alias) else "",
         )  # fmt: skip
 
     def wishes(self, instance: InstanceId) -> Sequence[tuple[str, str]]:

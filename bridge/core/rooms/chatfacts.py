@@ -14,7 +14,7 @@ from bridge.core.rooms.ranks import POWERS
 from bridge.core.rooms.removals import Removals
 from bridge.core.rooms.shownroom import ShownRoom
 from bridge.matrix.client import HomeserverAway, MatrixError
-from bridge.matrix.rooms import level_of
+from bridge.matrix.standing import level_of
 from bridge.model import Follow, Outgoing, Portal, Puppets, SendKind
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import (

@@ -38,7 +38,7 @@ find("open").addEventListener("click", async () => {
     if (isAll) new Sessions(session, find("own"), end).refresh().catch(() => {});
   } catch (error) {
     tell(error.message);
-    find("open").disabled = error.status !== 0;
+    find("open").disabled = error.status === 403; // Else the link is still good.
     focusOn(find(find("open").disabled ? "trouble" : "open"));
   }
 });

@@ -189,7 +189,7 @@ export class Logins {
         seen = await this.#session.call("GET", `/sign-ins/${signIn.id}?after=${signIn.number}`);
       } catch (error) {
         this.#tell(error.message);
-        if (error.status !== 0) return;
+        if (error.status !== 0 && error.status < 500) return;
         await new Promise((resolve) => setTimeout(resolve, 3000));
       }
       if (this.#current !== signIn.id) return;

@@ -4,10 +4,9 @@
 const PREFIX = "/_trestle/v1";
 
 export class Refused extends Error {
-  constructor(status, errcode, message) {
+  constructor(status, message) {
     super(message);
     this.status = status;
-    this.errcode = errcode;
   }
 }
 
@@ -42,11 +41,11 @@ export class Session {
         referrerPolicy: "no-referrer",
       });
     } catch {
-      throw new Refused(0, "", "Trestle does not answer. Are you online?");
+      throw new Refused(0, "Trestle does not answer. Are you online?");
     }
     const answer = await response.json().catch(() => ({}));
     if (!response.ok) {
-      throw new Refused(response.status, answer.errcode ?? "", answer.error ?? "That failed.");
+      throw new Refused(response.status, answer.error ?? "That failed.");
     }
     return answer;
   }
