@@ -8,12 +8,12 @@ from functools import partial
 
 from bridge.core.host.instances import NOT_ALLOWED, Instance, Session
 from bridge.core.lanes.cancellation import Work, is_meant_for_us
-from bridge.core.lanes.frequency import Frequency
 from bridge.core.lanes.patience import LONGEST_PAUSE, persistently
 from bridge.core.logins.loginmeans import Means
 from bridge.core.logins.signin import BEGUN_MOST, BEGUN_SECONDS, SignIn
 from bridge.core.outbox.outgoing import notice
 from bridge.core.permissions.claims import Claims
+from bridge.core.permissions.frequency import Frequency
 from bridge.model import AuditAction, LoginRow, Permission
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import (

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from bridge.core.host.instances import Instance, Session
-from bridge.core.lanes.frequency import Frequency
 from bridge.core.logins.ownlogins import own_login
 from bridge.core.outbox.outgoing import once
+from bridge.core.permissions.frequency import Frequency
 from bridge.core.permissions.optouts import EVERYWHERE
 from bridge.core.portals.directrooms import DirectRooms, Key
 from bridge.core.portals.ignored import is_ignored
