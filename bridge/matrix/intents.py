@@ -7,7 +7,7 @@ from typing import Any
 
 from bridge.matrix.aliases import RoomAliases
 from bridge.matrix.cache import Recent
-from bridge.matrix.client import HomeserverClient, MatrixError, event_id_of, path
+from bridge.matrix.client import HomeserverAway, HomeserverClient, MatrixError, event_id_of, path
 from bridge.matrix.evictions import Evictions
 from bridge.matrix.invited import invitations_of
 from bridge.matrix.members import Members
@@ -99,7 +99,7 @@ class Intents:
         except MatrixError as error:
             if error.status == 401:
                 # It does not know us at all just now, which says nothing of the message.
-                raise TemporaryFailure(str(error)) from error
+                raise HomeserverAway(str(error)) from error
             if error.errcode == "M_DUPLICATE_ANNOTATION":
                 return None  # The reaction is there.
             raise PermanentFailure(_in_words(error)) from error
