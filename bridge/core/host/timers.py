@@ -219,7 +219,10 @@ class TimerKeeper:
         room = ringing.timer.room
         if room is None or self._is_void(ringing.timer):
             return
-        text = f"I could not do what was set for {ringing.timer.at:%F %H:%M} UTC: {detail}."
+        text = (
+            f"I could not do what was set for {ringing.timer.at:%F %H:%M} UTC: "
+            f"{detail.rstrip('.')}."
+        )
         source = ("timer", ringing.id, "parked")
         try:
             await say(self._stage, self._user, room, text, MessageKind.NOTICE, *source)
