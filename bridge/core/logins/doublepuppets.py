@@ -220,6 +220,8 @@ class DoublePuppets:
         if leave.token is not None:
             await self._safe.put(person, _OURS, _RECORD, leave.token.reveal().encode())
         await self._store.set_puppet(person, way)
+        if leave.token is None:
+            await self._safe.delete(person, _OURS, _RECORD)  # One that was given before.
         self._ways[person], self._leaves[person] = way, leave
         self._refused.pop(person, None)
         self._ignored.pop(person, None)
