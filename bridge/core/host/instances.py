@@ -96,7 +96,7 @@ class Session:
     async def wake(self) -> None:
         """Have it try again now, because somebody wants to speak; not while it is refused.
 
-        One that was refused has begun when this returns: why it was refused is over.
+        One that was refused has begun anew when this returns: the old reason no longer counts.
         """
         supervisor = self.supervisor
         if supervisor.connected.is_set() or self.is_refused:
@@ -339,10 +339,10 @@ class Instance:
             session for session in self._sessions.values()
             if session.row.owner == owner and session.row.kind is LoginKind.PERSON
         ]  # fmt: skip
-        own.sort(key=lambda session: (not session.row.preferred, session.row.id))
-        self._linked[owner] = own
-        if not own:
-            del self._linked[owner]
+        self._linked.pop(owner, None)
+        if own:
+            own.sort(key=lambda session: (not session.row.preferred, session.row.id))
+            self._linked[owner] = own
 
     def find_session(self, owner: UserId) -> Session | None:
         """Give the Matrix user's login that speaks, if there is one at work."""
