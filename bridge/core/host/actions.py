@@ -96,7 +96,7 @@ class Order:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A question after the name that is most like a word, with a space before it, if one is."""
+    """Ask after the known name that is most like the word, a space first; empty if none is."""
     near = difflib.get_close_matches(word[:_LONGEST], list(known), n=1)
     return f" Did you mean {near[0]}?" if near else ""
 

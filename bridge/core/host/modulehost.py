@@ -35,7 +35,7 @@ async def keep_nothing(row: LoginRow, name: str, secret: Secret | None) -> None:
 
 @dataclass(slots=True)
 class _Outage:
-    """When the homeserver began not to do what is needed of it, and when that was so last."""
+    """When the homeserver began to fail at what is needed of it, and when it did so last."""
 
     since: float
     last: float

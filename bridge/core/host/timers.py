@@ -100,7 +100,7 @@ class TimerKeeper:
         self.is_ringing = False
 
     def set_tries(self, tries: int) -> None:
-        """Park from now on what failed so often."""
+        """From now on park what has failed so often."""
         self._patience = replace(self._patience, tries=tries)
 
     async def run(self) -> None:

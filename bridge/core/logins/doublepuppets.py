@@ -88,7 +88,7 @@ class DoublePuppets:
         people = [person for person, way in self._ways.items() if way is Way.APPSERVICE]
         if not people:
             return
-        # It is the registration that lets us, so that one stands for all.
+        # It is the registration that lets us, so one person stands for all.
         try:
             await self._doubles.check(people[0], Leave())
         except PermanentFailure:

@@ -120,7 +120,7 @@ class Logins:
         return self._means.permissions.allows(person, Permission.USER, instance)
 
     async def run(self) -> None:
-        """Have what goes on beside the rest at work, until cancelled."""
+        """Do what goes on beside the rest, until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             try:

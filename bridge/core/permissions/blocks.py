@@ -43,6 +43,6 @@ class Blocks:
 
 
 def server_of(person: str) -> str:
-    """The homeserver of a Matrix id, in small letters: names of hosts are the same in all letters,
-    and ids of people are not. It may hold a port."""
+    """The homeserver of a Matrix id, in small letters: hosts' names are the same in any case,
+    people's ids are not. It may include a port."""
     return person.partition(":")[2].lower()

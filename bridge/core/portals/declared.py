@@ -57,7 +57,7 @@ class _Wanted:
 class DeclaredRooms:
     """Has the rooms of the settings as they are declared.
 
-    What the list made, the list unmakes; what people set up themselves is theirs, and said to
+    What the list made, the list unmakes; what people set up themselves is theirs, and is said to
     differ. The rules are those of a person who asks for it: the network's consent, no encrypted
     room, and an admin of the settings who has the power to change the room's.
     """

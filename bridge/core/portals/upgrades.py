@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 class Upgrades:
-    """Follows a tombstone only where both rooms say the same, and who set it runs both.
+    """Follows a tombstone only where both rooms say the same, and whoever set it runs both.
 
-    One other bridge was led into a room of a stranger by a tombstone alone (CVE-2021-32659).
+    Another bridge was once led into a stranger's room by a tombstone alone (CVE-2021-32659).
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Upgrades:
     async def follow(self, door: Doorway, item: Item) -> None:
         """Move the portal, or say in the old room why not. Raises ``TemporaryFailure``."""
         item.drop()
-        # Who unties it meanwhile does that before, or when all of the move is done.
+        # Whoever unties it meanwhile does so before the move, or once all of it is done.
         async with self._plumbing.holding(door) as is_there:
             if is_there:
                 await self._follow(door, item)

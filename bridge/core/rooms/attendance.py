@@ -29,7 +29,7 @@ class _NotToBeSeenError(HomeserverAway):
 
 
 class Attendance:
-    """One room's. Whether everybody of the chat, who has spoken, or nobody: ``Members``.
+    """One room's: everybody of the chat, those who have spoken, or nobody (``Members``).
 
     Who is in the room is asked once. Where the homeserver does not answer, nothing waits for it:
     room and chat are compared when it does (``core.catchingup``).
@@ -71,12 +71,12 @@ class Attendance:
 
     @property
     def waiting(self) -> int:
-        """How many are to come or to go yet."""
+        """How many are yet to come or go."""
         return len(self._coming) + len(self._going)
 
     @property
     def going(self) -> Set[UserId]:
-        """The ghosts that are to leave the room yet."""
+        """The ghosts that are yet to leave the room."""
         return frozenset(self._going)
 
     async def present(self) -> set[UserId]:
@@ -203,7 +203,7 @@ class Attendance:
                     await self._match()
 
     async def let_go(self, user: RemoteUserId) -> None:
-        """Have somebody's ghost out of the room who does not want to be there."""
+        """Have the ghost of somebody who does not want to be there out of the room."""
         gone = RemoteUser(id=user, name=user)
         self._coming.pop(self._ghost(gone), None)
         if self._present is None:

@@ -44,7 +44,7 @@ class CatchingUp:
         self._group: asyncio.TaskGroup | None = None
 
     def want(self, one: Behind) -> None:
-        """Something lacks in a room: try until it does not, or it is forgotten."""
+        """A room lacks something: try until it does not, or is forgotten."""
         if one not in self._behind and one not in self._gone:
             self._behind.add(one)
             self._start(one)

@@ -38,7 +38,7 @@ class Comings:
                 await self._let_go(person)
 
     async def _welcome(self, person: UserId, event: dict[str, Any]) -> None:
-        """Give an admin power in a room that we made: there nobody is who could do that."""
+        """Give an admin power in a room that we made: nobody there could do that."""
         facts, portal = self._facts, self._facts.portal
         if not facts.is_own_room or _was_there(event):
             return

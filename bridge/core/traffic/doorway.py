@@ -91,7 +91,7 @@ class Doorway:
         self.waits_because = ""
         """Why its messages wait; empty if they do not."""
         self.ends_in: RoomId | None = None
-        """The room in which it is about to end, for that is encrypted."""
+        """The room in which it is about to end, since that is encrypted."""
         self._house = house
         self._last_sent: Row | None = None
         self._told_waiting = False
@@ -364,7 +364,7 @@ class Doorway:
     # --- what waits for long ---
 
     async def _tell_that_it_waits(self, item: Item, error: TemporaryFailure) -> None:
-        """Say so in the room, once an outage, to those who may think that they were heard."""
+        """Say so in the room, once per outage, to those who may think that they were heard."""
         age = asyncio.get_running_loop().time() - item.row.landed_at
         if self._told_waiting or self.voices.are_over or age < self._house.tell_after:
             return
@@ -387,7 +387,7 @@ class Doorway:
     async def _leave_out(self, item: Item) -> bool:
         """Leave out the oldest of very many late messages, once the network is back.
 
-        Both sides are told before it is decided for good, so that nobody misses it by a crash.
+        Both sides are told before it is decided for good: a crash keeps nobody from knowing.
         """
         house, loop = self._house, asyncio.get_running_loop()
         is_early = loop.time() - item.row.landed_at < house.lateness.after

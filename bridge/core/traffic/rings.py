@@ -82,7 +82,7 @@ class Rings:
     def _said_at(self, event: dict[str, Any]) -> float:
         """When it was said, in seconds since 1970, as its sender's homeserver says.
 
-        Of what our own users say that is when it left our outbox, so that their word counts.
+        For our own users that is when it left our outbox, so the time that they give counts.
         """
         stamp = event.get("origin_server_ts")
         if self._house.namespaces.is_ours(event["sender"]):

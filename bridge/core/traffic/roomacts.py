@@ -29,13 +29,13 @@ LATE_SECONDS = 60.0
 """So long after it was done in the room nothing is done to a person of the network any more:
 somebody else may go by that name by then."""
 CLOCKS_SECONDS = 240.0
-"""By so much a homeserver's clock may be behind ours, and what is done there count as done now."""
+"""A homeserver's clock may be so far behind ours, and what is done there count as done now."""
 
 Act = Callable[[ManagesChats], Awaitable[None]]
 
 
 class RoomActs:
-    """One portal's. Whoever does it does it with the own connection, else with the relay's.
+    """One portal's. Whoever does it does so by their own connection, else by the relay's.
 
     The room lets somebody do it, or the event would not be; the network says what the connection
     may. What it refuses is told in the room.
