@@ -34,7 +34,7 @@ class Action:
     run: Callable[["Order"], Awaitable[str]] = field(repr=False)
     """Does it and gives the answer, empty if there is none to give here."""
     words: frozenset[str] = frozenset()
-    """Fixed words that may follow, to be read in any case of letters."""
+    """Fixed words that may follow, read in upper or lower case."""
     needs_power: bool = False
     """The sender must have the power to change the room's settings."""
     looks_alone: bool = False

@@ -293,8 +293,8 @@ class Instance:
         return session
 
     async def end_automatic(self, owner: UserId) -> None:
-        """Have the login that was made for the person at work no more, until they speak again."""
-        async with self._making:  # Who makes one just now has read the vault before.
+        """Stop the login that was made for the person, until they speak again."""
+        async with self._making:  # Whoever is just making one has read the vault before.
             automatic = self._by_owner.pop(owner, None)
         if automatic is not None:
             await self.close_login(automatic.row.id)

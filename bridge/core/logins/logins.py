@@ -273,7 +273,7 @@ class Logins:
         Give what the linked ones are called. Raises ``TemporaryFailure``.
         """
         ended = []
-        async with self._keeping:  # What was being made is there; who is claimed makes no more.
+        async with self._keeping:  # What was being made is there; the claim lets no more be made.
             rows = await self._means.accounts.logins_of(owner)
         for row in rows:
             self._ending.add(row.id)
@@ -426,7 +426,7 @@ class Logins:
         task.add_done_callback(forget)
 
     def _stop_telling(self, login: LoginId) -> None:
-        """Say no more of a login how it was."""
+        """Stop saying how a login was."""
         for what in (_refusal(login), _absence(login)):
             task = self._telling.pop(what, None)
             if task is not None:

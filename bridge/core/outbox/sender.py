@@ -67,7 +67,7 @@ OnEnd = Callable[[Outgoing, str], None]
 MayGo = Callable[[Outgoing], Awaitable[bool]]
 """Says whether what a chat says may be put into its room now. Raises ``TemporaryFailure``."""
 FindOver = Callable[[date], Forgotten | None]
-"""Says so if nothing is kept any more of what was put on a day."""
+"""Gives why, if nothing that was put on a day is kept any more."""
 _DONE = frozenset({SendKind.LEAVE, SendKind.REDACT, SendKind.KICK, SendKind.BAN, SendKind.UNBAN})
 """What is done at any time: only the reason is somebody's words."""
 

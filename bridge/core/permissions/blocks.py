@@ -7,8 +7,8 @@ from bridge.storage.consents import BlockStore
 
 
 class Blocks:
-    """Asked of every message, so it is held in memory. They outlast the portal: who was blocked
-    is not back when the chat is bridged again."""
+    """Asked of every message, so it is held in memory. They outlast the portal: whoever was
+    blocked is not back when the chat is bridged again."""
 
     def __init__(self, store: BlockStore) -> None:
         self._store = store

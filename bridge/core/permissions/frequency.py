@@ -1,4 +1,4 @@
-"""How often people have done something lately, where each may only so often."""
+"""How often people have done lately what each may do only so often."""
 
 import asyncio
 from collections import deque

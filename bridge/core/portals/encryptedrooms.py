@@ -95,7 +95,7 @@ class EncryptedRooms:
             self._at_work.discard(door)
 
     def troubles(self) -> dict[str, str]:
-        """A sentence for each bridge that ended so in the last day and was not made anew."""
+        """A sentence for each bridge that ended this way in the last day and was not made anew."""
         now = self._house.clock.now()
         self._ended = {
             key: (at, door)

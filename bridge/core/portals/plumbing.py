@@ -402,7 +402,7 @@ class Plumbing:
         return bool(await self._house.intents.state(room, BRIDGE_TYPES[0], key))
 
     async def retract(self, door: Doorway, room: RoomId) -> None:
-        """Tell clients of the bridge no more in a room that it has left."""
+        """Stop telling clients of the bridge in a room that it has left."""
         if await self._may_publish(room):
             await self._house.sender.put(self._states(door, room, {}))
 

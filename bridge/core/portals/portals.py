@@ -358,7 +358,7 @@ class Portals:
             await self.direct_chats.receive(row, event)
 
     async def let_speak(self, room: RoomId, user: UserId) -> None:
-        """Have a ghost or a bot speak in a room, whose chats may be such that not everybody may.
+        """Let a ghost or a bot speak in a room: not everybody may while a chat is moderated.
 
         Raises ``TemporaryFailure`` when the database is away.
         """
@@ -391,7 +391,7 @@ class Portals:
             door.audience.forget()
 
     def forget_listing(self, room: RoomId) -> None:
-        """Whether the room is in its network's list is not known any more."""
+        """Forget whether the room is in its network's list."""
         for door in self.in_room(room):
             door.facts.forget_listing()
 

@@ -57,7 +57,7 @@ class Upgrades:
         house, number = self._house, door.portal.id
         for old in [old for moving, old in self._moving if moving == number]:
             there = self._ghosts(door, await house.intents.joined_members(old))
-            # Not as the portal's: they go though it is no more.
+            # Not as the portal's: they go though it is gone by then.
             await house.sender.put([
                 Outgoing(room=old, user=ghost, kind=SendKind.LEAVE, content={},
                          transaction_id=once())
@@ -90,7 +90,7 @@ class Upgrades:
         await self._move(door, room, sender)
 
     async def _was_cut_off(self, door: Doorway, old: RoomId, sender: UserId) -> bool:
-        """Whether an earlier process moved the bridge here from the old room, and did no more."""
+        """Whether an earlier process moved the bridge here from there, and got no further."""
         house, room = self._house, door.portal.room
         # Where another bridge of the network is still, its ghosts tell nothing.
         still = {other.portal.instance for other in self._portals.in_room(old)}

@@ -50,7 +50,7 @@ class CatchingUp:
             self._start(one)
 
     def forget(self, *gone: Behind) -> None:
-        """Try no more, and break off what is tried: the room is the chat's no longer."""
+        """Stop trying, and break off any try under way: the room is the chat's no longer."""
         self._behind.difference_update(gone)
         self._gone.update(gone)
         for one in gone:

@@ -12,7 +12,7 @@ from bridge.sdk.ids import UserId
 from bridge.sdk.module import JoinsChats
 
 _ALL_POWER = 100
-"""What somebody has who makes a room, and so what those have who run ours."""
+"""What the maker of a room has, and so what those have who run ours."""
 
 
 class Comings:

@@ -183,7 +183,7 @@ class Departures:
         if media is None:
             return
         was = await self._house.intents.find_content(room, target)
-        # What cannot be seen any more may have been another.
+        # What can no longer be seen may have been another.
         if was is None or read_mxc(was.get("url")) != media:
             await self._house.deletions.end_links(room, target)
 
@@ -302,7 +302,7 @@ class Departures:
         target = _annotated(event)
         if self._last and self._last in {target, reaction.target}:
             return Rich.plain(f"reacted with {reaction.key}")
-        # No name: who is named on IRC is called.
+        # No name: whoever is named on IRC is alerted.
         quoted = await self._quote(target)
         about = f'"{quoted}"' if quoted else "an earlier message"
         return Rich.plain(f"reacted with {reaction.key} to {about}")
