@@ -9,7 +9,6 @@ from bridge.core.traffic.voices import Voices
 from bridge.model import Permission
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import UserId
-from bridge.sdk.module import JoinsChats
 
 _ALL_POWER = 100
 """What the maker of a room has, and so what those have who run ours."""
@@ -57,8 +56,7 @@ class Comings:
         session = instance.find_session(person) if instance else None
         chat = RemoteChat(id=portal.chat, name=portal.chat_name)
         for one in filter(None, {session, lent}):
-            if isinstance(one.client, JoinsChats):
-                await one.client.leave(chat, "left the room")
+            await one.leave(chat, "left the room")
 
 
 def _was_there(event: dict[str, Any]) -> bool:
