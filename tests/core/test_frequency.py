@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bridge.core.lanes.frequency import Frequency
+from bridge.core.permissions.frequency import Frequency
 from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.ids import UserId
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -12,7 +12,6 @@ from bridge.core.host.instances import NOT_ALLOWED, Instance
 from bridge.core.host.rejoining import Rejoining
 from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
-from bridge.core.traffic.doorway import Doorway
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import LoginRow
 from bridge.sdk import Host, Login
@@ -22,7 +21,7 @@ from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, UserId
 from bridge.sdk.login import LoginKind, LoginState
 from bridge.sdk.module import Directory
 from bridge.sdk.secret import Secret
-from tests.core.ground import NEAR, Ground
+from tests.core.ground import Ground
 from tests.core.instances import Line, Quiet, Rows, network
 
 ALICE, BEA = UserId("@alice:hs"), UserId("@bea:hs")
@@ -243,10 +242,8 @@ async def test_what_a_module_fails_at_is_a_failure_of_that_chat_for_whoever_asks
             await plumbing.read_chat(instance, "#odd")
         with pytest.raises(TemporaryFailure, match="line did not answer in time"):
             await plumbing.read_chat(instance, "slow")
-        cast(Any, ground.house).instances = {NEAR: instance}
-        door = Doorway(ground.portal, ground.house)
         assert instance.relay is not None
-        await door._dismiss(instance.relay, "a relay speaks here now")
+        await instance.relay.leave(odd, "a relay speaks here now")
 
 
 async def test_a_chat_that_somebody_wishes_for_and_that_is_refused_is_tried_again() -> None:

@@ -1,12 +1,15 @@
 """Whose level counts: the person's own, else the server's, else that of everybody."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from bridge.core.permissions.permissions import Permissions
 from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, UserId
+from bridge.settings.records import DatabaseSettings
+from tests.conformance.stage import ALICE, ROOM, ask, play
 
 NONE, RELAY, USER, ADMIN = Permission
 ME, NEIGHBOUR, STRANGER = (UserId(f"@{one}") for one in ("me:ex.org", "bea:ex.org", "x:y.org"))
@@ -51,3 +54,19 @@ def test_a_servers_name_counts_in_whatever_letters_and_a_persons_as_it_is_writte
 def test_who_is_ours_has_no_level_whatever_is_written() -> None:
     permissions = Permissions({"*": ADMIN, ME: ADMIN}, "ex.org", is_ours=lambda one: one == ME)
     assert (permissions.of(ME), permissions.of(NEIGHBOUR)) == (NONE, ADMIN)
+
+
+async def test_a_bot_hears_those_alone_whom_its_own_permissions_let(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        permissions = stage.app.parts.permissions
+        dice, alice = InstanceId("dice"), UserId(ALICE)
+        permissions.set({"*": USER}, {dice: {alice: RELAY}})
+        await stage.put(ask("unheard"), ask("general", sender="@bea:elsewhere.example"))
+        await stage.homeserver.wait_until(lambda: stage.homeserver.texts(ROOM) == ["general"])
+        permissions.set({"*": NONE}, {dice: {alice: USER}})
+        await stage.put(ask("unheard as well", sender="@bea:elsewhere.example"), ask("its own"))
+        await stage.homeserver.wait_until(
+            lambda: stage.homeserver.texts(ROOM) == ["general", "its own"]
+        )

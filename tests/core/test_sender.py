@@ -76,6 +76,32 @@ async def test_what_fails_as_nobody_foresaw_is_put_aside_and_keeps_nothing_else_
         assert parked == ParkReason.FAILED.value
 
 
+async def test_a_database_that_is_away_is_not_taken_for_the_homeserver(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    tries, is_back = 0, False
+
+    async def may_go(outgoing: Outgoing) -> bool:
+        nonlocal tries
+        tries += 1
+        if not is_back:
+            raise TemporaryFailure("the database is away", retry_after=0.01)
+        return True
+
+    async with play(database_settings, folder) as stage:
+        sender = stage.app.parts.sender
+        sender.may_go = may_go
+        await sender.put([say("late")])
+        await wait_until(lambda: tries > 5)
+        assert not sender.trouble
+        stage.homeserver.rules.append(away)
+        is_back = True
+        await wait_until(lambda: bool(sender.trouble))
+        stage.homeserver.rules.clear()
+        await stage.homeserver.wait_until(lambda: stage.homeserver.texts(ROOM) == ["late"])
+        await wait_until(lambda: not sender.trouble)
+
+
 async def test_a_backlog_of_the_last_process_goes_out_before_what_is_new(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:

@@ -123,6 +123,25 @@ async def test_a_declared_room_is_made_once_and_undone_when_it_is_taken_out(
             assert (await again.reload(app)).done == []
 
 
+async def test_what_is_taken_out_is_undone_though_another_network_has_a_chat_of_that_name_there(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    alice = await town.person("alice")
+    name, room = await public_room(alice)
+    async with run_ngircd() as irc:
+        settings = settings_for(
+            town, folder, database_settings, irc, alice,
+            declare(name, {"near": "#same", "far": "#same"}),
+        )  # fmt: skip
+        far = replace(settings.modules[InstanceId("near")], instance=InstanceId("far"))
+        modules = {**settings.modules, InstanceId("far"): far}
+        again = Again(replace(settings, modules=modules))
+        async with running(again.settings, read_again=again.read) as app:
+            await wait_until(lambda: len(bridged(app, room)) == 2)
+            await again.reload(app, rooms=[declare(name, {"near": "#same"})])
+            assert [door.portal.instance for door in app.parts.portals.in_room(room)] == ["near"]
+
+
 async def test_what_cannot_be_made_is_said_and_made_once_it_can_be(
     town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:

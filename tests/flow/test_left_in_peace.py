@@ -19,7 +19,7 @@ from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 NO = "those who run #peace have said no: it is not bridged before"
-HOW = "unless an admin of this bridge says so in a room: bridge near #peace"
+HOW = "unless an admin of this bridge says so in a room: !trestle bridge near #peace"
 ALIAS = "#_trestle_near_=23peace:test.example"
 
 

@@ -34,7 +34,7 @@ class Action:
     run: Callable[["Order"], Awaitable[str]] = field(repr=False)
     """Does it and gives the answer, empty if there is none to give here."""
     words: frozenset[str] = frozenset()
-    """Fixed words that may follow, to be read in any case of letters."""
+    """Fixed words that may follow, read in upper or lower case."""
     needs_power: bool = False
     """The sender must have the power to change the room's settings."""
     looks_alone: bool = False
@@ -96,7 +96,7 @@ class Order:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A question after the name that is most like a word, with a space before it, if one is."""
+    """Ask after the known name that is most like the word, a space first; empty if none is."""
     near = difflib.get_close_matches(word[:_LONGEST], list(known), n=1)
     return f" Did you mean {near[0]}?" if near else ""
 

@@ -29,7 +29,7 @@ _HOW_TO_SAY_NO = f"say `{as_typed('optout')}`, or `{as_typed('optout everywhere'
 
 _SPEAKERS = {
     Puppets.AUTOMATIC: "each of you is given a connection there, and told before it is made",
-    Puppets.LOGIN: "who has linked an account there speaks from it "
+    Puppets.LOGIN: "whoever has linked an account there speaks from it "
     f"(`{as_typed('login')}`), and for "
     "the others a relay speaks and names them",
     Puppets.RELAY: "a relay speaks there for all of you and names you",
@@ -134,7 +134,7 @@ class Announcer:
                 told.read.set()
 
     def forget(self, person: UserId) -> None:
-        """Know nothing more of somebody: what they were told is erased, and is told anew."""
+        """Forget about somebody: what they were told is erased, and they are told anew."""
         self._known = {key for key in self._known if key[0] != person}
         self._reading.pop(person, None)
 

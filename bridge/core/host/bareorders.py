@@ -21,7 +21,7 @@ class BareOrders:
     """
 
     def __init__(self, *, seconds: float = _SECONDS) -> None:
-        """``seconds``: for so long what the bot told of it counts."""
+        """``seconds``: for how long it counts that the bot told of it."""
         self._seconds = seconds
         self.secrets: Callable[[], Collection[str]] = tuple
         """Gives the commands of networks that take a secret alone, with a network's name before

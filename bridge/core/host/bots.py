@@ -231,7 +231,7 @@ class Seat:
         if item.event["type"] != "m.room.message" or content.get("msgtype") == "m.notice":
             return
         if call.direct or str(content.get("body")).startswith("!"):
-            await call.reply(f"I could not do that: {detail}.")
+            await call.reply(f"I could not do that: {detail.rstrip('.')}.")
 
     def call(self, item: Item, text: str) -> BotCall:
         """Wrap the item for a module."""
@@ -256,6 +256,7 @@ class ModuleSeat(Seat):
         direct_with: UserId | None,
     ) -> None:
         super().__init__(f"bot:{instance}", user, room, stage, direct_with=direct_with)
+        self._instance = instance
         self._bot = bot
         self._commands: Mapping[str, Command] = {c.name: c for c in bot.commands}
         self._listener = bot if isinstance(bot, HearsMessages) else None
@@ -264,7 +265,7 @@ class ModuleSeat(Seat):
         """Run a command of the bot, or let it hear the message."""
         # Notices are what bots say; answering them is how loops begin.
         if content.get("msgtype") == "m.notice" or (
-            self.stage.permissions.of(item.event["sender"]) < Permission.USER
+            self.stage.permissions.of(item.event["sender"], self._instance) < Permission.USER
         ):
             item.drop()
             return

@@ -34,7 +34,7 @@ class Installed:
         """Import the connector's or bot's class. Raises ``ConfigError`` if it cannot be."""
         try:
             return self.entry.load()
-        except (ImportError, AttributeError, SyntaxError) as error:
+        except Exception as error:  # A module is a stranger.
             raise ConfigError(
                 f"the module {self.name} is installed but cannot be loaded: {error}"
             ) from error

@@ -1,6 +1,7 @@
 """The configured modules at work: connectors with their logins, each login supervised."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -16,13 +17,7 @@ from bridge.core.permissions.claims import Claims
 from bridge.model import Clock, LoginRow
 from bridge.sdk.chatkeys import JoinsLockedChats
 from bridge.sdk.errors import DeliveryError, LoginRequired, PermanentFailure, TemporaryFailure
-from bridge.sdk.events import (
-    ConsentRequest,
-    RemoteChat,
-    RemoteEvent,
-    RemoteShutOut,
-    RemoteUser,
-)
+from bridge.sdk.events import ConsentRequest, RemoteChat, RemoteEvent, RemoteShutOut, RemoteUser
 from bridge.sdk.ids import InstanceId, LoginId, UserId
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.module import (
@@ -37,6 +32,8 @@ from bridge.sdk.module import (
 )
 from bridge.sdk.secret import Secret
 from bridge.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
 
 Receive = Callable[[InstanceId, LoginRow, RemoteEvent], Awaitable[None]]
 
@@ -96,7 +93,7 @@ class Session:
     async def wake(self) -> None:
         """Have it try again now, because somebody wants to speak; not while it is refused.
 
-        One that was refused has begun when this returns: why it was refused is over.
+        One that was refused has begun anew when this returns: the old reason no longer counts.
         """
         supervisor = self.supervisor
         if supervisor.connected.is_set() or self.is_refused:
@@ -105,6 +102,17 @@ class Session:
         supervisor.wake()
         if was_refused:
             await asyncio.sleep(0)
+
+    async def leave(self, chat: RemoteChat, reason: str) -> None:
+        """Have it out of the chat; one that is not connected is out of it already."""
+        if not isinstance(self.client, JoinsChats):
+            return
+        try:
+            with outliving_module("leave a chat"):
+                async with asyncio.timeout(5):
+                    await self.client.leave(chat, reason)
+        except (DeliveryError, TimeoutError) as error:
+            log.info("a puppet is not connected: %s", error, extra={"event": "not_there"})
 
 
 class Instance:
@@ -240,11 +248,9 @@ class Instance:
 
         async def foretell() -> str:
             connector: object = self.connector
-            return (
-                await connector.foretell_name(owner, name)
-                if isinstance(connector, NamesPuppets)
-                else ""
-            )
+            if isinstance(connector, NamesPuppets):
+                return await connector.foretell_name(owner, name)
+            return ""
 
         return foretell
 
@@ -293,8 +299,8 @@ class Instance:
         return session
 
     async def end_automatic(self, owner: UserId) -> None:
-        """Have the login that was made for the person at work no more, until they speak again."""
-        async with self._making:  # Who makes one just now has read the vault before.
+        """Stop the login that was made for the person, until they speak again."""
+        async with self._making:  # Whoever is just making one has read the vault before.
             automatic = self._by_owner.pop(owner, None)
         if automatic is not None:
             await self.close_login(automatic.row.id)
@@ -339,10 +345,10 @@ class Instance:
             session for session in self._sessions.values()
             if session.row.owner == owner and session.row.kind is LoginKind.PERSON
         ]  # fmt: skip
-        own.sort(key=lambda session: (not session.row.preferred, session.row.id))
-        self._linked[owner] = own
-        if not own:
-            del self._linked[owner]
+        self._linked.pop(owner, None)
+        if own:
+            own.sort(key=lambda session: (not session.row.preferred, session.row.id))
+            self._linked[owner] = own
 
     def find_session(self, owner: UserId) -> Session | None:
         """Give the Matrix user's login that speaks, if there is one at work."""
@@ -427,14 +433,7 @@ class Instance:
         """Have every login out of the chat."""
         self.trouble.pop(chat.id, None)
         for session in self.sessions:
-            client = session.client
-            if isinstance(client, JoinsChats):
-                try:
-                    with outliving_module("leave a chat"):
-                        async with asyncio.timeout(5):
-                            await client.leave(chat, reason)
-                except (TimeoutError, DeliveryError):
-                    continue  # Not connected: then it is out of the chat already.
+            await session.leave(chat, reason)
 
     def _open(
         self, row: LoginRow, name: str, secrets: Mapping[str, Secret], *, may_use: bool = True

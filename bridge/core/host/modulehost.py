@@ -22,7 +22,7 @@ UNANSWERED_SECONDS = 60.0
 """So long what is said to one person alone waits for the homeserver, which must make its room or
 say who reads there. All else goes without."""
 LULL_SECONDS = 10.0
-"""After so long without a failure the next one is of another outage."""
+"""After so long without a failure the next one belongs to another outage."""
 
 Keep = Callable[[LoginRow, str, Secret | None], Awaitable[None]]
 """Keeps something beside what a login signs in with. Raises ``TemporaryFailure``."""
@@ -35,7 +35,7 @@ async def keep_nothing(row: LoginRow, name: str, secret: Secret | None) -> None:
 
 @dataclass(slots=True)
 class _Outage:
-    """When the homeserver began not to do what is needed of it, and when that was so last."""
+    """When the homeserver began to fail at what is needed of it, and when it did so last."""
 
     since: float
     last: float

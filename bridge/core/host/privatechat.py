@@ -57,9 +57,10 @@ class PrivateChats:
 
     async def offer(self, bot: UserId, person: UserId, room: RoomId, *, direct: bool) -> None:
         """Tell the person of an unencrypted chat with the bot, made if need be: once for each
-        encrypted room, so that who declines is not asked again and again.
+        encrypted room, so that whoever declines is not asked again and again.
 
-        ``direct``: the room is the bot's chat with that person; who has another is told nothing.
+        ``direct``: the room is the bot's chat with that person; if they have another, they are
+        told nothing.
         Raises a ``DeliveryError`` with the reason.
         """
         if self._permissions.highest(person) < Permission.USER:

@@ -53,7 +53,7 @@ class Rejoining:
         tell: Tell = _tell_nobody,
     ) -> None:
         """``chats`` gives what is bridged by now; ``first_pause`` is in seconds; ``tell`` says
-        why the relay is not in a chat and tries no more, or raises ``TemporaryFailure``."""
+        why the relay is not in a chat and stops trying, or raises ``TemporaryFailure``."""
         self._relay = relay
         self._chats = chats
         self._first_pause = first_pause
@@ -107,7 +107,7 @@ class Rejoining:
     async def _join(self, chats: Sequence[RemoteChat]) -> Sequence[RemoteChat]:
         """Have the relay in the chats; give those that are to be tried again later.
 
-        None are where the relay is not connected any more: the next connect begins anew.
+        None are if the relay is no longer connected: the next connect begins anew.
         """
         left: list[RemoteChat] = []
         for start in range(0, len(chats), _AT_ONCE):
@@ -145,7 +145,7 @@ class Rejoining:
             relay.trouble[chat.id] = str(error)
             return False
         except Exception as error:
-            # The module's own failures are told by now; this is one of ours, and outlived, too.
+            # The module's own failures are dealt with above; this is ours, and is outlived, too.
             relay.trouble[chat.id] = f"it failed with {type(error).__name__}"
             log.exception(
                 "%s failed to join a bridged chat", relay.name, extra={"event": "join_failed"}

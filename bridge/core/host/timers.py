@@ -100,7 +100,7 @@ class TimerKeeper:
         self.is_ringing = False
 
     def set_tries(self, tries: int) -> None:
-        """Park from now on what failed so often."""
+        """From now on park what has failed so often."""
         self._patience = replace(self._patience, tries=tries)
 
     async def run(self) -> None:
@@ -219,7 +219,10 @@ class TimerKeeper:
         room = ringing.timer.room
         if room is None or self._is_void(ringing.timer):
             return
-        text = f"I could not do what was set for {ringing.timer.at:%F %H:%M} UTC: {detail}."
+        text = (
+            f"I could not do what was set for {ringing.timer.at:%F %H:%M} UTC: "
+            f"{detail.rstrip('.')}."
+        )
         source = ("timer", ringing.id, "parked")
         try:
             await say(self._stage, self._user, room, text, MessageKind.NOTICE, *source)

@@ -15,9 +15,9 @@ would leave a coroutine that nobody ever awaits."""
 
 
 def is_meant_for_us() -> bool:
-    """Whether somebody cancelled the task that runs; ask where a module's call was cancelled.
+    """Whether somebody cancelled the running task; ask where a module's call was cancelled.
 
-    A module may wait for what it cancelled itself: that ends its call, and is a crash of it.
+    A module may await something that it cancelled itself: that ends its call, and is its crash.
     """
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
@@ -25,9 +25,9 @@ def is_meant_for_us() -> bool:
 
 @contextmanager
 def outliving_module(what: str) -> Iterator[None]:
-    """Have a crash of module code, or its own cancellation, be a ``TemporaryFailure``.
+    """Turn a crash of module code, or a cancellation of its own, into a ``TemporaryFailure``.
 
-    ``what`` is for the log: what it was to do. ``DeliveryError`` and ``TimeoutError`` go through.
+    ``what`` tells the log what it was to do. ``DeliveryError`` and ``TimeoutError`` go through.
     """
     try:
         yield

@@ -13,7 +13,7 @@ from bridge.storage.deletions import DeletionStore
 
 class Deletions:
     """Has a lane of its own: a deletion counts at once, also where the network is away, the room
-    is paused or bridged no more, or deletions do not cross.
+    is paused or no longer bridged, or deletions do not cross.
     """
 
     name, deadline, holds = "deletions", 60.0, False

@@ -9,7 +9,7 @@ from bridge.model import Forgotten
 
 
 def forget(router: Router, days: Collection[date]) -> None:
-    """Let go what waits of days that were just dropped, and have the log say so.
+    """Let go of what still waits of days that were just dropped, and have the log say so.
 
     What a consumer has in hand is let go once that fails; it may be out in the world by now.
     """

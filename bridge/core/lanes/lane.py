@@ -128,7 +128,7 @@ class Lane:
                 kept.append(item)
                 continue
             taken.append((item.row, item.index))
-            if item.again:  # Nobody looks after it any more, however far it came.
+            if item.again:  # However far it came, nobody looks after it any more.
                 self.slot.finish()
         for place in self.beyond:
             (taken if day in {None, place[0].id.day} else beyond).append(place)

@@ -1,4 +1,4 @@
-"""What is left out when a network was away for so long that all of it cannot be said any more."""
+"""What is left out when a network was away for so long that not all of it can still be said."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ class Cut:
 def find_cut(places: Iterable[tuple[Row, int]], now: float, lateness: Lateness) -> Cut | None:
     """Choose what is left out of what waits, in order; None if all of it is sent.
 
-    ``now`` is loop time. Nothing that is not late is left out, nor any of the newest; and for
-    less than as many again as are kept it is not worth it.
+    ``now`` is loop time. Nothing that is not late is left out, nor any of the newest; to leave
+    out no more than are kept is not worth it.
     """
     waiting = list(places)
     number = 0

@@ -37,7 +37,7 @@ class Patience:
 
 
 async def persistently(action: Callable[[], Awaitable[_T]], longest: float = _AGAIN_SECONDS) -> _T:
-    """Do it, however long the database or the homeserver is away: who calls can only wait.
+    """Do it, however long the database or the homeserver is away: the caller can only wait.
 
     The pauses grow to ``longest`` seconds, and are at least what is asked for, up to a minute.
     What is no ``TemporaryFailure`` goes through.
@@ -52,7 +52,7 @@ async def persistently(action: Callable[[], Awaitable[_T]], longest: float = _AG
 
 
 async def promptly(question: Awaitable[_T]) -> _T:
-    """Ask the homeserver what others wait behind: a word that does not come soon is none.
+    """Ask the homeserver something that others wait behind: no answer soon is no answer.
 
     Raises ``HomeserverAway``. Only for what may be cut off: nothing is to be stored in it.
     """

@@ -131,10 +131,11 @@ class Marker:
         self._touched: list[Row] = []
         self._wanted = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._settling: list[tuple[int, asyncio.Future[None]]] = []
-        """Who waits until so many batches are written."""
+        self._settling: list[asyncio.Future[None]] = []
+        """Those who wait until the next batch is written."""
         self._writing: list[Row] = []
-        self._written = 0
+        self._settling_now: list[asyncio.Future[None]] = []
+        """Those who wait for the batch that is being written."""
 
     def touch(self, row: Row) -> None:
         """Have the row's progress written soon."""
@@ -156,13 +157,13 @@ class Marker:
         """Return when all that is marked now is durable; or what is marked of one row."""
         if not self._touched and not self._writing:
             return
-        if row is not None and not row.touched and row not in self._writing:
+        is_next = bool(self._touched) if row is None else row.touched
+        if row is not None and not is_next and row not in self._writing:
             return
-        goal = self._written + bool(self._touched) + bool(self._writing)
         self._hurry.set()
         # A future for each: woken by a condition they would all queue for its lock.
         settled = asyncio.get_running_loop().create_future()
-        self._settling.append((goal, settled))
+        (self._settling if is_next else self._settling_now).append(settled)
         await settled
 
     async def run(self) -> None:
@@ -191,6 +192,7 @@ class Marker:
         for row in batch:
             row.touched = False
         self._writing = batch
+        self._settling_now, self._settling = self._settling, []
         # Taken at one moment: what is done meanwhile may have links that are not among these.
         marks, links = [row.mark() for row in batch], self._links.noted()
         try:
@@ -199,6 +201,7 @@ class Marker:
         except BaseException as error:
             for row in batch:
                 self.touch(row)
+            self._settling[:0], self._settling_now = self._settling_now, []
             if not isinstance(error, TemporaryFailure):
                 raise
             log.warning("progress is not written yet: %s", error, extra={"event": "marks_waiting"})
@@ -207,12 +210,9 @@ class Marker:
         finally:
             self._writing = []
         failpoint("marked")
-        self._written += 1
-        waiting, self._settling = self._settling, []
-        for goal, settled in waiting:
-            if goal > self._written:
-                self._settling.append((goal, settled))
-            elif not settled.done():
+        waiting, self._settling_now = self._settling_now, []
+        for settled in waiting:
+            if not settled.done():
                 settled.set_result(None)
 
     async def _write_last(self) -> None:

@@ -97,7 +97,7 @@ class Router:
         return lane
 
     def set_tries(self, tries: int) -> None:
-        """Park from now on what failed so often."""
+        """From now on park what has failed so often."""
         self._patience = replace(self._patience, tries=tries)
 
     def close_lane(self, name: str) -> None:
@@ -262,7 +262,7 @@ class Router:
     def set_going(self) -> None:
         """Set lanes going, but no more than a burst: then the loop looks after the homeserver.
 
-        That is done in the loop's next turn anyhow; who cannot wait for it has it done now.
+        The loop's next turn does so anyway; this is for those who cannot wait for it.
         """
         ready, burst = self._ready, 0
         while ready and burst < _BURST and self._group is not None:

@@ -61,7 +61,7 @@ class DoublePuppets:
         self._ways: dict[UserId, Way] = {}
         self._leaves: dict[UserId, Leave] = {}
         self._refused: dict[UserId, str] = {}
-        """Why the homeserver lets us act for somebody no more."""
+        """Why the homeserver no longer lets us act for somebody."""
         self._owners: dict[tuple[InstanceId, RemoteUserId], UserId] = {}
         self._said: dict[LoginId, set[RemoteUserId]] = {}
         """As which accounts each login has been signed in since we began."""
@@ -88,7 +88,7 @@ class DoublePuppets:
         people = [person for person, way in self._ways.items() if way is Way.APPSERVICE]
         if not people:
             return
-        # It is the registration that lets us, so that one stands for all.
+        # It is the registration that lets us, so one person stands for all.
         try:
             await self._doubles.check(people[0], Leave())
         except PermanentFailure:
@@ -114,8 +114,8 @@ class DoublePuppets:
     async def forget(self, row: LoginRow, left: Collection[LoginId]) -> None:
         """Note that a login was ended, and which ones its owner has ``left`` on its network.
 
-        The accounts of those are still the owner's; so is again, once a login says so anew, one
-        of which none has said since we began. Raises ``TemporaryFailure``.
+        The accounts of those stay the owner's. One that no login has named since we began is the
+        owner's again as soon as a login names it. Raises ``TemporaryFailure``.
         """
         if row.owner is None:
             return
@@ -143,7 +143,7 @@ class DoublePuppets:
     # --- leave ---
 
     async def leave_of(self, person: UserId) -> Leave | None:
-        """By what we may act for the person; None if that is not so (any more)."""
+        """By what we may act for the person; None if we may not, or no longer."""
         way = self._ways.get(person)
         if way is None or person in self._refused:
             return None
@@ -199,7 +199,7 @@ class DoublePuppets:
         return await self._doubles.redact(person, Leave(token), room, said)
 
     async def switch_off(self, person: UserId) -> None:
-        """Speak for the person no more, and forget the token."""
+        """Stop speaking for the person, and forget the token."""
         if person in self._ways:
             await self._record(person, AuditAction.DOUBLE_OFF)
         await self._store.remove_puppet(person)
@@ -208,7 +208,7 @@ class DoublePuppets:
         await self._safe.delete(person, _OURS, _RECORD)
 
     async def forget_token(self, person: UserId) -> None:
-        """Speak for the person by a token no more: it was destroyed. Leave without one stays."""
+        """Stop speaking for the person by a token: it was destroyed. Leave without one stays."""
         if self._ways.get(person) is not Way.TOKEN:
             return
         await self._store.remove_puppet(person)
@@ -220,6 +220,8 @@ class DoublePuppets:
         if leave.token is not None:
             await self._safe.put(person, _OURS, _RECORD, leave.token.reveal().encode())
         await self._store.set_puppet(person, way)
+        if leave.token is None:
+            await self._safe.delete(person, _OURS, _RECORD)  # One that was given before.
         self._ways[person], self._leaves[person] = way, leave
         self._refused.pop(person, None)
         self._ignored.pop(person, None)

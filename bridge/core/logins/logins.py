@@ -8,12 +8,12 @@ from functools import partial
 
 from bridge.core.host.instances import NOT_ALLOWED, Instance, Session
 from bridge.core.lanes.cancellation import Work, is_meant_for_us
-from bridge.core.lanes.frequency import Frequency
 from bridge.core.lanes.patience import LONGEST_PAUSE, persistently
 from bridge.core.logins.loginmeans import Means
 from bridge.core.logins.signin import BEGUN_MOST, BEGUN_SECONDS, SignIn
 from bridge.core.outbox.outgoing import notice
 from bridge.core.permissions.claims import Claims
+from bridge.core.permissions.frequency import Frequency
 from bridge.model import AuditAction, LoginRow, Permission
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import (
@@ -120,7 +120,7 @@ class Logins:
         return self._means.permissions.allows(person, Permission.USER, instance)
 
     async def run(self) -> None:
-        """Have what goes on beside the rest at work, until cancelled."""
+        """Do what goes on beside the rest, until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             try:
@@ -273,7 +273,7 @@ class Logins:
         Give what the linked ones are called. Raises ``TemporaryFailure``.
         """
         ended = []
-        async with self._keeping:  # What was being made is there; who is claimed makes no more.
+        async with self._keeping:  # What was being made is there; the claim lets no more be made.
             rows = await self._means.accounts.logins_of(owner)
         for row in rows:
             self._ending.add(row.id)
@@ -426,7 +426,7 @@ class Logins:
         task.add_done_callback(forget)
 
     def _stop_telling(self, login: LoginId) -> None:
-        """Say no more of a login how it was."""
+        """Stop saying how a login was."""
         for what in (_refusal(login), _absence(login)):
             task = self._telling.pop(what, None)
             if task is not None:

@@ -1,4 +1,4 @@
-"""The login by which a person does something, made if people have one by themselves."""
+"""The login by which a person does something, made here where people need not sign in."""
 
 from bridge.core.host.announcing import Announcer, Place
 from bridge.core.host.instances import Instance, Session

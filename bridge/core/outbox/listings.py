@@ -32,7 +32,7 @@ class Listings:
         self._leave_out = leave_out
         self._clock = clock
         self.patience = timedelta(hours=1)
-        """After which an entry is given up: of the room's next change another comes."""
+        """After which an entry is given up: the room's next change brings another."""
         self._waiting: dict[tuple[RoomId, InstanceId], deque[QueuedOutgoing]] = {}
         self.on_given_up: Callable[[RoomId], None] = lambda room: None
 

@@ -37,7 +37,7 @@ class RegisteredPost:
         ``TemporaryFailure`` when it is not there after ``limit`` seconds (it goes on waiting) or
         the database is away, ``PermanentFailure`` with the reason when it is put aside.
         """
-        # One that was left out by hand is none; it is said anew.
+        # One that was left out by hand does not count; it is said anew.
         while (stored := await self._outbox.find(outgoing.transaction_id)) is not None and (
             stored.state == "dropped"
         ):

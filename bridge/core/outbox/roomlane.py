@@ -67,7 +67,7 @@ class RoomLane:
 
     @property
     def is_of_now(self) -> bool:
-        """Whether nothing waits any more of what an earlier process left."""
+        """Whether nothing that an earlier process left is waiting any more."""
         if self.queue:
             return self.queue[0].seq > self.left
         return not self.beyond or self.last >= self.left

@@ -17,6 +17,7 @@ from bridge.core.outbox.roomlane import Pause, RoomLane
 from bridge.core.outbox.targets import aim
 from bridge.core.outbox.unwritten import Unwritten
 from bridge.failpoint import failpoint
+from bridge.matrix.client import HomeserverAway
 from bridge.matrix.history import WereSent
 from bridge.matrix.intents import Intents
 from bridge.model import (
@@ -49,8 +50,7 @@ _REMEMBERED = timedelta(hours=20)
 """How long a homeserver surely knows a transaction id: Synapse keeps it for a day."""
 
 _AWAY_AFTER = 3
-"""So many failures in a row, in whatever rooms, are the homeserver's."""
-
+"""So many failures in a row, in whatever rooms, are the homeserver's or the database's."""
 
 FindOurs = Callable[
     [RoomId, Sequence[UserId], Sequence[UserId], datetime, WereSent],
@@ -62,13 +62,12 @@ transaction ids was answered before that), by transaction id."""
 FindLinks = Callable[[int, str], Awaitable[Sequence[MessageLink]]]
 """Gives the events that a remote message is: (portal, remote id)."""
 
-
 OnEnd = Callable[[Outgoing, str], None]
 """Hears that an entry is in its room, or why it will not be there by itself."""
 MayGo = Callable[[Outgoing], Awaitable[bool]]
 """Says whether what a chat says may be put into its room now. Raises ``TemporaryFailure``."""
 FindOver = Callable[[date], Forgotten | None]
-"""Says so if nothing is kept any more of what was put on a day."""
+"""Gives why, if nothing that was put on a day is kept any more."""
 _DONE = frozenset({SendKind.LEAVE, SendKind.REDACT, SendKind.KICK, SendKind.BAN, SendKind.UNBAN})
 """What is done at any time: only the reason is somebody's words."""
 
@@ -480,15 +479,22 @@ class Sender:
 
     def _note_up(self, error: Exception | None) -> None:
         """Tell a homeserver that is away from a room that it does not manage."""
-        self._failures = 0 if error is None else self._failures + 1
-        if error is None and self._away:
-            log.info("the homeserver takes events again", extra={"event": "hs_back"})
-            self._away, self.trouble = False, ""
-            self._back.set()
-            self._back = asyncio.Event()
-        if error is not None and self._failures >= _AWAY_AFTER:
-            if not self._away:
-                log.warning(
-                    "the homeserver does not take it: %s", error, extra={"event": "hs_away"}
-                )
-            self._away, self.trouble = True, str(error)
+        if error is None:
+            self._failures = 0
+            if self.trouble:
+                log.info("the homeserver takes events again", extra={"event": "hs_back"})
+                self.trouble = ""
+            if self._away:
+                self._away = False
+                self._back.set()
+                self._back = asyncio.Event()
+            return
+        self._failures += 1
+        if self._failures < _AWAY_AFTER:
+            return
+        self._away = True
+        if isinstance(error, HomeserverAway):  # Else it is the database.
+            if not self.trouble:
+                log.warning("the homeserver does not take it: %s", error,
+                            extra={"event": "hs_away"})  # fmt: skip
+            self.trouble = str(error)

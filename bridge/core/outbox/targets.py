@@ -48,7 +48,7 @@ def _related(outgoing: Outgoing, relation: dict[str, Any]) -> Outgoing:
 def _redactions(
     outgoing: Outgoing, links: Sequence[MessageLink], ours: Sequence[UserId]
 ) -> list[Outgoing]:
-    """Who said it takes it back, for which nobody needs power; else the bot tries.
+    """Whoever said it takes it back, which needs no power; else the bot tries.
 
     Of reactions that go by one name the newest is there, and those before it were taken back.
     """

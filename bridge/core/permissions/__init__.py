@@ -1,1 +1,1 @@
-"""Who may do what, who wants no part, of whom nothing is taken; and who changed what."""
+"""Who may do what and how often, who wants no part, of whom nothing is taken."""

@@ -7,8 +7,8 @@ from bridge.storage.consents import BlockStore
 
 
 class Blocks:
-    """Asked of every message, so it is held in memory. They outlast the portal: who was blocked
-    is not back when the chat is bridged again."""
+    """Asked of every message, so it is held in memory. They outlast the portal: whoever was
+    blocked is not back when the chat is bridged again."""
 
     def __init__(self, store: BlockStore) -> None:
         self._store = store
@@ -43,6 +43,6 @@ class Blocks:
 
 
 def server_of(person: str) -> str:
-    """The homeserver of a Matrix id, in small letters: names of hosts are the same in all letters,
-    and ids of people are not. It may hold a port."""
+    """The homeserver of a Matrix id, in small letters: hosts' names are the same in any case,
+    people's ids are not. It may include a port."""
     return person.partition(":")[2].lower()

@@ -32,7 +32,7 @@ class OptOuts:
         return self._store.is_noted(person, portal)
 
     async def add(self, person: UserId, portal: int) -> None:
-        """Bridge the person there no more. Raises ``TemporaryFailure``; then nothing changed."""
+        """Stop bridging the person there. Raises ``TemporaryFailure``; then nothing changed."""
         async with self._changing:
             if (person, portal) in self._rows:
                 return

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from bridge.model import AskedState, Clock
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId
@@ -10,8 +11,8 @@ from bridge.storage.consents import ConsentStore
 
 
 class Peace:
-    """Of the chats that are bridged without that anybody there is asked. Where they are asked, it
-    is kept with the asking (``core.consents``).
+    """For chats that are bridged without asking anybody there; where somebody is asked, it is kept
+    with the asking (``core.consents``).
 
     Each raises ``TemporaryFailure`` when the database is away.
     """
@@ -37,7 +38,7 @@ class Peace:
             raise PermanentFailure(
                 f"those who run {chat.name} have said no: it is not bridged before "
                 f"{until:%d %B %H:%M} UTC, unless an admin of this bridge says so in a room: "
-                f"bridge {instance} {chat.name}"
+                f"{as_typed(f'bridge {instance} {chat.name}')}"
             )
 
     async def end(self, instance: InstanceId, chat: RemoteChatId) -> None:

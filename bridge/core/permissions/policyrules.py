@@ -1,6 +1,6 @@
 """Rules of policy lists (Matrix specification, "Moderation policy lists"; MSC2313): read, weighed.
 
-Without I/O. Recommendations other than a ban are none of ours, and so are rules without sense.
+Without I/O. Recommendations other than a ban are left alone, and so are rules without sense.
 """
 
 import re
@@ -105,7 +105,7 @@ class Weighed:
     """What rules would do to a room."""
 
     in_force: frozenset[Rule]
-    """Those that need no more than having been asked for."""
+    """Those that need nothing but having been asked for."""
     held: Mapping[Rule, str]
     """Those that need a yes of their own, each with the reason."""
     about: Sequence[UserId]

@@ -148,7 +148,7 @@ CHOICES: Mapping[str, Choice] = {
     ),
     "members": Choice(
         values=(*Members, DEFAULT),
-        help="who of the chat is shown in the room: everybody, who has spoken, or nobody",
+        help="who of the chat is shown in the room: everybody, those who have spoken, or nobody",
         show=lambda portal: portal.members.value if portal.members else DEFAULT,
         change=lambda wish, value: replace(
             wish.portal, members=None if value == DEFAULT else Members(value)

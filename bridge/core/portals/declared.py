@@ -57,7 +57,7 @@ class _Wanted:
 class DeclaredRooms:
     """Has the rooms of the settings as they are declared.
 
-    What the list made, the list unmakes; what people set up themselves is theirs, and said to
+    What the list made, the list unmakes; what people set up themselves is theirs, and is said to
     differ. The rules are those of a person who asks for it: the network's consent, no encrypted
     room, and an admin of the settings who has the power to change the room's.
     """
@@ -250,18 +250,18 @@ class DeclaredRooms:
         """Take back what the list made once and does not name any more."""
         declared = {key for entry in wanted.rooms for key in _keys(entry)}
         marks = await self._marks.find(_PREFIX)
+        # One and the same may be declared by another of the room's names.
         kept = {
-            (_what(key)[0], mark) for key, mark in marks.items() if key.removeprefix(_PREFIX)
+            (*_what(key), mark) for key, mark in marks.items() if key.removeprefix(_PREFIX)
             in declared
         }  # fmt: skip
         for key, mark in marks.items():
             if key.removeprefix(_PREFIX) in declared:
                 continue
-            kind, *names = _what(key)
-            # The same may be declared by another of the room's names.
-            if (kind, mark) not in kept:
+            kind, name = _what(key)
+            if (kind, name, mark) not in kept:
                 try:
-                    await self._take_back(wanted, kind, names[0], json.loads(mark))
+                    await self._take_back(wanted, kind, name, json.loads(mark))
                 except (PermanentFailure, MatrixError) as error:
                     log.warning("a room stays as it is: %s", error, extra={"event": "room_stays"})
                     continue
@@ -302,6 +302,7 @@ def _keys(entry: RoomSettings) -> list[str]:
     return [json.dumps([entry.room, *key]) for key in keys]
 
 
-def _what(key: str) -> list[str]:
-    found: list[str] = json.loads(key.removeprefix(_PREFIX))[1:]
-    return found
+def _what(key: str) -> tuple[str, str]:
+    """What was made, and of which instance: a chat may be declared in several spellings."""
+    kind, instance, *_ = json.loads(key.removeprefix(_PREFIX))[1:]
+    return kind, instance

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from bridge.core.host.instances import Instance, Session
-from bridge.core.lanes.frequency import Frequency
 from bridge.core.logins.ownlogins import own_login
 from bridge.core.outbox.outgoing import once
+from bridge.core.permissions.frequency import Frequency
 from bridge.core.permissions.optouts import EVERYWHERE
 from bridge.core.portals.directrooms import DirectRooms, Key
 from bridge.core.portals.ignored import is_ignored
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NEW_MOST, NEW_SECONDS = 10, 600.0
-"""So many rooms may people of a network open for one person in that time."""
+"""How many rooms people of a network may open for one person in that time."""
 _ENCRYPTED = "I cannot read encrypted messages yet; I invite you to a chat that is not encrypted"
 
 
@@ -96,7 +96,7 @@ class DirectChats:
     # --- from Matrix ---
 
     async def query(self, instance: Instance, person: Sender, text: str, room: RoomId) -> str:
-        """Have a chat with whom somebody names; the answer. Raises a ``DeliveryError``."""
+        """Have a chat with whoever is named; give the answer. Raises a ``DeliveryError``."""
         row, user = await self._prepare(instance, person, text, room)
         owner = person.user_id
         door = self._portals.find_direct(instance.name, RemoteChatId(user.id), row.id)
@@ -272,7 +272,7 @@ class DirectChats:
         portal, house = door.portal, self._house
         try:
             ghosts = sorted(await door.arrivals.attendance.present())
-        except TemporaryFailure:  # It is not asked for what is known: whose chat it is.
+        except TemporaryFailure:  # We know without asking whose chat it is.
             ghosts = [house.namespaces.ghost(portal.instance, portal.chat)]
         said = [say_here(house, portal.room, why)] if why else []
         await house.sender.put([*said, *(
@@ -289,7 +289,7 @@ class DirectChats:
                 async with lock:  # One that is being made is there then.
                     pass
         await self._rooms.give_up_all(row.id)
-        # One that was made by itself has no name.
+        # One that was made automatically has no name.
         what = f"login {row.name} on" if row.name else "connection to"
         for door in self._of(row):
             await self.end(door, f"Your {what} {row.instance} has ended, and this chat with it.")

@@ -26,7 +26,7 @@ class _Half:
 
 
 class DirectRooms:
-    """Makes them. What was half made at one try is gone on with at the next."""
+    """Makes them. What one try leaves half made, the next one goes on with."""
 
     def __init__(self, house: House, move_in: Callable[[UserId, RoomId], Awaitable[None]]) -> None:
         """``move_in`` notes that a bot of ours is in a room."""
@@ -35,7 +35,7 @@ class DirectRooms:
         self._half: dict[Key, _Half] = {}
 
     def is_begun(self, key: Key) -> bool:
-        """Whether a room was tried to be made, and is neither tied nor given up yet."""
+        """Whether a room has been begun, and is neither tied nor given up yet."""
         return key in self._half
 
     async def make(self, key: Key, ghost: UserId, owner: UserId, name: str) -> RoomId:

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from bridge.core.host.privatechat import PrivateChats
@@ -20,10 +21,8 @@ from bridge.sdk.ids import RoomId, UserId
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS, _MOST_SECONDS = 5.0, 60.0
-"""Between two looks; longer each time while nothing new is noted."""
-_CONNECT_SECONDS = 20.0
-"""How long a network may take to be reached, so that its chat hears of the end."""
+_AT_ONCE = 10
+"""Bridges whose end the homeserver sees to side by side."""
 _SHOWN_FOR = timedelta(days=1)
 """How long an end is a trouble that those who run this see."""
 
@@ -47,7 +46,14 @@ class EncryptedRooms:
         self._plumbing = plumbing
         self._private_chats = private_chats
         self._encryption = encryption
+        self.pauses = (5.0, 60.0)
+        """Seconds between two looks: at first, and at most; doubled while nothing new is noted."""
+        self.connect_seconds = 20.0
+        """How long a network may take to be reached, so that its chat hears of the end."""
         self._changed = asyncio.Event()
+        self._at_work: set[Doorway] = set()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        """Held while the homeserver is asked for much; not while a network is waited for."""
         self._ended: dict[str, tuple[datetime, Doorway]] = {}
 
     def note(self, room: RoomId) -> None:
@@ -56,38 +62,40 @@ class EncryptedRooms:
 
     async def run(self) -> None:
         """End what is to end, soon after it is known. Runs until cancelled."""
-        pause = _LOOK_SECONDS
-        while True:
-            self._changed.clear()
-            await self.look()
-            try:
-                async with asyncio.timeout(pause):
-                    await self._changed.wait()
-            except TimeoutError:
-                pause = min(2 * pause, _MOST_SECONDS)
-            else:
-                pause = _LOOK_SECONDS
+        pause, longest = self.pauses
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._changed.clear()
+                await self._look(group)
+                try:
+                    async with asyncio.timeout(pause):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pause = min(2 * pause, longest)
+                else:
+                    pause, longest = self.pauses
 
-    async def look(self) -> None:
-        """End the bridges of the rooms that are encrypted; what cannot be done now is left."""
-        doors = [one for one in self._portals.all if self._encryption.is_known(one.portal.room)]
-        # First nothing crosses any more: to tell a network may take long.
-        ending = [door for door in doors if await self._outliving(self._halt(door))]
-        for door in ending:
-            await self._outliving(self._end(door))
+    async def _look(self, group: asyncio.TaskGroup) -> None:
+        """Begin to end the bridges of the rooms that are encrypted."""
+        for door in self._portals.all:
+            if door in self._at_work or not self._encryption.is_known(door.portal.room):
+                continue
+            with _outliving():
+                # First nothing crosses any more: to tell a network may take long.
+                if await self._halt(door):
+                    self._at_work.add(door)
+                    group.create_task(self._try_to_end(door), name="ending a bridge")
 
-    async def _outliving(self, work: Awaitable[bool]) -> bool:
-        """What came of the work; False if it is to be done later."""
+    async def _try_to_end(self, door: Doorway) -> None:
+        """End it; what cannot be done now is left for another look."""
         try:
-            return await work
-        except TrestleError as error:
-            log.info("an ended bridge is untied later: %s", error, extra={"event": "untied_later"})
-        except Exception:  # The other rooms, and all else that runs, go on.
-            log.exception("a bridge could not be ended", extra={"event": "not_ended"})
-        return False
+            with _outliving():
+                await self._end(door)
+        finally:
+            self._at_work.discard(door)
 
     def troubles(self) -> dict[str, str]:
-        """A sentence for each bridge that ended so in the last day and was not made anew."""
+        """A sentence for each bridge that ended this way in the last day and was not made anew."""
         now = self._house.clock.now()
         self._ended = {
             key: (at, door)
@@ -108,47 +116,47 @@ class EncryptedRooms:
         A room may have been noted by what somebody else said of it, and this cannot be undone.
         """
         room = door.portal.room
-        if not await self._encryption.check(room):
-            log.warning(
-                "%s was noted as encrypted and is not: its bridge stays", room,
-                extra={"event": "not_encrypted"},
-            )  # fmt: skip
-            return False
-        door.ends_in = room
-        return True
+        if await self._encryption.check(room):
+            door.ends_in = room
+            return True
+        door.ends_in = None
+        log.warning(
+            "%s was noted as encrypted and is not: its bridge stays", room,
+            extra={"event": "not_encrypted"},
+        )  # fmt: skip
+        return False
 
-    async def _end(self, door: Doorway) -> bool:
+    async def _end(self, door: Doorway) -> None:
         """Tell of it and untie it; a bridge that moves on into another room stays."""
         house, portal = self._house, door.portal
-        bot, what, key = house.namespaces.bot, f"encrypted {portal.id}", self._key_of(door)
-        if door.ends_in != portal.room:
-            return False
+        bot, what = house.namespaces.bot, f"encrypted {portal.id}"
         if await house.told.told_at(bot, what) is None:
             await self._tell(door)
-            if door.portal.room != portal.room:
-                return False
-            await house.told.note_told(bot, what)
-        if door.portal.room != portal.room:
-            return False
+            if door.portal.room == portal.room:
+                await house.told.note_told(bot, what)
+        async with self._slots:
+            if door.portal.room == portal.room:
+                await self._untie(door)
+
+    async def _untie(self, door: Doorway) -> None:
+        portal = door.portal
+        key = f"encrypted {portal.room} {portal.id}"
         if portal.receiver is None and key not in self._ended:
             # Before it is so: once it is untied nothing leads back here.
-            self._ended[key] = (house.clock.now(), door)
+            self._ended[key] = (self._house.clock.now(), door)
             log.warning(
                 "%s was made encrypted: its bridge to %s on %s ends", portal.room,
                 portal.chat_name, portal.instance, extra={"event": "encrypted"},
             )  # fmt: skip
         await self._plumbing.unbridge(
-            door, bot, "its Matrix room was made encrypted", room=portal.room
-        )
+            door, self._house.namespaces.bot, "its Matrix room was made encrypted",
+            room=portal.room,
+        )  # fmt: skip
         if door.portal.room != portal.room:
             self._ended.pop(key, None)
-        return True
-
-    def _key_of(self, door: Doorway) -> str:
-        return f"encrypted {door.portal.room} {door.portal.id}"
 
     async def _tell(self, door: Doorway) -> None:
-        """Tell the chat, and who bridged it. In the room nothing may be said in clear.
+        """Tell the chat, and whoever bridged it. In the room nothing may be said in clear.
 
         Raises ``TemporaryFailure`` when the homeserver or the database is away, or the network is
         not started yet.
@@ -159,12 +167,13 @@ class EncryptedRooms:
             raise TemporaryFailure(f"{portal.instance} is starting")
         if person is not None and not house.namespaces.is_ours(person):
             try:
-                await self._tell_person(door, person)
+                async with self._slots:
+                    await self._tell_person(door, person)
             except (PermanentFailure, MatrixError) as error:
                 log.info("nobody is told of it: %s", error, extra={"event": "not_announced"})
         if portal.receiver is not None or instance is None:
             return
-        if await instance.wait_until_connected(_CONNECT_SECONDS):
+        if await instance.wait_until_connected(self.connect_seconds):
             await say_there(
                 house, door, "This channel is no longer bridged to Matrix: the room there was "
                 "made encrypted, and I cannot read encrypted messages.",
@@ -199,3 +208,14 @@ class EncryptedRooms:
         except MatrixError:
             return room
         return room if name == room else f"{name} ({room})"
+
+
+@contextmanager
+def _outliving() -> Iterator[None]:
+    """Have a bridge whose end fails hold up no other's: it is ended later."""
+    try:
+        yield
+    except TrestleError as error:
+        log.info("an ended bridge is untied later: %s", error, extra={"event": "untied_later"})
+    except Exception:  # The other rooms, and all else that runs, go on.
+        log.exception("a bridge could not be ended", extra={"event": "not_ended"})

@@ -11,7 +11,7 @@ async def is_ignored(house: House, row: LoginRow, event: RemoteEvent) -> bool:
 
     As the ghost, or as the person in Matrix whose own account on the network it is. In rooms with
     others everybody's homeserver sees to that for everybody. Raises ``HomeserverAway`` while it is
-    not known: then it waits, but for typing, which nobody misses.
+    not known: then it waits, except typing, which nobody misses.
     """
     sender = event.user if isinstance(event, RemoteTyping) else getattr(event, "sender", None)
     if row.owner is None or sender is None:

@@ -41,8 +41,8 @@ class Plumbing:
         self.before_unbridging: Callable[[Doorway, UserId], Awaitable[None]]
         """Takes back what was done to a chat for its room."""
         self.peace: Peace
-        """Who have said no, of those who run chats."""
-        self.leave_behind: Callable[[Doorway], Awaitable[None]] = _nothing
+        """Knows which chats' people have said no."""
+        self.leave_behind: Callable[[Doorway], Awaitable[None]]
         """Has nothing of a bridge stay in rooms from which it is moving yet."""
         self._opening: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
 
@@ -168,7 +168,7 @@ class Plumbing:
         return door
 
     async def complete(self, door: Doorway) -> None:
-        """Do for a room that is tied what was cut off when it was: its state is put last.
+        """Finish what was cut off when a room was tied: its state is put last.
 
         Raises :class:`MatrixError` and ``TemporaryFailure``.
         """
@@ -180,8 +180,8 @@ class Plumbing:
         await self.publish(door, portal.created_by or house.namespaces.bot)
 
     async def come_back(self, door: Doorway, key: Secret | None = None) -> None:
-        """Have the relay in a chat that it could not join, as a person here wishes who needs it;
-        with ``key``, which is kept from now on, also where it is there.
+        """Have the relay in a chat that it could not join, as somebody here wishes who needs it;
+        with ``key``, which is kept from now on, also if it is there already.
 
         Raises a ``DeliveryError`` with the network's reason; what is refused for now is tried
         again.
@@ -198,7 +198,7 @@ class Plumbing:
                 raise
 
     def wish(self, door: Doorway, person: UserId) -> Wish:
-        """What somebody chooses for a room is chosen on this ground."""
+        """What somebody's choice for a room is judged by."""
         instance = door.portal.instance
         return Wish(
             portal=door.portal, person=person, instance=self.instances.get(instance),
@@ -206,7 +206,7 @@ class Plumbing:
         )  # fmt: skip
 
     async def announce(self, door: Doorway) -> None:
-        """Tell the people of a room what goes where, where nobody of them asked for the bridge.
+        """Tell the people of a room what goes where, if none of them asked for the bridge.
 
         Raises ``TemporaryFailure`` when the database is away.
         """
@@ -242,7 +242,7 @@ class Plumbing:
     ) -> None:  # fmt: skip
         """Untie the room: ghosts leave, the alias and the bridge's state events go.
 
-        ``room``: leave the bridge if it has moved out of that one meanwhile. Raises
+        ``room``: leave a bridge alone that has moved out of that one meanwhile. Raises
         ``TemporaryFailure`` when the homeserver or the database is away; then the room is still
         tied, and all of it can be done again.
         """
@@ -304,7 +304,7 @@ class Plumbing:
         self, instance: Instance, text: str, alias: str = "", key: Secret | None = None
     ) -> tuple[Doorway, bool]:
         """Give the room of a chat, and whether it was made now, where there was none and nobody
-        must be asked. ``key``: lets the relay into the chat then, and is not looked at else.
+        must be asked. ``key`` lets the relay into the chat then, and is ignored otherwise.
 
         Where others than the invited may come in, aliases of it lead there: ours, and ``alias``,
         as somebody spelled it who asked for it by that. Raises a ``DeliveryError``.
@@ -402,7 +402,7 @@ class Plumbing:
         return bool(await self._house.intents.state(room, BRIDGE_TYPES[0], key))
 
     async def retract(self, door: Doorway, room: RoomId) -> None:
-        """Tell clients of the bridge no more in a room that it has left."""
+        """Stop telling clients of the bridge in a room that it has left."""
         if await self._may_publish(room):
             await self._house.sender.put(self._states(door, room, {}))
 
@@ -429,10 +429,6 @@ class Plumbing:
                      transaction_id=once())
             for kind in BRIDGE_TYPES
         ]  # fmt: skip
-
-
-async def _nothing(door: Doorway) -> None:
-    """Where no room is followed there is nothing to leave behind."""
 
 
 def _key_of(portal: Portal) -> str:

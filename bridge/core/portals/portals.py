@@ -273,7 +273,7 @@ class Portals:
         await self.direct_chats.end_all(row)
 
     def forget(self, person: UserId) -> None:
-        """Know no more which rooms a person bridged, and what they were told: no row says so."""
+        """Forget which rooms a person bridged and what they were told: no row says so any more."""
         for door in self.all:
             door.turned_away.forget(person)
             if door.portal.created_by == person:
@@ -290,12 +290,13 @@ class Portals:
     async def halt(self, door: Doorway, by: UserId) -> None:
         """Stop what crosses, and ask no homeserver for anything.
 
-        Nobody is faster with another wish than who does the next thing without waiting.
+        Nothing is awaited once it is so: whoever goes on without awaiting comes before any other
+        wish.
         """
         await self._store_paused(door, True, by)
 
     async def _store_paused(self, door: Doorway, paused: bool, by: UserId) -> None:
-        # In the order in which they are said, the last one holds. Nothing is awaited after it.
+        # In the order in which they are said: the last one holds. Nothing is awaited after that.
         async with door.facts.pausing:
             if not paused:
                 refuse_ended(door)
@@ -357,7 +358,7 @@ class Portals:
             await self.direct_chats.receive(row, event)
 
     async def let_speak(self, room: RoomId, user: UserId) -> None:
-        """Have a ghost or a bot speak in a room, whose chats may be such that not everybody may.
+        """Let a ghost or a bot speak in a room: not everybody may while a chat is moderated.
 
         Raises ``TemporaryFailure`` when the database is away.
         """
@@ -390,7 +391,7 @@ class Portals:
             door.audience.forget()
 
     def forget_listing(self, room: RoomId) -> None:
-        """Whether the room is in its network's list is not known any more."""
+        """Forget whether the room is in its network's list."""
         for door in self.in_room(room):
             door.facts.forget_listing()
 
@@ -401,8 +402,8 @@ class Portals:
         return [partial(door.show_typing, user, is_typing) for door in self.in_room(room)]
 
     def let_go(self, instance: InstanceId, user: RemoteUserId) -> None:
-        """Have a person of the network, who does not want to be bridged, out of every room soon:
-        that waits for no homeserver."""
+        """Have a person of the network who does not want to be bridged out of every room soon,
+        without waiting for the homeserver."""
         for door in self.all:
             if door.portal.instance == instance:
                 door.arrivals.attendance.let_go_soon(user)

@@ -1,4 +1,4 @@
-"""How many rooms a network may have here, and how fast whoever may have them made."""
+"""How many rooms a network may have here, and how fast anybody may have them made."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence

@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 class Upgrades:
-    """Follows a tombstone only where both rooms say the same, and who set it runs both.
+    """Follows a tombstone only where both rooms say the same, and whoever set it runs both.
 
-    One other bridge was led into a room of a stranger by a tombstone alone (CVE-2021-32659).
+    Another bridge was once led into a stranger's room by a tombstone alone (CVE-2021-32659).
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Upgrades:
     async def follow(self, door: Doorway, item: Item) -> None:
         """Move the portal, or say in the old room why not. Raises ``TemporaryFailure``."""
         item.drop()
-        # Who unties it meanwhile does that before, or when all of the move is done.
+        # Whoever unties it meanwhile does so before the move, or once all of it is done.
         async with self._plumbing.holding(door) as is_there:
             if is_there:
                 await self._follow(door, item)
@@ -57,7 +57,7 @@ class Upgrades:
         house, number = self._house, door.portal.id
         for old in [old for moving, old in self._moving if moving == number]:
             there = self._ghosts(door, await house.intents.joined_members(old))
-            # Not as the portal's: they go though it is no more.
+            # Not as the portal's: they go though it is gone by then.
             await house.sender.put([
                 Outgoing(room=old, user=ghost, kind=SendKind.LEAVE, content={},
                          transaction_id=once())
@@ -90,7 +90,7 @@ class Upgrades:
         await self._move(door, room, sender)
 
     async def _was_cut_off(self, door: Doorway, old: RoomId, sender: UserId) -> bool:
-        """Whether an earlier process moved the bridge here from the old room, and did no more."""
+        """Whether an earlier process moved the bridge here from there, and got no further."""
         house, room = self._house, door.portal.room
         # Where another bridge of the network is still, its ghosts tell nothing.
         still = {other.portal.instance for other in self._portals.in_room(old)}

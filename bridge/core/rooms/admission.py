@@ -21,8 +21,8 @@ class Admission(StrEnum):
 
 WAYS = {
     Admission.KNOCK: "knock at {room}, and those in it let you in",
-    Admission.RESTRICTED: "who is in certain other rooms can join {room}",
-    Admission.KNOCK_RESTRICTED: "who is in certain other rooms can join {room}, and others knock "
+    Admission.RESTRICTED: "anyone in certain other rooms can join {room}",
+    Admission.KNOCK_RESTRICTED: "anyone in certain other rooms can join {room}, and others knock "
     "there to be let in",
     Admission.INVITE: "it is for those who are invited by somebody in it",
 }

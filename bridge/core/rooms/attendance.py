@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 
 class _NotToBeSeenError(HomeserverAway):
-    """Who is in a room is told to nobody who is not."""
+    """Nobody outside a room is told who is in it."""
 
 
 class Attendance:
-    """One room's. Whether everybody of the chat, who has spoken, or nobody: ``Members``.
+    """One room's: everybody of the chat, those who have spoken, or nobody (``Members``).
 
     Who is in the room is asked once. Where the homeserver does not answer, nothing waits for it:
     room and chat are compared when it does (``core.catchingup``).
@@ -42,7 +42,7 @@ class Attendance:
         self._there: dict[RemoteUserId, RemoteUser] = {}
         """Who is in the chat, as far as the network has told."""
         self._spoke: dict[RemoteUserId, None] = {}
-        """Who has spoken since we began, the last one last."""
+        """Those who have spoken since we began, the last one last."""
         self._coming: dict[UserId, RemoteUser] = {}
         self._going: dict[UserId, str] = {}
         """By what names."""
@@ -51,7 +51,7 @@ class Attendance:
         self._is_unmatched = False
         """Who is in the room is to be compared with that, when the homeserver says who is."""
         self._brought: set[UserId] = set()
-        """Who is in the room by what was put since it was to be asked who is there."""
+        """Those who are in the room by what was put while it was not known who is there."""
         self._missed: dict[UserId, RemoteLeave | RemoteRename] = {}
         """What became of others in the meantime."""
         self._leaving: dict[UserId, Outgoing] = {}
@@ -71,12 +71,12 @@ class Attendance:
 
     @property
     def waiting(self) -> int:
-        """How many are to come or to go yet."""
+        """How many are yet to come or go."""
         return len(self._coming) + len(self._going)
 
     @property
     def going(self) -> Set[UserId]:
-        """The ghosts that are to leave the room yet."""
+        """The ghosts that are yet to leave the room."""
         return frozenset(self._going)
 
     async def present(self) -> set[UserId]:
@@ -94,7 +94,7 @@ class Attendance:
         """The same; raises ``HomeserverAway`` also where our bot is out, and is not told."""
         if self._present is None:
             room, may_wait = self._portal.room, self._house.sender.may_wait
-            # Asked first: who is to leave by what waits is in the answer, and not there after it.
+            # Asked first: those whom something that waits has leave are in the answer yet.
             done = [entry for entry in self._leaving.values() if not may_wait(entry)]
             try:
                 members = await self._house.intents.joined_members(room)
@@ -165,7 +165,7 @@ class Attendance:
         self.end()
 
     def end(self) -> None:
-        """Let nobody come or go any more who waits."""
+        """Let none of those who wait come or go any more."""
         self._coming.clear()
         self._going.clear()
 
@@ -203,7 +203,7 @@ class Attendance:
                     await self._match()
 
     async def let_go(self, user: RemoteUserId) -> None:
-        """Have somebody's ghost out of the room who does not want to be there."""
+        """Have the ghost of somebody who does not want to be there out of the room."""
         gone = RemoteUser(id=user, name=user)
         self._coming.pop(self._ghost(gone), None)
         if self._present is None:
@@ -222,7 +222,7 @@ class Attendance:
             self._house.gathering.want(self)
 
     def gone(self, ghosts: Set[UserId]) -> set[UserId]:
-        """Those of the ghosts who are in the chat no more, as far as the network has told."""
+        """Those of the ghosts who have left the chat, as far as the network has told."""
         stay = set() if self.mode is Members.NONE else self._wanted()
         return {*(ghosts if self._is_told else ghosts & self._missed.keys())} - stay
 
@@ -234,7 +234,7 @@ class Attendance:
         present = await self.present()
         gone = sorted(present)
         await self._house.sender.put([
-            # Not as the portal's: they go though it is no more, or paused.
+            # Not as the portal's: they go though it is gone by then, or paused.
             replace(self._membership(ghost, "", SendKind.LEAVE), portal=None)
             for ghost in gone
         ])  # fmt: skip
@@ -279,7 +279,7 @@ class Attendance:
         for ghost, _ in going:
             self._going.pop(ghost, None)
         for ghost, user in coming:
-            # Who left and came again meanwhile waits anew.
+            # Whoever left and came again meanwhile waits anew.
             if self._coming.get(ghost) is user:
                 del self._coming[ghost]
         return len(going) + len(coming)

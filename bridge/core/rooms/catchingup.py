@@ -44,13 +44,13 @@ class CatchingUp:
         self._group: asyncio.TaskGroup | None = None
 
     def want(self, one: Behind) -> None:
-        """Something lacks in a room: try until it does not, or it is forgotten."""
+        """A room lacks something: try until it does not, or is forgotten."""
         if one not in self._behind and one not in self._gone:
             self._behind.add(one)
             self._start(one)
 
     def forget(self, *gone: Behind) -> None:
-        """Try no more, and break off what is tried: the room is the chat's no longer."""
+        """Stop trying, and break off any try under way: the room is the chat's no longer."""
         self._behind.difference_update(gone)
         self._gone.update(gone)
         for one in gone:

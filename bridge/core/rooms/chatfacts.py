@@ -154,7 +154,7 @@ class ChatFacts(ShownRoom):
         elif isinstance(event, RemoteRemoval):
             self._removals.note(event)
         elif isinstance(event, RemoteTopic) and self.topic.is_missed:
-            self.topic.miss(event)  # What was missed is not the newest any more.
+            self.topic.miss(event)  # What was missed is no longer the newest.
 
     def moved(self) -> None:
         """The room is another: what the chat is may be missing there.
@@ -339,7 +339,7 @@ class ChatFacts(ShownRoom):
         return dict.fromkeys([*self._own, *self._let], True)
 
     async def _find_given(self) -> set[UserId]:
-        """Whom an earlier process let speak in the room for a rank that they have no more."""
+        """Those whom an earlier process let speak here for a rank that they no longer have."""
         asked = self._house.intents.state(self.portal.room, "m.room.power_levels")
         levels = await self.ask(asked) or {}
         users, is_ours = levels.get("users"), self._house.namespaces.is_ours

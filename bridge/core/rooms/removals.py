@@ -75,13 +75,13 @@ class Removals:
             del self._of(event)[event.user]
 
     def let_kicks_go(self) -> None:
-        """Do none of those that were missed: who was kicked may be back when that could be."""
+        """Do none of those that were missed: by then whoever was kicked may be back."""
         self._missed.clear()
 
     async def _put(self, portal: Portal, event: RemoteRemoval) -> None:
         """Do it as the ghost of who did it, if the room gives the ghost that right.
 
-        Where it is not known who, the bot does it, with no more right than theirs.
+        Where it is not known who did, the bot does it, with no more right than they have.
         """
         house = self._house
         by, most = house.namespaces.bot, POWERS[Rank.OWNER]

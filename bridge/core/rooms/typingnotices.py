@@ -14,10 +14,10 @@ from bridge.sdk.ids import RoomId, UserId
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 50
-"""What comes while so much is under way is left out."""
+"""While so much is under way, what else comes is left out."""
 _SECONDS = 5.0
 _AGAIN = 2.0
-"""Who is shown as writing is not shown again before so many seconds."""
+"""Whoever is shown as writing is not shown again within so many seconds."""
 
 SetTyping = Callable[[RoomId, UserId, float], Awaitable[None]]
 """Shows in a room that one of our users is writing, for so many seconds."""

@@ -16,7 +16,7 @@ from bridge.sdk.rich import Rich
 log = logging.getLogger(__name__)
 
 _SECONDS = 10.0
-"""How long the network may take to say it; what is to be done does not wait longer."""
+"""How long the network may take to say it; what follows waits no longer."""
 
 
 async def say_on_both_sides(house: House, door: Doorway, *, there: str, here: str) -> None:

@@ -9,10 +9,9 @@ from bridge.core.traffic.voices import Voices
 from bridge.model import Permission
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import UserId
-from bridge.sdk.module import JoinsChats
 
 _ALL_POWER = 100
-"""What somebody has who makes a room, and so what those have who run ours."""
+"""What the maker of a room has, and so what those have who run ours."""
 
 
 class Comings:
@@ -38,7 +37,7 @@ class Comings:
                 await self._let_go(person)
 
     async def _welcome(self, person: UserId, event: dict[str, Any]) -> None:
-        """Give an admin power in a room that we made: there nobody is who could do that."""
+        """Give an admin power in a room that we made: nobody there could do that."""
         facts, portal = self._facts, self._facts.portal
         if not facts.is_own_room or _was_there(event):
             return
@@ -57,8 +56,7 @@ class Comings:
         session = instance.find_session(person) if instance else None
         chat = RemoteChat(id=portal.chat, name=portal.chat_name)
         for one in filter(None, {session, lent}):
-            if isinstance(one.client, JoinsChats):
-                await one.client.leave(chat, "left the room")
+            await one.leave(chat, "left the room")
 
 
 def _was_there(event: dict[str, Any]) -> bool:

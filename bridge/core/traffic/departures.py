@@ -80,8 +80,7 @@ class Departures:
         if self._is_order(event) or await self.rings.stop(event):
             return None  # A command to us, or what goes round through other bridges.
         kind = _KINDS.get(str(content.get("msgtype")))
-        relates = content.get("m.relates_to")
-        relates = relates if isinstance(relates, dict) else {}
+        relates = _relation(event)
         if relates.get("rel_type") == "m.replace":
             return await self._edit(event, kind or MessageKind.TEXT, relates, capabilities.edits)
         if kind is None:
@@ -104,7 +103,7 @@ class Departures:
         )
 
     def _media(self, event: dict[str, Any], level: Level) -> Rich | None:
-        """A link to a picture or a file, behind what is written under it; None if left out."""
+        """A link to a picture or a file, after its caption; None if left out."""
         content, links = event["content"], self._house.media_links
         media = read_mxc(content.get("url"))
         if self._is_left_out(level, "pictures, files and the like"):
@@ -146,10 +145,9 @@ class Departures:
     def _mark(self, event: dict[str, Any]) -> str:
         """Mark a link with the message that has to go for it to end.
 
-        It is the first one of those that change each other: that one is deleted.
+        Of messages that change each other it is the first: that is the one people delete.
         """
-        relates = event["content"].get("m.relates_to")
-        relates = relates if isinstance(relates, dict) else {}
+        relates = _relation(event)
         changed = relates.get("event_id") if relates.get("rel_type") == "m.replace" else None
         shown_by = EventId(changed if isinstance(changed, str) else event["event_id"])
         return self._house.media_links.mark_of(RoomId(event["room_id"]), shown_by)
@@ -185,13 +183,12 @@ class Departures:
         if media is None:
             return
         was = await self._house.intents.find_content(room, target)
-        # What cannot be seen any more may have been another.
+        # What can no longer be seen may have been another.
         if was is None or read_mxc(was.get("url")) != media:
             await self._house.deletions.end_links(room, target)
 
     async def _reaction(self, event: dict[str, Any], level: Level) -> Reaction | None:
-        relates = event["content"].get("m.relates_to")
-        relates = relates if isinstance(relates, dict) else {}
+        relates = _relation(event)
         key, target = relates.get("key"), relates.get("event_id")
         if not isinstance(key, str) or not isinstance(target, str) or not clean(key).strip():
             return None
@@ -305,7 +302,7 @@ class Departures:
         target = _annotated(event)
         if self._last and self._last in {target, reaction.target}:
             return Rich.plain(f"reacted with {reaction.key}")
-        # No name: who is named on IRC is called.
+        # No name: whoever is named on IRC is alerted.
         quoted = await self._quote(target)
         about = f'"{quoted}"' if quoted else "an earlier message"
         return Rich.plain(f"reacted with {reaction.key} to {about}")
@@ -402,8 +399,8 @@ class Departures:
                 return [(own, LinkKind.REDACTION)]
 
     def forget(self, event_id: str) -> None:
-        """Say no more of it what an event said that was taken back; called as soon as that is
-        known, be the event on its way still."""
+        """Quote no more what an event said that was taken back; called as soon as that is known,
+        even while the event is on its way."""
         excerpts, portal = self._house.excerpts, self._portal.id
         excerpts.put((portal, event_id), _TAKEN_BACK)
         target = self._edited.get(event_id)
@@ -430,6 +427,12 @@ class Departures:
 
 def _remote_ids(links: Sequence[MessageLink]) -> tuple[RemoteMessageId, ...]:
     return tuple(RemoteMessageId(one.remote_id) for one in links if one.remote_id)
+
+
+def _relation(event: dict[str, Any]) -> dict[str, Any]:
+    """How an event is about another one; empty if it is about none."""
+    relates = event["content"].get("m.relates_to")
+    return relates if isinstance(relates, dict) else {}
 
 
 def _annotated(event: dict[str, Any]) -> str:

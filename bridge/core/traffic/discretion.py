@@ -21,7 +21,7 @@ _WORDS = (RemoteMessage, RemoteEdit, RemoteReaction)
 async def may_show(event: RemoteEvent, portal: Portal, audience: Audience, house: House) -> bool:
     """Whether what came for one person alone may come into that person's room.
 
-    Raises ``PermanentFailure`` for words that may not; of those who came into it the room is told.
+    Raises ``PermanentFailure`` for words that may not; the room is told who else reads there.
     Raises ``HomeserverAway`` for words while it is not known who reads there.
     """
     owner = portal.created_by

@@ -9,7 +9,6 @@ from time import monotonic
 
 from bridge.core.host.announcing import terms
 from bridge.core.host.instances import Instance, Session
-from bridge.core.lanes.cancellation import outliving_module
 from bridge.core.lanes.lane import Item
 from bridge.core.lanes.late import Cut, find_cut
 from bridge.core.lanes.progress import Row
@@ -62,7 +61,7 @@ from bridge.sdk.events import (
 from bridge.sdk.events import Sender as Person
 from bridge.sdk.ids import EventId, RemoteMessageId, RoomId, UserId
 from bridge.sdk.login import LoginKind
-from bridge.sdk.module import Client, JoinsChats, SendsTyping
+from bridge.sdk.module import Client, SendsTyping
 from bridge.sdk.rich import Rich
 
 log = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ class Doorway:
         self.waits_because = ""
         """Why its messages wait; empty if they do not."""
         self.ends_in: RoomId | None = None
-        """The room in which it is about to end, for that is encrypted."""
+        """The room in which it is about to end, since that is encrypted."""
         self._house = house
         self._last_sent: Row | None = None
         self._told_waiting = False
@@ -364,7 +363,7 @@ class Doorway:
     # --- what waits for long ---
 
     async def _tell_that_it_waits(self, item: Item, error: TemporaryFailure) -> None:
-        """Say so in the room, once an outage, to those who may think that they were heard."""
+        """Say so in the room, once per outage, to those who may think that they were heard."""
         age = asyncio.get_running_loop().time() - item.row.landed_at
         if self._told_waiting or self.voices.are_over or age < self._house.tell_after:
             return
@@ -387,7 +386,7 @@ class Doorway:
     async def _leave_out(self, item: Item) -> bool:
         """Leave out the oldest of very many late messages, once the network is back.
 
-        Both sides are told before it is decided for good, so that nobody misses it by a crash.
+        Both sides are told before it is decided for good: a crash keeps nobody from knowing.
         """
         house, loop = self._house, asyncio.get_running_loop()
         is_early = loop.time() - item.row.landed_at < house.lateness.after
@@ -436,14 +435,18 @@ class Doorway:
     async def let_go(self, person: UserId, reason: str = "does not want to be bridged") -> None:
         """Have the person's own connection, if there is one, out of the chat, and speak for
         nobody there. Raises ``TemporaryFailure`` when the database is away."""
+        if self.portal.receiver is not None:
+            return
         lent = await self.voices.end_loan(person, f"its owner {reason}")
         instance = self._house.instances.get(self.portal.instance)
         session = instance.find_session(person) if instance else None
         for one in filter(None, {session, lent}):
-            await self._dismiss(one, reason)
+            await one.leave(self.chat, reason)
 
     async def dismiss_puppets(self) -> None:
         """Have the connections out of the chat that are not to speak there."""
+        if self.portal.receiver is not None:
+            return
         instance, mode = self._house.instances.get(self.portal.instance), self.voices.puppets
         unwanted = {
             Puppets.AUTOMATIC: set(),
@@ -452,16 +455,7 @@ class Doorway:
         }[mode]
         for session in instance.sessions if instance else ():
             if session.row.kind in unwanted and session.row.id != self.portal.relay:
-                await self._dismiss(session, "a relay speaks here now")
-
-    async def _dismiss(self, session: Session, reason: str) -> None:
-        if not isinstance(session.client, JoinsChats) or self.portal.receiver is not None:
-            return
-        try:
-            with outliving_module("leave a chat"):
-                await session.client.leave(self.chat, reason)
-        except (DeliveryError, TimeoutError) as error:
-            log.info("a puppet is not connected: %s", error, extra={"event": "not_there"})
+                await session.leave(self.chat, "a relay speaks here now")
 
     # --- the network to Matrix ---
 

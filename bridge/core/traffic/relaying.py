@@ -1,4 +1,4 @@
-"""How somebody is called for whom a relay speaks."""
+"""What those are called for whom a relay speaks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 _TELL_AGAIN = 3600.0
 """Seconds after which the room is told once more, if something is left out still."""
 _OVER_AFTER = 600.0
-"""Seconds without anything that is left out, after which it is no trouble any more."""
+"""So many seconds after the last thing that was left out it is no longer a trouble."""
 
 
 class Rings:
@@ -30,7 +30,7 @@ class Rings:
 
     @property
     def trouble(self) -> str:
-        """What was left out of late, in a sentence for admins; empty if nothing was."""
+        """That something was left out lately, in a sentence for admins; empty if nothing was."""
         now = asyncio.get_running_loop().time()
         if self._found_at is None or now - self._found_at > _OVER_AFTER:
             return ""
@@ -82,7 +82,7 @@ class Rings:
     def _said_at(self, event: dict[str, Any]) -> float:
         """When it was said, in seconds since 1970, as its sender's homeserver says.
 
-        Of what our own users say that is when it left our outbox, so that their word counts.
+        For our own users that is when it left our outbox, so the time that they give counts.
         """
         stamp = event.get("origin_server_ts")
         if self._house.namespaces.is_ours(event["sender"]):

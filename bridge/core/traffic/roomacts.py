@@ -26,16 +26,16 @@ _REASON = "as decided in Matrix"
 _LONGEST_REASON = 120
 """Characters: networks cut it, and who did it stands at its end."""
 LATE_SECONDS = 60.0
-"""So long after it was done in the room nothing is done to a person of the network any more:
+"""After so long what was done in the room is no longer done to a person of the network:
 somebody else may go by that name by then."""
 CLOCKS_SECONDS = 240.0
-"""By so much a homeserver's clock may be behind ours, and what is done there count as done now."""
+"""A homeserver's clock may be so far behind ours, and what is done there count as done now."""
 
 Act = Callable[[ManagesChats], Awaitable[None]]
 
 
 class RoomActs:
-    """One portal's. Whoever does it does it with the own connection, else with the relay's.
+    """One portal's. Whoever does it does so by their own connection, else by the relay's.
 
     The room lets somebody do it, or the event would not be; the network says what the connection
     may. What it refuses is told in the room.
@@ -63,7 +63,7 @@ class RoomActs:
             await self._set_ranks(item)
 
     async def remove(self, item: Item) -> None:
-        """Put somebody of the network out of the chat who was put out of the room."""
+        """Put out of the chat somebody of the network who was put out of the room."""
         event = item.event
         ghost = self._house.namespaces.parse_ghost(str(event.get("state_key")))
         if self._portal.follow is Follow.NOTHING or ghost is None:

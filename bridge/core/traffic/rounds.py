@@ -49,7 +49,7 @@ class Rounds:
     time at which it was said on their network (``SAID_AT``), since what waited in our own outbox
     comes to the homeserver within a second, too. Others' time is their word, but one that lies
     stands for itself alone: nothing is forgotten for it, and each other one is compared as
-    before. Who gives what they carry another time at each lap runs a bridge of the ring, or a
+    before. Whoever gives what they carry another time at each lap runs a bridge of the ring, or a
     network in it, and could as well change the text.
     """
 

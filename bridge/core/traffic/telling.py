@@ -69,7 +69,7 @@ class TurnedAway:
         self._told.put(person, True)
 
     def forget(self, person: UserId) -> None:
-        """Know no more that somebody was told: what says so is erased."""
+        """Forget that somebody was told: what says so is erased."""
         self._told.drop(person)
 
 

@@ -18,7 +18,7 @@ from bridge.sdk.login import LoginState
 
 
 class Waited(TemporaryFailure):
-    """Something was waited for: what is said is begun anew, by what holds by now."""
+    """Something was waited for: what is said is begun anew, under whatever holds now."""
 
     def __init__(self) -> None:
         super().__init__("it is begun anew", retry_after=0)
@@ -165,7 +165,7 @@ class Voices:
         return instance.find_login(portal.relay)
 
     async def end_loan(self, person: UserId, why: str) -> Session | None:
-        """Let the person's login speak for others no more, if it does, and tell the room ``why``.
+        """End the person's login speaking for others, if it does, and tell the room ``why``.
 
         Gives the login that did. Raises ``TemporaryFailure`` when the database is away.
         """

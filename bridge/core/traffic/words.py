@@ -39,14 +39,18 @@ def difference(old: str, new: str) -> str:
 
 def _from_first_change(before: list[str], after: list[str]) -> list[str]:
     """The lines that are new or others; all of them if that would leave none to show."""
-    start = 0
-    while start < min(len(before), len(after)) and before[start] == after[start]:
-        start += 1
-    end = 0
-    most = min(len(before), len(after)) - start
-    while end < most and before[-1 - end] == after[-1 - end]:
-        end += 1
+    start, end = _alike(before, after)
     return after[start : len(after) - end] or after
+
+
+def _alike(before: list[str], after: list[str]) -> tuple[int, int]:
+    """How many of both are the same at the start, and how many of the rest at the end."""
+    most, start, end = min(len(before), len(after)), 0, 0
+    while start < most and before[start] == after[start]:
+        start += 1
+    while start + end < most and before[-1 - end] == after[-1 - end]:
+        end += 1
+    return start, end
 
 
 def _of_line(old: str, new: str) -> str:
@@ -60,13 +64,7 @@ def _of_line(old: str, new: str) -> str:
 def _changed_words(old: str, new: str) -> tuple[str, str] | None:
     """The words that were changed for which; None if it is clearer to say the line again."""
     before, after = list(_words(old)), list(_words(new))
-    start = 0
-    while start < min(len(before), len(after)) and before[start] == after[start]:
-        start += 1
-    end = 0
-    most = min(len(before), len(after)) - start
-    while end < most and before[-1 - end] == after[-1 - end]:
-        end += 1
+    start, end = _alike(before, after)
     # Where words were put in or taken out, their neighbour says where. So it does for one that
     # stands there twice.
     while start > 0 and (

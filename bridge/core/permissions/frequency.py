@@ -1,4 +1,4 @@
-"""How often people have done something lately, where each may only so often."""
+"""How often people have done lately what each may do only so often."""
 
 import asyncio
 from collections import deque
@@ -7,7 +7,7 @@ from bridge.matrix.cache import Recent
 from bridge.sdk.ids import UserId
 
 _REMEMBERED = 10_000
-"""People of whom it is known when they did it; who did it longest ago is forgotten first."""
+"""So many people are remembered; whoever did it longest ago is forgotten first."""
 
 
 class Frequency:
@@ -19,7 +19,7 @@ class Frequency:
         self._done: Recent[UserId, deque[float]] = Recent(_REMEMBERED)
 
     def __len__(self) -> int:
-        """Of how many people it is known."""
+        """How many people are remembered."""
         return len(self._done)
 
     def count(self, person: UserId) -> bool:

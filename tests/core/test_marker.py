@@ -1,0 +1,57 @@
+"""Progress is durable when that is said, however the database fails meanwhile."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from bridge.core.lanes.crossings import Crossings
+from bridge.core.lanes.progress import Marker, Row
+from bridge.model import Mark, MessageLink, RowId
+from bridge.sdk.errors import TemporaryFailure
+from bridge.settings.records import DatabaseSettings
+from bridge.storage.journal import Journal
+from bridge.storage.keys import DayKeys
+from bridge.storage.portals import PortalStore
+from tests.core.process import processes
+from tests.rigs.trestle import wait_until
+
+
+class AwayOnce(Journal):
+    """A journal whose database goes away as it first writes marks, once that may be."""
+
+    begun = False
+    may_fail: asyncio.Event | None = None
+
+    async def mark(self, marks: Sequence[Mark], links: Sequence[MessageLink] = ()) -> None:
+        """Fail the first time."""
+        if not self.begun:
+            self.begun, self.may_fail = True, asyncio.Event()
+            await self.may_fail.wait()
+            raise TemporaryFailure("the database is away")
+        await super().mark(marks, links)
+
+
+def row(number: int) -> Row:
+    return Row(RowId(date(2026, 11, 27), number), 1, landed_at=0.0)
+
+
+async def test_who_waits_for_what_is_marked_while_a_write_fails_waits_for_no_more_than_that(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with processes(database_settings, folder) as (database, _):
+        journal = AwayOnce(database, DayKeys(folder, database.clock))
+        marker = Marker(journal, Crossings(PortalStore(database)))
+        async with asyncio.TaskGroup() as group:
+            writing = group.create_task(marker.run())
+            marker.touch(row(1))
+            await wait_until(lambda: journal.begun)
+            marker.touch(row(2))
+            settled = group.create_task(marker.settle())
+            await asyncio.sleep(0)
+            assert journal.may_fail is not None
+            journal.may_fail.set()
+            async with asyncio.timeout(20):
+                await settled
+            assert not marker.unwritten()
+            writing.cancel()
