@@ -132,6 +132,12 @@ async def test_what_logins_there_are_is_told_to_nobody_else_and_each_link_is_sen
     async def make_link(person: UserId, purpose: str) -> str:
         return next(links)
 
+    await main_bot.obey(chat.call("$own", text="logins"), "logins")
+    await chat.expect("You have linked no account.")
+    chat.guests = {"@carol:test.example"}
+    await main_bot.obey(chat.call("$guest", text="logins"), "logins")
+    await chat.expect("I wrote to you in our direct chat.")
+    chat.guests = set()
     chat.login_chat.make_link = make_link
     for _ in range(2):
         await chat.login_chat.login(chat.call("$login"), ["near"])

@@ -227,7 +227,7 @@ async def test_whatever_is_said_while_a_secret_is_asked_for_or_looked_at_is_remo
         network.held = asyncio.Event()
         await say("s3cret-mistyped", "I have removed what you typed.")
         # The correction comes before the network has answered.
-        await say("s3cret-corrected", "I am still looking at what you gave before")
+        await say("s3cret-corrected", "I am still checking what you gave before")
         network.held.set()
         await chat.expect("The network knows no such token. Try again.")
         await chat.expect("Token?")
@@ -237,7 +237,7 @@ async def test_whatever_is_said_while_a_secret_is_asked_for_or_looked_at_is_remo
         await chat.say("login near token")
         await chat.expect("Token?")
         removed.append(await alice.say(chat.room, "right-token"))
-        await say("s3cret-once-more", "I am still looking at what you gave before")
+        await say("s3cret-once-more", "I am still checking what you gave before")
         await chat.say("cancel")
         await chat.expect("You are not signed in.")
         network.held.set()
