@@ -57,7 +57,8 @@ class PolicyCommand:
         )
 
     async def _look(self, door: Doorway, name: str, by: UserId) -> str:
-        if len(self._policies.of(door)) >= _MOST_LISTS:
+        followed = {one.room for one in self._policies.of(door)}
+        if len(followed) >= _MOST_LISTS and await self._room(name) not in followed:
             raise PermanentFailure(f"{_MOST_LISTS} lists are as many as a room may follow")
         one, rules = await self._policies.look(door, name, by)
         weighed = await self._policies.weigh(door, list(rules.values()), by)
@@ -122,7 +123,7 @@ class PolicyCommand:
         return f"{door.portal.chat_name} does not follow {shown} any more."
 
     async def _find(self, door: Doorway, name: str) -> Subscription:
-        room = RoomId(name) if name.startswith("!") else await self._intents.room_at(name)
+        room = await self._room(name)
         found = [one for one in self._policies.of(door) if one.room == room]
         if not found:
             raise PermanentFailure(
@@ -131,12 +132,15 @@ class PolicyCommand:
             )
         return found[0]
 
+    async def _room(self, name: str) -> RoomId | None:
+        return RoomId(name) if name.startswith("!") else await self._intents.room_at(name)
+
     async def _name(self, room: RoomId) -> str:
         name = await self._intents.room_name(room)
         return name if name == room else f"{name} ({room})"
 
 
-_LATER = "Of whoever comes later it is the same."
+_LATER = "The same goes for anyone who comes later."
 
 
 def _count(rules: Rules) -> str:
