@@ -64,7 +64,7 @@ class Consents:
         self._counting = asyncio.Lock()
         self._ended: dict[int, _Ended] = {}
         self._keys: dict[tuple[InstanceId, RemoteChatId], Secret] = {}
-        """Of chats whose people are asked. In memory alone: who has it waits some minutes."""
+        """Of chats whose people are asked. In memory alone: an answer takes some minutes."""
         self._changed = asyncio.Event()
 
     async def load(self) -> None:
@@ -76,14 +76,15 @@ class Consents:
         for door in self._plumbing.paused():
             portal = door.portal
             known = await self._store.find(portal.instance, portal.chat)
-            # To what was withdrawn there never was a time to answer.
+            # What was withdrawn never had a time to be answered in.
             if known is not None and known.until == known.at and known.room == portal.room:
                 self._end(_Ended(door, bot, "as its operators wish", is_told=True))
 
     async def bridge(
         self, instance: Instance, text: str, room: RoomId, by: UserId, key: Secret | None = None
     ) -> Doorway | tuple[Asked, Sequence[RemoteUser]]:
-        """Tie the room to the chat, or ask those who run it: then give the request, and whom.
+        """Tie the room to the chat, or ask those who run it: then give the request, and whom it
+        went to.
 
         ``key``: what lets the relay into the chat, as somebody said it. Raises a
         ``DeliveryError`` with the reason; then nothing has changed.
@@ -152,8 +153,8 @@ class Consents:
         return f"{asked.chat_name} is not bridged, and you are not asked again for a day."
 
     async def withdraw(self, door: Doorway, by: UserId, reason: str) -> bool:
-        """Have nothing cross from now on, since those who run the chat have ended its bridge:
-        they are left in peace. False if it was so already.
+        """Have nothing cross from now on, since those who run the chat have ended its bridge, and
+        leave them in peace. False if it was so already.
 
         What the homeserver must do for it begins with :meth:`untie_soon`. Raises
         ``TemporaryFailure`` when the database is away.
@@ -169,7 +170,7 @@ class Consents:
                 state=AskedState.REFUSED, at=now, until=now, again_at=now + REFUSED_FOR,
             ))  # fmt: skip
             await self._plumbing.halt(door, by)
-            # At once: who waits to have it go on must find it ended.
+            # At once: anyone who waits to have it go on must find it ended.
             self._end(_Ended(door, by, reason))
         return True
 
@@ -244,9 +245,9 @@ class Consents:
 
     def _end(self, ended: _Ended) -> None:
         self._ended[ended.door.portal.id] = ended
-        # It waits for the homeserver; the network may let the relay in again before that.
+        # To untie it takes the homeserver; the network may let the relay in again before that.
         ended.door.facts.is_ended = True
-        self._changed.set()  # Who looks at nothing now looks at it again and again.
+        self._changed.set()  # From now on it is looked at again and again.
 
     async def _ask(
         self, instance: Instance, chat: RemoteChat, room: RoomId, by: UserId
@@ -268,12 +269,12 @@ class Consents:
             )  # fmt: skip
             # It is noted first: an answer may be faster than our return.
             await self._store.put(asked)
+        self._changed.set()
         try:
             whom = await instance.ask(request)
         except DeliveryError:
             await self._store.forget(instance.name, chat.id)
             raise
-        self._changed.set()
         return asked, whom
 
     async def _check_peace(
@@ -324,7 +325,7 @@ class Consents:
 
 
 def in_words(found: Doorway | tuple[Asked, Sequence[RemoteUser]]) -> str:
-    """Say to whom asked for it what came of :meth:`Consents.bridge`."""
+    """What came of :meth:`Consents.bridge`, for whoever asked for it."""
     if isinstance(found, Doorway):
         bridged = f"This room is bridged to {found.portal.chat_name} on {found.portal.instance}."
         return f"{bridged} {found.terms}"
