@@ -69,9 +69,7 @@ async def test_a_request_whose_command_was_cut_off_is_settled_when_its_time_is_o
         )  # fmt: skip
         async with asyncio.TaskGroup() as group:
             run = group.create_task(consents.run())
-            command = group.create_task(
-                consents.bridge(cast(Instance, others), CHAT, ROOM, ALICE)
-            )
+            command = group.create_task(consents.bridge(cast(Instance, others), CHAT, ROOM, ALICE))
             await wait_until(lambda: bool(others.asked))
             command.cancel()
             past = database.clock.now() - timedelta(seconds=1)

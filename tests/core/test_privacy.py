@@ -1,6 +1,9 @@
-"""The privacy filter waits for a homeserver that does not answer as it should."""
+"""The privacy filter where the homeserver does not answer as it should, or a network is gone."""
 
-from typing import cast
+import asyncio
+from collections.abc import Collection
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -8,7 +11,24 @@ from bridge.core.consent.privacy import Privacy
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
 from bridge.sdk.errors import TemporaryFailure
-from tests.core.ground import ALICE, Ground
+from bridge.sdk.ids import RemoteChatId, UserId
+from tests.core.ground import ALICE, NEAR, Ground
+from tests.rigs.trestle import wait_until
+
+
+class Chat:
+    """A chat in which nobody is to be seen; its room, which Alice reads."""
+
+    def __init__(self) -> None:
+        self.is_connected = True
+        self.asked = 0
+
+    def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
+        return () if self.is_connected else None
+
+    async def people(self) -> frozenset[UserId]:
+        self.asked += 1
+        return frozenset({ALICE})
 
 
 async def test_a_room_is_told_later_when_the_homeserver_does_not_know_us() -> None:
@@ -21,3 +41,20 @@ async def test_a_room_is_told_later_when_the_homeserver_does_not_know_us() -> No
     assert not door.portal.blocked
     await privacy._change(door, frozenset({ALICE}))
     assert (door.portal.blocked, len(ground.waiting)) == (True, 2)
+
+
+async def test_a_connection_that_breaks_just_then_is_no_news_of_anybody() -> None:
+    ground, chat = Ground(), Chat()
+    relay = SimpleNamespace(client=chat)
+    cast(Any, ground.house).instances = {NEAR: SimpleNamespace(relay=relay)}
+    privacy = Privacy(ground.house, cast(Portals, None))
+    door = Doorway(ground.portal, ground.house)
+    cast(Any, door).audience = chat
+    async with asyncio.TaskGroup() as group, privacy._changing:  # Another room is being told.
+        look = group.create_task(privacy.look(door))
+        await wait_until(lambda: chat.asked == 1)
+        chat.is_connected = False
+    assert (look.result(), door.portal.blocked) == ({ALICE}, False)
+    chat.is_connected = True
+    await privacy.look(door)
+    assert door.portal.blocked
