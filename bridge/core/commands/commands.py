@@ -153,7 +153,7 @@ class MainBot:
                 run=lambda order: run(self.login_chat, order.call, order.words),
             )  # fmt: skip
 
-        # What somebody has is seen and ended also after the leave to have it was taken.
+        # What somebody has can be seen and ended even after the leave to have it was taken.
         relay = Permission.RELAY
         return (
             action("login", "login [network [way]]", "link an account of yours", LoginChat.login),
@@ -178,8 +178,8 @@ class MainBot:
         )  # fmt: skip
 
     def hears(self, person: UserId, text: str) -> bool:
-        """Whether what somebody says to the bot is answered: of those whom the settings let
-        nothing, whether they want a part in it. What is noted of them is noted once."""
+        """Whether what somebody says to the bot is answered: of those whom the settings let do
+        nothing, only whether they want a part in it, which is noted once."""
         word = text.split(maxsplit=1)[0].casefold() if text.strip() else ""
         return word in {"optout", "optin"} or self._may_be_heard(person)
 
@@ -256,7 +256,7 @@ class MainBot:
         return permissions.highest(sender) >= action.level
 
     def _networks_meant(self, order: Order, action: Action) -> Sequence[InstanceId]:
-        """The networks whose own levels count, as far as there are such."""
+        """The networks whose own levels count, if there are any."""
         if action.network is not None:
             return [action.network]
         if action.name == "bridge":

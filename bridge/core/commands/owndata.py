@@ -249,7 +249,7 @@ def what_goes(summary: Sequence[KeptRows]) -> str:
         "chats with people there. It erases your nick and your other settings, what you sign in "
         "with, your sessions at the web, your reminders, and what you were told. It cannot be "
         "undone. Rooms that you bridged stay bridged, and name you no more.",
-        *(["It goes:", *goes] if goes else []),
+        *(["What goes:", *goes] if goes else []),
         *_what_stays(summary),
         "To have it done, say forget me yes within ten minutes. To have a copy first, say data.",
     ])  # fmt: skip
@@ -275,4 +275,4 @@ def _what_stays(summary: Sequence[KeptRows]) -> Sequence[str]:
         f"{one.what}: {one.number}, {one.stays}; kept {one.after_erasure or one.how_long}"
         for one in summary if one.stays
     ]  # fmt: skip
-    return ["It stays:", *stays] if stays else []
+    return ["What stays:", *stays] if stays else []

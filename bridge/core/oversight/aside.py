@@ -17,7 +17,7 @@ from bridge.storage.shelf import Parked, Shelf
 from bridge.storage.timers import InstanceTimers
 
 HERE = UserId("the command line")
-"""Who acts through it: whoever may, on this machine."""
+"""Who acts by it: anyone who may use it on this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Choice:
     room: RoomId | None = None
     reason: ParkReason | None = None
     expected: int | None = None
-    """How many whoever asks has seen: with another number nothing is done."""
+    """How many whoever asks has seen: if there are more or fewer, nothing is done."""
     names: frozenset[str] | None = None
     """Of those alone; None: of all."""
 
@@ -70,7 +70,7 @@ async def drop_each(
 
 
 class Aside:
-    """What people can do with it; a room's admins with what is of their room."""
+    """What people can do with what was put aside; a room's admins, with what is of their room."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class Aside:
         return [lane.look() for lane in self._sender.standing()]
 
     async def set_aside(self, room: RoomId, *, by: UserId = HERE) -> bool:
-        """Park what a room waits for first; False if that is done when its try has failed.
+        """Park what a room waits for first; False if it is parked once its present try has failed.
 
         Raises ``PermanentFailure`` if nothing waits.
         """

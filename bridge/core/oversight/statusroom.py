@@ -25,7 +25,7 @@ _NAME = "Trestle: status"
 
 
 class StatusRoom:
-    """Made with the first admin that the settings name, who are all invited."""
+    """It is made once the settings name an admin; all admins are invited."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class StatusRoom:
         """When somebody who could not be invited, or removed, is tried again."""
 
     def set_admins(self, admins: Sequence[UserId]) -> None:
-        """Have these in the room from now on, and whom it was made for before out of it."""
+        """Have these in the room from now on, and those from before out of it."""
         self._admins = admins
         self._not_before.clear()
 
@@ -146,7 +146,7 @@ class StatusRoom:
         return room
 
     async def _seat_admins(self, room: RoomId) -> None:
-        """Have every admin invited, once, and out of it again who is none any more."""
+        """Invite every admin once, and remove whoever is none any more."""
         before = await self._shown.invited()
         invited = [
             one for one in before
