@@ -26,6 +26,7 @@ from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
 from bridge.matrix.cache import Recent
+from bridge.matrix.client import MatrixError
 from bridge.model import ItemId, Permission
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
@@ -34,7 +35,6 @@ from bridge.sdk.secret import Secret
 
 TAKEN_BACK = " Your message is taken back, but the homeserver may keep the original for some days."
 _OVERHEARD = "others could read that; say it in a direct chat with me"
-
 
 OfLogins = Callable[[LoginChat, BotCall, Sequence[str]], Awaitable[str]]
 
@@ -111,7 +111,8 @@ class MainBot:
             Action(name="parked", level=user,
                    usage="parked [retry <name>|retry all [reason]|retry rest|drop <name>|"
                    "drop all [reason] [number]]",
-                   run=self._parked, needs_power=True, of_network=True,
+                   run=lambda order: self.parked.obey(order.room, order.sender, order.words),
+                   needs_power=True, of_network=True,
                    words=frozenset({"retry", "drop", "all", "rest"}),
                    help="see what of this room was put aside, try it again or let it go"),
             Action(name="set", usage="set [network] [key value]", level=user, run=self._set,
@@ -215,10 +216,13 @@ class MainBot:
         if found is None:
             return self._unknown(call, text)
         action, order = found
-        await self._allow(action, order)
-        if action.is_private and not call.direct:
-            raise PermanentFailure(_OVERHEARD)
-        return await action.run(order)
+        try:
+            await self._allow(action, order)
+            if action.is_private and not call.direct:
+                raise PermanentFailure(_OVERHEARD)
+            return await action.run(order)
+        except MatrixError as error:
+            raise TemporaryFailure("the homeserver does not answer as it should") from error
 
     def _find(self, call: BotCall, text: str) -> tuple[Action, Order] | None:
         words = text.split()
@@ -374,9 +378,6 @@ class MainBot:
             return f"{done} But I am not there yet: {str(error).rstrip('.')}."
         return done
 
-    async def _parked(self, order: Order) -> str:
-        return await self.parked.obey(order.room, order.sender, order.words)
-
     async def _set(self, order: Order) -> str:
         door, words = self._door_and_words(order)
         if not words:
@@ -411,8 +412,7 @@ class MainBot:
             await door.let_go(order.sender)
         for instance in self._plumbing.instances.values() if order.words else ():
             await instance.end_automatic(order.sender)
-        where = "anywhere" if order.words else "here"
-        done = f"Nothing that you say is bridged {where} any more."
+        done = f"Nothing that you say is bridged {'anywhere' if order.words else 'here'} any more."
         if not self._may_be_heard(order.sender):
             return done
         undo = order.as_typed("optin everywhere" if order.words else "optin")

@@ -35,7 +35,7 @@ from bridge.sdk.errors import (
     TemporaryFailure,
 )
 from bridge.sdk.events import RemoteChat, Sender
-from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.module import Client, FindsChats, HasDirectChats
 from bridge.sdk.secret import Secret
 
@@ -337,7 +337,8 @@ class NetworkCommands:
         key = Secret(said[0]) if said else None
         door, is_new = await self._plumbing.open_room(instance, chat, key=key)
         room, name = door.portal.room, door.portal.chat_name
-        membership = await self._membership(room, order.sender)
+        content = await self._intents.state(room, "m.room.member", order.sender) or {}
+        membership = content.get("membership")
         if membership == "join":
             return f"You are in the room of {name} already: {room}"
         if membership == "invite":
@@ -356,13 +357,6 @@ class NetworkCommands:
         except MatrixError:  # The bot may not, and need not.
             return f"The room of {name} is open to everybody: join {room}."
         return f"You are invited to the room of {name}."
-
-    async def _membership(self, room: RoomId, user: UserId) -> str:
-        try:
-            content = await self._intents.state(room, "m.room.member", user) or {}
-        except MatrixError as error:
-            raise TemporaryFailure(str(error)) from error
-        return str(content.get("membership"))
 
 
 def first_word(text: str) -> tuple[str, str]:

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from bridge.core.consent.policies import Policies, Rules
 from bridge.core.permissions.policyrules import About, Rule, Weighed
 from bridge.core.traffic.doorway import Doorway
-from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
 from bridge.model import Subscription
 from bridge.sdk.commands import as_typed
-from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
 
 _MOST_LISTS = 10
@@ -25,21 +24,18 @@ class PolicyCommand:
         self._intents = intents
 
     async def obey(self, door: Doorway, by: UserId, words: Sequence[str]) -> str:
-        """Do it; give the answer. Raises a ``DeliveryError``."""
-        try:
-            match words:
-                case ():
-                    return await self._list(door)
-                case ("apply", name):
-                    return await self._apply(door, name, by, agreed=False)
-                case ("apply", name, "yes"):
-                    return await self._apply(door, name, by, agreed=True)
-                case ("off", name):
-                    return await self._end(door, name, by)
-                case (name,) if name[:1] in {"#", "!"}:
-                    return await self._look(door, name, by)
-        except MatrixError as error:
-            raise TemporaryFailure("the homeserver does not answer as it should") from error
+        """Do it; give the answer. Raises a ``DeliveryError`` or :class:`MatrixError`."""
+        match words:
+            case ():
+                return await self._list(door)
+            case ("apply", name):
+                return await self._apply(door, name, by, agreed=False)
+            case ("apply", name, "yes"):
+                return await self._apply(door, name, by, agreed=True)
+            case ("off", name):
+                return await self._end(door, name, by)
+            case (name,) if name[:1] in {"#", "!"}:
+                return await self._look(door, name, by)
         raise PermanentFailure(
             f"say {as_typed('policy')} and the room of a list (#list:example.org), then "
             f"{as_typed('policy apply')} or {as_typed('policy off')} with it"
