@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from bridge.core.commands.confidences import Confidences, tokens_in
 from bridge.core.commands.loginchat import LoginChat
-from bridge.core.commands.networkcommands import NetworkCommands
+from bridge.core.commands.networkcommands import NetworkCommands, first_word
 from bridge.core.commands.owndata import OwnData
 from bridge.core.commands.parkedcommand import ParkedCommand
 from bridge.core.commands.policycommand import PolicyCommand
@@ -181,8 +181,8 @@ class MainBot:
     def hears(self, person: UserId, text: str) -> bool:
         """Whether what somebody says to the bot is answered: of those whom the settings let do
         nothing, only whether they want a part in it, which is noted once."""
-        word = text.split(maxsplit=1)[0].casefold() if text.strip() else ""
-        return word in {"optout", "optin"} or self._may_be_heard(person)
+        word, _ = first_word(text)
+        return word.casefold() in {"optout", "optin"} or self._may_be_heard(person)
 
     def _may_be_heard(self, person: UserId) -> bool:
         return self._stage.permissions.highest(person) >= Permission.RELAY
@@ -225,14 +225,14 @@ class MainBot:
             raise TemporaryFailure("the homeserver does not answer as it should") from error
 
     def _find(self, call: BotCall, text: str) -> tuple[Action, Order] | None:
-        words = text.split()
-        action = self.actions.get(words[0].casefold() if words else "help")
+        word, rest = first_word(text)
+        action = self.actions.get(word.casefold() or "help")
         if action is None:
             return self.network_commands.find(call, text)
-        return action, Order.read(call, text.strip()[len(action.name) :], action.words)
+        return action, Order.read(call, rest, action.words)
 
     def _unknown(self, call: BotCall, text: str) -> str:
-        name = text.split(maxsplit=1)[0].casefold()
+        name = first_word(text)[0].casefold()
         hint = self._hint(call.sender.user_id, name)
         # What is said in a direct chat may have been meant as an answer, and be a secret.
         what = "that" if call.direct else repr(name[:40])
