@@ -175,19 +175,19 @@ class NetworkCommands:
     def is_secret(self, text: str) -> bool:
         """Whether it may be a command that takes a secret, whoever gives it and however it is
         misspelled."""
-        known = {
-            one.name: 0 if one.is_private else one.secret_after
-            for instance in self._plumbing.instances.values()
-            for one in declared(instance.connector)
-        }
+        known: dict[str, set[int]] = {}
+        """After how many words a command takes a secret, on one network or another."""
+        for instance in self._plumbing.instances.values():
+            for one in declared(instance.connector):
+                after = 0 if one.is_private else one.secret_after
+                known.setdefault(one.name, set()).update(() if after is None else {after})
         words = text.casefold().split()
         # The first word may be the network's name, unless it is surely the command.
         places = (0,) if words and words[0] in known else (0, 1)
         for place, word in zip(places, words, strict=False):
             alike = _ALIKE if len(word) > _SHORT else _SHORT_ALIKE
-            name = difflib.get_close_matches(word[:_LONGEST_NAME], known, n=1, cutoff=alike)
-            after = known[name[0]] if name else None
-            if after is not None and len(words) - place - 1 > after:
+            names = difflib.get_close_matches(word[:_LONGEST_NAME], known, n=1, cutoff=alike)
+            if any(len(words) - place - 1 > after for name in names for after in known[name]):
                 return True
         return False
 
