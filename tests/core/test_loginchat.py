@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 
+from bridge.core.logins.logins import IDLE_SECONDS
 from bridge.model import LoginRow, Outgoing
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, LoginId, UserId
@@ -89,6 +90,35 @@ async def test_what_is_asked_is_answered_once_and_no_secret_where_somebody_comes
     (other,) = (room for room in homeserver.rooms if room not in (ROOM, chat.room))
     await chat.expect("I have stopped your sign-in", room=other)
     assert sum("Password?" in text for text in homeserver.texts(chat.room)) == 1
+
+
+async def test_a_question_that_was_left_alone_for_long_takes_no_answer_and_no_command(
+    chat: Chat,
+) -> None:
+    login_chat, homeserver = chat.login_chat, chat.stage.homeserver
+
+    def grow_old() -> None:
+        login_chat._talks[ALICE, chat.room].sign_in.touched_at -= IDLE_SECONDS + 1
+
+    await login_chat.login(chat.call("$first"), ["near", "sasl"])
+    await chat.expect("Account?")
+    grow_old()
+    assert not await login_chat.hear(chat.call("$help"), "help")
+    await login_chat.login(chat.call("$second"), ["near", "sasl"])
+    await chat.expect("Account?", 2)
+    grow_old()
+    login_chat._talks[ALICE, chat.room].sign_in.touched_at += 2  # Just in time.
+    await chat.hear("$account", "alice")
+    await chat.expect("Password?")
+    grow_old()
+    # That may be the password nevertheless.
+    await chat.hear("$late", "hunter2")
+    await chat.expect("I do not wait for that any more; say login again.")
+    await homeserver.wait_until(
+        lambda: any(one.parts[2:4] == ("redact", "$late") for one in homeserver.asked)
+    )
+    assert not login_chat._talks
+    assert not await login_chat.hear(chat.call("$data"), "data")
 
 
 async def test_what_is_no_answer_to_which_way_is_obeyed_and_taken_back_as_ever(

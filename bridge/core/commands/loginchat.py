@@ -163,7 +163,7 @@ class LoginChat:
         plain message (``is_text``). Raises ``TemporaryFailure`` when the database is away.
         """
         who, room = call.sender.user_id, call.room
-        talk = self._talks.get((who, room))
+        talk = self._find_talk(who, room)
         if talk is not None and str(call.item.event["event_id"]) in talk.taken:
             if talk.left:
                 await self._ask(who, room, talk)
@@ -190,6 +190,16 @@ class LoginChat:
         else:
             await self._take(call, talk, body)
         return True
+
+    def _find_talk(self, who: UserId, room: RoomId) -> Talk | None:
+        """What is talked about there; what was asked and left alone for long is over."""
+        talk = self._talks.get((who, room))
+        if talk is None or not talk.left:
+            return talk
+        if asyncio.get_running_loop().time() - talk.sign_in.touched_at <= IDLE_SECONDS:
+            return talk
+        self._give_up(who, room)
+        return None
 
     async def _ask_way(self, call: BotCall, room: RoomId, instance: Instance) -> None:
         """Ask first which way to sign in, where there are several."""
@@ -233,13 +243,14 @@ class LoginChat:
         return True
 
     async def _hear_late(self, call: BotCall) -> bool:
-        """Take back an answer to a question asked before a restart: it may be a secret."""
+        """Take back an answer to a question that was asked before a restart, or too long ago: it
+        may be a secret."""
         who, mark = call.sender.user_id, self._mark(call.room)
         if not await self._told.was_told(who, mark):
             return False
         await self.remove(call)
         await self._told.forget_told(who, mark)
-        await call.reply(f"I was restarted meanwhile; say login again. {_REMOVED}")
+        await call.reply(f"I do not wait for that any more; say login again. {_REMOVED}")
         return True
 
     async def _stop(self, call: BotCall, talk: Talk) -> None:
@@ -257,6 +268,7 @@ class LoginChat:
         given = body if asked.secret else clean(body).strip()
         if given == "-" and not asked.required:
             given = ""
+        talk.sign_in.touched_at = asyncio.get_running_loop().time()
         talk.answers[asked.name] = given
         talk.left.pop(0)
         talk.taken.add(str(call.item.event["event_id"]))
