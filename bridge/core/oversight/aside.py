@@ -112,13 +112,9 @@ class Aside:
         await self._count()
         return parked
 
-    async def drop_all(self, choice: Choice, *, by: UserId = HERE) -> AsyncGenerator[Step, None]:
+    def drop_all(self, choice: Choice, *, by: UserId = HERE) -> AsyncGenerator[Step, None]:
         """Let all of a choice go for good. Whoever stops asking for steps stops it there."""
-        async with contextlib.aclosing(self._counted(
-            drop_each(self._shelf, self._audit, choice, by=by)
-        )) as steps:  # fmt: skip
-            async for step in steps:
-                yield step
+        return self._counted(drop_each(self._shelf, self._audit, choice, by=by))
 
     async def retry(self, name: str, room: RoomId | None = None, *, by: UserId = HERE) -> Parked:
         """Have it run again. Raises ``PermanentFailure`` if that cannot be."""
@@ -127,15 +123,13 @@ class Aside:
         await self._count()
         return parked
 
-    async def retry_all(self, choice: Choice, *, by: UserId = HERE) -> AsyncGenerator[Step, None]:
+    def retry_all(self, choice: Choice, *, by: UserId = HERE) -> AsyncGenerator[Step, None]:
         """Have all of a choice run again, the oldest first.
 
         What cannot is named, stays parked and does not hold up the rest. Whoever stops asking for
         steps stops it there.
         """
-        async with contextlib.aclosing(self._counted(self._retry_each(choice, by))) as steps:
-            async for step in steps:
-                yield step
+        return self._counted(self._retry_each(choice, by))
 
     def standing(self) -> Sequence[dict[str, Any]]:
         """The rooms for which something waits to be put into Matrix, the longest first."""

@@ -76,15 +76,12 @@ class StatusRoom:
         Raises ``TemporaryFailure`` or ``PermanentFailure``.
         """
         async with self._one_at_a_time:
-            await self._look()
-
-    async def _look(self) -> None:
-        found = await self._find() if self._admins else {}
-        room = await self._room(make=bool(found))
-        if room is not None:
-            await self._seat_admins(room)
-        if room is not None and self._admins:
-            await self._show(room, found)
+            found = await self._find() if self._admins else {}
+            room = await self._room(make=bool(found))
+            if room is not None:
+                await self._seat_admins(room)
+            if room is not None and self._admins:
+                await self._show(room, found)
 
     async def _show(self, room: RoomId, found: Mapping[str, str]) -> None:
         refused = await self._shown.refused(room)
@@ -112,15 +109,12 @@ class StatusRoom:
     async def acknowledge(self, by: UserId) -> int:
         """Note on every line that somebody has seen it; give how many there are."""
         async with self._one_at_a_time:
-            return await self._acknowledge(by)
-
-    async def _acknowledge(self, by: UserId) -> int:
-        room = await self._shown.room()
-        open_ones = [one for one in await self._shown.all() if one.over_at is None]
-        for trouble in open_ones:
-            if room is not None:
-                await self._change(room, replace(trouble, seen_by=by), now=True)
-        return len(open_ones)
+            room = await self._shown.room()
+            open_ones = [one for one in await self._shown.all() if one.over_at is None]
+            for trouble in open_ones:
+                if room is not None:
+                    await self._change(room, replace(trouble, seen_by=by), now=True)
+            return len(open_ones)
 
     async def is_here(self, room: RoomId) -> bool:
         """Whether this is the status room."""
