@@ -34,9 +34,9 @@ class Watch:
     deadline = 60.0
     holds = False
 
-    def __init__(self, room: RoomId, door: "Watcher") -> None:
+    def __init__(self, room: RoomId, watcher: "Watcher") -> None:
         self.name = watch_name(room)
-        self._door = door
+        self._watcher = watcher
         self._taken_back: Recent[str, bool] = Recent(LONGEST)
         """Events that were deleted while something waited here: nobody is to have them."""
 
@@ -46,12 +46,12 @@ class Watch:
 
     async def handle(self, item: Item) -> None:
         """Act on a membership or encryption event; what was said or done meanwhile goes on."""
-        if self._door.wants(item.event):
-            await self._door.handle(item.event)
+        if self._watcher.wants(item.event):
+            await self._watcher.handle(item.event)
         elif self._taken_back.get(item.event["event_id"]):
             item.drop()
         else:
-            self._door.hand_on(item)
+            self._watcher.hand_on(item)
 
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
         """Nobody to tell: the log has it."""
@@ -111,7 +111,7 @@ class Watcher:
         # What lies beyond the queue is not known here.
         waits = bool(lane.beyond) or any(
             not self.wants(item.event)
-            or (not is_heard and self._is_for(item.event, event["sender"]))
+            or (not is_heard and _invites_directly(item.event, event["sender"]))
             for item in reversed(lane.queue)
         )  # fmt: skip
         return [lane] if waits else ()
@@ -124,12 +124,6 @@ class Watcher:
         lane = router.lanes.get(watch_name(redaction["room_id"]))
         if lane is not None and len(lane) and isinstance(lane.consumer, Watch):
             lane.consumer.take_back(redacted_by(redaction))
-
-    def _is_for(self, invites: dict[str, Any], sender: str) -> bool:
-        content = invites["content"]
-        if invites["type"] != "m.room.member" or content.get("membership") != "invite":
-            return False
-        return content.get("is_direct") is True and invites["sender"] == sender
 
     def wants(self, event: dict[str, Any]) -> bool:
         """Whether the event is about one of our users or makes a room encrypted."""
@@ -214,6 +208,16 @@ class Watcher:
             log.info("an invitation is void: %s", error, extra={"event": "invitation_void"})
             return False
         return True
+
+
+def _invites_directly(event: dict[str, Any], sender: str) -> bool:
+    content = event["content"]
+    return (
+        event["type"] == "m.room.member"
+        and content.get("membership") == "invite"
+        and content.get("is_direct") is True
+        and event["sender"] == sender
+    )
 
 
 def _invited_into_encrypted(event: dict[str, Any]) -> bool:
