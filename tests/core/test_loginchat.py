@@ -221,16 +221,3 @@ async def test_what_the_bot_has_to_tell_it_tells_when_the_homeserver_is_back(cha
     await chat.expect(f"as session {session.name}")
     assert sum("needs you to sign in" in text for text in homeserver.texts(chat.room)) == 1
     await wait_until(lambda: not parts.logins._telling)
-
-
-async def test_a_homeserver_that_does_not_know_us_just_now_is_told_of_in_words(
-    chat: Chat,
-) -> None:
-    def forget_us(one: Asked) -> Answer | None:
-        is_question = one.method == "GET" and ROOM in one.parts
-        return refuse(401, "M_UNKNOWN_TOKEN") if is_question else None
-
-    chat.stage.homeserver.rules.insert(0, forget_us)
-    await chat.stage.app.parts.main_bot.obey(chat.call("$pause", ROOM, "pause"), "pause")
-    chat.stage.homeserver.rules.remove(forget_us)
-    await chat.expect("Not now: the homeserver does not answer as it should.", room=ROOM)

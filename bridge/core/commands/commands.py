@@ -396,9 +396,8 @@ class MainBot:
         """The bridge that is meant, by its network's name before all else, and by its chat's where
         the room has several of that network; what else was said."""
         words, said = order.words, 0
-        doors = [door for door in self._portals.in_room(order.room)
-                 if door.portal.instance in order.network]  # fmt: skip
-        if doors:
+        here = self._portals.in_room(order.room)
+        if doors := [door for door in here if door.portal.instance in order.network]:
             is_chat = len(doors) > 1 and any(_is_called(door, *words[1:2]) for door in doors)
             said = 2 if is_chat else 1
         names = (*order.network, *words[1:said]) if said else ()
@@ -410,7 +409,8 @@ class MainBot:
             await self._optouts.add(order.sender, portal)
         for door in doors:
             await door.let_go(order.sender)
-        for instance in self._plumbing.instances.values() if order.words else ():
+        # Networks are switched on and off, and rooms untied, meanwhile.
+        for instance in [*self._plumbing.instances.values()] if order.words else ():
             await instance.end_automatic(order.sender)
         done = f"Nothing that you say is bridged {'anywhere' if order.words else 'here'} any more."
         if not self._may_be_heard(order.sender):
@@ -454,7 +454,7 @@ class MainBot:
     def _doors_meant(self, order: Order) -> Sequence[Doorway]:
         if order.words == ("everywhere",):
             return self._portals.all
-        doors = self._portals.in_room(order.room)
+        doors = list(self._portals.in_room(order.room))
         if order.words or not doors:
             raise PermanentFailure("say it in a bridged room, or with the word everywhere")
         return doors
