@@ -138,7 +138,7 @@ class Consents:
         return f"{asked.chat_name} is bridged to {asked.room_name} now."
 
     async def refuse(self, instance: InstanceId, chat: RemoteChat, moderator: RemoteUser) -> str:
-        """Have the chat not bridged, and not asked again for a day."""
+        """Leave the chat unbridged, and unasked for a day."""
         said_at = self._house.clock.now()
         async with self._one_at_a_time(instance, chat.id):
             asked = await self._get_open(instance, chat, said_at)

@@ -3,7 +3,7 @@
 It is begun by a row of the audit and a note beside the database, and done by another row of the
 audit. Where the note says that it is not done, or a backup was restored that lacks the second
 row, it is done at the next start, before any network is at work. Then every note is settled, so
-that what somebody has who comes back later is not touched.
+that nothing of somebody who comes back later is touched.
 """
 
 import asyncio

@@ -157,7 +157,7 @@ class Moderators:
         )
 
     async def _put_out(self, door: Doorway) -> None:
-        """Have the connections of whoever is blocked out of the chat."""
+        """Put the connections of whoever is blocked out of the chat."""
         portal, house = door.portal, self._house
         instance = house.instances.get(portal.instance)
         for session in instance.sessions if instance is not None else ():

@@ -208,7 +208,7 @@ class Policies:
         return one, rules
 
     async def apply(self, door: Doorway, one: Subscription, by: UserId, *, agreed: bool) -> None:
-        """Have a list in force from now on. Raises ``TemporaryFailure``."""
+        """Put a list in force from now on. Raises ``TemporaryFailure``."""
         await self._record(AuditAction.APPLY, door, by, one.room)
         await self._put(replace(one, applied=True, agreed=agreed, by=by))
         await self.enforce(door)
@@ -330,7 +330,7 @@ class Policies:
             return {}
 
     async def _put_out(self, door: Doorway) -> None:
-        """Have the connections of whoever is kept out leave the chat."""
+        """Put the connections of whoever is kept out of the portal out of the chat."""
         instance = self._house.instances.get(door.portal.instance)
         for session in instance.sessions if instance is not None else ():
             owner = session.row.owner

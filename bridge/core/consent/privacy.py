@@ -172,7 +172,7 @@ class Privacy:
         group.create_task(self._bring(door, person), name="privacy")
 
     async def _bring(self, door: Doorway, person: UserId) -> None:
-        """Have a reader's own connection in the chat, if they have one by themselves."""
+        """Bring a reader's own connection into the chat, if they have or get one by themselves."""
         try:
             async with asyncio.timeout(_JOIN_SECONDS):
                 await self._join(door, person)

@@ -193,7 +193,7 @@ class Watcher:
             await self._private_chats.offer(user, inviter, room, direct=direct)
 
     async def _come_in(self, user: UserId, room: RoomId, direct_with: UserId | None) -> bool:
-        """Have the bot in the room; False if that cannot be. Raises ``TemporaryFailure``."""
+        """Bring the bot into the room; False if that cannot be. Raises ``TemporaryFailure``."""
         if not self._has_seat(user, room):
             # Before it is in there: whoever sees it come may speak to it at once. And before it
             # hears: after a restart, what it had heard is known only if it still has a seat.
