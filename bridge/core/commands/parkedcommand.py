@@ -104,7 +104,7 @@ class ParkedCommand:
         if number is None:
             found = Choice(reason=reason).among(await self._aside.all(room))
             return (
-                f"That lets {len(found)} go for good. {_say(order(len(found)))}"
+                f"That lets {len(found)} go for good. {_to_go_on(order(len(found)))}"
                 if found
                 else _NOTHING
             )
@@ -138,11 +138,11 @@ class ParkedCommand:
         if len(faults) > _AT_ONCE:
             lines.append(f"and {len(faults) - _AT_ONCE} more")
         if done < total:
-            lines.append(f"{total - done} are left. {_say(again(total - done))}")
+            lines.append(f"{total - done} are left. {_to_go_on(again(total - done))}")
         return "\n".join(lines)
 
 
-def _say(order: str) -> str:
+def _to_go_on(order: str) -> str:
     return f"To go on, say: {as_typed(' '.join(('parked', *order.split())))}"
 
 

@@ -149,8 +149,8 @@ class Erasure:
         undone = []
         for person, note in sorted(noted.items()):
             last = erased_at.get(person)
-            is_there = last is not None and last >= note.begun_at
-            if is_there or (note.is_done and not is_restored):
+            is_erased = last is not None and last >= note.begun_at
+            if is_erased or (note.is_done and not is_restored):
                 continue
             try:
                 await self._take_up_one(person, note)

@@ -40,7 +40,7 @@ class Troubles(logging.Handler):
         event = str(getattr(record, "event", "library"))
         try:
             self.recent.append((at, event, redact(record.getMessage())))
-        except Exception:  # noqa: BLE001 - whoever logs must not fail of it, nor does at others
+        except Exception:  # noqa: BLE001 - as in every handler: whoever logs goes on
             self.handleError(record)
 
 

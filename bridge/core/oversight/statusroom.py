@@ -87,7 +87,7 @@ class StatusRoom:
         refused = await self._shown.refused(room)
         known = {one.key: one for one in await self._shown.all()}
         # A line that is put aside would only be repeated, and the others go on.
-        mute = {key for key, one in known.items() if self._names(one) & set(refused)}
+        mute = {key for key, one in known.items() if self._transaction_ids(one) & set(refused)}
         if refused:
             mute.add(PARKED)  # It would tell of that, and be put aside too.
         for key, sentence in found.items():
@@ -237,18 +237,18 @@ class StatusRoom:
     def _outgoing(self, room: RoomId, trouble: Trouble, content: dict[str, Any]) -> Outgoing:
         return Outgoing(
             room=room, user=self._bot, kind=SendKind.EVENT, type="m.room.message",
-            content=content, transaction_id=self._name(trouble),
+            content=content, transaction_id=self._transaction_id(trouble),
         )  # fmt: skip
 
-    def _name(self, trouble: Trouble) -> str:
+    def _transaction_id(self, trouble: Trouble) -> str:
         """The transaction id of what is said last of it."""
         return transaction_id(
             self._stage.key_of, "trouble", trouble.key, trouble.since.isoformat(), trouble.revision
         )
 
-    def _names(self, trouble: Trouble) -> set[str]:
+    def _transaction_ids(self, trouble: Trouble) -> set[str]:
         """The transaction ids of its first message and of its last."""
-        return {trouble.transaction_id, self._name(trouble)}
+        return {trouble.transaction_id, self._transaction_id(trouble)}
 
 
 def _line(trouble: Trouble) -> str:
