@@ -1,4 +1,4 @@
-"""A request is settled in time, whatever becomes of the command that made it."""
+"""A request is settled in time, and what was ended is untied when the homeserver lets us."""
 
 import asyncio
 from datetime import timedelta
@@ -10,8 +10,11 @@ from bridge.core.consent.consents import Consents
 from bridge.core.host.instances import Instance
 from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
+from bridge.core.traffic.doorway import Doorway
+from bridge.matrix.client import HomeserverAway
 from bridge.model import SystemClock
 from bridge.sdk.events import ConsentRequest, RemoteChat, RemoteUser
+from bridge.sdk.ids import UserId
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.consents import ConsentStore
 from bridge.storage.pool import Database
@@ -20,13 +23,16 @@ from tests.rigs.trestle import wait_until
 
 
 class Others(Ground):
-    """A network of others that never says whom it asked."""
+    """A network of others that never says whom it asked, and what ties its chat."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[ConsentRequest] = []
         self.name, self.blocks = NEAR, self
         cast(Any, self.house).blocks = self
+        self.door: Doorway | None = None
+        self.untied = 0
+        """How often it was tried to untie it."""
 
     async def room_name(self, room: str) -> str:
         """Call it by its id."""
@@ -54,8 +60,25 @@ class Others(Ground):
         """Leave it to those who run it."""
         return True
 
-    def find_door(self, *of: object) -> None:
-        """Have it tied to no room."""
+    def find_door(self, *of: object) -> Doorway | None:
+        """What it is tied to."""
+        return self.door
+
+    async def halt(self, door: Doorway, by: UserId) -> None:
+        """Have nothing cross."""
+
+    async def leave(self, door: Doorway, reason: str) -> None:
+        """Leave it."""
+
+    async def unbridge(self, door: Doorway, by: UserId, reason: str) -> None:
+        """Have the homeserver ask for patience."""
+        self.untied += 1
+        raise HomeserverAway("it asks for patience", retry_after=0.1)
+
+    def consents(self, database: Database) -> Consents:
+        """Of its chat."""
+        portals, plumbing = cast(Portals, SimpleNamespace()), cast(Plumbing, self)
+        return Consents(self.house, portals, plumbing, ConsentStore(database))
 
 
 async def test_a_request_whose_command_was_cut_off_is_settled_when_its_time_is_over(
@@ -63,10 +86,7 @@ async def test_a_request_whose_command_was_cut_off_is_settled_when_its_time_is_o
 ) -> None:
     others = Others()
     async with Database.open(database_settings, folder, SystemClock()) as database:
-        consents = Consents(
-            others.house, cast(Portals, SimpleNamespace()), cast(Plumbing, others),
-            ConsentStore(database),
-        )  # fmt: skip
+        consents = others.consents(database)
         async with asyncio.TaskGroup() as group:
             run = group.create_task(consents.run())
             command = group.create_task(consents.bridge(cast(Instance, others), CHAT, ROOM, ALICE))
@@ -78,3 +98,20 @@ async def test_a_request_whose_command_was_cut_off_is_settled_when_its_time_is_o
             run.cancel()
     (said,) = others.waiting
     assert "nobody who runs it has answered in time" in said.content["body"]
+
+
+async def test_a_homeserver_that_asks_for_patience_is_not_asked_to_untie_a_room_before_that(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    others = Others()
+    door = others.door = Doorway(others.portal, others.house)
+    async with Database.open(database_settings, folder, SystemClock()) as database:
+        consents = others.consents(database)
+        assert await consents.withdraw(door, ALICE, "as olga wishes")
+        consents.untie_soon(door)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        async with asyncio.timeout(10):
+            while others.untied < 2:
+                assert await consents.look()
+        assert loop.time() - begun >= 0.1

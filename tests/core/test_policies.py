@@ -14,6 +14,7 @@ from bridge.core.permissions.policyrules import InForce
 from bridge.core.portals.portals import Portals
 from bridge.core.rooms.house import House
 from bridge.core.traffic.doorway import Doorway
+from bridge.matrix.client import HomeserverAway
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Portal, Subscription
@@ -107,6 +108,7 @@ class Lists(Ground):
         self, room: RoomId, kinds: Collection[str]
     ) -> Mapping[tuple[str, str], Mapping[str, Any]]:
         """What the list says."""
+        self._refuse("states")
         spam = {"entity": "@_trestle_*_spam:test.example", "recommendation": "m.ban"}
         return {("m.policy.rule.user", "spam"): spam}
 
@@ -150,6 +152,19 @@ async def test_a_network_that_does_not_answer_keeps_no_room_waiting_and_no_other
         ground.near.answers.set()
         await wait_until(lambda: len(ground.near.banned) == 2)
         run.cancel()
+
+
+async def test_a_homeserver_that_asks_for_patience_is_asked_for_a_list_no_sooner() -> None:
+    ground = Lists()
+    cast(Any, ground).refusal = HomeserverAway("it asks for patience", retry_after=60)
+    ground.refusing.add("states")
+    await ground.policies.load()
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(ground.policies.run())
+        # The first of the three rooms is refused, the others are not.
+        await wait_until(lambda: len(ground.house.policies.waiting) == 1)
+        run.cancel()
+    assert ground.policies._late[1] - asyncio.get_running_loop().time() > 50
 
 
 async def test_what_could_not_be_said_of_bans_that_a_network_refused_is_said_later() -> None:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
 from bridge.core.host.instances import Instance
+from bridge.core.lanes.patience import asked_for
 from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
 from bridge.core.rooms.house import House
@@ -47,6 +48,8 @@ class _Ended:
     is_told: bool = False
     has_left: bool = False
     """Whether everybody of ours was told to leave the chat."""
+    not_before: float = 0.0
+    """Until when the homeserver asked to be left alone (loop time)."""
 
 
 class Consents:
@@ -208,8 +211,10 @@ class Consents:
                 continue
             async with lock:
                 await self._give_up(asked)
-        for ended in [one for one in self._ended.values() if one.is_told]:
-            await self._untie(ended)
+        now = asyncio.get_running_loop().time()
+        for ended in list(self._ended.values()):
+            if ended.is_told and ended.not_before <= now:
+                await self._untie(ended)
         return waits or bool(self._ended)
 
     # --- inside ---
@@ -237,6 +242,7 @@ class Consents:
                 await self._plumbing.unbridge(door, ended.by, ended.reason)
         except TrestleError as error:
             log.info("an ended bridge is untied later: %s", error, extra={"event": "untied_later"})
+            ended.not_before = asyncio.get_running_loop().time() + asked_for(error)
             if not ended.has_left:
                 ended.has_left = True
                 await self._plumbing.leave(door, ended.reason)

@@ -9,6 +9,7 @@ from typing import Any
 
 from bridge.core.lanes.cancellation import outliving_module
 from bridge.core.lanes.lane import Item, Lane
+from bridge.core.lanes.patience import asked_for
 from bridge.core.outbox.outgoing import notice, once
 from bridge.core.permissions.policyrules import KINDS, Aimed, Rule, Weighed, aim, read_rule, weigh
 from bridge.core.portals.declared import Residence
@@ -104,12 +105,14 @@ class Policies:
             self._due.clear()
             for door in doors:
                 if door.portal.id in due:
-                    with suppress(DeliveryError, MatrixError):
+                    try:
                         await self._put_rules(door)
                         self._begin_to_ban(group, door)
-            wait = min(self._late.values(), default=None)
+                    except (DeliveryError, MatrixError) as error:
+                        wait = max(_AGAIN_SECONDS, asked_for(error))
+                        self._late[door.portal.id] = loop.time() + wait
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(wait):
+                async with asyncio.timeout_at(min(self._late.values(), default=None)):
                     await self._changed.wait()
 
     # --- the walk of an event ---

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from bridge.core.lanes.patience import asked_for
 from bridge.jsontext import encode
 from bridge.matrix.history import Page
 from bridge.model import Source, Transaction
@@ -152,7 +153,7 @@ class Reconciler:
                 except TrestleError as error:
                     log.info("rooms are looked at later: %s", error, extra={"event": "look_later"})
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(max(retry, _asked_for(error))):
+                        async with asyncio.timeout(max(retry, asked_for(error))):
                             await self._wanted.wait()
                     retry = min(2 * retry, pace.most)
                     self._wanted.set()
@@ -402,7 +403,7 @@ class _Troubles:
         try:
             yield
         except TrestleError as error:
-            if self.worst is None or _asked_for(error) > _asked_for(self.worst):
+            if self.worst is None or asked_for(error) > asked_for(self.worst):
                 self.worst = error
             self._in_a_row += 1
         else:
@@ -425,11 +426,6 @@ async def _for_each(
                 group.create_task(work())
     except ExceptionGroup as errors:
         raise TemporaryFailure(repr(errors.exceptions[0])) from errors
-
-
-def _asked_for(error: TrestleError) -> float:
-    """The seconds for which the homeserver asks to be left alone."""
-    return getattr(error, "retry_after", None) or 0.0
 
 
 def _presence(events: Sequence[Mapping[str, Any]], user: UserId, *, is_there: bool) -> list[bool]:
