@@ -10,6 +10,7 @@ import pytest
 from bridge.core.consent.privacy import Privacy
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
+from bridge.matrix.client import HomeserverAway
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import RemoteChatId, UserId
 from tests.core.ground import ALICE, NEAR, Ground
@@ -22,12 +23,16 @@ class Chat:
     def __init__(self) -> None:
         self.is_connected = True
         self.asked = 0
+        self.patience = 0.0
+        """For so long the homeserver asks to be left alone."""
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
         return () if self.is_connected else None
 
     async def people(self) -> frozenset[UserId]:
         self.asked += 1
+        if self.patience:
+            raise HomeserverAway("it asks for patience", retry_after=self.patience)
         return frozenset({ALICE})
 
 
@@ -59,3 +64,14 @@ async def test_a_connection_that_breaks_just_then_is_no_news_of_anybody() -> Non
     chat.is_connected = True
     await privacy.look(door)
     assert door.portal.blocked
+
+
+async def test_a_homeserver_that_asks_for_patience_is_not_asked_each_second_who_reads() -> None:
+    ground, chat = Ground(), Chat()
+    chat.patience = 60.0
+    privacy = Privacy(ground.house, cast(Portals, None))
+    door = Doorway(ground.portal, ground.house)
+    cast(Any, door).audience = chat
+    for _ in range(2):
+        assert not await privacy._try_to_look(door)
+    assert chat.asked == 1

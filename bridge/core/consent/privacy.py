@@ -7,6 +7,7 @@ from dataclasses import replace
 from time import monotonic
 
 from bridge.core.lanes.cancellation import outliving_module
+from bridge.core.lanes.patience import asked_for
 from bridge.core.logins.ownlogins import own_login
 from bridge.core.outbox.outgoing import once
 from bridge.core.portals.portals import Portals
@@ -43,6 +44,8 @@ class Privacy:
         self._changing = asyncio.Lock()
         self._bringing: set[tuple[int, UserId]] = set()
         self._again_at: dict[tuple[int, UserId], float] = {}
+        self._not_before: dict[int, float] = {}
+        """By portal: until when the homeserver asked to be left alone with its room."""
 
     def is_on(self, portal: Portal) -> bool:
         """Whether it is switched on for a portal, by its room or by the settings."""
@@ -150,13 +153,17 @@ class Privacy:
             return
 
     async def _try_to_look(self, door: Doorway) -> frozenset[UserId]:
+        if monotonic() < self._not_before.get(door.portal.id, 0.0):
+            return frozenset()
         try:
             found = await self.look(door)
             if not found:
                 await door.facts.topic.put_held()
         except TrestleError as error:
             log.info("a room was not looked at: %s", error, extra={"event": "privacy_unknown"})
+            self._not_before[door.portal.id] = monotonic() + asked_for(error)
             return frozenset()
+        self._not_before.pop(door.portal.id, None)
         return found
 
     def _begin(self, group: asyncio.TaskGroup, door: Doorway, person: UserId) -> None:
