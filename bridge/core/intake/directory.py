@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 NETWORK = "network"
 """The field of third-party lookups that holds an instance's name."""
 _INSTANCE_NAME = "[a-z][a-z0-9]{0,15}"
-_FIND_SECONDS = 3.0
+_FIND_SECONDS = 4.0
 """For each network: the homeserver waits little longer for what all of them find."""
 
 _Found = dict[str, Any]
