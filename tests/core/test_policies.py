@@ -18,7 +18,7 @@ from bridge.matrix.client import HomeserverAway
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Portal, Subscription
-from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.storage.policies import PolicyStore
@@ -35,7 +35,7 @@ class Channel:
         self.answers = asyncio.Event()
         self.asked: list[RemoteChatId] = []
         self.banned: dict[RemoteChatId, set[str]] = {}
-        self.is_refusing = False
+        self.failure: DeliveryError | None = None
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId]:
         return ()
@@ -46,8 +46,8 @@ class Channel:
         return sorted(self.banned.get(chat.id, set()) & set(patterns))
 
     async def change_bans(self, chat: RemoteChat, add: Sequence[str], lift: Sequence[str]) -> None:
-        if self.is_refusing:
-            raise PermanentFailure("the relay has no rights there")
+        if self.failure is not None:
+            raise self.failure
         self.banned.setdefault(chat.id, set()).update(add)
 
 
@@ -170,7 +170,7 @@ async def test_a_homeserver_that_asks_for_patience_is_asked_for_a_list_no_sooner
 async def test_what_could_not_be_said_of_bans_that_a_network_refused_is_said_later() -> None:
     ground = Lists()
     ground.near.answers.set()
-    ground.near.is_refusing = True
+    ground.near.failure = PermanentFailure("the relay has no rights there")
     await ground.policies.load()
     ground.failing.add("put event")
     with pytest.raises(TemporaryFailure):
@@ -180,6 +180,15 @@ async def test_what_could_not_be_said_of_bans_that_a_network_refused_is_said_lat
         await ground.policies.enforce(ground.doors[0])
     (said,) = ground.waiting
     assert "did not take the bans" in said.content["body"]
+
+
+async def test_a_network_that_asks_for_patience_is_asked_for_bans_no_sooner() -> None:
+    ground, loop = Lists(), asyncio.get_running_loop()
+    ground.near.answers.set()
+    ground.near.failure = TemporaryFailure("it is busy", retry_after=60)
+    await ground.policies.load()
+    await ground.policies.enforce(ground.doors[0])
+    assert ground.policies._late[1] - loop.time() > 50
 
 
 async def test_a_list_that_nobody_follows_any_more_may_change_just_then() -> None:

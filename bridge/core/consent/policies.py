@@ -379,7 +379,7 @@ class Policies:
         except (TemporaryFailure, TimeoutError) as error:
             log.info("bans wait: %s", error, extra={"event": "bans_wait"})
             await self._undo(door, client, add)
-            return _AGAIN_SECONDS
+            return max(_AGAIN_SECONDS, asked_for(error))
         if lift:
             await self._store.remove_bans(portal.id, lift)
             held.difference_update(lift)
